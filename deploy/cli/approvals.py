@@ -14,7 +14,7 @@ from pipeline.approvals.shown import in_lines
 from pipeline.desk import approvals as acts
 from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page
 from pipeline.ledger.paging import Turn
-from pipeline.ledger.votes import NotCounted, Through, Vote
+from pipeline.ledger.votes import Channel, NotCounted, Vote
 from pipeline.states import ApprovalState
 
 STATES = [str(state) for state in ApprovalState]
@@ -101,7 +101,7 @@ def _answer(at: Installation, out: Output, id: str, principal: str, *, approves:
         principal=principal,
         yes=approves,
         digest=view.digest,
-        through=Through.CLI,
+        channel=Channel.CLI,
         said_as=at.operator,
     )
     counted = at.runtime.approving.vote(given, now=at.now())

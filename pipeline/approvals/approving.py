@@ -12,7 +12,7 @@ from identity.principals import get_principal
 from identity.signing import Signer
 from identity.store import Store, written
 from pipeline.ledger.approval_views import ApprovalView, approval
-from pipeline.ledger.votes import Counted, NotCounted, Through, Vote, vote
+from pipeline.ledger.votes import Channel, Counted, NotCounted, Vote, vote
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class Approving:
             principal=link.principal,
             yes=yes,
             digest=digest,
-            through=Through.PAGE,
+            channel=Channel.PAGE,
             said_as=f"link:{link.principal}",
         )
         return self.vote(given, now=now)

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from pipeline.approvals.signed_answer import SignedAnswer
-from pipeline.ledger.votes import Link, NotCounted, Through, Vote, vote
+from pipeline.ledger.votes import Channel, Link, NotCounted, Vote, vote
 
 
 def count(connection: Connection, tenant: str, answer: SignedAnswer, *, through: str, now: datetime) -> tuple[str, str]:
@@ -27,7 +27,7 @@ def count(connection: Connection, tenant: str, answer: SignedAnswer, *, through:
         principal=principal,
         yes=answer.yes,
         digest=answer.digest,
-        through=Through.SLACK,
+        channel=Channel.SLACK,
         said_as=f"{answer.provider}:{answer.user}",
         link=link,
     )

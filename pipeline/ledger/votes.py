@@ -24,7 +24,7 @@ from pipeline.ledger.approvals import NO, YES, is_met, voters
 from pipeline.states import ApprovalState
 
 
-class Through(StrEnum):
+class Channel(StrEnum):
     """Where an answer was given."""
 
     PAGE = "page"
@@ -59,7 +59,7 @@ class Vote:
     principal: str
     yes: bool
     digest: str
-    through: Through
+    channel: Channel
     said_as: str
     link: Link | None = None
 
@@ -107,7 +107,7 @@ def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | Not
             approval_id=held.id,
             principal_id=given.principal,
             answer=YES if given.yes else NO,
-            through=given.through,
+            through=given.channel,
             said_as=given.said_as,
             number=number,
             at=now,
@@ -153,9 +153,9 @@ def _said_by(row: Row[Any], provider: str, external_id: str) -> bool:
     The console notes a name, and a sender its own for its users where their people have another: rather one too many.
     """
     match row.through:
-        case Through.CONSOLE:
+        case Channel.CONSOLE:
             return provider == SIGNED_IN_HERE
-        case Through.SLACK:
+        case Channel.SLACK:
             return bool(row.said_as.partition(":")[2] == external_id)
         case _:
             return False
@@ -201,7 +201,7 @@ def _record(connection: Connection, held: Row[Any], given: Vote, number: int, no
     detail: Mapping[str, Any] = {
         "approval": held.id,
         "answer": YES if given.yes else NO,
-        "through": str(given.through),
+        "through": str(given.channel),
         "said_as": given.said_as,
         "shown": held.digest,
         "policy": held.policy_version,

@@ -19,7 +19,7 @@ from pipeline.ledger import approvals, openings
 from pipeline.ledger.approvals import Asked
 from pipeline.ledger.intents import Intent, OpenOutcome
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.ledger.votes import Counted, NotCounted, Through, Vote, vote
+from pipeline.ledger.votes import Channel, Counted, NotCounted, Vote, vote
 from tests.ledger.house import AS_ADA, House, intent_of
 
 HOUR = timedelta(hours=1)
@@ -99,7 +99,7 @@ class Desk:
             principal=who,
             yes=yes,
             digest=row.digest if digest is None else digest,
-            **{"through": Through.CLI, "said_as": "cli:test", **more},
+            **{"channel": Channel.CLI, "said_as": "cli:test", **more},
         )
         return self.house.database.write(partial(vote, given=given, now=datetime.now(UTC)))
 

@@ -18,7 +18,7 @@ from identity.principals import link_alias
 from pipeline.database import Database
 from pipeline.desk import tenants
 from pipeline.ledger.intents import Approved, Ended, Opened
-from pipeline.ledger.votes import Counted, Link, NotCounted, Through
+from pipeline.ledger.votes import Channel, Counted, Link, NotCounted
 from pipeline.states import ApprovalState
 from tests.ledger.acts import until_awaited
 from tests.ledger.desk import FOUR_EYES, Desk
@@ -86,12 +86,12 @@ def linked(desk: Desk, who: str, provider: str, external_id: str) -> Link:
     return Link(provider=provider, user=external_id)
 
 
-SLACK: dict[str, Any] = {"through": Through.SLACK, "said_as": "slack:U1"}
+SLACK: dict[str, Any] = {"channel": Channel.SLACK, "said_as": "slack:U1"}
 
 
 @pytest.mark.parametrize(
     ("provider", "said"),
-    [("slack", SLACK), ("slack-eu", SLACK), ("console", {"through": Through.CONSOLE, "said_as": "console:Bob"})],
+    [("slack", SLACK), ("slack-eu", SLACK), ("console", {"channel": Channel.CONSOLE, "said_as": "console:Bob"})],
 )
 @pytest.mark.parametrize("quorum", [1, 2])
 def test_a_yes_through_a_link_that_is_taken_back_counts_no_more(
@@ -113,7 +113,7 @@ def test_a_yes_through_a_link_that_is_taken_back_counts_no_more(
     assert told.detail["voided"] == [first.id]
 
 
-@pytest.mark.parametrize("said", [SLACK, {"through": Through.PAGE, "said_as": "link:acme.bob"}])
+@pytest.mark.parametrize("said", [SLACK, {"channel": Channel.PAGE, "said_as": "link:acme.bob"}])
 def test_a_yes_that_was_said_otherwise_stands(house: House, said: dict[str, Any]) -> None:
     desk = Desk(house)
     desk.ask()

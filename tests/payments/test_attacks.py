@@ -11,7 +11,7 @@ from identity.audit import Act
 from identity.policy.ledger import policy_text
 from identity.principals import link_alias
 from pipeline.ledger.approval_views import approval
-from pipeline.ledger.votes import NotCounted, Through, Vote
+from pipeline.ledger.votes import Channel, NotCounted, Vote
 from pipeline.policy.change import put_in_force
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import steps
@@ -110,7 +110,7 @@ def test_an_agent_cannot_answer_for_itself(office: Office) -> None:
             principal=who,
             yes=True,
             digest=view.digest,
-            through=Through.CONSOLE,
+            channel=Channel.CONSOLE,
             said_as=who,
         )
         assert isinstance(office.town.runtime.approving.vote(given, now=datetime.now(UTC)), NotCounted)

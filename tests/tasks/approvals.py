@@ -8,7 +8,7 @@ from functools import partial
 from identity.audit import Act
 from pipeline.ledger.approval_views import ApprovalView, approvals_page
 from pipeline.ledger.paging import Turn
-from pipeline.ledger.votes import Counted, NotCounted, Through, Vote
+from pipeline.ledger.votes import Channel, Counted, NotCounted, Vote
 from pipeline.policy.change import put_in_force
 from tests.tasks.town import Town
 
@@ -40,7 +40,7 @@ def say(town: Town, who: str, *, yes: bool = True, digest: str | None = None) ->
         principal=f"acme.{who}",
         yes=yes,
         digest=digest or view.digest,
-        through=Through.CONSOLE,
+        channel=Channel.CONSOLE,
         said_as=who,
     )
     return town.runtime.approving.vote(given, now=datetime.now(UTC))

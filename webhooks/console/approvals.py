@@ -15,7 +15,7 @@ from identity.errors import BadInput
 from identity.people import SIGNED_IN_HERE
 from pipeline.approvals.shown import letters
 from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page
-from pipeline.ledger.votes import Link, NotCounted, Through, Vote
+from pipeline.ledger.votes import Channel, Link, NotCounted, Vote
 from pipeline.states import ApprovalState
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant, visitor
@@ -68,7 +68,7 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
             principal=me,
             yes=said == "yes",
             digest=request.form.get("digest", ""),
-            through=Through.CONSOLE,
+            channel=Channel.CONSOLE,
             said_as=person.by,
             link=link,
         )
