@@ -17,7 +17,7 @@ from identity.audit.sealer import Sealer
 from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
 from identity.confined import Confiner
-from identity.connect.connector import Connect
+from identity.connect.flow import ConnectFlow
 from identity.http import Client
 from identity.ids import Ids
 from identity.jwks import KeyRing
@@ -200,7 +200,7 @@ class Runtime:
         self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, keys))
         self.security_events = SecurityEventIntake(self.database, keys, self.ids, clock=clock)
         self.catch_up = CatchUp(self.database, self.vault, self.http, clock=clock)
-        self.connect = Connect(
+        self.connect = ConnectFlow(
             self.database,
             self.vault,
             self.http,
