@@ -189,13 +189,18 @@ class Confiner:
         self, situation: Situation, profile: Profile, mint: Mint, only: Narrowing, *, send_before: float | None
     ) -> Meaning | AssertionRefused:
         """What is answered to the first live key; to the other, where it is refused. Raises AswhomError."""
-        owner, keys, account, now = situation.connection, situation.secrets, mint.account, mint.started_at
-        gate, to = self._endpoint.gate, Endpoint.of(owner, account.credential)
+        owner = situation.connection
+        keys = situation.secrets
+        account = mint.account
+        now = mint.started_at
+        gate = self._endpoint.gate
+        to = Endpoint.of(owner, account.credential)
         pace = profile.pace_of(account.credential)
         left = _none(mint, "its token endpoint is left alone for now")
 
         def present(key: SealedSecret) -> Meaning | AssertionRefused:
-            installation, opened = str(account.external_id), key.open(self._vault)
+            opened = key.open(self._vault)
+            installation = str(account.external_id)
             request = installation_request(owner, installation=installation, private_key=opened, now=now, only=only)
             if not written(self._store, partial(begin_mint, new=mint)):
                 raise Unavailable("the account's grant moved or was revoked before its token was asked for")
@@ -212,7 +217,8 @@ class Confiner:
         try:
             meaning = present(keys[0])
             if isinstance(meaning, ClientRefused) and (spare := spare_secret(keys, profile, meaning.code)) is not None:
-                code, tenant = meaning.code, account.key.tenant
+                code = meaning.code
+                tenant = account.key.tenant
                 note_refused(self._store, keys[0], spare=spare, code=code, tenant=tenant, audit_id=self._ids(), now=now)
                 meaning = present(spare)
         except AswhomError as error:  # its row may be there, and no token is

@@ -97,7 +97,8 @@ class Keepalive:
         return one_pass.refreshed
 
     def _claim(self) -> list[Due]:
-        now, limit = self._clock(), self._settings.batch
+        now = self._clock()
+        limit = self._settings.batch
         until = now + self._settings.claim
         try:
             return self._store.write(lambda connection: claim(connection, now=now, until=until, limit=limit))
