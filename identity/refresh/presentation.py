@@ -126,7 +126,7 @@ class Presenter:
         return self.serve_or(Unavailable(why, retry_after=retry_after), situation, refused=refused)
 
     def serve_or(self, error: AswhomError, situation: Situation, *, refused: bool) -> int:
-        """The same. Raises *error*."""
+        """The present generation, while its token lives and was not refused. Raises *error* otherwise."""
         if refused or not situation.token_lives(self.clock()):
             raise error
         self._count(situation, "served")

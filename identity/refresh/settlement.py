@@ -34,7 +34,7 @@ _GIVEN_UP = "a refresh's outcome is unknown"  # how the reason begins for which 
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """It ended as intended."""
+    """The refresh ended as intended."""
 
 
 @dataclass(frozen=True, kw_only=True)
