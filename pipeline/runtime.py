@@ -24,7 +24,7 @@ from identity.jwks import KeyRing
 from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.gate import AHEAD_KEEPS, Gate
-from identity.refresh.keepalive import Keepalive, through
+from identity.refresh.keepalive import Keepalive, paced_by
 from identity.refresh.keepalive_ledger import Due
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
@@ -146,7 +146,7 @@ class Runtime:
             self.database,
             self._refresh_ahead,
             PROFILES,
-            pacing=through(self.gate),
+            pacing=paced_by(self.gate),
             clock=clock,
             stopping=self.stopping.is_set,
         )

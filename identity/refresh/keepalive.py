@@ -35,7 +35,7 @@ class Pacing(Protocol):
     def __call__(self, due: Due, profile: Profile, /) -> timedelta | None: ...
 
 
-def through(gate: Gate) -> Pacing:
+def paced_by(gate: Gate) -> Pacing:
     """What the gate of the token endpoint would say. The coordinator passes it; a look first saves asking in vain."""
 
     def look(due: Due, profile: Profile) -> timedelta | None:
