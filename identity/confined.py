@@ -196,7 +196,7 @@ class Confiner:
         gate = self._endpoint.gate
         to = Endpoint.of(owner, account.credential)
         pace = profile.pace_of(account.credential)
-        left = _none(mint, "its token endpoint is left alone for now")
+        held_back = _none(mint, "requests to its token endpoint are held back for now")
 
         def present(key: SealedSecret) -> Meaning | AssertionRefused:
             opened = key.open(self._vault)
@@ -206,14 +206,14 @@ class Confiner:
                 raise Unavailable("the account's grant moved or was revoked before its token was asked for")
             # Counted only now that it may be sent: a probe that is taken and not sent is waited for by all.
             if (wait := gate.enter(to, pace)) is not None:
-                raise Unavailable(left, retry_after=_spread(wait))
+                raise Unavailable(held_back, retry_after=_spread(wait))
             outcome = self._endpoint.send(named(request, REFRESH_HEADER, mint.id), to=to, send_before=send_before)
             meaning = read_token(situation, profile, outcome, started_at=now, scopes=mint.scopes)
             self._endpoint.heed(meaning, outcome, to=to)
             return meaning
 
         if (wait := gate.look(to, pace)) is not None:
-            raise Unavailable(left, retry_after=_spread(wait))
+            raise Unavailable(held_back, retry_after=_spread(wait))
         try:
             meaning = present(keys[0])
             if isinstance(meaning, ClientRefused) and (spare := spare_secret(keys, profile, meaning.code)) is not None:

@@ -80,8 +80,8 @@ class Presenter:
             return None
         # Counted only now that it is ours to present. Should another account's have come first, nothing was sent.
         if (wait := gate.enter(to, pace, keep=wish.keep)) is not None:
-            left = "its token endpoint is left alone for now"
-            return self._fail(situation, intent, left, refused=refused, wait=wait, unpresented=True)
+            held_back = "requests to its token endpoint are held back for now"
+            return self._fail(situation, intent, held_back, refused=refused, wait=wait, unpresented=True)
         self.reached("before_send")
         outcome = self.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)
         self.reached("after_send")
