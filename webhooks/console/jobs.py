@@ -18,7 +18,7 @@ from pipeline.desk.telling import started_by
 from pipeline.ledger import audit_queries, bells, queries, views
 from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.paging import Row
-from pipeline.model import Acceptance, Bell
+from pipeline.model import Bell
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import ENDED, AttemptState, JobState, Wait
 from webhooks.console import lists
@@ -164,6 +164,5 @@ def _back(id: str, done: str) -> BaseResponse:
 def _ringing(
     desk: Desk, response: BaseResponse, rung: tuple[Bell, ...], *, revocations: tuple[str, ...] = ()
 ) -> BaseResponse:
-    told = Acceptance(delivery="", outcome="replayed", reason="", bells=rung, revocations=revocations)
-    desk.bells.ring_after(response, told)
+    desk.bells.ring_after(response, bells=rung, revocations=revocations)
     return response
