@@ -25,8 +25,7 @@ from identity.discovery import Metadata
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.providers.profile import Profile
-from identity.registration import Change, as_whom, changed, shown
-from identity.registration import told as said
+from identity.registration import Change, audited_values, authentication_fields, changed_fields, client_fields
 from identity.tables import accounts, connection_secrets, grants, provider_connections
 from identity.withdrawals import MOVES
 from identity.withdrawals.tables import withdrawals
@@ -102,18 +101,18 @@ def change(
     lock_against_references(connection, id)
     before = get_connection(connection, id)
     after = change.of(before, profile, policy)
-    if names := changed(before, after):
-        bound = as_whom(profile).intersection(names)
+    if names := changed_fields(before, after):
+        bound = client_fields(profile).intersection(names)
         if bound and (held := _accounts(connection, id)):
             raise BadInput(
                 f"{id} has {held} account(s), and only its present client can renew and end their tokens: "
                 f"{min(bound)} stays. Add another connection, once `aswhom connections stop {id}` is settled"
             )
         rewrite_connection(connection, after)
-        told = {"connection": id, "changed": names, "before": said(before, profile, names)}
-        told["after"] = said(after, profile, names)
+        told = {"connection": id, "changed": names, "before": audited_values(before, profile, names)}
+        told["after"] = audited_values(after, profile, names)
         record(connection, "connection.changed", after.tenant, told, act)
-        if shown(profile).intersection(names):
+        if authentication_fields(profile).intersection(names):
             _use_again(connection, after, replace(act, audit_id=f"{act.audit_id}.resumed"))
     return names
 
