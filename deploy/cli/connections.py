@@ -180,7 +180,7 @@ def correct(
     """
     change = Change(client_id=client_id, scopes=scopes, config=pairs(config))
     if change == Change():
-        raise BadInput("say what is to be another: --scopes, --client-id or --config")
+        raise BadInput("say what to change: --scopes, --client-id or --config")
     before = at.read(lambda c: get_connection(c, id))
     if before.provider not in PROFILES:
         raise BadInput(f"{id} is a sender of your own: remove it, and add it again as it should be")

@@ -137,8 +137,8 @@ def resolve(
     if not calls and unanswered and yes:  # nobody sees which one it is, and it may be a later one than they looked for
         raise BadInput(f"with --yes, say which call you looked for: {resolving(job, steps)}")
     if asked := [one for one in unanswered if not calls or one.attempt["id"] in calls]:
-        named = "; ".join(f"{one.step['action']}, call {one.attempt['id']}" for one in asked)
-        confirm(f"Say that {named}, {said}? It cannot be unsaid.", yes=yes)
+        named = "; ".join(f"{one.step['action']} (call {one.attempt['id']})" for one in asked)
+        confirm(f"Record that {named} {said}? This cannot be undone.", yes=yes)
     shown = calls or [one.attempt["id"] for one in unanswered]
     now = at.now()
 

@@ -28,7 +28,7 @@ def where_it_stopped(job: Row, steps: Sequence[Row], followed: Sequence[Row]) ->
     """Sentences about a cancelled or dead job that had begun, or a done one that went on without a step."""
     skipped = [step for step in steps if step["state"] == StepState.SKIPPED]
     if job["state"] in _ENDED and steps:
-        yield "It ended before its end:"
+        yield "It stopped before it finished:"
         for step in steps:
             yield f"  step {step['position']}, {step['action']}, {_what_became_of(step, resolving(job, steps))}."
     elif skipped:
