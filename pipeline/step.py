@@ -45,7 +45,7 @@ class EarlierAttempts(Enum):
 
     SETTLED = auto()  # every one has an outcome
     CARRIED = auto()  # one has none, but its capability still lives: sent again it is the same spend, done once
-    OPEN = auto()  # one has none, and sending it again may do it twice
+    UNSETTLED = auto()  # one has none, and sending it again may do it twice
 
 
 class Ground(NamedTuple):
@@ -200,7 +200,7 @@ class StepRunner:
             in_doubt=known is not EarlierAttempts.SETTLED and step.action.facts.effect is not Effect.READ,
         )
         made = len(earlier)
-        if known is EarlierAttempts.OPEN and not step.repeats and step.action.facts.recovery in SEARCHES:
+        if known is EarlierAttempts.UNSETTLED and not step.repeats and step.action.facts.recovery in SEARCHES:
             found = probe(self._services, step, number=made + 1)
             if found is not None:
                 return found
@@ -228,7 +228,7 @@ class StepRunner:
                 return EarlierAttempts.CARRIED
         if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:
             raise step.asks(f"{step.name} was sent and no answer came")
-        return EarlierAttempts.OPEN
+        return EarlierAttempts.UNSETTLED
 
     def _ground_for(self, provider: str) -> Ground:
         """What the decisions of this run about that provider's actions stand on, read in one transaction."""
