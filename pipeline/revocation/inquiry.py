@@ -138,10 +138,8 @@ def _case(connection: Connection, key: str, *, number: int, since: timedelta, no
 def _note(connection: Connection, revocation: str, verdict: SignalDoubt, *, now: datetime) -> None:
     settled = update(revocations).where(revocations.c.id == revocation, revocations.c.doubt == SignalDoubt.OPEN)
     # moved, so that housekeeping waits before it asks again
-    if (
-        connection.execute(settled.values(doubt=verdict, moved_at=database_now())).rowcount
-        and verdict != SignalDoubt.OPEN
-    ):
+    noted = connection.execute(settled.values(doubt=verdict, moved_at=database_now())).rowcount
+    if noted and verdict != SignalDoubt.OPEN:
         row = load(connection, revocation)
         audit.record(
             connection,
