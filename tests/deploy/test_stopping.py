@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from sqlalchemy import Connection, select, update
 
 from deploy.cli import main
-from deploy.cli.partial import end_in_the_middle
+from deploy.cli.unfinished import where_it_stopped
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.accounts import get_account
@@ -168,7 +168,7 @@ def step(position: int, state: str, *attempts: str, **more: Any) -> dict[str, An
     return {"position": position, "state": state, "action": f"x.Act{position}", "attempts": tries, **plain, **more}
 
 
-def test_a_job_that_ended_in_the_middle_is_told_step_by_step() -> None:
+def test_a_job_that_stopped_in_the_middle_is_told_step_by_step() -> None:
     steps = [
         step(1, "done", "effect"),
         step(2, "done", adopted_from="step_9"),
@@ -181,7 +181,7 @@ def test_a_job_that_ended_in_the_middle_is_told_step_by_step() -> None:
         {"position": 1, "job_id": "job_2", "by_state": "done", "reason": None},
         {"position": 2, "job_id": None, "by_state": None, "reason": "nobody is left"},
     ]
-    told = " ".join(end_in_the_middle({"id": "job_1", "state": "cancelled"}, steps, followed))
+    told = " ".join(where_it_stopped({"id": "job_1", "state": "cancelled"}, steps, followed))
     for said in (
         "x.Act1, took effect, as user ada",
         "x.Act2, was done once by another job",
@@ -193,4 +193,4 @@ def test_a_job_that_ended_in_the_middle_is_told_step_by_step() -> None:
         "Step 2 was not compensated: nobody is left",
     ):
         assert said in told
-    assert list(end_in_the_middle({"id": "job_1", "state": "done"}, steps[:1], [])) == []
+    assert list(where_it_stopped({"id": "job_1", "state": "done"}, steps[:1], [])) == []
