@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.desk.unanswered import unanswered_calls
 from pipeline.ledger.paging import Row
-from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 
 _ENDED = (JobState.CANCELLED, JobState.DEAD)
 
@@ -40,7 +40,7 @@ def where_it_stopped(job: Row, steps: Sequence[Row], followed: Sequence[Row]) ->
 
 
 def _what_became_of(step: Row, resolving: str) -> str:
-    states = {attempt["state"] for attempt in step["attempts"] if attempt["purpose"] == "call"}
+    states = {attempt["state"] for attempt in step["attempts"] if attempt["purpose"] == Purpose.CALL}
     match step["state"]:
         case StepState.DONE if step["adopted_from"]:
             return "was done once by another job, and is that job's"
