@@ -9,17 +9,18 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from identity.model import AccountKey, AccountState, NeedsRefresh
 from identity.tables import accounts
 from pipeline.ledger import jobs
 from pipeline.ledger.approvals import NotApproved, move_approval
-from pipeline.ledger.intents import ApprovalMoved, Approved, Ended, Opened
-from pipeline.states import ApprovalState, AttemptState, StepState, Wait
-from tests.ledger.acts import close, open_, until_awaited
+from pipeline.ledger.intents import Adopted, ApprovalMoved, Approved, Ended, Opened
+from pipeline.ledger.replay import replay
+from pipeline.states import ApprovalState, AttemptState, JobState, StepState, Wait
+from tests.ledger.acts import close, done, open_, until_awaited
 from tests.ledger.desk import Desk
-from tests.ledger.house import House
+from tests.ledger.house import House, intent_of
 from tests.ledger.links import SLACK, linked, taken_back
 
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
@@ -123,3 +124,35 @@ def test_an_opening_beside_the_end_of_its_approval_waits_for_it(desk: Desk) -> N
     expire = partial(move_approval, held=desk.row, to=ApprovalState.EXPIRED, reason="it expired", now=datetime.now(UTC))
     assert until_awaited(desk.house.database, expire, by=opening)
     assert outcomes == [ApprovalMoved()]
+
+
+def cancelled(desk: Desk, given: Approved) -> None:
+    desk.house.database.write(partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED))
+
+
+def dead(desk: Desk, given: Approved) -> None:
+    desk.house.database.write(partial(jobs.move_job, job=desk.job.id, to=JobState.DEAD))
+
+
+def accepted_anew(desk: Desk, given: Approved) -> None:
+    dead(desk, given)
+    desk.house.database.write(partial(replay, job=desk.job.id, by="cli:test", at=datetime.now(UTC)))
+
+
+def done_by_another(desk: Desk, given: Approved) -> None:
+    """The step's once key was another job's, and its job goes on."""
+    other = intent_of(desk.house, desk.house.claim(desk.house.job("other")), once="key")
+    assert isinstance(open_(desk.house, other), Opened)
+    done(desk.house, other)
+    assert isinstance(desk.open(approval=given, once="key"), Adopted)
+    assert desk.house.row(desk.job.id).state == JobState.RUNNING
+
+
+@pytest.mark.parametrize("settled", [cancelled, dead, accepted_anew, done_by_another])
+def test_what_nobody_asks_for_again_is_not_said_to_be_void(
+    desk: Desk, settled: Callable[[Desk, Approved], None]
+) -> None:
+    settled(desk, approved(desk))
+    write: Callable[[Connection], list[str]] = partial(taken_back, provider="slack", external_id="U1")
+    assert desk.house.database.write(write) == []
+    assert (desk.row.state, desk.row.used_at) == (ApprovalState.APPROVED, None)

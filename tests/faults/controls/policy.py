@@ -133,6 +133,13 @@ CONTROLS = (
         test=f"{USE}::test_an_opening_beside_the_end_of_its_approval",
     ),
     Control(
+        name="what nobody asks for again is not said to be void",
+        file=VOTES,
+        guard="WANTED,",
+        without="",
+        test=f"{USE}::test_what_nobody_asks_for_again and sqlite",
+    ),
+    Control(
         name="an answer is to what was shown",
         file=VOTES,
         guard="if given.digest != held.digest:",
