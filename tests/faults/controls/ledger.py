@@ -131,6 +131,13 @@ CONTROLS = (
         test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
     ),
     Control(
+        name="a stale fence finishes no job",
+        file="pipeline/ledger/jobs.py",
+        guard='(jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), to=JobState.DONE',
+        without='(jobs.c.id == bindparam("job")) & (bindparam("held") >= 0), to=JobState.DONE',
+        test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
+    ),
+    Control(
         name="a late answer overtakes the next attempt",
         file=OPENINGS,
         guard="if intent.number > 1 and _overtaken(connection, intent):",
