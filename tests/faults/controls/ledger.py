@@ -133,8 +133,9 @@ CONTROLS = (
     Control(
         name="a stale fence finishes no job",
         file="pipeline/ledger/jobs.py",
-        guard='(jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), to=JobState.DONE',
-        without='(jobs.c.id == bindparam("job")) & (bindparam("held") >= 0), to=JobState.DONE',
+        guard='(jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), '
+        "to=JobState.DONE, source=None, values={}",
+        without='(jobs.c.id == bindparam("job")) & (bindparam("held") >= 0), to=JobState.DONE, source=None, values={}',
         test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
     ),
     Control(
