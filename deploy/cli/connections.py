@@ -148,7 +148,10 @@ def show(at: Installation, out: Output, id: str) -> None:
 @command(connections, "discover")
 @click.argument("id")
 def discover_again(at: Installation, out: Output, id: str) -> None:
-    """Read the issuer's metadata again, and use the addresses it names from now on."""
+    """Read the issuer's metadata again, and use the addresses it names from now on.
+
+    A connection that was paused is used again where that is another token endpoint.
+    """
     owner = at.read(lambda c: get_connection(c, id))
     if not (issuer := owner.config.get("issuer")):
         raise BadInput(f"{id} has no issuer: its addresses were given, not discovered")
@@ -227,7 +230,7 @@ def resume(at: Installation, out: Output, id: str) -> None:
     """Fetch tokens through it again, after the provider refused our client and the cause is mended there.
 
     A new client secret or key (`rotate-secret`, `add-secret`) has resumed it by itself, and so has another client or
-    way to sign (`set`). What the provider says of what it was asked before pauses it no more.
+    way to sign (`set`), or token endpoint (`discover`). What the provider says of what it was asked before pauses it no more.
     """
     act = at.act()
     resumed = at.write(lambda c: acts.resume(c, id, act))

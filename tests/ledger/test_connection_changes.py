@@ -19,6 +19,7 @@ from identity.capability.tables import audiences
 from identity.connect.leftovers import Leftover, leave
 from identity.connections import get_connection, pause_connection, paused_reason
 from identity.consent_ledger import AnotherClient, Consent, Consented, store_consent
+from identity.discovery import Metadata
 from identity.errors import BadInput
 from identity.grants import seal_answer
 from identity.installations import add_installation, tenant_of_installation
@@ -87,8 +88,8 @@ def waits(house: House, owner: str) -> AccountKey:
     return key
 
 
-def consents(c: Connection, house: House, key: AccountKey, *, client: str) -> object:
-    """What comes of a consent whose tokens *client* won."""
+def consents(c: Connection, house: House, key: AccountKey, *, client: str | None) -> object:
+    """What comes of a consent whose tokens *client* won; None: an admin gave them."""
     answer = TokenAnswer(
         access_token=Secret("a"), refresh_token=Secret("r"), expires_at=None, scopes=(), token_type="bearer"
     )
@@ -142,6 +143,25 @@ def test_a_consent_beside_a_correction_of_its_client_waits_and_is_refused(house:
     assert came == [AnotherClient()]
 
 
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_correction_of_the_app_beside_an_admins_consent_waits_and_is_refused(house: House) -> None:
+    """SQLite has one writer anyway."""
+    added(house.database, "spare", config={"app_id": "1"})
+    key = waits(house, "spare")
+    told: list[str] = []
+
+    def change_late() -> None:
+        try:
+            house.database.write(lambda c: change(c, "spare", Change(config={"app_id": "2"})))
+        except BadInput as error:
+            told.append(str(error))
+
+    by = threading.Thread(target=change_late)
+    came = until_awaited(house.database, lambda c: consents(c, house, key, client=None), by=by)
+    assert isinstance(came, Consented)
+    assert ["spare has 1 account(s)" in one for one in told] == [True]
+
+
 def test_whom_googles_assertions_are_of_stays_once_it_has_accounts(house: House) -> None:
     added(house.database, "drive", provider="google", config={"service_account": "a@x.example", "key_id": "1"})
     key = waits(house, "drive")
@@ -168,6 +188,27 @@ def test_what_no_refusal_of_the_client_can_be_of_resumes_nothing(
     house.database.write(lambda c: change(c, "spare", Change(config=to)))
     assert (house.database.read(lambda c: paused_reason(c, "spare")) is None) == used
     assert len(recorded(house, "connection.resumed")) == used
+
+
+@pytest.mark.parametrize(("token_url", "used"), [("https://idp.example/token", False), ("https://idp.example/v2", True)])
+def test_another_token_endpoint_of_its_issuer_is_tried_though_the_one_before_had_refused_the_client(
+    house: House, token_url: str, *, used: bool
+) -> None:
+    found = Metadata(
+        issuer="https://idp.example",
+        authorize_url="https://idp.example/authorize",
+        token_url=token_url,
+        revocation_url=None,
+        userinfo_url=None,
+        jwks_url=None,
+        client_auths=(),
+        sends_iss=False,
+    )
+    added(house.database, "spare", token_url="https://idp.example/token")
+    house.database.write(lambda c: pause_connection(c, "spare", reason="its client was refused"))
+    house.database.write(lambda c: desk.readdress(c, "spare", found, Act(audit_id="aud-1", by="test", now=NOW)))
+    assert (house.database.read(lambda c: paused_reason(c, "spare")) is None) == used
+    assert recorded(house, "connection.resumed") == [{"connection": "spare", "was_paused": True}] * used
 
 
 def test_what_was_corrected_is_recorded_as_it_was_and_as_it_is(house: House) -> None:
