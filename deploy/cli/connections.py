@@ -189,7 +189,13 @@ def correct(
     profile = profile_of(PROFILES, before.provider)
     act = at.act()
     changed = at.write(lambda c: acts.change(c, id, change, profile, at.http.policy, act))
-    out.done(f"{id}: changed {', '.join(changed) or 'nothing'}", {"id": id, "changed": changed})
+    told = f"{id}: changed {', '.join(changed) or 'nothing'}"
+    if "client_id" in changed:  # a connect may be under way, and what it wins is ended as the former client
+        told += (
+            f"\nnow give its secret, `aswhom connections rotate-secret {id} --retire-at +1d`, and so leave the former "
+            "client's secret live for a day: what a connect has won meanwhile is ended with that"
+        )
+    out.done(told, {"id": id, "changed": changed})
 
 
 @command(connections, "remove")
