@@ -236,7 +236,8 @@ def resume(at: Installation, out: Output, id: str) -> None:
     """Fetch tokens through it again, after the provider refused our client and the cause is mended there.
 
     A new client secret or key (`rotate-secret`, `add-secret`) has resumed it by itself, and so has another client or
-    way to sign (`set`), or token endpoint (`discover`). What the provider says of what it was asked before pauses it no more.
+    way to sign (`set`), or token endpoint (`discover`). What the provider says of what it was asked before pauses it no
+    more.
     """
     act = at.act()
     resumed = at.write(lambda c: acts.resume(c, id, act))
