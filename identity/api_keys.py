@@ -125,7 +125,7 @@ def find_again(connection: Connection, key: str, *, now: datetime) -> Caller | N
 
 
 def still_holds(connection: Connection, caller: Caller, *, now: datetime) -> Caller | NoCaller:
-    """The same once more, in the transaction that acts on it."""
+    """Who holds the key that *caller* came in by, looked up again in the transaction that acts on it."""
     return find_again(connection, caller.key, now=now)
 
 

@@ -67,5 +67,5 @@ def database_in(duration: timedelta) -> ColumnElement[datetime]:
 
 
 def database_in_microseconds(parameter: str) -> ColumnElement[datetime]:
-    """The same for a statement that is built once: the duration is its *parameter*, in `microseconds`."""
+    """The database's clock plus the *parameter*, in `microseconds`: for a statement that is built once."""
     return type_coerce(type_coerce(database_now(), BigInteger) + bindparam(parameter, type_=BigInteger), Instant)

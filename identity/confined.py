@@ -55,9 +55,9 @@ log = logging.getLogger(__name__)
 V = TypeVar("V")
 Refused = ClientRefused | Dead | AssertionRefused
 
-_REST = timedelta(minutes=2)  # of a kept token's life that is not used
+_EXPIRY_MARGIN = timedelta(minutes=2)  # the end of a cached token's life, in which it is not used
 _AHEAD = timedelta(minutes=1)  # more than that is left of it when a step opens, or another is minted before
-_REFUSED = timedelta(minutes=5)  # for so long a refusal is remembered
+_REFUSAL_REMEMBERED = timedelta(minutes=5)  # how long a refusal is remembered
 _SPREAD = 5.0  # seconds: those who wait for one moment come back spread over so long
 
 
@@ -71,13 +71,13 @@ class Confinement:
     scopes: frozenset[str]
 
     @property
-    def same(self) -> Confinement:
-        """What equals it: GitHub takes a repository's name in whatever case."""
+    def folded(self) -> Confinement:
+        """This one by its repository's name in lower case, for comparing: GitHub takes it in whatever case."""
         return replace(self, repository=self.repository.casefold())
 
 
 class Confiner:
-    """Mints and keeps them. One for all threads of a process."""
+    """Mints and caches installation tokens for one repository. One for all threads of a process."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Confiner:
             wanted = Confinement(
                 account=lease.account, generation=lease.generation, repository=repository, scopes=request.scopes
             )
-            if self._still(wanted, rest=_REST + _AHEAD) is not None:
+            if self._cached(wanted, margin=_EXPIRY_MARGIN + _AHEAD) is not None:
                 return None
             if reads and (refused := self._refusal(wanted)) is not None and refused.final:
                 return None
@@ -134,7 +134,7 @@ class Confiner:
 
         It was minted ahead, unless it had to give way since. *send_before* is on the monotonic clock.
         """
-        known = self._still(wanted, rest=_REST) or self._refusal(wanted)
+        known = self._cached(wanted, margin=_EXPIRY_MARGIN) or self._refusal(wanted)
         if known is not None:
             return known
         try:
@@ -143,18 +143,18 @@ class Confiner:
         except AswhomError as error:  # the step is open already: it had no effect, and is tried again
             return NotSent(reason=str(error))
 
-    def _still(self, wanted: Confinement, *, rest: timedelta) -> Secret | None:
-        """The token that was minted for it before, if more than *rest* is left of its life."""
+    def _cached(self, wanted: Confinement, *, margin: timedelta) -> Secret | None:
+        """The token that was minted for it before, if more than *margin* is left of its life."""
         with self._lock:
-            kept = self._kept.get(wanted.same)
-        if kept is None or kept.expires_at is None or self._clock() >= kept.expires_at - rest:
+            kept = self._kept.get(wanted.folded)
+        if kept is None or kept.expires_at is None or self._clock() >= kept.expires_at - margin:
             return None
         return kept.access_token
 
     def _refusal(self, wanted: Confinement) -> NotSent | None:
         """What was said when it was refused, if that was a short while ago."""
         with self._lock:
-            refused = self._refused.get(wanted.same)
+            refused = self._refused.get(wanted.folded)
         return None if refused is None or self._clock() >= refused[1] else refused[0]
 
     def _mint(
@@ -189,30 +189,36 @@ class Confiner:
         self, situation: Situation, profile: Profile, mint: Mint, only: Narrowing, *, send_before: float | None
     ) -> Meaning | AssertionRefused:
         """What is answered to the first live key; to the other, where it is refused. Raises AswhomError."""
-        owner, keys, account, now = situation.connection, situation.secrets, mint.account, mint.started_at
-        gate, to = self._endpoint.gate, Endpoint.of(owner, account.credential)
+        owner = situation.connection
+        keys = situation.secrets
+        account = mint.account
+        now = mint.started_at
+        gate = self._endpoint.gate
+        to = Endpoint.of(owner, account.credential)
         pace = profile.pace_of(account.credential)
-        left = _none(mint, "its token endpoint is left alone for now")
+        held_back = _none(mint, "requests to its token endpoint are held back for now")
 
         def present(key: SealedSecret) -> Meaning | AssertionRefused:
-            installation, opened = str(account.external_id), key.open(self._vault)
+            opened = key.open(self._vault)
+            installation = str(account.external_id)
             request = installation_request(owner, installation=installation, private_key=opened, now=now, only=only)
             if not written(self._store, partial(begin_mint, new=mint)):
                 raise Unavailable("the account's grant moved or was revoked before its token was asked for")
             # Counted only now that it may be sent: a probe that is taken and not sent is waited for by all.
             if (wait := gate.enter(to, pace)) is not None:
-                raise Unavailable(left, retry_after=_spread(wait))
+                raise Unavailable(held_back, retry_after=_spread(wait))
             outcome = self._endpoint.send(named(request, REFRESH_HEADER, mint.id), to=to, send_before=send_before)
             meaning = read_token(situation, profile, outcome, started_at=now, scopes=mint.scopes)
             self._endpoint.heed(meaning, outcome, to=to)
             return meaning
 
         if (wait := gate.look(to, pace)) is not None:
-            raise Unavailable(left, retry_after=_spread(wait))
+            raise Unavailable(held_back, retry_after=_spread(wait))
         try:
             meaning = present(keys[0])
             if isinstance(meaning, ClientRefused) and (spare := spare_secret(keys, profile, meaning.code)) is not None:
-                code, tenant = meaning.code, account.key.tenant
+                code = meaning.code
+                tenant = account.key.tenant
                 note_refused(self._store, keys[0], spare=spare, code=code, tenant=tenant, audit_id=self._ids(), now=now)
                 meaning = present(spare)
         except AswhomError as error:  # its row may be there, and no token is
@@ -244,29 +250,29 @@ class Confiner:
         """The token, once the ledger holds it: to be used, unless it is not for *wanted* alone. Raises Unavailable."""
         # Asked by the name alone, GitHub gives the one of whosever account the installation is on.
         told = [name.casefold() for name in minted.repositories]
-        elsewhere = bool(told) and told != [wanted.same.repository]
+        elsewhere = bool(told) and told != [wanted.folded.repository]
         if not self._hold(mint, minted, outcome=GRANTED_ELSEWHERE if elsewhere else GRANTED):
             raise Unavailable("the account was revoked while its token was minted")
         if elsewhere:  # so the one that is wanted is out of reach
             return self._refuse(wanted, "the one that was given is not for it alone", final=True)
         self._keep(self._kept, wanted, minted)
         with self._lock:
-            self._refused.pop(wanted.same, None)
+            self._refused.pop(wanted.folded, None)
         return minted.access_token
 
     def _refuse(self, wanted: Confinement, reason: str, *, final: bool) -> NotSent:
         """Remember it for a while: the step that opens is told of it."""
         refusal = NotSent(reason=_none(wanted, reason), final=final)
-        self._keep(self._refused, wanted, (refusal, self._clock() + _REFUSED))
+        self._keep(self._refused, wanted, (refusal, self._clock() + _REFUSAL_REMEMBERED))
         return refusal
 
     def _keep(self, among: dict[Confinement, V], wanted: Confinement, one: V) -> None:
-        """As the newest; the oldest gives way."""
+        """Cache *one* as the newest entry, evicting the oldest when full."""
         with self._lock:
-            among.pop(wanted.same, None)
+            among.pop(wanted.folded, None)
             while len(among) >= self._keeps:
                 del among[next(iter(among))]
-            among[wanted.same] = one
+            among[wanted.folded] = one
 
     def _end(self, mint: Mint, outcome: str) -> None:
         """Let the ledger know why there is no token."""

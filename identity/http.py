@@ -121,9 +121,9 @@ class Client:
     def close(self) -> None:
         """Close every connection. What is sent afterwards is not."""
         self._closed.set()
+        self._backend.close()  # first: what begins before is on a connection that is there to be closed
         self._reusing.close()
         self._fresh.close()
-        self._backend.close()
 
     def send(
         self,

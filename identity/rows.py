@@ -16,7 +16,7 @@ def insert_or(connection: Connection, table: Table) -> Any:
 
 
 def insert_for(dialect: str, table: Table) -> Any:
-    """The same for a statement that is built once."""
+    """The INSERT of `insert_or`, by the dialect's name: for a statement that is built once."""
     insert = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
     # SQLAlchemy keeps the count of an INSERT only when asked to: without this, PostgreSQL's is -1.
     return insert.execution_options(preserve_rowcount=True)

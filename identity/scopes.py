@@ -41,7 +41,7 @@ def grant_scopes(key: AccountKey) -> tuple[Scope, ...]:
 
 
 def all_standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
-    """The same as `standings` for any number of scopes of each kind; those that have a row."""
+    """What is remembered of any number of scopes of each kind; only those that have a row."""
     by_kind: dict[ScopeKind, set[str]] = {}
     for scope in wanted:
         by_kind.setdefault(scope.kind, set()).add(scope.key)
@@ -98,7 +98,7 @@ def prohibition(found: dict[Scope, Standing], number: int, *, or_stopped: bool =
 
 
 def is_prohibited(number: ColumnElement[int]) -> ColumnElement[bool]:
-    """The same rule of the scopes that `IS_WANTED` names, for a statement about a row that has its *number*."""
+    """`prohibition` in SQL, of the scopes that `IS_WANTED` names, for a statement about a row that has its *number*."""
     return exists().where(IS_WANTED, or_(scopes.c.stopped.is_(True), scopes.c.revoked >= number))
 
 

@@ -78,7 +78,7 @@ class Vault:
         return Secret(text.decode())
 
     def rewrap(self, sealed: bytes) -> bytes:
-        """The same value under the newest key; the ciphertext itself does not change."""
+        """The sealed value under the newest key; the ciphertext itself does not change."""
         data_key = self._unwrap(sealed, "value")
         return self._wrap(data_key) + sealed[HEAD + _NONCE + _WRAPPED :]
 

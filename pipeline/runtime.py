@@ -17,14 +17,14 @@ from identity.audit.sealer import Sealer
 from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
 from identity.confined import Confiner
-from identity.connect.connector import Connect
+from identity.connect.flow import ConnectFlow
 from identity.http import Client
 from identity.ids import Ids
 from identity.jwks import KeyRing
 from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.gate import AHEAD_KEEPS, Gate
-from identity.refresh.keepalive import Keepalive, through
+from identity.refresh.keepalive import Keepalive, paced_by
 from identity.refresh.keepalive_ledger import Due
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
@@ -146,7 +146,7 @@ class Runtime:
             self.database,
             self._refresh_ahead,
             PROFILES,
-            pacing=through(self.gate),
+            pacing=paced_by(self.gate),
             clock=clock,
             stopping=self.stopping.is_set,
         )
@@ -200,7 +200,7 @@ class Runtime:
         self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, keys))
         self.security_events = SecurityEventIntake(self.database, keys, self.ids, clock=clock)
         self.catch_up = CatchUp(self.database, self.vault, self.http, clock=clock)
-        self.connect = Connect(
+        self.connect = ConnectFlow(
             self.database,
             self.vault,
             self.http,

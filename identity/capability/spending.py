@@ -41,7 +41,7 @@ Why = Reason | Unspendable
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """It counts. *first*: it had not been spent before; otherwise this is the same spend once more."""
+    """The spend counts. *first*: the capability had not been spent before; else this is the same spend once more."""
 
     capability: Capability
     agent: str
@@ -50,7 +50,7 @@ class Spent:
 
 @dataclass(frozen=True, kw_only=True)
 class NotSpent:
-    """It does not count, and why."""
+    """The spend does not count, and why."""
 
     why: Why
     record: Issued | None = None

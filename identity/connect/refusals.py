@@ -74,7 +74,8 @@ class Refusals:
         self, won: Leftover, *, now: datetime, then: Callable[[Connection], None] = lambda connection: None
     ) -> None:
         """Have the ledger know of tokens that nobody else knows of: while it is away, they are held here."""
-        sealed, account_id = won.sealed(self.vault), self.ids()
+        sealed = won.sealed(self.vault)
+        account_id = self.ids()
         where = {"connection": won.key.connection, "principal": won.key.principal, "connect": str(won.started)}
 
         def write(connection: Connection) -> None:

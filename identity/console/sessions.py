@@ -39,7 +39,7 @@ class Person:
 
     @property
     def by(self) -> str:
-        """As the audit and the jobs name them."""
+        """The person, as the audit and the jobs name them."""
         return f"console:{self.name}"[:120]
 
     @property

@@ -129,7 +129,8 @@ class SignIn:
             raise
 
     def _owner(self) -> ProviderConnection:
-        found, settings = self._discovered(), self.settings
+        found = self._discovered()
+        settings = self.settings
         auth = found.client_auth(has_secret=True, has_key=False)
         return ProviderConnection(
             id="console",
@@ -155,7 +156,8 @@ class SignIn:
 
     def _verified(self, tokens: Mapping[str, Any], *, nonce: str, now: datetime) -> Mapping[str, Any]:
         """OpenID Connect Core §3.1.3.7."""
-        found, token = self._discovered(), tokens["id_token"]
+        found = self._discovered()
+        token = tokens["id_token"]
         if found.jwks_url is None:
             raise Misconfigured(f"{found.issuer} names no jwks_uri, so its ID tokens cannot be verified")
         try:
@@ -177,7 +179,8 @@ class SignIn:
 
     def _userinfo(self, tokens: Mapping[str, Any], subject: str) -> Mapping[str, Any]:
         """What the provider says elsewhere of the same subject (OpenID Connect Core §5.3.2)."""
-        url, token = self._discovered().userinfo_url, tokens.get("access_token")
+        url = self._discovered().userinfo_url
+        token = tokens.get("access_token")
         if url is None or not isinstance(token, str):
             return {}
         headers = {"authorization": f"Bearer {token}", "accept": "application/json"}

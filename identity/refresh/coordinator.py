@@ -78,6 +78,7 @@ class Coordinator:
         self._clock = clock
         self._monotonic = monotonic
         self._sleep = sleep
+        self._reached = reached
         self._flights = Flights()
         self._presenter = Presenter(
             store=store,
@@ -152,7 +153,7 @@ class Coordinator:
                 continue
             waiting.over()
             try:
-                self._presenter.reached("after_lock")
+                self._reached("after_lock")
                 generation = self._under_lock(wish, lock)
             finally:
                 lock.release()
@@ -170,7 +171,8 @@ class Coordinator:
 
         What cannot be ended holds up nothing else. Raises ExceptionGroup, after the rest, of what nobody foresaw.
         """
-        now, count = self._clock(), 0
+        now = self._clock()
+        count = 0
         last: RefreshIntent | None = None
         failures: list[Exception] = []
         while due := self._store.read(partial(abandoned, now=now, limit=page, after=last)):
@@ -181,18 +183,19 @@ class Coordinator:
                     self._tell(intent, end)
                 except Exception as failure:  # noqa: BLE001 - raised below: one account's must not hold up the others
                     failures.append(failure)
-            count, last = count + len(due), due[-1]
+            count += len(due)
+            last = due[-1]
         if failures:
             raise ExceptionGroup("abandoned refreshes that could not be settled", failures)
         return count
 
     def _tell(self, intent: RefreshIntent, end: AswhomError) -> None:
         found = self._store.read(partial(get_intent, intent=intent.id))
-        where = {"action": "refresh.settled", "account": intent.account, "intent": intent.id, "as": type(end).__name__}
+        where = {"account": intent.account, "intent": intent.id, "as": type(end).__name__}
         if found is not None and found.unsettled:
-            log.warning("an abandoned refresh stays unsettled", extra=where | {"action": "refresh.unsettled"})
+            log.warning("an abandoned refresh stays unsettled", extra={"action": "refresh.unsettled"} | where)
         else:
-            log.info("an abandoned refresh was settled", extra=where)
+            log.info("an abandoned refresh was settled", extra={"action": "refresh.settled"} | where)
 
     def _read(self, account: str) -> Situation:
         return self._store.read(lambda connection: read_situation(connection, account))
@@ -215,7 +218,10 @@ class Coordinator:
             return situation.generation
         if (served := self._prohibited(situation, wish)) is not None:
             return served
-        former, now, presenter, refused = situation.intent, self._clock(), self._presenter, wish.refused
+        former = situation.intent
+        now = self._clock()
+        presenter = self._presenter
+        refused = wish.refused
         present = partial(presenter.present, situation, former=former, wish=wish, renew=lock.renew)
         if former is None:
             return present()

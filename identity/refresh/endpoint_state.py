@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(kw_only=True)
 class EndpointState:
-    """Times are microseconds of one clock, handed in as *now*; a field says what the hash's field says."""
+    """The pace, pause and breaker of one token endpoint; each field says what that field of the Redis hash says.
+
+    Times are microseconds of one clock, handed in as *now*.
+    """
 
     due: int = 0
     held: int = 0
@@ -18,14 +21,14 @@ class EndpointState:
     seen: int = 0
 
     def look(self, now: int, *, interval: int, burst: int) -> int:
-        """How long to wait; 0: go on."""
+        """How long to wait before a request; 0: it may go now. Nothing is counted."""
         self._see(now)
         due = max(self.due, now)
         wait = max(self.held - now, (self.open or now) - now, due - (burst - 1) * interval - now, 0)
         return wait if wait or self.open is None else max(self.probe - now, 0)
 
     def enter(self, now: int, *, interval: int, burst: int, probe: int) -> int:
-        """The same, and 0 is counted."""
+        """How long to wait before a request; 0: it may go now, and is counted."""
         wait = self.look(now, interval=interval, burst=burst)
         if wait == 0:
             self.due = max(self.due, now) + interval
@@ -34,11 +37,11 @@ class EndpointState:
         return wait
 
     def answered(self) -> None:
-        """It works."""
+        """The endpoint works: the breaker closes."""
         self.failures, self.opened, self.open, self.probe = 0, 0, None, 0
 
     def failed(self, now: int, *, threshold: int, first: int, longest: int) -> None:
-        """It does not. The last straw, or a probe that failed, opens the breaker for longer each time."""
+        """The endpoint failed. The last straw, or a failed probe, opens the breaker, for longer each time."""
         self._see(now)
         self.failures += 1
         probing = self.open is not None and self.open <= now
@@ -47,12 +50,12 @@ class EndpointState:
             self.open, self.probe = now + min(first * 2 ** (self.opened - 1), longest), 0
 
     def hold(self, now: int, duration: int) -> None:
-        """It asked for a pause."""
+        """The endpoint asked for a pause: no request goes before its end."""
         self._see(now)
         self.held = max(self.held, now + duration)
 
     def _see(self, now: int) -> None:
-        """Where the clock was set back, what lay ahead lies as far ahead as before."""
+        """Look at the clock. Where it was set back, what lay ahead lies as far ahead as before."""
         if (set_back := self.seen - now) > 0:
             self.due, self.held, self.probe = self.due - set_back, self.held - set_back, self.probe - set_back
             self.open = None if self.open is None else self.open - set_back

@@ -63,7 +63,7 @@ class Flights:
             return flight, True
 
     def land(self, flight: Flight) -> None:
-        """It has ended; whoever comes now flies anew."""
+        """The flight has ended; whoever comes now begins another."""
         with self._lock:
             del self._under_way[flight.wish.account]
         flight.landed.set()

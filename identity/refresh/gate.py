@@ -41,12 +41,12 @@ class Endpoint:
 
     @classmethod
     def of(cls, owner: ProviderConnection, credential: Credential) -> Self:
-        """Where the tokens of such an account come from."""
+        """The endpoint that gives the tokens of an account with that kind of credential."""
         return cls.among(owner.id, credential, api_url=owner.api_url, token_url=owner.token_url)
 
     @classmethod
     def among(cls, connection: str, credential: Credential, *, api_url: str, token_url: str) -> Self:
-        """The same, by the connection's addresses. Installations are counted together: their paths differ."""
+        """The endpoint, by the connection's addresses. Installations are counted together: their paths differ."""
         return cls(connection=connection, url=api_url if credential is Credential.INSTALLATION else token_url)
 
     def __str__(self) -> str:
@@ -64,7 +64,10 @@ class Breaker:
 
 
 class Gate:
-    """For all threads. *client* None, or away: this process alone, by *monotonic* in seconds."""
+    """Says when a token endpoint may be asked. One for all threads.
+
+    *client* None, or away: it counts for this process alone, by *monotonic* in seconds.
+    """
 
     def __init__(
         self,
@@ -98,13 +101,13 @@ class Gate:
         return self._ask("look", endpoint, pace, keep)
 
     def answered(self, endpoint: Endpoint) -> None:
-        """It answered like something that works, whatever it said: the breaker closes."""
+        """The endpoint answered like something that works, whatever it said: the breaker closes."""
         if self._shared(endpoint, "answered") is None:
             with self._lock:
                 self._state(endpoint).answered()
 
     def failed(self, endpoint: Endpoint) -> None:
-        """No connection, no answer, or a server's error."""
+        """The endpoint gave no connection, no answer, or a server's error: enough of them in a row open the breaker."""
         breaker = self._breaker
         first, longest = breaker.first // _MICROSECOND, breaker.longest // _MICROSECOND
         if self._shared(endpoint, "failed", breaker.threshold, first, longest) is None:
@@ -113,7 +116,7 @@ class Gate:
                 state.failed(self._now(), threshold=breaker.threshold, first=first, longest=longest)
 
     def hold(self, endpoint: Endpoint, duration: timedelta) -> None:
-        """It asked for a pause (RFC 9110 §10.2.3, RFC 6585 §4): nobody asks before."""
+        """The endpoint asked for a pause (RFC 9110 §10.2.3, RFC 6585 §4): nobody asks before its end."""
         if self._shared(endpoint, "hold", duration // _MICROSECOND) is None:
             with self._lock:
                 self._state(endpoint).hold(self._now(), duration // _MICROSECOND)

@@ -35,7 +35,7 @@ class Pacing(Protocol):
     def __call__(self, due: Due, profile: Profile, /) -> timedelta | None: ...
 
 
-def through(gate: Gate) -> Pacing:
+def paced_by(gate: Gate) -> Pacing:
     """What the gate of the token endpoint would say. The coordinator passes it; a look first saves asking in vain."""
 
     def look(due: Due, profile: Profile) -> timedelta | None:
@@ -97,7 +97,8 @@ class Keepalive:
         return one_pass.refreshed
 
     def _claim(self) -> list[Due]:
-        now, limit = self._clock(), self._settings.batch
+        now = self._clock()
+        limit = self._settings.batch
         until = now + self._settings.claim
         try:
             return self._store.write(lambda connection: claim(connection, now=now, until=until, limit=limit))

@@ -61,22 +61,27 @@ class Presenter:
         self, situation: Situation, *, former: RefreshIntent | None, wish: Wish, renew: Callable[[], bool]
     ) -> int | None:
         """Present the credential, once. *renew* keeps the lock for the part after the exchange."""
-        refused, profile, now = wish.refused, self._profile(situation), self.clock()
+        refused = wish.refused
+        profile = self._profile(situation)
+        now = self.clock()
         request = token_request(situation, profile, self.vault, now=now, jti=self.ids())
         if request is None:
             return self._expire(situation, self._new_intent(situation, now), refused=refused)
-        to, gate, pace = self._endpoint(situation), self.endpoint.gate, profile.pace_of(situation.account.credential)
+        to = self._endpoint(situation)
+        gate = self.endpoint.gate
+        pace = profile.pace_of(situation.account.credential)
         if (wait := gate.look(to, pace, keep=wish.keep)) is not None:
             return self.serve(situation, refused=refused, retry_after=wait)
         # Only from here does the time to send run: at a Redis that hangs, looking alone takes as long.
-        by, new = self.monotonic() + self.budget.send.total_seconds(), self._new_intent(situation, self.clock())
+        by = self.monotonic() + self.budget.send.total_seconds()
+        new = self._new_intent(situation, self.clock())
         self.reached("before_intent")
         if (intent := self._begin(situation, new, former)) is None:
             return None
         # Counted only now that it is ours to present. Should another account's have come first, nothing was sent.
         if (wait := gate.enter(to, pace, keep=wish.keep)) is not None:
-            left = "its token endpoint is left alone for now"
-            return self._fail(situation, intent, left, refused=refused, wait=wait, unpresented=True)
+            held_back = "requests to its token endpoint are held back for now"
+            return self._fail(situation, intent, held_back, refused=refused, wait=wait, unpresented=True)
         self.reached("before_send")
         outcome = self.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)
         self.reached("after_send")
@@ -121,7 +126,7 @@ class Presenter:
         return self.serve_or(Unavailable(why, retry_after=retry_after), situation, refused=refused)
 
     def serve_or(self, error: AswhomError, situation: Situation, *, refused: bool) -> int:
-        """The same. Raises *error*."""
+        """The present generation, while its token lives and was not refused. Raises *error* otherwise."""
         if refused or not situation.token_lives(self.clock()):
             raise error
         self._count(situation, "served")
@@ -191,10 +196,11 @@ class Presenter:
 
         *recovered*: whoever presented is gone, and the client's secrets may be others now.
         """
-        account, profile, asked = situation.account, self._profile(situation), situation.grant.scopes
+        account = situation.account
+        profile = self._profile(situation)
         settlement = self._settlement(situation, intent)
         unsure = recovered and self.store.read(partial(situation.another_was_shown, since=intent.started_at))
-        meaning = read_token(situation, profile, outcome, started_at=intent.started_at, scopes=asked)
+        meaning = read_token(situation, profile, outcome, started_at=intent.started_at, scopes=situation.grant.scopes)
         self.endpoint.heed(meaning, outcome, to=self._endpoint(situation))
         match meaning:
             case Granted(answer=granted):
@@ -240,7 +246,8 @@ class Presenter:
 
     def _refuse_assertion(self, situation: Situation, intent: RefreshIntent, code: str, *, refused: bool) -> int | None:
         """Have another live key sign; with none, serve the present token while it lives, and try again later."""
-        account, settlement = situation.account, self._settlement(situation, intent)
+        account = situation.account
+        settlement = self._settlement(situation, intent)
         if untried_key(situation.secrets, intent, now=settlement.now) is not None:
             noted = self._write(settlement.refuse_key, code, key=situation.secrets[0].id)
             self._count(situation, "secret_refused", settled=noted)

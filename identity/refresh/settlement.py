@@ -34,7 +34,7 @@ _GIVEN_UP = "a refresh's outcome is unknown"  # how the reason begins for which 
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """It ended as intended."""
+    """The refresh ended as intended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,14 +210,13 @@ class Settlement:
             lock_exclusive(connection, scopes[-1])
         else:
             lock_shared(connection, scopes)
-        intent, grant = get_intent(connection, self.intent.id), get_grant(connection, self.account.id)
+        intent = get_intent(connection, self.intent.id)
+        grant = get_grant(connection, self.account.id)
         if intent is None or grant is None:
             return Superseded()
         if to is IntentState.FAILED and intent.doubtful_since is not None:
-            to, restores = (
-                IntentState.UNKNOWN,
-                False,
-            )  # this presentation had no effect: the one before may have had
+            to = IntentState.UNKNOWN  # this presentation had no effect: the one before may have had
+            restores = False
         if to not in MOVES.allowed[intent.state]:
             return Superseded()
         if intent.state is IntentState.ANSWERED and self.intent.state is not IntentState.ANSWERED:

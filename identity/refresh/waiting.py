@@ -16,11 +16,11 @@ class Waiting:
         self._over: float | None = None
 
     def over(self) -> None:
-        """It is the caller's turn."""
+        """The caller's turn has come: its wait is over."""
         self._over = self._monotonic()
 
     def goes_on(self) -> None:
-        """It was not, after all."""
+        """The caller's turn had not come, after all: the wait goes on, as if it had never stopped."""
         self._over = None
 
     def left(self) -> float:

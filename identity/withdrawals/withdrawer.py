@@ -134,7 +134,7 @@ class Withdrawer:
         request, gate = asked.request, self._endpoint.gate
         to = Endpoint(connection=case.owner.id, url=request.url)
         if (wait := gate.enter(to, asked.pace, keep=AHEAD_KEEPS)) is not None:
-            self._later(case, "its provider is left alone for now", wait=wait, counted=False)
+            self._later(case, "requests to its provider are held back for now", wait=wait, counted=False)
             return
         request = named(request, REVOCATION_HEADER, case.withdrawal.revocation or case.withdrawal.id)
         self._reached("before_withdrawal_sent")

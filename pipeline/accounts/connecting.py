@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
-from identity.connect.connector import Connect, Connected, ConnectOffer, ConnectRefused, Outcome
+from identity.connect.flow import Connected, ConnectFlow, ConnectOffer, ConnectRefused, Outcome
 from identity.connect.reasons import Why
 from identity.connections import get_connection
 from identity.grants import get_grant
@@ -96,9 +96,9 @@ Ended = Done | Failed | Underway
 
 
 class Connecting:
-    """Begins and finishes connect sessions for the browser."""
+    """What the connect pages show and do, in words for people, over `ConnectFlow`."""
 
-    def __init__(self, store: Store, connect: Connect, workflows: Registry) -> None:
+    def __init__(self, store: Store, connect: ConnectFlow, workflows: Registry) -> None:
         self._store = store
         self._connect = connect
         self._workflows = workflows

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.api_keys import Caller
 from identity.audit import AsWhom
-from identity.connect.connector import Connect
+from identity.connect.flow import ConnectFlow
 from identity.connections import connection_for, get_connection
 from identity.errors import BadInput, Misconfigured
 from identity.ids import Ids
@@ -40,7 +40,7 @@ class Invitation:
 class Invitations:
     """Makes connect links, and the users they are for."""
 
-    def __init__(self, store: Store, connect: Connect, workflows: Registry, ids: Ids, *, base_url: str) -> None:
+    def __init__(self, store: Store, connect: ConnectFlow, workflows: Registry, ids: Ids, *, base_url: str) -> None:
         self._store = store
         self._connect = connect
         self._workflows = workflows

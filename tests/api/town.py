@@ -20,7 +20,7 @@ from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
 from identity.capability.keys import NewKey
 from identity.capability.model import Algorithm, Audience
-from identity.connect.connector import Connect
+from identity.connect.flow import ConnectFlow
 from identity.http import Client
 from identity.jwks import KeyRing
 from identity.model import Scope
@@ -100,7 +100,7 @@ class Town:
         return self._quota.spend(key)
 
     def invitations_on(self, store: Store) -> Invitations:
-        connect = Connect(
+        connect = ConnectFlow(
             self.database,
             self.house.vault,
             self._http,

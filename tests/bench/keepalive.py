@@ -25,7 +25,7 @@ from identity.model import AccountKey, Credential, TokenAnswer
 from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import AHEAD_KEEPS, Gate
-from identity.refresh.keepalive import Keepalive, through
+from identity.refresh.keepalive import Keepalive, paced_by
 from identity.refresh.keepalive_ledger import Due, behind, claim
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
@@ -125,7 +125,7 @@ def _keepalive(ledger: Ledger, http: Client, clock: Clock, asked: list[datetime]
             asked.append(clock.now)
         return generation
 
-    return Keepalive(ledger.database, refresh, profiles, through(gate), clock=clock)
+    return Keepalive(ledger.database, refresh, profiles, paced_by(gate), clock=clock)
 
 
 def _furnish(c: Connection, *, ledger: Ledger, url: str, now: datetime) -> None:

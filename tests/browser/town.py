@@ -14,7 +14,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from deploy.demo.provision import GITHUB
 from identity.accounts import find_account, move_account
 from identity.audit.tables import audit
-from identity.connect.connector import Connect
+from identity.connect.flow import ConnectFlow
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import add_connection
 from identity.grants import get_grant
@@ -62,7 +62,7 @@ class Town:
             sends_iss=True,
             whoami=WHOAMI,
         )
-        self.connect = Connect(
+        self.connect = ConnectFlow(
             runtime.database,
             runtime.vault,
             runtime.http,

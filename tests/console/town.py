@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Connection, insert, select, update
 
 from identity.addresses import AddressPolicy
-from identity.connect.connector import Connect
+from identity.connect.flow import ConnectFlow
 from identity.console import sessions
 from identity.console.roles import Held, Role
 from identity.console.sessions import Person, Via
@@ -115,7 +115,7 @@ class Town:
         )
 
     def _invitations(self, base_url: str) -> Invitations:
-        connect = Connect(
+        connect = ConnectFlow(
             self.database,
             self.house.vault,
             self._http,

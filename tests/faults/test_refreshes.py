@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from identity.addresses import AddressPolicy
-from identity.connect.connector import Connected
+from identity.connect.flow import Connected
 from identity.errors import ReauthRequired
 from identity.grants import ACCESS, REFRESH
 from identity.http import Client

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from sqlalchemy import Connection
 
-from identity.connect.connector import Connect, ConnectOffer, ConnectRefused, Outcome
+from identity.connect.flow import ConnectFlow, ConnectOffer, ConnectRefused, Outcome
 from identity.connect.reasons import Why
 from identity.http import Client
 from identity.model import AccountKey
@@ -35,8 +35,8 @@ class Desk:
     gate: Gate = field(default_factory=lambda: Gate(None))
 
     @property
-    def connect(self) -> Connect:
-        return Connect(
+    def connect(self) -> ConnectFlow:
+        return ConnectFlow(
             self.world.store,
             self.world.vault,
             self.http,

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import redis
 from sqlalchemy import Connection
 
-from identity.connect.connector import Connect, Outcome
+from identity.connect.flow import ConnectFlow, Outcome
 from identity.connection_secrets import CLIENT_SECRET, add_secret, live_secrets, retire_secret, seal_secret
 from identity.connections import add_connection
 from identity.grants import REFRESH
@@ -75,7 +75,7 @@ class Peer:
 
     def connect(self, *, refuse: bool = False) -> Outcome:
         world = self.world
-        flow = Connect(
+        flow = ConnectFlow(
             world.store,
             world.vault,
             self.http,

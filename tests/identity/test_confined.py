@@ -257,7 +257,7 @@ def test_what_may_not_be_asked_for_leaves_the_one_probe_of_a_failing_endpoint_to
     assert gate.enter(to, pace) is None
 
 
-LEFT_ALONE = "no token for acme/shop alone: its token endpoint is left alone for now"
+HELD_BACK = "no token for acme/shop alone: requests to its token endpoint are held back for now"
 
 
 def test_where_another_was_let_through_first_nothing_is_sent_and_the_ledger_says_so(
@@ -274,10 +274,10 @@ def test_where_another_was_let_through_first_nothing_is_sent_and_the_ledger_says
                 super().enter(endpoint, pace)
             return found
 
-    with pytest.raises(Unavailable, match=LEFT_ALONE):
+    with pytest.raises(Unavailable, match=HELD_BACK):
         ahead(world, confiner_of(world, http, gate=Crowded(None, monotonic=lambda: 0.0)))
     assert minted(provider) == []
-    assert [(mint.outcome, mint.finished_at) for mint in mints_of(world)] == [(LEFT_ALONE, world.clock.now)]
+    assert [(mint.outcome, mint.finished_at) for mint in mints_of(world)] == [(HELD_BACK, world.clock.now)]
 
 
 def test_an_endpoint_that_is_left_alone_already_leaves_no_row(
@@ -286,7 +286,7 @@ def test_an_endpoint_that_is_left_alone_already_leaves_no_row(
     world, _ = ready(make, provider)
     gate = Gate(None)
     gate.hold(gated(world)[0], timedelta(minutes=7))
-    with pytest.raises(Unavailable, match=LEFT_ALONE):
+    with pytest.raises(Unavailable, match=HELD_BACK):
         ahead(world, confiner_of(world, http, gate=gate))
     assert mints_of(world) == []
 
@@ -305,10 +305,10 @@ def test_where_the_other_key_must_wait_the_ledger_says_that_nothing_came_of_it(
     gate, (to, pace) = Gate(None, monotonic=lambda: 0.0), gated(world)
     for _ in range(pace.burst - 1):
         assert gate.enter(to, pace) is None
-    with pytest.raises(Unavailable, match=LEFT_ALONE):
+    with pytest.raises(Unavailable, match=HELD_BACK):
         ahead(world, confiner_of(world, http, gate=gate))
     assert minted(provider) == ["shop"]
-    assert [(mint.outcome, mint.finished_at) for mint in mints_of(world)] == [(LEFT_ALONE, world.clock.now)]
+    assert [(mint.outcome, mint.finished_at) for mint in mints_of(world)] == [(HELD_BACK, world.clock.now)]
 
 
 def test_where_a_refused_key_cannot_be_noted_the_ledger_says_that_nothing_came_of_it(
@@ -407,7 +407,7 @@ def test_an_endpoint_that_is_left_alone_holds_back_before_a_step_opens_and_says_
     ahead(world, confiner)  # that token lives
     waits = set()
     for _ in range(3):
-        with pytest.raises(Unavailable, match="no token for acme/infra alone: its token endpoint is left") as held:
+        with pytest.raises(Unavailable, match="acme/infra alone: requests to its token endpoint are held back") as held:
             ahead(world, confiner, repository="acme/infra")
         waits.add(held.value.retry_after)
     assert timedelta(minutes=6) < min(waits)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
 from identity.audit.tables import audit
-from identity.connect.connector import Connected, ConnectOffer, ConnectRefused, Finishing
+from identity.connect.flow import Connected, ConnectOffer, ConnectRefused, Finishing
 from identity.connect.reasons import Why
 from identity.connect.return_targets import add_target, checked_url, remove_target
 from identity.connect.sessions import bind_browser, digest, use_up

@@ -23,7 +23,7 @@ from identity.providers.profile import Profile
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.intents import RefreshIntent, open_intent, store_answer
-from identity.refresh.keepalive import Keepalive, KeepaliveSettings, through
+from identity.refresh.keepalive import Keepalive, KeepaliveSettings, paced_by
 from identity.refresh.keepalive_ledger import Due, claim, fair
 from identity.refresh.keepalive_plan import IDLE, IN_USE, Tended
 from identity.refresh.lock import RefreshLock
@@ -268,7 +268,7 @@ def test_an_installation_waits_for_the_endpoint_that_its_tokens_come_from(connec
     now, gate, minute = connected.clock(), Gate(None), timedelta(minutes=1)
     due = connected.store.write(lambda c: claim(c, now=now, until=now + HOUR, limit=2))
     gate.hold(Endpoint.of(connected.owner, Credential.INSTALLATION), minute)
-    waits = {one.tended.credential: through(gate)(one, FORGETFUL) is not None for one in due}
+    waits = {one.tended.credential: paced_by(gate)(one, FORGETFUL) is not None for one in due}
     assert waits == {Credential.INSTALLATION: True, Credential.AUTHORIZATION_CODE: False}
 
 

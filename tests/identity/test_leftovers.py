@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, update
 
-from identity.connect.connector import Connected
+from identity.connect.flow import Connected
 from identity.connect.leftovers import GENERATION, Leftover, leave
 from identity.connect.reasons import Why
 from identity.connection_secrets import CLIENT_SECRET, rotate_secret, seal_secret

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from identity.connect.connector import Connected, ConnectRefused
+from identity.connect.flow import Connected, ConnectRefused
 from identity.errors import Misconfigured, ReauthRequired
 from identity.grants import ACCESS, REFRESH
 from identity.model import AccountState

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sqlalchemy import update
 
-from identity.connect.connector import Connected
+from identity.connect.flow import Connected
 from identity.grants import ACCESS, REFRESH
 from identity.model import Scope, ScopeKind
 from identity.refresh.gate import Gate

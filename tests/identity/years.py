@@ -17,7 +17,7 @@ from identity.model import AccountKey, Credential
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.refresh.gate import AHEAD_KEEPS, Gate
-from identity.refresh.keepalive import Keepalive, KeepaliveSettings, through
+from identity.refresh.keepalive import Keepalive, KeepaliveSettings, paced_by
 from identity.refresh.keepalive_ledger import Due
 from identity.refresh.pace import Pace
 from identity.tables import grants, principals, provider_connections, tenants
@@ -92,7 +92,7 @@ class Years:
             self.store,
             self.provider,
             {"github": self.profile},
-            through(gate),
+            paced_by(gate),
             clock=self.clock,
             settings=KeepaliveSettings(threads=1),
         )

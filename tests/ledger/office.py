@@ -14,7 +14,7 @@ import redis
 from sqlalchemy import Connection, select, update
 
 from identity.capability.issuer import Issuer
-from identity.connect.connector import Connect
+from identity.connect.flow import ConnectFlow
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
 from identity.http import Client
@@ -101,7 +101,7 @@ class Office:
 
     def ada_connects_anew(self) -> None:
         """Through the flow of the pages, to its callback."""
-        connect = Connect(
+        connect = ConnectFlow(
             self.house.database,
             self.house.vault,
             self.http,

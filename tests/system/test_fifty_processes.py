@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from identity.addresses import AddressPolicy
-from identity.connect.connector import Connected
+from identity.connect.flow import Connected
 from identity.grants import ACCESS, REFRESH
 from identity.http import Client
 from pipeline.database import Database, DatabaseSettings, open_database

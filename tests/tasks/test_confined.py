@@ -107,7 +107,7 @@ def test_while_its_token_endpoint_is_left_alone_a_step_that_needs_a_new_one_wait
     town.work_once()
     (waiting,) = (row for row in town.jobs() if row.id == "job_new")
     assert (waiting.state, len(town.attempts())) == (JobState.QUEUED, 2)
-    assert "left alone for now" in waiting.reason
+    assert "held back for now" in waiting.reason
     assert waiting.due_at - datetime.now(UTC) > timedelta(minutes=50)
 
 
@@ -120,7 +120,7 @@ def test_an_endpoint_that_is_left_alone_once_the_accounts_own_token_was_renewed_
     agents.work_once()
     (waiting,) = (row for row in agents.jobs() if row.id == "job_1")
     assert (waiting.state, agents.attempts()) == (JobState.QUEUED, [])
-    assert "left alone for now" in waiting.reason
+    assert "held back for now" in waiting.reason
     assert waiting.due_at - datetime.now(UTC) > timedelta(minutes=50)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.faults.control import Control
 
-CONNECT, TEST = "identity/connect/connector.py", "tests/identity/test_connect.py"
+CONNECT, TEST = "identity/connect/flow.py", "tests/identity/test_connect.py"
 CHANGES = "tests/ledger/test_connection_changes.py"
 
 CONTROLS = (

@@ -46,7 +46,7 @@ from identity.store import Store
 from identity.vault import Vault
 from identity.withdrawals.reach import awaits_provider
 
-__all__ = ["Connect", "ConnectLink", "ConnectOffer", "ConnectRefused", "Connected", "Finishing", "Outcome"]
+__all__ = ["ConnectFlow", "ConnectLink", "ConnectOffer", "ConnectRefused", "Connected", "Finishing", "Outcome"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class ConnectOffer:
     expires_at: datetime
 
 
-class Connect:
+class ConnectFlow:
     """Begins and finishes connect sessions. *redirect_uri* gives each provider connection its own callback address."""
 
     def __init__(
