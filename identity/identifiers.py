@@ -1,4 +1,4 @@
-"""Identifiers: how an agent says as whom. A user's acts with her grant, a tenant's or workspace's as the service.
+"""Identifiers: how an agent says as whom. A user's acts with their grant, a tenant's or workspace's as the service.
 
 `ada`, `acme` and `T0001` are looked up as a user, the tenant and a workspace of the caller's own tenant; `user:ada`,
 `tenant:acme` and `workspace:T0001` say which is meant. What another tenant has is unknown here.
@@ -45,10 +45,10 @@ def identify(connection: Connection, tenant: str, identifier: str) -> Identified
     if not found:
         raise BadInput(
             f"tenant {tenant} has no user, workspace or other principal {identifier!r}: a user is known once a connect "
-            "link was made for her"
+            "link was made for them"
         )
     if len(found) > 1:
-        raise BadInput(f"{identifier!r} could be several: say user:…, tenant:… or workspace:…, and a user by her id")
+        raise BadInput(f"{identifier!r} could be several: say user:…, tenant:… or workspace:…, and a user by their id")
     return found[0]
 
 

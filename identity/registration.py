@@ -98,31 +98,31 @@ class Change:
         return after
 
 
-def changed(before: ProviderConnection, after: ProviderConnection) -> list[str]:
-    """The names of what is another: `scopes`, `config.app_id`."""
+def changed_fields(before: ProviderConnection, after: ProviderConnection) -> list[str]:
+    """The names of the fields that differ: `scopes`, `config.app_id`."""
     plain = [name for name in ("client_id", "scopes") if getattr(before, name) != getattr(after, name)]
     names = before.config.keys() | after.config.keys()
     configured = [f"config.{name}" for name in names if before.config.get(name) != after.config.get(name)]
     return sorted(plain + configured)
 
 
-def as_whom(profile: Profile) -> frozenset[str]:
-    """By whom tokens are asked for, in the names of `changed`: whoever won a token renews and ends it, nobody else."""
+def client_fields(profile: Profile) -> frozenset[str]:
+    """The fields that say by whom tokens are asked for: whoever won a token renews and ends it, nobody else."""
     issuer = profile.assertion and profile.assertion.issuer
     return frozenset({"client_id", "config.app_id"} | ({f"config.{issuer}"} if issuer else set()))
 
 
-def shown(profile: Profile) -> frozenset[str]:
-    """What a refusal of the client may be of, besides its secret."""
-    return as_whom(profile) | {f"config.{name}" for name in _AUTHENTICATION}
+def authentication_fields(profile: Profile) -> frozenset[str]:
+    """The fields that a refusal of the client may be of, besides its secret."""
+    return client_fields(profile) | {f"config.{name}" for name in _AUTHENTICATION}
 
 
-def told(owner: ProviderConnection, profile: Profile, names: Iterable[str]) -> dict[str, Any]:
-    """What *names*, as `changed` gives them, say, for a record that is kept: of a member that nobody reads, nothing.
+def audited_values(owner: ProviderConnection, profile: Profile, names: Iterable[str]) -> dict[str, Any]:
+    """What the fields *names* say, for a record that is kept; of a member that nobody reads, nothing.
 
     An operator may have written there whatever they liked, a secret too.
     """
-    read = shown(profile) | {"scopes"} | {f"config.{name}" for name in (*_OTHERS, *OWN_VALUES)}
+    read = authentication_fields(profile) | {"scopes"} | {f"config.{name}" for name in (*_OTHERS, *OWN_VALUES)}
     said = {"client_id": owner.client_id, "scopes": list(owner.scopes)}
     return {name: said.get(name, owner.config.get(name.removeprefix("config."))) for name in names if name in read}
 

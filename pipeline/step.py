@@ -40,12 +40,12 @@ R = TypeVar("R", bound=Result)
 NAMES: Mapping[Who | None, str] = {None: "policy", USER: "user", SERVICE: "service"}
 
 
-class Doubt(Enum):
+class EarlierAttempts(Enum):
     """What is known of a step's earlier attempts."""
 
-    NONE = auto()  # every one has an outcome
+    SETTLED = auto()  # every one has an outcome
     CARRIED = auto()  # one has none, but its capability still lives: sent again it is the same spend, done once
-    OPEN = auto()  # one has none, and sending it again may do it twice
+    UNSETTLED = auto()  # one has none, and sending it again may do it twice
 
 
 class Ground(NamedTuple):
@@ -188,7 +188,7 @@ class StepRunner:
         earlier: list[Row[Any]] = []
         if stored is not None:
             earlier = self._services.store.read(partial(ledger.attempts_of, step=step.id))
-        doubt = self._recover(step, earlier)
+        known = self._recover(step, earlier)
         renewed = [row for row in earlier if row.opened > self._job.accepted]  # since its replay, if it had one
         step = replace(
             step,
@@ -196,24 +196,24 @@ class StepRunner:
             # Opened for something else, it opens later than what was tried of it before: `write_step`.
             anew=bool(earlier) and (step.asks_anew or earlier[0].opened_at < step.opened_at),
             tried_since=renewed[0].opened_at if renewed else step.tried_since,
-            resends=doubt is Doubt.CARRIED,
-            in_doubt=doubt is not Doubt.NONE and step.action.facts.effect is not Effect.READ,
+            resends=known is EarlierAttempts.CARRIED,
+            in_doubt=known is not EarlierAttempts.SETTLED and step.action.facts.effect is not Effect.READ,
         )
         made = len(earlier)
-        if doubt is Doubt.OPEN and not step.repeats and step.action.facts.recovery in SEARCHES:
+        if known is EarlierAttempts.UNSETTLED and not step.repeats and step.action.facts.recovery in SEARCHES:
             found = probe(self._services, step, number=made + 1)
             if found is not None:
                 return found
             step, made = replace(step, in_doubt=False), made + 1
         return attempt(self._services, step, number=made + 1)
 
-    def _recover(self, step: StepAtHand, earlier: list[Row[Any]]) -> Doubt:
+    def _recover(self, step: StepAtHand, earlier: list[Row[Any]]) -> EarlierAttempts:
         """Whether an earlier attempt has no outcome. Waits until it is settled; asks where nothing can be looked up."""
         open_ended = [
             row for row in earlier if row.purpose == "call" and row.state in (AttemptState.OPEN, AttemptState.UNKNOWN)
         ]
         if not open_ended:
-            return Doubt.NONE
+            return EarlierAttempts.SETTLED
         now = self._services.store.read(ledger.clock)
         for row in open_ended:
             if row.settled_by > now:
@@ -225,10 +225,10 @@ class StepRunner:
             alive_at = now + self._services.settings.send_within * 2
             by = step.approval.by if step.approval else ()
             if self._services.store.read(partial(issued.living, step=step.id, at=alive_at, approved_by=by)) is not None:
-                return Doubt.CARRIED
+                return EarlierAttempts.CARRIED
         if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:
             raise step.asks(f"{step.name} was sent and no answer came")
-        return Doubt.OPEN
+        return EarlierAttempts.UNSETTLED
 
     def _ground_for(self, provider: str) -> Ground:
         """What the decisions of this run about that provider's actions stand on, read in one transaction."""

@@ -1,4 +1,4 @@
-"""Keep an opportunity up to date as the account executive who owns it, hours after she closed her laptop."""
+"""Keep an opportunity up to date as the account executive who owns it, hours after they closed their laptop."""
 
 from __future__ import annotations
 

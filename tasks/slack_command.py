@@ -27,7 +27,7 @@ class CommandConfig(linear.IssueTemplate):
     config=CommandConfig,
 )
 def file_from_slack(run: Run[CommandConfig], event: SlashCommand) -> None:
-    """File it in her name, and tell the channel. Whoever is nobody we know is told so, and nothing is filed."""
+    """File it in their name, and tell the channel. Whoever is nobody we know is told so, and nothing is filed."""
     if not event.text or not run.has_user:
         text = USAGE if not event.text else "Nobody here knows you yet: connect Linear and Slack first."
         run.do(slack.PostMessage(channel=event.channel, text=text), as_=run.service)

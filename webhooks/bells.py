@@ -8,32 +8,41 @@ So a broker that hangs holds up one thread, not the server; what does not fit is
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from threading import Lock
+from typing import NamedTuple
 
 from werkzeug.wrappers import Response
 
-from pipeline.model import Acceptance, Bell, Ring
+from pipeline.model import Bell, Ring
 
 WAITING = 1000
 
 
+class _Due(NamedTuple):
+    """What one response has to ring for."""
+
+    bells: Sequence[Bell]
+    revocations: Sequence[str]
+
+
 class Bells:
-    """Rings for what was accepted, one thread at a time."""
+    """Rings for what was written down, one thread at a time."""
 
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
-        self._waiting: deque[Acceptance] = deque(maxlen=WAITING)
+        self._waiting: deque[_Due] = deque(maxlen=WAITING)
         self._ringing = Lock()
 
-    def ring_after(self, response: Response, acceptance: Acceptance) -> None:
-        """Ring for *acceptance* once *response* was sent."""
-        if acceptance.bells or acceptance.revocations:
-            response.call_on_close(partial(self.ring_now, acceptance))
+    def ring_after(self, response: Response, *, bells: Sequence[Bell] = (), revocations: Sequence[str] = ()) -> None:
+        """Ring once *response* was sent: for due jobs by their *bells*, for *revocations* by their ids."""
+        if bells or revocations:
+            response.call_on_close(partial(self.ring_now, bells=bells, revocations=revocations))
 
-    def ring_now(self, acceptance: Acceptance) -> None:
-        """Ring for *acceptance* at once, for a caller who waits for its end; a broker that hangs holds that up."""
-        self._waiting.append(acceptance)
+    def ring_now(self, *, bells: Sequence[Bell] = (), revocations: Sequence[str] = ()) -> None:
+        """Ring at once, for a caller who waits for the end of the work; a broker that hangs holds that up."""
+        self._waiting.append(_Due(bells, revocations))
         while self._waiting:  # looked at again after the release: one may have been left in between
             if not self._ringing.acquire(blocking=False):
                 return
@@ -46,9 +55,9 @@ class Bells:
         bells: list[Bell] = []
         revocations: list[str] = []
         while self._waiting:
-            acceptance = self._waiting.popleft()
-            bells.extend(acceptance.bells)
-            revocations.extend(acceptance.revocations)
+            due = self._waiting.popleft()
+            bells.extend(due.bells)
+            revocations.extend(due.revocations)
         if revocations:
             self._ring.revocations(revocations)
         if bells:

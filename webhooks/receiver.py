@@ -92,7 +92,7 @@ def receiver(
             acceptance = ledger.accept(delivery, matches, outcome=idle, reason=why)
         except Unfollowed as short:
             response = Problem.not_now(short).document()
-            bells.ring_after(response, _reached(short))
+            bells.ring_after(response, revocations=short.revocations)  # though it is sent again
             return problems.UNAVAILABLE.slug, response
         outcome = Outcome(acceptance.outcome)
         if acceptance.revocations and outcome is Outcome.SIGNAL:
@@ -102,7 +102,7 @@ def receiver(
         log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery, "jobs": acceptance.jobs})
         # A person who gave a command would be shown what we say of deliveries, and any answer but 200 as a failure.
         response = Response() if received.answered_with_nothing else _said(acceptance)
-        bells.ring_after(response, acceptance)
+        bells.ring_after(response, bells=acceptance.bells, revocations=acceptance.revocations)
         return outcome, response
 
     return pages
@@ -175,12 +175,6 @@ def _matches(workflows: Registry, source: Source, received: Received) -> tuple[S
     listened = workflows.knows(source.name, received.event)
     why = "no workflow wants it" if listened else f"no workflow listens to {source.name} {received.event}"
     return matches, Outcome.IGNORED, received.note or why
-
-
-def _reached(short: Unfollowed) -> Acceptance:
-    """What is to be rung for already, though the sender comes again."""
-    revocations = short.revocations
-    return Acceptance(delivery=short.delivery, outcome=Outcome.SIGNAL, reason="", revocations=revocations)
 
 
 def _said(acceptance: Acceptance) -> Response:

@@ -86,7 +86,7 @@ def event_receiver(
             extra={"action": f"event.{acceptance.outcome}", "transmitter": name},
         )
         response = Response(status=202)  # RFC 8935 §2.2: an empty body
-        bells.ring_after(response, acceptance)
+        bells.ring_after(response, revocations=acceptance.revocations)
         return acceptance.outcome, response
 
     return pages

@@ -135,7 +135,7 @@ def _would_wait(at: Installation, row: Row, keep: tuple[str, ...]) -> list[str]:
 def reconnect(
     at: Installation, out: Output, id: str, scopes: tuple[str, ...] | None, return_to: str | None, any_account: bool
 ) -> None:
-    """Print the link by which the person gives her consent again."""
+    """Print the link by which the person consents again."""
     row = at.read(lambda c: facts.whole(c, queries.account(c, id)))
     if row["credential"] != Credential.AUTHORIZATION_CODE:
         raise BadInput(f"no person consents to {row['id']}, a service's account: {row['next'] or 'it needs nothing'}")

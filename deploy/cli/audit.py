@@ -52,7 +52,7 @@ def search(at: Installation, out: Output, limit: int, **wanted: Any) -> None:
     """The records that fit, newest first."""
     rows = at.read(lambda c: audit_queries.found(c, Search(**wanted), limit=limit + 1))
     columns = ("id", "at", "kind", "tenant_id", "agent_id", "as_whom", "on_behalf_of", "action", "outcome", "reason")
-    told = [{**row, "as_whom": as_whom(row)} for row in rows]
+    told = [{**row, "as_whom": _principal_in_words(row)} for row in rows]
     out.page(told, columns, limit=limit, empty="No such record")
 
 
@@ -62,14 +62,14 @@ def show(at: Installation, out: Output, id: str) -> None:
     """One record: what, as whom, by which agent, on whose behalf, under which consent, and why it was allowed."""
     row = at.read(lambda c: audit_queries.record(c, id))
     if out.as_json:
-        out.document({**row, "as_whom": as_whom(row)})
+        out.document({**row, "as_whom": _principal_in_words(row)})
         return
     consented = row["detail"].get("consented")
     for name, value in (
         ("what", " ".join(filter(None, (row["kind"], row["action"], row["outcome"])))),
         ("when", f"{row['at'].isoformat()}, ledger number {row['number']}"),
         ("tenant", row["tenant_id"]),
-        ("as whom", as_whom(row)),
+        ("as whom", _principal_in_words(row)),
         ("by which agent", row["agent_id"]),
         ("on behalf of", row["on_behalf_of"]),
         ("account", row["account_id"] and f"{row['account_id']}, generation {row['generation']}"),
@@ -173,7 +173,7 @@ def _read_checkpoint(file: Path, keys: TrustedKeys) -> Head:
     return read_checkpoint(text, keys)
 
 
-def as_whom(row: Row) -> str | None:
+def _principal_in_words(row: Row) -> str | None:
     """As whom, in the words of `pipeline.desk.telling`, with the principal's id."""
     match row["pattern"], row["principal_id"]:
         case _, None:

@@ -26,7 +26,7 @@ def connect() -> None:
 
 @command(connect)
 @click.option("--tenant", required=True)
-@click.option("--user", required=True, help="Her name, or the id of her principal; made if it is new.")
+@click.option("--user", required=True, help="Their name, or the id of their principal; made if it is new.")
 @click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
 @click.option("--scopes", callback=names, help="What to ask for: a,b,c.  [default: the connection's]")
 @click.option("--return-to", metavar="URL", help="Where the last page leads: a registered return target.")
@@ -60,7 +60,7 @@ def give_link(
     ensure: Callable[[Connection], object] | None = None,
     also: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make a link for the person of *key*, whom *ensure* makes if she is new, and print it.
+    """Make a link for the person of *key*, whom *ensure* makes if they are new, and print it.
 
     Raises BadInput, Misconfigured or PolicyDenied.
     """

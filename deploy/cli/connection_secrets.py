@@ -15,7 +15,7 @@ from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECR
 from identity.connections import get_connection
 from identity.errors import BadInput
 from identity.secret import Secret
-from pipeline.desk import connections as acts
+from pipeline.desk import connection_secrets as acts
 
 
 @command(connections, "add-secret")

@@ -20,6 +20,7 @@ from identity.providers.profile import ClientAuth
 from identity.registration import Change, Registration, register, service_account
 from identity.secret import Secret
 from pipeline import connection_facts
+from pipeline.desk import connection_secrets
 from pipeline.desk import connections as acts
 from pipeline.ledger import queries
 from webhooks.sources import SOURCES
@@ -110,8 +111,8 @@ def add(
     for name, secret in given.items():
         check_secret(owner, name, secret)
     act = at.act()
-    sealed = acts.sealed(at.vault, owner, given, ids=at.ids, now=act.now)
-    at.write(lambda c: acts.register(c, owner, sealed, act))
+    sealed = connection_secrets.seal(at.vault, owner, given, ids=at.ids, now=act.now)
+    at.write(lambda c: acts.add(c, owner, sealed, act))
     base = at.settings.base_url
     document = {
         "id": owner.id,
@@ -182,7 +183,7 @@ def correct(
     """
     change = Change(client_id=client_id, scopes=scopes, config=pairs(config))
     if change == Change():
-        raise BadInput("say what is to be another: --scopes, --client-id or --config")
+        raise BadInput("say what to change: --scopes, --client-id or --config")
     before = at.read(lambda c: get_connection(c, id))
     if before.provider not in PROFILES:
         raise BadInput(f"{id} is a sender of your own: remove it, and add it again as it should be")

@@ -10,11 +10,12 @@ from sqlalchemy import Connection
 
 from deploy.cli.command import command, confirm, json_file
 from deploy.cli.output import Output
-from deploy.cli.partial import end_in_the_middle, in_doubt, resolving, what_it_asks
+from deploy.cli.unfinished import resolving, what_it_asks, where_it_stopped
 from deploy.installation import Installation
 from identity.errors import BadInput
 from pipeline.desk import jobs as desk
 from pipeline.desk.telling import as_whom, started_by
+from pipeline.desk.unanswered import unanswered_calls
 from pipeline.ledger import bells, queries
 from pipeline.ledger.paging import Row
 from pipeline.model import Bell
@@ -60,7 +61,7 @@ def show(at: Installation, out: Output, id: str) -> None:
     if out.as_json:
         out.document({**job, "steps": steps, "compensations": followed})
         return
-    for sentence in (*sentences(job), *what_it_asks(job, steps), *end_in_the_middle(job, steps, followed)):
+    for sentence in (*sentences(job), *what_it_asks(job, steps), *where_it_stopped(job, steps, followed)):
         out.sentence(sentence)
     if steps:
         out.sentence("")
@@ -130,15 +131,15 @@ def resolve(
         raise click.UsageError("A call without effect has no result.")
     said = "had its effect" if effect else "had no effect"
     job, steps = at.read(lambda c: (queries.job(c, id), queries.steps_of(c, id)))
-    doubts = in_doubt(steps)
-    if not calls and len(doubts) > 1:
-        raise BadInput(f"job {id} asks about {len(doubts)} calls: look for each, then {resolving(job, steps)}")
-    if not calls and doubts and yes:  # nobody sees which one it is, and it may be a later one than they looked for
+    unanswered = unanswered_calls(steps)
+    if not calls and len(unanswered) > 1:
+        raise BadInput(f"job {id} asks about {len(unanswered)} calls: look for each, then {resolving(job, steps)}")
+    if not calls and unanswered and yes:  # nobody sees which one it is, and it may be a later one than they looked for
         raise BadInput(f"with --yes, say which call you looked for: {resolving(job, steps)}")
-    if asked := [doubt for doubt in doubts if not calls or doubt.call in calls]:
-        named = "; ".join(f"{doubt.action}, call {doubt.call}" for doubt in asked)
-        confirm(f"Say that {named}, {said}? It cannot be unsaid.", yes=yes)
-    shown = calls or [doubt.call for doubt in doubts]
+    if asked := [one for one in unanswered if not calls or one.attempt["id"] in calls]:
+        named = "; ".join(f"{one.step['action']} (call {one.attempt['id']})" for one in asked)
+        confirm(f"Record that {named} {said}? This cannot be undone.", yes=yes)
+    shown = calls or [one.attempt["id"] for one in unanswered]
     now = at.now()
 
     def write(c: Connection) -> tuple[Row, list[Bell], list[str]]:

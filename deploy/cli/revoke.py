@@ -27,7 +27,7 @@ from pipeline.revocation.preview import Preview, preview
 @click.command()
 @click.argument("kind", type=click.Choice([str(kind) for kind in ScopeKind]))
 @click.argument("key")
-@click.option("--tenant", help="Whose user it is, where KEY is only her name.")
+@click.option("--tenant", help="Whose user it is, where KEY is only their name.")
 @click.option("--reason", default="an operator's decision", show_default=True, help="For the receipt and the audit.")
 @click.option("--dry-run", is_flag=True, help="Show what it would stop, and revoke nothing.")
 @click.option("--wait", is_flag=True, help="Wait for the receipt.")

@@ -21,6 +21,7 @@ from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.principals import checked_id
 from identity.secret import Secret
+from pipeline.desk import connection_secrets as secret_acts
 from pipeline.desk import connections as acts
 
 DESCRIBED = ("standard", "hmac")  # senders without tokens of theirs: nothing is called, only received
@@ -56,8 +57,8 @@ def add_sender(
     )
     check_webhook_secret(owner, webhook_secret_file)
     act = at.act()
-    sealed = acts.sealed(at.vault, owner, {WEBHOOK_SECRET: webhook_secret_file}, ids=at.ids, now=act.now)
-    at.write(lambda c: acts.register(c, owner, sealed, act))
+    sealed = secret_acts.seal(at.vault, owner, {WEBHOOK_SECRET: webhook_secret_file}, ids=at.ids, now=act.now)
+    at.write(lambda c: acts.add(c, owner, sealed, act))
     url = f"{at.settings.base_url}/webhooks/{kind}/{owner.id}"
     document = {"id": owner.id, "kind": kind, "tenant": tenant, "webhook_url": url}
     out.done(f"sender {owner.id}; let it send to {url}", document)
@@ -94,7 +95,7 @@ def rotate(
     sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=WEBHOOK_SECRET, secret=secret, now=act.now)
     if generate is not None:
         _write(generate, secret)  # before it is in force: a secret nobody has would refuse everything later
-    ending = at.write(lambda c: acts.rotate(c, sealed, act, tenant=owner.tenant, retire_at=until))
+    ending = at.write(lambda c: secret_acts.rotate(c, sealed, act, tenant=owner.tenant, retire_at=until))
     document = {"id": sealed.id, "connection": id, "ending": list(ending), "until": until.isoformat()}
     where = f"; it is in {generate}" if generate else ""
     out.done(

@@ -61,10 +61,10 @@ def aliases() -> None:
 
 @command(aliases, "add")
 @click.option("--tenant", required=True)
-@click.option("--user", required=True, help="Her name, or the id of her principal.")
+@click.option("--user", required=True, help="Their name, or the id of their principal.")
 @click.option("--provider", required=True, help="github, linear, slack …")
-@click.option("--external-id", required=True, help="The provider's id of her: a number at GitHub, not a login.")
-@click.option("--login", help="How the provider calls her, for people to read.")
+@click.option("--external-id", required=True, help="Their id at the provider: a number at GitHub, not a login.")
+@click.option("--login", help="What the provider calls them, for people to read.")
 def add_alias(
     at: Installation, out: Output, tenant: str, user: str, provider: str, external_id: str, login: str | None
 ) -> None:

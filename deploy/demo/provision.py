@@ -17,6 +17,7 @@ from identity.model import AccountKey, Credential, PrincipalKind, ProviderConnec
 from identity.principals import ensure_principal, ensure_tenant
 from identity.secret import Secret
 from pipeline.accounts.connecting import wake_waiting
+from pipeline.desk import connection_secrets
 from pipeline.desk import connections as acts
 from pipeline.desk.workflows import enable
 from pipeline.runtime import Runtime
@@ -203,8 +204,8 @@ class Provision:
     def _connection(self, id: str, *, secrets: Mapping[str, str], **fields: Any) -> None:
         owner = ProviderConnection(id=id, **fields)
         given = {name: Secret(value) for name, value in secrets.items()}
-        sealed = acts.sealed(self._runtime.vault, owner, given, ids=self._runtime.ids, now=self._now)
-        self._runtime.database.write(partial(acts.register, owner=owner, secrets=sealed, act=self._act()))
+        sealed = connection_secrets.seal(self._runtime.vault, owner, given, ids=self._runtime.ids, now=self._now)
+        self._runtime.database.write(partial(acts.add, owner=owner, secrets=sealed, act=self._act()))
 
     def _install(self, connection: str, external_id: str, tenant: str) -> None:
         add = partial(add_installation, owner=connection, external_id=external_id, tenant=tenant, now=self._now)

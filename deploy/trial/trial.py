@@ -88,7 +88,7 @@ class Trial:
         self.runtime.database.write(partial(enable, tenant=tenant, workflow=declared, act=act, config=config or {}))
 
     def alias(self, tenant: str, login: str) -> None:
-        """An admin says that this user of GitHub's is that person of the tenant; she has not connected for it."""
+        """An admin says that this user of GitHub's is that person of the tenant, who has not connected for it."""
         (user,) = [user for user in self.upstreams.world["github"]["users"] if user["login"] == login]
         link = partial(
             link_alias,

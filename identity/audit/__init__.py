@@ -110,7 +110,7 @@ def record_act(
     outcome: str,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the row of what a person did: that she did it is its reason."""
+    """Write the row of what a person did: that they did it is its reason."""
     reason = f"by {act.by}"
     record(connection, kind, whom, work, id=act.audit_id, at=act.now, outcome=outcome, reason=reason, detail=detail)
 

@@ -1,4 +1,4 @@
-"""What agents may do as a person, told before she consents: the actions of the workflows that are switched on.
+"""What agents may do as a person, told before they consent: the actions of the workflows that are switched on.
 
 An action's docstring begins with a clause that reads as what it does ("File an issue."); people see that clause.
 """

@@ -42,14 +42,14 @@ class Party:
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """What a person is asked before she goes to the provider."""
+    """What a person is asked before they go to the provider."""
 
     party: Party
-    host: str  # where she will sign in
+    host: str  # where they will sign in
     permissions: tuple[Permission, ...]  # without those held
-    held: tuple[Permission, ...]  # what she allows already
+    held: tuple[Permission, ...]  # what they allow already
     abilities: tuple[Ability, ...]
-    awaited: str | None  # as whom she is to sign in
+    awaited: str | None  # as whom they are to sign in
     again: AccountState | None  # the state of what is to be connected again
     good_for: timedelta
 

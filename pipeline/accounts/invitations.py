@@ -107,7 +107,7 @@ class Invitations:
         ensure: Callable[[Connection], object] | None = None,
         now: datetime,
     ) -> Invitation:
-        """A link for the person of *key*, made by a person; *ensure* makes her first, in the commit that records it.
+        """A link for the person of *key*, made by a person; *ensure* makes them first, in the commit that records it.
 
         Raises BadInput, Misconfigured or PolicyDenied, and whatever *ensure* raises.
         """

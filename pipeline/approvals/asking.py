@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from identity.model import PrincipalKind
 from identity.tables import principals
 from pipeline.accounts.abilities import in_words
-from pipeline.approvals.shown import AsWhom, Shown, Somebody
+from pipeline.approvals.shown import Actor, Shown, Somebody
 from pipeline.attempt import intent_of, policy_moved, refused
 from pipeline.interruption import RunEnded
 from pipeline.ledger import approvals
@@ -54,7 +54,7 @@ def what_is_shown(step: StepAtHand, names: Mapping[str, str]) -> Shown:
         resource=action.acts_on(),
         amount=None if money is None else str(money),
         parameters=action.model_dump(mode="json"),
-        as_whom=AsWhom(
+        as_whom=Actor(
             id=step.principal,
             name=names.get(step.principal, step.principal),
             kind=str(step.decision.kind),

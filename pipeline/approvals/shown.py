@@ -21,8 +21,8 @@ class Somebody(_Frozen):
     name: str
 
 
-class AsWhom(Somebody):
-    """As whom, of what kind, and by which pattern."""
+class Actor(Somebody):
+    """As whom a step acts, of what kind they are, and by which pattern."""
 
     kind: str
     pattern: str
@@ -37,7 +37,7 @@ class Shown(_Frozen):
     resource: str | None
     amount: str | None
     parameters: dict[str, Any]
-    as_whom: AsWhom
+    as_whom: Actor
     on_behalf_of: Somebody | None
     agent: str
     workflow: str

@@ -35,6 +35,6 @@ def register(
             authorize_url="",
             token_url="",
         )
-        connections.register(connection, through, [], act)
+        connections.add(connection, through, [], act)
     audiences.add(connection, new, secret, by=act.by, now=act.now)
     keys.ensure(connection, pair, now=act.now)

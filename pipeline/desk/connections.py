@@ -1,17 +1,16 @@
-"""What a person does about provider connections and their secrets: each change with its audit row."""
+"""What a person does about provider connections: each change with its audit row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from sqlalchemy import ColumnClause, Connection, column, exists, func, inspect, or_, select, table
 
 from identity import people
 from identity.addresses import AddressPolicy
 from identity.audit import Act
-from identity.connection_secrets import SealedSecret, add_secret, retire_secret, rotate_secret, seal_secret
+from identity.connection_secrets import SealedSecret, add_secret
 from identity.connections import (
     add_connection,
     get_connection,
@@ -26,27 +25,15 @@ from identity.discovery import Metadata
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.providers.profile import Profile
-from identity.registration import Change, as_whom, changed, shown
-from identity.registration import told as said
-from identity.secret import Secret
+from identity.registration import Change, audited_values, authentication_fields, changed_fields, client_fields
 from identity.tables import accounts, connection_secrets, grants, provider_connections
-from identity.vault import Vault
 from identity.withdrawals import MOVES
 from identity.withdrawals.tables import withdrawals
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
 
 
-def sealed(
-    vault: Vault, owner: ProviderConnection, given: Mapping[str, Secret], *, ids: Callable[[str], str], now: datetime
-) -> list[SealedSecret]:
-    """The secrets of a new connection by their names, ready for `register`. Raises BadInput."""
-    return [
-        seal_secret(vault, owner, id=ids("sec"), name=name, secret=secret, now=now) for name, secret in given.items()
-    ]
-
-
-def register(connection: Connection, owner: ProviderConnection, secrets: Sequence[SealedSecret], act: Act) -> None:
+def add(connection: Connection, owner: ProviderConnection, secrets: Sequence[SealedSecret], act: Act) -> None:
     """Add a provider connection with its secrets.
 
     Raises BadInput if its id is taken, its tenant is none, or its users would be taken for other people.
@@ -116,18 +103,18 @@ def change(
     lock_against_references(connection, id)
     before = get_connection(connection, id)
     after = change.of(before, profile, policy)
-    if names := changed(before, after):
-        bound = as_whom(profile).intersection(names)
+    if names := changed_fields(before, after):
+        bound = client_fields(profile).intersection(names)
         if bound and (held := _accounts(connection, id)):
             raise BadInput(
                 f"{id} has {held} account(s), and only its present client can renew and end their tokens: "
                 f"{min(bound)} stays. Add another connection, once `aswhom connections stop {id}` is settled"
             )
         rewrite_connection(connection, after)
-        told = {"connection": id, "changed": names, "before": said(before, profile, names)}
-        told["after"] = said(after, profile, names)
+        told = {"connection": id, "changed": names, "before": audited_values(before, profile, names)}
+        told["after"] = audited_values(after, profile, names)
         record(connection, "connection.changed", after.tenant, told, act)
-        if shown(profile).intersection(names):
+        if authentication_fields(profile).intersection(names):
             _use_again(connection, after, replace(act, audit_id=f"{act.audit_id}.resumed"))
     return names
 
@@ -178,37 +165,6 @@ def resume(connection: Connection, id: str, act: Act) -> bool:
     queries.provider_connection(connection, id)
     lock_connection(connection, id)
     return _use_again(connection, get_connection(connection, id), act)
-
-
-def add(connection: Connection, sealed: SealedSecret, act: Act, *, tenant: str | None) -> None:
-    """Let a further secret be used."""
-    add_secret(connection, sealed)
-    told = {"connection": sealed.connection, "name": sealed.name, "secret": sealed.id}
-    record(connection, "connection.secret_added", tenant, told, act)
-
-
-def rotate(
-    connection: Connection, sealed: SealedSecret, act: Act, *, tenant: str | None, retire_at: datetime | None
-) -> tuple[str, ...]:
-    """Follow a secret by another one; the ids of those before it, which end at *retire_at*. Raises Misconfigured."""
-    former = tuple(one.id for one in rotate_secret(connection, sealed, retire_at=retire_at))
-    told = {"connection": sealed.connection, "name": sealed.name, "new": sealed.id, "old": list(former)}
-    record(connection, "connection.secret_rotated", tenant, told, act)
-    return former
-
-
-def retire(connection: Connection, secret: str, act: Act) -> None:
-    """End a secret's life. Raises BadInput if there is none of that id."""
-    found = connection.execute(
-        select(connection_secrets.c.connection_id, connection_secrets.c.name, provider_connections.c.tenant_id)
-        .join(provider_connections, provider_connections.c.id == connection_secrets.c.connection_id)
-        .where(connection_secrets.c.id == secret)
-    ).one_or_none()
-    if found is None:
-        raise BadInput(f"there is no secret {secret}")
-    retire_secret(connection, secret, at=act.now)
-    told = {"connection": found.connection_id, "name": found.name, "secret": secret}
-    record(connection, "connection.secret_retired", found.tenant_id, told, act)
 
 
 def _references(connection: Connection, id: str) -> dict[str, int]:

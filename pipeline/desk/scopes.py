@@ -14,7 +14,7 @@ from pipeline.workflow import Registry
 def named_scope(
     connection: Connection, workflows: Registry, kind: ScopeKind, key: str, *, tenant: str | None
 ) -> tuple[Scope, str | None]:
-    """The scope and its tenant; None: it is the platform's. *tenant*: whose user it is, where *key* is only her name.
+    """The scope and its tenant; None: it is the platform's. *tenant*: whose user it is, where *key* is only their name.
 
     Raises BadInput for what there is not.
     """

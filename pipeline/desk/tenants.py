@@ -54,7 +54,7 @@ def add_user(connection: Connection, tenant: str, principal: str, *, now: dateti
 def add_alias(
     connection: Connection, act: Act, *, tenant: str, provider: str, external_id: str, principal: str, login: str | None
 ) -> None:
-    """Say that a provider's user is this person, who is made if she is new. Raises BadInput."""
+    """Say that a provider's user is this person, who is made if they are new. Raises BadInput."""
     add_user(connection, tenant, principal, now=act.now)
     external_id = known_as(provider, external_id)
     linked = link_alias(

@@ -40,7 +40,7 @@ def accept(
     }
     if not insert_new(connection, security_events, row):
         return Acceptance(delivery=event.jti, outcome="duplicate", reason="this jti was taken before")
-    # Whom a revocation means is locked before her accounts are, as it is wherever a step opens.
+    # Whom a revocation means is locked before their accounts are, as it is wherever a step opens.
     in_order = sorted(enumerate(event.signals), key=lambda placed: placed[1].asks is Asks.RENEW)
     followed = [
         _follow(connection, signal, transmitter, id=f"{id}.s{place}" if place else id, told=event.jti, now=now)
@@ -108,7 +108,7 @@ def _reach(
     told: str,
     now: datetime,
 ) -> tuple[tuple[str, ...], str]:
-    """The revocations of the user whom an identity provider means, and what becomes of her, in words."""
+    """The revocations of the user whom an identity provider means, and what becomes of them, in words."""
     tenant = transmitter.tenant or ""
     principal = resolve_alias(connection, tenant, transmitter.id, external)
     if principal is None:
@@ -150,8 +150,8 @@ def _revoked_since(connection: Connection, scope: Scope, signal: Signal) -> bool
 def _connected_anew(connection: Connection, principal: str, signal: Signal, *, now: datetime) -> bool:
     """Whether the user consented to all that is alive, and began all that is under way, after what the signal tells of.
 
-    If anything is older she is revoked as a whole, what is younger with it: her jobs under capabilities and her answers
-    to approvals hang on no account, and nothing but her own revocation ends those.
+    If anything is older they are revoked as a whole, what is younger with it: their jobs under capabilities and their
+    answers to approvals hang on no account, and nothing but their own revocation ends those.
     """
     live = (
         select(grants.c.consented_at)

@@ -34,7 +34,7 @@ from pipeline.revocation.tables import revocations
 log = logging.getLogger(__name__)
 
 
-class Doubt(StrEnum):
+class SignalDoubt(StrEnum):
     """Whether a revocation's signal was a replay."""
 
     OPEN = "open"  # the provider is to be asked
@@ -44,9 +44,9 @@ class Doubt(StrEnum):
 
 
 SAYS: Mapping[str, str] = {
-    Doubt.ALIVE: "replayed signal: the provider still accepts the authorization, so the person may connect again",
-    Doubt.DEAD: "the provider does not accept the authorization any more",
-    Doubt.UNKNOWN: "it may have been a replayed signal: the provider could not be asked",
+    SignalDoubt.ALIVE: "replayed signal: the provider still accepts the authorization, so the person may connect again",
+    SignalDoubt.DEAD: "the provider does not accept the authorization any more",
+    SignalDoubt.UNKNOWN: "it may have been a replayed signal: the provider could not be asked",
 }
 
 
@@ -86,22 +86,22 @@ class Inquirer:
     def settle(self, revocation: str) -> bool:
         """Ask about a revocation's signal if that is open. True: there is nothing to ask any more."""
         row = self._store.read(lambda c: load(c, revocation))
-        if row.doubt != Doubt.OPEN:
+        if row.doubt != SignalDoubt.OPEN:
             return True
         verdict = self._verdict(revocation, row.key, number=row.number, since=self._clock() - row.effective_at)
         now = self._clock()
         self._store.write(lambda c: _note(c, revocation, verdict, now=now))
-        return verdict is not Doubt.OPEN
+        return verdict is not SignalDoubt.OPEN
 
-    def _verdict(self, revocation: str, key: str, *, number: int, since: timedelta) -> Doubt:
+    def _verdict(self, revocation: str, key: str, *, number: int, since: timedelta) -> SignalDoubt:
         case = self._store.read(lambda c: _case(c, key, number=number, since=since, now=self._clock()))
         profile = None if case is None else self._profiles.get(case.account.provider)
         if case is None or profile is None or profile.liveness is None:
-            return Doubt.UNKNOWN
+            return SignalDoubt.UNKNOWN
         alive = self._ask(case, profile.liveness, revocation)
         if alive is not None:
-            return Doubt.ALIVE if alive else Doubt.DEAD
-        return Doubt.OPEN if case.asked_since < self._patience else Doubt.UNKNOWN
+            return SignalDoubt.ALIVE if alive else SignalDoubt.DEAD
+        return SignalDoubt.OPEN if case.asked_since < self._patience else SignalDoubt.UNKNOWN
 
     def _ask(self, case: _Case, liveness: Liveness, revocation: str) -> bool | None:
         """Whether the token is alive; None: nobody says so now."""
@@ -135,10 +135,11 @@ def _case(connection: Connection, key: str, *, number: int, since: timedelta, no
     return _Case(account=account, grant=grant, owner=owner, secret=secrets[0], asked_since=since)
 
 
-def _note(connection: Connection, revocation: str, verdict: Doubt, *, now: datetime) -> None:
-    settled = update(revocations).where(revocations.c.id == revocation, revocations.c.doubt == Doubt.OPEN)
+def _note(connection: Connection, revocation: str, verdict: SignalDoubt, *, now: datetime) -> None:
+    settled = update(revocations).where(revocations.c.id == revocation, revocations.c.doubt == SignalDoubt.OPEN)
     # moved, so that housekeeping waits before it asks again
-    if connection.execute(settled.values(doubt=verdict, moved_at=database_now())).rowcount and verdict != Doubt.OPEN:
+    noted = connection.execute(settled.values(doubt=verdict, moved_at=database_now())).rowcount
+    if noted and verdict != SignalDoubt.OPEN:
         row = load(connection, revocation)
         audit.record(
             connection,

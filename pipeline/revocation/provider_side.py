@@ -34,7 +34,7 @@ from pipeline import metrics
 from pipeline.failures import Failures
 from pipeline.ledger.security_events import BY_TRANSMITTER
 from pipeline.revocation import load, scope_of
-from pipeline.revocation.inquiry import SAYS, Doubt
+from pipeline.revocation.inquiry import SAYS, SignalDoubt
 from pipeline.revocation.preview import below
 from pipeline.revocation.receipt import ProviderAnswer, ProviderSide
 from pipeline.revocation.tables import revocations
@@ -145,8 +145,8 @@ def _said(row: Row[Any]) -> dict[str, Any]:
 
 def _unasked(connection: Connection, row: Row[Any]) -> tuple[str, frozenset[Origin]] | None:
     """Why the provider is not asked for some credentials, and for which; None: it is asked for all."""
-    if row.doubt == Doubt.ALIVE:
-        return SAYS[Doubt.ALIVE], frozenset(Origin)
+    if row.doubt == SignalDoubt.ALIVE:
+        return SAYS[SignalDoubt.ALIVE], frozenset(Origin)
     if row.source == _ONE_WORKSPACE:
         return "the organization's token lives on for its other workspaces, and is used here no more", frozenset(Origin)
     if row.signal_id is not None and _is_the_providers(connection, row):

@@ -14,7 +14,7 @@ from identity.console.roles import Role
 from identity.model import Scope, ScopeKind
 from identity.tables import accounts
 from pipeline.reconcile import heartbeat
-from pipeline.revocation.inquiry import Doubt
+from pipeline.revocation.inquiry import SignalDoubt
 from pipeline.revocation.tables import revocations
 from pipeline.states import StepState
 from pipeline.tables import deliveries, jobs, steps
@@ -192,7 +192,7 @@ def test_the_overview_calls_a_duty_late_by_its_own_rhythm(sqlite_town: Town) -> 
 
 def test_what_stands_beside_a_receipt_is_not_told_as_its_word_about_the_signal(sqlite_town: Town) -> None:
     owner, id = sqlite_town.at(Role.OWNER), sqlite_town.fill()["revocation"]
-    altered = update(revocations).where(revocations.c.id == id).values(doubt=Doubt.ALIVE)
+    altered = update(revocations).where(revocations.c.id == id).values(doubt=SignalDoubt.ALIVE)
     sqlite_town.database.write(lambda c: c.execute(altered))
     shown = owner.sees(f"/console/revocations/{id}")
     assert "they differ in doubt" in shown

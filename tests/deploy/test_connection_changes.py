@@ -51,7 +51,7 @@ def test_what_was_given_wrongly_is_corrected_at_once(github: Cli) -> None:
         (("--config", "client_auth=handshake"), "authenticates by"),
         (("--config", "key_header=a b"), "key_header is not the name of a header"),
         (("--config", "people=ghe"), "aswhom connections name-people github"),
-        ((), "say what is to be another"),
+        ((), "say what to change"),
     ],
 )
 def test_it_is_held_to_what_a_new_one_is(github: Cli, given: tuple[str, ...], why: str) -> None:

@@ -12,14 +12,14 @@ from click.testing import CliRunner
 from sqlalchemy import Connection, select, update
 
 from deploy.cli import main
-from deploy.cli.partial import end_in_the_middle
+from deploy.cli.unfinished import where_it_stopped
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.accounts import get_account
 from identity.tables import accounts
 from identity.withdrawals import WithdrawalState, settle, take_grant
 from pipeline.ledger.new_jobs import NewJob, insert_job
-from pipeline.revocation.inquiry import Doubt
+from pipeline.revocation.inquiry import SignalDoubt
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
 from tests.deploy.conftest import Cli
@@ -118,7 +118,7 @@ def test_what_is_told_of_a_signal_is_the_receipts_word_and_not_what_stands_besid
     made = acme.json("revoke", "tenant", "acme", "--yes")["id"]
     advance(acme, made)
     with Installation(load(data_dir=acme.data_dir)) as at:
-        altered = update(revocations).where(revocations.c.id == made).values(doubt=Doubt.ALIVE)
+        altered = update(revocations).where(revocations.c.id == made).values(doubt=SignalDoubt.ALIVE)
         at.write(lambda c: c.execute(altered).rowcount)
     shown = acme("revocations", "show", made)
     assert shown.exit_code == 1
@@ -168,7 +168,7 @@ def step(position: int, state: str, *attempts: str, **more: Any) -> dict[str, An
     return {"position": position, "state": state, "action": f"x.Act{position}", "attempts": tries, **plain, **more}
 
 
-def test_a_job_that_ended_in_the_middle_is_told_step_by_step() -> None:
+def test_a_job_that_stopped_in_the_middle_is_told_step_by_step() -> None:
     steps = [
         step(1, "done", "effect"),
         step(2, "done", adopted_from="step_9"),
@@ -181,7 +181,7 @@ def test_a_job_that_ended_in_the_middle_is_told_step_by_step() -> None:
         {"position": 1, "job_id": "job_2", "by_state": "done", "reason": None},
         {"position": 2, "job_id": None, "by_state": None, "reason": "nobody is left"},
     ]
-    told = " ".join(end_in_the_middle({"id": "job_1", "state": "cancelled"}, steps, followed))
+    told = " ".join(where_it_stopped({"id": "job_1", "state": "cancelled"}, steps, followed))
     for said in (
         "x.Act1, took effect, as user ada",
         "x.Act2, was done once by another job",
@@ -193,4 +193,4 @@ def test_a_job_that_ended_in_the_middle_is_told_step_by_step() -> None:
         "Step 2 was not compensated: nobody is left",
     ):
         assert said in told
-    assert list(end_in_the_middle({"id": "job_1", "state": "done"}, steps[:1], [])) == []
+    assert list(where_it_stopped({"id": "job_1", "state": "done"}, steps[:1], [])) == []

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select
 from identity.errors import Unavailable
 from identity.store import Store
 from pipeline.approvals.news import BATCH, tell_of_approvals
-from pipeline.approvals.shown import AsWhom, Shown
+from pipeline.approvals.shown import Actor, Shown
 from pipeline.approvals.tables import approvals
 from pipeline.workflow import Registry
 from tests.ledger.desk import Desk
@@ -26,7 +26,7 @@ SHOWN = Shown(
     resource=None,
     amount=None,
     parameters={"text": "hello"},
-    as_whom=AsWhom(id="acme.ada", name="ada", kind="user", pattern="delegated"),
+    as_whom=Actor(id="acme.ada", name="ada", kind="user", pattern="delegated"),
     on_behalf_of=None,
     agent="tester",
     workflow="say_it",

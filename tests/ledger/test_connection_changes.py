@@ -43,7 +43,7 @@ ALLOWING = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
 def added(database: Database, id: str, *, provider: str = "linear", **more: Any) -> None:
     given = Registration(id=id, tenant=None, client_id="c", scopes=("read",), **more)
     owner = register(given, PROFILES[provider], ALLOWING, metadata=None, has_secret=False, has_key=False)
-    database.write(lambda c: desk.register(c, owner, [], Act(audit_id=f"aud-{id}", by="test", now=NOW)))
+    database.write(lambda c: desk.add(c, owner, [], Act(audit_id=f"aud-{id}", by="test", now=NOW)))
 
 
 def change(c: Connection, id: str, to: Change, audit_id: str = "aud-1") -> list[str]:

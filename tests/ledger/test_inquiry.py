@@ -21,7 +21,7 @@ from identity.secret import Secret
 from identity.signing import Signer
 from identity.tables import grants, provider_connections
 from pipeline import revocation
-from pipeline.revocation.inquiry import SAYS, Doubt, Inquirer
+from pipeline.revocation.inquiry import SAYS, Inquirer, SignalDoubt
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks, People, Signal
 from tests.identity.providers import PretendProvider, pretend_provider
@@ -73,9 +73,9 @@ def asking(house: House) -> Iterator[Asking]:
         yield Asking(house, http)
 
 
-@pytest.mark.parametrize(("alive", "verdict"), [(True, Doubt.ALIVE), (False, Doubt.DEAD)])
+@pytest.mark.parametrize(("alive", "verdict"), [(True, SignalDoubt.ALIVE), (False, SignalDoubt.DEAD)])
 def test_the_receipt_says_whether_the_provider_still_takes_the_token(
-    asking: Asking, provider: PretendProvider, alive: bool, verdict: Doubt
+    asking: Asking, provider: PretendProvider, alive: bool, verdict: SignalDoubt
 ) -> None:
     provider.alive = alive
     made = asking.again()
@@ -87,7 +87,7 @@ def test_the_receipt_says_whether_the_provider_still_takes_the_token(
     assert json.loads(body) == {"access_token": "token-acme.ada-2"}
     assert headers["x-aswhom-revocation"] == made
     assert headers["authorization"].startswith("Basic ")
-    assert "replayed signal" in SAYS[Doubt.ALIVE]
+    assert "replayed signal" in SAYS[SignalDoubt.ALIVE]
     assert asking.revoker.advance(made)
     assert len(provider.checked) == 1
 
@@ -109,7 +109,7 @@ def test_a_provider_that_is_away_is_asked_again_and_not_for_ever(asking: Asking,
     assert asking.row(made).receipt is None
     asking.now += timedelta(minutes=3)
     assert asking.revoker.advance(made)
-    assert asking.row(made).doubt == Doubt.UNKNOWN
+    assert asking.row(made).doubt == SignalDoubt.UNKNOWN
 
 
 def test_a_token_that_says_nothing_of_the_signal_is_not_asked_about(
@@ -121,5 +121,5 @@ def test_a_token_that_says_nothing_of_the_signal_is_not_asked_about(
     (expired,) = say(house, GONE, seen=True).revocations
     house.database.write(lambda c: c.execute(update(grants).values(expires_at=asking.now)).rowcount)
     assert asking.revoker.advance(expired)
-    assert {asking.row(made).doubt for made in (reconnected, expired)} == {Doubt.UNKNOWN}
+    assert {asking.row(made).doubt for made in (reconnected, expired)} == {SignalDoubt.UNKNOWN}
     assert provider.checked == []

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.action import Call, Recovery, Response, UnreadableAnswer, Verdict
-from pipeline.approvals.shown import AsWhom, Shown, digest_of, in_lines
+from pipeline.approvals.shown import Actor, Shown, digest_of, in_lines
 from tasks.actions import slack
 from tests.tasks.published import SlackDocument
 
@@ -112,7 +112,7 @@ SHOWN = Shown(
     resource="charge ch_1",
     amount="900 EUR",
     parameters={"charge": "ch_1", "note": "<!channel> *now*"},
-    as_whom=AsWhom(id="acme.service", name="the service", kind="service", pattern="service"),
+    as_whom=Actor(id="acme.service", name="the service", kind="service", pattern="service"),
     on_behalf_of=None,
     agent="billing",
     workflow="refund",

@@ -8,14 +8,13 @@ from threading import Event, Thread
 from flask import Flask, Response
 
 from identity.model import AccessPattern
-from pipeline.model import Acceptance, Bell
+from pipeline.model import Bell
 from tests.webhooks.parts import MemoryRing
 from webhooks.bells import Bells
 
 
-def accepted(name: str) -> Acceptance:
-    bell = Bell(job=name, tenant="t", pattern=AccessPattern.SERVICE)
-    return Acceptance(delivery="d", outcome="accepted", reason="", jobs=(name,), bells=(bell,))
+def bell(job: str) -> Bell:
+    return Bell(job=job, tenant="t", pattern=AccessPattern.SERVICE)
 
 
 class Frozen(MemoryRing):
@@ -33,7 +32,7 @@ class Frozen(MemoryRing):
 
 def test_nothing_rings_before_the_response_is_closed() -> None:
     ring, response = MemoryRing(), Response("sent")
-    Bells(ring).ring_after(response, accepted("a"))
+    Bells(ring).ring_after(response, bells=[bell("a")])
     assert ring.rung == []
     response.close()
     assert ring.rung == ["a"]
@@ -41,7 +40,7 @@ def test_nothing_rings_before_the_response_is_closed() -> None:
 
 def test_a_response_without_bells_rings_nothing() -> None:
     ring, response = MemoryRing(), Response("sent")
-    Bells(ring).ring_after(response, Acceptance(delivery="d", outcome="duplicate", reason="", jobs=("a",)))
+    Bells(ring).ring_after(response)
     response.close()
     assert ring.rung == []
 
@@ -52,7 +51,7 @@ def test_a_hanging_broker_holds_one_thread_and_the_rest_leave_their_bells_with_i
 
     def answer(name: str) -> None:
         response = Response("sent")
-        bells.ring_after(response, accepted(name))
+        bells.ring_after(response, bells=[bell(name)])
         response.close()
 
     first = Thread(target=answer, args=("first",))
@@ -73,7 +72,7 @@ def test_bells_of_many_threads_are_each_rung_once() -> None:
     def answer(thread: int) -> None:
         for number in range(200):
             response = Response("sent")
-            bells.ring_after(response, accepted(f"{thread}-{number}"))
+            bells.ring_after(response, bells=[bell(f"{thread}-{number}")])
             response.close()
 
     threads = [Thread(target=answer, args=(thread,)) for thread in range(8)]

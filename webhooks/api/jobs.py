@@ -11,7 +11,6 @@ from flask_openapi.blueprint import APIBlueprint
 from identity.api_keys import Caller, Role
 from pipeline.ledger import views
 from pipeline.ledger.paging import Row
-from pipeline.model import Acceptance
 from pipeline.requests import Requests
 from webhooks import problems
 from webhooks.api import shapes
@@ -58,7 +57,7 @@ def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clo
         found_job(requests, who, path.id)
         rung = requests.replay(who, path.id, now=clock())
         response = jsonify(shapes.job_with_steps(found_job(requests, who, path.id)).model_dump(mode="json"))
-        bells.ring_after(response, Acceptance(delivery="", outcome="accepted", reason="", bells=rung))
+        bells.ring_after(response, bells=rung)
         return response, 202
 
 

@@ -211,7 +211,7 @@ class AccountsQuery(Paged):
 class ConnectBody(Sent):
     """Make the link by which a person connects an account."""
 
-    user: Id = Field(description="her name or the id of her principal; made if it is new")
+    user: Id = Field(description="their name or the id of their principal; made if it is new")
     connection: Id = Field(description="a provider, or the id of a provider connection")
     scopes: list[Id] | None = Field(
         None, max_length=50, description="what to ask for; left out: the connection's, and what waiting jobs lack"
@@ -257,7 +257,7 @@ class RevokeBody(Sent):
     """Withdraw authority."""
 
     kind: Literal["tenant", "connection", "agent", "user", "account"]
-    key: Id = Field(description="its id; a user is also her name")
+    key: Id = Field(description="its id; for a user, their name too")
     reason: str = Field(
         min_length=1, max_length=500, pattern=r"^[^\x00]+$", description="for the receipt and the audit"
     )

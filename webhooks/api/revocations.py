@@ -13,7 +13,6 @@ from identity.model import ScopeKind
 from identity.named_scopes import scope_of_tenant
 from pipeline.ledger import views
 from pipeline.ledger.paging import Row
-from pipeline.model import Acceptance
 from pipeline.requests import Keyed, Requests
 from webhooks import metrics, problems
 from webhooks.api import shapes
@@ -65,8 +64,7 @@ def revocation_operations(
         response = jsonify(answer.model_dump(mode="json"))
         response.headers["Location"] = f"/v1/revocations/{made.id}"
         if not made.repeated:
-            signal = Acceptance(delivery="", outcome="signal", reason=body.reason, revocations=(made.id,))
-            bells.ring_after(response, signal)
+            bells.ring_after(response, revocations=[made.id])
         return response, 201
 
 

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from identity.api_keys import Caller
 from pipeline import tools
 from pipeline.action import Action
-from pipeline.model import Acceptance
 from pipeline.requests import Keyed, Requests
 from pipeline.workflow import Registry
 from webhooks import problems
@@ -68,7 +67,7 @@ def tool_operations(
         makes(made.id)
         if made.bells:
             # Before the wait, not after the answer: nobody waits for a job that nobody was told of.
-            bells.ring_now(Acceptance(delivery="", outcome="accepted", reason="", jobs=(made.id,), bells=made.bells))
+            bells.ring_now(bells=made.bells)
         requests.wait(made.id, within=timedelta(seconds=body.wait))
         answer = shapes.tool_answer(found_job(requests, who, made.id))
         response = jsonify(answer.model_dump(mode="json"))

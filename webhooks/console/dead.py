@@ -8,7 +8,6 @@ from werkzeug.wrappers import Response as BaseResponse
 from identity.errors import BadInput
 from pipeline.desk import jobs as acts
 from pipeline.ledger.dead_letters import dead_letters, still_dead
-from pipeline.model import Acceptance
 from webhooks.console.access import May, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
 from webhooks.pages import page
@@ -48,8 +47,7 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
         found = desk.read(lambda c: dead_letters(c, tenant))
         left = sum(len(one.jobs) for one in found.groups if (one.workflow, one.cause) == (workflow, cause))
         response = redirect(url_for("console.dead", tenant=tenant, replayed=len(done.jobs), left=left), 303)
-        told = Acceptance(delivery="", outcome="replayed", reason="", bells=done.bells)
-        desk.bells.ring_after(response, told)
+        desk.bells.ring_after(response, bells=done.bells)
         return response
 
 

@@ -12,7 +12,6 @@ from pipeline.ledger import delivery_queries, queries, views
 from pipeline.ledger.delivery_replay import Does, Fate, Replayed, replay, weigh
 from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.paging import Row
-from pipeline.model import Acceptance
 from webhooks.console import lists
 from webhooks.console.access import May, NotThere, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
@@ -79,8 +78,7 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
         done = desk.write(write)
         said = "replayed" if done.jobs else "nothing"
         response = redirect(url_for("console.delivery", id=id, done=said), 303)
-        told = Acceptance(delivery=id, outcome="replayed", reason="", bells=done.bells)
-        desk.bells.ring_after(response, told)
+        desk.bells.ring_after(response, bells=done.bells)
         return response
 
 

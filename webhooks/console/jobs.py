@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,12 +14,13 @@ from identity.errors import BadInput
 from identity.model import AccessPattern
 from pipeline.desk import jobs as acts
 from pipeline.desk.telling import started_by
+from pipeline.desk.unanswered import UnansweredCall, unanswered_calls
 from pipeline.ledger import audit_queries, bells, queries, views
 from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.paging import Row
-from pipeline.model import Acceptance, Bell
+from pipeline.model import Bell
 from pipeline.resolution import resolve_by_hand
-from pipeline.states import ENDED, AttemptState, JobState, Wait
+from pipeline.states import ENDED, JobState, Wait
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
@@ -118,26 +118,10 @@ def _found(c: Connection, id: str) -> Row:
     return row
 
 
-@dataclass(frozen=True, kw_only=True)
-class Doubt:
-    """A call about which a person's word is wanted."""
-
-    step: Row
-    attempt: Row
-
-    @property
-    def sent(self) -> str:
-        """What the call was made with, in JSON: what to look for at the provider."""
-        return json.dumps(self.step["parameters"], indent=2, ensure_ascii=False)
-
-
-def _in_doubt(job: Row) -> list[Doubt]:
+def _in_doubt(job: Row) -> list[UnansweredCall]:
     """The calls about which a person's word is wanted, and would be taken."""
     waits = job["state"] == JobState.WAITING and job["wait"] == Wait.UNKNOWN
-    if not waits and job["state"] not in ENDED:
-        return []
-    calls = [(step, one) for step in job["steps"] for one in step["attempts"]]
-    return [Doubt(step=step, attempt=one) for step, one in calls if one["state"] == AttemptState.UNKNOWN]
+    return unanswered_calls(job["steps"]) if waits or job["state"] in ENDED else []
 
 
 def _said() -> tuple[bool, dict[str, Any] | None]:
@@ -164,6 +148,5 @@ def _back(id: str, done: str) -> BaseResponse:
 def _ringing(
     desk: Desk, response: BaseResponse, rung: tuple[Bell, ...], *, revocations: tuple[str, ...] = ()
 ) -> BaseResponse:
-    told = Acceptance(delivery="", outcome="replayed", reason="", bells=rung, revocations=revocations)
-    desk.bells.ring_after(response, told)
+    desk.bells.ring_after(response, bells=rung, revocations=revocations)
     return response

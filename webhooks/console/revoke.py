@@ -12,7 +12,6 @@ from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from pipeline.desk import revocations as acts
 from pipeline.desk.scopes import named_scope
-from pipeline.model import Acceptance
 from pipeline.revocation.preview import preview
 from webhooks import metrics
 from webhooks.console.access import as_not_there, check, visitor
@@ -52,8 +51,7 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
         response = redirect(url_for("console.revocation", id=id, done="revoked"), 303)
         if desk.write(write):
             metrics.count_effective()
-            told = Acceptance(delivery="", outcome="signal", reason=reason, revocations=(id,))
-            desk.bells.ring_after(response, told)
+            desk.bells.ring_after(response, revocations=[id])
         return response
 
 

@@ -17,9 +17,9 @@ def installation_orders(
 
     @routes.post("/_sandbox/authorizations/revoke")
     def revoke_authorization() -> Response:
-        """The user withdraws the authorization in her settings; GitHub says so with an action and a sender.
+        """The user withdraws the authorization in their settings; GitHub says so with an action and a sender.
 
-        `signal_only` leaves her grants alone: the echo of a request of our own, or a replay.
+        `signal_only` leaves their grants alone: the echo of a request of our own, or a replay.
         """
         body = json_body("user")
         user = store.users.get(body["user"])

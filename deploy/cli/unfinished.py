@@ -1,45 +1,34 @@
-"""What is not over about a job: the calls in doubt, and of one that ended before its end what each step came to."""
+"""What is unfinished about a job: the unanswered calls, and of one that stopped before its end what each step did."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
+from pipeline.desk.unanswered import unanswered_calls
 from pipeline.ledger.paging import Row
 from pipeline.states import AttemptState, JobState, StepState, Wait
 
 _ENDED = (JobState.CANCELLED, JobState.DEAD)
 
 
-class Doubt(NamedTuple):
-    """A call whose outcome a person may say."""
-
-    action: str
-    call: str
-
-
-def in_doubt(steps: Sequence[Row]) -> list[Doubt]:
-    calls = [(step, one) for step in steps for one in step["attempts"]]
-    return [Doubt(step["action"], one["id"]) for step, one in calls if one["state"] == AttemptState.UNKNOWN]
-
-
 def resolving(job: Row, steps: Sequence[Row]) -> str:
-    """The command that settles the calls in doubt: it names them, so that it settles no later one."""
-    return " ".join((f"`aswhom jobs resolve {job['id']}", *(f"--call {doubt.call}" for doubt in in_doubt(steps)))) + "`"
+    """The command that settles the unanswered calls: it names them, so that it settles no later one."""
+    named = [f"--call {call.attempt['id']}" for call in unanswered_calls(steps)]
+    return " ".join((f"`aswhom jobs resolve {job['id']}", *named)) + "`"
 
 
 def what_it_asks(job: Row, steps: Sequence[Row]) -> Iterator[str]:
     """A sentence about a job that waits for a person's word about a call."""
-    if job["state"] == JobState.WAITING and job["wait"] == Wait.UNKNOWN and (doubts := in_doubt(steps)):
-        asked = ", ".join(sorted({doubt.action for doubt in doubts}))
+    if job["state"] == JobState.WAITING and job["wait"] == Wait.UNKNOWN and (calls := unanswered_calls(steps)):
+        asked = ", ".join(sorted({call.step["action"] for call in calls}))
         yield f"It asks what became of {asked}: look at the provider, then {resolving(job, steps)}."
 
 
-def end_in_the_middle(job: Row, steps: Sequence[Row], followed: Sequence[Row]) -> Iterator[str]:
+def where_it_stopped(job: Row, steps: Sequence[Row], followed: Sequence[Row]) -> Iterator[str]:
     """Sentences about a cancelled or dead job that had begun, or a done one that went on without a step."""
     skipped = [step for step in steps if step["state"] == StepState.SKIPPED]
     if job["state"] in _ENDED and steps:
-        yield "It ended before its end:"
+        yield "It stopped before it finished:"
         for step in steps:
             yield f"  step {step['position']}, {step['action']}, {_what_became_of(step, resolving(job, steps))}."
     elif skipped:

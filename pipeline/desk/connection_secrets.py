@@ -1,0 +1,57 @@
+"""What a person does about the secrets of provider connections: each change with its audit row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from identity.audit import Act
+from identity.connection_secrets import SealedSecret, add_secret, retire_secret, rotate_secret, seal_secret
+from identity.errors import BadInput
+from identity.model import ProviderConnection
+from identity.secret import Secret
+from identity.tables import connection_secrets, provider_connections
+from identity.vault import Vault
+from pipeline.desk.changes import record
+
+
+def seal(
+    vault: Vault, owner: ProviderConnection, given: Mapping[str, Secret], *, ids: Callable[[str], str], now: datetime
+) -> list[SealedSecret]:
+    """The secrets of a new connection by their names, ready for `connections.add`. Raises BadInput."""
+    return [
+        seal_secret(vault, owner, id=ids("sec"), name=name, secret=secret, now=now) for name, secret in given.items()
+    ]
+
+
+def add(connection: Connection, sealed: SealedSecret, act: Act, *, tenant: str | None) -> None:
+    """Let a further secret be used."""
+    add_secret(connection, sealed)
+    told = {"connection": sealed.connection, "name": sealed.name, "secret": sealed.id}
+    record(connection, "connection.secret_added", tenant, told, act)
+
+
+def rotate(
+    connection: Connection, sealed: SealedSecret, act: Act, *, tenant: str | None, retire_at: datetime | None
+) -> tuple[str, ...]:
+    """Follow a secret by another one; the ids of those before it, which end at *retire_at*. Raises Misconfigured."""
+    former = tuple(one.id for one in rotate_secret(connection, sealed, retire_at=retire_at))
+    told = {"connection": sealed.connection, "name": sealed.name, "new": sealed.id, "old": list(former)}
+    record(connection, "connection.secret_rotated", tenant, told, act)
+    return former
+
+
+def retire(connection: Connection, secret: str, act: Act) -> None:
+    """End a secret's life. Raises BadInput if there is none of that id."""
+    found = connection.execute(
+        select(connection_secrets.c.connection_id, connection_secrets.c.name, provider_connections.c.tenant_id)
+        .join(provider_connections, provider_connections.c.id == connection_secrets.c.connection_id)
+        .where(connection_secrets.c.id == secret)
+    ).one_or_none()
+    if found is None:
+        raise BadInput(f"there is no secret {secret}")
+    retire_secret(connection, secret, at=act.now)
+    told = {"connection": found.connection_id, "name": found.name, "secret": secret}
+    record(connection, "connection.secret_retired", found.tenant_id, told, act)

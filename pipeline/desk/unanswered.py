@@ -1,0 +1,29 @@
+"""The calls of a job that nothing is known of but that they were sent: a person looks, and says what became of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.ledger.paging import Row
+from pipeline.states import AttemptState
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnansweredCall:
+    """A call whose outcome a person may say."""
+
+    step: Row
+    attempt: Row
+
+    @property
+    def sent(self) -> str:
+        """What the call was made with, in JSON: what to look for at the provider."""
+        return json.dumps(self.step["parameters"], indent=2, ensure_ascii=False)
+
+
+def unanswered_calls(steps: Iterable[Row]) -> list[UnansweredCall]:
+    """Those of *steps* with their attempts, in order."""
+    calls = [(step, one) for step in steps for one in step["attempts"]]
+    return [UnansweredCall(step=step, attempt=one) for step, one in calls if one["state"] == AttemptState.UNKNOWN]
