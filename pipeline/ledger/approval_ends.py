@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, literal, or_, select
+from sqlalchemy import Connection, Row, and_, exists, literal, not_, or_, select
 
 from identity.columns import database_now
 from identity.policy.ledger import version_of
 from pipeline.approvals.tables import approvals
 from pipeline.ledger.approvals import approval_of, move_approval
 from pipeline.ledger.jobs import wake
-from pipeline.states import ENDED, ApprovalState
-from pipeline.tables import jobs
+from pipeline.states import ENDED, ApprovalState, StepState
+from pipeline.tables import jobs, steps
 
 
 def end(connection: Connection, held: Row[Any], to: ApprovalState, reason: str, now: datetime) -> ApprovalState:
@@ -48,7 +48,14 @@ _OPEN = approvals.c.state == literal(str(ApprovalState.OPEN), literal_execute=Tr
 # In a subquery: PostgreSQL looks nothing up by a clock that moves as it looks.
 _LATE = approvals.c.expires_at <= select(database_now()).scalar_subquery()
 _UNWANTED = or_(jobs.c.state.in_(ENDED), jobs.c.accepted > approvals.c.asked)
-_WITH_JOBS = approvals.join(jobs, jobs.c.id == approvals.c.job_id)
+# A step that another job's result settled, or that came to nothing, does not ask again before its job is replayed.
+_SETTLED = exists().where(
+    steps.c.job_id == approvals.c.job_id,
+    steps.c.position == approvals.c.position,
+    steps.c.state.not_in((StepState.OPEN, StepState.UNKNOWN)),
+)
+WANTED = and_(not_(_UNWANTED), not_(_SETTLED))  # its step asks for it again
+WITH_JOBS = approvals.join(jobs, jobs.c.id == approvals.c.job_id)
 
 
 def some_are_over(connection: Connection) -> bool:
@@ -57,13 +64,13 @@ def some_are_over(connection: Connection) -> bool:
     Asked often, so in two statements: the late ones have an index, and the jobs are looked at for the open ones alone.
     """
     late = select(approvals.c.id).where(_OPEN, _LATE).limit(1)
-    unwanted = select(approvals.c.id).select_from(_WITH_JOBS).where(_OPEN, _UNWANTED).limit(1)
+    unwanted = select(approvals.c.id).select_from(WITH_JOBS).where(_OPEN, _UNWANTED).limit(1)
     return any(connection.execute(found).first() is not None for found in (late, unwanted))
 
 
 def end_some(connection: Connection, *, at_most: int) -> int:
     """Move *at_most* open approvals to their end, whose time or whose job is over; how many that were."""
-    found = select(approvals).select_from(_WITH_JOBS).where(_OPEN, or_(_LATE, _UNWANTED))
+    found = select(approvals).select_from(WITH_JOBS).where(_OPEN, or_(_LATE, _UNWANTED))
     found = found.order_by(approvals.c.created_at, approvals.c.id).limit(at_most)
     # One that is being answered or run ends there.
     rows = connection.execute(found.with_for_update(of=approvals, skip_locked=True)).all()

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from identity import audit
 from identity.audit import AsWhom, Work
-from identity.columns import Instant, database_now
+from identity.columns import database_now
 from identity.model import PrincipalKind
 from identity.policy.ledger import version_of
 from identity.policy.rules import ApprovalNeed
@@ -62,7 +62,9 @@ def ask(connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, 
         and held.used_at is None
         and move_approval(connection, held, ApprovalState.EXPIRED, reason="it expired", now=now)
     ):
-        return NotApproved(reason=f"{intent.action} was not approved in time (approval {held.id})")
+        given = held.state == ApprovalState.APPROVED
+        late = "was approved, and had not opened when that expired" if given else "was not approved in time"
+        return NotApproved(reason=f"{intent.action} {late} (approval {held.id})")
     match ApprovalState(held.state):
         case ApprovalState.APPROVED:
             by = voters(connection, held)
@@ -171,16 +173,16 @@ def _wait(connection: Connection, intent: Intent, id: str, left: timedelta) -> E
 
 
 def confirm(connection: Connection, intent: Intent, *, now: datetime) -> bool:
-    """Whether the step's approval holds as it opens; it is used from then on, and only for this.
+    """Whether the step's approval holds as it opens; its row is locked from here on, so that it holds until then.
 
     The caller holds the locks of those who said yes, shared. False: it is to be asked about anew.
     """
     if not intent.decision.constraints.approvals:
         return True
-    if intent.approval is None or not _still_approve(connection, intent.approval, now):
+    if intent.approval is None:
         return False
-    use = (
-        update(approvals)
+    found = (
+        select(approvals)
         .where(
             approvals.c.id == intent.approval.id,
             approvals.c.state == ApprovalState.APPROVED,
@@ -192,22 +194,32 @@ def confirm(connection: Connection, intent: Intent, *, now: datetime) -> bool:
             approvals.c.asked > intent.job.accepted,
             or_(approvals.c.used_at.is_not(None), approvals.c.expires_at > now),
         )
-        .values(used_at=func.coalesce(approvals.c.used_at, literal(now, Instant)))
+        .with_for_update()
     )
-    return connection.execute(use).rowcount == 1
+    held = connection.execute(found).one_or_none()
+    return held is not None and _still_approve(connection, held, intent.approval, now)
 
 
-def _still_approve(connection: Connection, approved: Approved, now: datetime) -> bool:
+def _still_approve(connection: Connection, held: Row[Any], approved: Approved, now: datetime) -> bool:
     """Whether all who said yes may still approve it. It is void where those who may are too few."""
-    held = connection.execute(select(approvals).where(approvals.c.id == approved.id)).one_or_none()
-    if held is None:
-        return False
     gone = barred(connection, held.job_id, approved.by)
     if is_met(held.needs, set(approved.by) - set(gone)):
         return not gone
     reason = "; ".join(f"{who}, who said yes, {why}" for who, why in sorted(gone.items())) or TOO_FEW
     move_approval(connection, held, ApprovalState.VOID, reason=reason, now=now)
     return False
+
+
+def mark_used(connection: Connection, intent: Intent, *, now: datetime) -> None:
+    """The step has opened with its approval, which lasts from then on, for this step alone.
+
+    In the transaction that inserts the attempt: one that only looked, as where a person has to connect first, uses
+    nothing.
+    """
+    if intent.approval is None:
+        return
+    unused = (approvals.c.id == intent.approval.id) & approvals.c.used_at.is_(None)
+    connection.execute(update(approvals).where(unused).values(used_at=now))
 
 
 def voters(connection: Connection, held: Row[Any]) -> frozenset[str]:

@@ -18,7 +18,7 @@ from identity.policy.ledger import current_version, version_of
 from identity.scopes import revoked_since
 from identity.sequence import lock_shared, next_number
 from pipeline.ledger.approval_bars import approver_scopes
-from pipeline.ledger.approvals import confirm
+from pipeline.ledger.approvals import confirm, mark_used
 from pipeline.ledger.intents import (
     ApprovalMoved,
     Ended,
@@ -130,6 +130,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         detail={"consented": outcome.consented} if outcome else {},
         capability=capability,
     )
+    mark_used(connection, intent, now=now)
     return Opened(lease=outcome, capability=capability)
 
 

@@ -19,7 +19,7 @@ from identity.principals import get_principal, resolve_alias
 from identity.sequence import lock_shared, next_number
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred, scope_of
-from pipeline.ledger.approval_ends import end, over
+from pipeline.ledger.approval_ends import WANTED, WITH_JOBS, end, over
 from pipeline.ledger.approvals import NO, YES, is_met, voters
 from pipeline.states import ApprovalState
 
@@ -122,14 +122,15 @@ def unsay(
 ) -> list[str]:
     """Void what that user of a provider said yes to as *principal*, and wake the jobs, which ask anew; the approvals.
 
-    Those whose step has opened stay: it is done. The caller holds the principal's lock exclusively, so no further
-    answer of theirs is on its way.
+    Those whose step has opened stay: it is done. So do those that nobody asks for again. The caller holds the
+    principal's lock exclusively, so no further answer of theirs is on its way.
     """
     votes = approval_votes.c
     found = (
         select(approvals, votes.through, votes.said_as)
-        .join(approval_votes, votes.approval_id == approvals.c.id)
+        .select_from(WITH_JOBS.join(approval_votes, votes.approval_id == approvals.c.id))
         .where(
+            WANTED,
             approvals.c.tenant_id == tenant,
             approvals.c.state.in_((ApprovalState.OPEN, ApprovalState.APPROVED)),
             approvals.c.used_at.is_(None),

@@ -14,15 +14,15 @@ from sqlalchemy import Connection, func, select
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.errors import BadInput
-from identity.principals import link_alias
 from pipeline.database import Database
 from pipeline.desk import tenants
 from pipeline.ledger.intents import Approved, Ended, Opened
-from pipeline.ledger.votes import Counted, Link, NotCounted, Through
+from pipeline.ledger.votes import Counted, NotCounted, Through
 from pipeline.states import ApprovalState
 from tests.ledger.acts import until_awaited
 from tests.ledger.desk import FOUR_EYES, Desk
 from tests.ledger.house import House
+from tests.ledger.links import SLACK, linked, taken_back
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
@@ -65,30 +65,6 @@ def test_a_link_that_is_taken_back_leaves_jobs_with_whom_they_were_accepted_for(
         house.database.write(remove)
 
 
-def taken_back(c: Connection, *, provider: str, external_id: str, principal: str = "acme.bob") -> list[str]:
-    of = {"tenant": "acme", "provider": provider, "external_id": external_id, "principal": principal}
-    return tenants.remove_alias(c, Act(audit_id="aud-1", by="test", now=datetime.now(UTC)), **of)
-
-
-def linked(desk: Desk, who: str, provider: str, external_id: str) -> Link:
-    """Somebody whom an admin has said to be *who*."""
-    made = partial(
-        link_alias,
-        tenant="acme",
-        provider=provider,
-        external_id=external_id,
-        principal=who,
-        login=None,
-        made_by="admin:test",
-        now=datetime.now(UTC),
-    )
-    assert desk.house.database.write(made)
-    return Link(provider=provider, user=external_id)
-
-
-SLACK: dict[str, Any] = {"through": Through.SLACK, "said_as": "slack:U1"}
-
-
 @pytest.mark.parametrize(
     ("provider", "said"),
     [("slack", SLACK), ("slack-eu", SLACK), ("console", {"through": Through.CONSOLE, "said_as": "console:Bob"})],
@@ -100,7 +76,7 @@ def test_a_yes_through_a_link_that_is_taken_back_counts_no_more(
     """Of two who must say it, one has; or the job was woken, and has not opened its step yet."""
     desk = Desk(house, replace(FOUR_EYES, quorum=quorum))
     desk.ask()
-    linked(desk, "acme.bob", provider, "U1")
+    linked(house, "acme.bob", provider, "U1")
     assert isinstance(desk.say("acme.bob", **said), Counted)
     first = desk.row
     assert house.database.write(partial(taken_back, provider=provider, external_id="U1")) == [first.id]
@@ -118,7 +94,7 @@ def test_a_yes_that_was_said_otherwise_stands(house: House, said: dict[str, Any]
     desk = Desk(house)
     desk.ask()
     for id in ("U1", "U2"):
-        linked(desk, "acme.bob", "slack", id)
+        linked(house, "acme.bob", "slack", id)
     desk.say("acme.bob", **said)
     assert house.database.write(partial(taken_back, provider="slack", external_id="U2")) == []
     assert desk.row.state == ApprovalState.APPROVED
@@ -127,7 +103,7 @@ def test_a_yes_that_was_said_otherwise_stands(house: House, said: dict[str, Any]
 def test_an_approval_that_was_used_stays_what_it_was(house: House) -> None:
     desk = Desk(house)
     desk.ask()
-    linked(desk, "acme.bob", "slack", "U1")
+    linked(house, "acme.bob", "slack", "U1")
     desk.say("acme.bob", **SLACK)
     desk.again()
     given = desk.ask()
@@ -141,7 +117,7 @@ def test_an_answer_that_comes_after_its_link_was_taken_back_does_not_count(house
     """Whose it is was looked up before it was counted."""
     desk = Desk(house)
     desk.ask()
-    link = linked(desk, "acme.bob", "slack", "U1")
+    link = linked(house, "acme.bob", "slack", "U1")
     house.database.write(partial(taken_back, provider="slack", external_id="U1"))
     late = desk.say("acme.bob", **SLACK, link=link)
     assert late == NotCounted(reason="slack user U1 is not linked to acme.bob any more")
@@ -152,7 +128,7 @@ def test_an_answer_beside_the_removal_of_its_link_waits_for_it(house: House) -> 
     """SQLite has one writer anyway."""
     desk = Desk(house)
     desk.ask()
-    link = linked(desk, "acme.bob", "slack", "U1")
+    link = linked(house, "acme.bob", "slack", "U1")
     came: list[object] = []
     by = threading.Thread(target=lambda: came.append(desk.say("acme.bob", **SLACK, link=link)))
     remove = partial(taken_back, provider="slack", external_id="U1")

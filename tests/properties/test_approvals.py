@@ -150,6 +150,16 @@ class Approvals(RuleBasedStateMachine):
         if self.state() != JobState.WAITING:
             self._run(request)
 
+    @precondition(lambda self: self.given and self.state() == JobState.RUNNING)
+    @rule(request=REQUESTS)
+    def await_a_token(self, request: int) -> None:
+        """A run comes to the step with all that was ever given, and has no token for as long as they last."""
+        lease = replace(self.desk.intent().lease, after_generation=1)
+        for approval in self.given:
+            outcome = self.desk.open(step="step_1", request_hash=f"hash {request}", approval=approval, lease=lease)
+            assert not isinstance(outcome, Opened)
+        self.pass_time()
+
     @rule()
     def change_the_policy(self) -> None:
         self.version += 1

@@ -7,6 +7,7 @@ from tests.faults.control import Control
 APPROVALS, VOTES = "pipeline/ledger/approvals.py", "pipeline/ledger/votes.py"
 APPROVERS = "pipeline/ledger/approval_bars.py"
 TEST, WHO = "tests/ledger/test_approvals.py", "tests/ledger/test_approvers.py"
+USE = "tests/ledger/test_approval_use.py"
 
 
 CONTROLS = (
@@ -109,6 +110,34 @@ CONTROLS = (
         "or not at all",
         without="pass",
         test="tests/ledger/test_tenants.py::test_an_answer_beside_the_removal_of_its_link",
+    ),
+    Control(
+        name="an approval is used when its step opens, and not before",
+        file="pipeline/ledger/openings.py",
+        guard="outcome = _examined(connection, intent)",
+        without="mark_used(connection, intent, now=now); outcome = _examined(connection, intent)",
+        test=f"{USE}::test_a_yes_that_is_taken_back and sqlite",
+    ),
+    Control(
+        name="an approval that was used lasts",
+        file="pipeline/ledger/openings.py",
+        guard="mark_used(connection, intent, now=now)",
+        without="pass",
+        test=f"{USE}::test_a_step_that_has_opened_goes_on and sqlite",
+    ),
+    Control(
+        name="an approval holds until its step has opened",
+        file=APPROVALS,
+        guard=".with_for_update()",
+        without="",
+        test=f"{USE}::test_an_opening_beside_the_end_of_its_approval",
+    ),
+    Control(
+        name="what nobody asks for again is not said to be void",
+        file=VOTES,
+        guard="WANTED,",
+        without="",
+        test=f"{USE}::test_what_nobody_asks_for_again and sqlite",
     ),
     Control(
         name="an answer is to what was shown",
