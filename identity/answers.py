@@ -43,6 +43,7 @@ UNRECOGNISED_WAIT = timedelta(minutes=1)
 _TRANSIENT_WAIT = timedelta(seconds=5)
 _UNSENT_WAIT = timedelta(seconds=2)
 _LIMITED_WAIT = timedelta(seconds=30)
+_SECONDARY_WAIT = timedelta(minutes=1)
 _LONGEST_WAIT = timedelta(hours=1)
 
 
@@ -118,6 +119,8 @@ def read_outcome(
             return Unknown(reason=reason)
     if (meaning := _by_status(outcome, started_at)) is not None:
         return meaning
+    if installation and (meaning := _by_message(outcome, started_at)) is not None:
+        return meaning
     status, succeeded = outcome.status, 200 <= outcome.status < 300
     document = _document(outcome)
     if document is None and succeeded:
@@ -157,6 +160,25 @@ def _by_status(answer: Answer, started_at: datetime) -> Meaning | None:
         return Unknown(reason=f"status {status}: a gateway got no answer from the provider in time")
     if status == 408 or status >= 500:
         return Transient(reason=f"status {status}", retry_after=retry_after_of(answer, started_at, _TRANSIENT_WAIT))
+    return None
+
+
+def _by_message(answer: Answer, started_at: datetime) -> Meaning | None:
+    """What GitHub's API, whose refusals name no error, says of an installation that passes; None: nothing of the kind.
+
+    https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api has of a secondary limit that
+    without Retry-After it lasts at least a minute: x-ratelimit-reset is the primary one's.
+    """
+    if answer.status != 403:
+        return None
+    if "retry-after" in answer.headers:
+        return RateLimited(reason="status 403", retry_after=retry_after_of(answer, started_at, _SECONDARY_WAIT))
+    document = _document(answer)
+    message = str(document.get("message", "")).lower() if document is not None else ""
+    if "rate limit" in message:
+        return RateLimited(reason="status 403", retry_after=_SECONDARY_WAIT)
+    if "suspended" in message:  # its signal parks the jobs, and the end of it lets them go on
+        return Transient(reason="status 403: the installation is suspended", retry_after=UNRECOGNISED_WAIT)
     return None
 
 

@@ -149,7 +149,10 @@ def show(at: Installation, out: Output, id: str) -> None:
 @command(connections, "discover")
 @click.argument("id")
 def discover_again(at: Installation, out: Output, id: str) -> None:
-    """Read the issuer's metadata again, and use the addresses it names from now on."""
+    """Read the issuer's metadata again, and use the addresses it names from now on.
+
+    A connection that was paused is used again where that is another token endpoint.
+    """
     owner = at.read(lambda c: get_connection(c, id))
     if not (issuer := owner.config.get("issuer")):
         raise BadInput(f"{id} has no issuer: its addresses were given, not discovered")
@@ -187,7 +190,13 @@ def correct(
     profile = profile_of(PROFILES, before.provider)
     act = at.act()
     changed = at.write(lambda c: acts.change(c, id, change, profile, at.http.policy, act))
-    out.done(f"{id}: changed {', '.join(changed) or 'nothing'}", {"id": id, "changed": changed})
+    told = f"{id}: changed {', '.join(changed) or 'nothing'}"
+    if "client_id" in changed:  # a connect may be under way, and what it wins is ended as the former client
+        told += (
+            f"\nnow give its secret, `aswhom connections rotate-secret {id} --retire-at +1d`, and so leave the former "
+            "client's secret live for a day: what a connect has won meanwhile is ended with that"
+        )
+    out.done(told, {"id": id, "changed": changed})
 
 
 @command(connections, "remove")
@@ -228,7 +237,8 @@ def resume(at: Installation, out: Output, id: str) -> None:
     """Fetch tokens through it again, after the provider refused our client and the cause is mended there.
 
     A new client secret or key (`rotate-secret`, `add-secret`) has resumed it by itself, and so has another client or
-    way to sign (`set`). What the provider says of what it was asked before pauses it no more.
+    way to sign (`set`), or token endpoint (`discover`). What the provider says of what it was asked before pauses it no
+    more.
     """
     act = at.act()
     resumed = at.write(lambda c: acts.resume(c, id, act))

@@ -18,7 +18,7 @@ import orjson
 from sqlalchemy import Connection, select
 
 from identity.audit.chain import FirstBad, Link, Start, Verified, row_digest, walk
-from identity.audit.links import Progress, SealedRow, last_link, newest_pruning, sealed_page, unwatched
+from identity.audit.links import Progress, SealedRow, last_seq, newest_pruning, sealed_page, unwatched
 from identity.audit.statements import Head
 from identity.audit.tables import audit_seals
 from identity.errors import BadInput
@@ -45,7 +45,7 @@ def export_lines(
     is sealed meanwhile is for the next export. Raises BadInput if *after* is not where a chain can begin, or what was
     to come next was pruned meanwhile.
     """
-    start, end = store.read(lambda c: (_start(c, after), last_link(c).seq))
+    start, end = store.read(lambda c: (_start(c, after), last_seq(c)))
     yield _line({"says": FORMAT, "seq": start.seq, "digest": start.digest, "tenant": tenant})
     seq = start.seq
     while seq < end and (thousand := store.read(partial(_page, after=seq))):

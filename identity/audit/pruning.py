@@ -8,7 +8,7 @@ from itertools import islice
 from sqlalchemy import Connection, delete, insert, select
 
 from identity.audit.chain import FirstBad, walk
-from identity.audit.links import SealedRow, beginning, last_link, sealed_rows
+from identity.audit.links import SealedRow, beginning, last_seq, sealed_rows
 from identity.audit.sealer import BATCH
 from identity.audit.statements import PRUNED, sign
 from identity.audit.tables import audit, audit_prunings, audit_seals
@@ -30,7 +30,7 @@ def prune_audit(connection: Connection, *, before: datetime, limit: int, signer:
     start = beginning(connection, keys)
     if isinstance(start, FirstBad):
         raise _kept(start)
-    last = last_link(connection).seq
+    last = last_seq(connection)
     stretch = list(islice(sealed_rows(connection, after=start.seq), max(limit, BATCH)))
     old = _oldest(stretch, before=before, last=last)
     if not old:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from identity.audit.chain import Start, link_digest, row_digest
-from identity.audit.links import ROW, document_of, last_link, signed_end, still_has
+from identity.audit.links import ROW, document_of, last_link, last_seq, signed_end, still_has
 from identity.audit.statements import sign
 from identity.audit.tables import audit, audit_seals
 from identity.columns import instant
@@ -115,7 +115,7 @@ def _waiting() -> Any:
 
 
 def _floor(connection: Connection) -> int:
-    return _number_of(connection, last_link(connection).seq) - _LATE
+    return _number_of(connection, last_seq(connection)) - _LATE
 
 
 def _lowest_floor(connection: Connection) -> int:

@@ -131,7 +131,7 @@ class Settlement:
             now = get_connection(connection, by.id)
             live = live_secrets(connection, by.id, shown[0].name) if shown else ()
             # A correction may have come between the look at it and the intent's number: that does not tell.
-            if (now.client_id, now.config, _which(live)) != (by.client_id, by.config, _which(shown)):
+            if (_asked_as(now), _which(live)) != (_asked_as(by), _which(shown)):
                 return Superseded()
             which = f", which authenticated by its {shown[0].name}" if shown else ""  # for who is to replace it
             refused = f"its token endpoint refused the client{which} ({code[:60]})"
@@ -286,6 +286,11 @@ class Settlement:
             reason=reason,
             detail={"intent": self.intent.id, "provider": self.account.provider},
         )
+
+
+def _asked_as(owner: ProviderConnection) -> tuple[str, str, object]:
+    """Where its tokens are asked for, and as which client."""
+    return owner.token_url, owner.client_id, owner.config
 
 
 def _which(secrets: Sequence[SealedSecret]) -> dict[str, datetime | None]:

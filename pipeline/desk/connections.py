@@ -64,8 +64,8 @@ def readdress(
 ) -> tuple[ProviderConnection, ProviderConnection]:
     """Use what its issuer names now, and expect `iss` no more where it does not say that it sends it.
 
-    Addresses that it names no more stay: they may have been given by hand. Gives what it was, and what it is. Raises
-    Misconfigured.
+    Addresses that it names no more stay: they may have been given by hand. What the former token endpoint refused is
+    tried at another one. Gives what it was, and what it is. Raises Misconfigured.
     """
     lock_connection(connection, id)
     before = get_connection(connection, id)  # what others have changed since its issuer was asked stays
@@ -77,6 +77,8 @@ def readdress(
         rewrite_connection(connection, after)
         told = {"connection": id, "authorize_url": after.authorize_url, "token_url": after.token_url}
         record(connection, "connection.discovered", after.tenant, told, act)
+        if after.token_url != before.token_url:
+            _use_again(connection, after, replace(act, audit_id=f"{act.audit_id}.resumed"))
     return before, after
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from identity import installations
 from identity.audit import Act
-from identity.connections import get_connection
+from identity.connections import get_connection, lock_connection
 from identity.errors import BadInput
 from identity.model import AccountKey, PrincipalKind
 from identity.principals import (
@@ -161,6 +161,7 @@ def remove_installation(connection: Connection, act: Act, *, connection_id: str,
 
     Raises BadInput if it is nobody's, or another's, or while its tenant's accounts act through it.
     """
+    lock_connection(connection, connection_id)  # of a tenant's last two, one is found to be the last
     whose = installation(connection, connection_id, external_id)
     if whose != tenant:
         raise BadInput(
@@ -173,7 +174,7 @@ def remove_installation(connection: Connection, act: Act, *, connection_id: str,
             f"{len(acting)} account(s) of {tenant} act through installation {external_id}, and nobody would hear of "
             f"their end at the provider: end them first, {_with_each(acting)}"
         )
-    # On PostgreSQL another operator may have given it to another tenant since that was read.
+    # On PostgreSQL its provider may have deleted it, and an operator given it to another tenant, since that was read.
     if not installations.remove_installation(connection, owner=connection_id, external_id=external_id, tenant=tenant):
         raise BadInput(f"installation {external_id} of {connection_id} is {tenant}'s no more: look again")
     told = {"connection": connection_id, "external_id": external_id}

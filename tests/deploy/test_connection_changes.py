@@ -61,14 +61,16 @@ def test_it_is_held_to_what_a_new_one_is(github: Cli, given: tuple[str, ...], wh
 
 
 def test_the_client_stays_once_there_is_an_account_for_it_alone_can_end_what_it_won(github: Cli) -> None:
-    assert github.json(*SET, "--client-id", "Iv2")["changed"] == ["client_id"]  # nobody has an account
+    told = github(*SET, "--client-id", "Iv2").output  # nobody has an account
+    assert "--retire-at +1d`, and so leave the former client's secret live for a day" in told
+    assert github.json("connections", "show", "github")["client_id"] == "Iv2"
     github.json("accounts", "add-static", *SERVICE, "--token-file", "-", input="t0ken")
     github.json("revoke", "account", "acme/github/acme.service", "--yes")  # its token may still be to end there
     for given in (("--client-id", "Iv3"), ("--config", "app_id=7")):
         assert "has 1 account(s)" in github.json(*SET, *given, code=1)["message"]
     shown = github.json("connections", "show", "github")
     assert (shown["client_id"], shown["config"]) == ("Iv2", {"app_id": "1"})
-    assert github.json(*SET, "--scopes", "issues:read")["changed"] == ["scopes"]
+    assert github(*SET, "--scopes", "issues:read").output == "github: changed scopes\n"
 
 
 def test_a_connection_paused_for_a_wrong_client_is_used_again_when_it_is_corrected(github: Cli) -> None:

@@ -40,6 +40,7 @@ from tests.identity.world import ANNA, ROBOT, World
 T = TypeVar("T")
 SECOND = timedelta(seconds=1)
 READS = frozenset({"pull_requests:read"})
+SECONDARY = {"message": "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."}
 
 
 def confined(world: World, http: Client) -> Secret | NotSent | None:
@@ -437,8 +438,11 @@ def test_of_many_that_come_at_once_none_opens_without_its_token(
         (reply({}, 429, retry_after="90"), "status 429", 90),
         (reply({}, 504), "status 504", 60),
         (None, "", 60),
+        (reply(SECONDARY, 403, retry_after="90"), "status 403", 90),
+        (reply(SECONDARY, 403, x_ratelimit_remaining="4999", x_ratelimit_reset="4070908800"), "status 403", 60),
+        (reply({"message": "This installation has been suspended"}, 403), "status 403: .* is suspended", 60),
     ],
-    ids=["down", "limited", "gateway", "silent"],
+    ids=["down", "limited", "gateway", "silent", "by a secondary limit", "which names no time", "suspended"],
 )
 def test_what_the_endpoint_does_not_do_now_is_waited_for_before_a_step_opens(
     make: Make, provider: PretendProvider, http: Client, answer: Reply | None, why: str, least: int
@@ -508,17 +512,18 @@ def test_a_refusal_says_its_code_and_only_what_this_token_asks_for_is_refused_fo
     assert confined(world, http) == expected
 
 
+@pytest.mark.parametrize("status", [418, 403])
 def test_an_answer_that_nobody_knows_is_counted_said_and_left_to_the_opened_step(
-    make: Make, provider: PretendProvider, http: Client, caplog: pytest.LogCaptureFixture
+    make: Make, provider: PretendProvider, http: Client, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
     """Waited for, it would be waited for without end."""
     world, account = ready(make, provider)
     confiner = confiner_of(world, http)
-    provider.answer = lambda form: reply({"message": "what?"}, 418)
+    provider.answer = lambda form: reply({"message": "what?"}, status)
     counted = partial(REGISTRY.get_sample_value, "aswhom_token_errors_unrecognised_total", {"provider": "github"})
     before = counted() or 0
     ahead(world, confiner)
-    reason = "no token for acme/shop alone: status 418 without an error code"
+    reason = f"no token for acme/shop alone: status {status} without an error code"
     assert asked(world, confiner, account) == NotSent(reason=reason)
     assert (counted() or 0) - before == 1
     assert [one.getMessage() for one in caplog.records] == [reason]

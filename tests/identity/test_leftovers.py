@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, select, update
 from identity.connect.flow import Connected
 from identity.connect.leftovers import GENERATION, Leftover, leave
 from identity.connect.reasons import Why
+from identity.connection_secrets import CLIENT_SECRET, rotate_secret, seal_secret
 from identity.grants import token_binding
 from identity.http import Client
 from identity.model import AccountKey, AccountState, Scope, ScopeKind, TokenAnswer
@@ -147,6 +149,23 @@ def test_what_was_won_for_the_client_before_a_correction_is_never_asked_about_as
     assert ended.path == f"/applications/{before}/grant"
     assert desk.world.audited("connect.not_ended") == 1
     assert desk.world.state() is AccountState.PENDING
+
+
+def test_what_was_won_for_the_former_client_is_ended_with_its_secret_while_that_is_live(
+    desk: Desk, provider: PretendProvider
+) -> None:
+    world, by_client = desk.world, replace(PROFILES["github"], renewal=None)
+    assert client_corrected_meanwhile(desk, provider) is Why.INTERRUPTED
+    world.clock.advance(timedelta(minutes=10))
+    given = seal_secret(
+        world.vault, world.owner, id="secret-2", name=CLIENT_SECRET, secret=Secret("new"), now=world.clock.now
+    )
+    world.store.write(lambda c: rotate_secret(c, given, retire_at=None))
+    as_former = f"Basic {b64encode(f'{world.owner.client_id}:client-canary'.encode()).decode()}"
+    provider.ending = lambda ended: (204 if ended.headers["authorization"] == as_former else 401, {}, b"")
+    assert ask(world, desk.http, by_client).state == WithdrawalState.PENDING  # the new one had its turn
+    world.clock.advance(timedelta(minutes=10))
+    assert ask(world, desk.http, by_client).state == WithdrawalState.DONE
 
 
 def test_what_a_host_lacks_the_vaults_key_for_is_left_to_one_that_has_it(desk: Desk, provider: PretendProvider) -> None:

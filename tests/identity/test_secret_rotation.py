@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from identity.connection_secrets import (
     rotate_secret,
     seal_secret,
 )
-from identity.connections import paused_reason, resume_connection
+from identity.connections import paused_reason, resume_connection, rewrite_connection
 from identity.errors import Misconfigured
 from identity.http import Client
 from identity.model import AccountState
@@ -260,6 +261,23 @@ def test_a_refusal_of_the_old_one_that_comes_after_the_operators_rotation_pauses
     provider.answer = rotated_meanwhile
     assert make().refresh(account, after_generation=1) == 2
     assert [form["client_secret"] for form in provider.forms] == [OLD, NEW]
+    assert connected.audited("connection.paused") == 0
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+
+
+def test_a_refusal_by_an_address_that_its_issuer_names_no_more_pauses_nothing(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+
+    def moved_meanwhile(form: dict[str, str]) -> Reply:
+        moved = replace(connected.owner, token_url=f"{connected.owner.token_url}/v2")
+        connected.store.write(lambda connection: rewrite_connection(connection, moved))
+        provider.answer = provider.rotate
+        return reply({"error": "incorrect_client_credentials"})
+
+    provider.answer = moved_meanwhile
+    assert make().refresh(account, after_generation=1) == 2
     assert connected.audited("connection.paused") == 0
     assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
 

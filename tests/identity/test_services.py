@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 import redis
 from joserfc import jwt
 from joserfc.jwk import RSAKey
+from prometheus_client import REGISTRY
 
 from identity.accounts import get_account
 from identity.authorization import KEY, authorization
@@ -234,6 +236,28 @@ def test_an_installation_that_lacks_a_permission_waits_for_an_admin_and_pauses_n
     with pytest.raises(ReauthRequired, match="lacks a permission"):
         coordinator.refresh(account, after_generation=1)
     assert world.state(ROBOT) is AccountState.NEEDS_RECONNECT
+
+
+@pytest.mark.parametrize(
+    ("answer", "wait"),
+    [
+        (reply({"message": "You have exceeded a secondary rate limit"}, 403, retry_after="90"), 90),
+        (reply({"message": "This installation has been suspended"}, 403), 60),
+    ],
+    ids=["limited", "suspended"],
+)
+def test_what_github_says_of_an_installation_that_passes_is_known(
+    make: Make, provider: PretendProvider, answer: Reply, wait: int
+) -> None:
+    world, coordinator = make("github", app_id="7")
+    account = service(world, Credential.INSTALLATION, external_id="9001", scopes=("issues:write",))
+    provider.answer = lambda form: answer
+    counted = partial(REGISTRY.get_sample_value, "aswhom_token_errors_unrecognised_total", {"provider": "github"})
+    before = counted()
+    with pytest.raises(Unavailable) as held:
+        coordinator.refresh(account, after_generation=1)
+    assert (held.value.retry_after, counted()) == (timedelta(seconds=wait), before)
+    assert world.state(ROBOT) is AccountState.ACTIVE
 
 
 def test_scopes_that_are_no_permissions_narrow_nothing() -> None:

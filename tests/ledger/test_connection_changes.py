@@ -19,9 +19,10 @@ from identity.capability.tables import audiences
 from identity.connect.leftovers import Leftover, leave
 from identity.connections import get_connection, pause_connection, paused_reason
 from identity.consent_ledger import AnotherClient, Consent, Consented, store_consent
+from identity.discovery import Metadata
 from identity.errors import BadInput
 from identity.grants import seal_answer
-from identity.installations import add_installation, tenant_of_installation
+from identity.installations import add_installation, remove_installation, tenant_of_installation
 from identity.model import AccountKey, Credential, TokenAnswer
 from identity.providers import PROFILES
 from identity.registration import Change, Registration, register
@@ -87,8 +88,8 @@ def waits(house: House, owner: str) -> AccountKey:
     return key
 
 
-def consents(c: Connection, house: House, key: AccountKey, *, client: str) -> object:
-    """What comes of a consent whose tokens *client* won."""
+def consents(c: Connection, house: House, key: AccountKey, *, client: str | None) -> object:
+    """What comes of a consent whose tokens *client* won; None: an admin gave them."""
     answer = TokenAnswer(
         access_token=Secret("a"), refresh_token=Secret("r"), expires_at=None, scopes=(), token_type="bearer"
     )
@@ -142,6 +143,28 @@ def test_a_consent_beside_a_correction_of_its_client_waits_and_is_refused(house:
     assert came == [AnotherClient()]
 
 
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_correction_of_the_app_beside_an_admins_consent_waits_and_is_refused(house: House) -> None:
+    """No lock is taken for it: a new account, and one that is updated twice, has its foreign keys checked.
+
+    SQLite has one writer anyway.
+    """
+    added(house.database, "spare", config={"app_id": "1"})
+    key = waits(house, "spare")
+    told: list[str] = []
+
+    def change_late() -> None:
+        try:
+            house.database.write(lambda c: change(c, "spare", Change(config={"app_id": "2"})))
+        except BadInput as error:
+            told.append(str(error))
+
+    by = threading.Thread(target=change_late)
+    came = until_awaited(house.database, lambda c: consents(c, house, key, client=None), by=by)
+    assert isinstance(came, Consented)
+    assert ["spare has 1 account(s)" in one for one in told] == [True]
+
+
 def test_whom_googles_assertions_are_of_stays_once_it_has_accounts(house: House) -> None:
     added(house.database, "drive", provider="google", config={"service_account": "a@x.example", "key_id": "1"})
     key = waits(house, "drive")
@@ -168,6 +191,29 @@ def test_what_no_refusal_of_the_client_can_be_of_resumes_nothing(
     house.database.write(lambda c: change(c, "spare", Change(config=to)))
     assert (house.database.read(lambda c: paused_reason(c, "spare")) is None) == used
     assert len(recorded(house, "connection.resumed")) == used
+
+
+@pytest.mark.parametrize(
+    ("token_url", "used"), [("https://idp.example/token", False), ("https://idp.example/v2", True)]
+)
+def test_another_token_endpoint_of_its_issuer_is_tried_though_the_one_before_had_refused_the_client(
+    house: House, token_url: str, *, used: bool
+) -> None:
+    found = Metadata(
+        issuer="https://idp.example",
+        authorize_url="https://idp.example/authorize",
+        token_url=token_url,
+        revocation_url=None,
+        userinfo_url=None,
+        jwks_url=None,
+        client_auths=(),
+        sends_iss=False,
+    )
+    added(house.database, "spare", token_url="https://idp.example/token")
+    house.database.write(lambda c: pause_connection(c, "spare", reason="its client was refused"))
+    house.database.write(lambda c: desk.readdress(c, "spare", found, Act(audit_id="aud-1", by="test", now=NOW)))
+    assert (house.database.read(lambda c: paused_reason(c, "spare")) is None) == used
+    assert recorded(house, "connection.resumed") == [{"connection": "spare", "was_paused": True}] * used
 
 
 def test_what_was_corrected_is_recorded_as_it_was_and_as_it_is(house: House) -> None:
@@ -277,7 +323,7 @@ def test_an_installation_that_became_anothers_meanwhile_is_not_taken_from_it(hou
     def meanwhile(*given: Any) -> None:
         if due and given[2].lower().startswith("delete from installations"):
             due.clear()
-            house.database.write(lambda c: taken_back(c, **mine))
+            house.database.write(lambda c: remove_installation(c, **mine))  # as the provider's signal has it
             house.database.write(lambda c: add_installation(c, **mine, tenant="globex", now=NOW))
 
     def too_late(c: Connection) -> None:
@@ -288,7 +334,7 @@ def test_an_installation_that_became_anothers_meanwhile_is_not_taken_from_it(hou
         house.database.write(too_late)
     assert not due
     assert house.database.read(lambda c: tenant_of_installation(c, "gh", "installation-acme")) == "globex"
-    assert len(recorded(house, "installation.removed")) == 1
+    assert not recorded(house, "installation.removed")
 
 
 def test_a_workspace_is_taken_back_once_its_tenant_has_no_account_there_or_another_workspace(house: House) -> None:
@@ -308,6 +354,28 @@ def test_a_workspace_is_taken_back_once_its_tenant_has_no_account_there_or_anoth
     ended = update(accounts).where(accounts.c.connection_id == "team").values(state="revoked")
     house.database.write(lambda c: c.execute(ended).rowcount)
     take_back("T1")
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_of_two_workspaces_that_are_taken_back_at_once_the_last_stays(house: House) -> None:
+    """SQLite has one writer anyway."""
+    added(house.database, "team")
+    in_workspaces = partial(add_installation, owner="team", tenant="acme", now=NOW)
+    house.database.write(lambda c: [in_workspaces(c, external_id=one) for one in ("T1", "T2")])
+    key = waits(house, "team")
+    house.database.write(lambda c: consents(c, house, key, client="c"))
+    told: list[str] = []
+
+    def take_the_other() -> None:
+        try:
+            house.database.write(lambda c: taken_back(c, owner="team", external_id="T2"))
+        except BadInput as error:
+            told.append(str(error))
+
+    by = threading.Thread(target=take_the_other)
+    until_awaited(house.database, lambda c: taken_back(c, owner="team", external_id="T1"), by=by)
+    assert ["aswhom revoke account acme/team/acme.ada" in one for one in told] == [True]
+    assert house.database.read(lambda c: tenant_of_installation(c, "team", "T2")) == "acme"
 
 
 def test_an_account_that_waits_for_a_consent_is_of_no_workspace_yet(house: House) -> None:

@@ -45,6 +45,13 @@ CONTROLS = (
         test="tests/identity/test_leftovers.py::test_what_was_won_for_the_client and sqlite",
     ),
     Control(
+        name="of two workspaces that are taken back at once one is the last",
+        file="pipeline/desk/tenants.py",
+        guard="lock_connection(connection, connection_id)  # of a tenant's last two, one is found to be the last",
+        without="pass",
+        test=f"{CHANGES}::test_of_two_workspaces",
+    ),
+    Control(
         name="a workspace is everybody's who has consented there",
         file="identity/installations.py",
         guard="acting |= columns.state != AccountState.PENDING",

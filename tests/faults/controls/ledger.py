@@ -131,6 +131,14 @@ CONTROLS = (
         test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
     ),
     Control(
+        name="a stale fence finishes no job",
+        file="pipeline/ledger/jobs.py",
+        guard='(jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), '
+        "to=JobState.DONE, source=None, values={}",
+        without='(jobs.c.id == bindparam("job")) & (bindparam("held") >= 0), to=JobState.DONE, source=None, values={}',
+        test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
+    ),
+    Control(
         name="a late answer overtakes the next attempt",
         file=OPENINGS,
         guard="if intent.number > 1 and _overtaken(connection, intent):",
@@ -182,7 +190,7 @@ CONTROLS = (
     Control(
         name="a refusal of what was shown before a correction pauses nothing",
         file="identity/refresh/settlement.py",
-        guard="if (now.client_id, now.config, _which(live)) != (by.client_id, by.config, _which(shown)):",
+        guard="if (_asked_as(now), _which(live)) != (_asked_as(by), _which(shown)):",
         without="if _which(live) != _which(shown):",
         test="tests/identity/test_coordinator.py::test_a_refusal_of_the_client_before_a_correction and sqlite",
     ),
