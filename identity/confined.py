@@ -222,7 +222,10 @@ class Confiner:
                 note_refused(self._store, keys[0], spare=spare, code=code, tenant=tenant, audit_id=self._ids(), now=now)
                 meaning = present(spare)
         except AswhomError as error:  # its row may be there, and no token is
-            self._end(mint, str(error))
+            try:
+                self._end(mint, str(error))
+            except AswhomError as second:  # the row stays without an end, and what came first is what matters
+                log.warning("a mint has no end: %s", second, extra={"action": "mint.unended", "mint": mint.id})
             raise
         return meaning
 

@@ -147,7 +147,7 @@ def authenticator(owner: ProviderConnection, credential: Credential) -> str | No
     if credential is Credential.STATIC:
         return None
     by_key = credential in (Credential.INSTALLATION, Credential.JWT_BEARER)
-    return PRIVATE_KEY if by_key else _of_client(owner)
+    return PRIVATE_KEY if by_key else client_secret_name(owner)
 
 
 def ending_authenticator(owner: ProviderConnection, credential: Credential) -> str | None:
@@ -155,7 +155,7 @@ def ending_authenticator(owner: ProviderConnection, credential: Credential) -> s
 
     There the client shows its own secret (RFC 7009 §2.1), never the key that signed for the token.
     """
-    return None if credential in (Credential.STATIC, Credential.INSTALLATION) else _of_client(owner)
+    return None if credential in (Credential.STATIC, Credential.INSTALLATION) else client_secret_name(owner)
 
 
 def rotate_secret(
@@ -211,7 +211,8 @@ def find_with_secrets(
     return connection_of(rows[0]), secrets
 
 
-def _of_client(owner: ProviderConnection) -> str:
+def client_secret_name(owner: ProviderConnection) -> str:
+    """The name of the secret by which the client itself authenticates."""
     return PRIVATE_KEY if owner.config.get("client_auth") == "private_key_jwt" else CLIENT_SECRET
 
 

@@ -10,7 +10,7 @@ from deploy.cli.output import Output
 from deploy.cli.secret_checks import check_secret
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
-from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
+from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, client_secret_name
 from identity.connections import get_connection
 from identity.discovery import discover
 from identity.errors import BadInput
@@ -192,9 +192,10 @@ def correct(
     changed = at.write(lambda c: acts.change(c, id, change, profile, at.http.policy, act))
     told = f"{id}: changed {', '.join(changed) or 'nothing'}"
     if "client_id" in changed:  # a connect may be under way, and what it wins is ended as the former client
+        name = client_secret_name(at.read(lambda c: get_connection(c, id)))
         told += (
-            f"\nnow give its secret, `aswhom connections rotate-secret {id} --retire-at +1d`, and so leave the former "
-            "client's secret live for a day: what a connect has won meanwhile is ended with that"
+            f"\ngive its secret: `aswhom connections rotate-secret {id} --name {name} --file FILE --retire-at +1d`. "
+            "The former client's stays live for a day, and what a connect has won meanwhile is ended with that"
         )
     out.done(told, {"id": id, "changed": changed})
 

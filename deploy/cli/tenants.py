@@ -88,7 +88,7 @@ def remove_alias(at: Installation, out: Output, tenant: str, provider: str, exte
 
     Jobs that were accepted before keep whom they were accepted for; new ones find nobody. The account that a connect
     stored keeps its consent: `aswhom revoke account ID` ends that. Approvals that this user said yes to are void, and
-    asked for anew, unless their step has opened.
+    asked for again, unless their step has opened or nobody asks for them any more.
     """
     principal = at.read(lambda c: acts.alias(c, tenant, provider, external_id))
     confirm(f"Say no more that {provider} user {external_id} is {principal}?", yes=yes)

@@ -22,11 +22,12 @@ from identity.own_values import profile_for
 from identity.persistent_write import PersistentWrite
 from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
+from identity.refresh.endings import Ending, Settled
 from identity.refresh.flight import Wish
 from identity.refresh.gate import Endpoint
 from identity.refresh.intents import IntentState, RefreshIntent, may_present_again, store_answer
 from identity.refresh.opening import begin
-from identity.refresh.settlement import Ending, Settled, Settlement
+from identity.refresh.settlement import Settlement
 from identity.refresh.situation import Situation
 from identity.request_names import REFRESH_HEADER, named
 from identity.store import CommitUnknown, Store
@@ -223,7 +224,9 @@ class Presenter:
                 return None  # it may have been said of another secret than goes first now: that one is tried
             case ClientRefused(code=code) if (spare := spare_secret(situation.secrets, profile, code)) is not None:
                 first = situation.secrets[0].id
-                blamed = self._write(settlement.blame_secret, code, secret=first, spare=spare.id)
+                blamed = self._write(
+                    settlement.blame_secret, code, by=situation.connection, secret=first, spare=spare.id
+                )
                 self._count(situation, "secret_refused", settled=blamed)
                 return None  # look again: the other one goes first now
             case ClientRefused(code=code):

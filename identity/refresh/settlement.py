@@ -14,8 +14,9 @@ from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
 from identity.connections import get_connection, lock_connection, pause_connection
 from identity.grants import SealedAnswer, bury, get_grant, rotate
-from identity.model import AccountKey, AccountState, ProviderConnection, RuledOut
+from identity.model import AccountKey, AccountState, ProviderConnection
 from identity.moves import IllegalMove
+from identity.refresh.endings import Ending, Settled, Superseded
 from identity.refresh.intents import (
     MOVES,
     OVERTAKEN,
@@ -30,19 +31,6 @@ from identity.scopes import grant_scopes, revoked_since
 from identity.sequence import lock_exclusive, lock_shared
 
 _GIVEN_UP = "a refresh's outcome is unknown"  # how the reason begins for which an account was given up
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settled:
-    """The refresh ended as intended."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Superseded:
-    """Someone was first: another process settled it, a consent brought a new generation, or an operator a secret."""
-
-
-Ending = Settled | Superseded | RuledOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +130,20 @@ class Settlement:
 
         return self._end(connection, IntentState.FAILED, code, write, restores=True)
 
-    def blame_secret(self, connection: Connection, code: str, *, secret: str, spare: str) -> Ending:
-        """One secret of the client was refused while another is live: that one is tried, and nothing pauses."""
+    def blame_secret(
+        self, connection: Connection, code: str, *, by: ProviderConnection, secret: str, spare: str
+    ) -> Ending:
+        """One secret of the client was refused while another is live: that one is tried, and nothing pauses.
 
-        def write(_: RefreshIntent) -> None:
+        Superseded if *by*, as it was asked by, was corrected meanwhile: then it was refused somewhere else.
+        """
+
+        def write(_: RefreshIntent) -> Superseded | None:
+            lock_connection(connection, by.id)
+            if _asked_as(get_connection(connection, by.id)) != _asked_as(by):
+                return Superseded()
             self._refuse(connection, code, secret=secret, spare=spare)
+            return None
 
         return self._end(connection, IntentState.FAILED, code, write, restores=True)
 

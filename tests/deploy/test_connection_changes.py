@@ -62,7 +62,7 @@ def test_it_is_held_to_what_a_new_one_is(github: Cli, given: tuple[str, ...], wh
 
 def test_the_client_stays_once_there_is_an_account_for_it_alone_can_end_what_it_won(github: Cli) -> None:
     told = github(*SET, "--client-id", "Iv2").output  # nobody has an account
-    assert "--retire-at +1d`, and so leave the former client's secret live for a day" in told
+    assert "rotate-secret github --name client_secret --file FILE --retire-at +1d`" in told
     assert github.json("connections", "show", "github")["client_id"] == "Iv2"
     github.json("accounts", "add-static", *SERVICE, "--token-file", "-", input="t0ken")
     github.json("revoke", "account", "acme/github/acme.service", "--yes")  # its token may still be to end there

@@ -343,6 +343,16 @@ def test_a_row_whose_commit_was_unknown_and_that_a_revocation_overtook_is_ended(
     assert [(mint.outcome, mint.finished_at) for mint in mints_of(world)] == [(REVOKED, world.clock.now)]
 
 
+def test_what_keeps_a_token_away_is_told_though_the_ledger_does_not_take_it_either(
+    make: Make, provider: PretendProvider, http: Client
+) -> None:
+    world, _ = ready(make, provider)
+    store = FailingStore(world.store, {1: "no turn", 2: "commit lost", 3: "commit lost"})  # the row, and its end twice
+    with pytest.raises(Unavailable, match="no turn could be had"):
+        ahead(world, confiner_of(world, http, store=store))
+    assert (minted(provider), store.writes) == ([], 3)
+
+
 def test_mints_are_forgotten_like_the_ends_of_refreshes(make: Make, provider: PretendProvider, http: Client) -> None:
     world, _ = ready(make, provider)
     confiner, began = confiner_of(world, http), world.clock.now

@@ -25,9 +25,10 @@ from identity.narrowing import rescope
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.endings import Superseded
 from identity.refresh.intents import RefreshIntent, kept_answers, store_answer
 from identity.refresh.lock import RefreshLock
-from identity.refresh.settlement import Settlement, Superseded
+from identity.refresh.settlement import Settlement
 from identity.refresh.situation import read_situation
 from identity.secret import Secret
 from identity.sequence import lock_exclusive

@@ -282,6 +282,25 @@ def test_a_refusal_by_an_address_that_its_issuer_names_no_more_pauses_nothing(
     assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
 
 
+def test_what_one_address_refused_is_shown_to_the_next_though_another_secret_is_live(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    rotate(connected, retire_at=None)
+
+    def moved_meanwhile(form: dict[str, str]) -> Reply:
+        moved = replace(connected.owner, token_url=f"{connected.owner.token_url}/v2")
+        connected.store.write(lambda connection: rewrite_connection(connection, moved))
+        accepts(provider, form["client_secret"])
+        return reply({"error": "incorrect_client_credentials"})
+
+    provider.answer = moved_meanwhile
+    assert make().refresh(account, after_generation=1) == 2
+    first, second = (form["client_secret"] for form in provider.forms)
+    assert first == second
+    assert connected.audited("connection.secret_refused") == 0
+
+
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_of_two_rotations_at_once_one_finds_the_other_under_way(connected: World) -> None:
     one, other = (partial(rotate_secret, secret=successor(connected, id), retire_at=None) for id in ("new-1", "new-2"))

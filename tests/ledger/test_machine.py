@@ -37,9 +37,10 @@ from identity.consent_ledger import Consent, Consented, store_consent
 from identity.errors import Unavailable
 from identity.grants import SealedAnswer, get_grant, seal_answer
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, TokenAnswer
+from identity.refresh.endings import Settled
 from identity.refresh.intents import IntentState, RefreshIntent, kept_answers, store_answer
 from identity.refresh.opening import begin
-from identity.refresh.settlement import Settled, Settlement
+from identity.refresh.settlement import Settlement
 from identity.scopes import open_scope, stop_scope
 from identity.secret import Secret
 from identity.sequence import next_number
