@@ -8,7 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Text, bindparam, cast, func, select, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    func,
+    select,
+    type_coerce,
+)
 from sqlalchemy.exc import OperationalError
 
 from identity.audit import carried
@@ -131,9 +143,9 @@ def last_seq(connection: Connection) -> int:
 
 
 def last_link(connection: Connection) -> Start:
-    """What the next link follows."""
+    """What the next link follows. Raises Misconfigured where that is no text."""
     last = select(_SEALS.seq, _SEALS.digest).order_by(_SEALS.seq.desc()).limit(1)
-    row = connection.execute(last).one_or_none()
+    row = _fetched(connection, last)
     return Start() if row is None else Start(seq=row.seq, digest=row.digest)
 
 
@@ -152,13 +164,22 @@ def signed_end(connection: Connection, keys: TrustedKeys) -> Start:
 
 def still_has(connection: Connection, seen: Start) -> None:
     """Raises Misconfigured unless *seen*, which was the last link, is one yet, or was pruned."""
-    known = select(_SEALS.digest).where(_SEALS.seq == seen.seq)
-    digest = connection.execute(known).scalar_one_or_none()
+    row = _fetched(connection, select(_SEALS.digest).where(_SEALS.seq == seen.seq))
+    digest = None if row is None else row.digest
     if seen.seq == 0 or digest == seen.digest:
         return
     pruned = newest_pruning(connection)
     if digest is not None or pruned is None or pruned.seq < seen.seq:
         raise _departed(f"its link {seen.seq} is not the one that this process saw there")
+
+
+def _fetched(connection: Connection, link: Select[Any]) -> Row[Any] | None:
+    try:
+        return connection.execute(link).one_or_none()
+    except OperationalError as error:
+        if not _is_of_text(error):
+            raise
+        raise _departed("its last link cannot be read") from None
 
 
 def _departed(why: str) -> Misconfigured:

@@ -185,6 +185,8 @@ def test_a_last_seal_that_is_no_text_is_called_altered_and_exported_as_it_is(rec
     exported = tmp_path / "audit.jsonl"
     assert recorded("audit", "export", "--output", str(exported)).exit_code == 0
     assert recorded.json("audit", "verify", str(exported), code=1)["seq"] == 3
+    told = recorded.json("audit", "checkpoint", code=1)
+    assert "the audit's chain is not sealed on: its last link cannot be read" in told["message"]
 
 
 def revoked(cli: Cli) -> str:
