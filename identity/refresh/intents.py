@@ -93,6 +93,7 @@ class RefreshIntent:
     retry_at: datetime | None = None
     doubtful_since: datetime | None = None  # an earlier presentation began then, and its outcome is lost
     refused_keys: tuple[str, ...] = ()  # whose assertions were refused since the last wait: another one signs next
+    finished_at: datetime | None = None
     overtaken: bool = False  # since it began, a signal said that its account's tokens say what does not hold any more
 
     @property
@@ -271,5 +272,6 @@ def _intent(row: Row[tuple[object, ...]]) -> RefreshIntent:
         retry_at=row.retry_at,
         doubtful_since=row.doubtful_since,
         refused_keys=tuple(row.refused_keys or ()),
+        finished_at=row.finished_at,
         overtaken=row.outcome == OVERTAKEN,
     )

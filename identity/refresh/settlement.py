@@ -214,6 +214,8 @@ class Settlement:
         if to is IntentState.FAILED and intent.doubtful_since is not None:
             to = IntentState.UNKNOWN  # this presentation had no effect: the one before may have had
             restores = False
+        if unpresented and (intent.state, intent.finished_at) == (to, self.now):
+            return Settled()  # written before, and its commit was not seen: the count is taken back once
         if to not in MOVES.allowed[intent.state]:
             return Superseded()
         if intent.state is IntentState.ANSWERED and self.intent.state is not IntentState.ANSWERED:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from identity.errors import Unavailable
 from identity.http import Client
 from identity.model import AccountState, Credential
 from identity.providers import PROFILES
+from identity.providers.profile import Profile
 from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.lock import RefreshLock
@@ -38,6 +40,7 @@ def coordinator(
     faults: dict[int, str],
     *,
     gate: Gate | None = None,
+    profiles: Mapping[str, Profile] = PROFILES,
     reached: Callable[[str], None] = lambda point: None,
 ) -> Coordinator:
     return Coordinator(
@@ -45,7 +48,7 @@ def coordinator(
         world.vault,
         http,
         RefreshLock(None, ttl=BUDGET.lock_ttl, token=world.id),
-        PROFILES,
+        profiles,
         clock=world.clock,
         ids=world.id,
         budget=BUDGET,
@@ -104,6 +107,29 @@ def test_what_was_certainly_not_sent_is_written_down_so_and_never_taken_for_unkn
     assert provider.presented.total() == 0
     assert connected.state() is AccountState.ACTIVE
     assert sound.refresh(account, after_generation=1) == 2
+
+
+@pytest.mark.parametrize("how", ["no turn", "commit lost", "commit unseen"])
+def test_a_repetition_that_was_not_sent_is_taken_back_once_and_the_one_before_it_stays_counted(
+    connected: World, http: Client, provider: PretendProvider, how: str
+) -> None:
+    account = connected.consent()
+    graceful = {**PROFILES, "github": replace(PROFILES["github"], grace_seconds=600)}
+
+    def lose(point: str) -> None:
+        if point == "after_send":
+            raise Unavailable("this process loses the answer")
+
+    with pytest.raises(Unavailable, match="loses the answer"):
+        coordinator(connected, http, {}, profiles=graceful, reached=lose).refresh(account, after_generation=1)
+    connected.clock.advance(timedelta(seconds=10))
+    away = update(provider_connections).values(token_url="http://127.0.0.1:1/token")
+    connected.store.write(lambda c: c.execute(away).rowcount)
+    with suppress(Unavailable):  # the first write says that it is unknown, the second that it is repeated
+        coordinator(connected, http, {3: how}, profiles=graceful).refresh(account, after_generation=1)
+    (intent,) = connected.store.read(lambda c: c.execute(select(refresh_intents)).all())
+    assert (intent.state, intent.presented) == ("unknown", 1)
+    assert provider.presented == {"refresh-0": 1}
 
 
 def test_an_answer_that_cannot_be_stored_in_time_is_unknown(
