@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from identity.errors import Misconfigured
 from identity.model import AccountKey, AccountState, Credential
 from identity.moves import IllegalMove, Moves
-from identity.rows import insert_new
+from identity.rows import Part, insert_new
 from identity.tables import accounts, grants
 
 MOVES: Moves[AccountState] = Moves(
@@ -27,6 +27,12 @@ MOVES: Moves[AccountState] = Moves(
         AccountState.SUSPENDED: frozenset({AccountState.ACTIVE, AccountState.NEEDS_RECONNECT, AccountState.REVOKED}),
         AccountState.REVOKED: frozenset({AccountState.ACTIVE}),
     },
+)
+_BY_ID = select(accounts).where(accounts.c.id == bindparam("account"))
+_BY_KEY = select(accounts).where(
+    accounts.c.tenant_id == bindparam("tenant"),
+    accounts.c.connection_id == bindparam("through"),
+    accounts.c.principal_id == bindparam("principal"),
 )
 
 
@@ -49,21 +55,17 @@ class Account:
 
 def get_account(connection: Connection, account: str) -> Account:
     """The account of that id. Raises Misconfigured."""
-    row = connection.execute(select(accounts).where(accounts.c.id == account)).one_or_none()
+    row = connection.execute(_BY_ID, {"account": account}).one_or_none()
     if row is None:
         raise Misconfigured(f"there is no account {account}")
-    return _account(row)
+    return account_of(row)
 
 
 def find_account(connection: Connection, key: AccountKey) -> Account | None:
     """The account of that tenant, provider connection and principal, if it has a row."""
-    found = select(accounts).where(
-        accounts.c.tenant_id == key.tenant,
-        accounts.c.connection_id == key.connection,
-        accounts.c.principal_id == key.principal,
-    )
-    row = connection.execute(found).one_or_none()
-    return None if row is None else _account(row)
+    named = {"tenant": key.tenant, "through": key.connection, "principal": key.principal}
+    row = connection.execute(_BY_KEY, named).one_or_none()
+    return None if row is None else account_of(row)
 
 
 def ensure_account(
@@ -140,7 +142,8 @@ def _keep_alive(connection: Connection, account: str, due: datetime | None) -> N
     connection.execute(update(grants).where(grants.c.account_id == account).values(keepalive_due=due))
 
 
-def _account(row: Row[tuple[object, ...]]) -> Account:
+def account_of(row: Row[tuple[object, ...]] | Part) -> Account:
+    """What a row of `accounts` says."""
     return Account(
         id=row.id,
         key=AccountKey(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id),

@@ -11,12 +11,13 @@ from sqlalchemy import Connection, Row, Select, and_, bindparam, case, delete, f
 from identity.errors import Misconfigured
 from identity.model import ProviderConnection
 from identity.principals import checked_id
-from identity.rows import insert_new
+from identity.rows import Part, insert_new
 from identity.sequence import next_number
 from identity.tables import connection_secrets, provider_connections
 
 # Built once: every delivery runs these.
 _BY_ID = select(provider_connections).where(provider_connections.c.id == bindparam("owner"))
+_PAUSED = _BY_ID.with_only_columns(provider_connections.c.paused_reason)
 _FITTING = (
     select(provider_connections)
     .where(
@@ -85,8 +86,7 @@ def remove_connection(connection: Connection, owner: str) -> None:
 
 def paused_reason(connection: Connection, owner: str) -> str | None:
     """Why no token is fetched through this connection, or None."""
-    column = provider_connections.c.paused_reason
-    return connection.execute(select(column).where(provider_connections.c.id == owner)).scalar_one_or_none()
+    return connection.execute(_PAUSED, {"owner": owner}).scalar_one_or_none()
 
 
 def lock_against_references(connection: Connection, owner: str) -> None:
@@ -135,7 +135,7 @@ def resume_connection(connection: Connection, owner: str) -> None:
     connection.execute(forgiven.values(refused_at=None))
 
 
-def connection_of(row: Row[tuple[object, ...]]) -> ProviderConnection:
+def connection_of(row: Row[tuple[object, ...]] | Part) -> ProviderConnection:
     """What a row of `provider_connections` says."""
     return ProviderConnection(
         id=row.id,

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from identity.accounts import get_account, move_account
 from identity.bounds import within
 from identity.model import AccountState, TokenAnswer
+from identity.rows import Part
 from identity.secret import Secret
 from identity.tables import accounts, grants
 from identity.token_digests import digest_of, prefix_digest_of
@@ -25,7 +26,8 @@ _NOTE_USE = (
     .where(grants.c.account_id == bindparam("account"), grants.c.generation == bindparam("leased"))
     .values(used_at=bindparam("now"), keepalive_due=bindparam("now"), keepalive_rank=0)
 )
-
+_OF_ACCOUNT = select(grants).where(grants.c.account_id == bindparam("account"))
+_GENERATION = _OF_ACCOUNT.with_only_columns(grants.c.generation)
 
 NONE_STORED = {
     "access_sealed": None,
@@ -106,11 +108,16 @@ def no_token_yet(scopes: tuple[str, ...], *, generation: int) -> SealedAnswer:
 
 def get_grant(connection: Connection, account: str) -> Grant | None:
     """The account's credentials, if it ever had any."""
-    row = connection.execute(select(grants).where(grants.c.account_id == account)).one_or_none()
+    row = connection.execute(_OF_ACCOUNT, {"account": account}).one_or_none()
     return None if row is None else grant_of(row)
 
 
-def grant_of(row: Row[tuple[object, ...]]) -> Grant:
+def generation_of(connection: Connection, account: str) -> int:
+    """The generation of the account's credentials, 0 if it never had any."""
+    return connection.execute(_GENERATION, {"account": account}).scalar_one_or_none() or 0
+
+
+def grant_of(row: Row[tuple[object, ...]] | Part) -> Grant:
     """A row of `grants`, or one that was joined with it."""
     return Grant(
         account=row.account_id,

@@ -1,4 +1,4 @@
-"""Inserts that say what happened when a row is already there, on both databases."""
+"""Inserts that say what happened when a row is already there, on both databases; and rows that were joined."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import ColumnElement, Connection, Row, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 
@@ -31,3 +31,21 @@ def insert_new(connection: Connection, table: Table, values: Mapping[str, Any]) 
 def insert_unless_there(dialect: str, table: Table) -> Any:
     """An INSERT of rows that does nothing for one whose unique key is taken; `rowcount` tells how many it was for."""
     return insert_for(dialect, table).on_conflict_do_nothing()
+
+
+def columns_of(table: Table) -> list[ColumnElement[Any]]:
+    """The columns of *table* for a SELECT of several tables, under names that tell them from those of the others."""
+    return [column.label(f"{table.name}_{column.name}") for column in table.c]
+
+
+class Part:
+    """What a row of `columns_of` several tables has of one of them, as that table's own row would."""
+
+    __slots__ = ("_name", "_row")
+
+    def __init__(self, row: Row[Any], table: Table) -> None:
+        self._row = row
+        self._name = table.name
+
+    def __getattr__(self, column: str) -> Any:
+        return getattr(self._row, f"{self._name}_{column}")

@@ -12,6 +12,30 @@ from dataclasses import dataclass, field
 from identity.errors import Unavailable
 
 
+class Latch:
+    """What many threads wait for, and pass one after the other: whoever has passed lets the next one through.
+
+    An Event wakes all of them at once, and hundreds that want the interpreter at the same time take it from each other.
+    """
+
+    __slots__ = ("_shut",)
+
+    def __init__(self) -> None:
+        self._shut = threading.Lock()
+        self._shut.acquire()
+
+    def open(self) -> None:
+        """Let them through, now and from now on. Once."""
+        self._shut.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether it was opened within *timeout*, in seconds."""
+        if not self._shut.acquire(timeout=max(0.0, timeout)):
+            return False
+        self._shut.release()
+        return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wish:
     """What a caller of `Coordinator.refresh` asks for."""
@@ -33,7 +57,7 @@ class Flight:
     wish: Wish
     generation: int | None = None
     unavailable: Unavailable | None = None
-    landed: threading.Event = field(default_factory=threading.Event)
+    landed: Latch = field(default_factory=Latch)
 
     def serves(self, wish: Wish) -> int | None:
         """The generation it brings for *wish*; None: look for yourself. Raises Unavailable."""
@@ -66,4 +90,4 @@ class Flights:
         """The flight has ended; whoever comes now begins another."""
         with self._lock:
             del self._under_way[flight.wish.account]
-        flight.landed.set()
+        flight.landed.open()

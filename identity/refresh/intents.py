@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import Connection, Row, Select, and_, func, literal, or_, select, text, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, literal, or_, select, text, update
 
 from identity.moves import Moves
 from identity.providers.profile import Profile
-from identity.rows import insert_new
+from identity.rows import Part, insert_new
 from identity.tables import grants, refresh_intents
 
 _UNSETTLED = text("state in ('open', 'answered')")  # word for word the condition of the partial index
@@ -72,6 +72,7 @@ MOVES: Moves[IntentState] = Moves(
         IntentState.DISCARDED: frozenset(),
     },
 )
+_BY_ID = select(refresh_intents).where(refresh_intents.c.id == bindparam("intent"))
 _REVOKED = (refresh_intents.c.state == IntentState.DISCARDED) & (refresh_intents.c.outcome == REVOKED)
 
 
@@ -107,19 +108,10 @@ class RefreshIntent:
         return self.doubtful_since or self.started_at
 
 
-def find_intent(connection: Connection, account: str, generation: int) -> RefreshIntent | None:
-    """The intent for that generation, if there was one."""
-    found = select(refresh_intents).where(
-        refresh_intents.c.account_id == account, refresh_intents.c.generation == generation
-    )
-    row = connection.execute(found).one_or_none()
-    return None if row is None else _intent(row)
-
-
 def get_intent(connection: Connection, intent: str) -> RefreshIntent | None:
     """The intent of that id; None if another has taken its place."""
-    row = connection.execute(select(refresh_intents).where(refresh_intents.c.id == intent)).one_or_none()
-    return None if row is None else _intent(row)
+    row = connection.execute(_BY_ID, {"intent": intent}).one_or_none()
+    return None if row is None else intent_of(row)
 
 
 def open_intent(connection: Connection, new: RefreshIntent, *, former: RefreshIntent | None) -> RefreshIntent | None:
@@ -218,7 +210,7 @@ def abandoned(
     if after is not None:
         later, beside = columns.settled_by > after.settled_by, columns.settled_by == after.settled_by
         due = due.where(or_(later, and_(beside, columns.id > after.id)))
-    return [_intent(row) for row in connection.execute(due.order_by(columns.settled_by, columns.id).limit(limit))]
+    return [intent_of(row) for row in connection.execute(due.order_by(columns.settled_by, columns.id).limit(limit))]
 
 
 def kept_answers(connection: Connection, account: str) -> Sequence[RefreshIntent]:
@@ -227,7 +219,7 @@ def kept_answers(connection: Connection, account: str) -> Sequence[RefreshIntent
     kept = select(refresh_intents).where(
         columns.account_id == account, columns.state == IntentState.DISCARDED, columns.answer_sealed.is_not(None)
     )
-    return [_intent(row) for row in connection.execute(kept)]
+    return [intent_of(row) for row in connection.execute(kept)]
 
 
 def _row(intent: RefreshIntent) -> dict[str, object]:
@@ -256,7 +248,8 @@ def may_present_again(intent: RefreshIntent, profile: Profile, *, by: datetime) 
     return intent.presented < 2 and by < intent.in_doubt_since + timedelta(seconds=profile.grace_seconds)
 
 
-def _intent(row: Row[tuple[object, ...]]) -> RefreshIntent:
+def intent_of(row: Row[tuple[object, ...]] | Part) -> RefreshIntent:
+    """What a row of `refresh_intents` says."""
     return RefreshIntent(
         id=row.id,
         account=row.account_id,

@@ -10,17 +10,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, and_, bindparam, select
 
-from identity.accounts import Account, get_account
+from identity.accounts import Account, account_of
 from identity.connection_secrets import SealedSecret, authenticator, live_secrets, was_retired
-from identity.connections import get_connection, paused_reason
+from identity.connections import connection_of
 from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired
-from identity.grants import REFRESH, Grant, get_grant, token_binding
+from identity.grants import REFRESH, Grant, grant_of, token_binding
 from identity.model import MINTED, AccountState, ProviderConnection, RuledOut
-from identity.refresh.intents import TOKEN_ANSWER, RefreshIntent, find_intent
+from identity.refresh.intents import TOKEN_ANSWER, RefreshIntent, intent_of
+from identity.rows import Part, columns_of
 from identity.scopes import grant_scopes, revoked_since
+from identity.tables import accounts, grants, provider_connections, refresh_intents
 from identity.vault import Binding
+
+_OF_GENERATION = and_(
+    refresh_intents.c.account_id == grants.c.account_id, refresh_intents.c.generation == grants.c.generation
+)
+_FIND = (
+    select(*columns_of(accounts), *columns_of(provider_connections), *columns_of(grants), *columns_of(refresh_intents))
+    .select_from(accounts)
+    .join(provider_connections, provider_connections.c.id == accounts.c.connection_id)
+    .outerjoin(grants, grants.c.account_id == accounts.c.id)
+    .outerjoin(refresh_intents, _OF_GENERATION)
+    .where(accounts.c.id == bindparam("account"))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,21 +112,23 @@ class Situation:
 
 def read_situation(connection: Connection, account: str) -> Situation:
     """Read it. Raises Misconfigured for an unknown account, ReauthRequired for one without a grant."""
-    found = get_account(connection, account)
-    grant = get_grant(connection, account)
-    if grant is None:
+    row = connection.execute(_FIND, {"account": account}).one_or_none()
+    if row is None:
+        raise Misconfigured(f"there is no account {account}")
+    through, stored, asked = Part(row, provider_connections), Part(row, grants), Part(row, refresh_intents)
+    if stored.account_id is None:
         raise ReauthRequired(f"account {account} was never connected", account=account)
-    owner = get_connection(connection, found.key.connection)
+    found, owner, grant = account_of(Part(row, accounts)), connection_of(through), grant_of(stored)
+    intent = None if asked.id is None else intent_of(asked)
     wanted = authenticator(owner, found.credential)
-    # Before the secrets: whoever sees that an intent failed by a refused secret must see the refusal, too.
-    intent = find_intent(connection, account, grant.generation)
+    # After the intent: whoever sees that it failed by a refused secret must see the refusal, too.
     secrets = live_secrets(connection, owner.id, wanted) if wanted else ()
     refused = intent.refused_keys if intent else ()
     return Situation(
         account=found,
         grant=grant,
         connection=owner,
-        paused=paused_reason(connection, owner.id),
+        paused=through.paused_reason,
         secrets=tuple(sorted(secrets, key=lambda one: one.id in refused)),
         intent=intent,
         ruled_out=revoked_since(connection, grant_scopes(found.key), grant.consented),
