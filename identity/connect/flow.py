@@ -164,12 +164,9 @@ class ConnectFlow:
 
         *browser* is the value of the browser's cookie, or empty.
         """
-        try:
-            session = self._usable(link, browser=browser, now=now)
-        except Refusal as refusal:
-            return refusal.refused
-        if session.finished_at is not None:
-            return told(session, now=now)
+        session = self._opened(link, browser=browser, now=now)
+        if not isinstance(session, ConnectSession):
+            return session
         owner, _ = self._provider(session.key.connection)
 
         def read(connection: Connection) -> ConnectOffer:
@@ -193,12 +190,9 @@ class ConnectFlow:
 
         *browser* is the value of a cookie made for this browser, random and long.
         """
-        try:
-            session = self._usable(link, browser=browser, now=now)
-        except Refusal as refusal:
-            return refusal.refused
-        if session.finished_at is not None:
-            return told(session, now=now)
+        session = self._opened(link, browser=browser, now=now)
+        if not isinstance(session, ConnectSession):
+            return session
         until = now + self._lifetime
         bind = self._store.write(lambda c: bind_browser(c, session.id, digest(browser), now=now, expires_at=until))
         if not bind:
@@ -264,23 +258,22 @@ class ConnectFlow:
         found = self._store.read(lambda connection: get_session(connection, session))
         return told(found, now=now) if found else refused(Why.UNKNOWN_LINK, "there is no such link")
 
-    def _usable(self, link: str, *, browser: str, now: datetime) -> ConnectSession:
-        """The session of a link that may be opened in this browser. Raises Refusal."""
+    def _opened(self, link: str, *, browser: str, now: datetime) -> ConnectSession | Outcome:
+        """The session of a link that may be opened in this browser, or what there is to say instead."""
         named = read_link(self._signer, link)
         session = named and self._store.read(lambda connection: get_session(connection, named))
         if not session:
-            refuse(Why.UNKNOWN_LINK, "there is no such link: perhaps a part of it was lost on its way")
-        if session.finished_at is not None and not session.is_of(browser):
-            refuse(Why.USED, "this link was used already, and a link is good once")
+            return refused(Why.UNKNOWN_LINK, "there is no such link: perhaps a part of it was lost on its way")
         if session.finished_at is not None:
-            return session
+            used = refused(Why.USED, "this link was used already, and a link is good once")
+            return told(session, now=now) if session.is_of(browser) else used
         if session.browser_hash is not None and not session.is_of(browser):
-            refuse(Why.OTHER_BROWSER, "this link was opened in another browser before")
+            return refused(Why.OTHER_BROWSER, "this link was opened in another browser before")
         if now >= session.expires_at:
-            refuse(Why.EXPIRED, "this link has expired: it is good for some minutes only")
+            return refused(Why.EXPIRED, "this link has expired: it is good for some minutes only")
         key, started = session.key, session.started
         if self._store.read(lambda connection: revoked_since(connection, grant_scopes(key), started)):
-            refuse(Why.REVOKED, "access was revoked after this link was made")
+            return refused(Why.REVOKED, "access was revoked after this link was made")
         return session
 
     def _provider(self, owner: str) -> tuple[ProviderConnection, Profile]:

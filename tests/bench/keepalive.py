@@ -42,7 +42,7 @@ LOOKS = 50
 
 _NUMBERS = {
     "SQLite": f"with recursive n(i) as (select 1 union all select i + 1 from n where i < {MILLION})",
-    "PostgreSQL": f"with n(i) as (select generate_series(1, {MILLION}))",
+    "PostgreSQL": f"with n(i) as (select generate_series(1::bigint, {MILLION}))",
 }
 _ROWS = (
     ("principals (id, tenant_id, kind, name, created_at)", "'m-' || i, 'acme', 'user', 'm-' || i, 0"),

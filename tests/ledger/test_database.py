@@ -8,10 +8,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import Connection, event, insert, select, text
@@ -25,6 +27,8 @@ from pipeline.sqlite import SqliteDatabase
 from tests.celery.rig import eventually
 from tests.ledger.house import House
 
+T = TypeVar("T")
+
 
 def _insert(name: str) -> Callable[[Connection], str]:
     now = datetime.now(UTC)
@@ -34,6 +38,20 @@ def _insert(name: str) -> Callable[[Connection], str]:
         return name
 
     return write
+
+
+def _here(act: Callable[[], T]) -> T:
+    """In the main thread, for which SQLite's writer thread writes."""
+    return act()
+
+
+def _in_a_thread(act: Callable[[], T]) -> T:
+    """As requests and jobs run: where nobody else writes, this thread does."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(act).result(60)
+
+
+WHERE = pytest.mark.parametrize("where", [_here, _in_a_thread])
 
 
 def _names(database: Database) -> set[str]:
@@ -63,7 +81,10 @@ def test_a_function_that_raises_leaves_nothing_and_hurts_nobody_else(database: D
     assert _names(database) == {f"t{n}" for n in range(20)}
 
 
-def test_a_function_that_raises_alone_leaves_nothing_and_the_next_one_is_written(database: Database) -> None:
+@WHERE
+def test_a_function_that_raises_alone_leaves_nothing_and_the_next_one_is_written(
+    database: Database, where: Callable[[Callable[[], object]], object]
+) -> None:
     class Refused(Exception):
         pass
 
@@ -73,15 +94,16 @@ def test_a_function_that_raises_alone_leaves_nothing_and_the_next_one_is_written
 
     for name in ("one", "two"):
         with pytest.raises(Refused):
-            database.write(half)
-        assert database.write(_insert(name)) == name
+            where(lambda: database.write(half))
+        assert where(partial(database.write, _insert(name))) == name
     assert _names(database) == {"one", "two"}
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("raises", [False, True])
+@WHERE
 def test_a_transaction_that_ended_early_is_no_answer_though_one_function_was_alone_in_it(
-    database: Database, raises: bool
+    database: Database, raises: bool, where: Callable[[Callable[[], object]], object]
 ) -> None:
     """As SQLite ends it on a full disk."""
 
@@ -92,8 +114,8 @@ def test_a_transaction_that_ended_early_is_no_answer_though_one_function_was_alo
             raise ZeroDivisionError
 
     with pytest.raises(CommitUnknown):
-        database.write(ended)
-    assert database.write(_insert("after")) == "after"
+        where(lambda: database.write(ended))
+    assert where(lambda: database.write(_insert("after"))) == "after"
     assert _names(database) == {"after"}
 
 
@@ -129,8 +151,7 @@ def test_a_failed_commit_answers_every_caller_of_the_group_and_the_writer_goes_o
     threads = [threading.Thread(target=call, args=item) for item in others.items()]
     for thread in threads:
         thread.start()
-    while database._queue.qsize() < 3:
-        pass
+    eventually(lambda: database._thread_has_turn and database._queue.qsize() == 2)
     together.set()
     for thread in [holder, *threads]:
         thread.join(10)
@@ -142,8 +163,37 @@ def test_a_failed_commit_answers_every_caller_of_the_group_and_the_writer_goes_o
     database.close()
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_a_caller_writes_by_itself_while_nobody_else_does_and_queues_otherwise(database: Database) -> None:
+    entered, on = threading.Event(), threading.Event()
+
+    def who(_: Connection) -> threading.Thread:
+        return threading.current_thread()
+
+    def hold(c: Connection) -> threading.Thread:
+        entered.set()
+        assert on.wait(10)
+        return who(c)
+
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
+        threads = [pool.submit(threading.current_thread).result() for pool in (first, second)]
+        assert [pool.submit(database.write, who).result() for pool in (first, second)] == threads
+        holding = first.submit(database.write, hold)
+        assert entered.wait(10)
+        behind = second.submit(database.write, who)
+        assert isinstance(database, SqliteDatabase)
+        eventually(lambda: database._thread_has_turn)
+        on.set()
+        assert holding.result() is threads[0]
+        assert behind.result().name == "ledger-writer"
+        assert second.submit(database.write, who).result() is threads[1]
+    # A signal's exception would come in the midst of a commit.
+    assert database.write(who).name == "ledger-writer"
+
+
+@WHERE
 def test_locks_that_cannot_be_had_are_told_to_the_caller_and_the_writer_goes_on(
-    migrated_sqlite: Path, tmp_path: Path
+    migrated_sqlite: Path, tmp_path: Path, where: Callable[[Callable[[], object]], object]
 ) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(migrated_sqlite.read_bytes())
@@ -151,9 +201,9 @@ def test_locks_that_cannot_be_had_are_told_to_the_caller_and_the_writer_goes_on(
         turn = os.dup(database._turnstile._turn)
         os.close(database._turnstile._turn)  # as a machine that has no locks left, whose flock raises OSError too
         with pytest.raises(CommitUnknown, match="failed"):
-            database.write(_insert("unlocked"))
+            where(lambda: database.write(_insert("unlocked")))
         database._turnstile._turn = turn
-        assert database.write(_insert("after")) == "after"
+        assert where(lambda: database.write(_insert("after"))) == "after"
         assert _names(database) == {"after"}
 
 
