@@ -88,6 +88,7 @@ def _passes(sheet: Sheet, ledger: Ledger, provider: PretendProvider) -> None:
             began = time.perf_counter()
             refreshed, passes = refreshed + keepalive.run(), passes + 1
             worked += time.perf_counter() - began
+            provider.forget()  # it is in this process, whose memory is measured
             if refreshed >= (EARLY, DUE)[len(resident) - 1]:
                 resident.append(_resident())
             assert clock.now - started < timedelta(days=1), f"{refreshed} of {DUE} refreshed in a day"

@@ -52,6 +52,12 @@ class PretendProvider:
         self.ending: Callable[[Ended], Reply | None] = lambda _: (204, {}, b"")
         self._lock = threading.Lock()
 
+    def forget(self) -> None:
+        """Remember nothing of what came until now."""
+        with self._lock:
+            for kept in (self.presented, self.forms, self.bodies, self.heads, self.questions, self.checked, self.ended):
+                kept.clear()
+
     @property
     def asked(self) -> int:
         """How often anything was read."""
