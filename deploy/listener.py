@@ -6,6 +6,7 @@ http://supervisord.org/events.html
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -13,11 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-import structlog
-
 from deploy import logs, process
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 #: Its parent, whichever way this one ends.
 _SUPERVISORD = os.getppid()
@@ -49,14 +48,16 @@ def tell(name: str, event: dict[str, str]) -> None:
     of = event.get("processname", "")
     match name:
         case "PROCESS_STATE_EXITED":
-            log.warning("%s ended and is started again", of, action="process.ended", pid=event.get("pid"))
+            log.warning("%s ended and is started again", of, extra={"action": "process.ended", "pid": event.get("pid")})
         case "PROCESS_STATE_BACKOFF":
-            log.warning("%s ended before it was up and is tried again", of, action="process.retried", of=of)
+            log.warning(
+                "%s ended before it was up and is tried again", of, extra={"action": "process.retried", "of": of}
+            )
         case _:
             log.critical(
                 "%s cannot be kept running, so everything stops: its own lines above say why",
                 of,
-                action="process.given_up",
+                extra={"action": "process.given_up"},
             )
 
 

@@ -48,12 +48,6 @@ class Unquoted(logging.Filter):
 def configure(process: str, *, format: Format, level: str) -> None:
     """Send everything this process logs to its standard error."""
     logging.config.dictConfig(configuration(process, format=format, level=level))
-    structlog.configure(
-        processors=[*_shared(process), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,  # modules make theirs before this is called
-    )
     logging.captureWarnings(capture=True)
     # As root on a machine of one's own is how newcomers start. What Celery fears of it, pickled messages, is refused.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
@@ -67,7 +61,7 @@ def configuration(process: str, *, format: Format, level: str) -> dict[str, Any]
         "formatters": {
             "line": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": [*_shared(process), structlog.stdlib.ExtraAdder()],
+                "foreign_pre_chain": _told(process),  # foreign to structlog: all come by the standard library's logging
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(format)],
             }
         },
@@ -90,7 +84,9 @@ def configuration(process: str, *, format: Format, level: str) -> dict[str, Any]
     }
 
 
-def _shared(process: str) -> list[Processor]:
+def _told(process: str) -> list[Processor]:
+    """What every line tells beside its words: what is bound where it was logged, its level and time, its extras."""
+
     def name(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         event["process"] = process
         return event
@@ -100,6 +96,7 @@ def _shared(process: str) -> list[Processor]:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         name,
+        structlog.stdlib.ExtraAdder(),
     ]
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-
-import structlog
 
 from identity.errors import Unavailable
 from identity.store import CommitUnknown, Store
 from pipeline.ledger.bells import take_back
 from pipeline.model import Bell, Ring
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Doorbells:
@@ -28,7 +27,9 @@ class Doorbells:
         try:
             self._store.write(lambda c: take_back(c, bells))
         except (CommitUnknown, Unavailable) as error:  # then they count as outstanding until they are replaced
-            log.warning("bells not taken back", action="bells.outstanding", bells=len(bells), error=str(error))
+            log.warning(
+                "bells not taken back", extra={"action": "bells.outstanding", "bells": len(bells), "error": str(error)}
+            )
         return False
 
     def revocations(self, ids: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Mapping
@@ -9,8 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
-
-import structlog
 
 from identity.errors import Unavailable
 from identity.store import CommitUnknown
@@ -26,7 +25,7 @@ from pipeline.services import Services
 from pipeline.states import AttemptState, StepState
 from pipeline.step_at_hand import StepAtHand
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +66,14 @@ class OpenedAttempt:
             "%s: %s",
             self.step.name,
             state,
-            action=f"attempt.{state}",
-            attempt=closing.attempt,
-            principal=self.intent.principal,
-            pattern=str(self.step.decision.pattern),
-            status=closing.status,
-            upstream_request_id=closing.upstream_request_id,
+            extra={
+                "action": f"attempt.{state}",
+                "attempt": closing.attempt,
+                "principal": self.intent.principal,
+                "pattern": str(self.step.decision.pattern),
+                "status": closing.status,
+                "upstream_request_id": closing.upstream_request_id,
+            },
         )
         metrics.ATTEMPTS.labels(self.step.name, str(state)).inc()
         metrics.STEP_SECONDS.labels(self.step.name, str(self.step.decision.pattern)).observe(

@@ -5,12 +5,12 @@ Every function is safe to run twice, on two hosts, at once: it moves rows by com
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
-import structlog
 from sqlalchemy import Connection
 
 from identity.rows import insert_or
@@ -25,7 +25,7 @@ from pipeline.states import JobState
 from pipeline.tables import heartbeats
 from pipeline.worker import WorkerSettings
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 BATCH = 200  # rows in one transaction
 APPROVALS = 50  # that end in one: each is looked at by itself
@@ -64,7 +64,7 @@ def reclaim(store: Store, settings: WorkerSettings) -> None:
 
     for job, pattern, to in store.write(spend):
         metrics.count_end(pattern, to)
-        log.warning("claim lapsed", action="job.lapsed", job=job, to=to)
+        log.warning("claim lapsed", extra={"action": "job.lapsed", "job": job, "to": to})
 
 
 def wake_due(store: Store) -> None:

@@ -11,6 +11,7 @@ The laws:
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import sqlite3
@@ -24,7 +25,6 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
-import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
@@ -34,7 +34,7 @@ from identity.store import CommitUnknown
 from pipeline.database import raise_if_late
 
 T = TypeVar("T")
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 GROUP = 32  # writes in one COMMIT at the most
 ROOM = 16_000_000  # bytes: what the log of changes grows to between two checkpoints, and large bodies beside
@@ -191,7 +191,9 @@ class SqliteDatabase:
         if self._thread.is_alive():
             # Some other process was stopped with the gate in its hands: ours must be able to end all the same, and the
             # kernel takes back what the thread waits for.
-            log.warning("the ledger's writer did not end", action="ledger.writer_left", path=str(self.path))
+            log.warning(
+                "the ledger's writer did not end", extra={"action": "ledger.writer_left", "path": str(self.path)}
+            )
             return
         with self._writing:  # of a thread that came before the writer's had ended
             if self._connection is not None:
@@ -267,7 +269,9 @@ class SqliteDatabase:
 
 
 def _fail(group: list[_Write[Any]], error: Exception) -> None:
-    log.error("ledger commit failed", action="ledger.commit_failed", writes=len(group), error=str(error))
+    log.error(
+        "ledger commit failed", extra={"action": "ledger.commit_failed", "writes": len(group), "error": str(error)}
+    )
     for write in group:
         write.raised = CommitUnknown("the commit failed; read again by your own key")
 

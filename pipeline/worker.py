@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -27,7 +28,7 @@ from pipeline.states import ENDED, JobState, Wait
 from pipeline.step import StepRunner
 from pipeline.workflow import PLATFORM_AGENT, Registry
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 # What says by its class how the job goes on; anything else is a bug, and spends a run.
 ENDINGS = (Unavailable, CommitUnknown, Misconfigured, ActionFailed, StepRefused, Diverged, BadInput, Interruption)
@@ -63,7 +64,9 @@ class Worker:
             job = self._store.write(lambda c: jobs.claim(c, job_id, hold=self._settings.hold))
         except (CommitUnknown, Unavailable) as error:
             # The reconciler finds the claim lapsed, or the bell lost; either way the job comes back.
-            log.warning("claim not confirmed", action="job.claim_unknown", job=job_id, error=str(error))
+            log.warning(
+                "claim not confirmed", extra={"action": "job.claim_unknown", "job": job_id, "error": str(error)}
+            )
             return
         if job is None:
             metrics.CLAIMS.labels("any", "nothing_due").inc()
@@ -87,16 +90,16 @@ class Worker:
         except ENDINGS as ending:
             self._conclude(job, ending)
         except Exception as bug:  # ends the run as well; the ledger is told, and the log has the stack
-            log.exception("run failed", action="job.run_failed", error=type(bug).__name__)
+            log.exception("run failed", extra={"action": "job.run_failed", "error": type(bug).__name__})
             self.spend(job, reason=type(bug).__name__)
         else:
-            log.info("job done", action="job.done")
+            log.info("job done", extra={"action": "job.done"})
             self._end(job, partial(jobs.finish, job=job))
 
     def _conclude(self, job: ClaimedJob, ending: BaseException) -> None:
         """The one place that acts on how a run ended before its function returned."""
         settings, reason = self._settings, str(ending)
-        log.info("run ended", action="job.run_ended", ending=type(ending).__name__, reason=reason)
+        log.info("run ended", extra={"action": "job.run_ended", "ending": type(ending).__name__, "reason": reason})
         match ending:
             case RunEnded(moved=moved):
                 metrics.count_end(str(job.pattern), moved)
@@ -107,10 +110,10 @@ class Worker:
                 self._end(job, partial(jobs.requeue, job=job, delay=settings.backoff, reason=reason))
             case Misconfigured():
                 # The operator's fault spends no run: the job goes on once it is mended.
-                log.error("misconfigured", action="job.misconfigured", reason=reason)
+                log.error("misconfigured", extra={"action": "job.misconfigured", "reason": reason})
                 self._end(job, partial(jobs.requeue, job=job, delay=settings.misconfigured_delay, reason=reason))
             case AskOperator():
-                log.warning("a step's outcome is not known", action="job.asks", reason=reason)
+                log.warning("a step's outcome is not known", extra={"action": "job.asks", "reason": reason})
                 park = partial(
                     jobs.park,
                     job=job,
@@ -121,11 +124,11 @@ class Worker:
                 )
                 self._end(job, partial(park, reason=reason))
             case StepSkipped():
-                log.info("a skipped step ends the run", action="job.cancelled", reason=reason)
+                log.info("a skipped step ends the run", extra={"action": "job.cancelled", "reason": reason})
                 self._end(job, partial(jobs.cancel, job=job, reason=reason))
             case _:
                 # The stored step would raise it again on every run.
-                log.warning("job is dead", action="job.dead", reason=reason)
+                log.warning("job is dead", extra={"action": "job.dead", "reason": reason})
                 self._end(job, partial(jobs.bury, job=job, reason=f"{type(ending).__name__}: {reason}"))
 
     def _call(self, job: ClaimedJob) -> None:
@@ -162,7 +165,7 @@ class Worker:
             moved, state, revocation, rung = self._store.write(end)
         except (CommitUnknown, Unavailable) as error:
             # The claim lapses, and the stored steps say what was done.
-            log.warning("end of run not confirmed", action="job.end_unknown", error=str(error))
+            log.warning("end of run not confirmed", extra={"action": "job.end_unknown", "error": str(error)})
             return
         self._ring.jobs(rung)
         metrics.count_end(str(job.pattern), moved)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
 import click
-import structlog
 from sqlalchemy import Connection
 
 from deploy.cli.command import DONE, PROBLEM, command, confirm, names, tell
@@ -29,7 +29,7 @@ from pipeline.workflow import SERVICE, USER
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 _STATES = click.Choice([str(state) for state in AccountState])
 
@@ -194,12 +194,14 @@ def _note_refresh(at: Installation, row: Row, outcome: str, *, generation: int, 
     except (AswhomError, CommitUnknown) as error:
         log.warning(
             "a forced refresh may not be in the audit",
-            action="account.refresh_unaudited",
-            account=row["id"],
-            outcome=outcome,
-            generation=generation,
-            error=type(error).__name__,
-            reason=str(error),
+            extra={
+                "action": "account.refresh_unaudited",
+                "account": row["id"],
+                "outcome": outcome,
+                "generation": generation,
+                "error": type(error).__name__,
+                "reason": str(error),
+            },
         )
 
 
@@ -210,10 +212,7 @@ def _looked_at(look: Callable[[], T], account: str) -> T | None:
     except AswhomError as error:
         log.warning(
             "how the account is now cannot be read",
-            action="account.unread",
-            account=account,
-            error=type(error).__name__,
-            reason=str(error),
+            extra={"action": "account.unread", "account": account, "error": type(error).__name__, "reason": str(error)},
         )
         return None
 

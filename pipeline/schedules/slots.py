@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from typing import Any
 
-import structlog
 from sqlalchemy import Connection, Row, select, update
 
 from identity.errors import BadInput, Misconfigured, Unavailable
@@ -26,7 +26,7 @@ from pipeline.schedules.timetable import ON_TIME, CatchUp, Owed, Timetable, offs
 from pipeline.tables import schedules, slots, workflow_settings
 from pipeline.workflow import Registry, Tick, Workflow
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 Fields = tuple[Any, ...]
 
@@ -53,7 +53,7 @@ class SlotFirer:
         if not self._knows_code:
             for tenant, name, fault in self._store.write(partial(self._take_over_code, now=now)):
                 note = {"action": "schedule.faulty", "tenant": tenant, "workflow": name}
-                log.error("a schedule in code cannot be kept: %s", fault, **note)
+                log.error("a schedule in code cannot be kept: %s", fault, extra=note)
             self._knows_code = True  # a change of the code comes with a new process
         due = select(schedules.c.id).where(LIVE, schedules.c.next_at <= now).order_by(schedules.c.next_at)
         found: list[Bell] = []
@@ -123,7 +123,9 @@ class SlotFirer:
     ) -> list[Bell]:
         config: Mapping[str, Any] | None = enabled_config(connection, row.tenant_id, workflow)
         if config is None:
-            log.info("slot skipped: the workflow is switched off", action="schedule.skipped", schedule=row.id)
+            log.info(
+                "slot skipped: the workflow is switched off", extra={"action": "schedule.skipped", "schedule": row.id}
+            )
             return []
         for slot in due:
             job = "job_" + sha256(f"{row.id}\x00{slot.isoformat()}".encode()).hexdigest()[:26]
@@ -147,7 +149,7 @@ class SlotFirer:
         """Have a schedule say why it is not kept; it stays due, and catches up as it is set to once that is mended."""
         self._again[id] = now + _AGAIN
         if self._store.write(partial(_say_fault, id=id, fault=fault, now=now)):
-            log.error("a schedule cannot be kept: %s", fault, action="schedule.faulty", schedule=id)
+            log.error("a schedule cannot be kept: %s", fault, extra={"action": "schedule.faulty", "schedule": id})
 
 
 _AGAIN = timedelta(minutes=1)
@@ -170,9 +172,11 @@ def _tell_of(row: Row[Fields], what: Owed) -> None:
         metrics.SLOTS_LEFT_OUT.labels(row.catch_up).inc()
         log.warning(
             "missed slots are left out",
-            action="schedule.caught_up",
-            schedule=row.id,
-            catch_up=row.catch_up,
-            at_least=what.left_out,
-            since=row.next_at.isoformat(),
+            extra={
+                "action": "schedule.caught_up",
+                "schedule": row.id,
+                "catch_up": row.catch_up,
+                "at_least": what.left_out,
+                "since": row.next_at.isoformat(),
+            },
         )

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 
 from deploy.cli import main
@@ -36,7 +35,6 @@ def logging_as_it_was() -> Iterator[None]:
         logger.handlers[:], logger.propagate = handlers, propagate
         logger.setLevel(level)
     logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
 
 
 class Cli:

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import Connection, insert, select
-from structlog.testing import capture_logs
 
 from deploy.cli.accounts import refresh
 from deploy.cli.output import Output
@@ -295,7 +294,12 @@ def test_a_forced_refresh_that_fails_where_the_audit_cannot_be_written_says_why_
 
 @pytest.mark.parametrize(("fault", "readable"), [(Unavailable("no turn"), True), (CommitUnknown("lost"), False)])
 def test_a_forced_refresh_that_succeeds_where_nothing_else_can_be_written_or_read_tells_its_generation(
-    acme: Acme, provider: PretendProvider, capsys: pytest.CaptureFixture[str], fault: Exception, readable: bool
+    acme: Acme,
+    provider: PretendProvider,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    fault: Exception,
+    readable: bool,
 ) -> None:
     """Told that it failed, a script would give the command again, and spend one more refresh token."""
 
@@ -310,10 +314,10 @@ def test_a_forced_refresh_that_succeeds_where_nothing_else_can_be_written_or_rea
         def write(self, fn: Callable[[Connection], T]) -> T:
             raise fault
 
-    with Failing(load(data_dir=acme.cli.data_dir)) as at, capture_logs() as logged:
+    with Failing(load(data_dir=acme.cli.data_dir)) as at:
         code = vars(refresh.callback)["__wrapped__"](at, Output(as_json=True), id=acme.id)
     said = json.loads(capsys.readouterr().out)
-    (unaudited,) = (line for line in logged if line["action"] == "account.refresh_unaudited")
+    (unaudited,) = (vars(line) for line in caplog.records if vars(line).get("action") == "account.refresh_unaudited")
     assert unaudited["error"] == type(fault).__name__
     assert (code, said["renewed"], said["generation"]) == (0, True, 2)
     assert (said["expires_at"] is not None) == readable

@@ -19,7 +19,7 @@ def _lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 def test_ours_and_the_libraries_lines_have_one_form(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("worker-1", format="json", level="INFO")
     with structlog.contextvars.bound_contextvars(job="job_1"):
-        structlog.get_logger("a").info("ours", action="a.b")
+        logging.getLogger("a").info("ours", extra={"action": "a.b"})
         logging.getLogger("b").warning("the %s's", "library", extra={"action": "c.d"})
     ours, theirs = _lines(capsys)
     assert {ours["event"], theirs["event"]} == {"ours", "the library's"}
@@ -68,7 +68,7 @@ def test_a_traceback_shows_no_values(capsys: pytest.CaptureFixture[str], form: l
         fail("hunter2-in-a-variable", Secret("hunter2"))
     except ValueError:
         logging.getLogger("a").exception("it failed")
-        structlog.get_logger("b").exception("it failed", secret=Secret("hunter2"))
+        logging.getLogger("b").exception("it failed", extra={"secret": Secret("hunter2")})
     told = capsys.readouterr().err
     assert told.count("ValueError: no") == 2
     assert "hunter2" not in told.replace('"hunter2-in-a-variable", Secret("hunter2")', "").replace(

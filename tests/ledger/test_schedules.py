@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import structlog
 from sqlalchemy import select, update
 
 from identity.errors import BadInput
@@ -232,12 +231,15 @@ def test_a_schedule_in_code_follows_the_code_and_keeps_its_pause(office: Office)
         office.database.write(lambda c: remove_schedule(c, "acme:digest", now=START))
 
 
-def test_a_schedule_in_code_that_cannot_be_kept_stops_no_other(office: Office) -> None:
+def test_a_schedule_in_code_that_cannot_be_kept_stops_no_other(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
     never = replace(digest(Daily(cron="0 9 * * *")), name="of no use")  # as no declaration has it
     office.switch_on("acme", never.name)
-    with structlog.testing.capture_logs() as logs:
-        office.new_beat(never, digest(Daily(cron="0 9 * * *"))).fire_due(START)
-    assert [(line["action"], line["workflow"]) for line in logs] == [("schedule.faulty", "of no use")]
+    office.new_beat(never, digest(Daily(cron="0 9 * * *"))).fire_due(START)
+    assert [(vars(line)["action"], vars(line)["workflow"]) for line in caplog.records] == [
+        ("schedule.faulty", "of no use")
+    ]
     assert office.row("acme:digest").next_at == NINE
 
 
