@@ -6,12 +6,22 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from identity.columns import database_now
 from identity.sequence import next_number
 from identity.signing import canonical
 from pipeline.revocation.tables import revocation_pages, revocations
+
+_COUNT = (
+    update(revocations)
+    .where(revocations.c.id == bindparam("revocation"), revocations.c.state != "quiesced")
+    .values(
+        moved_at=database_now(),
+        cancelled_jobs=revocations.c.cancelled_jobs + bindparam("more_cancelled"),
+        stopped_jobs=revocations.c.stopped_jobs + bindparam("more_stopped"),
+    )
+)
 
 
 def write_page(connection: Connection, revocation: str, cancelled: Sequence[str], stopping: Sequence[str]) -> bool:
@@ -19,22 +29,14 @@ def write_page(connection: Connection, revocation: str, cancelled: Sequence[str]
 
     False: the receipt is written already.
     """
-    counted = (
-        update(revocations)
-        .where(revocations.c.id == revocation, revocations.c.state != "quiesced")
-        .values(
-            moved_at=database_now(),
-            cancelled_jobs=revocations.c.cancelled_jobs + len(cancelled),
-            stopped_jobs=revocations.c.stopped_jobs + len(stopping),
-        )
-    )
+    more = {"revocation": revocation, "more_cancelled": len(cancelled), "more_stopped": len(stopping)}
     # First this, which waits for a receipt that is being written.
-    if connection.execute(counted).rowcount == 0:
+    if connection.execute(_COUNT, more).rowcount == 0:
         return False
     page = {"cancelled": sorted(cancelled), "stopping": sorted(stopping)}
     number = next_number(connection)
     connection.execute(
-        insert(revocation_pages).values(revocation_id=revocation, number=number, sha256=page_digest(page), **page)
+        insert(revocation_pages), {"revocation_id": revocation, "number": number, "sha256": page_digest(page), **page}
     )
     return True
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, exists, select
+from sqlalchemy import BindParameter, Connection, Select, bindparam, exists, select
 
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.rows import insert_unless_there
@@ -105,6 +105,6 @@ def sets_with_work(
     return list(connection.execute(statement).scalars().all())
 
 
-def jobs_of(*, before: int) -> Select[Any]:
+def jobs_of(*, before: int | BindParameter[int]) -> Select[Any]:
     """Unfinished jobs that a revocation numbered *before* still has to reach; the caller says of which set."""
     return select(jobs).where(jobs.c.finished_at.is_(None), jobs.c.accepted < before, jobs.c.state.in_(REACHED))

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, false, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, bindparam, false, insert, or_, select
 
 from identity import audit
 from identity.audit import AsWhom
@@ -20,6 +20,8 @@ from identity.sequence import lock_exclusive, next_number
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState
 from pipeline.tables import attempts
+
+_BY_ID = select(revocations).where(revocations.c.id == bindparam("revocation"))
 
 
 class Stage(StrEnum):
@@ -87,7 +89,7 @@ def declare(
 
 def load(connection: Connection, revocation: str) -> Row[Any]:
     """One revocation. Raises BadInput."""
-    row = connection.execute(select(revocations).where(revocations.c.id == revocation)).one_or_none()
+    row = connection.execute(_BY_ID, {"revocation": revocation}).one_or_none()
     if row is None:
         raise BadInput(f"there is no revocation {revocation}")
     return row

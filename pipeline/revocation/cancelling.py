@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, update
+from sqlalchemy import Connection, Integer, Row, bindparam, func, update
 
 from identity.columns import database_now
 from pipeline.ledger import scope_sets
-from pipeline.ledger.jobs import move_jobs
+from pipeline.ledger.jobs import move_jobs, revoke_jobs
 from pipeline.ledger.revocation_pages import write_page
 from pipeline.revocation import Stage, load, scope_of
 from pipeline.revocation.tables import revocations
@@ -33,6 +33,15 @@ _REACHED: Mapping[JobState, JobState] = {
     JobState.WAITING: JobState.CANCELLED,
     JobState.RUNNING: JobState.STOPPING,
 }
+
+_NEXT_OF_SET = (
+    scope_sets.jobs_of(before=bindparam("before"))
+    .with_only_columns(jobs.c.id, jobs.c.state, jobs.c.pattern)
+    .where(jobs.c.scopes_sha256 == bindparam("digest"))
+    .order_by(jobs.c.accepted)
+    .limit(bindparam("asked", type_=Integer))
+    .with_for_update(of=jobs)
+)
 
 
 class Pace:
@@ -80,7 +89,7 @@ def cancel_chunk(
         if not patterns:
             continue
         reason = f"{row.kind} revoked: {row.reason}"
-        moved = move_jobs(connection, list(patterns), to, source=source, reason=reason, revocation_id=revocation)
+        moved = revoke_jobs(connection, list(patterns), to, source=source, revocation=revocation, reason=reason)
         reached[to] += moved
         if to is JobState.CANCELLED:
             cancelled.update(patterns[job] for job in moved)
@@ -101,14 +110,11 @@ def _find(
     Always in the same order, so that two revocations of the same jobs do not wait for each other in a ring.
     """
     found: list[Any] = []
-    columns = (jobs.c.id, jobs.c.state, jobs.c.pattern)
-    wanted = scope_sets.jobs_of(before=row.number).with_only_columns(*columns).order_by(jobs.c.accepted)
     for place, digest in enumerate(sets):
         if len(found) >= limit or (found and not time_left()):
             return found, sets[place:]
         asked = limit - len(found)
-        more = wanted.where(jobs.c.scopes_sha256 == digest).limit(asked).with_for_update(of=jobs)
-        got = connection.execute(more).all()
+        got = connection.execute(_NEXT_OF_SET, {"before": row.number, "digest": digest, "asked": asked}).all()
         found += got
         if len(got) == asked:
             return found, sets[place:]
