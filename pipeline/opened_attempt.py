@@ -132,7 +132,8 @@ def close_call(opened: OpenedAttempt) -> Any:
     if step.in_doubt:  # this attempt had no effect, but one before it may have had, and nothing tells any more
         opened.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=error)
         raise step.asks(f"{step.name} was sent and no answer came, and sent again it failed: {error}")
-    opened.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error)
+    resolves = AttemptState.NO_EFFECT if intent.reads else None  # of what only reads, no call leaves anything in doubt
+    opened.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=resolves)
     raise ActionFailed(f"{step.name} failed: {error}")
 
 

@@ -19,7 +19,7 @@ from pipeline.ledger.jobs import move_job, wake
 from pipeline.ledger.moving import move_attempt
 from pipeline.ledger.once import once_name
 from pipeline.revocation.tables import revocations
-from pipeline.states import ENDED, AttemptState, JobState, StepState, Wait
+from pipeline.states import ENDED, AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import Registry, Workflow
 
@@ -35,33 +35,39 @@ def resolve_by_hand(
     now: datetime,
     calls: Collection[str] | None = None,
 ) -> list[str]:
-    """Close the job's calls of unknown outcome as *by* says, and let the job go on if it waits for that.
+    """Close calls of unknown outcome as *by* says, and let the job go on if it waits for nobody's word any more.
 
     *result* is what the step then returns; it is held against the action's result. A job that has ended stays ended.
-    *calls* are the attempts that *by* was asked about; where others are unknown by now, none is closed. None: all.
+    *calls* are the attempts that *by* was asked about; where others of their steps are unknown by now, none is closed.
+    None: all of the job's.
     Returns the revocations whose receipts say "unknown" of these calls: `advance` tells them better. Raises BadInput.
     """
     row = connection.execute(select(jobs).where(jobs.c.id == job).with_for_update()).one_or_none()
     if row is None:
         raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
-    in_doubt = select(attempts, steps.c.action, steps.c.once_key).join(steps, steps.c.id == attempts.c.step_id)
-    found = connection.execute(in_doubt.where(attempts.c.job_id == job, attempts.c.state == AttemptState.UNKNOWN)).all()
+    columns = (attempts, steps.c.action, steps.c.once_key, steps.c.state.label("step_state"))
+    in_doubt = select(*columns).join(steps, steps.c.id == attempts.c.step_id).where(attempts.c.job_id == job)
+    is_call = (attempts.c.purpose == Purpose.CALL) & (attempts.c.state == AttemptState.UNKNOWN)
+    found = connection.execute(in_doubt.where(is_call)).all()
     waits = row.state == JobState.WAITING and row.wait == Wait.UNKNOWN
     if not found or not (waits or row.state in ENDED):
         raise BadInput(f"job {job} does not wait for anyone's word about a call: see `aswhom jobs show {job}`")
-    if calls is not None and set(calls) != {attempt.id for attempt in found}:
+    said_of = {attempt.step_id for attempt in found if calls is None or attempt.id in calls}
+    closing = [attempt for attempt in found if attempt.step_id in said_of]
+    if calls is not None and (not closing or set(calls) != {attempt.id for attempt in closing}):
         raise BadInput(
             f"job {job} asks about another call by now than the one you were shown, or about more than you named: "
             f"its calls are {', '.join(sorted(attempt.id for attempt in found))}. "
             "Look at the job again, and at the provider for each"
         )
-    for attempt in found:
+    for attempt in closing:
         returned = _returned(workflows.get(row.workflow), attempt.action, result) if effect else None
         _close(connection, attempt, returned, by=by, now=now)
-    if waits:
+    # What is unknown of a step that is over, such as a read that was refused, holds no job.
+    if waits and not any(attempt.step_state == StepState.UNKNOWN for attempt in found if attempt not in closing):
         reason = f"resolved by {by}"
         move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), reason=reason)
-    return _receipts_of(connection, {attempt.id for attempt in found})
+    return _receipts_of(connection, {attempt.id for attempt in closing})
 
 
 def _receipts_of(connection: Connection, calls: set[str]) -> list[str]:

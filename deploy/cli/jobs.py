@@ -15,7 +15,7 @@ from deploy.installation import Installation
 from identity.errors import BadInput
 from pipeline.desk import jobs as desk
 from pipeline.desk.telling import as_whom, started_by
-from pipeline.desk.unanswered import unanswered_calls
+from pipeline.desk.unanswered import asked_about, unanswered_calls
 from pipeline.ledger import bells, queries
 from pipeline.ledger.paging import Row
 from pipeline.model import Bell
@@ -131,29 +131,29 @@ def resolve(
         raise click.UsageError("A call without effect has no result.")
     said = "had its effect" if effect else "had no effect"
     job, steps = at.read(lambda c: (queries.job(c, id), queries.steps_of(c, id)))
-    unanswered = unanswered_calls(steps)
-    if not calls and len(unanswered) > 1:
-        raise BadInput(f"job {id} asks about {len(unanswered)} calls: look for each, then {resolving(job, steps)}")
-    if not calls and unanswered and yes:  # nobody sees which one it is, and it may be a later one than they looked for
+    asked = [one for one in unanswered_calls(steps) if one.attempt["id"] in calls] if calls else asked_about(steps)
+    if not calls and len(asked) > 1:
+        raise BadInput(f"job {id} asks about {len(asked)} calls: look for each, then {resolving(job, steps)}")
+    if not calls and asked and yes:  # nobody sees which one it is, and it may be a later one than they looked for
         raise BadInput(f"with --yes, say which call you looked for: {resolving(job, steps)}")
-    if asked := [one for one in unanswered if not calls or one.attempt["id"] in calls]:
+    if asked:
         named = "; ".join(f"{one.step['action']} (call {one.attempt['id']})" for one in asked)
         confirm(f"Record that {named} {said}? This cannot be undone.", yes=yes)
-    shown = calls or [one.attempt["id"] for one in unanswered]
+    shown = calls or [one.attempt["id"] for one in asked]
     now = at.now()
 
     def write(c: Connection) -> tuple[Row, list[Bell], list[str]]:
-        job = queries.job(c, id)
         told = resolve_by_hand(
             c, id, effect=effect, result=result, workflows=at.workflows, by=at.operator, now=now, calls=shown
         )
+        job = queries.job(c, id)
         return job, bells.ring_due(c, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE), told
 
     job, rung, told = at.write(write)
     at.ring_jobs(rung)
     if told:
         at.ring_revocations(told)
-    then = "the job goes on" if job["state"] == JobState.WAITING else f"the job stays {job['state']}"
+    then = "the job goes on" if job["state"] == JobState.QUEUED else f"the job stays {job['state']}"
     out.done(f"the call of {id} {said}; {then}", {"id": id, "effect": effect, "revocations": told})
 
 

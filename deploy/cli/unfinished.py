@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.desk.unanswered import unanswered_calls
+from pipeline.desk.unanswered import asked_about
 from pipeline.ledger.paging import Row
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 
@@ -12,16 +12,15 @@ _ENDED = (JobState.CANCELLED, JobState.DEAD)
 
 
 def resolving(job: Row, steps: Sequence[Row]) -> str:
-    """The command that settles the unanswered calls: it names them, so that it settles no later one."""
-    named = [f"--call {call.attempt['id']}" for call in unanswered_calls(steps)]
+    """The command that settles the unanswered calls of one step: it names them, so that it settles no later one."""
+    named = [f"--call {call.attempt['id']}" for call in asked_about(steps)]
     return " ".join((f"`aswhom jobs resolve {job['id']}", *named)) + "`"
 
 
 def what_it_asks(job: Row, steps: Sequence[Row]) -> Iterator[str]:
     """A sentence about a job that waits for a person's word about a call."""
-    if job["state"] == JobState.WAITING and job["wait"] == Wait.UNKNOWN and (calls := unanswered_calls(steps)):
-        asked = ", ".join(sorted({call.step["action"] for call in calls}))
-        yield f"It asks what became of {asked}: look at the provider, then {resolving(job, steps)}."
+    if job["state"] == JobState.WAITING and job["wait"] == Wait.UNKNOWN and (calls := asked_about(steps)):
+        yield f"It asks what became of {calls[0].step['action']}: look at the provider, then {resolving(job, steps)}."
 
 
 def where_it_stopped(job: Row, steps: Sequence[Row], followed: Sequence[Row]) -> Iterator[str]:
@@ -30,7 +29,7 @@ def where_it_stopped(job: Row, steps: Sequence[Row], followed: Sequence[Row]) ->
     if job["state"] in _ENDED and steps:
         yield "It stopped before it finished:"
         for step in steps:
-            yield f"  step {step['position']}, {step['action']}, {_what_became_of(step, resolving(job, steps))}."
+            yield f"  step {step['position']}, {step['action']}, {_what_became_of(step, resolving(job, [step]))}."
     elif skipped:
         yield "It went on without some of its steps:"
         for step in skipped:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.ledger.paging import Row
-from pipeline.states import AttemptState
+from pipeline.states import AttemptState, Purpose, StepState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,18 @@ class UnansweredCall:
 
 
 def unanswered_calls(steps: Iterable[Row]) -> list[UnansweredCall]:
-    """Those of *steps* with their attempts, in order."""
-    calls = [(step, one) for step in steps for one in step["attempts"]]
-    return [UnansweredCall(step=step, attempt=one) for step, one in calls if one["state"] == AttemptState.UNKNOWN]
+    """Those of *steps* with their attempts, in order. A search for an effect has none of its own."""
+    calls = [
+        (step, one)
+        for step in steps
+        for one in step["attempts"]
+        if one["purpose"] == Purpose.CALL and one["state"] == AttemptState.UNKNOWN
+    ]
+    return [UnansweredCall(step=step, attempt=one) for step, one in calls]
+
+
+def asked_about(steps: Iterable[Row]) -> list[UnansweredCall]:
+    """Those that one word, and one result, can be about: of one step, first of one that is not over."""
+    calls = unanswered_calls(steps)
+    first = min(calls, key=lambda call: call.step["state"] != StepState.UNKNOWN, default=None)
+    return [call for call in calls if first is not None and call.step["id"] == first.step["id"]]

@@ -90,14 +90,16 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> b
             "upstream_request_id": closing.upstream_request_id,
         },
     )
-    if late:
+    # A search is settled without its finding: that an effect is there is true however late. That none is, is not: the
+    # call may have been made again.
+    if late and not (row.purpose == Purpose.PROBE and closing.step_state is StepState.DONE):
         return duplicate
     if intent.capability is not None:
         _close_capability(connection, intent, closing, now=now)
     if closing.resolves is not None:
         _resolve_unknown(connection, intent, closing.resolves, number=number, now=now)
     step_state = closing.step_state
-    if step_state is StepState.OPEN and _in_doubt(connection, intent):
+    if step_state is StepState.OPEN and calls_in_doubt(connection, row.step_id, but=row.id):
         step_state = StepState.UNKNOWN  # this one had no effect, and of another call that is not known
     close_step(
         connection,
@@ -178,14 +180,14 @@ def _close_capability(connection: Connection, intent: Intent, closing: Closing, 
         issued.close(connection, intent.step, Outcome.NO_EFFECT, now=now)
 
 
-def _in_doubt(connection: Connection, intent: Intent) -> Sequence[str]:
-    """The other calls of the step whose outcome is not known."""
-    return connection.execute(_OTHERS_IN_DOUBT, {"step": intent.step, "but": intent.attempt}).scalars().all()
+def calls_in_doubt(connection: Connection, step: str, *, but: str) -> Sequence[str]:
+    """The calls of a step whose outcome is not known, apart from the attempt *but*."""
+    return connection.execute(_OTHERS_IN_DOUBT, {"step": step, "but": but}).scalars().all()
 
 
 def _resolve_unknown(connection: Connection, intent: Intent, to: AttemptState, *, number: int, now: datetime) -> None:
     """Earlier attempts of the step whose outcome was not known turn out to have been *to*."""
-    for attempt in _in_doubt(connection, intent):
+    for attempt in calls_in_doubt(connection, intent.step, but=intent.attempt):
         if move_attempt(connection, attempt, to, closed=number, closed_at=now) is None:
             continue  # its own late answer was first
         record(

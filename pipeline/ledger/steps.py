@@ -9,11 +9,12 @@ from sqlalchemy import Connection, Row, bindparam, select
 
 from identity.columns import database_now
 from identity.rows import insert_or
-from pipeline.ledger.closings import close_step, record_attempt
+from identity.sequence import next_number
+from pipeline.ledger.closings import calls_in_doubt, close_step, record_attempt
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.jobs import ClaimedJob, park
 from pipeline.ledger.moving import move_attempt
-from pipeline.states import AttemptState, StepState, Wait
+from pipeline.states import AttemptState, Purpose, StepState, Wait
 from pipeline.tables import IS_OPEN, attempts, steps
 
 _OF_JOB = select(steps).where(steps.c.job_id == bindparam("job"))
@@ -101,14 +102,37 @@ def sleep(
 def settle(connection: Connection, attempt: Row[Any], *, now: datetime) -> bool:
     """An open attempt whose deadline has passed without an answer: unknown from now on, and its step with it.
 
-    False: it was answered.
+    A search for an effect has none, so it is over; its step is in doubt as before it. False: it was answered.
     """
     reason = "no answer was recorded before the deadline"
+    if attempt.purpose == Purpose.PROBE:
+        return _settle_probe(connection, attempt, reason, now=now)
     if move_attempt(connection, attempt.id, AttemptState.UNKNOWN, error=reason) is None:
         return False
     close_step(connection, attempt.step_id, StepState.UNKNOWN, now=now, error=reason)
     record_attempt(
         connection, attempt, "attempt.unknown", id=f"{attempt.id}.unknown", at=now, outcome="unknown", reason=reason
+    )
+    return True
+
+
+def _settle_probe(connection: Connection, attempt: Row[Any], reason: str, *, now: datetime) -> bool:
+    """It is numbered as closed, so that no later revocation takes it for one in flight; nobody knows when it ended."""
+    number = next_number(connection)
+    if move_attempt(connection, attempt.id, AttemptState.NO_EFFECT, closed=number, error=reason) is None:
+        return False
+    if calls_in_doubt(connection, attempt.step_id, but=attempt.id):  # the opening of the search had opened the step
+        close_step(connection, attempt.step_id, StepState.UNKNOWN, now=now, error=reason)
+    record_attempt(
+        connection,
+        attempt,
+        "attempt.closed",
+        id=f"{attempt.id}.{number}",
+        at=now,
+        number=number,
+        outcome=str(AttemptState.NO_EFFECT),
+        reason=reason,
+        detail={"purpose": attempt.purpose},
     )
     return True
 

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Row, Select, case, exists, literal, select, u
 
 from identity.columns import database_in, database_now
 from pipeline.ledger.jobs import JobColumns, move_job
-from pipeline.states import AttemptState, JobState, Purpose, Wait
-from pipeline.tables import attempts, jobs
+from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
+from pipeline.tables import attempts, jobs, steps
 
 _LOOK_AGAIN = timedelta(hours=1)  # whether a call whose outcome nobody knew was answered after all
 
@@ -78,9 +78,13 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
 
 
 def _in_doubt(connection: Connection, job: str) -> bool:
-    """Whether a call of this job may have had an effect that is not known."""
+    """Whether a call of a step of this job that is not over may have had an effect that is not known."""
     unsettled = [AttemptState.OPEN, AttemptState.UNKNOWN]
     doubt = exists().where(
-        attempts.c.job_id == job, attempts.c.purpose == Purpose.CALL, attempts.c.state.in_(unsettled)
+        attempts.c.job_id == job,
+        attempts.c.purpose == Purpose.CALL,
+        attempts.c.state.in_(unsettled),
+        steps.c.id == attempts.c.step_id,
+        steps.c.state.in_([StepState.OPEN, StepState.UNKNOWN]),
     )
     return bool(connection.execute(select(doubt)).scalar_one())

@@ -230,14 +230,14 @@ def _calls(connection: Connection, row: Row[Any]) -> list[dict[str, Any]]:
 
 
 def _call(attempt: Row[Any]) -> dict[str, Any]:
-    ended = attempt.closed is not None and attempt.state != AttemptState.UNKNOWN
+    ended = attempt.closed_at is not None and attempt.state != AttemptState.UNKNOWN
     return {
         "attempt": attempt.id,
         "job": attempt.job_id,
         "step": attempt.step_id,
         "principal": attempt.principal_id,
         "opened_at": attempt.opened_at.isoformat(),
-        "closed_at": attempt.closed_at.isoformat() if ended and attempt.closed_at else None,
+        "closed_at": attempt.closed_at.isoformat() if ended else None,
         "ended": "ended" if ended else "presumed ended",
         "outcome": attempt.state,
     }

@@ -9,15 +9,17 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, text, update
 
 from identity.errors import BadInput
-from pipeline import reconcile
-from pipeline.ledger import jobs, openings, steps
+from pipeline import reconcile, revocation
+from pipeline.desk.unanswered import asked_about, unanswered_calls
+from pipeline.ledger import jobs, openings, queries, steps, waits
 from pipeline.ledger.intents import Adopted, Ended, Intent, Opened
 from pipeline.ledger.replay import replay
+from pipeline.migrations import upgrade
 from pipeline.resolution import resolve_by_hand
-from pipeline.states import AttemptState, JobState, StepState
+from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts
 from pipeline.tables import steps as steps_table
 from pipeline.workflow import SERVICE, Registry
@@ -46,9 +48,9 @@ def _in_doubt_and_failed(house: House, **more: Any) -> Intent:
     return first
 
 
-def _resolve(house: House, job: str, result: Mapping[str, Any] | None) -> None:
+def _resolve(house: House, job: str, result: Mapping[str, Any] | None, *, calls: list[str] | None = None) -> None:
     resolve = partial(resolve_by_hand, workflows=Registry([house.workflow]), by="ops", now=datetime.now(UTC))
-    house.database.write(partial(resolve, job=job, effect=result is not None, result=result))
+    house.database.write(partial(resolve, job=job, effect=result is not None, result=result, calls=calls))
 
 
 def _step(house: House, step: str) -> Any:
@@ -192,3 +194,121 @@ def test_an_effect_whose_result_was_not_kept_ends_the_job_that_is_replayed(house
         JobState.DEAD,
         "an earlier attempt had its effect, and its result was not kept",
     )
+
+
+# probes and reads have no effect to ask about
+
+
+def _probed(house: House) -> tuple[Intent, Intent]:
+    """A step whose call got no answer, and a search for its effect whose worker died."""
+    asked = intent_of(house, house.claim(house.job()))
+    open_(house, asked)
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    look = intent_of(house, asked.job, step=asked.step, purpose=Purpose.PROBE, number=2, repeats_unknown=True)
+    assert isinstance(open_(house, look), Opened)
+    _settle(house, look)
+    return asked, look
+
+
+def test_a_search_whose_worker_died_is_over_and_its_step_is_as_much_in_doubt_as_before(house: House) -> None:
+    asked, look = _probed(house)
+    assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
+    assert step_state(house, asked.step) == StepState.UNKNOWN
+    made = revoke(house, account_scope())  # it is no call in flight any more
+    row = house.database.read(partial(revocation.load, revocation=made))
+    found = house.database.read(partial(revocation.in_flight, row=row))
+    assert [attempt.id for attempt in found] == [asked.attempt] != [look.attempt]
+
+
+def test_an_effect_that_a_search_finds_late_counts(house: House) -> None:
+    asked, look = _probed(house)
+    close(house, look, AttemptState.NO_EFFECT, StepState.DONE, result={"id": "9"}, resolves=AttemptState.ADOPTED)
+    assert attempt_states(house) == [AttemptState.ADOPTED, AttemptState.NO_EFFECT]
+    assert (step_state(house, asked.step), _step(house, asked.step).result) == (StepState.DONE, {"id": "9"})
+
+
+def test_a_search_that_found_nothing_and_says_so_late_rules_nothing_out(house: House) -> None:
+    """By then the call may have been made again, and be in doubt itself."""
+    asked, look = _probed(house)
+    close(house, look, AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT)
+    assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
+    assert step_state(house, asked.step) == StepState.UNKNOWN
+
+
+def test_a_search_that_an_older_version_gave_up_is_over_after_the_upgrade(house: House) -> None:
+    asked, look = _probed(house)
+    given_up = update(attempts).where(attempts.c.id == look.attempt).values(state=AttemptState.UNKNOWN, closed=None)
+
+    def as_it_was(c: Connection) -> None:
+        c.execute(given_up)
+        c.execute(text("update alembic_version set version_num = '0035'"))
+
+    house.database.write(as_it_was)
+    upgrade(house.database)
+    assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
+    after = revoke(house, account_scope())
+    row = house.database.read(partial(revocation.load, revocation=after))
+    found = house.database.read(partial(revocation.in_flight, row=row))
+    assert [attempt.id for attempt in found] == [asked.attempt]
+
+
+def test_an_operator_is_asked_about_calls_and_no_searches(house: House) -> None:
+    asked, _ = _probed(house)
+    house.database.write(partial(jobs.park, job=asked.job, wait=Wait.UNKNOWN, **_FOR_DAYS))
+    (call,) = unanswered_calls(_steps(house, asked.job.id))
+    assert call.attempt["id"] == asked.attempt
+    _resolve(house, asked.job.id, {"id": "9"}, calls=[asked.attempt])
+    assert house.row(asked.job.id).state == JobState.QUEUED
+
+
+def _asks_beside_a_read(house: House) -> tuple[Intent, Intent]:
+    """A read that was refused while nothing was known of its call, and a call that the job waits for a word about."""
+    read = intent_of(house, house.claim(house.job()), reads=True)
+    open_(house, read)
+    _settle(house, read)
+    refuse = partial(openings.refuse, intent=replace(read, attempt=house.ids("att"), number=2), reason="no")
+    assert house.database.write(refuse) is None
+    said = intent_of(house, read.job, position=2)
+    open_(house, said)
+    close(house, said, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    house.database.write(partial(jobs.park, job=said.job, wait=Wait.UNKNOWN, **_FOR_DAYS))
+    return read, said
+
+
+def test_a_word_is_about_one_step_and_lets_its_job_go_on_whatever_else_is_on_record(house: House) -> None:
+    read, said = _asks_beside_a_read(house)
+    assert len(unanswered_calls(_steps(house, said.job.id))) == 2
+    (asked,) = asked_about(_steps(house, said.job.id))
+    assert asked.attempt["id"] == said.attempt, "its job waits for that"
+    _resolve(house, said.job.id, {"id": "9"}, calls=[said.attempt])
+    assert (house.row(said.job.id).state, step_state(house, said.step)) == (JobState.QUEUED, StepState.DONE)
+    assert step_state(house, read.step) == StepState.REFUSED
+    (left,) = asked_about(_steps(house, said.job.id))
+    assert left.attempt["id"] == read.attempt
+
+
+def test_a_word_about_a_read_leaves_its_job_waiting_for_the_other_one(house: House) -> None:
+    read, said = _asks_beside_a_read(house)
+    _resolve(house, said.job.id, None, calls=[read.attempt])
+    assert house.row(said.job.id).state == JobState.WAITING
+    assert attempt_states(house) == [AttemptState.NO_EFFECT, AttemptState.UNKNOWN]
+
+
+def test_a_job_that_asks_goes_on_by_a_late_answer_whatever_is_on_record_of_a_read(house: House) -> None:
+    _, said = _asks_beside_a_read(house)
+    look = partial(waits.end_wait, job=said.job.id, wait=Wait.UNKNOWN, expired=False, reason=None)
+    assert house.database.write(look) is None
+    done(house, said)
+    assert house.database.write(look) == JobState.QUEUED
+
+
+_FOR_DAYS: dict[str, Any] = {
+    "waits_for": None,
+    "due_in": timedelta(days=1),
+    "expires_in": timedelta(days=14),
+    "reason": "nobody knows",
+}
+
+
+def _steps(house: House, job: str) -> list[Any]:
+    return list(house.database.read(lambda c: queries.steps_of(c, job)))

@@ -223,6 +223,27 @@ def test_a_read_that_a_crash_left_without_an_outcome_is_refused_like_one_that_wa
     declare(office, looks_if_it_may)
     office.house.workflow = replace(office.house.workflow, uses={Look: USER})
     job, database = office.house.job(), office.house.database
+    _crashes_while_it_reads(office, job)
+    apply = partial(apply_policy, over=None, act=Act(audit_id="aud-1", by="cli:test", now=datetime.now(UTC)))
+    database.write(lambda c: apply(c, "acme", DENIED))
+    office.work(job)
+    assert (office.house.row(job).state, steps_of(office.house)[0].state) == (JobState.DONE, StepState.REFUSED)
+
+
+def test_a_read_that_fails_leaves_nobody_to_ask_about_its_calls_that_got_no_answer(office: Office) -> None:
+    declare(office, partial(says, Look))
+    office.house.workflow = replace(office.house.workflow, uses={Look: USER})
+    job = office.house.job()
+    _crashes_while_it_reads(office, job)
+    answers(office, 400)
+    office.work(job)
+    (step,) = steps_of(office.house)
+    assert (office.house.row(job).state, step.state) == (JobState.DEAD, StepState.FAILED)
+    assert attempt_states(office.house) == [AttemptState.NO_EFFECT, AttemptState.NO_EFFECT]
+
+
+def _crashes_while_it_reads(office: Office, job: str) -> None:
+    database = office.house.database
     answers(office, 503)
     office.work(job)
     time_passes(office)
@@ -230,10 +251,6 @@ def test_a_read_that_a_crash_left_without_an_outcome_is_refused_like_one_that_wa
     (left,) = database.read(lambda c: c.execute(select(attempts)).all())
     database.write(partial(ledger.settle, attempt=left, now=datetime.now(UTC)))
     assert [step.state for step in steps_of(office.house)] == [StepState.UNKNOWN]
-    apply = partial(apply_policy, over=None, act=Act(audit_id="aud-1", by="cli:test", now=datetime.now(UTC)))
-    database.write(lambda c: apply(c, "acme", DENIED))
-    office.work(job)
-    assert (office.house.row(job).state, steps_of(office.house)[0].state) == (JobState.DONE, StepState.REFUSED)
 
 
 @pytest.mark.parametrize("last", [400, 503], ids=["refused", "too-often"])

@@ -14,7 +14,7 @@ from identity.errors import BadInput
 from identity.model import AccessPattern
 from pipeline.desk import jobs as acts
 from pipeline.desk.telling import started_by
-from pipeline.desk.unanswered import UnansweredCall, unanswered_calls
+from pipeline.desk.unanswered import UnansweredCall, asked_about
 from pipeline.ledger import audit_queries, bells, queries, views
 from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.paging import Row
@@ -121,7 +121,7 @@ def _found(c: Connection, id: str) -> Row:
 def _in_doubt(job: Row) -> list[UnansweredCall]:
     """The calls about which a person's word is wanted, and would be taken."""
     waits = job["state"] == JobState.WAITING and job["wait"] == Wait.UNKNOWN
-    return unanswered_calls(job["steps"]) if waits or job["state"] in ENDED else []
+    return asked_about(job["steps"]) if waits or job["state"] in ENDED else []
 
 
 def _said() -> tuple[bool, dict[str, Any] | None]:
