@@ -59,15 +59,15 @@ def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
 
 def _attempt(services: Services, step: StepAtHand, purpose: Purpose, number: int) -> OpenedAttempt | Adopted:
     """Draw on the upstream's budget, open and send."""
-    draw = BudgetUse(services, step)
+    budget_use = BudgetUse(services, step)
     try:
-        return _open_and_send(services, step, purpose, number, draw)
+        return _open_and_send(services, step, purpose, number, budget_use)
     finally:
-        draw.give_back()
+        budget_use.give_back()
 
 
 def _open_and_send(
-    services: Services, step: StepAtHand, purpose: Purpose, number: int, draw: BudgetUse
+    services: Services, step: StepAtHand, purpose: Purpose, number: int, budget_use: BudgetUse
 ) -> OpenedAttempt | Adopted:
     """Open the attempt and send it; refresh the token and open again where it is too old or was refused upstream."""
     ahead, after_generation, forced = True, 0, False
@@ -76,7 +76,7 @@ def _open_and_send(
             services, step, purpose=purpose, number=number, after_generation=after_generation, ahead=ahead
         )
         mint_ahead(services, step, intent.lease)
-        draw.take()
+        budget_use.take()
         began = time.monotonic()
         match _open(services, intent):
             case Adopted() as adopted:
@@ -93,7 +93,7 @@ def _open_and_send(
                 _end_by(services, step, intent, outcome)
         answer = _send(services, step, intent, opened, began)
         conclusion = conclude(step.action, step.call, purpose, answer)
-        draw.tell(answer, conclusion)
+        budget_use.tell(answer, conclusion)
         made = OpenedAttempt(services=services, step=step, intent=intent, began=began, conclusion=conclusion)
         if conclusion.verdict is not Verdict.UNAUTHORIZED:
             return made

@@ -19,7 +19,7 @@ _SPREAD = 1.0  # seconds: those who wait for one moment come back spread over so
 
 
 class BudgetUse:
-    """Of one exchange. An action whose facts name no endpoints draws on nothing."""
+    """The budget of one attempt's requests. An action whose facts name no endpoints draws on nothing."""
 
     def __init__(self, services: Services, step: StepAtHand) -> None:
         endpoints = step.action.facts.endpoints
