@@ -12,7 +12,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, not_, or_, select, true, update
 
 from identity.model import AccountKey
 from identity.secret import Secret
@@ -163,6 +163,18 @@ def begun_links(connection: Connection, principal: str, *, now: datetime) -> lis
     return list(
         connection.execute(select(columns.created_at).where(columns.principal_id == principal, _works(now))).scalars()
     )
+
+
+def forget_sessions(connection: Connection, through: str, *, now: datetime) -> None:
+    """Forget the sessions at a connection that have ended or expired."""
+    connection.execute(delete(connect_sessions).where(connect_sessions.c.connection_id == through, not_(_works(now))))
+
+
+def latest_link(connection: Connection, through: str) -> datetime | None:
+    """Until when a session at a connection may yet be used, as those are that are left."""
+    columns = connect_sessions.c
+    latest = select(columns.expires_at).where(columns.connection_id == through).order_by(columns.expires_at.desc())
+    return connection.execute(latest.limit(1)).scalar_one_or_none()
 
 
 def _works(now: datetime) -> ColumnElement[bool]:

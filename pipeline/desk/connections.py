@@ -10,6 +10,7 @@ from sqlalchemy import ColumnClause, Connection, column, exists, func, inspect, 
 from identity import people
 from identity.addresses import AddressPolicy
 from identity.audit import Act
+from identity.connect.sessions import forget_sessions, latest_link
 from identity.connection_secrets import SealedSecret, add_secret
 from identity.connections import (
     add_connection,
@@ -23,14 +24,23 @@ from identity.connections import (
 from identity.connections import resume_connection as use_again
 from identity.discovery import Metadata
 from identity.errors import BadInput
-from identity.model import ProviderConnection
+from identity.model import ProviderConnection, Scope, ScopeKind
 from identity.providers.profile import Profile
 from identity.registration import Change, audited_values, authentication_fields, changed_fields, client_fields
-from identity.tables import accounts, connection_secrets, grants, provider_connections
+from identity.stops import set_stopped
+from identity.tables import (
+    accounts,
+    connect_sessions,
+    connection_secrets,
+    grants,
+    provider_connections,
+    transmitters,
+)
 from identity.withdrawals import MOVES
 from identity.withdrawals.tables import withdrawals
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
+from pipeline.tables import attempts
 
 
 def add(connection: Connection, owner: ProviderConnection, secrets: Sequence[SealedSecret], act: Act) -> None:
@@ -137,14 +147,21 @@ def _use_again(connection: Connection, owner: ProviderConnection, act: Act) -> b
 
 
 def remove(connection: Connection, id: str, act: Act) -> None:
-    """Forget a connection, and its secrets. Raises BadInput, with what is in the way, while anything refers to it."""
-    queries.provider_connection(connection, id)
+    """Forget a connection, its secrets, and the connect links that work no more.
+
+    Raises BadInput, with what is in the way, while anything refers to it. A stop ends with it: whoever adds another one
+    of its id has not stopped that.
+    """
+    tenant = queries.provider_connection(connection, id)["tenant_id"]
+    # Before the rows: an opening has its scopes first. So none is under way that writes an attempt, which has no key.
+    scope, opened = Scope(kind=ScopeKind.CONNECTION, key=id), replace(act, audit_id=f"{act.audit_id}.opened")
+    was_stopped = set_stopped(connection, scope, opened, stopped=False, tenant=tenant)
     lock_against_references(connection, id)
     owner = get_connection(connection, id)
+    forget_sessions(connection, id, now=act.now)
     if found := _references(connection, id):
-        listed = ", ".join(f"{table} ({number})" for table, number in found.items())
         raise BadInput(
-            f"{id} has a history, which is kept: {listed}. Correct it with `aswhom connections set {id}`, "
+            f"{id} has a history, which is kept: {', '.join(found)}. Correct it with `aswhom connections set {id}`, "
             f"or let nothing open through it with `aswhom connections stop {id}`"
         )
     if links := people.links_left(connection, owner):
@@ -153,7 +170,7 @@ def remove(connection: Connection, id: str, act: Act) -> None:
             "under that name next: see `aswhom aliases list`"
         )
     remove_connection(connection, id)
-    told = {"connection": id, "provider": owner.provider, "client_id": owner.client_id}
+    told = {"connection": id, "provider": owner.provider, "client_id": owner.client_id, "was_stopped": was_stopped}
     record(connection, "connection.removed", owner.tenant, told, act)
 
 
@@ -167,13 +184,29 @@ def resume(connection: Connection, id: str, act: Act) -> bool:
     return _use_again(connection, get_connection(connection, id), act)
 
 
-def _references(connection: Connection, id: str) -> dict[str, int]:
-    """The rows that refer to it, by their tables as the database knows them; its secrets go with it."""
-    found = {}
+def _references(connection: Connection, id: str) -> list[str]:
+    """What refers to it, in words, by the tables as the database knows them; its secrets go with it.
+
+    Attempts name it without a key: those with an account are of an account of its. The rest are capabilities' calls.
+    """
+    found = []
     for (_, name), keys in sorted(inspect(connection).get_multi_foreign_keys().items()):
         referring = [key for key in keys if key["referred_table"] == provider_connections.name]
         for key in referring if name != connection_secrets.name else ():
             to: ColumnClause[str] = column(key["constrained_columns"][0])
             if number := connection.execute(select(func.count()).select_from(table(name)).where(to == id)).scalar_one():
-                found[name] = number
+                found.append(f"{name} ({number}{_in_the_way(connection, name, id)})")
+    calls = exists().where(attempts.c.account_id == "", attempts.c.connection_id == id)
+    if connection.execute(select(calls)).scalar_one():
+        found.append("calls with capabilities")
     return found
+
+
+def _in_the_way(connection: Connection, table: str, id: str) -> str:
+    """How long rows are that refer to it, where that is not for good, or nothing that a command ends."""
+    if table == transmitters.name:
+        return ", and no command removes one"
+    if table == connect_sessions.name:
+        until = latest_link(connection, id)
+        return f", connect links that work until {until:%Y-%m-%d %H:%M} UTC" if until else ""
+    return ""

@@ -131,9 +131,11 @@ def _nobody(tenant: str, provider: str, external_id: str) -> BadInput:
 
 
 def add_installation(connection: Connection, act: Act, *, connection_id: str, external_id: str, tenant: str) -> None:
-    """Say whose an installation of the platform's connection is. Raises BadInput if that was said before."""
-    queries.provider_connection(connection, connection_id)
+    """Say whose an installation of a connection is. Raises BadInput if that was said before, or cannot be."""
+    owner = queries.provider_connection(connection, connection_id)["tenant_id"]
     queries.living_tenant(connection, tenant)
+    if owner not in (None, tenant):
+        raise BadInput(f"{connection_id} is {owner}'s own connection: what comes through it is never {tenant}'s")
     if not installations.add_installation(
         connection, owner=connection_id, external_id=external_id, tenant=tenant, now=act.now
     ):
@@ -146,10 +148,10 @@ def add_installation(connection: Connection, act: Act, *, connection_id: str, ex
 
 
 def installation(connection: Connection, connection_id: str, external_id: str) -> str:
-    """Whose an installation of the platform's connection is. Raises BadInput where nobody said so."""
+    """Whose an installation of a connection is. Raises BadInput where nobody said so."""
     owner = queries.provider_connection(connection, connection_id)["tenant_id"]
     tenant = installations.tenant_of_installation(connection, connection_id, external_id)
-    if owner is not None:  # without a list, whatever comes through its own connection is that tenant's
+    if tenant is None and owner is not None:
         raise BadInput(f"{connection_id} is {owner}'s own connection, and so is whatever comes through it")
     if tenant is None:
         raise BadInput(f"{connection_id} has no installation {external_id}: see `aswhom installations list`")

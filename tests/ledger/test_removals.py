@@ -1,0 +1,164 @@
+"""What an operator takes back: a connection that nothing came through, and whose an installation is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, select, update
+
+from identity.audit import Act
+from identity.audit.tables import audit
+from identity.connect.sessions import ConnectSession, add_session
+from identity.errors import BadInput
+from identity.installations import tenants_of_installations
+from identity.model import AccountKey, ProviderConnection, Scope, ScopeKind
+from identity.scopes import stop_scope
+from identity.tables import connect_sessions, provider_connections, scopes, transmitters
+from pipeline.desk import connections as desk
+from pipeline.desk import tenants
+from pipeline.tables import attempts
+from tests.ledger.acts import open_, revoke
+from tests.ledger.house import House, intent_of
+
+NOW = datetime.now(UTC)
+SPARE = Scope(kind=ScopeKind.CONNECTION, key="spare")
+
+
+@pytest.fixture
+def spare(house: House) -> House:
+    """With a connection of acme's that nothing refers to."""
+    add(house)
+    return house
+
+
+def act(name: str) -> Act:
+    return Act(audit_id=f"aud-{name}", by="test", now=NOW)
+
+
+def add(house: House, *, again: str = "") -> None:
+    owner = ProviderConnection(
+        id="spare",
+        tenant="acme",
+        provider="linear",
+        client_id="c",
+        scopes=(),
+        api_url="https://api.linear.example",
+        authorize_url="",
+        token_url="",
+    )
+    house.database.write(lambda c: desk.add(c, owner, [], act(f"added{again}")))
+
+
+def remove(house: House) -> None:
+    house.database.write(partial(desk.remove, id="spare", act=act("removed")))
+
+
+def is_there(house: House) -> bool:
+    found = select(provider_connections.c.id).where(provider_connections.c.id == "spare")
+    return house.database.read(lambda c: c.execute(found).first()) is not None
+
+
+def told_of(house: House, kind: str) -> dict[str, Any]:
+    found = select(audit.c.detail).where(audit.c.kind == kind)
+    return dict(house.database.read(lambda c: c.execute(found).scalar_one()))
+
+
+def test_a_connection_through_which_only_capabilities_went_stays(spare: House) -> None:
+    """Their audience may be removed by now; a revocation of another's connection of that id would name these calls."""
+    asked = intent_of(spare, spare.claim(spare.job()))
+    open_(spare, asked)
+    through = update(attempts).where(attempts.c.id == asked.attempt).values(connection_id="spare", account_id="")
+    spare.database.write(lambda c: c.execute(through).rowcount)
+    with pytest.raises(BadInput, match="spare has a history, which is kept: calls with capabilities"):
+        remove(spare)
+    assert is_there(spare)
+
+
+def test_a_connection_that_was_stopped_is_no_more_once_it_is_removed(spare: House) -> None:
+    spare.database.write(partial(stop_scope, scope=SPARE))
+    revoke(spare, SPARE)
+    remove(spare)
+    add(spare, again="-again")
+    row = spare.database.read(lambda c: c.execute(select(scopes).where(scopes.c.key == "spare")).one())
+    assert (row.stopped, row.revoked > 0) == (False, True)
+    assert told_of(spare, "connection.removed")["was_stopped"] is True
+
+
+def test_a_connection_that_was_never_stopped_leaves_no_scope(spare: House) -> None:
+    remove(spare)
+    assert spare.database.read(lambda c: c.execute(select(scopes).where(scopes.c.key == "spare")).all()) == []
+    assert told_of(spare, "connection.removed")["was_stopped"] is False
+
+
+def _link(c: Connection, id: str, *, expires_at: datetime) -> None:
+    session = ConnectSession(
+        id=id,
+        key=AccountKey(tenant="acme", connection="spare", principal="acme.ada"),
+        state_hash=id,
+        started=1,
+        scopes=(),
+        verifier_sealed=b"v",
+        browser_hash=None,
+        expires_at=expires_at,
+        finished_at=None,
+        outcome=None,
+        result=None,
+        return_to=None,
+        any_account=False,
+        created_at=NOW,
+    )
+    add_session(c, session)
+
+
+def test_connect_links_that_are_over_go_with_their_connection(spare: House) -> None:
+    def begin(c: Connection) -> None:
+        _link(c, "expired", expires_at=NOW - timedelta(minutes=1))
+        _link(c, "denied", expires_at=NOW + timedelta(minutes=9))
+        over = update(connect_sessions).where(connect_sessions.c.id == "denied")
+        c.execute(over.values(finished_at=NOW, outcome="denied"))
+
+    spare.database.write(begin)
+    remove(spare)
+    assert not is_there(spare)
+    assert spare.database.read(lambda c: c.execute(select(connect_sessions)).all()) == []
+
+
+def test_a_connect_link_that_works_is_in_the_way_until_then(spare: House) -> None:
+    until = datetime(2099, 1, 2, 3, 4, tzinfo=UTC)
+    spare.database.write(partial(_link, id="link", expires_at=until))
+    with pytest.raises(BadInput, match=r"connect links that work until 2099-01-02 03:04 UTC"):
+        remove(spare)
+    assert is_there(spare)
+
+
+def test_a_transmitter_is_in_the_way_for_good(spare: House) -> None:
+    row = {"id": "okta", "issuer": "i", "audience": "a", "jwks_url": "j", "connection_id": "spare", "created_at": NOW}
+    spare.database.write(lambda c: c.execute(insert(transmitters), row).rowcount)
+    with pytest.raises(BadInput, match=r"transmitters \(1, and no command removes one\)"):
+        remove(spare)
+
+
+OF = {"connection_id": "spare", "external_id": "W1"}
+
+
+def whose(house: House) -> frozenset[str]:
+    return house.database.read(lambda c: tenants_of_installations(c, "spare", ["W1"]))
+
+
+def test_an_installation_of_a_tenants_own_connection_is_taken_back_too(spare: House) -> None:
+    spare.database.write(lambda c: tenants.add_installation(c, act("in"), tenant="acme", **OF))
+    assert spare.database.read(lambda c: tenants.installation(c, "spare", "W1")) == "acme"
+    spare.database.write(lambda c: tenants.remove_installation(c, act("out"), tenant="acme", **OF))
+    assert whose(spare) == {"acme"}, "as whatever comes through it, where none is listed"
+    with pytest.raises(BadInput, match="spare is acme's own connection, and so is whatever comes through it"):
+        spare.database.read(lambda c: tenants.installation(c, "spare", "W1"))
+
+
+def test_an_installation_of_a_tenants_own_connection_is_no_other_tenants(spare: House) -> None:
+    spare.connect("globex", "globex.ada")
+    with pytest.raises(BadInput, match="spare is acme's own connection: what comes through it is never globex's"):
+        spare.database.write(lambda c: tenants.add_installation(c, act("in"), tenant="globex", **OF))
+    assert whose(spare) == {"acme"}
