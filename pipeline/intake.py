@@ -70,7 +70,10 @@ class Intake:
         )
 
     def tenant_of(self, connection: str, installation: str | None) -> str | None:
-        """Whose a delivery through *connection* is that names *installation*; None: nobody's, or it is refused."""
+        """The tenant of a delivery that came through *connection* and names *installation*.
+
+        None: nobody's, or it is refused.
+        """
         return self._store.read(lambda c: whose_delivery(c, connection, installation).tenant)
 
     def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:

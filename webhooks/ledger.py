@@ -35,7 +35,7 @@ class Ledger(Protocol):
         """None: there is no such provider connection."""
 
     def tenant_of(self, connection: str, installation: str | None) -> str | None:
-        """Whose a delivery through *connection* is that names *installation*; None: nobody's."""
+        """The tenant of a delivery that came through *connection* and names *installation*; None: nobody's."""
 
     def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
         """Commit the delivery and its jobs, or its revocation, in one transaction. What it returns is committed.

@@ -21,7 +21,7 @@ def rotate(connection: Connection, new: NewKey, act: Act) -> datetime:
 
 
 def withdraw(connection: Connection, kid: str, new: NewKey, act: Act) -> str | None:
-    """Believe and publish a key no more; the key that signs in its place, if it was signing. Raises BadInput."""
+    """Stop accepting and publishing a key. Returns its successor, if it was signing. Raises BadInput."""
     successor = new.kid if keys.withdraw(connection, kid, new, now=act.now) else None
     told = {"key": kid, "successor": successor}
     record(connection, "capability_key.withdrawn", None, told, act)

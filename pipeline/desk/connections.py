@@ -128,7 +128,7 @@ def _accounts(connection: Connection, id: str) -> int:
 
 
 def _use_again(connection: Connection, owner: ProviderConnection, act: Act) -> bool:
-    """What was refused until now counts no more; whether anything had paused it."""
+    """Forget what the provider refused until now. True: something had paused the connection."""
     paused = paused_reason(connection, owner.id) is not None
     use_again(connection, owner.id)
     told = {"connection": owner.id, "was_paused": paused}

@@ -88,7 +88,7 @@ def alias(connection: Connection, tenant: str, provider: str, external_id: str) 
 def remove_alias(
     connection: Connection, act: Act, *, tenant: str, provider: str, external_id: str, principal: str
 ) -> list[str]:
-    """Say no more that a provider's user is *principal*; the approvals that are void by it.
+    """Unlink a provider's user from *principal*. Returns the approvals that this makes void.
 
     Raises BadInput if they are linked to nobody, or another.
 
@@ -157,7 +157,7 @@ def installation(connection: Connection, connection_id: str, external_id: str) -
 
 
 def remove_installation(connection: Connection, act: Act, *, connection_id: str, external_id: str, tenant: str) -> None:
-    """Say no more that an installation is *tenant's*.
+    """Take an installation from *tenant*.
 
     Raises BadInput if it is nobody's, or another's, or while its tenant's accounts act through it.
     """

@@ -103,8 +103,8 @@ def scope_of(row: Row[Any]) -> Scope:
 def in_flight(connection: Connection, row: Row[Any]) -> list[Row[Any]]:
     """The calls in flight when the revocation *row* became effective, oldest first.
 
-    Attempts opened under its scope before it, and not closed, closed after it, or unknown whenever that was. Its first
-    receipt names them all: from then on these are looked up, and not among everything that was closed since.
+    Attempts opened before the revocation that are still open, were closed after it, or are `unknown`. Its first receipt
+    names them all: from then on these are looked up by id, not searched for among everything that was closed since.
     """
     if row.receipt is not None:
         return _named(connection, [call["attempt"] for call in row.receipt["in_flight"]])

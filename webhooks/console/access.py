@@ -74,7 +74,7 @@ class NotForYou(Exception):
 
 
 class NotThere(Exception):
-    """There is no such thing, or it is another tenant's: whoever may not see it is not told which."""
+    """There is no such thing, or it is another tenant's: the answer does not say which."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,10 @@ def seen_tenant() -> str | None:
 
 @contextmanager
 def as_not_there() -> Iterator[None]:
-    """What there is not is told to those alone who may for every tenant; to others it is as another tenant's."""
+    """Only who has the role for every tenant learns that a thing does not exist.
+
+    To others it looks like another tenant's.
+    """
     try:
         yield
     except BadInput:
