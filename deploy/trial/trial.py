@@ -109,8 +109,8 @@ class Trial:
         """
         key = AccountKey(tenant=tenant, connection=through, principal=f"{tenant}.{login}")
         browser, now = secrets.token_urlsafe(32), datetime.now(UTC)
-        link = self.runtime.connect.start(key, now=now)
-        url = self.runtime.connect.authorize(link.text, browser=browser, now=now)
+        link = self.runtime.connect_flow.start(key, now=now)
+        url = self.runtime.connect_flow.authorize(link.text, browser=browser, now=now)
         page = self.upstreams.http.get(str(url)).text
         action = page_form.action(page)
         if action is None:

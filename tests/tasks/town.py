@@ -118,8 +118,8 @@ class Town:
         for through in connections:
             key = AccountKey(tenant=tenant, connection=through, principal=f"{tenant}.{login}")
             browser, now = secrets.token_urlsafe(32), datetime.now(UTC)
-            link = self.runtime.connect.start(key, now=now)
-            url = self.runtime.connect.authorize(link.text, browser=browser, now=now)
+            link = self.runtime.connect_flow.start(key, now=now)
+            url = self.runtime.connect_flow.authorize(link.text, browser=browser, now=now)
             assert isinstance(url, str), url
             form = Form(self.sandbox.http.get(url).text)
             said = {**form.hidden, "user": login, "decision": "allow"}
