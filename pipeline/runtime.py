@@ -189,7 +189,7 @@ class Runtime:
             self.signer,
             workflows,
             ids=self.ids,
-            provider=provider_side,
+            provider_side=provider_side,
             withdraw=self.asker.advance,
             inquire=inquirer.settle,
             reached=reached,
