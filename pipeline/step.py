@@ -29,7 +29,7 @@ from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.question import question_of
-from pipeline.run import ActionFailed, OnceUsed, StepRefused, StepSkipped, compare
+from pipeline.run import ActionFailed, Diverged, OnceUsed, StepRefused, StepSkipped
 from pipeline.services import Services
 from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.step_at_hand import StepAtHand
@@ -83,8 +83,13 @@ class StepRunner:
         request_hash = action.request_hash()
         if stored is not None:
             if not _may_change(stored):
-                asked = {"action": action.action_name(), "named": NAMES[named], "request_hash": request_hash}
-                compare(stored, occurrence=occurrence, **asked)
+                _raise_if_diverged(
+                    stored,
+                    action=action.action_name(),
+                    occurrence=occurrence,
+                    named=NAMES[named],
+                    request_hash=request_hash,
+                )
             match StepState(stored.state):
                 case StepState.DONE:
                     return action.result.model_validate(stored.result)  # type: ignore[return-value]
@@ -118,7 +123,9 @@ class StepRunner:
         request_hash = sha256(f"sleep {duration.total_seconds()}".encode()).hexdigest()
         stored = self._stored.get(position)
         if stored is not None and not _may_change(stored):
-            compare(stored, action="run.sleep", occurrence=occurrence, named=NAMES[None], request_hash=request_hash)
+            _raise_if_diverged(
+                stored, action="run.sleep", occurrence=occurrence, named=NAMES[None], request_hash=request_hash
+            )
             if stored.state == StepState.DONE:
                 return
         asleep = self._services.store.write(
@@ -259,6 +266,18 @@ class StepRunner:
 def _may_change(stored: Row[Any]) -> bool:
     """Whether the function may ask for something else in this step's place: `reopen_steps` says why."""
     return stored.state == StepState.OPEN and not stored.request_hash
+
+
+def _raise_if_diverged(stored: Row[Any], *, action: str, occurrence: int, named: str, request_hash: str) -> None:
+    """Raise Diverged if a stored step is not the one the function asks for now."""
+    asked = {"action": action, "occurrence": occurrence, "named": named, "request_hash": request_hash}
+    different = [key for key, value in asked.items() if getattr(stored, key) != value]
+    if different:
+        raise Diverged(
+            f"step {stored.position} was {stored.action} as {stored.named}, and now the workflow asks for "
+            f"{action} as {named} (different: {', '.join(different)}): a workflow must do the same between its steps "
+            "on every run; finish old jobs with the old code, or replay them"
+        )
 
 
 def _nobody(denied: Denied) -> Decision:
