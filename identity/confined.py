@@ -46,7 +46,7 @@ from identity.refresh.situation import Situation, read_situation
 from identity.refused_secrets import note_refused
 from identity.request_names import REFRESH_HEADER, named
 from identity.secret import Secret
-from identity.store import Store, written
+from identity.store import Store, write_idempotent
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 
@@ -202,7 +202,7 @@ class Confiner:
             opened = key.open(self._vault)
             installation = str(account.external_id)
             request = installation_request(owner, installation=installation, private_key=opened, now=now, only=only)
-            if not written(self._store, partial(begin_mint, new=mint)):
+            if not write_idempotent(self._store, partial(begin_mint, new=mint)):
                 raise Unavailable("the account's grant moved or was revoked before its token was asked for")
             # Counted only now that it may be sent: a probe that is taken and not sent is waited for by all.
             if (wait := gate.enter(to, pace)) is not None:
@@ -279,7 +279,7 @@ class Confiner:
 
     def _end(self, mint: Mint, outcome: str) -> None:
         """Let the ledger know why there is no token."""
-        written(self._store, partial(end_mint, mint=mint.id, outcome=outcome, now=self._clock()))
+        write_idempotent(self._store, partial(end_mint, mint=mint.id, outcome=outcome, now=self._clock()))
 
     def _hold(self, mint: Mint, minted: TokenAnswer, *, outcome: str) -> bool:
         """Let the ledger know of it before anybody uses it; whether anybody may."""
@@ -289,7 +289,7 @@ class Confiner:
         held = partial(
             hold_minted, mint=mint, sealed=sealed, expires_at=minted.expires_at, outcome=outcome, now=self._clock()
         )
-        return written(self._store, held)
+        return write_idempotent(self._store, held)
 
 
 def _none(of: Confinement | Mint, why: str) -> str:

@@ -13,7 +13,7 @@ from identity.connection_secrets import WEBHOOK_SECRET, find_with_secrets
 from identity.errors import Unavailable
 from identity.ids import Ids
 from identity.secret import Secret
-from identity.store import Store, written
+from identity.store import Store, write_idempotent
 from identity.vault import Vault
 from pipeline.database import Database, Hurried
 from pipeline.ledger import deliveries
@@ -106,7 +106,8 @@ class Intake:
         if delivery.signal is None:  # a signal waits for its locks: late is better than not at all
             # What Slack gave up on must not be stored: a person who is told so gives the command again, newly named.
             store = Hurried(database=self._store, until=time.monotonic() + self._accept_within.total_seconds())
-        return written(store, accept)  # the sender's delivery id is the key: a second try says what was made
+        # The sender's delivery id is the key: a second try says what was made.
+        return write_idempotent(store, accept)
 
     def ready(self) -> None:
         """Return if a delivery can be accepted now. Raises Unavailable, for tables of another version too."""

@@ -20,7 +20,7 @@ from identity.errors import Unconfirmed
 from identity.ids import Ids
 from identity.model import Scope
 from identity.secret import Secret
-from identity.store import CommitUnknown, Store, written
+from identity.store import CommitUnknown, Store, write_idempotent
 from identity.workloads import Workloads, looks_like_one
 from pipeline.action import Action
 from pipeline.desk import jobs as desk
@@ -137,7 +137,7 @@ class Requests:
             raise Unconfirmed("the ledger did not confirm the commit: look at the job") from error
 
     def _make(self, fn: Callable[[Connection], Made]) -> Made:
-        return written(self._store, fn)  # its id is the key: a second try finds what the first one made
+        return write_idempotent(self._store, fn)  # its id is the key: a second try finds what the first one made
 
 
 def _settled(state: str, wait: str | None) -> bool:
