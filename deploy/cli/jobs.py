@@ -16,10 +16,8 @@ from identity.errors import BadInput
 from pipeline.desk import jobs as desk
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.desk.unanswered import unanswered_calls
-from pipeline.ledger import bells, queries
+from pipeline.ledger import queries
 from pipeline.ledger.paging import Row
-from pipeline.model import Bell
-from pipeline.resolution import resolve_by_hand
 from pipeline.states import JobState, Wait
 from pipeline.workflow import PLATFORM_AGENT
 
@@ -142,19 +140,20 @@ def resolve(
     shown = calls or [one.attempt["id"] for one in unanswered]
     now = at.now()
 
-    def write(c: Connection) -> tuple[Row, list[Bell], list[str]]:
-        job = queries.job(c, id)
-        told = resolve_by_hand(
+    def write(c: Connection) -> tuple[Row, desk.Resolved]:
+        before = queries.job(c, id)
+        return before, desk.resolve(
             c, id, effect=effect, result=result, workflows=at.workflows, by=at.operator, now=now, calls=shown
         )
-        return job, bells.ring_due(c, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE), told
 
-    job, rung, told = at.write(write)
-    at.ring_jobs(rung)
-    if told:
-        at.ring_revocations(told)
+    job, resolved = at.write(write)
+    at.ring_jobs(resolved.bells)
+    if resolved.revocations:
+        at.ring_revocations(resolved.revocations)
     then = "the job goes on" if job["state"] == JobState.WAITING else f"the job stays {job['state']}"
-    out.done(f"the call of {id} {said}; {then}", {"id": id, "effect": effect, "revocations": told})
+    out.done(
+        f"the call of {id} {said}; {then}", {"id": id, "effect": effect, "revocations": list(resolved.revocations)}
+    )
 
 
 def _step(step: Row) -> Row:

@@ -15,11 +15,10 @@ from identity.model import AccessPattern
 from pipeline.desk import jobs as acts
 from pipeline.desk.telling import started_by
 from pipeline.desk.unanswered import UnansweredCall, unanswered_calls
-from pipeline.ledger import audit_queries, bells, queries, views
+from pipeline.ledger import audit_queries, queries, views
 from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.paging import Row
 from pipeline.model import Bell
-from pipeline.resolution import resolve_by_hand
 from pipeline.states import ENDED, JobState, Wait
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant, visitor
@@ -94,19 +93,21 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
 
     @pages.post("/jobs/<id>/resolve")
     def resolve_job(id: str) -> BaseResponse:
-        found = desk.read(partial(_found, id=id))
+        desk.read(partial(_found, id=id))
         effect, result = _said()
-        calls = request.form.getlist("call")
-        by, now = visitor().person.by, desk.clock()
-
-        def write(c: Connection) -> tuple[list[Bell], list[str]]:
-            told = resolve_by_hand(
-                c, id, effect=effect, result=result, workflows=desk.console.workflows, by=by, now=now, calls=calls
+        resolved = desk.write(
+            partial(
+                acts.resolve,
+                id=id,
+                effect=effect,
+                result=result,
+                workflows=desk.console.workflows,
+                by=visitor().person.by,
+                now=desk.clock(),
+                calls=request.form.getlist("call"),
             )
-            return bells.ring_due(c, found["tenant_id"], found["pattern"], share=bells.FIRST_SHARE), told
-
-        rung, told = desk.write(write)
-        return _ringing(desk, _back(id, "resolved"), tuple(rung), revocations=tuple(told))
+        )
+        return _ringing(desk, _back(id, "resolved"), resolved.bells, revocations=resolved.revocations)
 
 
 def _found(c: Connection, id: str) -> Row:
