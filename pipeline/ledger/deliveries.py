@@ -94,7 +94,7 @@ def accept(
             delivery.signal,
             id=ids.revocation,
             by=signals.BY_PROVIDER + delivery.source,
-            told=ids.delivery,
+            signal_id=ids.delivery,
             # Remembered apart from the deliveries, since a signal is never refused for being a repetition.
             seen=not _first_of_body(connection, delivery, ids.delivery, digest, now),
             now=now,

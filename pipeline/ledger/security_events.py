@@ -43,7 +43,7 @@ def accept(
     # Whom a revocation means is locked before their accounts are, as it is wherever a step opens.
     in_order = sorted(enumerate(event.signals), key=lambda placed: placed[1].asks is Asks.RENEW)
     followed = [
-        _follow(connection, signal, transmitter, id=f"{id}.s{place}" if place else id, told=event.jti, now=now)
+        _follow(connection, signal, transmitter, id=f"{id}.s{place}" if place else id, signal_id=event.jti, now=now)
         for place, signal in in_order
     ]
     reason = "; ".join(filter(None, [*(one.reason for one in followed), event.note]))
@@ -61,7 +61,7 @@ def accept(
 
 
 def _follow(
-    connection: Connection, signal: Signal, transmitter: Transmitter, *, id: str, told: str, now: datetime
+    connection: Connection, signal: Signal, transmitter: Transmitter, *, id: str, signal_id: str, now: datetime
 ) -> Followed:
     by = f"{BY_TRANSMITTER}{transmitter.id}"
     if transmitter.connection is not None:
@@ -71,7 +71,7 @@ def _follow(
             signal,
             id=id,
             by=by,
-            told=told,
+            signal_id=signal_id,
             seen=False,
             now=now,
             tenant=transmitter.tenant,
@@ -88,7 +88,7 @@ def _follow(
                 for place, external in enumerate(sorted(ids)):
                     numbered = f"{id}.{place}" if place else id
                     ended, outcome = _reach(
-                        connection, signal, transmitter, external, id=numbered, by=by, told=told, now=now
+                        connection, signal, transmitter, external, id=numbered, by=by, signal_id=signal_id, now=now
                     )
                     made += ended
                     words.append(f"1 user {outcome}")
@@ -105,7 +105,7 @@ def _reach(
     *,
     id: str,
     by: str,
-    told: str,
+    signal_id: str,
     now: datetime,
 ) -> tuple[tuple[str, ...], str]:
     """The revocations of the user whom an identity provider means, and what becomes of them, in words."""
@@ -129,7 +129,7 @@ def _reach(
         source=signal.source,
         by=by,
         reason=signal.reason,
-        signal=told,
+        signal=signal_id,
         now=now,
     )
     return (id,), "revoked"
