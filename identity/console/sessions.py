@@ -88,8 +88,10 @@ def end_all(connection: Connection, act: Act) -> int:
     """Sign everybody out, and end every link; returns how many sessions there were."""
     connection.execute(delete(console_links))
     ended = connection.execute(delete(console_sessions)).rowcount
-    told = {"sessions": ended}
-    audit.record_act(connection, "console.all_signed_out", AsWhom(tenant=None), act, outcome="signed_out", detail=told)
+    detail = {"sessions": ended}
+    audit.record_act(
+        connection, "console.all_signed_out", AsWhom(tenant=None), act, outcome="signed_out", detail=detail
+    )
     return ended
 
 
