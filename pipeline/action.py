@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from identity.model import Effect
 from identity.money import Money
-from pipeline.limits import EndpointClass, Told
+from pipeline.limits import EndpointClass, Limits
 
 
 class Result(BaseModel):
@@ -162,9 +162,9 @@ class Action(BaseModel, Generic[R]):
         """What the answer means; override where an upstream answers errors with 200."""
         return judge_status(response, effect=self.facts.effect)
 
-    def told(self, response: Response) -> Told:
+    def limits(self, response: Response) -> Limits:
         """What the answer says of the upstream's limits; a wait it asks for is `judge`'s `retry_after`."""
-        return Told()
+        return Limits()
 
     def read(self, response: Response) -> R:
         """The result of a success. May raise UnreadableAnswer."""
