@@ -269,7 +269,7 @@ class Runtime:
     def _refresh_ahead(self, due: Due) -> int:
         return self.coordinator.refresh(due.account, after_generation=due.generation, keep=AHEAD_KEEPS)
 
-    def beat(self, duty: str, error: str | None) -> None:
+    def heartbeat(self, duty: str, error: str | None) -> None:
         """Store a duty's heartbeat."""
         reconcile.heartbeat(self.database, duty=duty, host=self.settings.host, error=error, now=self.clock())
 

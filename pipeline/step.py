@@ -157,7 +157,7 @@ class StepRunner:
         """Decide as whom, and gather everything the step's attempts have in common. Raises as `record_refusal` says."""
         through, service, audience, policy = self._ground_for(action.facts.provider)
         decision = self._decide(action, named, audience, policy)
-        granted = _nobody(decision) if isinstance(decision, Denied) else decision
+        granted = _decision_of_refusal(decision) if isinstance(decision, Denied) else decision
         step = StepAtHand(
             id=stored.id if stored is not None else self._services.ids("step"),
             job=self._job,
@@ -280,7 +280,7 @@ def _raise_if_diverged(stored: Row[Any], *, action: str, occurrence: int, named:
         )
 
 
-def _nobody(denied: Denied) -> Decision:
+def _decision_of_refusal(denied: Denied) -> Decision:
     """The principal of a step that nobody may do; it is stored with the refusal."""
     return Decision(
         kind=PrincipalKind.SERVICE,

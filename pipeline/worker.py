@@ -121,8 +121,9 @@ class Worker:
                     waits_for=None,
                     due_in=settings.unknown_looked_at,
                     expires_in=settings.unknown_expires,
+                    reason=reason,
                 )
-                self._end(job, partial(park, reason=reason))
+                self._end(job, park)
             case StepSkipped():
                 log.info("a skipped step ends the run", extra={"action": "job.cancelled", "reason": reason})
                 self._end(job, partial(jobs.cancel, job=job, reason=reason))

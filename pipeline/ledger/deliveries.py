@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from identity.rows import insert_for
-from pipeline.ledger import pins, signal_chunks, signals, signed_answers
+from pipeline.ledger import signal_chunks, signals, signed_answers
 from pipeline.ledger.bells import FIRST_SHARE, ring_due
 from pipeline.ledger.delivery_tenant import Whose, record_trespass, whose_delivery
 from pipeline.ledger.new_jobs import NewJob, insert_job
@@ -65,7 +65,7 @@ def accept(
     here = None
     if whose.tenant is not None and matches:
         here = standing_for(connection, whose.tenant, delivery.connection, matches)
-    starts, outcome, reason = _foreseen(whose, here, ids.jobs, matches, outcome=outcome, reason=reason)
+    starts, outcome, reason = _plan(whose, here, ids.jobs, matches, outcome=outcome, reason=reason)
     row = {
         "id": ids.delivery,
         "source": delivery.source,
@@ -117,7 +117,7 @@ def accept(
     return replace(accepted, jobs=tuple(start.job for start in starts), bells=bells)
 
 
-def _foreseen(
+def _plan(
     whose: Whose, here: Standing | None, ids: Sequence[str], matches: Sequence[Match], *, outcome: str, reason: str
 ) -> tuple[Sequence[Start], str, str]:
     """What the delivery starts, its outcome and why, unless it is a signal or an answer: those are concluded later."""
@@ -177,11 +177,6 @@ def first_bells(connection: Connection, tenant: str, workflows: Iterable[Workflo
     """The bells of jobs of these workflows that were accepted just now."""
     patterns = sorted({str(workflow.pattern) for workflow in workflows})
     return tuple(bell for one in patterns for bell in ring_due(connection, tenant, one, share=FIRST_SHARE))
-
-
-def enabled_config(connection: Connection, tenant: str, workflow: Workflow) -> Mapping[str, Any] | None:
-    """The tenant's configuration of a workflow, or None where it is not switched on."""
-    return pins.enabled(connection, tenant, workflow.name)
 
 
 def _first_of_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:

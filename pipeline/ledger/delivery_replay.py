@@ -20,7 +20,7 @@ from identity import audit
 from identity.audit import Act, AsWhom
 from identity.errors import BadInput
 from pipeline.ledger import pins
-from pipeline.ledger.deliveries import Start, enabled_config, first_bells, start_jobs
+from pipeline.ledger.deliveries import Start, first_bells, start_jobs
 from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.replay import compensated_by, names_of
 from pipeline.ledger.replay import replay as replay_job
@@ -89,7 +89,7 @@ def weigh(
     fates = []
     for one in considered:
         name = one.workflow.name
-        config = enabled_config(connection, tenant, one.workflow) if tenant is not None else None
+        config = pins.enabled(connection, tenant, one.workflow.name) if tenant is not None else None
         does, reason, job = Does.NOTHING, "", started.get(name)
         if job is not None:
             does, reason = _again(connection, job, cancelled=cancelled, barred=barred)

@@ -108,7 +108,7 @@ def in_flight(connection: Connection, row: Row[Any]) -> list[Row[Any]]:
     """
     if row.receipt is not None:
         return _named(connection, [call["attempt"] for call in row.receipt["in_flight"]])
-    before = made_under(scope_of(row)) & (attempts.c.opened < row.number)
+    before = under(scope_of(row), attempts) & (attempts.c.opened < row.number)
     still_out = or_(
         attempts.c.closed.is_(None), attempts.c.closed > row.number, attempts.c.state == AttemptState.UNKNOWN
     )
@@ -122,11 +122,6 @@ def _named(connection: Connection, ids: list[str]) -> list[Row[Any]]:
         some = select(attempts).where(attempts.c.id.in_(ids[start : start + 500]))
         found += connection.execute(some.order_by(attempts.c.opened)).all()
     return found
-
-
-def made_under(scope: Scope) -> ColumnElement[bool]:
-    """The attempts that were made under a scope."""
-    return under(scope, attempts)
 
 
 def under(scope: Scope, table: Table) -> ColumnElement[bool]:

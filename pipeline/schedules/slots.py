@@ -17,8 +17,7 @@ from identity.store import CommitUnknown, Store
 from identity.tables import tenants
 from pipeline import metrics
 from pipeline.failures import Failures
-from pipeline.ledger import bells
-from pipeline.ledger.deliveries import enabled_config
+from pipeline.ledger import bells, pins
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.model import Bell
 from pipeline.schedules.changes import LIVE, end_for_tenant, ensure_schedule, remove_undeclared
@@ -121,7 +120,7 @@ class SlotFirer:
     def _start(
         self, connection: Connection, row: Row[Fields], workflow: Workflow, due: tuple[datetime, ...], now: datetime
     ) -> list[Bell]:
-        config: Mapping[str, Any] | None = enabled_config(connection, row.tenant_id, workflow)
+        config = pins.enabled(connection, row.tenant_id, workflow.name)
         if config is None:
             log.info(
                 "slot skipped: the workflow is switched off", extra={"action": "schedule.skipped", "schedule": row.id}
