@@ -45,6 +45,7 @@ class MemoryLedger:
     )
     away: Unavailable | None = None
     bug: Exception | None = None
+    answer: Acceptance | None = None  # to whatever comes; else one made up after what the receiver asks for
     accepted: list[tuple[SignedDelivery, Acceptance]] = field(default_factory=list)
 
     def connection_secrets(self, connection: str) -> Secrets | None:
@@ -62,17 +63,10 @@ class MemoryLedger:
         if self.bug:
             raise self.bug
         self.ready()
-        for earlier, acceptance in self.accepted:
-            same = earlier.connection == delivery.connection and (
-                earlier.delivery_id == delivery.delivery_id
-                or (delivery.dedupe_by_body and earlier.body == delivery.body)
-            )
-            if same:
-                return Acceptance(
-                    delivery=acceptance.delivery, outcome="duplicate", reason="seen before", jobs=acceptance.jobs
-                )
         ours = f"dlv-{len(self.accepted) + 1}"
-        if delivery.signal:
+        if self.answer:
+            made = self.answer
+        elif delivery.signal:
             made = Acceptance(delivery=ours, outcome="signal", reason="revoked", revocations=(f"rev-{ours}",))
         elif matches:
             jobs = tuple(f"job-{ours}-{number}" for number, _ in enumerate(matches))
