@@ -18,7 +18,7 @@ from identity.vault import Vault
 from pipeline.database import Database, Hurried
 from pipeline.ledger import deliveries
 from pipeline.ledger.delivery_tenant import whose_delivery
-from pipeline.model import Acceptance, SignedDelivery, Unfollowed
+from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
 from pipeline.revocation.signal_following import follow_on
 from pipeline.workflow import Match
 
@@ -73,7 +73,9 @@ class Intake:
         """Whose a delivery through *connection* is that names *installation*; None: nobody's, or it is refused."""
         return self._store.read(lambda c: whose_delivery(c, connection, installation).tenant)
 
-    def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
+    def accept(
+        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str
+    ) -> Acceptance:
         """Commit a delivery and what follows from it.
 
         Raises Unavailable if nothing was committed, and Unfollowed if the delivery was but its signal means more
@@ -87,10 +89,12 @@ class Intake:
             done = follow_on(self._store, accepted.delivery, clock=self._clock, end=end, monotonic=self._monotonic)
         except Unfollowed as short:
             raise Unfollowed(accepted.delivery, accepted.revocations + short.revocations) from short
-        reason = accepted.reason if accepted.outcome == "duplicate" else done.reason
+        reason = accepted.reason if accepted.outcome is DeliveryOutcome.DUPLICATE else done.reason
         return replace(accepted, reason=reason, revocations=accepted.revocations + done.revocations, unfollowed=False)
 
-    def _accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
+    def _accept(
+        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str
+    ) -> Acceptance:
         ids = deliveries.NewIds(
             delivery=self._ids("del"), jobs=tuple(self._ids("job") for _ in matches), revocation=self._ids("rev")
         )

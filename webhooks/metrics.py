@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from time import perf_counter
 
@@ -18,35 +17,31 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from pipeline.model import DeliveryOutcome
 from webhooks import problems
 from webhooks.security_event import Code
 from webhooks.sources import SOURCES
 
-
-class Outcome(StrEnum):
-    """What became of a request to the receiver; a refused one counts under its problem's slug."""
-
-    ACCEPTED = "accepted"  # jobs were committed, or an answer to an approval
-    DUPLICATE = "duplicate"  # known already
-    IGNORED = "ignored"  # recorded; nobody wants it
-    SIGNAL = "signal"  # a revocation was committed
-    UNRECOGNISED = "unrecognised"  # signed, recorded, and not of the published shape: look at it
-    CHALLENGE = "challenge"
-    REFUSED = "refused"  # recorded, nothing follows: another tenant's installation, or an answer that does not count
-
-
+CHALLENGE = "challenge"  # answered, and nothing recorded
 ELSEWHERE = "unknown"  # the source of a request to a path that names none
-OUTCOMES = frozenset({*Outcome, *(kind.slug for kind in problems.KINDS)})
+#: What became of a request to the receiver; a refused one counts under its problem's slug.
+OUTCOMES = frozenset({*DeliveryOutcome, CHALLENGE, *(kind.slug for kind in problems.KINDS)})
 
 EVENT_OUTCOMES = frozenset(
-    {Outcome.SIGNAL, Outcome.IGNORED, Outcome.DUPLICATE, *Code, *(kind.slug for kind in problems.KINDS)}
+    {
+        DeliveryOutcome.SIGNAL,
+        DeliveryOutcome.IGNORED,
+        DeliveryOutcome.DUPLICATE,
+        *Code,
+        *(kind.slug for kind in problems.KINDS),
+    }
 )
 
 webhooks = Counter(
     "aswhom_webhooks_total", "Requests to the webhook receiver by what became of them", ["source", "outcome"]
 )
 for _source in SOURCES:  # from nothing to one is no increase that Prometheus sees
-    webhooks.labels(source=_source, outcome=Outcome.UNRECOGNISED)
+    webhooks.labels(source=_source, outcome=DeliveryOutcome.UNRECOGNISED)
 security_events = Counter("aswhom_security_events_total", "Security Event Tokens by what became of them", ["outcome"])
 requests = Counter(
     "aswhom_http_requests_total", "Requests by route and by the status of their answer", ["route", "method", "status"]

@@ -17,7 +17,7 @@ from pipeline.ledger.bells import FIRST_SHARE, ring_due
 from pipeline.ledger.delivery_tenant import Whose, record_trespass, whose_delivery
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.standing import Standing, standing_for
-from pipeline.model import Acceptance, Bell, SignedDelivery
+from pipeline.model import Acceptance, Bell, DeliveryOutcome, SignedDelivery
 from pipeline.tables import deliveries, delivery_bodies, jobs
 from pipeline.workflow import Match, Workflow
 
@@ -52,7 +52,7 @@ def accept(
     matches: Sequence[Match],
     *,
     ids: NewIds,
-    outcome: str,
+    outcome: DeliveryOutcome,
     reason: str,
     now: datetime,
 ) -> Acceptance:
@@ -101,7 +101,7 @@ def accept(
             at_most=signal_chunks.ACCOUNTS,
         )
         signal_chunks.leave(connection, followed)
-        concluded = _conclude(connection, ids.delivery, "signal", followed.reason)
+        concluded = _conclude(connection, ids.delivery, DeliveryOutcome.SIGNAL, followed.reason)
         return replace(concluded, revocations=followed.revocations, unfollowed=bool(followed.left))
     if delivery.answer is not None and whose.tenant is not None:
         through, tenant = delivery.connection, whose.tenant
@@ -118,17 +118,25 @@ def accept(
 
 
 def _foreseen(
-    whose: Whose, here: Standing | None, ids: Sequence[str], matches: Sequence[Match], *, outcome: str, reason: str
-) -> tuple[Sequence[Start], str, str]:
+    whose: Whose,
+    here: Standing | None,
+    ids: Sequence[str],
+    matches: Sequence[Match],
+    *,
+    outcome: DeliveryOutcome,
+    reason: str,
+) -> tuple[Sequence[Start], DeliveryOutcome, str]:
     """What the delivery starts, its outcome and why, unless it is a signal or an answer: those are concluded later."""
     if whose.trespassed is not None:
-        return (), "refused", whose.refusal
+        return (), DeliveryOutcome.REFUSED, whose.refusal
     if not matches:
         return (), outcome, reason
     if here is None:
-        return (), "ignored", whose.refusal
+        return (), DeliveryOutcome.IGNORED, whose.refusal
     starts, reasons = switched_on(here, ids, matches)
-    return (starts, "accepted", f"{len(starts)} job(s)") if starts else ((), "ignored", "; ".join(reasons))
+    if not starts:
+        return (), DeliveryOutcome.IGNORED, "; ".join(reasons)
+    return starts, DeliveryOutcome.ACCEPTED, f"{len(starts)} job(s)"
 
 
 def switched_on(here: Standing, ids: Sequence[str], matches: Sequence[Match]) -> tuple[list[Start], list[str]]:
@@ -222,13 +230,13 @@ def _duplicate(connection: Connection, which: Any, through: str) -> Acceptance:
     started = connection.scalars(select(jobs.c.id).where(jobs.c.delivery_id == first).order_by(jobs.c.id)).all()
     return Acceptance(
         delivery=first or "",
-        outcome="duplicate",
+        outcome=DeliveryOutcome.DUPLICATE,
         reason="this delivery was accepted before",
         jobs=tuple(started),
         unfollowed=first is not None and signal_chunks.is_unfollowed(connection, first),
     )
 
 
-def _conclude(connection: Connection, delivery: str, outcome: str, reason: str) -> Acceptance:
+def _conclude(connection: Connection, delivery: str, outcome: DeliveryOutcome, reason: str) -> Acceptance:
     connection.execute(_CONCLUDE, {"delivery": delivery, "outcome": outcome, "reason": reason})
     return Acceptance(delivery=delivery, outcome=outcome, reason=reason)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, exists, select
 
 from pipeline.ledger.paging import Row, rows_of
 from pipeline.ledger.queries import one
+from pipeline.model import DeliveryOutcome
 from pipeline.states import JobState
 from pipeline.tables import deliveries, jobs
 
@@ -36,7 +37,8 @@ def all_deliveries(
     if failed:
         ended = (jobs.c.delivery_id == deliveries.c.id) & jobs.c.state.in_((JobState.DEAD, JobState.CANCELLED))
         statement = statement.where(
-            deliveries.c.outcome.in_(("unrecognised", "refused")) | exists().where(ended).correlate(deliveries)
+            deliveries.c.outcome.in_((DeliveryOutcome.UNRECOGNISED, DeliveryOutcome.REFUSED))
+            | exists().where(ended).correlate(deliveries)
         )
     return rows_of(connection, statement)
 

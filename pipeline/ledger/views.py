@@ -17,6 +17,7 @@ from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from pipeline.ledger.paging import Page, Row, Turn, equal, page_of, rows_of
 from pipeline.ledger.queries import steps_of
+from pipeline.model import DeliveryOutcome
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState, Wait
 from pipeline.tables import attempts, deliveries, jobs
@@ -77,7 +78,7 @@ _STATES = frozenset(JobState)
 #: What needs somebody, in the words of its partial index.
 TROUBLED = _among(accounts.c.state, AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED)
 OF_UNKNOWN_OUTCOME = attempts.c.state == literal(str(AttemptState.UNKNOWN), literal_execute=True)
-NOT_TAKEN = _among(deliveries.c.outcome, "unrecognised", "refused")
+NOT_TAKEN = _among(deliveries.c.outcome, DeliveryOutcome.UNRECOGNISED, DeliveryOutcome.REFUSED)
 
 
 def in_state(state: str) -> ColumnElement[bool]:

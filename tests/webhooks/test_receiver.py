@@ -18,7 +18,7 @@ from werkzeug.test import TestResponse
 
 from identity.errors import Unavailable, Unconfirmed
 from identity.store import CommitUnknown
-from pipeline.model import Acceptance, Unfollowed
+from pipeline.model import Acceptance, DeliveryOutcome, Unfollowed
 from tests.servers import shared_data
 from tests.webhooks import published
 from tests.webhooks.parts import (
@@ -107,7 +107,9 @@ def test_a_sender_is_read_as_its_connection_describes_it(client: FlaskClient, le
 def test_a_duplicate_is_answered_with_what_the_first_one_started_and_rings_nothing(
     client: FlaskClient, ledger: MemoryLedger, ring: MemoryRing
 ) -> None:
-    ledger.answer = Acceptance(delivery="dlv-1", outcome="duplicate", reason="seen before", jobs=("job-1",))
+    ledger.answer = Acceptance(
+        delivery="dlv-1", outcome=DeliveryOutcome.DUPLICATE, reason="seen before", jobs=("job-1",)
+    )
     response = post(client, OPENED, delivery="d-2")
     assert response.status_code == 202
     assert response.json == {"outcome": "duplicate", "delivery": "dlv-1", "reason": "seen before", "jobs": ["job-1"]}
@@ -119,7 +121,9 @@ def test_a_duplicate_is_answered_with_what_the_first_one_started_and_rings_nothi
 def test_a_revocation_is_answered_as_a_signal_and_rung_for(
     client: FlaskClient, ledger: MemoryLedger, ring: MemoryRing
 ) -> None:
-    ledger.answer = Acceptance(delivery="dlv-1", outcome="signal", reason="revoked", revocations=("rev-1", "rev-2"))
+    ledger.answer = Acceptance(
+        delivery="dlv-1", outcome=DeliveryOutcome.SIGNAL, reason="revoked", revocations=("rev-1", "rev-2")
+    )
     response = post(client, REVOKED, event="github_app_authorization")
     assert response.status_code == 202
     assert response.json == {

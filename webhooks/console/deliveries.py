@@ -12,6 +12,7 @@ from pipeline.ledger import delivery_queries, queries, views
 from pipeline.ledger.delivery_replay import Does, Fate, Replayed, replay, weigh
 from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.paging import Row
+from pipeline.model import DeliveryOutcome
 from webhooks.console import lists
 from webhooks.console.access import May, NotThere, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
@@ -20,7 +21,7 @@ from webhooks.pages import page
 from webhooks.sources import SOURCES
 from webhooks.stored import reconsider
 
-OUTCOMES = ("accepted", "ignored", "unrecognised", "refused", "signal")
+OUTCOMES = [one for one in DeliveryOutcome if one is not DeliveryOutcome.DUPLICATE]  # which is not recorded
 SHOWN = 20_000  # characters of a body that a page shows; the command line prints the rest
 
 
