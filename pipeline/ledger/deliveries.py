@@ -82,12 +82,14 @@ def accept(
     if connection.execute(_insert_delivery(connection.dialect.name), row).rowcount == 0:
         return _duplicate(connection, deliveries.c.delivery_id == delivery.delivery_id, delivery.connection)
     by_body = delivery.dedupe_by_body and delivery.signal is None
-    if by_body and not _first_of_body(connection, delivery, ids.delivery, digest, now):
+    if by_body and not _remember_body(connection, delivery, ids.delivery, digest, now):
         return _duplicate_by_body(connection, delivery, ids.delivery, digest)
 
     if whose.trespassed is not None:
         record_trespass(connection, delivery, whose, id=ids.delivery, now=now)
     if delivery.signal is not None:
+        # Remembered apart from the deliveries, since a signal is never refused for being a repetition.
+        first = _remember_body(connection, delivery, ids.delivery, digest, now)
         followed = signals.follow(
             connection,
             delivery.connection,
@@ -95,8 +97,7 @@ def accept(
             id=ids.revocation,
             by=signals.BY_PROVIDER + delivery.source,
             told=ids.delivery,
-            # Remembered apart from the deliveries, since a signal is never refused for being a repetition.
-            seen=not _first_of_body(connection, delivery, ids.delivery, digest, now),
+            seen=not first,
             now=now,
             at_most=signal_chunks.ACCOUNTS,
         )
@@ -192,7 +193,8 @@ def enabled_config(connection: Connection, tenant: str, workflow: Workflow) -> M
     return pins.enabled(connection, tenant, workflow.name)
 
 
-def _first_of_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:
+def _remember_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:
+    """Remember this body; whether it is the first in the window."""
     row = {"connection_id": delivery.connection, "body_sha256": digest, "delivery_id": id, "seen_at": now}
     taken = connection.execute(_take_body(connection.dialect.name), {**row, "window": now - BODY_WINDOW})
     return taken.one_or_none() is not None
