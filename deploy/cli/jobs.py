@@ -17,7 +17,7 @@ from pipeline.desk import jobs as desk
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.desk.unanswered import unanswered_calls
 from pipeline.ledger import bells, queries
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from pipeline.model import Bell
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import JobState, Wait
@@ -68,7 +68,7 @@ def show(at: Installation, out: Output, id: str) -> None:
         out.table([_step(step) for step in steps], ("step", "action", "as_whom", "pattern", "state", "attempts", "why"))
 
 
-def sentences(job: Row) -> list[str]:
+def sentences(job: Record) -> list[str]:
     """What happened to a job."""
     meant = f"; the user it means is {job['user_id']}" if job["user_id"] else ""
     told = [
@@ -142,7 +142,7 @@ def resolve(
     shown = calls or [one.attempt["id"] for one in unanswered]
     now = at.now()
 
-    def write(c: Connection) -> tuple[Row, list[Bell], list[str]]:
+    def write(c: Connection) -> tuple[Record, list[Bell], list[str]]:
         job = queries.job(c, id)
         told = resolve_by_hand(
             c, id, effect=effect, result=result, workflows=at.workflows, by=at.operator, now=now, calls=shown
@@ -157,7 +157,7 @@ def resolve(
     out.done(f"the call of {id} {said}; {then}", {"id": id, "effect": effect, "revocations": told})
 
 
-def _step(step: Row) -> Row:
+def _step(step: Record) -> Record:
     tries = [f"{one['state']} {one['status'] or ''}".strip() for one in step["attempts"]]
     return {
         "step": step["position"],
