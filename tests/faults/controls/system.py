@@ -28,7 +28,7 @@ CONTROLS = (
         file="identity/refresh/intents.py",
         guard="return new if insert_new(connection, refresh_intents, _row(new)) else None",
         without="return new if [insert_new(connection, refresh_intents, _row(new))] else None",
-        test="tests/faults/test_refreshes.py::test_eight_processes and sqlite and False",
+        test="tests/faults/test_refreshes.py::test_eight_processes and sqlite and without",
         says="AssertionError: the grant was destroyed",
         timeout=180,
     ),
