@@ -21,7 +21,7 @@ from identity.model import AccessPattern, Effect, PrincipalKind, ProviderConnect
 from identity.policy.decision import Decision, Denied, decide
 from identity.policy.rules import Policy
 from identity.principals import service_principal
-from pipeline.action import SEARCHES, Action, Recovery, Result, hash_of
+from pipeline.action import Action, Recovery, Result, hash_of
 from pipeline.approvals.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, record_refusal
 from pipeline.entitlement import prohibition
@@ -212,7 +212,7 @@ class StepRunner:
             in_doubt=known is not EarlierAttempts.SETTLED and step.action.facts.effect is not Effect.READ,
         )
         made = len(earlier)
-        if known is EarlierAttempts.UNSETTLED and not step.repeats and step.action.facts.recovery in SEARCHES:
+        if known is EarlierAttempts.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:
             found = probe(self._services, step, number=made + 1)
             if found is not None:
                 return found
