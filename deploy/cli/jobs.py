@@ -13,7 +13,7 @@ from deploy.cli.output import Output
 from deploy.cli.unfinished import resolving, what_it_asks, where_it_stopped
 from deploy.installation import Installation
 from identity.errors import BadInput
-from pipeline.desk import jobs as desk
+from pipeline.desk import jobs as acts
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.desk.unanswered import unanswered_calls
 from pipeline.ledger import bells, queries
@@ -100,7 +100,7 @@ def cancel(at: Installation, out: Output, id: str, yes: bool) -> None:
     job = at.read(lambda c: queries.job(c, id))
     confirm(f"End {id}, {job['workflow']} for {job['tenant_id']} ({job['state']})?", yes=yes)
     act = at.act()
-    to = at.write(lambda c: desk.cancel(c, id, act))
+    to = at.write(lambda c: acts.cancel(c, id, act))
     sentence = f"{id} stops at its next step" if to is JobState.STOPPING else f"{id} is cancelled"
     out.done(sentence, {"id": id, "state": str(to)})
 
