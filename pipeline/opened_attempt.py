@@ -17,7 +17,7 @@ from pipeline import metrics
 from pipeline.action import Result, Verdict
 from pipeline.conclusion import Conclusion, cut
 from pipeline.interruption import AskOperator, RunAgain
-from pipeline.ledger import steps
+from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Intent
 from pipeline.run import ActionFailed
@@ -166,6 +166,6 @@ def commit(services: Services, intent: Intent, closing: Closing) -> None:
                 metrics.DUPLICATE_EFFECTS.inc()
             return
         except CommitUnknown:
-            if services.store.read(partial(steps.attempt_state, attempt=closing.attempt)) == closing.state:
+            if services.store.read(partial(ledger_steps.attempt_state, attempt=closing.attempt)) == closing.state:
                 return
     raise Unavailable("the ledger did not confirm an outcome; housekeeping will settle the attempt")

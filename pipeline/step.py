@@ -26,7 +26,7 @@ from pipeline.approvals.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, record_refusal
 from pipeline.entitlement import prohibition
 from pipeline.interruption import RunAgain, RunEnded
-from pipeline.ledger import steps as ledger
+from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.question import question_of
 from pipeline.run import ActionFailed, OnceUsed, StepRefused, StepSkipped, compare
@@ -123,7 +123,7 @@ class StepRunner:
                 return
         asleep = self._services.store.write(
             partial(
-                ledger.sleep,
+                ledger_steps.sleep,
                 job=self._job,
                 step=stored.id if stored else self._services.ids("step"),
                 position=position,
@@ -199,7 +199,7 @@ class StepRunner:
     def _carry_out(self, step: StepAtHand, stored: Row[Any] | None) -> Any:
         earlier: list[Row[Any]] = []
         if stored is not None:
-            earlier = self._services.store.read(partial(ledger.attempts_of, step=step.id))
+            earlier = self._services.store.read(partial(ledger_steps.attempts_of, step=step.id))
         known = self._recover(step, earlier)
         renewed = [row for row in earlier if row.opened > self._job.accepted]  # since its replay, if it had one
         step = replace(
@@ -225,13 +225,13 @@ class StepRunner:
         open_ended = [row for row in earlier if row.purpose == Purpose.CALL and row.state in unsettled]
         if not open_ended:
             return EarlierAttempts.SETTLED
-        now = self._services.store.read(ledger.clock)
+        now = self._services.store.read(ledger_steps.clock)
         for row in open_ended:
             if row.settled_by > now:
                 # The call may still be on the wire, in a paused worker's hands.
                 raise RunAgain("an earlier attempt is not settled yet", delay=row.settled_by - now)
             if row.state == AttemptState.OPEN:
-                self._services.store.write(partial(ledger.settle, attempt=row, now=now))
+                self._services.store.write(partial(ledger_steps.settle, attempt=row, now=now))
         if step.audience is not None:
             alive_at = now + self._services.settings.send_within * 2
             by = step.approval.by if step.approval else ()
