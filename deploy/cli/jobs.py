@@ -142,12 +142,12 @@ def resolve(
     shown = calls or [one.attempt["id"] for one in unanswered]
     now = at.now()
 
-    def write(c: Connection) -> tuple[Record, list[Bell], list[str]]:
+    def write(c: Connection) -> tuple[Record, tuple[Bell, ...], list[str]]:
         job = queries.job(c, id)
         told = resolve_by_hand(
             c, id, effect=effect, result=result, workflows=at.workflows, by=at.operator, now=now, calls=shown
         )
-        return job, bells.ring_due(c, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE), told
+        return job, bells.ring_due(c, job["tenant_id"], job["pattern"]), told
 
     job, rung, told = at.write(write)
     at.ring_jobs(rung)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 
 from identity.rows import insert_for
 from pipeline.ledger import pins, signal_chunks, signals, signed_answers
-from pipeline.ledger.bells import FIRST_SHARE, ring_due
+from pipeline.ledger.bells import ring_due
 from pipeline.ledger.delivery_tenant import Whose, record_trespass, whose_delivery
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.standing import Standing, standing_for
@@ -184,8 +184,8 @@ def start_jobs(
 
 def first_bells(connection: Connection, tenant: str, workflows: Iterable[Workflow]) -> tuple[Bell, ...]:
     """The bells of jobs of these workflows that were accepted just now."""
-    patterns = sorted({str(workflow.pattern) for workflow in workflows})
-    return tuple(bell for one in patterns for bell in ring_due(connection, tenant, one, share=FIRST_SHARE))
+    patterns = sorted({workflow.pattern for workflow in workflows})
+    return tuple(bell for one in patterns for bell in ring_due(connection, tenant, one))
 
 
 def enabled_config(connection: Connection, tenant: str, workflow: Workflow) -> Mapping[str, Any] | None:

@@ -99,14 +99,14 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
         calls = request.form.getlist("call")
         by, now = visitor().person.by, desk.clock()
 
-        def write(c: Connection) -> tuple[list[Bell], list[str]]:
+        def write(c: Connection) -> tuple[tuple[Bell, ...], list[str]]:
             told = resolve_by_hand(
                 c, id, effect=effect, result=result, workflows=desk.console.workflows, by=by, now=now, calls=calls
             )
-            return bells.ring_due(c, found["tenant_id"], found["pattern"], share=bells.FIRST_SHARE), told
+            return bells.ring_due(c, found["tenant_id"], found["pattern"]), told
 
         rung, told = desk.write(write)
-        return _ringing(desk, _back(id, "resolved"), tuple(rung), revocations=tuple(told))
+        return _ringing(desk, _back(id, "resolved"), rung, revocations=tuple(told))
 
 
 def _found(c: Connection, id: str) -> Record:
