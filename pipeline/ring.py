@@ -39,7 +39,10 @@ _PAUSES = (0.5, 1.0, 2.0, 5.0)  # seconds of silence after the first, second …
 
 
 class _Message(NamedTuple):
-    """A Celery message (protocol 2), ready to be sent."""
+    """A Celery message (protocol 2), ready to be sent.
+
+    With what a worker needs and no more: `as_task_v2` takes five times as long, and tells which host and process rang.
+    """
 
     queue: str
     body: str

@@ -1,11 +1,10 @@
-"""SQLite behind `write(fn)`: one writing connection a process, group commit, and a turnstile between processes.
+"""SQLite behind `write(fn)`: one writer thread a process, group commit, and a turnstile between processes.
 
 The laws:
-- whoever comes when nobody writes does so in its own thread; all others queue for the writer thread, which runs what
-  is queued inside one BEGIN IMMEDIATE … COMMIT;
+- the writer thread owns the only writing connection; what is queued runs inside one BEGIN IMMEDIATE … COMMIT;
 - nobody is answered before the group's COMMIT, not even a caller whose function raised or found a duplicate;
 - if COMMIT fails or the transaction ended early, or anything else goes wrong, every caller of the group gets
-  CommitUnknown, the gate is released, the connection is opened anew, and the next group is served.
+  CommitUnknown, the gate is released, the connection is opened anew, and the thread serves the next group.
 """
 
 from __future__ import annotations
@@ -76,20 +75,6 @@ class _Turnstile:
     def __exit__(self, *exc: object) -> None:
         fcntl.flock(self._gate, fcntl.LOCK_UN)
 
-    def enter_at_once(self) -> bool:
-        """As `__enter__`, if nobody is in the way."""
-        try:
-            fcntl.flock(self._turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        try:
-            fcntl.flock(self._gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        finally:
-            fcntl.flock(self._turn, fcntl.LOCK_UN)
-        return True
-
     def close(self) -> None:
         os.close(self._turn)
         os.close(self._gate)
@@ -142,10 +127,7 @@ class SqliteDatabase:
         self._timeout = turn_timeout.total_seconds()
         self._free = free
         self._turnstile = _Turnstile(self.path)
-        self._writing = threading.Lock()  # whoever holds it has the connection
-        self._connection: Connection | None = None
         self._queue: SimpleQueue[_Write[Any] | None] = SimpleQueue()
-        self._thread_has_turn = False  # it has writes to do, or has ended: who comes now queues
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._serve, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -155,8 +137,6 @@ class SqliteDatabase:
             raise RuntimeError("the ledger was opened before a fork: open it in the child")
         raise_if_late(until)
         queued = _Write(fn, until)
-        if self._write_here(queued):
-            return queued.future.result()
         patience = self._timeout if until is None else min(self._timeout, max(until - time.monotonic(), 0))
         self._queue.put(queued)
         try:
@@ -195,49 +175,39 @@ class SqliteDatabase:
                 "the ledger's writer did not end", extra={"action": "ledger.writer_left", "path": str(self.path)}
             )
             return
-        with self._writing:  # of a thread that came before the writer's had ended
-            if self._connection is not None:
-                self._connection.close()
-            self._turnstile.close()
+        self._turnstile.close()
         self.engine.dispose()
         self._writer_engine.dispose()
 
-    def _write_here(self, write: _Write[Any]) -> bool:
-        """Run it in the caller's thread, if nobody is in the way: to another one and back takes as long as a commit.
-
-        Not in the main thread: the exceptions that signals raise there would come in the midst of it.
-        """
-        if threading.current_thread() is threading.main_thread() or not self._writing.acquire(blocking=False):
-            return False
-        try:
-            if self._thread_has_turn or not self._queue.empty() or not self._turnstile.enter_at_once():
-                return False
-            try:
-                self._commit([write])
-            finally:
-                self._turnstile.__exit__()
-        except Exception as error:  # noqa: BLE001 - as in `_serve`
-            _fail([write], error)
-        finally:
-            self._writing.release()
-        write.answer()
-        return True
-
     def _serve(self) -> None:
+        connection: Connection | None = None
         while (first := self._queue.get()) is not None:
-            self._thread_has_turn = True
             group: list[_Write[Any]] | None = None
             try:
-                with self._writing, self._turnstile:
+                with self._turnstile:
                     group = self._group(first)
-                    self._commit(group)
+                    try:
+                        if connection is None:
+                            connection = self._writer_engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                        self._commit(connection, group)
+                    except BaseException:
+                        if connection is not None:
+                            broken, connection = connection, None
+                            broken.invalidate()  # closes it, which rolls back whatever is left
+                            broken.close()
+                        raise
             except Exception as error:  # noqa: BLE001 - of SQLite, of flock, no memory: without this thread nobody writes
                 group = self._group(first) if group is None else group
-                _fail(group, error)
-            self._thread_has_turn = False
+                log.error(
+                    "ledger commit failed",
+                    extra={"action": "ledger.commit_failed", "writes": len(group), "error": str(error)},
+                )
+                for write in group:
+                    write.raised = CommitUnknown("the commit failed; read again by your own key")
             for write in group:
                 write.answer()
-        self._thread_has_turn = True
+        if connection is not None:
+            connection.close()
 
     def _group(self, first: _Write[Any]) -> list[_Write[Any]]:
         """*first* and what else waits; a caller who gave up in time is left out."""
@@ -254,45 +224,24 @@ class SqliteDatabase:
                 group.append(more)
         return group
 
-    def _commit(self, group: list[_Write[Any]]) -> None:
-        """Write them with the connection, which is opened anew if anything goes wrong with it."""
-        try:
-            if self._connection is None:
-                self._connection = self._writer_engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            _commit(self._connection, group)
-        except BaseException:
-            if self._connection is not None:
-                broken, self._connection = self._connection, None
-                broken.invalidate()  # closes it, which rolls back whatever is left
-                broken.close()
-            raise
-
-
-def _fail(group: list[_Write[Any]], error: Exception) -> None:
-    log.error(
-        "ledger commit failed", extra={"action": "ledger.commit_failed", "writes": len(group), "error": str(error)}
-    )
-    for write in group:
-        write.raised = CommitUnknown("the commit failed; read again by your own key")
-
-
-def _commit(connection: Connection, group: list[_Write[Any]]) -> None:
-    if not group:
-        return
-    driver: Any = connection.connection.driver_connection  # SQLAlchemy takes longer over these than the database
-    alone = len(group) == 1  # and undone with the transaction
-    driver.execute("BEGIN IMMEDIATE")
-    for write in group:
-        if not alone:
-            driver.execute("SAVEPOINT one")
-        try:
-            write.outcome = write.fn(connection)
-            raise_if_late(write.until)
-        except BaseException as error:  # noqa: BLE001 - handed to its caller: the thread serves the others
-            write.raised = error
-            # Raises when the transaction has ended early (disk full): then nobody of the group was written.
-            driver.execute("ROLLBACK" if alone else "ROLLBACK TO one")
-        if not alone:
-            driver.execute("RELEASE one")
-    if not (alone and group[0].raised is not None):
-        driver.execute("COMMIT")
+    @staticmethod
+    def _commit(connection: Connection, group: list[_Write[Any]]) -> None:
+        if not group:
+            return
+        driver: Any = connection.connection.driver_connection  # SQLAlchemy takes longer over these than the database
+        alone = len(group) == 1  # and undone with the transaction
+        driver.execute("BEGIN IMMEDIATE")
+        for write in group:
+            if not alone:
+                driver.execute("SAVEPOINT one")
+            try:
+                write.outcome = write.fn(connection)
+                raise_if_late(write.until)
+            except BaseException as error:  # noqa: BLE001 - handed to its caller: the thread serves the others
+                write.raised = error
+                # Raises when the transaction has ended early (disk full): then nobody of the group was written.
+                driver.execute("ROLLBACK" if alone else "ROLLBACK TO one")
+            if not alone:
+                driver.execute("RELEASE one")
+        if not (alone and group[0].raised is not None):
+            driver.execute("COMMIT")

@@ -18,22 +18,23 @@ class Latch:
     An Event wakes all of them at once, and hundreds that want the interpreter at the same time take it from each other.
     """
 
-    __slots__ = ("_shut",)
+    __slots__ = ("_is_open", "_shut")
 
     def __init__(self) -> None:
+        self._is_open = False
         self._shut = threading.Lock()
         self._shut.acquire()
 
     def open(self) -> None:
         """Let them through, now and from now on. Once."""
+        self._is_open = True
         self._shut.release()
 
     def wait(self, timeout: float) -> bool:
         """Whether it was opened within *timeout*, in seconds."""
-        if not self._shut.acquire(timeout=max(0.0, timeout)):
-            return False
-        self._shut.release()
-        return True
+        if self._shut.acquire(timeout=max(0.0, timeout)):
+            self._shut.release()
+        return self._is_open  # also where another was just passing for as long
 
 
 @dataclass(frozen=True, kw_only=True)

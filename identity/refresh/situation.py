@@ -1,8 +1,8 @@
 """What the coordinator reads before it decides.
 
-It is no snapshot: on PostgreSQL each statement sees what was committed before it, so the parts may be of different
-moments. The generation, the scopes, the rule and the account's state are asked again under the grant's locks, before
-anything is sent (`identity.refresh.opening.begin`).
+It is no snapshot: on PostgreSQL each statement sees what was committed before it. Account, grant, provider connection
+and intent are of one moment, the client's secrets and the rule of a later one. The generation, the scopes, the rule and
+the account's state are asked again under the grant's locks, before anything is sent (`identity.refresh.opening.begin`).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import secrets
@@ -177,6 +178,7 @@ def process(what: Ours | Peers, turn: Any, gate: Any, results: Any) -> None:
     # One lets the next one go: a Barrier's hundreds all fight for the interpreter before they have even begun.
     start, done, end = Latch(), Latch(), Latch()
     took: list[tuple[float, bool]] = []
+    counted = itertools.count(1)
 
     def one() -> None:
         start.wait(PATIENCE)
@@ -186,7 +188,7 @@ def process(what: Ours | Peers, turn: Any, gate: Any, results: Any) -> None:
         except Exception:  # noqa: BLE001 - whatever the peer's parts raise, it had none
             had = False
         took.append((time.perf_counter() - began, had))
-        if len(took) == THREADS:
+        if next(counted) == THREADS:
             done.open()
         end.wait(2 * PATIENCE)  # a worker's threads do not end either, which takes longer than being woken
 

@@ -8,12 +8,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event, insert, select, text
@@ -27,8 +25,6 @@ from pipeline.sqlite import SqliteDatabase
 from tests.celery.rig import eventually
 from tests.ledger.house import House
 
-T = TypeVar("T")
-
 
 def _insert(name: str) -> Callable[[Connection], str]:
     now = datetime.now(UTC)
@@ -38,20 +34,6 @@ def _insert(name: str) -> Callable[[Connection], str]:
         return name
 
     return write
-
-
-def _here(act: Callable[[], T]) -> T:
-    """In the main thread, for which SQLite's writer thread writes."""
-    return act()
-
-
-def _in_a_thread(act: Callable[[], T]) -> T:
-    """As requests and jobs run: where nobody else writes, this thread does."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(act).result(60)
-
-
-WHERE = pytest.mark.parametrize("where", [_here, _in_a_thread])
 
 
 def _names(database: Database) -> set[str]:
@@ -81,10 +63,7 @@ def test_a_function_that_raises_leaves_nothing_and_hurts_nobody_else(database: D
     assert _names(database) == {f"t{n}" for n in range(20)}
 
 
-@WHERE
-def test_a_function_that_raises_alone_leaves_nothing_and_the_next_one_is_written(
-    database: Database, where: Callable[[Callable[[], object]], object]
-) -> None:
+def test_a_function_that_raises_alone_leaves_nothing_and_the_next_one_is_written(database: Database) -> None:
     class Refused(Exception):
         pass
 
@@ -94,16 +73,15 @@ def test_a_function_that_raises_alone_leaves_nothing_and_the_next_one_is_written
 
     for name in ("one", "two"):
         with pytest.raises(Refused):
-            where(lambda: database.write(half))
-        assert where(partial(database.write, _insert(name))) == name
+            database.write(half)
+        assert database.write(_insert(name)) == name
     assert _names(database) == {"one", "two"}
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("raises", [False, True])
-@WHERE
 def test_a_transaction_that_ended_early_is_no_answer_though_one_function_was_alone_in_it(
-    database: Database, raises: bool, where: Callable[[Callable[[], object]], object]
+    database: Database, raises: bool
 ) -> None:
     """As SQLite ends it on a full disk."""
 
@@ -114,8 +92,8 @@ def test_a_transaction_that_ended_early_is_no_answer_though_one_function_was_alo
             raise ZeroDivisionError
 
     with pytest.raises(CommitUnknown):
-        where(lambda: database.write(ended))
-    assert where(lambda: database.write(_insert("after"))) == "after"
+        database.write(ended)
+    assert database.write(_insert("after")) == "after"
     assert _names(database) == {"after"}
 
 
@@ -151,7 +129,8 @@ def test_a_failed_commit_answers_every_caller_of_the_group_and_the_writer_goes_o
     threads = [threading.Thread(target=call, args=item) for item in others.items()]
     for thread in threads:
         thread.start()
-    eventually(lambda: database._thread_has_turn and database._queue.qsize() == 2)
+    while database._queue.qsize() < 3:
+        pass
     together.set()
     for thread in [holder, *threads]:
         thread.join(10)
@@ -163,37 +142,8 @@ def test_a_failed_commit_answers_every_caller_of_the_group_and_the_writer_goes_o
     database.close()
 
 
-@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
-def test_a_caller_writes_by_itself_while_nobody_else_does_and_queues_otherwise(database: Database) -> None:
-    entered, on = threading.Event(), threading.Event()
-
-    def who(_: Connection) -> threading.Thread:
-        return threading.current_thread()
-
-    def hold(c: Connection) -> threading.Thread:
-        entered.set()
-        assert on.wait(10)
-        return who(c)
-
-    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
-        threads = [pool.submit(threading.current_thread).result() for pool in (first, second)]
-        assert [pool.submit(database.write, who).result() for pool in (first, second)] == threads
-        holding = first.submit(database.write, hold)
-        assert entered.wait(10)
-        behind = second.submit(database.write, who)
-        assert isinstance(database, SqliteDatabase)
-        eventually(lambda: database._thread_has_turn)
-        on.set()
-        assert holding.result() is threads[0]
-        assert behind.result().name == "ledger-writer"
-        assert second.submit(database.write, who).result() is threads[1]
-    # A signal's exception would come in the midst of a commit.
-    assert database.write(who).name == "ledger-writer"
-
-
-@WHERE
 def test_locks_that_cannot_be_had_are_told_to_the_caller_and_the_writer_goes_on(
-    migrated_sqlite: Path, tmp_path: Path, where: Callable[[Callable[[], object]], object]
+    migrated_sqlite: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(migrated_sqlite.read_bytes())
@@ -201,9 +151,9 @@ def test_locks_that_cannot_be_had_are_told_to_the_caller_and_the_writer_goes_on(
         turn = os.dup(database._turnstile._turn)
         os.close(database._turnstile._turn)  # as a machine that has no locks left, whose flock raises OSError too
         with pytest.raises(CommitUnknown, match="failed"):
-            where(lambda: database.write(_insert("unlocked")))
+            database.write(_insert("unlocked"))
         database._turnstile._turn = turn
-        assert where(lambda: database.write(_insert("after"))) == "after"
+        assert database.write(_insert("after")) == "after"
         assert _names(database) == {"after"}
 
 
