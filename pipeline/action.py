@@ -40,8 +40,15 @@ class Recovery(StrEnum):
     PROBE = "probe"  # search for our marker: adopt what is found, else send
     ASK = "ask"  # nothing can be looked up: park for an operator
 
+    @property
+    def searches(self) -> bool:
+        """Whether what an attempt did can be looked up at the upstream."""
+        return self in (Recovery.CLIENT_ID, Recovery.PROBE)
 
-SEARCHES = frozenset({Recovery.CLIENT_ID, Recovery.PROBE})
+    @property
+    def repeats(self) -> bool:
+        """Whether an attempt may simply be made again: the upstream does it once."""
+        return self in (Recovery.IDEMPOTENT, Recovery.KEYED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +235,7 @@ def check_action(action: type[Action[Any]]) -> None:
     for name in ("request", "read"):
         if getattr(action, name) is getattr(Action, name):
             raise TypeError(f"{action.action_name()} must define {name}()")
-    searches = action.facts.recovery in SEARCHES
+    searches = action.facts.recovery.searches
     for name in ("probe", "found"):
         if (getattr(action, name) is not getattr(Action, name)) != searches:
             rule = "must define" if searches else "must not define"

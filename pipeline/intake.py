@@ -18,7 +18,7 @@ from identity.vault import Vault
 from pipeline.database import Database, Hurried
 from pipeline.ledger import deliveries
 from pipeline.ledger.delivery_tenant import whose_delivery
-from pipeline.model import Acceptance, SignedDelivery, Unfollowed
+from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
 from pipeline.revocation.signal_following import follow_on
 from pipeline.workflow import Match
 
@@ -76,7 +76,9 @@ class Intake:
         """
         return self._store.read(lambda c: whose_delivery(c, connection, installation).tenant)
 
-    def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
+    def accept(
+        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str
+    ) -> Acceptance:
         """Commit a delivery and what follows from it.
 
         Raises Unavailable if nothing was committed, and Unfollowed if the delivery was but its signal means more
@@ -90,10 +92,12 @@ class Intake:
             done = follow_on(self._store, accepted.delivery, clock=self._clock, end=end, monotonic=self._monotonic)
         except Unfollowed as short:
             raise Unfollowed(accepted.delivery, accepted.revocations + short.revocations) from short
-        reason = accepted.reason if accepted.outcome == "duplicate" else done.reason
+        reason = accepted.reason if accepted.outcome is DeliveryOutcome.DUPLICATE else done.reason
         return replace(accepted, reason=reason, revocations=accepted.revocations + done.revocations, unfollowed=False)
 
-    def _accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
+    def _accept(
+        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str
+    ) -> Acceptance:
         ids = deliveries.NewIds(
             delivery=self._ids("del"), jobs=tuple(self._ids("job") for _ in matches), revocation=self._ids("rev")
         )

@@ -21,12 +21,12 @@ from identity.model import AccessPattern, Effect, PrincipalKind, ProviderConnect
 from identity.policy.decision import Decision, Denied, decide
 from identity.policy.rules import Policy
 from identity.principals import service_principal
-from pipeline.action import SEARCHES, Action, Recovery, Result, hash_of
+from pipeline.action import Action, Recovery, Result, hash_of
 from pipeline.approvals.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, record_refusal
 from pipeline.entitlement import prohibition
 from pipeline.interruption import RunAgain, RunEnded
-from pipeline.ledger import steps as ledger
+from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.question import question_of
 from pipeline.run import ActionFailed, Diverged, OnceUsed, StepRefused, StepSkipped
@@ -130,7 +130,7 @@ class StepRunner:
                 return
         asleep = self._services.store.write(
             partial(
-                ledger.sleep,
+                ledger_steps.sleep,
                 job=self._job,
                 step=stored.id if stored else self._services.ids("step"),
                 position=position,
@@ -206,7 +206,7 @@ class StepRunner:
     def _carry_out(self, step: StepAtHand, stored: Row[Any] | None) -> Any:
         earlier: list[Row[Any]] = []
         if stored is not None:
-            earlier = self._services.store.read(partial(ledger.attempts_of, step=step.id))
+            earlier = self._services.store.read(partial(ledger_steps.attempts_of, step=step.id))
         known = self._recover(step, earlier)
         renewed = [row for row in earlier if row.opened > self._job.accepted]  # since its replay, if it had one
         step = replace(
@@ -219,7 +219,7 @@ class StepRunner:
             in_doubt=known is not EarlierAttempts.SETTLED and step.action.facts.effect is not Effect.READ,
         )
         made = len(earlier)
-        if known is EarlierAttempts.UNSETTLED and not step.repeats and step.action.facts.recovery in SEARCHES:
+        if known is EarlierAttempts.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:
             found = probe(self._services, step, number=made + 1)
             if found is not None:
                 return found
@@ -232,13 +232,13 @@ class StepRunner:
         open_ended = [row for row in earlier if row.purpose == Purpose.CALL and row.state in unsettled]
         if not open_ended:
             return EarlierAttempts.SETTLED
-        now = self._services.store.read(ledger.clock)
+        now = self._services.store.read(ledger_steps.clock)
         for row in open_ended:
             if row.settled_by > now:
                 # The call may still be on the wire, in a paused worker's hands.
                 raise RunAgain("an earlier attempt is not settled yet", delay=row.settled_by - now)
             if row.state == AttemptState.OPEN:
-                self._services.store.write(partial(ledger.settle, attempt=row, now=now))
+                self._services.store.write(partial(ledger_steps.settle, attempt=row, now=now))
         if step.audience is not None:
             alive_at = now + self._services.settings.send_within * 2
             by = step.approval.by if step.approval else ()

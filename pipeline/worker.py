@@ -160,7 +160,7 @@ class Worker:
         def end(c: Connection) -> tuple[JobState | None, JobState, str | None, Sequence[Bell]]:
             moved = move(c)
             state, revocation = jobs.standing(c, job.id)
-            return moved, state, revocation, bells.ring_due(c, job.tenant, str(job.pattern), share=bells.FIRST_SHARE)
+            return moved, state, revocation, bells.ring_due(c, job.tenant, job.pattern)
 
         try:
             moved, state, revocation, rung = self._store.write(end)

@@ -30,7 +30,7 @@ from pipeline.accounts.connecting import Done
 from pipeline.database import DatabaseSettings, open_database
 from pipeline.desk.workflows import enable
 from pipeline.migrations import upgrade
-from pipeline.model import SignedDelivery
+from pipeline.model import DeliveryOutcome, SignedDelivery
 from pipeline.runtime import Keys, Runtime, RuntimeSettings
 from pipeline.states import ENDED, JobState, Wait
 from pipeline.tables import attempts, jobs
@@ -152,7 +152,7 @@ class Trial:
             dedupe_by_body=False,
         )
         matches = self.runtime.workflows.match(source, event, document)
-        return self.runtime.intake.accept(delivery, matches, outcome="ignored", reason="").jobs
+        return self.runtime.intake.accept(delivery, matches, outcome=DeliveryOutcome.IGNORED, reason="").jobs
 
     # Work, and what is seen of it
 

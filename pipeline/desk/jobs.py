@@ -68,7 +68,7 @@ def resolve(
         connection, id, effect=effect, result=result, workflows=workflows, by=by, now=now, calls=calls
     )
     job = queries.job(connection, id)
-    rung = bells.ring_due(connection, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE)
+    rung = bells.ring_due(connection, job["tenant_id"], job["pattern"])
     return Resolved(bells=tuple(rung), revocations=tuple(revocations))
 
 
@@ -78,7 +78,7 @@ def replay_one(
     """Accept a dead or cancelled job anew. Returns the bells to ring. Raises BadInput."""
     job = queries.job(connection, id)
     replay(connection, id, by=by, at=now, subject=subject)
-    return tuple(bells.ring_due(connection, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE))
+    return bells.ring_due(connection, job["tenant_id"], job["pattern"])
 
 
 def replay_all(

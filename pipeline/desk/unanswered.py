@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from pipeline.states import AttemptState
 
 
@@ -14,8 +14,8 @@ from pipeline.states import AttemptState
 class UnansweredCall:
     """A call whose outcome a person may say."""
 
-    step: Row
-    attempt: Row
+    step: Record
+    attempt: Record
 
     @property
     def sent(self) -> str:
@@ -23,7 +23,7 @@ class UnansweredCall:
         return json.dumps(self.step["parameters"], indent=2, ensure_ascii=False)
 
 
-def unanswered_calls(steps: Iterable[Row]) -> list[UnansweredCall]:
+def unanswered_calls(steps: Iterable[Record]) -> list[UnansweredCall]:
     """Those of *steps* with their attempts, in order."""
     calls = [(step, one) for step in steps for one in step["attempts"]]
     return [UnansweredCall(step=step, attempt=one) for step, one in calls if one["state"] == AttemptState.UNKNOWN]

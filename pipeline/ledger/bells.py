@@ -70,11 +70,13 @@ _WITH_DUE_JOBS = union_all(
 )
 
 
-def ring_due(connection: Connection, tenant: str, pattern: str, *, share: int) -> list[Bell]:
+def ring_due(
+    connection: Connection, tenant: str, pattern: AccessPattern | str, *, share: int = FIRST_SHARE
+) -> tuple[Bell, ...]:
     """Mark due jobs as rung until *share* bells are outstanding; the caller sends them after the commit."""
     rung = connection.execute(_RING, {"tenant": tenant, "of_pattern": pattern, "share": share})
     of = AccessPattern(pattern)
-    return [Bell(job=row.id, tenant=tenant, pattern=of, rung_until=row.rung_until) for row in rung]
+    return tuple(Bell(job=row.id, tenant=tenant, pattern=of, rung_until=row.rung_until) for row in rung)
 
 
 def take_back(connection: Connection, bells: Sequence[Bell]) -> None:

@@ -17,7 +17,7 @@ from identity.tables import accounts, grants
 from identity.transmitters import Transmitter
 from pipeline import revocation
 from pipeline.ledger.signals import Followed, follow
-from pipeline.model import Acceptance, SecurityEvent
+from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
 from pipeline.revocation.tables import revocations, security_events
 
@@ -28,18 +28,19 @@ def accept(
     connection: Connection, event: SecurityEvent, transmitter: Transmitter, *, id: str, now: datetime
 ) -> Acceptance:
     """Record a verified token and do what it asks. A `jti` that was seen changes nothing (RFC 8417 §2.2)."""
+    outcome = DeliveryOutcome.SIGNAL if event.signals else DeliveryOutcome.IGNORED
     row = {
         "transmitter_id": transmitter.id,
         "jti": event.jti,
         "tenant_id": transmitter.tenant,
         "events": list(event.events),
-        "outcome": "signal" if event.signals else "ignored",
+        "outcome": outcome,
         "reason": event.note,
         "token": event.token,
         "received_at": now,
     }
     if not insert_new(connection, security_events, row):
-        return Acceptance(delivery=event.jti, outcome="duplicate", reason="this jti was taken before")
+        return Acceptance(delivery=event.jti, outcome=DeliveryOutcome.DUPLICATE, reason="this jti was taken before")
     # Whom a revocation means is locked before their accounts are, as it is wherever a step opens.
     in_order = sorted(enumerate(event.signals), key=lambda placed: placed[1].asks is Asks.RENEW)
     followed = [
@@ -54,7 +55,7 @@ def accept(
     )
     return Acceptance(
         delivery=event.jti,
-        outcome=str(row["outcome"]),
+        outcome=outcome,
         reason=reason,
         revocations=tuple(made for one in followed for made in one.revocations),
     )

@@ -20,7 +20,7 @@ from identity.policy.ledger import apply_policy
 from identity.vault import Vault
 from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, UnreadableAnswer
 from pipeline.database import Database
-from pipeline.ledger import steps as ledger
+from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.replay import replay
 from pipeline.reconcile import settle_attempts
 from pipeline.resolution import resolve_by_hand
@@ -228,7 +228,7 @@ def test_a_read_that_a_crash_left_without_an_outcome_is_refused_like_one_that_wa
     time_passes(office)
     database.write(lambda c: c.execute(update(attempts).values(state=AttemptState.OPEN)).rowcount)
     (left,) = database.read(lambda c: c.execute(select(attempts)).all())
-    database.write(partial(ledger.settle, attempt=left, now=datetime.now(UTC)))
+    database.write(partial(ledger_steps.settle, attempt=left, now=datetime.now(UTC)))
     assert [step.state for step in steps_of(office.house)] == [StepState.UNKNOWN]
     apply = partial(apply_policy, over=None, act=Act(audit_id="aud-1", by="cli:test", now=datetime.now(UTC)))
     database.write(lambda c: apply(c, "acme", DENIED))

@@ -21,7 +21,7 @@ from pipeline.ledger import pins
 from pipeline.ledger.approval_views import ApprovalView
 from pipeline.ledger.jobs import move_job
 from pipeline.ledger.replay import replay
-from pipeline.model import Acceptance
+from pipeline.model import Acceptance, DeliveryOutcome
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import workflow_settings
 from tests.tasks.approvals import apply, asked, say
@@ -89,7 +89,7 @@ class Chat:
         received = slack.read(headers, body, (Secret("s"),), now)
         assert isinstance(received, Received)
         delivery = received.signed(source="slack", connection="slack", body=body)
-        return self.town.runtime.intake.accept(delivery, (), outcome="ignored", reason="")
+        return self.town.runtime.intake.accept(delivery, (), outcome=DeliveryOutcome.IGNORED, reason="")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from identity.secret import Secret
 from pipeline import revocation
 from pipeline.accounts.connecting import Done
 from pipeline.database import DatabaseSettings
-from pipeline.model import Acceptance, SignedDelivery
+from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery
 from pipeline.runtime import Keys, Runtime, RuntimeSettings
 from pipeline.services import StepSettings
 from pipeline.states import ENDED, JobState
@@ -149,7 +149,7 @@ class Town:
             dedupe_by_body=False,
         )
         matches = self.registry.match(source, event, document)
-        return self.runtime.intake.accept(delivery, matches, outcome="ignored", reason="")
+        return self.runtime.intake.accept(delivery, matches, outcome=DeliveryOutcome.IGNORED, reason="")
 
     def report(self, tenant: str, kind: str, data: Mapping[str, Any], *, at: datetime | None = None) -> Acceptance:
         """A tenant's own system reports, in the envelope of Standard Webhooks."""

@@ -17,7 +17,7 @@ from pipeline.desk.telling import started_by
 from pipeline.desk.unanswered import UnansweredCall, unanswered_calls
 from pipeline.ledger import audit_queries, queries, views
 from pipeline.ledger.audit_queries import Search
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from pipeline.model import Bell
 from pipeline.states import ENDED, JobState, Wait
 from webhooks.console import lists
@@ -60,7 +60,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
 
     @pages.get("/jobs/<id>")
     def job(id: str) -> BaseResponse:
-        def read(c: Connection) -> tuple[Row, list[Row], list[Row]]:
+        def read(c: Connection) -> tuple[Record, list[Record], list[Record]]:
             found = _found(c, id)
             records = audit_queries.found(c, Search(tenant=found["tenant_id"], job=id), limit=RECORDS + 1)
             return found, records, queries.compensation_of(c, id)
@@ -110,7 +110,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
         return _ringing(desk, _back(id, "resolved"), resolved.bells, revocations=resolved.revocations)
 
 
-def _found(c: Connection, id: str) -> Row:
+def _found(c: Connection, id: str) -> Record:
     """The job with its steps, if the page or act at hand may have it. Raises NotThere, NotForYou."""
     row = views.job(c, None, id)
     if row is None:
@@ -119,7 +119,7 @@ def _found(c: Connection, id: str) -> Row:
     return row
 
 
-def _in_doubt(job: Row) -> list[UnansweredCall]:
+def _in_doubt(job: Record) -> list[UnansweredCall]:
     """The calls about which a person's word is wanted, and would be taken."""
     waits = job["state"] == JobState.WAITING and job["wait"] == Wait.UNKNOWN
     return unanswered_calls(job["steps"]) if waits or job["state"] in ENDED else []

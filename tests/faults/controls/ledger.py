@@ -36,7 +36,7 @@ CONTROLS = (
         file="identity/refresh/intents.py",
         guard="return new if insert_new(connection, refresh_intents, _row(new)) else None",
         without="return new if [insert_new(connection, refresh_intents, _row(new))] else None",
-        test="tests/identity/test_coordinator.py::test_many_threads_present_once and False",
+        test="tests/identity/test_coordinator.py::test_many_threads_present_once and without",
     ),
     Control(
         name="the intent's id on every request for a token",
