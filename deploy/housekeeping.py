@@ -21,7 +21,7 @@ def main() -> int:
     except Misconfigured as fault:
         sys.stderr.write(f"aswhom: {fault}\n")
         return process.EX_CONFIG
-    keep(Housekeeping(runtime.duties(), runtime.beat, stopping=runtime.stopping), runtime.close)
+    keep(Housekeeping(runtime.duties(), runtime.heartbeat, stopping=runtime.stopping), runtime.close)
     return 0
 
 

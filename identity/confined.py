@@ -46,7 +46,7 @@ from identity.refresh.situation import Situation, read_situation
 from identity.refused_secrets import note_refused
 from identity.request_names import REFRESH_HEADER, named
 from identity.secret import Secret
-from identity.store import Store, written
+from identity.store import Store, write_idempotent
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 
@@ -198,11 +198,12 @@ class Confiner:
         pace = profile.pace_of(account.credential)
         held_back = _none(mint, "requests to its token endpoint are held back for now")
 
-        def present(key: SealedSecret) -> Meaning | AssertionRefused:
+        def present(key: SealedSecret) -> tuple[Meaning | AssertionRefused, int]:
             opened = key.open(self._vault)
             installation = str(account.external_id)
             request = installation_request(owner, installation=installation, private_key=opened, now=now, only=only)
-            if not written(self._store, partial(begin_mint, new=mint)):
+            begun = write_idempotent(self._store, partial(begin_mint, new=mint))
+            if begun is None:
                 raise Unavailable("the account's grant moved or was revoked before its token was asked for")
             # Counted only now that it may be sent: a probe that is taken and not sent is waited for by all.
             if (wait := gate.enter(to, pace)) is not None:
@@ -210,17 +211,16 @@ class Confiner:
             outcome = self._endpoint.send(named(request, REFRESH_HEADER, mint.id), to=to, send_before=send_before)
             meaning = read_token(situation, profile, outcome, started_at=now, scopes=mint.scopes)
             self._endpoint.heed(meaning, outcome, to=to)
-            return meaning
+            return meaning, begun
 
         if (wait := gate.look(to, pace)) is not None:
             raise Unavailable(held_back, retry_after=_spread(wait))
         try:
-            meaning = present(keys[0])
+            meaning, begun = present(keys[0])
             if isinstance(meaning, ClientRefused) and (spare := spare_secret(keys, profile, meaning.code)) is not None:
-                code = meaning.code
-                tenant = account.key.tenant
-                note_refused(self._store, keys[0], spare=spare, code=code, tenant=tenant, audit_id=self._ids(), now=now)
-                meaning = present(spare)
+                note = partial(note_refused, self._store, keys[0], by=owner, asked=begun, spare=spare)
+                note(code=meaning.code, tenant=account.key.tenant, audit_id=self._ids(), now=now)
+                meaning, _ = present(spare)
         except AswhomError as error:  # its row may be there, and no token is
             try:
                 self._end(mint, str(error))
@@ -279,7 +279,7 @@ class Confiner:
 
     def _end(self, mint: Mint, outcome: str) -> None:
         """Let the ledger know why there is no token."""
-        written(self._store, partial(end_mint, mint=mint.id, outcome=outcome, now=self._clock()))
+        write_idempotent(self._store, partial(end_mint, mint=mint.id, outcome=outcome, now=self._clock()))
 
     def _hold(self, mint: Mint, minted: TokenAnswer, *, outcome: str) -> bool:
         """Let the ledger know of it before anybody uses it; whether anybody may."""
@@ -289,7 +289,7 @@ class Confiner:
         held = partial(
             hold_minted, mint=mint, sealed=sealed, expires_at=minted.expires_at, outcome=outcome, now=self._clock()
         )
-        return written(self._store, held)
+        return write_idempotent(self._store, held)
 
 
 def _none(of: Confinement | Mint, why: str) -> str:

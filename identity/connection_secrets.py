@@ -135,7 +135,7 @@ def was_retired(connection: Connection, owner: str, name: str, *, since: datetim
 
 
 def accept_secret(connection: Connection, secret: str) -> None:
-    """The provider accepts it: what was said of it before counts no more."""
+    """Forget that the provider ever refused this secret: it accepts it now."""
     accepted = update(connection_secrets).where(
         connection_secrets.c.id == secret, connection_secrets.c.refused_at.is_not(None)
     )

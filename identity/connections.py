@@ -127,6 +127,22 @@ def pause_connection(connection: Connection, owner: str, *, reason: str, asked: 
     return connection.execute(paused.values(paused_reason=reason)).rowcount == 1
 
 
+def asked_as(owner: ProviderConnection) -> tuple[str, str, object]:
+    """Where its tokens are asked for, and as which client."""
+    return owner.token_url, owner.client_id, owner.config
+
+
+def was_changed(connection: Connection, by: ProviderConnection, *, asked: int) -> bool:
+    """Whether its tokens are asked for otherwise by now than *by*, or an operator has resumed it since *asked*.
+
+    *asked* is a ledger number of before the request. Then what the provider refused says nothing of what holds now. It
+    holds the connection's lock until the transaction ends.
+    """
+    lock_connection(connection, by.id)
+    row = connection.execute(_BY_ID, {"owner": by.id}).one()
+    return asked_as(connection_of(row)) != asked_as(by) or (row.resumed is not None and row.resumed >= asked)
+
+
 def resume_connection(connection: Connection, owner: str) -> None:
     """An operator has acted: no secret counts as refused any more."""
     resumed = update(provider_connections).where(provider_connections.c.id == owner)

@@ -42,8 +42,9 @@ class Mint:
     started_at: datetime
 
 
-def begin_mint(connection: Connection, new: Mint) -> bool:
-    """Write it down by the rule for grants; False if the grant moved or was revoked: nothing may be sent.
+def begin_mint(connection: Connection, new: Mint) -> int | None:
+    """Write it down by the rule for grants, and give its ledger number; None if the grant moved or was revoked:
+    nothing may be sent.
 
     Safe to repeat, and asked again before each request that goes out for it.
     """
@@ -51,11 +52,11 @@ def begin_mint(connection: Connection, new: Mint) -> bool:
     lock_shared(connection, scopes)
     grant = get_grant(connection, new.account.id)
     if grant is None or (grant.generation, grant.consented) != (new.generation, new.consented):
-        return False
+        return None
     if revoked_since(connection, scopes, grant.consented) is not None:
-        return False
+        return None
     if get_account(connection, new.account.id).state is not AccountState.ACTIVE:
-        return False
+        return None
     row = {
         "id": new.id,
         "account_id": new.account.id,
@@ -67,7 +68,8 @@ def begin_mint(connection: Connection, new: Mint) -> bool:
         "started_at": new.started_at,
     }
     insert_new(connection, mints, row)
-    return True
+    begun: int = connection.execute(select(mints.c.opened).where(mints.c.id == new.id)).scalar_one()
+    return begun
 
 
 def end_mint(connection: Connection, mint: str, *, outcome: str, now: datetime) -> None:

@@ -28,7 +28,7 @@ class PersistentWrite:
     sleep: Callable[[float], None] = time.sleep
 
     def write(self, store: Store, fn: Callable[[Connection], T], *, what: str, where: Mapping[str, str]) -> T:
-        """The outcome of *fn*, which finds out by itself whether it was written before.
+        """The outcome of *fn*, which must find by its own key what an earlier run committed.
 
         *what* it stores is for the log, with *where*'s fields. Raises Unavailable.
         """

@@ -171,7 +171,7 @@ def link_alias(
 
 
 def unlink_alias(connection: Connection, *, tenant: str, provider: str, external_id: str) -> str | None:
-    """Say no more who a provider's user is; the principal that they were linked to. None: nobody is linked."""
+    """Unlink a provider's user. Returns the principal that they were linked to; None: there was none."""
     whose = (aliases.c.tenant_id == tenant) & (aliases.c.provider == provider) & (aliases.c.external_id == external_id)
     return connection.execute(delete(aliases).where(whose).returning(aliases.c.principal_id)).scalar_one_or_none()
 

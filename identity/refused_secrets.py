@@ -10,6 +10,8 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret, refuse_secret
+from identity.connections import was_changed
+from identity.model import ProviderConnection
 from identity.quoting import error_name
 from identity.store import CommitUnknown, Store
 
@@ -17,12 +19,25 @@ log = logging.getLogger(__name__)
 
 
 def note_refused(
-    store: Store, secret: SealedSecret, *, spare: SealedSecret, code: str, tenant: str, audit_id: str, now: datetime
+    store: Store,
+    secret: SealedSecret,
+    *,
+    by: ProviderConnection,
+    asked: int,
+    spare: SealedSecret,
+    code: str,
+    tenant: str,
+    audit_id: str,
+    now: datetime,
 ) -> None:
-    """Note that *secret* was refused with *code*, and that *spare* is shown instead. Raises Unavailable."""
+    """Note that *secret* was refused with *code*, and that *spare* is shown instead. Raises Unavailable.
+
+    Nothing is noted if the connection is another by now than *by*, as it was asked by, or was resumed since the ledger
+    number *asked*: then *secret* is to be tried again.
+    """
 
     def note(connection: Connection) -> None:
-        if refuse_secret(connection, secret.id, at=now):
+        if not was_changed(connection, by, asked=asked) and refuse_secret(connection, secret.id, at=now):
             audit.record(
                 connection,
                 "connection.secret_refused",

@@ -15,8 +15,9 @@ from identity.tables import grants
 
 
 def drop_access(connection: Connection, account: Account) -> bool:
-    """Use the present access token no more, nor what a refresh on the wire brings; the caller holds the account's lock
-    exclusively.
+    """Stop using the present access token, and what a refresh on the wire brings.
+
+    The caller holds the account's lock exclusively.
 
     False if nothing could renew it: then it stays, since a signal that revokes nothing must not end a grant.
     """

@@ -16,8 +16,8 @@ class CommitUnknown(Exception):
     """The COMMIT's outcome is not known: the caller re-reads by its own key before it does anything."""
 
 
-def written(store: Store, fn: Callable[[Connection], T]) -> T:
-    """The outcome of a write that finds out by itself whether it was made before: after a lost commit it is made again.
+def write_idempotent(store: Store, fn: Callable[[Connection], T]) -> T:
+    """Write, and after a lost commit once more: *fn* must find by its own key what an earlier run committed.
 
     Raises Unconfirmed if that is not confirmed either, whatever kept it from that: the first may have been made.
     """

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from identity.model import Effect
 from identity.money import Money
-from pipeline.limits import EndpointClass, Told
+from pipeline.limits import EndpointClass, Limits
 
 
 class Result(BaseModel):
@@ -40,8 +40,15 @@ class Recovery(StrEnum):
     PROBE = "probe"  # search for our marker: adopt what is found, else send
     ASK = "ask"  # nothing can be looked up: park for an operator
 
+    @property
+    def searches(self) -> bool:
+        """Whether what an attempt did can be looked up at the upstream."""
+        return self in (Recovery.CLIENT_ID, Recovery.PROBE)
 
-SEARCHES = frozenset({Recovery.CLIENT_ID, Recovery.PROBE})
+    @property
+    def repeats(self) -> bool:
+        """Whether an attempt may simply be made again: the upstream does it once."""
+        return self in (Recovery.IDEMPOTENT, Recovery.KEYED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +169,9 @@ class Action(BaseModel, Generic[R]):
         """What the answer means; override where an upstream answers errors with 200."""
         return judge_status(response, effect=self.facts.effect)
 
-    def told(self, response: Response) -> Told:
+    def limits(self, response: Response) -> Limits:
         """What the answer says of the upstream's limits; a wait it asks for is `judge`'s `retry_after`."""
-        return Told()
+        return Limits()
 
     def read(self, response: Response) -> R:
         """The result of a success. May raise UnreadableAnswer."""
@@ -228,7 +235,7 @@ def check_action(action: type[Action[Any]]) -> None:
     for name in ("request", "read"):
         if getattr(action, name) is getattr(Action, name):
             raise TypeError(f"{action.action_name()} must define {name}()")
-    searches = action.facts.recovery in SEARCHES
+    searches = action.facts.recovery.searches
     for name in ("probe", "found"):
         if (getattr(action, name) is not getattr(Action, name)) != searches:
             rule = "must define" if searches else "must not define"

@@ -21,7 +21,8 @@ from pipeline.budget_use import BudgetUse
 from pipeline.conclusion import conclude
 from pipeline.entitlement import header, mint_ahead, wanted_capability
 from pipeline.interruption import RunAgain, RunEnded
-from pipeline.ledger import openings, steps
+from pipeline.ledger import openings
+from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.closings import Closing
 from pipeline.ledger.intents import (
     Adopted,
@@ -203,7 +204,7 @@ def _open(services: Services, intent: Intent) -> OpenOutcome:
         return services.store.write(partial(openings.open_attempt, intent=intent))
     except CommitUnknown:
         # Whether the intent is there is not known, so nothing is sent. If it is there, it had no effect.
-        if services.store.read(partial(steps.attempt_state, attempt=intent.attempt)) is not None:
+        if services.store.read(partial(ledger_steps.attempt_state, attempt=intent.attempt)) is not None:
             _close_unsent(services, intent)
         raise RunAgain("the opening's commit was not confirmed", delay=services.settings.backoff) from None
 

@@ -17,7 +17,7 @@ import redis
 
 from identity.model import AccountKey
 from pipeline import metrics
-from pipeline.limits import EndpointClass, Per, Told
+from pipeline.limits import EndpointClass, Limits, Per
 
 _SCRIPT = files("pipeline").joinpath("budget.lua").read_text()
 _MICROSECOND = timedelta(microseconds=1)
@@ -76,12 +76,12 @@ class Budgets:
         """Take back a request that went through and was not sent after all."""
         self._ask(budget, "back")
 
-    def told(self, budget: Budget, told: Told, *, pause: timedelta | None) -> None:
-        """What the answer to a request that went through said; also that there was none: `Told()`.
+    def told(self, budget: Budget, limits: Limits, *, pause: timedelta | None) -> None:
+        """What the answer to a request that went through said; also that there was none: `Limits()`.
 
         *pause*: it refused, and asked not to be asked before.
         """
-        left = told.left
+        left = limits.left
         if left is not None and left.limit > 0:
             share = min(left.remaining / left.limit, 1.0)
             metrics.BUDGET_LEFT.labels(budget.provider, budget.endpoints.name).observe(share)
@@ -89,7 +89,7 @@ class Budgets:
             metrics.BUDGET_PAUSES.labels(budget.provider, budget.endpoints.name).inc()
         said = ("", 0, 0) if left is None else (left.remaining, left.limit, left.resets_in // _MICROSECOND)
         held = 0 if pause is None else min(max(pause, A_LITTLE), LONGEST_PAUSE) // _MICROSECOND
-        self._ask(budget, "told", *said, held, int(told.whole))
+        self._ask(budget, "told", *said, held, int(limits.whole))
 
     def _ask(self, budget: Budget, *arguments: str | int) -> int | None:
         """What Redis says; None: there is none now."""

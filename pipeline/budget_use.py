@@ -11,7 +11,7 @@ from pipeline.action import Response, Verdict
 from pipeline.budget import Budget
 from pipeline.conclusion import Conclusion
 from pipeline.interruption import RunAgain
-from pipeline.limits import Told
+from pipeline.limits import Limits
 from pipeline.services import Services
 from pipeline.step_at_hand import StepAtHand
 
@@ -45,9 +45,9 @@ class BudgetUse:
         """What came of the request; one that was not sent is given back later."""
         if self._budget is None or isinstance(answer, NotSent):
             return
-        told = self._step.action.told(answer) if isinstance(answer, Response) else Told()
+        limits = self._step.action.limits(answer) if isinstance(answer, Response) else Limits()
         refused = conclusion.verdict is Verdict.RETRY
-        self._budgets.told(self._budget, told, pause=conclusion.retry_after if refused else None)
+        self._budgets.told(self._budget, limits, pause=conclusion.retry_after if refused else None)
         self._taken = False
 
     def give_back(self) -> None:

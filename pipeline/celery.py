@@ -120,7 +120,7 @@ class Runtime(Protocol):
         """The job each thread has claimed, by the thread's ident: not always the one its bell named."""
         ...
 
-    def beat(self, duty: str, error: str | None, /) -> None:
+    def heartbeat(self, duty: str, error: str | None, /) -> None:
         """Store a heartbeat."""
         ...
 

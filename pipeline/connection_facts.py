@@ -10,10 +10,10 @@ from identity.columns import database_now
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
 from identity.tables import connection_secrets
 from pipeline.ledger import queries
-from pipeline.ledger.paging import Row, rows_of
+from pipeline.ledger.paging import Record, rows_of
 
 
-def whole(connection: Connection, id: str) -> Row:
+def whole(connection: Connection, id: str) -> Record:
     """One, with its live secrets but for what they are."""
     row = queries.provider_connection(connection, id)
     retires = select(connection_secrets.c.id, connection_secrets.c.retired_at).where(
@@ -35,7 +35,7 @@ def whole(connection: Connection, id: str) -> Row:
     return {**row, "secrets": secrets}
 
 
-def refused_secrets(connection: Connection) -> list[Row]:
+def refused_secrets(connection: Connection) -> list[Record]:
     """Those that the provider did not accept while another was live."""
     columns = connection_secrets.c
     refused = select(columns.id, columns.connection_id, columns.name).where(

@@ -1,4 +1,4 @@
-"""By what a step's call is allowed: an account's token, or a capability of our own for this one request."""
+"""What authorises a step's call: an account's token, or a capability of our own for this one request."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ from identity.connection_secrets import WEBHOOK_SECRET, find_with_secrets
 from identity.errors import Unavailable
 from identity.ids import Ids
 from identity.secret import Secret
-from identity.store import Store, written
+from identity.store import Store, write_idempotent
 from identity.vault import Vault
 from pipeline.database import Database, Hurried
 from pipeline.ledger import deliveries
 from pipeline.ledger.delivery_tenant import whose_delivery
-from pipeline.model import Acceptance, SignedDelivery, Unfollowed
+from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
 from pipeline.revocation.signal_following import follow_on
 from pipeline.workflow import Match
 
@@ -70,10 +70,15 @@ class Intake:
         )
 
     def tenant_of(self, connection: str, installation: str | None) -> str | None:
-        """Whose a delivery through *connection* is that names *installation*; None: nobody's, or it is refused."""
+        """The tenant of a delivery that came through *connection* and names *installation*.
+
+        None: nobody's, or it is refused.
+        """
         return self._store.read(lambda c: whose_delivery(c, connection, installation).tenant)
 
-    def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
+    def accept(
+        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str
+    ) -> Acceptance:
         """Commit a delivery and what follows from it.
 
         Raises Unavailable if nothing was committed, and Unfollowed if the delivery was but its signal means more
@@ -87,10 +92,12 @@ class Intake:
             done = follow_on(self._store, accepted.delivery, clock=self._clock, end=end, monotonic=self._monotonic)
         except Unfollowed as short:
             raise Unfollowed(accepted.delivery, accepted.revocations + short.revocations) from short
-        reason = accepted.reason if accepted.outcome == "duplicate" else done.reason
+        reason = accepted.reason if accepted.outcome is DeliveryOutcome.DUPLICATE else done.reason
         return replace(accepted, reason=reason, revocations=accepted.revocations + done.revocations, unfollowed=False)
 
-    def _accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
+    def _accept(
+        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str
+    ) -> Acceptance:
         ids = deliveries.NewIds(
             delivery=self._ids("del"), jobs=tuple(self._ids("job") for _ in matches), revocation=self._ids("rev")
         )
@@ -103,7 +110,8 @@ class Intake:
         if delivery.signal is None:  # a signal waits for its locks: late is better than not at all
             # What Slack gave up on must not be stored: a person who is told so gives the command again, newly named.
             store = Hurried(database=self._store, until=time.monotonic() + self._accept_within.total_seconds())
-        return written(store, accept)  # the sender's delivery id is the key: a second try says what was made
+        # The sender's delivery id is the key: a second try says what was made.
+        return write_idempotent(store, accept)
 
     def ready(self) -> None:
         """Return if a delivery can be accepted now. Raises Unavailable, for tables of another version too."""

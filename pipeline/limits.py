@@ -32,7 +32,7 @@ class Left:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class Limits:
     """What one answer says of limits. *whole*: a pause it asks for is the account's, for every class (GitHub's
     secondary limits).
     """

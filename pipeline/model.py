@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Protocol
 
 from identity.errors import Unavailable
@@ -56,12 +57,23 @@ class Bell:
     rung_until: datetime | None = None  # what the ledger says of it while it is outstanding
 
 
+class DeliveryOutcome(StrEnum):
+    """What became of a verified delivery."""
+
+    ACCEPTED = "accepted"  # jobs were committed, or an answer to an approval
+    IGNORED = "ignored"  # recorded; nobody wants it
+    UNRECOGNISED = "unrecognised"  # recorded, and not of the published shape: look at it
+    REFUSED = "refused"  # recorded, nothing follows: another tenant's installation, or an answer that does not count
+    SIGNAL = "signal"  # a revocation was committed
+    DUPLICATE = "duplicate"  # known already; nothing new is recorded
+
+
 @dataclass(frozen=True, kw_only=True)
 class Acceptance:
     """What became of a delivery, once it is committed."""
 
     delivery: str  # our id
-    outcome: str  # accepted, duplicate, ignored, signal
+    outcome: DeliveryOutcome
     reason: str
     jobs: tuple[str, ...] = ()
     revocations: tuple[str, ...] = ()

@@ -14,10 +14,10 @@ from typing import Any
 from identity.errors import Unavailable
 from identity.store import CommitUnknown
 from pipeline import metrics
-from pipeline.action import SEARCHES, Result, Verdict
+from pipeline.action import Result, Verdict
 from pipeline.conclusion import Conclusion, cut
 from pipeline.interruption import AskOperator, RunAgain
-from pipeline.ledger import steps
+from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Intent
 from pipeline.run import ActionFailed
@@ -118,7 +118,7 @@ def close_call(opened: OpenedAttempt) -> Any:
             opened.close(AttemptState.UNKNOWN, StepState.UNKNOWN, error=conclusion.reason)
             reason = f"{step.name} was sent and its outcome is not known: {conclusion.reason}"
             # A later run looks, and ends it: `close_probe`. While its capability lives it is sent again before that.
-            searches = step.action.facts.recovery in SEARCHES
+            searches = step.action.facts.recovery.searches
             if not opened.goes_on and not searches:
                 raise step.asks(f"{reason}, after {opened.tries} attempts")
             raise opened.again(reason, at_least=intent.send_within + intent.deadline)
@@ -167,6 +167,6 @@ def commit(services: Services, intent: Intent, closing: Closing) -> None:
                 metrics.DUPLICATE_EFFECTS.inc()
             return
         except CommitUnknown:
-            if services.store.read(partial(steps.attempt_state, attempt=closing.attempt)) == closing.state:
+            if services.store.read(partial(ledger_steps.attempt_state, attempt=closing.attempt)) == closing.state:
                 return
     raise Unavailable("the ledger did not confirm an outcome; housekeeping will settle the attempt")

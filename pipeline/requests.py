@@ -20,10 +20,10 @@ from identity.errors import Unconfirmed
 from identity.ids import Ids
 from identity.model import Scope
 from identity.secret import Secret
-from identity.store import CommitUnknown, Store, written
+from identity.store import CommitUnknown, Store, write_idempotent
 from identity.workloads import Workloads, looks_like_one
 from pipeline.action import Action
-from pipeline.desk import jobs as desk
+from pipeline.desk import jobs as acts
 from pipeline.ledger import requests as ledger
 from pipeline.ledger import views
 from pipeline.ledger.requests import Asked, Made
@@ -94,12 +94,12 @@ class Requests:
     def cancel(self, caller: Caller, job: str, *, now: datetime) -> JobState:
         """End a job: at once, or at its next step where it runs. Raises BadInput or NotLetIn."""
         act = Act(audit_id=self._ids("aud"), by=ledger.api_operator(caller), now=now)
-        change = partial(desk.cancel, id=job, act=act)
+        change = partial(acts.cancel, id=job, act=act)
         return self._change(lambda c: ledger.change_job(c, caller, change, now=now))
 
     def replay(self, caller: Caller, job: str, *, now: datetime) -> tuple[Bell, ...]:
         """Accept a dead or cancelled job anew. Raises BadInput or NotLetIn."""
-        change = partial(desk.replay_one, id=job, by=ledger.api_operator(caller), now=now)
+        change = partial(acts.replay_one, id=job, by=ledger.api_operator(caller), now=now)
         return self._change(lambda c: ledger.change_job(c, caller, change, now=now))
 
     def read(self, fn: Callable[[Connection], T]) -> T:
@@ -137,7 +137,7 @@ class Requests:
             raise Unconfirmed("the ledger did not confirm the commit: look at the job") from error
 
     def _make(self, fn: Callable[[Connection], Made]) -> Made:
-        return written(self._store, fn)  # its id is the key: a second try finds what the first one made
+        return write_idempotent(self._store, fn)  # its id is the key: a second try finds what the first one made
 
 
 def _settled(state: str, wait: str | None) -> bool:

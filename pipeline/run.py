@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import Row
 
 from identity.errors import BadInput
 from pipeline.action import Action, Result
@@ -139,15 +138,3 @@ class Run(Generic[C]):
         except Interruption as interruption:
             self._ended = interruption
             raise
-
-
-def compare(stored: Row[Any], *, action: str, occurrence: int, named: str, request_hash: str) -> None:
-    """Raise Diverged if a stored step is not the one the function asks for now."""
-    asked = {"action": action, "occurrence": occurrence, "named": named, "request_hash": request_hash}
-    different = [key for key, value in asked.items() if getattr(stored, key) != value]
-    if different:
-        raise Diverged(
-            f"step {stored.position} was {stored.action} as {stored.named}, and now the workflow asks for "
-            f"{action} as {named} (different: {', '.join(different)}): a workflow must do the same between its steps "
-            "on every run; finish old jobs with the old code, or replay them"
-        )

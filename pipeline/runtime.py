@@ -189,7 +189,7 @@ class Runtime:
             self.signer,
             workflows,
             ids=self.ids,
-            provider=provider_side,
+            provider_side=provider_side,
             withdraw=self.asker.advance,
             inquire=inquirer.settle,
             reached=reached,
@@ -200,7 +200,7 @@ class Runtime:
         self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, keys))
         self.security_events = SecurityEventIntake(self.database, keys, self.ids, clock=clock)
         self.catch_up = CatchUp(self.database, self.vault, self.http, clock=clock)
-        self.connect = ConnectFlow(
+        self.connect_flow = ConnectFlow(
             self.database,
             self.vault,
             self.http,
@@ -212,8 +212,10 @@ class Runtime:
             lifetime=settings.connect_lifetime,
             gate=self.gate,
         )
-        self.invitations = Invitations(self.database, self.connect, workflows, self.ids, base_url=settings.base_url)
-        self.connecting = Connecting(self.database, self.connect, workflows)
+        self.invitations = Invitations(
+            self.database, self.connect_flow, workflows, self.ids, base_url=settings.base_url
+        )
+        self.connecting = Connecting(self.database, self.connect_flow, workflows)
         self.approving = Approving(
             self.database, self.signer, base_url=settings.base_url, lifetime=settings.approval_lifetime
         )
@@ -267,7 +269,7 @@ class Runtime:
     def _refresh_ahead(self, due: Due) -> int:
         return self.coordinator.refresh(due.account, after_generation=due.generation, keep=AHEAD_KEEPS)
 
-    def beat(self, duty: str, error: str | None) -> None:
+    def heartbeat(self, duty: str, error: str | None) -> None:
         """Store a duty's heartbeat."""
         reconcile.heartbeat(self.database, duty=duty, host=self.settings.host, error=error, now=self.clock())
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from identity.ids import Ids
 from identity.jwks import KeyRing
-from identity.store import Store, written
+from identity.store import Store, write_idempotent
 from identity.transmitters import Transmitter, find_transmitter
 from pipeline.ledger import security_events
 from pipeline.model import Acceptance, SecurityEvent
@@ -40,4 +40,5 @@ class SecurityEventIntake:
         def accept(c: Connection) -> Acceptance:
             return security_events.accept(c, event, transmitter, id=id, now=now)
 
-        return written(self._store, accept)  # the jti is the key: a second try finds out what became of the first
+        # The jti is the key: a second try finds out what became of the first.
+        return write_idempotent(self._store, accept)

@@ -21,15 +21,15 @@ from identity.model import AccessPattern, Effect, PrincipalKind, ProviderConnect
 from identity.policy.decision import Decision, Denied, decide
 from identity.policy.rules import Policy
 from identity.principals import service_principal
-from pipeline.action import SEARCHES, Action, Recovery, Result, hash_of
+from pipeline.action import Action, Recovery, Result, hash_of
 from pipeline.approvals.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, record_refusal
 from pipeline.entitlement import prohibition
 from pipeline.interruption import RunAgain, RunEnded
-from pipeline.ledger import steps as ledger
+from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.question import question_of
-from pipeline.run import ActionFailed, OnceUsed, StepRefused, StepSkipped, compare
+from pipeline.run import ActionFailed, Diverged, OnceUsed, StepRefused, StepSkipped
 from pipeline.services import Services
 from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.step_at_hand import StepAtHand
@@ -83,8 +83,13 @@ class StepRunner:
         request_hash = action.request_hash()
         if stored is not None:
             if not _may_change(stored):
-                asked = {"action": action.action_name(), "named": NAMES[named], "request_hash": request_hash}
-                compare(stored, occurrence=occurrence, **asked)
+                _raise_if_diverged(
+                    stored,
+                    action=action.action_name(),
+                    occurrence=occurrence,
+                    named=NAMES[named],
+                    request_hash=request_hash,
+                )
             match StepState(stored.state):
                 case StepState.DONE:
                     return action.result.model_validate(stored.result)  # type: ignore[return-value]
@@ -118,12 +123,14 @@ class StepRunner:
         request_hash = sha256(f"sleep {duration.total_seconds()}".encode()).hexdigest()
         stored = self._stored.get(position)
         if stored is not None and not _may_change(stored):
-            compare(stored, action="run.sleep", occurrence=occurrence, named=NAMES[None], request_hash=request_hash)
+            _raise_if_diverged(
+                stored, action="run.sleep", occurrence=occurrence, named=NAMES[None], request_hash=request_hash
+            )
             if stored.state == StepState.DONE:
                 return
         asleep = self._services.store.write(
             partial(
-                ledger.sleep,
+                ledger_steps.sleep,
                 job=self._job,
                 step=stored.id if stored else self._services.ids("step"),
                 position=position,
@@ -150,7 +157,7 @@ class StepRunner:
         """Decide as whom, and gather everything the step's attempts have in common. Raises as `record_refusal` says."""
         through, service, audience, policy = self._ground_for(action.facts.provider)
         decision = self._decide(action, named, audience, policy)
-        granted = _nobody(decision) if isinstance(decision, Denied) else decision
+        granted = _decision_of_refusal(decision) if isinstance(decision, Denied) else decision
         step = StepAtHand(
             id=stored.id if stored is not None else self._services.ids("step"),
             job=self._job,
@@ -199,7 +206,7 @@ class StepRunner:
     def _carry_out(self, step: StepAtHand, stored: Row[Any] | None) -> Any:
         earlier: list[Row[Any]] = []
         if stored is not None:
-            earlier = self._services.store.read(partial(ledger.attempts_of, step=step.id))
+            earlier = self._services.store.read(partial(ledger_steps.attempts_of, step=step.id))
         known = self._recover(step, earlier)
         renewed = [row for row in earlier if row.opened > self._job.accepted]  # since its replay, if it had one
         step = replace(
@@ -212,7 +219,7 @@ class StepRunner:
             in_doubt=known is not EarlierAttempts.SETTLED and step.action.facts.effect is not Effect.READ,
         )
         made = len(earlier)
-        if known is EarlierAttempts.UNSETTLED and not step.repeats and step.action.facts.recovery in SEARCHES:
+        if known is EarlierAttempts.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:
             found = probe(self._services, step, number=made + 1)
             if found is not None:
                 return found
@@ -225,13 +232,13 @@ class StepRunner:
         open_ended = [row for row in earlier if row.purpose == Purpose.CALL and row.state in unsettled]
         if not open_ended:
             return EarlierAttempts.SETTLED
-        now = self._services.store.read(ledger.clock)
+        now = self._services.store.read(ledger_steps.clock)
         for row in open_ended:
             if row.settled_by > now:
                 # The call may still be on the wire, in a paused worker's hands.
                 raise RunAgain("an earlier attempt is not settled yet", delay=row.settled_by - now)
             if row.state == AttemptState.OPEN:
-                self._services.store.write(partial(ledger.settle, attempt=row, now=now))
+                self._services.store.write(partial(ledger_steps.settle, attempt=row, now=now))
         if step.audience is not None:
             alive_at = now + self._services.settings.send_within * 2
             by = step.approval.by if step.approval else ()
@@ -261,7 +268,19 @@ def _may_change(stored: Row[Any]) -> bool:
     return stored.state == StepState.OPEN and not stored.request_hash
 
 
-def _nobody(denied: Denied) -> Decision:
+def _raise_if_diverged(stored: Row[Any], *, action: str, occurrence: int, named: str, request_hash: str) -> None:
+    """Raise Diverged if a stored step is not the one the function asks for now."""
+    asked = {"action": action, "occurrence": occurrence, "named": named, "request_hash": request_hash}
+    different = [key for key, value in asked.items() if getattr(stored, key) != value]
+    if different:
+        raise Diverged(
+            f"step {stored.position} was {stored.action} as {stored.named}, and now the workflow asks for "
+            f"{action} as {named} (different: {', '.join(different)}): a workflow must do the same between its steps "
+            "on every run; finish old jobs with the old code, or replay them"
+        )
+
+
+def _decision_of_refusal(denied: Denied) -> Decision:
     """The principal of a step that nobody may do; it is stored with the refusal."""
     return Decision(
         kind=PrincipalKind.SERVICE,

@@ -11,13 +11,11 @@ from uuid import UUID
 from identity.capability.model import Audience
 from identity.model import Effect, ProviderConnection
 from identity.policy.decision import Decision
-from pipeline.action import Action, Call, Recovery, Request
+from pipeline.action import Action, Call, Request
 from pipeline.interruption import AskOperator
 from pipeline.ledger.intents import Approved
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.states import Purpose
-
-REPEATS = frozenset({Recovery.IDEMPOTENT, Recovery.KEYED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +52,7 @@ class StepAtHand:
     @property
     def repeats(self) -> bool:
         """Whether an attempt of unknown outcome may simply be made again."""
-        return self.resends or self.action.facts.effect is Effect.READ or self.action.facts.recovery in REPEATS
+        return self.resends or self.action.facts.effect is Effect.READ or self.action.facts.recovery.repeats
 
     def asks(self, why: str) -> AskOperator:
         """For a person's word: nothing else tells what became of its call."""

@@ -121,8 +121,9 @@ class Worker:
                     waits_for=None,
                     due_in=settings.unknown_looked_at,
                     expires_in=settings.unknown_expires,
+                    reason=reason,
                 )
-                self._end(job, partial(park, reason=reason))
+                self._end(job, park)
             case StepSkipped():
                 log.info("a skipped step ends the run", extra={"action": "job.cancelled", "reason": reason})
                 self._end(job, partial(jobs.cancel, job=job, reason=reason))
@@ -159,7 +160,7 @@ class Worker:
         def end(c: Connection) -> tuple[JobState | None, JobState, str | None, Sequence[Bell]]:
             moved = move(c)
             state, revocation = jobs.standing(c, job.id)
-            return moved, state, revocation, bells.ring_due(c, job.tenant, str(job.pattern), share=bells.FIRST_SHARE)
+            return moved, state, revocation, bells.ring_due(c, job.tenant, job.pattern)
 
         try:
             moved, state, revocation, rung = self._store.write(end)

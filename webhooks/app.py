@@ -37,9 +37,9 @@ def create_app(
     ledger: Ledger,
     workflows: Registry,
     ring: Ring,
-    connect: Connector | None = None,
-    agents: Agents | None = None,
     *,
+    connector: Connector | None = None,
+    agents: Agents | None = None,
     security_events: SecurityEvents | None = None,
     authority: Authority | None = None,
     approver: Approver | None = None,
@@ -66,8 +66,8 @@ def create_app(
     app.register_blueprint(pages())
     if agents is not None:
         api.install(app, agents, bells, clock=clock)
-    if connect is not None:
-        app.register_blueprint(connect_pages(settings, connect, clock=clock))
+    if connector is not None:
+        app.register_blueprint(connect_pages(settings, connector, clock=clock))
     if console is not None:
         console_app.install(app, settings, console, bells, clock=clock)
     if approver is not None:

@@ -22,7 +22,7 @@ from pipeline.approvals.approving import NoLink, Offered
 from pipeline.approvals.shown import letters
 from pipeline.ledger.votes import Counted, NotCounted
 from webhooks import problems
-from webhooks.pages import from_own_page, page
+from webhooks.pages import from_own_page, is_prefetch, minutes, page, sentence
 from webhooks.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -46,8 +46,7 @@ def approval_pages(
 
     @pages.get("/<link>")
     def ask(link: str) -> BaseResponse:
-        # A previewer or prefetcher is not the person, and needs no page.
-        if request.method == "HEAD" or "prefetch" in request.headers.get("Sec-Purpose", ""):
+        if is_prefetch():
             return make_response("", 204)
         offer = approver.offer(link, now=clock())
         if sign_in and isinstance(offer, Offered):
@@ -68,7 +67,7 @@ def approval_pages(
                 return _told(counted)
             case NotCounted(reason=reason):
                 log.warning("approval not counted", extra={"action": "approval.not_counted", "reason": reason})
-                return _failed("Your answer does not count", f"{reason[:1].upper()}{reason[1:]}.", 409)
+                return _failed("Your answer does not count", sentence(reason), 409)
             case Counted(state=state):
                 log.info("approval answered", extra={"action": "approval.answered", "state": str(state)})
                 return page("approvals/done.html", said=said, state=state)
@@ -102,8 +101,13 @@ def _told(offer: Offered | NoLink) -> Response:
             return _failed("This link has expired", "Ask for a new one: it is good for some minutes.", 410)
         return _failed("This link is not known", "Copy the whole link, or ask for a new one.", 404)
     view = offer.view
-    minutes = max(1, round(offer.good_for.total_seconds() / 60))
-    return page("approvals/ask.html", view=view, person=offer.person, parameters=letters(view.shown), minutes=minutes)
+    return page(
+        "approvals/ask.html",
+        view=view,
+        person=offer.person,
+        parameters=letters(view.shown),
+        minutes=minutes(offer.good_for),
+    )
 
 
 def _failed(heading: str, reason: str, status: int) -> Response:

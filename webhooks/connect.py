@@ -23,7 +23,7 @@ from identity.errors import BadInput, GrantRevoked, Misconfigured, Unavailable
 from identity.store import CommitUnknown
 from pipeline.accounts.connecting import Away, Done, Ended, Failed, Offer, Underway
 from webhooks import problems
-from webhooks.pages import from_own_page, guarded, page
+from webhooks.pages import from_own_page, guarded, is_prefetch, minutes, page, sentence
 from webhooks.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -74,13 +74,11 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
 
     @pages.get("/<link>")
     def begin(link: str) -> BaseResponse:
-        # A previewer or prefetcher is not the person, and needs no page.
-        if request.method == "HEAD" or "prefetch" in request.headers.get("Sec-Purpose", ""):
+        if is_prefetch():
             return make_response("", 204)
         offer = connector.offer(link, browser=browser(), now=clock())
         if isinstance(offer, Offer):
-            minutes = max(1, round(offer.good_for.total_seconds() / 60))
-            return page("connect/start.html", offer=offer, minutes=minutes)
+            return page("connect/start.html", offer=offer, minutes=minutes(offer.good_for))
         return _told(offer)
 
     @pages.post("/<link>")
@@ -191,8 +189,8 @@ def _failed(failed: Failed, *, uncertain: bool = False) -> Response:
         failed=failed,
         uncertain=uncertain,
         heading=heading,
-        reason=_sentence(failed.reason),
-        next_step=_sentence(failed.next_step),
+        reason=sentence(failed.reason),
+        next_step=sentence(failed.next_step),
         back=_back(failed.return_to, str(failed.why)),
     )
 
@@ -208,7 +206,3 @@ def _back(return_to: str | None, outcome: str) -> dict[str, str] | None:
     parts = urlsplit(return_to)
     query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), ("aswhom", outcome)])
     return {"url": parts._replace(query=query).geturl(), "host": parts.netloc}
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")

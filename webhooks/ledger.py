@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from identity.secret import Secret
-from pipeline.model import Acceptance, SignedDelivery
+from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery
 from pipeline.workflow import Match
 
 
@@ -35,9 +35,11 @@ class Ledger(Protocol):
         """None: there is no such provider connection."""
 
     def tenant_of(self, connection: str, installation: str | None) -> str | None:
-        """Whose a delivery through *connection* is that names *installation*; None: nobody's."""
+        """The tenant of a delivery that came through *connection* and names *installation*; None: nobody's."""
 
-    def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
+    def accept(
+        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str
+    ) -> Acceptance:
         """Commit the delivery and its jobs, or its revocation, in one transaction. What it returns is committed.
 
         *outcome* (ignored or unrecognised) and *reason* are recorded where nothing follows from the delivery.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from time import perf_counter
 
@@ -18,59 +17,55 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from pipeline.model import DeliveryOutcome
 from webhooks import problems
 from webhooks.security_event import Code
 from webhooks.sources import SOURCES
 
-
-class Outcome(StrEnum):
-    """What became of a request to the receiver; a refused one counts under its problem's slug."""
-
-    ACCEPTED = "accepted"  # jobs were committed, or an answer to an approval
-    DUPLICATE = "duplicate"  # known already
-    IGNORED = "ignored"  # recorded; nobody wants it
-    SIGNAL = "signal"  # a revocation was committed
-    UNRECOGNISED = "unrecognised"  # signed, recorded, and not of the published shape: look at it
-    CHALLENGE = "challenge"
-    REFUSED = "refused"  # recorded, nothing follows: another tenant's installation, or an answer that does not count
-
-
+CHALLENGE = "challenge"  # answered, and nothing recorded
 ELSEWHERE = "unknown"  # the source of a request to a path that names none
-OUTCOMES = frozenset({*Outcome, *(kind.slug for kind in problems.KINDS)})
+#: What became of a request to the receiver; a refused one counts under its problem's slug.
+OUTCOMES = frozenset({*DeliveryOutcome, CHALLENGE, *(kind.slug for kind in problems.KINDS)})
 
 EVENT_OUTCOMES = frozenset(
-    {Outcome.SIGNAL, Outcome.IGNORED, Outcome.DUPLICATE, *Code, *(kind.slug for kind in problems.KINDS)}
+    {
+        DeliveryOutcome.SIGNAL,
+        DeliveryOutcome.IGNORED,
+        DeliveryOutcome.DUPLICATE,
+        *Code,
+        *(kind.slug for kind in problems.KINDS),
+    }
 )
 
-webhooks = Counter(
+WEBHOOKS = Counter(
     "aswhom_webhooks_total", "Requests to the webhook receiver by what became of them", ["source", "outcome"]
 )
 for _source in SOURCES:  # from nothing to one is no increase that Prometheus sees
-    webhooks.labels(source=_source, outcome=Outcome.UNRECOGNISED)
-security_events = Counter("aswhom_security_events_total", "Security Event Tokens by what became of them", ["outcome"])
-requests = Counter(
+    WEBHOOKS.labels(source=_source, outcome=DeliveryOutcome.UNRECOGNISED)
+SECURITY_EVENTS = Counter("aswhom_security_events_total", "Security Event Tokens by what became of them", ["outcome"])
+REQUESTS = Counter(
     "aswhom_http_requests_total", "Requests by route and by the status of their answer", ["route", "method", "status"]
 )
-seconds = Histogram(
+SECONDS = Histogram(
     "aswhom_http_request_seconds",
     "From the head of a request to the answer, built but not yet sent",
     ["route"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-effective = Histogram(
+EFFECTIVE = Histogram(
     "aswhom_revocation_effective_seconds",
     "From the head of the request that asks for a revocation to the commit that makes it effective",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 
 # Where several processes add up, the client library leaves its own `process_*` out.
-_newest = Gauge(
+_NEWEST = Gauge(
     "process_start_time_seconds",
     "Start time of the newest of the processes since unix epoch in seconds.",
     registry=None,
     multiprocess_mode="livemax",
 )
-_newest.set(REGISTRY.get_sample_value("process_start_time_seconds") or 0)
+_NEWEST.set(REGISTRY.get_sample_value("process_start_time_seconds") or 0)
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -79,19 +74,19 @@ def count(source: str, outcome: str) -> None:
     """Count one request to the receiver."""
     if outcome not in OUTCOMES:
         raise ValueError(f"{outcome!r} is not an outcome that is counted")
-    webhooks.labels(source=source if source in SOURCES else ELSEWHERE, outcome=outcome).inc()
+    WEBHOOKS.labels(source=source if source in SOURCES else ELSEWHERE, outcome=outcome).inc()
 
 
 def count_event(outcome: str) -> None:
     """Count one request to the receiver of Security Event Tokens."""
     if outcome not in EVENT_OUTCOMES:
         raise ValueError(f"{outcome!r} is not an outcome that is counted")
-    security_events.labels(outcome=outcome).inc()
+    SECURITY_EVENTS.labels(outcome=outcome).inc()
 
 
 def count_effective() -> None:
     """Time the request at hand, which has just committed a revocation."""
-    effective.observe(perf_counter() - g.started)
+    EFFECTIVE.observe(perf_counter() - g.started)
 
 
 def exposition(folder: Path | None) -> bytes:
@@ -113,10 +108,10 @@ def install(app: Flask) -> None:
     @app.after_request
     def stop(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "none"
-        seconds.labels(route=route).observe(perf_counter() - g.started)
+        SECONDS.labels(route=route).observe(perf_counter() - g.started)
         # Anybody can send a request with a method of their own.
         method = request.method if request.method in METHODS else "other"
-        requests.labels(route=route, method=method, status=str(response.status_code)).inc()
+        REQUESTS.labels(route=route, method=method, status=str(response.status_code)).inc()
         return response
 
 

@@ -15,13 +15,12 @@ from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.exceptions import ClientDisconnected
 
 from identity.errors import BadInput, Unavailable
-from pipeline.model import Acceptance, Unfollowed
+from pipeline.model import Acceptance, DeliveryOutcome, Unfollowed
 from pipeline.workflow import Match, Registry
 from webhooks import metrics, problems
 from webhooks.bells import Bells
 from webhooks.ledger import ConnectionSecrets, Ledger
 from webhooks.lingering import read_on_after
-from webhooks.metrics import Outcome
 from webhooks.problems import Problem
 from webhooks.rates import Rates
 from webhooks.settings import WebSettings
@@ -79,7 +78,7 @@ def receiver(
                 log.warning("delivery refused", extra=note)
                 raise Problem(_FAULTS[fault], detail)
             case Challenge(answer=answer):
-                return Outcome.CHALLENGE, jsonify(challenge=answer) if answer is not None else Response()
+                return metrics.CHALLENGE, jsonify(challenge=answer) if answer is not None else Response()
             case Received():
                 if reading.signal is None:
                     rates.admit(connection, partial(ledger.tenant_of, connection, reading.installation))
@@ -94,11 +93,11 @@ def receiver(
             response = Problem.not_now(short).document()
             bells.ring_after(response, revocations=short.revocations)  # though it is sent again
             return problems.UNAVAILABLE.slug, response
-        outcome = Outcome(acceptance.outcome)
-        if acceptance.revocations and outcome is Outcome.SIGNAL:
+        outcome = acceptance.outcome
+        if acceptance.revocations and outcome is DeliveryOutcome.SIGNAL:
             metrics.count_effective()
         note = {"action": f"delivery.{outcome}", "source": source.name, "connection": connection}
-        level = logging.ERROR if outcome is Outcome.UNRECOGNISED else logging.INFO
+        level = logging.ERROR if outcome is DeliveryOutcome.UNRECOGNISED else logging.INFO
         log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery, "jobs": acceptance.jobs})
         # A person who gave a command would be shown what we say of deliveries, and any answer but 200 as a failure.
         response = Response() if received.answered_with_nothing else _said(acceptance)
@@ -162,19 +161,19 @@ def _unknown() -> Problem:
     return Problem(problems.UNKNOWN_CONNECTION, detail)
 
 
-def _matches(workflows: Registry, source: Source, received: Received) -> tuple[Sequence[Match], Outcome, str]:
+def _matches(workflows: Registry, source: Source, received: Received) -> tuple[Sequence[Match], DeliveryOutcome, str]:
     """What the delivery starts, and what to record, and why, where that is nothing."""
     if received.unrecognised:
-        return (), Outcome.UNRECOGNISED, received.unrecognised
+        return (), DeliveryOutcome.UNRECOGNISED, received.unrecognised
     if received.signal is not None or received.answer is not None:
-        return (), Outcome.IGNORED, received.note  # the ledger follows the signal, or counts the answer
+        return (), DeliveryOutcome.IGNORED, received.note  # the ledger follows the signal, or counts the answer
     try:
         matches = workflows.match(source.name, received.event, received.document)
     except BadInput as error:  # signed, so it is kept: a person can look at it and replay it
-        return (), Outcome.UNRECOGNISED, str(error)
+        return (), DeliveryOutcome.UNRECOGNISED, str(error)
     listened = workflows.knows(source.name, received.event)
     why = "no workflow wants it" if listened else f"no workflow listens to {source.name} {received.event}"
-    return matches, Outcome.IGNORED, received.note or why
+    return matches, DeliveryOutcome.IGNORED, received.note or why
 
 
 def _said(acceptance: Acceptance) -> Response:

@@ -17,10 +17,9 @@ from joserfc.jwk import KeySet
 
 from identity.errors import Unavailable
 from identity.transmitters import Transmitter
-from pipeline.model import Acceptance, SecurityEvent
+from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 from webhooks import metrics, problems
 from webhooks.bells import Bells
-from webhooks.metrics import Outcome
 from webhooks.problems import Problem
 from webhooks.security_event import Refused, key_id, read
 from webhooks.settings import WebSettings
@@ -78,7 +77,7 @@ def event_receiver(
         kid = key_id(token)
         event = read(token, events.key(sender, kid), sender, now=clock())
         acceptance = events.accept(event, sender)
-        if acceptance.revocations and acceptance.outcome == Outcome.SIGNAL:
+        if acceptance.revocations and acceptance.outcome is DeliveryOutcome.SIGNAL:
             metrics.count_effective()
         log.info(
             "security event %s",

@@ -24,7 +24,7 @@ from identity.providers import PROFILES
 from identity.store import CommitUnknown
 from pipeline.accounts import facts
 from pipeline.ledger import queries
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from pipeline.workflow import SERVICE, USER
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ def narrow_account(
     out.done(f"{row['id']} keeps {', '.join(scopes) or 'no scope'}; it had {', '.join(had) or 'none'}", document)
 
 
-def _would_wait(at: Installation, row: Row, keep: tuple[str, ...]) -> list[str]:
+def _would_wait(at: Installation, row: Record, keep: tuple[str, ...]) -> list[str]:
     """The actions declared for such a principal that its scopes allow, and that those it keeps would not."""
     whose = USER if row["kind"] == PrincipalKind.USER else SERVICE
     profile = PROFILES.get(row["provider"])
@@ -186,7 +186,7 @@ def refresh(at: Installation, out: Output, id: str) -> int:
     return DONE if renewed else PROBLEM
 
 
-def _note_refresh(at: Installation, row: Row, outcome: str, *, generation: int, **detail: str) -> None:
+def _note_refresh(at: Installation, row: Record, outcome: str, *, generation: int, **detail: str) -> None:
     """Raises nothing where the ledger is away: a command that failed of it would be given again, and rotate again."""
     whom, act = AsWhom.of_account(queries.account_key(row), id=row["id"], generation=generation), at.act()
     try:

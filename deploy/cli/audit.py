@@ -25,7 +25,7 @@ from identity.model import AccessPattern
 from identity.trusted_keys import TrustedKeys
 from pipeline.ledger import audit_queries
 from pipeline.ledger.audit_queries import Search
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _TOLD_AT_ONCE = 256 * 1024  # bytes
@@ -173,7 +173,7 @@ def _read_checkpoint(file: Path, keys: TrustedKeys) -> Head:
     return read_checkpoint(text, keys)
 
 
-def _principal_in_words(row: Row) -> str | None:
+def _principal_in_words(row: Record) -> str | None:
     """As whom, in the words of `pipeline.desk.telling`, with the principal's id."""
     match row["pattern"], row["principal_id"]:
         case _, None:

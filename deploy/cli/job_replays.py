@@ -12,7 +12,7 @@ from deploy.cli.jobs import jobs
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
-from pipeline.desk import jobs as desk
+from pipeline.desk import jobs as acts
 from pipeline.ledger import queries
 from pipeline.ledger.dead_letters import MOST, Group, dead_letters
 from pipeline.states import JobState
@@ -80,7 +80,7 @@ def replay(
     with out.progress(len(chosen), what="replaying") as bar:
         for start in range(0, len(chosen), _AT_ONCE):
             some, now = chosen[start : start + _AT_ONCE], at.now()
-            replayed = at.write(partial(desk.replay_all, ids=some, by=at.operator, now=now))
+            replayed = at.write(partial(acts.replay_all, ids=some, by=at.operator, now=now))
             at.ring_jobs(replayed.bells)
             done += replayed.jobs
             refused += replayed.refused

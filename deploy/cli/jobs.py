@@ -13,13 +13,11 @@ from deploy.cli.output import Output
 from deploy.cli.unfinished import resolving, what_it_asks, where_it_stopped
 from deploy.installation import Installation
 from identity.errors import BadInput
-from pipeline.desk import jobs as desk
+from pipeline.desk import jobs as acts
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.desk.unanswered import asked_about, unanswered_calls
-from pipeline.ledger import bells, queries
-from pipeline.ledger.paging import Row
-from pipeline.model import Bell
-from pipeline.resolution import resolve_by_hand
+from pipeline.ledger import queries
+from pipeline.ledger.paging import Record
 from pipeline.states import JobState, Wait
 from pipeline.workflow import PLATFORM_AGENT
 
@@ -68,7 +66,7 @@ def show(at: Installation, out: Output, id: str) -> None:
         out.table([_step(step) for step in steps], ("step", "action", "as_whom", "pattern", "state", "attempts", "why"))
 
 
-def sentences(job: Row) -> list[str]:
+def sentences(job: Record) -> list[str]:
     """What happened to a job."""
     meant = f"; the user it means is {job['user_id']}" if job["user_id"] else ""
     told = [
@@ -100,7 +98,7 @@ def cancel(at: Installation, out: Output, id: str, yes: bool) -> None:
     job = at.read(lambda c: queries.job(c, id))
     confirm(f"End {id}, {job['workflow']} for {job['tenant_id']} ({job['state']})?", yes=yes)
     act = at.act()
-    to = at.write(lambda c: desk.cancel(c, id, act))
+    to = at.write(lambda c: acts.cancel(c, id, act))
     sentence = f"{id} stops at its next step" if to is JobState.STOPPING else f"{id} is cancelled"
     out.done(sentence, {"id": id, "state": str(to)})
 
@@ -142,22 +140,23 @@ def resolve(
     shown = calls or [one.attempt["id"] for one in asked]
     now = at.now()
 
-    def write(c: Connection) -> tuple[Row, list[Bell], list[str]]:
-        told = resolve_by_hand(
+    def write(c: Connection) -> tuple[Record, acts.Resolved]:
+        resolved = acts.resolve(
             c, id, effect=effect, result=result, workflows=at.workflows, by=at.operator, now=now, calls=shown
         )
-        job = queries.job(c, id)
-        return job, bells.ring_due(c, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE), told
+        return queries.job(c, id), resolved
 
-    job, rung, told = at.write(write)
-    at.ring_jobs(rung)
-    if told:
-        at.ring_revocations(told)
+    job, resolved = at.write(write)
+    at.ring_jobs(resolved.bells)
+    if resolved.revocations:
+        at.ring_revocations(resolved.revocations)
     then = "the job goes on" if job["state"] == JobState.QUEUED else f"the job stays {job['state']}"
-    out.done(f"the call of {id} {said}; {then}", {"id": id, "effect": effect, "revocations": told})
+    out.done(
+        f"the call of {id} {said}; {then}", {"id": id, "effect": effect, "revocations": list(resolved.revocations)}
+    )
 
 
-def _step(step: Row) -> Row:
+def _step(step: Record) -> Record:
     tries = [f"{one['state']} {one['status'] or ''}".strip() for one in step["attempts"]]
     return {
         "step": step["position"],

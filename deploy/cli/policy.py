@@ -10,7 +10,7 @@ from deploy.installation import Installation
 from identity.errors import BadInput
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.ledger import queries
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from pipeline.workflow import SERVICE, USER, Who, Workflow
 
 
@@ -40,7 +40,7 @@ def explain(at: Installation, out: Output, job: str, position: int | None) -> No
         out.sentence(f"job {job} has no steps yet")
 
 
-def explanation(workflow: Workflow, job: Row, step: Row) -> Row:
+def explanation(workflow: Workflow, job: Record, step: Record) -> Record:
     """The three questions of policy, and their answers for one step."""
     action = next((one for one in workflow.uses if one.action_name() == step["action"]), None)
     because = []

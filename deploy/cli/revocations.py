@@ -17,7 +17,7 @@ from deploy.installation import Installation
 from identity.errors import BadInput
 from pipeline.desk import revocations as acts
 from pipeline.ledger import queries
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from pipeline.ledger.revocation_pages import page_digest
 from pipeline.revocation import in_flight, load
 from pipeline.revocation.inquiry import SAYS
@@ -146,14 +146,14 @@ def summary(receipt: Mapping[str, Any]) -> str:
     return f"{receipt['cancelled_count']} job(s) cancelled, {how}, {took:.1f} s from start to end."
 
 
-def _tell_whose(out: Output, row: Row) -> None:
+def _tell_whose(out: Output, row: Record) -> None:
     out.sentence(f"{row['id']}: {row['kind']} {row['key']} was revoked by {row['requested_by']}: {row['reason']}")
 
 
-def _tell_unfinished(at: Installation, out: Output, row: Row) -> None:
+def _tell_unfinished(at: Installation, out: Output, row: Record) -> None:
     """One without a receipt: what it waits for."""
     flying = at.read(lambda c: in_flight(c, load(c, row["id"])))
-    calls: list[Row] = [
+    calls: list[Record] = [
         {
             "attempt": one.id,
             "job": one.job_id,

@@ -19,7 +19,7 @@ from identity.model import Scope, ScopeKind
 from pipeline import revocation
 from pipeline.desk.scopes import named_scope
 from pipeline.ledger import queries
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from pipeline.revocation import Stage
 from pipeline.revocation.preview import Preview, preview
 
@@ -68,7 +68,7 @@ def revoke(
         )
 
     number = at.write(write)
-    document: Row = {"id": id, "scope": {"kind": kind, "key": scope.key}, "number": number, "effective_at": now}
+    document: Record = {"id": id, "scope": {"kind": kind, "key": scope.key}, "number": number, "effective_at": now}
     if not wait:
         at.ring_revocations([id])
         out.done(f"{scope} is revoked: {id}. What it stopped: `aswhom revocations show {id}`", document)
@@ -108,7 +108,7 @@ def _show(out: Output, scope: Scope, stake: Preview) -> None:
         )
 
 
-def _tell(at: Installation, out: Output, scope: Scope, document: Row, *, within: timedelta) -> int | None:
+def _tell(at: Installation, out: Output, scope: Scope, document: Record, *, within: timedelta) -> int | None:
     """Wait for the receipt, and say what is on it."""
     id = document["id"]
     row = _wait_for_receipt(at, id, within=within)
@@ -126,7 +126,7 @@ def _tell(at: Installation, out: Output, scope: Scope, document: Row, *, within:
     return None
 
 
-def _wait_for_receipt(at: Installation, id: str, *, within: timedelta) -> Row:
+def _wait_for_receipt(at: Installation, id: str, *, within: timedelta) -> Record:
     """The revocation, once it is quiesced or the time is over."""
     deadline = time.monotonic() + within.total_seconds()
     waiting = threading.Event()

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row
 from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from pipeline.desk import schedules as desk
+from pipeline.desk import schedules as acts
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
 from pipeline.schedules import changes
@@ -105,7 +105,7 @@ def add(
 def pause(at: Installation, out: Output, id: str) -> None:
     """Fire nothing of it until it is resumed."""
     act = at.act()
-    at.write(lambda c: desk.pause(c, id, act))
+    at.write(lambda c: acts.pause(c, id, act))
     out.done(f"{id} is paused; `aswhom schedules resume {id}` goes on with the slot that is next then", {"id": id})
 
 
@@ -116,7 +116,7 @@ def resume(at: Installation, out: Output, id: str) -> None:
     act = at.act()
 
     def write(c: Connection) -> tuple[datetime, str]:
-        next_at = desk.resume(c, id, act)
+        next_at = acts.resume(c, id, act)
         return next_at, changes.get_schedule(c, id).zone
 
     next_at, zone = at.write(write)
@@ -130,7 +130,7 @@ def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
     """End a tenant's schedule. Jobs that it started go on."""
     confirm(f"Remove {id}? It can only be added anew; to silence it for a while, pause it.", yes=yes)
     act = at.act()
-    at.write(lambda c: desk.remove(c, id, act))
+    at.write(lambda c: acts.remove(c, id, act))
     out.done(f"{id} is removed", {"id": id})
 
 

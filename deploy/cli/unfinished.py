@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pipeline.desk.unanswered import asked_about
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 
 _ENDED = (JobState.CANCELLED, JobState.DEAD)
 
 
-def resolving(job: Row, steps: Sequence[Row]) -> str:
+def resolving(job: Record, steps: Sequence[Record]) -> str:
     """The command that settles the unanswered calls of one step: it names them, so that it settles no later one."""
     named = [f"--call {call.attempt['id']}" for call in asked_about(steps)]
     return " ".join((f"`aswhom jobs resolve {job['id']}", *named)) + "`"
 
 
-def what_it_asks(job: Row, steps: Sequence[Row]) -> Iterator[str]:
+def what_it_asks(job: Record, steps: Sequence[Record]) -> Iterator[str]:
     """A sentence about a job that waits for a person's word about a call."""
     if job["state"] == JobState.WAITING and job["wait"] == Wait.UNKNOWN and (calls := asked_about(steps)):
         yield f"It asks what became of {calls[0].step['action']}: look at the provider, then {resolving(job, steps)}."
 
 
-def where_it_stopped(job: Row, steps: Sequence[Row], followed: Sequence[Row]) -> Iterator[str]:
+def where_it_stopped(job: Record, steps: Sequence[Record], followed: Sequence[Record]) -> Iterator[str]:
     """Sentences about a cancelled or dead job that had begun, or a done one that went on without a step."""
     skipped = [step for step in steps if step["state"] == StepState.SKIPPED]
     if job["state"] in _ENDED and steps:
@@ -38,7 +38,7 @@ def where_it_stopped(job: Row, steps: Sequence[Row], followed: Sequence[Row]) ->
         yield _compensation(one)
 
 
-def _what_became_of(step: Row, resolving: str) -> str:
+def _what_became_of(step: Record, resolving: str) -> str:
     states = {attempt["state"] for attempt in step["attempts"] if attempt["purpose"] == Purpose.CALL}
     match step["state"]:
         case StepState.DONE if step["adopted_from"]:
@@ -57,7 +57,7 @@ def _what_became_of(step: Row, resolving: str) -> str:
             return "took no effect"
 
 
-def _compensation(one: Row) -> str:
+def _compensation(one: Record) -> str:
     step = f"Step {one['position']}"
     if one["job_id"] is None:
         return f"{step} was not compensated: {one['reason']}."

@@ -29,7 +29,7 @@ class NotConnected(Unavailable):
 
 def connect(runtime: Runtime, key: AccountKey, *, web: str, login: str, now: datetime) -> str:
     """Walk through the real pages as *login*; returns the text of the last page. Raises NotConnected."""
-    link = runtime.connect.start(key, now=now)
+    link = runtime.connect_flow.start(key, now=now)
     with asking("the web or the provider's page"), clear.client(follow_redirects=True, timeout=10) as browser:
         away = _AWAY.search(browser.post(f"{web}/connect/{link.text}").text)
         if away is None:

@@ -15,7 +15,7 @@ from identity.model import Effect
 from identity.refresh.intents import IntentState
 from identity.tables import accounts, refresh_intents
 from identity.trusted_keys import TrustedKeys
-from pipeline.ledger.paging import Row, rows_of
+from pipeline.ledger.paging import Record, rows_of
 from pipeline.revocation.receipt import holds
 from pipeline.revocation.tables import revocations
 from pipeline.runtime import Runtime
@@ -32,7 +32,7 @@ class Sight:
     def _all(self, statement: Any) -> list[Any]:
         return list(self._runtime.database.read(lambda c: c.execute(statement).all()))
 
-    def steps(self) -> list[Row]:
+    def steps(self) -> list[Record]:
         """Every step, in the order in which they closed."""
         columns = (steps.c.id, steps.c.job_id, steps.c.action, steps.c.principal_id, steps.c.pattern, steps.c.reason)
         ordered = select(*columns, steps.c.state, steps.c.adopted_from).order_by(steps.c.closed_at, steps.c.opened_at)
@@ -49,7 +49,7 @@ class Sight:
             for row in self._all(ordered)
         ]
 
-    def jobs(self, *states: str) -> list[Row]:
+    def jobs(self, *states: str) -> list[Record]:
         wanted = select(jobs).order_by(jobs.c.accepted)
         rows = self._all(wanted.where(jobs.c.state.in_(states)) if states else wanted)
         return [
@@ -57,12 +57,12 @@ class Sight:
             for row in rows
         ]
 
-    def attempts(self) -> list[Row]:
+    def attempts(self) -> list[Record]:
         """Every attempt, with its step's principal and pattern."""
         joined = select(attempts, steps.c.action, steps.c.pattern).join(steps, steps.c.id == attempts.c.step_id)
         return self._runtime.database.read(lambda c: rows_of(c, joined.order_by(attempts.c.opened)))
 
-    def refreshes(self) -> list[Row]:
+    def refreshes(self) -> list[Record]:
         """Every renewal of a token: whose, and what came of it."""
         joined = select(refresh_intents, accounts.c.principal_id, accounts.c.provider, accounts.c.credential).join(
             accounts, accounts.c.id == refresh_intents.c.account_id
@@ -80,7 +80,7 @@ class Sight:
             for row in self._all(joined.order_by(refresh_intents.c.opened))
         ]
 
-    def receipt(self, revocation: str | None = None) -> Row | None:
+    def receipt(self, revocation: str | None = None) -> Record | None:
         """A revocation's receipt, or the newest one, with whether the public key alone confirms it."""
         newest = select(revocations.c.receipt, revocations.c.signature).order_by(revocations.c.number.desc()).limit(1)
         keys = self._keys()

@@ -30,7 +30,7 @@ from pipeline.accounts.connecting import Done
 from pipeline.database import DatabaseSettings, open_database
 from pipeline.desk.workflows import enable
 from pipeline.migrations import upgrade
-from pipeline.model import SignedDelivery
+from pipeline.model import DeliveryOutcome, SignedDelivery
 from pipeline.runtime import Keys, Runtime, RuntimeSettings
 from pipeline.states import ENDED, JobState, Wait
 from pipeline.tables import attempts, jobs
@@ -109,8 +109,8 @@ class Trial:
         """
         key = AccountKey(tenant=tenant, connection=through, principal=f"{tenant}.{login}")
         browser, now = secrets.token_urlsafe(32), datetime.now(UTC)
-        link = self.runtime.connect.start(key, now=now)
-        url = self.runtime.connect.authorize(link.text, browser=browser, now=now)
+        link = self.runtime.connect_flow.start(key, now=now)
+        url = self.runtime.connect_flow.authorize(link.text, browser=browser, now=now)
         page = self.upstreams.http.get(str(url)).text
         action = page_form.action(page)
         if action is None:
@@ -152,7 +152,7 @@ class Trial:
             dedupe_by_body=False,
         )
         matches = self.runtime.workflows.match(source, event, document)
-        return self.runtime.intake.accept(delivery, matches, outcome="ignored", reason="").jobs
+        return self.runtime.intake.accept(delivery, matches, outcome=DeliveryOutcome.IGNORED, reason="").jobs
 
     # Work, and what is seen of it
 

@@ -190,8 +190,11 @@ def _departed(why: str) -> Misconfigured:
 
 
 def newest_checkpoint(connection: Connection) -> Head | None:
-    """The chain's length and head, as it was signed when that was sealed; None: nothing is sealed yet."""
-    row = connection.execute(select(audit_seals).order_by(_SEALS.seq.desc()).limit(1)).one_or_none()
+    """The chain's length and head, as it was signed when that was sealed; None: nothing is sealed yet.
+
+    Raises Misconfigured where that cannot be read.
+    """
+    row = _fetched(connection, select(audit_seals).order_by(_SEALS.seq.desc()).limit(1))
     if row is None or row.signature is None:
         return None
     return Head(seq=row.seq, digest=row.digest, at=row.sealed_at, signature=row.signature)

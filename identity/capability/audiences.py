@@ -69,7 +69,7 @@ def renew(connection: Connection, id: str, secret: Secret, *, by: str, now: date
 
 
 def remove(connection: Connection, id: str, *, by: str, now: datetime) -> None:
-    """Issue nothing more for an audience, and answer it no more. Raises BadInput."""
+    """Stop issuing for an audience, and stop answering it. Raises BadInput."""
     known = _known(connection, id)
     # Its connection and its address may be another's from now on.
     gone = {"removed_at": now, "connection_id": None}

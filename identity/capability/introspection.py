@@ -23,7 +23,7 @@ from identity.capability.verifier import Capability, Reason, Refused
 from identity.metrics import CAPABILITY_SPENDS
 from identity.model import AccessPattern
 from identity.secret import Secret
-from identity.store import Store, written
+from identity.store import Store, write_idempotent
 
 _INACTIVE: Mapping[str, Any] = {"active": False}
 
@@ -66,7 +66,7 @@ class Introspection:
             now=self.clock(),
         )
         # After a lost commit it is the same spend once more, or the first.
-        return written(self.store, write)
+        return write_idempotent(self.store, write)
 
 
 def _refusal(why: Why) -> Mapping[str, Any]:

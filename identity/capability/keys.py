@@ -129,9 +129,9 @@ def rotate(connection: Connection, new: NewKey, *, now: datetime) -> datetime:
 
 
 def withdraw(connection: Connection, kid: str, new: NewKey, *, now: datetime) -> bool:
-    """Believe and publish a key no more, at once; whether *new* took its place because it was signing.
+    """Stop accepting and publishing a key at once. True: it was signing, and *new* took its place.
 
-    What it signed is refused wherever the key set is fetched anew. Raises BadInput for a key there is not.
+    What it signed is refused wherever the key set is fetched anew. Raises BadInput for an unknown key.
     """
     known = load(connection)
     told = states(known, now)
@@ -145,7 +145,7 @@ def withdraw(connection: Connection, kid: str, new: NewKey, *, now: datetime) ->
 
 
 def algorithm_of(connection: Connection, kid: str) -> Algorithm:
-    """What a key signs with. Raises BadInput for one there is not."""
+    """What a key signs with. Raises BadInput for an unknown one."""
     found = connection.execute(select(table.c.algorithm).where(table.c.kid == kid)).scalar_one_or_none()
     if found is None:
         raise BadInput(f"there is no key {kid}: `aswhom capability keys list` shows them")

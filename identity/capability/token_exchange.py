@@ -28,7 +28,7 @@ from identity.columns import database_now
 from identity.metrics import CAPABILITIES_ISSUED
 from identity.model import AccessPattern
 from identity.secret import Secret
-from identity.store import Store, written
+from identity.store import Store, write_idempotent
 
 _EXCHANGE = (
     update(capabilities)
@@ -78,7 +78,7 @@ class TokenExchange:
         write = partial(
             pass_on, claimed=claimed, by=by, target=target, asked=asked, id=self.ids("cap"), now=self.clock()
         )
-        outcome = written(self.store, write)  # after a lost commit it finds what was made
+        outcome = write_idempotent(self.store, write)  # after a lost commit it finds what was made
         if isinstance(outcome, NotExchanged):
             return outcome
         child, receiver = outcome

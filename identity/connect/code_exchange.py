@@ -73,6 +73,8 @@ class CodeExchange:
             note_refused(
                 self.store,
                 secrets[0],
+                by=owner,
+                asked=session.started,
                 spare=spare,
                 code=meaning.code,
                 tenant=session.key.tenant,

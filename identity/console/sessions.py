@@ -88,8 +88,10 @@ def end_all(connection: Connection, act: Act) -> int:
     """Sign everybody out, and end every link; returns how many sessions there were."""
     connection.execute(delete(console_links))
     ended = connection.execute(delete(console_sessions)).rowcount
-    told = {"sessions": ended}
-    audit.record_act(connection, "console.all_signed_out", AsWhom(tenant=None), act, outcome="signed_out", detail=told)
+    detail = {"sessions": ended}
+    audit.record_act(
+        connection, "console.all_signed_out", AsWhom(tenant=None), act, outcome="signed_out", detail=detail
+    )
     return ended
 
 
@@ -104,7 +106,7 @@ def make_link(connection: Connection, token: Secret, act: Act) -> datetime:
 
 
 def use_link(connection: Connection, token: Secret, *, now: datetime) -> Person | None:
-    """Whom a link signs in; it is good no more after this. None: it is not known, was used, or is over."""
+    """Use up a sign-in link. Returns whom it signs in; None: it is unknown, was used, or has expired."""
     gone = delete(console_links).where(console_links.c.token_sha256 == token.fingerprint())
     row = connection.execute(gone.returning(console_links.c.made_by, console_links.c.expires_at)).one_or_none()
     if row is None or row.expires_at <= now:

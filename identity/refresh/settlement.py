@@ -12,7 +12,7 @@ from identity import audit
 from identity.accounts import Account, get_account, move_account
 from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
-from identity.connections import get_connection, lock_connection, pause_connection
+from identity.connections import asked_as, get_connection, lock_connection, pause_connection, was_changed
 from identity.grants import SealedAnswer, bury, get_grant, rotate
 from identity.model import AccountKey, AccountState, ProviderConnection
 from identity.moves import IllegalMove
@@ -119,7 +119,7 @@ class Settlement:
             now = get_connection(connection, by.id)
             live = live_secrets(connection, by.id, shown[0].name) if shown else ()
             # A correction may have come between the look at it and the intent's number: that does not tell.
-            if (_asked_as(now), _which(live)) != (_asked_as(by), _which(shown)):
+            if (asked_as(now), _which(live)) != (asked_as(by), _which(shown)):
                 return Superseded()
             which = f", which authenticated by its {shown[0].name}" if shown else ""  # for who is to replace it
             refused = f"its token endpoint refused the client{which} ({code[:60]})"
@@ -135,12 +135,11 @@ class Settlement:
     ) -> Ending:
         """One secret of the client was refused while another is live: that one is tried, and nothing pauses.
 
-        Superseded if *by*, as it was asked by, was corrected meanwhile: then it was refused somewhere else.
+        Superseded if *by*, as it was asked by, was corrected or resumed meanwhile: then it is to be tried again.
         """
 
-        def write(_: RefreshIntent) -> Superseded | None:
-            lock_connection(connection, by.id)
-            if _asked_as(get_connection(connection, by.id)) != _asked_as(by):
+        def write(intent: RefreshIntent) -> Superseded | None:
+            if was_changed(connection, by, asked=intent.opened):
                 return Superseded()
             self._refuse(connection, code, secret=secret, spare=spare)
             return None
@@ -285,11 +284,6 @@ class Settlement:
             reason=reason,
             detail={"intent": self.intent.id, "provider": self.account.provider},
         )
-
-
-def _asked_as(owner: ProviderConnection) -> tuple[str, str, object]:
-    """Where its tokens are asked for, and as which client."""
-    return owner.token_url, owner.client_id, owner.config
 
 
 def _which(secrets: Sequence[SealedSecret]) -> dict[str, datetime | None]:

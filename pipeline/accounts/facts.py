@@ -13,7 +13,7 @@ from identity.model import MINTED, AccountState, Credential, ScopeKind
 from identity.refresh.story import latest_refresh
 from pipeline.accounts.obstacles import Obstacle, obstacles
 from pipeline.ledger.jobs import consent_of
-from pipeline.ledger.paging import Row, rows_of
+from pipeline.ledger.paging import Record, rows_of
 from pipeline.ledger.queries import account_key
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs
@@ -30,13 +30,13 @@ _ADD = {
 _OPENED = {ScopeKind.TENANT: "tenants", ScopeKind.CONNECTION: "connections"}
 
 
-def told(row: Row) -> Row:
+def told(row: Record) -> Record:
     """*row* of an account with `why` and `next`: by its own state alone."""
     why, next_ = _by_state(row)
     return {**row, "why": why, "next": next_}
 
 
-def all_told(connection: Connection, rows: Sequence[Row]) -> list[Row]:
+def all_told(connection: Connection, rows: Sequence[Record]) -> list[Record]:
     """*rows* of accounts with `why` and `next`, by what is above each of them too.
 
     That is revoked or stopped scopes, and paused connections.
@@ -44,7 +44,7 @@ def all_told(connection: Connection, rows: Sequence[Row]) -> list[Row]:
     return [_below(told(row), obstacle) for row, obstacle in zip(rows, obstacles(connection, rows), strict=True)]
 
 
-def whole(connection: Connection, row: Row) -> Row:
+def whole(connection: Connection, row: Record) -> Record:
     """*row* with what else bears on it: revocations above it, its latest refresh, jobs that wait, its last use."""
     key, account = account_key(row), row["id"]
     story = latest_refresh(connection, account)
@@ -61,7 +61,7 @@ def whole(connection: Connection, row: Row) -> Row:
     }
 
 
-def next_token(connection: Connection, row: Row) -> str | None:
+def next_token(connection: Connection, row: Record) -> str | None:
     """The command by which the account comes to its next token; None: it is not for us to give."""
     (own,) = all_told(connection, [row])
     if own["next"] is not None or row["state"] != AccountState.ACTIVE:
@@ -72,7 +72,7 @@ def next_token(connection: Connection, row: Row) -> str | None:
     return f"aswhom accounts refresh {row['id']}" if renewable else _again(row)
 
 
-def _below(row: Row, obstacle: Obstacle | None) -> Row:
+def _below(row: Record, obstacle: Obstacle | None) -> Record:
     """*row* with the first reason from above."""
     if obstacle is None:
         return row
@@ -84,7 +84,7 @@ def _below(row: Row, obstacle: Obstacle | None) -> Row:
     return {**row, "why": f"no step opens with it: {obstacle.reason}", "next": again}
 
 
-def _by_state(row: Row) -> tuple[str, str | None]:
+def _by_state(row: Record) -> tuple[str, str | None]:
     reason = row["reason"]
     match AccountState(row["state"]):
         case AccountState.PENDING:
@@ -99,7 +99,7 @@ def _by_state(row: Row) -> tuple[str, str | None]:
             return reason or "access was withdrawn", _again(row)
 
 
-def _again(row: Row) -> str:
+def _again(row: Record) -> str:
     """How a new consent comes about."""
     command: Any = _ADD.get(Credential(row["credential"]))
     if command is None:

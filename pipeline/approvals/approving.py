@@ -10,7 +10,7 @@ from identity.approval_links import ApprovalLink, read_approval_link, write_appr
 from identity.errors import BadInput
 from identity.principals import get_principal
 from identity.signing import Signer
-from identity.store import Store, written
+from identity.store import Store, write_idempotent
 from pipeline.ledger.approval_views import ApprovalView, approval
 from pipeline.ledger.votes import Channel, Counted, NotCounted, Vote, vote
 
@@ -83,7 +83,7 @@ class Approving:
     def vote(self, given: Vote, *, now: datetime) -> Counted | NotCounted:
         """Count an answer whose person the caller has made sure of."""
         # The person's answer is the key: after a lost commit the same one again is the first.
-        return written(self._store, partial(vote, given=given, now=now))
+        return write_idempotent(self._store, partial(vote, given=given, now=now))
 
     def _link(self, text: str, now: datetime) -> ApprovalLink | NoLink:
         link = read_approval_link(self._signer, text)

@@ -16,7 +16,7 @@ from pipeline.approvals.shown import Shown
 from pipeline.approvals.tables import approvals
 from pipeline.failures import Failures
 from pipeline.ledger import pins
-from pipeline.ledger.deliveries import enabled_config, first_bells
+from pipeline.ledger.deliveries import first_bells
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.model import Bell, Ring
 from pipeline.states import ApprovalState
@@ -94,7 +94,7 @@ def _tell(connection: Connection, *, id: str, workflows: Registry, now: datetime
         return ()  # to ask for the approval of asking would never end
     started = []
     for match in listening:
-        config = enabled_config(connection, row.tenant_id, match.workflow)
+        config = pins.enabled(connection, row.tenant_id, match.workflow.name)
         if config is None:
             continue
         asked = pins.pinned(connection, _job(id, ApprovalState.OPEN, match.workflow))

@@ -13,5 +13,5 @@ from pipeline.desk.changes import record
 def link_made(connection: Connection, link: ApprovalLink, act: Act) -> None:
     """That somebody made a link, by which its bearer may answer as who it is for."""
     tenant = connection.execute(select(approvals.c.tenant_id).where(approvals.c.id == link.approval)).scalar_one()
-    told = {"approval": link.approval, "for": link.principal, "until": link.expires_at.isoformat()}
-    record(connection, "approval.link_made", tenant, told, act)
+    detail = {"approval": link.approval, "for": link.principal, "until": link.expires_at.isoformat()}
+    record(connection, "approval.link_made", tenant, detail, act)

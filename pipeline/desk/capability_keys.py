@@ -15,14 +15,14 @@ from pipeline.desk.changes import record
 def rotate(connection: Connection, new: NewKey, act: Act) -> datetime:
     """Publish *new*, and return when it begins to sign. Raises BadInput while another one waits to."""
     use_from = keys.rotate(connection, new, now=act.now)
-    told = {"key": new.kid, "algorithm": str(new.algorithm), "use_from": use_from.isoformat()}
-    record(connection, "capability_key.rotated", None, told, act)
+    detail = {"key": new.kid, "algorithm": str(new.algorithm), "use_from": use_from.isoformat()}
+    record(connection, "capability_key.rotated", None, detail, act)
     return use_from
 
 
 def withdraw(connection: Connection, kid: str, new: NewKey, act: Act) -> str | None:
-    """Believe and publish a key no more; the key that signs in its place, if it was signing. Raises BadInput."""
+    """Stop accepting and publishing a key. Returns its successor, if it was signing. Raises BadInput."""
     successor = new.kid if keys.withdraw(connection, kid, new, now=act.now) else None
-    told = {"key": kid, "successor": successor}
-    record(connection, "capability_key.withdrawn", None, told, act)
+    detail = {"key": kid, "successor": successor}
+    record(connection, "capability_key.withdrawn", None, detail, act)
     return successor

@@ -29,8 +29,8 @@ def seal(
 def add(connection: Connection, sealed: SealedSecret, act: Act, *, tenant: str | None) -> None:
     """Let a further secret be used."""
     add_secret(connection, sealed)
-    told = {"connection": sealed.connection, "name": sealed.name, "secret": sealed.id}
-    record(connection, "connection.secret_added", tenant, told, act)
+    detail = {"connection": sealed.connection, "name": sealed.name, "secret": sealed.id}
+    record(connection, "connection.secret_added", tenant, detail, act)
 
 
 def rotate(
@@ -38,8 +38,8 @@ def rotate(
 ) -> tuple[str, ...]:
     """Follow a secret by another one; the ids of those before it, which end at *retire_at*. Raises Misconfigured."""
     former = tuple(one.id for one in rotate_secret(connection, sealed, retire_at=retire_at))
-    told = {"connection": sealed.connection, "name": sealed.name, "new": sealed.id, "old": list(former)}
-    record(connection, "connection.secret_rotated", tenant, told, act)
+    detail = {"connection": sealed.connection, "name": sealed.name, "new": sealed.id, "old": list(former)}
+    record(connection, "connection.secret_rotated", tenant, detail, act)
     return former
 
 
@@ -53,5 +53,5 @@ def retire(connection: Connection, secret: str, act: Act) -> None:
     if found is None:
         raise BadInput(f"there is no secret {secret}")
     retire_secret(connection, secret, at=act.now)
-    told = {"connection": found.connection_id, "name": found.name, "secret": secret}
-    record(connection, "connection.secret_retired", found.tenant_id, told, act)
+    detail = {"connection": found.connection_id, "name": found.name, "secret": secret}
+    record(connection, "connection.secret_retired", found.tenant_id, detail, act)

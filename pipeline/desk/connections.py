@@ -58,7 +58,7 @@ def add(connection: Connection, owner: ProviderConnection, secrets: Sequence[Sea
         )
     for secret in secrets:
         add_secret(connection, secret)
-    told = {
+    detail = {
         "connection": owner.id,
         "provider": owner.provider,
         "client_id": owner.client_id,
@@ -66,7 +66,7 @@ def add(connection: Connection, owner: ProviderConnection, secrets: Sequence[Sea
         "token_url": owner.token_url,
         "secrets": [secret.id for secret in secrets],
     }
-    record(connection, "connection.added", owner.tenant, told, act)
+    record(connection, "connection.added", owner.tenant, detail, act)
 
 
 def readdress(
@@ -85,8 +85,8 @@ def readdress(
     )
     if after != before:
         rewrite_connection(connection, after)
-        told = {"connection": id, "authorize_url": after.authorize_url, "token_url": after.token_url}
-        record(connection, "connection.discovered", after.tenant, told, act)
+        detail = {"connection": id, "authorize_url": after.authorize_url, "token_url": after.token_url}
+        record(connection, "connection.discovered", after.tenant, detail, act)
         if after.token_url != before.token_url:
             _use_again(connection, after, replace(act, audit_id=f"{act.audit_id}.resumed"))
     return before, after
@@ -97,8 +97,8 @@ def name_people(connection: Connection, id: str, name: str, act: Act) -> int:
     lock_connection(connection, id)
     owner = get_connection(connection, id)
     moved = people.name_people(connection, owner, name)
-    told = {"connection": id, "people": name, "before": owner.people, "moved": moved}
-    record(connection, "connection.people_named", owner.tenant, told, act)
+    detail = {"connection": id, "people": name, "before": owner.people, "moved": moved}
+    record(connection, "connection.people_named", owner.tenant, detail, act)
     return moved
 
 
@@ -121,9 +121,9 @@ def change(
                 f"{min(bound)} stays. Add another connection, once `aswhom connections stop {id}` is settled"
             )
         rewrite_connection(connection, after)
-        told = {"connection": id, "changed": names, "before": audited_values(before, profile, names)}
-        told["after"] = audited_values(after, profile, names)
-        record(connection, "connection.changed", after.tenant, told, act)
+        detail = {"connection": id, "changed": names, "before": audited_values(before, profile, names)}
+        detail["after"] = audited_values(after, profile, names)
+        record(connection, "connection.changed", after.tenant, detail, act)
         if authentication_fields(profile).intersection(names):
             _use_again(connection, after, replace(act, audit_id=f"{act.audit_id}.resumed"))
     return names
@@ -138,11 +138,11 @@ def _accounts(connection: Connection, id: str) -> int:
 
 
 def _use_again(connection: Connection, owner: ProviderConnection, act: Act) -> bool:
-    """What was refused until now counts no more; whether anything had paused it."""
+    """Forget what the provider refused until now. True: something had paused the connection."""
     paused = paused_reason(connection, owner.id) is not None
     use_again(connection, owner.id)
-    told = {"connection": owner.id, "was_paused": paused}
-    record(connection, "connection.resumed", owner.tenant, told, act)
+    detail = {"connection": owner.id, "was_paused": paused}
+    record(connection, "connection.resumed", owner.tenant, detail, act)
     return paused
 
 
@@ -170,8 +170,8 @@ def remove(connection: Connection, id: str, act: Act) -> None:
             "under that name next: see `aswhom aliases list`"
         )
     remove_connection(connection, id)
-    told = {"connection": id, "provider": owner.provider, "client_id": owner.client_id, "was_stopped": was_stopped}
-    record(connection, "connection.removed", owner.tenant, told, act)
+    detail = {"connection": id, "provider": owner.provider, "client_id": owner.client_id, "was_stopped": was_stopped}
+    record(connection, "connection.removed", owner.tenant, detail, act)
 
 
 def resume(connection: Connection, id: str, act: Act) -> bool:

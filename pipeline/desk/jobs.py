@@ -1,10 +1,11 @@
-"""What a person does about jobs: ends one, or has dead ones of one cause accepted anew."""
+"""What a person does about jobs: ends one, says what became of its call, or has dead ones accepted anew."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -15,7 +16,9 @@ from pipeline.ledger import bells, queries
 from pipeline.ledger.jobs import move_job
 from pipeline.ledger.replay import replay
 from pipeline.model import Bell
+from pipeline.resolution import resolve_by_hand
 from pipeline.states import JobState
+from pipeline.workflow import Registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,14 @@ class Replayed:
     jobs: tuple[str, ...]
     refused: tuple[str, ...]  # why, a sentence each
     bells: tuple[Bell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """What is to be rung once a person's word about a call is committed."""
+
+    bells: tuple[Bell, ...]
+    revocations: tuple[str, ...]  # whose receipts say "unknown" of it
 
 
 def cancel(connection: Connection, id: str, act: Act) -> JobState:
@@ -41,13 +52,33 @@ def cancel(connection: Connection, id: str, act: Act) -> JobState:
     return to
 
 
+def resolve(
+    connection: Connection,
+    id: str,
+    *,
+    effect: bool,
+    result: Mapping[str, Any] | None,
+    workflows: Registry,
+    by: str,
+    now: datetime,
+    calls: Collection[str],
+) -> Resolved:
+    """Close a job's calls of unknown outcome as *by* says: `resolve_by_hand` has the rules. Raises BadInput."""
+    revocations = resolve_by_hand(
+        connection, id, effect=effect, result=result, workflows=workflows, by=by, now=now, calls=calls
+    )
+    job = queries.job(connection, id)
+    rung = bells.ring_due(connection, job["tenant_id"], job["pattern"])
+    return Resolved(bells=tuple(rung), revocations=tuple(revocations))
+
+
 def replay_one(
     connection: Connection, id: str, *, by: str, now: datetime, subject: str | None = None
 ) -> tuple[Bell, ...]:
     """Accept a dead or cancelled job anew. Returns the bells to ring. Raises BadInput."""
     job = queries.job(connection, id)
     replay(connection, id, by=by, at=now, subject=subject)
-    return tuple(bells.ring_due(connection, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE))
+    return bells.ring_due(connection, job["tenant_id"], job["pattern"])
 
 
 def replay_all(

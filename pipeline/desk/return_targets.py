@@ -19,8 +19,8 @@ def add(connection: Connection, id: str, act: Act, *, tenant: str | None, url: s
         queries.living_tenant(connection, tenant)
     if not add_target(connection, id=id, tenant=tenant, url=url, now=act.now):
         raise BadInput(f"{url} is a return target already: see `aswhom connect returns`")
-    told = {"return_target": id, "url": url}
-    record(connection, "return_target.added", tenant, told, act)
+    detail = {"return_target": id, "url": url}
+    record(connection, "return_target.added", tenant, detail, act)
 
 
 def remove(connection: Connection, id: str, act: Act) -> None:
@@ -29,5 +29,5 @@ def remove(connection: Connection, id: str, act: Act) -> None:
     found = connection.execute(select(columns.tenant_id, columns.url).where(columns.id == id)).one_or_none()
     if found is None or not remove_target(connection, id):
         raise BadInput(f"there is no return target {id}: `aswhom connect returns` shows them")
-    told = {"return_target": id, "url": found.url}
-    record(connection, "return_target.removed", found.tenant_id, told, act)
+    detail = {"return_target": id, "url": found.url}
+    record(connection, "return_target.removed", found.tenant_id, detail, act)

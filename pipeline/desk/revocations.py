@@ -58,6 +58,6 @@ def retry(connection: Connection, id: str, act: Act) -> int:
     row = queries.revocation(connection, id)
     again = ask_again(connection, id, now=act.now)
     if again:
-        told = {"revocation": id, "credentials": again}
-        record(connection, "revocation.retried", row["tenant_id"], told, act)
+        detail = {"revocation": id, "credentials": again}
+        record(connection, "revocation.retried", row["tenant_id"], detail, act)
     return again

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from pipeline.states import StepState
 
 
-def as_whom(step: Row) -> str:
+def as_whom(step: Record) -> str:
     """As whom a step ran."""
     if step["state"] == StepState.REFUSED:
         return "nobody"
@@ -15,7 +15,7 @@ def as_whom(step: Row) -> str:
     return f"{step['kind']} {step['principal']}" if step["principal"] else ""
 
 
-def started_by(job: Row) -> str:
+def started_by(job: Record) -> str:
     """Who or what started a job."""
     if job["triggered_login"]:
         return f"{job['triggered_login']} ({job['triggered_by']})"

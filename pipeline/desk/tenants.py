@@ -73,8 +73,8 @@ def add_alias(
             f"{provider} user {external_id} is linked to {holder}: where that is wrong, take it back with "
             f"`{to_unlink(tenant, provider, external_id)}`"
         )
-    told = {"principal": principal, "provider": provider, "external_id": external_id}
-    record(connection, "alias.added", tenant, told, act)
+    detail = {"principal": principal, "provider": provider, "external_id": external_id}
+    record(connection, "alias.added", tenant, detail, act)
 
 
 def alias(connection: Connection, tenant: str, provider: str, external_id: str) -> str:
@@ -88,7 +88,7 @@ def alias(connection: Connection, tenant: str, provider: str, external_id: str) 
 def remove_alias(
     connection: Connection, act: Act, *, tenant: str, provider: str, external_id: str, principal: str
 ) -> list[str]:
-    """Say no more that a provider's user is *principal*; the approvals that are void by it.
+    """Unlink a provider's user from *principal*. Returns the approvals that this makes void.
 
     Raises BadInput if they are linked to nobody, or another.
 
@@ -107,8 +107,8 @@ def remove_alias(
     voided = unsay(
         connection, tenant=tenant, principal=principal, provider=provider, external_id=external_id, now=act.now
     )
-    told = {"principal": principal, "provider": provider, "external_id": external_id, "voided": voided}
-    record(connection, "alias.removed", tenant, told, act)
+    detail = {"principal": principal, "provider": provider, "external_id": external_id, "voided": voided}
+    record(connection, "alias.removed", tenant, detail, act)
     return voided
 
 
@@ -143,8 +143,8 @@ def add_installation(connection: Connection, act: Act, *, connection_id: str, ex
             f"whose installation {external_id} is was said before: see `aswhom installations list`; "
             f"`aswhom installations remove {connection_id} {external_id}` takes it back"
         )
-    told = {"connection": connection_id, "external_id": external_id}
-    record(connection, "installation.added", tenant, told, act)
+    detail = {"connection": connection_id, "external_id": external_id}
+    record(connection, "installation.added", tenant, detail, act)
 
 
 def installation(connection: Connection, connection_id: str, external_id: str) -> str:
@@ -159,7 +159,7 @@ def installation(connection: Connection, connection_id: str, external_id: str) -
 
 
 def remove_installation(connection: Connection, act: Act, *, connection_id: str, external_id: str, tenant: str) -> None:
-    """Say no more that an installation is *tenant's*.
+    """Take an installation from *tenant*.
 
     Raises BadInput if it is nobody's, or another's, or while its tenant's accounts act through it.
     """
@@ -179,5 +179,5 @@ def remove_installation(connection: Connection, act: Act, *, connection_id: str,
     # On PostgreSQL its provider may have deleted it, and an operator given it to another tenant, since that was read.
     if not installations.remove_installation(connection, owner=connection_id, external_id=external_id, tenant=tenant):
         raise BadInput(f"installation {external_id} of {connection_id} is {tenant}'s no more: look again")
-    told = {"connection": connection_id, "external_id": external_id}
-    record(connection, "installation.removed", tenant, told, act)
+    detail = {"connection": connection_id, "external_id": external_id}
+    record(connection, "installation.removed", tenant, detail, act)

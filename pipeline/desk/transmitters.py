@@ -22,5 +22,5 @@ def add(connection: Connection, new: Transmitter, act: Act) -> None:
         raise BadInput(f"{why}, and its id is the name of its own: choose another id")
     if not add_transmitter(connection, new, now=act.now):
         raise BadInput(f"there is a transmitter {new.id} already: choose another id")
-    told = {"transmitter": new.id, "issuer": new.issuer, "jwks_url": new.jwks_url, "connection": new.connection}
-    record(connection, "transmitter.added", new.tenant, told, act)
+    detail = {"transmitter": new.id, "issuer": new.issuer, "jwks_url": new.jwks_url, "connection": new.connection}
+    record(connection, "transmitter.added", new.tenant, detail, act)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from pipeline.states import AttemptState, Purpose, StepState
 
 
@@ -14,8 +14,8 @@ from pipeline.states import AttemptState, Purpose, StepState
 class UnansweredCall:
     """A call whose outcome a person may say."""
 
-    step: Row
-    attempt: Row
+    step: Record
+    attempt: Record
 
     @property
     def sent(self) -> str:
@@ -23,7 +23,7 @@ class UnansweredCall:
         return json.dumps(self.step["parameters"], indent=2, ensure_ascii=False)
 
 
-def unanswered_calls(steps: Iterable[Row]) -> list[UnansweredCall]:
+def unanswered_calls(steps: Iterable[Record]) -> list[UnansweredCall]:
     """Those of *steps* with their attempts, in order. A search for an effect has none of its own."""
     calls = [
         (step, one)
@@ -34,7 +34,7 @@ def unanswered_calls(steps: Iterable[Row]) -> list[UnansweredCall]:
     return [UnansweredCall(step=step, attempt=one) for step, one in calls]
 
 
-def asked_about(steps: Iterable[Row]) -> list[UnansweredCall]:
+def asked_about(steps: Iterable[Record]) -> list[UnansweredCall]:
     """Those that one word, and one result, can be about: of one step, first of one that is not over."""
     calls = unanswered_calls(steps)
     first = min(calls, key=lambda call: call.step["state"] != StepState.UNKNOWN, default=None)

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
-from sqlalchemy import Row as SqlRow
+from sqlalchemy import Connection, Row, select
 
 from identity.tables import principals
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approvals import YES
-from pipeline.ledger.paging import Page, Row, Turn, page_of, rows_of
+from pipeline.ledger.paging import Page, Record, Turn, page_of, rows_of
 from pipeline.states import ApprovalState
 
 
@@ -88,7 +87,7 @@ def approvals_page(
     return page, _views(connection, page.rows)
 
 
-def _views(connection: Connection, rows: Sequence[Row]) -> list[ApprovalView]:
+def _views(connection: Connection, rows: Sequence[Record]) -> list[ApprovalView]:
     answers = connection.execute(
         select(approval_votes)
         .where(approval_votes.c.approval_id.in_([row["id"] for row in rows]))
@@ -101,7 +100,7 @@ def _views(connection: Connection, rows: Sequence[Row]) -> list[ApprovalView]:
     return [_view(row, [one for one in answers if one.approval_id == row["id"]], names) for row in rows]
 
 
-def _view(row: Row, answers: list[SqlRow[Any]], names: Mapping[str, str]) -> ApprovalView:
+def _view(row: Record, answers: list[Row[Any]], names: Mapping[str, str]) -> ApprovalView:
     yes = {one.principal_id for one in answers if one.answer == YES}
     return ApprovalView(
         id=row["id"],

@@ -12,7 +12,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, or_, select
 
 from identity.audit.tables import audit, audit_seals
 from identity.errors import BadInput
-from pipeline.ledger.paging import Page, Row, Turn, page_of, rows_of, together
+from pipeline.ledger.paging import Page, Record, Turn, page_of, rows_of, together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Search:
     until: datetime | None = None
 
 
-def found(connection: Connection, search: Search, *, limit: int) -> list[Row]:
+def found(connection: Connection, search: Search, *, limit: int) -> list[Record]:
     """The records, newest first, each with its number in the chain."""
     return list(_page(connection, _rows(), search, Turn(limit=limit)).rows)
 
@@ -102,7 +102,7 @@ def _conditions(search: Search, columns: Any, *, without: Collection[Column[Any]
     return found
 
 
-def record(connection: Connection, id: str) -> Row:
+def record(connection: Connection, id: str) -> Record:
     """One record, by its id. Raises BadInput."""
     for row in rows_of(connection, _rows().where(audit.c.id == id)):
         return row

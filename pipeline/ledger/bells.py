@@ -52,8 +52,9 @@ _RING = (
     .returning(jobs.c.id, jobs.c.rung_until)
 )
 
-# The `rung_until` of a job that is being accepted and due: what `_RING` would give it, unless it might be for an older.
-OF_ITS_OWN = case((and_(_ROOM > 0, ~exists().where(_UNRUNG)), database_in(RINGS_FOR)), else_=null())
+# For a due job that is being accepted. Rung at once if the tenant's share has room and no older due job is unrung;
+# else NULL.
+RUNG_UNTIL_IF_ROOM = case((and_(_ROOM > 0, ~exists().where(_UNRUNG)), database_in(RINGS_FOR)), else_=null())
 
 _WITH_DUE_JOBS = union_all(
     *(
@@ -69,11 +70,13 @@ _WITH_DUE_JOBS = union_all(
 )
 
 
-def ring_due(connection: Connection, tenant: str, pattern: str, *, share: int) -> list[Bell]:
+def ring_due(
+    connection: Connection, tenant: str, pattern: AccessPattern | str, *, share: int = FIRST_SHARE
+) -> tuple[Bell, ...]:
     """Mark due jobs as rung until *share* bells are outstanding; the caller sends them after the commit."""
     rung = connection.execute(_RING, {"tenant": tenant, "of_pattern": pattern, "share": share})
     of = AccessPattern(pattern)
-    return [Bell(job=row.id, tenant=tenant, pattern=of, rung_until=row.rung_until) for row in rung]
+    return tuple(Bell(job=row.id, tenant=tenant, pattern=of, rung_until=row.rung_until) for row in rung)
 
 
 def take_back(connection: Connection, bells: Sequence[Bell]) -> None:

@@ -62,7 +62,7 @@ def dead_letters(connection: Connection, tenant: str | None) -> DeadLetters:
 def still_dead(
     connection: Connection, shown: Collection[str], tenant: str | None, *, workflow: str, why: str
 ) -> list[str]:
-    """Of the jobs that were *shown* those that are dead of that cause yet, the oldest first; *tenant*: its own."""
+    """Those of the *shown* jobs that are still dead of that cause, oldest first; *tenant*: of its own alone."""
     found = select(jobs.c.id, jobs.c.reason).where(REPLAYABLE, jobs.c.id.in_(shown))
     found = found.where(jobs.c.workflow == workflow)
     if tenant is not None:

@@ -12,12 +12,12 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from identity.rows import insert_for
-from pipeline.ledger import pins, signal_chunks, signals, signed_answers
-from pipeline.ledger.bells import FIRST_SHARE, ring_due
+from pipeline.ledger import signal_chunks, signals, signed_answers
+from pipeline.ledger.bells import ring_due
 from pipeline.ledger.delivery_tenant import Whose, record_trespass, whose_delivery
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.standing import Standing, standing_for
-from pipeline.model import Acceptance, Bell, SignedDelivery
+from pipeline.model import Acceptance, Bell, DeliveryOutcome, SignedDelivery
 from pipeline.tables import deliveries, delivery_bodies, jobs
 from pipeline.workflow import Match, Workflow
 
@@ -52,7 +52,7 @@ def accept(
     matches: Sequence[Match],
     *,
     ids: NewIds,
-    outcome: str,
+    outcome: DeliveryOutcome,
     reason: str,
     now: datetime,
 ) -> Acceptance:
@@ -65,7 +65,7 @@ def accept(
     here = None
     if whose.tenant is not None and matches:
         here = standing_for(connection, whose.tenant, delivery.connection, matches)
-    starts, outcome, reason = _foreseen(whose, here, ids.jobs, matches, outcome=outcome, reason=reason)
+    starts, outcome, reason = _plan(whose, here, ids.jobs, matches, outcome=outcome, reason=reason)
     row = {
         "id": ids.delivery,
         "source": delivery.source,
@@ -82,26 +82,27 @@ def accept(
     if connection.execute(_insert_delivery(connection.dialect.name), row).rowcount == 0:
         return _duplicate(connection, deliveries.c.delivery_id == delivery.delivery_id, delivery.connection)
     by_body = delivery.dedupe_by_body and delivery.signal is None
-    if by_body and not _first_of_body(connection, delivery, ids.delivery, digest, now):
+    if by_body and not _remember_body(connection, delivery, ids.delivery, digest, now):
         return _duplicate_by_body(connection, delivery, ids.delivery, digest)
 
     if whose.trespassed is not None:
         record_trespass(connection, delivery, whose, id=ids.delivery, now=now)
     if delivery.signal is not None:
+        # Remembered apart from the deliveries, since a signal is never refused for being a repetition.
+        first = _remember_body(connection, delivery, ids.delivery, digest, now)
         followed = signals.follow(
             connection,
             delivery.connection,
             delivery.signal,
             id=ids.revocation,
             by=signals.BY_PROVIDER + delivery.source,
-            told=ids.delivery,
-            # Remembered apart from the deliveries, since a signal is never refused for being a repetition.
-            seen=not _first_of_body(connection, delivery, ids.delivery, digest, now),
+            signal_id=ids.delivery,
+            seen=not first,
             now=now,
             at_most=signal_chunks.ACCOUNTS,
         )
         signal_chunks.leave(connection, followed)
-        concluded = _conclude(connection, ids.delivery, "signal", followed.reason)
+        concluded = _conclude(connection, ids.delivery, DeliveryOutcome.SIGNAL, followed.reason)
         return replace(concluded, revocations=followed.revocations, unfollowed=bool(followed.left))
     if delivery.answer is not None and whose.tenant is not None:
         through, tenant = delivery.connection, whose.tenant
@@ -117,18 +118,26 @@ def accept(
     return replace(accepted, jobs=tuple(start.job for start in starts), bells=bells)
 
 
-def _foreseen(
-    whose: Whose, here: Standing | None, ids: Sequence[str], matches: Sequence[Match], *, outcome: str, reason: str
-) -> tuple[Sequence[Start], str, str]:
+def _plan(
+    whose: Whose,
+    here: Standing | None,
+    ids: Sequence[str],
+    matches: Sequence[Match],
+    *,
+    outcome: DeliveryOutcome,
+    reason: str,
+) -> tuple[Sequence[Start], DeliveryOutcome, str]:
     """What the delivery starts, its outcome and why, unless it is a signal or an answer: those are concluded later."""
     if whose.trespassed is not None:
-        return (), "refused", whose.refusal
+        return (), DeliveryOutcome.REFUSED, whose.refusal
     if not matches:
         return (), outcome, reason
     if here is None:
-        return (), "ignored", whose.refusal
+        return (), DeliveryOutcome.IGNORED, whose.refusal
     starts, reasons = switched_on(here, ids, matches)
-    return (starts, "accepted", f"{len(starts)} job(s)") if starts else ((), "ignored", "; ".join(reasons))
+    if not starts:
+        return (), DeliveryOutcome.IGNORED, "; ".join(reasons)
+    return starts, DeliveryOutcome.ACCEPTED, f"{len(starts)} job(s)"
 
 
 def switched_on(here: Standing, ids: Sequence[str], matches: Sequence[Match]) -> tuple[list[Start], list[str]]:
@@ -175,16 +184,12 @@ def start_jobs(
 
 def first_bells(connection: Connection, tenant: str, workflows: Iterable[Workflow]) -> tuple[Bell, ...]:
     """The bells of jobs of these workflows that were accepted just now."""
-    patterns = sorted({str(workflow.pattern) for workflow in workflows})
-    return tuple(bell for one in patterns for bell in ring_due(connection, tenant, one, share=FIRST_SHARE))
+    patterns = sorted({workflow.pattern for workflow in workflows})
+    return tuple(bell for one in patterns for bell in ring_due(connection, tenant, one))
 
 
-def enabled_config(connection: Connection, tenant: str, workflow: Workflow) -> Mapping[str, Any] | None:
-    """The tenant's configuration of a workflow, or None where it is not switched on."""
-    return pins.enabled(connection, tenant, workflow.name)
-
-
-def _first_of_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:
+def _remember_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:
+    """Remember this body; whether it is the first in the window."""
     row = {"connection_id": delivery.connection, "body_sha256": digest, "delivery_id": id, "seen_at": now}
     taken = connection.execute(_take_body(connection.dialect.name), {**row, "window": now - BODY_WINDOW})
     return taken.one_or_none() is not None
@@ -222,13 +227,13 @@ def _duplicate(connection: Connection, which: Any, through: str) -> Acceptance:
     started = connection.scalars(select(jobs.c.id).where(jobs.c.delivery_id == first).order_by(jobs.c.id)).all()
     return Acceptance(
         delivery=first or "",
-        outcome="duplicate",
+        outcome=DeliveryOutcome.DUPLICATE,
         reason="this delivery was accepted before",
         jobs=tuple(started),
         unfollowed=first is not None and signal_chunks.is_unfollowed(connection, first),
     )
 
 
-def _conclude(connection: Connection, delivery: str, outcome: str, reason: str) -> Acceptance:
+def _conclude(connection: Connection, delivery: str, outcome: DeliveryOutcome, reason: str) -> Acceptance:
     connection.execute(_CONCLUDE, {"delivery": delivery, "outcome": outcome, "reason": reason})
     return Acceptance(delivery=delivery, outcome=outcome, reason=reason)

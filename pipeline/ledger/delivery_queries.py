@@ -6,8 +6,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, exists, select
 
-from pipeline.ledger.paging import Row, rows_of
+from pipeline.ledger.paging import Record, rows_of
 from pipeline.ledger.queries import one
+from pipeline.model import DeliveryOutcome
 from pipeline.states import JobState
 from pipeline.tables import deliveries, jobs
 
@@ -21,7 +22,7 @@ def all_deliveries(
     until: datetime | None = None,
     failed: bool = False,
     limit: int,
-) -> list[Row]:
+) -> list[Record]:
     """*failed*: nobody could read it, it was another tenant's, or a job of it is dead or cancelled."""
     columns = [column for column in deliveries.c if column.name != "body"]
     statement = select(*columns).order_by(deliveries.c.received_at.desc(), deliveries.c.id.desc()).limit(limit)
@@ -36,12 +37,13 @@ def all_deliveries(
     if failed:
         ended = (jobs.c.delivery_id == deliveries.c.id) & jobs.c.state.in_((JobState.DEAD, JobState.CANCELLED))
         statement = statement.where(
-            deliveries.c.outcome.in_(("unrecognised", "refused")) | exists().where(ended).correlate(deliveries)
+            deliveries.c.outcome.in_((DeliveryOutcome.UNRECOGNISED, DeliveryOutcome.REFUSED))
+            | exists().where(ended).correlate(deliveries)
         )
     return rows_of(connection, statement)
 
 
-def delivery(connection: Connection, id: str) -> Row:
+def delivery(connection: Connection, id: str) -> Record:
     """With its body and the ids of its jobs. Raises BadInput."""
     found = one(connection, deliveries, id, what="delivery", listed_by="deliveries list")
     started = connection.execute(select(jobs.c.id).where(jobs.c.delivery_id == id).order_by(jobs.c.id))

@@ -20,12 +20,12 @@ from identity import audit
 from identity.audit import Act, AsWhom
 from identity.errors import BadInput
 from pipeline.ledger import pins
-from pipeline.ledger.deliveries import Start, enabled_config, first_bells, start_jobs
+from pipeline.ledger.deliveries import Start, first_bells, start_jobs
 from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.replay import compensated_by, names_of
 from pipeline.ledger.replay import replay as replay_job
 from pipeline.ledger.standing import standing_for
-from pipeline.model import Bell
+from pipeline.model import Bell, DeliveryOutcome
 from pipeline.states import JobState
 from pipeline.tables import deliveries, jobs
 from pipeline.workflow import Considered, Match
@@ -74,7 +74,7 @@ def weigh(
     connection: Connection, delivery: Stored, considered: Sequence[Considered], *, cancelled: bool = False
 ) -> tuple[Fate, ...]:
     """What a replay would do now, workflow by workflow. Nothing is written. *cancelled* brings those jobs back too."""
-    if delivery.outcome == "signal":
+    if delivery.outcome == DeliveryOutcome.SIGNAL:
         why = "a signal is never replayed: what it withdrew may have been given anew"
         return tuple(Fate(workflow=one.workflow.name, does=Does.NOTHING, reason=why) for one in considered)
     tenant, barred = _whose(connection, delivery)
@@ -89,7 +89,7 @@ def weigh(
     fates = []
     for one in considered:
         name = one.workflow.name
-        config = enabled_config(connection, tenant, one.workflow) if tenant is not None else None
+        config = pins.enabled(connection, tenant, one.workflow.name) if tenant is not None else None
         does, reason, job = Does.NOTHING, "", started.get(name)
         if job is not None:
             does, reason = _again(connection, job, cancelled=cancelled, barred=barred)
@@ -155,7 +155,8 @@ def replay(
         replay_job(connection, job, by=act.by, at=act.now, subject=subject)
     made = (*(start.job for start in starting), *again)
     workflows = [one.workflow for one, fate in zip(considered, fates, strict=True) if fate.does is not Does.NOTHING]
-    told = {"outcome": "accepted", "reason": f"replayed by {act.by}: {len(made)} job(s)", "tenant_id": tenant}
+    why = f"replayed by {act.by}: {len(made)} job(s)"
+    told = {"outcome": DeliveryOutcome.ACCEPTED, "reason": why, "tenant_id": tenant}
     connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(told))
     gave = {"delivery": delivery.id, "jobs": list(made)}
     audit.record_act(connection, "delivery.replayed", AsWhom(tenant=tenant), act, outcome="accepted", detail=gave)

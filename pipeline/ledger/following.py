@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, true
 
 from identity.tables import principals
-from pipeline.ledger.paging import Row, rows_of
+from pipeline.ledger.paging import Record, rows_of
 from pipeline.states import ENDED, JobState
 from pipeline.tables import jobs, steps
 
@@ -29,8 +29,8 @@ Face = tuple[str, str | None, str | None]  # what of a job is told
 class Moved:
     """A job, or one of its steps, is in another state than at the last look."""
 
-    job: Row
-    step: Row | None = None
+    job: Record
+    step: Record | None = None
 
 
 @dataclass(kw_only=True)
@@ -73,7 +73,7 @@ class Following:
         self._first = False
         return told
 
-    def _found(self, connection: Connection) -> list[Row]:
+    def _found(self, connection: Connection) -> list[Record]:
         """The jobs to compare, the oldest first."""
         which: ColumnElement[bool] = self._wanted
         if not self._single:
@@ -84,7 +84,7 @@ class Following:
             newest = newest.limit(MOST)
         return rows_of(connection, newest)[::-1]
 
-    def _told(self, moved: Sequence[Row], of: Mapping[str, Row], taken: Sequence[Row]) -> Iterator[Moved]:
+    def _told(self, moved: Sequence[Record], of: Mapping[str, Record], taken: Sequence[Record]) -> Iterator[Moved]:
         for job in moved:
             self._seen[job["id"]].face = _face(job)
             if job["state"] not in ENDED:
@@ -96,7 +96,7 @@ class Following:
                 yield Moved(job=of[step["job_id"]], step=step)
         yield from (Moved(job=job) for job in moved if job["state"] in ENDED)  # after the steps that led there
 
-    def _forget(self, found: Sequence[Row]) -> None:
+    def _forget(self, found: Sequence[Record]) -> None:
         """Ended jobs that would not be found anew, and the oldest of too many."""
         if found:
             self._since = max(self._since, found[-1]["created_at"] - _LATE)
@@ -106,5 +106,5 @@ class Following:
             del self._seen[id]
 
 
-def _face(job: Row) -> Face:
+def _face(job: Record) -> Face:
     return (job["state"], job["wait"], job["reason"])

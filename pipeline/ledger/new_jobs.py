@@ -117,5 +117,5 @@ def _insert_job(*, numbers: bool, rings: bool) -> Any:
     if numbers:
         statement = statement.values(accepted=NUMBERS.next_value())
     if rings:
-        statement = statement.values(rung_until=bells.OF_ITS_OWN).returning(jobs.c.rung_until)
+        statement = statement.values(rung_until=bells.RUNG_UNTIL_IF_ROOM).returning(jobs.c.rung_until)
     return statement

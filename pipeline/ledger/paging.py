@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, and_, or_, select
 
-Row = dict[str, Any]
+Record = dict[str, Any]
 Also = Callable[[Any], Sequence[ColumnElement[bool]]]  # further conditions, on columns of a table or of a stretch of it
 
 
@@ -28,7 +28,7 @@ class Place:
 class Page:
     """Some rows, and where to go on; None: these were the last."""
 
-    rows: Sequence[Row]
+    rows: Sequence[Record]
     next: Place | None
     looked_through: int | None = None  # rows, where the stretch ended before the page was full
 
@@ -42,7 +42,7 @@ class Turn:
     stretch: int | None = None  # rows that are looked through for what no index finds; None: all of them
 
 
-def rows_of(connection: Connection, statement: Select[Any]) -> list[Row]:
+def rows_of(connection: Connection, statement: Select[Any]) -> list[Record]:
     """Every row, as a mapping."""
     return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - its documented name
 
@@ -98,10 +98,10 @@ def equal(**wanted: object) -> Also:
     return lambda columns: [columns[name] == value for name, value in wanted.items() if value is not None]
 
 
-def _full(found: list[Row], turn: Turn, at: Column[Any], id: Column[Any]) -> Page:
+def _full(found: list[Record], turn: Turn, at: Column[Any], id: Column[Any]) -> Page:
     rows = found[: turn.limit]
     return Page(rows=rows, next=_place(rows[-1], at, id) if len(found) > turn.limit else None)
 
 
-def _place(row: Row, at: Column[Any], id: Column[Any]) -> Place:
+def _place(row: Record, at: Column[Any], id: Column[Any]) -> Place:
     return Place(at=row[at.name], id=row[id.name])

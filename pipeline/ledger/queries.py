@@ -28,7 +28,7 @@ from identity.tables import (
 )
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
-from pipeline.ledger.paging import Row, rows_of
+from pipeline.ledger.paging import Record, rows_of
 from pipeline.revocation.tables import compensations, revocation_pages, revocations
 from pipeline.schedules.changes import CODE
 from pipeline.states import JobState
@@ -37,7 +37,7 @@ from pipeline.tables import attempts, heartbeats, jobs, schedules, steps, workfl
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPING, JobState.WAITING)
 
 
-def one(connection: Connection, table: Table, id: str, *, what: str, listed_by: str) -> Row:
+def one(connection: Connection, table: Table, id: str, *, what: str, listed_by: str) -> Record:
     """The row of that id. Raises BadInput, which says how to see the ids there are."""
     found = rows_of(connection, select(table).where(table.c.id == id))
     if not found:
@@ -45,11 +45,11 @@ def one(connection: Connection, table: Table, id: str, *, what: str, listed_by: 
     return found[0]
 
 
-def tenant(connection: Connection, id: str) -> Row:
+def tenant(connection: Connection, id: str) -> Record:
     return one(connection, tenants, id, what="tenant", listed_by="tenants list")
 
 
-def living_tenant(connection: Connection, id: str) -> Row:
+def living_tenant(connection: Connection, id: str) -> Record:
     """That tenant, if anything may be set up for it. Raises BadInput."""
     found = tenant(connection, id)
     if found["deleted_at"] is not None:
@@ -57,30 +57,30 @@ def living_tenant(connection: Connection, id: str) -> Row:
     return found
 
 
-def all_tenants(connection: Connection) -> list[Row]:
+def all_tenants(connection: Connection) -> list[Record]:
     return rows_of(connection, select(tenants).order_by(tenants.c.id))
 
 
-def all_agents(connection: Connection) -> list[Row]:
+def all_agents(connection: Connection) -> list[Record]:
     """Those that have had a job, or an API key."""
     return rows_of(connection, select(agents).order_by(agents.c.id))
 
 
-def all_principals(connection: Connection, tenant: str | None) -> list[Row]:
+def all_principals(connection: Connection, tenant: str | None) -> list[Record]:
     statement = select(principals).order_by(principals.c.tenant_id, principals.c.id)
     return rows_of(connection, statement.where(principals.c.tenant_id == tenant) if tenant else statement)
 
 
-def all_aliases(connection: Connection, tenant: str | None) -> list[Row]:
+def all_aliases(connection: Connection, tenant: str | None) -> list[Record]:
     statement = select(aliases).order_by(aliases.c.tenant_id, aliases.c.provider, aliases.c.login)
     return rows_of(connection, statement.where(aliases.c.tenant_id == tenant) if tenant else statement)
 
 
-def provider_connection(connection: Connection, id: str) -> Row:
+def provider_connection(connection: Connection, id: str) -> Record:
     return one(connection, provider_connections, id, what="provider connection", listed_by="connections list")
 
 
-def all_connections(connection: Connection) -> list[Row]:
+def all_connections(connection: Connection) -> list[Record]:
     """Each with the names of its live secrets."""
     found = rows_of(connection, select(provider_connections).order_by(provider_connections.c.id))
     secrets = select(connection_secrets.c.connection_id, connection_secrets.c.name).where(
@@ -92,11 +92,11 @@ def all_connections(connection: Connection) -> list[Row]:
     return [{**row, "secrets": names.get(row["id"], [])} for row in found]
 
 
-def all_transmitters(connection: Connection) -> list[Row]:
+def all_transmitters(connection: Connection) -> list[Record]:
     return rows_of(connection, select(transmitters).order_by(transmitters.c.id))
 
 
-def all_installations(connection: Connection) -> list[Row]:
+def all_installations(connection: Connection) -> list[Record]:
     return rows_of(
         connection, select(installations).order_by(installations.c.connection_id, installations.c.external_id)
     )
@@ -123,7 +123,7 @@ def _accounts() -> Select[Any]:
 
 def all_accounts(
     connection: Connection, *, tenant: str | None, state: str | None, provider: str | None = None
-) -> list[Row]:
+) -> list[Record]:
     statement = _accounts().order_by(accounts.c.tenant_id, accounts.c.connection_id, accounts.c.principal_id)
     if tenant:
         statement = statement.where(accounts.c.tenant_id == tenant)
@@ -134,7 +134,7 @@ def all_accounts(
     return rows_of(connection, statement)
 
 
-def account(connection: Connection, id: str) -> Row:
+def account(connection: Connection, id: str) -> Record:
     """By its id, or by `tenant/connection/principal`. Raises BadInput."""
     statement = _accounts()
     if id.count("/") == 2:
@@ -175,7 +175,7 @@ def all_jobs(
     wait: str | None,
     workflow: str | None,
     limit: int,
-) -> list[Row]:
+) -> list[Record]:
     statement = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
     if wait:  # in the words of the partial index that has those of a wait
         waiting = jobs.c.state == literal(str(JobState.WAITING), literal_execute=True)
@@ -186,11 +186,11 @@ def all_jobs(
     return rows_of(connection, statement)
 
 
-def job(connection: Connection, id: str) -> Row:
+def job(connection: Connection, id: str) -> Record:
     return one(connection, jobs, id, what="job", listed_by="jobs list")
 
 
-def steps_of(connection: Connection, job: str) -> list[Row]:
+def steps_of(connection: Connection, job: str) -> list[Record]:
     """The steps of a job in order, each with who it ran as and its attempts."""
     found = rows_of(
         connection,
@@ -204,7 +204,7 @@ def steps_of(connection: Connection, job: str) -> list[Row]:
     return [{**step, "attempts": [one for one in tries if one["step_id"] == step["id"]]} for step in found]
 
 
-def all_revocations(connection: Connection, *, limit: int, stuck: bool = False) -> list[Row]:
+def all_revocations(connection: Connection, *, limit: int, stuck: bool = False) -> list[Record]:
     columns = [column for column in revocations.c if column.name not in ("receipt", "signature")]
     found = select(*columns)
     if stuck:
@@ -213,13 +213,13 @@ def all_revocations(connection: Connection, *, limit: int, stuck: bool = False) 
     return rows_of(connection, found.order_by(revocations.c.number.desc()).limit(limit))
 
 
-def revocation_pages_of(connection: Connection, id: str) -> list[Row]:
+def revocation_pages_of(connection: Connection, id: str) -> list[Record]:
     """The jobs a revocation reached, a page a row, in the order of the receipt."""
     columns = revocation_pages.c
     return rows_of(connection, select(revocation_pages).where(columns.revocation_id == id).order_by(columns.number))
 
 
-def compensation_of(connection: Connection, job: str) -> list[Row]:
+def compensation_of(connection: Connection, job: str) -> list[Record]:
     """What followed the steps of a cancelled job, or why nothing did, with the state of the jobs that do it."""
     by = jobs.alias("by")
     statement = (
@@ -231,11 +231,11 @@ def compensation_of(connection: Connection, job: str) -> list[Row]:
     return rows_of(connection, statement.order_by(steps.c.position))
 
 
-def revocation(connection: Connection, id: str) -> Row:
+def revocation(connection: Connection, id: str) -> Record:
     return one(connection, revocations, id, what="revocation", listed_by="revocations list")
 
 
-def all_workflow_settings(connection: Connection, tenant: str | None) -> list[Row]:
+def all_workflow_settings(connection: Connection, tenant: str | None) -> list[Record]:
     statement = select(workflow_settings, schedules.c.cron, schedules.c.zone, schedules.c.next_at).outerjoin(
         schedules,
         (schedules.c.tenant_id == workflow_settings.c.tenant_id)
@@ -248,21 +248,21 @@ def all_workflow_settings(connection: Connection, tenant: str | None) -> list[Ro
     return rows_of(connection, statement.order_by(workflow_settings.c.tenant_id, workflow_settings.c.workflow))
 
 
-def all_schedules(connection: Connection, tenant: str | None) -> list[Row]:
+def all_schedules(connection: Connection, tenant: str | None) -> list[Record]:
     """The next to fire first."""
     statement = select(schedules).where(schedules.c.removed_at.is_(None)).order_by(schedules.c.next_at, schedules.c.id)
     return rows_of(connection, statement if tenant is None else statement.where(schedules.c.tenant_id == tenant))
 
 
-def all_heartbeats(connection: Connection) -> list[Row]:
+def all_heartbeats(connection: Connection) -> list[Record]:
     return rows_of(connection, select(heartbeats).order_by(heartbeats.c.duty, heartbeats.c.host))
 
 
-def stopped_scopes(connection: Connection) -> list[Row]:
+def stopped_scopes(connection: Connection) -> list[Record]:
     return rows_of(connection, select(scopes).where(scopes.c.stopped.is_(True)))
 
 
-def paused_connections(connection: Connection) -> list[Row]:
+def paused_connections(connection: Connection) -> list[Record]:
     columns = provider_connections.c
     return rows_of(
         connection,
@@ -270,6 +270,6 @@ def paused_connections(connection: Connection) -> list[Row]:
     )
 
 
-def troubled_accounts(connection: Connection) -> list[Row]:
+def troubled_accounts(connection: Connection) -> list[Record]:
     statement = _accounts().where(accounts.c.state.in_(("needs_reconnect", "suspended")))
     return rows_of(connection, statement.order_by(accounts.c.id))

@@ -106,7 +106,7 @@ def accept_tool(
             reason=f"identifier {identifier}",
             detail={"key": caller.key, "request": request, "idempotent": asked.idempotency_key is not None},
         )
-        return tuple(bells.ring_due(connection, caller.tenant, str(workflow.pattern), share=bells.FIRST_SHARE))
+        return bells.ring_due(connection, caller.tenant, workflow.pattern)
 
     return _once(connection, asked, make, exists=jobs.c.id)
 

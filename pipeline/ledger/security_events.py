@@ -17,7 +17,7 @@ from identity.tables import accounts, grants
 from identity.transmitters import Transmitter
 from pipeline import revocation
 from pipeline.ledger.signals import Followed, follow
-from pipeline.model import Acceptance, SecurityEvent
+from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
 from pipeline.revocation.tables import revocations, security_events
 
@@ -28,22 +28,23 @@ def accept(
     connection: Connection, event: SecurityEvent, transmitter: Transmitter, *, id: str, now: datetime
 ) -> Acceptance:
     """Record a verified token and do what it asks. A `jti` that was seen changes nothing (RFC 8417 §2.2)."""
+    outcome = DeliveryOutcome.SIGNAL if event.signals else DeliveryOutcome.IGNORED
     row = {
         "transmitter_id": transmitter.id,
         "jti": event.jti,
         "tenant_id": transmitter.tenant,
         "events": list(event.events),
-        "outcome": "signal" if event.signals else "ignored",
+        "outcome": outcome,
         "reason": event.note,
         "token": event.token,
         "received_at": now,
     }
     if not insert_new(connection, security_events, row):
-        return Acceptance(delivery=event.jti, outcome="duplicate", reason="this jti was taken before")
+        return Acceptance(delivery=event.jti, outcome=DeliveryOutcome.DUPLICATE, reason="this jti was taken before")
     # Whom a revocation means is locked before their accounts are, as it is wherever a step opens.
     in_order = sorted(enumerate(event.signals), key=lambda placed: placed[1].asks is Asks.RENEW)
     followed = [
-        _follow(connection, signal, transmitter, id=f"{id}.s{place}" if place else id, told=event.jti, now=now)
+        _follow(connection, signal, transmitter, id=f"{id}.s{place}" if place else id, signal_id=event.jti, now=now)
         for place, signal in in_order
     ]
     reason = "; ".join(filter(None, [*(one.reason for one in followed), event.note]))
@@ -54,14 +55,14 @@ def accept(
     )
     return Acceptance(
         delivery=event.jti,
-        outcome=str(row["outcome"]),
+        outcome=outcome,
         reason=reason,
         revocations=tuple(made for one in followed for made in one.revocations),
     )
 
 
 def _follow(
-    connection: Connection, signal: Signal, transmitter: Transmitter, *, id: str, told: str, now: datetime
+    connection: Connection, signal: Signal, transmitter: Transmitter, *, id: str, signal_id: str, now: datetime
 ) -> Followed:
     by = f"{BY_TRANSMITTER}{transmitter.id}"
     if transmitter.connection is not None:
@@ -71,7 +72,7 @@ def _follow(
             signal,
             id=id,
             by=by,
-            told=told,
+            signal_id=signal_id,
             seen=False,
             now=now,
             tenant=transmitter.tenant,
@@ -88,7 +89,7 @@ def _follow(
                 for place, external in enumerate(sorted(ids)):
                     numbered = f"{id}.{place}" if place else id
                     ended, outcome = _reach(
-                        connection, signal, transmitter, external, id=numbered, by=by, told=told, now=now
+                        connection, signal, transmitter, external, id=numbered, by=by, signal_id=signal_id, now=now
                     )
                     made += ended
                     words.append(f"1 user {outcome}")
@@ -105,7 +106,7 @@ def _reach(
     *,
     id: str,
     by: str,
-    told: str,
+    signal_id: str,
     now: datetime,
 ) -> tuple[tuple[str, ...], str]:
     """The revocations of the user whom an identity provider means, and what becomes of them, in words."""
@@ -129,7 +130,7 @@ def _reach(
         source=signal.source,
         by=by,
         reason=signal.reason,
-        signal=told,
+        signal=signal_id,
         now=now,
     )
     return (id,), "revoked"

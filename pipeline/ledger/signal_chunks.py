@@ -43,7 +43,7 @@ def leave(connection: Connection, followed: signals.Followed) -> None:
     # Whom it means is known by now; why somebody could not be is said again when all is done.
     nobodies = tuple(one for one in about.signal.whom if isinstance(one, Nobody))
     row = {
-        "delivery_id": about.told,
+        "delivery_id": about.signal_id,
         "number": about.number,
         "revocation_id": about.id,
         "signal": _SIGNAL.dump_python(replace(about.signal, whom=nobodies), mode="json"),
@@ -99,7 +99,7 @@ def _about(chunk: Row[Any], *, by: str, now: datetime) -> signals.About:
         signal=_SIGNAL.validate_python(chunk.signal),
         id=chunk.revocation_id,
         by=by,
-        told=chunk.delivery_id,
+        signal_id=chunk.delivery_id,
         seen=chunk.seen,
         number=chunk.number,
         now=now,

@@ -46,7 +46,7 @@ class About:
     signal: Signal
     id: str  # of the revocation, should it come to one
     by: str
-    told: str
+    signal_id: str  # the delivery or `jti` that brought it
     seen: bool  # these very bytes came before
     number: int  # ledger number of its acceptance
     now: datetime
@@ -70,7 +70,7 @@ def follow(
     *,
     id: str,
     by: str,
-    told: str,
+    signal_id: str,
     seen: bool,
     now: datetime,
     tenant: str | None = None,
@@ -78,14 +78,14 @@ def follow(
 ) -> Followed:
     """Do what *signal*, said by the sender of the provider connection *through*, asks for.
 
-    *id* names the revocation, *by* who said it, *told* the delivery or `jti` that did. *seen*: the same bytes came
+    *id* names the revocation, *by* who said it, *signal_id* the delivery or `jti` that did. *seen*: the same bytes came
     before. *tenant*: its accounts alone. *at_most* so many accounts are reached; the others are left to the caller.
     """
     if refusal := _other_client(connection, through, signal):
         return Followed(reason=refusal)
     meant = sorted((key for key in _meant(connection, through, signal.whom) if tenant in (None, key.tenant)), key=str)
     # Read first: whoever begins to connect from here on has not been meant.
-    about = About(signal=signal, id=id, by=by, told=told, seen=seen, number=next_number(connection), now=now)
+    about = About(signal=signal, id=id, by=by, signal_id=signal_id, seen=seen, number=next_number(connection), now=now)
     few = meant[:at_most]
     made, became = reach(connection, few, about, place=0)
     _forget_installations(connection, through, signal)
@@ -117,8 +117,8 @@ def reach(
 def said(became: Mapping[str, int], signal: Signal) -> str:
     """What a signal did, for the delivery's record."""
     whys = [one.why for one in signal.whom if isinstance(one, Nobody)]
-    told = [f"{number} account(s) {outcome}" for outcome, number in sorted(became.items())]
-    return "; ".join(told + whys) or "no account of this connection is meant"
+    counts = [f"{number} account(s) {outcome}" for outcome, number in sorted(became.items())]
+    return "; ".join(counts + whys) or "no account of this connection is meant"
 
 
 def _reach(connection: Connection, key: AccountKey, about: About) -> str:
@@ -201,7 +201,7 @@ def _revoke(connection: Connection, account: Account, about: About) -> str:
         source=signal.source,
         by=about.by,
         reason=signal.reason,
-        signal=about.told,
+        signal=about.signal_id,
         now=about.now,
         doubt="open" if doubtful else None,
     )

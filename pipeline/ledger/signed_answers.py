@@ -8,9 +8,12 @@ from sqlalchemy import Connection
 
 from pipeline.approvals.signed_answer import SignedAnswer
 from pipeline.ledger.votes import Channel, Link, NotCounted, Vote, vote
+from pipeline.model import DeliveryOutcome
 
 
-def count(connection: Connection, tenant: str, answer: SignedAnswer, *, through: str, now: datetime) -> tuple[str, str]:
+def count(
+    connection: Connection, tenant: str, answer: SignedAnswer, *, through: str, now: datetime
+) -> tuple[DeliveryOutcome, str]:
     """Count it for *tenant*; *through* is the provider connection whose sender signed it.
 
     Returns the delivery's outcome, and why.
@@ -20,7 +23,7 @@ def count(connection: Connection, tenant: str, answer: SignedAnswer, *, through:
     principal = link.holder(connection, tenant)
     if principal is None:
         unknown = f"{answer.provider} user {answer.user} of provider connection {through} is nobody's alias"
-        return "refused", f"{unknown} by an admin's word: `aswhom aliases add` says whose"
+        return DeliveryOutcome.REFUSED, f"{unknown} by an admin's word: `aswhom aliases add` says whose"
     given = Vote(
         approval=answer.approval,
         tenant=tenant,
@@ -33,5 +36,5 @@ def count(connection: Connection, tenant: str, answer: SignedAnswer, *, through:
     )
     counted = vote(connection, given, now=now)
     if isinstance(counted, NotCounted):
-        return "refused", counted.reason
-    return "accepted", f"{principal} answered approval {answer.approval}, which is {counted.state}"
+        return DeliveryOutcome.REFUSED, counted.reason
+    return DeliveryOutcome.ACCEPTED, f"{principal} answered approval {answer.approval}, which is {counted.state}"

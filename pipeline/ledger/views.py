@@ -15,8 +15,9 @@ from identity.model import AccountState
 from identity.tables import accounts, grants, principals
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
-from pipeline.ledger.paging import Page, Row, Turn, equal, page_of, rows_of
+from pipeline.ledger.paging import Page, Record, Turn, equal, page_of, rows_of
 from pipeline.ledger.queries import steps_of
+from pipeline.model import DeliveryOutcome
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState, Wait
 from pipeline.tables import attempts, deliveries, jobs
@@ -77,7 +78,7 @@ _STATES = frozenset(JobState)
 #: What needs somebody, in the words of its partial index.
 TROUBLED = _among(accounts.c.state, AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED)
 OF_UNKNOWN_OUTCOME = attempts.c.state == literal(str(AttemptState.UNKNOWN), literal_execute=True)
-NOT_TAKEN = _among(deliveries.c.outcome, "unrecognised", "refused")
+NOT_TAKEN = _among(deliveries.c.outcome, DeliveryOutcome.UNRECOGNISED, DeliveryOutcome.REFUSED)
 
 
 def in_state(state: str) -> ColumnElement[bool]:
@@ -98,7 +99,7 @@ def _claimed(connection: Connection, state: str) -> list[str]:
     return [row.id for row in connection.execute(found) if row.state == state]
 
 
-def job(connection: Connection, tenant: str | None, id: str, *, agent: str | None = None) -> Row | None:
+def job(connection: Connection, tenant: str | None, id: str, *, agent: str | None = None) -> Record | None:
     """One job with its steps in order, each with who it ran as and how often it was tried."""
     which = _of(jobs, tenant, id)
     if agent is not None:
@@ -135,7 +136,7 @@ def accounts_page(
     return page_of(connection, statement, turn, at=accounts.c.created_at, id=accounts.c.id, also=also)
 
 
-def account(connection: Connection, tenant: str | None, id: str) -> Row | None:
+def account(connection: Connection, tenant: str | None, id: str) -> Record | None:
     """One connected account."""
     return _one(connection, _ACCOUNT.where(_of(accounts, tenant, id)))
 
@@ -159,7 +160,7 @@ def deliveries_page(
     return page_of(connection, statement, turn, at=deliveries.c.received_at, id=deliveries.c.id, also=also)
 
 
-def delivery(connection: Connection, tenant: str | None, id: str) -> Row | None:
+def delivery(connection: Connection, tenant: str | None, id: str) -> Record | None:
     """One delivery, with the ids of its jobs."""
     found = _one(connection, select(*_DELIVERY).where(_of(deliveries, tenant, id)))
     if found is None:
@@ -189,7 +190,7 @@ def stuck_among(connection: Connection, ids: Collection[str]) -> frozenset[str]:
     return frozenset(connection.execute(STUCK.where(withdrawals.c.revocation_id.in_(ids))).scalars())
 
 
-def revocation(connection: Connection, tenant: str | None, id: str) -> Row | None:
+def revocation(connection: Connection, tenant: str | None, id: str) -> Record | None:
     """One revocation, with its receipt once it is quiesced."""
     return _one(connection, select(revocations).where(_of(revocations, tenant, id)))
 
@@ -199,6 +200,6 @@ def _of(table: Table, tenant: str | None, id: str) -> ColumnElement[bool]:
     return which if tenant is None else which & (table.c.tenant_id == tenant)
 
 
-def _one(connection: Connection, statement: Select[Any]) -> Row | None:
+def _one(connection: Connection, statement: Select[Any]) -> Record | None:
     found = rows_of(connection, statement)
     return found[0] if found else None

@@ -148,7 +148,7 @@ def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> Tria
 
 
 def _answer(case: Case, policy: Policy) -> Decision | Denied:
-    """What would come of it, as where it is carried out: who needs a capability that there is not is refused."""
+    """What would come of it when carried out: refused, where it needs a capability and none can be had."""
     decision = decide(case.question, policy)
     needs = isinstance(decision, Decision) and decision.pattern is AccessPattern.CAPABILITY
     if case.no_capability is None or not needs:

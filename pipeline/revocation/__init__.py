@@ -103,12 +103,12 @@ def scope_of(row: Row[Any]) -> Scope:
 def in_flight(connection: Connection, row: Row[Any]) -> list[Row[Any]]:
     """The calls in flight when the revocation *row* became effective, oldest first.
 
-    Attempts opened under its scope before it, and not closed, closed after it, or unknown whenever that was. Its first
-    receipt names them all: from then on these are looked up, and not among everything that was closed since.
+    Attempts opened before the revocation that are still open, were closed after it, or are `unknown`. Its first receipt
+    names them all: from then on these are looked up by id, not searched for among everything that was closed since.
     """
     if row.receipt is not None:
         return _named(connection, [call["attempt"] for call in row.receipt["in_flight"]])
-    before = made_under(scope_of(row)) & (attempts.c.opened < row.number)
+    before = under(scope_of(row), attempts) & (attempts.c.opened < row.number)
     still_out = or_(
         attempts.c.closed.is_(None), attempts.c.closed > row.number, attempts.c.state == AttemptState.UNKNOWN
     )
@@ -122,11 +122,6 @@ def _named(connection: Connection, ids: list[str]) -> list[Row[Any]]:
         some = select(attempts).where(attempts.c.id.in_(ids[start : start + 500]))
         found += connection.execute(some.order_by(attempts.c.opened)).all()
     return found
-
-
-def made_under(scope: Scope) -> ColumnElement[bool]:
-    """The attempts that were made under a scope."""
-    return under(scope, attempts)
 
 
 def under(scope: Scope, table: Table) -> ColumnElement[bool]:

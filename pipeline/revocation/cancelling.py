@@ -122,7 +122,7 @@ def _find(
 
 
 def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], limit: int) -> Sequence[str]:
-    """Let up to *limit* jobs that go on without what was revoked not wait for a consent that counts for them no more.
+    """Requeue up to *limit* jobs that wait for a consent they no longer need: their workflow skips the revoked steps.
 
     Returns the sets in which there may be more.
     """

@@ -12,7 +12,7 @@ from identity.errors import Misconfigured
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.tables import accounts, principals
 from pipeline.ledger.scope_sets import REACHED
-from pipeline.revocation import made_under, under
+from pipeline.revocation import under
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import attempts, job_scopes, jobs, workflow_settings
 from pipeline.workflow import SERVICE, OnRevoke, Registry, Who
@@ -83,7 +83,7 @@ def _jobs(connection: Connection, scope: Scope) -> tuple[JobsAtStake, ...]:
 
 
 def _calls(connection: Connection, scope: Scope, state: AttemptState) -> int:
-    found = select(func.count()).select_from(attempts).where(made_under(scope), attempts.c.state == state)
+    found = select(func.count()).select_from(attempts).where(under(scope, attempts), attempts.c.state == state)
     return int(connection.execute(found).scalar_one())
 
 

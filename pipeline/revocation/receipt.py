@@ -56,21 +56,24 @@ class ProviderSide:
         return {"answer": str(self.answer), "accounts": [dict(account) for account in self.accounts]}
 
 
-AskProvider = Callable[[Connection, str], ProviderSide]  # of a revocation's id; a read, in the receipt's transaction
+#: Of a revocation's id; a read, in the receipt's transaction.
+ReadProviderSide = Callable[[Connection, str], ProviderSide]
 
 
-def nobody_asked(connection: Connection, revocation: str) -> ProviderSide:
-    """No provider is asked yet."""
+def no_provider_side(connection: Connection, revocation: str) -> ProviderSide:
+    """Nothing to say: no provider is asked here."""
     return ProviderSide()
 
 
-def issue(connection: Connection, row: Row[Any], signer: Signer, provider: AskProvider, *, now: datetime) -> None:
+def issue(
+    connection: Connection, row: Row[Any], signer: Signer, provider_side: ReadProviderSide, *, now: datetime
+) -> None:
     """Write the receipt, or the next revision if there is more to say.
 
     The caller holds the revocation's row. Raises Misconfigured if *signer* is not the installation's any more.
     """
     hold_signing(connection, signer)
-    receipt = _compose(connection, row, provider, quiesced_at=row.quiesced_at or now)
+    receipt = _compose(connection, row, provider_side, quiesced_at=row.quiesced_at or now)
     open_ends = _open_ends(receipt)
     if row.receipt is not None and _said(row.receipt) == receipt:
         if open_ends or row.open_ends:  # if it has any yet, it is looked at again, later
@@ -174,7 +177,9 @@ def _open_ends(receipt: Receipt) -> int:
     return int(unknown + pending + (receipt["provider"]["answer"] == ProviderAnswer.PENDING))
 
 
-def _compose(connection: Connection, row: Row[Any], provider: AskProvider, *, quiesced_at: datetime) -> dict[str, Any]:
+def _compose(
+    connection: Connection, row: Row[Any], provider_side: ReadProviderSide, *, quiesced_at: datetime
+) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "revocation": row.id,
@@ -190,7 +195,7 @@ def _compose(connection: Connection, row: Row[Any], provider: AskProvider, *, qu
         **_jobs(connection, row),
         "in_flight": _calls(connection, row),
         "compensations": _compensations(connection, row.id),
-        "provider": provider(connection, row.id).document(),
+        "provider": provider_side(connection, row.id).document(),
     }
 
 

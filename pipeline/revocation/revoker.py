@@ -51,7 +51,7 @@ class Revoker:
         workflows: Registry | None = None,
         *,
         ids: Ids | None = None,
-        provider: receipt.AskProvider = receipt.nobody_asked,
+        provider_side: receipt.ReadProviderSide = receipt.no_provider_side,
         withdraw: Callable[[str], None] = lambda _: None,
         inquire: Callable[[str], bool] = lambda _: True,
         reached: Callable[[str], None] = lambda point: None,
@@ -60,9 +60,9 @@ class Revoker:
         self._signer = signer
         self._workflows = workflows or Registry(())
         self._ids = ids or Ids()
-        self._provider = provider
+        self._provider_side = provider_side
         self._withdraw = withdraw  # has the provider asked to end what was revoked
-        self._inquire = inquire  # whether nothing has to be asked about its signal any more
+        self._inquire = inquire  # False while the provider has yet to say whether the signal was genuine
         self._reached = reached
 
     def advance(self, revocation: str) -> bool:
@@ -79,7 +79,7 @@ class Revoker:
         self._reached("before_withdrawals")
         self._withdraw(revocation)
         self._reached("before_receipt")
-        seconds = self._store.write(lambda c: _conclude(c, revocation, self._signer, self._provider))
+        seconds = self._store.write(lambda c: _conclude(c, revocation, self._signer, self._provider_side))
         if seconds is not None:
             metrics.REVOCATION_SECONDS.observe(seconds)
         return True
@@ -214,12 +214,14 @@ def _reached_jobs(connection: Connection, revocation: str, *, calls_only: bool) 
     return [*reached, flying]
 
 
-def _conclude(connection: Connection, revocation: str, signer: Signer, provider: receipt.AskProvider) -> float | None:
+def _conclude(
+    connection: Connection, revocation: str, signer: Signer, provider_side: receipt.ReadProviderSide
+) -> float | None:
     """Write the signed receipt, or its next revision. Returns how long it took to be quiet, the first time."""
     held = select(revocations).where(revocations.c.id == revocation).with_for_update()
     row = connection.execute(held).one()
     if row.state not in (Stage.DRAINING, Stage.QUIESCED):
         return None
     now: datetime = connection.execute(select(database_now())).scalar_one()
-    receipt.issue(connection, row, signer, provider, now=now)
+    receipt.issue(connection, row, signer, provider_side, now=now)
     return None if row.quiesced_at is not None else float((now - row.effective_at).total_seconds())

@@ -75,7 +75,7 @@ class Scheduler(beat.Scheduler):
         if self._closed or (error == self._told and now - self._told_at < HEARTBEAT.total_seconds()):
             return
         try:
-            self._runtime.beat(BEAT, error)
+            self._runtime.heartbeat(BEAT, error)
         except Exception:  # the schedule is kept all the same: a ledger that cannot be told shows as a heartbeat's age
             log.exception("no heartbeat of the schedule", extra={"action": "beat.unheard"})
         else:

@@ -17,8 +17,7 @@ from identity.store import CommitUnknown, Store
 from identity.tables import tenants
 from pipeline import metrics
 from pipeline.failures import Failures
-from pipeline.ledger import bells
-from pipeline.ledger.deliveries import enabled_config
+from pipeline.ledger import bells, pins
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.model import Bell
 from pipeline.schedules.changes import LIVE, end_for_tenant, ensure_schedule, remove_undeclared
@@ -94,12 +93,12 @@ class SlotFirer:
         remove_undeclared(connection, [name for name, one in declared.items() if one.schedule is None], now=now)
         return faults
 
-    def _fire(self, connection: Connection, *, id: str, now: datetime) -> list[Bell]:
+    def _fire(self, connection: Connection, *, id: str, now: datetime) -> tuple[Bell, ...]:
         row = connection.execute(
             select(schedules).where(schedules.c.id == id, LIVE, schedules.c.next_at <= now)
         ).first()
         if row is None:
-            return []  # fired, paused or removed meanwhile
+            return ()  # fired, paused or removed meanwhile
         later = offset(row.id, timedelta(seconds=row.jitter_seconds))
         workflow = self._workflows.get(row.workflow)
         timetable = Timetable(cron=row.cron, zone=row.zone)
@@ -114,19 +113,19 @@ class SlotFirer:
         following = timetable.after(now - later) + later
         moved = {"next_at": following, "last_slot": what.slots[-1] if what.slots else row.last_slot, "fault": None}
         if not _move(connection, row, moved):
-            return []  # another beat was first
+            return ()  # another beat was first
         _tell_of(row, what)
         return self._start(connection, row, workflow, what.slots, now)
 
     def _start(
         self, connection: Connection, row: Row[Fields], workflow: Workflow, due: tuple[datetime, ...], now: datetime
-    ) -> list[Bell]:
-        config: Mapping[str, Any] | None = enabled_config(connection, row.tenant_id, workflow)
+    ) -> tuple[Bell, ...]:
+        config = pins.enabled(connection, row.tenant_id, workflow.name)
         if config is None:
             log.info(
                 "slot skipped: the workflow is switched off", extra={"action": "schedule.skipped", "schedule": row.id}
             )
-            return []
+            return ()
         for slot in due:
             job = "job_" + sha256(f"{row.id}\x00{slot.isoformat()}".encode()).hexdigest()[:26]
             taken = {"schedule_id": row.id, "slot": slot, "job_id": job, "fired_at": now}
@@ -143,7 +142,7 @@ class SlotFirer:
                 ),
                 now=now,
             )
-        return bells.ring_due(connection, row.tenant_id, str(workflow.pattern), share=bells.FIRST_SHARE)
+        return bells.ring_due(connection, row.tenant_id, workflow.pattern)
 
     def _set_aside(self, id: str, fault: str, now: datetime) -> None:
         """Have a schedule say why it is not kept; it stays due, and catches up as it is set to once that is mended."""

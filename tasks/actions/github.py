@@ -24,7 +24,7 @@ from pipeline.action import (
     UnreadableAnswer,
     judge_status,
 )
-from pipeline.limits import EndpointClass, Told
+from pipeline.limits import EndpointClass, Limits
 from pipeline.workflow import ExternalUser
 from tasks.actions import github_answers as answers
 from tasks.actions.answers import parse
@@ -109,8 +109,8 @@ class GitHubAction(Action[R], Generic[R]):
         limited_or_moved = answers.rate_limited(response) or answers.moved(response)
         return limited_or_moved or judge_status(response, effect=self.facts.effect)
 
-    def told(self, response: Response) -> Told:
-        return answers.told(response)
+    def limits(self, response: Response) -> Limits:
+        return answers.limits(response)
 
 
 def _facts(effect: Effect, scope: str, *, recovery: Recovery, attribution: bool = False) -> Facts:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel
 
 from pipeline.action import Judgement, Response, Verdict, retry_after
-from pipeline.limits import Left, Told
+from pipeline.limits import Left, Limits
 from pipeline.workflow import ExternalUser
 from tasks.actions.answers import wait_until
 
@@ -65,7 +65,7 @@ class Issue(BaseModel):
     created_at: datetime
 
 
-def told(response: Response) -> Told:
+def limits(response: Response) -> Limits:
     """What is left of the primary limit, and whether a refusal is by a secondary one, which is of every endpoint.
 
     docs.github.com/rest, "Rate limits for the REST API": `x-ratelimit-reset` is in UTC epoch seconds.
@@ -78,7 +78,7 @@ def told(response: Response) -> Told:
         resets_in = wait_until(int(reset), response.headers)
         left = None if resets_in is None else Left(remaining=int(remaining), limit=int(limit), resets_in=resets_in)
     secondary = rate_limited(response) is not None and ("retry-after" in response.headers or remaining != "0")
-    return Told(left=left, whole=secondary)
+    return Limits(left=left, whole=secondary)
 
 
 def moved(response: Response) -> Judgement | None:

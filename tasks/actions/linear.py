@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from identity.model import Effect
 from pipeline.action import Action, Call, Facts, Judgement, Recovery, Request, Response, Result
-from pipeline.limits import EndpointClass, Told
+from pipeline.limits import EndpointClass, Limits
 from tasks.actions import linear_queries as queries
 from tasks.actions.answers import parse
 from tasks.actions.github import PullRequest
-from tasks.actions.linear_answers import judge_answer, told
+from tasks.actions.linear_answers import judge_answer, limits
 from tasks.actions.linear_issues import Issue, Issues, OnBoard, TrackedIssues
 
 R = TypeVar("R", bound=Result)
@@ -60,8 +60,8 @@ class LinearAction(Action[R], Generic[R]):
     def judge(self, response: Response) -> Judgement:
         return judge_answer(response, effect=self.facts.effect)
 
-    def told(self, response: Response) -> Told:
-        return told(response)
+    def limits(self, response: Response) -> Limits:
+        return limits(response)
 
 
 def _facts(effect: Effect, scope: str, *, recovery: Recovery, attribution: bool = False) -> Facts:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from identity.model import Effect
 from identity.quoting import error_name
 from pipeline.action import Judgement, Response, Verdict, judge_status, retry_after
-from pipeline.limits import Left, Told
+from pipeline.limits import Left, Limits
 from tasks.actions.answers import wait_until
 
 # Nothing was done, and the same request is refused again.
@@ -91,14 +91,14 @@ def judge_answer(response: Response, *, effect: Effect) -> Judgement:
     return Judgement(verdict=unsure, reason=reason)
 
 
-def told(response: Response) -> Told:
+def limits(response: Response) -> Limits:
     """What is left of the tighter of two budgets: of requests, and of complexity, counted in answers that cost as this.
 
     linear.app/developers/rate-limiting: `X-Complexity` is what this answer cost.
     """
     cost = _number(response.headers, "x-complexity") or 1
     found = [_left(response.headers, "requests", 1), _left(response.headers, "complexity", max(cost, 1))]
-    return Told(left=min((one for one in found if one is not None), key=lambda one: one.remaining, default=None))
+    return Limits(left=min((one for one in found if one is not None), key=lambda one: one.remaining, default=None))
 
 
 def _left(headers: Mapping[str, str], budget: str, cost: int) -> Left | None:

@@ -27,7 +27,7 @@ from pipeline.action import (
     judge_status,
     retry_after,
 )
-from pipeline.limits import EndpointClass, Left, Per, Told
+from pipeline.limits import EndpointClass, Left, Limits, Per
 from tasks.actions.answers import parse
 
 R = TypeVar("R", bound=Result)
@@ -97,13 +97,13 @@ class SalesforceAction(Action[R], Generic[R]):
             return Judgement(verdict=Verdict.RETRY, reason=reason, retry_after=retry_after(response.headers))
         return Judgement(verdict=by_status.verdict, reason=reason, retry_after=by_status.retry_after)
 
-    def told(self, response: Response) -> Told:
+    def limits(self, response: Response) -> Limits:
         # developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/headers_api_usage.htm
         usage = _USAGE.search(response.headers.get("sforce-limit-info", ""))
         if usage is None:
-            return Told()
+            return Limits()
         used, limit = int(usage[1]), int(usage[2])
-        return Told(left=Left(remaining=max(0, limit - used), limit=limit, resets_in=LOOKED_AT_AGAIN))
+        return Limits(left=Left(remaining=max(0, limit - used), limit=limit, resets_in=LOOKED_AT_AGAIN))
 
 
 def _codes(response: Response) -> set[str]:

@@ -25,7 +25,7 @@ from pipeline.action import (
     judge_status,
     retry_after,
 )
-from pipeline.limits import EndpointClass, Per, Told
+from pipeline.limits import EndpointClass, Limits, Per
 from tasks.actions.answers import parse
 
 R = TypeVar("R", bound=Result)
@@ -119,10 +119,10 @@ class StripeAction(Action[R], Generic[R]):
         name = error_name(fault.code or fault.type) if fault.code or fault.type else by_status.reason
         return Judgement(verdict=by_status.verdict, reason=f"stripe says {name}", retry_after=by_status.retry_after)
 
-    def told(self, response: Response) -> Told:
+    def limits(self, response: Response) -> Limits:
         # docs.stripe.com/rate-limits: what is left is not said; `global-rate`, `global-concurrency` are the account's.
         reason = response.headers.get("stripe-rate-limited-reason", "")
-        return Told(whole=response.status == 429 and reason.startswith("global-"))
+        return Limits(whole=response.status == 429 and reason.startswith("global-"))
 
 
 def _facts(effect: Effect, scope: str, endpoint: str, *, recovery: Recovery) -> Facts:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from identity.model import Effect
 from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result
-from pipeline.limits import EndpointClass, Left, Per, Told
+from pipeline.limits import EndpointClass, Left, Limits, Per
 from tasks.actions.answers import parse
 
 # developer.zendesk.com/api-reference/introduction/rate-limits: of a whole account, in the current minute.
@@ -73,13 +73,13 @@ class CreateTicket(Action[Ticket]):
     def read(self, response: Response) -> Ticket:
         return parse(response, Ticket, at=("ticket",))
 
-    def told(self, response: Response) -> Told:
+    def limits(self, response: Response) -> Limits:
         names = ("x-rate-limit-remaining", "x-rate-limit", "ratelimit-reset")
         remaining, limit, reset = (response.headers.get(name, "") for name in names)
         if not (remaining.isdecimal() and limit.isdecimal()):
-            return Told()
+            return Limits()
         resets_in = timedelta(seconds=int(reset)) if reset.isdecimal() else WINDOW  # said by lists alone
-        return Told(left=Left(remaining=int(remaining), limit=int(limit), resets_in=min(resets_in, WINDOW)))
+        return Limits(left=Left(remaining=int(remaining), limit=int(limit), resets_in=min(resets_in, WINDOW)))
 
     def probe(self, call: Call) -> Request:
         return Request(method="GET", path="/api/v2/tickets", params={"external_id": mark(call)})

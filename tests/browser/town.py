@@ -74,7 +74,7 @@ class Town:
         )
         connecting = Connecting(runtime.database, self.connect, runtime.workflows)
         settings = WebSettings(base_url=system.web)
-        app = create_app(settings, runtime.intake, runtime.workflows, runtime.ring, connecting)
+        app = create_app(settings, runtime.intake, runtime.workflows, runtime.ring, connector=connecting)
         self._server = make_server("127.0.0.1", system.port, app, threaded=True, request_handler=_Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 

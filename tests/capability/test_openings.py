@@ -20,7 +20,8 @@ from identity.policy.decision import Decision
 from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive, next_number
 from pipeline.database import Database, DatabaseSettings, open_database
-from pipeline.ledger import openings, steps
+from pipeline.ledger import openings
+from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Ended, Intent, Opened
 from pipeline.ledger.jobs import ClaimedJob
@@ -169,7 +170,7 @@ def test_one_that_expired_or_that_others_have_approved_since_is_not_sent_again(
     assert isinstance(ended, Ended)
     assert ended.moved is JobState.QUEUED
     assert len(till.rows()) == 1
-    (attempt,) = till.database.read(partial(steps.attempts_of, step=till.step))
+    (attempt,) = till.database.read(partial(ledger_steps.attempts_of, step=till.step))
     assert attempt.id == sent.attempt
 
 

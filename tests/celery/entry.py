@@ -101,7 +101,7 @@ class TestRuntime:
     def ring(self) -> CeleryRing:
         return CeleryRing(app)
 
-    def beat(self, duty: str, error: str | None) -> None:
+    def heartbeat(self, duty: str, error: str | None) -> None:
         with (DIRECTORY / "heartbeats").open("a") as heartbeats:
             heartbeats.write(f"{duty} {error} {os.getpid()}\n")
 

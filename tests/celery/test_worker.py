@@ -50,13 +50,6 @@ def test_a_worker_keeps_nothing_in_the_broker_but_the_bindings(
         assert {key.partition(".")[0] for key in client.scan_iter()} == {"aswhom:_kombu"}
 
 
-def test_the_pool_can_be_named_on_the_command_line_too(ring: CeleryRing, child: Callable[..., Child]) -> None:
-    worker = child(CELERY_CUSTOM_WORKER_POOL="pipeline.pool:TaskPool")
-    worker.start("worker", "--pool", "custom", "--disable-prefetch", "--queues", "service")
-    ring.jobs(bells("base-1", "ok-1"))
-    eventually(lambda: worker.ended("ok-1"), log=worker.log)
-
-
 def test_sigterm_lets_running_tasks_finish_and_closes_what_was_opened(
     ring: CeleryRing, child: Callable[..., Child]
 ) -> None:

@@ -176,12 +176,22 @@ def test_an_interrupted_rotation_is_finished_by_the_next(recorded: Cli) -> None:
     assert recorded.json("keys", "rotate-signing", "--yes")["kid"] != key_id(signer.public_key())
 
 
-def test_a_last_seal_that_is_no_text_is_called_altered_and_exported_as_it_is(recorded: Cli, tmp_path: Path) -> None:
-    alter = ("drop trigger audit_seals_no_update", "update audit_seals set digest = cast(x'ff' as text) where seq = 3")
+@pytest.mark.parametrize(
+    ("altered", "why"),
+    [
+        ("digest = cast(x'ff' as text)", "the audit row of link 3 or its seal was altered"),
+        ("signature = cast(x'ff' as text)", "the audit row of link 3 or its seal was altered"),
+        ("audit_id = cast(x'ff' as text)", "the audit row of link 3 is missing"),
+    ],
+)
+def test_a_last_seal_that_cannot_be_read_is_called_altered_and_exported_as_it_is(
+    recorded: Cli, tmp_path: Path, altered: str, why: str
+) -> None:
+    alter = ("drop trigger audit_seals_no_update", f"update audit_seals set {altered} where seq = 3")
     with Installation(load(data_dir=recorded.data_dir)) as at:
         at.write(lambda c: [c.execute(text(each)).rowcount for each in alter])
     told = recorded.json("audit", "verify", code=1)
-    assert (told["seq"], told["why"]) == (3, "the audit row of link 3 or its seal was altered")
+    assert (told["seq"], told["why"]) == (3, why)
     exported = tmp_path / "audit.jsonl"
     assert recorded("audit", "export", "--output", str(exported)).exit_code == 0
     assert recorded.json("audit", "verify", str(exported), code=1)["seq"] == 3

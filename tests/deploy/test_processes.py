@@ -124,12 +124,12 @@ def test_a_wrong_setting_ends_each_process_with_one_line_and_the_code_for_it(
     name: str, cli: Cli, tmp_path: Path
 ) -> None:
     (process,) = [one for one in procfile.read() if one.name == name]
-    words = [word for word in process.command if word != "env" and not word.startswith("CELERY_")]
-    module, *arguments = words[2:] if words[0] == "python" else words
+    module, *arguments = process.command[2:] if process.command[0] == "python" else process.command
     environment = {
-        "PATH": os.environ["PATH"], "ASWHOM_DATA_DIR": str(cli.data_dir), "ASWHOM_WORKFLOWS": "tasks.nobody",
-        "CELERY_CUSTOM_WORKER_POOL": "pipeline.pool:TaskPool",
-    }  # fmt: skip
+        "PATH": os.environ["PATH"],
+        "ASWHOM_DATA_DIR": str(cli.data_dir),
+        "ASWHOM_WORKFLOWS": "tasks.nobody",
+    }
     log = tmp_path / "log"
     started = start_python(module, *arguments, log=log, environment=environment, warm=WARM)
     try:

@@ -10,6 +10,8 @@ import pytest
 from tests.browser.pictures import PICTURES
 from tests.docs.pages import DOCS, ROOT, blocks, documents
 
+FOLDERS = ("deploy", "docs", "identity", "pipeline", "tasks", "tests", "webhooks")
+
 
 def _anchors(document: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
@@ -51,10 +53,18 @@ def test_what_the_readme_quotes_is_the_workflow_that_a_test_runs() -> None:
 
 
 def test_files_that_are_named_exist() -> None:
-    packages = "deploy|docs|identity|pipeline|tasks|tests|webhooks"
+    folders = "|".join(FOLDERS)
     for document in documents():
-        named = re.findall(rf"`((?:{packages})/[\w./-]+)`", document.read_text(encoding="utf-8"))
+        named = re.findall(rf"`((?:{folders})/[\w./-]+)`", document.read_text(encoding="utf-8"))
         assert [name for name in named if not (ROOT / name).exists()] == [], document.name
+
+
+def test_modules_that_the_map_names_exist_somewhere() -> None:
+    named = re.findall(r"`([\w./<>-]+\.py)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert named
+    files = [path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
+    patterns = {name: re.sub(r"<\w+>", "*", name) for name in named}
+    assert [name for name in named if not any(path.match(patterns[name]) for path in files)] == []
 
 
 def test_every_make_target_that_is_named_exists() -> None:

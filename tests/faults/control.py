@@ -49,7 +49,7 @@ class Control:
     file: str
     guard: str  # one line, without its indentation
     without: str
-    test: str
+    test: str  # FILE::EXPRESSION; the expression goes to pytest's -k
     also: tuple[Line, ...] = ()  # in other files, where one line is not the whole guard
     says: str = ""  # part of what the test must say, where it might fail of something else
     timeout: float = 150  # seconds

@@ -70,7 +70,7 @@ class Handed:
 
     def _link(self) -> str:
         key = AccountKey(tenant="acme", connection=GITHUB, principal="acme.ada")
-        link = self._runtime.connect.start(key, now=datetime.now(UTC)).text
+        link = self._runtime.connect_flow.start(key, now=datetime.now(UTC)).text
         self._holds(link)
         return link
 

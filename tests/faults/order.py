@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from identity.model import Scope, ScopeKind
 from identity.tables import mints, refresh_intents
-from pipeline.revocation import made_under
+from pipeline.revocation import under
 from pipeline.tables import attempts, jobs
 from tests.faults.books import log
 from tests.faults.holders import holders, token_requests
@@ -36,12 +36,13 @@ def prove_order(system: System, receipt: Mapping[str, Any], returned: datetime) 
     """
     scope = Scope(kind=ScopeKind(receipt["scope"]["kind"]), key=receipt["scope"]["key"])
     listed = {call["attempt"] for call in receipt["in_flight"]}
-    made = select(attempts.c.id).where(made_under(scope), attempts.c.opened < receipt["number"])
+    made = select(attempts.c.id).where(under(scope, attempts), attempts.c.opened < receipt["number"])
     recorded = {row.id for row in system.rows(made)}
     assert listed <= recorded
     # Also what was opened after it, against the rule: the log would name that.
     of_agent = select(attempts.c.id).join(jobs, jobs.c.id == attempts.c.job_id)
-    by_agent = {row.id for row in system.rows(of_agent.where(made_under(scope), jobs.c.accepted < receipt["number"]))}
+    of_agent = of_agent.where(under(scope, attempts), jobs.c.accepted < receipt["number"])
+    by_agent = {row.id for row in system.rows(of_agent)}
     revoked = {token for token, holder in holders(system).items() if holder.is_under(scope)}
     before = after = 0
     for entry in log(system):

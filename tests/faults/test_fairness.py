@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, func, select
 
-from pipeline.ledger.deliveries import enabled_config
+from pipeline.ledger import pins
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs
@@ -23,7 +23,7 @@ def pile_up(system: System, number: int) -> None:
     like = next(job for job in system.jobs() if job.tenant_id == "acme")
 
     def insert(connection: Connection) -> None:
-        config = enabled_config(connection, "acme", workflow)
+        config = pins.enabled(connection, "acme", workflow.name)
         assert config is not None
         for _ in range(100):
             insert_job(

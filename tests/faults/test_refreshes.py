@@ -258,7 +258,7 @@ def lives(peer: Peer, key: AccountKey) -> bool:
     return stored is not None and peer.oidc.is_active(peer.world.token(key, REFRESH))
 
 
-@pytest.mark.parametrize("with_redis", [True, False])
+@pytest.mark.parametrize("with_redis", [True, False], ids=["with redis", "without redis"])
 def test_eight_processes_rotate_a_grant_once_a_round(
     peer: Peer, refreshers: Start, own_valkey: Valkey, with_redis: bool
 ) -> None:

@@ -26,7 +26,7 @@ from identity.secret import Secret
 from identity.tables import accounts, grants
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.ledger.revocation_pages import page_digest
-from pipeline.revocation import made_under
+from pipeline.revocation import under
 from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, job_scopes, jobs, steps
@@ -191,7 +191,7 @@ def _start_dying(system: System, point: str) -> Process:
 
 def _the_moment(system: System, plan: Round, started: int) -> bool:
     if plan.in_mid_call:
-        return system.count(attempts, made_under(plan.scope), attempts.c.state == AttemptState.OPEN) > 0
+        return system.count(attempts, under(plan.scope, attempts), attempts.c.state == AttemptState.OPEN) > 0
     return system.count(attempts) >= started + plan.after
 
 
@@ -210,7 +210,7 @@ def prove(system: System, plan: Round, receipt: Mapping[str, Any], returned: dat
     later = system.rows(
         select(attempts.c.id, jobs.c.accepted)
         .join(jobs, jobs.c.id == attempts.c.job_id)
-        .where(made_under(plan.scope), attempts.c.opened > receipt["number"])
+        .where(under(plan.scope, attempts), attempts.c.opened > receipt["number"])
     )
     assert all(row.accepted > receipt["number"] for row in later), "opened against the rule"
     _prove_jobs(system, plan, receipt, former)

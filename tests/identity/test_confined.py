@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, select
 from identity.accounts import move_account
 from identity.confined import Confinement, Confiner
 from identity.connection_secrets import PRIVATE_KEY, live_secrets, rotate_secret, seal_secret
-from identity.connections import pause_connection
+from identity.connections import pause_connection, resume_connection
 from identity.errors import Misconfigured, Unavailable
 from identity.http import Client, NotSent
 from identity.mints import prune_mints
@@ -90,6 +90,23 @@ def test_a_refused_key_gives_way_to_the_other_live_one_and_a_pause_asks_nothing(
     assert isinstance(kept, NotSent)
     assert "paused: told so" in kept.reason
     assert len(provider.forms) == 2
+
+
+def test_a_key_refused_before_an_operator_acted_is_not_marked(
+    make: Make, provider: PretendProvider, http: Client
+) -> None:
+    world, _ = make("github", app_id="7")
+    add_key(world)
+
+    def mended_meanwhile(_: dict[str, str]) -> Reply:
+        world.store.write(lambda c: resume_connection(c, "forge"))
+        provider.answer = lambda form: reply({"token": "ghs_1"}, 201)
+        return reply({"message": "no such key"}, 401)
+
+    provider.answer = mended_meanwhile
+    assert isinstance(confined(world, http), Secret)
+    assert world.audited("connection.secret_refused") == 0
+    assert [one.id for one in world.store.read(lambda c: live_secrets(c, "forge", PRIVATE_KEY))] == ["key-2", "key-1"]
 
 
 def test_a_token_that_reads_what_the_account_may_write_is_used_and_held(

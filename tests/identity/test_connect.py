@@ -492,6 +492,30 @@ def test_a_code_is_exchanged_by_the_other_secret_where_the_first_is_refused(
     assert world.audited("connection.secret_refused") == 1
 
 
+def test_a_secret_that_a_former_address_refused_is_not_marked(desk: Desk, provider: PretendProvider) -> None:
+    world = desk.world
+    sealed = seal_secret(
+        world.vault,
+        world.owner,
+        id="secret-2",
+        name=CLIENT_SECRET,
+        secret=Secret("new-canary"),
+        now=world.clock.now + timedelta(minutes=1),
+    )
+    world.store.write(lambda connection: rotate_secret(connection, sealed, retire_at=None))
+
+    def moved_meanwhile(_: dict[str, str]) -> Any:
+        moved = replace(world.owner, token_url=f"{world.owner.token_url}/v2")
+        world.store.write(lambda connection: rewrite_connection(connection, moved))
+        provider.answer = provider.rotate
+        return reply({"error": "incorrect_client_credentials"})
+
+    provider.answer = moved_meanwhile
+    state = desk.authorize(desk.start())["state"]
+    desk.finish({"code": "c", "state": state})
+    assert world.audited("connection.secret_refused") == 0
+
+
 def test_a_provider_that_does_not_say_who_is_refused(desk: Desk, provider: PretendProvider) -> None:
     provider.user = {"message": "Bad credentials"}
     state = desk.authorize(desk.start())["state"]

@@ -119,7 +119,7 @@ def test_a_refresh_commits_the_new_pair(connected: World, make: Make, provider: 
     assert [head["x-aswhom-refresh"] for head in provider.heads] == [intent.id]  # so the provider's log names it
 
 
-@pytest.mark.parametrize("with_redis", [True, False])
+@pytest.mark.parametrize("with_redis", [True, False], ids=["with redis", "without redis"])
 def test_many_threads_present_once(
     connected: World, make: Make, provider: PretendProvider, valkey_client: redis.Redis, with_redis: bool
 ) -> None:

@@ -301,6 +301,25 @@ def test_what_one_address_refused_is_shown_to_the_next_though_another_secret_is_
     assert connected.audited("connection.secret_refused") == 0
 
 
+def test_a_refusal_of_the_new_one_from_before_a_resume_has_it_tried_again(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    """The operator has made it valid at the provider meanwhile, and the old one invalid."""
+    account = connected.consent()
+    rotate(connected)
+
+    def mended_meanwhile(form: dict[str, str]) -> Reply:
+        connected.store.write(lambda connection: resume_connection(connection, "forge"))
+        accepts(provider, NEW)
+        return reply({"error": "incorrect_client_credentials"})
+
+    provider.answer = mended_meanwhile
+    assert make().refresh(account, after_generation=1) == 2
+    assert [form["client_secret"] for form in provider.forms] == [NEW, NEW]
+    assert said(connected, "connection.secret_refused") == []
+    assert order(connected) == ["secret-2", "secret-1"]
+
+
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_of_two_rotations_at_once_one_finds_the_other_under_way(connected: World) -> None:
     one, other = (partial(rotate_secret, secret=successor(connected, id), retire_at=None) for id in ("new-1", "new-2"))

@@ -41,7 +41,7 @@ from pipeline.database import Database
 from pipeline.ledger import deliveries, jobs
 from pipeline.ledger.intents import Intent
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.model import Acceptance, SignedDelivery
+from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery
 from pipeline.states import Purpose
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import workflow_settings
@@ -209,7 +209,7 @@ class House:
             delivery=delivery,
             matches=matches,
             ids=ids,
-            outcome="ignored",
+            outcome=DeliveryOutcome.IGNORED,
             reason="",
             now=now or datetime.now(UTC),
         )

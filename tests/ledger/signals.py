@@ -24,7 +24,7 @@ def say(house: House, said: Signal, *, seen: bool = False) -> Followed:
             signal=said,
             id=house.ids("rev"),
             by="provider:test",
-            told="del_test",
+            signal_id="del_test",
             seen=seen,
             now=now,
         )

@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 
 from identity.model import AccountKey
 from pipeline.budget import UNKNOWN_FLYING, Budget, Budgets
-from pipeline.limits import EndpointClass, Left, Per, Told
+from pipeline.limits import EndpointClass, Left, Limits, Per
 from tests.servers.valkey import Valkey
 
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
@@ -39,8 +39,8 @@ def budget(tenant: str = "acme", principal: str = "ada", endpoints: EndpointClas
     return Budget(provider="github", account=key, endpoints=endpoints)
 
 
-def said(remaining: int, *, limit: int = 10, resets_in: timedelta = HOUR) -> Told:
-    return Told(left=Left(remaining=remaining, limit=limit, resets_in=resets_in))
+def said(remaining: int, *, limit: int = 10, resets_in: timedelta = HOUR) -> Limits:
+    return Limits(left=Left(remaining=remaining, limit=limit, resets_in=resets_in))
 
 
 def drawn(budgets: Budgets, which: Budget, most: int = 100) -> int:
@@ -70,7 +70,7 @@ def test_what_is_left_is_counted_by_provider_and_endpoints_as_a_share(client: re
     before = buckets()
     for remaining in (0, 2, 9, 20):  # more than the limit is all of it
         budgets.told(budget(endpoints=search), said(remaining), pause=None)
-    budgets.told(budget(endpoints=search), Told(), pause=None)
+    budgets.told(budget(endpoints=search), Limits(), pause=None)
     budgets.told(budget(), said(2), pause=None)
     assert [now - then for now, then in zip(buckets(), before, strict=True)] == [1, 1, 2, 4, 4]
 
@@ -91,7 +91,7 @@ def test_threads_that_draw_at_once_never_draw_more_than_there_is(client: redis.R
 def test_while_nobody_has_told_how_much_there_is_only_a_few_fly(client: redis.Redis, prefix: str) -> None:
     budgets = Budgets(client, prefix=prefix)
     assert drawn(budgets, budget()) == UNKNOWN_FLYING
-    budgets.told(budget(), Told(), pause=None)
+    budgets.told(budget(), Limits(), pause=None)
     assert drawn(budgets, budget()) == 1
     # What still flies is taken as not counted in what is said.
     budgets.told(budget(), said(10), pause=None)
@@ -149,10 +149,10 @@ def test_one_accounts_empty_budget_keeps_no_other_account_and_no_other_tenant(cl
 
 def test_a_pause_is_of_its_class_and_a_secondary_limit_of_every_class(client: redis.Redis, prefix: str) -> None:
     budgets, search = Budgets(client, prefix=prefix), EndpointClass(name="search")
-    budgets.told(budget(endpoints=search), Told(), pause=HOUR)
+    budgets.told(budget(endpoints=search), Limits(), pause=HOUR)
     assert budgets.enter(budget(endpoints=search)) is not None
     assert budgets.enter(budget()) is None
-    budgets.told(budget(), Told(whole=True), pause=HOUR)
+    budgets.told(budget(), Limits(whole=True), pause=HOUR)
     wait = Budgets(client, prefix=prefix).enter(budget())
     assert wait is not None
     assert wait > HOUR - 10 * SECOND
@@ -162,7 +162,7 @@ def test_a_pause_is_of_its_class_and_a_secondary_limit_of_every_class(client: re
 def test_where_a_workspace_is_counted_its_people_draw_on_one_budget(client: redis.Redis, prefix: str) -> None:
     budgets = Budgets(client, prefix=prefix)
     post = EndpointClass(name="chat.postMessage", per=Per.TENANT)
-    budgets.told(budget(endpoints=post), Told(), pause=HOUR)
+    budgets.told(budget(endpoints=post), Limits(), pause=HOUR)
     assert budgets.enter(budget(principal="grace", endpoints=post)) is not None
     assert budgets.enter(budget("globex", endpoints=post)) is None
 
@@ -172,22 +172,22 @@ def test_without_redis_nothing_is_held_up_and_a_redis_that_failed_is_left_alone_
     now = [0.0]
     with own_valkey.client() as client:
         budgets = Budgets(client, monotonic=lambda: now[0])
-        budgets.told(budget(), Told(), pause=HOUR)
+        budgets.told(budget(), Limits(), pause=HOUR)
         assert budgets.enter(budget()) is not None
         own_valkey.kill()
         assert budgets.enter(budget()) is None
         own_valkey.start()
-        budgets.told(budget(), Told(), pause=HOUR)  # not asked yet
+        budgets.told(budget(), Limits(), pause=HOUR)  # not asked yet
         assert budgets.enter(budget()) is None
         now[0] = 6.0
-        budgets.told(budget(), Told(), pause=HOUR)
+        budgets.told(budget(), Limits(), pause=HOUR)
         assert budgets.enter(budget()) is not None
 
 
 def test_what_nobody_draws_on_any_more_leaves_redis(client: redis.Redis, prefix: str) -> None:
     budgets = Budgets(client, prefix=prefix)
     budgets.enter(budget())
-    budgets.told(budget(), Told(whole=True), pause=HOUR)
+    budgets.told(budget(), Limits(whole=True), pause=HOUR)
     keys = client.keys(f"{prefix}*")
     assert len(keys) == 2
     assert all(0 < client.ttl(key) <= 7205 for key in keys)

@@ -31,7 +31,7 @@ from identity.sequence import next_number
 from identity.tables import accounts, installations, metadata, provider_connections
 from identity.withdrawals import WithdrawalState, settle
 from pipeline.database import Database
-from pipeline.desk import connections as desk
+from pipeline.desk import connections as acts
 from pipeline.desk import tenants
 from tests.ledger.acts import until_awaited
 from tests.ledger.house import House
@@ -43,16 +43,16 @@ ALLOWING = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
 def added(database: Database, id: str, *, provider: str = "linear", **more: Any) -> None:
     given = Registration(id=id, tenant=None, client_id="c", scopes=("read",), **more)
     owner = register(given, PROFILES[provider], ALLOWING, metadata=None, has_secret=False, has_key=False)
-    database.write(lambda c: desk.add(c, owner, [], Act(audit_id=f"aud-{id}", by="test", now=NOW)))
+    database.write(lambda c: acts.add(c, owner, [], Act(audit_id=f"aud-{id}", by="test", now=NOW)))
 
 
 def change(c: Connection, id: str, to: Change, audit_id: str = "aud-1") -> list[str]:
     profile = PROFILES[get_connection(c, id).provider]
-    return desk.change(c, id, to, profile, ALLOWING, Act(audit_id=audit_id, by="test", now=NOW))
+    return acts.change(c, id, to, profile, ALLOWING, Act(audit_id=audit_id, by="test", now=NOW))
 
 
 def remove(c: Connection, id: str) -> None:
-    desk.remove(c, id, Act(audit_id="aud-removed", by="test", now=NOW))
+    acts.remove(c, id, Act(audit_id="aud-removed", by="test", now=NOW))
 
 
 def test_what_is_not_named_stays_as_others_have_left_it(house: House) -> None:
@@ -211,7 +211,7 @@ def test_another_token_endpoint_of_its_issuer_is_tried_though_the_one_before_had
     )
     added(house.database, "spare", token_url="https://idp.example/token")
     house.database.write(lambda c: pause_connection(c, "spare", reason="its client was refused"))
-    house.database.write(lambda c: desk.readdress(c, "spare", found, Act(audit_id="aud-1", by="test", now=NOW)))
+    house.database.write(lambda c: acts.readdress(c, "spare", found, Act(audit_id="aud-1", by="test", now=NOW)))
     assert (house.database.read(lambda c: paused_reason(c, "spare")) is None) == used
     assert recorded(house, "connection.resumed") == [{"connection": "spare", "was_paused": True}] * used
 
@@ -231,7 +231,7 @@ def test_what_was_corrected_is_recorded_as_it_was_and_as_it_is(house: House) -> 
 def test_a_connection_that_was_in_use_is_resumed_all_the_same(house: House) -> None:
     """Else an older refusal, on its way, pauses what its operator has just mended at the provider."""
     asked = house.database.write(next_number)
-    assert not house.database.write(lambda c: desk.resume(c, "gh", Act(audit_id="aud-1", by="test", now=NOW)))
+    assert not house.database.write(lambda c: acts.resume(c, "gh", Act(audit_id="aud-1", by="test", now=NOW)))
     assert not house.database.write(lambda c: pause_connection(c, "gh", reason="refused before", asked=asked))
     assert recorded(house, "connection.resumed") == [{"connection": "gh", "was_paused": False}]
 

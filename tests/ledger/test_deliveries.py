@@ -18,6 +18,7 @@ from identity.installations import add_installation
 from identity.model import AccountState
 from identity.tables import accounts, provider_connections
 from pipeline.intake import Intake
+from pipeline.model import DeliveryOutcome
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks, People, Signal
 from pipeline.revocation.tables import revocations
@@ -108,7 +109,7 @@ def test_a_signed_delivery_that_says_nul_is_stored(house: House) -> None:
     workflows = Registry([replace(house.workflow, user=None)])
     with pytest.raises(BadInput, match="triggered_by") as misfit:
         workflows.match("github", "pull_request", {"author": "a\x00b"})
-    told = intake.accept(house.delivery("one"), [], outcome="unrecognised", reason=str(misfit.value))
+    told = intake.accept(house.delivery("one"), [], outcome=DeliveryOutcome.UNRECOGNISED, reason=str(misfit.value))
     assert (told.outcome, _count(house, deliveries), house.states()) == ("unrecognised", 1, {})
 
 

@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from pipeline.ledger import bells, jobs, steps
+from pipeline.ledger import bells, jobs
+from pipeline.ledger import steps as ledger_steps
 from tests.ledger.house import House
 from tests.ledger.plans import kept_plans
 
@@ -24,7 +25,7 @@ def test_bells_claims_and_late_attempts_are_found_by_their_index_whatever_the_va
         write(bells.patterns_with_due_jobs)
         for _ in range(2):  # the job that is named, and then the next one
             write(partial(jobs.claim, job=first, hold=timedelta(seconds=1)))
-        write(partial(steps.overdue, limit=10))
+        write(partial(ledger_steps.overdue, limit=10))
 
     told = kept_plans(house.database, accept_dispatch_and_claim)
     of_queue = [plan for statement, plan in told.items() if "jobs.pattern =" in statement]

@@ -14,14 +14,14 @@ from sqlalchemy import Connection, select, text, update
 from identity.errors import BadInput
 from pipeline import reconcile, revocation
 from pipeline.desk.unanswered import asked_about, unanswered_calls
-from pipeline.ledger import jobs, openings, queries, steps, waits
+from pipeline.ledger import jobs, openings, queries, waits
+from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Adopted, Ended, Intent, Opened
 from pipeline.ledger.replay import replay
 from pipeline.migrations import upgrade
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
-from pipeline.tables import attempts
-from pipeline.tables import steps as steps_table
+from pipeline.tables import attempts, steps
 from pipeline.workflow import SERVICE, Registry
 from tests.ledger.acts import attempt_states, close, done, open_, revoke, step_state
 from tests.ledger.house import House, Say, account_scope, intent_of, say_it
@@ -54,7 +54,7 @@ def _resolve(house: House, job: str, result: Mapping[str, Any] | None, *, calls:
 
 
 def _step(house: House, step: str) -> Any:
-    return house.database.read(lambda c: c.execute(select(steps_table).where(steps_table.c.id == step)).one())
+    return house.database.read(lambda c: c.execute(select(steps).where(steps.c.id == step)).one())
 
 
 def _settle(house: House, asked: Intent) -> None:
@@ -172,7 +172,7 @@ def test_a_run_that_meets_a_call_still_in_doubt_looks_again_only_when_that_may_b
     blocked = intent_of(house, first.job, step=first.step, number=2)
     assert isinstance(open_(house, blocked), Ended)
     row = house.row(first.job.id)
-    now = house.database.read(steps.clock)
+    now = house.database.read(ledger_steps.clock)
     assert row.state == JobState.QUEUED
     assert row.due_at - now > timedelta(seconds=5)
 
@@ -183,7 +183,7 @@ def test_an_effect_whose_result_was_not_kept_ends_the_job_that_is_replayed(house
     first = intent_of(house, house.claim(house.job()), once="pull#1")
     open_(house, first)
     done(house, first)
-    lost = update(steps_table).where(steps_table.c.id == first.step).values(state=ended, result=None)
+    lost = update(steps).where(steps.c.id == first.step).values(state=ended, result=None)
     house.database.write(lambda c: c.execute(lost).rowcount)
     house.database.write(partial(jobs.bury, job=first.job, reason="400"))
     house.database.write(partial(replay, job=first.job.id, by="ops", at=datetime.now(UTC)))

@@ -16,7 +16,7 @@ from identity.sequence import next_number
 from identity.tables import accounts, grants, principals
 from pipeline.intake import Intake
 from pipeline.ledger.signal_chunks import ACCOUNTS
-from pipeline.model import Acceptance, SignedDelivery, Unfollowed
+from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
 from pipeline.revocation.signal import Asks, Nobody, Signal, Workspaces
 from pipeline.revocation.signal_following import SignalFollower
 from pipeline.revocation.tables import revocations, signal_chunks
@@ -72,7 +72,7 @@ def _intake(house: House, monotonic: Callable[[], float] = lambda: 0.0) -> Intak
 
 
 def _accept(intake: Intake, delivery: SignedDelivery) -> Acceptance:
-    return intake.accept(delivery, (), outcome="ignored", reason="")
+    return intake.accept(delivery, (), outcome=DeliveryOutcome.IGNORED, reason="")
 
 
 def _follower(house: House, ring: Silent | None = None, **more: Any) -> SignalFollower:

@@ -20,14 +20,14 @@ from identity.model import (
 from identity.tables import accounts, grants
 from pipeline import reconcile
 from pipeline.database import DatabaseSettings, open_database
-from pipeline.ledger import jobs, openings, steps
+from pipeline.ledger import jobs, openings
+from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
-from pipeline.tables import attempts, once_keys
+from pipeline.tables import attempts, once_keys, steps
 from pipeline.tables import jobs as jobs_table
-from pipeline.tables import steps as steps_table
 from pipeline.workflow import Registry
 from tests.ledger.acts import attempt_states, audit_kinds, close, done, listening, open_, revoke, step_state
 from tests.ledger.house import House, account_scope
@@ -163,7 +163,7 @@ def test_a_closed_step_keeps_its_result(house: House) -> None:
     asked = intent(house, house.claim(house.job()))
     open_(house, asked)
     done(house, asked, {"id": "42"})
-    stored = house.database.read(partial(steps.load, job=asked.job.id))[1]
+    stored = house.database.read(partial(ledger_steps.load, job=asked.job.id))[1]
     assert (stored.state, stored.result, stored.external_id) == (StepState.DONE, {"id": "42"}, "1")
     assert attempt_states(house) == [AttemptState.EFFECT]
 
@@ -342,7 +342,7 @@ def test_a_once_key_that_a_later_opening_takes_is_on_its_step_and_a_word_about_t
     close(house, first, AttemptState.NO_EFFECT, StepState.OPEN)
     again = intent(house, first.job, step=first.step, number=2, once="pull#1")
     assert isinstance(open_(house, again), Opened)
-    key = select(steps_table.c.once_key).where(steps_table.c.id == first.step)
+    key = select(steps.c.once_key).where(steps.c.id == first.step)
     assert house.database.read(lambda c: c.execute(key).scalar_one()) == "pull#1"
     close(house, again, AttemptState.UNKNOWN, StepState.UNKNOWN)
     third = intent(house, first.job, step=first.step, number=3, repeats_unknown=True)  # as before it

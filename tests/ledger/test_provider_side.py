@@ -89,7 +89,7 @@ class Side:
             ids=partial(house.ids, "wit"),
         )
         self.asker = ProviderAsker(house.database, withdrawer.ask, clock=clock)
-        self.revoker = Revoker(house.database, SIGNER, provider=provider_side, withdraw=self.asker.advance)
+        self.revoker = Revoker(house.database, SIGNER, provider_side=provider_side, withdraw=self.asker.advance)
 
     def declare(self, scope: Scope = ACCOUNT) -> str:
         made = self.house.ids("rev")

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, update
 
 from pipeline import reconcile
-from pipeline.ledger import steps as ledger
+from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.jobs import move_job
 from pipeline.ledger.replay import replay
@@ -185,7 +185,7 @@ def test_a_worker_that_lost_its_job_leaves_the_sleep_to_the_one_that_has_it(hous
     late = house.claim(job)
     lapse(house, job)
     reconcile.reclaim(house.database, WorkerSettings(backoff=timedelta()))
-    sleep = partial(ledger.sleep, position=1, occurrence=1, request_hash="hash", duration=HOUR)
+    sleep = partial(ledger_steps.sleep, position=1, occurrence=1, request_hash="hash", duration=HOUR)
     asleep = house.database.write(partial(sleep, job=house.claim(job), step="theirs"))
     assert asleep == Ended(reason="the workflow sleeps", moved=JobState.WAITING)
     assert house.database.write(partial(sleep, job=late, step="late")) == Ended(reason="another worker has the job")
@@ -198,7 +198,7 @@ def test_a_sleep_that_a_worker_began_that_had_lost_its_job_is_the_sleep_of_the_o
     lapse(house, job)
     reconcile.reclaim(house.database, WorkerSettings(backoff=timedelta()))
     rightful = house.claim(job)
-    sleep = partial(ledger.sleep, position=1, occurrence=1, request_hash="hash", duration=HOUR)
+    sleep = partial(ledger_steps.sleep, position=1, occurrence=1, request_hash="hash", duration=HOUR)
     assert house.database.write(partial(sleep, job=late, step="late")) == Ended(reason="another worker has the job")
     asleep = house.database.write(partial(sleep, job=rightful, step="theirs"))
     assert asleep == Ended(reason="the workflow sleeps", moved=JobState.WAITING)

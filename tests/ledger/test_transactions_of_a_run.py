@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from pipeline.database import Database
+from pipeline.ledger.intents import Opened
 from pipeline.run import Run
-from tests.ledger.house import Say
+from tests.ledger.acts import open_
+from tests.ledger.house import House, Say, intent_of
 from tests.ledger.office import Office, declare
+from tests.ledger.plans import statements_of
 
 T = TypeVar("T")
 CALLS = 3
@@ -52,3 +55,13 @@ def test_a_first_run_reads_once_and_writes_twice_a_step_and_twice_beside(office:
     office.work(job)
     assert len(office.tokens) == CALLS
     assert counted.asked == {"read": 1, "write": 2 * CALLS + 2}
+
+
+def test_a_live_token_is_leased_by_one_select_of_the_opening_transaction(house: House) -> None:
+    """Without Redis: the function has nothing but its connection."""
+    house.connect("acme", "acme.ada")
+    asked = intent_of(house, house.claim(house.job()))
+    opened: list[object] = []
+    said = statements_of(lambda: opened.append(open_(house, asked)))
+    assert [type(one) for one in opened] == [Opened]
+    assert sum("FROM" in one and "grants" in one for one, _ in said) == 1, said

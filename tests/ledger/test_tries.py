@@ -20,7 +20,7 @@ from identity.policy.ledger import apply_policy
 from identity.vault import Vault
 from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, UnreadableAnswer
 from pipeline.database import Database
-from pipeline.ledger import steps as ledger
+from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.replay import replay
 from pipeline.reconcile import settle_attempts
 from pipeline.resolution import resolve_by_hand
@@ -249,7 +249,7 @@ def _crashes_while_it_reads(office: Office, job: str) -> None:
     time_passes(office)
     database.write(lambda c: c.execute(update(attempts).values(state=AttemptState.OPEN)).rowcount)
     (left,) = database.read(lambda c: c.execute(select(attempts)).all())
-    database.write(partial(ledger.settle, attempt=left, now=datetime.now(UTC)))
+    database.write(partial(ledger_steps.settle, attempt=left, now=datetime.now(UTC)))
     assert [step.state for step in steps_of(office.house)] == [StepState.UNKNOWN]
 
 

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import insert, text, update
 
 from pipeline import reconcile
-from pipeline.ledger import jobs, steps, waits
+from pipeline.ledger import jobs, waits
+from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Ended, Intent
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import jobs as jobs_table
@@ -42,7 +43,7 @@ def _due(house: House, job: str) -> None:
 def test_who_waits_for_a_call_in_doubt_looks_again_after_a_minute_not_every_second(house: House) -> None:
     _owner_in_doubt(house)
     job = house.job()
-    before = house.database.read(steps.clock)
+    before = house.database.read(ledger_steps.clock)
     _wait_for_it(house, job)
     assert house.row(job).due_at - before >= timedelta(minutes=1)
 
@@ -51,7 +52,7 @@ def test_who_waits_for_a_call_on_the_wire_looks_again_once_that_is_settled(house
     owner = intent(house, house.claim(house.job()), once="pull#1")
     open_(house, owner)
     job = house.job()
-    before = house.database.read(steps.clock)
+    before = house.database.read(ledger_steps.clock)
     _wait_for_it(house, job)
     assert timedelta(seconds=5) < house.row(job).due_at - before < timedelta(minutes=1)
 
@@ -103,7 +104,7 @@ def test_who_waits_for_a_persons_word_goes_on_once_an_answer_came_late_after_all
     park = partial(jobs.park, wait=Wait.UNKNOWN, waits_for=None, due_in=soon, expires_in=late, reason="look at github")
     house.database.write(partial(park, job=asked.job))
     _due(house, job)
-    row, now = house.row(job), house.database.read(steps.clock)
+    row, now = house.row(job), house.database.read(ledger_steps.clock)
     assert row.state == JobState.WAITING
     assert now < row.due_at <= now + timedelta(hours=1), "an answer that comes late rings for nobody"
     done(house, asked)

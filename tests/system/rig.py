@@ -126,7 +126,6 @@ class System:
             "ASWHOM_LISTEN": f"127.0.0.1:{self.port}",
             "ASWHOM_ALLOW_HOSTS": "127.0.0.1",
             "ASWHOM_WORKFLOWS": ",".join(WORKFLOWS),
-            "CELERY_CUSTOM_WORKER_POOL": "pipeline.pool:TaskPool",
             "ASWHOM_LOG_FORMAT": "json",
             **{f"ASWHOM_{name}_METRICS_PORT": "0" for name in ("WORKER", "REVOCATIONS", "HOUSEKEEPING", "BEAT")},
             **QUICK,
@@ -182,17 +181,17 @@ class System:
 
     def _command(self, name: str) -> list[str]:
         """The module of a process, and its arguments."""
-        flags = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--disable-prefetch"]
-        pool = ["--pool", "custom", "--loglevel", "INFO", "--hostname", f"{name}@%h", *flags]
+        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        options = ["--loglevel", "INFO", "--hostname", f"{name}@%h", *quiet]
         match name.partition("-")[0]:
             case "web":
                 return ["gunicorn", "--config", "python:deploy.gunicorn", "deploy.wsgi:app"]
             case "worker":
                 work = ["--queues", "delegated,service,hybrid,capability", "--concurrency", str(self.concurrency)]
-                return ["celery", "--app", self.worker_app, "worker", *work, *pool]
+                return ["celery", "--app", self.worker_app, "worker", *work, *options]
             case "revocations":
                 work = ["--queues", "revocations", "--concurrency", "4"]
-                return ["celery", "--app", self.revocations_app, "worker", *work, *pool]
+                return ["celery", "--app", self.revocations_app, "worker", *work, *options]
             case "housekeeping":
                 return ["deploy.housekeeping"]
             case "beat":

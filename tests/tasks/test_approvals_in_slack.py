@@ -17,11 +17,11 @@ from identity.principals import link_alias
 from identity.secret import Secret
 from identity.tables import provider_connections
 from pipeline.approvals.tables import approvals
+from pipeline.ledger import pins
 from pipeline.ledger.approval_views import ApprovalView
-from pipeline.ledger.deliveries import enabled_config
 from pipeline.ledger.jobs import move_job
 from pipeline.ledger.replay import replay
-from pipeline.model import Acceptance
+from pipeline.model import Acceptance, DeliveryOutcome
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import workflow_settings
 from tests.tasks.approvals import apply, asked, say
@@ -89,7 +89,7 @@ class Chat:
         received = slack.read(headers, body, (Secret("s"),), now)
         assert isinstance(received, Received)
         delivery = received.signed(source="slack", connection="slack", body=body)
-        return self.town.runtime.intake.accept(delivery, (), outcome="ignored", reason="")
+        return self.town.runtime.intake.accept(delivery, (), outcome=DeliveryOutcome.IGNORED, reason="")
 
 
 @pytest.fixture
@@ -202,5 +202,5 @@ def test_what_was_decided_before_it_was_asked_is_not_mentioned(waiting: Town) ->
     chat.tell()
     assert chat.messages() == []
     assert {job.state for job in waiting.jobs()} == {JobState.DEAD, JobState.DONE}
-    off = waiting.runtime.database.read(lambda c: enabled_config(c, "globex", waiting.registry.get("ask_in_slack")))
+    off = waiting.runtime.database.read(lambda c: pins.enabled(c, "globex", "ask_in_slack"))
     assert off is None

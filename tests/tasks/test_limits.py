@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from pipeline.action import Response, Verdict
-from pipeline.limits import Left, Per, Told
+from pipeline.limits import Left, Limits, Per
 from tasks.actions import github, linear, salesforce, slack, stripe, zendesk
 
 DATE = "Sun, 01 Mar 2026 12:00:00 GMT"  # 1772366400
@@ -27,32 +27,32 @@ def window(remaining: str, reset: str) -> dict[str, str]:
 
 # docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
 @pytest.mark.parametrize(
-    ("response", "told"),
+    ("response", "limits"),
     [
         (
             answer({**GITHUB, **window("4999", "1772370000")}),
-            Told(left=Left(remaining=4999, limit=5000, resets_in=timedelta(hours=1))),
+            Limits(left=Left(remaining=4999, limit=5000, resets_in=timedelta(hours=1))),
         ),
         # The primary limit is of its class alone.
         (
             answer({**GITHUB, **window("0", "1772366460")}, status=403),
-            Told(left=Left(remaining=0, limit=5000, resets_in=timedelta(minutes=1))),
+            Limits(left=Left(remaining=0, limit=5000, resets_in=timedelta(minutes=1))),
         ),
         # A secondary one is of everything, told by retry-after, or by words alone.
         (
             answer({**GITHUB, **window("4000", "1772370000"), "retry-after": "30"}, status=403),
-            Told(left=Left(remaining=4000, limit=5000, resets_in=timedelta(hours=1)), whole=True),
+            Limits(left=Left(remaining=4000, limit=5000, resets_in=timedelta(hours=1)), whole=True),
         ),
-        (answer(status=403, body=b'{"message": "You have exceeded a secondary rate limit."}'), Told(whole=True)),
-        (answer(status=429), Told(whole=True)),
+        (answer(status=403, body=b'{"message": "You have exceeded a secondary rate limit."}'), Limits(whole=True)),
+        (answer(status=429), Limits(whole=True)),
         # A plain refusal, and headers that are missing or no numbers, say nothing.
-        (answer(status=403, body=b'{"message": "Resource not accessible by integration"}'), Told()),
-        (answer(), Told()),
-        (answer({**GITHUB, **window("-1", "soon")}), Told()),
+        (answer(status=403, body=b'{"message": "Resource not accessible by integration"}'), Limits()),
+        (answer(), Limits()),
+        (answer({**GITHUB, **window("-1", "soon")}), Limits()),
     ],
 )
-def test_github_says_what_is_left_and_which_limit_refused(response: Response, told: Told) -> None:
-    assert PULL.told(response) == told
+def test_github_says_what_is_left_and_which_limit_refused(response: Response, limits: Limits) -> None:
+    assert PULL.limits(response) == limits
 
 
 REQUESTS = {
@@ -85,7 +85,7 @@ BY_REQUESTS = Left(remaining=1400, limit=1500, resets_in=timedelta(hours=1))
     ],
 )
 def test_linear_says_what_is_left_of_the_tighter_of_its_budgets(headers: dict[str, str], left: Left | None) -> None:
-    assert ISSUES.told(answer(headers)) == Told(left=left)
+    assert ISSUES.limits(answer(headers)) == Limits(left=left)
 
 
 # docs.slack.dev/apis/web-api/rate-limits: per method and workspace, and nothing but Retry-After.
@@ -95,7 +95,7 @@ def test_slack_counts_by_method_and_workspace_and_says_only_when_to_come_back() 
     assert endpoints is not None
     assert (endpoints.name, endpoints.per) == ("chat.postMessage", Per.TENANT)
     refused = answer({"retry-after": "30"}, status=429, body=b'{"ok": false, "error": "ratelimited"}')
-    assert post.told(refused) == Told()
+    assert post.limits(refused) == Limits()
     judged = post.judge(refused)
     assert (judged.verdict, judged.retry_after) == (Verdict.RETRY, timedelta(seconds=30))
 
@@ -112,9 +112,9 @@ def test_slack_counts_by_method_and_workspace_and_says_only_when_to_come_back() 
     ],
 )
 def test_salesforce_says_how_much_of_its_rolling_day_is_used(header: str, left: tuple[int, int] | None) -> None:
-    told = salesforce.GetOpportunity(id="006000000000001").told(answer({"sforce-limit-info": header}))
-    assert (told.left and (told.left.remaining, told.left.limit)) == left
-    assert told.left is None or told.left.resets_in == timedelta(minutes=15)
+    limits = salesforce.GetOpportunity(id="006000000000001").limits(answer({"sforce-limit-info": header}))
+    assert (limits.left and (limits.left.remaining, limits.left.limit)) == left
+    assert limits.left is None or limits.left.resets_in == timedelta(minutes=15)
 
 
 # docs.stripe.com/rate-limits: `Stripe-Rate-Limited-Reason`, and no word of what is left.
@@ -130,7 +130,7 @@ def test_salesforce_says_how_much_of_its_rolling_day_is_used(header: str, left: 
 )
 def test_stripe_says_whether_the_account_or_an_operation_is_limited(status: int, reason: str, whole: bool) -> None:
     refused = answer({"stripe-rate-limited-reason": reason}, status=status)
-    assert stripe.ListSubscriptions().told(refused) == Told(whole=whole)
+    assert stripe.ListSubscriptions().limits(refused) == Limits(whole=whole)
 
 
 # developer.zendesk.com/api-reference/introduction/rate-limits
@@ -150,4 +150,4 @@ def test_stripe_says_whether_the_account_or_an_operation_is_limited(status: int,
     ],
 )
 def test_zendesk_says_what_is_left_of_the_minute(headers: dict[str, str], left: Left | None) -> None:
-    assert zendesk.CreateTicket(subject="It hurts", body="Here.").told(answer(headers)) == Told(left=left)
+    assert zendesk.CreateTicket(subject="It hurts", body="Here.").limits(answer(headers)) == Limits(left=left)

@@ -24,7 +24,7 @@ from identity.secret import Secret
 from pipeline import revocation
 from pipeline.accounts.connecting import Done
 from pipeline.database import DatabaseSettings
-from pipeline.model import Acceptance, SignedDelivery
+from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery
 from pipeline.runtime import Keys, Runtime, RuntimeSettings
 from pipeline.services import StepSettings
 from pipeline.states import ENDED, JobState
@@ -118,8 +118,8 @@ class Town:
         for through in connections:
             key = AccountKey(tenant=tenant, connection=through, principal=f"{tenant}.{login}")
             browser, now = secrets.token_urlsafe(32), datetime.now(UTC)
-            link = self.runtime.connect.start(key, now=now)
-            url = self.runtime.connect.authorize(link.text, browser=browser, now=now)
+            link = self.runtime.connect_flow.start(key, now=now)
+            url = self.runtime.connect_flow.authorize(link.text, browser=browser, now=now)
             assert isinstance(url, str), url
             form = Form(self.sandbox.http.get(url).text)
             said = {**form.hidden, "user": login, "decision": "allow"}
@@ -149,7 +149,7 @@ class Town:
             dedupe_by_body=False,
         )
         matches = self.registry.match(source, event, document)
-        return self.runtime.intake.accept(delivery, matches, outcome="ignored", reason="")
+        return self.runtime.intake.accept(delivery, matches, outcome=DeliveryOutcome.IGNORED, reason="")
 
     def report(self, tenant: str, kind: str, data: Mapping[str, Any], *, at: datetime | None = None) -> Acceptance:
         """A tenant's own system reports, in the envelope of Standard Webhooks."""

@@ -12,7 +12,7 @@ from typing import Any
 from identity.errors import Unavailable
 from identity.model import AccessPattern
 from identity.secret import Secret
-from pipeline.model import Acceptance, Bell, SignedDelivery
+from pipeline.model import Acceptance, Bell, DeliveryOutcome, SignedDelivery
 from pipeline.run import Run
 from pipeline.workflow import Event, Match, NoConfig, Registry, Trigger, workflow
 from webhooks.sources.reading import Fault, Reading, Refusal
@@ -45,6 +45,7 @@ class MemoryLedger:
     )
     away: Unavailable | None = None
     bug: Exception | None = None
+    answer: Acceptance | None = None  # to whatever comes; else one made up after what the receiver asks for
     accepted: list[tuple[SignedDelivery, Acceptance]] = field(default_factory=list)
 
     def connection_secrets(self, connection: str) -> Secrets | None:
@@ -58,26 +59,23 @@ class MemoryLedger:
         if self.away:
             raise self.away
 
-    def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
+    def accept(
+        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str
+    ) -> Acceptance:
         if self.bug:
             raise self.bug
         self.ready()
-        for earlier, acceptance in self.accepted:
-            same = earlier.connection == delivery.connection and (
-                earlier.delivery_id == delivery.delivery_id
-                or (delivery.dedupe_by_body and earlier.body == delivery.body)
-            )
-            if same:
-                return Acceptance(
-                    delivery=acceptance.delivery, outcome="duplicate", reason="seen before", jobs=acceptance.jobs
-                )
         ours = f"dlv-{len(self.accepted) + 1}"
-        if delivery.signal:
-            made = Acceptance(delivery=ours, outcome="signal", reason="revoked", revocations=(f"rev-{ours}",))
+        if self.answer:
+            made = self.answer
+        elif delivery.signal:
+            made = Acceptance(
+                delivery=ours, outcome=DeliveryOutcome.SIGNAL, reason="revoked", revocations=(f"rev-{ours}",)
+            )
         elif matches:
             jobs = tuple(f"job-{ours}-{number}" for number, _ in enumerate(matches))
             bells = tuple(Bell(job=job, tenant="t", pattern=AccessPattern.SERVICE) for job in jobs)
-            made = Acceptance(delivery=ours, outcome="accepted", reason="", jobs=jobs, bells=bells)
+            made = Acceptance(delivery=ours, outcome=DeliveryOutcome.ACCEPTED, reason="", jobs=jobs, bells=bells)
         else:
             made = Acceptance(delivery=ours, outcome=outcome, reason=reason)
         self.accepted.append((delivery, made))

@@ -80,7 +80,9 @@ def test_an_approver_reads_all_of_it_and_the_answer_wakes_the_job(room: Room) ->
     assert room.desk.row.state == ApprovalState.APPROVED
     assert room.desk.house.row(room.desk.job.id).state == "queued"
     assert room.answer(link).status_code == 200  # sent twice
-    assert room.answer(link, "no").status_code == 409
+    other = room.answer(link, "no")
+    assert other.status_code == 409
+    assert ">acme.bob has answered yes already.<" in other.text  # an id is not a word to begin a sentence with
     assert "This is approved" in room.client.get(link).text
 
 

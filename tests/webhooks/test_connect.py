@@ -82,7 +82,7 @@ def connector() -> MemoryConnector:
 def browser_of(connector: MemoryConnector, base_url: str = "https://aswhom.example") -> FlaskClient:
     """A fresh browser."""
     settings = WebSettings(base_url=base_url)
-    app = create_app(settings, MemoryLedger(), registry(), MemoryRing(), connector, clock=lambda: NOW)
+    app = create_app(settings, MemoryLedger(), registry(), MemoryRing(), connector=connector, clock=lambda: NOW)
     client = app.test_client()
     client.environ_base["wsgi.url_scheme"] = base_url.partition(":")[0]
     return client

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from identity.errors import Unavailable
 from identity.transmitters import Transmitter
-from pipeline.model import Acceptance, SecurityEvent
+from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 from tests.webhooks.events import KEY, OTHER, RISC, TRANSMITTER, claims, public, sign
 from tests.webhooks.parts import NOW, MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
@@ -41,9 +41,9 @@ class MemoryEvents:
         if self.away:
             raise self.away
         if event.jti in self.accepted:
-            return Acceptance(delivery=event.jti, outcome="duplicate", reason="")
+            return Acceptance(delivery=event.jti, outcome=DeliveryOutcome.DUPLICATE, reason="")
         self.accepted[event.jti] = event
-        outcome = "signal" if event.signals else "ignored"
+        outcome = DeliveryOutcome.SIGNAL if event.signals else DeliveryOutcome.IGNORED
         made = (f"rev-{event.jti}",) if event.signals else ()
         return Acceptance(delivery=event.jti, outcome=outcome, reason="", revocations=made)
 

@@ -18,7 +18,7 @@ from werkzeug.test import TestResponse
 
 from identity.errors import Unavailable, Unconfirmed
 from identity.store import CommitUnknown
-from pipeline.model import Unfollowed
+from pipeline.model import Acceptance, DeliveryOutcome, Unfollowed
 from tests.servers import shared_data
 from tests.webhooks import published
 from tests.webhooks.parts import (
@@ -104,30 +104,37 @@ def test_a_sender_is_read_as_its_connection_describes_it(client: FlaskClient, le
     problem(again, 401, "signature-refused")
 
 
-def test_a_replay_is_a_duplicate_whatever_its_delivery_id_and_rings_nothing(
+def test_a_duplicate_is_answered_with_what_the_first_one_started_and_rings_nothing(
     client: FlaskClient, ledger: MemoryLedger, ring: MemoryRing
 ) -> None:
-    post(client, OPENED)
-    ring.rung.clear()
-    for delivery in ("d-1", "d-2"):  # the id is not signed
-        response = post(client, OPENED, delivery=delivery)
-        assert response.status_code == 202
-        assert response.json == {
-            "outcome": "duplicate",
-            "delivery": "dlv-1",
-            "reason": "seen before",
-            "jobs": ["job-dlv-1-0"],
-        }
+    ledger.answer = Acceptance(
+        delivery="dlv-1", outcome=DeliveryOutcome.DUPLICATE, reason="seen before", jobs=("job-1",)
+    )
+    response = post(client, OPENED, delivery="d-2")
+    assert response.status_code == 202
+    assert response.json == {"outcome": "duplicate", "delivery": "dlv-1", "reason": "seen before", "jobs": ["job-1"]}
     assert ring.rung == []
-    assert len(ledger.accepted) == 1
+    (delivery,) = ledger.deliveries
+    assert (delivery.delivery_id, delivery.dedupe_by_body) == ("d-2", True)  # GitHub does not sign the id
 
 
-def test_the_same_revocation_body_twice_is_two_revocations(client: FlaskClient, ring: MemoryRing) -> None:
-    for number in (1, 2):
-        response = post(client, REVOKED, event="github_app_authorization", delivery=f"d-{number}")
-        assert response.status_code == 202
-        assert response.json["outcome"] == "signal"  # type: ignore[index]
-    assert ring.rung == ["rev-dlv-1", "rev-dlv-2"]
+def test_a_revocation_is_answered_as_a_signal_and_rung_for(
+    client: FlaskClient, ledger: MemoryLedger, ring: MemoryRing
+) -> None:
+    ledger.answer = Acceptance(
+        delivery="dlv-1", outcome=DeliveryOutcome.SIGNAL, reason="revoked", revocations=("rev-1", "rev-2")
+    )
+    response = post(client, REVOKED, event="github_app_authorization")
+    assert response.status_code == 202
+    assert response.json == {
+        "outcome": "signal",
+        "delivery": "dlv-1",
+        "reason": "revoked",
+        "revocations": ["rev-1", "rev-2"],
+    }
+    assert ring.rung == ["rev-1", "rev-2"]
+    (delivery,) = ledger.deliveries
+    assert delivery.signal is not None
 
 
 def test_what_nobody_wants_is_kept_and_says_why(client: FlaskClient, ledger: MemoryLedger, ring: MemoryRing) -> None:

@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from prometheus_client import REGISTRY
 
 from identity.errors import Unavailable
+from pipeline.model import Acceptance, DeliveryOutcome
 from tests.webhooks.parts import JSON, MemoryLedger, MemoryRing, github_headers, registry
 from webhooks import metrics
 from webhooks.app import create_app
@@ -89,7 +90,11 @@ def test_a_signal_is_timed_from_its_arrival_to_its_commit(client: FlaskClient, l
 
     before, body = timed(), b'{"action":"revoked","sender":{"id":1}}'
     headers = github_headers(body, event="github_app_authorization")
-    for _ in range(2):  # the second is a duplicate, which revokes nothing
+    for outcome in (
+        DeliveryOutcome.SIGNAL,
+        DeliveryOutcome.DUPLICATE,
+    ):  # the second time it reaches whom the first one left
+        ledger.answer = Acceptance(delivery="dlv-1", outcome=outcome, reason="", revocations=(f"rev-{outcome}",))
         client.post("/webhooks/github/gh", data=body, headers=headers, content_type=JSON)
     assert timed() == before + 1
 

@@ -10,7 +10,7 @@ from flask_openapi.blueprint import APIBlueprint
 
 from identity.api_keys import Caller, Role
 from pipeline.ledger import views
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from pipeline.requests import Requests
 from webhooks import problems
 from webhooks.api import shapes
@@ -61,7 +61,7 @@ def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clo
         return response, 202
 
 
-def found_job(requests: Requests, who: Caller, id: str) -> Row:
+def found_job(requests: Requests, who: Caller, id: str) -> Record:
     """The job, as far as the caller may see it. Raises Problem."""
     row = requests.read(lambda c: views.job(c, who.tenant, id, agent=_only(who)))
     if row is None:

@@ -12,7 +12,7 @@ from identity.api_keys import Caller
 from identity.model import ScopeKind
 from identity.named_scopes import scope_of_tenant
 from pipeline.ledger import views
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from pipeline.requests import Keyed, Requests
 from webhooks import metrics, problems
 from webhooks.api import shapes
@@ -68,7 +68,7 @@ def revocation_operations(
         return response, 201
 
 
-def _found(requests: Requests, who: Caller, id: str) -> Row:
+def _found(requests: Requests, who: Caller, id: str) -> Record:
     row = requests.read(lambda c: views.revocation(c, who.tenant, id))
     if row is None:
         detail = "There is no such revocation in this tenant. GET /v1/revocations lists those there are."

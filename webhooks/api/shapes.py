@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.accounts.health import Health
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from pipeline.states import JobState, StepState, Wait
 from webhooks.api.models import (
     AccountOut,
@@ -21,7 +21,7 @@ from webhooks.api.models import (
 )
 
 
-def job(row: Row) -> JobOut:
+def job(row: Record) -> JobOut:
     return JobOut(
         id=row["id"],
         workflow=row["workflow"],
@@ -39,11 +39,11 @@ def job(row: Row) -> JobOut:
     )
 
 
-def job_with_steps(row: Row) -> JobWithSteps:
+def job_with_steps(row: Record) -> JobWithSteps:
     return JobWithSteps(**job(row).model_dump(), steps=[step(one) for one in row["steps"]])
 
 
-def step(row: Row) -> StepOut:
+def step(row: Record) -> StepOut:
     nobody = row["principal"] is None or row["state"] == StepState.REFUSED
     return StepOut(
         position=row["position"],
@@ -59,7 +59,7 @@ def step(row: Row) -> StepOut:
     )
 
 
-def tool_answer(row: Row) -> ToolAnswer:
+def tool_answer(row: Record) -> ToolAnswer:
     """What became of a tool's job; its one step tells why it failed."""
     told = job_with_steps(row)
     done = told.steps[0] if told.steps else None
@@ -86,7 +86,7 @@ def _outcome(told: JobOut, done: StepOut | None) -> Outcome:
             return Outcome.PENDING
 
 
-def account(row: Row, of: Health) -> AccountOut:
+def account(row: Record, of: Health) -> AccountOut:
     return AccountOut(
         id=row["id"],
         provider=row["provider"],
@@ -103,7 +103,7 @@ def account(row: Row, of: Health) -> AccountOut:
     )
 
 
-def delivery(row: Row) -> DeliveryOut:
+def delivery(row: Record) -> DeliveryOut:
     return DeliveryOut(
         id=row["id"],
         source=row["source"],
@@ -116,11 +116,11 @@ def delivery(row: Row) -> DeliveryOut:
     )
 
 
-def delivery_with_jobs(row: Row) -> DeliveryWithJobs:
+def delivery_with_jobs(row: Record) -> DeliveryWithJobs:
     return DeliveryWithJobs(**delivery(row).model_dump(), jobs=row["jobs"])
 
 
-def revocation(row: Row) -> RevocationOut:
+def revocation(row: Record) -> RevocationOut:
     return RevocationOut(
         id=row["id"],
         number=row["number"],
@@ -135,5 +135,5 @@ def revocation(row: Row) -> RevocationOut:
     )
 
 
-def revocation_with_receipt(row: Row) -> RevocationWithReceipt:
+def revocation_with_receipt(row: Record) -> RevocationWithReceipt:
     return RevocationWithReceipt(**revocation(row).model_dump(), receipt=row["receipt"], signature=row["signature"])

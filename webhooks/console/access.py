@@ -15,21 +15,21 @@ from identity.errors import BadInput
 
 
 class May(StrEnum):
-    """What there is to be allowed."""
+    """What a role may permit."""
 
     SEE_WORK = "see jobs and approvals"
-    SEE_ALL = "see more than jobs and approvals"
+    SEE_MORE = "see more than jobs and approvals"
     WORK = "replay, cancel, resolve, reconnect and pause"
     REVOKE = "revoke"
-    OPEN = "use a paused connection again"
+    RESUME = "use a paused connection again"
     DECIDE = "decide approvals"
 
 
 ROLES: Mapping[Role, frozenset[May]] = {
     Role.OWNER: frozenset(May),
-    Role.OPERATOR: frozenset({May.SEE_WORK, May.SEE_ALL, May.WORK, May.REVOKE}),
+    Role.OPERATOR: frozenset({May.SEE_WORK, May.SEE_MORE, May.WORK, May.REVOKE}),
     Role.APPROVER: frozenset({May.SEE_WORK, May.DECIDE}),
-    Role.AUDITOR: frozenset({May.SEE_WORK, May.SEE_ALL}),
+    Role.AUDITOR: frozenset({May.SEE_WORK, May.SEE_MORE}),
 }
 
 #: What each page and act needs. One that is not here answers nobody.
@@ -43,26 +43,26 @@ NEEDS: Mapping[str, May] = {
     "resolve_job": May.WORK,
     "dead": May.SEE_WORK,
     "replay_dead": May.WORK,
-    "deliveries": May.SEE_ALL,
-    "delivery": May.SEE_ALL,
+    "deliveries": May.SEE_MORE,
+    "delivery": May.SEE_MORE,
     "replay_delivery": May.WORK,
-    "accounts": May.SEE_ALL,
-    "account": May.SEE_ALL,
+    "accounts": May.SEE_MORE,
+    "account": May.SEE_MORE,
     "reconnect": May.WORK,
-    "connections": May.SEE_ALL,
-    "connection": May.SEE_ALL,
-    "resume_connection": May.OPEN,
-    "revocations": May.SEE_ALL,
-    "revocation": May.SEE_ALL,
-    "receipt": May.SEE_ALL,
+    "connections": May.SEE_MORE,
+    "connection": May.SEE_MORE,
+    "resume_connection": May.RESUME,
+    "revocations": May.SEE_MORE,
+    "revocation": May.SEE_MORE,
+    "receipt": May.SEE_MORE,
     "retry_revocation": May.WORK,
     "stake": May.REVOKE,
     "revoke": May.REVOKE,
-    "schedules": May.SEE_ALL,
+    "schedules": May.SEE_MORE,
     "pause_schedule": May.WORK,
     "resume_schedule": May.WORK,
-    "audit": May.SEE_ALL,
-    "queues": May.SEE_ALL,
+    "audit": May.SEE_MORE,
+    "queues": May.SEE_MORE,
     "approvals": May.SEE_WORK,
     "approval": May.SEE_WORK,
     "answer_approval": May.DECIDE,
@@ -74,7 +74,7 @@ class NotForYou(Exception):
 
 
 class NotThere(Exception):
-    """There is no such thing, or it is another tenant's: whoever may not see it is not told which."""
+    """There is no such thing, or it is another tenant's: the answer does not say which."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ def need_of(endpoint: str | None) -> May | None:
 
 def seen_tenant() -> str | None:
     """The tenant whose things the page at hand shows; None: everybody's. Raises NotForYou."""
-    need = need_of(request.endpoint) or May.SEE_ALL
+    need = need_of(request.endpoint) or May.SEE_MORE
     allowed, chosen = visitor().tenants(need), request.values.get("tenant") or None
     if chosen is None:
         return None if allowed is None else allowed[0]
@@ -123,20 +123,23 @@ def seen_tenant() -> str | None:
 
 @contextmanager
 def as_not_there() -> Iterator[None]:
-    """What there is not is told to those alone who may for every tenant; to others it is as another tenant's."""
+    """Only who has the role for every tenant learns that a thing does not exist.
+
+    To others it looks like another tenant's.
+    """
     try:
         yield
     except BadInput:
-        if visitor().may(need_of(request.endpoint) or May.SEE_ALL, None):
+        if visitor().may(need_of(request.endpoint) or May.SEE_MORE, None):
             raise
         raise NotThere from None
 
 
 def check(tenant: str | None) -> None:
     """Whether the page or act at hand is theirs, for what is *tenant*'s. Raises NotThere, or NotForYou for an act."""
-    need = need_of(request.endpoint) or May.SEE_ALL
+    need = need_of(request.endpoint) or May.SEE_MORE
     if visitor().may(need, tenant):
         return
-    if request.method == "POST" and visitor().may(May.SEE_ALL, tenant):
+    if request.method == "POST" and visitor().may(May.SEE_MORE, tenant):
         raise NotForYou(f"your role may not {need}")
     raise NotThere

@@ -33,7 +33,7 @@ from webhooks.console.revocations import revocation_pages
 from webhooks.console.revoke import revoke_pages
 from webhooks.console.schedules import schedule_pages
 from webhooks.console.sign_in import sign_in_pages
-from webhooks.pages import SCRIPTED, page
+from webhooks.pages import SCRIPTED, page, sentence
 from webhooks.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def _frame(pages: Blueprint, desk: Desk) -> None:
             "exactly": words.exactly,
             "span": words.span,
             "short": words.short,
-            "sentence": words.sentence,
+            "sentence": sentence,
             "here": lists.here,
             "May": May,
             "visitor": visitor,
@@ -143,7 +143,7 @@ def _all_tenants() -> bool:
 def _refusals(pages: Blueprint) -> None:
     def refuse(status: int, heading: str, reason: str) -> BaseResponse:
         back = way_back() if status != 404 else None
-        return page("console/refused.html", status, heading=heading, reason=words.sentence(reason), back=back)
+        return page("console/refused.html", status, heading=heading, reason=sentence(reason), back=back)
 
     @pages.errorhandler(NotThere)
     def not_there(_: NotThere) -> BaseResponse:

@@ -12,7 +12,7 @@ from identity.errors import BadInput
 from pipeline import connection_facts
 from pipeline.desk import connections as acts
 from pipeline.ledger import queries
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from webhooks.console.access import NotThere, check, seen_tenant
 from webhooks.console.parts import Desk
 from webhooks.pages import page
@@ -42,7 +42,7 @@ def connection_pages(pages: Blueprint, desk: Desk) -> None:
         return redirect(url_for("console.connection", id=id, done="resumed"), 303)
 
 
-def _found(c: Connection, id: str) -> Row:
+def _found(c: Connection, id: str) -> Record:
     """One, with its live secrets but for what they are. Raises NotThere, NotForYou."""
     try:
         row: dict[str, Any] = connection_facts.whole(c, id)

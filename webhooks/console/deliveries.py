@@ -11,7 +11,8 @@ from identity.errors import BadInput
 from pipeline.ledger import delivery_queries, queries, views
 from pipeline.ledger.delivery_replay import Does, Fate, Replayed, replay, weigh
 from pipeline.ledger.delivery_tenant import whose_delivery
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
+from pipeline.model import DeliveryOutcome
 from webhooks.console import lists
 from webhooks.console.access import May, NotThere, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
@@ -20,7 +21,7 @@ from webhooks.pages import page
 from webhooks.sources import SOURCES
 from webhooks.stored import reconsider
 
-OUTCOMES = ("accepted", "ignored", "unrecognised", "refused", "signal")
+OUTCOMES = [one for one in DeliveryOutcome if one is not DeliveryOutcome.DUPLICATE]  # which is not recorded
 SHOWN = 20_000  # characters of a body that a page shows; the command line prints the rest
 
 
@@ -82,7 +83,7 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
         return response
 
 
-def _found(c: Connection, id: str) -> tuple[Row, list[Row]]:
+def _found(c: Connection, id: str) -> tuple[Record, list[Record]]:
     """The delivery with its body, and its jobs. Raises NotThere, NotForYou."""
     known = views.delivery(c, None, id)
     if known is None:
@@ -91,7 +92,7 @@ def _found(c: Connection, id: str) -> tuple[Row, list[Row]]:
     return delivery_queries.delivery(c, id), [queries.job(c, job) for job in known["jobs"]]
 
 
-def _fates(desk: Desk, row: Row) -> tuple[tuple[Fate, ...], str]:
+def _fates(desk: Desk, row: Record) -> tuple[tuple[Fate, ...], str]:
     """What a replay would do, workflow by workflow; or why nobody can tell."""
     try:
         owner = desk.read(lambda c: get_connection(c, row["connection_id"]))

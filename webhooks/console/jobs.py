@@ -15,11 +15,10 @@ from identity.model import AccessPattern
 from pipeline.desk import jobs as acts
 from pipeline.desk.telling import started_by
 from pipeline.desk.unanswered import UnansweredCall, asked_about
-from pipeline.ledger import audit_queries, bells, queries, views
+from pipeline.ledger import audit_queries, queries, views
 from pipeline.ledger.audit_queries import Search
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from pipeline.model import Bell
-from pipeline.resolution import resolve_by_hand
 from pipeline.states import ENDED, JobState, Wait
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant, visitor
@@ -61,7 +60,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
 
     @pages.get("/jobs/<id>")
     def job(id: str) -> BaseResponse:
-        def read(c: Connection) -> tuple[Row, list[Row], list[Row]]:
+        def read(c: Connection) -> tuple[Record, list[Record], list[Record]]:
             found = _found(c, id)
             records = audit_queries.found(c, Search(tenant=found["tenant_id"], job=id), limit=RECORDS + 1)
             return found, records, queries.compensation_of(c, id)
@@ -94,22 +93,24 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
 
     @pages.post("/jobs/<id>/resolve")
     def resolve_job(id: str) -> BaseResponse:
-        found = desk.read(partial(_found, id=id))
+        desk.read(partial(_found, id=id))
         effect, result = _said()
-        calls = request.form.getlist("call")
-        by, now = visitor().person.by, desk.clock()
-
-        def write(c: Connection) -> tuple[list[Bell], list[str]]:
-            told = resolve_by_hand(
-                c, id, effect=effect, result=result, workflows=desk.console.workflows, by=by, now=now, calls=calls
+        resolved = desk.write(
+            partial(
+                acts.resolve,
+                id=id,
+                effect=effect,
+                result=result,
+                workflows=desk.console.workflows,
+                by=visitor().person.by,
+                now=desk.clock(),
+                calls=request.form.getlist("call"),
             )
-            return bells.ring_due(c, found["tenant_id"], found["pattern"], share=bells.FIRST_SHARE), told
-
-        rung, told = desk.write(write)
-        return _ringing(desk, _back(id, "resolved"), tuple(rung), revocations=tuple(told))
+        )
+        return _ringing(desk, _back(id, "resolved"), resolved.bells, revocations=resolved.revocations)
 
 
-def _found(c: Connection, id: str) -> Row:
+def _found(c: Connection, id: str) -> Record:
     """The job with its steps, if the page or act at hand may have it. Raises NotThere, NotForYou."""
     row = views.job(c, None, id)
     if row is None:
@@ -118,7 +119,7 @@ def _found(c: Connection, id: str) -> Row:
     return row
 
 
-def _in_doubt(job: Row) -> list[UnansweredCall]:
+def _in_doubt(job: Record) -> list[UnansweredCall]:
     """The calls about which a person's word is wanted, and would be taken."""
     waits = job["state"] == JobState.WAITING and job["wait"] == Wait.UNKNOWN
     return asked_about(job["steps"]) if waits or job["state"] in ENDED else []

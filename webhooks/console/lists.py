@@ -27,7 +27,7 @@ def turn(read: Callable[[str], Place] = place_in_time) -> Turn:
 
 
 def chosen(name: str, among: Sequence[str] | None = None) -> str | None:
-    """What a filter is set to; None: not at all. Raises BadInput for what there is not to choose."""
+    """What a filter is set to; None: not at all. Raises BadInput for a value that is not offered."""
     said = request.args.get(name, "").strip()
     if not said:
         return None

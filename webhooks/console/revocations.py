@@ -12,7 +12,7 @@ from identity.errors import BadInput
 from identity.handovers import trusted_keys
 from pipeline.desk import revocations as acts
 from pipeline.ledger import views
-from pipeline.ledger.paging import Page, Row
+from pipeline.ledger.paging import Page, Record
 from pipeline.revocation.inquiry import SAYS
 from pipeline.revocation.receipt import ProviderAnswer, disproof
 from webhooks.console import lists
@@ -75,7 +75,7 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
         return redirect(url_for("console.revocation", id=id, done="asked"), 303)
 
 
-def _found(c: Connection, id: str) -> Row:
+def _found(c: Connection, id: str) -> Record:
     row = views.revocation(c, None, id)
     if row is None:
         raise NotThere

@@ -24,8 +24,7 @@ from identity.ids import Ids
 from identity.secret import Secret
 from identity.store import CommitUnknown, Store
 from webhooks.console.door import Door, from_our_form, local_path
-from webhooks.console.words import sentence
-from webhooks.pages import page
+from webhooks.pages import page, sentence
 from webhooks.settings import WebSettings
 
 log = logging.getLogger(__name__)

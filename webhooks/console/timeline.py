@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.desk.telling import as_whom, started_by
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Record
 from pipeline.states import JobState
 
 #: Audit records that a job's steps and attempts do not tell already, in words.
@@ -40,40 +40,40 @@ class Moment:
     kind: str  # accepted, step, record, end
     title: str
     detail: str = ""
-    step: Row | None = None
+    step: Record | None = None
     whom: str = ""
 
 
-def timeline(job: Row, records: Sequence[Row], compensations: Sequence[Row]) -> list[Moment]:
+def timeline(job: Record, records: Sequence[Record], compensations: Sequence[Record]) -> list[Moment]:
     """Everything about *job*, oldest first."""
     moments = [_accepted(job), *map(_step, job["steps"]), *_told(records), *_compensated(compensations), *_now(job)]
     return sorted(moments, key=lambda moment: moment.at)
 
 
-def _accepted(job: Row) -> Moment:
+def _accepted(job: Record) -> Moment:
     meant = f"; the user it means is {job['user_id']}" if job["user_id"] else ""
     detail = f"Started by {started_by(job)}, for agent {job['agent_id']}{meant}"
     return Moment(at=job["created_at"], kind="accepted", title="Accepted", detail=detail)
 
 
-def _step(step: Row) -> Moment:
+def _step(step: Record) -> Moment:
     return Moment(at=step["opened_at"], kind="step", title=step["action"], step=step, whom=as_whom(step))
 
 
-def _told(records: Sequence[Row]) -> Iterator[Moment]:
+def _told(records: Sequence[Record]) -> Iterator[Moment]:
     for row in records:
         if title := _RECORDS.get(row["kind"]):
             yield Moment(at=row["at"], kind="record", title=title, detail=row["reason"] or "")
 
 
-def _compensated(compensations: Sequence[Row]) -> Iterator[Moment]:
+def _compensated(compensations: Sequence[Record]) -> Iterator[Moment]:
     for one in compensations:
         said = f"by {one['job_id']}, which is {one['by_state']}" if one["job_id"] else f"not: {one['reason']}"
         title = f"Compensation of step {one['position']}"
         yield Moment(at=one["created_at"], kind="record", title=title, detail=said)
 
 
-def _now(job: Row) -> Iterator[Moment]:
+def _now(job: Record) -> Iterator[Moment]:
     if job["finished_at"] is not None:
         why = job["reason"] if job["state"] != JobState.DONE else ""
         yield Moment(at=job["finished_at"], kind="end", title=str(job["state"]).capitalize(), detail=why or "")

@@ -42,11 +42,3 @@ def short(id: str) -> str:
     """An id as a list shows it: its kind and its end, which is random."""
     kind, separator, rest = id.partition("_")
     return f"{kind}_…{rest[-6:]}" if separator and len(rest) > 12 else id
-
-
-def sentence(text: str | None) -> str:
-    """A reason as a page says it. What begins with an id, `acme.ada`, keeps it as it is."""
-    if not text:
-        return ""
-    plain = text.partition(" ")[0].strip(",:;").isalpha()
-    return (text[:1].upper() if plain else text[:1]) + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")

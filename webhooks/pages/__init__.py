@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -64,3 +65,21 @@ def from_own_page(base_url: str) -> bool:
     """Whether a form was sent from a page of ours. Browsers say where from; what says nothing is no browser."""
     origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
     return origin in (None, base_url.rstrip("/")) and site in (None, "same-origin")
+
+
+def is_prefetch() -> bool:
+    """Whether a previewer or prefetcher asks: it is not the person, and needs no page."""
+    return request.method == "HEAD" or "prefetch" in request.headers.get("Sec-Purpose", "")
+
+
+def minutes(duration: timedelta) -> int:
+    """How long something is still good for, in whole minutes for a person."""
+    return max(1, round(duration.total_seconds() / 60))
+
+
+def sentence(text: str | None) -> str:
+    """A reason as a page says it. What begins with an id, `acme.ada`, keeps it as it is."""
+    if not text:
+        return ""
+    plain = text.partition(" ")[0].strip(",:;").isalpha()
+    return (text[:1].upper() if plain else text[:1]) + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")

@@ -36,7 +36,7 @@ CONTROLS = (
         file="identity/refresh/intents.py",
         guard="return new if insert_new(connection, refresh_intents, _row(new)) else None",
         without="return new if [insert_new(connection, refresh_intents, _row(new))] else None",
-        test="tests/identity/test_coordinator.py::test_many_threads_present_once and False",
+        test="tests/identity/test_coordinator.py::test_many_threads_present_once and without",
     ),
     Control(
         name="the intent's id on every request for a token",
@@ -190,7 +190,7 @@ CONTROLS = (
     Control(
         name="a refusal of what was shown before a correction pauses nothing",
         file="identity/refresh/settlement.py",
-        guard="if (_asked_as(now), _which(live)) != (_asked_as(by), _which(shown)):",
+        guard="if (asked_as(now), _which(live)) != (asked_as(by), _which(shown)):",
         without="if _which(live) != _which(shown):",
         test="tests/identity/test_coordinator.py::test_a_refusal_of_the_client_before_a_correction and sqlite",
     ),

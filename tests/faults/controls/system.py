@@ -28,7 +28,7 @@ CONTROLS = (
         file="identity/refresh/intents.py",
         guard="return new if insert_new(connection, refresh_intents, _row(new)) else None",
         without="return new if [insert_new(connection, refresh_intents, _row(new))] else None",
-        test="tests/faults/test_refreshes.py::test_eight_processes and sqlite and False",
+        test="tests/faults/test_refreshes.py::test_eight_processes and sqlite and without",
         says="AssertionError: the grant was destroyed",
         timeout=180,
     ),
@@ -160,7 +160,7 @@ CONTROLS = (
     Control(
         name="what may have been done is searched for before it is sent again",
         file="pipeline/step.py",
-        guard="if known is EarlierAttempts.UNSETTLED and not step.repeats and step.action.facts.recovery in SEARCHES:",
+        guard="if known is EarlierAttempts.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:",
         without="if False:",
         test="tests/tasks/test_every_step.py::test_a_worker_killed_at_a_step and after_call and link_pull_request-3",
     ),
