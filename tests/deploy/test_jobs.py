@@ -161,6 +161,27 @@ def test_a_job_that_a_revocation_stopped_in_the_middle_is_told_step_by_step(cli:
     assert compensated == f"Step 1 is being compensated by {followed['job_id']}."
 
 
+def test_a_word_is_about_the_calls_of_one_step(cli: Cli) -> None:
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        house = house_that_undoes(at.ledger)
+        stopped = house.claim(house.job())
+        first, second = (intent(house, stopped, position=place, occurrence=place) for place in (1, 2))
+        for lost in (first, second):
+            open_(house, lost)
+            close(house, lost, AttemptState.UNKNOWN, StepState.UNKNOWN)
+        revoke(house, account_scope())
+        open_(house, intent(house, stopped, position=3, occurrence=3))
+    told = cli("jobs", "show", stopped.id).output
+    for lost in (first, second):
+        assert f"look, then `aswhom jobs resolve {stopped.id} --call {lost.attempt}`." in told
+    asked = cli("jobs", "resolve", stopped.id, "--no-effect").output
+    assert (first.attempt in asked, second.attempt in asked) == (True, False)
+    said = cli("jobs", "resolve", stopped.id, "--no-effect", "--yes", "--call", second.attempt)
+    assert said.stdout == f"the call of {stopped.id} had no effect; the job stays cancelled\n"
+    states = [step["attempts"][0]["state"] for step in cli.json("jobs", "show", stopped.id)["steps"][:2]]
+    assert states == ["unknown", "no_effect"]
+
+
 def test_a_word_about_a_call_without_effect_lets_its_job_go_on(cli: Cli, in_doubt: str) -> None:
     assert cli("jobs", "resolve", in_doubt).exit_code == 2  # it has to be said which
     assert cli("jobs", "resolve", in_doubt, "--no-effect", "--result", "-", input="{}").exit_code == 2
