@@ -28,14 +28,7 @@ from identity.model import ProviderConnection, Scope, ScopeKind
 from identity.providers.profile import Profile
 from identity.registration import Change, audited_values, authentication_fields, changed_fields, client_fields
 from identity.stops import set_stopped
-from identity.tables import (
-    accounts,
-    connect_sessions,
-    connection_secrets,
-    grants,
-    provider_connections,
-    transmitters,
-)
+from identity.tables import accounts, connect_sessions, connection_secrets, grants, provider_connections, transmitters
 from identity.withdrawals import MOVES
 from identity.withdrawals.tables import withdrawals
 from pipeline.desk.changes import record

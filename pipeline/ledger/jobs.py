@@ -1,4 +1,4 @@
-"""Jobs in the ledger: claim, park, finish, spend a run. `move_job`, `move_jobs` and `revoke_jobs` alone move them."""
+"""Jobs in the ledger: claim, park, finish, spend a run. `move_job` and `move_jobs` are the only movers."""
 
 from __future__ import annotations
 
@@ -8,19 +8,7 @@ from datetime import datetime, timedelta
 from functools import cache, partial
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import (
-    BindParameter,
-    ColumnElement,
-    Connection,
-    Row,
-    Update,
-    bindparam,
-    case,
-    func,
-    null,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, case, func, null, select, update
 
 from identity.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
 from identity.model import AccessPattern, AccountKey
@@ -53,13 +41,13 @@ class JobColumns(TypedDict, total=False):
     """What a move may write beside the state: values, or expressions of the database."""
 
     due_at: datetime | ColumnElement[datetime]
-    reason: str | BindParameter[str] | None
+    reason: str | None
     wait: Wait
     waits_for: str | ColumnElement[str | None] | None
     lacks: list[str] | None
     expires_at: ColumnElement[datetime]
     runs_spent: int
-    revocation_id: str | BindParameter[str] | None
+    revocation_id: str | None
     accepted: int
     replayed_by: list[str]
     config_sha256: str
@@ -88,22 +76,18 @@ def move_job(
 def move_jobs(
     connection: Connection, ids: Sequence[str], to: JobState, *, source: JobState, **values: Unpack[JobColumns]
 ) -> Sequence[str]:
-    """Move many jobs that are in the state *source*, in one statement; returns the ids of those that moved."""
-    return connection.execute(_moving(jobs.c.id.in_(ids), to, source, values).returning(jobs.c.id)).scalars().all()
+    """Move many jobs that are in the state *source*, in one statement; returns the ids of those that moved.
 
-
-def revoke_jobs(
-    connection: Connection, ids: Sequence[str], to: JobState, *, source: JobState, revocation: str, reason: str
-) -> Sequence[str]:
-    """As `move_jobs`, for a revocation."""
-    values = {"ids": ids, "because": reason, "by_revocation": revocation}
-    return connection.execute(_revoking(to, source), values).scalars().all()
+    *values* are values alone, no expressions: the statement is built once.
+    """
+    new = {f"new_{name}": value for name, value in values.items()}
+    return connection.execute(_moving_many(to, source, tuple(values)), {"ids": ids, **new}).scalars().all()
 
 
 @cache
-def _revoking(to: JobState, source: JobState) -> Any:
+def _moving_many(to: JobState, source: JobState, names: tuple[str, ...]) -> Any:
     named = jobs.c.id.in_(bindparam("ids", expanding=True))
-    values: JobColumns = {"reason": bindparam("because"), "revocation_id": bindparam("by_revocation")}
+    values: Any = {name: bindparam(f"new_{name}") for name in names}
     return _moving(named, to, source, values).returning(jobs.c.id)
 
 

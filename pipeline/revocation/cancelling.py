@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Row, bindparam, func, update
+from sqlalchemy import Connection, Integer, Row, bindparam, func, select, update
 
 from identity.columns import database_now
 from pipeline.ledger import scope_sets
-from pipeline.ledger.jobs import move_jobs, revoke_jobs
+from pipeline.ledger.jobs import move_jobs
 from pipeline.ledger.revocation_pages import write_page
 from pipeline.revocation import Stage, load, scope_of
 from pipeline.revocation.tables import revocations
@@ -89,7 +89,7 @@ def cancel_chunk(
         if not patterns:
             continue
         reason = f"{row.kind} revoked: {row.reason}"
-        moved = revoke_jobs(connection, list(patterns), to, source=source, revocation=revocation, reason=reason)
+        moved = move_jobs(connection, list(patterns), to, source=source, reason=reason, revocation_id=revocation)
         reached[to] += moved
         if to is JobState.CANCELLED:
             cancelled.update(patterns[job] for job in moved)
@@ -134,7 +134,8 @@ def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], l
         found = waiting.with_only_columns(jobs.c.id).order_by(jobs.c.accepted).limit(limit)
         ids = connection.execute(found).scalars().all()
         if ids:
-            move_jobs(connection, ids, JobState.QUEUED, source=JobState.WAITING, due_at=database_now())
+            now = connection.execute(select(database_now())).scalar_one()
+            move_jobs(connection, ids, JobState.QUEUED, source=JobState.WAITING, due_at=now)
             return sets[place:] if len(ids) == limit else sets[place + 1 :]
     return ()
 
