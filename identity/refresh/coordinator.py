@@ -139,21 +139,19 @@ class Coordinator:
     def _refresh(self, wish: Wish, waiting: Waiting) -> int:
         account = wish.account
         while True:
-            situation = self._read(account)  # after a wait, and after a time-out too, look before doing anything
-            if situation.generation > wish.after_generation:
-                return situation.generation
-            if (served := self._prohibited(situation, wish)) is not None:
-                return served
+            # After a wait, and after a time-out too, look before doing anything. Whoever is woken is mostly served by
+            # what woke it, and many are woken at once: this is one statement.
+            if (present := self._store.read(partial(generation_of, account=account))) > wish.after_generation:
+                return present
             left = waiting.left()
             if left <= 0:
                 raise Unavailable(f"account {account} is being refreshed elsewhere, and that takes long")
             lock = self._lock.acquire(account)
             if isinstance(lock, Busy):
+                if (served := self._served(self._read(account), wish)) is not None:
+                    return served
                 if not self._lock.wait(account, within=timedelta(seconds=left)):
                     self._pause(left)
-                # Whoever is woken is mostly served by what woke it, and many are woken at once: this is one statement.
-                if (present := self._store.read(partial(generation_of, account=account))) > wish.after_generation:
-                    return present
                 continue
             waiting.over()
             try:
@@ -204,10 +202,14 @@ class Coordinator:
     def _read(self, account: str) -> Situation:
         return self._store.read(lambda connection: read_situation(connection, account))
 
-    def _prohibited(self, situation: Situation, wish: Wish) -> int | None:
-        """Raises what forbids to fetch a token. A pause of the provider connection forbids no more than that: the
-        present generation is served while its token lives.
+    def _served(self, situation: Situation, wish: Wish) -> int | None:
+        """A newer generation than the wish's, if there is one by now. Raises what forbids to fetch a token.
+
+        A pause of the provider connection forbids no more than that: the present generation is served while its token
+        lives.
         """
+        if situation.generation > wish.after_generation:
+            return situation.generation
         error = situation.prohibition()
         if error is None:
             return None
@@ -218,9 +220,7 @@ class Coordinator:
     def _under_lock(self, wish: Wish, lock: Held | Unreachable) -> int | None:
         """The new generation; None: look again."""
         situation = self._read(wish.account)  # someone may have refreshed while we waited
-        if situation.generation > wish.after_generation:
-            return situation.generation
-        if (served := self._prohibited(situation, wish)) is not None:
+        if (served := self._served(situation, wish)) is not None:
             return served
         former = situation.intent
         now = self._clock()
