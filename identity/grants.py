@@ -27,7 +27,6 @@ _NOTE_USE = (
     .values(used_at=bindparam("now"), keepalive_due=bindparam("now"), keepalive_rank=0)
 )
 _OF_ACCOUNT = select(grants).where(grants.c.account_id == bindparam("account"))
-_GENERATION = _OF_ACCOUNT.with_only_columns(grants.c.generation)
 
 NONE_STORED = {
     "access_sealed": None,
@@ -110,11 +109,6 @@ def get_grant(connection: Connection, account: str) -> Grant | None:
     """The account's credentials, if it ever had any."""
     row = connection.execute(_OF_ACCOUNT, {"account": account}).one_or_none()
     return None if row is None else grant_of(row)
-
-
-def generation_of(connection: Connection, account: str) -> int:
-    """The generation of the account's credentials, 0 if it never had any."""
-    return connection.execute(_GENERATION, {"account": account}).scalar_one_or_none() or 0
 
 
 def grant_of(row: Row[tuple[object, ...]] | Part) -> Grant:

@@ -17,7 +17,6 @@ from functools import partial
 from sqlalchemy import Connection
 
 from identity.errors import AswhomError, Misconfigured, Unavailable
-from identity.grants import generation_of
 from identity.http import Client
 from identity.metrics import LOCK_WAIT
 from identity.model import AccountKey
@@ -29,7 +28,7 @@ from identity.refresh.gate import Gate
 from identity.refresh.intents import IntentState, RefreshIntent, abandoned, get_intent, may_present_again
 from identity.refresh.lock import Busy, Held, RefreshLock, Unreachable
 from identity.refresh.presentation import Presenter
-from identity.refresh.situation import Situation, read_situation
+from identity.refresh.situation import Situation, glance, read_situation
 from identity.refresh.waiting import Waiting
 from identity.store import Store
 from identity.token_endpoint import TokenEndpoint
@@ -141,8 +140,11 @@ class Coordinator:
         while True:
             # After a wait, and after a time-out too, look before doing anything. Whoever is woken is mostly served by
             # what woke it, and many are woken at once: this is one statement.
-            if (present := self._store.read(partial(generation_of, account=account))) > wish.after_generation:
+            present, active = self._store.read(partial(glance, account=account))
+            if present > wish.after_generation:
                 return present
+            if not active and (served := self._served(self._read(account), wish)) is not None:
+                return served
             left = waiting.left()
             if left <= 0:
                 raise Unavailable(f"account {account} is being refreshed elsewhere, and that takes long")

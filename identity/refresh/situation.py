@@ -35,6 +35,12 @@ _FIND = (
     .outerjoin(refresh_intents, _OF_GENERATION)
     .where(accounts.c.id == bindparam("account"))
 )
+_GLANCE = (
+    select(accounts.c.state, grants.c.generation)
+    .select_from(accounts)
+    .outerjoin(grants, grants.c.account_id == accounts.c.id)
+    .where(accounts.c.id == bindparam("account"))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +114,12 @@ class Situation:
         if self.paused is not None:
             return Misconfigured(f"provider connection {self.connection.id} is paused: {self.paused}")
         return None
+
+
+def glance(connection: Connection, account: str) -> tuple[int, bool]:
+    """The generation of an account's credentials, 0 where there are none, and whether it is active."""
+    row = connection.execute(_GLANCE, {"account": account}).one_or_none()
+    return (0, False) if row is None else (row.generation or 0, row.state == AccountState.ACTIVE)
 
 
 def read_situation(connection: Connection, account: str) -> Situation:

@@ -957,11 +957,13 @@ def test_a_dead_grant_is_refused_by_its_row_however_often_it_is_asked_for(
 ) -> None:
     account = connected.consent()
     provider.answer = lambda form: reply({"error": "invalid_grant"}, 400)
-    coordinator = make()
+    points: list[str] = []
+    coordinator = make(reached=points.append)
     for _ in range(20):
         with pytest.raises(ReauthRequired):
             coordinator.refresh(account, after_generation=connected.generation())
     assert provider.presented.total() == 1
+    assert points.count("after_lock") == 1
 
 
 def test_threads_of_one_process_share_one_refresh_and_its_end(
