@@ -38,4 +38,4 @@ def asked_about(steps: Iterable[Record]) -> list[UnansweredCall]:
     """Those that one word, and one result, can be about: of one step, first of one that is not over."""
     calls = unanswered_calls(steps)
     first = min(calls, key=lambda call: call.step["state"] != StepState.UNKNOWN, default=None)
-    return [call for call in calls if first is not None and call.step["id"] == first.step["id"]]
+    return [call for call in calls if first is not None and call.step is first.step]
