@@ -467,10 +467,8 @@ def test_a_provider_that_gives_no_token_is_named_and_left_alone_where_it_wants_t
     assert (desk.gate.look(Endpoint.of(desk.world.owner, Credential.AUTHORIZATION_CODE), CAUTIOUS) is not None) is held
 
 
-def test_a_code_is_exchanged_by_the_other_secret_where_the_first_is_refused(
-    desk: Desk, provider: PretendProvider
-) -> None:
-    world = desk.world
+def add_second_secret(world: World) -> None:
+    """That goes first, as in the overlap of a rotation."""
     sealed = seal_secret(
         world.vault,
         world.owner,
@@ -480,6 +478,13 @@ def test_a_code_is_exchanged_by_the_other_secret_where_the_first_is_refused(
         now=world.clock.now + timedelta(minutes=1),
     )
     world.store.write(lambda connection: rotate_secret(connection, sealed, retire_at=None))
+
+
+def test_a_code_is_exchanged_by_the_other_secret_where_the_first_is_refused(
+    desk: Desk, provider: PretendProvider
+) -> None:
+    world = desk.world
+    add_second_secret(world)
 
     def answer(form: dict[str, str]) -> Any:
         known = form["client_secret"] == "client-canary"
@@ -494,15 +499,7 @@ def test_a_code_is_exchanged_by_the_other_secret_where_the_first_is_refused(
 
 def test_a_secret_that_a_former_address_refused_is_not_marked(desk: Desk, provider: PretendProvider) -> None:
     world = desk.world
-    sealed = seal_secret(
-        world.vault,
-        world.owner,
-        id="secret-2",
-        name=CLIENT_SECRET,
-        secret=Secret("new-canary"),
-        now=world.clock.now + timedelta(minutes=1),
-    )
-    world.store.write(lambda connection: rotate_secret(connection, sealed, retire_at=None))
+    add_second_secret(world)
 
     def moved_meanwhile(_: dict[str, str]) -> Any:
         moved = replace(world.owner, token_url=f"{world.owner.token_url}/v2")
