@@ -17,6 +17,7 @@ from identity.tables import connection_secrets, provider_connections
 
 # Built once: every delivery runs these.
 _BY_ID = select(provider_connections).where(provider_connections.c.id == bindparam("owner"))
+_IS_THERE = _BY_ID.with_only_columns(provider_connections.c.id)
 _PAUSED = _BY_ID.with_only_columns(provider_connections.c.paused_reason)
 _FITTING = (
     select(provider_connections)
@@ -46,6 +47,11 @@ def get_connection(connection: Connection, owner: str) -> ProviderConnection:
     if row is None:
         raise Misconfigured(f"there is no provider connection {owner}")
     return connection_of(row)
+
+
+def is_there(connection: Connection, owner: str) -> bool:
+    """Whether nobody has removed it."""
+    return connection.execute(_IS_THERE, {"owner": owner}).first() is not None
 
 
 def connection_for(connection: Connection, tenant: str, provider: str) -> ProviderConnection:

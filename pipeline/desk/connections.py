@@ -146,7 +146,8 @@ def remove(connection: Connection, id: str, act: Act) -> None:
     of its id has not stopped that.
     """
     tenant = queries.provider_connection(connection, id)["tenant_id"]
-    # Before the rows: an opening has its scopes first. So none is under way that writes an attempt, which has no key.
+    # Before the rows: an opening has its scopes first. So what it wrote is seen below, attempts too, which have no key;
+    # one that waits for the lock finds no connection, stopped or not.
     scope, opened = Scope(kind=ScopeKind.CONNECTION, key=id), replace(act, audit_id=f"{act.audit_id}.opened")
     was_stopped = set_stopped(connection, scope, opened, stopped=False, tenant=tenant)
     lock_against_references(connection, id)

@@ -12,6 +12,7 @@ from identity.accounts import pending_account
 from identity.capability import issued
 from identity.capability.verifier import Capability
 from identity.columns import database_in_microseconds, database_now, microseconds
+from identity.connections import is_there
 from identity.errors import Misconfigured
 from identity.grants import note_use
 from identity.model import AccessPattern, Leased, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
@@ -75,6 +76,10 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     match outcome:
         case RuledOut():
             return _ruled_out(connection, intent, outcome, now)
+        # The run has read it before. What is of an account is of a connection that stays, by its key.
+        case NeedsConsent() | None if not is_there(connection, intent.connection):
+            reason = f"provider connection {intent.connection} was removed: it looks again"
+            return Ended(reason=reason, moved=requeue(connection, job, delay=timedelta(), reason=reason))
         case NeedsConsent():
             return _await_consent(connection, intent, outcome, now)
         case NeedsRefresh():

@@ -9,17 +9,21 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Row, select
+from sqlalchemy import Connection, Row, select
 
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.capability.model import Outcome, Wanted
 from identity.capability.tables import capabilities
+from identity.connections import add_connection, get_connection
 from identity.errors import Misconfigured
 from identity.model import AccessPattern, PrincipalKind, Scope, ScopeKind
 from identity.policy.decision import Decision
 from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive, next_number
+from identity.stops import set_stopped
 from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.desk import connections as acts
 from pipeline.ledger import openings
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.closings import Closing, close_attempt
@@ -137,6 +141,28 @@ def test_a_job_from_before_a_revocation_gets_none(till: Till, scope: Scope) -> N
     assert isinstance(ended, Ended)
     assert ended.moved is JobState.CANCELLED
     assert till.rows() == []
+
+
+def test_a_job_whose_connection_was_removed_since_its_run_began_gets_none_and_looks_again(till: Till) -> None:
+    """Stopped or not: the stop ends with the connection, and there was none of a connection that nobody used."""
+    asked = till.intent()
+    assert asked.capability is not None
+    through = partial(replace, connection="spare")
+    asked = replace(through(asked), capability=through(asked.capability), lease=through(asked.lease))
+    by = Act(audit_id="aud-spare", by="test", now=datetime.now(UTC))
+
+    def add_and_remove(c: Connection) -> None:
+        spare = replace(get_connection(c, "gh"), id="spare", tenant="acme", provider="invoices")
+        add_connection(c, spare, now=by.now)
+        set_stopped(c, Scope(kind=ScopeKind.CONNECTION, key="spare"), by, stopped=True, tenant="acme")
+        acts.remove(c, "spare", replace(by, audit_id="aud-removed"))
+
+    till.database.write(add_and_remove)
+    ended = till.open(asked)
+    assert isinstance(ended, Ended)
+    assert (ended.moved, ended.reason) == (JobState.QUEUED, "provider connection spare was removed: it looks again")
+    assert till.rows() == []
+    assert till.database.read(lambda c: c.execute(select(attempts)).all()) == []
 
 
 def test_the_same_one_is_sent_again_while_nobody_knows_and_closed_once_it_is_known(till: Till) -> None:

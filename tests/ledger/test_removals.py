@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -17,8 +18,10 @@ from identity.installations import tenants_of_installations
 from identity.model import AccountKey, ProviderConnection, Scope, ScopeKind
 from identity.scopes import stop_scope
 from identity.tables import connect_sessions, provider_connections, scopes, transmitters
-from pipeline.desk import connections as desk
+from pipeline.desk import connections as acts
 from pipeline.desk import tenants
+from pipeline.ledger.intents import Ended
+from pipeline.states import JobState
 from pipeline.tables import attempts
 from tests.ledger.acts import open_, revoke
 from tests.ledger.house import House, intent_of
@@ -49,11 +52,11 @@ def add(house: House, *, again: str = "") -> None:
         authorize_url="",
         token_url="",
     )
-    house.database.write(lambda c: desk.add(c, owner, [], act(f"added{again}")))
+    house.database.write(lambda c: acts.add(c, owner, [], act(f"added{again}")))
 
 
 def remove(house: House) -> None:
-    house.database.write(partial(desk.remove, id="spare", act=act("removed")))
+    house.database.write(partial(acts.remove, id="spare", act=act("removed")))
 
 
 def is_there(house: House) -> bool:
@@ -91,6 +94,15 @@ def test_a_connection_that_was_never_stopped_leaves_no_scope(spare: House) -> No
     remove(spare)
     assert spare.database.read(lambda c: c.execute(select(scopes).where(scopes.c.key == "spare")).all()) == []
     assert told_of(spare, "connection.removed")["was_stopped"] is False
+
+
+def test_a_job_that_would_wait_for_a_consent_at_a_connection_that_was_removed_looks_again(spare: House) -> None:
+    asked = intent_of(spare, spare.claim(spare.job()), connection="spare")
+    asked = replace(asked, lease=replace(asked.lease, connection="spare"))
+    remove(spare)
+    ended = open_(spare, asked)
+    assert isinstance(ended, Ended)
+    assert (ended.moved, ended.reason) == (JobState.QUEUED, "provider connection spare was removed: it looks again")
 
 
 def _link(c: Connection, id: str, *, expires_at: datetime) -> None:

@@ -40,6 +40,13 @@ CONTROLS = (
         test="tests/capability/test_openings.py::test_what_is_decided_for_a_capability and sqlite",
     ),
     Control(
+        name="nothing opens through a connection that was removed",
+        file="pipeline/ledger/openings.py",
+        guard="case NeedsConsent() | None if not is_there(connection, intent.connection):",
+        without="case NeedsConsent() | None if False:",
+        test="tests/capability/test_openings.py::test_a_job_whose_connection_was_removed and sqlite",
+    ),
+    Control(
         name="high-risk actions need an allowance",
         file="identity/policy/decision.py",
         guard="if why_not is None and question.effect is Effect.HIGH_RISK and allowance is None:",
