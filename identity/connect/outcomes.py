@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from identity.connect.reasons import AGAIN, ConnectRefused, Why
-from identity.connect.sessions import CONNECTED, USED, ConnectSession
+from identity.connect.sessions import CONNECTED, FINISHED_WITHIN, USED, ConnectSession
 from identity.model import AccountKey
-
-FINISHED_WITHIN = timedelta(minutes=1)  # a callback that has not said by then how it ended was cut off
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -21,6 +21,7 @@ from identity.vault import Binding, Vault
 
 _OPEN = connect_sessions.c.finished_at.is_(None)
 CONNECTED, USED = "connected", "used"
+FINISHED_WITHIN = timedelta(minutes=1)  # a callback that has not said by then how it ended was cut off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +143,8 @@ def is_connecting(
 ) -> bool:
     """Whether somebody holds a link for this account that still works, and was made between these ledger numbers.
 
+    So does one whose callback is being answered, for its minute.
+
     *besides* is the number of a session that has ended, however it was noted.
     """
     columns = connect_sessions.c
@@ -171,16 +174,22 @@ def forget_sessions(connection: Connection, through: str, *, now: datetime) -> N
 
 
 def latest_link(connection: Connection, through: str) -> datetime | None:
-    """Until when a session at a connection may yet be used, as those are that are left."""
+    """Until when a session at a connection may yet be used, or finish, as those are that are left."""
     columns = connect_sessions.c
-    latest = select(columns.expires_at).where(columns.connection_id == through).order_by(columns.expires_at.desc())
-    return connection.execute(latest.limit(1)).scalar_one_or_none()
+    left = select(columns.expires_at, columns.finished_at).where(columns.connection_id == through)
+    until = (
+        expires_at if finished_at is None else max(expires_at, finished_at + FINISHED_WITHIN)
+        for expires_at, finished_at in connection.execute(left)
+    )
+    return max(until, default=None)
 
 
 def _works(now: datetime) -> ColumnElement[bool]:
-    # One that is used up may be at the provider's token endpoint this moment, and is not connected yet.
+    # One that is used up may be at the provider's token endpoint this moment, past its time too: it is not over yet.
     columns = connect_sessions.c
-    return or_(_OPEN, columns.outcome == USED) & (columns.expires_at > now)
+    in_time = columns.expires_at > now
+    used = columns.outcome.is_not_distinct_from(USED)  # false where none is noted: its contrary is asked for too
+    return ((_OPEN | used) & in_time) | (used & (columns.finished_at > now - FINISHED_WITHIN))
 
 
 def _session(row: Row[tuple[object, ...]]) -> ConnectSession:

@@ -249,26 +249,28 @@ class House:
         )
 
 
-def begin_connecting(house: House, key: AccountKey) -> None:
-    """Somebody opened a link for this account, and is at the provider."""
+def begin_connecting(house: House, key: AccountKey, *, lasts: timedelta = timedelta(hours=1)) -> str:
+    """Somebody opened a link for this account, and is at the provider; the session's id."""
+    id = house.ids("con")
 
     def begin(c: Connection) -> None:
         now = datetime.now(UTC)
         session = ConnectSession(
-            id=house.ids("con"),
+            id=id,
             key=key,
             state_hash=secrets.token_hex(),
             started=next_number(c),
             scopes=(),
             verifier_sealed=b"",
             browser_hash=None,
-            expires_at=now + timedelta(hours=1),
+            expires_at=now + lasts,
             finished_at=None,
             created_at=now,
         )
         add_session(c, session)
 
     house.database.write(begin)
+    return id
 
 
 def account_scope(principal: str = "acme.ada", tenant: str = "acme") -> Scope:

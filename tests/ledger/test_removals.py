@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from identity.audit import Act
 from identity.audit.tables import audit
-from identity.connect.sessions import ConnectSession, add_session
+from identity.connect.sessions import ConnectSession, add_session, use_up
 from identity.errors import BadInput
 from identity.installations import tenants_of_installations
 from identity.model import AccountKey, ProviderConnection, Scope, ScopeKind
@@ -144,6 +144,27 @@ def test_a_connect_link_that_works_is_in_the_way_until_then(spare: House) -> Non
     with pytest.raises(BadInput, match=r"connect links that work until 2099-01-02 03:04 UTC"):
         remove(spare)
     assert is_there(spare)
+
+
+@pytest.mark.parametrize(
+    ("used_ago", "goes"), [(timedelta(seconds=59), False), (timedelta(seconds=61), True)], ids=["just now", "before"]
+)
+def test_a_link_whose_code_may_be_at_the_provider_is_in_the_way_past_its_time(
+    spare: House, used_ago: timedelta, goes: bool
+) -> None:
+    def begin(c: Connection) -> None:
+        used_at = NOW - used_ago
+        _link(c, "last-minute", expires_at=used_at + timedelta(seconds=1))
+        assert use_up(c, "last-minute", now=used_at)
+
+    spare.database.write(begin)
+    if goes:
+        remove(spare)
+    else:
+        until = f"{NOW + timedelta(seconds=1):%Y-%m-%d %H:%M} UTC"
+        with pytest.raises(BadInput, match=f"connect links that work until {until}"):
+            remove(spare)
+    assert is_there(spare) is not goes
 
 
 def test_a_transmitter_is_in_the_way_for_good(spare: House) -> None:

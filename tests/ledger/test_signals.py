@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 from identity.accounts import find_account
 from identity.audit import Act
 from identity.audit.tables import audit
+from identity.connect.sessions import use_up
 from identity.consents import connect_service
 from identity.grants import get_grant
 from identity.model import AccountKey, AccountState, Credential
@@ -74,6 +75,14 @@ def test_a_repetition_for_a_revoked_account_changes_nothing_unless_somebody_is_c
     assert house.row(waiting).state == JobState.QUEUED
 
     begin_connecting(house, ADA)
+    assert len(say(house, signal(Asks.REVOKE, person()), seen=True).revocations) == 1
+
+
+def test_a_callback_that_is_answered_past_its_links_time_is_somebody_connecting(house: House) -> None:
+    say(house, signal(Asks.REVOKE, person()))
+    session = begin_connecting(house, ADA, lasts=-timedelta(seconds=5))
+    in_time = datetime.now(UTC) - timedelta(seconds=10)
+    assert house.database.write(lambda c: use_up(c, session, now=in_time))
     assert len(say(house, signal(Asks.REVOKE, person()), seen=True).revocations) == 1
 
 
