@@ -14,7 +14,7 @@ from identity.tables import accounts, installations, principals
 
 
 def add_installation(connection: Connection, *, owner: str, external_id: str, tenant: str, now: datetime) -> bool:
-    """Say whose an installation of the platform's connection is; False if that was said before."""
+    """Say whose an installation of the platform's connection, or of a tenant's own, is; False if that was said."""
     row = {"connection_id": owner, "external_id": external_id, "tenant_id": tenant, "created_at": now}
     return insert_new(connection, installations, row)
 
@@ -65,6 +65,13 @@ def acting_through(
     )
     ids = connection.execute(found).scalars()
     return [AccountKey(tenant=tenant, connection=owner, principal=principal) for principal in ids]
+
+
+def is_last_listed(connection: Connection, owner: str, external_id: str) -> bool:
+    """Whether this connection lists no other one, anybody's."""
+    columns = installations.c
+    others = select(columns.external_id).where(columns.connection_id == owner, columns.external_id != external_id)
+    return connection.execute(others.limit(1)).first() is None
 
 
 def _has_another(connection: Connection, owner: str, external_id: str, *, tenant: str) -> bool:

@@ -1,4 +1,4 @@
-"""`installations`: whose an installation of the platform's app is."""
+"""`installations`: whose an installation of a connection is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.ledger import queries
 
 @click.group()
 def installations() -> None:
-    """Whose an installation of the platform's app is: the tenant of a delivery is found by it."""
+    """Whose an installation of a connection is: by the platform's own, the tenant of a delivery is found by it."""
 
 
 @command(installations, "add")
@@ -35,18 +35,25 @@ def add_installation_of(at: Installation, out: Output, connection: str, external
 def remove_installation_of(at: Installation, out: Output, connection: str, external_id: str, yes: bool) -> None:
     """Take back whose installation EXTERNAL_ID of CONNECTION is, so that it can be another tenant's.
 
-    Jobs that its deliveries have begun stay the tenant's they were begun for. It is refused while the tenant's accounts
-    act through it, whose end the provider says by it alone: a service's by its id, and in a workspace everybody's,
-    unless the tenant has another one there. Revoke those first.
+    One of a tenant's own connection is listed no more, and what comes through that stays the tenant's. Jobs that its
+    deliveries have begun stay the tenant's they were begun for. It is refused while the tenant's accounts act through
+    it, whose end the provider says by it alone: a service's by its id, and in a workspace everybody's, unless the
+    tenant has another one there. Revoke those first. The last that a tenant's own connection lists may go before.
     """
     tenant = at.read(lambda c: acts.installation(c, connection, external_id))
-    confirm(f"Let installation {external_id} of {connection}, {tenant}'s, be nobody's?", yes=yes)
+    if at.read(lambda c: queries.provider_connection(c, connection))["tenant_id"] == tenant:
+        stays = f"what comes through {connection} stays {tenant}'s"
+        question = f"List installation {external_id} of {connection} no more, where {stays}?"
+        done = f"installation {external_id} of {connection} is listed no more: {stays}"
+    else:
+        question = f"Let installation {external_id} of {connection}, {tenant}'s, be nobody's?"
+        done = f"installation {external_id} of {connection} is {tenant}'s no more"
+    confirm(question, yes=yes)
     act = at.act()
     at.write(
         lambda c: acts.remove_installation(c, act, connection_id=connection, external_id=external_id, tenant=tenant)
     )
-    document = {"connection": connection, "external_id": external_id, "tenant": tenant}
-    out.done(f"installation {external_id} of {connection} is {tenant}'s no more", document)
+    out.done(done, {"connection": connection, "external_id": external_id, "tenant": tenant})
 
 
 @command(installations, "list")

@@ -161,7 +161,8 @@ def installation(connection: Connection, connection_id: str, external_id: str) -
 def remove_installation(connection: Connection, act: Act, *, connection_id: str, external_id: str, tenant: str) -> None:
     """Take an installation from *tenant*.
 
-    Raises BadInput if it is nobody's, or another's, or while its tenant's accounts act through it.
+    Raises BadInput if it is nobody's, or another's, or while its tenant's accounts act through it, and nobody would
+    hear of their end.
     """
     lock_connection(connection, connection_id)  # of a tenant's last two, one is found to be the last
     whose = installation(connection, connection_id, external_id)
@@ -169,9 +170,13 @@ def remove_installation(connection: Connection, act: Act, *, connection_id: str,
         raise BadInput(
             f"installation {external_id} of {connection_id} is {whose}'s by now, and not {tenant}'s: look again"
         )
-    profile = PROFILES.get(get_connection(connection, connection_id).provider)
+    owner = get_connection(connection, connection_id)
+    profile = PROFILES.get(owner.provider)
     of_app = profile is not None and profile.installation_of_app
-    if acting := installations.acting_through(connection, connection_id, external_id, tenant=tenant, of_app=of_app):
+    acting = installations.acting_through(connection, connection_id, external_id, tenant=tenant, of_app=of_app)
+    # A tenant's own connection that lists none is that tenant's wherever it is installed: of any end it hears.
+    heard = owner.tenant == tenant and installations.is_last_listed(connection, connection_id, external_id)
+    if acting and not heard:
         raise BadInput(
             f"{len(acting)} account(s) of {tenant} act through installation {external_id}, and nobody would hear of "
             f"their end at the provider: end them first, {_with_each(acting)}"

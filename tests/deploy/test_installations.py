@@ -41,3 +41,13 @@ def test_an_installation_that_a_service_acts_through_stays_until_that_is_revoked
     given.json("revoke", "account", "globex/github/globex.service", "--yes")
     given.json(*REMOVE)
     assert given.json("installations", "list") == []
+
+
+def test_one_of_a_tenants_own_connection_is_listed_no_more_and_stays_that_tenants(given: Cli) -> None:
+    own = ("--id", "own", "--tenant", "acme", "--client-id", "Iv2", "--client-secret-file", "-")
+    given.json("connections", "add", "github", *own, input="s3cret")
+    given.json("installations", "add", "own", "77", "acme")
+    asked = given("installations", "remove", "own", "77")
+    assert "List installation 77 of own no more, where what comes through own stays acme's?" in asked.output
+    done = given("installations", "remove", "own", "77", "--yes")
+    assert done.output == "installation 77 of own is listed no more: what comes through own stays acme's\n"

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, select, update
 
+from identity.accounts import pending_account
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connect.sessions import ConnectSession, add_session, use_up
 from identity.errors import BadInput
 from identity.installations import tenants_of_installations
-from identity.model import AccountKey, ProviderConnection, Scope, ScopeKind
+from identity.model import AccountKey, AccountState, ProviderConnection, Scope, ScopeKind
 from identity.scopes import stop_scope
-from identity.tables import connect_sessions, provider_connections, scopes, transmitters
+from identity.tables import accounts, connect_sessions, provider_connections, scopes, transmitters
 from pipeline.desk import connections as acts
 from pipeline.desk import tenants
 from pipeline.ledger.intents import Ended
@@ -188,6 +189,31 @@ def test_an_installation_of_a_tenants_own_connection_is_taken_back_too(spare: Ho
     assert whose(spare) == {"acme"}, "as whatever comes through it, where none is listed"
     with pytest.raises(BadInput, match="spare is acme's own connection, and so is whatever comes through it"):
         spare.database.read(lambda c: tenants.installation(c, "spare", "W1"))
+
+
+def test_the_last_that_a_tenants_own_connection_lists_is_taken_back_while_its_service_acts_there(spare: House) -> None:
+    """Without a list the end of any is its tenant's; while another one is listed, this one's would be nobody's."""
+    key = AccountKey(tenant="acme", connection="spare", principal="acme.service")
+
+    def act_in_w1(c: Connection) -> None:
+        for one in ("W1", "W2"):
+            tenants.add_installation(c, act(f"in-{one}"), tenant="acme", connection_id="spare", external_id=one)
+        pending_account(c, key, id="acc-service", provider="linear", now=NOW)
+        acts_there = update(accounts).where(accounts.c.id == "acc-service")
+        c.execute(acts_there.values(state=AccountState.ACTIVE, external_id="W1"))
+
+    def take_back(one: str) -> None:
+        of = {"connection_id": "spare", "external_id": one}
+        spare.database.write(lambda c: tenants.remove_installation(c, act(f"out-{one}"), tenant="acme", **of))
+
+    spare.database.write(act_in_w1)
+    with pytest.raises(
+        BadInput, match=r"nobody would hear of their end .*`aswhom revoke account acme/spare/acme\.service`"
+    ):
+        take_back("W1")
+    take_back("W2")
+    take_back("W1")
+    assert whose(spare) == {"acme"}
 
 
 def test_an_installation_of_a_tenants_own_connection_is_no_other_tenants(spare: House) -> None:
