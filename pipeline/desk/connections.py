@@ -197,7 +197,7 @@ def _references(connection: Connection, id: str) -> list[str]:
 
 
 def _in_the_way(connection: Connection, table: str, id: str) -> str:
-    """How long rows are that refer to it, where that is not for good, or nothing that a command ends."""
+    """Until when rows of *table* stand in the way, or that no command removes them; else nothing: they are kept."""
     if table == transmitters.name:
         return ", and no command removes one"
     if table == connect_sessions.name:
