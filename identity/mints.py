@@ -17,11 +17,11 @@ from sqlalchemy import Connection, delete, select, update
 
 from identity.accounts import Account, get_account
 from identity.grants import get_grant
+from identity.mint_tables import mints
 from identity.model import AccountState
 from identity.rows import insert_new
 from identity.scopes import grant_scopes, revoked_since
 from identity.sequence import lock_shared, next_number
-from identity.tables import mints
 from identity.withdrawals.held_tokens import HeldToken, hold
 
 GRANTED = "granted"  # the outcome of one whose token is held, under the same id

@@ -233,22 +233,6 @@ refresh_intents = Table(
     ),
 )
 
-mints = Table(
-    "mints",
-    metadata,
-    Column("id", String(64), primary_key=True),  # and of the withdrawal that holds the token
-    Column("account_id", ForeignKey("accounts.id"), nullable=False),
-    Column("generation", BigInteger, nullable=False),
-    Column("consented", BigInteger, nullable=False),
-    Column("repository", Text, nullable=False),
-    Column("scopes", JSON, nullable=False),
-    Column("opened", BigInteger, nullable=False),  # ledger number
-    Column("started_at", Instant, nullable=False),
-    Column("outcome", String(200)),  # NULL: on the wire, or of a process that died
-    Column("finished_at", Instant),
-    Index("ix_mints_started_at", "started_at"),
-)
-
 connect_sessions = Table(
     "connect_sessions",
     metadata,

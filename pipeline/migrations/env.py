@@ -5,7 +5,8 @@ from __future__ import annotations
 from alembic import context
 
 import identity.api_key_tables
-import identity.capability.tables  # noqa: F401 - adds its tables to the metadata, as the next three do
+import identity.capability.tables
+import identity.mint_tables  # noqa: F401 - adds its table to the metadata, as those beside it do
 import pipeline.approvals.tables
 import pipeline.revocation.tables
 import pipeline.tables  # noqa: F401

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from identity.tables import connect_sessions, mints, refresh_intents
+from identity.mint_tables import mints
+from identity.tables import connect_sessions, refresh_intents
 from identity.withdrawals.tables import withdrawals
 from pipeline.revocation.tables import revocations
 from pipeline.tables import attempts, deliveries, jobs, steps

@@ -9,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import select
 
+from identity.mint_tables import mints
 from identity.model import Scope, ScopeKind
-from identity.tables import mints, refresh_intents
+from identity.tables import refresh_intents
 from pipeline.revocation import under
 from pipeline.tables import attempts, jobs
 from tests.faults.books import log

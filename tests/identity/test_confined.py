@@ -20,6 +20,7 @@ from identity.connection_secrets import PRIVATE_KEY, live_secrets, rotate_secret
 from identity.connections import pause_connection, resume_connection
 from identity.errors import Misconfigured, Unavailable
 from identity.http import Client, NotSent
+from identity.mint_tables import mints
 from identity.mints import prune_mints
 from identity.model import AccountKey, AccountState, Credential, LeaseRequest, Scope, ScopeKind
 from identity.providers import PROFILES
@@ -28,7 +29,6 @@ from identity.refresh.pace import Pace
 from identity.scopes import stop_scope
 from identity.secret import Secret
 from identity.store import Store
-from identity.tables import mints
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals.tables import withdrawals
 from tests.identity.keys import pem

@@ -16,10 +16,11 @@ from deploy.trial.passing import time_passes
 from identity.accounts import Account, get_account
 from identity.connections import get_connection, pause_connection, resume_connection
 from identity.grants import ACCESS, token_binding
+from identity.mint_tables import mints
 from identity.model import Credential, ScopeKind
 from identity.refresh.gate import Endpoint
 from identity.secret import Secret
-from identity.tables import mints, refresh_intents
+from identity.tables import refresh_intents
 from identity.vault import Binding
 from identity.withdrawals.held_tokens import HeldToken, hold
 from identity.withdrawals.tables import withdrawals
