@@ -40,9 +40,17 @@ _RAW: dict[str, ColumnElement[Any]] = {
 #: The columns that `document_of` takes, in this order.
 ROW = tuple(_RAW.get(column.name, column) for column in audit.c)
 _NAMES = tuple(str(column.name) for column in audit.c)
+#: What `document_of`, `row_digest` and `instant` raise of what is no time, no text or no JSON.
+NOT_READ = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
 # In place of the digest of a row with what is no time, no text or no JSON: it was sealed, so it was altered since.
 _UNREADABLE = ""
-_SEAL = (_SEALS.seq, _SEALS.audit_id, _SEALS.digest, type_coerce(_SEALS.sealed_at, BigInteger), _SEALS.signature)
+_SEAL = (
+    _SEALS.seq,
+    _SEALS.audit_id,
+    _SEALS.digest,
+    type_coerce(_SEALS.sealed_at, BigInteger).label("sealed_at"),
+    _SEALS.signature,
+)
 _LINKS = audit_seals.outerjoin(audit, audit.c.id == _SEALS.audit_id)
 _NEXT = select(_SEALS.seq).where(_SEALS.seq > bindparam("after")).order_by(_SEALS.seq).limit(1000)
 _THOUSAND = _NEXT.with_only_columns(*_SEAL, *ROW).select_from(_LINKS)
@@ -93,7 +101,7 @@ def _thousand(connection: Connection, after: int) -> Sequence[Sequence[Any]]:
     try:
         return connection.execute(_THOUSAND, {"after": after}).all()
     except OperationalError as error:
-        if not _is_of_text(error):
+        if not is_of_text(error):
             raise
     return [_by_parts(connection, seq) for seq in connection.execute(_NEXT, {"after": after}).scalars().all()]
 
@@ -108,12 +116,12 @@ def _part(connection: Connection, part: Select[Any], seq: int, otherwise: Sequen
     try:
         return connection.execute(part, {"seq": seq}).one()
     except OperationalError as error:
-        if not _is_of_text(error):
+        if not is_of_text(error):
             raise
         return otherwise
 
 
-def _is_of_text(error: OperationalError) -> bool:
+def is_of_text(error: OperationalError) -> bool:
     """Whether what is stored as text is none: SQLite keeps any bytes, and Python's driver refuses those that are not
     UTF-8. With a code of SQLite's, or of PostgreSQL, it is the ledger that cannot be read, and nothing was altered.
     """
@@ -127,7 +135,7 @@ def _sealed_row(stored: Sequence[Any]) -> SealedRow:
         row = None if values[0] is None else document_of(values)
         signed = Head(seq=seq, digest=digest, at=instant(at), signature=signature) if signature else None
         return Link(seq, id, digest, None if row is None else row_digest(row), signed), row
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+    except NOT_READ:
         return Link(seq, id, digest, _UNREADABLE, None), None
 
 
@@ -156,9 +164,9 @@ def signed_end(connection: Connection, keys: TrustedKeys) -> Start:
     """
     last, head = last_link(connection), newest_checkpoint(connection)
     if last.seq > 0 and (head is None or not holds(head, keys)):
-        raise _departed(f"its last link, {last.seq}, does not have the signature of this installation's key")
+        raise not_sealed_on(f"its last link, {last.seq}, does not have the signature of this installation's key")
     if keys.handovers and keys.handovers[0].seq > last.seq:
-        raise _departed(f"it ends at {last.seq}, and when its key was rotated it had {keys.handovers[0].seq} rows")
+        raise not_sealed_on(f"it ends at {last.seq}, and when its key was rotated it had {keys.handovers[0].seq} rows")
     return last
 
 
@@ -170,19 +178,20 @@ def still_has(connection: Connection, seen: Start) -> None:
         return
     pruned = newest_pruning(connection)
     if digest is not None or pruned is None or pruned.seq < seen.seq:
-        raise _departed(f"its link {seen.seq} is not the one that this process saw there")
+        raise not_sealed_on(f"its link {seen.seq} is not the one that this process saw there")
 
 
 def _fetched(connection: Connection, link: Select[Any]) -> Row[Any] | None:
     try:
         return connection.execute(link).one_or_none()
     except OperationalError as error:
-        if not _is_of_text(error):
+        if not is_of_text(error):
             raise
-        raise _departed("its last link cannot be read") from None
+        raise not_sealed_on("its last link cannot be read") from None
 
 
-def _departed(why: str) -> Misconfigured:
+def not_sealed_on(why: str) -> Misconfigured:
+    """The chain is not one to vouch for, or what comes next is nothing to be sealed."""
     return Misconfigured(
         f"the audit's chain is not sealed on: {why}. `aswhom audit verify` says how far it is proven; "
         "the runbook says what then (AswhomAuditUnsealed)"
@@ -194,10 +203,14 @@ def newest_checkpoint(connection: Connection) -> Head | None:
 
     Raises Misconfigured where that cannot be read.
     """
-    row = _fetched(connection, select(audit_seals).order_by(_SEALS.seq.desc()).limit(1))
+    row = _fetched(connection, select(*_SEAL).order_by(_SEALS.seq.desc()).limit(1))
     if row is None or row.signature is None:
         return None
-    return Head(seq=row.seq, digest=row.digest, at=row.sealed_at, signature=row.signature)
+    try:
+        at = instant(row.sealed_at)
+    except NOT_READ:
+        raise not_sealed_on("its last link cannot be read") from None
+    return Head(seq=row.seq, digest=row.digest, at=at, signature=row.signature)
 
 
 def newest_pruning(connection: Connection) -> Head | None:

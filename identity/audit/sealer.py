@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Select, cast, func, insert, select, type_coerce
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from identity.audit.chain import Start, link_digest, row_digest
-from identity.audit.links import ROW, document_of, last_link, last_seq, signed_end, still_has
+from identity.audit.links import (
+    NOT_READ,
+    ROW,
+    document_of,
+    is_of_text,
+    last_link,
+    last_seq,
+    not_sealed_on,
+    signed_end,
+    still_has,
+)
 from identity.audit.statements import sign
 from identity.audit.tables import audit, audit_seals
 from identity.columns import instant
+from identity.errors import Misconfigured
 from identity.handovers import hold_signing, trusted_keys
 from identity.signing import Signer
 from identity.store import Store
@@ -27,13 +38,15 @@ _LATE = 5_000
 _LATEST = timedelta(minutes=2)
 # Those that are late by time alone are behind all that was sealed meanwhile, so they are looked for less often.
 _SWEEP = timedelta(seconds=20)
+_LONG_AGO = instant(0)
 
 
 class Sealer:
     """Seals what was written since the last time. One at a time; a second one finds that it was late.
 
     Raises Misconfigured once its key was rotated, and where the chain is not one to vouch for: its end is not signed,
-    or it is not the chain any more that this sealer saw before.
+    or it is not the chain any more that this sealer saw before. So it does of a record that cannot be read, and has
+    sealed those before it.
     """
 
     def __init__(self, store: Store, signer: Signer) -> None:
@@ -59,7 +72,13 @@ class Sealer:
         swept = now if sweeps and (len(rows) < limit or rows[-1].number > near) else self._swept
         digest, seals = last.digest, list[dict[str, Any]]()
         for seq, row in enumerate(rows, start=last.seq + 1):
-            digest = link_digest(digest, seq, row_digest(document_of(row)))
+            try:
+                of_row = row_digest(document_of(row))
+            except NOT_READ:
+                if seals:
+                    break
+                raise _unreadable(row.number) from None
+            digest = link_digest(digest, seq, of_row)
             seals.append({"seq": seq, "audit_id": row.id, "digest": digest, "sealed_at": now, "signature": None})
         if not seals:
             self._swept, self._seen = swept, last
@@ -85,15 +104,16 @@ class Sealer:
 
 def first_never_sealed(connection: Connection) -> str | None:
     """A row that no sealer will take, because it was put in far below what is sealed; None: there is none."""
-    low = _waiting().where(audit.c.number <= _lowest_floor(connection)).limit(1)
+    low = _waiting(audit.c.id).where(audit.c.number <= _lowest_floor(connection)).limit(1)
     row = connection.execute(low).first()
     return None if row is None else str(row.id)
 
 
 def oldest_unsealed(connection: Connection) -> datetime | None:
     """When the oldest record was written that is to be sealed next; None: there is none."""
-    rows = _unsealed(connection, 1, floor=_floor(connection))
-    return instant(rows[0].at) if rows else None
+    oldest = _next(type_coerce(audit.c.at, BigInteger).label("at"), floor=_floor(connection)).limit(1)
+    row = connection.execute(oldest).first()
+    return None if row is None else _moment(row.at)
 
 
 def _look(connection: Connection, limit: int, *, sweeps: bool, seen: Start) -> tuple[Start, int, Sequence[Row[Any]]]:
@@ -105,13 +125,31 @@ def _look(connection: Connection, limit: int, *, sweeps: bool, seen: Start) -> t
 
 
 def _unsealed(connection: Connection, limit: int, *, floor: int) -> Sequence[Row[Any]]:
-    waiting = _waiting().where(audit.c.number > floor)
-    return connection.execute(waiting.order_by(audit.c.number, audit.c.id).limit(limit)).all()
+    """What is to be sealed next, up to what cannot be fetched. Raises Misconfigured where that comes first."""
+    found: list[Row[Any]] = []
+    try:
+        for row in connection.execute(_next(*ROW, floor=floor).limit(limit)):
+            found.append(row)  # noqa: PERF402 - those before the one that cannot be fetched are kept
+    except OperationalError as error:
+        if not is_of_text(error):
+            raise
+        if not found:
+            number = _next(cast(audit.c.number, BigInteger), floor=floor).limit(1)
+            raise _unreadable(connection.execute(number).scalar_one()) from None
+    return found
 
 
-def _waiting() -> Any:
+def _unreadable(number: object) -> Misconfigured:
+    return not_sealed_on(f"its next record, of ledger number {number}, cannot be read")
+
+
+def _next(*columns: ColumnElement[Any], floor: int) -> Select[Any]:
+    return _waiting(*columns).where(audit.c.number > floor).order_by(audit.c.number, audit.c.id)
+
+
+def _waiting(*columns: ColumnElement[Any]) -> Select[Any]:
     seals = audit_seals.c
-    return select(*ROW).outerjoin(audit_seals, seals.audit_id == audit.c.id).where(seals.audit_id.is_(None))
+    return select(*columns).outerjoin(audit_seals, seals.audit_id == audit.c.id).where(seals.audit_id.is_(None))
 
 
 def _floor(connection: Connection) -> int:
@@ -132,9 +170,17 @@ def _lowest_floor(connection: Connection) -> int:
 
 
 def _sealed_at(connection: Connection, seq: int) -> datetime:
-    at = select(audit_seals.c.sealed_at).where(audit_seals.c.seq == seq)
+    at = select(type_coerce(audit_seals.c.sealed_at, BigInteger)).where(audit_seals.c.seq == seq)
     # One that is missing was pruned meanwhile, or is the gap that the walk finds.
-    return connection.execute(at).scalar_one_or_none() or datetime.min.replace(tzinfo=UTC)
+    return _moment(connection.execute(at).scalar_one_or_none())
+
+
+def _moment(at: Any) -> datetime:
+    """When that was, if it can be read: what only goes by it is not stopped."""
+    try:
+        return instant(at)
+    except NOT_READ:
+        return _LONG_AGO
 
 
 def _number_of(connection: Connection, seq: int) -> int:

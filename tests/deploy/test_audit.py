@@ -182,6 +182,7 @@ def test_an_interrupted_rotation_is_finished_by_the_next(recorded: Cli) -> None:
         ("digest = cast(x'ff' as text)", "the audit row of link 3 or its seal was altered"),
         ("signature = cast(x'ff' as text)", "the audit row of link 3 or its seal was altered"),
         ("audit_id = cast(x'ff' as text)", "the audit row of link 3 is missing"),
+        ("sealed_at = 'yesterday'", "or its seal was altered"),
     ],
 )
 def test_a_last_seal_that_cannot_be_read_is_called_altered_and_exported_as_it_is(
@@ -191,7 +192,7 @@ def test_a_last_seal_that_cannot_be_read_is_called_altered_and_exported_as_it_is
     with Installation(load(data_dir=recorded.data_dir)) as at:
         at.write(lambda c: [c.execute(text(each)).rowcount for each in alter])
     told = recorded.json("audit", "verify", code=1)
-    assert (told["seq"], told["why"]) == (3, why)
+    assert (told["seq"], told["why"].endswith(why)) == (3, True)
     exported = tmp_path / "audit.jsonl"
     assert recorded("audit", "export", "--output", str(exported)).exit_code == 0
     assert recorded.json("audit", "verify", str(exported), code=1)["seq"] == 3
