@@ -126,6 +126,6 @@ def _connections(connection: Connection) -> list[ProviderConnection]:
 
 
 def _transmitters(connection: Connection) -> frozenset[str]:
-    """Those whose people are known by aliases under their ids."""
-    own = select(transmitters.c.id).where(transmitters.c.connection_id.is_(None))
+    """Those whose people are known by aliases under their ids, removed ones too: the aliases stay."""
+    own = select(transmitters.c.id).where(transmitters.c.connection_id.is_(None), transmitters.c.tenant_id.is_not(None))
     return frozenset(connection.execute(own).scalars())

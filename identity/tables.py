@@ -289,4 +289,5 @@ transmitters = Table(
     # Its subjects are the external ids of this connection's accounts; NULL: aliases of the tenant, under its own id.
     Column("connection_id", ForeignKey("provider_connections.id")),
     Column("created_at", Instant, nullable=False),
+    Column("removed_at", Instant),  # its id stays taken: its events, and aliases of its people, are under it
 )

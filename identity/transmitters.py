@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, select, update
 
 from identity.errors import BadInput
 from identity.principals import checked_id
 from identity.rows import insert_new
 from identity.tables import transmitters
+
+_LIVE = select(transmitters).where(transmitters.c.removed_at.is_(None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +48,45 @@ def add_transmitter(connection: Connection, new: Transmitter, *, now: datetime) 
 
 
 def find_transmitter(connection: Connection, transmitter: str) -> Transmitter | None:
-    """The transmitter of that id."""
-    row = connection.execute(select(transmitters).where(transmitters.c.id == transmitter)).one_or_none()
+    """The transmitter of that id, unless it was removed."""
+    row = connection.execute(_LIVE.where(transmitters.c.id == transmitter)).one_or_none()
     return None if row is None else _transmitter(row)
+
+
+def hold_transmitter(connection: Connection, transmitter: str) -> bool:
+    """Keep its removal out until the transaction ends; False: it was removed before."""
+    held = _LIVE.where(transmitters.c.id == transmitter).with_for_update(read=True)
+    return connection.execute(held).first() is not None
+
+
+def remove_transmitter(connection: Connection, transmitter: str, *, now: datetime) -> Transmitter:
+    """Know it no more; what it was. Raises BadInput."""
+    is_it = transmitters.c.id == transmitter
+    row = connection.execute(select(transmitters).where(is_it).with_for_update(key_share=True)).one_or_none()
+    if row is None:
+        raise BadInput(f"there is no transmitter {transmitter}: `aswhom transmitters list` shows them")
+    if row.removed_at is not None:
+        raise BadInput(f"transmitter {transmitter} was removed already")
+    connection.execute(update(transmitters).where(is_it).values(removed_at=now))
+    return _transmitter(row)
+
+
+def was_removed(connection: Connection, transmitter: str) -> bool:
+    """Whether there was one of that id."""
+    removed = select(transmitters.c.id).where(transmitters.c.id == transmitter, transmitters.c.removed_at.is_not(None))
+    return connection.execute(removed).first() is not None
+
+
+def is_of_connection(connection: Connection, transmitter: str) -> bool:
+    """Whether its subjects are a provider connection's accounts, or were until it was removed."""
+    found = select(transmitters.c.connection_id).where(transmitters.c.id == transmitter)
+    return connection.execute(found).scalar_one_or_none() is not None
+
+
+def leave_connection(connection: Connection, through: str) -> None:
+    """Have removed transmitters name a connection no more that is removed as well."""
+    gone = (transmitters.c.connection_id == through) & transmitters.c.removed_at.is_not(None)
+    connection.execute(update(transmitters).where(gone).values(connection_id=None))
 
 
 def _transmitter(row: Row[tuple[object, ...]]) -> Transmitter:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from identity.ids import Ids
 from identity.jwks import KeyRing
 from identity.store import Store, write_idempotent
-from identity.transmitters import Transmitter, find_transmitter
+from identity.transmitters import Transmitter, find_transmitter, hold_transmitter
 from pipeline.ledger import security_events
 from pipeline.model import Acceptance, SecurityEvent
 
@@ -33,11 +33,13 @@ class SecurityEventIntake:
         """The transmitter's key of that id. Raises Unavailable."""
         return self._keys.key(transmitter.jwks_url, kid)
 
-    def accept(self, event: SecurityEvent, transmitter: Transmitter) -> Acceptance:
-        """Commit a token and what follows from it. Raises Unavailable."""
+    def accept(self, event: SecurityEvent, transmitter: Transmitter) -> Acceptance | None:
+        """Commit a token and what follows from it; None: its transmitter was removed meanwhile. Raises Unavailable."""
         id, now = self._ids("rev"), self._clock()
 
-        def accept(c: Connection) -> Acceptance:
+        def accept(c: Connection) -> Acceptance | None:
+            if not hold_transmitter(c, transmitter.id):
+                return None
             return security_events.accept(c, event, transmitter, id=id, now=now)
 
         # The jti is the key: a second try finds out what became of the first.

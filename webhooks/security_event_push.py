@@ -39,8 +39,10 @@ class SecurityEvents(Protocol):
     def key(self, transmitter: Transmitter, kid: str) -> KeySet | None:
         """Its key of that id, alone; None: it has none. Raises Unavailable."""
 
-    def accept(self, event: SecurityEvent, transmitter: Transmitter) -> Acceptance:
-        """Commit the token and what follows from it. What it returns is committed. Raises Unavailable."""
+    def accept(self, event: SecurityEvent, transmitter: Transmitter) -> Acceptance | None:
+        """Commit the token and what follows from it. What it returns is committed; None: the transmitter was removed
+        meanwhile. Raises Unavailable.
+        """
 
 
 def event_receiver(
@@ -70,13 +72,15 @@ def event_receiver(
     def take(name: str) -> tuple[str, Response]:
         sender = events.transmitter(name)
         if sender is None:
-            raise Problem(problems.UNKNOWN_TRANSMITTER, "There is no transmitter of this name. Compare the address.")
+            raise _unknown()
         if request.mimetype != SET:
             raise Problem(problems.CONTENT_TYPE, f"A Security Event Token comes as {SET} (RFC 8935).")
         token = _body(min(_CAP, settings.max_body))
         kid = key_id(token)
         event = read(token, events.key(sender, kid), sender, now=clock())
         acceptance = events.accept(event, sender)
+        if acceptance is None:
+            raise _unknown()
         if acceptance.revocations and acceptance.outcome is DeliveryOutcome.SIGNAL:
             metrics.count_effective()
         log.info(
@@ -89,6 +93,10 @@ def event_receiver(
         return acceptance.outcome, response
 
     return pages
+
+
+def _unknown() -> Problem:
+    return Problem(problems.UNKNOWN_TRANSMITTER, "There is no transmitter of this name. Compare the address.")
 
 
 def _body(cap: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from deploy.cli.command import command
+from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.transmitters import Transmitter
@@ -46,8 +46,23 @@ def add(
     out.done(f"transmitter {id}; tell it to push to {url}", {"id": id, "url": url})
 
 
+@command(transmitters)
+@click.argument("id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
+    """Take no more events of a transmitter: they are answered as those of an unknown one from then on.
+
+    What it has signalled stays, and so do links of its people; its id stays taken.
+    """
+    confirm(f"Take no more events of transmitter {id}?", yes=yes)
+    act = at.act()
+    at.write(lambda c: acts.remove(c, id, act))
+    said = f"transmitter {id} is unknown from now on; what it has signalled stays, and so do links of its people"
+    out.done(said, {"id": id, "removed_at": act.now})
+
+
 @command(transmitters, "list")
 def list_transmitters(at: Installation, out: Output) -> None:
-    """The transmitters."""
-    columns = ("id", "issuer", "audience", "jwks_url", "tenant_id", "connection_id")
+    """The transmitters, removed ones too."""
+    columns = ("id", "issuer", "audience", "jwks_url", "tenant_id", "connection_id", "removed_at")
     out.rows(at.read(queries.all_transmitters), columns, empty="None yet: `aswhom transmitters add --help`")

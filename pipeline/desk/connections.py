@@ -29,6 +29,7 @@ from identity.providers.profile import Profile
 from identity.registration import Change, audited_values, authentication_fields, changed_fields, client_fields
 from identity.stops import set_stopped
 from identity.tables import accounts, connect_sessions, connection_secrets, grants, provider_connections, transmitters
+from identity.transmitters import leave_connection
 from identity.withdrawals import MOVES
 from identity.withdrawals.tables import withdrawals
 from pipeline.desk.changes import record
@@ -153,6 +154,7 @@ def remove(connection: Connection, id: str, act: Act) -> None:
     lock_against_references(connection, id)
     owner = get_connection(connection, id)
     forget_sessions(connection, id, now=act.now)
+    leave_connection(connection, id)
     if found := _references(connection, id):
         raise BadInput(
             f"{id} has a history, which is kept: {', '.join(found)}. Correct it with `aswhom connections set {id}`, "
@@ -197,9 +199,9 @@ def _references(connection: Connection, id: str) -> list[str]:
 
 
 def _in_the_way(connection: Connection, table: str, id: str) -> str:
-    """Until when rows of *table* stand in the way, or that no command removes them; else nothing: they are kept."""
+    """Until when rows of *table* stand in the way, where they go at all."""
     if table == transmitters.name:
-        return ", and no command removes one"
+        return ", until `aswhom transmitters remove`"
     if table == connect_sessions.name:
         until = latest_link(connection, id)
         return f", connect links that work until {until:%Y-%m-%d %H:%M} UTC" if until else ""

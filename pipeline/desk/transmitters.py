@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from identity.audit import Act
 from identity.errors import BadInput
 from identity.people import known_as
-from identity.transmitters import Transmitter, add_transmitter
+from identity.transmitters import Transmitter, add_transmitter, remove_transmitter, was_removed
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
 
@@ -21,6 +21,18 @@ def add(connection: Connection, new: Transmitter, act: Act) -> None:
     elif (why := known_as(connection, new.id)) is not None:
         raise BadInput(f"{why}, and its id is the name of its own: choose another id")
     if not add_transmitter(connection, new, now=act.now):
+        if was_removed(connection, new.id):
+            raise BadInput(f"there was a transmitter {new.id}, whose events are kept: choose another id")
         raise BadInput(f"there is a transmitter {new.id} already: choose another id")
     detail = {"transmitter": new.id, "issuer": new.issuer, "jwks_url": new.jwks_url, "connection": new.connection}
     record(connection, "transmitter.added", new.tenant, detail, act)
+
+
+def remove(connection: Connection, id: str, act: Act) -> None:
+    """Answer its events as those of one that nobody knows. Raises BadInput if there is none, or it was removed.
+
+    What it signalled stays. So do the aliases of its people, and its id for them: nobody else's are taken for those.
+    """
+    gone = remove_transmitter(connection, id, now=act.now)
+    detail = {"transmitter": id, "issuer": gone.issuer, "jwks_url": gone.jwks_url, "connection": gone.connection}
+    record(connection, "transmitter.removed", gone.tenant, detail, act)

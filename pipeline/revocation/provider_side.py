@@ -26,7 +26,7 @@ from identity.providers import PROFILES
 from identity.sequence import lock_exclusive
 from identity.store import Store
 from identity.tables import accounts, grants, refresh_intents
-from identity.transmitters import find_transmitter
+from identity.transmitters import is_of_connection
 from identity.withdrawals import Origin, WithdrawalState, adopt, get_withdrawal, settle, take_answers, take_grant
 from identity.withdrawals.held_tokens import take_held
 from identity.withdrawals.tables import withdrawals
@@ -162,8 +162,7 @@ def _is_the_providers(connection: Connection, row: Row[Any]) -> bool:
     if row.source not in _TOKENS_ENDED:
         return False
     # By who sent it: a `jti` alone is nobody's, since every transmitter numbers by itself.
-    sender = find_transmitter(connection, row.requested_by.removeprefix(BY_TRANSMITTER))
-    return sender is not None and sender.connection is not None
+    return is_of_connection(connection, row.requested_by.removeprefix(BY_TRANSMITTER))
 
 
 def _accounts(connection: Connection, *, row: Row[Any], after: str) -> list[str]:

@@ -122,6 +122,7 @@ def _of_who_there_is(act: Acts) -> None:
     act("connect", "remove-return", returns["id"], "--yes", kind="return_target.removed")
     transmitter = ("--issuer", "https://i.example", "--audience", "us", "--jwks-url", "https://i.example/keys")
     act("transmitters", "add", "okta", *transmitter, "--tenant", "mill", kind="transmitter.added")
+    act("transmitters", "remove", "okta", "--yes", kind="transmitter.removed")
 
 
 def _of_connections(act: Acts, url: str, tmp_path: Path) -> None:

@@ -40,3 +40,22 @@ def test_a_transmitter_that_could_mean_nobody_is_not_added(cli: Cli) -> None:
         assert says in refused["message"]
     assert cli("transmitters", "add", "okta").exit_code == 2
     assert cli.json("transmitters", "list") == []
+
+
+def test_one_that_was_removed_is_listed_as_that_and_its_id_stays_taken(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    add = ("transmitters", "add", "okta", *OKTA, KEYS, "--tenant", "acme")
+    remove = ("transmitters", "remove", "okta")
+    assert "aswhom transmitters list" in cli.json(*remove, "--yes", code=1)["message"]
+    cli.json(*add)
+    asked = cli(*remove)
+    assert (asked.exit_code, "Take no more events of transmitter okta?" in asked.output) == (2, True)
+    assert cli(*remove, "--yes").output == (
+        "transmitter okta is unknown from now on; what it has signalled stays, and so do links of its people\n"
+    )
+    (row,) = cli.json("transmitters", "list")
+    assert row["removed_at"] is not None
+    (said,) = cli.json("audit", "search", "--kind", "transmitter.removed")
+    assert (said["tenant_id"], said["detail"]["transmitter"]) == ("acme", "okta")
+    assert "okta was removed already" in cli.json(*remove, "--yes", code=1)["message"]
+    assert "there was a transmitter okta, whose events are kept" in cli.json(*add, code=1)["message"]

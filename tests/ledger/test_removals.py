@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from identity.accounts import pending_account
 from identity.audit import Act
@@ -18,9 +18,10 @@ from identity.errors import BadInput
 from identity.installations import tenants_of_installations
 from identity.model import AccountKey, AccountState, ProviderConnection, Scope, ScopeKind
 from identity.scopes import stop_scope
-from identity.tables import accounts, connect_sessions, provider_connections, scopes, transmitters
+from identity.tables import accounts, connect_sessions, provider_connections, scopes
+from identity.transmitters import Transmitter
 from pipeline.desk import connections as acts
-from pipeline.desk import tenants
+from pipeline.desk import tenants, transmitters
 from pipeline.ledger.intents import Ended
 from pipeline.states import JobState
 from pipeline.tables import attempts
@@ -168,11 +169,14 @@ def test_a_link_whose_code_may_be_at_the_provider_is_in_the_way_past_its_time(
     assert is_there(spare) is not goes
 
 
-def test_a_transmitter_is_in_the_way_for_good(spare: House) -> None:
-    row = {"id": "okta", "issuer": "i", "audience": "a", "jwks_url": "j", "connection_id": "spare", "created_at": NOW}
-    spare.database.write(lambda c: c.execute(insert(transmitters), row).rowcount)
-    with pytest.raises(BadInput, match=r"transmitters \(1, and no command removes one\)"):
+def test_a_transmitter_is_in_the_way_until_it_is_removed_too(spare: House) -> None:
+    okta = Transmitter(id="okta", issuer="i", audience="a", jwks_url="j", tenant=None, connection="spare")
+    spare.database.write(lambda c: transmitters.add(c, okta, act("okta")))
+    with pytest.raises(BadInput, match=r"transmitters \(1, until `aswhom transmitters remove`\)"):
         remove(spare)
+    spare.database.write(lambda c: transmitters.remove(c, "okta", act("okta-removed")))
+    remove(spare)
+    assert not is_there(spare)
 
 
 OF = {"connection_id": "spare", "external_id": "W1"}

@@ -11,23 +11,30 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.accounts import find_account
+from identity.addresses import AddressPolicy
+from identity.audit import Act
 from identity.connect.sessions import CONNECTED, USED, ConnectSession, add_session
 from identity.connections import add_connection, get_connection
 from identity.errors import BadInput
 from identity.grants import get_grant
+from identity.http import Client
+from identity.jwks import KeyRing
 from identity.model import AccountKey, AccountState, ScopeKind
+from identity.people import taken_for
 from identity.principals import link_alias
 from identity.scopes import grant_scopes, revoked_since
 from identity.sequence import next_number
 from identity.tables import accounts, connect_sessions, grants
 from identity.token_digests import double
-from identity.transmitters import Transmitter, add_transmitter, find_transmitter
+from identity.transmitters import Transmitter, add_transmitter, find_transmitter, is_of_connection
+from pipeline.desk import transmitters
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.security_events import accept
 from pipeline.model import Acceptance, SecurityEvent
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
 from pipeline.revocation.tables import revocations, security_events
+from pipeline.security_event_intake import SecurityEventIntake
 from pipeline.states import JobState
 from tests.ledger.acts import SIGNER, listening, open_, receipt_of
 from tests.ledger.house import House
@@ -36,6 +43,7 @@ from tests.ledger.house import intent_of as intent
 IDP = Transmitter(
     id="idp", issuer="i", audience="a", jwks_url="https://idp.example/jwks", tenant="acme", connection=None
 )
+KEYLESS = KeyRing(Client(policy=AddressPolicy()))
 GOOGLE = replace(IDP, id="google", tenant=None, connection="gh")
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
 REVOKED = Signal(
@@ -274,3 +282,37 @@ def test_a_transmitter_means_somebody_or_is_not_registered(told: House) -> None:
         told.database.write(partial(add_transmitter, new=nobody, now=datetime.now(UTC)))
     assert told.database.read(partial(find_transmitter, transmitter="idp")) == IDP
     assert not told.database.write(partial(add_transmitter, new=IDP, now=datetime.now(UTC)))
+
+
+def removed(house: House, id: str) -> None:
+    act = Act(audit_id=f"aud-{id}", by="test", now=datetime.now(UTC))
+    house.database.write(partial(transmitters.remove, id=id, act=act))
+
+
+def test_one_that_was_removed_is_known_no_more_and_what_it_signalled_stays(told: House) -> None:
+    intake = SecurityEventIntake(told.database, KEYLESS, told.ids, clock=lambda: datetime.now(UTC))
+    sender = intake.transmitter("idp")
+    assert sender == IDP
+    taken = intake.accept(event("j-1"), sender)
+    assert taken is not None
+    removed(told, "idp")
+    assert intake.transmitter("idp") is None
+    assert intake.accept(event("j-2"), sender) is None, "it was found before, and is taken after"
+    assert told.database.read(lambda c: c.execute(select(security_events.c.jti)).scalars().all()) == ["j-1"]
+    assert len(scopes(told)) == 1
+    with pytest.raises(BadInput, match="idp was removed already"):
+        removed(told, "idp")
+
+
+def test_the_people_of_one_that_was_removed_are_nobody_elses(told: House) -> None:
+    """Aliases stay under its id: a server's users of that name would act as those."""
+    removed(told, "idp")
+    owner = told.database.read(lambda c: get_connection(c, "gh"))
+    taken = replace(owner, id="other", provider="oidc", config={"people": "idp"})
+    assert told.database.read(lambda c: taken_for(c, taken)) == "idp names the people of transmitter idp"
+
+
+def test_by_a_removed_ones_word_the_provider_itself_has_ended_what_it_said(told: House) -> None:
+    removed(told, "google")
+    assert told.database.read(partial(is_of_connection, transmitter="google"))
+    assert not told.database.read(partial(is_of_connection, transmitter="idp"))

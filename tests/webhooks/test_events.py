@@ -28,6 +28,7 @@ class MemoryEvents:
     away: Unavailable | None = None
     keyless: Unavailable | None = None
     accepted: dict[str, SecurityEvent] = field(default_factory=dict)
+    removed: bool = False  # once it was found
 
     def transmitter(self, transmitter: str) -> Transmitter | None:
         return TRANSMITTER if transmitter == "idp" else None
@@ -37,9 +38,11 @@ class MemoryEvents:
             raise self.keyless
         return public(KEY) if kid == "k1" else None
 
-    def accept(self, event: SecurityEvent, transmitter: Transmitter) -> Acceptance:
+    def accept(self, event: SecurityEvent, transmitter: Transmitter) -> Acceptance | None:
         if self.away:
             raise self.away
+        if self.removed:
+            return None
         if event.jti in self.accepted:
             return Acceptance(delivery=event.jti, outcome=DeliveryOutcome.DUPLICATE, reason="")
         self.accepted[event.jti] = event
@@ -115,6 +118,8 @@ def test_an_event_that_asks_for_nothing_is_taken(pushed: FlaskClient, events: Me
 def test_only_what_is_a_security_event_by_its_head_is_read(pushed: FlaskClient, events: MemoryEvents) -> None:
     assert push(pushed, sign(claims()), content_type="application/json").status_code == 415
     assert push(pushed, sign(claims()), to="nobody").status_code == 404
+    events.removed = True
+    assert push(pushed, sign(claims())).json == push(pushed, b"", to="nobody").json
     assert push(pushed, b"x" * 100_001).status_code == 413
     assert pushed.get("/events/idp").status_code == 405
     assert not events.accepted
