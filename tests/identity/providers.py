@@ -69,6 +69,18 @@ class PretendProvider:
             self.presented[form.get("refresh_token", form["grant_type"])] += 1
         return self.answer(form)
 
+    def refuse_client_after(self, act: Callable[[], object]) -> None:
+        """Refuse the client once, after *act*: what an operator does while this provider answers. Then rotate, unless
+        *act* has said otherwise.
+        """
+
+        def answer(form: dict[str, str]) -> Reply:
+            self.answer = self.rotate
+            act()
+            return reply({"error": "incorrect_client_credentials"})
+
+        self.answer = answer
+
     def rotate(self, form: dict[str, str]) -> Reply:
         with self._lock:
             self.issued += 1

@@ -500,14 +500,7 @@ def test_a_code_is_exchanged_by_the_other_secret_where_the_first_is_refused(
 def test_a_secret_that_a_former_address_refused_is_not_marked(desk: Desk, provider: PretendProvider) -> None:
     world = desk.world
     add_second_secret(world)
-
-    def moved_meanwhile(_: dict[str, str]) -> Any:
-        moved = replace(world.owner, token_url=f"{world.owner.token_url}/v2")
-        world.store.write(lambda connection: rewrite_connection(connection, moved))
-        provider.answer = provider.rotate
-        return reply({"error": "incorrect_client_credentials"})
-
-    provider.answer = moved_meanwhile
+    provider.refuse_client_after(world.move_token_endpoint)
     state = desk.authorize(desk.start())["state"]
     desk.finish({"code": "c", "state": state})
     assert world.audited("connection.secret_refused") == 0

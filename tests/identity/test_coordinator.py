@@ -478,14 +478,7 @@ def test_an_answer_to_what_was_asked_before_a_resume_pauses_nothing_again(
 ) -> None:
     """The operator has mended it at the provider meanwhile: what was asked since is what counts."""
     account = connected.consent()
-
-    def mended_meanwhile(form: dict[str, str]) -> Reply | None:
-        if provider.presented.total() > 1:
-            return provider.rotate(form)
-        connected.store.write(lambda connection: resume_connection(connection, "forge"))
-        return reply({"error": "incorrect_client_credentials"})
-
-    provider.answer = mended_meanwhile
+    provider.refuse_client_after(lambda: connected.store.write(lambda c: resume_connection(c, "forge")))
     assert make().refresh(account, after_generation=1) == 2
     assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
     assert connected.audited("connection.paused") == 0
@@ -500,15 +493,10 @@ def test_a_refusal_of_the_client_before_a_correction_does_not_pause_the_one_afte
 ) -> None:
     """The request was made before the correction, and its intent has a number after it."""
     account = connected.consent()
-
-    def corrected_meanwhile(form: dict[str, str]) -> Reply | None:
-        if form.get("client_id") == "right":
-            return provider.rotate(form)
-        connected.store.write(lambda c: c.execute(update(provider_connections).values(client_id="right")).rowcount)
-        return reply({"error": "incorrect_client_credentials"})
-
-    provider.answer = corrected_meanwhile
+    correct = update(provider_connections).values(client_id="right")
+    provider.refuse_client_after(lambda: connected.store.write(lambda c: c.execute(correct).rowcount))
     assert make().refresh(account, after_generation=1) == 2
+    assert provider.forms[-1]["client_id"] == "right"
     assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
     assert connected.audited("connection.paused") == 0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -22,7 +21,7 @@ from identity.connection_secrets import (
     rotate_secret,
     seal_secret,
 )
-from identity.connections import paused_reason, resume_connection, rewrite_connection
+from identity.connections import paused_reason, resume_connection
 from identity.errors import Misconfigured
 from identity.http import Client
 from identity.model import AccountState
@@ -253,12 +252,11 @@ def test_a_refusal_of_the_old_one_that_comes_after_the_operators_rotation_pauses
 ) -> None:
     account = connected.consent()
 
-    def rotated_meanwhile(form: dict[str, str]) -> Reply:
+    def rotated_meanwhile() -> None:
         rotate(connected, retire_at=retire_at)
         accepts(provider, NEW)
-        return reply({"error": "incorrect_client_credentials"})
 
-    provider.answer = rotated_meanwhile
+    provider.refuse_client_after(rotated_meanwhile)
     assert make().refresh(account, after_generation=1) == 2
     assert [form["client_secret"] for form in provider.forms] == [OLD, NEW]
     assert connected.audited("connection.paused") == 0
@@ -269,14 +267,7 @@ def test_a_refusal_by_an_address_that_its_issuer_names_no_more_pauses_nothing(
     connected: World, make: Make, provider: PretendProvider
 ) -> None:
     account = connected.consent()
-
-    def moved_meanwhile(form: dict[str, str]) -> Reply:
-        moved = replace(connected.owner, token_url=f"{connected.owner.token_url}/v2")
-        connected.store.write(lambda connection: rewrite_connection(connection, moved))
-        provider.answer = provider.rotate
-        return reply({"error": "incorrect_client_credentials"})
-
-    provider.answer = moved_meanwhile
+    provider.refuse_client_after(connected.move_token_endpoint)
     assert make().refresh(account, after_generation=1) == 2
     assert connected.audited("connection.paused") == 0
     assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
@@ -288,13 +279,11 @@ def test_what_one_address_refused_is_shown_to_the_next_though_another_secret_is_
     account = connected.consent()
     rotate(connected, retire_at=None)
 
-    def moved_meanwhile(form: dict[str, str]) -> Reply:
-        moved = replace(connected.owner, token_url=f"{connected.owner.token_url}/v2")
-        connected.store.write(lambda connection: rewrite_connection(connection, moved))
-        accepts(provider, form["client_secret"])
-        return reply({"error": "incorrect_client_credentials"})
+    def moved_meanwhile() -> None:
+        connected.move_token_endpoint()
+        accepts(provider, provider.forms[0]["client_secret"])
 
-    provider.answer = moved_meanwhile
+    provider.refuse_client_after(moved_meanwhile)
     assert make().refresh(account, after_generation=1) == 2
     first, second = (form["client_secret"] for form in provider.forms)
     assert first == second
@@ -308,12 +297,11 @@ def test_a_refusal_of_the_new_one_from_before_a_resume_has_it_tried_again(
     account = connected.consent()
     rotate(connected)
 
-    def mended_meanwhile(form: dict[str, str]) -> Reply:
+    def mended_meanwhile() -> None:
         connected.store.write(lambda connection: resume_connection(connection, "forge"))
         accepts(provider, NEW)
-        return reply({"error": "incorrect_client_credentials"})
 
-    provider.answer = mended_meanwhile
+    provider.refuse_client_after(mended_meanwhile)
     assert make().refresh(account, after_generation=1) == 2
     assert [form["client_secret"] for form in provider.forms] == [NEW, NEW]
     assert said(connected, "connection.secret_refused") == []

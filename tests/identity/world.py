@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, func, select
@@ -14,7 +14,7 @@ from identity.accounts import Account, find_account
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
-from identity.connections import add_connection
+from identity.connections import add_connection, get_connection, rewrite_connection
 from identity.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented
 from identity.consents import connect_service, write_consent
 from identity.grants import ACCESS, Grant, get_grant, token_binding
@@ -219,6 +219,15 @@ class World:
             return 0
         grant = self.store.read(lambda connection: get_grant(connection, account.id))
         return 0 if grant is None else grant.generation
+
+    def move_token_endpoint(self) -> None:
+        """Its issuer names another one, which is at the same provider."""
+
+        def move(connection: Connection) -> None:
+            owner = get_connection(connection, self.owner.id)
+            rewrite_connection(connection, replace(owner, token_url=f"{owner.token_url}/v2"))
+
+        self.store.write(move)
 
     def audited(self, kind: str) -> int:
         """How many audit rows of that kind there are."""
