@@ -121,19 +121,13 @@ def paused_reasons(connection: Connection, ids: Collection[str]) -> Mapping[str,
     return {row.id: row.paused_reason for row in connection.execute(found)}
 
 
-def pause_connection(connection: Connection, owner: str, *, reason: str, asked: int | None = None) -> bool:
-    """Fetch no tokens through it until an operator has acted.
-
-    *asked* is the ledger number at which was asked what the provider refused: False if an operator has acted since.
-    """
-    columns = provider_connections.c
-    paused = update(provider_connections).where(columns.id == owner)
-    if asked is not None:
-        paused = paused.where(or_(columns.resumed.is_(None), columns.resumed < asked))
-    return connection.execute(paused.values(paused_reason=reason)).rowcount == 1
+def pause_connection(connection: Connection, owner: str, *, reason: str) -> None:
+    """Fetch no tokens through it until an operator has acted."""
+    paused = update(provider_connections).where(provider_connections.c.id == owner)
+    connection.execute(paused.values(paused_reason=reason))
 
 
-def asked_as(owner: ProviderConnection) -> tuple[str, str, object]:
+def _asked_as(owner: ProviderConnection) -> tuple[str, str, object]:
     """Where its tokens are asked for, and as which client."""
     return owner.token_url, owner.client_id, owner.config
 
@@ -146,7 +140,9 @@ def was_changed(connection: Connection, by: ProviderConnection, *, asked: int) -
     """
     lock_connection(connection, by.id)
     row = connection.execute(_BY_ID, {"owner": by.id}).one()
-    return asked_as(connection_of(row)) != asked_as(by) or (row.resumed is not None and row.resumed >= asked)
+    if _asked_as(connection_of(row)) != _asked_as(by):
+        return True
+    return row.resumed is not None and row.resumed >= asked
 
 
 def resume_connection(connection: Connection, owner: str) -> None:

@@ -12,7 +12,7 @@ from identity import audit
 from identity.accounts import Account, get_account, move_account
 from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
-from identity.connections import asked_as, get_connection, lock_connection, pause_connection, was_changed
+from identity.connections import lock_connection, pause_connection, was_changed
 from identity.grants import SealedAnswer, bury, get_grant, rotate
 from identity.model import AccountKey, AccountState, ProviderConnection
 from identity.moves import IllegalMove
@@ -115,16 +115,15 @@ class Settlement:
         """
 
         def write(intent: RefreshIntent) -> Superseded | None:
-            lock_connection(connection, by.id)
-            now = get_connection(connection, by.id)
+            if was_changed(connection, by, asked=intent.opened):
+                return Superseded()
             live = live_secrets(connection, by.id, shown[0].name) if shown else ()
-            # A correction may have come between the look at it and the intent's number: that does not tell.
-            if (asked_as(now), _which(live)) != (asked_as(by), _which(shown)):
+            # A secret may have come between the look at them and the intent's number: that does not tell.
+            if _which(live) != _which(shown):
                 return Superseded()
             which = f", which authenticated by its {shown[0].name}" if shown else ""  # for who is to replace it
             refused = f"its token endpoint refused the client{which} ({code[:60]})"
-            if not pause_connection(connection, by.id, reason=refused, asked=intent.opened):
-                return Superseded()
+            pause_connection(connection, by.id, reason=refused)
             self._record(connection, "connection.paused", code, generation=self.intent.generation)
             return None
 

@@ -17,7 +17,7 @@ from identity.audit import Act
 from identity.audit.tables import audit
 from identity.capability.tables import audiences
 from identity.connect.leftovers import Leftover, leave
-from identity.connections import get_connection, pause_connection, paused_reason
+from identity.connections import get_connection, pause_connection, paused_reason, was_changed
 from identity.consent_ledger import AnotherClient, Consent, Consented, store_consent
 from identity.discovery import Metadata
 from identity.errors import BadInput
@@ -232,7 +232,7 @@ def test_a_connection_that_was_in_use_is_resumed_all_the_same(house: House) -> N
     """Else an older refusal, on its way, pauses what its operator has just mended at the provider."""
     asked = house.database.write(next_number)
     assert not house.database.write(lambda c: acts.resume(c, "gh", Act(audit_id="aud-1", by="test", now=NOW)))
-    assert not house.database.write(lambda c: pause_connection(c, "gh", reason="refused before", asked=asked))
+    assert house.database.write(lambda c: was_changed(c, get_connection(c, "gh"), asked=asked))
     assert recorded(house, "connection.resumed") == [{"connection": "gh", "was_paused": False}]
 
 

@@ -189,9 +189,9 @@ CONTROLS = (
     ),
     Control(
         name="a refusal of what was shown before a correction pauses nothing",
-        file="identity/refresh/settlement.py",
-        guard="if (asked_as(now), _which(live)) != (asked_as(by), _which(shown)):",
-        without="if _which(live) != _which(shown):",
+        file="identity/connections.py",
+        guard="if _asked_as(connection_of(row)) != _asked_as(by):",
+        without="if False:",
         test="tests/identity/test_coordinator.py::test_a_refusal_of_the_client_before_a_correction and sqlite",
     ),
     Control(
