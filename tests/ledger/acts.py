@@ -64,8 +64,9 @@ def open_(house: House, asked: Intent) -> OpenOutcome:
 
 
 def close(house: House, asked: Intent, state: AttemptState, step_state: StepState, **more: Any) -> bool:
+    """Whether it is an effect that had been ruled out."""
     closing = Closing(attempt=asked.attempt, state=state, step_state=step_state, **more)
-    return house.database.write(partial(close_attempt, intent=asked, closing=closing))
+    return house.database.write(partial(close_attempt, intent=asked, closing=closing)).duplicate
 
 
 def done(house: House, asked: Intent, result: Mapping[str, Any] | None = None) -> bool:
