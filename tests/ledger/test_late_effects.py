@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -46,7 +47,7 @@ def _in_doubt_and_failed(house: House, **more: Any) -> Intent:
     return first
 
 
-def _resolve(house: House, job: str, result: Mapping[str, Any] | None, *, calls: list[str] | None = None) -> None:
+def _resolve(house: House, job: str, result: Mapping[str, Any] | None, *, calls: list[str]) -> None:
     resolve = partial(resolve_by_hand, workflows=Registry([house.workflow]), by="ops", now=datetime.now(UTC))
     house.database.write(partial(resolve, job=job, effect=result is not None, result=result, calls=calls))
 
@@ -57,7 +58,7 @@ def _step(house: House, step: str) -> Any:
 
 def test_an_operator_who_says_that_a_failed_step_had_its_effect_is_heard(house: House) -> None:
     first = _refused_after_a_doubt(house)
-    _resolve(house, first.job.id, {"id": "9"})
+    _resolve(house, first.job.id, {"id": "9"}, calls=[first.attempt])
     row = _step(house, first.step)
     assert (row.state, row.result, row.error) == (StepState.DONE, {"id": "9"}, None)
     house.database.write(partial(replay, job=first.job.id, by="ops", at=datetime.now(UTC)))
@@ -66,14 +67,14 @@ def test_an_operator_who_says_that_a_failed_step_had_its_effect_is_heard(house: 
 
 def test_an_operator_who_says_that_a_failed_step_had_no_effect_leaves_it_failed(house: House) -> None:
     first = _refused_after_a_doubt(house)
-    _resolve(house, first.job.id, None)
+    _resolve(house, first.job.id, None, calls=[first.attempt])
     assert step_state(house, first.step) == StepState.FAILED
 
 
 def test_an_operator_is_heard_too_of_a_job_that_is_done(house: House) -> None:
     first = _in_doubt_and_failed(house)
     house.database.write(partial(jobs.finish, job=first.job))
-    _resolve(house, first.job.id, {"id": "9"})
+    _resolve(house, first.job.id, {"id": "9"}, calls=[first.attempt])
     assert (house.row(first.job.id).state, step_state(house, first.step)) == (JobState.DONE, StepState.DONE)
 
 
@@ -82,7 +83,7 @@ def test_an_operator_is_not_heard_of_a_job_that_still_runs(house: House) -> None
     before = attempt_states(house)
     for result in ({"id": "9"}, None):
         with pytest.raises(BadInput, match="does not wait for anyone's word"):
-            _resolve(house, first.job.id, result)
+            _resolve(house, first.job.id, result, calls=[first.attempt])
     assert attempt_states(house) == before == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
 
 
@@ -90,8 +91,8 @@ def test_an_operator_is_told_where_the_workflow_has_no_such_action_any_more(hous
     first = _refused_after_a_doubt(house)
     house.workflow = replace(say_it, uses={Other: SERVICE})
     with pytest.raises(BadInput, match=r"say_it does not use github\.Say any more"):
-        _resolve(house, first.job.id, {"id": "9"})
-    _resolve(house, first.job.id, None)
+        _resolve(house, first.job.id, {"id": "9"}, calls=[first.attempt])
+    _resolve(house, first.job.id, None, calls=[first.attempt])
     assert step_state(house, first.step) == StepState.FAILED
 
 
@@ -111,7 +112,7 @@ def test_who_waits_for_a_failed_step_gets_the_result_that_an_operator_found(hous
     first = _refused_after_a_doubt(house, once="pull#1")
     waiter = intent_of(house, house.claim(house.job()), once="pull#1")
     assert isinstance(open_(house, waiter), Ended)
-    _resolve(house, first.job.id, {"id": "9"})
+    _resolve(house, first.job.id, {"id": "9"}, calls=[first.attempt])
     again = intent_of(house, house.claim(waiter.job.id), once="pull#1")
     outcome = open_(house, again)
     assert isinstance(outcome, Adopted)
@@ -225,6 +226,22 @@ def test_a_job_that_asks_goes_on_by_a_late_answer_whatever_is_on_record_of_a_rea
     assert house.database.write(look) is None
     done(house, said)
     assert house.database.write(look) == JobState.QUEUED
+
+
+def test_a_word_about_calls_of_two_steps_is_refused_and_told_which_are_of_which(house: House) -> None:
+    first = intent_of(house, house.claim(house.job()))
+    second = intent_of(house, first.job, position=2)
+    for lost in (first, second):
+        open_(house, lost)
+        close(house, lost, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    house.database.write(partial(jobs.bury, job=first.job, reason="400"))
+    by_step = f"step 1, github.Say: {first.attempt}; step 2, github.Say: {second.attempt}"
+    for named in ([first.attempt, second.attempt], []):
+        with pytest.raises(BadInput, match=re.escape(by_step)):
+            _resolve(house, first.job.id, {"id": "9"}, calls=named)
+    assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.UNKNOWN]
+    _resolve(house, first.job.id, {"id": "9"}, calls=[second.attempt])
+    assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.EFFECT]
 
 
 _FOR_DAYS: dict[str, Any] = {
