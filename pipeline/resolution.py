@@ -47,7 +47,7 @@ def resolve_by_hand(
     if row is None:
         raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
     columns = (attempts, steps.c.position, steps.c.action, steps.c.once_key, steps.c.state.label("step_state"))
-    in_doubt = select(*columns).join(steps, steps.c.id == attempts.c.step_id).where(attempts.c.job_id == job)
+    in_doubt = select(*columns).join(steps, steps.c.id == attempts.c.step_id).where(steps.c.job_id == job)
     is_call = (attempts.c.purpose == Purpose.CALL) & (attempts.c.state == AttemptState.UNKNOWN)
     found = connection.execute(in_doubt.where(is_call).order_by(steps.c.position, attempts.c.number)).all()
     waits = row.state == JobState.WAITING and row.wait == Wait.UNKNOWN

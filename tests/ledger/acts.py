@@ -137,5 +137,9 @@ def lapse(house: House, job: str) -> None:
     house.database.write(lambda c: c.execute(past).rowcount)
 
 
+def attempts_of(house: House) -> list[Row[Any]]:
+    return list(house.database.read(lambda c: c.execute(select(attempts).order_by(attempts.c.opened)).all()))
+
+
 def steps_of(house: House) -> list[Row[Any]]:
     return list(house.database.read(lambda c: c.execute(select(steps).order_by(steps.c.position)).all()))
