@@ -168,7 +168,9 @@ def _overtaken(connection: Connection, intent: Intent) -> bool:
     other = exists().where(
         attempts.c.step_id == intent.step, attempts.c.purpose == Purpose.CALL, attempts.c.state.not_in(settled)
     )
-    return bool(connection.execute(select(other)).scalar_one())
+    # Where a search found the effect of a call that had been ruled out, only the step tells.
+    found = exists().where(steps.c.id == intent.step, steps.c.state == StepState.DONE)
+    return bool(connection.execute(select(other | found)).scalar_one())
 
 
 def _give_way(connection: Connection, intent: Intent) -> Ended:
