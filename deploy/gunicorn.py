@@ -50,6 +50,11 @@ def post_fork(server: Any, worker: Any) -> None:
     logs.configure("web", format=_settings.log_format, level=_settings.log_level)
 
 
+def post_worker_init(worker: Any) -> None:
+    """After the application is imported."""
+    process.spare_what_is_loaded()
+
+
 def child_exit(server: Any, worker: Any) -> None:
     """Gauges of a process that is gone no longer count."""
     if metrics_folder() is not None:

@@ -21,6 +21,7 @@ def main() -> int:
     except Misconfigured as fault:
         sys.stderr.write(f"aswhom: {fault}\n")
         return process.EX_CONFIG
+    process.spare_what_is_loaded()
     keep(Housekeeping(runtime.duties(), runtime.heartbeat, stopping=runtime.stopping), runtime.close)
     return 0
 

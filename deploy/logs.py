@@ -48,6 +48,17 @@ class Unquoted(logging.Filter):
 def configure(process: str, *, format: Format, level: str) -> None:
     """Send everything this process logs to its standard error."""
     logging.config.dictConfig(configuration(process, format=format, level=level))
+    # Ours is logged through the standard library. A workflow's own package may use structlog, whose defaults write to
+    # standard output whatever the level, and with the values of variables where Rich is installed.
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_told(process),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
     logging.captureWarnings(capture=True)
     # As root on a machine of one's own is how newcomers start. What Celery fears of it, pickled messages, is refused.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
@@ -61,7 +72,9 @@ def configuration(process: str, *, format: Format, level: str) -> dict[str, Any]
         "formatters": {
             "line": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": _told(process),  # foreign to structlog: all come by the standard library's logging
+                "foreign_pre_chain": _told(
+                    process
+                ),  # foreign to structlog: what comes by the standard library's logging
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(format)],
             }
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import logging
 import sys
@@ -51,6 +52,16 @@ def set_up(process: str, settings: Settings) -> None:
     """Logs that name *process*, and its metrics for Prometheus."""
     logs.configure(process, format=settings.log_format, level=settings.log_level)
     serve_metrics(process, settings)
+
+
+def spare_what_is_loaded() -> None:
+    """Look for garbage among what comes from now on: what a process has loaded lives as long as it does.
+
+    Some 140,000 objects, and to go through them takes a tenth of a second, in which no thread runs and every lock that
+    one of them holds stays held.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def serve_metrics(process: str, settings: Settings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.signals import celeryd_init, setup_logging
+from celery.signals import celeryd_init, setup_logging, worker_ready
 
 from deploy import process
 
@@ -21,3 +21,8 @@ def leave_logging_alone(**_: Any) -> None:
 def set_up(sender: str, **_: Any) -> None:
     """The process is called what its command line says: `--hostname worker-1@%h`."""
     process.set_up(sender.partition("@")[0], settings)
+
+
+@worker_ready.connect(weak=False)
+def spare_what_is_loaded(**_: Any) -> None:
+    process.spare_what_is_loaded()

@@ -99,12 +99,12 @@ DUTY_SECONDS = Histogram("aswhom_duty_seconds", "Ticks of housekeeping's duties"
 DUTY_STUCK = Gauge("aswhom_duty_stuck", "1 while a duty is past its deadline", ["duty"], multiprocess_mode="mostrecent")
 
 
-def count_end(pattern: str, to: JobState | None) -> None:
-    """Count a job that a committed move has ended: *to* is what that very move changed it to, None if nothing."""
+def count_end(pattern: str, to: JobState | None, *, jobs: int = 1) -> None:
+    """Count *jobs* that a committed move has ended: *to* is what that very move changed them to, None if nothing."""
     if to in ENDED:
-        JOBS.labels(pattern, str(to)).inc()
+        JOBS.labels(pattern, str(to)).inc(jobs)
     if to is JobState.DEAD:
-        DEAD.labels(pattern).inc()
+        DEAD.labels(pattern).inc(jobs)
 
 
 def serve(port: int, *, host: str = "127.0.0.1") -> Callable[[], None]:

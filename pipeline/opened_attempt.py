@@ -14,7 +14,7 @@ from typing import Any
 from identity.errors import Unavailable
 from identity.store import CommitUnknown
 from pipeline import metrics
-from pipeline.action import Result, Verdict
+from pipeline.action import Verdict
 from pipeline.conclusion import Conclusion, cut
 from pipeline.interruption import AskOperator, RunAgain
 from pipeline.ledger import steps as ledger_steps
@@ -44,24 +44,23 @@ class OpenedAttempt:
         step_state: StepState,
         *,
         error: str | None = None,
-        result: Result | None = None,
         resolves: AttemptState | None = None,
-    ) -> Mapping[str, Any] | None:
-        """Commit the attempt's outcome and its step's; returns the result as it is stored."""
-        stored = None if result is None else result.model_dump(mode="json")
+    ) -> bool:
+        """Commit the attempt's outcome and its step's. False: the attempt was settled before, and the step stays."""
+        result = self.conclusion.result
         external_id = None if result is None else self.step.action.external_id(result)
         closing = Closing(
             attempt=self.intent.attempt,
             state=state,
             step_state=step_state,
-            result=stored,
+            result=self.result,
             external_id=None if external_id is None else cut(external_id),
             status=self.conclusion.status,
             upstream_request_id=self.conclusion.upstream_request_id,
             error=error,
             resolves=resolves,
         )
-        commit(self.services, self.intent, closing)
+        counts = commit(self.services, self.intent, closing)
         log.info(
             "%s: %s",
             self.step.name,
@@ -79,9 +78,15 @@ class OpenedAttempt:
         metrics.STEP_SECONDS.labels(self.step.name, str(self.step.decision.pattern)).observe(
             time.monotonic() - self.began
         )
-        if step_state is not StepState.OPEN:
+        if counts and step_state is not StepState.OPEN:
             metrics.STEPS.labels(self.step.name, str(self.step.decision.pattern), str(step_state)).inc()
-        return stored
+        return counts
+
+    @property
+    def result(self) -> Mapping[str, Any] | None:
+        """What the answer brought, as it is stored."""
+        result = self.conclusion.result
+        return None if result is None else result.model_dump(mode="json")
 
     @property
     def tries(self) -> int:
@@ -109,11 +114,9 @@ def close_call(opened: OpenedAttempt) -> Any:
         case Verdict.SUCCESS:
             if conclusion.result is None:
                 raise TypeError(f"{step.name}.read() returned no result")
-            stored = opened.close(
-                AttemptState.EFFECT, StepState.DONE, result=conclusion.result, resolves=AttemptState.ADOPTED
-            )
+            opened.close(AttemptState.EFFECT, StepState.DONE, resolves=AttemptState.ADOPTED)
             opened.services.reached("after_commit")
-            return stored
+            return opened.result
         case Verdict.UNKNOWN:
             opened.close(AttemptState.UNKNOWN, StepState.UNKNOWN, error=conclusion.reason)
             reason = f"{step.name} was sent and its outcome is not known: {conclusion.reason}"
@@ -141,6 +144,7 @@ def close_probe(opened: OpenedAttempt) -> Any | None:
     """The result that the search found, None: the effect is not there, and the call may be made again.
 
     Raises RunAgain or AskOperator where the search itself failed, ActionFailed once the step was tried often enough.
+    Of a search that was given up before its answer the ledger takes no word but that it found the effect: RunAgain.
     """
     step, conclusion = opened.step, opened.conclusion
     if conclusion.verdict is not Verdict.SUCCESS:
@@ -151,22 +155,26 @@ def close_probe(opened: OpenedAttempt) -> Any | None:
     spent = opened.tries > opened.services.settings.attempts  # before this search
     if conclusion.result is None and spent and not opened.goes_on:
         error = f"it was sent, and a search shows no effect of it, after {opened.tries} attempts"
-        opened.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=AttemptState.NO_EFFECT)
-        raise ActionFailed(f"{step.name} failed: {error}")
-    if conclusion.result is None:
-        opened.close(AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT)
-        return None
-    return opened.close(AttemptState.NO_EFFECT, StepState.DONE, result=conclusion.result, resolves=AttemptState.ADOPTED)
+        if opened.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=AttemptState.NO_EFFECT):
+            raise ActionFailed(f"{step.name} failed: {error}")
+    elif conclusion.result is None:
+        if opened.close(AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT):
+            return None
+    elif opened.close(AttemptState.NO_EFFECT, StepState.DONE, resolves=AttemptState.ADOPTED):
+        return opened.result
+    raise opened.again(f"search for {step.name}: it was given up before its answer was written")
 
 
-def commit(services: Services, intent: Intent, closing: Closing) -> None:
-    """Commit the outcome; after a lost commit look first, since an attempt is closed once."""
+def commit(services: Services, intent: Intent, closing: Closing) -> bool:
+    """Commit the outcome, and return whether it counts; after a lost commit look first: an attempt is closed once."""
     for _ in range(5):
         try:
-            if services.store.write(partial(close_attempt, intent=intent, closing=closing)):
-                metrics.DUPLICATE_EFFECTS.inc()
-            return
+            closed = services.store.write(partial(close_attempt, intent=intent, closing=closing))
         except CommitUnknown:
-            if services.store.read(partial(ledger_steps.attempt_state, attempt=closing.attempt)) == closing.state:
-                return
+            if services.store.read(partial(ledger_steps.was_closed, attempt=closing.attempt, state=closing.state)):
+                return True
+            continue
+        if closed.duplicate:
+            metrics.DUPLICATE_EFFECTS.inc()
+        return closed.counts
     raise Unavailable("the ledger did not confirm an outcome; housekeeping will settle the attempt")

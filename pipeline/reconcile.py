@@ -84,7 +84,7 @@ def wake_due(store: Store) -> None:
 
 
 def settle_attempts(store: Store) -> None:
-    """Attempts whose deadline passed without an answer become unknown, whatever their job's state."""
+    """Calls without an answer by their deadline become unknown, whatever their job's state, and searches end."""
     found = store.read(lambda c: ledger_steps.overdue(c, limit=BATCH))
     if not found:
         return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from pydantic import ValidationError
@@ -33,33 +34,34 @@ def resolve_by_hand(
     workflows: Registry,
     by: str,
     now: datetime,
-    calls: Collection[str] | None = None,
+    calls: Collection[str],
 ) -> list[str]:
     """Close calls of unknown outcome as *by* says, and let the job go on if it waits for nobody's word any more.
 
     *result* is what the step then returns; it is held against the action's result. A job that has ended stays ended.
-    *calls* are the attempts that *by* was asked about; where others of their steps are unknown by now, none is closed.
-    None: all of the job's.
+    *calls* are the attempts that *by* was asked about, of one step; where others of it are unknown by now, none is
+    closed.
     Returns the revocations whose receipts say "unknown" of these calls: `advance` tells them better. Raises BadInput.
     """
     row = connection.execute(select(jobs).where(jobs.c.id == job).with_for_update()).one_or_none()
     if row is None:
         raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
-    columns = (attempts, steps.c.action, steps.c.once_key, steps.c.state.label("step_state"))
-    in_doubt = select(*columns).join(steps, steps.c.id == attempts.c.step_id).where(attempts.c.job_id == job)
+    columns = (attempts, steps.c.position, steps.c.action, steps.c.once_key, steps.c.state.label("step_state"))
+    in_doubt = select(*columns).join(steps, steps.c.id == attempts.c.step_id).where(steps.c.job_id == job)
     is_call = (attempts.c.purpose == Purpose.CALL) & (attempts.c.state == AttemptState.UNKNOWN)
-    found = connection.execute(in_doubt.where(is_call)).all()
+    found = connection.execute(in_doubt.where(is_call).order_by(steps.c.position, attempts.c.number)).all()
     waits = row.state == JobState.WAITING and row.wait == Wait.UNKNOWN
     if not found or not (waits or row.state in ENDED):
         raise BadInput(f"job {job} does not wait for anyone's word about a call: see `aswhom jobs show {job}`")
-    said_of = {attempt.step_id for attempt in found if calls is None or attempt.id in calls}
+    said_of = {attempt.step_id for attempt in found if attempt.id in calls}
     closing = [attempt for attempt in found if attempt.step_id in said_of]
-    if calls is not None and (not closing or set(calls) != {attempt.id for attempt in closing}):
+    if not closing or set(calls) != {attempt.id for attempt in closing}:
         raise BadInput(
             f"job {job} asks about another call by now than the one you were shown, or about more than you named: "
-            f"its calls are {', '.join(sorted(attempt.id for attempt in found))}. "
-            "Look at the job again, and at the provider for each"
+            f"{_by_step(found)}. Look at the job again, and at the provider for each; say it of one step at a time"
         )
+    if len(said_of) > 1:
+        raise BadInput(f"one word is about the calls of one step, and you named those of more: {_by_step(found)}")
     for attempt in closing:
         returned = _returned(workflows.get(row.workflow), attempt.action, result) if effect else None
         _close(connection, attempt, returned, by=by, now=now)
@@ -68,6 +70,14 @@ def resolve_by_hand(
         reason = f"resolved by {by}"
         move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), reason=reason)
     return _receipts_of(connection, {attempt.id for attempt in closing})
+
+
+def _by_step(calls: Sequence[Row[Any]]) -> str:
+    """Calls in the order of their steps, as a person is to name them."""
+    steps = groupby(calls, lambda call: (call.position, call.action))
+    return "; ".join(
+        f"step {position}, {action}: {', '.join(call.id for call in its)}" for (position, action), its in steps
+    )
 
 
 def _receipts_of(connection: Connection, calls: set[str]) -> list[str]:

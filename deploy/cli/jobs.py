@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from deploy.cli.command import command, confirm, json_file
 from deploy.cli.output import Output
-from deploy.cli.unfinished import resolving, what_it_asks, where_it_stopped
+from deploy.cli.unfinished import resolving, step_by_step, what_it_asks, where_it_stopped
 from deploy.installation import Installation
 from identity.errors import BadInput
 from pipeline.desk import jobs as acts
@@ -18,7 +18,7 @@ from pipeline.desk.telling import as_whom, started_by
 from pipeline.desk.unanswered import asked_about, unanswered_calls
 from pipeline.ledger import queries
 from pipeline.ledger.paging import Record
-from pipeline.states import JobState, Wait
+from pipeline.states import ENDED, JobState, Wait
 from pipeline.workflow import PLATFORM_AGENT
 
 
@@ -129,7 +129,10 @@ def resolve(
         raise click.UsageError("A call without effect has no result.")
     said = "had its effect" if effect else "had no effect"
     job, steps = at.read(lambda c: (queries.job(c, id), queries.steps_of(c, id)))
-    asked = [one for one in unanswered_calls(steps) if one.attempt["id"] in calls] if calls else asked_about(steps)
+    in_doubt = unanswered_calls(steps)
+    asked = [one for one in in_doubt if one.attempt["id"] in calls] if calls else asked_about(steps)
+    if not calls and job["state"] in ENDED and len(asked) < len(in_doubt):  # one that waits, waits for one of them
+        raise BadInput(f"job {id} is in doubt about several steps: look for each, then {step_by_step(job, in_doubt)}")
     if not calls and len(asked) > 1:
         raise BadInput(f"job {id} asks about {len(asked)} calls: look for each, then {resolving(job, steps)}")
     if not calls and asked and yes:  # nobody sees which one it is, and it may be a later one than they looked for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.desk.unanswered import asked_about
+from pipeline.desk.unanswered import UnansweredCall, asked_about
 from pipeline.ledger.paging import Record
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 
@@ -15,6 +15,12 @@ def resolving(job: Record, steps: Sequence[Record]) -> str:
     """The command that settles the unanswered calls of one step: it names them, so that it settles no later one."""
     named = [f"--call {call.attempt['id']}" for call in asked_about(steps)]
     return " ".join((f"`aswhom jobs resolve {job['id']}", *named)) + "`"
+
+
+def step_by_step(job: Record, calls: Sequence[UnansweredCall]) -> str:
+    """The commands that settle unanswered calls, one for each of their steps."""
+    steps = {call.step["position"]: call.step for call in calls}
+    return "; ".join(f"step {place}, {step['action']}: {resolving(job, [step])}" for place, step in steps.items())
 
 
 def what_it_asks(job: Record, steps: Sequence[Record]) -> Iterator[str]:
@@ -49,8 +55,10 @@ def _what_became_of(step: Record, resolving: str) -> str:
             return f"took effect, as {step['kind']} {step['principal']}"
         case StepState.SKIPPED:
             return f"was skipped: {step['error'] or step['reason']}"
-        case _ if states & {AttemptState.UNKNOWN, AttemptState.OPEN}:
+        case _ if AttemptState.UNKNOWN in states:
             return f"was sent, and whether it took effect is unknown: look, then {resolving}"
+        case _ if AttemptState.OPEN in states:
+            return "was sent, and may still be on its way"
         case StepState.REFUSED:
             return f"was refused and never sent: {step['error'] or step['reason']}"
         case _:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, exists, select
 
 from identity import audit
 from identity.audit import AsWhom, Work
@@ -32,6 +32,7 @@ _OTHERS_IN_DOUBT = select(attempts.c.id).where(
     attempts.c.purpose == Purpose.CALL,
     attempts.c.state == AttemptState.UNKNOWN,
 )
+_BEFORE_IN_DOUBT = _OTHERS_IN_DOUBT.where(attempts.c.opened < bindparam("before"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +50,17 @@ class Closing:
     resolves: AttemptState | None = None  # what earlier unknown attempts of the step turn out to have been
 
 
-def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> bool:
+class Closed(NamedTuple):
+    """What the ledger made of a closing."""
+
+    counts: bool  # False: the attempt was resolved otherwise before, and this is only recorded beside that
+    duplicate: bool = False  # an effect that had been ruled out: the call may have been made a second time since
+
+
+def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> Closed:
     """Commit an attempt's outcome, its step's and the audit row, and wake the jobs that wait for the step.
 
-    An attempt that was resolved otherwise in the meantime keeps that; the late result is recorded beside it. Returns
-    whether it is an effect that had been ruled out: the call may have been made a second time since.
+    An attempt that was resolved otherwise in the meantime keeps that; the late result is recorded beside it.
     """
     number, now = next_number_and_time(connection)
     row = move_attempt(
@@ -69,7 +76,11 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> b
     late = row is None
     if row is None:
         row = connection.execute(select(attempts).where(attempts.c.id == closing.attempt)).one()
-    duplicate = late and closing.state is AttemptState.EFFECT and row.state == AttemptState.NO_EFFECT
+    # A search is settled without its finding: that an effect is there is true however late. That none is, is not: the
+    # call may have been made again.
+    finding = row.purpose == Purpose.PROBE and closing.step_state is StepState.DONE
+    ruled_out = closing.state is AttemptState.EFFECT and row.state == AttemptState.NO_EFFECT
+    duplicate = late and (ruled_out or (finding and _called_since(connection, row)))
     record_attempt(
         connection,
         row,
@@ -90,14 +101,14 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> b
             "upstream_request_id": closing.upstream_request_id,
         },
     )
-    # A search is settled without its finding: that an effect is there is true however late. That none is, is not: the
-    # call may have been made again.
-    if late and not (row.purpose == Purpose.PROBE and closing.step_state is StepState.DONE):
-        return duplicate
+    if late and not finding:
+        return Closed(counts=False, duplicate=duplicate)
     if intent.capability is not None:
         _close_capability(connection, intent, closing, now=now)
     if closing.resolves is not None:
-        _resolve_unknown(connection, intent, closing.resolves, number=number, now=now)
+        # What a search saw says nothing of a call that was made after it.
+        before = row.opened if row.purpose == Purpose.PROBE else None
+        _resolve_unknown(connection, intent, closing.resolves, before=before, number=number, now=now)
     step_state = closing.step_state
     if step_state is StepState.OPEN and calls_in_doubt(connection, row.step_id, but=row.id):
         step_state = StepState.UNKNOWN  # this one had no effect, and of another call that is not known
@@ -112,7 +123,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> b
     )
     if intent.once is not None and step_state is not StepState.UNKNOWN:
         wake(connection, once_name(row.tenant_id, intent.action, intent.once))
-    return False
+    return Closed(counts=True, duplicate=duplicate)
 
 
 def close_step(
@@ -180,14 +191,30 @@ def _close_capability(connection: Connection, intent: Intent, closing: Closing, 
         issued.close(connection, intent.step, Outcome.NO_EFFECT, now=now)
 
 
-def calls_in_doubt(connection: Connection, step: str, *, but: str) -> Sequence[str]:
-    """The calls of a step whose outcome is not known, apart from the attempt *but*."""
-    return connection.execute(_OTHERS_IN_DOUBT, {"step": step, "but": but}).scalars().all()
+def calls_in_doubt(connection: Connection, step: str, *, but: str, before: int | None = None) -> Sequence[str]:
+    """The calls of a step whose outcome is not known, apart from the attempt *but*: all, or those opened *before*."""
+    which = {"step": step, "but": but}
+    if before is None:
+        return connection.execute(_OTHERS_IN_DOUBT, which).scalars().all()
+    return connection.execute(_BEFORE_IN_DOUBT, {**which, "before": before}).scalars().all()
 
 
-def _resolve_unknown(connection: Connection, intent: Intent, to: AttemptState, *, number: int, now: datetime) -> None:
+def _called_since(connection: Connection, search: Row[Any]) -> bool:
+    """Whether a call that was made after *search* had the effect, or may have had it."""
+    later = exists().where(
+        attempts.c.step_id == search.step_id,
+        attempts.c.purpose == Purpose.CALL,
+        attempts.c.state != AttemptState.NO_EFFECT,
+        attempts.c.opened > search.opened,
+    )
+    return bool(connection.execute(select(later)).scalar_one())
+
+
+def _resolve_unknown(
+    connection: Connection, intent: Intent, to: AttemptState, *, before: int | None, number: int, now: datetime
+) -> None:
     """Earlier attempts of the step whose outcome was not known turn out to have been *to*."""
-    for attempt in calls_in_doubt(connection, intent.step, but=intent.attempt):
+    for attempt in calls_in_doubt(connection, intent.step, but=intent.attempt, before=before):
         if move_attempt(connection, attempt, to, closed=number, closed_at=now) is None:
             continue  # its own late answer was first
         record(

@@ -1,4 +1,4 @@
-"""Jobs in the ledger: claim, park, finish, spend a run. `move_job` and `move_jobs` are the only movers."""
+"""Jobs in the ledger: claim, park, finish, spend a run. They move by `move_job`, `move_jobs`, `reach_jobs` alone."""
 
 from __future__ import annotations
 
@@ -53,6 +53,9 @@ class JobColumns(TypedDict, total=False):
     config_sha256: str
 
 
+WAITS_NO_MORE: Mapping[str, None] = dict.fromkeys(("rung_until", "wait", "waits_for", "lacks", "expires_at"))
+
+
 def move_job(
     connection: Connection,
     job: str,
@@ -93,10 +96,9 @@ def _moving_many(to: JobState, source: JobState, names: tuple[str, ...]) -> Any:
 
 def _moving(which: ColumnElement[bool], to: JobState, source: JobState | None, values: JobColumns) -> Update:
     sources = [str(source)] if source and JOB_MOVES.check(source, to) else JOB_MOVES.sources(to)
-    cleared: dict[str, Any] = {"rung_until": None, "wait": None, "waits_for": None, "lacks": None, "expires_at": None}
+    cleared: dict[str, Any] = {**WAITS_NO_MORE, "finished_at": database_now() if to in ENDED else None}
     if to not in (JobState.RUNNING, JobState.STOPPING):
         cleared["claimed_until"] = None
-    cleared["finished_at"] = database_now() if to in ENDED else None
     return update(jobs).where(which, in_states(jobs.c.state, sources)).values(**{**cleared, "state": to, **values})
 
 

@@ -17,8 +17,9 @@ from identity.errors import Misconfigured
 from identity.grants import note_use
 from identity.model import AccessPattern, Leased, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
 from identity.policy.ledger import current_version, version_of
+from identity.round_trips import sent_together
 from identity.scopes import revoked_since
-from identity.sequence import lock_shared, next_number
+from identity.sequence import NUMBERS, lock_shared, next_number
 from pipeline.ledger.approval_bars import approver_scopes
 from pipeline.ledger.approvals import confirm, mark_used
 from pipeline.ledger.intents import (
@@ -42,13 +43,15 @@ from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 
 # Statements of every step are built once: building them anew takes longer than the database does. Values are arguments.
-# Extends the claim past the call, in the UPDATE that checks the fence: no heartbeat thread.
+# Extends the claim past the call, in the UPDATE that checks the fence: no heartbeat thread. PostgreSQL gives the
+# ledger number by the way.
 _HOLD = (
     update(jobs)
     .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
     .values(claimed_until=database_in_microseconds("longer"))
     .returning(database_now().label("now"), current_version().label("policy"))
 )
+_HOLD_AND_NUMBER = _HOLD.returning(NUMBERS.next_value().label("number"))
 _INSERT_ATTEMPT = insert(attempts)
 
 
@@ -60,8 +63,10 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     job = intent.job
     lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))
     longer = microseconds(intent.claimed_for)
+    gives_number = connection.dialect.name == "postgresql"
     held = connection.execute(
-        _HOLD, {"job": job.id, "held": job.fence, "longer": longer, "tenant": job.tenant}
+        _HOLD_AND_NUMBER if gives_number else _HOLD,
+        {"job": job.id, "held": job.fence, "longer": longer, "tenant": job.tenant},
     ).one_or_none()
     if held is None:
         stopped = cancel_if_stopping(connection, job)
@@ -95,22 +100,23 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         return capability
     if outcome is not None and outcome.first_use:
         note_use(connection, outcome.account, generation=outcome.generation, now=now)
-    opened = next_number(connection)
-    write_step(connection, intent, StepState.OPEN, now)
-    _insert_attempt(connection, intent, outcome, opened=opened, now=now)
-    record(
-        connection,
-        intent,
-        "attempt.opened",
-        id=f"{intent.attempt}.opened",
-        at=now,
-        number=opened,
-        outcome="open",
-        lease=outcome,
-        detail={"consented": outcome.consented} if outcome else {},
-        capability=capability,
-    )
-    mark_used(connection, intent, now=now)
+    opened = held.number if gives_number else next_number(connection)
+    with sent_together(connection):
+        write_step(connection, intent, StepState.OPEN, now)
+        _insert_attempt(connection, intent, outcome, opened=opened, now=now)
+        record(
+            connection,
+            intent,
+            "attempt.opened",
+            id=f"{intent.attempt}.opened",
+            at=now,
+            number=opened,
+            outcome="open",
+            lease=outcome,
+            detail={"consented": outcome.consented} if outcome else {},
+            capability=capability,
+        )
+        mark_used(connection, intent, now=now)
     return Opened(lease=outcome, capability=capability)
 
 
@@ -167,7 +173,9 @@ def _overtaken(connection: Connection, intent: Intent) -> bool:
     other = exists().where(
         attempts.c.step_id == intent.step, attempts.c.purpose == Purpose.CALL, attempts.c.state.not_in(settled)
     )
-    return bool(connection.execute(select(other)).scalar_one())
+    # Where a search found the effect of a call that had been ruled out, only the step tells.
+    found = exists().where(steps.c.id == intent.step, steps.c.state == StepState.DONE)
+    return bool(connection.execute(select(other | found)).scalar_one())
 
 
 def _give_way(connection: Connection, intent: Intent) -> Ended:

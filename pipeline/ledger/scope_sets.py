@@ -7,6 +7,7 @@ scope. A set is for finding; the rule alone decides whether a step may open.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -17,11 +18,15 @@ from identity.model import AccountKey, Scope, ScopeKind
 from identity.rows import insert_unless_there
 from pipeline.ledger.standing import Standing
 from pipeline.states import JobState
-from pipeline.tables import job_scopes, jobs
+from pipeline.tables import in_states, job_scopes, jobs
 from pipeline.workflow import OnRevoke, Who, Workflow
 
-# A revocation moves these; what is stopping already is another's.
-REACHED = (JobState.QUEUED, JobState.WAITING, JobState.RUNNING)
+#: What a revocation makes of a job; what is stopping already is another's.
+REACHED: Mapping[JobState, JobState] = {
+    JobState.QUEUED: JobState.CANCELLED,
+    JobState.WAITING: JobState.CANCELLED,
+    JobState.RUNNING: JobState.STOPPING,
+}
 
 # A set is stored whole, and every set has its tenant's scope: where that row is, the others are. For a statement that
 # binds `tenant` and `scopes`.
@@ -107,4 +112,4 @@ def sets_with_work(
 
 def jobs_of(*, before: int | BindParameter[int]) -> Select[Any]:
     """Unfinished jobs that a revocation numbered *before* still has to reach; the caller says of which set."""
-    return select(jobs).where(jobs.c.finished_at.is_(None), jobs.c.accepted < before, jobs.c.state.in_(REACHED))
+    return select(jobs).where(jobs.c.finished_at.is_(None), jobs.c.accepted < before, in_states(jobs.c.state, REACHED))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, exists, select
 
 from identity.columns import database_now
 from identity.rows import insert_or
@@ -45,6 +45,12 @@ def attempt_state(connection: Connection, attempt: str) -> str | None:
         select(attempts.c.state).where(attempts.c.id == attempt)
     ).scalar_one_or_none()
     return state
+
+
+def was_closed(connection: Connection, *, attempt: str, state: AttemptState) -> bool:
+    """Whether an answer closed the attempt so. What housekeeping settled as the same has no time of its end."""
+    closed = exists().where(attempts.c.id == attempt, attempts.c.state == state, attempts.c.closed_at.is_not(None))
+    return bool(connection.execute(select(closed)).scalar_one())
 
 
 def sleep(

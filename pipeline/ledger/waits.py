@@ -81,7 +81,7 @@ def _in_doubt(connection: Connection, job: str) -> bool:
     """Whether a call of a step of this job that is not over may have had an effect that is not known."""
     unsettled = [AttemptState.OPEN, AttemptState.UNKNOWN]
     doubt = exists().where(
-        attempts.c.job_id == job,
+        steps.c.job_id == job,  # which is indexed: the job of an attempt is not
         attempts.c.purpose == Purpose.CALL,
         attempts.c.state.in_(unsettled),
         steps.c.id == attempts.c.step_id,

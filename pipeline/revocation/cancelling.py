@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from identity.columns import database_now
 from pipeline.ledger import scope_sets
 from pipeline.ledger.jobs import move_jobs
+from pipeline.ledger.reaching import reach_jobs
 from pipeline.ledger.revocation_pages import write_page
 from pipeline.revocation import Stage, load, scope_of
 from pipeline.revocation.tables import revocations
@@ -22,26 +23,11 @@ from pipeline.tables import jobs
 from pipeline.workflow import OnRevoke
 
 _AIM = timedelta(milliseconds=8)  # of a chunk's statements; what is left of 20 ms is for the commit
-# With fewer, a chunk is little but its seven round trips and its commit: on a busy machine these alone take longer than
+# With fewer, a chunk is little but its five round trips and its commit: on a busy machine these alone take longer than
 # the aim, and a pace that followed them down would cancel five jobs a commit.
 _LEAST, _MOST = 100, 1_000
 SETS = 100  # looked up at a time
 WAITS = 100  # ended in one transaction
-
-_REACHED: Mapping[JobState, JobState] = {
-    JobState.QUEUED: JobState.CANCELLED,
-    JobState.WAITING: JobState.CANCELLED,
-    JobState.RUNNING: JobState.STOPPING,
-}
-
-_NEXT_OF_SET = (
-    scope_sets.jobs_of(before=bindparam("before"))
-    .with_only_columns(jobs.c.id, jobs.c.state, jobs.c.pattern)
-    .where(jobs.c.scopes_sha256 == bindparam("digest"))
-    .order_by(jobs.c.accepted)
-    .limit(bindparam("asked", type_=Integer))
-    .with_for_update(of=jobs)
-)
 
 
 class Pace:
@@ -81,44 +67,39 @@ def cancel_chunk(
     row = load(connection, revocation)
     if row.state not in (Stage.EFFECTIVE, Stage.CANCELLING):
         return Chunk(left=(), reached=0, cancelled=Counter(), took=timedelta())
-    found, left = _find(connection, row, sets, limit, time_left=lambda: clock() - began < _AIM.total_seconds())
-    cancelled: Counter[str] = Counter()
-    reached: dict[JobState, list[str]] = {JobState.CANCELLED: [], JobState.STOPPING: []}
-    for source, to in _REACHED.items():
-        patterns = {job.id: job.pattern for job in found if job.state == source}
-        if not patterns:
-            continue
-        reason = f"{row.kind} revoked: {row.reason}"
-        moved = move_jobs(connection, list(patterns), to, source=source, reason=reason, revocation_id=revocation)
-        reached[to] += moved
-        if to is JobState.CANCELLED:
-            cancelled.update(patterns[job] for job in moved)
+    reached, left = _reach(connection, row, sets, limit, time_left=lambda: clock() - began < _AIM.total_seconds())
     # Only now, when it waits for no job any more: an opening that the rule refuses holds its job, then counts it here.
     if row.state == Stage.EFFECTIVE:
         moving = update(revocations).where(revocations.c.id == revocation, revocations.c.state == Stage.EFFECTIVE)
         connection.execute(moving.values(state=Stage.CANCELLING))
-    if any(reached.values()):
-        write_page(connection, revocation, reached[JobState.CANCELLED], reached[JobState.STOPPING])
-    return Chunk(left=left, reached=len(found), cancelled=cancelled, took=timedelta(seconds=clock() - began))
+    if reached:
+        cancelled, stopping = (
+            [job for job, _, state in reached if state == to] for to in (JobState.CANCELLED, JobState.STOPPING)
+        )
+        write_page(connection, revocation, cancelled, stopping)
+    return Chunk(
+        left=left,
+        reached=len(reached),
+        cancelled=Counter(pattern for _, pattern, state in reached if state == JobState.CANCELLED),
+        took=timedelta(seconds=clock() - began),
+    )
 
 
-def _find(
+def _reach(
     connection: Connection, row: Row[Any], sets: Sequence[str], limit: int, *, time_left: Callable[[], bool]
-) -> tuple[list[Row[Any]], Sequence[str]]:
-    """Jobs to reach, locked, and the sets in which there may be more.
-
-    Always in the same order, so that two revocations of the same jobs do not wait for each other in a ring.
-    """
-    found: list[Any] = []
+) -> tuple[Sequence[Row[str, str, str]], Sequence[str]]:
+    """Of each job that was reached its id, pattern and new state; and the sets in which there may be more."""
+    reached: list[Row[str, str, str]] = []
+    reason = f"{row.kind} revoked: {row.reason}"
     for place, digest in enumerate(sets):
-        if len(found) >= limit or (found and not time_left()):
-            return found, sets[place:]
-        asked = limit - len(found)
-        got = connection.execute(_NEXT_OF_SET, {"before": row.number, "digest": digest, "asked": asked}).all()
-        found += got
-        if len(got) == asked:
-            return found, sets[place:]
-    return found, ()
+        if len(reached) >= limit or (reached and not time_left()):
+            return reached, sets[place:]
+        asked = limit - len(reached)
+        some = reach_jobs(connection, digest, before=row.number, limit=asked, reason=reason, revocation=row.id)
+        reached += some
+        if len(some) == asked:
+            return reached, sets[place:]
+    return reached, ()
 
 
 def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], limit: int) -> Sequence[str]:

@@ -118,8 +118,8 @@ class Revoker:
             act = partial(cancelling.cancel_chunk, revocation=revocation, sets=left, limit=pace.jobs)
             chunk = self._store.write(act)
             metrics.REVOCATION_CHUNK_SECONDS.observe(chunk.took.total_seconds())
-            for pattern in chunk.cancelled.elements():
-                metrics.count_end(pattern, JobState.CANCELLED)
+            for pattern, number in chunk.cancelled.items():
+                metrics.count_end(pattern, JobState.CANCELLED, jobs=number)
             pace.after(chunk.reached, chunk.took)
             left = chunk.left
             self._reached("after_chunk")

@@ -20,7 +20,7 @@ from pipeline.states import JobState
 from pipeline.tables import jobs, workflow_settings
 from pipeline.workflow import Workflow
 from tests.bench.figures import Sheet
-from tests.bench.ground import Ground, Ledger, Processes, at_once
+from tests.bench.ground import Ground, Ledger, Processes, at_once, processor_time
 from tests.bench.thrice import CALLS, say_thrice
 from tests.bench.upstream import Upstream
 from tests.ledger.house import say_it
@@ -76,24 +76,30 @@ def _measure_waiting(ground: Ground, rounds: int, sheet: Sheet, workers: int) ->
     most = f"{connections} connections ÷ {LATENCY * 1000:.0f} ms"
     with ground.ledgers() as ledgers, ground.processes() as processes:
         upstream = Upstream(processes, ground.environment, seconds=LATENCY)
-        for ledger in ledgers.values():
+        running: dict[str, list[int]] = {}
+        for name, ledger in ledgers.items():
             ledger.receive(upstream.url)
             _switch_on(ledger, say_thrice)
             environment = ledger.environment(ASWHOM_WORKFLOWS=say_thrice.function.__module__)
-            for number in range(workers):
-                processes.listed("worker", environment, number=number + 1)
+            running[name] = [
+                processes.listed("worker", environment, number=number + 1).pid for number in range(workers)
+            ]
             processes.listed("housekeeping", environment)
         for turn in range(rounds + 1):  # the first warms up
             for name, ledger in ledgers.items():
+                calls = connections * WAITING * CALLS
                 _let_go(ledger, say_thrice, connections * WAITING, upstream)
-                busy = Busy()
-                rate = upstream.rate(connections * WAITING * CALLS, seconds=180, steady=True)
+                busy, before = Busy(), sum(map(processor_time, running[name]))
+                rate = upstream.rate(calls, seconds=180, steady=True)
                 share = busy.share()
                 _finished(ledger)
+                a_call = (sum(map(processor_time, running[name])) - before) / calls
                 if turn:
+                    of = f"Aswhom, {name}, {workers} × {THREADS} threads"
                     sheet.add(most, connections / LATENCY, "calls/s")
-                    sheet.add(f"Aswhom, {name}, {workers} × {THREADS} threads", rate, "calls/s", peer=most)
-                    sheet.add(f"Aswhom, {name}, {workers} × {THREADS} threads, processor busy", share * 100, "%")
+                    sheet.add(of, rate, "calls/s", peer=most)
+                    sheet.add(f"{of}, processor busy", share * 100, "%")
+                    sheet.add(f"{of}, a worker's processor, a call", a_call * 1000, "ms")
         upstream.close()
 
 

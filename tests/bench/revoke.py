@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, update
 
+from deploy.process import spare_what_is_loaded
 from identity.model import Scope, ScopeKind
 from identity.sequence import next_number
 from identity.signing import Signer
@@ -120,9 +121,10 @@ def opening(ledger: Ledger) -> Iterator[Openers]:
 
 
 def _open_steps(url: str, claimed: list[ClaimedJob], gate: Any, accepted: Any, stopped: Any, results: Any) -> None:
-    """One process of openers."""
+    """One process of openers, which begins as a worker does."""
     database = open_database(DatabaseSettings(url=url))
     openers = [Opener(House(database), job, accepted, stopped) for job in claimed]
+    spare_what_is_loaded()
     gate.wait()
     at_once(len(openers), lambda number: openers[number].run())
     results.put([seconds for opener in openers for seconds in opener.took])

@@ -174,8 +174,12 @@ def test_a_word_is_about_the_calls_of_one_step(cli: Cli) -> None:
     told = cli("jobs", "show", stopped.id).output
     for lost in (first, second):
         assert f"look, then `aswhom jobs resolve {stopped.id} --call {lost.attempt}`." in told
-    asked = cli("jobs", "resolve", stopped.id, "--no-effect").output
-    assert (first.attempt in asked, second.attempt in asked) == (True, False)
+    unnamed = cli.json("jobs", "resolve", stopped.id, "--no-effect", code=1)["message"]  # whoever looked for the second
+    for place, lost in ((1, first), (2, second)):
+        assert f"step {place}, github.Say: `aswhom jobs resolve {stopped.id} --call {lost.attempt}`" in unnamed
+    both = ("--call", first.attempt, "--call", second.attempt)
+    refused = cli.json("jobs", "resolve", stopped.id, "--no-effect", "--yes", *both, code=1)["message"]
+    assert f"step 1, github.Say: {first.attempt}; step 2, github.Say: {second.attempt}" in refused
     said = cli("jobs", "resolve", stopped.id, "--no-effect", "--yes", "--call", second.attempt)
     assert said.stdout == f"the call of {stopped.id} had no effect; the job stays cancelled\n"
     states = [step["attempts"][0]["state"] for step in cli.json("jobs", "show", stopped.id)["steps"][:2]]

@@ -17,17 +17,29 @@ def _lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 
 def test_ours_and_the_libraries_lines_have_one_form(capsys: pytest.CaptureFixture[str]) -> None:
+    """And those of a workflow that logs through structlog."""
     logs.configure("worker-1", format="json", level="INFO")
     with structlog.contextvars.bound_contextvars(job="job_1"):
-        logging.getLogger("a").info("ours", extra={"action": "a.b"})
-        logging.getLogger("b").warning("the %s's", "library", extra={"action": "c.d"})
-    ours, theirs = _lines(capsys)
-    assert {ours["event"], theirs["event"]} == {"ours", "the library's"}
-    assert (ours["action"], theirs["action"]) == ("a.b", "c.d")
-    for line in (ours, theirs):
+        logging.getLogger("a").info("the %s's", "library", extra={"action": "a.b"})
+        workflows = structlog.get_logger("b")
+        workflows.warning("the %s's", "workflow", action="c.d")
+        workflows.debug("unheard", action="e.f")
+    theirs, workflow = _lines(capsys)
+    assert (theirs["event"], workflow["event"]) == ("the library's", "the workflow's")
+    assert (theirs["action"], workflow["action"]) == ("a.b", "c.d")
+    assert (theirs["level"], workflow["level"]) == ("info", "warning")
+    for line in (theirs, workflow):
+        assert list(line)[:4] == ["timestamp", "level", "process", "event"]
         assert (line["process"], line["job"]) == ("worker-1", "job_1")
-        assert line["level"]
-        assert line["timestamp"]
+    assert theirs.keys() == workflow.keys()
+
+
+def test_a_workflows_own_logger_is_heard_from_its_own_level_on(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("worker-1", format="json", level="INFO")
+    logging.getLogger("verbose").setLevel("DEBUG")
+    structlog.get_logger("verbose").debug("heard")
+    (line,) = _lines(capsys)
+    assert (line["event"], line["level"]) == ("heard", "debug")
 
 
 def test_requests_and_messages_of_libraries_are_not_told_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,7 +80,7 @@ def test_a_traceback_shows_no_values(capsys: pytest.CaptureFixture[str], form: l
         fail("hunter2-in-a-variable", Secret("hunter2"))
     except ValueError:
         logging.getLogger("a").exception("it failed")
-        logging.getLogger("b").exception("it failed", extra={"secret": Secret("hunter2")})
+        structlog.get_logger("b").exception("it failed", secret=Secret("hunter2"))
     told = capsys.readouterr().err
     assert told.count("ValueError: no") == 2
     assert "hunter2" not in told.replace('"hunter2-in-a-variable", Secret("hunter2")', "").replace(

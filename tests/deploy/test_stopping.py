@@ -176,6 +176,7 @@ def test_a_job_that_stopped_in_the_middle_is_told_step_by_step() -> None:
         step(4, "skipped", error="account was revoked"),
         step(5, "refused", error="no principal"),
         step(6, "open", "no_effect"),
+        step(7, "open", "open"),
     ]
     followed: list[dict[str, Any]] = [
         {"position": 1, "job_id": "job_2", "by_state": "done", "reason": None},
@@ -188,7 +189,8 @@ def test_a_job_that_stopped_in_the_middle_is_told_step_by_step() -> None:
         "x.Act3, was sent, and whether it took effect is unknown: look, then `aswhom jobs resolve job_1 --call try-3`",
         "x.Act4, was skipped: account was revoked",
         "x.Act5, was refused and never sent",
-        "x.Act6, took no effect",
+        "x.Act6, took no effect.",
+        "x.Act7, was sent, and may still be on its way.",
         "Step 1 was compensated by job_2",
         "Step 2 was not compensated: nobody is left",
     ):

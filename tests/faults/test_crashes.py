@@ -82,6 +82,7 @@ def answer_for_slack(system: System) -> int:
         say = partial(
             resolve_by_hand,
             job=row.job_id,
+            calls=[row.id],
             effect=message is not None,
             result=message and {"channel": message["channel"], "ts": message["ts"]},
             workflows=system.runtime.workflows,

@@ -67,6 +67,7 @@ WRITERS = {
         "pipeline/ledger/bells.py",
         "pipeline/ledger/jobs.py",
         "pipeline/ledger/openings.py",
+        "pipeline/ledger/reaching.py",
         "pipeline/ledger/waits.py",  # when a wait is looked at next
         "pipeline/retention.py",  # the event and `pruned_at` of jobs that have ended
     },

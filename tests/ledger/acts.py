@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from identity.audit.tables import audit
 from identity.model import Scope
 from identity.signing import Signer
 from identity.store import Store
-from pipeline import revocation
+from pipeline import reconcile, revocation
 from pipeline.ledger import openings
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Intent, OpenOutcome
@@ -64,12 +64,21 @@ def open_(house: House, asked: Intent) -> OpenOutcome:
 
 
 def close(house: House, asked: Intent, state: AttemptState, step_state: StepState, **more: Any) -> bool:
+    """Whether it is an effect that had been ruled out."""
     closing = Closing(attempt=asked.attempt, state=state, step_state=step_state, **more)
-    return house.database.write(partial(close_attempt, intent=asked, closing=closing))
+    return house.database.write(partial(close_attempt, intent=asked, closing=closing)).duplicate
 
 
 def done(house: House, asked: Intent, result: Mapping[str, Any] | None = None) -> bool:
     return close(house, asked, AttemptState.EFFECT, StepState.DONE, result=result or {"id": "1"}, external_id="1")
+
+
+def settle(house: House, asked: Intent) -> None:
+    """Its worker is gone, and its deadline passes."""
+    past = update(attempts).where(attempts.c.id == asked.attempt)
+    past = past.values(settled_by=datetime.now(UTC) - timedelta(seconds=1))
+    house.database.write(lambda c: c.execute(past).rowcount)
+    reconcile.settle_attempts(house.database)
 
 
 def revoke(house: House, scope: Scope) -> str:
@@ -126,6 +135,10 @@ class Rung:
 def lapse(house: House, job: str) -> None:
     past = update(jobs_table).where(jobs_table.c.id == job).values(claimed_until=jobs_table.c.created_at)
     house.database.write(lambda c: c.execute(past).rowcount)
+
+
+def attempts_of(house: House) -> list[Row[Any]]:
+    return list(house.database.read(lambda c: c.execute(select(attempts).order_by(attempts.c.opened)).all()))
 
 
 def steps_of(house: House) -> list[Row[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,21 +10,19 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import select, update
 
 from identity.errors import BadInput
-from pipeline import reconcile, revocation
 from pipeline.desk.unanswered import asked_about, unanswered_calls
 from pipeline.ledger import jobs, openings, queries, waits
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Adopted, Ended, Intent, Opened
 from pipeline.ledger.replay import replay
-from pipeline.migrations import upgrade
 from pipeline.resolution import resolve_by_hand
-from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
-from pipeline.tables import attempts, steps
+from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.tables import steps
 from pipeline.workflow import SERVICE, Registry
-from tests.ledger.acts import attempt_states, close, done, open_, revoke, step_state
+from tests.ledger.acts import attempt_states, close, done, open_, revoke, settle, step_state
 from tests.ledger.house import House, Say, account_scope, intent_of, say_it
 
 
@@ -48,7 +47,7 @@ def _in_doubt_and_failed(house: House, **more: Any) -> Intent:
     return first
 
 
-def _resolve(house: House, job: str, result: Mapping[str, Any] | None, *, calls: list[str] | None = None) -> None:
+def _resolve(house: House, job: str, result: Mapping[str, Any] | None, *, calls: list[str]) -> None:
     resolve = partial(resolve_by_hand, workflows=Registry([house.workflow]), by="ops", now=datetime.now(UTC))
     house.database.write(partial(resolve, job=job, effect=result is not None, result=result, calls=calls))
 
@@ -57,17 +56,9 @@ def _step(house: House, step: str) -> Any:
     return house.database.read(lambda c: c.execute(select(steps).where(steps.c.id == step)).one())
 
 
-def _settle(house: House, asked: Intent) -> None:
-    """Its worker is gone, and its deadline passes."""
-    past = update(attempts).where(attempts.c.id == asked.attempt)
-    past = past.values(settled_by=datetime.now(UTC) - timedelta(seconds=1))
-    house.database.write(lambda c: c.execute(past).rowcount)
-    reconcile.settle_attempts(house.database)
-
-
 def test_an_operator_who_says_that_a_failed_step_had_its_effect_is_heard(house: House) -> None:
     first = _refused_after_a_doubt(house)
-    _resolve(house, first.job.id, {"id": "9"})
+    _resolve(house, first.job.id, {"id": "9"}, calls=[first.attempt])
     row = _step(house, first.step)
     assert (row.state, row.result, row.error) == (StepState.DONE, {"id": "9"}, None)
     house.database.write(partial(replay, job=first.job.id, by="ops", at=datetime.now(UTC)))
@@ -76,14 +67,14 @@ def test_an_operator_who_says_that_a_failed_step_had_its_effect_is_heard(house: 
 
 def test_an_operator_who_says_that_a_failed_step_had_no_effect_leaves_it_failed(house: House) -> None:
     first = _refused_after_a_doubt(house)
-    _resolve(house, first.job.id, None)
+    _resolve(house, first.job.id, None, calls=[first.attempt])
     assert step_state(house, first.step) == StepState.FAILED
 
 
 def test_an_operator_is_heard_too_of_a_job_that_is_done(house: House) -> None:
     first = _in_doubt_and_failed(house)
     house.database.write(partial(jobs.finish, job=first.job))
-    _resolve(house, first.job.id, {"id": "9"})
+    _resolve(house, first.job.id, {"id": "9"}, calls=[first.attempt])
     assert (house.row(first.job.id).state, step_state(house, first.step)) == (JobState.DONE, StepState.DONE)
 
 
@@ -92,7 +83,7 @@ def test_an_operator_is_not_heard_of_a_job_that_still_runs(house: House) -> None
     before = attempt_states(house)
     for result in ({"id": "9"}, None):
         with pytest.raises(BadInput, match="does not wait for anyone's word"):
-            _resolve(house, first.job.id, result)
+            _resolve(house, first.job.id, result, calls=[first.attempt])
     assert attempt_states(house) == before == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
 
 
@@ -100,8 +91,8 @@ def test_an_operator_is_told_where_the_workflow_has_no_such_action_any_more(hous
     first = _refused_after_a_doubt(house)
     house.workflow = replace(say_it, uses={Other: SERVICE})
     with pytest.raises(BadInput, match=r"say_it does not use github\.Say any more"):
-        _resolve(house, first.job.id, {"id": "9"})
-    _resolve(house, first.job.id, None)
+        _resolve(house, first.job.id, {"id": "9"}, calls=[first.attempt])
+    _resolve(house, first.job.id, None, calls=[first.attempt])
     assert step_state(house, first.step) == StepState.FAILED
 
 
@@ -121,7 +112,7 @@ def test_who_waits_for_a_failed_step_gets_the_result_that_an_operator_found(hous
     first = _refused_after_a_doubt(house, once="pull#1")
     waiter = intent_of(house, house.claim(house.job()), once="pull#1")
     assert isinstance(open_(house, waiter), Ended)
-    _resolve(house, first.job.id, {"id": "9"})
+    _resolve(house, first.job.id, {"id": "9"}, calls=[first.attempt])
     again = intent_of(house, house.claim(waiter.job.id), once="pull#1")
     outcome = open_(house, again)
     assert isinstance(outcome, Adopted)
@@ -131,7 +122,7 @@ def test_who_waits_for_a_failed_step_gets_the_result_that_an_operator_found(hous
 def test_a_call_whose_worker_died_leaves_its_step_unknown_so_that_no_revocation_refuses_it(house: House) -> None:
     asked = intent_of(house, house.claim(house.job()))
     open_(house, asked)
-    _settle(house, asked)
+    settle(house, asked)
     assert step_state(house, asked.step) == StepState.UNKNOWN
     revoke(house, account_scope())
     again = intent_of(house, asked.job, step=asked.step, number=2, repeats_unknown=True)
@@ -156,7 +147,7 @@ def test_an_answer_without_effect_opens_the_step_of_a_call_given_up_unless_anoth
 ) -> None:
     asked = intent_of(house, house.claim(house.job()))
     open_(house, asked)
-    _settle(house, asked)
+    settle(house, asked)
     if other is not None:
         second = intent_of(house, asked.job, step=asked.step, number=2, repeats_unknown=True)
         open_(house, second)
@@ -196,76 +187,11 @@ def test_an_effect_whose_result_was_not_kept_ends_the_job_that_is_replayed(house
     )
 
 
-# probes and reads have no effect to ask about
-
-
-def _probed(house: House) -> tuple[Intent, Intent]:
-    """A step whose call got no answer, and a search for its effect whose worker died."""
-    asked = intent_of(house, house.claim(house.job()))
-    open_(house, asked)
-    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    look = intent_of(house, asked.job, step=asked.step, purpose=Purpose.PROBE, number=2, repeats_unknown=True)
-    assert isinstance(open_(house, look), Opened)
-    _settle(house, look)
-    return asked, look
-
-
-def test_a_search_whose_worker_died_is_over_and_its_step_is_as_much_in_doubt_as_before(house: House) -> None:
-    asked, look = _probed(house)
-    assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
-    assert step_state(house, asked.step) == StepState.UNKNOWN
-    made = revoke(house, account_scope())  # it is no call in flight any more
-    row = house.database.read(partial(revocation.load, revocation=made))
-    found = house.database.read(partial(revocation.in_flight, row=row))
-    assert [attempt.id for attempt in found] == [asked.attempt] != [look.attempt]
-
-
-def test_an_effect_that_a_search_finds_late_counts(house: House) -> None:
-    asked, look = _probed(house)
-    close(house, look, AttemptState.NO_EFFECT, StepState.DONE, result={"id": "9"}, resolves=AttemptState.ADOPTED)
-    assert attempt_states(house) == [AttemptState.ADOPTED, AttemptState.NO_EFFECT]
-    assert (step_state(house, asked.step), _step(house, asked.step).result) == (StepState.DONE, {"id": "9"})
-
-
-def test_a_search_that_found_nothing_and_says_so_late_rules_nothing_out(house: House) -> None:
-    """By then the call may have been made again, and be in doubt itself."""
-    asked, look = _probed(house)
-    close(house, look, AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT)
-    assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
-    assert step_state(house, asked.step) == StepState.UNKNOWN
-
-
-def test_a_search_that_an_older_version_gave_up_is_over_after_the_upgrade(house: House) -> None:
-    asked, look = _probed(house)
-    given_up = update(attempts).where(attempts.c.id == look.attempt).values(state=AttemptState.UNKNOWN, closed=None)
-
-    def as_it_was(c: Connection) -> None:
-        c.execute(given_up)
-        c.execute(text("update alembic_version set version_num = '0035'"))
-
-    house.database.write(as_it_was)
-    upgrade(house.database)
-    assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
-    after = revoke(house, account_scope())
-    row = house.database.read(partial(revocation.load, revocation=after))
-    found = house.database.read(partial(revocation.in_flight, row=row))
-    assert [attempt.id for attempt in found] == [asked.attempt]
-
-
-def test_an_operator_is_asked_about_calls_and_no_searches(house: House) -> None:
-    asked, _ = _probed(house)
-    house.database.write(partial(jobs.park, job=asked.job, wait=Wait.UNKNOWN, **_FOR_DAYS))
-    (call,) = unanswered_calls(_steps(house, asked.job.id))
-    assert call.attempt["id"] == asked.attempt
-    _resolve(house, asked.job.id, {"id": "9"}, calls=[asked.attempt])
-    assert house.row(asked.job.id).state == JobState.QUEUED
-
-
 def _asks_beside_a_read(house: House) -> tuple[Intent, Intent]:
     """A read that was refused while nothing was known of its call, and a call that the job waits for a word about."""
     read = intent_of(house, house.claim(house.job()), reads=True)
     open_(house, read)
-    _settle(house, read)
+    settle(house, read)
     refuse = partial(openings.refuse, intent=replace(read, attempt=house.ids("att"), number=2), reason="no")
     assert house.database.write(refuse) is None
     said = intent_of(house, read.job, position=2)
@@ -300,6 +226,22 @@ def test_a_job_that_asks_goes_on_by_a_late_answer_whatever_is_on_record_of_a_rea
     assert house.database.write(look) is None
     done(house, said)
     assert house.database.write(look) == JobState.QUEUED
+
+
+def test_a_word_about_calls_of_two_steps_is_refused_and_told_which_are_of_which(house: House) -> None:
+    first = intent_of(house, house.claim(house.job()))
+    second = intent_of(house, first.job, position=2)
+    for lost in (first, second):
+        open_(house, lost)
+        close(house, lost, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    house.database.write(partial(jobs.bury, job=first.job, reason="400"))
+    by_step = f"step 1, github.Say: {first.attempt}; step 2, github.Say: {second.attempt}"
+    for named in ([first.attempt, second.attempt], []):
+        with pytest.raises(BadInput, match=re.escape(by_step)):
+            _resolve(house, first.job.id, {"id": "9"}, calls=named)
+    assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.UNKNOWN]
+    _resolve(house, first.job.id, {"id": "9"}, calls=[second.attempt])
+    assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.EFFECT]
 
 
 _FOR_DAYS: dict[str, Any] = {

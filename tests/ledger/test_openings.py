@@ -353,7 +353,8 @@ def test_a_once_key_that_a_later_opening_takes_is_on_its_step_and_a_word_about_t
     second = intent(house, house.claim(house.job()), once="pull#1")
     assert isinstance(open_(house, second), Ended)
     resolve = partial(resolve_by_hand, effect=True, result={"id": "9"}, workflows=Registry([house.workflow]))
-    house.database.write(partial(resolve, job=first.job.id, by="ops", now=datetime.now(UTC)))
+    calls = [again.attempt, third.attempt]
+    house.database.write(partial(resolve, job=first.job.id, by="ops", now=datetime.now(UTC), calls=calls))
     assert house.row(second.job.id).state == JobState.QUEUED
 
 

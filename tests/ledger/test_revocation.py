@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from identity.ids import Ids
 from identity.model import Scope, ScopeKind
 from pipeline import revocation
 from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.ledger.openings import open_attempt
 from pipeline.ledger.revocation_pages import first_cancelled, page_digest
@@ -22,7 +24,7 @@ from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, jobs
-from tests.ledger.acts import SIGNER, close, done, listening, open_, receipt_of, revoke
+from tests.ledger.acts import SIGNER, close, done, listening, open_, receipt_of, revoke, until_awaited
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 from tests.ledgers import MOSTLY_SQLITE
@@ -211,6 +213,31 @@ def test_the_first_chunk_and_an_opening_that_is_refused_wait_for_each_other_in_n
     assert isinstance(outcome, Ended)
     assert undone == []
     assert house.row(asked.job.id).state == JobState.CANCELLED
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("move", "becomes"),
+    [
+        (partial(ledger_jobs.requeue, delay=timedelta(), reason="try again"), JobState.CANCELLED),
+        (ledger_jobs.finish, JobState.DONE),
+    ],
+    ids=["given back", "finished"],
+)
+def test_a_job_that_moves_while_a_revocation_waits_for_it_is_taken_as_it_is_then(
+    house: House, ledger_url: str, move: Callable[..., Any], becomes: JobState
+) -> None:
+    """To stop it would leave it to a worker who has it no longer. SQLite has one writer anyway."""
+    second: Database = open_database(DatabaseSettings(url=ledger_url))
+    job, later = house.claim(house.job()), house.job(text="another")
+    made = revoke(house, account_scope())
+    revoker = Revoker(second, SIGNER)
+    until_awaited(house.database, partial(move, job=job), by=threading.Thread(target=revoker.advance, args=(made,)))
+    second.close()
+    assert house.states() == {job.id: becomes, later: JobState.CANCELLED}
+    assert receipt_of(house, made)["cancelled_jobs"] == sorted(
+        name for name, state in house.states().items() if state == JobState.CANCELLED
+    )
 
 
 def test_a_call_that_was_unknown_before_it_is_still_listed(house: House) -> None:

@@ -324,6 +324,7 @@ def test_an_unknown_call_of_a_cancelled_job_is_resolved_by_hand_and_the_receipt_
     assert [(call["ended"], call["outcome"]) for call in first["in_flight"]] == [("presumed ended", "unknown")]
     workflows = Registry([compensating.workflow])
     resolve = partial(resolve_by_hand, job=job.id, workflows=workflows, by="ops", now=datetime.now(UTC))
+    resolve = partial(resolve, calls=[asked.attempt])
     told = compensating.database.write(lambda c: resolve(c, effect=True, result={"id": "9"}))
     assert told == [made]
     assert compensating.row(job.id).state == JobState.CANCELLED
@@ -362,7 +363,7 @@ def test_a_replay_does_not_change_what_the_receipt_said_of_the_jobs(house: House
     before = receipt_of(house, made)
     house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
     resolve = partial(resolve_by_hand, job=asked.job.id, effect=False, result=None, workflows=Registry([say_it]))
-    house.database.write(partial(resolve, by="ops", now=datetime.now(UTC)))
+    house.database.write(partial(resolve, calls=[asked.attempt], by="ops", now=datetime.now(UTC)))
     assert revoker.advance(made)
     after = receipt_of(house, made)
     assert after["revision"] == 2

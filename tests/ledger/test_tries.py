@@ -9,17 +9,16 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import pytest
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 
 from identity.audit import Act
 from identity.model import Effect
 from identity.policy.ledger import apply_policy
 from identity.vault import Vault
-from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, UnreadableAnswer
-from pipeline.database import Database
+from pipeline.action import Facts, Judgement, Recovery, Response, UnreadableAnswer
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.replay import replay
 from pipeline.reconcile import settle_attempts
@@ -27,13 +26,13 @@ from pipeline.resolution import resolve_by_hand
 from pipeline.run import ActionFailed, Run, StepRefused
 from pipeline.services import StepSettings
 from pipeline.states import AttemptState, JobState, StepState, Wait
-from pipeline.tables import attempts, jobs, steps
+from pipeline.tables import attempts
 from pipeline.workflow import USER, Registry
 from tests.identity.providers import reply
 from tests.ledger.acts import attempt_states, audit_kinds, steps_of
 from tests.ledger.house import Said, Say
 from tests.ledger.office import Office, declare
-from tests.properties.held import Ledger
+from tests.ledger.tries import Found, Named, answers, fallible, says, time_passes
 
 HOUR = timedelta(hours=1)
 DENIED = 'format = 1\n[[rule]]\nname = "quiet"\nwhen = { action = "github.*" }\ndeny = "quiet"\n'
@@ -43,60 +42,8 @@ class Keyed(Say):
     facts: ClassVar[Facts] = replace(Say.facts, recovery=Recovery.KEYED)
 
 
-class Sought(Say):
-    """A search never finds it: what it is answered is somebody's profile."""
-
-    facts: ClassVar[Facts] = replace(Say.facts, recovery=Recovery.PROBE)
-
-    def probe(self, call: Call) -> Request:
-        return Request(method="GET", path="/said")
-
-    def found(self, response: Response, call: Call) -> Said | None:
-        return None
-
-
-class Named(Sought):
-    facts: ClassVar[Facts] = replace(Say.facts, recovery=Recovery.CLIENT_ID)
-
-
 class Look(Say):
     facts: ClassVar[Facts] = replace(Say.facts, effect=Effect.READ)
-
-
-class Found(Named):
-    """A search finds it."""
-
-    def found(self, response: Response, call: Call) -> Said | None:
-        return Said(id="7")
-
-
-def answers(office: Office, status: int, **body: str) -> None:
-    office.provider.call = lambda token: reply(body, status)
-
-
-def time_passes(office: Office, passed: timedelta = timedelta(minutes=1)) -> None:
-    """By the dates of the attempts and steps; jobs that are queued are due."""
-
-    def move(c: Connection) -> None:
-        for row in c.execute(select(attempts)).all():
-            earlier = {"opened_at": row.opened_at - passed, "settled_by": row.settled_by - passed}
-            c.execute(update(attempts).where(attempts.c.id == row.id).values(earlier))
-        for row in c.execute(select(steps)).all():
-            c.execute(update(steps).where(steps.c.id == row.id).values(opened_at=row.opened_at - passed))
-        c.execute(update(jobs).where(jobs.c.state == JobState.QUEUED).values(due_at=jobs.c.created_at))
-
-    office.house.database.write(move)
-
-
-def says(action: type[Say], run: Run[Any], event: Any) -> None:
-    run.do(action(text="hello"), as_=run.user)
-
-
-def fallible(office: Office) -> Ledger:
-    """The office's ledger, of whose commits one may not be confirmed."""
-    ledger = Ledger(office.house.database, lambda: None)
-    office.house.database = cast("Database", ledger)
-    return ledger
 
 
 def says_patiently(run: Run[Any], event: Any) -> None:
@@ -267,7 +214,9 @@ def test_a_failure_after_a_call_in_doubt_is_none_until_a_person_says_what_became
     row, (step,) = office.house.row(job), steps_of(office.house)
     assert (row.state, row.wait, step.state) == (JobState.WAITING, Wait.UNKNOWN, StepState.UNKNOWN)
     told = partial(resolve_by_hand, workflows=Registry([office.house.workflow]), by="ops", now=datetime.now(UTC))
-    office.house.database.write(partial(told, job=job, effect=False, result=None))
+    lost = select(attempts.c.id).where(attempts.c.state == AttemptState.UNKNOWN)
+    calls = office.house.database.read(lambda c: c.execute(lost).scalars().all())
+    office.house.database.write(partial(told, job=job, effect=False, result=None, calls=calls))
     office.work(job, settings)
     (step,) = steps_of(office.house)
     assert (office.house.row(job).state, step.state) == (JobState.DONE, StepState.FAILED)

@@ -6,18 +6,22 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import insert, text, update
+from sqlalchemy import Connection, insert, text, update
 
+from identity.errors import BadInput
 from pipeline import reconcile
 from pipeline.ledger import jobs, waits
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Ended, Intent
+from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.tables import attempts, steps
 from pipeline.tables import jobs as jobs_table
-from tests.ledger.acts import audit_kinds, close, done, open_
+from pipeline.workflow import Registry
+from tests.ledger.acts import attempts_of, audit_kinds, close, done, open_, steps_of
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
-from tests.ledger.plans import plans
+from tests.ledger.plans import plans, plans_of
 
 
 def _owner_in_doubt(house: House) -> Intent:
@@ -177,3 +181,35 @@ def test_the_waits_that_are_due_are_looked_up_among_all_that_wait(house: House) 
         assert len(looked_up) == len(Wait), plan
         assert all("wait" in line and "due_at <=" in line for line in looked_up), plan
         assert "Seq Scan on jobs" not in plan
+
+
+def test_the_calls_in_doubt_of_a_job_are_looked_up_by_its_steps_however_many_others_there_are(house: House) -> None:
+    asked = _owner_in_doubt(house)
+    (step,), (call,) = steps_of(house), attempts_of(house)
+    other = house.job()
+
+    def fill(c: Connection) -> None:
+        of_other = [{"id": f"s{n}", "job_id": other, "position": n} for n in range(3000)]
+        c.execute(insert(steps), [{**step._mapping, **one} for one in of_other])
+        calls = [{"id": f"a{n}", "job_id": other, "step_id": f"s{n}"} for n in range(3000)]
+        c.execute(insert(attempts), [{**call._mapping, **one} for one in calls])
+        c.execute(text("analyze"))
+
+    house.database.write(fill)
+    park = partial(jobs.park, waits_for=None, due_in=timedelta(), expires_in=timedelta(days=1), reason="nobody knows")
+    house.database.write(partial(park, job=asked.job, wait=Wait.UNKNOWN))
+
+    says = partial(resolve_by_hand, workflows=Registry([house.workflow]), by="ops", now=datetime.now(UTC))
+    says = partial(says, job=asked.job.id, effect=False, result=None, calls=["another"])
+
+    def look() -> None:
+        house.database.write(partial(waits.end_wait, job=asked.job.id, wait=Wait.UNKNOWN, expired=False, reason="z"))
+        with pytest.raises(BadInput, match="another call"):
+            house.database.write(says)
+
+    told = [plan for plan in plans_of(house.database, look) if "attempts" in plan]
+    assert len(told) == 2, "housekeeping's look, and a person's word"
+    for plan in told:
+        assert "ix_attempts_step" in plan
+        assert "SCAN attempts" not in plan
+        assert "Seq Scan" not in plan

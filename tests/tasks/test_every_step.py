@@ -176,6 +176,7 @@ def look_and_say(town: Town) -> None:
     say = partial(
         resolve_by_hand,
         job=attempt.job_id,
+        calls=[attempt.id],
         effect=message is not None,
         result=message and {"channel": message["channel"], "ts": message["ts"]},
         workflows=town.registry,

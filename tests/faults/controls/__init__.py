@@ -7,6 +7,7 @@ from tests.faults.controls import (
     ledger,
     outward,
     policy,
+    searching,
     system,
     waiting,
     watch,
@@ -20,6 +21,7 @@ CONTROLS = (
     *connect.CONTROLS,
     *outward.CONTROLS,
     *waiting.CONTROLS,
+    *searching.CONTROLS,
     *console.CONTROLS,
     *watch.CONTROLS,
 )

@@ -1,0 +1,56 @@
+"""How a revocation reaches jobs: many of them are found, locked and moved in one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindparam, case, func, null, update
+
+from identity.columns import database_now
+from pipeline.ledger import scope_sets
+from pipeline.ledger.jobs import WAITS_NO_MORE
+from pipeline.states import JOB_MOVES, JobState
+from pipeline.tables import jobs
+
+
+def reach_jobs(
+    connection: Connection, digest: str, *, before: int, limit: int, reason: str, revocation: str
+) -> Sequence[Row[str, str, str]]:
+    """Cancel, or tell to stop, up to *limit* jobs of the set *digest* that were accepted before that ledger number.
+
+    Returns the id, the pattern and the new state of each. They are locked in the order of their acceptance, so that two
+    revocations of the same jobs do not wait for each other in a ring.
+    """
+    values = {"digest": digest, "before": before, "asked": limit, "why": reason, "by": revocation}
+    return connection.execute(_reaching(connection.dialect.name), values).all()
+
+
+@cache
+def _reaching(dialect: str) -> Any:
+    found = (
+        scope_sets.jobs_of(before=bindparam("before"))
+        .with_only_columns(jobs.c.id)
+        .where(jobs.c.scopes_sha256 == bindparam("digest"))
+        .order_by(jobs.c.accepted)
+        .limit(bindparam("asked", type_=Integer))
+        .with_for_update()
+    )
+    moves = {source: JOB_MOVES.check(source, to) for source, to in scope_sets.REACHED.items()}
+    runs = jobs.c.state == JobState.RUNNING  # and still does, until its next step
+    moved = update(jobs).values(
+        **WAITS_NO_MORE,
+        state=case(moves, value=jobs.c.state),
+        claimed_until=case((runs, jobs.c.claimed_until), else_=null()),
+        finished_at=case((runs, null()), else_=database_now()),
+        reason=bindparam("why"),
+        revocation_id=bindparam("by"),
+    )
+    return moved.where(_is_among(found, dialect)).returning(jobs.c.id, jobs.c.pattern, jobs.c.state)
+
+
+def _is_among(found: Select[Any], dialect: str) -> ColumnElement[bool]:
+    if dialect == "postgresql":  # which would join, and read all jobs for some hundred as long as it has few
+        return jobs.c.id == func.any(func.array(found.scalar_subquery()))
+    return jobs.c.id.in_(found)

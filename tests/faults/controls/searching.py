@@ -1,0 +1,40 @@
+"""What the guards of searches for an effect are for: without one, the test that watches it fails."""
+
+from __future__ import annotations
+
+from tests.faults.control import Control
+
+LATE = "tests/ledger/test_late_searches.py"
+
+CONTROLS = (
+    Control(
+        name="a search that was given up ends no job by finding nothing",
+        file="pipeline/opened_attempt.py",
+        guard="if opened.close("
+        "AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=AttemptState.NO_EFFECT):",
+        without="if opened.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error) is not None:",
+        test=f"{LATE}::test_a_run_whose_search_was_given_up_before_its_answer and sqlite-2",
+    ),
+    Control(
+        name="what housekeeping settled is no confirmation of a commit",
+        file="pipeline/ledger/steps.py",
+        guard="closed = exists().where("
+        "attempts.c.id == attempt, attempts.c.state == state, attempts.c.closed_at.is_not(None))",
+        without="closed = exists().where(attempts.c.id == attempt, attempts.c.state == state)",
+        test=f"{LATE}::test_a_search_that_is_given_up_after_a_commit and sqlite",
+    ),
+    Control(
+        name="a late finding is of the calls before the search",
+        file="pipeline/ledger/closings.py",
+        guard="before = row.opened if row.purpose == Purpose.PROBE else None",
+        without="before = None",
+        test=f"{LATE}::test_a_late_finding_is_of_the_calls_before and sqlite-unknown",
+    ),
+    Control(
+        name="nothing is sent for an effect that was found late",
+        file="pipeline/ledger/openings.py",
+        guard="return bool(connection.execute(select(other | found)).scalar_one())",
+        without="return bool(connection.execute(select(other)).scalar_one())",
+        test=f"{LATE}::test_nothing_is_sent_for_an_effect and sqlite",
+    ),
+)

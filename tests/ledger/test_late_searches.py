@@ -1,0 +1,255 @@
+"""Searches for an effect that are over before their finding is written: what that still says, and of which calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import pytest
+from prometheus_client import REGISTRY
+from sqlalchemy import Connection, text, update
+
+from identity.store import CommitUnknown
+from pipeline import revocation
+from pipeline.action import Call, Request, Response
+from pipeline.database import Database
+from pipeline.desk.unanswered import unanswered_calls
+from pipeline.ledger import jobs, queries
+from pipeline.ledger.intents import Ended, Intent, Opened
+from pipeline.migrations import upgrade
+from pipeline.reconcile import settle_attempts
+from pipeline.resolution import resolve_by_hand
+from pipeline.services import StepSettings
+from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
+from pipeline.tables import attempts
+from pipeline.workflow import USER, Registry
+from tests.identity.providers import reply
+from tests.ledger.acts import attempt_states, audit_kinds, close, open_, revoke, settle, step_state, steps_of
+from tests.ledger.house import House, Said, Say, account_scope, intent_of
+from tests.ledger.office import Office, declare
+from tests.ledger.tries import Sought, answers, says, time_passes
+from tests.properties.held import Ledger
+
+T = TypeVar("T")
+TWICE = StepSettings(attempts=2)
+
+
+class Lost(Sought):
+    """What answers its calls answers its searches too, of which none finds anything."""
+
+    def probe(self, call: Call) -> Request:
+        return Request(method="POST", path="/search")
+
+
+class There(Lost):
+    """A search finds it."""
+
+    def found(self, response: Response, call: Call) -> Said | None:
+        return Said(id="7")
+
+
+def _probed(house: House) -> tuple[Intent, Intent]:
+    """A step whose call got no answer, and a search for its effect whose worker died."""
+    asked = intent_of(house, house.claim(house.job()))
+    open_(house, asked)
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    look = intent_of(house, asked.job, step=asked.step, purpose=Purpose.PROBE, number=2, repeats_unknown=True)
+    assert isinstance(open_(house, look), Opened)
+    settle(house, look)
+    return asked, look
+
+
+def _finds(house: House, look: Intent) -> bool:
+    return close(house, look, AttemptState.NO_EFFECT, StepState.DONE, result={"id": "9"}, resolves=AttemptState.ADOPTED)
+
+
+def test_a_search_whose_worker_died_is_over_and_its_step_is_as_much_in_doubt_as_before(house: House) -> None:
+    asked, look = _probed(house)
+    assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
+    assert step_state(house, asked.step) == StepState.UNKNOWN
+    made = revoke(house, account_scope())  # it is no call in flight any more
+    row = house.database.read(partial(revocation.load, revocation=made))
+    found = house.database.read(partial(revocation.in_flight, row=row))
+    assert [attempt.id for attempt in found] == [asked.attempt] != [look.attempt]
+
+
+def test_an_effect_that_a_search_finds_late_counts(house: House) -> None:
+    _, look = _probed(house)
+    _finds(house, look)
+    assert attempt_states(house) == [AttemptState.ADOPTED, AttemptState.NO_EFFECT]
+    (step,) = steps_of(house)
+    assert (step.state, step.result) == (StepState.DONE, {"id": "9"})
+
+
+def test_a_search_that_found_nothing_and_says_so_late_rules_nothing_out(house: House) -> None:
+    """By then the call may have been made again, and be in doubt itself."""
+    asked, look = _probed(house)
+    close(house, look, AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT)
+    assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
+    assert step_state(house, asked.step) == StepState.UNKNOWN
+
+
+def test_a_search_that_an_older_version_gave_up_is_over_after_the_upgrade(house: House) -> None:
+    asked, look = _probed(house)
+    given_up = update(attempts).where(attempts.c.id == look.attempt).values(state=AttemptState.UNKNOWN, closed=None)
+
+    def as_it_was(c: Connection) -> None:
+        c.execute(given_up)
+        c.execute(text("update alembic_version set version_num = '0035'"))
+
+    house.database.write(as_it_was)
+    upgrade(house.database)
+    assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
+    after = revoke(house, account_scope())
+    row = house.database.read(partial(revocation.load, revocation=after))
+    found = house.database.read(partial(revocation.in_flight, row=row))
+    assert [attempt.id for attempt in found] == [asked.attempt]
+
+
+def test_an_operator_is_asked_about_calls_and_no_searches(house: House) -> None:
+    asked, _ = _probed(house)
+    days = timedelta(days=1)
+    wait = partial(jobs.park, wait=Wait.UNKNOWN, waits_for=None, due_in=days, expires_in=days, reason="nobody knows")
+    house.database.write(partial(wait, job=asked.job))
+    (call,) = unanswered_calls(house.database.read(lambda c: queries.steps_of(c, asked.job.id)))
+    assert call.attempt["id"] == asked.attempt
+    say = partial(resolve_by_hand, workflows=Registry([house.workflow]), by="ops", now=datetime.now(UTC))
+    say = partial(say, job=asked.job.id, effect=True, result={"id": "9"}, calls=[asked.attempt])
+    house.database.write(say)
+    assert house.row(asked.job.id).state == JobState.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("later", "twice"),
+    [(None, False), (AttemptState.NO_EFFECT, False), (AttemptState.UNKNOWN, True), (AttemptState.EFFECT, True)],
+)
+def test_a_late_finding_is_of_the_calls_before_the_search_and_a_later_one_may_have_done_it_again(
+    house: House, later: AttemptState | None, twice: bool
+) -> None:
+    """A person who looked at a replica that lags said that the first was not there."""
+    asked, look = _probed(house)
+    close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
+    states = [AttemptState.NO_EFFECT, AttemptState.NO_EFFECT]
+    if later is not None:
+        second = intent_of(house, asked.job, step=asked.step, number=3)
+        assert isinstance(open_(house, second), Opened)
+        ends = {AttemptState.UNKNOWN: StepState.UNKNOWN, AttemptState.EFFECT: StepState.DONE}
+        close(house, second, later, ends.get(later, StepState.OPEN), result={"id": "8"})
+        states.append(later)
+    assert _finds(house, look) is twice
+    assert attempt_states(house) == states, "what became of the second nobody knows by the search"
+    assert step_state(house, asked.step) == StepState.DONE
+    assert audit_kinds(house)[-1] == ("attempt.duplicate_effect" if twice else "attempt.late")
+
+
+def test_nothing_is_sent_for_an_effect_that_a_search_found_after_it_was_ruled_out(house: House) -> None:
+    asked, look = _probed(house)
+    close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
+    _finds(house, look)
+    again = intent_of(house, asked.job, step=asked.step, number=3)
+    assert isinstance(open_(house, again), Ended)
+    row = house.row(asked.job.id)
+    assert (row.state, row.reason) == (JobState.QUEUED, "an earlier attempt was answered late")
+
+
+def _searches(office: Office, action: type[Say]) -> str:
+    """A job whose write got no answer at its last try."""
+    declare(office, partial(says, action))
+    office.house.workflow = replace(office.house.workflow, uses={action: USER})
+    job = office.house.job()
+    for status in (503, 500):
+        answers(office, status)
+        office.work(job, TWICE)
+        time_passes(office)
+    return job
+
+
+def _settled_before_its_answer(office: Office) -> None:
+    """The next call's worker is paused, and housekeeping gives the call up."""
+
+    def paused(token: str) -> Any:
+        time_passes(office)
+        settle_attempts(office.house.database)
+        return reply({})
+
+    office.provider.call = paused
+
+
+def _state(office: Office, job: str) -> tuple[str, str]:
+    (step,) = steps_of(office.house)
+    return office.house.row(job).state, step.state
+
+
+@pytest.mark.parametrize("tries", [2, 3])
+def test_a_run_whose_search_was_given_up_before_its_answer_believes_no_more_of_it_than_the_ledger(
+    office: Office, tries: int
+) -> None:
+    failed = partial(
+        REGISTRY.get_sample_value,
+        "aswhom_steps_total",
+        {"action": "github.Lost", "pattern": "delegated", "outcome": "failed"},
+    )
+    job, before = _searches(office, Lost), failed() or 0
+    _settled_before_its_answer(office)
+    office.work(job, StepSettings(attempts=tries))
+    assert _state(office, job) == (JobState.QUEUED, StepState.UNKNOWN)
+    assert office.house.row(job).reason.startswith("search for github.Lost: ")
+    assert (failed() or 0) == before
+    time_passes(office)
+    answers(office, 200)
+    office.work(job, TWICE)
+    assert _state(office, job) == (JobState.DEAD, StepState.FAILED)
+    assert office.house.row(job).reason.endswith("a search shows no effect of it, after 4 attempts")
+
+
+def test_a_run_whose_search_was_given_up_goes_on_by_the_effect_that_it_found(office: Office) -> None:
+    job = _searches(office, There)
+    _settled_before_its_answer(office)
+    office.work(job, TWICE)
+    assert _state(office, job) == (JobState.DONE, StepState.DONE)
+
+
+class Paused(Ledger):
+    """After a commit that it did not see confirmed, the process stands still until its call is given up."""
+
+    def __init__(self, office: Office) -> None:
+        super().__init__(office.house.database, lambda: None)
+        self.office = office
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        try:
+            return super().write(fn)
+        except CommitUnknown:
+            time_passes(self.office)
+            settle_attempts(self.inner)
+            raise
+
+
+@pytest.mark.parametrize(
+    ("action", "fault", "ends"),
+    [
+        (There, "commit unseen", (JobState.DONE, StepState.DONE)),
+        (There, "commit lost", (JobState.DONE, StepState.DONE)),
+        (Lost, "commit unseen", (JobState.DEAD, StepState.FAILED)),
+        (Lost, "commit lost", (JobState.QUEUED, StepState.UNKNOWN)),
+    ],
+)
+def test_a_search_that_is_given_up_after_a_commit_that_was_not_confirmed_is_not_taken_for_written(
+    office: Office, action: type[Say], fault: str, ends: tuple[str, str]
+) -> None:
+    """It is closed with the same state either way."""
+    job = _searches(office, action)
+    ledger = Paused(office)
+    office.house.database = cast("Database", ledger)
+
+    def answer(token: str) -> Any:
+        ledger.fault = fault  # the next write is the closing
+        return reply({})
+
+    office.provider.call = answer
+    office.work(job, TWICE)
+    assert _state(office, job) == ends
+    assert ("attempt.late" in audit_kinds(office.house)) is (fault == "commit lost")
