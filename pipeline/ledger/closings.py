@@ -23,9 +23,10 @@ from pipeline.ledger.jobs import wake
 from pipeline.ledger.moving import StepColumns, move_attempt, move_step
 from pipeline.ledger.once import once_name
 from pipeline.states import AttemptState, Purpose, StepState
-from pipeline.tables import attempts
+from pipeline.tables import attempts, jobs
 
 # Built once, as every statement of every step.
+_HOLD = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
 _OTHERS_IN_DOUBT = select(attempts.c.id).where(
     attempts.c.step_id == bindparam("step"),
     attempts.c.id != bindparam("but"),
@@ -79,6 +80,8 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     # A search is settled without its finding: that an effect is there is true however late. That none is, is not: the
     # call may have been made again.
     finding = row.purpose == Purpose.PROBE and closing.step_state is StepState.DONE
+    if late and finding:
+        connection.execute(_HOLD, {"job": row.job_id})  # what opens a call meanwhile sees this, or is seen
     ruled_out = closing.state is AttemptState.EFFECT and row.state == AttemptState.NO_EFFECT
     duplicate = late and (ruled_out or (finding and _called_since(connection, row)))
     record_attempt(

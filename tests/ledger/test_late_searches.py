@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from pipeline.database import Database
 from pipeline.desk.unanswered import unanswered_calls
 from pipeline.ledger import jobs, queries
 from pipeline.ledger.intents import Ended, Intent, Opened
+from pipeline.ledger.openings import open_attempt
 from pipeline.migrations import upgrade
 from pipeline.reconcile import settle_attempts
 from pipeline.resolution import resolve_by_hand
@@ -27,7 +29,17 @@ from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts
 from pipeline.workflow import USER, Registry
 from tests.identity.providers import reply
-from tests.ledger.acts import attempt_states, audit_kinds, close, open_, revoke, settle, step_state, steps_of
+from tests.ledger.acts import (
+    attempt_states,
+    audit_kinds,
+    close,
+    open_,
+    revoke,
+    settle,
+    step_state,
+    steps_of,
+    until_awaited,
+)
 from tests.ledger.house import House, Said, Say, account_scope, intent_of
 from tests.ledger.office import Office, declare
 from tests.ledger.tries import Sought, answers, says, time_passes
@@ -153,6 +165,18 @@ def test_nothing_is_sent_for_an_effect_that_a_search_found_after_it_was_ruled_ou
     assert isinstance(open_(house, again), Ended)
     row = house.row(asked.job.id)
     assert (row.state, row.reason) == (JobState.QUEUED, "an earlier attempt was answered late")
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_call_that_opens_while_a_search_finds_its_effect_is_seen_or_sees_it(house: House) -> None:
+    """It is too late to hold the call back, so it is said. SQLite has one writer anyway."""
+    asked, look = _probed(house)
+    close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
+    again = intent_of(house, asked.job, step=asked.step, number=3)
+    finding = threading.Thread(target=_finds, args=(house, look))
+    opened = until_awaited(house.database, partial(open_attempt, intent=again), by=finding)
+    assert isinstance(opened, Opened)
+    assert audit_kinds(house)[-1] == "attempt.duplicate_effect"
 
 
 def _searches(office: Office, action: type[Say]) -> str:
