@@ -15,7 +15,6 @@ from sqlalchemy import BigInteger, Connection, Select, Sequence, bindparam, func
 
 from identity.columns import database_now
 from identity.model import LOCK_ORDER, Scope
-from identity.round_trips import sent_together
 from identity.tables import ledger_numbers, metadata
 
 NUMBERS = Sequence("ledger_number_sequence", metadata=metadata)
@@ -50,8 +49,7 @@ def lock_shared(connection: Connection, scopes: Iterable[Scope]) -> None:
         return  # SQLite has one writer
     ordered = sorted(scopes, key=lambda scope: (LOCK_ORDER.index(scope.kind), scope.key))
     keys = {f"key_{place}": _advisory_key(scope) for place, scope in enumerate(ordered)}
-    with sent_together(connection):  # with the BEGIN, where it is the first
-        connection.execute(_shared_locks(len(keys)), keys)
+    connection.execute(_shared_locks(len(keys)), keys)
 
 
 @cache
@@ -64,7 +62,6 @@ def _shared_locks(number: int) -> Select[Any]:
 def lock_exclusive(connection: Connection, scope: Scope) -> None:
     """Wait for every opening under this scope, and keep new ones out until the transaction ends."""
     if connection.dialect.name == "postgresql":
-        with sent_together(connection):
-            # Longer than a process stopped inside an opening can hold it: idle_in_transaction_session_timeout is 2 s.
-            connection.execute(text("set local lock_timeout = '5s'"))
-            connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _advisory_key(scope)})
+        # Longer than a process stopped inside an opening can hold it: idle_in_transaction_session_timeout is 2 s.
+        connection.execute(text("set local lock_timeout = '5s'"))
+        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _advisory_key(scope)})
