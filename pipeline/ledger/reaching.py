@@ -16,14 +16,23 @@ from pipeline.tables import jobs
 
 
 def reach_jobs(
-    connection: Connection, digest: str, *, before: int, limit: int, reason: str, revocation: str
-) -> Sequence[Row[str, str, str]]:
-    """Cancel, or tell to stop, up to *limit* jobs of the set *digest* that were accepted before that ledger number.
+    connection: Connection, digest: str, *, since: int, before: int, limit: int, reason: str, revocation: str
+) -> Sequence[Row[str, str, str, int]]:
+    """Cancel, or tell to stop, up to *limit* jobs of the set *digest* that were accepted between two ledger numbers.
 
-    Returns the id, the pattern and the new state of each. They are locked in the order of their acceptance, so that two
-    revocations of the same jobs do not wait for each other in a ring.
+    The first ones there are, so that what comes after them is asked for *since* the greatest of their numbers:
+    PostgreSQL would go past each one again that was reached before, until it is vacuumed. Returns the id, the pattern,
+    the new state and the number of each. They are locked in the order of their acceptance, so that two revocations of
+    the same jobs do not wait for each other in a ring.
     """
-    values = {"digest": digest, "before": before, "asked": limit, "why": reason, "by": revocation}
+    values = {
+        "digest": digest,
+        "since": since,
+        "before": before,
+        "asked": limit,
+        "why": reason,
+        "by": revocation,
+    }
     return connection.execute(_reaching(connection.dialect.name), values).all()
 
 
@@ -32,7 +41,7 @@ def _reaching(dialect: str) -> Any:
     found = (
         scope_sets.jobs_of(before=bindparam("before"))
         .with_only_columns(jobs.c.id)
-        .where(jobs.c.scopes_sha256 == bindparam("digest"))
+        .where(jobs.c.scopes_sha256 == bindparam("digest"), jobs.c.accepted >= bindparam("since"))
         .order_by(jobs.c.accepted)
         .limit(bindparam("asked", type_=Integer))
         .with_for_update()
@@ -47,7 +56,7 @@ def _reaching(dialect: str) -> Any:
         reason=bindparam("why"),
         revocation_id=bindparam("by"),
     )
-    return moved.where(_is_among(found, dialect)).returning(jobs.c.id, jobs.c.pattern, jobs.c.state)
+    return moved.where(_is_among(found, dialect)).returning(jobs.c.id, jobs.c.pattern, jobs.c.state, jobs.c.accepted)
 
 
 def _is_among(found: Select[Any], dialect: str) -> ColumnElement[bool]:

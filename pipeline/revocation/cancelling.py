@@ -44,11 +44,19 @@ class Pace:
         self.jobs = min(max(fitting, self.jobs // 4, _LEAST), self.jobs * 2, _MOST)
 
 
+@dataclass(frozen=True)
+class Rest:
+    """What is still to be reached: the jobs of these sets, and of the first of them since that ledger number."""
+
+    sets: Sequence[str] = ()
+    since: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
     """What one transaction did."""
 
-    left: Sequence[str]  # the sets that are not exhausted
+    rest: Rest
     reached: int
     cancelled: Counter[str]  # by pattern
     took: timedelta
@@ -58,48 +66,51 @@ def cancel_chunk(
     connection: Connection,
     revocation: str,
     *,
-    sets: Sequence[str],
+    rest: Rest,
     limit: int,
     clock: Callable[[], float] = time.monotonic,
 ) -> Chunk:
-    """Cancel, or tell to stop, up to *limit* jobs of *sets* that were accepted before the revocation."""
+    """Cancel, or tell to stop, up to *limit* of the jobs of *rest* that were accepted before the revocation."""
     began = clock()
     row = load(connection, revocation)
     if row.state not in (Stage.EFFECTIVE, Stage.CANCELLING):
-        return Chunk(left=(), reached=0, cancelled=Counter(), took=timedelta())
-    reached, left = _reach(connection, row, sets, limit, time_left=lambda: clock() - began < _AIM.total_seconds())
+        return Chunk(rest=Rest(), reached=0, cancelled=Counter(), took=timedelta())
+    reached, rest = _reach(connection, row, rest, limit, time_left=lambda: clock() - began < _AIM.total_seconds())
     # Only now, when it waits for no job any more: an opening that the rule refuses holds its job, then counts it here.
     if row.state == Stage.EFFECTIVE:
         moving = update(revocations).where(revocations.c.id == revocation, revocations.c.state == Stage.EFFECTIVE)
         connection.execute(moving.values(state=Stage.CANCELLING))
     if reached:
         cancelled, stopping = (
-            [job for job, _, state in reached if state == to] for to in (JobState.CANCELLED, JobState.STOPPING)
+            [job for job, _, state, _ in reached if state == to] for to in (JobState.CANCELLED, JobState.STOPPING)
         )
         write_page(connection, revocation, cancelled, stopping)
     return Chunk(
-        left=left,
+        rest=rest,
         reached=len(reached),
-        cancelled=Counter(pattern for _, pattern, state in reached if state == JobState.CANCELLED),
+        cancelled=Counter(pattern for _, pattern, state, _ in reached if state == JobState.CANCELLED),
         took=timedelta(seconds=clock() - began),
     )
 
 
 def _reach(
-    connection: Connection, row: Row[Any], sets: Sequence[str], limit: int, *, time_left: Callable[[], bool]
-) -> tuple[Sequence[Row[str, str, str]], Sequence[str]]:
-    """Of each job that was reached its id, pattern and new state; and the sets in which there may be more."""
-    reached: list[Row[str, str, str]] = []
-    reason = f"{row.kind} revoked: {row.reason}"
-    for place, digest in enumerate(sets):
+    connection: Connection, row: Row[Any], rest: Rest, limit: int, *, time_left: Callable[[], bool]
+) -> tuple[Sequence[Row[str, str, str, int]], Rest]:
+    """Of each job that was reached its id, pattern, new state and number; and what there is still to be reached."""
+    reached: list[Row[str, str, str, int]] = []
+    since, reason = rest.since, f"{row.kind} revoked: {row.reason}"
+    for place, digest in enumerate(rest.sets):
         if len(reached) >= limit or (reached and not time_left()):
-            return reached, sets[place:]
+            return reached, Rest(rest.sets[place:])
         asked = limit - len(reached)
-        some = reach_jobs(connection, digest, before=row.number, limit=asked, reason=reason, revocation=row.id)
+        some = reach_jobs(
+            connection, digest, since=since, before=row.number, limit=asked, reason=reason, revocation=row.id
+        )
         reached += some
         if len(some) == asked:
-            return reached, sets[place:]
-    return reached, ()
+            return reached, Rest(rest.sets[place:], since=max(number for *_, number in some))
+        since = 0
+    return reached, Rest()
 
 
 def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], limit: int) -> Sequence[str]:

@@ -113,15 +113,15 @@ class Revoker:
         self._store.write(lambda c: cancelling.begin_draining(c, revocation))
 
     def _cancel_in(self, revocation: str, sets: list[str], pace: cancelling.Pace) -> None:
-        left: Sequence[str] = sets
-        while left:
-            act = partial(cancelling.cancel_chunk, revocation=revocation, sets=left, limit=pace.jobs)
+        rest = cancelling.Rest(sets)
+        while rest.sets:
+            act = partial(cancelling.cancel_chunk, revocation=revocation, rest=rest, limit=pace.jobs)
             chunk = self._store.write(act)
             metrics.REVOCATION_CHUNK_SECONDS.observe(chunk.took.total_seconds())
             for pattern, number in chunk.cancelled.items():
                 metrics.count_end(pattern, JobState.CANCELLED, jobs=number)
             pace.after(chunk.reached, chunk.took)
-            left = chunk.left
+            rest = chunk.rest
             self._reached("after_chunk")
 
     def _end_waits_in(self, revocation: str, sets: list[str]) -> None:

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, String, cast, insert, literal, select
+from sqlalchemy import ColumnElement, Connection, String, cast, func, insert, literal, select, update
 
-from identity.sequence import next_number
+from identity.sequence import NUMBERS, next_number
+from identity.tables import ledger_numbers
 from pipeline.ledger import scope_sets
 from pipeline.ledger.standing import standing
 from pipeline.tables import jobs as table
@@ -27,6 +28,16 @@ def queue(ledger: Ledger, wanted: Mapping[str, int]) -> None:
             act = partial(_insert, ledger=ledger, template=template, tenant=tenant, rows=rows)
             ledger.write(partial(act, prefix=ledger.house.ids("job"), now=datetime.now(UTC)))
     ledger.write(_look)
+
+
+def _numbers(c: Connection, number: int) -> int:
+    """The ledger number before the next *number* of them, which are taken."""
+    taken = next_number(c)
+    if c.dialect.name == "postgresql":
+        c.execute(select(func.setval(NUMBERS.name, taken + number)))
+    else:
+        c.execute(update(ledger_numbers).values(value=taken + number))
+    return taken
 
 
 def _look(c: Connection) -> None:
@@ -50,7 +61,7 @@ def _insert(
         "user_id": literal(f"{tenant}.ada"),
         "delivery_id": literal(None, String),
         "scopes_sha256": literal(scopes.sha256),
-        "accepted": literal(next_number(c)),
+        "accepted": literal(_numbers(c, rows)) + numbers.c.number,
         "due_at": literal(now, table.c.due_at.type),
         "created_at": literal(now, table.c.created_at.type),
         "rung_until": literal(None, table.c.rung_until.type),
