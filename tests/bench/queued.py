@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, String, cast, func, insert, literal, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, String, cast, func, insert, literal, select, update
 
+from identity.columns import microseconds
 from identity.sequence import NUMBERS, next_number
 from identity.tables import ledger_numbers
 from pipeline.ledger import scope_sets
@@ -55,6 +56,9 @@ def _insert(
     scope_sets.store(c, scopes)
     number = select(literal(1).label("number")).cte("numbers", recursive=True)
     numbers = number.union_all(select(number.c.number + 1).where(number.c.number < rows))
+    # Each in its own microsecond, as those that were accepted one by one.
+    began = literal(microseconds(now - timedelta(microseconds=rows) - datetime.fromtimestamp(0, UTC)), BigInteger)
+    moment = began + numbers.c.number
     own: dict[str, ColumnElement[Any]] = {
         "id": literal(f"{prefix}.") + cast(numbers.c.number, String),
         "tenant_id": literal(tenant),
@@ -62,8 +66,8 @@ def _insert(
         "delivery_id": literal(None, String),
         "scopes_sha256": literal(scopes.sha256),
         "accepted": literal(_numbers(c, rows)) + numbers.c.number,
-        "due_at": literal(now, table.c.due_at.type),
-        "created_at": literal(now, table.c.created_at.type),
+        "due_at": moment,
+        "created_at": moment,
         "rung_until": literal(None, table.c.rung_until.type),
     }
     values = [own.get(column.name, column) for column in table.c]
