@@ -36,7 +36,7 @@ from pipeline.ledger.intents import (
 from pipeline.ledger.jobs import bury, cancel_if_stopping, consent_of, move_job, park, requeue
 from pipeline.ledger.moving import StepColumns
 from pipeline.ledger.once import take_once
-from pipeline.ledger.revocation_pages import write_page
+from pipeline.ledger.revocation_pages import write_refused
 from pipeline.ledger.steps import clock
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
@@ -231,7 +231,7 @@ def _ruled_out(connection: Connection, intent: Intent, ruled: RuledOut, now: dat
         revocation_id=revocation,
     )
     if cancelled and revocation is not None:
-        write_page(connection, revocation, [intent.job.id], [])
+        write_refused(connection, revocation, intent.job.id)
     return Ended(reason=ruled.reason, moved=JobState.CANCELLED if cancelled else None)
 
 

@@ -22,6 +22,12 @@ _COUNT = (
         stopped_jobs=revocations.c.stopped_jobs + bindparam("more_stopped"),
     )
 )
+# Held by any number at once, and beside `_COUNT`: it waits for a receipt that is being written, and that for it.
+_IS_OPEN = (
+    select(revocations.c.id)
+    .where(revocations.c.id == bindparam("revocation"), revocations.c.state != "quiesced")
+    .with_for_update(read=True, key_share=True)
+)
 
 
 def write_page(connection: Connection, revocation: str, cancelled: Sequence[str], stopping: Sequence[str]) -> bool:
@@ -30,15 +36,40 @@ def write_page(connection: Connection, revocation: str, cancelled: Sequence[str]
     False: the receipt is written already.
     """
     more = {"revocation": revocation, "more_cancelled": len(cancelled), "more_stopped": len(stopping)}
-    # First this, which waits for a receipt that is being written.
     if connection.execute(_COUNT, more).rowcount == 0:
         return False
+    _insert(connection, revocation, cancelled, stopping)
+    return True
+
+
+def write_refused(connection: Connection, revocation: str, job: str) -> bool:
+    """Write down a job that ended because its step was refused. False: the receipt is written already.
+
+    It is on a page and not counted yet: every worker comes here whose tenant was revoked, and none waits for another.
+    """
+    if connection.execute(_IS_OPEN, {"revocation": revocation}).first() is None:
+        return False
+    _insert(connection, revocation, [job], [])
+    return True
+
+
+def counted(revocation: str) -> dict[str, Any]:
+    """The columns of a revocation that say how many jobs its pages name."""
+    columns = revocation_pages.c
+    return {
+        f"{name}_jobs": select(func.coalesce(func.sum(func.json_array_length(column)), 0))
+        .where(columns.revocation_id == revocation)
+        .scalar_subquery()
+        for name, column in (("cancelled", columns.cancelled), ("stopped", columns.stopping))
+    }
+
+
+def _insert(connection: Connection, revocation: str, cancelled: Sequence[str], stopping: Sequence[str]) -> None:
     page = {"cancelled": sorted(cancelled), "stopping": sorted(stopping)}
     number = next_number(connection)
     connection.execute(
         insert(revocation_pages), {"revocation_id": revocation, "number": number, "sha256": page_digest(page), **page}
     )
-    return True
 
 
 def page_digest(page: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from identity.columns import database_now
 from pipeline.ledger import scope_sets
 from pipeline.ledger.jobs import move_jobs
 from pipeline.ledger.reaching import reach_jobs
-from pipeline.ledger.revocation_pages import write_page
+from pipeline.ledger.revocation_pages import counted, write_page
 from pipeline.revocation import Stage, load, scope_of
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
@@ -76,7 +76,6 @@ def cancel_chunk(
     if row.state not in (Stage.EFFECTIVE, Stage.CANCELLING):
         return Chunk(rest=Rest(), reached=0, cancelled=Counter(), took=timedelta())
     reached, rest = _reach(connection, row, rest, limit, time_left=lambda: clock() - began < _AIM.total_seconds())
-    # Only now, when it waits for no job any more: an opening that the rule refuses holds its job, then counts it here.
     if row.state == Stage.EFFECTIVE:
         moving = update(revocations).where(revocations.c.id == revocation, revocations.c.state == Stage.EFFECTIVE)
         connection.execute(moving.values(state=Stage.CANCELLING))
@@ -137,7 +136,7 @@ def begin_draining(connection: Connection, revocation: str) -> None:
     connection.execute(
         update(revocations)
         .where(revocations.c.id == revocation, revocations.c.state.in_([Stage.EFFECTIVE, Stage.CANCELLING]))
-        .values(state=Stage.DRAINING, moved_at=database_now())
+        .values(state=Stage.DRAINING, moved_at=database_now(), **counted(revocation))
     )
 
 

@@ -22,7 +22,7 @@ from identity.columns import database_now
 from identity.handovers import hold_signing
 from identity.signing import Signer, canonical
 from identity.trusted_keys import TrustedKeys
-from pipeline.ledger.revocation_pages import first_cancelled, page_sizes, stopping_jobs
+from pipeline.ledger.revocation_pages import counted, first_cancelled, page_sizes, stopping_jobs
 from pipeline.revocation import Stage, in_flight
 from pipeline.revocation.cancelling import count_skipping
 from pipeline.revocation.tables import compensations, revocations
@@ -93,6 +93,7 @@ def issue(
             signature=signer.sign(signed),
             revision=revision,
             open_ends=open_ends,
+            **counted(row.id),
         )
     )
     first = revision == 1
