@@ -72,9 +72,8 @@ def configuration(process: str, *, format: Format, level: str) -> dict[str, Any]
         "formatters": {
             "line": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": _told(
-                    process
-                ),  # foreign to structlog: what comes by the standard library's logging
+                # Foreign to structlog: what comes by the standard library's logging.
+                "foreign_pre_chain": _told(process),
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(format)],
             }
         },

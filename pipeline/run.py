@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from identity.errors import BadInput
 from pipeline.action import Action, Result
 from pipeline.interruption import Interruption
-from pipeline.workflow import SERVICE, USER, Who
+from pipeline.workflow import SERVICE, USER, OnRevoke, Who
 
 C = TypeVar("C", bound=BaseModel)
 R = TypeVar("R", bound=Result)
@@ -41,7 +41,7 @@ class StepRefused(Exception):
 
 
 class StepSkipped(StepRefused):
-    """Whom the step would have run as was revoked, and `uses` says SKIP: catch it, and the job goes on without it.
+    """Whom the step would have run as was revoked, and it may be skipped: catch it, and the job goes on without it.
 
     Not caught, it cancels the job, as a revocation would without SKIP.
     """
@@ -70,6 +70,7 @@ class Steps(Protocol):
         named: Who | None,
         once: str | None,
         patience: timedelta,
+        on_revoke: OnRevoke | None,
     ) -> R: ...
 
     def sleep(self, position: int, occurrence: int, duration: timedelta) -> None: ...
@@ -101,14 +102,16 @@ class Run(Generic[C]):
         as_: Who | None = None,
         once: str | None = None,
         patience: timedelta = timedelta(),
+        on_revoke: OnRevoke | None = None,
     ) -> R:
         """Carry out *action* and return its result.
 
         *as_* is `run.user`, `run.service` or None: policy picks. *once* makes it happen once for the tenant, across
         jobs: others with the same key get the owner's result. While the upstream says "later", the step is tried as
         often as is set, and beyond that until *patience* has passed since it first opened, or did after the job's
-        replay; in between the job waits in the ledger. Raises ActionFailed, StepRefused (StepSkipped and OnceUsed are
-        some), Diverged, or BadInput for a once key that is too long.
+        replay; in between the job waits in the ledger. `on_revoke=STOP` ends the job if a revocation refuses this step,
+        though `uses` has steps of its action skipped. Raises ActionFailed, StepRefused (StepSkipped and OnceUsed are
+        some), Diverged, or BadInput for a once key that is too long and for an *on_revoke* that `uses` does not allow.
         """
         name = action.action_name()
         if once is not None and len(once) > LONGEST_ONCE:
@@ -118,7 +121,7 @@ class Run(Generic[C]):
             )
         position, occurrence = self._next(name)
         perform = partial(self._steps.perform, position, occurrence, action)
-        return self._guarded(lambda: perform(named=as_, once=once, patience=patience))
+        return self._guarded(lambda: perform(named=as_, once=once, patience=patience, on_revoke=on_revoke))
 
     def sleep(self, duration: timedelta) -> None:
         """Park the job for *duration*; it is kept in the ledger, no thread waits."""

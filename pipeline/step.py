@@ -33,7 +33,8 @@ from pipeline.run import ActionFailed, Diverged, OnceUsed, StepRefused, StepSkip
 from pipeline.services import Services
 from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.step_at_hand import StepAtHand
-from pipeline.workflow import SERVICE, SKIP, USER, Who, Workflow
+from pipeline.uses import on_revoke_of
+from pipeline.workflow import SERVICE, SKIP, STOP, USER, OnRevoke, Who, Workflow
 
 R = TypeVar("R", bound=Result)
 
@@ -78,14 +79,18 @@ class StepRunner:
         named: Who | None,
         once: str | None,
         patience: timedelta = timedelta(),
+        on_revoke: OnRevoke | None = None,
     ) -> R:
+        name = action.action_name()
+        declared = self._workflow.on_revoke.get(type(action), STOP)
+        then = on_revoke_of(f"step {position}, {name},", declared, on_revoke)
         stored = self._stored.get(position)
         request_hash = action.request_hash()
         if stored is not None:
             if not _may_change(stored):
                 _raise_if_diverged(
                     stored,
-                    action=action.action_name(),
+                    action=name,
                     occurrence=occurrence,
                     named=NAMES[named],
                     request_hash=request_hash,
@@ -116,6 +121,7 @@ class StepRunner:
             request_hash=request_hash,
             stored=stored,
             patience=patience,
+            may_skip=then is SKIP,
         )
         return action.result.model_validate(self._carry_out(step, stored))  # type: ignore[return-value]
 
@@ -153,6 +159,7 @@ class StepRunner:
         request_hash: str,
         stored: Row[Any] | None,
         patience: timedelta,
+        may_skip: bool,
     ) -> StepAtHand:
         """Decide as whom, and gather everything the step's attempts have in common. Raises as `record_refusal` says."""
         through, service, audience, policy = self._ground_for(action.facts.provider)
@@ -170,7 +177,7 @@ class StepRunner:
             decision=granted,
             principal=self._job.user if granted.kind is PrincipalKind.USER and self._job.user else service,
             through=through,
-            may_skip=self._workflow.on_revoke.get(type(action)) is SKIP,
+            may_skip=may_skip,
             opened_at=stored.opened_at if stored is not None else datetime.now(UTC),
             tried_since=datetime.now(UTC),
             request_changed=stored is not None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Flag, StrEnum
 from typing import Any, TypeVar
 
+from identity.errors import BadInput
 from pipeline.action import Action, check_action
 
 
@@ -34,6 +35,19 @@ class OnRevoke(StrEnum):
 
 
 STOP, SKIP = OnRevoke.STOP, OnRevoke.SKIP
+
+
+def on_revoke_of(step: str, declared: OnRevoke, asked: OnRevoke | None) -> OnRevoke:
+    """What a revocation means for one *step*: what `uses` declares of its action, or stricter. Raises BadInput.
+
+    A revocation finds its jobs by what is declared, so what is looser would come too late.
+    """
+    if asked not in (None, STOP, declared):
+        raise BadInput(
+            f"{step} may only be stricter about a revocation than `uses`, which says {declared}: "
+            "on_revoke=STOP, or nothing"
+        )
+    return declared if asked is None else asked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,7 @@ from pipeline.tables import attempts, jobs, steps
 
 # Statements of every step are built once: building them anew takes longer than the database does. Values are arguments.
 # Extends the claim past the call, in the UPDATE that checks the fence: no heartbeat thread. PostgreSQL gives the
-# ledger number by the way.
+# ledger number by the way: an opening that ends otherwise burns one, and numbers may have gaps.
 _HOLD = (
     update(jobs)
     .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)

@@ -252,8 +252,9 @@ def _call(attempt: Row[Any]) -> dict[str, Any]:
 def _compensations(connection: Connection, revocation: str) -> list[dict[str, Any]]:
     """What followed the effects of the cancelled jobs, or why nothing did."""
     by = jobs.alias("by")
+    its_end = by.c.state.label("by_state"), by.c.reason.label("by_reason")
     found = connection.execute(
-        select(compensations, steps.c.action, steps.c.job_id.label("of_job"), by.c.state.label("by_state"), by.c.reason)
+        select(compensations, steps.c.action, steps.c.job_id.label("of_job"), *its_end)
         .join(steps, steps.c.id == compensations.c.step_id)
         .outerjoin(by, by.c.id == compensations.c.job_id)
         .where(compensations.c.revocation_id == revocation)
@@ -266,7 +267,7 @@ def _compensations(connection: Connection, revocation: str) -> list[dict[str, An
             "action": one.action,
             "by_job": one.job_id,
             "outcome": _outcome(one.by_state) if one.job_id else "not compensated",
-            "reason": one.reason if one.by_state is None or one.by_state != JobState.DONE else None,
+            "reason": one.by_reason if _outcome(one.by_state) == "failed" else one.reason,
         }
         for one in found
     ]

@@ -122,6 +122,23 @@ def test_a_chain_of_actors_has_an_end(standing_court: Court) -> None:
     assert last == NotExchanged(why=TooWide.DEPTH)
 
 
+def test_a_sub_agent_passes_on_less_than_it_was_given_and_every_hand_is_named(court: Court) -> None:
+    """A sub-agent is an audience that may pass on: here ada asks the agent, that one sub-agent, and that another."""
+    line, less = "invoices/inv_7/lines/2", Limit(amount=Decimal(200), currency="EUR")
+    given = court.issue()
+    first = made(exchange(court, court.token(given), asked=replace(ASKED, resource=line)))
+    wider = exchange(court, first.token, by=BANK, to=VAULT_ROOM, asked=replace(ASKED, resource=given.resource))
+    assert wider == NotExchanged(why=TooWide.RESOURCE)
+    asked = Narrower(request_sha256="b" * 64, limit=less, lifetime=timedelta(seconds=30))
+    second = made(exchange(court, first.token, by=BANK, to=VAULT_ROOM, asked=asked))
+    assert (given.limit, first.capability.limit, second.capability.limit) == (court.wanted().limit, ASKED.limit, less)
+    said = court.spend(second.token, by=VAULT_ROOM, request=asked.request_sha256)
+    assert (said["active"], said["sub"]) == (True, "acme.ada")
+    assert said["act"] == {"sub": "bank", "act": {"sub": "invoices", "act": {"sub": "payer"}}}
+    (detail,) = said["authorization_details"]
+    assert (detail["identifier"], detail["limit"]) == (line, {"amount": "200", "currency": "EUR"})
+
+
 def test_what_has_expired_by_the_ledgers_clock_is_passed_on_to_nobody(court: Court) -> None:
     """The verifier went by another clock, or just before; and what narrows goes by the host's."""
     given = court.issue()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from identity import audit
 from identity.audit import AsWhom, Work
@@ -15,7 +15,7 @@ from identity.model import Scope, ScopeKind
 from identity.tables import accounts
 from pipeline.reconcile import heartbeat
 from pipeline.revocation.inquiry import SignalDoubt
-from pipeline.revocation.tables import revocations
+from pipeline.revocation.tables import compensations, revocations
 from pipeline.states import StepState
 from pipeline.tables import deliveries, jobs, steps
 from tests.console.town import Town
@@ -92,6 +92,20 @@ def test_a_step_that_another_came_before_says_what_it_has_of_that(
     page = owner.sees(f"/console/jobs/{job}")
     assert says in page
     assert page.count("step_9") == 1
+
+
+def test_a_job_whose_compensation_failed_says_which_job_that_was(sqlite_town: Town) -> None:
+    owner, job = sqlite_town.at(Role.OWNER), sqlite_town.done()
+    follows = sqlite_town.dead("the workspace is gone")
+    (step,) = sqlite_town.rows(select(steps.c.id).where(steps.c.job_id == job))
+    followed = insert(compensations).values(
+        step_id=step.id,
+        revocation_id=sqlite_town.revoke(Scope(kind=ScopeKind.USER, key="globex.ada"), "globex"),
+        job_id=follows,
+        created_at=datetime.now(UTC),
+    )
+    sqlite_town.database.write(lambda c: c.execute(followed).rowcount)
+    assert f"by {follows}, which is dead" in owner.sees(f"/console/jobs/{job}")
 
 
 def test_a_job_in_doubt_shows_whoever_may_resolve_it_which_call_that_is_and_what_it_sent(sqlite_town: Town) -> None:

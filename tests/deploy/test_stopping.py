@@ -181,6 +181,8 @@ def test_a_job_that_stopped_in_the_middle_is_told_step_by_step() -> None:
     followed: list[dict[str, Any]] = [
         {"position": 1, "job_id": "job_2", "by_state": "done", "reason": None},
         {"position": 2, "job_id": None, "by_state": None, "reason": "nobody is left"},
+        {"position": 6, "job_id": "job_3", "by_state": "dead", "reason": None},
+        {"position": 7, "job_id": "job_4", "by_state": "cancelled", "reason": None},
     ]
     told = " ".join(where_it_stopped({"id": "job_1", "state": "cancelled"}, steps, followed))
     for said in (
@@ -193,6 +195,8 @@ def test_a_job_that_stopped_in_the_middle_is_told_step_by_step() -> None:
         "x.Act7, was sent, and may still be on its way.",
         "Step 1 was compensated by job_2",
         "Step 2 was not compensated: nobody is left",
+        "Step 6 was not compensated: job_3 is dead, `aswhom jobs show` says why.",
+        "Step 7 was not compensated: job_4 is cancelled, `aswhom jobs show` says why.",
     ):
         assert said in told
     assert list(where_it_stopped({"id": "job_1", "state": "done"}, steps[:1], [])) == []

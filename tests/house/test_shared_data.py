@@ -33,7 +33,10 @@ def test_without_the_folder_github_is_read_from_its_packages_and_the_others_skip
 ) -> None:
     monkeypatch.delenv("ASWHOM_SHARED_DATA", raising=False)
     monkeypatch.setattr(published, "_REPOSITORY", tmp_path / "somewhere" / "aswhom")
-    assert published.github_payloads()["pull_request"]
+    examples = published.github_examples()
+    assert len(examples) > 100
+    pings = [json.loads(example.body) for example in examples if example.event == "ping"]
+    assert pings == published.github_payloads()["ping"] != []
     for document in (published.github_webhook_schema(), published.github_rest()):
         assert json.loads(document.read_text())
     for only_there in (published.linear_schema, published.slack_openapi, published.security_events):

@@ -5,6 +5,7 @@ What is in neither place skips the test that asks for it, and the test says what
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,15 @@ from tests.servers.npm import install
 
 _REPOSITORY = Path(__file__).parents[2]
 _PACKAGES = _REPOSITORY / "tests" / "peers" / "published"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A body that a sender publishes as an example of one event."""
+
+    event: str
+    name: str
+    body: bytes
 
 
 def find() -> Path | None:
@@ -38,16 +48,26 @@ def folder() -> Path:
     return found
 
 
-def github_payloads() -> dict[str, list[dict[str, Any]]]:
-    """Examples of webhook bodies, by the name of the event."""
+def github_examples() -> list[Example]:
+    """Webhook bodies of every event. The package has them parsed, so there they are bytes that we have written."""
     found = find()
     if found is None:
         index = json.loads((_package("@octokit/webhooks-examples") / "api.github.com" / "index.json").read_text())
-        return {event["name"]: event["examples"] for event in index}
-    return {
-        event.name: [json.loads(example.read_text()) for example in sorted(event.glob("*.json"))]
-        for event in sorted((found / "github" / "payloads").iterdir())
-    }
+        return [
+            Example(event=event["name"], name=f"{event['name']}.{number}", body=_compact(document))
+            for event in index
+            for number, document in enumerate(event["examples"], 1)
+        ]
+    files = sorted((found / "github" / "payloads").glob("*/*.json"))
+    return [Example(event=file.parent.name, name=file.name, body=file.read_bytes()) for file in files]
+
+
+def github_payloads() -> dict[str, list[dict[str, Any]]]:
+    """What they say, by the name of the event."""
+    payloads: dict[str, list[dict[str, Any]]] = {}
+    for example in github_examples():
+        payloads.setdefault(example.event, []).append(json.loads(example.body))
+    return payloads
 
 
 def github_webhook_schema() -> Path:
@@ -94,6 +114,11 @@ def security_events() -> list[Path]:
 def signature_vectors() -> Path:
     """The documented test vectors of each signature scheme."""
     return folder() / "signature-vectors.json"
+
+
+def _compact(document: Any) -> bytes:
+    """As GitHub writes its bodies."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _package(name: str) -> Path:

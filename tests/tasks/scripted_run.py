@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from pipeline.action import Action, Result
 from pipeline.run import OnceUsed, Run, StepRefused
-from pipeline.workflow import USER, Event, Who, Workflow
+from pipeline.workflow import USER, Event, OnRevoke, Who, Workflow
 
 R = TypeVar("R", bound=Result)
 
@@ -56,6 +56,7 @@ class ScriptedSteps:
         named: Who | None,
         once: str | None,
         patience: timedelta = timedelta(),
+        on_revoke: OnRevoke | None = None,
     ) -> R:
         assert named is not None, "the shipped workflows name whom each step acts as"
         assert named & self._declared.uses[type(action)], f"{action.action_name()} is not declared as {named}"

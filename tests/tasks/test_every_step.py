@@ -2,7 +2,8 @@
 
 The authors are the upstreams' own word. A kill is tried at the three points where a worker knows more than its ledger,
 or less: the intent is committed, the answer is here, the result is committed. The payments are tried likewise in
-`tests/payments/test_every_payment.py`, beside a service that asks us about their tokens.
+`tests/payments/test_every_payment.py`, beside a service that asks us about their tokens; compensations, which follow a
+revocation, in `test_every_compensation.py`.
 """
 
 from __future__ import annotations
@@ -20,32 +21,10 @@ from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.workflow import Registry
 from tests.payments.scenes import PAYMENTS
+from tests.tasks.aftermaths import AFTERMATHS
+from tests.tasks.faults import LIMITS, POINTS, REFUSALS
 from tests.tasks.scenes import SCENES, TENANT, Scene
 from tests.tasks.town import Town
-
-LINEAR_SAYS = {"mode": "body", "status": 200}
-REFUSALS: dict[str, dict[str, Any]] = {
-    "github": {"mode": "status", "status": 403, "body": {"message": "Resource not accessible by integration"}},
-    "linear": LINEAR_SAYS | {"body": {"errors": [{"extensions": {"type": "forbidden"}}], "data": None}},
-    "slack": {"mode": "body", "body": {"ok": False, "error": "channel_not_found"}},
-    "salesforce": {"mode": "status", "status": 403, "body": [{"errorCode": "INSUFFICIENT_ACCESS_OR_READONLY"}]},
-    "stripe": {"mode": "status", "status": 403, "body": {"error": {"type": "invalid_request_error"}}},
-    "zendesk": {"mode": "status", "status": 422, "body": {"error": "RecordInvalid"}},
-}
-LATER = {"mode": "status", "status": 429, "headers": {"Retry-After": "7"}}
-LIMITS: dict[str, dict[str, Any]] = {
-    "github": LATER | {"status": 403},
-    "linear": {"mode": "status", "status": 400, "body": {"errors": [{"extensions": {"type": "ratelimited"}}]}},
-    "slack": LATER,
-    "salesforce": {"mode": "status", "status": 403, "body": [{"errorCode": "REQUEST_LIMIT_EXCEEDED"}]},
-    "stripe": LATER,
-    "zendesk": LATER,
-}
-POINTS = (
-    pytest.param("before_call", marks=pytest.mark.slow),
-    "after_call",
-    pytest.param("after_commit", marks=pytest.mark.slow),
-)
 
 every_scene = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.workflow)
 # Tried with every change; the rest with the slow tests.
@@ -75,10 +54,16 @@ def written(town: Town, scene: Scene) -> bool:
     return Counter(town.authors()) == Counter(scene.authors(town))
 
 
-def test_every_shipped_workflow_is_tried() -> None:
+def test_every_shipped_workflow_is_tried_and_all_that_follows_one() -> None:
     shipped = Registry.load(sorted(point.module for point in entry_points(group="aswhom.workflows")))
     tried = [scene.workflow for scene in SCENES] + [payment.workflow for payment in PAYMENTS]
     assert sorted(tried) == sorted(declared.name for declared in shipped)
+    followed = {
+        (declared.name, action.action_name(), how.by.action_name())
+        for declared in shipped
+        for action, how in declared.compensations.items()
+    }
+    assert {(one.of.workflow, one.undone, one.step.action) for one in AFTERMATHS} == followed
 
 
 @every_scene

@@ -68,7 +68,7 @@ class Town:
     ) -> None:
         """*database_url*: a migrated ledger, empty or furnished before."""
         self.sandbox = sandbox
-        self._then: dict[tuple[str, int], Callable[[], None]] = {}
+        self._then: dict[tuple[str, int], Callable[[], object]] = {}
         self._arrived: Counter[str] = Counter()
         self._last = ""
         self._numbers = itertools.count(1)
@@ -100,7 +100,7 @@ class Town:
         if then is not None:
             then()
 
-    def when(self, point: str, arrival: int, then: Callable[[], None]) -> None:
+    def when(self, point: str, arrival: int, then: Callable[[], object]) -> None:
         """Call *then* at that arrival at a crash point, counted from 1; at arrival 0, now."""
         if arrival:
             self._then[point, arrival] = then
@@ -188,10 +188,12 @@ class Town:
         self.runtime.database.write(lambda c: c.execute(when).rowcount)
         self.runtime.schedules.fire_due(datetime.now(UTC))
 
-    def revoke(self, kind: ScopeKind, key: str, tenant: str) -> None:
+    def revoke(self, kind: ScopeKind, key: str, tenant: str) -> str:
+        """Its id."""
+        made = self.runtime.ids("rev")
         declare = partial(
             revocation.declare,
-            id=self.runtime.ids("rev"),
+            id=made,
             scope=Scope(kind=kind, key=key),
             tenant=tenant,
             source="test",
@@ -200,6 +202,7 @@ class Town:
             now=datetime.now(UTC),
         )
         self.runtime.database.write(declare)
+        return made
 
     # Work
 

@@ -1,4 +1,4 @@
-"""What the senders publish, from ASWHOM_SHARED_DATA or shared/data beside the repository."""
+"""What the senders publish, from ASWHOM_SHARED_DATA or shared/data beside the repository; GitHub's also from npm."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.servers import shared_data
+from tests.servers.shared_data import Example
 
 
 @cache
-def github() -> tuple[tuple[str, Path], ...]:
-    """(event, file) of every published GitHub payload."""
-    found = shared_data.find()
-    return tuple((path.parent.name, path) for path in sorted(found.glob("github/payloads/*/*.json"))) if found else ()
+def github() -> tuple[Example, ...]:
+    """Every published GitHub payload."""
+    return tuple(shared_data.github_examples())
 
 
 @cache

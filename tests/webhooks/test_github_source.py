@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from identity.secret import Secret
 from pipeline.revocation.signal import Asks, Installation, People
-from tests.servers import shared_data
+from tests.servers.shared_data import Example
 from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
 from tests.webhooks.flips import flips, some_flips, text_flips
@@ -44,8 +43,8 @@ def _received(body: bytes, *, event: str = "issues") -> Received:
     return reading
 
 
-def _published(event: str) -> list[Path]:
-    return [path for published_as, path in published.github() if published_as == event]
+def _published(event: str) -> list[Example]:
+    return [example for example in published.github() if example.event == event]
 
 
 def test_the_documented_signature_is_accepted() -> None:
@@ -56,41 +55,42 @@ def test_the_documented_signature_is_accepted() -> None:
     assert fault_of(read(headers, vector["body"].encode(), KEYS, NOW)) is Fault.SIGNATURE
 
 
-@pytest.mark.parametrize("event", sorted({event for event, _ in published.github()}))
+@pytest.mark.parametrize("event", sorted({example.event for example in published.github()}))
 def test_every_published_payload_is_received_as_json_and_as_form_and_none_is_with_a_bit_flipped(event: str) -> None:
-    for path in _published(event):
-        body = path.read_bytes()
+    for example in _published(event):
+        body = example.body
         reading = _received(body, event=event)
-        assert reading.event == event, path
-        assert reading.unrecognised == "", path
-        assert reading.document == json.loads(body), path
+        assert reading.event == event, example.name
+        assert reading.unrecognised == "", example.name
+        assert reading.document == json.loads(body), example.name
 
         form = urlencode({"payload": body.decode()}).encode()
         as_form = read(lower(github_headers(form, event=event), content_type=FORM), form, KEYS, NOW)
-        assert as_form == reading, path
+        assert as_form == reading, example.name
+        headers = lower(github_headers(body, event=event))
         for flipped in some_flips(body):
-            assert fault_of(read(lower(github_headers(body, event=event)), flipped, KEYS, NOW)) is Fault.SIGNATURE, path
+            assert fault_of(read(headers, flipped, KEYS, NOW)) is Fault.SIGNATURE, example.name
+        headers = lower(github_headers(form, event=event), content_type=FORM)
         for flipped in some_flips(form):
-            headers = lower(github_headers(form, event=event), content_type=FORM)
-            assert fault_of(read(headers, flipped, KEYS, NOW)) is Fault.SIGNATURE, path
+            assert fault_of(read(headers, flipped, KEYS, NOW)) is Fault.SIGNATURE, example.name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("event", "path"), published.github(), ids=lambda one: getattr(one, "name", one))
-def test_every_flipped_bit_of_every_published_payload_is_refused(event: str, path: Path) -> None:
-    body = path.read_bytes()
-    headers = lower(github_headers(body, event=event))
+@pytest.mark.parametrize("example", published.github(), ids=lambda one: f"{one.event}-{one.name}")
+def test_every_flipped_bit_of_every_published_payload_is_refused(example: Example) -> None:
+    body = example.body
+    headers = lower(github_headers(body, event=example.event))
     for flipped in flips(body):
         assert fault_of(read(headers, flipped, KEYS, NOW)) is Fault.SIGNATURE
 
 
 def test_a_published_payload_written_anew_is_refused() -> None:
-    shared_data.folder()  # or nothing to read
-    for event, path in published.github()[::7]:
-        body = path.read_bytes()
+    for example in published.github()[::7]:
+        body = example.body
         again = json.dumps(json.loads(body)).encode()
         assert again != body
-        assert fault_of(read(lower(github_headers(body, event=event)), again, KEYS, NOW)) is Fault.SIGNATURE, path
+        headers = lower(github_headers(body, event=example.event))
+        assert fault_of(read(headers, again, KEYS, NOW)) is Fault.SIGNATURE, example.name
 
 
 def test_every_flipped_bit_of_the_body_is_refused() -> None:
@@ -185,14 +185,14 @@ def test_a_deleted_installation_is_a_signal() -> None:
     assert not reading.dedupe_by_body
 
 
-@pytest.mark.parametrize("event", sorted({event for event, _ in published.github()}))
+@pytest.mark.parametrize("event", sorted({example.event for example in published.github()}))
 def test_no_other_published_body_revokes_under_a_forged_event_header(event: str) -> None:
     """The event's name is not signed: whoever replays a body chooses it."""
     for claimed in sorted({event for event, _ in SIGNALS}):
-        for path in _published(event):
-            reading = _received(path.read_bytes(), event=claimed)
+        for example in _published(event):
+            reading = _received(example.body, event=claimed)
             genuine = event == claimed and (event, reading.document.get("action")) in SIGNALS
-            assert (reading.signal is not None) is genuine, (path, claimed)
+            assert (reading.signal is not None) is genuine, (example.name, claimed)
 
 
 def test_what_claims_to_revoke_and_has_another_shape_is_unrecognised() -> None:
@@ -217,12 +217,11 @@ def test_what_claims_to_revoke_and_has_another_shape_is_unrecognised() -> None:
 
 
 def test_what_the_published_payloads_say_of_authority() -> None:
-    shared_data.folder()  # or nothing to read
     read_as = {}
-    for event, path in published.github():
-        reading = _received(path.read_bytes(), event=event)
+    for example in published.github():
+        reading = _received(example.body, event=example.event)
         if reading.signal is not None:
-            read_as[event, reading.document["action"]] = reading.signal
+            read_as[example.event, reading.document["action"]] = reading.signal
             assert not reading.dedupe_by_body
     assert {key: signal.asks for key, signal in read_as.items()} == SIGNALS
     suspended = read_as["installation", "suspend"]

@@ -7,6 +7,7 @@ from tests.faults.controls import (
     ledger,
     outward,
     policy,
+    revoking,
     searching,
     system,
     waiting,
@@ -22,6 +23,7 @@ CONTROLS = (
     *outward.CONTROLS,
     *waiting.CONTROLS,
     *searching.CONTROLS,
+    *revoking.CONTROLS,
     *console.CONTROLS,
     *watch.CONTROLS,
 )
