@@ -16,14 +16,23 @@ from pipeline.tables import jobs
 
 
 def reach_jobs(
-    connection: Connection, digest: str, *, since: int, before: int, limit: int, reason: str, revocation: str
+    connection: Connection,
+    digest: str,
+    *,
+    since: int,
+    before: int,
+    limit: int,
+    waits: bool,
+    reason: str,
+    revocation: str,
 ) -> Sequence[Row[str, str, str, int]]:
     """Cancel, or tell to stop, up to *limit* jobs of the set *digest* that were accepted between two ledger numbers.
 
     The first ones there are, so that what comes after them is asked for *since* the greatest of their numbers:
-    PostgreSQL would go past each one again that was reached before, until it is vacuumed. Returns the id, the pattern,
-    the new state and the number of each. They are locked in the order of their acceptance, so that two revocations of
-    the same jobs do not wait for each other in a ring.
+    PostgreSQL would go past each one again that was reached before, until it is vacuumed. Those that another
+    transaction has are left out, unless it *waits* for them. Returns the id, the pattern, the new state and the number
+    of each. They are locked in the order of their acceptance, so that two revocations of the same jobs do not wait for
+    each other in a ring.
     """
     values = {
         "digest": digest,
@@ -33,18 +42,18 @@ def reach_jobs(
         "why": reason,
         "by": revocation,
     }
-    return connection.execute(_reaching(connection.dialect.name), values).all()
+    return connection.execute(_reaching(connection.dialect.name, waits=waits), values).all()
 
 
 @cache
-def _reaching(dialect: str) -> Any:
+def _reaching(dialect: str, *, waits: bool) -> Any:
     found = (
         scope_sets.jobs_of(before=bindparam("before"))
         .with_only_columns(jobs.c.id)
         .where(jobs.c.scopes_sha256 == bindparam("digest"), jobs.c.accepted >= bindparam("since"))
         .order_by(jobs.c.accepted)
         .limit(bindparam("asked", type_=Integer))
-        .with_for_update()
+        .with_for_update(skip_locked=not waits)
     )
     moves = {source: JOB_MOVES.check(source, to) for source, to in scope_sets.REACHED.items()}
     runs = jobs.c.state == JobState.RUNNING  # and still does, until its next step

@@ -79,8 +79,10 @@ def page_digest(page: Mapping[str, Any]) -> str:
 
 def stopping_jobs(connection: Connection, revocation: str) -> list[str]:
     """The jobs that were told to stop."""
-    pages = select(revocation_pages.c.stopping).where(revocation_pages.c.revocation_id == revocation)
-    return [job for page in connection.execute(pages.order_by(revocation_pages.c.number)).scalars() for job in page]
+    columns = revocation_pages.c
+    some = (columns.revocation_id == revocation) & (func.json_array_length(columns.stopping) > 0)
+    pages = select(columns.stopping).where(some).order_by(columns.number)
+    return [job for page in connection.execute(pages).scalars() for job in page]
 
 
 def page_sizes(connection: Connection, revocation: str) -> Sequence[Row[Any]]:

@@ -26,6 +26,7 @@ _AIM = timedelta(milliseconds=8)  # of a chunk's statements; what is left of 20 
 # With fewer, a chunk is little but its five round trips and its commit: on a busy machine these alone take longer than
 # the aim, and a pace that followed them down would cancel five jobs a commit.
 _LEAST, _MOST = 100, 1_000
+_BUSY = 10  # jobs that are waited for in one chunk
 SETS = 100  # looked up at a time
 WAITS = 100  # ended in one transaction
 
@@ -46,10 +47,15 @@ class Pace:
 
 @dataclass(frozen=True)
 class Rest:
-    """What is still to be reached: the jobs of these sets, and of the first of them since that ledger number."""
+    """What is still to be reached: the jobs of these sets, and of the first of them since that ledger number.
+
+    *busy*: those are left that other transactions had, some of which open a step. A chunk that waited for them would
+    keep all of its jobs from everyone meanwhile.
+    """
 
     sets: Sequence[str] = ()
     since: int = 0
+    busy: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +81,7 @@ def cancel_chunk(
     row = load(connection, revocation)
     if row.state not in (Stage.EFFECTIVE, Stage.CANCELLING):
         return Chunk(rest=Rest(), reached=0, cancelled=Counter(), took=timedelta())
+    limit = min(limit, _BUSY) if rest.busy else limit
     reached, rest = _reach(connection, row, rest, limit, time_left=lambda: clock() - began < _AIM.total_seconds())
     if row.state == Stage.EFFECTIVE:
         moving = update(revocations).where(revocations.c.id == revocation, revocations.c.state == Stage.EFFECTIVE)
@@ -100,14 +107,21 @@ def _reach(
     since, reason = rest.since, f"{row.kind} revoked: {row.reason}"
     for place, digest in enumerate(rest.sets):
         if len(reached) >= limit or (reached and not time_left()):
-            return reached, Rest(rest.sets[place:])
+            return reached, Rest(rest.sets[place:], busy=rest.busy)
         asked = limit - len(reached)
         some = reach_jobs(
-            connection, digest, since=since, before=row.number, limit=asked, reason=reason, revocation=row.id
+            connection,
+            digest,
+            since=since,
+            before=row.number,
+            limit=asked,
+            waits=rest.busy,
+            reason=reason,
+            revocation=row.id,
         )
         reached += some
         if len(some) == asked:
-            return reached, Rest(rest.sets[place:], since=max(number for *_, number in some))
+            return reached, Rest(rest.sets[place:], since=max(number for *_, number in some), busy=rest.busy)
         since = 0
     return reached, Rest()
 

@@ -113,14 +113,18 @@ class Revoker:
         self._store.write(lambda c: cancelling.begin_draining(c, revocation))
 
     def _cancel_in(self, revocation: str, sets: list[str], pace: cancelling.Pace) -> None:
-        rest = cancelling.Rest(sets)
+        for busy in (False, True):
+            self._reach(revocation, cancelling.Rest(sets, busy=busy), pace)
+
+    def _reach(self, revocation: str, rest: cancelling.Rest, pace: cancelling.Pace) -> None:
         while rest.sets:
             act = partial(cancelling.cancel_chunk, revocation=revocation, rest=rest, limit=pace.jobs)
             chunk = self._store.write(act)
             metrics.REVOCATION_CHUNK_SECONDS.observe(chunk.took.total_seconds())
             for pattern, number in chunk.cancelled.items():
                 metrics.count_end(pattern, JobState.CANCELLED, jobs=number)
-            pace.after(chunk.reached, chunk.took)
+            if not rest.busy:
+                pace.after(chunk.reached, chunk.took)
             rest = chunk.rest
             self._reached("after_chunk")
 

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from identity.accounts import get_account
 from identity.audit import Act
@@ -29,7 +29,7 @@ from pipeline.ledger.delivery_replay import Does
 from pipeline.ledger.intents import Adopted, Ended, Opened, Skipped
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
-from pipeline.revocation.cancelling import Pace, Rest, cancel_chunk, end_waits
+from pipeline.revocation.cancelling import Chunk, Pace, Rest, cancel_chunk, end_waits
 from pipeline.revocation.compensation import compensable, compensate_step
 from pipeline.revocation.preview import preview
 from pipeline.revocation.revoker import Revoker
@@ -509,6 +509,26 @@ def test_a_chunk_goes_on_where_the_one_before_left_off(house: House) -> None:
         rest = done.rest
     assert reached == [(2, Rest([digest], numbers[1])), (2, Rest([digest], numbers[3])), (1, Rest())]
     assert set(house.states().values()) == {JobState.CANCELLED}
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_job_that_somebody_has_keeps_no_other_from_being_reached(house: House, ledger_url: str) -> None:
+    """SQLite has one writer anyway."""
+    opens, *others = (house.job(text=str(number)) for number in range(4))
+    made = revoke(house, account_scope())
+    chunk = partial(cancel_chunk, revocation=made, limit=10)
+    rest = Rest([house.row(opens).scopes_sha256])
+    second = open_database(DatabaseSettings(url=ledger_url))
+
+    def hold(c: Connection) -> Chunk:
+        c.execute(select(jobs.c.id).where(jobs.c.id == opens).with_for_update())
+        return second.write(partial(chunk, rest=rest))
+
+    assert house.database.write(hold).reached == len(others)
+    second.close()
+    assert house.states() == {opens: JobState.QUEUED, **dict.fromkeys(others, JobState.CANCELLED)}
+    assert house.database.write(partial(chunk, rest=replace(rest, busy=True))).reached == 1
+    assert house.states()[opens] == JobState.CANCELLED
 
 
 @MOSTLY_SQLITE
