@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Table, delete, select, text, update
+from sqlalchemy import Connection, Table, delete, select, text, update
 
 from identity.accounts import get_account
 from identity.grants import get_grant
@@ -20,6 +20,7 @@ from identity.refresh.intents import IntentState, RefreshIntent, get_intent, ope
 from identity.sequence import next_number
 from identity.tables import refresh_intents
 from pipeline import revocation
+from pipeline.migrations import upgrade
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
 from tests.ledger.acts import SIGNER, receipt_of, revoke
@@ -202,3 +203,22 @@ def test_among_many_that_have_ended_those_on_the_wire_are_found_by_an_index(hous
     assert [one["id"] for one in receipt_of(house, made)["token_requests"]] == [on_the_wire.id]
     (plan,) = (plan for plan in told if "refresh_intents" in plan)
     assert "ix_refresh_intents_settled" in plan
+
+
+def test_what_had_ended_before_the_upgrade_that_numbers_ends_is_not_named_after_it(house: House) -> None:
+    ended, unknown = refreshes(house), refreshes(house, SERVICE)
+    ends(house, ended, IntentState.FAILED)
+    ends(house, unknown, IntentState.UNKNOWN)
+    minted, minting = mint(house), mint(house)
+    mint_ends(house, minted, "refused")
+
+    def as_it_was(c: Connection) -> None:
+        for table in (refresh_intents, mints):
+            c.execute(text(f"drop index ix_{table.name}_settled"))
+            c.execute(text(f"alter table {table.name} drop column settled"))
+        c.execute(text("update alembic_version set version_num = '0037'"))
+
+    house.database.write(as_it_was)
+    upgrade(house.database, "0038")
+    made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
+    assert {one["id"] for one in advanced(house, made)} == {unknown.id, minting.id}
