@@ -11,15 +11,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from identity.accounts import get_account
+from sqlalchemy import Connection
+
+from identity.accounts import Account, get_account
 from identity.authorization import KEY, authorization
 from identity.connections import get_connection
-from identity.grants import ACCESS, get_grant, token_binding
+from identity.grants import ACCESS, Grant, get_grant, token_binding
 from identity.http import Answer, Client
-from identity.model import Credential
+from identity.model import Credential, ProviderConnection, RuledOut
 from identity.own_values import profile_for
 from identity.providers.profile import ExternalIdentity, Profile
 from identity.providers.words import provider_name
+from identity.scopes import grant_scopes, revoked_since
 from identity.store import Store
 from identity.vault import Vault
 
@@ -33,6 +36,7 @@ class Life(StrEnum):
     UNKNOWN = "unknown"  # no answer, or none that says
     EXPIRED = "expired"  # by our own clock: not asked
     NONE = "none"  # there is no token to ask about
+    REVOKED = "revoked"  # here: not asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +59,13 @@ def ask_whose(
     within: timedelta = timedelta(seconds=15),
 ) -> Liveness:
     """Ask the provider whose the account's token is. Raises Misconfigured for an account there is not."""
-    found = store.read(lambda c: get_account(c, account))
-    grant, owner = store.read(lambda c: (get_grant(c, account), get_connection(c, found.key.connection)))
+    found, owner, grant, revoked = store.read(lambda c: _asked_of(c, account))
     profile, name = profile_for(profiles, owner), provider_name(found.provider)
     if grant is None or grant.access_sealed is None:
         return Liveness(life=Life.NONE, said="there is no token: it was never issued, has died, or was shredded")
+    if revoked is not None:
+        # No request of ours shows what was revoked but those that its receipt lists.
+        return Liveness(life=Life.REVOKED, said=f"{revoked.reason}: its token is shown to nobody any more")
     if grant.expires_at is not None and now >= grant.expires_at:
         return Liveness(life=Life.EXPIRED, said=f"the token expired at {grant.expires_at:%Y-%m-%d %H:%M} UTC")
     if profile.whoami is None or found.credential is Credential.INSTALLATION:
@@ -96,3 +102,16 @@ def ask_whose(
         said = f"{name} takes the token as that of {who}, not of {found.external_login or found.external_id}"
         return Liveness(life=Life.OTHER, said=said, external=external)
     return Liveness(life=Life.ALIVE, said=f"{name} takes the token as that of {who}", external=external)
+
+
+def _asked_of(
+    connection: Connection, account: str
+) -> tuple[Account, ProviderConnection, Grant | None, RuledOut | None]:
+    """An account, its provider connection, its grant, and whether that was revoked since it was consented to."""
+    found = get_account(connection, account)
+    grant = get_grant(connection, account)
+    revoked = None
+    if grant is not None:
+        # A stop is undone by an admin: the token stays good.
+        revoked = revoked_since(connection, grant_scopes(found.key), grant.consented, or_stopped=False)
+    return found, get_connection(connection, found.key.connection), grant, revoked

@@ -20,5 +20,7 @@ mints = Table(
     Column("started_at", Instant, nullable=False),
     Column("outcome", String(200)),  # NULL: on the wire, or of a process that died
     Column("finished_at", Instant),
+    Column("settled", BigInteger),  # ledger number at which its outcome was known; NULL: it is not
     Index("ix_mints_started_at", "started_at"),
+    Index("ix_mints_settled", "settled"),
 )

@@ -75,7 +75,8 @@ def begin_mint(connection: Connection, new: Mint) -> int | None:
 def end_mint(connection: Connection, mint: str, *, outcome: str, now: datetime) -> None:
     """Say what came of it. Safe to repeat."""
     ended = update(mints).where(mints.c.id == mint)
-    connection.execute(ended.values(outcome=outcome[:_OUTCOME], finished_at=now))
+    number = next_number(connection)
+    connection.execute(ended.values(outcome=outcome[:_OUTCOME], finished_at=now, settled=number))
 
 
 def hold_minted(

@@ -15,7 +15,8 @@ def sent_together(connection: Connection) -> Iterator[None]:
     """Have what is executed in the block reach PostgreSQL in one round trip. On SQLite there is none to spare.
 
     Nobody in the block may ask what a statement answered, or for how many rows it was: it has been sent, no more. What
-    the server refuses is raised at the end of the block, as `execute` would raise it.
+    the server refuses is raised, as `execute` would raise it, at the end of the block at the latest, perhaps by a later
+    statement.
     """
     if connection.dialect.name != "postgresql":
         yield

@@ -212,6 +212,7 @@ refresh_intents = Table(
     Column("doubtful_since", Instant),  # an earlier presentation began then, and its outcome is lost
     Column("refused_keys", JSON(none_as_null=True)),  # whose assertions were refused: the next is signed by another
     Column("finished_at", Instant),
+    Column("settled", BigInteger),  # ledger number at which its outcome was known; NULL: it is not
     UniqueConstraint("account_id", "generation"),
     Index(
         "ix_refresh_intents_unsettled",
@@ -225,6 +226,7 @@ refresh_intents = Table(
         postgresql_where=text("finished_at is not null"),
         sqlite_where=text("finished_at is not null"),
     ),
+    Index("ix_refresh_intents_settled", "settled"),
     Index(
         "ix_refresh_intents_kept",
         "account_id",

@@ -23,7 +23,7 @@ STEP_SECONDS = Histogram(
 )
 ATTEMPTS = Counter("aswhom_attempts", "HTTP tries of steps", ["action", "outcome"])
 DUPLICATE_EFFECTS = Counter(
-    "aswhom_duplicate_effects", "Calls that turned out to have had their effect after that was ruled out"
+    "aswhom_duplicate_effects", "Calls of which an answer or a search told an effect after it was ruled out"
 )
 DEAD = Counter("aswhom_dead_letters", "Jobs that are dead until a person replays them", ["pattern"])
 for _pattern in AccessPattern:  # from nothing to one is no increase that Prometheus sees

@@ -46,7 +46,7 @@ class OpenedAttempt:
         error: str | None = None,
         resolves: AttemptState | None = None,
     ) -> bool:
-        """Commit the attempt's outcome and its step's. False: the attempt was settled before, and the step stays."""
+        """Commit the attempt's outcome and its step's. False: it was settled, or the step ended, before: that stays."""
         result = self.conclusion.result
         external_id = None if result is None else self.step.action.external_id(result)
         closing = Closing(
@@ -144,7 +144,8 @@ def close_probe(opened: OpenedAttempt) -> Any | None:
     """The result that the search found, None: the effect is not there, and the call may be made again.
 
     Raises RunAgain or AskOperator where the search itself failed, ActionFailed once the step was tried often enough.
-    Of a search that was given up before its answer the ledger takes no word but that it found the effect: RunAgain.
+    Of a search that was given up before its answer the ledger takes no word but that it found the effect, and of one
+    whose step has ended not even that: RunAgain.
     """
     step, conclusion = opened.step, opened.conclusion
     if conclusion.verdict is not Verdict.SUCCESS:
@@ -162,7 +163,7 @@ def close_probe(opened: OpenedAttempt) -> Any | None:
             return None
     elif opened.close(AttemptState.NO_EFFECT, StepState.DONE, resolves=AttemptState.ADOPTED):
         return opened.result
-    raise opened.again(f"search for {step.name}: it was given up before its answer was written")
+    raise opened.again(f"search for {step.name}: it was given up, or its step ended, before its answer was written")
 
 
 def commit(services: Services, intent: Intent, closing: Closing) -> bool:

@@ -39,7 +39,7 @@ class SecurityEventIntake:
 
         def accept(c: Connection) -> Acceptance | None:
             if not hold_transmitter(c, transmitter.id):
-                return None
+                return security_events.taken_before(c, event, transmitter)  # by a first try, before the removal
             return security_events.accept(c, event, transmitter, id=id, now=now)
 
         # The jti is the key: a second try finds out what became of the first.

@@ -237,15 +237,19 @@ class StepRunner:
         """Whether an earlier attempt has no outcome. Waits until it is settled; asks where nothing can be looked up."""
         unsettled = (AttemptState.OPEN, AttemptState.UNKNOWN)
         open_ended = [row for row in earlier if row.purpose == Purpose.CALL and row.state in unsettled]
-        if not open_ended:
+        # They are over before anything more is sent: what they find after that is late, and held against it.
+        searches = [row for row in earlier if row.purpose == Purpose.PROBE and row.state == AttemptState.OPEN]
+        if not open_ended and not searches:
             return EarlierAttempts.SETTLED
         now = self._services.store.read(ledger_steps.clock)
-        for row in open_ended:
+        for row in (*open_ended, *searches):
             if row.settled_by > now:
-                # The call may still be on the wire, in a paused worker's hands.
+                # It may still be on the wire, in a paused worker's hands.
                 raise RunAgain("an earlier attempt is not settled yet", delay=row.settled_by - now)
             if row.state == AttemptState.OPEN:
                 self._services.store.write(partial(ledger_steps.settle, attempt=row, now=now))
+        if not open_ended:
+            return EarlierAttempts.SETTLED
         if step.audience is not None:
             alive_at = now + self._services.settings.send_within * 2
             by = step.approval.by if step.approval else ()

@@ -232,7 +232,7 @@ def test(at: Installation, out: Output, id: str) -> int:
             next_ = None
         case Life.OTHER:
             next_ = f"aswhom accounts reconnect {row['id']}"
-        case Life.REFUSED | Life.EXPIRED | Life.NONE:
+        case Life.REFUSED | Life.EXPIRED | Life.NONE | Life.REVOKED:
             next_ = _next_token(at, row["id"])
     out.done(
         f"{row['id']} is {found.life}: {found.said}" + (f". Next: {next_}" if next_ else ""),

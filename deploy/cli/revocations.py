@@ -182,6 +182,9 @@ def _tell(out: Output, receipt: Mapping[str, Any]) -> None:
         out.sentence(f"{receipt['skipping_jobs']} job(s) go on without the steps that needed it.")
     if receipt["in_flight"]:
         out.table(receipt["in_flight"], ("attempt", "job", "principal", "ended", "outcome"))
+    if asked := receipt.get("token_requests"):
+        out.sentence(f"{len(asked)} request(s) for tokens were on the wire; what they win after it is used by nobody:")
+        out.table(asked, ("id", "kind", "account", "began_at", "outcome"))
     for unknown in {call["job"]: call for call in receipt["in_flight"] if call["outcome"] == "unknown"}:
         out.sentence(
             f"What became of the call of {unknown} is not known: look, then as `aswhom jobs show {unknown}` says."

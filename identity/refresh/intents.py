@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, Select, and_, bindparam, func, literal, 
 from identity.moves import Moves
 from identity.providers.profile import Profile
 from identity.rows import Part, insert_new
+from identity.sequence import next_number
 from identity.tables import grants, refresh_intents
 
 _UNSETTLED = text("state in ('open', 'answered')")  # word for word the condition of the partial index
@@ -122,7 +123,7 @@ def open_intent(connection: Connection, new: RefreshIntent, *, former: RefreshIn
     counted = replace(new, presented=former.presented + 1, doubtful_since=doubt, refused_keys=former.refused_keys)
     MOVES.check(former.state, IntentState.OPEN)
     taken = update(refresh_intents).where(refresh_intents.c.id == former.id, refresh_intents.c.state == former.state)
-    values = _row(counted) | {"answer_sealed": None, "outcome": None, "finished_at": None}
+    values = _row(counted) | {"answer_sealed": None, "outcome": None, "finished_at": None, "settled": None}
     return counted if connection.execute(taken.values(values)).rowcount == 1 else None
 
 
@@ -158,7 +159,8 @@ def settle(
     columns = refresh_intents.c
     MOVES.check(intent.state, to)
     settled = update(refresh_intents).where(columns.id == intent.id, columns.state == intent.state)
-    settled = settled.values(state=to, outcome=outcome[:64], finished_at=now, retry_at=retry_at)
+    number = None if to is IntentState.UNKNOWN else next_number(connection)
+    settled = settled.values(state=to, outcome=outcome[:64], finished_at=now, retry_at=retry_at, settled=number)
     if not keep_answer:
         settled = settled.values(answer_sealed=None)
     if unpresented:
@@ -196,9 +198,9 @@ def discard_for_good(connection: Connection, of: Select[str], *, now: datetime) 
     may_store = or_(columns.state.in_(MOVES.sources(IntentState.DISCARDED)), _REVOKED)
     ended = update(refresh_intents).where(columns.account_id.in_(of), may_store)
     finished_at = func.coalesce(columns.finished_at, literal(now, columns.finished_at.type))
-    connection.execute(
-        ended.values(state=IntentState.DISCARDED, outcome=DELETED, answer_sealed=None, finished_at=finished_at)
-    )
+    settled = func.coalesce(columns.settled, next_number(connection))
+    ended = ended.values(state=IntentState.DISCARDED, outcome=DELETED, finished_at=finished_at, settled=settled)
+    connection.execute(ended.values(answer_sealed=None))
 
 
 def abandoned(

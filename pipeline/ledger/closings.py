@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, bindparam, exists, select
 
 from identity import audit
 from identity.audit import AsWhom, Work
+from identity.audit.tables import audit as audited
 from identity.capability import issued
 from identity.capability.model import Outcome
 from identity.model import AccessPattern
@@ -27,6 +28,7 @@ from pipeline.tables import attempts, jobs
 
 # Built once, as every statement of every step.
 _HOLD = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
+_RECORDED = select(audited.c.id).where(audited.c.id == bindparam("id"))
 _OTHERS_IN_DOUBT = select(attempts.c.id).where(
     attempts.c.step_id == bindparam("step"),
     attempts.c.id != bindparam("but"),
@@ -54,7 +56,7 @@ class Closing:
 class Closed(NamedTuple):
     """What the ledger made of a closing."""
 
-    counts: bool  # False: the attempt was resolved otherwise before, and this is only recorded beside that
+    counts: bool  # False: the attempt was resolved otherwise before, or its step has ended: what is stored stays
     duplicate: bool = False  # an effect that had been ruled out: the call may have been made a second time since
 
 
@@ -80,30 +82,33 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     # A search is settled without its finding: that an effect is there is true however late. That none is, is not: the
     # call may have been made again.
     finding = row.purpose == Purpose.PROBE and closing.step_state is StepState.DONE
-    if late and finding:
-        connection.execute(_HOLD, {"job": row.job_id})  # what opens a call meanwhile sees this, or is seen
+    if late:
+        # What opens a call meanwhile sees this, or is seen; and whoever writes it again, as its commit was not seen.
+        connection.execute(_HOLD, {"job": row.job_id})
     ruled_out = closing.state is AttemptState.EFFECT and row.state == AttemptState.NO_EFFECT
     duplicate = late and (ruled_out or (finding and _called_since(connection, row)))
-    record_attempt(
-        connection,
-        row,
-        "attempt.duplicate_effect" if duplicate else "attempt.late" if late else "attempt.closed",
-        id=f"{closing.attempt}.{number}",
-        at=now,
-        number=number,
-        pattern=intent.decision.pattern,
-        on_behalf_of=intent.job.user,
-        action=intent.action,
-        outcome=str(closing.state),
-        reason=closing.error or intent.decision.reason,
-        detail={
-            "policy": intent.decision.policy,
-            "purpose": row.purpose,
-            "status": closing.status,
-            "external_id": closing.external_id,
-            "upstream_request_id": closing.upstream_request_id,
-        },
-    )
+    id = f"{closing.attempt}.late" if late else f"{closing.attempt}.{number}"
+    if not late or connection.execute(_RECORDED, {"id": id}).first() is None:
+        record_attempt(
+            connection,
+            row,
+            "attempt.duplicate_effect" if duplicate else "attempt.late" if late else "attempt.closed",
+            id=id,
+            at=now,
+            number=number,
+            pattern=intent.decision.pattern,
+            on_behalf_of=intent.job.user,
+            action=intent.action,
+            outcome=str(closing.state),
+            reason=closing.error or intent.decision.reason,
+            detail={
+                "policy": intent.decision.policy,
+                "purpose": row.purpose,
+                "status": closing.status,
+                "external_id": closing.external_id,
+                "upstream_request_id": closing.upstream_request_id,
+            },
+        )
     if late and not finding:
         return Closed(counts=False, duplicate=duplicate)
     if intent.capability is not None:
@@ -115,7 +120,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     step_state = closing.step_state
     if step_state is StepState.OPEN and calls_in_doubt(connection, row.step_id, but=row.id):
         step_state = StepState.UNKNOWN  # this one had no effect, and of another call that is not known
-    close_step(
+    moved = close_step(
         connection,
         row.step_id,
         step_state,
@@ -126,7 +131,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     )
     if intent.once is not None and step_state is not StepState.UNKNOWN:
         wake(connection, once_name(row.tenant_id, intent.action, intent.once))
-    return Closed(counts=True, duplicate=duplicate)
+    return Closed(counts=moved or closing.step_state is StepState.OPEN, duplicate=duplicate)
 
 
 def close_step(

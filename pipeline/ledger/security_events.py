@@ -40,7 +40,7 @@ def accept(
         "received_at": now,
     }
     if not insert_new(connection, security_events, row):
-        return Acceptance(delivery=event.jti, outcome=DeliveryOutcome.DUPLICATE, reason="this jti was taken before")
+        return _repetition(event)
     # Whom a revocation means is locked before their accounts are, as it is wherever a step opens.
     in_order = sorted(enumerate(event.signals), key=lambda placed: placed[1].asks is Asks.RENEW)
     followed = [
@@ -59,6 +59,17 @@ def accept(
         reason=reason,
         revocations=tuple(made for one in followed for made in one.revocations),
     )
+
+
+def taken_before(connection: Connection, event: SecurityEvent, transmitter: Transmitter) -> Acceptance | None:
+    """What a token is answered whose `jti` was taken; None: it was not."""
+    columns = security_events.c
+    taken = select(columns.jti).where(columns.transmitter_id == transmitter.id, columns.jti == event.jti)
+    return None if connection.execute(taken).first() is None else _repetition(event)
+
+
+def _repetition(event: SecurityEvent) -> Acceptance:
+    return Acceptance(delivery=event.jti, outcome=DeliveryOutcome.DUPLICATE, reason="this jti was taken before")
 
 
 def _follow(

@@ -26,6 +26,7 @@ from pipeline.ledger.revocation_pages import counted, first_cancelled, page_size
 from pipeline.revocation import Stage, in_flight
 from pipeline.revocation.cancelling import count_skipping
 from pipeline.revocation.tables import compensations, revocations
+from pipeline.revocation.token_requests import AWAITED, token_requests
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import jobs, steps
 
@@ -175,7 +176,8 @@ def _said(receipt: Receipt) -> Receipt:
 def _open_ends(receipt: Receipt) -> int:
     unknown = sum(call["outcome"] in (AttemptState.UNKNOWN, AttemptState.OPEN) for call in receipt["in_flight"])
     pending = sum(one["outcome"] == "pending" for one in receipt["compensations"])
-    return int(unknown + pending + (receipt["provider"]["answer"] == ProviderAnswer.PENDING))
+    awaited = sum(one["outcome"] in AWAITED for one in receipt.get("token_requests", ()))
+    return int(unknown + pending + awaited + (receipt["provider"]["answer"] == ProviderAnswer.PENDING))
 
 
 def _compose(
@@ -195,6 +197,7 @@ def _compose(
         "quiesced_at": quiesced_at.isoformat(),
         **_jobs(connection, row),
         "in_flight": _calls(connection, row),
+        **_token_requests(connection, row),
         "compensations": _compensations(connection, row.id),
         "provider": provider_side(connection, row.id).document(),
     }
@@ -233,6 +236,13 @@ def _calls(connection: Connection, row: Row[Any]) -> list[dict[str, Any]]:
     now = {one.id: _call(one) for one in in_flight(connection, row)}
     told = row.receipt["in_flight"] if row.receipt is not None else []
     return [*(now.pop(call["attempt"], call) for call in told), *now.values()]
+
+
+def _token_requests(connection: Connection, row: Row[Any]) -> dict[str, Any]:
+    """None for a revocation whose first receipt is older than this list of it."""
+    if row.receipt is not None and "token_requests" not in row.receipt:
+        return {}
+    return {"token_requests": token_requests(connection, row)}
 
 
 def _call(attempt: Row[Any]) -> dict[str, Any]:

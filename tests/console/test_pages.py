@@ -224,3 +224,16 @@ def test_a_revocation_of_many_accounts_names_those_that_are_stuck_first(sqlite_t
     shown = owner.sees(f"/console/revocations/{id}")
     assert "50 of 60 accounts" in shown
     assert shown.index("acc-stuck") < shown.index("acc-0")
+
+
+def test_the_requests_for_tokens_that_were_on_the_wire_are_named(sqlite_town: Town) -> None:
+    owner, id = sqlite_town.at(Role.OWNER), sqlite_town.fill()["revocation"]
+    assert "Requests for tokens on the wire" not in owner.sees(f"/console/revocations/{id}")
+    (row,) = sqlite_town.rows(select(revocations.c.receipt).where(revocations.c.id == id))
+    asked = {"id": "ref-1", "kind": "refresh", "account": "acc-ada", "generation": 1, "outcome": "open"}
+    change = update(revocations).where(revocations.c.id == id)
+    change = change.values(receipt={**row.receipt, "token_requests": [asked]})
+    sqlite_town.database.write(lambda c: c.execute(change))
+    shown = owner.sees(f"/console/revocations/{id}")
+    assert "Requests for tokens on the wire" in shown
+    assert "ref-1" in shown

@@ -384,6 +384,14 @@ def test_an_expired_token_is_not_shown_to_anybody(acme: Acme) -> None:
     assert (found["life"], found["next"]) == ("expired", f"aswhom accounts refresh {acme.id}")
 
 
+def test_a_revoked_token_is_not_shown_to_anybody(acme: Acme, provider: PretendProvider) -> None:
+    acme.cli.json("revoke", "user", "acme.ada", "--yes", "--reason", "left")
+    provider.forget()
+    found = acme.cli.json("accounts", "test", acme.id, code=1)
+    assert (found["life"], found["next"]) == ("revoked", f"aswhom accounts reconnect {acme.id}")
+    assert provider.asked == 0
+
+
 def test_a_link_leads_back_only_where_an_operator_said(acme: Acme) -> None:
     link = ("connect", "link", "--tenant", "acme", "--user", "ada", "--connection", "github", "--return-to", RETURN)
     assert "aswhom connect add-return" in acme.cli.json(*link, code=1)["message"]

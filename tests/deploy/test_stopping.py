@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from deploy.cli import main
 from deploy.cli.unfinished import where_it_stopped
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.accounts import get_account
-from identity.tables import accounts
+from identity.sequence import next_number
+from identity.tables import accounts, refresh_intents
 from identity.withdrawals import WithdrawalState, settle, take_grant
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.revocation.inquiry import SignalDoubt
@@ -112,6 +113,25 @@ def test_a_receipt_is_verified_with_the_public_key_alone(acme: Cli, tmp_path: Pa
     assert verify()["verified"] is False
     key.write_text("no key")
     assert "no public key" in verify()["message"]
+
+
+def test_a_request_for_a_token_that_was_on_the_wire_is_told(acme: Cli) -> None:
+    def begin(c: Connection) -> None:
+        now = datetime.now(UTC)
+        row = {"id": "ref-1", "account_id": c.execute(select(accounts.c.id)).scalar_one(), "opened": next_number(c)}
+        row |= dict.fromkeys(("generation", "consented", "presented"), 1)
+        row |= dict.fromkeys(("started_at", "send_before", "settled_by"), now)
+        c.execute(insert(refresh_intents), row | {"state": "open"})
+
+    with Installation(load(data_dir=acme.data_dir)) as at:
+        at.write(begin)
+    made = acme.json("revoke", "tenant", "acme", "--yes")["id"]
+    advance(acme, made)
+    (told,) = acme.json("revocations", "show", made)["receipt"]["token_requests"]
+    assert (told["id"], told["kind"], told["outcome"]) == ("ref-1", "refresh", "open")
+    shown = acme("revocations", "show", made).output
+    assert "1 request(s) for tokens were on the wire" in shown
+    assert "ref-1" in shown
 
 
 def test_what_is_told_of_a_signal_is_the_receipts_word_and_not_what_stands_beside_it(acme: Cli) -> None:

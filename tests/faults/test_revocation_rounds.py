@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -36,10 +37,10 @@ from tests.faults.endings import count_moves_to_an_end, moves_to_an_end
 from tests.faults.mixture import begin_jobs, switch_on_greeting
 from tests.faults.order import Order, prove_order
 from tests.faults.receipts import receipt_of
+from tests.faults.revoker_points import REVOKER_POINTS
 from tests.servers.process import Process
 from tests.system.rig import WORKFLOWS, System
 
-REVOKER_POINTS = ("after_chunk", "before_compensations", "after_compensation", "before_withdrawals", "before_receipt")
 WORKERS = ("worker", "worker-2", "worker-3")
 OPENINGS = 18  # about as many as a round has
 
@@ -117,6 +118,15 @@ def _consent(system: System, key: AccountKey, who: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Played:
+    """What came of a round."""
+
+    order: Order
+    died_at: str | None  # the point at which its worker of revocations did
+    broker_died: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Round:
     """What a round did, for whoever reads why it failed."""
 
@@ -130,8 +140,8 @@ class Round:
     dies_at: str | None  # where the worker of revocations kills itself in the middle of this one
 
 
-def play(system: System, chance: random.Random, number: int) -> Order:
-    """One round; how many requests with what was revoked came before and after the revocation."""
+def play(system: System, chance: random.Random, number: int) -> Played:
+    """One round: how many requests with what was revoked came before and after the revocation, and what died in it."""
     give_back(system)
     plan = Round(
         number=number,
@@ -172,12 +182,15 @@ def play(system: System, chance: random.Random, number: int) -> Order:
     system.settled(seconds=180)
     receipt_of(system, made)
     system.wait(lambda: not _open_ends(system, made), "the end of what followed", seconds=180)
+    died_at = None
     if dying is not None:
-        print(f"its worker of revocations {'lived on' if dying.poll() is None else 'died in the middle'}")
+        died_at = plan.dies_at if dying.poll() == -signal.SIGKILL else None
+        print(f"its worker of revocations {'died in the middle' if died_at else 'lived on'}")
         system.processes["revocations"] = dying
         system.kill("revocations")
         system.start("revocations")
-    return prove(system, plan, receipt_of(system, made), returned, former)
+    order = prove(system, plan, receipt_of(system, made), returned, former)
+    return Played(order=order, died_at=died_at, broker_died=plan.broker_dies is not None)
 
 
 def _start_dying(system: System, point: str) -> Process:
@@ -282,9 +295,13 @@ def test_round_after_round_nothing_follows_a_revocation_but_what_is_on_its_recei
     switch_on_greeting(system)
     give_back(system)
     system.start(*WORKERS, CRASH_PLAN=str(plan))
-    seen = [play(system, seed, number) for number in range(rounds)]
+    played = [play(system, seed, number) for number in range(rounds)]
+    seen = [one.order for one in played]
     before, after = sum(one.before for one in seen), sum(one.after for one in seen)
     assert before, "no round had anything to revoke"
+    deaths, outages = Counter(one.died_at for one in played if one.died_at), sum(one.broker_died for one in played)
+    assert deaths or rounds < 100, "no worker of revocations died, so nothing was proven of that"
+    assert outages or rounds < 100, "the broker was never down, so nothing was proven of that"
     assert after or rounds < 100, "no call was out when its authority ended, so nothing was proven of those"
     skipped = system.count(steps, steps.c.state == StepState.SKIPPED)
     assert skipped or rounds < 100, "no job went on without what was revoked, so nothing was proven of those"
@@ -292,5 +309,6 @@ def test_round_after_round_nothing_follows_a_revocation_but_what_is_on_its_recei
     assert set(moves_to_an_end(system).values()) == {1}, "a job ended twice since it was accepted"
     print(f"{rounds} rounds: {before} requests before their revocation, {after} on its receipt after it")
     print(f"{skipped} steps were skipped")
+    print(f"{outages} rounds without a broker; the worker of revocations died {dict(deaths)}")
     renewed = sum(one.renewed_before for one in seen), sum(one.renewed_after for one in seen)
     print("with what was revoked, token endpoints were asked {} times before, and {} in flight".format(*renewed))

@@ -22,11 +22,12 @@ from identity.errors import BadInput, Misconfigured, ReauthRequired, Unavailable
 from identity.grants import REFRESH
 from identity.http import Client
 from identity.liveness import Life, ask_whose
-from identity.model import AccountState, Credential, Leased
+from identity.model import AccountState, Credential, Leased, Scope
 from identity.narrowing import rescope
 from identity.permissions import allowed, permissions
 from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator
+from identity.scopes import grant_scopes
 from identity.secret import Secret
 from tests.identity.keys import pem
 from tests.identity.providers import PretendProvider, Reply, reply
@@ -217,6 +218,21 @@ def test_a_provider_is_asked_whose_a_static_key_is_with_the_key_as_it_wants_it(
         found = ask_whose(store, world.vault, http, PROFILES, account, now=world.clock.now)
         assert (found.life, found.external and found.external.id) == (Life.ALIVE, "u-1")
         assert upstream.asked[-1].headers["authorization"] == "lin_api_1"
+
+
+@pytest.mark.parametrize("scope", grant_scopes(ROBOT), ids=lambda scope: scope.kind)
+def test_a_provider_is_not_asked_whose_a_revoked_token_is(store: EngineStore, http: Client, scope: Scope) -> None:
+    """What ends it there may still wait for calls in flight, so the token is stored yet."""
+    with server() as upstream:
+        world = World(store=store, url=upstream.url, provider="linear").build()
+        account = service(world, Credential.STATIC, token=Secret("lin_api_1"))
+        world.revoke(scope)
+        found = ask_whose(store, world.vault, http, PROFILES, account, now=world.clock.now)
+        assert (found.life, upstream.asked) == (Life.REVOKED, [])
+        assert "was revoked at" in found.said
+        upstream.say(200, {"data": {"viewer": {"id": "u-1", "displayName": "Robot"}}})
+        again = service(world, Credential.STATIC, token=Secret("lin_api_2"))
+        assert ask_whose(store, world.vault, http, PROFILES, again, now=world.clock.now).life is Life.ALIVE
 
 
 def test_a_token_that_was_granted_is_shown_as_a_bearer_whatever_keys_are(make: Make) -> None:

@@ -22,17 +22,19 @@ from pipeline.ledger import jobs, queries
 from pipeline.ledger.intents import Ended, Intent, Opened
 from pipeline.ledger.openings import open_attempt
 from pipeline.migrations import upgrade
-from pipeline.reconcile import settle_attempts
+from pipeline.reconcile import reclaim, settle_attempts
 from pipeline.resolution import resolve_by_hand
 from pipeline.services import StepSettings
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts
+from pipeline.worker import WorkerSettings
 from pipeline.workflow import USER, Registry
 from tests.identity.providers import reply
 from tests.ledger.acts import (
     attempt_states,
     audit_kinds,
     close,
+    lapse,
     open_,
     revoke,
     settle,
@@ -42,7 +44,7 @@ from tests.ledger.acts import (
 )
 from tests.ledger.house import House, Said, Say, account_scope, intent_of
 from tests.ledger.office import Office, declare
-from tests.ledger.tries import Sought, answers, says, time_passes
+from tests.ledger.tries import Sought, answers, fallible, says, time_passes
 from tests.properties.held import Ledger
 
 T = TypeVar("T")
@@ -110,11 +112,10 @@ def test_a_search_that_an_older_version_gave_up_is_over_after_the_upgrade(house:
 
     def as_it_was(c: Connection) -> None:
         c.execute(given_up)
-        c.execute(text("alter table transmitters drop column removed_at"))  # which came later
         c.execute(text("update alembic_version set version_num = '0035'"))
 
     house.database.write(as_it_was)
-    upgrade(house.database)
+    upgrade(house.database, "0036")
     assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
     after = revoke(house, account_scope())
     row = house.database.read(partial(revocation.load, revocation=after))
@@ -278,3 +279,68 @@ def test_a_search_that_is_given_up_after_a_commit_that_was_not_confirmed_is_not_
     office.work(job, TWICE)
     assert _state(office, job) == ends
     assert ("attempt.late" in audit_kinds(office.house)) is (fault == "commit lost")
+
+
+class Seen(Lost):
+    """A search finds it once it is shown."""
+
+    def found(self, response: Response, call: Call) -> Said | None:
+        return Said(id="7") if "there" in response.json() else None
+
+
+def _stands_still(office: Office, job: str, *, passes: timedelta) -> None:
+    """The next search's worker is paused until the other that has its job by then is through; then it finds it."""
+    nine = StepSettings(attempts=9)
+
+    def paused(token: str) -> Any:
+        time_passes(office, passes)
+        lapse(office.house, job)
+        reclaim(office.house.database, WorkerSettings(backoff=timedelta()))
+        answers(office, 200, id="8")  # the other's search, which finds nothing, and its call
+        office.work(job, nine)
+        return reply({"there": "yes"})
+
+    office.provider.call = paused
+    office.work(job, nine)
+
+
+def _done(action: type[Say]) -> float:
+    labels = {"action": action.action_name(), "pattern": "delegated", "outcome": "done"}
+    return REGISTRY.get_sample_value("aswhom_steps_total", labels) or 0
+
+
+def test_a_search_that_stands_still_is_over_before_its_call_is_made_again(office: Office) -> None:
+    """No housekeeping has settled it by then. What it finds after that says that the call was made twice."""
+    job, before = _searches(office, Seen), _done(Seen)
+    _stands_still(office, job, passes=timedelta(minutes=1))
+    assert attempt_states(office.house) == [*[AttemptState.NO_EFFECT] * 4, AttemptState.EFFECT]
+    assert _state(office, job) == (JobState.DONE, StepState.DONE)
+    assert audit_kinds(office.house)[-1] == "attempt.duplicate_effect"
+    (step,) = steps_of(office.house)
+    assert (step.result, _done(Seen) - before) == ({"id": "8"}, 1), "the step ended once, by the call"
+
+
+def test_a_run_sends_nothing_while_another_worker_may_have_a_search_on_the_wire(office: Office) -> None:
+    job = _searches(office, Seen)
+    _stands_still(office, job, passes=timedelta())
+    assert attempt_states(office.house) == [AttemptState.NO_EFFECT, AttemptState.ADOPTED, AttemptState.NO_EFFECT]
+    assert _state(office, job) == (JobState.QUEUED, StepState.DONE)
+    assert office.house.row(job).reason == "an earlier attempt is not settled yet"
+
+
+def test_a_late_finding_whose_commit_was_not_seen_is_recorded_once(office: Office) -> None:
+    job = _searches(office, There)
+    ledger = fallible(office)
+
+    def paused(token: str) -> Any:
+        time_passes(office)
+        settle_attempts(ledger.inner)
+        ledger.fault = "commit unseen"  # the next write is the closing
+        return reply({})
+
+    office.provider.call = paused
+    office.work(job, TWICE)
+    assert audit_kinds(office.house).count("attempt.late") == 1
+    time_passes(office)
+    office.work(job, TWICE)
+    assert _state(office, job) == (JobState.DONE, StepState.DONE)

@@ -30,7 +30,7 @@ from identity.transmitters import Transmitter, add_transmitter, find_transmitter
 from pipeline.desk import transmitters
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.security_events import accept
-from pipeline.model import Acceptance, SecurityEvent
+from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
 from pipeline.revocation.tables import revocations, security_events
@@ -39,6 +39,7 @@ from pipeline.states import JobState
 from tests.ledger.acts import SIGNER, listening, open_, receipt_of
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
+from tests.properties.held import Ledger
 
 IDP = Transmitter(
     id="idp", issuer="i", audience="a", jwks_url="https://idp.example/jwks", tenant="acme", connection=None
@@ -302,6 +303,18 @@ def test_one_that_was_removed_is_known_no_more_and_what_it_signalled_stays(told:
     assert len(scopes(told)) == 1
     with pytest.raises(BadInput, match="idp was removed already"):
         removed(told, "idp")
+
+
+def test_one_that_is_removed_while_a_commit_is_not_confirmed_is_told_that_its_event_was_taken(told: House) -> None:
+    def remove_once() -> None:
+        ledger.committed = lambda: None
+        removed(told, "idp")
+
+    ledger = Ledger(told.database, remove_once)
+    ledger.fault = "commit unseen"
+    taken = SecurityEventIntake(ledger, KEYLESS, told.ids, clock=lambda: datetime.now(UTC)).accept(event("j-1"), IDP)
+    assert taken is not None
+    assert (taken.outcome, len(scopes(told))) == (DeliveryOutcome.DUPLICATE, 1)
 
 
 def test_the_people_of_one_that_was_removed_are_nobody_elses(told: House) -> None:

@@ -39,6 +39,7 @@ from pipeline.runtime import Keys, Runtime, RuntimeSettings
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import SERVICE, SKIP, USER, Registry, Undone, Workflow, compensate, workflow
+from tests.faults.revoker_points import REVOKER_POINTS
 from tests.ledger.acts import SIGNER, close, done, open_, receipt_of, revoke
 from tests.ledger.house import House, Said, Say, account_scope, say_it
 from tests.ledger.house import Opened as Happened
@@ -282,6 +283,28 @@ def test_a_crash_between_two_compensations_makes_each_of_them_once(compensating:
     assert _revoker(compensating).advance(made)
     followed = receipt_of(compensating, made)["compensations"]
     assert len({one["step"] for one in followed}) == len({one["by_job"] for one in followed}) == 2
+
+
+@pytest.mark.parametrize("point", REVOKER_POINTS)
+def test_a_revoker_that_dies_anywhere_leaves_the_rest_to_the_next_one(compensating: House, point: str) -> None:
+    queued = compensating.job()
+    job, made = _interrupted(compensating)
+
+    class Crash(BaseException):
+        pass
+
+    def crash(at: str) -> None:
+        if at == point:
+            raise Crash
+
+    with pytest.raises(Crash):
+        _revoker(compensating, reached=crash).advance(made)
+    reached: set[str] = set()
+    assert _revoker(compensating, reached=reached.add).advance(made)
+    assert reached <= set(REVOKER_POINTS)
+    receipt = receipt_of(compensating, made)
+    assert set(receipt["cancelled_jobs"]) == {queued, job}
+    assert len(receipt["compensations"]) == 1
 
 
 def test_what_a_cancelled_job_has_of_another_is_not_undone_with_it(compensating: House) -> None:

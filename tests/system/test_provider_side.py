@@ -85,6 +85,7 @@ def test_revoked_tokens_die_at_the_provider_with_what_a_refresh_won_and_a_later_
     thread.start()
     on_the_wire = select(refresh_intents).where(refresh_intents.c.state == IntentState.OPEN)
     system.wait(lambda: system.rows(on_the_wire), "the refresh on the wire")
+    (refreshing,) = system.rows(on_the_wire)
     third = system.revoke_and_ring(scope, "acme")
     system.order("auth", "release")
     thread.join()
@@ -92,5 +93,7 @@ def test_revoked_tokens_die_at_the_provider_with_what_a_refresh_won_and_a_later_
     receipt = system.receipt(third)
     assert receipt is not None
     assert {one["of"] for one in receipt["provider"]["accounts"]} == {"grant", "refresh"}
+    told = [(one["id"], one["kind"], one["outcome"]) for one in receipt["token_requests"]]
+    assert told == [(refreshing.id, "refresh", "discarded")]
     assert len(ended) == 1
     assert [entry["status"] for entry in asked(system)].count(204) == 3

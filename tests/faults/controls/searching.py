@@ -37,4 +37,18 @@ CONTROLS = (
         without="return bool(connection.execute(select(other)).scalar_one())",
         test=f"{LATE}::test_nothing_is_sent_for_an_effect and sqlite",
     ),
+    Control(
+        name="a late finding and the opening of a further call see each other",
+        file="pipeline/ledger/closings.py",
+        guard='connection.execute(_HOLD, {"job": row.job_id})',
+        without="pass",
+        test=f"{LATE}::test_a_call_that_opens_while_a_search_finds and postgresql",
+    ),
+    Control(
+        name="a search that stands still is over before anything more is sent",
+        file="pipeline/step.py",
+        guard="for row in (*open_ended, *searches):",
+        without="for row in open_ended:",
+        test=f"{LATE}::test_a_search_that_stands_still_is_over and sqlite",
+    ),
 )
