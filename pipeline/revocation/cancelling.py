@@ -25,7 +25,7 @@ from pipeline.workflow import OnRevoke
 _AIM = timedelta(milliseconds=8)  # of a chunk's statements; what is left of 20 ms is for the commit
 # With fewer, a chunk is little but its five round trips and its commit: on a busy machine these alone take longer than
 # the aim, and a pace that followed them down would cancel five jobs a commit.
-_LEAST, _MOST = 100, 1_000
+_LEAST, _MOST = 250, 1_000
 _BUSY = 10  # jobs that are waited for in one chunk
 SETS = 100  # looked up at a time
 WAITS = 100  # ended in one transaction
