@@ -108,7 +108,7 @@ def test_advancing_twice_changes_nothing_and_a_tampered_receipt_shows(house: Hou
 
 @MOSTLY_SQLITE
 def test_a_large_backlog_is_cancelled_in_chunks(house: House) -> None:
-    made_jobs = [house.job(text=str(n)) for n in range(120)]
+    made_jobs = [house.job(text=str(n)) for n in range(300)]
     made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
     assert Revoker(house.database, SIGNER).advance(made)
     states = house.states()
