@@ -110,8 +110,8 @@ class Installation:
     def read(self, fn: Callable[[Connection], T]) -> T:
         return self.ledger.read(fn)
 
-    def write(self, fn: Callable[[Connection], T]) -> T:
-        return self.ledger.write(fn)
+    def write(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
+        return self.ledger.write(fn, ahead=ahead)
 
     @cached_property
     def http(self) -> Client:

@@ -24,10 +24,11 @@ class Database(Protocol):
 
     engine: Engine
 
-    def write(self, fn: Callable[[Connection], T], *, until: float | None = None) -> T:
+    def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
         """With *until*, of `time.monotonic()`: not written if *fn* returned after it, and who waits for a turn is told.
 
-        In a group of SQLite's writer the COMMIT comes after the group's other functions.
+        In a group of SQLite's writer the COMMIT comes after the group's other functions. *ahead*: on SQLite, before
+        whatever waits for its turn, in this process and in others.
         """
         ...
 
@@ -58,6 +59,19 @@ class Hurried:
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         return self.database.write(fn, until=self.until)
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        return self.database.read(fn)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """A ledger as `identity.store.Store` for what must not wait its turn: a revocation."""
+
+    database: Database
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        return self.database.write(fn, ahead=True)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         return self.database.read(fn)

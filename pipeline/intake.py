@@ -15,7 +15,7 @@ from identity.ids import Ids
 from identity.secret import Secret
 from identity.store import Store, write_idempotent
 from identity.vault import Vault
-from pipeline.database import Database, Hurried
+from pipeline.database import Ahead, Database, Hurried
 from pipeline.ledger import deliveries
 from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
@@ -89,7 +89,8 @@ class Intake:
         if not accepted.unfollowed:
             return accepted
         try:
-            done = follow_on(self._store, accepted.delivery, clock=self._clock, end=end, monotonic=self._monotonic)
+            store = Ahead(database=self._store)
+            done = follow_on(store, accepted.delivery, clock=self._clock, end=end, monotonic=self._monotonic)
         except Unfollowed as short:
             raise Unfollowed(accepted.delivery, accepted.revocations + short.revocations) from short
         reason = accepted.reason if accepted.outcome is DeliveryOutcome.DUPLICATE else done.reason
@@ -106,8 +107,8 @@ class Intake:
         def accept(c: Connection) -> Acceptance:
             return deliveries.accept(c, delivery, matches, ids=ids, outcome=outcome, reason=reason, now=now)
 
-        store: Store = self._store
-        if delivery.signal is None:  # a signal waits for its locks: late is better than not at all
+        store: Store = Ahead(database=self._store)  # a signal waits for its locks: late is better than not at all
+        if delivery.signal is None:
             # What Slack gave up on must not be stored: a person who is told so gives the command again, newly named.
             store = Hurried(database=self._store, until=time.monotonic() + self._accept_within.total_seconds())
         # The sender's delivery id is the key: a second try says what was made.

@@ -71,7 +71,8 @@ class PostgresqlDatabase:
                     "see default_transaction_isolation"
                 )
 
-    def write(self, fn: Callable[[Connection], T], *, until: float | None = None) -> T:
+    def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
+        del ahead  # nobody waits for a turn: a transaction waits for those alone whose locks it needs
         last: DBAPIError | None = None
         end = time.monotonic() + self._timeout
         end = end if until is None else min(end, until)

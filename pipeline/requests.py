@@ -23,6 +23,7 @@ from identity.secret import Secret
 from identity.store import CommitUnknown, Store, write_idempotent
 from identity.workloads import Workloads, looks_like_one
 from pipeline.action import Action
+from pipeline.database import Ahead, Database
 from pipeline.desk import jobs as acts
 from pipeline.ledger import requests as ledger
 from pipeline.ledger import views
@@ -55,7 +56,7 @@ class Requests:
 
     def __init__(
         self,
-        store: Store,
+        store: Database,
         workflows: Registry,
         ids: Ids,
         workloads: Workloads,
@@ -84,12 +85,12 @@ class Requests:
         """
         asked = self._asked(caller, "job", keyed, now)
         accept = partial(ledger.accept_tool, asked=asked, workflows=self._workflows, action=action)
-        return self._make(partial(accept, identifier=identifier, request=request))
+        return _make(self._store, partial(accept, identifier=identifier, request=request))
 
     def revoke(self, caller: Caller, scope: Scope, keyed: Keyed, *, reason: str, now: datetime) -> Made:
         """Revoke: effective when this returns. Raises NotLetIn or KeyReused."""
         asked = self._asked(caller, "rev", keyed, now)
-        return self._make(lambda c: ledger.accept_revocation(c, asked, scope, reason=reason))
+        return _make(Ahead(database=self._store), lambda c: ledger.accept_revocation(c, asked, scope, reason=reason))
 
     def cancel(self, caller: Caller, job: str, *, now: datetime) -> JobState:
         """End a job: at once, or at its next step where it runs. Raises BadInput or NotLetIn."""
@@ -136,8 +137,9 @@ class Requests:
         except CommitUnknown as error:  # repeated, it would say that the job has moved already
             raise Unconfirmed("the ledger did not confirm the commit: look at the job") from error
 
-    def _make(self, fn: Callable[[Connection], Made]) -> Made:
-        return write_idempotent(self._store, fn)  # its id is the key: a second try finds what the first one made
+
+def _make(store: Store, fn: Callable[[Connection], Made]) -> Made:
+    return write_idempotent(store, fn)  # its id is the key: a second try finds what the first one made
 
 
 def _settled(state: str, wait: str | None) -> bool:

@@ -40,7 +40,7 @@ from pipeline.approvals.approving import Approving
 from pipeline.approvals.news import tell_of_approvals
 from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.database import Ahead, Database, DatabaseSettings, open_database
 from pipeline.doorbells import Doorbells
 from pipeline.housekeeping import Duty
 from pipeline.intake import Intake
@@ -184,8 +184,9 @@ class Runtime:
             reached=reached,
         )
         self.asker = ProviderAsker(self.database, withdrawer.ask, clock=clock)
+        ahead = Ahead(database=self.database)
         self.revoker = Revoker(
-            self.database,
+            ahead,
             self.signer,
             workflows,
             ids=self.ids,
@@ -198,7 +199,7 @@ class Runtime:
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
         keys = KeyRing(self.http)
         self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, keys))
-        self.security_events = SecurityEventIntake(self.database, keys, self.ids, clock=clock)
+        self.security_events = SecurityEventIntake(ahead, keys, self.ids, clock=clock)
         self.catch_up = CatchUp(self.database, self.vault, self.http, clock=clock)
         self.connect_flow = ConnectFlow(
             self.database,
@@ -245,7 +246,7 @@ class Runtime:
             "settle-refreshes": self.coordinator.settle_abandoned,
             "keep-alive": self.keepalive.run,
             "revocations": partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5)),
-            "signals": SignalFollower(store, ring, clock=self.clock).run,
+            "signals": SignalFollower(Ahead(database=store), ring, clock=self.clock).run,
             "catch-up": self.catch_up.run,
             "withdrawals": partial(reconcile.advance_withdrawals, self.revoker, self.asker.due),
             "leftovers": self.asker.ask_leftovers,

@@ -1,7 +1,7 @@
-"""SQLite behind `write(fn)`: one writer thread a process, group commit, and a turnstile between processes.
+"""SQLite behind `write(fn)`: a writer thread in each process, group commit, and a turnstile between processes.
 
 The laws:
-- the writer thread owns the only writing connection; what is queued runs inside one BEGIN IMMEDIATE … COMMIT;
+- a writer thread owns its connection, and no other writes; what is queued runs inside one BEGIN IMMEDIATE … COMMIT;
 - nobody is answered before the group's COMMIT, not even a caller whose function raised or found a duplicate;
 - if COMMIT fails or the transaction ended early, or anything else goes wrong, every caller of the group gets
   CommitUnknown, the gate is released, the connection is opened anew, and the thread serves the next group.
@@ -58,26 +58,44 @@ class _Write(Generic[T]):
             self.future.set_result(self.outcome)
 
 
-class _Turnstile:
-    """First the turn, then the gate: fair between processes, where SQLite's own busy handler starves a waiter."""
+class _Gate:
+    """Whoever has passed it writes. To come here without a turn is to go before all who wait for theirs."""
 
     def __init__(self, database: Path) -> None:
-        self._turn = os.open(f"{database}.turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._gate = os.open(f"{database}.gate", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._gate = _lock_file(f"{database}.gate")
 
     def __enter__(self) -> None:
-        fcntl.flock(self._turn, fcntl.LOCK_EX)
-        try:
-            fcntl.flock(self._gate, fcntl.LOCK_EX)
-        finally:
-            fcntl.flock(self._turn, fcntl.LOCK_UN)
+        fcntl.flock(self._gate, fcntl.LOCK_EX)
 
     def __exit__(self, *exc: object) -> None:
         fcntl.flock(self._gate, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        os.close(self._turn)
         os.close(self._gate)
+
+
+class _Turnstile(_Gate):
+    """First the turn, then the gate: fair between processes, where SQLite's own busy handler starves a waiter."""
+
+    def __init__(self, database: Path) -> None:
+        super().__init__(database)
+        self._turn = _lock_file(f"{database}.turn")
+
+    def __enter__(self) -> None:
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
+        try:
+            super().__enter__()
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        os.close(self._turn)
+        super().close()
+
+
+def _lock_file(path: str) -> int:
+    """A descriptor of its own, since `flock` keeps out other descriptors and not other threads."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _engine(url: str, *, readers: int = 0) -> Engine:
@@ -105,37 +123,18 @@ def _engine(url: str, *, readers: int = 0) -> Engine:
     return engine
 
 
-class SqliteDatabase:
-    """The embedded ledger. Open it after any fork: a forked child would share the locks."""
+class _Writer:
+    """A thread that writes what is queued, in groups, each of them when it has passed *gate*."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        threads: int = 34,
-        turn_timeout: timedelta = timedelta(seconds=5),
-        free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
-    ) -> None:
-        path = make_url(url).database
-        if not path or path == ":memory:":
-            raise Misconfigured("the ledger must be a file, sqlite:///path: an in-memory database cannot be shared")
-        self.path = Path(path)
-        if not self.path.parent.is_dir():
-            raise Misconfigured(f"the directory of the ledger does not exist: {self.path.parent}. Run `aswhom init`")
-        self.engine = _engine(url, readers=threads)
-        self._writer_engine = _engine(url)
-        self._timeout = turn_timeout.total_seconds()
-        self._free = free
-        self._turnstile = _Turnstile(self.path)
+    def __init__(self, engine: Engine, gate: _Gate, *, name: str, timeout: float) -> None:
+        self._engine = engine
+        self._gate = gate
+        self._timeout = timeout
         self._queue: SimpleQueue[_Write[Any] | None] = SimpleQueue()
-        self._pid = os.getpid()
-        self._thread = threading.Thread(target=self._serve, name="ledger-writer", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
-    def write(self, fn: Callable[[Connection], T], *, until: float | None = None) -> T:
-        if os.getpid() != self._pid:
-            raise RuntimeError("the ledger was opened before a fork: open it in the child")
-        raise_if_late(until)
+    def write(self, fn: Callable[[Connection], T], until: float | None) -> T:
         queued = _Write(fn, until)
         patience = self._timeout if until is None else min(self._timeout, max(until - time.monotonic(), 0))
         self._queue.put(queued)
@@ -150,45 +149,28 @@ class SqliteDatabase:
         except FutureTimeout:
             raise CommitUnknown("the commit did not return in time") from None
 
-    def read(self, fn: Callable[[Connection], T]) -> T:
-        try:
-            with self.engine.connect() as connection:
-                return fn(connection)
-        except OperationalError as error:
-            if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
-                raise  # the statement's own fault: a bug, or migrations that were not run
-            raise Unavailable(f"the ledger {self.path} cannot be read: {error.orig}") from error
-
-    def check_room(self) -> None:
-        # Not by a write: one that is taken back reaches no disk, and a commit a question is too dear.
-        free = self._free(self.path.parent)
-        if free < ROOM:
-            raise Unavailable(f"{free // 1_000_000} MB are free where {self.path} lies: make room")
-
-    def close(self) -> None:
+    def end(self) -> None:
+        """Take nothing more after what is queued."""
         self._queue.put(None)
+
+    def close(self) -> bool:
+        """Wait for its end. Whether it came: another process may have been stopped with the gate in its hands."""
         self._thread.join(2 * self._timeout)
         if self._thread.is_alive():
-            # Some other process was stopped with the gate in its hands: ours must be able to end all the same, and the
-            # kernel takes back what the thread waits for.
-            log.warning(
-                "the ledger's writer did not end", extra={"action": "ledger.writer_left", "path": str(self.path)}
-            )
-            return
-        self._turnstile.close()
-        self.engine.dispose()
-        self._writer_engine.dispose()
+            return False
+        self._gate.close()
+        return True
 
     def _serve(self) -> None:
         connection: Connection | None = None
         while (first := self._queue.get()) is not None:
             group: list[_Write[Any]] | None = None
             try:
-                with self._turnstile:
+                with self._gate:
                     group = self._group(first)
                     try:
                         if connection is None:
-                            connection = self._writer_engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
                         self._commit(connection, group)
                     except BaseException:
                         if connection is not None:
@@ -245,3 +227,64 @@ class SqliteDatabase:
                 driver.execute("RELEASE one")
         if not (alone and group[0].raised is not None):
             driver.execute("COMMIT")
+
+
+class SqliteDatabase:
+    """The embedded ledger. Open it after any fork: a forked child would share the locks."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        threads: int = 34,
+        turn_timeout: timedelta = timedelta(seconds=5),
+        free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+    ) -> None:
+        path = make_url(url).database
+        if not path or path == ":memory:":
+            raise Misconfigured("the ledger must be a file, sqlite:///path: an in-memory database cannot be shared")
+        self.path = Path(path)
+        if not self.path.parent.is_dir():
+            raise Misconfigured(f"the directory of the ledger does not exist: {self.path.parent}. Run `aswhom init`")
+        self.engine = _engine(url, readers=threads)
+        self._writer_engine = _engine(url)
+        self._free = free
+        timeout = turn_timeout.total_seconds()
+        self._writer = _Writer(self._writer_engine, _Turnstile(self.path), name="ledger-writer", timeout=timeout)
+        self._ahead = _Writer(self._writer_engine, _Gate(self.path), name="ledger-ahead", timeout=timeout)
+        self._pid = os.getpid()
+
+    def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
+        if os.getpid() != self._pid:
+            raise RuntimeError("the ledger was opened before a fork: open it in the child")
+        raise_if_late(until)
+        return (self._ahead if ahead else self._writer).write(fn, until)
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        try:
+            with self.engine.connect() as connection:
+                return fn(connection)
+        except OperationalError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+                raise  # the statement's own fault: a bug, or migrations that were not run
+            raise Unavailable(f"the ledger {self.path} cannot be read: {error.orig}") from error
+
+    def check_room(self) -> None:
+        # Not by a write: one that is taken back reaches no disk, and a commit a question is too dear.
+        free = self._free(self.path.parent)
+        if free < ROOM:
+            raise Unavailable(f"{free // 1_000_000} MB are free where {self.path} lies: make room")
+
+    def close(self) -> None:
+        writers = (self._writer, self._ahead)
+        for writer in writers:
+            writer.end()
+        stuck = [writer for writer in writers if not writer.close()]
+        if stuck:
+            # Ours must be able to end all the same, and the kernel takes back what the thread waits for.
+            log.warning(
+                "the ledger's writer did not end", extra={"action": "ledger.writer_left", "path": str(self.path)}
+            )
+            return
+        self.engine.dispose()
+        self._writer_engine.dispose()

@@ -1,6 +1,13 @@
 """On which of the two databases a test runs in `make test`."""
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
+
+from pipeline.database import Database
 
 # For what takes long and hardly depends on the database: PostgreSQL's turn is in `make test-slow`. Of a test, or of
 # all those of a module that are to have a ledger of each kind.
@@ -16,3 +23,15 @@ def share_out(metafunc: pytest.Metafunc) -> None:
     marked = metafunc.definition.get_closest_marker(MOSTLY_SQLITE.name)
     if marked and "ledger_url" in metafunc.fixturenames:
         metafunc.definition.add_marker(_EACH)
+
+
+@contextmanager
+def turn_taken(database: Database) -> Iterator[None]:
+    """On SQLite somebody has the turn meanwhile, as each process has that waits for the gate."""
+    url = database.engine.url
+    if url.get_backend_name() != "sqlite":
+        yield
+        return
+    with Path(f"{url.database}.turn").open("r+", encoding="ascii") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield  # closing it lets go

@@ -107,7 +107,7 @@ def narrow_account(
         account = get_account(c, row["id"])
         return narrow(c, account, act, keep=scopes, reason=reason)
 
-    had = at.write(write)
+    had = at.write(write, ahead=True)
     out.done(f"{row['id']} keeps {', '.join(scopes) or 'no scope'}; it had {', '.join(had) or 'none'}", document)
 
 

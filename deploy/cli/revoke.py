@@ -67,7 +67,7 @@ def revoke(
             c, id=id, scope=scope, tenant=whose, source="cli", by=at.operator, reason=reason, now=now
         )
 
-    number = at.write(write)
+    number = at.write(write, ahead=True)
     document: Record = {"id": id, "scope": {"kind": kind, "key": scope.key}, "number": number, "effective_at": now}
     if not wait:
         at.ring_revocations([id])

@@ -42,7 +42,7 @@ def stop_and_open(group: click.Group, find: Find, *, what: str) -> None:
 
 def _set(at: Installation, out: Output, scope: Scope, tenant: str | None, *, stopped: bool) -> None:
     act = at.act()
-    changed = at.write(lambda c: set_stopped(c, scope, act, stopped=stopped, tenant=tenant))
+    changed = at.write(lambda c: set_stopped(c, scope, act, stopped=stopped, tenant=tenant), ahead=True)
     state = "stopped" if stopped else "open"
     out.done(
         f"{scope} is {state}" if changed else f"{scope} was {state} already",

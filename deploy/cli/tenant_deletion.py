@@ -91,7 +91,7 @@ def _revoked(at: Installation, scope: Scope) -> str:
         set_stopped(c, scope, act, stopped=True, tenant=scope.key)
         return new, True
 
-    of, declared = at.write(write)
+    of, declared = at.write(write, ahead=True)
     if declared:
         at.ring_revocations([of])
     return of

@@ -24,7 +24,7 @@ from pipeline.requests import Keyed
 from pipeline.workflow import USER, workflow
 from tests.api.town import Town
 from tests.ledger.house import Opened, Say
-from tests.ledgers import MOSTLY_SQLITE
+from tests.ledgers import MOSTLY_SQLITE, turn_taken
 
 pytestmark = MOSTLY_SQLITE
 
@@ -209,6 +209,13 @@ def test_a_revocation_is_effective_when_it_answers_and_has_a_receipt(town: Town)
     assert (shown["state"], shown["cancelled_jobs"]) == ("quiesced", 1)
     assert town.signer.verifies(shown["receipt"], shown["signature"])
     assert town.ask("GET", f"/v1/jobs/{job}").json["revocation"] == answer.json["id"]
+
+
+def test_a_revocation_waits_for_nobodys_turn(sqlite_town: Town) -> None:
+    town, admin = sqlite_town, sqlite_town.key(agent="admin", role=ADMIN)
+    with turn_taken(town.database):
+        answer = town.ask("POST", "/v1/revocations", admin, json={"kind": "user", "key": "ada", "reason": "she left"})
+    assert (answer.status_code, answer.json["state"]) == (201, "effective")
 
 
 @pytest.mark.parametrize(

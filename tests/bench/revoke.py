@@ -205,5 +205,5 @@ def declare(ledger: Ledger, scope: Scope, *, tenant: str) -> str:
     """Revoke *scope*; the revocation's id."""
     made = ledger.house.ids("rev")
     act = partial(revocation.declare, id=made, scope=scope, tenant=tenant, source="bench", by="bench", reason="bench")
-    ledger.write(partial(act, now=datetime.now(UTC)))
+    ledger.database.write(partial(act, now=datetime.now(UTC)), ahead=True)
     return made

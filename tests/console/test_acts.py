@@ -24,6 +24,7 @@ from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import attempts, deliveries, jobs, schedules
 from tests.console.town import Town, Visit
+from tests.ledgers import turn_taken
 from webhooks.settings import WebSettings
 
 T = TypeVar("T")
@@ -165,6 +166,14 @@ def test_a_link_to_reconnect_is_shown_once_and_leads_to_the_connect_page(sqlite_
     assert _said(town, "connect.invited") == [f"through gh, by {BY}"]
     of_service = town.at(Role.OPERATOR).sends("/console/accounts/acc-acme.service/reconnect")
     assert of_service.status_code == 422
+
+
+def test_revoking_waits_for_nobodys_turn(sqlite_town: Town) -> None:
+    operator, id = sqlite_town.at(Role.OPERATOR), sqlite_town.house.ids("rev")
+    form = {"kind": "user", "key": "acme.ada", "typed": "acme.ada", "reason": "she left", "id": id}
+    with turn_taken(sqlite_town.database):
+        answer = operator.sends("/console/revoke", **form)
+    assert answer.headers["Location"] == f"/console/revocations/{id}?done=revoked"
 
 
 def test_revoking_shows_first_what_it_would_stop_and_wants_to_be_meant(town: Town) -> None:

@@ -31,7 +31,7 @@ from identity.withdrawals.tables import withdrawals
 from pipeline import revocation
 from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
-from pipeline.database import Database
+from pipeline.database import Ahead, Database
 from pipeline.intake import Intake
 from pipeline.ledger import jobs
 from pipeline.revocation.revoker import Revoker
@@ -73,6 +73,7 @@ class Town:
         self._http = Client(policy=AddressPolicy(allow_hosts=frozenset()), pool_size=1)
         self.console = Console(
             store=database,
+            ahead=Ahead(database=database),
             workflows=self.workflows,
             ids=self.house.ids,
             public_key=self.signer.public_key(),
@@ -143,7 +144,7 @@ class Town:
 
     def over(self, store: Store) -> Flask:
         """The same console before this store."""
-        return self._app(replace(self.console, store=store), BASE)
+        return self._app(replace(self.console, store=store, ahead=store), BASE)
 
     def visit(self, *held: Held, name: str = "somebody", subject: str | None = None, app: Flask | None = None) -> Visit:
         """A browser of somebody who has these roles."""

@@ -311,7 +311,7 @@ def test_a_forced_refresh_that_succeeds_where_nothing_else_can_be_written_or_rea
                 raise Unavailable("it is away")
             return super().read(fn)
 
-        def write(self, fn: Callable[[Connection], T]) -> T:
+        def write(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
             raise fault
 
     with Failing(load(data_dir=acme.cli.data_dir)) as at:

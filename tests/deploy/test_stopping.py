@@ -24,6 +24,7 @@ from pipeline.revocation.inquiry import SignalDoubt
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
 from tests.deploy.conftest import Cli
+from tests.ledgers import turn_taken
 
 
 @pytest.fixture
@@ -170,6 +171,20 @@ def test_an_account_is_narrowed_after_a_look_at_who_needs_what_it_loses(acme: Cl
     assert acme.json("accounts", "show", "acme/github/acme.service")["scopes"] == ["issues:read"]
     assert "nothing to narrow" in acme.json(*narrow, "--yes", code=1)["message"]
     assert "account.narrowed" in {row["kind"] for row in acme.json("audit", "search")}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("accounts", "narrow", "acme/github/acme.service", "--scopes", "issues:read", "--yes"),
+        ("tenants", "stop", "acme", "--yes"),
+        ("revoke", "tenant", "acme", "--yes"),
+        ("revoke", "account", "acme/github/acme.service", "--yes"),
+    ],
+)
+def test_what_takes_authority_away_waits_for_nobodys_turn(acme: Cli, command: tuple[str, ...]) -> None:
+    with Installation(load(data_dir=acme.data_dir)) as at, turn_taken(at.ledger):
+        acme.json(*command)
 
 
 def test_narrowing_names_what_would_wait_by_what_the_scopes_imply(acme: Cli) -> None:

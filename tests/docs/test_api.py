@@ -48,6 +48,7 @@ def test_every_route_is_described_or_a_page_and_stands_in_the_table_of_addresses
         approver=unasked,
         console=Console(
             store=unasked,
+            ahead=unasked,
             workflows=Registry([]),
             ids=unasked,
             public_key=unasked,

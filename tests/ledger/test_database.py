@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Connection, event, insert, select, text
@@ -21,9 +21,10 @@ from identity.errors import Misconfigured, Unavailable
 from identity.store import CommitUnknown
 from identity.tables import tenants
 from pipeline.database import Database, DatabaseSettings, open_database
-from pipeline.sqlite import SqliteDatabase
+from pipeline.sqlite import SqliteDatabase, _Turnstile
 from tests.celery.rig import eventually
 from tests.ledger.house import House
+from tests.ledgers import turn_taken
 
 
 def _insert(name: str) -> Callable[[Connection], str]:
@@ -129,7 +130,7 @@ def test_a_failed_commit_answers_every_caller_of_the_group_and_the_writer_goes_o
     threads = [threading.Thread(target=call, args=item) for item in others.items()]
     for thread in threads:
         thread.start()
-    while database._queue.qsize() < 3:
+    while database._writer._queue.qsize() < 3:
         pass
     together.set()
     for thread in [holder, *threads]:
@@ -148,11 +149,12 @@ def test_locks_that_cannot_be_had_are_told_to_the_caller_and_the_writer_goes_on(
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(migrated_sqlite.read_bytes())
     with closing(SqliteDatabase(f"sqlite:///{path}", turn_timeout=timedelta(seconds=30))) as database:
-        turn = os.dup(database._turnstile._turn)
-        os.close(database._turnstile._turn)  # as a machine that has no locks left, whose flock raises OSError too
+        turnstile = cast("_Turnstile", database._writer._gate)
+        turn = os.dup(turnstile._turn)
+        os.close(turnstile._turn)  # as a machine that has no locks left, whose flock raises OSError too
         with pytest.raises(CommitUnknown, match="failed"):
             database.write(_insert("unlocked"))
-        database._turnstile._turn = turn
+        turnstile._turn = turn
         assert database.write(_insert("after")) == "after"
         assert _names(database) == {"after"}
 
@@ -256,6 +258,23 @@ def test_a_process_that_asked_for_a_turn_is_before_the_one_that_writes_all_the_t
         busy.close()
         other.close()
     assert order == ["busy 0", "other", *(f"busy {n}" for n in range(1, 20))]
+
+
+def test_what_goes_ahead_waits_for_nobodys_turn_not_even_for_its_own_process(ledger_url: str) -> None:
+    with (
+        closing(open_database(DatabaseSettings(url=ledger_url, turn_timeout=timedelta(seconds=30)))) as database,
+        closing(open_database(DatabaseSettings(url=ledger_url, turn_timeout=timedelta(milliseconds=50)))) as hasty,
+    ):
+        waits = threading.Thread(target=database.write, args=[_insert("waits")])
+        with turn_taken(database):
+            if ledger_url.startswith("sqlite"):
+                with pytest.raises(Unavailable):
+                    hasty.write(_insert("hasty"))
+            waits.start()
+            assert database.write(_insert("ahead"), ahead=True) == "ahead"
+            assert "ahead" in _names(database)
+        waits.join(10)
+        assert {"ahead", "waits"} <= _names(database)
 
 
 def _is_locked(file: Path) -> bool:

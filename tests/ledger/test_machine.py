@@ -440,8 +440,8 @@ class Patient:
         self.check_room = database.check_room
         self._database = database
 
-    def write(self, fn: Callable[[Connection], T], *, until: float | None = None) -> T:
-        return self._made(lambda made: self._database.write(made, until=until), fn)
+    def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
+        return self._made(lambda made: self._database.write(made, until=until, ahead=ahead), fn)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         return self._made(self._database.read, fn)

@@ -23,7 +23,7 @@ from pipeline.revocation.tables import revocations, signal_chunks
 from pipeline.tables import deliveries
 from tests.ledger.acts import listening, revoke
 from tests.ledger.house import House, account_scope, begin_connecting
-from tests.ledgers import MOSTLY_SQLITE
+from tests.ledgers import MOSTLY_SQLITE, turn_taken
 
 pytestmark = MOSTLY_SQLITE
 
@@ -115,6 +115,13 @@ def test_everyone_is_reached_before_the_answer_and_no_transaction_reaches_more_t
     assert len(set(keys)) == len(keys) == number == len(set(accepted.revocations))
     again = _accept(_intake(house), delivery)
     assert (again.outcome, again.revocations, len(_revoked_keys(house))) == ("duplicate", (), number)
+
+
+def test_a_signal_waits_for_nobodys_turn(house: House) -> None:
+    _crowd(house, 2 * ACCOUNTS)
+    with turn_taken(house.database):
+        _accept(_intake(house), _uninstalled(house))
+    assert _active(house) == 0
 
 
 def test_a_request_that_is_cut_short_is_not_answered_and_the_same_delivery_goes_on(house: House) -> None:

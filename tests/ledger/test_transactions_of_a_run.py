@@ -28,9 +28,9 @@ class Counted:
         self.engine = database.engine
         self.asked: Counter[str] = Counter()
 
-    def write(self, fn: Callable[[Connection], T], *, until: float | None = None) -> T:
+    def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
         self.asked["write"] += 1
-        return self._database.write(fn, until=until)
+        return self._database.write(fn, until=until, ahead=ahead)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         self.asked["read"] += 1

@@ -28,6 +28,7 @@ class Console:
     """Given by whoever puts the web together."""
 
     store: Store
+    ahead: Store  # the same, for what must not wait its turn
     workflows: Registry
     ids: Ids
     public_key: Ed25519PublicKey  # of receipts

@@ -49,7 +49,7 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
             )
 
         response = redirect(url_for("console.revocation", id=id, done="revoked"), 303)
-        if desk.write(write):
+        if desk.console.ahead.write(write):
             metrics.count_effective()
             desk.bells.ring_after(response, revocations=[id])
         return response
