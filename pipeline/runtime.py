@@ -184,9 +184,8 @@ class Runtime:
             reached=reached,
         )
         self.asker = ProviderAsker(self.database, withdrawer.ask, clock=clock)
-        ahead = Ahead(database=self.database)
         self.revoker = Revoker(
-            ahead,
+            self.database,
             self.signer,
             workflows,
             ids=self.ids,
@@ -199,7 +198,7 @@ class Runtime:
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
         keys = KeyRing(self.http)
         self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, keys))
-        self.security_events = SecurityEventIntake(ahead, keys, self.ids, clock=clock)
+        self.security_events = SecurityEventIntake(Ahead(database=self.database), keys, self.ids, clock=clock)
         self.catch_up = CatchUp(self.database, self.vault, self.http, clock=clock)
         self.connect_flow = ConnectFlow(
             self.database,
