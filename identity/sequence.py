@@ -15,7 +15,6 @@ from sqlalchemy import BigInteger, Connection, Select, Sequence, bindparam, func
 
 from identity.columns import database_now
 from identity.model import LOCK_ORDER, Scope
-from identity.round_trips import sent_together
 from identity.tables import ledger_numbers, metadata
 
 NUMBERS = Sequence("ledger_number_sequence", metadata=metadata)
@@ -60,10 +59,12 @@ def _shared_locks(number: int) -> Select[Any]:
     return select(*(func.pg_advisory_xact_lock_shared(key) for key in keys))
 
 
+# Longer than a process stopped inside an opening can hold it: idle_in_transaction_session_timeout is 2 s. Set before it
+# waits, in the same statement: a select list is evaluated left to right.
+_EXCLUSIVE_LOCK = text("select set_config('lock_timeout', '5s', true), pg_advisory_xact_lock(:key)")
+
+
 def lock_exclusive(connection: Connection, scope: Scope) -> None:
     """Wait for every opening under this scope, and keep new ones out until the transaction ends."""
     if connection.dialect.name == "postgresql":
-        with sent_together(connection):
-            # Longer than a process stopped inside an opening can hold it: idle_in_transaction_session_timeout is 2 s.
-            connection.execute(text("set local lock_timeout = '5s'"))
-            connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _advisory_key(scope)})
+        connection.execute(_EXCLUSIVE_LOCK, {"key": _advisory_key(scope)})

@@ -17,7 +17,6 @@ from identity.errors import Misconfigured
 from identity.grants import note_use
 from identity.model import AccessPattern, Leased, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
 from identity.policy.ledger import current_version, version_of
-from identity.round_trips import sent_together
 from identity.scopes import revoked_since
 from identity.sequence import NUMBERS, lock_shared, next_number
 from pipeline.ledger.approval_bars import approver_scopes
@@ -101,22 +100,21 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     if outcome is not None and outcome.first_use:
         note_use(connection, outcome.account, generation=outcome.generation, now=now)
     opened = held.number if gives_number else next_number(connection)
-    with sent_together(connection):
-        write_step(connection, intent, StepState.OPEN, now)
-        _insert_attempt(connection, intent, outcome, opened=opened, now=now)
-        record(
-            connection,
-            intent,
-            "attempt.opened",
-            id=f"{intent.attempt}.opened",
-            at=now,
-            number=opened,
-            outcome="open",
-            lease=outcome,
-            detail={"consented": outcome.consented} if outcome else {},
-            capability=capability,
-        )
-        mark_used(connection, intent, now=now)
+    write_step(connection, intent, StepState.OPEN, now)
+    _insert_attempt(connection, intent, outcome, opened=opened, now=now)
+    record(
+        connection,
+        intent,
+        "attempt.opened",
+        id=f"{intent.attempt}.opened",
+        at=now,
+        number=opened,
+        outcome="open",
+        lease=outcome,
+        detail={"consented": outcome.consented} if outcome else {},
+        capability=capability,
+    )
+    mark_used(connection, intent, now=now)
     return Opened(lease=outcome, capability=capability)
 
 

@@ -15,7 +15,6 @@ from identity import audit
 from identity.audit import AsWhom
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
-from identity.round_trips import sent_together
 from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive, next_number
 from pipeline.revocation.tables import revocations
@@ -55,37 +54,36 @@ def declare(
     lock_exclusive(connection, scope)
     number = next_number(connection)
     revoke_scope(connection, scope, number, reason=reason, now=now)
-    with sent_together(connection):
-        connection.execute(
-            insert(revocations).values(
-                id=id,
-                number=number,
-                kind=scope.kind,
-                key=scope.key,
-                tenant_id=tenant,
-                source=source,
-                signal_id=signal,
-                requested_by=by,
-                reason=reason,
-                state=Stage.EFFECTIVE,
-                effective_at=now,
-                moved_at=now,
-                cancelled_jobs=0,
-                stopped_jobs=0,
-                doubt=doubt,
-            )
-        )
-        audit.record(
-            connection,
-            "revocation.effective",
-            AsWhom(tenant=tenant),
-            id=f"{id}.effective",
-            at=now,
+    connection.execute(
+        insert(revocations).values(
+            id=id,
             number=number,
-            outcome="effective",
+            kind=scope.kind,
+            key=scope.key,
+            tenant_id=tenant,
+            source=source,
+            signal_id=signal,
+            requested_by=by,
             reason=reason,
-            detail={"revocation": id, "scope": str(scope), "source": source, "signal": signal, "by": by},
+            state=Stage.EFFECTIVE,
+            effective_at=now,
+            moved_at=now,
+            cancelled_jobs=0,
+            stopped_jobs=0,
+            doubt=doubt,
         )
+    )
+    audit.record(
+        connection,
+        "revocation.effective",
+        AsWhom(tenant=tenant),
+        id=f"{id}.effective",
+        at=now,
+        number=number,
+        outcome="effective",
+        reason=reason,
+        detail={"revocation": id, "scope": str(scope), "source": source, "signal": signal, "by": by},
+    )
     return number
 
 
