@@ -83,7 +83,6 @@ def hold_minted(
     connection: Connection, mint: Mint, *, sealed: bytes, expires_at: datetime | None, outcome: str, now: datetime
 ) -> bool:
     """Say that a token came of it, and keep that as `hold` does; whether it may be used. Safe to repeat."""
-    end_mint(connection, mint.id, outcome=outcome, now=now)
     held = HeldToken(
         id=mint.id,
         account=mint.account,
@@ -92,7 +91,10 @@ def hold_minted(
         access_sealed=sealed,
         expires_at=expires_at,
     )
-    return hold(connection, held, now=now)
+    usable = hold(connection, held, now=now)
+    # After its locks: the number that the end takes says whether a revocation came before what was decided of the token.
+    end_mint(connection, mint.id, outcome=outcome, now=now)
+    return usable
 
 
 def prune_mints(connection: Connection, *, before: datetime, limit: int) -> int:

@@ -27,7 +27,7 @@ from tests.ledger.house import House
 
 T = TypeVar("T")
 
-_WAITING = text("select count(*) from pg_locks where locktype in ('transactionid', 'advisory') and not granted")
+AWAITED = text("select count(*) from pg_locks where locktype in ('transactionid', 'advisory') and not granted")
 SIGNER = Signer.from_seed(b"s" * 32)
 
 
@@ -40,7 +40,7 @@ def until_awaited(store: Store, write: Callable[[Connection], T], *, by: threadi
     def slowly(c: Connection) -> T:
         outcome = write(c)
         by.start()
-        while by.is_alive() and not c.execute(_WAITING).scalar_one():
+        while by.is_alive() and not c.execute(AWAITED).scalar_one():
             by.join(0.01)
         return outcome
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,16 +15,17 @@ from sqlalchemy import Connection, Table, delete, select, text, update
 from identity.accounts import get_account
 from identity.grants import get_grant
 from identity.mint_tables import mints
-from identity.mints import Mint, begin_mint, end_mint
+from identity.mints import GRANTED, Mint, begin_mint, end_mint, hold_minted
 from identity.model import Scope, ScopeKind
 from identity.refresh.intents import IntentState, RefreshIntent, get_intent, open_intent, settle
-from identity.sequence import next_number
+from identity.sequence import lock_exclusive, next_number
 from identity.tables import refresh_intents
 from pipeline import revocation
 from pipeline.migrations import upgrade
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
-from tests.ledger.acts import SIGNER, receipt_of, revoke
+from tests.celery.rig import eventually
+from tests.ledger.acts import AWAITED, SIGNER, receipt_of, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.plans import plans_of
 
@@ -222,3 +224,34 @@ def test_what_had_ended_before_the_upgrade_that_numbers_ends_is_not_named_after_
     upgrade(house.database, "0038")
     made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
     assert {one["id"] for one in advanced(house, made)} == {unknown.id, minting.id}
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_token_that_was_minted_while_a_revocation_was_being_declared_is_named(house: House) -> None:
+    """What becomes of it is decided after the revocation, so its end has the later number too."""
+    minting = mint(house)
+    usable: list[bool] = []
+    held = partial(hold_minted, mint=minting, sealed=b"sealed", expires_at=None, outcome=GRANTED, now=datetime.now(UTC))
+    holding = threading.Thread(target=lambda: usable.append(house.database.write(held)))
+    made = house.ids("rev")
+
+    def declare(c: Connection) -> None:
+        lock_exclusive(c, account_scope())
+        holding.start()
+        eventually(lambda: c.execute(AWAITED).scalar_one(), what="it waits for the account's lock")
+        revocation.declare(
+            c,
+            id=made,
+            scope=account_scope(),
+            tenant="acme",
+            source="test",
+            by="test",
+            reason="test",
+            now=datetime.now(UTC),
+        )
+
+    house.database.write(declare)
+    holding.join()
+    assert usable == [False]
+    (told,) = advanced(house, made)
+    assert (told["id"], told["outcome"]) == (minting.id, GRANTED)
