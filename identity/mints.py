@@ -92,7 +92,7 @@ def hold_minted(
         expires_at=expires_at,
     )
     usable = hold(connection, held, now=now)
-    # After its locks: the number that the end takes says whether a revocation came before what was decided of the token.
+    # After its locks: its number says whether a revocation came before what was decided of the token.
     end_mint(connection, mint.id, outcome=outcome, now=now)
     return usable
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -97,9 +97,10 @@ def prohibition(found: dict[Scope, Standing], number: int, *, or_stopped: bool =
     return None
 
 
-def is_prohibited(number: ColumnElement[int]) -> ColumnElement[bool]:
-    """`prohibition` in SQL, of the scopes that `IS_WANTED` names, for a statement about a row that has its *number*."""
-    return exists().where(IS_WANTED, or_(scopes.c.stopped.is_(True), scopes.c.revoked >= number))
+def is_prohibited(number: ColumnElement[int], *, users: Sequence[ColumnElement[str]] = ()) -> ColumnElement[bool]:
+    """`prohibition` in SQL, of what `IS_WANTED` names and further *users*, for a row that has its *number*."""
+    wanted = or_(IS_WANTED, and_(scopes.c.kind == str(ScopeKind.USER), scopes.c.key.in_(users))) if users else IS_WANTED
+    return exists().where(wanted, or_(scopes.c.stopped.is_(True), scopes.c.revoked >= number))
 
 
 def revoke_scope(connection: Connection, scope: Scope, number: int, *, reason: str, now: datetime) -> None:

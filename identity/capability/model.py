@@ -77,12 +77,13 @@ class Issued:
 
     @property
     def scope_list(self) -> tuple[Scope, ...]:
-        """The five scopes it depends on, in lock order."""
-        return scopes_of(self.capability, connection=self.connection, agent=self.agent)
+        """The scopes it depends on: five, and those of its approvers."""
+        five = scopes_of(self.capability, connection=self.connection, agent=self.agent)
+        return (*five, *approvers_of(self.capability))
 
 
 def scopes_of(capability: Capability, *, connection: str, agent: str) -> tuple[Scope, ...]:
-    """The five scopes of a capability that *agent* was given for a step through *connection*, in lock order."""
+    """The five scopes of a capability that *agent* was given for a step through *connection*."""
     key = AccountKey(tenant=capability.tenant, connection=connection, principal=capability.subject)
     return (
         Scope(kind=ScopeKind.TENANT, key=key.tenant),
@@ -91,3 +92,8 @@ def scopes_of(capability: Capability, *, connection: str, agent: str) -> tuple[S
         Scope(kind=ScopeKind.USER, key=key.principal),
         Scope(kind=ScopeKind.ACCOUNT, key=str(key)),
     )
+
+
+def approvers_of(capability: Capability) -> tuple[Scope, ...]:
+    """The scopes of those whose yes it was issued on."""
+    return tuple(Scope(kind=ScopeKind.USER, key=approver) for approver in capability.approved_by)

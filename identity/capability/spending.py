@@ -13,17 +13,18 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Text, bindparam, cast, select, update
+from sqlalchemy import ColumnElement, Connection, Text, Update, bindparam, cast, select, update
 
 from identity.capability import issued
-from identity.capability.model import Audience, Issued, scopes_of
+from identity.capability.model import Audience, Issued, approvers_of, scopes_of
 from identity.capability.tables import capabilities
 from identity.capability.verifier import Capability, Reason
 from identity.columns import database_now
 from identity.model import RuledOut
-from identity.scopes import is_prohibited, revoked_since, scope_keys
+from identity.scopes import all_standings, is_prohibited, prohibition, scope_keys
 from identity.sequence import lock_shared
 
 
@@ -83,14 +84,19 @@ _SAID: tuple[tuple[Reason, ColumnElement[Any], Callable[[Capability], Any]], ...
     (Reason.EXPIRES_AT, capabilities.c.expires_at, lambda of: of.expires_at),
     (Reason.APPROVED_BY, cast(capabilities.c.approved_by, Text), lambda of: json.dumps(of.approved_by)),
 )
-# `examine` and `_SPEND` in one, for who knows beforehand what to lock.
 _SPEND_AS_SAID = _SPEND.where(
     capabilities.c.audience_id == bindparam("by"),
     capabilities.c.connection_id == bindparam("connection_key"),
     capabilities.c.agent_id == bindparam("agent_key"),
     *(column.is_not_distinct_from(bindparam(f"said_{what}")) for what, column, _ in _SAID),
-    ~is_prohibited(capabilities.c.accepted),
 )
+
+
+@cache
+def _spend_as_said(approvers: int) -> Update:
+    """`examine` and `_SPEND` in one, for who knows beforehand what to lock, with so many approvers."""
+    users: list[ColumnElement[str]] = [bindparam(f"approver_{place}") for place in range(approvers)]
+    return _SPEND_AS_SAID.where(~is_prohibited(capabilities.c.accepted, users=users))
 
 
 def spend(connection: Connection, claimed: Capability, by: Audience, *, request_sha256: str | None) -> Spent | NotSpent:
@@ -118,10 +124,11 @@ def _is_spent_as_said(connection: Connection, claimed: Capability, by: Audience,
         return False  # through which connection a token came that was passed on is on record alone
     named = scopes_of(claimed, connection=by.connection, agent=claimed.actors[0])
     # Should what was recorded have other names than these, the UPDATE marks nothing.
-    lock_shared(connection, named)
+    lock_shared(connection, (*named, *approvers_of(claimed)))
     said = {f"said_{what}": says(claimed) for what, _, says in _SAID}
-    values = {"id": claimed.id, "request": request, "by": by.id, **scope_keys(named), **said}
-    return connection.execute(_SPEND_AS_SAID, values).rowcount == 1
+    approvers = {f"approver_{place}": person for place, person in enumerate(claimed.approved_by)}
+    values = {"id": claimed.id, "request": request, "by": by.id, **scope_keys(named), **said, **approvers}
+    return connection.execute(_spend_as_said(len(approvers)), values).rowcount == 1
 
 
 def examine(connection: Connection, claimed: Capability, by: Audience) -> Issued | NotSpent:
@@ -133,7 +140,7 @@ def examine(connection: Connection, claimed: Capability, by: Audience) -> Issued
         return NotSpent(why=Reason.AUDIENCE, record=found)
     scopes = found.scope_list
     lock_shared(connection, scopes)
-    ruled_out = revoked_since(connection, scopes, found.accepted)
+    ruled_out = prohibition(all_standings(connection, scopes), found.accepted)
     if ruled_out is not None:
         return NotSpent(why=Unspendable.REVOKED, record=found, ruled_out=ruled_out)
     if why := _differs(claimed, found.capability):

@@ -75,9 +75,23 @@ CONTROLS = (
     Control(
         name="a revocation reaches a spend in one statement",
         file=SPENDING,
-        guard="~is_prohibited(capabilities.c.accepted),",
-        without="",
+        guard="return _SPEND_AS_SAID.where(~is_prohibited(capabilities.c.accepted, users=users))",
+        without="return _SPEND_AS_SAID",
         test=f"{SPENDS}::test_a_revocation_reaches_a_token_that_was_not_spent and tenant",
+    ),
+    Control(
+        name="an approver's revocation reaches a spend in one statement",
+        file=SPENDING,
+        guard="users=users",
+        without="users=()",
+        test=f"{SPENDS}::test_a_token_counts_no_more and sqlite and revoked",
+    ),
+    Control(
+        name="an approver's revocation reaches what was spent",
+        file="identity/capability/model.py",
+        guard="return (*five, *approvers_of(self.capability))",
+        without="return five",
+        test=f"{SPENDS}::test_a_token_counts_no_more and sqlite and revoked",
     ),
     Control(
         name="a spend in one statement is of what was recorded",
