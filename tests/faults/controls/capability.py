@@ -82,8 +82,8 @@ CONTROLS = (
     Control(
         name="an approver's revocation reaches a spend in one statement",
         file=SPENDING,
-        guard="users=users",
-        without="users=()",
+        guard="return _SPEND_AS_SAID.where(~is_prohibited(capabilities.c.accepted, users=users))",
+        without="return _SPEND_AS_SAID.where(~is_prohibited(capabilities.c.accepted))",
         test=f"{SPENDS}::test_a_token_counts_no_more and sqlite and revoked",
     ),
     Control(
