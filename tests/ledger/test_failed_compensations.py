@@ -1,4 +1,4 @@
-"""A compensation whose own job ends without it: the next receipt says so, and why, and nothing is open until a replay."""
+"""A compensation whose own job ends without it: the next receipt says so, and why; nothing is open but by a replay."""
 
 from __future__ import annotations
 
