@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import Connection, Row, ScalarSelect, Select, and_, bindparam, case, delete, func, or_, select, update
 
 from identity.errors import Misconfigured
 from identity.model import ProviderConnection
@@ -17,7 +17,7 @@ from identity.tables import connection_secrets, provider_connections
 
 # Built once: every delivery runs these.
 _BY_ID = select(provider_connections).where(provider_connections.c.id == bindparam("owner"))
-_IS_THERE = _BY_ID.with_only_columns(provider_connections.c.id)
+_ADDRESS = select(provider_connections.c.api_url).where(provider_connections.c.id == bindparam("through"))
 _PAUSED = _BY_ID.with_only_columns(provider_connections.c.paused_reason)
 _FITTING = (
     select(provider_connections)
@@ -49,9 +49,9 @@ def get_connection(connection: Connection, owner: str) -> ProviderConnection:
     return connection_of(row)
 
 
-def is_there(connection: Connection, owner: str) -> bool:
-    """Whether nobody has removed it."""
-    return connection.execute(_IS_THERE, {"owner": owner}).first() is not None
+def present_address() -> ScalarSelect[str]:
+    """Where the API of the connection *through*, a parameter, is; NULL where it was removed; for a larger statement."""
+    return _ADDRESS.scalar_subquery()
 
 
 def connection_for(connection: Connection, tenant: str, provider: str) -> ProviderConnection:

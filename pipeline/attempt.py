@@ -153,6 +153,7 @@ def intent_of(
         principal=step.principal,
         provider=step.through.provider,
         connection=step.through.id,
+        api_url=step.through.api_url,
         new_account=services.ids("acc"),
         request_hash=step.request_hash,
         parameters=step.action.model_dump(mode="json"),

@@ -22,7 +22,7 @@ from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Intent
 from pipeline.run import ActionFailed
 from pipeline.services import Services
-from pipeline.states import AttemptState, StepState
+from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.step_at_hand import StepAtHand
 
 log = logging.getLogger(__name__)
@@ -106,16 +106,26 @@ class OpenedAttempt:
         spread = min(growing, settings.backoff_cap) * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
         return RunAgain(reason, delay=max(spread, at_least, self.conclusion.retry_after or timedelta()))
 
+    def overtaken(self) -> RunAgain:
+        """The job's way back to the queue where its closing did not count."""
+        what = "search for " if self.intent.purpose is Purpose.PROBE else "call of "
+        return self.again(f"{what}{self.step.name}: it was settled, or its step ended, before its answer was written")
+
 
 def close_call(opened: OpenedAttempt) -> Any:
-    """The step's result. Raises ActionFailed, RunAgain for a further attempt, or AskOperator."""
+    """The step's result. Raises ActionFailed, RunAgain for a further attempt, or AskOperator.
+
+    RunAgain also where the answer does not count: the next run goes by what is stored.
+    """
     step, conclusion, intent = opened.step, opened.conclusion, opened.intent
     match conclusion.verdict:
         case Verdict.SUCCESS:
             if conclusion.result is None:
                 raise TypeError(f"{step.name}.read() returned no result")
-            opened.close(AttemptState.EFFECT, StepState.DONE, resolves=AttemptState.ADOPTED)
+            counts = opened.close(AttemptState.EFFECT, StepState.DONE, resolves=AttemptState.ADOPTED)
             opened.services.reached("after_commit")
+            if not counts:
+                raise opened.overtaken()
             return opened.result
         case Verdict.UNKNOWN:
             opened.close(AttemptState.UNKNOWN, StepState.UNKNOWN, error=conclusion.reason)
@@ -136,7 +146,8 @@ def close_call(opened: OpenedAttempt) -> Any:
         opened.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=error)
         raise step.asks(f"{step.name} was sent and no answer came, and sent again it failed: {error}")
     resolves = AttemptState.NO_EFFECT if intent.reads else None  # of what only reads, no call leaves anything in doubt
-    opened.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=resolves)
+    if not opened.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=resolves):
+        raise opened.overtaken()
     raise ActionFailed(f"{step.name} failed: {error}")
 
 
@@ -163,7 +174,7 @@ def close_probe(opened: OpenedAttempt) -> Any | None:
             return None
     elif opened.close(AttemptState.NO_EFFECT, StepState.DONE, resolves=AttemptState.ADOPTED):
         return opened.result
-    raise opened.again(f"search for {step.name}: it was given up, or its step ended, before its answer was written")
+    raise opened.overtaken()
 
 
 def commit(services: Services, intent: Intent, closing: Closing) -> bool:
@@ -172,8 +183,9 @@ def commit(services: Services, intent: Intent, closing: Closing) -> bool:
         try:
             closed = services.store.write(partial(close_attempt, intent=intent, closing=closing))
         except CommitUnknown:
-            if services.store.read(partial(ledger_steps.was_closed, attempt=closing.attempt, state=closing.state)):
-                return True
+            counts = services.store.read(partial(ledger_steps.counted, closing=closing))
+            if counts is not None:
+                return counts
             continue
         if closed.duplicate:
             metrics.DUPLICATE_EFFECTS.inc()

@@ -22,11 +22,12 @@ from pipeline.ledger import bells, jobs
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.model import Bell, Ring
+from pipeline.revocation.compensation import compensated_revocation
 from pipeline.run import ActionFailed, Diverged, Run, StepRefused, StepSkipped
 from pipeline.services import Services
 from pipeline.states import ENDED, JobState, Wait
 from pipeline.step import StepRunner
-from pipeline.workflow import PLATFORM_AGENT, Registry
+from pipeline.workflow import Registry
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class Worker:
         self._ring.jobs(rung)
         metrics.count_end(str(job.pattern), moved)
         # They waited for this job to stop, or to compensate.
-        told = [one for one in (revocation, _revocation_compensated_by(job)) if one is not None]
+        told = [one for one in (revocation, compensated_revocation(job.agent, job.event)) if one is not None]
         if state in ENDED and told:
             self._ring.revocations(told)
 
@@ -191,14 +192,6 @@ class Worker:
             else:
                 reason = "handed back: its process was left"
                 self._end(job, partial(jobs.requeue, job=job, delay=timedelta(), reason=reason))
-
-
-def _revocation_compensated_by(job: ClaimedJob) -> str | None:
-    """The revocation whose receipt tells of this job, if it is a compensation."""
-    if job.agent != PLATFORM_AGENT:
-        return None
-    of: str = job.event["revocation"]
-    return of
 
 
 def _moved_already(connection: Connection) -> None:

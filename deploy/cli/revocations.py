@@ -179,7 +179,8 @@ def _tell(out: Output, receipt: Mapping[str, Any]) -> None:
     if receipt["finished_jobs"]:
         out.sentence(f"Ended by themselves before their next step: {', '.join(receipt['finished_jobs'])}")
     if receipt["skipping_jobs"]:
-        out.sentence(f"{receipt['skipping_jobs']} job(s) go on without the steps that needed it.")
+        skipping = f"{receipt['skipping_jobs']} job(s) had not finished by then"  # a stricter step may yet stop them
+        out.sentence(f"{skipping}, and could go on without the steps that needed it.")
     if receipt["in_flight"]:
         out.table(receipt["in_flight"], ("attempt", "job", "principal", "ended", "outcome"))
     if asked := receipt.get("token_requests"):

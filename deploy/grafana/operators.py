@@ -140,7 +140,8 @@ _WORK = (
     ),
     Panel(
         title="Duplicate effects",
-        says="Calls that had an effect after it was ruled out. Runbook: AswhomDuplicateEffect.",
+        says="Calls of which their answer, or a late search, told an effect after it was ruled out: they may have been "
+        "made twice. Runbook: AswhomDuplicateEffect.",
         queries={"duplicates": rate("duplicate_effects")},
         unit="ops",
     ),

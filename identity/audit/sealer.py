@@ -103,10 +103,23 @@ class Sealer:
 
 
 def first_never_sealed(connection: Connection) -> str | None:
-    """A row that no sealer will take, because it was put in far below what is sealed; None: there is none."""
+    """A row that no sealer will take, because it was put in far below what is sealed; None: there is none.
+
+    By its id, or by its ledger number where that is no text.
+    """
     low = _waiting(audit.c.id).where(audit.c.number <= _lowest_floor(connection)).limit(1)
-    row = connection.execute(low).first()
-    return None if row is None else str(row.id)
+    try:
+        row = connection.execute(low).first()
+    except OperationalError as error:
+        if not is_of_text(error):
+            raise
+    else:
+        if row is None:
+            return None
+        if isinstance(row.id, str):
+            return row.id
+    number = low.with_only_columns(cast(audit.c.number, BigInteger))
+    return f"of ledger number {connection.execute(number).scalar_one()}"
 
 
 def oldest_unsealed(connection: Connection) -> datetime | None:

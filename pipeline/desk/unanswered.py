@@ -34,8 +34,11 @@ def unanswered_calls(steps: Iterable[Record]) -> list[UnansweredCall]:
     return [UnansweredCall(step=step, attempt=one) for step, one in calls]
 
 
+def by_step(steps: Iterable[Record]) -> list[list[UnansweredCall]]:
+    """Those of each step by themselves, as one word is about them, in order."""
+    return [calls for step in steps if (calls := unanswered_calls([step]))]
+
+
 def asked_about(steps: Iterable[Record]) -> list[UnansweredCall]:
     """Those that one word, and one result, can be about: of one step, first of one that is not over."""
-    calls = unanswered_calls(steps)
-    first = min(calls, key=lambda call: call.step["state"] != StepState.UNKNOWN, default=None)
-    return [call for call in calls if first is not None and call.step is first.step]
+    return min(by_step(steps), key=lambda calls: calls[0].step["state"] != StepState.UNKNOWN, default=[])

@@ -46,6 +46,7 @@ class Intent:
     principal: str | None  # None: nobody may
     provider: str
     connection: str
+    api_url: str  # of the connection, as the run has read it: where the call goes
     new_account: str  # id of the pending account, should there be none
     request_hash: str
     parameters: Mapping[str, Any]

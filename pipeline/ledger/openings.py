@@ -12,7 +12,7 @@ from identity.accounts import pending_account
 from identity.capability import issued
 from identity.capability.verifier import Capability
 from identity.columns import database_in_microseconds, database_now, microseconds
-from identity.connections import is_there
+from identity.connections import present_address
 from identity.errors import Misconfigured
 from identity.grants import note_use
 from identity.model import AccessPattern, Leased, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
@@ -48,7 +48,7 @@ _HOLD = (
     update(jobs)
     .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
     .values(claimed_until=database_in_microseconds("longer"))
-    .returning(database_now().label("now"), current_version().label("policy"))
+    .returning(database_now().label("now"), current_version().label("policy"), present_address().label("api_url"))
 )
 _HOLD_AND_NUMBER = _HOLD.returning(NUMBERS.next_value().label("number"))
 _INSERT_ATTEMPT = insert(attempts)
@@ -65,7 +65,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     gives_number = connection.dialect.name == "postgresql"
     held = connection.execute(
         _HOLD_AND_NUMBER if gives_number else _HOLD,
-        {"job": job.id, "held": job.fence, "longer": longer, "tenant": job.tenant},
+        {"job": job.id, "held": job.fence, "longer": longer, "tenant": job.tenant, "through": intent.connection},
     ).one_or_none()
     if held is None:
         stopped = cancel_if_stopping(connection, job)
@@ -80,9 +80,10 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     match outcome:
         case RuledOut():
             return _ruled_out(connection, intent, outcome, now)
-        # The run has read it before. What is of an account is of a connection that stays, by its key.
-        case NeedsConsent() | None if not is_there(connection, intent.connection):
-            reason = f"provider connection {intent.connection} was removed: it looks again"
+        # The run has read it before. Whoever connects at another one of its id gives that one's API a token.
+        case _ if held.api_url != intent.api_url:
+            what = "was removed" if held.api_url is None else "has another address"
+            reason = f"provider connection {intent.connection} {what}: it looks again"
             return Ended(reason=reason, moved=requeue(connection, job, delay=timedelta(), reason=reason))
         case NeedsConsent():
             return _await_consent(connection, intent, outcome, now)

@@ -14,6 +14,8 @@ from identity.sequence import next_number
 from pipeline.ledger import pins
 from pipeline.ledger.jobs import move_job
 from pipeline.ledger.moving import reopen_steps
+from pipeline.revocation.compensation import compensated_revocation
+from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import compensations
 from pipeline.states import JobState
 from pipeline.tables import jobs, once_keys, steps
@@ -28,7 +30,7 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
     they are does not approve it. Raises BadInput for a job in any other state, one that was pruned, and one that was
     compensated.
     """
-    columns = (jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id, jobs.c.pruned_at, jobs.c.replayed_by)
+    columns = (jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id, jobs.c.event, jobs.c.pruned_at, jobs.c.replayed_by)
     # The lock keeps out what forgets its steps, or compensates them, until it is queued.
     row = connection.execute(select(*columns).where(jobs.c.id == job).with_for_update()).one_or_none()
     if row is None:
@@ -62,6 +64,8 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
     reopen_steps(connection, job, unbound=pin.unbound)
     if pin.unbound:  # what its steps held without an effect, they may not want any more
         connection.execute(delete(once_keys).where(once_keys.c.job_id == job))
+    if (revocation := compensated_revocation(row.agent_id, row.event)) is not None:
+        outdate(connection, [revocation])  # its receipt calls it failed
     audit.record(
         connection,
         "job.replayed",

@@ -155,7 +155,7 @@ def begin_draining(connection: Connection, revocation: str) -> None:
 
 
 def count_skipping(connection: Connection, row: Row[Any]) -> int:
-    """How many unfinished jobs go on without the steps that need the scope."""
+    """How many unfinished jobs can go on without the steps that need the scope: none has come to a stricter one yet."""
     count, after = 0, ""
     scope = scope_of(row)
     while sets := scope_sets.sets_with_work(

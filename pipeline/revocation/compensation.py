@@ -6,7 +6,7 @@ revocation leaves those: otherwise the receipt says what was not compensated, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -105,6 +105,14 @@ def compensate_step(
         detail={"revocation": revocation, "by_job": job if reason is None else None},
     )
     return True
+
+
+def compensated_revocation(agent: str, event: Mapping[str, Any]) -> str | None:
+    """The revocation whose receipt tells of a job of that *agent* and *event*, if it is a compensation."""
+    if agent != PLATFORM_AGENT:
+        return None
+    of: str = event["revocation"]
+    return of
 
 
 def _declared(workflows: Registry, name: str, action: str) -> Workflow | None:

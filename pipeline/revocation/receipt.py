@@ -74,7 +74,7 @@ def issue(
     The caller holds the revocation's row. Raises Misconfigured if *signer* is not the installation's any more.
     """
     hold_signing(connection, signer)
-    receipt = _compose(connection, row, provider_side, quiesced_at=row.quiesced_at or now)
+    receipt = _compose(connection, row, provider_side, now=now)
     open_ends = _open_ends(receipt)
     if row.receipt is not None and _said(row.receipt) == receipt:
         if open_ends or row.open_ends:  # if it has any yet, it is looked at again, later
@@ -181,7 +181,7 @@ def _open_ends(receipt: Receipt) -> int:
 
 
 def _compose(
-    connection: Connection, row: Row[Any], provider_side: ReadProviderSide, *, quiesced_at: datetime
+    connection: Connection, row: Row[Any], provider_side: ReadProviderSide, *, now: datetime
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,
@@ -194,10 +194,10 @@ def _compose(
         "requested_by": row.requested_by,
         "reason": row.reason,
         "effective_at": row.effective_at.isoformat(),
-        "quiesced_at": quiesced_at.isoformat(),
+        "quiesced_at": (row.quiesced_at or now).isoformat(),
         **_jobs(connection, row),
         "in_flight": _calls(connection, row),
-        **_token_requests(connection, row),
+        **_token_requests(connection, row, now),
         "compensations": _compensations(connection, row.id),
         "provider": provider_side(connection, row.id).document(),
     }
@@ -238,11 +238,11 @@ def _calls(connection: Connection, row: Row[Any]) -> list[dict[str, Any]]:
     return [*(now.pop(call["attempt"], call) for call in told), *now.values()]
 
 
-def _token_requests(connection: Connection, row: Row[Any]) -> dict[str, Any]:
+def _token_requests(connection: Connection, row: Row[Any], now: datetime) -> dict[str, Any]:
     """None for a revocation whose first receipt is older than this list of it."""
     if row.receipt is not None and "token_requests" not in row.receipt:
         return {}
-    return {"token_requests": token_requests(connection, row)}
+    return {"token_requests": token_requests(connection, row, now=now)}
 
 
 def _call(attempt: Row[Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ by nobody, and has an end of its own at the provider (`pipeline.revocation.provi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -17,8 +18,9 @@ from identity.refresh.intents import IntentState
 from identity.tables import accounts, refresh_intents
 from pipeline.revocation import scope_of, under
 
-AWAITED = frozenset({IntentState.OPEN, IntentState.ANSWERED})  # outcomes that housekeeping makes others of, in time
-_UNTOLD = "unknown"  # of a mint: its process died, or could not say
+AWAITED = frozenset({IntentState.OPEN, IntentState.ANSWERED})  # outcomes that others follow, in time
+# A mint's two requests and its commits take less. Nobody but its own process writes its end.
+_MINTING = timedelta(minutes=1)
 
 
 class TokenRequest(StrEnum):
@@ -31,7 +33,7 @@ class TokenRequest(StrEnum):
 _TABLES = {TokenRequest.REFRESH: refresh_intents, TokenRequest.MINT: mints}
 
 
-def token_requests(connection: Connection, row: Row[Any]) -> list[dict[str, Any]]:
+def token_requests(connection: Connection, row: Row[Any], *, now: datetime) -> list[dict[str, Any]]:
     """What the receipt of the revocation *row* says of them, oldest first.
 
     Its first receipt names them all; of what retention has forgotten since then, in the words of that.
@@ -40,14 +42,14 @@ def token_requests(connection: Connection, row: Row[Any]) -> list[dict[str, Any]
         found = [
             (kind, one) for kind, table in _TABLES.items() for one in _rows(connection, table, _in_flight(row, table))
         ]
-        return [_told(kind, one) for kind, one in sorted(found, key=lambda one: int(one[1].opened))]
+        return [_told(kind, one, now) for kind, one in sorted(found, key=lambda one: int(one[1].opened))]
     before = row.receipt["token_requests"]
-    now: dict[str, dict[str, Any]] = {}
+    known: dict[str, dict[str, Any]] = {}
     for start in range(0, len(before), 500):
         ids = [one["id"] for one in before[start : start + 500]]
         for kind, table in _TABLES.items():
-            now |= {one.id: _told(kind, one) for one in _rows(connection, table, table.c.id.in_(ids))}
-    return [now.get(one["id"], one) for one in before]
+            known |= {one.id: _told(kind, one, now) for one in _rows(connection, table, table.c.id.in_(ids))}
+    return [known.get(one["id"], one) for one in before]
 
 
 def _in_flight(row: Row[Any], table: Table) -> ColumnElement[bool]:
@@ -63,7 +65,7 @@ def _rows(connection: Connection, table: Table, which: ColumnElement[bool]) -> S
     return connection.execute(select(table).where(which)).all()
 
 
-def _told(kind: TokenRequest, one: Row[Any]) -> dict[str, Any]:
+def _told(kind: TokenRequest, one: Row[Any], now: datetime) -> dict[str, Any]:
     return {
         "id": one.id,
         "kind": str(kind),
@@ -71,5 +73,10 @@ def _told(kind: TokenRequest, one: Row[Any]) -> dict[str, Any]:
         "generation": one.generation,
         "began_at": one.started_at.isoformat(),
         "ended_at": one.finished_at.isoformat() if one.settled is not None else None,
-        "outcome": one.state if kind is TokenRequest.REFRESH else one.outcome or _UNTOLD,
+        "outcome": one.state if kind is TokenRequest.REFRESH else one.outcome or _without_end(one, now),
     }
+
+
+def _without_end(mint: Row[Any], now: datetime) -> IntentState:
+    """What a mint is called until it has an outcome, in the words for refreshes."""
+    return IntentState.OPEN if now < mint.started_at + _MINTING else IntentState.UNKNOWN

@@ -84,6 +84,21 @@ def _call(somebody: Visit, job: str) -> str:
     return str(call)
 
 
+def test_of_a_job_that_has_ended_the_calls_of_each_step_in_doubt_are_offered_by_themselves(sqlite_town: Town) -> None:
+    town = sqlite_town
+    job, operator = town.in_doubt(steps=2), town.at(Role.OPERATOR)
+    _call(operator, job)  # one that waits asks about one step at a time
+    ended = update(jobs).where(jobs.c.id == job).values(state=JobState.DEAD, wait=None)
+    town.database.write(lambda c: c.execute(ended).rowcount)
+    forms = operator.sees(f"/console/jobs/{job}").split(f'action="/console/jobs/{job}/resolve"')[1:]
+    offered = [(re.findall(r"Step (\d)", form), re.findall(r'name="call" value="([^"]+)"', form)) for form in forms]
+    assert [steps for steps, _ in offered] == [["1"], ["2"]]
+    (first,), (second,) = (calls for _, calls in offered)
+    assert operator.sends(f"/console/jobs/{job}/resolve", effect="no", call=second).status_code == 303
+    assert _call(operator, job) == first
+    assert {row.id for row in town.rows(select(attempts.c.id).where(attempts.c.state == "no_effect"))} == {second}
+
+
 def test_a_persons_word_counts_for_the_call_that_they_were_shown_and_for_no_later_one(town: Town) -> None:
     job, operator = town.in_doubt(), town.at(Role.OPERATOR)
     first, path = _call(operator, job), f"/console/jobs/{job}/resolve"

@@ -185,12 +185,13 @@ class Town:
         self.database.write(partial(park, reason="acme.ada has not connected gh"))
         return job
 
-    def in_doubt(self) -> str:
-        """A job that waits for a person's word about its one call."""
+    def in_doubt(self, *, steps: int = 1) -> str:
+        """A job that waits for a person's word about its one call; about one in each of so many steps."""
         job = self.waiting(Wait.UNKNOWN)
-        step, now = self.house.ids("step"), datetime.now(UTC)
-        self._step(job, step, StepState.UNKNOWN, now)
-        self._attempt(job, step, 1, AttemptState.UNKNOWN, None, now)
+        for position in range(1, steps + 1):
+            step, now = self.house.ids("step"), datetime.now(UTC)
+            self._step(job, step, StepState.UNKNOWN, now, position=position)
+            self._attempt(job, step, 1, AttemptState.UNKNOWN, None, now)
         return job
 
     def in_doubt_again(self, job: str) -> None:

@@ -135,6 +135,18 @@ def test_a_request_for_a_token_that_was_on_the_wire_is_told(acme: Cli) -> None:
     assert "ref-1" in shown
 
 
+def test_of_jobs_that_skip_is_told_what_was_known_when_the_receipt_was_written(acme: Cli) -> None:
+    """A stricter step may have stopped them since."""
+    made = acme.json("revoke", "tenant", "acme", "--yes")["id"]
+    advance(acme, made)
+    with Installation(load(data_dir=acme.data_dir)) as at:
+        (told,) = at.read(lambda c: c.execute(select(revocations.c.receipt)).scalars().all())
+        counted = update(revocations).values(receipt={**told, "skipping_jobs": 2})
+        at.write(lambda c: c.execute(counted).rowcount)
+    shown = acme("revocations", "show", made).output
+    assert "2 job(s) had not finished by then, and could go on without the steps that needed it." in shown
+
+
 def test_what_is_told_of_a_signal_is_the_receipts_word_and_not_what_stands_beside_it(acme: Cli) -> None:
     made = acme.json("revoke", "tenant", "acme", "--yes")["id"]
     advance(acme, made)

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection, text
 
-from identity.audit.chain import Verified
+from identity.audit.chain import FirstBad, Verified
 from identity.audit.links import newest_checkpoint
 from identity.audit.sealer import Sealer, oldest_unsealed
 from identity.audit.verification import verify
@@ -56,6 +56,17 @@ def test_a_record_that_cannot_be_read_is_named_and_those_before_it_are_sealed(wo
     outcome = world.store.read(lambda c: verify(c, KEYS))
     assert isinstance(outcome, Verified)
     assert (outcome.count, outcome.unsealed) == (4, 2)
+
+
+@pytest.mark.parametrize("id", ["cast(x'ff' as text)", "x'ff'"], ids=["no text", "bytes"])
+def test_a_record_that_was_put_in_far_below_the_sealed_ones_is_named_whatever_its_id_is(world: World, id: str) -> None:
+    seal(world, *"abc")
+    write(world, "d")
+    alter(world, f"id = {id}, number = -7777", "id = 'd'")
+    outcome = world.store.read(lambda c: verify(c, KEYS))
+    assert isinstance(outcome, FirstBad)
+    assert outcome.why == "the audit row of ledger number -7777 was put in among those that are sealed"
+    assert (outcome.seq, outcome.proven) == (4, 3)
 
 
 @pytest.mark.parametrize(

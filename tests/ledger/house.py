@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from identity.accounts import find_account
 from identity.connect.sessions import ConnectSession, add_session
-from identity.connections import add_connection
+from identity.connections import add_connection, get_connection
 from identity.consent_ledger import Consent, Consented, store_consent
 from identity.grants import get_grant, seal_answer
 from identity.ids import Ids
@@ -96,6 +96,7 @@ class House:
         self.vault = Vault({1: b"k" * 32}, secrets.token_bytes)
         self.ids = Ids()
         self.workflow: Workflow = say_it
+        self._addresses: dict[str, str] = {}
 
     def build(self) -> None:
         now = datetime.now(UTC)
@@ -145,15 +146,16 @@ class House:
         *,
         credential: Credential = Credential.AUTHORIZATION_CODE,
         lasts: timedelta = HOLD * 60,
+        through: str = "gh",
     ) -> str:
         """Store a consent as of now, and return the account."""
-        key = AccountKey(tenant=tenant, connection="gh", principal=principal)
+        key = AccountKey(tenant=tenant, connection=through, principal=principal)
         now = datetime.now(UTC)
 
         def consent(c: Connection) -> str:
             number = next_number(c)
             known = find_account(c, key)
-            account = known.id if known else f"acc-{principal}"
+            account = known.id if known else f"acc-{principal}" if through == "gh" else f"acc-{through}.{principal}"
             former = get_grant(c, account)
             generation = former.generation + 1 if former else 1
             answer = TokenAnswer(
@@ -240,6 +242,12 @@ class House:
         assert claimed is not None
         return claimed
 
+    def address_of(self, through: str) -> str:
+        """Where the API of a connection is: read once, as a run reads it."""
+        if through not in self._addresses:
+            self._addresses[through] = self.database.read(lambda c: get_connection(c, through)).api_url
+        return self._addresses[through]
+
     def row(self, job: str) -> Row[Any]:
         return self.database.read(lambda c: c.execute(select(jobs_table).where(jobs_table.c.id == job)).one())
 
@@ -279,6 +287,7 @@ def account_scope(principal: str = "acme.ada", tenant: str = "acme") -> Scope:
 
 def intent_of(house: House, job: ClaimedJob, *, step: str = "", once: str | None = None, **more: Any) -> Intent:
     """What opens the job's first step as ada; *more* says what is otherwise."""
+    through = more.setdefault("connection", "gh")
     base = Intent(
         step=step or house.ids("step"),
         attempt=house.ids("att"),
@@ -290,7 +299,8 @@ def intent_of(house: House, job: ClaimedJob, *, step: str = "", once: str | None
         decision=AS_ADA,
         principal="acme.ada",
         provider="github",
-        connection="gh",
+        connection=through,
+        api_url=house.address_of(through),
         new_account=house.ids("acc"),
         request_hash="hash",
         parameters={"text": "hello"},

@@ -1,7 +1,8 @@
-"""A compensation whose own job ends without it: the next receipt says so, and why, and nothing is open any more."""
+"""A compensation whose own job ends without it: the next receipt says so, and why; nothing is open but by a replay."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from pipeline import revocation
 from pipeline.database import Database
 from pipeline.ledger import jobs
+from pipeline.ledger.replay import replay
 from pipeline.revocation.revoker import Revoker
 from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, done, open_, receipt_of, revoke
@@ -40,3 +42,34 @@ def test_a_compensation_that_failed_is_on_the_next_receipt_with_its_reason(datab
     assert row.open_ends == 0
     assert revoker.advance(made)
     assert database.read(partial(revocation.load, revocation=made)) == row
+
+
+def test_a_failed_compensation_that_is_replayed_is_looked_at_again_whether_or_not_its_bell_is_heard(
+    database: Database,
+) -> None:
+    house = house_that_undoes(database)
+    stopped = house.claim(house.job())
+    asked = intent_of(house, stopped)
+    open_(house, asked)
+    done(house, asked)
+    made = revoke(house, account_scope())
+    open_(house, intent_of(house, stopped, position=2))
+    revoker = Revoker(database, SIGNER, Registry([house.workflow]))
+    told: list[tuple[str, int, int]] = []
+
+    def tell() -> str:
+        assert revoker.advance(made)
+        (one,) = receipt_of(house, made)["compensations"]
+        row = database.read(partial(revocation.load, revocation=made))
+        told.append((one["outcome"], row.revision, row.open_ends))
+        return str(one["by_job"])
+
+    by = tell()
+    database.write(partial(jobs.bury, job=house.claim(by), reason="the workspace is gone"))
+    tell()
+    database.write(partial(replay, job=by, by="ops", at=datetime.now(UTC)))
+    assert database.read(partial(revocation.load, revocation=made)).open_ends == 1, "housekeeping does not look at it"
+    tell()
+    database.write(partial(jobs.finish, job=house.claim(by)))
+    tell()
+    assert told == [("pending", 1, 1), ("failed", 2, 0), ("pending", 3, 1), ("done", 4, 0)]

@@ -323,6 +323,49 @@ def test_a_search_that_stands_still_is_over_before_its_call_is_made_again(office
     assert (step.result, _done(Seen) - before) == ({"id": "8"}, 1), "the step ended once, by the call"
 
 
+@pytest.mark.parametrize(
+    ("answer", "fault"), [(200, None), (422, None), (200, "commit unseen"), (422, "commit unseen")]
+)
+def test_a_run_whose_call_is_answered_after_a_late_search_has_ended_its_step_goes_by_what_is_stored(
+    office: Office, answer: int, fault: str | None
+) -> None:
+    told: list[str] = []
+    job, nine = _searches(office, Seen), StepSettings(attempts=9)
+    ledger = fallible(office)
+    declare(office, lambda run, event: told.append(run.do(Seen(text="hello"), as_=run.user).id))
+    searches, called = threading.Event(), threading.Event()
+    late = threading.Thread(target=office.work, args=(job, nine))
+
+    def call(token: str) -> Any:
+        called.set()  # so that the search has its answer, which is written before this one
+        late.join()
+        ledger.fault = fault
+        return reply({"id": "8"}, answer)
+
+    def search(token: str) -> Any:
+        office.provider.call = call
+        return reply({})
+
+    def late_search(token: str) -> Any:
+        time_passes(office)
+        lapse(office.house, job)
+        reclaim(office.house.database, WorkerSettings(backoff=timedelta()))
+        office.provider.call = search
+        searches.set()
+        called.wait()
+        return reply({"there": "yes"})
+
+    office.provider.call = late_search
+    late.start()
+    searches.wait()
+    office.work(job, nine)
+    assert _state(office, job) == (JobState.QUEUED, StepState.DONE)
+    time_passes(office)
+    office.work(job, nine)
+    assert _state(office, job) == (JobState.DONE, StepState.DONE)
+    assert told == ["7", "7"], "the other worker's run, and the last"
+
+
 def test_a_run_sends_nothing_while_another_worker_may_have_a_search_on_the_wire(office: Office) -> None:
     job = _searches(office, Seen)
     _stands_still(office, job, passes=timedelta())

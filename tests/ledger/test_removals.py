@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Connection, select, update
@@ -20,13 +20,17 @@ from identity.model import AccountKey, AccountState, ProviderConnection, Scope, 
 from identity.scopes import stop_scope
 from identity.tables import accounts, connect_sessions, provider_connections, scopes
 from identity.transmitters import Transmitter
+from pipeline.action import Facts
 from pipeline.desk import connections as acts
 from pipeline.desk import tenants, transmitters
 from pipeline.ledger.intents import Ended
+from pipeline.run import Run, StepRefused
 from pipeline.states import JobState
 from pipeline.tables import attempts
+from pipeline.workflow import USER
 from tests.ledger.acts import open_, revoke
-from tests.ledger.house import House, intent_of
+from tests.ledger.house import House, Say, intent_of
+from tests.ledger.office import Office
 
 NOW = datetime.now(UTC)
 SPARE = Scope(kind=ScopeKind.CONNECTION, key="spare")
@@ -43,14 +47,14 @@ def act(name: str) -> Act:
     return Act(audit_id=f"aud-{name}", by="test", now=NOW)
 
 
-def add(house: House, *, again: str = "") -> None:
+def add(house: House, *, again: str = "", at: str = "https://api.linear.example") -> None:
     owner = ProviderConnection(
         id="spare",
         tenant="acme",
         provider="linear",
         client_id="c",
         scopes=(),
-        api_url="https://api.linear.example",
+        api_url=at,
         authorize_url="",
         token_url="",
     )
@@ -105,6 +109,31 @@ def test_a_job_that_would_wait_for_a_consent_at_a_connection_that_was_removed_lo
     ended = open_(spare, asked)
     assert isinstance(ended, Ended)
     assert (ended.moved, ended.reason) == (JobState.QUEUED, "provider connection spare was removed: it looks again")
+
+
+class SayThere(Say):
+    facts: ClassVar[Facts] = replace(Say.facts, provider="linear")
+
+
+def test_a_run_sends_no_token_to_where_a_connection_led_that_was_removed_and_added_anew(office: Office) -> None:
+    """An address that was mistyped, or that is somebody else's by now. The run had read it for a step before."""
+    house = office.house
+    add(house, at=office.provider.url)
+
+    def say(run: Run[Any], event: Any) -> None:
+        with pytest.raises(StepRefused):
+            run.do(SayThere(text="as the service"), as_=run.service)
+        remove(house)
+        add(house, again="-again", at="http://127.0.0.1:1")
+        house.connect("acme", "acme.ada", through="spare")
+        run.do(SayThere(text="as ada"), as_=run.user)
+
+    house.workflow = replace(house.workflow, function=say, uses={SayThere: USER})
+    job = house.job()
+    office.work(job)
+    assert office.tokens == []
+    row = house.row(job)
+    assert (row.state, row.reason) == (JobState.QUEUED, "provider connection spare has another address: it looks again")
 
 
 def _link(c: Connection, id: str, *, expires_at: datetime) -> None:

@@ -108,8 +108,8 @@ def test_a_refresh_and_a_mint_on_the_wire_are_named_and_how_they_ended_once_that
         (refreshing.id, "refresh", ADA, 1),
         (minting.id, "mint", ADA, 1),
     ]
-    assert [(one["outcome"], one["ended_at"]) for one in first] == [("open", None), ("unknown", None)]
-    assert open_ends(house, made) == 1, "the refresh will be settled by somebody"
+    assert [(one["outcome"], one["ended_at"]) for one in first] == [("open", None), ("open", None)]
+    assert open_ends(house, made) == 2, "each will have an end"
     ends(house, refreshing, IntentState.DISCARDED)
     mint_ends(house, minting, "refused")
     second = advanced(house, made)
@@ -117,6 +117,19 @@ def test_a_refresh_and_a_mint_on_the_wire_are_named_and_how_they_ended_once_that
     assert [(one["id"], one["outcome"]) for one in second] == [(refreshing.id, "discarded"), (minting.id, "refused")]
     assert all(one["ended_at"] for one in second)
     assert open_ends(house, made) == 0
+
+
+def test_a_mint_whose_end_nobody_wrote_is_waited_for_only_so_long(house: House) -> None:
+    """Its process died. Else the receipt would be looked at, and what it tells of be kept, for good."""
+    minting = mint(house)
+    made = revoke(house, account_scope())
+    (first,) = advanced(house, made)
+    assert (first["outcome"], open_ends(house, made)) == ("open", 1)
+    long_ago = update(mints).values(started_at=datetime.now(UTC) - timedelta(minutes=2))
+    house.database.write(lambda c: c.execute(long_ago).rowcount)
+    (second,) = advanced(house, made)
+    assert (second["id"], second["outcome"], second["ended_at"]) == (minting.id, "unknown", None)
+    assert (receipt_of(house, made)["revision"], open_ends(house, made)) == (2, 0)
 
 
 def test_what_had_ended_before_or_began_after_or_is_anothers_is_not_named(house: House) -> None:

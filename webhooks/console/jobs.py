@@ -14,7 +14,7 @@ from identity.errors import BadInput
 from identity.model import AccessPattern
 from pipeline.desk import jobs as acts
 from pipeline.desk.telling import started_by
-from pipeline.desk.unanswered import UnansweredCall, asked_about
+from pipeline.desk.unanswered import UnansweredCall, asked_about, by_step
 from pipeline.ledger import audit_queries, queries, views
 from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.paging import Record
@@ -119,10 +119,12 @@ def _found(c: Connection, id: str) -> Record:
     return row
 
 
-def _in_doubt(job: Record) -> list[UnansweredCall]:
-    """The calls about which a person's word is wanted, and would be taken."""
+def _in_doubt(job: Record) -> list[list[UnansweredCall]]:
+    """The calls about which a person's word is wanted, or would be taken, by their steps: one that waits, for one."""
+    if job["state"] in ENDED:
+        return by_step(job["steps"])
     waits = job["state"] == JobState.WAITING and job["wait"] == Wait.UNKNOWN
-    return asked_about(job["steps"]) if waits or job["state"] in ENDED else []
+    return [calls] if waits and (calls := asked_about(job["steps"])) else []
 
 
 def _said() -> tuple[bool, dict[str, Any] | None]:

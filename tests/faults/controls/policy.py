@@ -42,9 +42,16 @@ CONTROLS = (
     Control(
         name="nothing opens through a connection that was removed",
         file="pipeline/ledger/openings.py",
-        guard="case NeedsConsent() | None if not is_there(connection, intent.connection):",
-        without="case NeedsConsent() | None if False:",
+        guard="case _ if held.api_url != intent.api_url:",
+        without="case _ if False:",
         test="tests/capability/test_openings.py::test_a_job_whose_connection_was_removed and sqlite",
+    ),
+    Control(
+        name="nothing is sent to where a connection of that id led before",
+        file="pipeline/ledger/openings.py",
+        guard="case _ if held.api_url != intent.api_url:",
+        without="case _ if held.api_url is None:",
+        test="tests/ledger/test_removals.py::test_a_run_sends_no_token_to_where_a_connection_led and sqlite",
     ),
     Control(
         name="high-risk actions need an allowance",

@@ -18,10 +18,23 @@ CONTROLS = (
     Control(
         name="what housekeeping settled is no confirmation of a commit",
         file="pipeline/ledger/steps.py",
-        guard="closed = exists().where("
-        "attempts.c.id == attempt, attempts.c.state == state, attempts.c.closed_at.is_not(None))",
-        without="closed = exists().where(attempts.c.id == attempt, attempts.c.state == state)",
+        guard="closed = (attempts.c.id == closing.attempt) & (attempts.c.state == closing.state) & answered",
+        without="closed = (attempts.c.id == closing.attempt) & (attempts.c.state == closing.state)",
         test=f"{LATE}::test_a_search_that_is_given_up_after_a_commit and sqlite",
+    ),
+    Control(
+        name="a call that is answered after its step has ended gives no result of its own",
+        file="pipeline/opened_attempt.py",
+        guard="if not counts:",
+        without="if False:",
+        test=f"{LATE}::test_a_run_whose_call_is_answered_after_a_late_search and sqlite-200-None",
+    ),
+    Control(
+        name="a call whose commit was not seen gives no result of its own either",
+        file="pipeline/ledger/steps.py",
+        guard="stands = step.state == closing.step_state and (closing.result is None or step.result == closing.result)",
+        without="stands = step.state == closing.step_state",
+        test=f"{LATE}::test_a_run_whose_call_is_answered_after_a_late_search and sqlite-200-commit",
     ),
     Control(
         name="a late finding is of the calls before the search",
