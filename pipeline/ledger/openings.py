@@ -33,8 +33,8 @@ from pipeline.ledger.intents import (
     record,
     write_step,
 )
-from pipeline.ledger.jobs import bury, cancel_if_stopping, consent_of, move_job, park, requeue
-from pipeline.ledger.moving import StepColumns
+from pipeline.ledger.jobs import bury, cancel_if_stopping, consent_of, park, requeue
+from pipeline.ledger.moving import StepColumns, move_job
 from pipeline.ledger.once import take_once
 from pipeline.ledger.revocation_pages import write_refused
 from pipeline.ledger.steps import clock

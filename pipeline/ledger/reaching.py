@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindpara
 
 from identity.columns import database_now
 from pipeline.ledger import scope_sets
-from pipeline.ledger.jobs import WAITS_NO_MORE
+from pipeline.ledger.moving import WAITS_NO_MORE
 from pipeline.states import JOB_MOVES, JobState
 from pipeline.tables import jobs
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, case, exists, literal, select, union_all, update
 
 from identity.columns import database_in, database_now
-from pipeline.ledger.jobs import JobColumns, move_job
+from pipeline.ledger.moving import JobColumns, move_job
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 

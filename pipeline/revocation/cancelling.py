@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, func, select, update
 
 from identity.columns import database_now
 from pipeline.ledger import scope_sets
-from pipeline.ledger.jobs import move_jobs
+from pipeline.ledger.moving import move_jobs
 from pipeline.ledger.reaching import reach_jobs
 from pipeline.ledger.revocation_pages import counted, write_page
 from pipeline.revocation import Stage, load, scope_of

@@ -23,6 +23,7 @@ from pipeline.database import DatabaseSettings, open_database
 from pipeline.ledger import jobs, openings
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
+from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
@@ -74,7 +75,7 @@ def test_a_worker_that_lost_its_claim_opens_nothing(house: House) -> None:
 
 def test_a_job_that_was_told_to_stop_opens_nothing_and_is_cancelled(house: House) -> None:
     job = house.claim(house.job())
-    house.database.write(partial(jobs.move_job, job=job.id, to=JobState.STOPPING))
+    house.database.write(partial(move_job, job=job.id, to=JobState.STOPPING))
     assert open_(house, intent(house, job)) == Ended(reason="stopped", moved=JobState.CANCELLED)
     assert attempt_states(house) == []
 

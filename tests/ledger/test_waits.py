@@ -13,6 +13,7 @@ from pipeline import reconcile
 from pipeline.ledger import jobs, waits
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Ended, Intent
+from pipeline.ledger.moving import move_job
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, steps
@@ -136,7 +137,7 @@ def test_a_due_wait_of_a_job_that_was_cancelled_meanwhile_wakes_nothing(house: H
     job, hour = house.job(), timedelta(hours=1)
     park = partial(jobs.park, wait=wait, waits_for=None, due_in=hour, expires_in=hour, reason="z")
     house.database.write(partial(park, job=house.claim(job)))
-    house.database.write(partial(jobs.move_job, job=job, to=JobState.CANCELLED))
+    house.database.write(partial(move_job, job=job, to=JobState.CANCELLED))
     assert house.database.write(partial(waits.end_wait, job=job, wait=wait, expired=False, reason="z")) is None
     assert house.row(job).state == JobState.CANCELLED
 

@@ -125,7 +125,7 @@ CONTROLS = (
     ),
     Control(
         name="a stale fence ends no run",
-        file="pipeline/ledger/jobs.py",
+        file="pipeline/ledger/moving.py",
         guard="which &= jobs.c.fence == fence",
         without="pass",
         test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
@@ -133,9 +133,9 @@ CONTROLS = (
     Control(
         name="a stale fence finishes no job",
         file="pipeline/ledger/jobs.py",
-        guard='(jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), '
-        "to=JobState.DONE, source=None, values={}",
-        without='(jobs.c.id == bindparam("job")) & (bindparam("held") >= 0), to=JobState.DONE, source=None, values={}',
+        guard='_FINISH = moving_job((jobs.c.id == bindparam("job")) & '
+        '(jobs.c.fence == bindparam("held")), JobState.DONE)',
+        without='_FINISH = moving_job((jobs.c.id == bindparam("job")) & (bindparam("held") >= 0), JobState.DONE)',
         test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
     ),
     Control(
