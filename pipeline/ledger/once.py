@@ -13,9 +13,10 @@ from hashlib import sha256
 from sqlalchemy import Connection, exists, func, select, update
 
 from identity.rows import insert_or
+from pipeline.ledger.calls import may_have_acted
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, OpenOutcome, record, write_step
 from pipeline.ledger.jobs import park
-from pipeline.states import ENDED, AttemptState, Purpose, StepState, Wait
+from pipeline.states import ENDED, AttemptState, StepState, Wait
 from pipeline.tables import attempts, jobs, once_keys, steps
 
 ONCE_EXPIRES = timedelta(days=14)  # from when a job began to wait, however often it looks again
@@ -79,7 +80,7 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
             detail={"adopted_from": owner.id},
         )
         return Adopted(result=owner.result)
-    if _certainly_without_effect(connection, held.step_id):
+    if not may_have_acted(connection, held.step_id):
         # Compare-and-set: of two waiters one takes it over.
         taken = connection.execute(
             update(once_keys)
@@ -124,11 +125,4 @@ def _is_over(connection: Connection, step: str) -> bool:
     """Whether the owner's step came to nothing, and makes no further attempt unless a person replays its job."""
     ended = steps.c.state.in_(_CAME_TO_NOTHING) | jobs.c.state.in_(ENDED)
     over = exists().where(steps.c.id == step, jobs.c.id == steps.c.job_id, ended)
-    return bool(connection.execute(select(over)).scalar_one()) and _certainly_without_effect(connection, step)
-
-
-def _certainly_without_effect(connection: Connection, step: str) -> bool:
-    other = exists().where(
-        attempts.c.step_id == step, attempts.c.purpose == Purpose.CALL, attempts.c.state != AttemptState.NO_EFFECT
-    )
-    return not connection.execute(select(other)).scalar_one()
+    return bool(connection.execute(select(over)).scalar_one()) and not may_have_acted(connection, step)

@@ -149,12 +149,7 @@ def _reach(
 
 def _revoked_since(connection: Connection, scope: Scope, signal: Signal) -> bool:
     """Whether the user was revoked after what the signal tells of: all that is alive now is younger than that."""
-    newest = (
-        select(revocations.c.effective_at)
-        .where(revocations.c.kind == scope.kind, revocations.c.key == scope.key)
-        .order_by(revocations.c.number.desc())
-        .limit(1)
-    )
+    newest = revocation.newest_of(scope).with_only_columns(revocations.c.effective_at)
     at, end = connection.execute(newest).scalar_one_or_none(), _end(signal)
     return at is not None and end is not None and end <= at
 

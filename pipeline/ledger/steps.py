@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Row, bindparam, exists, select
 from identity.columns import database_now
 from identity.rows import insert_or
 from identity.sequence import next_number
-from pipeline.ledger.closings import calls_in_doubt, close_step, record_attempt
+from pipeline.ledger.calls import calls_in_doubt
+from pipeline.ledger.closings import close_step, record_attempt
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.jobs import ClaimedJob, park
 from pipeline.ledger.moving import move_attempt

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, bindparam, false, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, bindparam, false, insert, or_, select
 
 from identity import audit
 from identity.audit import AsWhom
@@ -95,6 +95,12 @@ def load(connection: Connection, revocation: str) -> Row[Any]:
     if row is None:
         raise BadInput(f"there is no revocation {revocation}")
     return row
+
+
+def newest_of(scope: Scope) -> Select[Any]:
+    """The newest revocation of that very scope."""
+    of_it = select(revocations).where(revocations.c.kind == scope.kind, revocations.c.key == scope.key)
+    return of_it.order_by(revocations.c.number.desc()).limit(1)
 
 
 def scope_of(row: Row[Any]) -> Scope:

@@ -141,7 +141,7 @@ CONTROLS = (
     Control(
         name="a late answer overtakes the next attempt",
         file=OPENINGS,
-        guard="if intent.number > 1 and _overtaken(connection, intent):",
+        guard="if intent.number > 1 and overtaken(connection, intent.step, by_unknown=not intent.repeats_unknown):",
         without="if False:",
         test=f"{LEDGER}::test_a_second_attempt_does_not_open_over_an_answer_that_came_late and sqlite",
     ),

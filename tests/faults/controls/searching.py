@@ -32,7 +32,7 @@ CONTROLS = (
     ),
     Control(
         name="nothing is sent for an effect that was found late",
-        file="pipeline/ledger/openings.py",
+        file="pipeline/ledger/calls.py",
         guard="return bool(connection.execute(select(other | found)).scalar_one())",
         without="return bool(connection.execute(select(other)).scalar_one())",
         test=f"{LATE}::test_nothing_is_sent_for_an_effect and sqlite",
