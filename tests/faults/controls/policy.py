@@ -27,7 +27,7 @@ CONTROLS = (
     ),
     Control(
         name="who needs a capability goes by nothing else",
-        file="pipeline/step.py",
+        file="pipeline/policy/deciding.py",
         guard="return Denied(reason=reason, policy=decision.policy, rules=decision.rules)",
         without="pass",
         test="tests/tasks/test_policy_at_work.py::test_a_step_that_needs_a_capability_whose_upstream_takes_none",
