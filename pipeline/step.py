@@ -21,6 +21,7 @@ from pipeline.approvals.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, record_refusal
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger.clock import clock
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.deciding import Decisions
 from pipeline.run import ActionFailed, Diverged, OnceUsed, StepRefused, StepSkipped
@@ -204,7 +205,7 @@ class StepRunner:
         searches = [row for row in earlier if row.purpose == Purpose.PROBE and row.state == AttemptState.OPEN]
         if not open_ended and not searches:
             return EarlierAttempts.SETTLED
-        now = self._services.store.read(ledger_steps.clock)
+        now = self._services.store.read(clock)
         for row in (*open_ended, *searches):
             if row.settled_by > now:
                 # It may still be on the wire, in a paused worker's hands.

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from identity import audit
 from identity.audit import AsWhom, Work
-from identity.columns import database_now
 from identity.model import PrincipalKind
 from identity.policy.ledger import version_of
 from identity.policy.rules import ApprovalNeed
@@ -20,6 +19,7 @@ from identity.tables import principals
 from pipeline.approvals.shown import digest_of
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred
+from pipeline.ledger.clock import clock
 from pipeline.ledger.intents import Approved, Ended, Intent, PolicyMoved
 from pipeline.ledger.jobs import park, wake
 from pipeline.states import APPROVAL_MOVES, ApprovalState, Wait
@@ -50,7 +50,7 @@ def ask(connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, 
     """
     if version_of(connection, intent.job.tenant) != intent.decision.policy:
         return PolicyMoved()
-    now: datetime = connection.execute(select(database_now())).scalar_one()
+    now = clock(connection)
     held = _newest(connection, intent)
     if held is not None and not _same(held, intent, shown):
         move_approval(connection, held, ApprovalState.VOID, reason="what would be done changed", now=now)

@@ -14,11 +14,11 @@ from sqlalchemy import Connection
 from identity.model import RuledOut, ScopeKind
 from identity.policy.ledger import version_of
 from pipeline.ledger.calls import give_way, overtaken
+from pipeline.ledger.clock import clock
 from pipeline.ledger.intents import Ended, Intent, PolicyMoved, Skipped, record, write_step
 from pipeline.ledger.jobs import bury
 from pipeline.ledger.moving import StepColumns, move_job
 from pipeline.ledger.revocation_pages import write_refused
-from pipeline.ledger.steps import clock
 from pipeline.revocation import newest_of
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, StepState

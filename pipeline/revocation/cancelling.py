@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, func, update
 
 from identity.columns import database_now
 from pipeline.ledger import scope_sets
+from pipeline.ledger.clock import clock
 from pipeline.ledger.moving import move_jobs
 from pipeline.ledger.reaching import reach_jobs
 from pipeline.ledger.revocation_pages import counted, write_page
@@ -130,7 +131,7 @@ def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], l
         found = waiting.with_only_columns(jobs.c.id).order_by(jobs.c.accepted).limit(limit)
         ids = connection.execute(found).scalars().all()
         if ids:
-            now = connection.execute(select(database_now())).scalar_one()
+            now = clock(connection)
             move_jobs(connection, ids, JobState.QUEUED, source=JobState.WAITING, due_at=now)
             return sets[place:] if len(ids) == limit else sets[place + 1 :]
     return ()

@@ -30,6 +30,7 @@ from identity.store import Store
 from pipeline import metrics
 from pipeline.ledger import scope_sets
 from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger.clock import clock
 from pipeline.ledger.revocation_pages import stopping_jobs
 from pipeline.revocation import Stage, cancelling, compensation, in_flight, load, receipt, scope_of
 from pipeline.revocation.tables import revocation_pages, revocations
@@ -139,7 +140,7 @@ class Revoker:
         for page in self._store.read(lambda c: _reached_jobs(c, revocation, calls_only=again)):
             look = partial(compensation.compensable, among=page, workflows=self._workflows)
             for step in self._store.read(look):
-                now = self._store.read(ledger_steps.clock)
+                now = self._store.read(clock)
                 self._store.write(
                     partial(
                         compensation.compensate_step,
@@ -186,7 +187,7 @@ def _drained(connection: Connection, revocation: str) -> bool:
     row = load(connection, revocation)
     if row.state != Stage.DRAINING:
         return bool(row.state == Stage.QUIESCED)
-    now: datetime = connection.execute(select(database_now())).scalar_one()
+    now = clock(connection)
     still = False
     for attempt in in_flight(connection, row):
         if attempt.state != AttemptState.OPEN:
@@ -226,6 +227,6 @@ def _conclude(
     row = connection.execute(held).one()
     if row.state not in (Stage.DRAINING, Stage.QUIESCED):
         return None
-    now: datetime = connection.execute(select(database_now())).scalar_one()
+    now = clock(connection)
     receipt.issue(connection, row, signer, provider_side, now=now)
     return None if row.quiesced_at is not None else float((now - row.effective_at).total_seconds())

@@ -163,7 +163,7 @@ CONTROLS = (
     Control(
         name="silence is a no",
         file="pipeline/ledger/approval_ends.py",
-        guard="if held.expires_at <= connection.execute(select(database_now())).scalar_one():",
+        guard="if held.expires_at <= clock(connection):",
         without="if False:",
         test=f"{TEST}::test_an_approval_that_expires_is_a_no and sqlite",
     ),
