@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, literal, not_, or_, select
+from sqlalchemy import Connection, Row, and_, exists, not_, or_, select
 
-from identity.columns import database_now
 from identity.policy.ledger import version_of
 from pipeline.approvals.tables import approvals
 from pipeline.ledger.approvals import approval_of, move_approval
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import NOW, clock
+from pipeline.ledger.indexed import is_one
 from pipeline.ledger.jobs import wake
 from pipeline.states import ENDED, ApprovalState, StepState
 from pipeline.tables import jobs, steps
@@ -45,9 +45,8 @@ def over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
     return None
 
 
-_OPEN = approvals.c.state == literal(str(ApprovalState.OPEN), literal_execute=True)  # as its index says it
-# In a subquery: PostgreSQL looks nothing up by a clock that moves as it looks.
-_LATE = approvals.c.expires_at <= select(database_now()).scalar_subquery()
+_OPEN = is_one(approvals.c.state, ApprovalState.OPEN)
+_LATE = approvals.c.expires_at <= NOW
 _UNWANTED = or_(jobs.c.state.in_(ENDED), jobs.c.accepted > approvals.c.asked)
 # A step that another job's result settled, or that came to nothing, does not ask again before its job is replayed.
 _SETTLED = exists().where(

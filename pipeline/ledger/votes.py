@@ -12,7 +12,6 @@ from sqlalchemy import Connection, Row, insert, select
 
 from identity import audit
 from identity.audit import AsWhom, Work
-from identity.columns import database_now
 from identity.model import PrincipalKind
 from identity.people import SIGNED_IN_HERE
 from identity.principals import get_principal, resolve_alias
@@ -21,6 +20,7 @@ from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred, scope_of
 from pipeline.ledger.approval_ends import WANTED, WITH_JOBS, end, over
 from pipeline.ledger.approvals import NO, YES, is_met, voters
+from pipeline.ledger.clock import NOW
 from pipeline.states import ApprovalState
 
 
@@ -134,7 +134,7 @@ def unsay(
             approvals.c.tenant_id == tenant,
             approvals.c.state.in_((ApprovalState.OPEN, ApprovalState.APPROVED)),
             approvals.c.used_at.is_(None),
-            approvals.c.expires_at > select(database_now()).scalar_subquery(),
+            approvals.c.expires_at > NOW,
             votes.principal_id == principal,
             votes.answer == YES,
         )

@@ -7,9 +7,11 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, exists, literal, select, union_all, update
+from sqlalchemy import Connection, Row, Select, case, exists, select, union_all, update
 
 from identity.columns import database_in, database_now
+from pipeline.ledger.clock import NOW
+from pipeline.ledger.indexed import in_state
 from pipeline.ledger.moving import JobColumns, move_job
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
@@ -30,9 +32,6 @@ def _due_for_longest(limit: int) -> Select[Any]:
 
 
 def _due(wait: Wait, *, limit: int) -> Select[Any]:
-    # Asked for its time once, in a subquery: PostgreSQL looks nothing up by a clock that moves as it looks.
-    now = select(database_now()).scalar_subquery()
-    waiting = jobs.c.state == literal(str(JobState.WAITING), literal_execute=True)
     return (
         select(
             jobs.c.id,
@@ -42,7 +41,7 @@ def _due(wait: Wait, *, limit: int) -> Select[Any]:
             (jobs.c.expires_at <= database_now()).label("expired"),
             jobs.c.reason,
         )
-        .where(waiting, jobs.c.wait == wait, jobs.c.due_at <= now)
+        .where(in_state(JobState.WAITING), jobs.c.wait == wait, jobs.c.due_at <= NOW)
         .order_by(jobs.c.due_at)
         .limit(limit)
     )

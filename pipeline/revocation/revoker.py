@@ -30,7 +30,8 @@ from identity.store import Store
 from pipeline import metrics
 from pipeline.ledger import scope_sets
 from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import NOW, clock
+from pipeline.ledger.indexed import is_one
 from pipeline.ledger.revocation_pages import stopping_jobs
 from pipeline.revocation import Stage, cancelling, compensation, in_flight, load, receipt, scope_of
 from pipeline.revocation.tables import revocation_pages, revocations
@@ -161,11 +162,11 @@ def _ago(parameter: str) -> ColumnElement[datetime]:
 
 
 # Built once, as what housekeeping asks every second; the first two conditions are as their indexes say them.
-_GOES_ON = revocations.c.state != literal(str(Stage.QUIESCED), literal_execute=True)
+_GOES_ON = ~is_one(revocations.c.state, Stage.QUIESCED)
 _OPEN_ENDED = revocations.c.open_ends > literal(0, literal_execute=True)
 _REACHES_JOBS = revocations.c.state.in_([Stage.EFFECTIVE, Stage.CANCELLING])
 _MOVED, _QUIET = (type_coerce(column, BigInteger) for column in (revocations.c.moved_at, revocations.c.quiesced_at))
-_UNMOVED_FOR = type_coerce(select(database_now()).scalar_subquery(), BigInteger) - _MOVED
+_UNMOVED_FOR = type_coerce(NOW, BigInteger) - _MOVED
 # An open end is looked at ever more seldom: after a tenth of the time that it has been open, and within an hour.
 _HOUR = microseconds(timedelta(hours=1))
 _DUE = or_(_UNMOVED_FOR >= _HOUR, 10 * _UNMOVED_FOR >= _MOVED - _QUIET)
