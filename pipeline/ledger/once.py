@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import Any
 
-from sqlalchemy import Connection, exists, func, select, update
+from sqlalchemy import Connection, Row, exists, func, select, update
 
 from identity.rows import insert_or
 from pipeline.ledger.calls import may_have_acted
@@ -38,16 +39,14 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
     tenant, action, key = intent.job.tenant, intent.action, intent.once
     assert key is not None  # noqa: S101 - the caller checked; for the type checker
     which = (once_keys.c.tenant_id == tenant) & (once_keys.c.action == action) & (once_keys.c.key == key)
-    mine = insert_or(connection, once_keys).values(
-        tenant_id=tenant,
-        action=action,
-        key=key,
-        request_hash=intent.request_hash,
-        step_id=intent.step,
-        job_id=intent.job.id,
-        taken_at=now,
-    )
-    if connection.execute(mine.on_conflict_do_nothing()).rowcount == 1:
+    mine = {
+        "request_hash": intent.request_hash,
+        "step_id": intent.step,
+        "job_id": intent.job.id,
+        "taken_at": now,
+    }
+    new = insert_or(connection, once_keys).values(tenant_id=tenant, action=action, key=key, **mine)
+    if connection.execute(new.on_conflict_do_nothing()).rowcount == 1:
         return None
     held = connection.execute(select(once_keys).where(which).with_for_update()).one_or_none()
     if held is None:  # a replay gave it up while this waited for it: it is anybody's again
@@ -55,42 +54,48 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
     if held.step_id == intent.step:
         return None
     owner = connection.execute(select(steps).where(steps.c.id == held.step_id)).one_or_none()
+    done = owner is not None and owner.state == StepState.DONE
     if held.request_hash != intent.request_hash and not _is_over(connection, held.step_id):
-        done = owner is not None and owner.state == StepState.DONE
         return OnceMismatch(owner=held.job_id, done=held.step_id if done else None)
-    if owner is not None and owner.state == StepState.DONE:
-        write_step(
-            connection,
-            intent,
-            StepState.DONE,
-            now,
-            result=owner.result,
-            external_id=owner.external_id,
-            adopted_from=owner.id,
-            closed_at=now,
-        )
-        record(
-            connection,
-            intent,
-            "step.adopted",
-            id=f"{intent.attempt}.adopted",
-            at=now,
-            outcome="done",
-            reason=f"done once by job {held.job_id}",
-            detail={"adopted_from": owner.id},
-        )
-        return Adopted(result=owner.result)
+    if owner is not None and done:
+        return _adopt(connection, intent, owner, now)
     if not may_have_acted(connection, held.step_id):
         # Compare-and-set: of two waiters one takes it over.
-        taken = connection.execute(
-            update(once_keys)
-            .where(which, once_keys.c.step_id == held.step_id)
-            .values(request_hash=intent.request_hash, step_id=intent.step, job_id=intent.job.id, taken_at=now)
-        )
-        if taken.rowcount == 1:
+        taking = update(once_keys).where(which, once_keys.c.step_id == held.step_id)
+        if connection.execute(taking.values(**mine)).rowcount == 1:
             return None
-    reason = f"job {held.job_id} is doing this ({key})"
-    waits_for = once_name(tenant, action, key)
+    return _wait_for(connection, intent, held, now)
+
+
+def _adopt(connection: Connection, intent: Intent, owner: Row[Any], now: datetime) -> Adopted:
+    """The owner's step is done: its result is this one's."""
+    write_step(
+        connection,
+        intent,
+        StepState.DONE,
+        now,
+        result=owner.result,
+        external_id=owner.external_id,
+        adopted_from=owner.id,
+        closed_at=now,
+    )
+    record(
+        connection,
+        intent,
+        "step.adopted",
+        id=f"{intent.attempt}.adopted",
+        at=now,
+        outcome="done",
+        reason=f"done once by job {owner.job_id}",
+        detail={"adopted_from": owner.id},
+    )
+    return Adopted(result=owner.result)
+
+
+def _wait_for(connection: Connection, intent: Intent, held: Row[Any], now: datetime) -> Ended:
+    """Park until the owner of the key *held* wakes this job, or may have moved without that."""
+    reason = f"job {held.job_id} is doing this ({held.key})"
+    waits_for = once_name(held.tenant_id, held.action, held.key)
     waited = connection.execute(select(jobs.c.waits_for).where(jobs.c.id == intent.job.id)).scalar_one() == waits_for
     parked = park(
         connection,
