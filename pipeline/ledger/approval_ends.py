@@ -24,8 +24,8 @@ def end(connection: Connection, held: Row[Any], to: ApprovalState, reason: str, 
     return to
 
 
-def over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
-    """Why nothing is to be answered any more, or None. What ended by itself is moved to its end.
+def end_if_over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
+    """Move an approval that has ended by itself to its end. Why nothing is to be answered any more, or None.
 
     The caller has *held* locked.
     """
@@ -75,4 +75,4 @@ def end_some(connection: Connection, *, at_most: int) -> int:
     # One that is being answered or run ends there.
     rows = connection.execute(found.with_for_update(of=approvals, skip_locked=True)).all()
     now = clock(connection)
-    return sum(over(connection, held, now) is not None for held in rows)
+    return sum(end_if_over(connection, held, now) is not None for held in rows)

@@ -67,7 +67,7 @@ def ask(connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, 
         return NotApproved(reason=f"{intent.action} {late} (approval {held.id})")
     match ApprovalState(held.state):
         case ApprovalState.APPROVED:
-            by = voters(connection, held)
+            by = said_yes(connection, held)
             if not is_met(held.needs, by):
                 move_approval(connection, held, ApprovalState.VOID, reason=TOO_FEW, now=now)
                 return _ask_anew(connection, intent, id=id, shown=shown, now=now)
@@ -222,7 +222,7 @@ def mark_used(connection: Connection, intent: Intent, *, now: datetime) -> None:
     connection.execute(update(approvals).where(unused).values(used_at=now))
 
 
-def voters(connection: Connection, held: Row[Any]) -> frozenset[str]:
+def said_yes(connection: Connection, held: Row[Any]) -> frozenset[str]:
     """Who said yes, and may still approve it."""
     yes = select(approval_votes.c.principal_id).where(
         approval_votes.c.approval_id == held.id, approval_votes.c.answer == YES

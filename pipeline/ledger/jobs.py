@@ -69,7 +69,7 @@ _CLAIM_NEXT = _CLAIM.where(
 )
 _DOCUMENT = select(pinned_configuration.c.document).where(pinned_configuration.c.sha256 == bindparam("digest"))
 _FINISH = moving_job((jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), JobState.DONE)
-_STANDING = select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job"))
+_STATE_AND_REVOCATION = select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job"))
 
 
 def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | None:
@@ -204,9 +204,9 @@ def spend_run(
     return to if moved else None
 
 
-def standing(connection: Connection, job: str) -> tuple[JobState, str | None]:
+def state_and_revocation(connection: Connection, job: str) -> tuple[JobState, str | None]:
     """The state of a job, and the revocation that stopped or cancelled it."""
-    row = connection.execute(_STANDING, {"job": job}).one()
+    row = connection.execute(_STATE_AND_REVOCATION, {"job": job}).one()
     return JobState(row.state), row.revocation_id
 
 

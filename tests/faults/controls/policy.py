@@ -105,9 +105,9 @@ CONTROLS = (
     Control(
         name="an answer is of whom its link means as it is counted",
         file=VOTES,
-        guard="why_not = over(connection, held, now) or _unlinked(connection, given) or "
+        guard="end_if_over(connection, held, now) or _unlinked(connection, given) or "
         "_prohibition(connection, held, given)",
-        without="why_not = over(connection, held, now) or _prohibition(connection, held, given)",
+        without="end_if_over(connection, held, now) or _prohibition(connection, held, given)",
         test="tests/ledger/test_tenants.py::test_an_answer_that_comes_after_its_link and sqlite",
     ),
     Control(
