@@ -66,6 +66,11 @@ def give_way(connection: Connection, intent: Intent) -> Ended:
     return Ended(reason=reason, moved=requeue(connection, intent.job, delay=delay, reason=reason))
 
 
+def word_wanted(provider: str, job: str) -> str:
+    """What a person is asked for, where nothing else tells what became of a call."""
+    return f"look at {provider}, then say what became of it, as `aswhom jobs show {job}` tells how"
+
+
 def _is_done(step: str) -> Exists:
     return exists().where(steps.c.id == step, steps.c.state == StepState.DONE)
 

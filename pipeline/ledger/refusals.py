@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from identity.model import RuledOut, ScopeKind
 from identity.policy.ledger import version_of
-from pipeline.ledger.calls import give_way, overtaken
+from pipeline.ledger.calls import give_way, overtaken, word_wanted
 from pipeline.ledger.clock import clock
 from pipeline.ledger.intents import Ended, Intent, PolicyMoved, Skipped, record, write_step
 from pipeline.ledger.jobs import bury
@@ -81,10 +81,8 @@ def _skip(connection: Connection, intent: Intent, why: str, now: datetime) -> Sk
 
 def _give_up(connection: Connection, intent: Intent, why: str, now: datetime) -> Ended:
     """No further attempt is made after one whose outcome is not known, so a person's word is all that can tell it."""
-    reason = (
-        f"StepRefused: {why}; {intent.action} was sent before and no answer came: look at {intent.provider}, then say "
-        f"what became of it, as `aswhom jobs show {intent.job.id}` tells how"
-    )
+    wanted = word_wanted(intent.provider, intent.job.id)
+    reason = f"StepRefused: {why}; {intent.action} was sent before and no answer came: {wanted}"
     moved = bury(connection, intent.job, reason=reason)
     _write(connection, intent, why, now)
     return Ended(reason=reason, moved=moved)
