@@ -128,18 +128,16 @@ def _follow(
 ) -> Acceptance:
     # Remembered apart from the deliveries, since a signal is never refused for being a repetition.
     first = _remember_body(connection, delivery, ids.delivery, digest, now)
-    followed = signals.follow(
-        connection,
-        delivery.connection,
-        signal,
+    word = signals.Word(
+        signal=signal,
         id=ids.revocation,
         by=signals.BY_PROVIDER + delivery.source,
         signal_id=ids.delivery,
         seen=not first,
         now=now,
-        at_most=signal_chunks.ACCOUNTS,
     )
-    signal_chunks.leave(connection, followed)
+    followed = signals.follow(connection, delivery.connection, word, at_most=signal_chunks.ACCOUNTS)
+    signal_chunks.leave(connection, word, followed)
     concluded = _conclude(connection, ids.delivery, DeliveryOutcome.SIGNAL, followed.reason)
     return replace(concluded, revocations=followed.revocations, unfollowed=bool(followed.left))
 
