@@ -18,6 +18,7 @@ from identity.model import Scope, ScopeKind
 from identity.round_trips import sent_together
 from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive, next_number
+from pipeline.batches import in_batches
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState
 from pipeline.tables import attempts
@@ -126,9 +127,9 @@ def in_flight(connection: Connection, row: Row[Any]) -> list[Row[Any]]:
 def _named(connection: Connection, ids: list[str]) -> list[Row[Any]]:
     """Those attempts that retention has not forgotten."""
     found: list[Row[Any]] = []
-    for start in range(0, len(ids), 500):
-        some = select(attempts).where(attempts.c.id.in_(ids[start : start + 500]))
-        found += connection.execute(some.order_by(attempts.c.opened)).all()
+    for some in in_batches(ids):
+        rows = select(attempts).where(attempts.c.id.in_(some)).order_by(attempts.c.opened)
+        found += connection.execute(rows).all()
     return found
 
 

@@ -28,6 +28,7 @@ from identity.ids import Ids
 from identity.signing import Signer
 from identity.store import Store
 from pipeline import metrics
+from pipeline.batches import in_batches
 from pipeline.ledger import scope_sets
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.clock import NOW, clock
@@ -200,9 +201,8 @@ def _drained(connection: Connection, revocation: str) -> bool:
 
 def _stopping(connection: Connection, revocation: str) -> bool:
     """Whether a job that was told to stop has not ended yet."""
-    told = stopping_jobs(connection, revocation)
-    for start in range(0, len(told), 500):
-        still = select(jobs.c.id).where(jobs.c.id.in_(told[start : start + 500]), jobs.c.state == JobState.STOPPING)
+    for told in in_batches(stopping_jobs(connection, revocation)):
+        still = select(jobs.c.id).where(jobs.c.id.in_(told), jobs.c.state == JobState.STOPPING)
         if connection.execute(still.limit(1)).first() is not None:
             return True
     return False
