@@ -21,7 +21,7 @@ from pipeline.budget_use import BudgetUse
 from pipeline.conclusion import conclude
 from pipeline.entitlement import header, mint_ahead, wanted_capability
 from pipeline.interruption import RunAgain, RunEnded
-from pipeline.ledger import openings
+from pipeline.ledger import openings, refusals
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.closings import Closing
 from pipeline.ledger.intents import (
@@ -187,7 +187,7 @@ def record_refusal(
     services: Services, intent: Intent, reason: str, *, once_of: str | None = None
 ) -> StepRefused | RunAgain | RunEnded:
     """Record that a step may not be done; what to raise for it: to the workflow only where nothing was done before."""
-    match services.store.write(partial(openings.refuse, intent=intent, reason=reason, once_of=once_of)):
+    match services.store.write(partial(refusals.refuse, intent=intent, reason=reason, once_of=once_of)):
         case PolicyMoved():
             return policy_moved()
         case Ended(reason=why, moved=moved):

@@ -23,6 +23,7 @@ from identity.store import Store
 from identity.tables import provider_connections
 from identity.vault import Vault
 from pipeline import metrics
+from pipeline.batches import in_batches
 from pipeline.github_deliveries import Row, UnreadableList, list_request, read_page, redeliver_request
 from pipeline.tables import deliveries
 
@@ -200,8 +201,7 @@ def _note(known: _Known, listing: _Listing, row: Row, now: datetime) -> None:
 def _recorded(c: Connection, owner: str, guids: Sequence[str]) -> set[str]:
     """Which of these deliveries the ledger has: GitHub may have missed our answer."""
     found: set[str] = set()
-    for start in range(0, len(guids), 500):
-        some = guids[start : start + 500]
+    for some in in_batches(guids):
         which = (deliveries.c.connection_id == owner) & deliveries.c.delivery_id.in_(some)
         found |= set(c.execute(select(deliveries.c.delivery_id).where(which)).scalars())
     return found

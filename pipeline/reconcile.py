@@ -19,6 +19,7 @@ from pipeline import metrics
 from pipeline.failures import Failures
 from pipeline.ledger import approval_ends, bells, jobs, waits
 from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger.clock import clock
 from pipeline.model import Ring
 from pipeline.revocation.revoker import Revoker
 from pipeline.states import JobState
@@ -90,7 +91,7 @@ def settle_attempts(store: Store) -> None:
         return
 
     def settle(c: Connection) -> None:
-        now = ledger_steps.clock(c)
+        now = clock(c)
         for row in found:
             ledger_steps.settle(c, row, now=now)
 

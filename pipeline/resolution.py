@@ -16,8 +16,8 @@ from identity.columns import database_now
 from identity.errors import BadInput
 from identity.sequence import next_number
 from pipeline.ledger.closings import close_step, record_attempt
-from pipeline.ledger.jobs import move_job, wake
-from pipeline.ledger.moving import move_attempt
+from pipeline.ledger.jobs import wake
+from pipeline.ledger.moving import move_attempt, move_job
 from pipeline.ledger.once import once_name
 from pipeline.revocation.tables import revocations
 from pipeline.states import ENDED, AttemptState, JobState, Purpose, StepState, Wait

@@ -9,26 +9,21 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from functools import partial
 from hashlib import sha256
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Row
 
 from identity.capability import issued
-from identity.capability.audiences import of_connection
-from identity.capability.model import Audience
-from identity.connections import connection_for
-from identity.model import AccessPattern, Effect, PrincipalKind, ProviderConnection
-from identity.policy.decision import Decision, Denied, decide
-from identity.policy.rules import Policy
-from identity.principals import service_principal
+from identity.model import AccessPattern, Effect, PrincipalKind
+from identity.policy.decision import Decision, Denied
 from pipeline.action import Action, Recovery, Result, hash_of
 from pipeline.approvals.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, record_refusal
-from pipeline.entitlement import prohibition
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger.clock import clock
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.policy.question import question_of
+from pipeline.policy.deciding import Decisions
 from pipeline.run import ActionFailed, Diverged, OnceUsed, StepRefused, StepSkipped
 from pipeline.services import Services
 from pipeline.states import AttemptState, Purpose, StepState
@@ -49,15 +44,6 @@ class EarlierAttempts(Enum):
     UNSETTLED = auto()  # one has none, and sending it again may do it twice
 
 
-class Ground(NamedTuple):
-    """What a decision stands on."""
-
-    through: ProviderConnection
-    service: str  # the tenant's service principal
-    audience: Audience | None  # what capabilities call the upstream
-    policy: Policy  # one for the whole run: the opening refuses what was decided under another
-
-
 class StepRunner:
     """Carries out the steps of one run of one job."""
 
@@ -65,10 +51,10 @@ class StepRunner:
         self._services = services
         self._workflow = workflow
         self._job = job
+        self._decisions = Decisions(services, workflow, job)
         self._stored = stored
         self._began = time.monotonic()
         self._new_steps = 0
-        self._grounds: dict[str, Ground] = {}  # by provider
 
     def perform(
         self,
@@ -95,22 +81,10 @@ class StepRunner:
                     named=NAMES[named],
                     request_hash=request_hash,
                 )
-            match StepState(stored.state):
-                case StepState.DONE:
-                    return action.result.model_validate(stored.result)  # type: ignore[return-value]
-                case StepState.SKIPPED:
-                    raise StepSkipped(stored.error or stored.reason)
-                case StepState.REFUSED:
-                    refusal = OnceUsed if stored.adopted_from else StepRefused
-                    raise refusal(stored.error or stored.reason)
-                case StepState.FAILED:
-                    raise ActionFailed(stored.error or stored.reason)
-        if self._services.stopping():
-            # A supervisor waits for the call that is on the wire, not for those that would follow it.
-            raise RunAgain("its process was told to stop: yielded at a step boundary", delay=timedelta())
-        worked = timedelta(seconds=time.monotonic() - self._began)
-        if stored is None and self._new_steps and worked > self._services.settings.yield_after:
-            raise RunAgain("yielded after its time, at a step boundary", delay=timedelta())
+            if stored.state == StepState.DONE:
+                return action.result.model_validate(stored.result)  # type: ignore[return-value]
+            _raise_if_ended(stored)
+        self._yield_if_due(is_new=stored is None)
         self._new_steps += 1
         step = self._prepare(
             action,
@@ -124,6 +98,15 @@ class StepRunner:
             may_skip=then is SKIP,
         )
         return action.result.model_validate(self._carry_out(step, stored))  # type: ignore[return-value]
+
+    def _yield_if_due(self, *, is_new: bool) -> None:
+        """Raise RunAgain where the run is to end before the step that it has come to."""
+        if self._services.stopping():
+            # A supervisor waits for the call that is on the wire, not for those that would follow it.
+            raise RunAgain("its process was told to stop: yielded at a step boundary", delay=timedelta())
+        worked = timedelta(seconds=time.monotonic() - self._began)
+        if is_new and self._new_steps and worked > self._services.settings.yield_after:
+            raise RunAgain("yielded after its time, at a step boundary", delay=timedelta())
 
     def sleep(self, position: int, occurrence: int, duration: timedelta) -> None:
         request_hash = sha256(f"sleep {duration.total_seconds()}".encode()).hexdigest()
@@ -162,8 +145,8 @@ class StepRunner:
         may_skip: bool,
     ) -> StepAtHand:
         """Decide as whom, and gather everything the step's attempts have in common. Raises as `record_refusal` says."""
-        through, service, audience, policy = self._ground_for(action.facts.provider)
-        decision = self._decide(action, named, audience, policy)
+        ground = self._decisions.ground_for(action.facts.provider)
+        decision = self._decisions.of(action, named)
         granted = _decision_of_refusal(decision) if isinstance(decision, Denied) else decision
         step = StepAtHand(
             id=stored.id if stored is not None else self._services.ids("step"),
@@ -175,8 +158,8 @@ class StepRunner:
             once=once,
             request_hash=request_hash,
             decision=granted,
-            principal=self._job.user if granted.kind is PrincipalKind.USER and self._job.user else service,
-            through=through,
+            principal=self._job.user if granted.kind is PrincipalKind.USER and self._job.user else ground.service,
+            through=ground.through,
             may_skip=may_skip,
             opened_at=stored.opened_at if stored is not None else datetime.now(UTC),
             tried_since=datetime.now(UTC),
@@ -184,31 +167,12 @@ class StepRunner:
             and _may_change(stored)
             and hash_of(stored.action, stored.parameters) != request_hash,
             patience=patience,
-            audience=audience if granted.pattern is AccessPattern.CAPABILITY else None,
+            audience=ground.audience if granted.pattern is AccessPattern.CAPABILITY else None,
         )
         if isinstance(decision, Denied):
             intent = intent_of(self._services, step, purpose=Purpose.CALL, number=1)
             raise record_refusal(self._services, intent, decision.reason)
         return replace(step, approval=approved(self._services, step))
-
-    def _decide(
-        self, action: Action[Any], named: Who | None, audience: Audience | None, policy: Policy
-    ) -> Decision | Denied:
-        job = self._job
-        question = question_of(
-            self._workflow,
-            action,
-            agent=job.agent,
-            named=named,
-            triggered=job.triggered,
-            has_user=job.user is not None,
-        )
-        decision = decide(question, policy)
-        if isinstance(decision, Decision) and decision.pattern is AccessPattern.CAPABILITY:
-            reason = prohibition(action, audience)
-            if reason is not None:
-                return Denied(reason=reason, policy=decision.policy, rules=decision.rules)
-        return decision
 
     def _carry_out(self, step: StepAtHand, stored: Row[Any] | None) -> Any:
         earlier: list[Row[Any]] = []
@@ -241,7 +205,7 @@ class StepRunner:
         searches = [row for row in earlier if row.purpose == Purpose.PROBE and row.state == AttemptState.OPEN]
         if not open_ended and not searches:
             return EarlierAttempts.SETTLED
-        now = self._services.store.read(ledger_steps.clock)
+        now = self._services.store.read(clock)
         for row in (*open_ended, *searches):
             if row.settled_by > now:
                 # It may still be on the wire, in a paused worker's hands.
@@ -259,24 +223,22 @@ class StepRunner:
             raise step.asks(f"{step.name} was sent and no answer came")
         return EarlierAttempts.UNSETTLED
 
-    def _ground_for(self, provider: str) -> Ground:
-        """What the decisions of this run about that provider's actions stand on, read in one transaction."""
-        found = self._grounds.get(provider)
-        if found is None:
-            tenant, before = self._job.tenant, next(iter(self._grounds.values()), None)
-
-            def look(c: Connection) -> Ground:
-                through = connection_for(c, tenant, provider)
-                policy = before.policy if before else self._services.policies.current(c, tenant)
-                return Ground(through, service_principal(c, tenant).id, of_connection(c, through.id), policy)
-
-            found = self._grounds[provider] = self._services.store.read(look)
-        return found
-
 
 def _may_change(stored: Row[Any]) -> bool:
     """Whether the function may ask for something else in this step's place: `reopen_steps` says why."""
     return stored.state == StepState.OPEN and not stored.request_hash
+
+
+def _raise_if_ended(stored: Row[Any]) -> None:
+    """Raise what a stored step came to that ended without a result."""
+    why = stored.error or stored.reason
+    match StepState(stored.state):
+        case StepState.SKIPPED:
+            raise StepSkipped(why)
+        case StepState.REFUSED:
+            raise OnceUsed(why) if stored.adopted_from else StepRefused(why)
+        case StepState.FAILED:
+            raise ActionFailed(why)
 
 
 def _raise_if_diverged(stored: Row[Any], *, action: str, occurrence: int, named: str, request_hash: str) -> None:

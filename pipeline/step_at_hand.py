@@ -13,6 +13,7 @@ from identity.model import Effect, ProviderConnection
 from identity.policy.decision import Decision
 from pipeline.action import Action, Call, Request
 from pipeline.interruption import AskOperator
+from pipeline.ledger.calls import word_wanted
 from pipeline.ledger.intents import Approved
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.states import Purpose
@@ -56,10 +57,7 @@ class StepAtHand:
 
     def asks(self, why: str) -> AskOperator:
         """For a person's word: nothing else tells what became of its call."""
-        return AskOperator(
-            f"{why}: look at {self.action.facts.provider}, then say what became of it, as "
-            f"`aswhom jobs show {self.job.id}` tells how"
-        )
+        return AskOperator(f"{why}: {word_wanted(self.action.facts.provider, self.job.id)}")
 
     def request(self, purpose: Purpose) -> Request:
         """What a call or a probe sends: the same at every attempt."""

@@ -160,7 +160,7 @@ class Worker:
 
         def end(c: Connection) -> tuple[JobState | None, JobState, str | None, Sequence[Bell]]:
             moved = move(c)
-            state, revocation = jobs.standing(c, job.id)
+            state, revocation = jobs.state_and_revocation(c, job.id)
             return moved, state, revocation, bells.ring_due(c, job.tenant, job.pattern)
 
         try:

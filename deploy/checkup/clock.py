@@ -15,7 +15,7 @@ from deploy.checkup.web import ready
 from deploy.installation import Installation
 from identity.http import Answer
 from pipeline.ledger import queries
-from pipeline.ledger.steps import clock as database_clock
+from pipeline.ledger.clock import clock as database_clock
 
 _OFF = timedelta(seconds=2)  # beside what asking takes, and the whole seconds of HTTP
 

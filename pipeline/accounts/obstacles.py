@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from identity.connections import paused_reasons
 from identity.model import AccountState, Scope
 from identity.scopes import NEVER, Standing, all_standings, grant_scopes, prohibition
+from pipeline.batches import in_batches
 from pipeline.ledger.queries import account_key
 
 _PAGE = 500  # accounts in one statement
@@ -31,8 +32,7 @@ def obstacles(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list
     Of one that is not active, a pause alone: its state says already why no step opens with it.
     """
     found: list[Obstacle | None] = []
-    for start in range(0, len(rows), _PAGE):
-        page = rows[start : start + _PAGE]
+    for page in in_batches(rows, _PAGE):
         standing = all_standings(connection, {scope for row in page for scope in grant_scopes(account_key(row))})
         paused = paused_reasons(connection, {row["connection_id"] for row in page})
         found += [_first(row, standing, paused.get(row["connection_id"])) for row in page]

@@ -13,7 +13,7 @@ from identity import audit
 from identity.audit import Act, AsWhom, Work
 from identity.errors import BadInput
 from pipeline.ledger import bells, queries
-from pipeline.ledger.jobs import move_job
+from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
 from pipeline.model import Bell
 from pipeline.resolution import resolve_by_hand

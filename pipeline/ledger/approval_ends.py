@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, literal, not_, or_, select
+from sqlalchemy import Connection, Row, and_, exists, not_, or_, select
 
-from identity.columns import database_now
 from identity.policy.ledger import version_of
 from pipeline.approvals.tables import approvals
 from pipeline.ledger.approvals import approval_of, move_approval
+from pipeline.ledger.clock import NOW, clock
+from pipeline.ledger.indexed import is_one
 from pipeline.ledger.jobs import wake
 from pipeline.states import ENDED, ApprovalState, StepState
 from pipeline.tables import jobs, steps
@@ -23,8 +24,8 @@ def end(connection: Connection, held: Row[Any], to: ApprovalState, reason: str, 
     return to
 
 
-def over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
-    """Why nothing is to be answered any more, or None. What ended by itself is moved to its end.
+def end_if_over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
+    """Move an approval that has ended by itself to its end. Why nothing is to be answered any more, or None.
 
     The caller has *held* locked.
     """
@@ -35,7 +36,7 @@ def over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
         which = "has ended" if job.state in ENDED else "was replayed and will ask again"
         move_approval(connection, held, ApprovalState.VOID, reason=f"its job {which}", now=now)
         return f"the job of approval {held.id} {which}"
-    if held.expires_at <= connection.execute(select(database_now())).scalar_one():
+    if held.expires_at <= clock(connection):
         end(connection, held, ApprovalState.EXPIRED, "nobody answered in time", now)
         return f"approval {held.id} has expired"
     if version_of(connection, held.tenant_id) != held.policy_version:
@@ -44,9 +45,8 @@ def over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
     return None
 
 
-_OPEN = approvals.c.state == literal(str(ApprovalState.OPEN), literal_execute=True)  # as its index says it
-# In a subquery: PostgreSQL looks nothing up by a clock that moves as it looks.
-_LATE = approvals.c.expires_at <= select(database_now()).scalar_subquery()
+_OPEN = is_one(approvals.c.state, ApprovalState.OPEN)
+_LATE = approvals.c.expires_at <= NOW
 _UNWANTED = or_(jobs.c.state.in_(ENDED), jobs.c.accepted > approvals.c.asked)
 # A step that another job's result settled, or that came to nothing, does not ask again before its job is replayed.
 _SETTLED = exists().where(
@@ -74,5 +74,5 @@ def end_some(connection: Connection, *, at_most: int) -> int:
     found = found.order_by(approvals.c.created_at, approvals.c.id).limit(at_most)
     # One that is being answered or run ends there.
     rows = connection.execute(found.with_for_update(of=approvals, skip_locked=True)).all()
-    now: datetime = connection.execute(select(database_now())).scalar_one()
-    return sum(over(connection, held, now) is not None for held in rows)
+    now = clock(connection)
+    return sum(end_if_over(connection, held, now) is not None for held in rows)

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from identity import audit
 from identity.audit import AsWhom, Work
-from identity.columns import database_now
 from identity.model import PrincipalKind
 from identity.policy.ledger import version_of
 from identity.policy.rules import ApprovalNeed
@@ -20,6 +19,7 @@ from identity.tables import principals
 from pipeline.approvals.shown import digest_of
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred
+from pipeline.ledger.clock import clock
 from pipeline.ledger.intents import Approved, Ended, Intent, PolicyMoved
 from pipeline.ledger.jobs import park, wake
 from pipeline.states import APPROVAL_MOVES, ApprovalState, Wait
@@ -50,7 +50,7 @@ def ask(connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, 
     """
     if version_of(connection, intent.job.tenant) != intent.decision.policy:
         return PolicyMoved()
-    now: datetime = connection.execute(select(database_now())).scalar_one()
+    now = clock(connection)
     held = _newest(connection, intent)
     if held is not None and not _same(held, intent, shown):
         move_approval(connection, held, ApprovalState.VOID, reason="what would be done changed", now=now)
@@ -67,7 +67,7 @@ def ask(connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, 
         return NotApproved(reason=f"{intent.action} {late} (approval {held.id})")
     match ApprovalState(held.state):
         case ApprovalState.APPROVED:
-            by = voters(connection, held)
+            by = said_yes(connection, held)
             if not is_met(held.needs, by):
                 move_approval(connection, held, ApprovalState.VOID, reason=TOO_FEW, now=now)
                 return _ask_anew(connection, intent, id=id, shown=shown, now=now)
@@ -222,7 +222,7 @@ def mark_used(connection: Connection, intent: Intent, *, now: datetime) -> None:
     connection.execute(update(approvals).where(unused).values(used_at=now))
 
 
-def voters(connection: Connection, held: Row[Any]) -> frozenset[str]:
+def said_yes(connection: Connection, held: Row[Any]) -> frozenset[str]:
     """Who said yes, and may still approve it."""
     yes = select(approval_votes.c.principal_id).where(
         approval_votes.c.approval_id == held.id, approval_votes.c.answer == YES

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from identity.columns import database_in, database_now
 from identity.model import AccessPattern
 from identity.tables import tenants
+from pipeline.ledger.clock import NOW
 from pipeline.model import Bell
 from pipeline.tables import IS_QUEUED, jobs
 
@@ -62,7 +63,7 @@ _WITH_DUE_JOBS = union_all(
             exists().where(
                 jobs.c.pattern == pattern,
                 IS_QUEUED,
-                jobs.c.due_at <= select(database_now()).scalar_subquery(),
+                jobs.c.due_at <= NOW,
             )
         )
         for pattern in AccessPattern

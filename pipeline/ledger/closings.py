@@ -5,12 +5,12 @@ A paused worker's finished call is the truth.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, exists, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from identity import audit
 from identity.audit import AsWhom, Work
@@ -19,6 +19,7 @@ from identity.capability import issued
 from identity.capability.model import Outcome
 from identity.model import AccessPattern
 from identity.sequence import next_number_and_time
+from pipeline.ledger.calls import calls_in_doubt, may_have_acted
 from pipeline.ledger.intents import Intent, record
 from pipeline.ledger.jobs import wake
 from pipeline.ledger.moving import StepColumns, move_attempt, move_step
@@ -26,16 +27,9 @@ from pipeline.ledger.once import once_name
 from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.tables import attempts, jobs
 
-# Built once, as every statement of every step.
-_HOLD = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
+# For answers that come late, which see to it that nothing goes past them.
+_LOCK_JOB = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
 _RECORDED = select(audited.c.id).where(audited.c.id == bindparam("id"))
-_OTHERS_IN_DOUBT = select(attempts.c.id).where(
-    attempts.c.step_id == bindparam("step"),
-    attempts.c.id != bindparam("but"),
-    attempts.c.purpose == Purpose.CALL,
-    attempts.c.state == AttemptState.UNKNOWN,
-)
-_BEFORE_IN_DOUBT = _OTHERS_IN_DOUBT.where(attempts.c.opened < bindparam("before"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +54,26 @@ class Closed(NamedTuple):
     duplicate: bool = False  # an effect that had been ruled out: the call may have been made a second time since
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """What an answer is as it comes: its attempt's outcome; or late, where that was resolved otherwise before."""
+
+    attempt: Row[Any]
+    kind: str  # of its audit record
+    id: str  # of the same
+    is_recorded: bool = False  # before: whoever wrote it did not see the commit
+    moves_step: bool = True
+    duplicate: bool = False
+
+
 def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> Closed:
     """Commit an attempt's outcome, its step's and the audit row, and wake the jobs that wait for the step.
 
-    An attempt that was resolved otherwise in the meantime keeps that; the late result is recorded beside it.
+    An attempt that was resolved otherwise in the meantime keeps that, and the late result is recorded beside it. Of
+    late results only an effect that a search found moves the step.
     """
     number, now = next_number_and_time(connection)
-    row = move_attempt(
+    closed = move_attempt(
         connection,
         closing.attempt,
         closing.state,
@@ -76,62 +83,91 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
         upstream_request_id=closing.upstream_request_id,
         error=closing.error,
     )
-    late = row is None
-    if row is None:
-        row = connection.execute(select(attempts).where(attempts.c.id == closing.attempt)).one()
-    # A search is settled without its finding: that an effect is there is true however late. That none is, is not: the
-    # call may have been made again.
-    finding = row.purpose == Purpose.PROBE and closing.step_state is StepState.DONE
-    if late:
-        # What opens a call meanwhile sees this, or is seen; and whoever writes it again, as its commit was not seen.
-        connection.execute(_HOLD, {"job": row.job_id})
-    ruled_out = closing.state is AttemptState.EFFECT and row.state == AttemptState.NO_EFFECT
-    duplicate = late and (ruled_out or (finding and _called_since(connection, row)))
-    id = f"{closing.attempt}.late" if late else f"{closing.attempt}.{number}"
-    if not late or connection.execute(_RECORDED, {"id": id}).first() is None:
-        record_attempt(
-            connection,
-            row,
-            "attempt.duplicate_effect" if duplicate else "attempt.late" if late else "attempt.closed",
-            id=id,
-            at=now,
-            number=number,
-            pattern=intent.decision.pattern,
-            on_behalf_of=intent.job.user,
-            action=intent.action,
-            outcome=str(closing.state),
-            reason=closing.error or intent.decision.reason,
-            detail={
-                "policy": intent.decision.policy,
-                "purpose": row.purpose,
-                "status": closing.status,
-                "external_id": closing.external_id,
-                "upstream_request_id": closing.upstream_request_id,
-            },
-        )
-    if late and not finding:
-        return Closed(counts=False, duplicate=duplicate)
+    if closed is not None:
+        answer = _Answer(attempt=closed, kind="attempt.closed", id=f"{closing.attempt}.{number}")
+    else:
+        answer = _late(connection, closing)
+    attempt = answer.attempt
+    if not answer.is_recorded:
+        _record_answer(connection, intent, closing, answer, number=number, now=now)
+    if not answer.moves_step:
+        return Closed(counts=False, duplicate=answer.duplicate)
     if intent.capability is not None:
         _close_capability(connection, intent, closing, now=now)
     if closing.resolves is not None:
         # What a search saw says nothing of a call that was made after it.
-        before = row.opened if row.purpose == Purpose.PROBE else None
+        before = attempt.opened if attempt.purpose == Purpose.PROBE else None
         _resolve_unknown(connection, intent, closing.resolves, before=before, number=number, now=now)
-    step_state = closing.step_state
-    if step_state is StepState.OPEN and calls_in_doubt(connection, row.step_id, but=row.id):
-        step_state = StepState.UNKNOWN  # this one had no effect, and of another call that is not known
+    moved = _move_step_on(connection, intent, closing, attempt, now=now)
+    return Closed(counts=moved or closing.step_state is StepState.OPEN, duplicate=answer.duplicate)
+
+
+def _late(connection: Connection, closing: Closing) -> _Answer:
+    """An answer whose attempt was resolved otherwise before it came."""
+    row = connection.execute(select(attempts).where(attempts.c.id == closing.attempt)).one()
+    # A call that opens meanwhile is seen here, or its opening sees this. So is this by whoever writes it again, since
+    # its commit was not seen.
+    connection.execute(_LOCK_JOB, {"job": row.job_id})
+    # A search is settled without its finding: that an effect is there is true however late. That none is, is not: the
+    # call may have been made again.
+    finding = row.purpose == Purpose.PROBE and closing.step_state is StepState.DONE
+    ruled_out = closing.state is AttemptState.EFFECT and row.state == AttemptState.NO_EFFECT
+    duplicate = ruled_out or (finding and may_have_acted(connection, row.step_id, since=row.opened))
+    id = f"{closing.attempt}.late"
+    return _Answer(
+        attempt=row,
+        kind="attempt.duplicate_effect" if duplicate else "attempt.late",
+        id=id,
+        is_recorded=connection.execute(_RECORDED, {"id": id}).first() is not None,
+        moves_step=finding,
+        duplicate=duplicate,
+    )
+
+
+def _record_answer(
+    connection: Connection, intent: Intent, closing: Closing, answer: _Answer, *, number: int, now: datetime
+) -> None:
+    record_attempt(
+        connection,
+        answer.attempt,
+        answer.kind,
+        id=answer.id,
+        at=now,
+        number=number,
+        pattern=intent.decision.pattern,
+        on_behalf_of=intent.job.user,
+        action=intent.action,
+        outcome=str(closing.state),
+        reason=closing.error or intent.decision.reason,
+        detail={
+            "policy": intent.decision.policy,
+            "purpose": answer.attempt.purpose,
+            "status": closing.status,
+            "external_id": closing.external_id,
+            "upstream_request_id": closing.upstream_request_id,
+        },
+    )
+
+
+def _move_step_on(
+    connection: Connection, intent: Intent, closing: Closing, attempt: Row[Any], *, now: datetime
+) -> bool:
+    """Move the step as its attempt ended, and wake who waits for it. False: it ended before, and that stays."""
+    state = closing.step_state
+    if state is StepState.OPEN and calls_in_doubt(connection, attempt.step_id, but=attempt.id):
+        state = StepState.UNKNOWN  # this one had no effect, and of another call that is not known
     moved = close_step(
         connection,
-        row.step_id,
-        step_state,
+        attempt.step_id,
+        state,
         now=now,
         result=closing.result,
         external_id=closing.external_id,
         error=closing.error,
     )
-    if intent.once is not None and step_state is not StepState.UNKNOWN:
-        wake(connection, once_name(row.tenant_id, intent.action, intent.once))
-    return Closed(counts=moved or closing.step_state is StepState.OPEN, duplicate=duplicate)
+    if intent.once is not None and state is not StepState.UNKNOWN:
+        wake(connection, once_name(attempt.tenant_id, intent.action, intent.once))
+    return moved
 
 
 def close_step(
@@ -197,25 +233,6 @@ def _close_capability(connection: Connection, intent: Intent, closing: Closing, 
         issued.close(connection, intent.step, Outcome.EFFECT, now=now)
     elif closing.state is AttemptState.NO_EFFECT:
         issued.close(connection, intent.step, Outcome.NO_EFFECT, now=now)
-
-
-def calls_in_doubt(connection: Connection, step: str, *, but: str, before: int | None = None) -> Sequence[str]:
-    """The calls of a step whose outcome is not known, apart from the attempt *but*: all, or those opened *before*."""
-    which = {"step": step, "but": but}
-    if before is None:
-        return connection.execute(_OTHERS_IN_DOUBT, which).scalars().all()
-    return connection.execute(_BEFORE_IN_DOUBT, {**which, "before": before}).scalars().all()
-
-
-def _called_since(connection: Connection, search: Row[Any]) -> bool:
-    """Whether a call that was made after *search* had the effect, or may have had it."""
-    later = exists().where(
-        attempts.c.step_id == search.step_id,
-        attempts.c.purpose == Purpose.CALL,
-        attempts.c.state != AttemptState.NO_EFFECT,
-        attempts.c.opened > search.opened,
-    )
-    return bool(connection.execute(select(later)).scalar_one())
 
 
 def _resolve_unknown(

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from pipeline.ledger.views import REPLAYABLE
+from pipeline.ledger.indexed import REPLAYABLE
 from pipeline.tables import jobs
 
 MOST = 2_000  # the newest, which are looked at

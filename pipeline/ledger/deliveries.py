@@ -18,6 +18,7 @@ from pipeline.ledger.delivery_tenant import Whose, record_trespass, whose_delive
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.standing import Standing, standing_for
 from pipeline.model import Acceptance, Bell, DeliveryOutcome, SignedDelivery
+from pipeline.revocation.signal import Signal
 from pipeline.tables import deliveries, delivery_bodies, jobs
 from pipeline.workflow import Match, Workflow
 
@@ -88,22 +89,7 @@ def accept(
     if whose.trespassed is not None:
         record_trespass(connection, delivery, whose, id=ids.delivery, now=now)
     if delivery.signal is not None:
-        # Remembered apart from the deliveries, since a signal is never refused for being a repetition.
-        first = _remember_body(connection, delivery, ids.delivery, digest, now)
-        followed = signals.follow(
-            connection,
-            delivery.connection,
-            delivery.signal,
-            id=ids.revocation,
-            by=signals.BY_PROVIDER + delivery.source,
-            signal_id=ids.delivery,
-            seen=not first,
-            now=now,
-            at_most=signal_chunks.ACCOUNTS,
-        )
-        signal_chunks.leave(connection, followed)
-        concluded = _conclude(connection, ids.delivery, DeliveryOutcome.SIGNAL, followed.reason)
-        return replace(concluded, revocations=followed.revocations, unfollowed=bool(followed.left))
+        return _follow(connection, delivery, delivery.signal, ids, digest, now)
     if delivery.answer is not None and whose.tenant is not None:
         through, tenant = delivery.connection, whose.tenant
         counted = signed_answers.count(connection, tenant, delivery.answer, through=through, now=now)
@@ -111,10 +97,7 @@ def accept(
     accepted = Acceptance(delivery=ids.delivery, outcome=outcome, reason=reason)
     if here is None or not starts:
         return accepted
-    rung = start_jobs(connection, here, delivery.connection, ids.delivery, starts, now=now, ring=True)
-    with_bell = {bell.job for bell in rung}
-    without = (start.match.workflow for start in starts if start.job not in with_bell)
-    bells = (*rung, *first_bells(connection, here.tenant, without))
+    bells = _start(connection, here, delivery.connection, ids.delivery, starts, now)
     return replace(accepted, jobs=tuple(start.job for start in starts), bells=bells)
 
 
@@ -138,6 +121,35 @@ def _plan(
     if not starts:
         return (), DeliveryOutcome.IGNORED, "; ".join(reasons)
     return starts, DeliveryOutcome.ACCEPTED, f"{len(starts)} job(s)"
+
+
+def _follow(
+    connection: Connection, delivery: SignedDelivery, signal: Signal, ids: NewIds, digest: str, now: datetime
+) -> Acceptance:
+    # Remembered apart from the deliveries, since a signal is never refused for being a repetition.
+    first = _remember_body(connection, delivery, ids.delivery, digest, now)
+    word = signals.Word(
+        signal=signal,
+        id=ids.revocation,
+        by=signals.BY_PROVIDER + delivery.source,
+        signal_id=ids.delivery,
+        seen=not first,
+        now=now,
+    )
+    followed = signals.follow(connection, delivery.connection, word, at_most=signal_chunks.ACCOUNTS)
+    signal_chunks.leave(connection, word, followed)
+    concluded = _conclude(connection, ids.delivery, DeliveryOutcome.SIGNAL, followed.reason)
+    return replace(concluded, revocations=followed.revocations, unfollowed=bool(followed.left))
+
+
+def _start(
+    connection: Connection, here: Standing, through: str, delivery: str, starts: Sequence[Start], now: datetime
+) -> tuple[Bell, ...]:
+    """Accept the jobs of a new delivery; the bells, and of those without one of their own whose turn it is."""
+    rung = start_jobs(connection, here, through, delivery, starts, now=now, ring=True)
+    with_bell = {bell.job for bell in rung}
+    without = (start.match.workflow for start in starts if start.job not in with_bell)
+    return (*rung, *first_bells(connection, here.tenant, without))
 
 
 def switched_on(here: Standing, ids: Sequence[str], matches: Sequence[Match]) -> tuple[list[Start], list[str]]:

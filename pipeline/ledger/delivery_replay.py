@@ -9,7 +9,7 @@ what it withdrew may have been given anew since.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -86,35 +86,12 @@ def weigh(
             )
         )
     }
-    fates = []
-    for one in considered:
-        name = one.workflow.name
-        config = pins.enabled(connection, tenant, one.workflow.name) if tenant is not None else None
-        does, reason, job = Does.NOTHING, "", started.get(name)
-        if job is not None:
-            does, reason = _again(connection, job, cancelled=cancelled, barred=barred)
-            does, reason, config = _pinned(connection, one, job.id, does, reason)
-        elif one.match is None:
-            reason = one.refusal
-        elif barred:
-            reason = barred
-        elif config is None:
-            reason = f"it is not switched on for tenant {tenant}"
-        elif fault := _misfit(one, config):
-            reason = fault
-        else:
-            does, reason = Does.START, f"it is wanted, and on for tenant {tenant}"
-        fates.append(
-            Fate(
-                workflow=name,
-                does=does,
-                reason=reason,
-                job=job.id if job is not None else None,
-                config=config,
-                match=one.match,
-            )
-        )
-    return tuple(fates)
+    return tuple(
+        _fate_of_job(connection, one, job, cancelled=cancelled, barred=barred)
+        if (job := started.get(one.workflow.name)) is not None
+        else _fate_without_job(connection, one, tenant, barred)
+        for one in considered
+    )
 
 
 def replay(
@@ -172,32 +149,51 @@ def _whose(connection: Connection, delivery: Stored) -> tuple[str | None, str]:
     return whose.tenant, whose.refusal if whose.tenant is None else ""
 
 
-def _again(connection: Connection, job: Row[*tuple[Any, ...]], *, cancelled: bool, barred: str) -> tuple[Does, str]:
-    """Whether the job there is has another go, and why or why not. *barred* says why nothing of its delivery has."""
+def _fate_without_job(connection: Connection, one: Considered, tenant: str | None, barred: str) -> Fate:
+    """Whether a workflow that has no job of the delivery is started. *barred* says why nothing of it is."""
+    name = one.workflow.name
+    config = pins.enabled(connection, tenant, name) if tenant is not None else None
+    fate = Fate(workflow=name, does=Does.NOTHING, reason="", config=config, match=one.match)
+    if one.match is None:
+        return replace(fate, reason=one.refusal)
+    if barred:
+        return replace(fate, reason=barred)
+    if config is None:
+        return replace(fate, reason=f"it is not switched on for tenant {tenant}")
+    if fault := _misfit(one, config):
+        return replace(fate, reason=fault)
+    return replace(fate, does=Does.START, reason=f"it is wanted, and on for tenant {tenant}")
+
+
+def _fate_of_job(
+    connection: Connection, one: Considered, job: Row[*tuple[Any, ...]], *, cancelled: bool, barred: str
+) -> Fate:
+    """Whether the job there is has another go, and under which configuration."""
+    again, reason = _again(connection, job, cancelled=cancelled, barred=barred)
+    fate = Fate(workflow=one.workflow.name, does=Does.NOTHING, reason=reason, job=job.id, match=one.match)
+    if not again:
+        return replace(fate, config=pins.pinned(connection, job.id))
+    pin = pins.at_replay(connection, job.id)
+    fate = replace(fate, config=pin.config)
+    if pin.moved and (fault := _misfit(one, pin.config)):
+        return replace(fate, reason=f"{reason}, and {fault}")
+    return replace(fate, does=Does.AGAIN, reason=f"{reason}; {pin.kept}" if pin.kept else reason)
+
+
+def _again(connection: Connection, job: Row[*tuple[Any, ...]], *, cancelled: bool, barred: str) -> tuple[bool, str]:
+    """Whether a job may have another go, and why or why not. *barred* says why nothing of its delivery has."""
     state = f"its job {job.id} is {job.state}"
     if job.state == JobState.CANCELLED and (by_job := compensated_by(connection, job.id)):
-        return Does.NOTHING, f"{state}, and was compensated by job {by_job}: only a new delivery does it anew"
+        return False, f"{state}, and was compensated by job {by_job}: only a new delivery does it anew"
     if job.state == JobState.CANCELLED and not cancelled:
         why = f" ({job.reason})" if job.reason else ""
-        return Does.NOTHING, f"{state}{why}, which stays so: `aswhom jobs replay {job.id}` accepts it anew"
+        return False, f"{state}{why}, which stays so: `aswhom jobs replay {job.id}` accepts it anew"
     ended = job.state in (JobState.DEAD, JobState.CANCELLED)
     if ended and job.pruned_at is not None:
-        return Does.NOTHING, f"{state} and pruned: its steps are forgotten, and done ones would be done again"
+        return False, f"{state} and pruned: its steps are forgotten, and done ones would be done again"
     if ended and barred:
-        return Does.NOTHING, f"{state}, and {barred}"
-    return (Does.AGAIN if ended else Does.NOTHING), state
-
-
-def _pinned(
-    connection: Connection, one: Considered, job: str, does: Does, reason: str
-) -> tuple[Does, str, Mapping[str, Any] | None]:
-    """The fate of a job that is there, with the configuration it has, or would have if it goes again."""
-    if does is not Does.AGAIN:
-        return does, reason, pins.pinned(connection, job)
-    pin = pins.at_replay(connection, job)
-    if pin.moved and (fault := _misfit(one, pin.config)):
-        return Does.NOTHING, f"{reason}, and {fault}", pin.config
-    return does, f"{reason}; {pin.kept}" if pin.kept else reason, pin.config
+        return False, f"{state}, and {barred}"
+    return ended, state
 
 
 def _misfit(considered: Considered, config: Mapping[str, Any]) -> str:

@@ -136,6 +136,7 @@ def record(
     reason: str | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
+    """The audit record of what a step's opening, its refusal or a search for its effect came to, as whom."""
     audit.record(
         connection,
         kind,

@@ -1,19 +1,20 @@
-"""Jobs in the ledger: claim, park, finish, spend a run. They move by `move_job`, `move_jobs`, `reach_jobs` alone."""
+"""Jobs in the ledger: how a worker claims one, what ends its run, and what wakes one that waits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import cache, partial
-from typing import Any, TypedDict, Unpack
+from datetime import timedelta
+from functools import partial
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, case, func, null, select, update
+from sqlalchemy import Connection, Row, bindparam, case, func, null, select, update
 
 from identity.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
 from identity.model import AccessPattern, AccountKey
-from pipeline.states import ENDED, JOB_MOVES, JobState, Wait
-from pipeline.tables import IS_QUEUED, in_states, jobs, pinned_configuration
+from pipeline.ledger.moving import JobColumns, move_job, moving_job
+from pipeline.states import JobState, Wait
+from pipeline.tables import IS_QUEUED, jobs, pinned_configuration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,71 +36,6 @@ class ClaimedJob:
     accepted: int
     fence: int
     runs_spent: int
-
-
-class JobColumns(TypedDict, total=False):
-    """What a move may write beside the state: values, or expressions of the database."""
-
-    due_at: datetime | ColumnElement[datetime]
-    reason: str | None
-    wait: Wait
-    waits_for: str | ColumnElement[str | None] | None
-    lacks: list[str] | None
-    expires_at: ColumnElement[datetime]
-    runs_spent: int
-    revocation_id: str | None
-    accepted: int
-    replayed_by: list[str]
-    config_sha256: str
-
-
-WAITS_NO_MORE: Mapping[str, None] = dict.fromkeys(("rung_until", "wait", "waits_for", "lacks", "expires_at"))
-
-
-def move_job(
-    connection: Connection,
-    job: str,
-    to: JobState,
-    *,
-    fence: int | None = None,
-    source: JobState | None = None,
-    **values: Unpack[JobColumns],
-) -> bool:
-    """Move one job, if its state allows it (and its fence is still ours); every other column of a move is in *values*.
-
-    What a state does not use is cleared unless *values* has it, so no bell, claim or wait outlives it.
-    False: somebody was first.
-    """
-    which = jobs.c.id == job
-    if fence is not None:
-        which &= jobs.c.fence == fence
-    return connection.execute(_moving(which, to, source, values)).rowcount == 1
-
-
-def move_jobs(
-    connection: Connection, ids: Sequence[str], to: JobState, *, source: JobState, **values: Unpack[JobColumns]
-) -> Sequence[str]:
-    """Move many jobs that are in the state *source*, in one statement; returns the ids of those that moved.
-
-    *values* are values alone, no expressions: the statement is built once.
-    """
-    new = {f"new_{name}": value for name, value in values.items()}
-    return connection.execute(_moving_many(to, source, tuple(values)), {"ids": ids, **new}).scalars().all()
-
-
-@cache
-def _moving_many(to: JobState, source: JobState, names: tuple[str, ...]) -> Any:
-    named = jobs.c.id.in_(bindparam("ids", expanding=True))
-    values: Any = {name: bindparam(f"new_{name}") for name in names}
-    return _moving(named, to, source, values).returning(jobs.c.id)
-
-
-def _moving(which: ColumnElement[bool], to: JobState, source: JobState | None, values: JobColumns) -> Update:
-    sources = [str(source)] if source and JOB_MOVES.check(source, to) else JOB_MOVES.sources(to)
-    cleared: dict[str, Any] = {**WAITS_NO_MORE, "finished_at": database_now() if to in ENDED else None}
-    if to not in (JobState.RUNNING, JobState.STOPPING):
-        cleared["claimed_until"] = None
-    return update(jobs).where(which, in_states(jobs.c.state, sources)).values(**{**cleared, "state": to, **values})
 
 
 # Built once, as every statement that each job goes through.
@@ -132,10 +68,8 @@ _CLAIM_NEXT = _CLAIM.where(
     .scalar_subquery()
 )
 _DOCUMENT = select(pinned_configuration.c.document).where(pinned_configuration.c.sha256 == bindparam("digest"))
-_FINISH = _moving(
-    (jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), to=JobState.DONE, source=None, values={}
-)
-_STANDING = select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job"))
+_FINISH = moving_job((jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), JobState.DONE)
+_STATE_AND_REVOCATION = select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job"))
 
 
 def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | None:
@@ -270,9 +204,9 @@ def spend_run(
     return to if moved else None
 
 
-def standing(connection: Connection, job: str) -> tuple[JobState, str | None]:
+def state_and_revocation(connection: Connection, job: str) -> tuple[JobState, str | None]:
     """The state of a job, and the revocation that stopped or cancelled it."""
-    row = connection.execute(_STANDING, {"job": job}).one()
+    row = connection.execute(_STATE_AND_REVOCATION, {"job": job}).one()
     return JobState(row.state), row.revocation_id
 
 

@@ -1,19 +1,42 @@
-"""The movers of steps and attempts: every write of their states carries the table's sources as its condition."""
+"""The movers of jobs, steps and attempts: every write of their states carries the table's sources as its condition.
+
+Two statements move jobs that a mover does not make: a claim (`pipeline.ledger.jobs`), and that of a revocation, which
+finds, locks and moves many at once (`pipeline.ledger.reaching`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import Connection, Row, Update, bindparam, update
+from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, update
 
-from pipeline.states import ATTEMPT_MOVES, STEP_MOVES, AttemptState, StepState
-from pipeline.tables import attempts, in_states, steps
+from identity.columns import database_now
+from pipeline.states import ATTEMPT_MOVES, ENDED, JOB_MOVES, STEP_MOVES, AttemptState, JobState, StepState, Wait
+from pipeline.tables import attempts, in_states, jobs, steps
+
+WAITS_NO_MORE: Mapping[str, None] = dict.fromkeys(("rung_until", "wait", "waits_for", "lacks", "expires_at"))
 
 # What a replay opens again. No run does: a call that is late must not undo a refusal, unless it had its effect.
 _REPLAYED = (StepState.REFUSED, StepState.FAILED, StepState.SKIPPED)
+
+
+class JobColumns(TypedDict, total=False):
+    """What a move of a job may write beside the state: values, or expressions of the database."""
+
+    due_at: datetime | ColumnElement[datetime]
+    reason: str | None
+    wait: Wait
+    waits_for: str | ColumnElement[str | None] | None
+    lacks: list[str] | None
+    expires_at: ColumnElement[datetime]
+    runs_spent: int
+    revocation_id: str | None
+    accepted: int
+    replayed_by: list[str]
+    config_sha256: str
 
 
 class StepColumns(TypedDict, total=False):
@@ -36,6 +59,48 @@ class AttemptColumns(TypedDict, total=False):
     status: int | None
     upstream_request_id: str | None
     error: str | None
+
+
+def move_job(
+    connection: Connection,
+    job: str,
+    to: JobState,
+    *,
+    fence: int | None = None,
+    source: JobState | None = None,
+    **values: Unpack[JobColumns],
+) -> bool:
+    """Move one job, if its state allows it (and its fence is still ours); every other column of a move is in *values*.
+
+    What a state does not use is cleared unless *values* has it, so no bell, claim or wait outlives it.
+    False: somebody was first.
+    """
+    which = jobs.c.id == job
+    if fence is not None:
+        which &= jobs.c.fence == fence
+    return connection.execute(moving_job(which, to, source=source, **values)).rowcount == 1
+
+
+def move_jobs(
+    connection: Connection, ids: Sequence[str], to: JobState, *, source: JobState, **values: Unpack[JobColumns]
+) -> Sequence[str]:
+    """Move many jobs that are in the state *source*, in one statement; returns the ids of those that moved.
+
+    *values* are values alone, no expressions: the statement is built once.
+    """
+    new = {f"new_{name}": value for name, value in values.items()}
+    return connection.execute(_move_jobs(to, source, tuple(values)), {"ids": ids, **new}).scalars().all()
+
+
+def moving_job(
+    which: ColumnElement[bool], to: JobState, *, source: JobState | None = None, **values: Unpack[JobColumns]
+) -> Update:
+    """The statement of a move, for a caller that keeps it: from *source* alone, else from all that the table allows."""
+    sources = [str(source)] if source and JOB_MOVES.check(source, to) else JOB_MOVES.sources(to)
+    cleared: dict[str, Any] = {**WAITS_NO_MORE, "finished_at": database_now() if to in ENDED else None}
+    if to not in (JobState.RUNNING, JobState.STOPPING):
+        cleared["claimed_until"] = None
+    return update(jobs).where(which, in_states(jobs.c.state, sources)).values(**{**cleared, "state": to, **values})
 
 
 def step_sources(to: StepState) -> list[str]:
@@ -70,7 +135,7 @@ def move_attempt(
     return connection.execute(_move_attempt(to), {"attempt": attempt, "state": to, **values}).one_or_none()
 
 
-# Built once for each state: every step goes through them.
+# Built once: for each state, every step goes through them; for each set of columns, what moves jobs by the hundred.
 
 
 @cache
@@ -82,3 +147,10 @@ def _move_attempt(to: AttemptState) -> Any:
 @cache
 def _move_step(to: StepState) -> Update:
     return update(steps).where((steps.c.id == bindparam("step")) & in_states(steps.c.state, step_sources(to)))
+
+
+@cache
+def _move_jobs(to: JobState, source: JobState, names: tuple[str, ...]) -> Any:
+    named = jobs.c.id.in_(bindparam("ids", expanding=True))
+    values: Any = {name: bindparam(f"new_{name}") for name in names}
+    return moving_job(named, to, source=source, **values).returning(jobs.c.id)

@@ -66,15 +66,7 @@ def insert_job(
     digest = pins.digest_of(new.config)
     here = standing(connection, new.tenant, [workflow]) if here is None else here
     scopes = scope_sets.scope_set(here, workflow, new.user)
-    # Jobs share these rows, and nothing deletes them: as a rule all are there, and one look is all it takes.
-    shared = {"agent": workflow.agent, "config": digest, "tenant": new.tenant, "scopes": scopes.sha256}
-    stored = connection.execute(_STORED, shared).one()
-    if not stored.agent:
-        ensure_agent(connection, id=workflow.agent, tenant=None, name=workflow.agent, now=now)
-    if not stored.config:
-        pins.store(connection, new.config)
-    if not stored.scopes:
-        scope_sets.store(connection, scopes)
+    _store_shared(connection, new, digest, scopes, now)
     row = {
         "id": new.id,
         "tenant_id": new.tenant,
@@ -108,6 +100,19 @@ def insert_job(
     if until is None:
         return None
     return Bell(job=new.id, tenant=new.tenant, pattern=workflow.pattern, rung_until=until)
+
+
+def _store_shared(connection: Connection, new: NewJob, digest: str, scopes: scope_sets.ScopeSet, now: datetime) -> None:
+    """Store what jobs share, and nothing deletes: as a rule all of it is there, and one look is all it takes."""
+    agent = new.workflow.agent
+    shared = {"agent": agent, "config": digest, "tenant": new.tenant, "scopes": scopes.sha256}
+    stored = connection.execute(_STORED, shared).one()
+    if not stored.agent:
+        ensure_agent(connection, id=agent, tenant=None, name=agent, now=now)
+    if not stored.config:
+        pins.store(connection, new.config)
+    if not stored.scopes:
+        scope_sets.store(connection, scopes)
 
 
 @cache

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import Any
 
-from sqlalchemy import Connection, exists, func, select, update
+from sqlalchemy import Connection, Row, exists, func, select, update
 
 from identity.rows import insert_or
+from pipeline.ledger.calls import may_have_acted
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, OpenOutcome, record, write_step
 from pipeline.ledger.jobs import park
-from pipeline.states import ENDED, AttemptState, Purpose, StepState, Wait
+from pipeline.states import ENDED, AttemptState, StepState, Wait
 from pipeline.tables import attempts, jobs, once_keys, steps
 
 ONCE_EXPIRES = timedelta(days=14)  # from when a job began to wait, however often it looks again
@@ -37,16 +39,14 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
     tenant, action, key = intent.job.tenant, intent.action, intent.once
     assert key is not None  # noqa: S101 - the caller checked; for the type checker
     which = (once_keys.c.tenant_id == tenant) & (once_keys.c.action == action) & (once_keys.c.key == key)
-    mine = insert_or(connection, once_keys).values(
-        tenant_id=tenant,
-        action=action,
-        key=key,
-        request_hash=intent.request_hash,
-        step_id=intent.step,
-        job_id=intent.job.id,
-        taken_at=now,
-    )
-    if connection.execute(mine.on_conflict_do_nothing()).rowcount == 1:
+    mine = {
+        "request_hash": intent.request_hash,
+        "step_id": intent.step,
+        "job_id": intent.job.id,
+        "taken_at": now,
+    }
+    new = insert_or(connection, once_keys).values(tenant_id=tenant, action=action, key=key, **mine)
+    if connection.execute(new.on_conflict_do_nothing()).rowcount == 1:
         return None
     held = connection.execute(select(once_keys).where(which).with_for_update()).one_or_none()
     if held is None:  # a replay gave it up while this waited for it: it is anybody's again
@@ -54,42 +54,48 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
     if held.step_id == intent.step:
         return None
     owner = connection.execute(select(steps).where(steps.c.id == held.step_id)).one_or_none()
+    done = owner is not None and owner.state == StepState.DONE
     if held.request_hash != intent.request_hash and not _is_over(connection, held.step_id):
-        done = owner is not None and owner.state == StepState.DONE
         return OnceMismatch(owner=held.job_id, done=held.step_id if done else None)
-    if owner is not None and owner.state == StepState.DONE:
-        write_step(
-            connection,
-            intent,
-            StepState.DONE,
-            now,
-            result=owner.result,
-            external_id=owner.external_id,
-            adopted_from=owner.id,
-            closed_at=now,
-        )
-        record(
-            connection,
-            intent,
-            "step.adopted",
-            id=f"{intent.attempt}.adopted",
-            at=now,
-            outcome="done",
-            reason=f"done once by job {held.job_id}",
-            detail={"adopted_from": owner.id},
-        )
-        return Adopted(result=owner.result)
-    if _certainly_without_effect(connection, held.step_id):
+    if owner is not None and done:
+        return _adopt(connection, intent, owner, now)
+    if not may_have_acted(connection, held.step_id):
         # Compare-and-set: of two waiters one takes it over.
-        taken = connection.execute(
-            update(once_keys)
-            .where(which, once_keys.c.step_id == held.step_id)
-            .values(request_hash=intent.request_hash, step_id=intent.step, job_id=intent.job.id, taken_at=now)
-        )
-        if taken.rowcount == 1:
+        taking = update(once_keys).where(which, once_keys.c.step_id == held.step_id)
+        if connection.execute(taking.values(**mine)).rowcount == 1:
             return None
-    reason = f"job {held.job_id} is doing this ({key})"
-    waits_for = once_name(tenant, action, key)
+    return _wait_for(connection, intent, held, now)
+
+
+def _adopt(connection: Connection, intent: Intent, owner: Row[Any], now: datetime) -> Adopted:
+    """The owner's step is done: its result is this one's."""
+    write_step(
+        connection,
+        intent,
+        StepState.DONE,
+        now,
+        result=owner.result,
+        external_id=owner.external_id,
+        adopted_from=owner.id,
+        closed_at=now,
+    )
+    record(
+        connection,
+        intent,
+        "step.adopted",
+        id=f"{intent.attempt}.adopted",
+        at=now,
+        outcome="done",
+        reason=f"done once by job {owner.job_id}",
+        detail={"adopted_from": owner.id},
+    )
+    return Adopted(result=owner.result)
+
+
+def _wait_for(connection: Connection, intent: Intent, held: Row[Any], now: datetime) -> Ended:
+    """Park until the owner of the key *held* wakes this job, or may have moved without that."""
+    reason = f"job {held.job_id} is doing this ({held.key})"
+    waits_for = once_name(held.tenant_id, held.action, held.key)
     waited = connection.execute(select(jobs.c.waits_for).where(jobs.c.id == intent.job.id)).scalar_one() == waits_for
     parked = park(
         connection,
@@ -124,11 +130,4 @@ def _is_over(connection: Connection, step: str) -> bool:
     """Whether the owner's step came to nothing, and makes no further attempt unless a person replays its job."""
     ended = steps.c.state.in_(_CAME_TO_NOTHING) | jobs.c.state.in_(ENDED)
     over = exists().where(steps.c.id == step, jobs.c.id == steps.c.job_id, ended)
-    return bool(connection.execute(select(over)).scalar_one()) and _certainly_without_effect(connection, step)
-
-
-def _certainly_without_effect(connection: Connection, step: str) -> bool:
-    other = exists().where(
-        attempts.c.step_id == step, attempts.c.purpose == Purpose.CALL, attempts.c.state != AttemptState.NO_EFFECT
-    )
-    return not connection.execute(select(other)).scalar_one()
+    return bool(connection.execute(select(over)).scalar_one()) and not may_have_acted(connection, step)

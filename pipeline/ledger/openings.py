@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, bindparam, exists, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, update
 
 from identity import leases
 from identity.accounts import pending_account
@@ -15,12 +14,13 @@ from identity.columns import database_in_microseconds, database_now, microsecond
 from identity.connections import present_address
 from identity.errors import Misconfigured
 from identity.grants import note_use
-from identity.model import AccessPattern, Leased, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
-from identity.policy.ledger import current_version, version_of
+from identity.model import AccessPattern, Leased, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut
+from identity.policy.ledger import current_version
 from identity.scopes import revoked_since
 from identity.sequence import NUMBERS, lock_shared, next_number
 from pipeline.ledger.approval_bars import approver_scopes
 from pipeline.ledger.approvals import confirm, mark_used
+from pipeline.ledger.calls import give_way, overtaken
 from pipeline.ledger.intents import (
     ApprovalMoved,
     Ended,
@@ -28,29 +28,25 @@ from pipeline.ledger.intents import (
     Opened,
     OpenOutcome,
     PolicyMoved,
-    Skipped,
     record,
     write_step,
 )
-from pipeline.ledger.jobs import bury, cancel_if_stopping, consent_of, move_job, park, requeue
-from pipeline.ledger.moving import StepColumns
+from pipeline.ledger.jobs import cancel_if_stopping, consent_of, park, requeue
 from pipeline.ledger.once import take_once
-from pipeline.ledger.revocation_pages import write_refused
-from pipeline.ledger.steps import clock
-from pipeline.revocation.tables import revocations
+from pipeline.ledger.refusals import rule_out
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
-from pipeline.tables import attempts, jobs, steps
+from pipeline.tables import attempts, jobs
 
 # Statements of every step are built once: building them anew takes longer than the database does. Values are arguments.
-# Extends the claim past the call, in the UPDATE that checks the fence: no heartbeat thread. PostgreSQL gives the
+# The UPDATE that checks the fence makes the claim last past the call as well: no heartbeat thread. PostgreSQL gives the
 # ledger number by the way: an opening that ends otherwise burns one, and numbers may have gaps.
-_HOLD = (
+_EXTEND_CLAIM = (
     update(jobs)
     .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
     .values(claimed_until=database_in_microseconds("longer"))
     .returning(database_now().label("now"), current_version().label("policy"), present_address().label("api_url"))
 )
-_HOLD_AND_NUMBER = _HOLD.returning(NUMBERS.next_value().label("number"))
+_EXTEND_CLAIM_AND_NUMBER = _EXTEND_CLAIM.returning(NUMBERS.next_value().label("number"))
 _INSERT_ATTEMPT = insert(attempts)
 
 
@@ -64,7 +60,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     longer = microseconds(intent.claimed_for)
     gives_number = connection.dialect.name == "postgresql"
     held = connection.execute(
-        _HOLD_AND_NUMBER if gives_number else _HOLD,
+        _EXTEND_CLAIM_AND_NUMBER if gives_number else _EXTEND_CLAIM,
         {"job": job.id, "held": job.fence, "longer": longer, "tenant": job.tenant, "through": intent.connection},
     ).one_or_none()
     if held is None:
@@ -79,7 +75,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     outcome = _examined(connection, intent)
     match outcome:
         case RuledOut():
-            return _ruled_out(connection, intent, outcome, now)
+            return rule_out(connection, intent, outcome, now)
         # The run has read it before. Whoever connects at another one of its id gives that one's API a token.
         case _ if held.api_url != intent.api_url:
             what = "was removed" if held.api_url is None else "has another address"
@@ -89,8 +85,8 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
             return _await_consent(connection, intent, outcome, now)
         case NeedsRefresh():
             return outcome
-    if intent.number > 1 and _overtaken(connection, intent):
-        return _give_way(connection, intent)
+    if intent.number > 1 and overtaken(connection, intent.step, by_unknown=not intent.repeats_unknown):
+        return give_way(connection, intent)
     if intent.once is not None and intent.purpose is Purpose.CALL:
         settled = take_once(connection, intent, now)
         if settled is not None:
@@ -102,19 +98,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         note_use(connection, outcome.account, generation=outcome.generation, now=now)
     opened = held.number if gives_number else next_number(connection)
     write_step(connection, intent, StepState.OPEN, now)
-    _insert_attempt(connection, intent, outcome, opened=opened, now=now)
-    record(
-        connection,
-        intent,
-        "attempt.opened",
-        id=f"{intent.attempt}.opened",
-        at=now,
-        number=opened,
-        outcome="open",
-        lease=outcome,
-        detail={"consented": outcome.consented} if outcome else {},
-        capability=capability,
-    )
+    _insert_attempt(connection, intent, outcome, capability, opened=opened, now=now)
     mark_used(connection, intent, now=now)
     return Opened(lease=outcome, capability=capability)
 
@@ -139,9 +123,18 @@ def _issue_capability(connection: Connection, intent: Intent, now: datetime) -> 
 
 
 def _insert_attempt(
-    connection: Connection, intent: Intent, lease: Leased | None, *, opened: int, now: datetime
+    connection: Connection,
+    intent: Intent,
+    lease: Leased | None,
+    capability: Capability | None,
+    *,
+    opened: int,
+    now: datetime,
 ) -> None:
-    """Insert the intent, by whose row the call is known from here on; *opened* is its number in the ledger."""
+    """Insert the intent, by whose row the call is known from here on, and its audit record.
+
+    *opened* is its number in the ledger.
+    """
     connection.execute(
         _INSERT_ATTEMPT,
         {
@@ -164,81 +157,18 @@ def _insert_attempt(
             "settled_by": now + intent.send_within + intent.deadline,
         },
     )
-
-
-def _overtaken(connection: Connection, intent: Intent) -> bool:
-    """Whether an earlier attempt has, or may yet have, the effect that this one is for."""
-    settled = [AttemptState.NO_EFFECT, *([AttemptState.UNKNOWN] if intent.repeats_unknown else [])]
-    other = exists().where(
-        attempts.c.step_id == intent.step, attempts.c.purpose == Purpose.CALL, attempts.c.state.not_in(settled)
-    )
-    # Where a search found the effect of a call that had been ruled out, only the step tells.
-    found = exists().where(steps.c.id == intent.step, steps.c.state == StepState.DONE)
-    return bool(connection.execute(select(other | found)).scalar_one())
-
-
-def _give_way(connection: Connection, intent: Intent) -> Ended:
-    """An earlier attempt comes first: the job looks again, at once where its result is there, else when it may be."""
-    result = exists().where(steps.c.id == intent.step, steps.c.state == StepState.DONE)
-    if connection.execute(select(result)).scalar_one():
-        delay, reason = timedelta(), "an earlier attempt was answered late"
-    elif _had_effect(connection, intent):  # until late answers were kept, one could leave no result behind
-        reason = "an earlier attempt had its effect, and its result was not kept"
-        return Ended(reason=reason, moved=bury(connection, intent.job, reason=reason))
-    else:
-        delay, reason = intent.send_within + intent.deadline, "an earlier attempt may yet be answered"
-    return Ended(reason=reason, moved=requeue(connection, intent.job, delay=delay, reason=reason))
-
-
-def _had_effect(connection: Connection, intent: Intent) -> bool:
-    known = [AttemptState.EFFECT, AttemptState.ADOPTED]
-    effect = exists().where(
-        attempts.c.step_id == intent.step, attempts.c.purpose == Purpose.CALL, attempts.c.state.in_(known)
-    )
-    return bool(connection.execute(select(effect)).scalar_one())
-
-
-def _ruled_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datetime) -> Ended | Skipped:
-    """The rule refused the step: it ends the run like a stop, unless the job may go on without it."""
-    if _may_skip(connection, intent, ruled):
-        write_step(connection, intent, StepState.SKIPPED, now, error=ruled.reason, closed_at=now)
-        record(
-            connection,
-            intent,
-            "step.skipped",
-            id=f"{intent.attempt}.skipped",
-            at=now,
-            outcome="skipped",
-            reason=ruled.reason,
-        )
-        return Skipped(reason=ruled.reason)
-    _write_refusal(connection, intent, ruled.reason, now)
-    # The receipt lists it, whichever comes first: this refusal or the revocation's own look at its jobs.
-    newest = (
-        select(revocations.c.id)
-        .where(revocations.c.kind == ruled.scope.kind, revocations.c.key == ruled.scope.key)
-        .order_by(revocations.c.number.desc())
-        .limit(1)
-    )
-    revocation = connection.execute(newest).scalar_one_or_none()
-    cancelled = move_job(
+    record(
         connection,
-        intent.job.id,
-        JobState.CANCELLED,
-        fence=intent.job.fence,
-        reason=ruled.reason,
-        revocation_id=revocation,
+        intent,
+        "attempt.opened",
+        id=f"{intent.attempt}.opened",
+        at=now,
+        number=opened,
+        outcome="open",
+        lease=lease,
+        detail={"consented": lease.consented} if lease else {},
+        capability=capability,
     )
-    if cancelled and revocation is not None:
-        write_refused(connection, revocation, intent.job.id)
-    return Ended(reason=ruled.reason, moved=JobState.CANCELLED if cancelled else None)
-
-
-def _may_skip(connection: Connection, intent: Intent, ruled: RuledOut) -> bool:
-    """Whether the workflow says so, something is left to go on as, and no earlier attempt may have had the effect."""
-    if not intent.may_skip or ruled.scope.kind in (ScopeKind.TENANT, ScopeKind.AGENT):
-        return False
-    return not _overtaken(connection, replace(intent, repeats_unknown=intent.reads))
 
 
 def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, now: datetime) -> Ended:
@@ -259,45 +189,3 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
     )
     record(connection, intent, "job.parked", id=f"{intent.attempt}.parked", at=now, outcome="waiting", reason=reason)
     return Ended(reason=reason, moved=parked)
-
-
-def refuse(
-    connection: Connection, intent: Intent, *, reason: str, once_of: str | None = None
-) -> Ended | PolicyMoved | None:
-    """A step that policy refuses, or whose once key is that of the step *once_of*: recorded, never sent (None).
-
-    PolicyMoved: by a policy that holds no longer, so nothing is done. Ended: a call of the step had its effect or may
-    have had it, so that nothing may go on as if it were refused: the job looks again, or is dead where nobody knows.
-    """
-    if version_of(connection, intent.job.tenant) != intent.decision.policy:
-        return PolicyMoved()
-    if _overtaken(connection, replace(intent, repeats_unknown=True)):
-        return _give_way(connection, intent)
-    nobody = replace(intent, principal=None)
-    now = clock(connection)
-    if _overtaken(connection, replace(intent, repeats_unknown=intent.reads)):
-        return _give_up(connection, nobody, reason, now)
-    whose: StepColumns = {"pattern": None, "reason": reason, "adopted_from": once_of}
-    _write_refusal(connection, nobody, reason, now, beside=whose)
-    return None
-
-
-def _give_up(connection: Connection, intent: Intent, why: str, now: datetime) -> Ended:
-    """No further attempt is made after one whose outcome is not known, so a person's word is all that can tell it."""
-    reason = (
-        f"StepRefused: {why}; {intent.action} was sent before and no answer came: look at {intent.provider}, then say "
-        f"what became of it, as `aswhom jobs show {intent.job.id}` tells how"
-    )
-    moved = bury(connection, intent.job, reason=reason)
-    _write_refusal(connection, intent, why, now)
-    return Ended(reason=reason, moved=moved)
-
-
-def _write_refusal(
-    connection: Connection, intent: Intent, why: str, now: datetime, *, beside: StepColumns | None = None
-) -> None:
-    """Refuse the step; what was sent without an answer stays unknown, and only no further attempt is made."""
-    columns: StepColumns = {**(beside or {}), "error": why, "closed_at": now}
-    refused = write_step(connection, intent, StepState.REFUSED, now, **columns)
-    kind, outcome = ("step.refused", "refused") if refused else ("step.given_up", "unknown")
-    record(connection, intent, kind, id=f"{intent.attempt}.refused", at=now, outcome=outcome, reason=why)

@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, select
 
-from identity.model import AccountState
+from identity.model import AccountState, ScopeKind
 from identity.tables import accounts, provider_connections, scopes
-from pipeline.ledger.views import NOT_TAKEN, REPLAYABLE, STUCK, TROUBLED
+from pipeline.ledger.indexed import NOT_TAKEN, REPLAYABLE, STUCK, TROUBLED
+from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocations
 from pipeline.rhythms import silence_of
 from pipeline.schedules.changes import LIVE
@@ -49,7 +50,7 @@ def overview(connection: Connection, tenant: str | None, *, now: datetime) -> Ov
         lost=count(accounts, TROUBLED, accounts.c.state == AccountState.NEEDS_RECONNECT),
         suspended=count(accounts, TROUBLED, accounts.c.state == AccountState.SUSPENDED),
         refused=count(deliveries, bad),
-        revoking=count(revocations, revocations.c.state != "quiesced"),
+        revoking=count(revocations, revocations.c.state != Stage.QUIESCED),
         stuck=count(revocations, revocations.c.id.in_(STUCK)),
         schedules=count(schedules, LIVE, schedules.c.fault.is_not(None)),
         paused=_paused(connection, tenant),
@@ -71,7 +72,7 @@ def _paused(connection: Connection, tenant: str | None) -> tuple[str, ...]:
 def _stopped(connection: Connection, tenant: str | None) -> tuple[str, ...]:
     found = select(scopes.c.kind, scopes.c.key).where(scopes.c.stopped.is_(True)).order_by(scopes.c.kind, scopes.c.key)
     if tenant is not None:
-        found = found.where(scopes.c.kind == "tenant", scopes.c.key == tenant)
+        found = found.where(scopes.c.kind == ScopeKind.TENANT, scopes.c.key == tenant)
     return tuple(f"{row.kind} {row.key}" for row in connection.execute(found))
 
 

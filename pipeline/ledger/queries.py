@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, literal, select
+from sqlalchemy import Connection, Select, Table, select
 
 from identity.connections import connection_for, get_connection
 from identity.errors import BadInput
@@ -26,8 +26,7 @@ from identity.tables import (
     tenants,
     transmitters,
 )
-from identity.withdrawals import WithdrawalState
-from identity.withdrawals.tables import withdrawals
+from pipeline.ledger.indexed import STUCK, TROUBLED, in_state
 from pipeline.ledger.paging import Record, rows_of
 from pipeline.revocation.tables import compensations, revocation_pages, revocations
 from pipeline.schedules.changes import CODE
@@ -178,8 +177,7 @@ def all_jobs(
 ) -> list[Record]:
     statement = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
     if wait:  # in the words of the partial index that has those of a wait
-        waiting = jobs.c.state == literal(str(JobState.WAITING), literal_execute=True)
-        statement = statement.where(waiting, jobs.c.wait == wait)
+        statement = statement.where(in_state(JobState.WAITING), jobs.c.wait == wait)
     for column, wanted in ((jobs.c.tenant_id, tenant), (jobs.c.state, state), (jobs.c.workflow, workflow)):
         if wanted:
             statement = statement.where(column == wanted)
@@ -208,8 +206,7 @@ def all_revocations(connection: Connection, *, limit: int, stuck: bool = False) 
     columns = [column for column in revocations.c if column.name not in ("receipt", "signature")]
     found = select(*columns)
     if stuck:
-        of_stuck = select(withdrawals.c.revocation_id).where(withdrawals.c.state == WithdrawalState.STUCK)
-        found = found.where(revocations.c.id.in_(of_stuck))
+        found = found.where(revocations.c.id.in_(STUCK))
     return rows_of(connection, found.order_by(revocations.c.number.desc()).limit(limit))
 
 
@@ -271,5 +268,4 @@ def paused_connections(connection: Connection) -> list[Record]:
 
 
 def troubled_accounts(connection: Connection) -> list[Record]:
-    statement = _accounts().where(accounts.c.state.in_(("needs_reconnect", "suspended")))
-    return rows_of(connection, statement.order_by(accounts.c.id))
+    return rows_of(connection, _accounts().where(TROUBLED).order_by(accounts.c.id))

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, case, func, literal, select
+from sqlalchemy import Connection, case, func, select
 
 from identity.columns import database_now
 from identity.model import AccessPattern
+from pipeline.ledger.indexed import in_state
 from pipeline.states import JobState
 from pipeline.tables import jobs
 
@@ -31,7 +32,7 @@ def queues(connection: Connection, tenant: str | None) -> list[Queue]:
     found = {str(pattern): Queue(pattern=str(pattern)) for pattern in AccessPattern}
     is_due = case((jobs.c.due_at <= database_now(), 1), else_=0).label("is_due")
     queued = select(jobs.c.pattern, is_due, func.count().label("number"), func.min(jobs.c.due_at).label("oldest"))
-    queued = queued.where(jobs.c.state == literal(str(JobState.QUEUED), literal_execute=True))
+    queued = queued.where(in_state(JobState.QUEUED))
     # Whose they are is looked at here: asked with the tenant, SQLite would go through all that the tenant ever had.
     claimed = select(jobs.c.pattern, jobs.c.state, jobs.c.tenant_id).where(jobs.c.claimed_until.is_not(None))
     if tenant is not None:
@@ -53,7 +54,7 @@ def queues(connection: Connection, tenant: str | None) -> list[Queue]:
 def waiting(connection: Connection, tenant: str | None) -> Mapping[str, int]:
     """How many jobs wait, by what for."""
     counted = select(jobs.c.wait, func.count().label("number"))
-    counted = counted.where(jobs.c.state == literal(str(JobState.WAITING), literal_execute=True))
+    counted = counted.where(in_state(JobState.WAITING))
     if tenant is not None:
         # Not the bare column, or SQLite would leave this index for that of all the tenant's jobs.
         counted = counted.where(func.coalesce(jobs.c.tenant_id, "") == tenant)

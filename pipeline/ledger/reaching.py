@@ -10,37 +10,30 @@ from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindpara
 
 from identity.columns import database_now
 from pipeline.ledger import scope_sets
-from pipeline.ledger.jobs import WAITS_NO_MORE
+from pipeline.ledger.moving import WAITS_NO_MORE
 from pipeline.states import JOB_MOVES, JobState
 from pipeline.tables import jobs
 
 
 def reach_jobs(
-    connection: Connection,
-    digest: str,
-    *,
-    since: int,
-    before: int,
-    limit: int,
-    waits: bool,
-    reason: str,
-    revocation: str,
-) -> Sequence[Row[str, str, str, int]]:
-    """Cancel, or tell to stop, up to *limit* jobs of the set *digest* that were accepted between two ledger numbers.
+    connection: Connection, revocation: Row[Any], digest: str, *, since: int, limit: int, waits: bool
+) -> Sequence[Row[Any]]:
+    """Cancel, or tell to stop, up to *limit* jobs of the set *digest* that were accepted before the *revocation*.
 
-    The first ones there are, so that what comes after them is asked for *since* the greatest of their numbers:
-    PostgreSQL would go past each one again that was reached before, until it is vacuumed. Those that another
-    transaction has are left out, unless it *waits* for them. Returns the id, the pattern, the new state and the number
-    of each. They are locked in the order of their acceptance, so that two revocations of the same jobs do not wait for
-    each other in a ring.
+    The first ones there are from the ledger number *since* on, so that what comes after them is asked for *since* the
+    greatest of theirs: PostgreSQL would go past each one again that was reached before, until it is vacuumed. Those
+    that another transaction has are left out, unless it *waits* for them. They are locked in the order of their
+    acceptance, so that two revocations of the same jobs do not wait for each other in a ring.
+
+    Returns `id`, `pattern`, `state` and `accepted` of each as it is now.
     """
     values = {
         "digest": digest,
         "since": since,
-        "before": before,
+        "before": revocation.number,
         "asked": limit,
-        "why": reason,
-        "by": revocation,
+        "why": f"{revocation.kind} revoked: {revocation.reason}",
+        "by": revocation.id,
     }
     return connection.execute(_reaching(connection.dialect.name, waits=waits), values).all()
 

@@ -12,8 +12,7 @@ from identity.columns import database_now
 from identity.errors import BadInput
 from identity.sequence import next_number
 from pipeline.ledger import pins
-from pipeline.ledger.jobs import move_job
-from pipeline.ledger.moving import reopen_steps
+from pipeline.ledger.moving import move_job, reopen_steps
 from pipeline.revocation.compensation import compensated_revocation
 from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import compensations

@@ -11,11 +11,12 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from identity.columns import database_now
 from identity.sequence import next_number
 from identity.signing import canonical
+from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocation_pages, revocations
 
 _COUNT = (
     update(revocations)
-    .where(revocations.c.id == bindparam("revocation"), revocations.c.state != "quiesced")
+    .where(revocations.c.id == bindparam("revocation"), revocations.c.state != Stage.QUIESCED)
     .values(
         moved_at=database_now(),
         cancelled_jobs=revocations.c.cancelled_jobs + bindparam("more_cancelled"),
@@ -25,7 +26,7 @@ _COUNT = (
 # Held by any number at once, and beside `_COUNT`: it waits for a receipt that is being written, and that for it.
 _IS_OPEN = (
     select(revocations.c.id)
-    .where(revocations.c.id == bindparam("revocation"), revocations.c.state != "quiesced")
+    .where(revocations.c.id == bindparam("revocation"), revocations.c.state != Stage.QUIESCED)
     .with_for_update(read=True, key_share=True)
 )
 

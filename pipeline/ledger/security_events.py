@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection, select
@@ -16,7 +17,7 @@ from identity.stale_access import drop_access
 from identity.tables import accounts, grants
 from identity.transmitters import Transmitter
 from pipeline import revocation
-from pipeline.ledger.signals import Followed, follow
+from pipeline.ledger.signals import Followed, Word, follow
 from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
 from pipeline.revocation.tables import revocations, security_events
@@ -44,7 +45,18 @@ def accept(
     # Whom a revocation means is locked before their accounts are, as it is wherever a step opens.
     in_order = sorted(enumerate(event.signals), key=lambda placed: placed[1].asks is Asks.RENEW)
     followed = [
-        _follow(connection, signal, transmitter, id=f"{id}.s{place}" if place else id, signal_id=event.jti, now=now)
+        _follow(
+            connection,
+            Word(
+                signal=signal,
+                id=f"{id}.s{place}" if place else id,
+                by=f"{BY_TRANSMITTER}{transmitter.id}",
+                signal_id=event.jti,
+                seen=False,
+                now=now,
+            ),
+            transmitter,
+        )
         for place, signal in in_order
     ]
     reason = "; ".join(filter(None, [*(one.reason for one in followed), event.note]))
@@ -72,56 +84,31 @@ def _repetition(event: SecurityEvent) -> Acceptance:
     return Acceptance(delivery=event.jti, outcome=DeliveryOutcome.DUPLICATE, reason="this jti was taken before")
 
 
-def _follow(
-    connection: Connection, signal: Signal, transmitter: Transmitter, *, id: str, signal_id: str, now: datetime
-) -> Followed:
-    by = f"{BY_TRANSMITTER}{transmitter.id}"
+def _follow(connection: Connection, word: Word, transmitter: Transmitter) -> Followed:
     if transmitter.connection is not None:
-        return follow(
-            connection,
-            transmitter.connection,
-            signal,
-            id=id,
-            by=by,
-            signal_id=signal_id,
-            seen=False,
-            now=now,
-            tenant=transmitter.tenant,
-        )
+        return follow(connection, transmitter.connection, word, tenant=transmitter.tenant)
     made: list[str] = []
-    words: list[str] = []
-    for one in signal.whom:
+    outcomes: list[str] = []
+    for one in word.signal.whom:
         match one:
             case Nobody(why=why):
-                words.append(why)
+                outcomes.append(why)
             case Holders():
-                words.append("the subject is a token, and this transmitter is of no provider connection")
+                outcomes.append("the subject is a token, and this transmitter is of no provider connection")
             case People(ids=ids):
                 for place, external in enumerate(sorted(ids)):
-                    numbered = f"{id}.{place}" if place else id
-                    ended, outcome = _reach(
-                        connection, signal, transmitter, external, id=numbered, by=by, signal_id=signal_id, now=now
-                    )
+                    of_user = replace(word, id=f"{word.id}.{place}" if place else word.id)
+                    ended, outcome = _reach(connection, of_user, transmitter, external)
                     made += ended
-                    words.append(f"1 user {outcome}")
+                    outcomes.append(f"1 user {outcome}")
             case _:
-                words.append("the subject is not a person")
-    return Followed(revocations=tuple(made), reason="; ".join(words))
+                outcomes.append("the subject is not a person")
+    return Followed(revocations=tuple(made), reason="; ".join(outcomes))
 
 
-def _reach(
-    connection: Connection,
-    signal: Signal,
-    transmitter: Transmitter,
-    external: str,
-    *,
-    id: str,
-    by: str,
-    signal_id: str,
-    now: datetime,
-) -> tuple[tuple[str, ...], str]:
+def _reach(connection: Connection, word: Word, transmitter: Transmitter, external: str) -> tuple[tuple[str, ...], str]:
     """The revocations of the user whom an identity provider means, and what becomes of them, in words."""
-    tenant = transmitter.tenant or ""
+    tenant, signal = transmitter.tenant or "", word.signal
     principal = resolve_alias(connection, tenant, transmitter.id, external)
     if principal is None:
         return (), "unknown: nobody of the tenant is linked to this subject"
@@ -131,30 +118,25 @@ def _reach(
     lock_exclusive(connection, scope)
     if _revoked_since(connection, scope, signal):
         return (), "revoked since"
-    if _connected_again(connection, principal, signal, now=now):
+    if _connected_again(connection, principal, signal, now=word.now):
         return (), "connected again since"
     revocation.declare(
         connection,
-        id=id,
+        id=word.id,
         scope=scope,
         tenant=tenant,
         source=signal.source,
-        by=by,
+        by=word.by,
         reason=signal.reason,
-        signal=signal_id,
-        now=now,
+        signal=word.signal_id,
+        now=word.now,
     )
-    return (id,), "revoked"
+    return (word.id,), "revoked"
 
 
 def _revoked_since(connection: Connection, scope: Scope, signal: Signal) -> bool:
     """Whether the user was revoked after what the signal tells of: all that is alive now is younger than that."""
-    newest = (
-        select(revocations.c.effective_at)
-        .where(revocations.c.kind == scope.kind, revocations.c.key == scope.key)
-        .order_by(revocations.c.number.desc())
-        .limit(1)
-    )
+    newest = revocation.newest_of(scope).with_only_columns(revocations.c.effective_at)
     at, end = connection.execute(newest).scalar_one_or_none(), _end(signal)
     return at is not None and end is not None and end <= at
 

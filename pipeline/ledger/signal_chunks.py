@@ -35,19 +35,18 @@ class Progress:
     reason: str = ""  # of the whole signal, once nobody is left
 
 
-def leave(connection: Connection, followed: signals.Followed) -> None:
+def leave(connection: Connection, word: signals.Word, followed: signals.Followed) -> None:
     """Write down whom a signal has yet to reach, in the transaction that accepts it."""
-    about = followed.about
-    if about is None:
+    if not followed.left:
         return
     # Whom it means is known by now; why somebody could not be is said again when all is done.
-    nobodies = tuple(one for one in about.signal.whom if isinstance(one, Nobody))
+    nobodies = tuple(one for one in word.signal.whom if isinstance(one, Nobody))
     row = {
-        "delivery_id": about.signal_id,
-        "number": about.number,
-        "revocation_id": about.id,
-        "signal": _SIGNAL.dump_python(replace(about.signal, whom=nobodies), mode="json"),
-        "seen": about.seen,
+        "delivery_id": word.signal_id,
+        "number": followed.number,
+        "revocation_id": word.id,
+        "signal": _SIGNAL.dump_python(replace(word.signal, whom=nobodies), mode="json"),
+        "seen": word.seen,
     }
     reached = sum(followed.became.values())
     rows = [{**row, "place": 0, "accounts": [], "became": dict(followed.became)}]
@@ -84,24 +83,23 @@ def follow_next(connection: Connection, delivery: str, *, now: datetime) -> Prog
     if not chunks:
         return Progress(left=False, reason=_reason(connection, delivery))
     chunk = chunks[0]
-    about = _about(chunk, by=signals.BY_PROVIDER + of.source, now=now)
+    word = _word(chunk, by=signals.BY_PROVIDER + of.source, now=now)
     keys = [AccountKey(tenant=tenant, connection=of.connection_id, principal=who) for tenant, who in chunk.accounts]
-    made, became = signals.reach(connection, keys, about, place=chunk.place)
+    made, became = signals.reach(connection, keys, word, number=chunk.number, place=chunk.place)
     done = update(signal_chunks).where(columns.delivery_id == delivery, columns.place == chunk.place)
     connection.execute(done.values(became=dict(became)))
     if len(chunks) > 1:
         return Progress(revocations=made, left=True)
-    return Progress(revocations=made, left=False, reason=_conclude(connection, delivery, about.signal))
+    return Progress(revocations=made, left=False, reason=_conclude(connection, delivery, word.signal))
 
 
-def _about(chunk: Row[Any], *, by: str, now: datetime) -> signals.About:
-    return signals.About(
+def _word(chunk: Row[Any], *, by: str, now: datetime) -> signals.Word:
+    return signals.Word(
         signal=_SIGNAL.validate_python(chunk.signal),
         id=chunk.revocation_id,
         by=by,
         signal_id=chunk.delivery_id,
         seen=chunk.seen,
-        number=chunk.number,
         now=now,
     )
 

@@ -40,15 +40,14 @@ _WITHOUT_GRANT = (AccountState.REVOKED, AccountState.PENDING)
 
 
 @dataclass(frozen=True, kw_only=True)
-class About:
-    """A signal on its way to one account."""
+class Word:
+    """A signal as it was said: by whom, and in what."""
 
     signal: Signal
     id: str  # of the revocation, should it come to one
     by: str
     signal_id: str  # the delivery or `jti` that brought it
     seen: bool  # these very bytes came before
-    number: int  # ledger number of its acceptance
     now: datetime
 
 
@@ -60,57 +59,48 @@ class Followed:
     reason: str  # for the delivery's record
     became: Mapping[str, int] = field(default_factory=dict)  # how many accounts were revoked, suspended …
     left: tuple[AccountKey, ...] = ()
-    about: About | None = None  # with which those are reached; None: nobody is left
+    number: int = 0  # ledger number of the signal's acceptance, by which those are reached
 
 
 def follow(
-    connection: Connection,
-    through: str,
-    signal: Signal,
-    *,
-    id: str,
-    by: str,
-    signal_id: str,
-    seen: bool,
-    now: datetime,
-    tenant: str | None = None,
-    at_most: int | None = None,
+    connection: Connection, through: str, word: Word, *, tenant: str | None = None, at_most: int | None = None
 ) -> Followed:
-    """Do what *signal*, said by the sender of the provider connection *through*, asks for.
+    """Do what the sender of the provider connection *through* asks for.
 
-    *id* names the revocation, *by* who said it, *signal_id* the delivery or `jti` that did. *seen*: the same bytes came
-    before. *tenant*: its accounts alone. *at_most* so many accounts are reached; the others are left to the caller.
+    *tenant*: of its accounts alone. *at_most* so many accounts are reached; the others are left to the caller.
     """
+    signal = word.signal
     if refusal := _other_client(connection, through, signal):
         return Followed(reason=refusal)
     meant = sorted((key for key in _meant(connection, through, signal.whom) if tenant in (None, key.tenant)), key=str)
     # Read first: whoever begins to connect from here on has not been meant.
-    about = About(signal=signal, id=id, by=by, signal_id=signal_id, seen=seen, number=next_number(connection), now=now)
+    number = next_number(connection)
     few = meant[:at_most]
-    made, became = reach(connection, few, about, place=0)
+    made, became = reach(connection, few, word, number=number, place=0)
     _forget_installations(connection, through, signal)
     left = tuple(meant[len(few) :])
     reason = said(became, signal) + (f"; {len(left)} account(s) to go" if left else "")
-    return Followed(revocations=made, reason=reason, became=became, left=left, about=about if left else None)
+    return Followed(revocations=made, reason=reason, became=became, left=left, number=number)
 
 
 def reach(
-    connection: Connection, keys: Sequence[AccountKey], about: About, *, place: int
+    connection: Connection, keys: Sequence[AccountKey], word: Word, *, number: int, place: int
 ) -> tuple[tuple[str, ...], Counter[str]]:
     """The revocations that a signal comes to at these accounts, and how many accounts became what.
 
-    They are in the order of their keys, and the first is the *place*-th of those that are meant.
+    *number* is that of its acceptance. They are in the order of their keys, and the first is the *place*-th of those
+    that are meant.
     """
     made: list[str] = []
     became: Counter[str] = Counter()
-    for number, key in enumerate(keys, start=place):
-        one = replace(about, id=f"{about.id}.{number}" if number else about.id)
+    for nth, key in enumerate(keys, start=place):
+        of_account = replace(word, id=f"{word.id}.{nth}" if nth else word.id)
         # In one statement with the read, the snapshot would precede the wait for the lock.
         lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(key)))
-        outcome = _reach(connection, key, one)
+        outcome = _reach(connection, key, of_account, number)
         became[outcome] += 1
         if outcome == "revoked":
-            made.append(one.id)
+            made.append(of_account.id)
     return tuple(made), became
 
 
@@ -121,51 +111,49 @@ def said(became: Mapping[str, int], signal: Signal) -> str:
     return "; ".join(counts + whys) or "no account of this connection is meant"
 
 
-def _reach(connection: Connection, key: AccountKey, about: About) -> str:
+def _reach(connection: Connection, key: AccountKey, word: Word, number: int) -> str:
     """What becomes of one account, in a word or a few. The caller holds its lock."""
     account = find_account(connection, key)
     if account is None:
         return "gone"
     grant = get_grant(connection, account.id)
-    if unmoved := _prohibits(connection, account, grant, about):
+    if unmoved := _prohibits(connection, account, grant, word, number):
         return unmoved
-    signal = about.signal
+    signal = word.signal
     match signal.asks:
         case Asks.REVOKE:
-            return _revoke(connection, account, about)
+            return _revoke(connection, account, word)
         case Asks.SUSPEND:
             note_said(connection, account.id, suspension=signal.happened_at)
-            move_account(connection, account.id, to=AccountState.SUSPENDED, reason=signal.reason, now=about.now)
-            return _record(connection, account, about, "suspended")
+            move_account(connection, account.id, to=AccountState.SUSPENDED, reason=signal.reason, now=word.now)
+            return _record(connection, account, word, "suspended")
         case Asks.RESUME:
             note_said(connection, account.id, suspension=signal.happened_at)
             if account.state is not AccountState.SUSPENDED:
                 return "not suspended"
-            return _resume(connection, account, grant, about)
+            return _resume(connection, account, grant, word)
         case Asks.RESCOPE:
             note_said(connection, account.id, permissions=signal.happened_at)
             rescope(connection, account, tuple(sorted(signal.scopes or ())))
             drop_access(connection, account)
             wake(connection, consent_of(key))
-            return _record(connection, account, about, "rescoped")
+            return _record(connection, account, word, "rescoped")
         case Asks.RENEW:
             renewed = drop_access(connection, account)
-            return _record(connection, account, about, "renewed" if renewed else "kept, since nothing could renew it")
+            return _record(connection, account, word, "renewed" if renewed else "kept, since nothing could renew it")
         case Asks.NOTE:
-            return _record(connection, account, about, "noted")
+            return _record(connection, account, word, "noted")
 
 
-def _prohibits(connection: Connection, account: Account, grant: Grant | None, about: About) -> str | None:
+def _prohibits(connection: Connection, account: Account, grant: Grant | None, word: Word, number: int) -> str | None:
     """Why the signal changes nothing about this account, or None."""
-    signal, at = about.signal, about.signal.happened_at
+    signal, at = word.signal, word.signal.happened_at
     if account.state in _WITHOUT_GRANT:
         # A link that was opened before the signal must not be completed after it.
-        under_way = signal.asks is Asks.REVOKE and is_connecting(
-            connection, account.key, now=about.now, before=about.number
-        )
+        under_way = signal.asks is Asks.REVOKE and is_connecting(connection, account.key, now=word.now, before=number)
         return None if under_way else f"{account.state} already"
     # A workspace of thousands is reached one after the other: meanwhile somebody may have connected again.
-    if grant is not None and grant.consented > about.number:
+    if grant is not None and grant.consented > number:
         return "connected again since"
     # In doubt, within the precision of the sender's time, it comes after the consent.
     if at is not None and grant is not None and _precedes(at + signal.precision, grant.consented_at, or_equals=True):
@@ -178,7 +166,7 @@ def _prohibits(connection: Connection, account: Account, grant: Grant | None, ab
             return "older than what is known"
         case Asks.RESUME if _precedes(at, account.suspension_said_at):
             return "older than what is known"
-        case Asks.RESCOPE if about.seen or _precedes(at, account.permissions_said_at):
+        case Asks.RESCOPE if word.seen or _precedes(at, account.permissions_said_at):
             return "older than what is known"
     return None
 
@@ -189,20 +177,20 @@ def _precedes(at: datetime | None, known: datetime | None, *, or_equals: bool = 
     return at <= known if or_equals else at < known
 
 
-def _revoke(connection: Connection, account: Account, about: About) -> str:
-    scope, signal = Scope(kind=ScopeKind.ACCOUNT, key=str(account.key)), about.signal
+def _revoke(connection: Connection, account: Account, word: Word) -> str:
+    scope, signal = Scope(kind=ScopeKind.ACCOUNT, key=str(account.key)), word.signal
     # Without a time it may be a replay, or the echo of a request of ours: it is followed, and the provider is asked.
-    doubtful = signal.happened_at is None and (about.seen or _was_revoked(connection, scope))
+    doubtful = signal.happened_at is None and (word.seen or _was_revoked(connection, scope))
     revocation.declare(
         connection,
-        id=about.id,
+        id=word.id,
         scope=scope,
         tenant=account.key.tenant,
         source=signal.source,
-        by=about.by,
+        by=word.by,
         reason=signal.reason,
-        signal=about.signal_id,
-        now=about.now,
+        signal=word.signal_id,
+        now=word.now,
         doubt="open" if doubtful else None,
     )
     return "revoked"
@@ -213,27 +201,27 @@ def _was_revoked(connection: Connection, scope: Scope) -> bool:
     return bool(connection.execute(select(earlier)).scalar_one())
 
 
-def _resume(connection: Connection, account: Account, grant: Grant | None, about: About) -> str:
+def _resume(connection: Connection, account: Account, grant: Grant | None, word: Word) -> str:
     dead = grant is None or (grant.access_sealed is None and grant.refresh_sealed is None)
     if dead and account.credential not in MINTED:
         reason = "its grant died while it was suspended"
-        move_account(connection, account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=about.now)
-        return _record(connection, account, about, "needs reconnect")
-    move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=about.now)
+        move_account(connection, account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=word.now)
+        return _record(connection, account, word, "needs reconnect")
+    move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=word.now)
     wake(connection, consent_of(account.key))
-    return _record(connection, account, about, "resumed")
+    return _record(connection, account, word, "resumed")
 
 
-def _record(connection: Connection, account: Account, about: About, outcome: str) -> str:
+def _record(connection: Connection, account: Account, word: Word, outcome: str) -> str:
     audit.record(
         connection,
-        f"account.{about.signal.asks}",
+        f"account.{word.signal.asks}",
         AsWhom.of_account(account.key, id=account.id),
-        id=f"{about.id}.signal",
-        at=about.now,
+        id=f"{word.id}.signal",
+        at=word.now,
         outcome=outcome[:64],
-        reason=about.signal.reason,
-        detail={"source": about.signal.source, "by": about.by},
+        reason=word.signal.reason,
+        detail={"source": word.signal.source, "by": word.by},
     )
     return outcome
 

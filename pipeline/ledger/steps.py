@@ -10,7 +10,9 @@ from sqlalchemy import Connection, Row, bindparam, select
 from identity.columns import database_now
 from identity.rows import insert_or
 from identity.sequence import next_number
-from pipeline.ledger.closings import Closing, calls_in_doubt, close_step, record_attempt
+from pipeline.ledger.calls import calls_in_doubt
+from pipeline.ledger.clock import clock
+from pipeline.ledger.closings import Closing, close_step, record_attempt
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.jobs import ClaimedJob, park
 from pipeline.ledger.moving import move_attempt
@@ -18,12 +20,6 @@ from pipeline.states import AttemptState, Purpose, StepState, Wait
 from pipeline.tables import IS_OPEN, attempts, steps
 
 _OF_JOB = select(steps).where(steps.c.job_id == bindparam("job"))
-
-
-def clock(connection: Connection) -> datetime:
-    """The database's clock, which `settled_by` is compared with."""
-    now: datetime = connection.execute(select(database_now())).scalar_one()
-    return now
 
 
 def load(connection: Connection, job: str) -> dict[int, Row[Any]]:

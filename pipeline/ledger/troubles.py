@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Select, func, select
 
 from identity.audit.sealer import oldest_unsealed
 from identity.columns import database_now
-from pipeline.ledger.steps import clock
-from pipeline.ledger.views import OF_UNKNOWN_OUTCOME, REPLAYABLE, in_state
+from pipeline.ledger.clock import clock
+from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, in_state
 from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, jobs
 

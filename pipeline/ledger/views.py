@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, Table, false, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, false, or_, select
 
 from identity.model import AccountState
 from identity.tables import accounts, grants, principals
-from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from pipeline.ledger.indexed import NOT_TAKEN, OF_UNKNOWN_OUTCOME, STUCK, TROUBLED, in_state
 from pipeline.ledger.paging import Page, Record, Turn, equal, page_of, rows_of
 from pipeline.ledger.queries import steps_of
-from pipeline.model import DeliveryOutcome
 from pipeline.revocation.tables import revocations
-from pipeline.states import AttemptState, JobState, Wait
+from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, deliveries, jobs
 
+_STATES = frozenset(JobState)
 _JOB = [
     column
     for column in jobs.c
@@ -67,30 +67,6 @@ def jobs_page(
         statement = statement.where(jobs.c.id.in_(select(attempts.c.job_id).where(OF_UNKNOWN_OUTCOME)))
     also = equal(agent_id=agent, workflow=workflow, pattern=pattern, user_id=user, wait=wait)
     return page_of(connection, statement, turn, at=jobs.c.created_at, id=jobs.c.id, also=also)
-
-
-def _among(column: Column[Any], *values: str) -> ColumnElement[bool]:
-    return column.in_([literal(str(value), literal_execute=True) for value in values])
-
-
-_STATES = frozenset(JobState)
-
-#: What needs somebody, in the words of its partial index.
-TROUBLED = _among(accounts.c.state, AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED)
-OF_UNKNOWN_OUTCOME = attempts.c.state == literal(str(AttemptState.UNKNOWN), literal_execute=True)
-NOT_TAKEN = _among(deliveries.c.outcome, DeliveryOutcome.UNRECOGNISED, DeliveryOutcome.REFUSED)
-
-
-def in_state(state: str) -> ColumnElement[bool]:
-    """The jobs of a state, in words from which both databases see which partial index has them.
-
-    No more words than that: for PostgreSQL each of them makes fewer of the rows.
-    """
-    return jobs.c.state == literal(str(JobState(state)), literal_execute=True)
-
-
-#: The dead jobs that a person can still do something about: of the others retention has forgotten the steps.
-REPLAYABLE = in_state(JobState.DEAD) & jobs.c.pruned_at.is_(None)
 
 
 def _claimed(connection: Connection, state: str) -> list[str]:
@@ -167,12 +143,6 @@ def delivery(connection: Connection, tenant: str | None, id: str) -> Record | No
         return None
     started = connection.execute(select(jobs.c.id).where(jobs.c.delivery_id == id).order_by(jobs.c.id))
     return {**found, "jobs": list(started.scalars())}
-
-
-#: The revocations that a provider could not be asked to follow, by an index.
-STUCK = select(withdrawals.c.revocation_id).where(
-    withdrawals.c.state == literal(str(WithdrawalState.STUCK), literal_execute=True)
-)
 
 
 def revocations_page(connection: Connection, tenant: str | None, turn: Turn, *, stuck: bool = False) -> Page:

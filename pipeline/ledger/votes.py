@@ -12,15 +12,15 @@ from sqlalchemy import Connection, Row, insert, select
 
 from identity import audit
 from identity.audit import AsWhom, Work
-from identity.columns import database_now
 from identity.model import PrincipalKind
 from identity.people import SIGNED_IN_HERE
 from identity.principals import get_principal, resolve_alias
 from identity.sequence import lock_shared, next_number
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred, scope_of
-from pipeline.ledger.approval_ends import WANTED, WITH_JOBS, end, over
-from pipeline.ledger.approvals import NO, YES, is_met, voters
+from pipeline.ledger.approval_ends import WANTED, WITH_JOBS, end, end_if_over
+from pipeline.ledger.approvals import NO, YES, is_met, said_yes
+from pipeline.ledger.clock import NOW
 from pipeline.states import ApprovalState
 
 
@@ -98,7 +98,9 @@ def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | Not
     ).scalar_one_or_none()
     if earlier is not None:
         return _said_before(held, earlier, given)
-    why_not = over(connection, held, now) or _unlinked(connection, given) or _prohibition(connection, held, given)
+    why_not = (
+        end_if_over(connection, held, now) or _unlinked(connection, given) or _prohibition(connection, held, given)
+    )
     if why_not is not None:
         return NotCounted(reason=why_not)
     number = next_number(connection)
@@ -134,7 +136,7 @@ def unsay(
             approvals.c.tenant_id == tenant,
             approvals.c.state.in_((ApprovalState.OPEN, ApprovalState.APPROVED)),
             approvals.c.used_at.is_(None),
-            approvals.c.expires_at > select(database_now()).scalar_subquery(),
+            approvals.c.expires_at > NOW,
             votes.principal_id == principal,
             votes.answer == YES,
         )
@@ -192,7 +194,7 @@ def _prohibition(connection: Connection, held: Row[Any], given: Vote) -> str | N
 def _decide(connection: Connection, held: Row[Any], given: Vote, now: datetime) -> ApprovalState:
     if not given.yes:
         return end(connection, held, ApprovalState.DENIED, f"{given.principal} said no", now)
-    yes = voters(connection, held)
+    yes = said_yes(connection, held)
     if not is_met(held.needs, yes):
         return ApprovalState.OPEN
     return end(connection, held, ApprovalState.APPROVED, f"by {', '.join(sorted(yes))}", now)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Unpack
 
-from sqlalchemy import Connection, Row, Select, case, exists, literal, select, union_all, update
+from sqlalchemy import Connection, Row, Select, case, exists, select, union_all, update
 
 from identity.columns import database_in, database_now
-from pipeline.ledger.jobs import JobColumns, move_job
+from pipeline.ledger.clock import NOW
+from pipeline.ledger.indexed import in_state
+from pipeline.ledger.moving import JobColumns, move_job
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 
@@ -30,9 +32,6 @@ def _due_for_longest(limit: int) -> Select[Any]:
 
 
 def _due(wait: Wait, *, limit: int) -> Select[Any]:
-    # Asked for its time once, in a subquery: PostgreSQL looks nothing up by a clock that moves as it looks.
-    now = select(database_now()).scalar_subquery()
-    waiting = jobs.c.state == literal(str(JobState.WAITING), literal_execute=True)
     return (
         select(
             jobs.c.id,
@@ -42,31 +41,34 @@ def _due(wait: Wait, *, limit: int) -> Select[Any]:
             (jobs.c.expires_at <= database_now()).label("expired"),
             jobs.c.reason,
         )
-        .where(waiting, jobs.c.wait == wait, jobs.c.due_at <= now)
+        .where(in_state(JobState.WAITING), jobs.c.wait == wait, jobs.c.due_at <= NOW)
         .order_by(jobs.c.due_at)
         .limit(limit)
     )
 
 
 def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
-    """A due wait: a person's consent or word is too late, the others look again. None: somebody was first."""
+    """A due wait: a person's consent or word is too late, the others look again. None: it waits on, or was moved."""
+
+    def end(to: JobState, **values: Unpack[JobColumns]) -> JobState | None:
+        return to if move_job(connection, job, to, source=JobState.WAITING, **values) else None
+
+    now = database_now()
     if wait == Wait.UNKNOWN and not _in_doubt(connection, job):
-        known = "an answer that came late says what became of the call"
-        moved = move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), reason=known)
-        return JobState.QUEUED if moved else None
-    if expired and wait not in (Wait.TIME, Wait.APPROVAL):
+        return end(JobState.QUEUED, due_at=now, reason="an answer that came late says what became of the call")
+    if wait in (Wait.TIME, Wait.APPROVAL):
+        return end(JobState.QUEUED, due_at=now)
+    if expired:
         whom = "nobody connected the account" if wait == Wait.CONSENT else "nobody came"
-        buried = f"{whom} in time: {reason or wait}"
-        return (
-            JobState.DEAD if move_job(connection, job, JobState.DEAD, source=JobState.WAITING, reason=buried) else None
-        )
-    if wait in (Wait.TIME, Wait.ONCE, Wait.APPROVAL):
-        look: JobColumns = {"due_at": database_now()}
-        if wait == Wait.ONCE:  # to look ends no wait: should the job park for the same again, it waits on as long
-            look |= {"waits_for": jobs.c.waits_for, "expires_at": jobs.c.expires_at}
-        moved = move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, **look)
-        return JobState.QUEUED if moved else None
-    # A consent ends its wait, and so does a person's word; else only expiry does, or an answer that came late.
+        return end(JobState.DEAD, reason=f"{whom} in time: {reason or wait}")
+    if wait == Wait.ONCE:  # to look ends no wait: should the job park for the same again, it waits on as long
+        return end(JobState.QUEUED, due_at=now, waits_for=jobs.c.waits_for, expires_at=jobs.c.expires_at)
+    _put_off(connection, job, wait)
+    return None
+
+
+def _put_off(connection: Connection, job: str, wait: str) -> None:
+    """A consent ends its wait, and so does a person's word; else only expiry does, or an answer that came late."""
     again = database_in(_LOOK_AGAIN)
     sooner = case((again < jobs.c.expires_at, again), else_=jobs.c.expires_at)
     connection.execute(
@@ -74,7 +76,6 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
         .where(jobs.c.id == job, jobs.c.state == JobState.WAITING)
         .values(due_at=sooner if wait == Wait.UNKNOWN else jobs.c.expires_at)
     )
-    return None
 
 
 def _in_doubt(connection: Connection, job: str) -> bool:

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, bindparam, false, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, bindparam, false, insert, or_, select
 
 from identity import audit
 from identity.audit import AsWhom
@@ -17,6 +17,7 @@ from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive, next_number
+from pipeline.batches import in_batches
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState
 from pipeline.tables import attempts
@@ -95,6 +96,12 @@ def load(connection: Connection, revocation: str) -> Row[Any]:
     return row
 
 
+def newest_of(scope: Scope) -> Select[Any]:
+    """The newest revocation of that very scope."""
+    of_it = select(revocations).where(revocations.c.kind == scope.kind, revocations.c.key == scope.key)
+    return of_it.order_by(revocations.c.number.desc()).limit(1)
+
+
 def scope_of(row: Row[Any]) -> Scope:
     """What a revocation is of."""
     return Scope(kind=ScopeKind(row.kind), key=row.key)
@@ -118,9 +125,9 @@ def in_flight(connection: Connection, row: Row[Any]) -> list[Row[Any]]:
 def _named(connection: Connection, ids: list[str]) -> list[Row[Any]]:
     """Those attempts that retention has not forgotten."""
     found: list[Row[Any]] = []
-    for start in range(0, len(ids), 500):
-        some = select(attempts).where(attempts.c.id.in_(ids[start : start + 500]))
-        found += connection.execute(some.order_by(attempts.c.opened)).all()
+    for some in in_batches(ids):
+        rows = select(attempts).where(attempts.c.id.in_(some)).order_by(attempts.c.opened)
+        found += connection.execute(rows).all()
     return found
 
 

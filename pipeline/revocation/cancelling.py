@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, func, update
 
 from identity.columns import database_now
 from pipeline.ledger import scope_sets
-from pipeline.ledger.jobs import move_jobs
+from pipeline.ledger.clock import clock
+from pipeline.ledger.moving import move_jobs
 from pipeline.ledger.reaching import reach_jobs
 from pipeline.ledger.revocation_pages import counted, write_page
 from pipeline.revocation import Stage, load, scope_of
@@ -42,7 +43,7 @@ class Pace:
         if not jobs or not took:
             return
         fitting = int(jobs * (_AIM / took))
-        self.jobs = min(max(fitting, self.jobs // 4, _LEAST), self.jobs * 2, _MOST)
+        self.jobs = min(max(fitting, _LEAST), self.jobs * 2, _MOST)
 
 
 @dataclass(frozen=True)
@@ -88,40 +89,31 @@ def cancel_chunk(
         connection.execute(moving.values(state=Stage.CANCELLING))
     if reached:
         cancelled, stopping = (
-            [job for job, _, state, _ in reached if state == to] for to in (JobState.CANCELLED, JobState.STOPPING)
+            [job.id for job in reached if job.state == to] for to in (JobState.CANCELLED, JobState.STOPPING)
         )
         write_page(connection, revocation, cancelled, stopping)
     return Chunk(
         rest=rest,
         reached=len(reached),
-        cancelled=Counter(pattern for _, pattern, state, _ in reached if state == JobState.CANCELLED),
+        cancelled=Counter(job.pattern for job in reached if job.state == JobState.CANCELLED),
         took=timedelta(seconds=clock() - began),
     )
 
 
 def _reach(
-    connection: Connection, row: Row[Any], rest: Rest, limit: int, *, time_left: Callable[[], bool]
-) -> tuple[Sequence[Row[str, str, str, int]], Rest]:
-    """Of each job that was reached its id, pattern, new state and number; and what there is still to be reached."""
-    reached: list[Row[str, str, str, int]] = []
-    since, reason = rest.since, f"{row.kind} revoked: {row.reason}"
+    connection: Connection, revocation: Row[Any], rest: Rest, limit: int, *, time_left: Callable[[], bool]
+) -> tuple[Sequence[Row[Any]], Rest]:
+    """The jobs that were reached, each as `reach_jobs` says; and what there is still to be reached."""
+    reached: list[Row[Any]] = []
+    since = rest.since
     for place, digest in enumerate(rest.sets):
-        if len(reached) >= limit or (reached and not time_left()):
+        if reached and not time_left():
             return reached, Rest(rest.sets[place:], busy=rest.busy)
         asked = limit - len(reached)
-        some = reach_jobs(
-            connection,
-            digest,
-            since=since,
-            before=row.number,
-            limit=asked,
-            waits=rest.busy,
-            reason=reason,
-            revocation=row.id,
-        )
+        some = reach_jobs(connection, revocation, digest, since=since, limit=asked, waits=rest.busy)
         reached += some
         if len(some) == asked:
-            return reached, Rest(rest.sets[place:], since=max(number for *_, number in some), busy=rest.busy)
+            return reached, Rest(rest.sets[place:], since=max(job.accepted for job in some), busy=rest.busy)
         since = 0
     return reached, Rest()
 
@@ -139,7 +131,7 @@ def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], l
         found = waiting.with_only_columns(jobs.c.id).order_by(jobs.c.accepted).limit(limit)
         ids = connection.execute(found).scalars().all()
         if ids:
-            now = connection.execute(select(database_now())).scalar_one()
+            now = clock(connection)
             move_jobs(connection, ids, JobState.QUEUED, source=JobState.WAITING, due_at=now)
             return sets[place:] if len(ids) == limit else sets[place + 1 :]
     return ()

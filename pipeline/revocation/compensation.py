@@ -19,6 +19,7 @@ from identity.errors import BadInput, Misconfigured
 from identity.model import LeaseRequest, NeedsConsent, RuledOut
 from identity.principals import service_principal
 from identity.sequence import lock_shared, next_number
+from pipeline.batches import in_batches
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.revocation.tables import compensations
 from pipeline.states import JobState, StepState
@@ -33,15 +34,14 @@ def compensable(connection: Connection, among: Iterable[str], workflows: Registr
     actions = {action.action_name() for declared in workflows for action in declared.compensations}
     if not actions:
         return []
-    ids = list(among)
     found: list[str] = []
-    for start in range(0, len(ids), _BATCH):
+    for some in in_batches(list(among), _BATCH):
         statement = (
             select(steps.c.id)
             .join(jobs, jobs.c.id == steps.c.job_id)
             .outerjoin(compensations, compensations.c.step_id == steps.c.id)
             .where(
-                steps.c.job_id.in_(ids[start : start + _BATCH]),
+                steps.c.job_id.in_(some),
                 jobs.c.state == JobState.CANCELLED,
                 steps.c.state == StepState.DONE,
                 steps.c.action.in_(actions),

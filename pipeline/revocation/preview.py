@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from identity.connections import connection_for
 from identity.errors import Misconfigured
-from identity.model import PrincipalKind, Scope, ScopeKind
+from identity.model import AccountState, PrincipalKind, Scope, ScopeKind
 from identity.tables import accounts, principals
 from pipeline.ledger.scope_sets import REACHED
 from pipeline.revocation import under
@@ -56,7 +56,7 @@ class Preview:
 def preview(connection: Connection, scope: Scope, workflows: Registry) -> Preview:
     """What revoking *scope* would stop now."""
     active = select(accounts).join(principals, principals.c.id == accounts.c.principal_id)
-    ending = below(scope) & (accounts.c.state == "active")
+    ending = below(scope) & (accounts.c.state == AccountState.ACTIVE)
     services = active.where(ending, principals.c.kind == PrincipalKind.SERVICE).order_by(accounts.c.id)
     return Preview(
         jobs=_jobs(connection, scope),

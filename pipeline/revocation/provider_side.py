@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, exists, func, or_, select
 
 from identity.accounts import get_account
 from identity.model import Scope, ScopeKind
@@ -204,24 +204,25 @@ def _take(
             settle(connection, withdrawal, to=WithdrawalState.NOT_ASKED, reason=why[0], now=now)
 
 
+def _is_due(now: datetime) -> ColumnElement[bool]:
+    return (withdrawals.c.state == WithdrawalState.PENDING) & (withdrawals.c.due_at <= now)
+
+
 def _due(connection: Connection, revocation: str, now: datetime) -> list[str]:
     columns = withdrawals.c
-    pending = (columns.state == WithdrawalState.PENDING) & (columns.due_at <= now)
-    found = select(columns.id).where(columns.revocation_id == revocation, pending)
+    found = select(columns.id).where(columns.revocation_id == revocation, _is_due(now))
     return list(connection.execute(found.order_by(columns.id)).scalars())
 
 
 def _leftovers(connection: Connection, now: datetime, limit: int) -> list[str]:
     columns = withdrawals.c
-    pending = (columns.state == WithdrawalState.PENDING) & (columns.due_at <= now)
-    found = select(columns.id).where(pending, columns.origin == Origin.CONNECT)
+    found = select(columns.id).where(_is_due(now), columns.origin == Origin.CONNECT)
     return list(connection.execute(found.order_by(columns.due_at).limit(limit)).scalars())
 
 
 def _overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
     columns = withdrawals.c
-    pending = (columns.state == WithdrawalState.PENDING) & (columns.due_at <= now)
-    found = select(columns.revocation_id).where(pending, columns.revocation_id.is_not(None)).distinct()
+    found = select(columns.revocation_id).where(_is_due(now), columns.revocation_id.is_not(None)).distinct()
     return list(connection.execute(found.limit(limit)).scalars())
 
 

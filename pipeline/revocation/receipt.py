@@ -22,6 +22,7 @@ from identity.columns import database_now
 from identity.handovers import hold_signing
 from identity.signing import Signer, canonical
 from identity.trusted_keys import TrustedKeys
+from pipeline.batches import in_batches
 from pipeline.ledger.revocation_pages import counted, first_cancelled, page_sizes, stopping_jobs
 from pipeline.revocation import Stage, in_flight
 from pipeline.revocation.cancelling import count_skipping
@@ -225,8 +226,8 @@ def _jobs(connection: Connection, row: Row[Any]) -> dict[str, Any]:
 
 def _ends_of(connection: Connection, ids: list[str]) -> dict[str, str]:
     ended: dict[str, str] = {}
-    for start in range(0, len(ids), NAMED):
-        found = select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(ids[start : start + NAMED]))
+    for some in in_batches(ids, NAMED):
+        found = select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(some))
         ended.update((row.id, row.state) for row in connection.execute(found.order_by(jobs.c.accepted)))
     return ended
 

@@ -28,8 +28,11 @@ from identity.ids import Ids
 from identity.signing import Signer
 from identity.store import Store
 from pipeline import metrics
+from pipeline.batches import in_batches
 from pipeline.ledger import scope_sets
 from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger.clock import NOW, clock
+from pipeline.ledger.indexed import is_one
 from pipeline.ledger.revocation_pages import stopping_jobs
 from pipeline.revocation import Stage, cancelling, compensation, in_flight, load, receipt, scope_of
 from pipeline.revocation.tables import revocation_pages, revocations
@@ -139,7 +142,7 @@ class Revoker:
         for page in self._store.read(lambda c: _reached_jobs(c, revocation, calls_only=again)):
             look = partial(compensation.compensable, among=page, workflows=self._workflows)
             for step in self._store.read(look):
-                now = self._store.read(ledger_steps.clock)
+                now = self._store.read(clock)
                 self._store.write(
                     partial(
                         compensation.compensate_step,
@@ -160,11 +163,11 @@ def _ago(parameter: str) -> ColumnElement[datetime]:
 
 
 # Built once, as what housekeeping asks every second; the first two conditions are as their indexes say them.
-_GOES_ON = revocations.c.state != literal(str(Stage.QUIESCED), literal_execute=True)
+_GOES_ON = ~is_one(revocations.c.state, Stage.QUIESCED)
 _OPEN_ENDED = revocations.c.open_ends > literal(0, literal_execute=True)
 _REACHES_JOBS = revocations.c.state.in_([Stage.EFFECTIVE, Stage.CANCELLING])
 _MOVED, _QUIET = (type_coerce(column, BigInteger) for column in (revocations.c.moved_at, revocations.c.quiesced_at))
-_UNMOVED_FOR = type_coerce(select(database_now()).scalar_subquery(), BigInteger) - _MOVED
+_UNMOVED_FOR = type_coerce(NOW, BigInteger) - _MOVED
 # An open end is looked at ever more seldom: after a tenth of the time that it has been open, and within an hour.
 _HOUR = microseconds(timedelta(hours=1))
 _DUE = or_(_UNMOVED_FOR >= _HOUR, 10 * _UNMOVED_FOR >= _MOVED - _QUIET)
@@ -186,7 +189,7 @@ def _drained(connection: Connection, revocation: str) -> bool:
     row = load(connection, revocation)
     if row.state != Stage.DRAINING:
         return bool(row.state == Stage.QUIESCED)
-    now: datetime = connection.execute(select(database_now())).scalar_one()
+    now = clock(connection)
     still = False
     for attempt in in_flight(connection, row):
         if attempt.state != AttemptState.OPEN:
@@ -198,9 +201,8 @@ def _drained(connection: Connection, revocation: str) -> bool:
 
 def _stopping(connection: Connection, revocation: str) -> bool:
     """Whether a job that was told to stop has not ended yet."""
-    told = stopping_jobs(connection, revocation)
-    for start in range(0, len(told), 500):
-        still = select(jobs.c.id).where(jobs.c.id.in_(told[start : start + 500]), jobs.c.state == JobState.STOPPING)
+    for told in in_batches(stopping_jobs(connection, revocation)):
+        still = select(jobs.c.id).where(jobs.c.id.in_(told), jobs.c.state == JobState.STOPPING)
         if connection.execute(still.limit(1)).first() is not None:
             return True
     return False
@@ -226,6 +228,6 @@ def _conclude(
     row = connection.execute(held).one()
     if row.state not in (Stage.DRAINING, Stage.QUIESCED):
         return None
-    now: datetime = connection.execute(select(database_now())).scalar_one()
+    now = clock(connection)
     receipt.issue(connection, row, signer, provider_side, now=now)
     return None if row.quiesced_at is not None else float((now - row.effective_at).total_seconds())

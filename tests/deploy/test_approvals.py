@@ -8,7 +8,7 @@ import pytest
 
 from deploy.installation import Installation
 from deploy.settings import load
-from pipeline.ledger import jobs
+from pipeline.ledger.moving import move_job
 from pipeline.states import JobState
 from tests.deploy.conftest import Cli
 from tests.ledger.desk import SHOWN, Desk
@@ -61,7 +61,7 @@ def test_whoever_says_who_they_are_and_replays_a_job_does_not_approve_it(
         house = House(at.ledger)
         house.build()
         desk = Desk(house)
-        house.database.write(partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED))
+        house.database.write(partial(move_job, job=desk.job.id, to=JobState.CANCELLED))
         cli.json("jobs", "replay", desk.job.id, "--yes")
         assert house.row(desk.job.id).replayed_by == ["cli:Bob"]
         desk.again()

@@ -65,7 +65,8 @@ WRITERS = {
     "jobs": {
         "deploy/trial/passing.py",  # dates alone, in a ledger of a test
         "pipeline/ledger/bells.py",
-        "pipeline/ledger/jobs.py",
+        "pipeline/ledger/jobs.py",  # a claim
+        "pipeline/ledger/moving.py",
         "pipeline/ledger/openings.py",
         "pipeline/ledger/reaching.py",
         "pipeline/ledger/waits.py",  # when a wait is looked at next

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from pipeline.ledger.signals import Followed, follow
+from pipeline.ledger.signals import Followed, Word, follow
 from pipeline.revocation.signal import Asks, People, Signal, Whom
 from tests.ledger.house import House
 
@@ -16,19 +16,15 @@ def signal(asks: Asks, *whom: Whom, at: datetime | None = None, **more: Any) -> 
 
 
 def say(house: House, said: Signal, *, seen: bool = False) -> Followed:
-    now = datetime.now(UTC)
-    return house.database.write(
-        partial(
-            follow,
-            through="gh",
-            signal=said,
-            id=house.ids("rev"),
-            by="provider:test",
-            signal_id="del_test",
-            seen=seen,
-            now=now,
-        )
+    word = Word(
+        signal=said,
+        id=house.ids("rev"),
+        by="provider:test",
+        signal_id="del_test",
+        seen=seen,
+        now=datetime.now(UTC),
     )
+    return house.database.write(partial(follow, through="gh", word=word))
 
 
 def person(*ids: str) -> People:

@@ -16,6 +16,7 @@ from identity.tables import accounts
 from pipeline.ledger import jobs
 from pipeline.ledger.approvals import NotApproved, move_approval
 from pipeline.ledger.intents import Adopted, ApprovalMoved, Approved, Ended, Opened
+from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
 from pipeline.states import ApprovalState, AttemptState, JobState, StepState, Wait
 from tests.ledger.acts import close, done, open_, until_awaited
@@ -127,11 +128,11 @@ def test_an_opening_beside_the_end_of_its_approval_waits_for_it(desk: Desk) -> N
 
 
 def cancelled(desk: Desk, given: Approved) -> None:
-    desk.house.database.write(partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED))
+    desk.house.database.write(partial(move_job, job=desk.job.id, to=JobState.CANCELLED))
 
 
 def dead(desk: Desk, given: Approved) -> None:
-    desk.house.database.write(partial(jobs.move_job, job=desk.job.id, to=JobState.DEAD))
+    desk.house.database.write(partial(move_job, job=desk.job.id, to=JobState.DEAD))
 
 
 def accepted_anew(desk: Desk, given: Approved) -> None:

@@ -18,10 +18,11 @@ from identity.policy.rules import ApprovalNeed
 from identity.sequence import next_number
 from pipeline import revocation
 from pipeline.approvals.tables import approvals as table
-from pipeline.ledger import approvals, jobs, openings, waits
+from pipeline.ledger import approvals, openings, waits
 from pipeline.ledger.approval_ends import end_some, some_are_over
 from pipeline.ledger.approvals import NotApproved
 from pipeline.ledger.intents import ApprovalMoved, Approved, Ended, Opened, PolicyMoved
+from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
 from pipeline.ledger.votes import Counted, NotCounted
 from pipeline.policy.change import put_in_force
@@ -203,7 +204,7 @@ def test_an_opening_beside_the_revocation_of_who_approved_waits_and_reads_what_t
 
 def test_the_approval_of_a_job_that_has_ended_is_void(desk: Desk) -> None:
     desk.ask()
-    cancelled = partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED)
+    cancelled = partial(move_job, job=desk.job.id, to=JobState.CANCELLED)
     desk.house.database.write(cancelled)
     ended = desk.say("acme.bob")
     assert isinstance(ended, NotCounted)
@@ -245,7 +246,7 @@ def test_what_is_open_ends_with_its_time_or_its_job_and_nothing_else_does(house:
     expired = update(table).where(table.c.job_id == late.job.id).values(expires_at=datetime.now(UTC) - HOUR)
     house.database.write(lambda c: c.execute(expired).rowcount)
     for one in (ended, replayed):
-        house.database.write(partial(jobs.move_job, job=one.job.id, to=JobState.CANCELLED))
+        house.database.write(partial(move_job, job=one.job.id, to=JobState.CANCELLED))
     house.database.write(partial(replay, job=replayed.job.id, by="cli:test", at=datetime.now(UTC)))
     assert house.database.read(some_are_over)
     while house.database.write(partial(end_some, at_most=1)):  # chunk by chunk

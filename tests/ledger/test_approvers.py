@@ -20,9 +20,10 @@ from identity.sequence import lock_exclusive, next_number
 from identity.tables import principals
 from pipeline.approvals.shown import digest_of
 from pipeline.approvals.signed_answer import SignedAnswer
-from pipeline.ledger import jobs, signed_answers
+from pipeline.ledger import signed_answers
 from pipeline.ledger.approvals import NotApproved
 from pipeline.ledger.intents import ApprovalMoved, Ended
+from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
 from pipeline.ledger.votes import Counted, NotCounted
 from pipeline.states import ApprovalState, JobState
@@ -175,7 +176,7 @@ def test_whoever_has_a_job_accepted_anew_does_not_approve_it(house: House) -> No
     add_dave(house)
     link_carol(house, provider="console", external_id="sub-7")
     for by, subject in (("console:Carol C.", "sub-7"), ("cli:bob", None)):
-        house.database.write(partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED))
+        house.database.write(partial(move_job, job=desk.job.id, to=JobState.CANCELLED))
         house.database.write(partial(replay, job=desk.job.id, by=by, at=datetime.now(UTC), subject=subject))
     desk.again()
     desk.ask()
@@ -189,7 +190,7 @@ def test_whoever_has_a_job_accepted_anew_does_not_approve_it(house: House) -> No
 def test_a_name_that_people_give_themselves_keeps_them_from_approving_too(desk: Desk) -> None:
     """Rather one person too many than the requester."""
     house = desk.house
-    house.database.write(partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED))
+    house.database.write(partial(move_job, job=desk.job.id, to=JobState.CANCELLED))
     anew = partial(replay, job=desk.job.id, by="console:00u-9 (Bob)", subject="00u-9", at=datetime.now(UTC))
     house.database.write(anew)
     desk.again()

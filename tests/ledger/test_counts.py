@@ -17,6 +17,7 @@ from identity.refresh.coordinator import Coordinator
 from pipeline import reconcile
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import jobs
+from pipeline.ledger.moving import move_job
 from pipeline.run import Run
 from pipeline.services import Services
 from pipeline.states import JobState, Wait
@@ -140,7 +141,7 @@ def test_a_job_that_an_opening_cancelled_is_counted_by_its_run(house: House) -> 
     job = house.job()
 
     def refused(run: Run[Any], event: Any) -> None:
-        house.database.write(partial(jobs.move_job, job=job, to=JobState.CANCELLED))
+        house.database.write(partial(move_job, job=job, to=JobState.CANCELLED))
         raise RunEnded("the rule refused it", moved=JobState.CANCELLED)
 
     since = Since()

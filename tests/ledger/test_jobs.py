@@ -14,6 +14,7 @@ from identity.errors import BadInput
 from identity.model import AccessPattern
 from pipeline import reconcile
 from pipeline.ledger import bells, jobs
+from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs as jobs_table
@@ -123,7 +124,7 @@ def test_two_hosts_reclaiming_at_once_spend_one_run(house: House) -> None:
 def test_requeueing_a_job_that_was_told_to_stop_cancels_it(house: House) -> None:
     job = house.job()
     claimed = house.claim(job)
-    house.database.write(partial(jobs.move_job, job=job, to=JobState.STOPPING))
+    house.database.write(partial(move_job, job=job, to=JobState.STOPPING))
     house.database.write(partial(jobs.requeue, job=claimed, delay=timedelta(), reason="again"))
     assert house.row(job).state == JobState.CANCELLED
 
@@ -131,7 +132,7 @@ def test_requeueing_a_job_that_was_told_to_stop_cancels_it(house: House) -> None
 def test_a_function_that_returns_is_done_even_if_it_was_told_to_stop(house: House) -> None:
     job = house.job()
     claimed = house.claim(job)
-    house.database.write(partial(jobs.move_job, job=job, to=JobState.STOPPING))
+    house.database.write(partial(move_job, job=job, to=JobState.STOPPING))
     assert house.database.write(partial(jobs.finish, job=claimed))
     assert house.row(job).state == JobState.DONE
 
@@ -170,7 +171,7 @@ def test_a_job_that_is_cancelled_as_its_wait_ends_is_not_woken(house: House) -> 
     house.database.write(partial(park, job=house.claim(job)))
     wake = partial(jobs.wake, waits_for="account:x")
     waking = threading.Thread(target=lambda: woken.append(house.database.write(wake)))
-    assert until_awaited(house.database, partial(jobs.move_job, job=job, to=JobState.CANCELLED), by=waking)
+    assert until_awaited(house.database, partial(move_job, job=job, to=JobState.CANCELLED), by=waking)
     assert (woken, house.row(job).state) == ([[]], JobState.CANCELLED)
 
 

@@ -14,8 +14,8 @@ from sqlalchemy import select, update
 
 from identity.errors import BadInput
 from pipeline.desk.unanswered import asked_about, unanswered_calls
-from pipeline.ledger import jobs, openings, queries, waits
-from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger import jobs, queries, refusals, waits
+from pipeline.ledger.clock import clock
 from pipeline.ledger.intents import Adopted, Ended, Intent, Opened
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
@@ -99,7 +99,7 @@ def test_an_operator_is_told_where_the_workflow_has_no_such_action_any_more(hous
 def test_a_step_whose_call_is_on_the_wire_is_refused_only_once_that_has_ended(house: House) -> None:
     asked = intent_of(house, house.claim(house.job()))
     open_(house, asked)
-    refuse = partial(openings.refuse, intent=replace(asked, number=2), reason="no")
+    refuse = partial(refusals.refuse, intent=replace(asked, number=2), reason="no")
     outcome = house.database.write(refuse)
     assert isinstance(outcome, Ended)
     assert (outcome.moved, step_state(house, asked.step)) == (JobState.QUEUED, StepState.OPEN)
@@ -163,7 +163,7 @@ def test_a_run_that_meets_a_call_still_in_doubt_looks_again_only_when_that_may_b
     blocked = intent_of(house, first.job, step=first.step, number=2)
     assert isinstance(open_(house, blocked), Ended)
     row = house.row(first.job.id)
-    now = house.database.read(ledger_steps.clock)
+    now = house.database.read(clock)
     assert row.state == JobState.QUEUED
     assert row.due_at - now > timedelta(seconds=5)
 
@@ -192,7 +192,7 @@ def _asks_beside_a_read(house: House) -> tuple[Intent, Intent]:
     read = intent_of(house, house.claim(house.job()), reads=True)
     open_(house, read)
     settle(house, read)
-    refuse = partial(openings.refuse, intent=replace(read, attempt=house.ids("att"), number=2), reason="no")
+    refuse = partial(refusals.refuse, intent=replace(read, attempt=house.ids("att"), number=2), reason="no")
     assert house.database.write(refuse) is None
     said = intent_of(house, read.job, position=2)
     open_(house, said)

@@ -11,8 +11,7 @@ from sqlalchemy import Connection, Table, select, update
 
 from identity.moves import IllegalMove, Moves
 from pipeline.database import Database
-from pipeline.ledger.jobs import move_job, move_jobs
-from pipeline.ledger.moving import move_attempt, move_step
+from pipeline.ledger.moving import move_attempt, move_job, move_jobs, move_step
 from pipeline.states import ATTEMPT_MOVES, JOB_MOVES, STEP_MOVES, AttemptState, JobState, StepState
 from pipeline.tables import attempts, jobs, steps
 from tests.ledger.acts import open_

@@ -20,9 +20,10 @@ from identity.model import (
 from identity.tables import accounts, grants
 from pipeline import reconcile
 from pipeline.database import DatabaseSettings, open_database
-from pipeline.ledger import jobs, openings
+from pipeline.ledger import jobs, refusals
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
+from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
@@ -74,7 +75,7 @@ def test_a_worker_that_lost_its_claim_opens_nothing(house: House) -> None:
 
 def test_a_job_that_was_told_to_stop_opens_nothing_and_is_cancelled(house: House) -> None:
     job = house.claim(house.job())
-    house.database.write(partial(jobs.move_job, job=job.id, to=JobState.STOPPING))
+    house.database.write(partial(move_job, job=job.id, to=JobState.STOPPING))
     assert open_(house, intent(house, job)) == Ended(reason="stopped", moved=JobState.CANCELLED)
     assert attempt_states(house) == []
 
@@ -239,7 +240,7 @@ def test_a_call_without_an_outcome_stays_unknown_when_the_rule_ends_its_job(hous
     assert isinstance(open_(house, intent(house, asked.job, step=asked.step, number=2, repeats_unknown=True)), Ended)
     assert (house.row(job).state, step_state(house, asked.step)) == (JobState.CANCELLED, StepState.UNKNOWN)
     by_policy = intent(house, asked.job, step=asked.step, number=3)
-    refuse = partial(openings.refuse, intent=by_policy, reason="no")
+    refuse = partial(refusals.refuse, intent=by_policy, reason="no")
     assert isinstance(house.database.write(refuse), Ended), "no workflow may go on as if nothing had been done"
     assert step_state(house, asked.step) == StepState.UNKNOWN
     kinds = audit_kinds(house)
@@ -268,7 +269,7 @@ def test_a_replay_opens_what_was_refused_or_failed_and_leaves_what_was_done(hous
     done(house, asked[1])
     close(house, asked[2], AttemptState.NO_EFFECT, StepState.FAILED, error="no")
     now = datetime.now(UTC)
-    house.database.write(partial(openings.refuse, intent=asked[3], reason="policy"))
+    house.database.write(partial(refusals.refuse, intent=asked[3], reason="policy"))
     house.database.write(partial(jobs.bury, job=claimed, reason="a step was refused"))
     house.database.write(partial(replay, job=job, by="ada", at=now))
     states = {position: step_state(house, asked[position].step) for position in ends}

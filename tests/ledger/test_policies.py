@@ -19,7 +19,7 @@ from identity.policy.ledger import Applied, Policies, apply_policy, policy_histo
 from identity.policy.rules import FACTS_ALONE, ApprovalNeed
 from identity.tables import policies
 from pipeline.database import Database
-from pipeline.ledger import openings
+from pipeline.ledger import openings, refusals
 from pipeline.ledger.intents import Approved, Opened, PolicyMoved
 from pipeline.tables import attempts, steps
 from tests.ledger.desk import Desk
@@ -64,7 +64,7 @@ def test_an_opening_decided_under_an_older_policy_writes_nothing_and_is_decided_
     apply(house, text())
     stale = intent_of(house, job)
     assert isinstance(database.write(partial(openings.open_attempt, intent=stale)), PolicyMoved)
-    refuse = partial(openings.refuse, intent=stale, reason="no")
+    refuse = partial(refusals.refuse, intent=stale, reason="no")
     assert isinstance(database.write(refuse), PolicyMoved)
     assert database.read(lambda c: c.execute(select(steps.c.id)).all()) == []
     fresh = intent_of(house, job, decision=replace(AS_ADA, policy=1, rules=("no",)))
@@ -107,7 +107,7 @@ def test_a_refusal_is_in_the_audit_with_the_policy_its_rules_and_the_reason(data
     job = house.claim(house.job())
     apply(house, text())
     asked = intent_of(house, job, decision=replace(AS_ADA, policy=1, rules=("no",)))
-    assert database.write(partial(openings.refuse, intent=asked, reason="the policy's rule 'no' forbids it")) is None
+    assert database.write(partial(refusals.refuse, intent=asked, reason="the policy's rule 'no' forbids it")) is None
     row = audited(database, "step.refused")
     assert (row.detail["policy"], row.detail["rules"]) == (1, ["no"])
     assert (row.outcome, row.reason) == ("refused", "the policy's rule 'no' forbids it")

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, update
 from pipeline import reconcile
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Ended
-from pipeline.ledger.jobs import move_job
+from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
 from pipeline.run import OnceUsed, Run, StepRefused
 from pipeline.services import StepSettings

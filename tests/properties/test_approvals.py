@@ -39,7 +39,7 @@ from pipeline.approvals.shown import digest_of
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger import waits
 from pipeline.ledger.intents import Approved, Opened
-from pipeline.ledger.jobs import move_job
+from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
 from pipeline.ledger.votes import Counted
 from pipeline.policy.change import put_in_force

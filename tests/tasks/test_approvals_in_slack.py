@@ -19,7 +19,7 @@ from identity.tables import provider_connections
 from pipeline.approvals.tables import approvals
 from pipeline.ledger import pins
 from pipeline.ledger.approval_views import ApprovalView
-from pipeline.ledger.jobs import move_job
+from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
 from pipeline.model import Acceptance, DeliveryOutcome
 from pipeline.states import ApprovalState, JobState

@@ -125,7 +125,7 @@ CONTROLS = (
     ),
     Control(
         name="a stale fence ends no run",
-        file="pipeline/ledger/jobs.py",
+        file="pipeline/ledger/moving.py",
         guard="which &= jobs.c.fence == fence",
         without="pass",
         test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
@@ -133,15 +133,15 @@ CONTROLS = (
     Control(
         name="a stale fence finishes no job",
         file="pipeline/ledger/jobs.py",
-        guard='(jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), '
-        "to=JobState.DONE, source=None, values={}",
-        without='(jobs.c.id == bindparam("job")) & (bindparam("held") >= 0), to=JobState.DONE, source=None, values={}',
+        guard='_FINISH = moving_job((jobs.c.id == bindparam("job")) & '
+        '(jobs.c.fence == bindparam("held")), JobState.DONE)',
+        without='_FINISH = moving_job((jobs.c.id == bindparam("job")) & (bindparam("held") >= 0), JobState.DONE)',
         test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
     ),
     Control(
         name="a late answer overtakes the next attempt",
         file=OPENINGS,
-        guard="if intent.number > 1 and _overtaken(connection, intent):",
+        guard="if intent.number > 1 and overtaken(connection, intent.step, by_unknown=not intent.repeats_unknown):",
         without="if False:",
         test=f"{LEDGER}::test_a_second_attempt_does_not_open_over_an_answer_that_came_late and sqlite",
     ),

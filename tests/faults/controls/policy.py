@@ -27,7 +27,7 @@ CONTROLS = (
     ),
     Control(
         name="who needs a capability goes by nothing else",
-        file="pipeline/step.py",
+        file="pipeline/policy/deciding.py",
         guard="return Denied(reason=reason, policy=decision.policy, rules=decision.rules)",
         without="pass",
         test="tests/tasks/test_policy_at_work.py::test_a_step_that_needs_a_capability_whose_upstream_takes_none",
@@ -112,9 +112,9 @@ CONTROLS = (
     Control(
         name="an answer is of whom its link means as it is counted",
         file=VOTES,
-        guard="why_not = over(connection, held, now) or _unlinked(connection, given) or "
+        guard="end_if_over(connection, held, now) or _unlinked(connection, given) or "
         "_prohibition(connection, held, given)",
-        without="why_not = over(connection, held, now) or _prohibition(connection, held, given)",
+        without="end_if_over(connection, held, now) or _prohibition(connection, held, given)",
         test="tests/ledger/test_tenants.py::test_an_answer_that_comes_after_its_link and sqlite",
     ),
     Control(
@@ -170,7 +170,7 @@ CONTROLS = (
     Control(
         name="silence is a no",
         file="pipeline/ledger/approval_ends.py",
-        guard="if held.expires_at <= connection.execute(select(database_now())).scalar_one():",
+        guard="if held.expires_at <= clock(connection):",
         without="if False:",
         test=f"{TEST}::test_an_approval_that_expires_is_a_no and sqlite",
     ),

@@ -39,13 +39,13 @@ CONTROLS = (
     Control(
         name="a late finding is of the calls before the search",
         file="pipeline/ledger/closings.py",
-        guard="before = row.opened if row.purpose == Purpose.PROBE else None",
+        guard="before = attempt.opened if attempt.purpose == Purpose.PROBE else None",
         without="before = None",
         test=f"{LATE}::test_a_late_finding_is_of_the_calls_before and sqlite-unknown",
     ),
     Control(
         name="nothing is sent for an effect that was found late",
-        file="pipeline/ledger/openings.py",
+        file="pipeline/ledger/calls.py",
         guard="return bool(connection.execute(select(other | found)).scalar_one())",
         without="return bool(connection.execute(select(other)).scalar_one())",
         test=f"{LATE}::test_nothing_is_sent_for_an_effect and sqlite",
@@ -53,7 +53,7 @@ CONTROLS = (
     Control(
         name="a late finding and the opening of a further call see each other",
         file="pipeline/ledger/closings.py",
-        guard='connection.execute(_HOLD, {"job": row.job_id})',
+        guard='connection.execute(_LOCK_JOB, {"job": row.job_id})',
         without="pass",
         test=f"{LATE}::test_a_call_that_opens_while_a_search_finds and postgresql",
     ),

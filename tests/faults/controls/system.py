@@ -130,8 +130,8 @@ CONTROLS = (
     Control(
         name="the bell at acceptance",
         file=DELIVERIES,
-        guard="bells = (*rung, *first_bells(connection, here.tenant, without))",
-        without="bells = ()",
+        guard="return (*rung, *first_bells(connection, here.tenant, without))",
+        without="return ()",
         test="tests/faults/test_lateness.py::test_fresh_deliveries_end_without_housekeeping and not half",
     ),
     Control(

@@ -1,0 +1,81 @@
+"""The calls of a step, as far as they are known: which had its effect, which may have had it, and giving way to those.
+
+An attempt that searches for an effect is no call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import Connection, Exists, bindparam, exists, select
+
+from pipeline.ledger.intents import Ended, Intent
+from pipeline.ledger.jobs import bury, requeue
+from pipeline.states import AttemptState, Purpose, StepState
+from pipeline.tables import attempts, steps
+
+# Built once: most closings ask the first.
+_IN_DOUBT = select(attempts.c.id).where(
+    attempts.c.step_id == bindparam("step"),
+    attempts.c.id != bindparam("but"),
+    attempts.c.purpose == Purpose.CALL,
+    attempts.c.state == AttemptState.UNKNOWN,
+)
+_IN_DOUBT_BEFORE = _IN_DOUBT.where(attempts.c.opened < bindparam("before"))
+
+
+def calls_in_doubt(connection: Connection, step: str, *, but: str, before: int | None = None) -> Sequence[str]:
+    """The calls of a step whose outcome is not known, apart from the attempt *but*: all, or those opened *before*."""
+    which = {"step": step, "but": but}
+    if before is None:
+        return connection.execute(_IN_DOUBT, which).scalars().all()
+    return connection.execute(_IN_DOUBT_BEFORE, {**which, "before": before}).scalars().all()
+
+
+def may_have_acted(connection: Connection, step: str, *, since: int | None = None) -> bool:
+    """Whether a call of a step had the effect, or may have had it: any, or one that was opened *since*."""
+    call = exists().where(
+        attempts.c.step_id == step, attempts.c.purpose == Purpose.CALL, attempts.c.state != AttemptState.NO_EFFECT
+    )
+    if since is not None:
+        call = call.where(attempts.c.opened > since)
+    return bool(connection.execute(select(call)).scalar_one())
+
+
+def overtaken(connection: Connection, step: str, *, by_unknown: bool) -> bool:
+    """Whether a step has its effect by an earlier attempt, or may yet; *by_unknown*: or by one of unknown outcome."""
+    settled = [AttemptState.NO_EFFECT, *([] if by_unknown else [AttemptState.UNKNOWN])]
+    other = exists().where(
+        attempts.c.step_id == step, attempts.c.purpose == Purpose.CALL, attempts.c.state.not_in(settled)
+    )
+    # Where a search found the effect of a call that had been ruled out, only the step tells.
+    found = _is_done(step)
+    return bool(connection.execute(select(other | found)).scalar_one())
+
+
+def give_way(connection: Connection, intent: Intent) -> Ended:
+    """An earlier attempt comes first: the job looks again, at once where its result is there, else when it may be."""
+    if connection.execute(select(_is_done(intent.step))).scalar_one():
+        delay, reason = timedelta(), "an earlier attempt was answered late"
+    elif _had_effect(connection, intent.step):  # until late answers were kept, one could leave no result behind
+        reason = "an earlier attempt had its effect, and its result was not kept"
+        return Ended(reason=reason, moved=bury(connection, intent.job, reason=reason))
+    else:
+        delay, reason = intent.send_within + intent.deadline, "an earlier attempt may yet be answered"
+    return Ended(reason=reason, moved=requeue(connection, intent.job, delay=delay, reason=reason))
+
+
+def word_wanted(provider: str, job: str) -> str:
+    """What a person is asked for, where nothing else tells what became of a call."""
+    return f"look at {provider}, then say what became of it, as `aswhom jobs show {job}` tells how"
+
+
+def _is_done(step: str) -> Exists:
+    return exists().where(steps.c.id == step, steps.c.state == StepState.DONE)
+
+
+def _had_effect(connection: Connection, step: str) -> bool:
+    known = [AttemptState.EFFECT, AttemptState.ADOPTED]
+    effect = exists().where(attempts.c.step_id == step, attempts.c.purpose == Purpose.CALL, attempts.c.state.in_(known))
+    return bool(connection.execute(select(effect)).scalar_one())

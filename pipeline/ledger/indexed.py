@@ -1,0 +1,47 @@
+"""Conditions in the words of partial indexes, by which both databases see which of those has the rows.
+
+A bound value would hide it from them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, literal, select
+
+from identity.model import AccountState
+from identity.tables import accounts
+from identity.withdrawals import WithdrawalState
+from identity.withdrawals.tables import withdrawals
+from pipeline.model import DeliveryOutcome
+from pipeline.states import AttemptState, JobState
+from pipeline.tables import attempts, deliveries, jobs
+
+
+def is_one(column: Column[Any], value: str) -> ColumnElement[bool]:
+    """That a column has this very value, in the statement's text."""
+    return column == literal(str(value), literal_execute=True)
+
+
+def is_among(column: Column[Any], *values: str) -> ColumnElement[bool]:
+    """That a column has one of these values, in the statement's text."""
+    return column.in_([literal(str(value), literal_execute=True) for value in values])
+
+
+def in_state(state: str) -> ColumnElement[bool]:
+    """The jobs of a state. No more words than that: for PostgreSQL each of them makes fewer of the rows."""
+    return is_one(jobs.c.state, JobState(state))
+
+
+# What needs somebody.
+
+#: The dead jobs that a person can still do something about: of the others retention has forgotten the steps.
+REPLAYABLE = in_state(JobState.DEAD) & jobs.c.pruned_at.is_(None)
+#: The calls whose outcome nobody knows.
+OF_UNKNOWN_OUTCOME = is_one(attempts.c.state, AttemptState.UNKNOWN)
+#: The accounts that a person has to connect again, or a provider to let in.
+TROUBLED = is_among(accounts.c.state, AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED)
+#: The deliveries that nobody could read, or that were another tenant's.
+NOT_TAKEN = is_among(deliveries.c.outcome, DeliveryOutcome.UNRECOGNISED, DeliveryOutcome.REFUSED)
+#: The revocations that a provider could not be asked to follow.
+STUCK = select(withdrawals.c.revocation_id).where(is_one(withdrawals.c.state, WithdrawalState.STUCK))

@@ -1,0 +1,98 @@
+"""Refusals: a step that may not be done is recorded as refused, and no further attempt at it is made.
+
+Policy, an approval and a once key refuse before the opening, and the workflow is told. The rule refuses in the opening,
+and ends the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from identity.model import RuledOut, ScopeKind
+from identity.policy.ledger import version_of
+from pipeline.ledger.calls import give_way, overtaken, word_wanted
+from pipeline.ledger.clock import clock
+from pipeline.ledger.intents import Ended, Intent, PolicyMoved, Skipped, record, write_step
+from pipeline.ledger.jobs import bury
+from pipeline.ledger.moving import StepColumns, move_job
+from pipeline.ledger.revocation_pages import write_refused
+from pipeline.revocation import newest_of
+from pipeline.revocation.tables import revocations
+from pipeline.states import JobState, StepState
+
+
+def refuse(
+    connection: Connection, intent: Intent, *, reason: str, once_of: str | None = None
+) -> Ended | PolicyMoved | None:
+    """A step that policy refuses, or whose once key is that of the step *once_of*: recorded, never sent (None).
+
+    PolicyMoved: by a policy that holds no longer, so nothing is done. Ended: a call of the step had its effect or may
+    have had it, so that nothing may go on as if it were refused: the job looks again, or is dead where nobody knows.
+    """
+    if version_of(connection, intent.job.tenant) != intent.decision.policy:
+        return PolicyMoved()
+    if overtaken(connection, intent.step, by_unknown=False):
+        return give_way(connection, intent)
+    nobody = replace(intent, principal=None)
+    now = clock(connection)
+    if overtaken(connection, intent.step, by_unknown=not intent.reads):
+        return _give_up(connection, nobody, reason, now)
+    whose: StepColumns = {"pattern": None, "reason": reason, "adopted_from": once_of}
+    _write(connection, nobody, reason, now, beside=whose)
+    return None
+
+
+def rule_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datetime) -> Ended | Skipped:
+    """The rule refused the step: it ends the run like a stop, unless the job may go on without it."""
+    if _may_skip(connection, intent, ruled):
+        return _skip(connection, intent, ruled.reason, now)
+    _write(connection, intent, ruled.reason, now)
+    newest = newest_of(ruled.scope).with_only_columns(revocations.c.id)
+    revocation = connection.execute(newest).scalar_one_or_none()
+    cancelled = move_job(
+        connection,
+        intent.job.id,
+        JobState.CANCELLED,
+        fence=intent.job.fence,
+        reason=ruled.reason,
+        revocation_id=revocation,
+    )
+    if cancelled and revocation is not None:
+        # The receipt lists it, whichever comes first: this refusal or the revocation's own look at its jobs.
+        write_refused(connection, revocation, intent.job.id)
+    return Ended(reason=ruled.reason, moved=JobState.CANCELLED if cancelled else None)
+
+
+def _may_skip(connection: Connection, intent: Intent, ruled: RuledOut) -> bool:
+    """Whether the workflow says so, something is left to go on as, and no earlier attempt may have had the effect."""
+    if not intent.may_skip or ruled.scope.kind in (ScopeKind.TENANT, ScopeKind.AGENT):
+        return False
+    return not overtaken(connection, intent.step, by_unknown=not intent.reads)
+
+
+def _skip(connection: Connection, intent: Intent, why: str, now: datetime) -> Skipped:
+    write_step(connection, intent, StepState.SKIPPED, now, error=why, closed_at=now)
+    record(connection, intent, "step.skipped", id=f"{intent.attempt}.skipped", at=now, outcome="skipped", reason=why)
+    return Skipped(reason=why)
+
+
+def _give_up(connection: Connection, intent: Intent, why: str, now: datetime) -> Ended:
+    """No further attempt is made after one whose outcome is not known, so a person's word is all that can tell it."""
+    wanted = word_wanted(intent.provider, intent.job.id)
+    reason = f"StepRefused: {why}; {intent.action} was sent before and no answer came: {wanted}"
+    moved = bury(connection, intent.job, reason=reason)
+    _write(connection, intent, why, now)
+    return Ended(reason=reason, moved=moved)
+
+
+def _write(
+    connection: Connection, intent: Intent, why: str, now: datetime, *, beside: StepColumns | None = None
+) -> None:
+    """Refuse the step; what was sent without an answer stays unknown, and only no further attempt is made."""
+    columns: StepColumns = {**(beside or {}), "error": why, "closed_at": now}
+    refused = write_step(connection, intent, StepState.REFUSED, now, **columns)
+    kind, outcome = ("step.refused", "refused") if refused else ("step.given_up", "unknown")
+    record(connection, intent, kind, id=f"{intent.attempt}.refused", at=now, outcome=outcome, reason=why)
