@@ -54,7 +54,7 @@ class Killed(BaseException):
     """kill -9, as far as one process can do it to itself: nothing after it is carried out."""
 
 
-class Town:
+class InProcessSystem:
     """One ledger with the world's tenants in it. Nothing runs but what a test lets run."""
 
     def __init__(
