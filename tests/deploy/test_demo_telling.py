@@ -11,7 +11,8 @@ from sqlalchemy import update
 from deploy.demo.sight import Sight
 from deploy.demo.telling import Spoken
 from pipeline.database import DatabaseSettings
-from pipeline.runtime import Keys, Runtime, RuntimeSettings
+from pipeline.runtime import Runtime
+from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.sqlite import SqliteDatabase
 from pipeline.tables import steps
 from pipeline.workflow import Registry

@@ -20,7 +20,8 @@ from identity.tables import grants, scopes
 from pipeline.database import DatabaseSettings
 from pipeline.ledger.intents import Opened
 from pipeline.ledger.openings import open_attempt
-from pipeline.runtime import Keys, Runtime, RuntimeSettings
+from pipeline.runtime import Runtime
+from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.states import JobState, Wait
 from pipeline.workflow import Registry
 from tests.ledger.house import House

@@ -25,7 +25,8 @@ from pipeline import revocation
 from pipeline.accounts.connecting import Done
 from pipeline.database import DatabaseSettings
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery
-from pipeline.runtime import Keys, Runtime, RuntimeSettings
+from pipeline.runtime import Runtime
+from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.services import StepSettings
 from pipeline.states import ENDED, JobState
 from pipeline.tables import attempts, jobs, schedules, steps
