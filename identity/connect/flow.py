@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from identity.accounts import find_account
+from identity.connect.arrival import Arrival
 from identity.connect.awaited import Awaited, awaited_at
 from identity.connect.callback import Callback, check_issuer
 from identity.connect.code_exchange import CodeExchange
@@ -230,7 +231,8 @@ class ConnectFlow:
             check_issuer(owner, profile, params)
             if not session.is_of(browser):
                 refuse(Why.OTHER_BROWSER, "this is not the browser in which the link was opened")
-            connected = self._callback.finish(session, owner, profile, params, now=now, also=also)
+            arrival = Arrival(session=session, owner=owner, profile=profile, at=now)
+            connected = self._callback.finish(arrival, params, also=also)
         except Refusal as refusal:
             return self._refusals.note(session, refusal, now=now) if refusal.final else refusal.refused
         return connected or self._again(session.id, now=now)
