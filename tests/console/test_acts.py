@@ -59,7 +59,7 @@ def test_a_persons_word_about_a_call_lets_the_job_go_on(sqlite_console: ConsoleA
     lacking = operator.sends(f"/console/jobs/{job}/resolve", effect="yes", call=call)
     assert "github.Say returns more than that" in lacking.text
     deep = operator.sends(f"/console/jobs/{job}/resolve", effect="yes", result="[" * 100_000)
-    assert (deep.status_code, "is to be JSON" in deep.text) == (422, True)
+    assert (deep.status_code, "has to be JSON" in deep.text) == (422, True)
     for path, field in ((f"/console/jobs/{job}/resolve", "effect"), ("/console/schedules/pause", "id")):
         assert "holds a NUL" in operator.sends(path, **{field: "\0"}).text
     assert console.state(job) is JobState.WAITING
