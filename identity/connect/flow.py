@@ -125,25 +125,11 @@ class ConnectFlow:
             if made_by_key is not None and (before := made_by_key(connection, session)) != session:
                 return _there(connection, before)
             lock_shared(connection, grant_scopes(key))
-            number = next_number(connection)
-            if refusal := revoked_since(connection, grant_scopes(key), number):
-                raise PolicyDenied(f"no account is connected now: {refusal.reason}")
-            account = find_account(connection, key)
-            if account is not None and awaits_provider(connection, account, profile, now=now):
-                raise Unavailable(
-                    f"access of {key} is being ended at {profile.title}, and a consent of now would end with it: "
-                    "try again in a moment",
-                    retry_after=timedelta(seconds=5),
-                )
-            if return_to is not None and not may_return(connection, key.tenant, return_to):
-                raise BadInput(
-                    f"{return_to} is no return target of {key.tenant}: add it with `aswhom connect add-return`"
-                )
             begun = ConnectSession(
                 id=session,
                 key=key,
                 state_hash=digest(state),
-                started=number,
+                started=next_number(connection),
                 scopes=owner.scopes if scopes is None else scopes,
                 verifier_sealed=sealed,
                 browser_hash=None,
@@ -153,6 +139,7 @@ class ConnectFlow:
                 any_account=any_account,
                 created_at=now,
             )
+            _check_may_begin(connection, begun, profile)
             add_session(connection, begun)
             return begun
 
@@ -281,6 +268,22 @@ class ConnectFlow:
     def _provider(self, owner: str) -> tuple[ProviderConnection, Profile]:
         found = self._store.read(lambda connection: get_connection(connection, owner))
         return found, profile_for(self._profiles, found)
+
+
+def _check_may_begin(connection: Connection, session: ConnectSession, profile: Profile) -> None:
+    """Raises BadInput, PolicyDenied or Unavailable where it may not. The caller holds the grant's locks."""
+    key, return_to = session.key, session.return_to
+    if refusal := revoked_since(connection, grant_scopes(key), session.started):
+        raise PolicyDenied(f"no account is connected now: {refusal.reason}")
+    account = find_account(connection, key)
+    if account is not None and awaits_provider(connection, account, profile, now=session.created_at):
+        raise Unavailable(
+            f"access of {key} is being ended at {profile.title}, and a consent of now would end with it: "
+            "try again in a moment",
+            retry_after=timedelta(seconds=5),
+        )
+    if return_to is not None and not may_return(connection, key.tenant, return_to):
+        raise BadInput(f"{return_to} is no return target of {key.tenant}: add it with `aswhom connect add-return`")
 
 
 def _there(connection: Connection, session: str) -> ConnectSession:

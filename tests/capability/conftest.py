@@ -22,7 +22,7 @@ def ledger(ledger_url: str) -> Iterator[CapabilityLedger]:
 
 
 @pytest.fixture(scope="session")
-def standing_ledger(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CapabilityLedger]:
+def shared_ledger(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CapabilityLedger]:
     """One for all tests that use tokens of their own, and revoke, stop and rotate nothing."""
     folder = tmp_path_factory.mktemp("ledger")
     shutil.copy(migrated_sqlite, folder / "ledger.sqlite")
@@ -40,5 +40,5 @@ def ledger_on_sqlite(migrated_sqlite: Path, tmp_path: Path) -> Iterator[Capabili
 
 
 @pytest.fixture
-def client(standing_ledger: CapabilityLedger) -> FlaskClient:
-    return client_of(standing_ledger)
+def client(shared_ledger: CapabilityLedger) -> FlaskClient:
+    return client_of(shared_ledger)

@@ -68,13 +68,11 @@ def test_of_two_that_are_added_at_once_for_one_address_one_is_refused(ledger: Ca
         {"id": "no id!", "uri": "https://other.example", "connection": None},
     ],
 )
-def test_an_audience_that_cannot_be_meant_is_refused(
-    standing_ledger: CapabilityLedger, other: dict[str, object]
-) -> None:
+def test_an_audience_that_cannot_be_meant_is_refused(shared_ledger: CapabilityLedger, other: dict[str, object]) -> None:
     new = replace(INVOICES, **other)  # type: ignore[arg-type]
-    add = partial(audiences.add, new=new, secret=new_secret("x"), by="test", now=standing_ledger.now())
+    add = partial(audiences.add, new=new, secret=new_secret("x"), by="test", now=shared_ledger.now())
     with pytest.raises(BadInput):
-        standing_ledger.database.write(add)
+        shared_ledger.database.write(add)
 
 
 def test_one_of_the_platform_takes_every_tenants_capabilities(ledger_on_sqlite: CapabilityLedger) -> None:

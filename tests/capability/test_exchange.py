@@ -90,37 +90,35 @@ def test_the_same_exchange_is_the_same_token_and_another_one_is_refused(ledger: 
     ],
 )
 def test_nothing_wider_and_nobody_else(
-    standing_ledger: CapabilityLedger, by: Audience, to: Audience, asked: Narrower, why: str
+    shared_ledger: CapabilityLedger, by: Audience, to: Audience, asked: Narrower, why: str
 ) -> None:
-    token = standing_ledger.token()
-    outcome = exchange(standing_ledger, token, by=by, to=to, asked=asked)
+    token = shared_ledger.token()
+    outcome = exchange(shared_ledger, token, by=by, to=to, asked=asked)
     assert isinstance(outcome, NotExchanged)
     assert str(outcome.why) == why
-    assert isinstance(exchange(standing_ledger, token), Exchanged), "a refusal costs nothing"
+    assert isinstance(exchange(shared_ledger, token), Exchanged), "a refusal costs nothing"
 
 
-def test_of_a_life_that_ends_this_second_nothing_is_left_to_pass_on(standing_ledger: CapabilityLedger) -> None:
-    given = standing_ledger.issue()
+def test_of_a_life_that_ends_this_second_nothing_is_left_to_pass_on(shared_ledger: CapabilityLedger) -> None:
+    given = shared_ledger.issue()
     for now, lifetime in ((given.expires_at, None), (given.issued_at, timedelta())):
         asked = replace(ASKED, lifetime=lifetime)
         outcome = narrow(given, asked, by=INVOICES, target=BANK, id="cap_2", now=now)
         assert outcome is TooWide.LIFETIME
 
 
-def test_what_is_passed_on_lives_no_longer_than_is_asked(standing_ledger: CapabilityLedger) -> None:
-    passed = made(
-        exchange(standing_ledger, standing_ledger.token(), asked=replace(ASKED, lifetime=timedelta(seconds=9)))
-    )
+def test_what_is_passed_on_lives_no_longer_than_is_asked(shared_ledger: CapabilityLedger) -> None:
+    passed = made(exchange(shared_ledger, shared_ledger.token(), asked=replace(ASKED, lifetime=timedelta(seconds=9))))
     assert passed.capability.expires_at - passed.capability.issued_at == timedelta(seconds=9)
 
 
-def test_a_chain_of_actors_has_an_end(standing_ledger: CapabilityLedger) -> None:
+def test_a_chain_of_actors_has_an_end(shared_ledger: CapabilityLedger) -> None:
     asked = Narrower(request_sha256=NEXT)
-    to_bank = made(exchange(standing_ledger, standing_ledger.token(), asked=asked))
-    to_vault = made(exchange(standing_ledger, to_bank.token, by=BANK, to=VAULT_ROOM, asked=asked))
+    to_bank = made(exchange(shared_ledger, shared_ledger.token(), asked=asked))
+    to_vault = made(exchange(shared_ledger, to_bank.token, by=BANK, to=VAULT_ROOM, asked=asked))
     assert to_vault.capability.actors == ("bank", "invoices", "payer")
     assert len(to_vault.capability.actors) == DEEPEST
-    last = exchange(standing_ledger, to_vault.token, by=VAULT_ROOM, to=CELLAR, asked=asked)
+    last = exchange(shared_ledger, to_vault.token, by=VAULT_ROOM, to=CELLAR, asked=asked)
     assert last == NotExchanged(why=TooWide.DEPTH)
 
 

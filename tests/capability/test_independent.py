@@ -70,15 +70,15 @@ def test_what_the_page_shows_of_another_language_is_what_is_run() -> None:
 
 
 def test_what_the_page_shows_in_python_verifies_what_we_sign(
-    standing_ledger: CapabilityLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_ledger: CapabilityLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the page says: with a copy of the one file, by the published keys."""
     shutil.copy(Path(verifier.__file__), tmp_path / "verifier.py")
     monkeypatch.syspath_prepend(tmp_path)
-    given = standing_ledger.issue()
+    given = shared_ledger.issue()
     method, target, body = PAY
     request = {"method": method, "target": target, "body": body, "now": datetime.now(UTC)}
-    with published(standing_ledger) as issuer:
+    with published(shared_ledger) as issuer:
         shown = example("python").replace("https://aswhom.example", issuer.url)
         file = tmp_path / "service.py"
         file.write_text(shown.replace("https://invoices.acme.example", INVOICES.uri))
@@ -89,9 +89,9 @@ def test_what_the_page_shows_in_python_verifies_what_we_sign(
             assert said["why_not"] == why_not
 
 
-def test_an_independent_library_verifies_what_we_sign(standing_ledger: CapabilityLedger) -> None:
-    given, elsewhere = standing_ledger.issue(), standing_ledger.issue(audience=BANK)
-    with published(standing_ledger) as issuer:
+def test_an_independent_library_verifies_what_we_sign(shared_ledger: CapabilityLedger) -> None:
+    given, elsewhere = shared_ledger.issue(), shared_ledger.issue(audience=BANK)
+    with published(shared_ledger) as issuer:
         tokens = [issuer.sign(given, algorithm).reveal() for algorithm in Algorithm]
         head, payload, signature = tokens[0].split(".")
         answers = verified(

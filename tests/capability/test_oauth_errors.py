@@ -81,9 +81,9 @@ def detail(**other: Any) -> str:
     ids=str,
 )
 def test_a_refused_exchange_says_why_in_the_rfcs_own_codes(
-    client: FlaskClient, standing_ledger: CapabilityLedger, other: dict[str, Any], error: str, reason: str | None
+    client: FlaskClient, shared_ledger: CapabilityLedger, other: dict[str, Any], error: str, reason: str | None
 ) -> None:
-    form = exchange_form(standing_ledger.token().reveal(), **other)
+    form = exchange_form(shared_ledger.token().reveal(), **other)
     status, said = ask(client, "/oauth/token", of(INVOICES), **form)
     assert (status, said["error"], said.get("reason")) == (400, error, reason)
 
@@ -116,9 +116,9 @@ def test_what_leads_to_another_tenants_service_is_exchanged_for_none(ledger_on_s
 
 
 def test_what_went_through_too_many_hands_is_exchanged_for_none(
-    client: FlaskClient, standing_ledger: CapabilityLedger
+    client: FlaskClient, shared_ledger: CapabilityLedger
 ) -> None:
-    token = standing_ledger.token().reveal()
+    token = shared_ledger.token().reveal()
     for by, to in ((INVOICES, BANK), (BANK, VAULT_ROOM)):
         _, said = ask(client, "/oauth/token", of(by), **exchange_form(token, audience=to.uri))
         token = said["access_token"]

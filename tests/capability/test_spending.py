@@ -204,10 +204,10 @@ def test_a_stolen_token_is_of_no_use_to_another_service(ledger: CapabilityLedger
     assert ledger.spend(token)["spend"] == "first", "what a thief tried has spent nothing"
 
 
-def test_another_service_at_the_same_address_is_another_service(standing_ledger: CapabilityLedger) -> None:
-    token = standing_ledger.token()
-    assert standing_ledger.spend(token, by=replace(INVOICES, id="successor")) == {"active": False}
-    assert standing_ledger.spend(token)["spend"] == "first"
+def test_another_service_at_the_same_address_is_another_service(shared_ledger: CapabilityLedger) -> None:
+    token = shared_ledger.token()
+    assert shared_ledger.spend(token, by=replace(INVOICES, id="successor")) == {"active": False}
+    assert shared_ledger.spend(token)["spend"] == "first"
 
 
 def test_a_spend_is_judged_by_the_connection_on_record(ledger_on_sqlite: CapabilityLedger) -> None:
@@ -221,10 +221,10 @@ def test_a_spend_is_judged_by_the_connection_on_record(ledger_on_sqlite: Capabil
 
 @pytest.mark.parametrize(("other", "reason"), FORGED)
 def test_whoever_has_the_signing_key_is_held_to_what_was_recorded(
-    standing_ledger: CapabilityLedger, other: dict[str, object], reason: str
+    shared_ledger: CapabilityLedger, other: dict[str, object], reason: str
 ) -> None:
-    forged = replace(standing_ledger.issue(), **other)  # type: ignore[arg-type]
-    assert standing_ledger.spend(standing_ledger.token(forged)) == {"active": False, "reason": reason}
+    forged = replace(shared_ledger.issue(), **other)  # type: ignore[arg-type]
+    assert shared_ledger.spend(shared_ledger.token(forged)) == {"active": False, "reason": reason}
 
 
 def test_no_database_lets_a_forger_spend(ledger: CapabilityLedger) -> None:
@@ -238,11 +238,11 @@ def test_no_database_lets_a_forger_spend(ledger: CapabilityLedger) -> None:
     assert ledger.spend(ledger.token(real))["spend"] == "first"
 
 
-def test_another_life_than_was_recorded_is_refused(standing_ledger: CapabilityLedger) -> None:
-    real = standing_ledger.issue()
+def test_another_life_than_was_recorded_is_refused(shared_ledger: CapabilityLedger) -> None:
+    real = shared_ledger.issue()
     for name, by, reason in (("expires_at", 30, "expires_at"), ("issued_at", -30, "issued_at")):
         other = replace(real, **{name: getattr(real, name) + timedelta(seconds=by)})
-        assert standing_ledger.spend(standing_ledger.token(other)) == {"active": False, "reason": reason}
+        assert shared_ledger.spend(shared_ledger.token(other)) == {"active": False, "reason": reason}
 
 
 def test_a_step_in_doubt_gets_the_same_capability_and_one_without_effect_another(ledger: CapabilityLedger) -> None:
@@ -278,14 +278,14 @@ def test_one_that_others_have_approved_since_is_superseded_too(ledger_on_sqlite:
     assert ledger.spend(ledger.token(first))["reason"] == "closed"
 
 
-def test_no_capability_lives_longer_than_three_minutes(standing_ledger: CapabilityLedger) -> None:
-    capability = standing_ledger.issue(lifetime=timedelta(hours=1))
+def test_no_capability_lives_longer_than_three_minutes(shared_ledger: CapabilityLedger) -> None:
+    capability = shared_ledger.issue(lifetime=timedelta(hours=1))
     assert capability.expires_at - capability.issued_at == timedelta(seconds=180)
-    assert standing_ledger.spend(standing_ledger.token(capability))["active"]
+    assert shared_ledger.spend(shared_ledger.token(capability))["active"]
 
 
-def test_what_is_told_of_a_live_token_is_what_it_says(standing_ledger: CapabilityLedger) -> None:
-    capability = standing_ledger.issue(approved_by=("acme.grace",))
-    said = standing_ledger.spend(standing_ledger.token(capability))
+def test_what_is_told_of_a_live_token_is_what_it_says(shared_ledger: CapabilityLedger) -> None:
+    capability = shared_ledger.issue(approved_by=("acme.grace",))
+    said = shared_ledger.spend(shared_ledger.token(capability))
     assert (said["sub"], said["act"], said["aud"]) == ("acme.ada", {"sub": "payer"}, INVOICES.uri)
     assert (said["request_sha256"], said["approved_by"], said["jti"]) == (PAID, ["acme.grace"], capability.id)
