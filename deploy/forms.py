@@ -23,7 +23,7 @@ def _seconds(value: object) -> timedelta:
     except ValueError:
         raise ValueError("give seconds, such as 20 or 0.5") from None
     if not 0 <= seconds < 10**8:
-        raise ValueError("give seconds, not fewer than none, such as 20 or 0.5")
+        raise ValueError("give seconds, none or more, such as 20 or 0.5")
     return timedelta(seconds=seconds)
 
 

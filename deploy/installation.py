@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pipeline.database import Database
     from pipeline.model import Bell
     from pipeline.ring import CeleryRing
-    from pipeline.runtime import Keys, Runtime
+    from pipeline.runtime import Runtime
+    from pipeline.runtime_settings import Keys
     from pipeline.workflow import Registry
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from identity.errors import Misconfigured
 from identity.secret import Secret
 
 if TYPE_CHECKING:
-    from pipeline.runtime import Keys
+    from pipeline.runtime_settings import Keys
 
 T = TypeVar("T")
 _BYTES = 32
@@ -40,7 +40,7 @@ class KeyFiles:
     def read(self) -> Keys:
         """The keys themselves. Raises Misconfigured, with every fault at once."""
         from identity.vault import read_keys
-        from pipeline.runtime import Keys
+        from pipeline.runtime_settings import Keys
 
         faults: list[str] = []
 

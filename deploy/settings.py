@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pipeline.celery import BrokerSettings
     from pipeline.database import DatabaseSettings
     from pipeline.retention import Retention
-    from pipeline.runtime import RuntimeSettings
+    from pipeline.runtime_settings import RuntimeSettings
     from pipeline.watchdog import Limits
     from webhooks.settings import WebSettings
 
@@ -190,7 +190,7 @@ class Settings(BaseSettings):
     def runtime(self) -> RuntimeSettings:
         """What a process that runs work is opened with. Raises Misconfigured, for settings that contradict too."""
         from deploy.contradictions import contradictions
-        from pipeline.runtime import RuntimeSettings
+        from pipeline.runtime_settings import RuntimeSettings
         from pipeline.services import StepSettings
         from pipeline.worker import WorkerSettings
 

@@ -11,13 +11,12 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.accounts import find_account
 from identity.audit import Act, AsWhom
-from identity.authorization import KEY
 from identity.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented, Moved, store_consent
-from identity.errors import BadInput, GrantRevoked, Unavailable
+from identity.errors import GrantRevoked, Unavailable
 from identity.grants import get_grant, no_token_yet, seal_answer
-from identity.model import MINTED, AccountKey, Credential, RuledOut, TokenAnswer
-from identity.secret import Secret
+from identity.model import AccountKey, RuledOut, TokenAnswer
 from identity.sequence import next_number
+from identity.service_credential import ServiceCredential
 from identity.store import CommitUnknown, Store
 from identity.vault import Vault
 
@@ -77,53 +76,29 @@ def connect_service(
     store: Store,
     vault: Vault,
     key: AccountKey,
+    credential: ServiceCredential,
     act: Act,
     *,
     id: str,
     provider: str,
-    credential: Credential,
     scopes: tuple[str, ...],
-    token: Secret | None = None,
-    refresh_token: Secret | None = None,
-    external_id: str | None = None,
-    resources: tuple[str, ...] | None = None,
-    ceiling: tuple[str, ...] | None = None,
     also: Callable[[Connection, AccountKey], None],
 ) -> Consented:
-    """An admin connects a service account: a static *token*, one that rotates, or the right to mint.
+    """An admin connects a service account, by this credential and for these scopes.
 
-    *external_id* is the installation's for installation tokens, and for JWT bearer whom the service acts as.
-    *resources* are what an installation's tokens are narrowed to, *ceiling* the scopes beyond which no answer and no
-    signal of the provider widens it. *also* runs in the consent's own commit: it wakes the
-    jobs that waited for it. Raises BadInput for a token that no header can hold, GrantRevoked, Unavailable.
+    *also* runs in the consent's own commit: it wakes the jobs that waited for it. Raises GrantRevoked, Unavailable.
     """
-    if (token is None) != (credential in MINTED):
-        raise ValueError("a static or rotating credential comes with its token, and no other does")
-    if (refresh_token is None) != (credential is not Credential.ROTATING):
-        raise ValueError("a rotating credential comes with its refresh token, and no other does")
-    if not all(given.fits_header() for given in (token, refresh_token) if given is not None):
-        raise BadInput(
-            "a token holds white space, a control character or one that is not ASCII, so it is not one: give it alone, "
-            "on one line"
-        )
-    answer = token and TokenAnswer(
-        access_token=token,
-        refresh_token=refresh_token,
-        # Nobody says how old a token is that was pasted: one that rotates is renewed before its first use.
-        expires_at=act.now if refresh_token else None,
-        scopes=scopes,
-        token_type=KEY if credential is Credential.STATIC else "bearer",
-    )
+    answer = credential.answer(scopes=scopes, now=act.now)
     consented = store.write(next_number)
     consent = Consent(
         id=id,
         key=key,
         provider=provider,
-        credential=credential,
+        credential=credential.kind,
         consented=consented,
-        external_id=external_id,
-        resources=resources,
-        ceiling=ceiling,
+        external_id=credential.external_id,
+        resources=credential.resources,
+        ceiling=credential.ceiling,
         any_account=True,
     )
 
@@ -135,7 +110,7 @@ def connect_service(
             id=act.audit_id,
             at=act.now,
             outcome="success",
-            detail={"provider": provider, "credential": str(credential), "by": act.by, "consented": consented},
+            detail={"provider": provider, "credential": str(credential.kind), "by": act.by, "consented": consented},
         )
         also(connection, key)
 

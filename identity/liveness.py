@@ -17,10 +17,10 @@ from identity.accounts import Account, get_account
 from identity.authorization import KEY, authorization
 from identity.connections import get_connection
 from identity.grants import ACCESS, Grant, get_grant, token_binding
-from identity.http import Answer, Client
+from identity.http import Answer, Client, Outcome
 from identity.model import Credential, ProviderConnection, RuledOut
 from identity.own_values import profile_for
-from identity.providers.profile import ExternalIdentity, Profile
+from identity.providers.profile import ExternalIdentity, Profile, WhoAmI
 from identity.providers.words import provider_name
 from identity.scopes import grant_scopes, revoked_since
 from identity.store import Store
@@ -78,7 +78,12 @@ def ask_whose(
         others = {header: value for header, value in question.headers.items() if header.lower() != "authorization"}
         shown = dict([authorization(owner, token, token_type=KEY)])
         question = replace(question, headers=others | shown)
-    answer = http.send(question, within=within)
+    return _told(http.send(question, within=within), found, owner, profile.whoami)
+
+
+def _told(answer: Outcome, account: Account, owner: ProviderConnection, whoami: WhoAmI) -> Liveness:
+    """What the provider said of the account's token."""
+    name = provider_name(account.provider)
     if not isinstance(answer, Answer):
         return Liveness(life=Life.UNKNOWN, said=f"{name} did not answer ({answer.reason})")
     if answer.status in (401, 403):
@@ -87,7 +92,7 @@ def ask_whose(
         document = json.loads(answer.body)
     except (ValueError, RecursionError):
         document = None
-    external = profile.whoami.read(owner, document) if answer.status == 200 else None
+    external = whoami.read(owner, document) if answer.status == 200 else None
     if external is None:
         # Slack and GraphQL refuse with 200 and say why in the body.
         unwilling = answer.status == 200 and document is not None
@@ -95,11 +100,11 @@ def ask_whose(
         return Liveness(life=life, said=f"{name} does not say whose the token is (status {answer.status})")
     who = external.login or external.id
     if (
-        found.external_id is not None
-        and found.external_id != external.id
-        and found.credential is Credential.AUTHORIZATION_CODE
+        account.external_id is not None
+        and account.external_id != external.id
+        and account.credential is Credential.AUTHORIZATION_CODE
     ):
-        said = f"{name} takes the token as that of {who}, not of {found.external_login or found.external_id}"
+        said = f"{name} takes the token as that of {who}, not of {account.external_login or account.external_id}"
         return Liveness(life=Life.OTHER, said=said, external=external)
     return Liveness(life=Life.ALIVE, said=f"{name} takes the token as that of {who}", external=external)
 

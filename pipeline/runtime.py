@@ -5,10 +5,8 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 import redis
 
@@ -22,7 +20,7 @@ from identity.http import Client
 from identity.ids import Ids
 from identity.jwks import KeyRing
 from identity.providers import PROFILES
-from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import AHEAD_KEEPS, Gate
 from identity.refresh.keepalive import Keepalive, paced_by
 from identity.refresh.keepalive_ledger import Due
@@ -40,54 +38,26 @@ from pipeline.approvals.approving import Approving
 from pipeline.approvals.news import tell_of_approvals
 from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
-from pipeline.database import Ahead, Database, DatabaseSettings, open_database
+from pipeline.database import Ahead, Database, open_database
 from pipeline.doorbells import Doorbells
 from pipeline.housekeeping import Duty
 from pipeline.intake import Intake
 from pipeline.model import Ring
 from pipeline.requests import Requests
-from pipeline.retention import Retention, prune
+from pipeline.retention import prune
 from pipeline.revocation.inquiry import Inquirer
 from pipeline.revocation.provider_side import ProviderAsker, measure_withdrawals, provider_side
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal_following import SignalFollower
 from pipeline.rhythms import RHYTHMS
+from pipeline.runtime_settings import RuntimeSettings
 from pipeline.schedules import punctuality
 from pipeline.schedules.slots import SlotFirer
 from pipeline.security_event_intake import SecurityEventIntake
-from pipeline.services import Services, StepSettings
+from pipeline.services import Services
 from pipeline.upstream import Upstream
-from pipeline.worker import Worker, WorkerSettings
+from pipeline.worker import Worker
 from pipeline.workflow import Registry
-
-
-@dataclass(frozen=True, kw_only=True)
-class Keys:
-    """The installation's own secrets."""
-
-    vault: Mapping[int, bytes] = field(repr=False)  # key-encryption keys by id
-    signing: bytes = field(repr=False)  # seed of the key that signs receipts and the audit
-
-
-@dataclass(frozen=True, kw_only=True)
-class RuntimeSettings:
-    """Everything a runtime is opened with."""
-
-    database: DatabaseSettings
-    keys: Keys
-    base_url: str
-    redis_url: Secret | None = None  # None: the intents alone serialize refreshes
-    key_prefix: str = "aswhom:"
-    allow_hosts: frozenset[str] = frozenset()  # hosts that may be private and plain HTTP: the sandbox
-    ca_file: Path | None = None  # authorities that are trusted besides the public ones
-    steps: StepSettings = field(default_factory=StepSettings)
-    jobs: WorkerSettings = field(default_factory=WorkerSettings)
-    refresh: RefreshBudget = field(default_factory=RefreshBudget)
-    window: int = 128  # outstanding bells a queue
-    connect_lifetime: timedelta = timedelta(minutes=10)  # to open a connect link, and again to come back with consent
-    approval_lifetime: timedelta = timedelta(minutes=15)  # of a link to answer an approval by
-    retention: Retention = field(default_factory=Retention)
-    host: str = "localhost"
 
 
 def _now() -> datetime:
@@ -110,38 +80,50 @@ class Runtime:
         self.workflows = workflows
         self.clock = clock
         self.ids = Ids()
+        self.stopping = threading.Event()  # set by who runs the duties or the jobs, before it closes this
+        self._reached = reached
+
+        # What is outside this process, and closed with it.
         self.database: Database = open_database(settings.database)
-        self.vault = Vault(settings.keys.vault, secrets.token_bytes)
-        self.signer = Signer.from_seed(settings.keys.signing)
-        self.issuer = Issuer(self.database, self.vault, url=settings.base_url, clock=clock)
-        self.authority = Authority(self.database, self.issuer, ids=self.ids, clock=clock)
         self.http = Client(
             policy=AddressPolicy(allow_hosts=settings.allow_hosts),
             pool_size=settings.database.threads,
             ca_file=settings.ca_file,
         )
         self.redis = _redis(settings.redis_url)
-        lock = RefreshLock(
-            self.redis,
-            ttl=settings.refresh.lock_ttl,
-            token=lambda: secrets.token_hex(16),
-            prefix=settings.key_prefix,
-        )
+
+        # Who may act.
+        self.vault = Vault(settings.keys.vault, secrets.token_bytes)
+        self.signer = Signer.from_seed(settings.keys.signing)
+        self.issuer = Issuer(self.database, self.vault, url=settings.base_url, clock=clock)
+        self.authority = Authority(self.database, self.issuer, ids=self.ids, clock=clock)
         self.gate = Gate(self.redis, prefix=settings.key_prefix)
-        self.coordinator = Coordinator(
-            self.database,
-            self.vault,
-            self.http,
-            lock,
-            PROFILES,
-            clock=clock,
-            ids=partial(self.ids, "ref"),
-            budget=settings.refresh,
-            gate=self.gate,
-            reached=reached,
-            restored=wake_waiting,
+        self.coordinator = self._coordinator()
+        self.connect_flow = self._connect_flow()
+
+        # How work moves, and what stops it.
+        self.ring = Doorbells(self.database, ring)
+        self.worker = Worker(self._services(), workflows, self.ring, settings.jobs)
+        self.asker = ProviderAsker(self.database, self._withdrawer().ask, clock=clock)
+        self.revoker = self._revoker()
+        self.schedules = SlotFirer(self.database, workflows)
+
+        # How the world comes in.
+        keys = KeyRing(self.http)
+        self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
+        self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, keys))
+        self.security_events = SecurityEventIntake(Ahead(database=self.database), keys, self.ids, clock=clock)
+
+        # What people are asked for: consent, and a yes or a no.
+        self.invitations = Invitations(
+            self.database, self.connect_flow, workflows, self.ids, base_url=settings.base_url
         )
-        self.stopping = threading.Event()  # set by who runs the duties or the jobs, before it closes this
+        self.connecting = Connecting(self.database, self.connect_flow, workflows)
+        self.approving = Approving(
+            self.database, self.signer, base_url=settings.base_url, lifetime=settings.approval_lifetime
+        )
+
+        # What is housekeeping's alone.
         self.keepalive = Keepalive(
             self.database,
             self._refresh_ahead,
@@ -150,76 +132,98 @@ class Runtime:
             clock=clock,
             stopping=self.stopping.is_set,
         )
-        services = Services(
+        self.catch_up = CatchUp(self.database, self.vault, self.http, clock=clock)
+        self.sealer = Sealer(self.database, self.signer)
+
+    def _coordinator(self) -> Coordinator:
+        settings = self.settings
+        lock = RefreshLock(
+            self.redis,
+            ttl=settings.refresh.lock_ttl,
+            token=lambda: secrets.token_hex(16),
+            prefix=settings.key_prefix,
+        )
+        return Coordinator(
+            self.database,
+            self.vault,
+            self.http,
+            lock,
+            PROFILES,
+            clock=self.clock,
+            ids=partial(self.ids, "ref"),
+            budget=settings.refresh,
+            gate=self.gate,
+            reached=self._reached,
+            restored=wake_waiting,
+        )
+
+    def _connect_flow(self) -> ConnectFlow:
+        web = self.settings.base_url.rstrip("/")
+        return ConnectFlow(
+            self.database,
+            self.vault,
+            self.http,
+            PROFILES,
+            self.signer,
+            redirect_uri=lambda connection: f"{web}/connect/callback/{connection}",
+            ids=partial(self.ids, "con"),
+            token=partial(secrets.token_urlsafe, 32),
+            lifetime=self.settings.connect_lifetime,
+            gate=self.gate,
+        )
+
+    def _services(self) -> Services:
+        return Services(
             store=self.database,
             vault=self.vault,
             coordinator=self.coordinator,
             upstream=Upstream(self.http),
             issuer=self.issuer,
             ids=self.ids,
-            settings=settings.steps,
-            confiner=Confiner(
-                self.database,
-                self.vault,
-                # Half of it: a refused key's spare may be shown next, and the job's claim runs meanwhile.
-                TokenEndpoint(client=self.http, budget=settings.refresh.http / 2, gate=self.gate),
-                PROFILES,
-                ids=partial(self.ids, "mnt"),
-                clock=clock,
-            ),
-            budgets=Budgets(self.redis, prefix=settings.key_prefix),
+            settings=self.settings.steps,
+            confiner=self._confiner(),
+            budgets=Budgets(self.redis, prefix=self.settings.key_prefix),
             stopping=self.stopping.is_set,
-            reached=reached,
+            reached=self._reached,
         )
-        self.ring = Doorbells(self.database, ring)
-        self.worker = Worker(services, workflows, self.ring, settings.jobs)
-        inquirer = Inquirer(self.database, self.vault, self.http, PROFILES, clock=clock)
-        withdrawer = Withdrawer(
+
+    def _confiner(self) -> Confiner:
+        return Confiner(
             self.database,
             self.vault,
-            TokenEndpoint(client=self.http, budget=timedelta(seconds=10), gate=self.gate),
+            # Half of it: a refused key's spare may be shown next, and the job's claim runs meanwhile.
+            self._token_endpoint(within=self.settings.refresh.http / 2),
             PROFILES,
-            clock=clock,
-            ids=partial(self.ids, "wit"),
-            reached=reached,
+            ids=partial(self.ids, "mnt"),
+            clock=self.clock,
         )
-        self.asker = ProviderAsker(self.database, withdrawer.ask, clock=clock)
-        self.revoker = Revoker(
+
+    def _withdrawer(self) -> Withdrawer:
+        return Withdrawer(
+            self.database,
+            self.vault,
+            self._token_endpoint(within=timedelta(seconds=10)),
+            PROFILES,
+            clock=self.clock,
+            ids=partial(self.ids, "wit"),
+            reached=self._reached,
+        )
+
+    def _token_endpoint(self, *, within: timedelta) -> TokenEndpoint:
+        return TokenEndpoint(client=self.http, budget=within, gate=self.gate)
+
+    def _revoker(self) -> Revoker:
+        inquirer = Inquirer(self.database, self.vault, self.http, PROFILES, clock=self.clock)
+        return Revoker(
             self.database,
             self.signer,
-            workflows,
+            self.workflows,
             ids=self.ids,
             provider_side=provider_side,
             withdraw=self.asker.advance,
             inquire=inquirer.settle,
-            reached=reached,
+            reached=self._reached,
         )
-        self.schedules = SlotFirer(self.database, workflows)
-        self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
-        keys = KeyRing(self.http)
-        self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, keys))
-        self.security_events = SecurityEventIntake(Ahead(database=self.database), keys, self.ids, clock=clock)
-        self.catch_up = CatchUp(self.database, self.vault, self.http, clock=clock)
-        self.connect_flow = ConnectFlow(
-            self.database,
-            self.vault,
-            self.http,
-            PROFILES,
-            self.signer,
-            redirect_uri=lambda connection: f"{settings.base_url.rstrip('/')}/connect/callback/{connection}",
-            ids=partial(self.ids, "con"),
-            token=partial(secrets.token_urlsafe, 32),
-            lifetime=settings.connect_lifetime,
-            gate=self.gate,
-        )
-        self.invitations = Invitations(
-            self.database, self.connect_flow, workflows, self.ids, base_url=settings.base_url
-        )
-        self.connecting = Connecting(self.database, self.connect_flow, workflows)
-        self.approving = Approving(
-            self.database, self.signer, base_url=settings.base_url, lifetime=settings.approval_lifetime
-        )
-        self.sealer = Sealer(self.database, self.signer)
 
     @property
     def active_jobs(self) -> Mapping[int, str]:

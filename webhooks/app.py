@@ -13,7 +13,7 @@ from pipeline.workflow import Registry
 from webhooks import metrics, problems
 from webhooks.api import app as api
 from webhooks.api.app import Agents
-from webhooks.approvals import Approver, approval_pages
+from webhooks.approvals import Approver, approval_link_pages
 from webhooks.authority.endpoints import Authority, authority_pages
 from webhooks.bells import Bells
 from webhooks.connect import Connector, connect_pages
@@ -72,7 +72,7 @@ def create_app(
         console_app.install(app, settings, console, bells, clock=clock)
     if approver is not None:
         sign_in = console is not None and console.sign_in is not None
-        app.register_blueprint(approval_pages(settings, approver, sign_in=sign_in, clock=clock))
+        app.register_blueprint(approval_link_pages(settings, approver, sign_in=sign_in, clock=clock))
     return app
 
 

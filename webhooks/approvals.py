@@ -38,7 +38,7 @@ class Approver(Protocol):
         """Count its person's answer."""
 
 
-def approval_pages(
+def approval_link_pages(
     settings: WebSettings, approver: Approver, *, sign_in: bool, clock: Callable[[], datetime]
 ) -> Blueprint:
     """`/approvals/<link>`. *sign_in*: people sign in at the console, so that a link alone answers nothing."""

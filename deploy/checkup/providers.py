@@ -109,7 +109,7 @@ def reachable(at: Installation) -> Iterator[Finding]:
         told = [(url, why) for url, why in zip(urls, threads.map(ask, urls), strict=True) if why is not None]
     for url, why in told[:_SHOWN]:
         distrusted = "CERTIFICATE_VERIFY_FAILED" in why
-        ours = "is it a server of your own, name its authority in ASWHOM_CA_FILE; else somebody may stand between"
+        ours = "name the authority of a server of your own in ASWHOM_CA_FILE; at another, somebody may stand in between"
         look = f"its certificate is not trusted: {ours}" if distrusted else "look at name service and routes"
         yield wrong("reachability", f"{url} does not answer ({why}): {look}")
     if len(told) > _SHOWN:

@@ -51,7 +51,7 @@ def schedules(at: Installation) -> Iterator[Finding]:
         yield wrong("schedules", f"{len(faults) - _SHOWN} more cannot be kept: see `aswhom schedules list`")
     running = "is `aswhom up`, or beat, running?"
     if found.ticked_at is None:
-        yield wrong("schedules", f"{found.live} are never looked at, no beat ever ticked: {running}")
+        yield wrong("schedules", f"{found.live} are never looked at, because no beat ever ticked: {running}")
     elif now - found.ticked_at > _STALE:
         yield wrong("schedules", f"nothing was looked at since {found.ticked_at:%Y-%m-%d %H:%M}: {running}")
     elif found.error:

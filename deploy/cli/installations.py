@@ -35,7 +35,7 @@ def add_installation_of(at: Installation, out: Output, connection: str, external
 def remove_installation_of(at: Installation, out: Output, connection: str, external_id: str, yes: bool) -> None:
     """Take back whose installation EXTERNAL_ID of CONNECTION is, so that it can be another tenant's.
 
-    One of a tenant's own connection is listed no more, and what comes through that stays the tenant's. Jobs that its
+    One of a tenant's own connection is no longer listed, and what comes through that stays the tenant's. Jobs that its
     deliveries have begun stay the tenant's they were begun for. It is refused while the tenant's accounts act through
     it, whose end the provider says by it alone: a service's by its id, and in a workspace everybody's, unless the
     tenant has another one there. Revoke those first. The last that a tenant's own connection lists may go before.
@@ -43,11 +43,11 @@ def remove_installation_of(at: Installation, out: Output, connection: str, exter
     tenant = at.read(lambda c: acts.installation(c, connection, external_id))
     if at.read(lambda c: queries.provider_connection(c, connection))["tenant_id"] == tenant:
         stays = f"what comes through {connection} stays {tenant}'s"
-        question = f"List installation {external_id} of {connection} no more, where {stays}?"
-        done = f"installation {external_id} of {connection} is listed no more: {stays}"
+        question = f"No longer list installation {external_id} of {connection} ({stays})?"
+        done = f"installation {external_id} of {connection} is no longer listed: {stays}"
     else:
         question = f"Let installation {external_id} of {connection}, {tenant}'s, be nobody's?"
-        done = f"installation {external_id} of {connection} is {tenant}'s no more"
+        done = f"installation {external_id} of {connection} is no longer {tenant}'s"
     confirm(question, yes=yes)
     act = at.act()
     at.write(

@@ -74,12 +74,12 @@ def rewrap(at: Installation, out: Output) -> None:
 
 @command(keys)
 @click.argument("id", type=int)
-@click.option("--yes", is_flag=True, help="Every process was restarted since that key stopped to seal.")
+@click.option("--yes", is_flag=True, help="Every process was restarted since that key stopped sealing.")
 def retire(at: Installation, out: Output, id: int, yes: bool) -> None:
     """Take a vault key that nothing needs any more out of the ring."""
     if needed := _wraps(at)[id]:
         raise BadInput(f"{needed} stored secrets need vault key {id}: move them with `aswhom keys rewrap` first")
-    confirm(f"A process that was not restarted since key {id} stopped to seal still seals with it. Retire it?", yes=yes)
+    confirm(f"A process that was not restarted since key {id} stopped sealing still seals with it. Retire it?", yes=yes)
     beside = at.settings.key_files().retire_vault_key(id)
     out.done(
         f"vault key {id} is out of the ring, and in {beside}: backups from before may need it. "

@@ -18,6 +18,7 @@ from identity.permissions import permissions as as_permissions
 from identity.principals import service_principal
 from identity.providers import PROFILES, profile_of
 from identity.secret import Secret
+from identity.service_credential import ServiceCredential
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.ledger import queries
 
@@ -27,16 +28,14 @@ def _connect_service(
     out: Output,
     tenant: str,
     connection: str,
-    credential: Credential,
+    credential: ServiceCredential,
     *,
     scopes: tuple[str, ...] | None,
-    token: Secret | None = None,
-    refresh_token: Secret | None = None,
-    external_id: str | None = None,
-    resources: tuple[str, ...] | None = None,
-    ceiling: tuple[str, ...] | None = None,
 ) -> None:
-    """An admin's consent for the tenant's service principal. The jobs that waited for it go on."""
+    """An admin's consent for the tenant's service principal. The jobs that waited for it go on.
+
+    *scopes* None: the provider connection's.
+    """
     owner, service = at.read(
         lambda c: (queries.fitting_connection(c, tenant, connection), service_principal(c, tenant))
     )
@@ -45,21 +44,21 @@ def _connect_service(
         at.ledger,
         at.vault,
         key,
+        credential,
         at.act(),
         id=at.ids("acc"),
         provider=owner.provider,
-        credential=credential,
         scopes=owner.scopes if scopes is None else scopes,
-        token=token,
-        refresh_token=refresh_token,
-        external_id=external_id,
-        resources=resources,
-        ceiling=ceiling,
         also=wake_waiting,
     )
     out.done(
-        f"account {consented.account}: {service.id} acts at {owner.provider} by its own {credential} credential",
-        {"id": consented.account, "key": str(key), "credential": str(credential), "generation": consented.generation},
+        f"account {consented.account}: {service.id} acts at {owner.provider} by its own {credential.kind} credential",
+        {
+            "id": consented.account,
+            "key": str(key),
+            "credential": str(credential.kind),
+            "generation": consented.generation,
+        },
     )
 
 
@@ -83,17 +82,10 @@ def add_installation(
         raise BadInput("--repositories names none: leave it out for all that the installation has")
     if permissions is not None and as_permissions(permissions) is None:
         raise BadInput("--permissions are written as issues:write,contents:read; leave it out for the connection's")
-    _connect_service(
-        at,
-        out,
-        tenant,
-        connection,
-        Credential.INSTALLATION,
-        scopes=permissions,
-        external_id=external_id,
-        resources=repositories,
-        ceiling=permissions,
+    credential = ServiceCredential(
+        kind=Credential.INSTALLATION, external_id=external_id, resources=repositories, ceiling=permissions
     )
+    _connect_service(at, out, tenant, connection, credential, scopes=permissions)
 
 
 @command(accounts, "add-static")
@@ -112,9 +104,8 @@ def add_static(
     external_id: str | None,
 ) -> None:
     """Let the tenant's service act by a token that stays the same."""
-    _connect_service(
-        at, out, tenant, connection, Credential.STATIC, scopes=scopes, token=token_file, external_id=external_id
-    )
+    credential = ServiceCredential(kind=Credential.STATIC, token=token_file, external_id=external_id)
+    _connect_service(at, out, tenant, connection, credential, scopes=scopes)
 
 
 @command(accounts, "add-client-credentials")
@@ -125,7 +116,8 @@ def add_client_credentials(
     at: Installation, out: Output, tenant: str, connection: str, scopes: tuple[str, ...] | None
 ) -> None:
     """Let the tenant's service act by the connection's own client credentials (RFC 6749 §4.4)."""
-    _connect_service(at, out, tenant, connection, Credential.CLIENT_CREDENTIALS, scopes=scopes)
+    credential = ServiceCredential(kind=Credential.CLIENT_CREDENTIALS)
+    _connect_service(at, out, tenant, connection, credential, scopes=scopes)
 
 
 @command(accounts, "add-jwt-bearer")
@@ -143,7 +135,8 @@ def add_jwt_bearer(
         raise BadInput(f"{profile.title} has no JWT bearer grant")
     if profile.assertion.needs_subject and not subject:
         raise BadInput(f"{profile.title} wants to know whom it acts as: give --subject")
-    _connect_service(at, out, tenant, connection, Credential.JWT_BEARER, scopes=scopes, external_id=subject)
+    credential = ServiceCredential(kind=Credential.JWT_BEARER, external_id=subject)
+    _connect_service(at, out, tenant, connection, credential, scopes=scopes)
 
 
 @command(accounts, "add-rotating")
@@ -164,14 +157,7 @@ def add_rotating(
     external_id: str | None,
 ) -> None:
     """Let the tenant's service act by a bot token that rotates: it is renewed before its first use, and then kept."""
-    _connect_service(
-        at,
-        out,
-        tenant,
-        connection,
-        Credential.ROTATING,
-        scopes=scopes,
-        token=token_file,
-        refresh_token=refresh_token_file,
-        external_id=external_id,
+    credential = ServiceCredential(
+        kind=Credential.ROTATING, token=token_file, refresh_token=refresh_token_file, external_id=external_id
     )
+    _connect_service(at, out, tenant, connection, credential, scopes=scopes)

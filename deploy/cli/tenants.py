@@ -91,7 +91,7 @@ def remove_alias(at: Installation, out: Output, tenant: str, provider: str, exte
     asked for again, unless their step has opened or nobody asks for them any more.
     """
     principal = at.read(lambda c: acts.alias(c, tenant, provider, external_id))
-    confirm(f"Say no more that {provider} user {external_id} is {principal}?", yes=yes)
+    confirm(f"Unlink {provider} user {external_id} from {principal}?", yes=yes)
     act = at.act()
     voided = at.write(
         lambda c: acts.remove_alias(
@@ -105,7 +105,7 @@ def remove_alias(at: Installation, out: Output, tenant: str, provider: str, exte
         "voided": voided,
     }
     void = f"; void by it, and asked for anew: {', '.join(voided)}" if voided else ""
-    out.done(f"{provider} user {external_id} is {principal} no more, and nobody from now on{void}", document)
+    out.done(f"{provider} user {external_id} is no longer {principal}, and nobody from now on{void}", document)
 
 
 @command(aliases, "list")

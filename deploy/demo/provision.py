@@ -16,6 +16,7 @@ from identity.installations import add_installation
 from identity.model import AccountKey, Credential, PrincipalKind, ProviderConnection
 from identity.principals import ensure_principal, ensure_tenant
 from identity.secret import Secret
+from identity.service_credential import ServiceCredential
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.desk import connection_secrets
 from pipeline.desk import connections as acts
@@ -147,9 +148,11 @@ class Provision:
         self._install(GITHUB, str(installation["id"]), tenant)
         self._install(SLACK, workspace["team_id"], tenant)
         account = partial(self._service_account, tenant)
-        account(GITHUB, "github", Credential.INSTALLATION, GITHUB_SCOPES, external_id=str(installation["id"]))
-        account(linear_of(tenant), "linear", Credential.CLIENT_CREDENTIALS, LINEAR_SCOPES)
-        account(SLACK, "slack", Credential.STATIC, SLACK_SCOPES, token=Secret(workspace["bot_token"]))
+        app = ServiceCredential(kind=Credential.INSTALLATION, external_id=str(installation["id"]))
+        bot = ServiceCredential(kind=Credential.STATIC, token=Secret(workspace["bot_token"]))
+        account(GITHUB, "github", app, GITHUB_SCOPES)
+        account(linear_of(tenant), "linear", ServiceCredential(kind=Credential.CLIENT_CREDENTIALS), LINEAR_SCOPES)
+        account(SLACK, "slack", bot, SLACK_SCOPES)
         self._switch_on(tenant, "link_pull_request", {"label_rules": self._rules(organization, workspace)})
         repository = installation["repositories"][0]
         digest = {"repo": repository, "channel": workspace["channels"][0]["id"]}
@@ -170,9 +173,8 @@ class Provision:
             ("zendesk", ZENDESK_SCOPES, desk["token"]),
         ):
             self._without_consent(f"{provider}-{tenant}", provider, tenant, scopes, self._world[provider]["url"], {})
-            self._service_account(
-                tenant, f"{provider}-{tenant}", provider, Credential.STATIC, scopes, token=Secret(token)
-            )
+            credential = ServiceCredential(kind=Credential.STATIC, token=Secret(token))
+            self._service_account(tenant, f"{provider}-{tenant}", provider, credential, scopes)
         self._without_consent(standard_of(tenant), "standard", tenant, (), "", {WEBHOOK_SECRET: own["secret"]})
         self._switch_on(tenant, "billing_reconciliation", {"page": 3})
         self._switch_on(tenant, "update_opportunity", {"stages": {"won": "Closed Won", "lost": "Closed Lost"}})
@@ -216,23 +218,18 @@ class Provision:
         tenant: str,
         connection: str,
         provider: str,
-        credential: Credential,
+        credential: ServiceCredential,
         scopes: tuple[str, ...],
-        *,
-        external_id: str | None = None,
-        token: Secret | None = None,
     ) -> None:
         connect_service(
             self._runtime.database,
             self._runtime.vault,
             AccountKey(tenant=tenant, connection=connection, principal=f"{tenant}.service"),
+            credential,
             self._act(),
             id=self._runtime.ids("acc"),
             provider=provider,
-            credential=credential,
             scopes=scopes,
-            token=token,
-            external_id=external_id,
             also=wake_waiting,
         )
 

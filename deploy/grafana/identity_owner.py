@@ -38,7 +38,7 @@ _CREDENTIALS = (
     ),
     Panel(
         title="Error codes that nobody knows",
-        says="They kill no grant. The log has the code: it belongs into the provider's row.",
+        says="They kill no grant. The log has the code: it belongs in the provider's row.",
         queries={"{{provider}}": rate_or_none("token_errors_unrecognised", "provider")},
         unit="ops",
     ),

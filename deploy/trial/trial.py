@@ -31,7 +31,8 @@ from pipeline.database import DatabaseSettings, open_database
 from pipeline.desk.workflows import enable
 from pipeline.migrations import upgrade
 from pipeline.model import DeliveryOutcome, SignedDelivery
-from pipeline.runtime import Keys, Runtime, RuntimeSettings
+from pipeline.runtime import Runtime
+from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.states import ENDED, JobState, Wait
 from pipeline.tables import attempts, jobs
 

@@ -228,5 +228,5 @@ def beginning(connection: Connection, keys: TrustedKeys) -> Start | FirstBad:
     if pruned is None:
         return Start()
     if not holds(pruned, keys):
-        return FirstBad(seq=1, why=f"whoever removed the rows up to {pruned.seq} had not the key", proven=0)
+        return FirstBad(seq=1, why=f"whoever removed the rows up to {pruned.seq} did not have the key", proven=0)
     return Start(seq=pruned.seq, digest=pruned.digest)

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from math import ceil
 from typing import NoReturn
 
 from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, Unknown, read_outcome
+from identity.connect.arrival import Arrival
 from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse
-from identity.connect.sessions import ConnectSession
 from identity.connection_secrets import CLIENT_SECRET, SealedSecret, authenticator, live_secrets
 from identity.errors import Misconfigured
-from identity.http import Answer, Client
+from identity.http import Answer, Client, HttpRequest
 from identity.minting import spare_secret
-from identity.model import Credential, ProviderConnection, TokenAnswer
+from identity.model import Credential, TokenAnswer
 from identity.oauth import Client as OAuthClient
 from identity.oauth import exchange_request
-from identity.providers.profile import ExternalIdentity, Profile
-from identity.providers.words import provider_name
+from identity.providers.profile import ExternalIdentity
 from identity.refresh.gate import Endpoint, Gate
 from identity.refused_secrets import note_refused
 from identity.request_names import CONNECT_HEADER, named
@@ -42,32 +41,21 @@ class CodeExchange:
     budget: timedelta
     ids: Callable[[], str]
 
-    def enter(self, owner: ProviderConnection, profile: Profile) -> None:
+    def enter(self, arrival: Arrival) -> None:
         """Count the exchange that follows. Raises Refusal, which leaves the session as it is, where it must wait."""
-        wait = self.gate.enter(_endpoint(owner), profile.token_pace)
+        wait = self.gate.enter(_endpoint(arrival), arrival.profile.token_pace)
         if wait is not None:
-            refuse(Why.PROVIDER, _no_tokens_now(owner), f"reload this page in {ceil(wait.total_seconds())} s")
+            refuse(Why.PROVIDER, _no_tokens_now(arrival), f"reload this page in {ceil(wait.total_seconds())} s")
 
-    def tokens(
-        self,
-        owner: ProviderConnection,
-        profile: Profile,
-        *,
-        session: ConnectSession,
-        code: str,
-        verifier: str,
-        redirect_uri: str,
-        now: datetime,
-    ) -> TokenAnswer:
-        """What *session*'s code is worth. Raises Refusal, Misconfigured."""
+    def tokens(self, arrival: Arrival, *, code: str, verifier: str, redirect_uri: str) -> TokenAnswer:
+        """What *code* is worth. Raises Refusal, Misconfigured."""
+        session, owner, profile = arrival.session, arrival.owner, arrival.profile
         name = authenticator(owner, Credential.AUTHORIZATION_CODE) or CLIENT_SECRET
         secrets = self.store.read(lambda connection: live_secrets(connection, owner.id, name))
         if not secrets:
             raise Misconfigured(f"provider connection {owner.id} has no {name.replace('_', ' ')}")
-        ask = partial(
-            self._ask, session, owner, profile, code=code, verifier=verifier, redirect_uri=redirect_uri, now=now
-        )
-        meaning = ask(secrets[0])
+        request_by = partial(exchange_request, code=code, verifier=verifier, redirect_uri=redirect_uri)
+        meaning = self._ask(arrival, request_by, secrets[0])
         if isinstance(meaning, ClientRefused) and (spare := spare_secret(secrets, profile, meaning.code)):
             # The client is authenticated before the code is looked at (RFC 6749 §4.1.3), so it is still good.
             note_refused(
@@ -79,61 +67,50 @@ class CodeExchange:
                 code=meaning.code,
                 tenant=session.key.tenant,
                 audit_id=self.ids(),
-                now=now,
+                now=arrival.at,
             )
-            if self.gate.enter(_endpoint(owner), profile.token_pace) is not None:
-                refuse(Why.PROVIDER, _no_tokens_now(owner), AGAIN, final=True)
-            meaning = ask(spare)
-        return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, provider_name(owner.provider))
+            if self.gate.enter(_endpoint(arrival), profile.token_pace) is not None:
+                refuse(Why.PROVIDER, _no_tokens_now(arrival), AGAIN, final=True)
+            meaning = self._ask(arrival, request_by, spare)
+        return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, arrival.provider)
 
-    def _ask(
-        self,
-        session: ConnectSession,
-        owner: ProviderConnection,
-        profile: Profile,
-        secret: SealedSecret,
-        *,
-        code: str,
-        verifier: str,
-        redirect_uri: str,
-        now: datetime,
-    ) -> Meaning:
-        client = OAuthClient(connection=owner, profile=profile, secret=secret.open(self.vault), now=now, jti=self.ids())
-        request = exchange_request(client, code=code, verifier=verifier, redirect_uri=redirect_uri)
+    def _ask(self, arrival: Arrival, request_by: Callable[[OAuthClient], HttpRequest], secret: SealedSecret) -> Meaning:
+        session, owner, profile = arrival.session, arrival.owner, arrival.profile
+        client = OAuthClient(
+            connection=owner, profile=profile, secret=secret.open(self.vault), now=arrival.at, jti=self.ids()
+        )
         endpoint = TokenEndpoint(client=self.http, budget=self.budget, gate=self.gate)
-        to = _endpoint(owner)
-        outcome = endpoint.send(named(request, CONNECT_HEADER, str(session.started)), to=to)
+        to = _endpoint(arrival)
+        outcome = endpoint.send(named(request_by(client), CONNECT_HEADER, str(session.started)), to=to)
         if not isinstance(outcome, Answer):
-            refuse(Why.PROVIDER, f"{provider_name(owner.provider)} did not answer", final=True)
+            refuse(Why.PROVIDER, f"{arrival.provider} did not answer", final=True)
         of_code = replace(profile, dead_codes=profile.dead_codes | profile.spent_codes)
-        meaning = read_outcome(outcome, of_code, started_at=now, scopes=session.scopes, lifetime=None)
+        meaning = read_outcome(outcome, of_code, started_at=arrival.at, scopes=session.scopes, lifetime=None)
         endpoint.heed(meaning, outcome, to=to)
         return meaning
 
-    def whose(
-        self, session: ConnectSession, owner: ProviderConnection, profile: Profile, token: Secret
-    ) -> ExternalIdentity | None:
-        """Whose account *session*'s token is of; None where the provider cannot be asked. Raises Refusal."""
-        if profile.whoami is None or (question := profile.whoami.request(owner, token)) is None:
+    def whose(self, arrival: Arrival, token: Secret) -> ExternalIdentity | None:
+        """Whose account *token* is of; None where the provider cannot be asked. Raises Refusal."""
+        owner, whoami = arrival.owner, arrival.profile.whoami
+        if whoami is None or (question := whoami.request(owner, token)) is None:
             return None
-        outcome = self.http.send(named(question, CONNECT_HEADER, str(session.started)), within=self.budget)
+        asked = named(question, CONNECT_HEADER, str(arrival.session.started))
+        outcome = self.http.send(asked, within=self.budget)
         external = None
         if isinstance(outcome, Answer) and outcome.status == 200:
             try:
-                external = profile.whoami.read(owner, json.loads(outcome.body))
+                external = whoami.read(owner, json.loads(outcome.body))
             except (ValueError, RecursionError):
                 external = None
-        return external or refuse(
-            Why.PROVIDER, f"{provider_name(owner.provider)} did not say whose account this is", final=True
-        )
+        return external or refuse(Why.PROVIDER, f"{arrival.provider} did not say whose account this is", final=True)
 
 
-def _endpoint(owner: ProviderConnection) -> Endpoint:
-    return Endpoint.of(owner, Credential.AUTHORIZATION_CODE)
+def _endpoint(arrival: Arrival) -> Endpoint:
+    return Endpoint.of(arrival.owner, Credential.AUTHORIZATION_CODE)
 
 
-def _no_tokens_now(owner: ProviderConnection) -> str:
-    return f"{provider_name(owner.provider)} gives no tokens at the moment"
+def _no_tokens_now(arrival: Arrival) -> str:
+    return f"{arrival.provider} gives no tokens at the moment"
 
 
 def _no_token(meaning: Transient | RateLimited | ClientRefused | Dead | Unknown, provider: str) -> NoReturn:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from identity.accounts import find_account
+from identity.connect.arrival import Arrival
 from identity.connect.awaited import Awaited, awaited_at
 from identity.connect.callback import Callback, check_issuer
 from identity.connect.code_exchange import CodeExchange
@@ -124,25 +125,11 @@ class ConnectFlow:
             if made_by_key is not None and (before := made_by_key(connection, session)) != session:
                 return _there(connection, before)
             lock_shared(connection, grant_scopes(key))
-            number = next_number(connection)
-            if refusal := revoked_since(connection, grant_scopes(key), number):
-                raise PolicyDenied(f"no account is connected now: {refusal.reason}")
-            account = find_account(connection, key)
-            if account is not None and awaits_provider(connection, account, profile, now=now):
-                raise Unavailable(
-                    f"access of {key} is being ended at {profile.title}, and a consent of now would end with it: "
-                    "try again in a moment",
-                    retry_after=timedelta(seconds=5),
-                )
-            if return_to is not None and not may_return(connection, key.tenant, return_to):
-                raise BadInput(
-                    f"{return_to} is no return target of {key.tenant}: add it with `aswhom connect add-return`"
-                )
             begun = ConnectSession(
                 id=session,
                 key=key,
                 state_hash=digest(state),
-                started=number,
+                started=next_number(connection),
                 scopes=owner.scopes if scopes is None else scopes,
                 verifier_sealed=sealed,
                 browser_hash=None,
@@ -152,6 +139,7 @@ class ConnectFlow:
                 any_account=any_account,
                 created_at=now,
             )
+            _check_may_begin(connection, begun, profile)
             add_session(connection, begun)
             return begun
 
@@ -230,7 +218,8 @@ class ConnectFlow:
             check_issuer(owner, profile, params)
             if not session.is_of(browser):
                 refuse(Why.OTHER_BROWSER, "this is not the browser in which the link was opened")
-            connected = self._callback.finish(session, owner, profile, params, now=now, also=also)
+            arrival = Arrival(session=session, owner=owner, profile=profile, at=now)
+            connected = self._callback.finish(arrival, params, also=also)
         except Refusal as refusal:
             return self._refusals.note(session, refusal, now=now) if refusal.final else refusal.refused
         return connected or self._again(session.id, now=now)
@@ -279,6 +268,22 @@ class ConnectFlow:
     def _provider(self, owner: str) -> tuple[ProviderConnection, Profile]:
         found = self._store.read(lambda connection: get_connection(connection, owner))
         return found, profile_for(self._profiles, found)
+
+
+def _check_may_begin(connection: Connection, session: ConnectSession, profile: Profile) -> None:
+    """Raises BadInput, PolicyDenied or Unavailable where it may not. The caller holds the grant's locks."""
+    key, return_to = session.key, session.return_to
+    if refusal := revoked_since(connection, grant_scopes(key), session.started):
+        raise PolicyDenied(f"no account is connected now: {refusal.reason}")
+    account = find_account(connection, key)
+    if account is not None and awaits_provider(connection, account, profile, now=session.created_at):
+        raise Unavailable(
+            f"access of {key} is being ended at {profile.title}, and a consent of now would end with it: "
+            "try again in a moment",
+            retry_after=timedelta(seconds=5),
+        )
+    if return_to is not None and not may_return(connection, key.tenant, return_to):
+        raise BadInput(f"{return_to} is no return target of {key.tenant}: add it with `aswhom connect add-return`")
 
 
 def _there(connection: Connection, session: str) -> ConnectSession:

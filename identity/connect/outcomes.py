@@ -37,6 +37,16 @@ def refused(why: Why, reason: str, next_step: str = AGAIN) -> ConnectRefused:
     return ConnectRefused(why=why, reason=reason, next_step=next_step)
 
 
+def as_noted(connected: Connected) -> dict[str, object]:
+    """What its session keeps of it, for `told` to read."""
+    return {
+        "account": connected.account,
+        "generation": connected.generation,
+        "login": connected.login,
+        "missing_scopes": list(connected.missing_scopes),
+    }
+
+
 def told(session: ConnectSession, *, now: datetime) -> Outcome:
     """How *session* ended."""
     said = session.result or {}

@@ -143,14 +143,14 @@ class Coordinator:
             present, active = self._store.read(partial(glance, account=account))
             if present > wish.after_generation:
                 return present
-            if not active and (served := self._served(self._read(account), wish)) is not None:
+            if not active and (served := self._served(self._read(wish), wish)) is not None:
                 return served
             left = waiting.left()
             if left <= 0:
                 raise Unavailable(f"account {account} is being refreshed elsewhere, and that takes long")
             lock = self._lock.acquire(account)
             if isinstance(lock, Busy):
-                if (served := self._served(self._read(account), wish)) is not None:
+                if (served := self._served(self._read(wish), wish)) is not None:
                     return served
                 if not self._lock.wait(account, within=timedelta(seconds=left)):
                     self._pause(left)
@@ -182,7 +182,8 @@ class Coordinator:
         while due := self._store.read(partial(abandoned, now=now, limit=page, after=last)):
             for intent in due:
                 try:
-                    self._presenter.settle(self._read(intent.account), intent)
+                    situation = self._store.read(partial(read_situation, account=intent.account))
+                    self._presenter.settle(situation, intent)
                 except AswhomError as end:
                     self._tell(intent, end)
                 except Exception as failure:  # noqa: BLE001 - raised below: one account's must not hold up the others
@@ -201,8 +202,8 @@ class Coordinator:
         else:
             log.info("an abandoned refresh was settled", extra={"action": "refresh.settled"} | where)
 
-    def _read(self, account: str) -> Situation:
-        return self._store.read(lambda connection: read_situation(connection, account))
+    def _read(self, wish: Wish) -> Situation:
+        return self._store.read(partial(read_situation, account=wish.account, token_refused=wish.refused))
 
     def _served(self, situation: Situation, wish: Wish) -> int | None:
         """A newer generation than the wish's, if there is one by now. Raises what forbids to fetch a token.
@@ -216,34 +217,31 @@ class Coordinator:
         if error is None:
             return None
         if isinstance(error, Misconfigured):
-            return self._presenter.serve_or(error, situation, refused=wish.refused)
+            return self._presenter.serve_or(error, situation)
         raise error
 
     def _under_lock(self, wish: Wish, lock: Held | Unreachable) -> int | None:
         """The new generation; None: look again."""
-        situation = self._read(wish.account)  # someone may have refreshed while we waited
+        situation = self._read(wish)  # someone may have refreshed while we waited
         if (served := self._served(situation, wish)) is not None:
             return served
-        former = situation.intent
-        now = self._clock()
-        presenter = self._presenter
-        refused = wish.refused
-        present = partial(presenter.present, situation, former=former, wish=wish, renew=lock.renew)
+        presenter, former, now = self._presenter, situation.intent, self._clock()
+        present = partial(presenter.present, situation, keep=wish.keep, renew=lock.renew)
         if former is None:
             return present()
         profile = profile_for(self._profiles, situation.connection)
         match former.state:
             case IntentState.ANSWERED:
-                return presenter.settle(situation, former, refused=refused)
+                return presenter.settle(situation, former)
             case IntentState.OPEN:
-                return None if now < former.settled_by else presenter.settle(situation, former, refused=refused)
+                return None if now < former.settled_by else presenter.settle(situation, former)
             case IntentState.FAILED if former.retry_at is not None and now < former.retry_at:
-                return presenter.serve(situation, refused=refused, retry_after=former.retry_at - now)
+                return presenter.serve(situation, retry_after=former.retry_at - now)
             case IntentState.FAILED:
                 return present()
             case IntentState.UNKNOWN if may_present_again(former, profile, by=now + self._budget.send):
                 return present()
             case IntentState.UNKNOWN:
-                return presenter.doubt(situation, former, "the grace window has passed", refused=refused)
+                return presenter.doubt(situation, former, "the grace window has passed")
             case _:
                 return None  # settled since it was read

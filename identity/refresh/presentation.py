@@ -23,7 +23,6 @@ from identity.persistent_write import PersistentWrite
 from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.endings import Ending, Settled
-from identity.refresh.flight import Wish
 from identity.refresh.gate import Endpoint
 from identity.refresh.intents import IntentState, RefreshIntent, may_present_again, store_answer
 from identity.refresh.opening import begin
@@ -58,31 +57,31 @@ class Presenter:
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
-    def present(
-        self, situation: Situation, *, former: RefreshIntent | None, wish: Wish, renew: Callable[[], bool]
-    ) -> int | None:
-        """Present the credential, once. *renew* keeps the lock for the part after the exchange."""
-        refused = wish.refused
+    def present(self, situation: Situation, *, keep: float, renew: Callable[[], bool]) -> int | None:
+        """Present the credential, once. *renew* keeps the lock for the part after the exchange.
+
+        *keep* is the share of the provider's pace that is left to others.
+        """
         profile = self._profile(situation)
         now = self.clock()
         request = token_request(situation, profile, self.vault, now=now, jti=self.ids())
         if request is None:
-            return self._expire(situation, self._new_intent(situation, now), refused=refused)
+            return self._expire(situation, self._new_intent(situation, now))
         to = self._endpoint(situation)
         gate = self.endpoint.gate
         pace = profile.pace_of(situation.account.credential)
-        if (wait := gate.look(to, pace, keep=wish.keep)) is not None:
-            return self.serve(situation, refused=refused, retry_after=wait)
+        if (wait := gate.look(to, pace, keep=keep)) is not None:
+            return self.serve(situation, retry_after=wait)
         # Only from here does the time to send run: at a Redis that hangs, looking alone takes as long.
         by = self.monotonic() + self.budget.send.total_seconds()
         new = self._new_intent(situation, self.clock())
         self.reached("before_intent")
-        if (intent := self._begin(situation, new, former)) is None:
+        if (intent := self._begin(situation, new)) is None:
             return None
         # Counted only now that it is ours to present. Should another account's have come first, nothing was sent.
-        if (wait := gate.enter(to, pace, keep=wish.keep)) is not None:
+        if (wait := gate.enter(to, pace, keep=keep)) is not None:
             held_back = "requests to its token endpoint are held back for now"
-            return self._fail(situation, intent, held_back, refused=refused, wait=wait, unpresented=True)
+            return self._fail(situation, intent, held_back, wait=wait, unpresented=True)
         self.reached("before_send")
         outcome = self.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)
         self.reached("after_send")
@@ -92,9 +91,9 @@ class Presenter:
                 return None
             intent = replace(intent, state=IntentState.ANSWERED)
             self.reached("after_answer_stored")
-        return self._conclude(situation, intent, outcome, refused=refused)
+        return self._conclude(situation, intent, outcome)
 
-    def settle(self, situation: Situation, intent: RefreshIntent, *, refused: bool = False) -> int | None:
+    def settle(self, situation: Situation, intent: RefreshIntent) -> int | None:
         """End an intent whose owner may be gone: by its stored answer, else as unknown."""
         if intent.generation != situation.generation:
             self._write(self._settlement(situation, intent).doubt, "the generation moved")
@@ -102,13 +101,13 @@ class Presenter:
         outcome: Outcome = NoAnswer(reason="whoever sent it is gone")
         if intent.answer_sealed is not None:
             outcome = unpack(self.vault.open(intent.answer_sealed, situation.answer_binding))
-        return self._conclude(situation, intent, outcome, refused=refused, recovered=True)
+        return self._conclude(situation, intent, outcome, recovered=True)
 
-    def doubt(self, situation: Situation, intent: RefreshIntent, reason: str, *, refused: bool) -> int | None:
+    def doubt(self, situation: Situation, intent: RefreshIntent, reason: str) -> int | None:
         """The provider may have rotated, and what it said is lost. Raises ReauthRequired unless that is harmless."""
         account, profile = situation.account, self._profile(situation)
         if situation.minted or not profile.rotates:
-            return self._fail(situation, intent, reason, refused=refused)
+            return self._fail(situation, intent, reason)
         settlement = self._settlement(situation, intent)
         if may_present_again(intent, profile, by=self.clock() + self.budget.send):
             self._count(situation, "unknown", settled=self._write(settlement.doubt, reason))
@@ -120,15 +119,15 @@ class Presenter:
         log.warning("a refresh has no known outcome", extra={"action": "grant.unknown", "account": account.id})
         raise ReauthRequired(f"a refresh of account {account.id} has no known outcome", account=account.id)
 
-    def serve(self, situation: Situation, *, refused: bool, retry_after: timedelta) -> int:
+    def serve(self, situation: Situation, *, retry_after: timedelta) -> int:
         """The present generation, while its token lives and was not refused. Raises Unavailable."""
         account = situation.account
         why = f"{account.provider} gives account {account.id} no token now"
-        return self.serve_or(Unavailable(why, retry_after=retry_after), situation, refused=refused)
+        return self.serve_or(Unavailable(why, retry_after=retry_after), situation)
 
-    def serve_or(self, error: AswhomError, situation: Situation, *, refused: bool) -> int:
+    def serve_or(self, error: AswhomError, situation: Situation) -> int:
         """The present generation, while its token lives and was not refused. Raises *error* otherwise."""
-        if refused or not situation.token_lives(self.clock()):
+        if not situation.may_serve(self.clock()):
             raise error
         self._count(situation, "served")
         return situation.generation
@@ -148,19 +147,19 @@ class Presenter:
             settled_by=send_before + self.budget.http,
         )
 
-    def _expire(self, situation: Situation, new: RefreshIntent, *, refused: bool) -> int | None:
+    def _expire(self, situation: Situation, new: RefreshIntent) -> int | None:
         """Nothing renews this token: it lives until its end, then a person must reconnect."""
         account = situation.account
-        if situation.token_lives(self.clock()) and not refused:
+        if situation.may_serve(self.clock()):
             return situation.generation
         words = "its token has ended or was refused, and there is nothing to renew it with"
         if not self._write(self._settlement(situation, new).expire, words):
             return None
         raise ReauthRequired(f"account {account.id}: {words}", account=account.id)
 
-    def _begin(self, situation: Situation, new: RefreshIntent, former: RefreshIntent | None) -> RefreshIntent | None:
+    def _begin(self, situation: Situation, new: RefreshIntent) -> RefreshIntent | None:
         """The intent, committed. One whose commit is unknown sends nothing, and is taken back."""
-        account, granted = situation.account, situation.grant.scopes
+        account, former, granted = situation.account, situation.intent, situation.grant.scopes
         try:
             intent, refusal = self.store.write(lambda c: begin(c, account, new, former=former, granted=granted))
         except CommitUnknown:
@@ -191,7 +190,7 @@ class Presenter:
         return keep.write(self.store, fn, what=f"the {what} of a refresh of account {intent.account}", where=where)
 
     def _conclude(
-        self, situation: Situation, intent: RefreshIntent, outcome: Outcome, *, refused: bool, recovered: bool = False
+        self, situation: Situation, intent: RefreshIntent, outcome: Outcome, *, recovered: bool = False
     ) -> int | None:
         """Act on what came of a presentation; an answer is stored by now.
 
@@ -216,9 +215,9 @@ class Presenter:
             case Transient(reason=reason, retry_after=wait, sent=sent, recognised=recognised):
                 if not recognised:
                     UNRECOGNISED.labels(profile.name).inc()
-                return self._fail(situation, intent, reason, refused=refused, wait=wait, unpresented=not sent)
+                return self._fail(situation, intent, reason, wait=wait, unpresented=not sent)
             case RateLimited(reason=reason, retry_after=wait):
-                return self._fail(situation, intent, reason, refused=refused, wait=wait, outcome="rate_limited")
+                return self._fail(situation, intent, reason, wait=wait, outcome="rate_limited")
             case ClientRefused(code=code) | AssertionRefused(code=code) if unsure:
                 self._write(settlement.fail, code, retry_at=None)
                 return None  # it may have been said of another secret than goes first now: that one is tried
@@ -237,7 +236,7 @@ class Presenter:
                 words = "the token endpoint refused the client of provider connection"
                 raise Misconfigured(f"{words} {situation.connection.id} ({code[:60]})")
             case AssertionRefused(code=code):
-                return self._refuse_assertion(situation, intent, code, refused=refused)
+                return self._refuse_assertion(situation, intent, code)
             case Dead(code=code):
                 buried = self._write(settlement.bury, code)
                 self._count(situation, "dead", settled=buried)
@@ -245,9 +244,9 @@ class Presenter:
                     return None
                 raise ReauthRequired(f"the grant of account {account.id} is dead ({code[:60]})", account=account.id)
             case Unknown(reason=reason):
-                return self.doubt(situation, intent, reason, refused=refused)
+                return self.doubt(situation, intent, reason)
 
-    def _refuse_assertion(self, situation: Situation, intent: RefreshIntent, code: str, *, refused: bool) -> int | None:
+    def _refuse_assertion(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
         """Have another live key sign; with none, serve the present token while it lives, and try again later."""
         account = situation.account
         settlement = self._settlement(situation, intent)
@@ -263,7 +262,7 @@ class Presenter:
             f"{account.provider} refuses what provider connection {situation.connection.id} signs for account "
             f"{account.id} ({code}): look at its key, at this machine's clock, and at what it was allowed there"
         )
-        return self.serve_or(Misconfigured(why), situation, refused=refused) if failed else None
+        return self.serve_or(Misconfigured(why), situation) if failed else None
 
     def _fail(
         self,
@@ -271,7 +270,6 @@ class Presenter:
         intent: RefreshIntent,
         reason: str,
         *,
-        refused: bool,
         wait: timedelta = _RETRY,
         unpresented: bool = False,
         outcome: str = "transient",
@@ -283,7 +281,7 @@ class Presenter:
         else:
             failed = self._write(self._settlement(situation, intent).fail, reason, retry_at=retry_at)
         self._count(situation, outcome, settled=failed)
-        return self.serve(situation, refused=refused, retry_after=wait) if failed else None
+        return self.serve(situation, retry_after=wait) if failed else None
 
     def _write(self, act: Callable[Concatenate[Connection, P], Ending], /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Settle in one transaction; False if someone was first. Raises GrantRevoked and Unavailable."""

@@ -14,7 +14,7 @@ from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
 from identity.connections import lock_connection, pause_connection, was_changed
 from identity.grants import SealedAnswer, bury, get_grant, rotate
-from identity.model import AccountKey, AccountState, ProviderConnection
+from identity.model import AccountKey, AccountState, ProviderConnection, RuledOut, Scope
 from identity.moves import IllegalMove
 from identity.refresh.endings import Ending, Settled, Superseded
 from identity.refresh.intents import (
@@ -85,7 +85,7 @@ class Settlement:
 
     def doubt(self, connection: Connection, reason: str) -> Ending:
         """The outcome is unknown, and the provider's grace lets it be presented once more."""
-        return self._end(connection, IntentState.UNKNOWN, reason, lambda _: None)
+        return self._end(connection, IntentState.UNKNOWN, reason)
 
     def fail(
         self, connection: Connection, reason: str, *, retry_at: datetime | None, unpresented: bool = False
@@ -95,13 +95,7 @@ class Settlement:
         It brings back an account that was given up for this refresh, and no other: nothing was renewed.
         """
         return self._end(
-            connection,
-            IntentState.FAILED,
-            reason,
-            lambda _: None,
-            retry_at=retry_at,
-            unpresented=unpresented,
-            restores=True,
+            connection, IntentState.FAILED, reason, retry_at=retry_at, unpresented=unpresented, restores=True
         )
 
     def blame_client(
@@ -174,8 +168,7 @@ class Settlement:
         it ended at the provider.
         """
         scopes = grant_scopes(self.account.key)
-        lock_shared(connection, scopes[:-1])
-        lock_exclusive(connection, scopes[-1])  # of two that find out, one moves the account
+        _lock_to_move(connection, scopes)  # of two that find out, one moves the account
         if ruled_out := revoked_since(connection, scopes, self.intent.consented, or_stopped=False):
             return ruled_out
         grant = get_grant(connection, self.account.id)
@@ -192,17 +185,20 @@ class Settlement:
         connection: Connection,
         to: IntentState,
         outcome: str,
-        write: Callable[[RefreshIntent], Superseded | None],
+        write: Callable[[RefreshIntent], Superseded | None] = lambda _: None,
         *,
         retry_at: datetime | None = None,
         unpresented: bool = False,
         restores: bool = False,
     ) -> Ending:
+        """Settle the intent, and *write* what follows of it, unless by now it ended otherwise, or may not.
+
+        *restores*: it brings back an account that was given up for it.
+        """
         scopes = grant_scopes(self.account.key)
         if restores:
             # Parking takes the account's lock shared: no job parks between its return and the wake-up that follows.
-            lock_shared(connection, scopes[:-1])
-            lock_exclusive(connection, scopes[-1])
+            _lock_to_move(connection, scopes)
         else:
             lock_shared(connection, scopes)
         intent = get_intent(connection, self.intent.id)
@@ -222,13 +218,7 @@ class Settlement:
         # A stop is undone by an admin, so it does not cost a grant its new tokens; a revocation does.
         ruled_out = revoked_since(connection, scopes, intent.consented, or_stopped=False)
         if moved or ruled_out:
-            # After a revocation the answer is kept, only to be revoked at the provider, also if a consent followed it;
-            # after a consent alone it is shredded.
-            kept = ruled_out is not None
-            why = REVOKED if ruled_out else "generation moved"
-            if not settle(connection, intent, to=IntentState.DISCARDED, outcome=why, now=self.now, keep_answer=kept):
-                return Superseded()
-            return ruled_out if ruled_out is not None and not moved else Superseded()
+            return self._discard(connection, intent, moved=moved, ruled_out=ruled_out)
         if intent.overtaken and to in (IntentState.COMMITTED, IntentState.UNKNOWN):
             outcome = OVERTAKEN  # an unknown one may still be answered
         if not settle(
@@ -239,6 +229,20 @@ class Settlement:
         if restores:
             self._restore(connection, renewed=to is IntentState.COMMITTED)
         return superseded or Settled()
+
+    def _discard(
+        self, connection: Connection, intent: RefreshIntent, *, moved: bool, ruled_out: RuledOut | None
+    ) -> Ending:
+        """The grant has moved or was revoked meanwhile, so nothing of it is the account's.
+
+        After a revocation the answer is kept, only to be revoked at the provider, also if a consent followed it; after
+        a consent alone it is shredded.
+        """
+        kept = ruled_out is not None
+        why = REVOKED if ruled_out else "generation moved"
+        if not settle(connection, intent, to=IntentState.DISCARDED, outcome=why, now=self.now, keep_answer=kept):
+            return Superseded()
+        return ruled_out if ruled_out is not None and not moved else Superseded()
 
     def _restore(self, connection: Connection, *, renewed: bool) -> None:
         """What gave the account up for this very generation turned out otherwise.
@@ -283,6 +287,12 @@ class Settlement:
             reason=reason,
             detail={"intent": self.intent.id, "provider": self.account.provider},
         )
+
+
+def _lock_to_move(connection: Connection, scopes: Sequence[Scope]) -> None:
+    """The locks of a grant, of which the account's own is exclusive: its state may change under it."""
+    lock_shared(connection, scopes[:-1])
+    lock_exclusive(connection, scopes[-1])
 
 
 def _which(secrets: Sequence[SealedSecret]) -> dict[str, datetime | None]:

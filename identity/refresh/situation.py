@@ -54,6 +54,7 @@ class Situation:
     secrets: tuple[SealedSecret, ...]  # what authenticates the client, the one to use first for this account
     intent: RefreshIntent | None
     ruled_out: RuledOut | None
+    token_refused: bool = False  # who asks says that the present token was refused upstream: it is not served again
 
     @property
     def generation(self) -> int:
@@ -90,6 +91,10 @@ class Situation:
         grant = self.grant
         return grant.access_sealed is not None and (grant.expires_at is None or grant.expires_at > now)
 
+    def may_serve(self, now: datetime) -> bool:
+        """Whether its present token is good enough to go on with while no other is to be had."""
+        return self.token_lives(now) and not self.token_refused
+
     def another_was_shown(self, connection: Connection, *, since: datetime) -> bool:
         """Whether another of the client's secrets than the one that goes first now may have been shown at *since*."""
         if (name := self.secret_name) is None:
@@ -122,8 +127,11 @@ def glance(connection: Connection, account: str) -> tuple[int, bool]:
     return (0, False) if row is None else (row.generation or 0, row.state == AccountState.ACTIVE)
 
 
-def read_situation(connection: Connection, account: str) -> Situation:
-    """Read it. Raises Misconfigured for an unknown account, ReauthRequired for one without a grant."""
+def read_situation(connection: Connection, account: str, *, token_refused: bool = False) -> Situation:
+    """Read it. *token_refused*: an upstream has refused the present token.
+
+    Raises Misconfigured for an unknown account, ReauthRequired for one without a grant.
+    """
     row = connection.execute(_FIND, {"account": account}).one_or_none()
     if row is None:
         raise Misconfigured(f"there is no account {account}")
@@ -144,4 +152,5 @@ def read_situation(connection: Connection, account: str) -> Situation:
         secrets=tuple(sorted(secrets, key=lambda one: one.id in refused)),
         intent=intent,
         ruled_out=revoked_since(connection, grant_scopes(found.key), grant.consented),
+        token_refused=token_refused,
     )

@@ -183,6 +183,6 @@ def remove_installation(connection: Connection, act: Act, *, connection_id: str,
         )
     # On PostgreSQL its provider may have deleted it, and an operator given it to another tenant, since that was read.
     if not installations.remove_installation(connection, owner=connection_id, external_id=external_id, tenant=tenant):
-        raise BadInput(f"installation {external_id} of {connection_id} is {tenant}'s no more: look again")
+        raise BadInput(f"installation {external_id} of {connection_id} is no longer {tenant}'s: look again")
     detail = {"connection": connection_id, "external_id": external_id}
     record(connection, "installation.removed", tenant, detail, act)

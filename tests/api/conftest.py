@@ -7,20 +7,20 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.database import Database
-from tests.api.town import Town
+from tests.api.agents_api import AgentsApi
 
 
 @pytest.fixture
-def town(database: Database) -> Iterator[Town]:
+def api(database: Database) -> Iterator[AgentsApi]:
     """Tenants acme and globex, each with ada, a service, an agent and a key of each role."""
-    built = Town(database)
+    built = AgentsApi(database)
     yield built
     built.close()
 
 
 @pytest.fixture
-def sqlite_town(sqlite_database: Database) -> Iterator[Town]:
+def sqlite_api(sqlite_database: Database) -> Iterator[AgentsApi]:
     """The same on SQLite alone."""
-    built = Town(sqlite_database)
+    built = AgentsApi(sqlite_database)
     yield built
     built.close()

@@ -14,7 +14,7 @@ from identity.api_keys import Role, revoke_key
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
-from tests.api.town import Town
+from tests.api.agents_api import AgentsApi
 from tests.ledgers import MOSTLY_SQLITE
 from webhooks.api.access import NEEDS, ROLES, May
 
@@ -42,129 +42,129 @@ MATRIX = {
 }
 
 
-def operations(town: Town) -> Iterator[tuple[str, str, Rule]]:
+def operations(api: AgentsApi) -> Iterator[tuple[str, str, Rule]]:
     """Name, method and rule of every operation of the API."""
-    for rule in town.app.url_map.iter_rules():
+    for rule in api.app.url_map.iter_rules():
         blueprint, _, name = rule.endpoint.rpartition(".")
         if blueprint == "v1":
             (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
             yield name, method, rule
 
 
-def call(town: Town, method: str, rule: Rule, key: Secret | None) -> tuple[int, str]:
+def call(api: AgentsApi, method: str, rule: Rule, key: Secret | None) -> tuple[int, str]:
     """The status of a call that names nothing there is, and the kind of problem."""
     path = rule.rule.replace("<tool>", "none").replace("<id>", "none")
     headers = {} if key is None else {"Authorization": f"Bearer {key.reveal()}"}
-    answer = town.client.open(path, method=method, json={} if method == "POST" else None, headers=headers)
+    answer = api.client.open(path, method=method, json={} if method == "POST" else None, headers=headers)
     return answer.status_code, (answer.json or {}).get("type", "")
 
 
-def test_the_matrix_is_of_all_operations(sqlite_town: Town) -> None:
-    served = {name for name, _, _ in operations(sqlite_town)}
+def test_the_matrix_is_of_all_operations(sqlite_api: AgentsApi) -> None:
+    served = {name for name, _, _ in operations(sqlite_api)}
     assert served == MATRIX.keys()
-    ours = {rule.endpoint for rule in sqlite_town.app.url_map.iter_rules() if rule.rule.startswith("/v1/")}
+    ours = {rule.endpoint for rule in sqlite_api.app.url_map.iter_rules() if rule.rule.startswith("/v1/")}
     assert {name for name in ours if not name.startswith("v1.")} == {"openapi"}, "who comes in otherwise, nobody asks"
     assert {name: {role for role in Role if may in ROLES[role]} for name, may in NEEDS.items()} == MATRIX
     assert set(NEEDS.values()) == set(May)
 
 
-def test_every_operation_lets_in_the_roles_it_says_and_no_other(sqlite_town: Town) -> None:
-    for name, method, rule in operations(sqlite_town):
+def test_every_operation_lets_in_the_roles_it_says_and_no_other(sqlite_api: AgentsApi) -> None:
+    for name, method, rule in operations(sqlite_api):
         for role in Role:
-            status, kind = call(sqlite_town, method, rule, sqlite_town.keys["acme", role])
+            status, kind = call(sqlite_api, method, rule, sqlite_api.keys["acme", role])
             let_in = kind != "urn:aswhom:problem:not-allowed"
             assert let_in is (role in MATRIX[name]), (name, role, status)
             assert let_in or status == 403
 
 
-def test_nothing_is_answered_without_a_key(sqlite_town: Town) -> None:
-    for name, method, rule in operations(sqlite_town):
-        assert call(sqlite_town, method, rule, None)[0] == 401, name
-        assert call(sqlite_town, method, rule, Secret("awk_nobody"))[0] == 401, name
+def test_nothing_is_answered_without_a_key(sqlite_api: AgentsApi) -> None:
+    for name, method, rule in operations(sqlite_api):
+        assert call(sqlite_api, method, rule, None)[0] == 401, name
+        assert call(sqlite_api, method, rule, Secret("awk_nobody"))[0] == 401, name
 
 
-def test_a_refusal_says_how_to_come_in(sqlite_town: Town) -> None:
-    answer = sqlite_town.client.get("/v1/jobs", headers={"Authorization": "Basic canary"})
+def test_a_refusal_says_how_to_come_in(sqlite_api: AgentsApi) -> None:
+    answer = sqlite_api.client.get("/v1/jobs", headers={"Authorization": "Basic canary"})
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert answer.content_type == "application/problem+json"
     assert answer.headers["Request-Id"].startswith("req_")
-    nowhere = sqlite_town.client.get("/v1/jobs?user=%00")  # refused before anybody is asked for a key
+    nowhere = sqlite_api.client.get("/v1/jobs?user=%00")  # refused before anybody is asked for a key
     assert nowhere.status_code == 400
     assert nowhere.headers["Request-Id"].startswith("req_")
     assert "canary" not in answer.text
 
 
-def test_an_expired_key_lets_nobody_in(town: Town) -> None:
-    assert town.ask("GET", "/v1/jobs").status_code == 200
-    town.ahead = timedelta(days=2)
-    assert town.ask("GET", "/v1/jobs").status_code == 401
+def test_an_expired_key_lets_nobody_in(api: AgentsApi) -> None:
+    assert api.ask("GET", "/v1/jobs").status_code == 200
+    api.ahead = timedelta(days=2)
+    assert api.ask("GET", "/v1/jobs").status_code == 401
 
 
-def test_a_revoked_key_lets_nobody_in(town: Town) -> None:
-    key, other = town.key(agent="other"), town.key(agent="other")
+def test_a_revoked_key_lets_nobody_in(api: AgentsApi) -> None:
+    key, other = api.key(agent="other"), api.key(agent="other")
     secret = key.fingerprint()
-    id = town.database.read(
+    id = api.database.read(
         lambda c: c.execute(select(api_keys.c.id).where(api_keys.c.secret_sha256 == secret)).scalar_one()
     )
-    assert town.database.write(lambda c: revoke_key(c, id, by="test", now=town.now()))
-    assert not town.database.write(lambda c: revoke_key(c, id, by="test", now=town.now()))
-    assert town.ask("GET", "/v1/jobs", key).status_code == 401
-    assert town.ask("GET", "/v1/jobs", other).status_code == 200
+    assert api.database.write(lambda c: revoke_key(c, id, by="test", now=api.now()))
+    assert not api.database.write(lambda c: revoke_key(c, id, by="test", now=api.now()))
+    assert api.ask("GET", "/v1/jobs", key).status_code == 401
+    assert api.ask("GET", "/v1/jobs", other).status_code == 200
 
 
 @pytest.mark.parametrize(
     "scope", [Scope(kind=ScopeKind.AGENT, key="acme.bot"), Scope(kind=ScopeKind.TENANT, key="acme")], ids=str
 )
-def test_a_revocation_ends_the_keys_there_were_and_no_later_one(town: Town, scope: Scope) -> None:
-    assert town.execute().status_code == 202
-    town.revoke(scope)
-    assert town.execute().status_code == 401
-    assert town.execute(key=town.key()).status_code == 202
-    assert town.ask("GET", "/v1/jobs", town.keys["globex", Role.AGENT]).status_code == 200
+def test_a_revocation_ends_the_keys_there_were_and_no_later_one(api: AgentsApi, scope: Scope) -> None:
+    assert api.execute().status_code == 202
+    api.revoke(scope)
+    assert api.execute().status_code == 401
+    assert api.execute(key=api.key()).status_code == 202
+    assert api.ask("GET", "/v1/jobs", api.keys["globex", Role.AGENT]).status_code == 200
 
 
 @pytest.mark.parametrize(
     "scope", [Scope(kind=ScopeKind.AGENT, key="acme.bot"), Scope(kind=ScopeKind.TENANT, key="acme")], ids=str
 )
-def test_a_stop_keeps_out_until_it_is_opened(town: Town, scope: Scope) -> None:
-    town.stop(scope)
-    answer = town.execute()
+def test_a_stop_keeps_out_until_it_is_opened(api: AgentsApi, scope: Scope) -> None:
+    api.stop(scope)
+    answer = api.execute()
     assert (answer.status_code, answer.json["type"]) == (403, "urn:aswhom:problem:stopped")
-    town.stop(scope, stopped=False)
-    assert town.execute().status_code == 202
+    api.stop(scope, stopped=False)
+    assert api.execute().status_code == 202
 
 
-def test_another_tenants_things_are_not_there(town: Town) -> None:
-    job = town.execute().json["job"]["id"]
+def test_another_tenants_things_are_not_there(api: AgentsApi) -> None:
+    job = api.execute().json["job"]["id"]
     for role in Role:
-        foreign = town.keys["globex", role]
-        assert town.ask("GET", f"/v1/jobs/{job}", foreign).status_code == 404
-        assert town.ask("GET", "/v1/jobs", foreign).json["items"] == []
+        foreign = api.keys["globex", role]
+        assert api.ask("GET", f"/v1/jobs/{job}", foreign).status_code == 404
+        assert api.ask("GET", "/v1/jobs", foreign).json["items"] == []
 
 
-def test_an_agents_key_sees_its_own_agents_jobs_and_a_readers_all(town: Town) -> None:
-    job = town.execute().json["job"]["id"]
-    other = town.key(agent="other")
-    assert town.ask("GET", f"/v1/jobs/{job}", other).status_code == 404
-    assert town.ask("GET", "/v1/jobs", other).json["items"] == []
-    reader = town.key(agent="other", role=Role.READER)
-    assert town.ask("GET", f"/v1/jobs/{job}", reader).status_code == 200
+def test_an_agents_key_sees_its_own_agents_jobs_and_a_readers_all(api: AgentsApi) -> None:
+    job = api.execute().json["job"]["id"]
+    other = api.key(agent="other")
+    assert api.ask("GET", f"/v1/jobs/{job}", other).status_code == 404
+    assert api.ask("GET", "/v1/jobs", other).json["items"] == []
+    reader = api.key(agent="other", role=Role.READER)
+    assert api.ask("GET", f"/v1/jobs/{job}", reader).status_code == 200
 
 
-def test_an_agent_of_another_tenant_or_of_the_platform_gets_no_key(town: Town) -> None:
-    town.house.job()  # makes the platform's agent of the workflow
+def test_an_agent_of_another_tenant_or_of_the_platform_gets_no_key(api: AgentsApi) -> None:
+    api.house.job()  # makes the platform's agent of the workflow
     for agent in ("globex.bot", "tester"):
         with pytest.raises(BadInput, match="another name"):
-            town.key(agent=agent, whole=True)
+            api.key(agent=agent, whole=True)
 
 
-def test_whoever_asks_too_often_is_told_when_to_ask_again(sqlite_town: Town) -> None:
-    first = sqlite_town.ask("GET", "/v1/tools")
+def test_whoever_asks_too_often_is_told_when_to_ask_again(sqlite_api: AgentsApi) -> None:
+    first = sqlite_api.ask("GET", "/v1/tools")
     assert first.headers["RateLimit-Policy"] == '"requests";q=10000;w=60'
     assert first.headers["RateLimit"].startswith('"requests";r=9999;t=')
-    sqlite_town.limit(1)
-    assert sqlite_town.ask("GET", "/v1/tools").status_code == 200
-    answer = sqlite_town.ask("GET", "/v1/tools")
+    sqlite_api.limit(1)
+    assert sqlite_api.ask("GET", "/v1/tools").status_code == 200
+    answer = sqlite_api.ask("GET", "/v1/tools")
     assert (answer.status_code, answer.json["type"]) == (429, "urn:aswhom:problem:too-many-requests")
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
     assert answer.headers["RateLimit"].startswith('"requests";r=0;')

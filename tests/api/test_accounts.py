@@ -22,7 +22,7 @@ from pipeline.database import Database
 from pipeline.ledger.requests import NotLetIn
 from pipeline.requests import Keyed
 from pipeline.workflow import USER, workflow
-from tests.api.town import Town
+from tests.api.agents_api import AgentsApi
 from tests.ledger.house import Opened, Say
 from tests.ledgers import MOSTLY_SQLITE, turn_taken
 
@@ -32,19 +32,19 @@ T = TypeVar("T")
 READER, ADMIN = Role.READER, Role.ADMIN
 
 
-def account_of(town: Town, principal: str = "ada") -> dict[str, object]:
-    answer = town.ask("GET", f"/v1/accounts?principal={principal}")
+def account_of(api: AgentsApi, principal: str = "ada") -> dict[str, object]:
+    answer = api.ask("GET", f"/v1/accounts?principal={principal}")
     (found,) = answer.json["items"]
-    return town.ask("GET", f"/v1/accounts/{found['id']}").json  # type: ignore[no-any-return]
+    return api.ask("GET", f"/v1/accounts/{found['id']}").json  # type: ignore[no-any-return]
 
 
-def test_an_account_tells_whether_it_can_be_used_and_why_not(town: Town) -> None:
-    assert account_of(town)["usable"] is True
-    town.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"))
-    told = account_of(town)
+def test_an_account_tells_whether_it_can_be_used_and_why_not(api: AgentsApi) -> None:
+    assert account_of(api)["usable"] is True
+    api.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"))
+    told = account_of(api)
     assert (told["usable"], told["state"]) == (False, "active")
     assert "user:acme.ada was revoked" in str(told["why"])
-    assert account_of(town, "service")["usable"] is True
+    assert account_of(api, "service")["usable"] is True
 
 
 class Shout(Say):
@@ -59,122 +59,122 @@ def shout_it(run: Any, event: Opened) -> None:
 
 
 def test_an_account_tells_what_the_work_there_is_lacks(database: Database) -> None:
-    town = Town(database, shout_it)
-    with closing(town):
+    api = AgentsApi(database, shout_it)
+    with closing(api):
 
         def missing(principal: str) -> list[object]:
-            (listed,) = town.ask("GET", f"/v1/accounts?principal={principal}").json["items"]
-            return [listed["missing_scopes"], account_of(town, principal)["missing_scopes"]]
+            (listed,) = api.ask("GET", f"/v1/accounts?principal={principal}").json["items"]
+            return [listed["missing_scopes"], account_of(api, principal)["missing_scopes"]]
 
         assert (missing("ada"), missing("service")) == ([["issues:write"]] * 2, [[]] * 2)
         granted = update(grants).where(grants.c.account_id == "acc-acme.ada").values(scopes=["issues:write"])
-        town.database.write(lambda c: c.execute(granted).rowcount)
+        api.database.write(lambda c: c.execute(granted).rowcount)
         assert missing("ada") == [[]] * 2
 
 
-def test_no_answer_holds_a_token(town: Town) -> None:
+def test_no_answer_holds_a_token(api: AgentsApi) -> None:
     for path in ("/v1/accounts", "/v1/jobs", "/v1/deliveries", "/v1/revocations", "/v1/tools"):
-        answer = town.ask("GET", path, town.keys["acme", ADMIN])
+        answer = api.ask("GET", path, api.keys["acme", ADMIN])
         assert answer.status_code == 200
         assert "token-acme" not in answer.text
         assert "refresh-acme" not in answer.text
         assert "awk_" not in answer.text
 
 
-def test_a_link_is_made_for_a_person_who_may_be_new(town: Town) -> None:
-    answer = town.ask("POST", "/v1/connect-links", json={"user": "grace", "connection": "github"})
+def test_a_link_is_made_for_a_person_who_may_be_new(api: AgentsApi) -> None:
+    answer = api.ask("POST", "/v1/connect-links", json={"user": "grace", "connection": "github"})
     assert answer.status_code == 201, answer.text
     assert answer.json["url"].startswith("http://127.0.0.1/connect/")
     assert (answer.json["principal"], answer.json["connection"]) == ("acme.grace", "gh")
-    known = town.database.read(lambda c: c.execute(select(principals.c.tenant_id, principals.c.id)).all())
+    known = api.database.read(lambda c: c.execute(select(principals.c.tenant_id, principals.c.id)).all())
     assert ("acme", "acme.grace") in {tuple(row) for row in known}
 
 
-def test_the_same_key_makes_one_link_and_another_request_with_it_none(town: Town) -> None:
+def test_the_same_key_makes_one_link_and_another_request_with_it_none(api: AgentsApi) -> None:
     body = {"user": "grace", "connection": "github"}
 
     def link(key: str, **more: str) -> Any:
-        return town.ask("POST", "/v1/connect-links", json=body | more, headers={"Idempotency-Key": key})
+        return api.ask("POST", "/v1/connect-links", json=body | more, headers={"Idempotency-Key": key})
 
     first, again, other = link("l-1"), link("l-1"), link("l-2")
     assert (first.status_code, again.status_code, again.json) == (201, 201, first.json)
     assert other.json["url"] != first.json["url"]
     reused = link("l-1", user="ada")
     assert (reused.status_code, reused.json["type"]) == (422, "urn:aswhom:problem:idempotency-key-reused")
-    made = town.database.read(lambda c: c.execute(select(connect_sessions.c.principal_id)).scalars().all())
+    made = api.database.read(lambda c: c.execute(select(connect_sessions.c.principal_id)).scalars().all())
     assert list(made) == ["acme.grace"] * 2
     told = select(audit.c.id).where(audit.c.kind == "connect.invited")
-    assert len(town.database.read(lambda c: c.execute(told).all())) == 2
+    assert len(api.database.read(lambda c: c.execute(told).all())) == 2
 
 
-def test_a_key_whose_link_is_forgotten_asks_for_a_new_one(sqlite_town: Town) -> None:
+def test_a_key_whose_link_is_forgotten_asks_for_a_new_one(sqlite_api: AgentsApi) -> None:
     def link(key: str) -> Any:
         body = {"user": "grace", "connection": "github"}
-        return sqlite_town.ask("POST", "/v1/connect-links", json=body, headers={"Idempotency-Key": key})
+        return sqlite_api.ask("POST", "/v1/connect-links", json=body, headers={"Idempotency-Key": key})
 
     assert link("l-1").status_code == 201
-    sqlite_town.database.write(lambda c: c.execute(delete(connect_sessions)))
+    sqlite_api.database.write(lambda c: c.execute(delete(connect_sessions)))
     forgotten = link("l-1")
     assert (forgotten.status_code, forgotten.json["type"]) == (422, "urn:aswhom:problem:unusable")
     assert "ask again with a new key" in forgotten.json["detail"]
     assert link("l-2").status_code == 201
 
 
-def test_another_tenants_provider_connection_makes_no_link(sqlite_town: Town) -> None:
-    town = sqlite_town
-    theirs = replace(town.database.read(lambda c: get_connection(c, "gh")), id="gh-globex", tenant="globex")
-    town.database.write(partial(add_connection, owner=theirs, now=town.now()))
+def test_another_tenants_provider_connection_makes_no_link(sqlite_api: AgentsApi) -> None:
+    api = sqlite_api
+    theirs = replace(api.database.read(lambda c: get_connection(c, "gh")), id="gh-globex", tenant="globex")
+    api.database.write(partial(add_connection, owner=theirs, now=api.now()))
     body = {"user": "grace", "connection": "gh-globex"}
-    refused = town.ask("POST", "/v1/connect-links", town.keys["acme", ADMIN], json=body)
+    refused = api.ask("POST", "/v1/connect-links", api.keys["acme", ADMIN], json=body)
     assert (refused.status_code, refused.json["type"]) == (409, "urn:aswhom:problem:not-set-up")
     made = select(connect_sessions.c.principal_id)
-    assert town.database.read(lambda c: c.execute(made).all()) == []
-    assert town.ask("POST", "/v1/connect-links", town.keys["globex", ADMIN], json=body).status_code == 201
-    assert town.database.read(lambda c: c.execute(made).scalars().all()) == ["globex.grace"]
+    assert api.database.read(lambda c: c.execute(made).all()) == []
+    assert api.ask("POST", "/v1/connect-links", api.keys["globex", ADMIN], json=body).status_code == 201
+    assert api.database.read(lambda c: c.execute(made).scalars().all()) == ["globex.grace"]
 
 
-def test_a_user_cannot_be_named_into_another_tenant(town: Town) -> None:
+def test_a_user_cannot_be_named_into_another_tenant(api: AgentsApi) -> None:
     """A tenant whose id holds a dot is one from before ids had to hold none."""
-    key = town.keys["acme", ADMIN]
+    key = api.keys["acme", ADMIN]
 
     def invited(user: str, of: Any = key) -> Any:
-        return town.ask("POST", "/v1/connect-links", of, json={"user": user, "connection": "github"})
+        return api.ask("POST", "/v1/connect-links", of, json={"user": user, "connection": "github"})
 
     assert invited("eu.ada").status_code == 201  # there is no such tenant yet
-    row = {"id": "acme.eu", "name": "Acme EU", "created_at": town.now()}
-    town.database.write(lambda c: c.execute(insert(tenants), row))
+    row = {"id": "acme.eu", "name": "Acme EU", "created_at": api.now()}
+    api.database.write(lambda c: c.execute(insert(tenants), row))
     refused = {user: invited(user) for user in ("eu.bob", "eu.service", "service")}
     assert [answer.status_code for answer in refused.values()] == [422] * 3
     assert len({answer.json["detail"].replace(f"acme.{user}", "…") for user, answer in refused.items()}) == 1
     assert invited("eu.ada").json["principal"] == "acme.eu.ada"  # who was there before stays
-    assert invited("bob", town.key("acme.eu", role=ADMIN)).json["principal"] == "acme.eu.bob"
+    assert invited("bob", api.key("acme.eu", role=ADMIN)).json["principal"] == "acme.eu.bob"
 
 
 class RevokedAfterTheFirstWrite:
     """A store in which the agent is revoked between two transactions of one request."""
 
-    def __init__(self, town: Town) -> None:
-        self._town = town
-        self.read = town.database.read
+    def __init__(self, api: AgentsApi) -> None:
+        self._api = api
+        self.read = api.database.read
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        made = self._town.database.write(work)
-        self._town.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"))
+        made = self._api.database.write(work)
+        self._api.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"))
         return made
 
 
-def test_a_caller_whose_key_ended_meanwhile_has_no_link_made(town: Town) -> None:
-    who, keyed = town.caller(), Keyed(key=None, document={})
+def test_a_caller_whose_key_ended_meanwhile_has_no_link_made(api: AgentsApi) -> None:
+    who, keyed = api.caller(), Keyed(key=None, document={})
 
     def invite(through: Invitations, user: str) -> None:
-        through.invite(who, user, "github", scopes=None, return_to=None, keyed=keyed, now=town.now())
+        through.invite(who, user, "github", scopes=None, return_to=None, keyed=keyed, now=api.now())
 
     with pytest.raises(NotLetIn):
-        invite(town.invitations_on(RevokedAfterTheFirstWrite(town)), "grace")
+        invite(api.invitations_on(RevokedAfterTheFirstWrite(api)), "grace")
     with pytest.raises(NotLetIn):
-        invite(town.invitations, "heidi")
-    assert town.database.read(lambda c: c.execute(select(connect_sessions.c.id)).all()) == []
-    people = town.database.read(lambda c: c.execute(select(principals.c.id)).scalars().all())
+        invite(api.invitations, "heidi")
+    assert api.database.read(lambda c: c.execute(select(connect_sessions.c.id)).all()) == []
+    people = api.database.read(lambda c: c.execute(select(principals.c.id)).scalars().all())
     assert "acme.heidi" not in people
 
 
@@ -189,32 +189,32 @@ def test_a_caller_whose_key_ended_meanwhile_has_no_link_made(town: Town) -> None
         ({"user": "ada"}, 422),
     ],
 )
-def test_a_link_that_cannot_be_is_refused(sqlite_town: Town, body: dict[str, object], status: int) -> None:
-    assert sqlite_town.ask("POST", "/v1/connect-links", json=body).status_code == status
+def test_a_link_that_cannot_be_is_refused(sqlite_api: AgentsApi, body: dict[str, object], status: int) -> None:
+    assert sqlite_api.ask("POST", "/v1/connect-links", json=body).status_code == status
 
 
-def test_a_revocation_is_effective_when_it_answers_and_has_a_receipt(town: Town) -> None:
-    admin = town.key(agent="admin", role=ADMIN)
-    job = town.execute().json["job"]["id"]
+def test_a_revocation_is_effective_when_it_answers_and_has_a_receipt(api: AgentsApi) -> None:
+    admin = api.key(agent="admin", role=ADMIN)
+    job = api.execute().json["job"]["id"]
     body = {"kind": "user", "key": "ada", "reason": "she left"}
-    answer = town.ask("POST", "/v1/revocations", admin, json=body, headers={"Idempotency-Key": "r-1"})
+    answer = api.ask("POST", "/v1/revocations", admin, json=body, headers={"Idempotency-Key": "r-1"})
     assert (answer.status_code, answer.json["state"]) == (201, "effective")
     answer.close()
-    assert town.ring.rung[-1] == answer.json["id"]
-    assert account_of(town)["usable"] is False
-    again = town.ask("POST", "/v1/revocations", admin, json=body, headers={"Idempotency-Key": "r-1"})
+    assert api.ring.rung[-1] == answer.json["id"]
+    assert account_of(api)["usable"] is False
+    again = api.ask("POST", "/v1/revocations", admin, json=body, headers={"Idempotency-Key": "r-1"})
     assert again.json["id"] == answer.json["id"]
-    assert town.revoker.advance(answer.json["id"])
-    shown = town.ask("GET", answer.headers["Location"], admin).json
+    assert api.revoker.advance(answer.json["id"])
+    shown = api.ask("GET", answer.headers["Location"], admin).json
     assert (shown["state"], shown["cancelled_jobs"]) == ("quiesced", 1)
-    assert town.signer.verifies(shown["receipt"], shown["signature"])
-    assert town.ask("GET", f"/v1/jobs/{job}").json["revocation"] == answer.json["id"]
+    assert api.signer.verifies(shown["receipt"], shown["signature"])
+    assert api.ask("GET", f"/v1/jobs/{job}").json["revocation"] == answer.json["id"]
 
 
-def test_a_revocation_waits_for_nobodys_turn(sqlite_town: Town) -> None:
-    town, admin = sqlite_town, sqlite_town.key(agent="admin", role=ADMIN)
-    with turn_taken(town.database):
-        answer = town.ask("POST", "/v1/revocations", admin, json={"kind": "user", "key": "ada", "reason": "she left"})
+def test_a_revocation_waits_for_nobodys_turn(sqlite_api: AgentsApi) -> None:
+    api, admin = sqlite_api, sqlite_api.key(agent="admin", role=ADMIN)
+    with turn_taken(api.database):
+        answer = api.ask("POST", "/v1/revocations", admin, json={"kind": "user", "key": "ada", "reason": "she left"})
     assert (answer.status_code, answer.json["state"]) == (201, "effective")
 
 
@@ -229,60 +229,60 @@ def test_a_revocation_waits_for_nobodys_turn(sqlite_town: Town) -> None:
         ("account", "acc-globex.ada"),
     ],
 )
-def test_what_is_anothers_cannot_be_revoked(sqlite_town: Town, kind: str, key: str) -> None:
+def test_what_is_anothers_cannot_be_revoked(sqlite_api: AgentsApi, kind: str, key: str) -> None:
     body = {"kind": kind, "key": key, "reason": "spite"}
-    answer = sqlite_town.ask("POST", "/v1/revocations", sqlite_town.keys["acme", ADMIN], json=body)
+    answer = sqlite_api.ask("POST", "/v1/revocations", sqlite_api.keys["acme", ADMIN], json=body)
     assert answer.status_code == 422
-    assert sqlite_town.ask("GET", "/v1/revocations", sqlite_town.keys["globex", ADMIN]).json["items"] == []
+    assert sqlite_api.ask("GET", "/v1/revocations", sqlite_api.keys["globex", ADMIN]).json["items"] == []
 
 
 @pytest.mark.parametrize(
     ("kind", "key"),
     [("agent", "acme.bot"), ("user", "acme.ada"), ("account", "acc-acme.ada"), ("tenant", "acme")],
 )
-def test_what_is_the_tenants_own_can_be(sqlite_town: Town, kind: str, key: str) -> None:
+def test_what_is_the_tenants_own_can_be(sqlite_api: AgentsApi, kind: str, key: str) -> None:
     body = {"kind": kind, "key": key, "reason": "over"}
-    answer = sqlite_town.ask("POST", "/v1/revocations", sqlite_town.keys["acme", ADMIN], json=body)
+    answer = sqlite_api.ask("POST", "/v1/revocations", sqlite_api.keys["acme", ADMIN], json=body)
     assert (answer.status_code, answer.json["scope"]["kind"]) == (201, kind)
-    foreign = sqlite_town.keys["globex", ADMIN]
-    assert sqlite_town.ask("GET", f"/v1/revocations/{answer.json['id']}", foreign).status_code == 404
-    assert sqlite_town.ask("GET", "/v1/revocations", foreign).json["items"] == []
+    foreign = sqlite_api.keys["globex", ADMIN]
+    assert sqlite_api.ask("GET", f"/v1/revocations/{answer.json['id']}", foreign).status_code == 404
+    assert sqlite_api.ask("GET", "/v1/revocations", foreign).json["items"] == []
 
 
-def test_deliveries_are_shown_with_their_jobs_to_their_tenant_alone(town: Town) -> None:
-    job = town.house.job("d-1")
-    (listed,) = town.ask("GET", "/v1/deliveries", town.keys["acme", READER]).json["items"]
-    shown = town.ask("GET", f"/v1/deliveries/{listed['id']}", town.keys["acme", READER]).json
+def test_deliveries_are_shown_with_their_jobs_to_their_tenant_alone(api: AgentsApi) -> None:
+    job = api.house.job("d-1")
+    (listed,) = api.ask("GET", "/v1/deliveries", api.keys["acme", READER]).json["items"]
+    shown = api.ask("GET", f"/v1/deliveries/{listed['id']}", api.keys["acme", READER]).json
     assert (shown["sender_id"], shown["jobs"]) == ("d-1", [job])
-    assert town.ask("GET", f"/v1/deliveries/{listed['id']}", town.keys["globex", READER]).status_code == 404
-    assert town.ask("GET", "/v1/deliveries", town.keys["globex", READER]).json["items"] == []
+    assert api.ask("GET", f"/v1/deliveries/{listed['id']}", api.keys["globex", READER]).status_code == 404
+    assert api.ask("GET", "/v1/deliveries", api.keys["globex", READER]).json["items"] == []
 
 
-def test_another_tenants_account_is_not_there(town: Town) -> None:
-    id = account_of(town)["id"]
-    assert town.ask("GET", f"/v1/accounts/{id}", town.keys["globex", ADMIN]).status_code == 404
-    listed = town.ask("GET", "/v1/accounts", town.keys["globex", ADMIN]).json["items"]
+def test_another_tenants_account_is_not_there(api: AgentsApi) -> None:
+    id = account_of(api)["id"]
+    assert api.ask("GET", f"/v1/accounts/{id}", api.keys["globex", ADMIN]).status_code == 404
+    listed = api.ask("GET", "/v1/accounts", api.keys["globex", ADMIN]).json["items"]
     assert id not in {account["id"] for account in listed}
 
 
-def test_pages_together_are_the_whole_list_once_each(town: Town) -> None:
-    made = [town.execute(text=str(number)).json["job"]["id"] for number in range(7)]
+def test_pages_together_are_the_whole_list_once_each(api: AgentsApi) -> None:
+    made = [api.execute(text=str(number)).json["job"]["id"] for number in range(7)]
     seen: list[str] = []
     path = "/v1/jobs?limit=3"
     while path:
-        page = town.ask("GET", path).json
+        page = api.ask("GET", path).json
         seen += [item["id"] for item in page["items"]]
         path = f"/v1/jobs?limit=3&cursor={page['next']}" if page["next"] else ""
     assert seen == made[::-1]
 
 
 @pytest.mark.parametrize("cursor", ["x", "bm9wZQ", "W10", "WzEsMl0", "WzEsIlx1MDAwMCJd"])
-def test_a_cursor_that_is_none_of_ours_is_refused(sqlite_town: Town, cursor: str) -> None:
-    assert sqlite_town.ask("GET", f"/v1/jobs?cursor={cursor}").status_code == 422
+def test_a_cursor_that_is_none_of_ours_is_refused(sqlite_api: AgentsApi, cursor: str) -> None:
+    assert sqlite_api.ask("GET", f"/v1/jobs?cursor={cursor}").status_code == 422
 
 
-def test_a_filter_that_is_misspelt_does_not_let_everything_through(sqlite_town: Town) -> None:
-    assert sqlite_town.ask("GET", "/v1/jobs?stat=done").status_code == 422
-    twice = sqlite_town.ask("GET", "/v1/jobs?state=done&state=dead")
+def test_a_filter_that_is_misspelt_does_not_let_everything_through(sqlite_api: AgentsApi) -> None:
+    assert sqlite_api.ask("GET", "/v1/jobs?stat=done").status_code == 422
+    twice = sqlite_api.ask("GET", "/v1/jobs?state=done&state=dead")
     assert (twice.status_code, "`state`" in twice.json["detail"]) == (422, True)
-    assert sqlite_town.ask("GET", "/v1/jobs?state=done").status_code == 200
+    assert sqlite_api.ask("GET", "/v1/jobs?state=done").status_code == 200

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from pipeline import tools
 from pipeline.workflow import Registry
 from tasks import actions
-from tests.api.town import Town
+from tests.api.agents_api import AgentsApi
 from tests.docs.pages import DOCS
 from webhooks.api.app import document
 from webhooks.api.other_endpoints import BESIDE, written
@@ -45,27 +45,27 @@ def test_every_tool_has_the_forms_that_models_take(name: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["plain", "openai", "anthropic", "mcp"])
-def test_the_catalogue_comes_in_each_form(sqlite_town: Town, form: str) -> None:
-    answer = sqlite_town.ask("GET", f"/v1/tools?format={form}")
+def test_the_catalogue_comes_in_each_form(sqlite_api: AgentsApi, form: str) -> None:
+    answer = sqlite_api.ask("GET", f"/v1/tools?format={form}")
     assert answer.status_code == 200
     (tool,) = answer.json["tools"]
     assert "text" in json.dumps(tool)
-    assert sqlite_town.ask("GET", "/v1/tools?format=other").status_code == 422
+    assert sqlite_api.ask("GET", "/v1/tools?format=other").status_code == 422
 
 
-def test_a_tool_is_found_by_the_name_a_model_calls_it(sqlite_town: Town) -> None:
-    plain, models = (sqlite_town.ask("GET", f"/v1/tools/{name}") for name in ("github.Say", "github__Say"))
+def test_a_tool_is_found_by_the_name_a_model_calls_it(sqlite_api: AgentsApi) -> None:
+    plain, models = (sqlite_api.ask("GET", f"/v1/tools/{name}") for name in ("github.Say", "github__Say"))
     assert plain.json == models.json
     assert plain.json["name"] == "github.Say"
-    assert sqlite_town.ask("GET", "/v1/tools/github.Nothing").status_code == 404
+    assert sqlite_api.ask("GET", "/v1/tools/github.Nothing").status_code == 404
 
 
-def made(town: Town) -> dict[str, Any]:
-    return json.loads(json.dumps(document(town.app)))  # type: ignore[no-any-return,arg-type]
+def made(api: AgentsApi) -> dict[str, Any]:
+    return json.loads(json.dumps(document(api.app)))  # type: ignore[no-any-return,arg-type]
 
 
-def test_the_document_that_is_kept_is_the_one_that_is_served(sqlite_town: Town, tmp_path: Path) -> None:
-    served = sqlite_town.client.get("/v1/openapi.json")
+def test_the_document_that_is_kept_is_the_one_that_is_served(sqlite_api: AgentsApi, tmp_path: Path) -> None:
+    served = sqlite_api.client.get("/v1/openapi.json")
     assert served.status_code == 200
     kept = DOCS / "reference" / "openapi.json"
     text = json.dumps(served.json, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
@@ -75,8 +75,8 @@ def test_the_document_that_is_kept_is_the_one_that_is_served(sqlite_town: Town, 
         pytest.fail(f"the API has changed. If that was meant: cp {new} {kept}", pytrace=False)
 
 
-def test_the_document_is_openapi_3_1_and_tells_of_every_operation(sqlite_town: Town) -> None:
-    spec = made(sqlite_town)
+def test_the_document_is_openapi_3_1_and_tells_of_every_operation(sqlite_api: AgentsApi) -> None:
+    spec = made(sqlite_api)
     assert spec["openapi"].startswith("3.1")
     for path, item in spec["paths"].items():
         for method, operation in item.items():

@@ -12,18 +12,18 @@ from schemathesis.generation.modes import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from identity.api_keys import Role
-from tests.api.town import Town
+from tests.api.agents_api import AgentsApi
 from webhooks.api.other_endpoints import BESIDE, written
 from webhooks.security_event_push import SET
 
 schemathesis.serializer.alias(SET, "text/plain")
 
 
-def explore(town: Town, role: Role, *, examples: int) -> int:
+def explore(api: AgentsApi, role: Role, *, examples: int) -> int:
     """Ask every operation but that of the document so often, rightly and wrongly; how many there are."""
-    schema = schemathesis.openapi.from_wsgi("/v1/openapi.json", town.app)
+    schema = schemathesis.openapi.from_wsgi("/v1/openapi.json", api.app)
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
-    beside, service = set(map(written, BESIDE)), town.service()
+    beside, service = set(map(written, BESIDE)), api.service()
     for operation in operations:
         # Beside the API no role counts, and each role's walk comes by.
         often = examples // len(Role) if operation.path in beside else examples
@@ -43,7 +43,7 @@ def explore(town: Town, role: Role, *, examples: int) -> int:
                 # What has no members is not sent, so nothing would be wrong with the request.
                 assume(not any(value in ([], {}) for value in case.query.values()))
                 # A new key each time: an example may revoke its own agent.
-                key = town.key(role=role)
+                key = api.key(role=role)
                 # In the case itself. One whose fault it is to have no key stays without: it is to be refused for that.
                 if "Authorization" in case.headers:
                     right = service if case.operation.path in beside else f"Bearer {key.reveal()}"
@@ -55,13 +55,13 @@ def explore(town: Town, role: Role, *, examples: int) -> int:
     return len(operations)
 
 
-def test_no_request_is_answered_otherwise_than_described(sqlite_town: Town) -> None:
-    assert explore(sqlite_town, Role.ADMIN, examples=3) == 24
+def test_no_request_is_answered_otherwise_than_described(sqlite_api: AgentsApi) -> None:
+    assert explore(sqlite_api, Role.ADMIN, examples=3) == 24
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # 2,000 requests a role
 @pytest.mark.parametrize("role", list(Role))
-def test_no_request_of_many_is_answered_otherwise_than_described(town: Town, role: Role) -> None:
+def test_no_request_of_many_is_answered_otherwise_than_described(api: AgentsApi, role: Role) -> None:
     """On PostgreSQL too: its text takes no NUL, its numbers and moments end earlier."""
-    assert explore(town, role, examples=50) == 24
+    assert explore(api, role, examples=50) == 24

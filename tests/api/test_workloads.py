@@ -18,7 +18,7 @@ from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
 from identity.workloads import Workload, add_workload
-from tests.api.town import Town
+from tests.api.agents_api import AgentsApi
 from tests.identity.providers import PretendProvider, pretend_provider
 
 KEY = OKPKey.generate_key("Ed25519", {"kid": "k1"})
@@ -41,16 +41,16 @@ def trusted(issuer: PretendProvider, **other: str) -> Workload:
     return replace(pod, **other)
 
 
-def trust(town: Town, workload: Workload, *, tenant: str = "acme", role: Role = Role.AGENT) -> str:
+def trust(api: AgentsApi, workload: Workload, *, tenant: str = "acme", role: Role = Role.AGENT) -> str:
     """Let *workload* call as the tenant's agent `bot`; the id of the key it is."""
-    id = town.caller(town.key(tenant, role=role)).key
-    town.database.write(lambda c: add_workload(c, id, workload, by="test", now=town.now()))
+    id = api.caller(api.key(tenant, role=role)).key
+    api.database.write(lambda c: add_workload(c, id, workload, by="test", now=api.now()))
     return id
 
 
-def token(town: Town, *, key: Any = KEY, alg: str = "Ed25519", typ: str | None = "JWT", **changed: Any) -> Secret:
+def token(api: AgentsApi, *, key: Any = KEY, alg: str = "Ed25519", typ: str | None = "JWT", **changed: Any) -> Secret:
     """A good token but for what is *changed*; None leaves a claim out."""
-    now = town.now().timestamp()
+    now = api.now().timestamp()
     claims = {"iss": "https://k8s.example", "sub": POD, "aud": ["other", "aswhom"], "iat": now}
     claims |= {"exp": now + LIVE.total_seconds()} | changed
     header = {"alg": alg, "kid": key.kid} | ({"typ": typ} if typ is not None else {})
@@ -58,20 +58,20 @@ def token(town: Town, *, key: Any = KEY, alg: str = "Ed25519", typ: str | None =
     return Secret(jws.serialize_compact(header, body, key, algorithms=[alg]))
 
 
-def status(town: Town, secret: Secret) -> int:
-    answered: int = town.ask("GET", "/v1/jobs", secret).status_code
+def status(api: AgentsApi, secret: Secret) -> int:
+    answered: int = api.ask("GET", "/v1/jobs", secret).status_code
     return answered
 
 
-def test_a_workload_does_what_its_agent_may_and_no_more(town: Town, issuer: PretendProvider) -> None:
-    trust(town, trusted(issuer))
-    sent = token(town)
-    made = town.execute(key=sent)
+def test_a_workload_does_what_its_agent_may_and_no_more(api: AgentsApi, issuer: PretendProvider) -> None:
+    trust(api, trusted(issuer))
+    sent = token(api)
+    made = api.execute(key=sent)
     assert made.status_code == 202
-    assert town.ask("GET", f"/v1/jobs/{made.json['job']['id']}", sent).json["agent"] == "acme.bot"
-    assert town.ask("GET", "/v1/deliveries", sent).status_code == 403
-    assert status(town, token(town, key=RSA, alg="RS256")) == 200
-    assert status(town, token(town, aud="aswhom", typ=None)) == 200
+    assert api.ask("GET", f"/v1/jobs/{made.json['job']['id']}", sent).json["agent"] == "acme.bot"
+    assert api.ask("GET", "/v1/deliveries", sent).status_code == 403
+    assert status(api, token(api, key=RSA, alg="RS256")) == 200
+    assert status(api, token(api, aud="aswhom", typ=None)) == 200
     assert issuer.asked == 1
 
 
@@ -100,21 +100,21 @@ def test_a_workload_does_what_its_agent_may_and_no_more(town: Town, issuer: Pret
     ids="-".join,
 )
 def test_whatever_is_not_to_the_letter_is_refused(
-    sqlite_town: Town, issuer: PretendProvider, changed: dict[str, Any]
+    sqlite_api: AgentsApi, issuer: PretendProvider, changed: dict[str, Any]
 ) -> None:
-    trust(sqlite_town, trusted(issuer))
-    assert status(sqlite_town, token(sqlite_town)) == 200
-    assert status(sqlite_town, token(sqlite_town, **changed)) == 401
+    trust(sqlite_api, trusted(issuer))
+    assert status(sqlite_api, token(sqlite_api)) == 200
+    assert status(sqlite_api, token(sqlite_api, **changed)) == 401
 
 
-def test_a_token_counts_in_its_time_alone(sqlite_town: Town, issuer: PretendProvider) -> None:
-    trust(sqlite_town, trusted(issuer))
-    now = sqlite_town.now().timestamp()
-    assert status(sqlite_town, token(sqlite_town, exp=now - 20)) == 200  # their clock may be a little behind
-    assert status(sqlite_town, token(sqlite_town, exp=now - 60)) == 401
-    assert status(sqlite_town, token(sqlite_town, iat=now + 60)) == 401
-    assert status(sqlite_town, token(sqlite_town, nbf=now + 60)) == 401
-    assert status(sqlite_town, token(sqlite_town, exp=now + 86_401)) == 401  # a key in disguise
+def test_a_token_counts_in_its_time_alone(sqlite_api: AgentsApi, issuer: PretendProvider) -> None:
+    trust(sqlite_api, trusted(issuer))
+    now = sqlite_api.now().timestamp()
+    assert status(sqlite_api, token(sqlite_api, exp=now - 20)) == 200  # their clock may be a little behind
+    assert status(sqlite_api, token(sqlite_api, exp=now - 60)) == 401
+    assert status(sqlite_api, token(sqlite_api, iat=now + 60)) == 401
+    assert status(sqlite_api, token(sqlite_api, nbf=now + 60)) == 401
+    assert status(sqlite_api, token(sqlite_api, exp=now + 86_401)) == 401  # a key in disguise
 
 
 def headed(header: str) -> str:
@@ -129,47 +129,49 @@ def headed(header: str) -> str:
         *map(headed, ('["alg"]', '["alg","b64"]', '"alg"', '{"alg":[],"typ":[],"kid":"k1"}')),
     ],
 )
-def test_what_is_no_token_is_refused(sqlite_town: Town, sent: str) -> None:
-    assert status(sqlite_town, Secret(sent)) == 401
+def test_what_is_no_token_is_refused(sqlite_api: AgentsApi, sent: str) -> None:
+    assert status(sqlite_api, Secret(sent)) == 401
 
 
 @pytest.mark.parametrize("name", ["iss", "sub", "aud"])
-def test_a_token_that_names_what_no_name_holds_is_refused(town: Town, name: str) -> None:
+def test_a_token_that_names_what_no_name_holds_is_refused(api: AgentsApi, name: str) -> None:
     for text in ("\0", "\ud800"):  # PostgreSQL takes neither in a text
-        assert status(town, token(town, **{name: text})) == 401
+        assert status(api, token(api, **{name: text})) == 401
 
 
-def test_a_header_that_asks_for_what_is_no_list_is_refused(sqlite_town: Town, issuer: PretendProvider) -> None:
-    trust(sqlite_town, trusted(issuer))
+def test_a_header_that_asks_for_what_is_no_list_is_refused(sqlite_api: AgentsApi, issuer: PretendProvider) -> None:
+    trust(sqlite_api, trusted(issuer))
     header = urlsafe_b64encode(b'{"alg":"Ed25519","kid":"k1","crit":1}').decode().rstrip("=")
-    _, _, rest = token(sqlite_town).reveal().partition(".")
-    assert status(sqlite_town, Secret(f"{header}.{rest}")) == 401
+    _, _, rest = token(sqlite_api).reveal().partition(".")
+    assert status(sqlite_api, Secret(f"{header}.{rest}")) == 401
 
 
-def test_its_end_is_that_of_its_key(town: Town, issuer: PretendProvider) -> None:
-    id = trust(town, trusted(issuer))
-    sent = token(town)
-    assert town.database.write(lambda c: revoke_key(c, id, by="test", now=town.now()))
-    assert status(town, sent) == 401
+def test_its_end_is_that_of_its_key(api: AgentsApi, issuer: PretendProvider) -> None:
+    id = trust(api, trusted(issuer))
+    sent = token(api)
+    assert api.database.write(lambda c: revoke_key(c, id, by="test", now=api.now()))
+    assert status(api, sent) == 401
 
 
-def test_a_revocation_of_its_agent_reaches_tokens_yet_to_be_signed(town: Town, issuer: PretendProvider) -> None:
-    trust(town, trusted(issuer))
-    town.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"))
-    assert status(town, token(town)) == 401
+def test_a_revocation_of_its_agent_reaches_tokens_yet_to_be_signed(api: AgentsApi, issuer: PretendProvider) -> None:
+    trust(api, trusted(issuer))
+    api.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"))
+    assert status(api, token(api)) == 401
 
 
-def test_one_subject_calls_two_tenants_by_two_audiences_and_never_by_one(town: Town, issuer: PretendProvider) -> None:
-    trust(town, trusted(issuer))
-    trust(town, trusted(issuer, audience="globex"), tenant="globex")
-    assert town.execute(key=token(town, aud="globex")).json["job"]["agent"] == "globex.bot"
-    assert status(town, token(town, aud=["aswhom", "globex"])) == 401
+def test_one_subject_calls_two_tenants_by_two_audiences_and_never_by_one(
+    api: AgentsApi, issuer: PretendProvider
+) -> None:
+    trust(api, trusted(issuer))
+    trust(api, trusted(issuer, audience="globex"), tenant="globex")
+    assert api.execute(key=token(api, aud="globex")).json["job"]["agent"] == "globex.bot"
+    assert status(api, token(api, aud=["aswhom", "globex"])) == 401
     with pytest.raises(BadInput, match="called by these tokens already"):
-        trust(town, trusted(issuer), tenant="globex")
+        trust(api, trusted(issuer), tenant="globex")
 
 
-def test_without_the_issuers_keys_nobody_is_refused_for_good(sqlite_town: Town, issuer: PretendProvider) -> None:
-    trust(sqlite_town, trusted(issuer))
+def test_without_the_issuers_keys_nobody_is_refused_for_good(sqlite_api: AgentsApi, issuer: PretendProvider) -> None:
+    trust(sqlite_api, trusted(issuer))
     issuer.user = None
-    answer = sqlite_town.ask("GET", "/v1/jobs", token(sqlite_town))
+    answer = sqlite_api.ask("GET", "/v1/jobs", token(sqlite_api))
     assert (answer.status_code, answer.json["type"]) == (503, "urn:aswhom:problem:unavailable")

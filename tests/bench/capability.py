@@ -14,7 +14,7 @@ from identity.capability.model import Algorithm
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger
 from tests.bench.step import ROWS, insert_row
-from tests.capability.court import INVOICES, PAID, Court
+from tests.capability.capability_ledger import INVOICES, PAID, CapabilityLedger
 
 TIMES = 300
 TOKEN = b"x" * 900  # as long as the text that is signed
@@ -23,13 +23,13 @@ TOKEN = b"x" * 900  # as long as the text that is signed
 def measure(ground: Ground, rounds: int) -> Sheet:
     sheet = Sheet("capability: mint, verify and spend, beside one bare commit and one bare signature")
     with ground.ledgers() as ledgers:
-        courts = {kind: _court(ledger) for kind, ledger in ledgers.items()}
+        built = {kind: _built(ledger) for kind, ledger in ledgers.items()}
         for _ in range(rounds):
-            for kind, court in courts.items():
-                floor = _floor(kind, court, sheet)
-                _spends(kind, court, sheet, floor=floor)
+            for kind, ledger in built.items():
+                floor = _floor(kind, ledger, sheet)
+                _spends(kind, ledger, sheet, floor=floor)
             for algorithm in Algorithm:
-                _verifications(algorithm, courts["SQLite"], sheet)
+                _verifications(algorithm, built["SQLite"], sheet)
     sheet.notes.append("The capabilities are recorded beforehand, as a step's opening does it in its own commit.")
     sheet.notes.append(
         "The floor is one row committed, and an Ed25519 signature made and checked by cryptography alone."
@@ -37,35 +37,35 @@ def measure(ground: Ground, rounds: int) -> Sheet:
     return sheet
 
 
-def _court(ledger: Ledger) -> Court:
+def _built(ledger: Ledger) -> CapabilityLedger:
     ledger.database.write(ROWS.create)
-    return Court(ledger.database).build()
+    return CapabilityLedger(ledger.database).build()
 
 
-def _floor(kind: str, court: Court, sheet: Sheet) -> str:
+def _floor(kind: str, ledger: CapabilityLedger, sheet: Sheet) -> str:
     """Measure what nothing that signs, checks and stores can be cheaper than; the series it is noted in."""
     key = Ed25519PrivateKey.generate()
     public = key.public_key()
 
     def one() -> None:
         public.verify(key.sign(TOKEN), TOKEN)
-        court.database.write(partial(insert_row, row=court.ids("row")))
+        ledger.database.write(partial(insert_row, row=ledger.ids("row")))
 
     name = f"{kind}: floor, p50"
     sheet.add(name, _milliseconds(_timed(one, TIMES)), "ms")
     return name
 
 
-def _spends(kind: str, court: Court, sheet: Sheet, *, floor: str) -> None:
-    recorded = [court.issue() for _ in range(TIMES)]
+def _spends(kind: str, ledger: CapabilityLedger, sheet: Sheet, *, floor: str) -> None:
+    recorded = [ledger.issue() for _ in range(TIMES)]
     waiting = iter(recorded)
     minted: list[float] = []
 
     def one() -> None:
         began = time.perf_counter()
-        token = court.token(next(waiting))
+        token = ledger.token(next(waiting))
         minted.append(time.perf_counter() - began)
-        assert court.spend(token)["spend"] == "first"
+        assert ledger.spend(token)["spend"] == "first"
 
     worked = time.process_time()
     took = _timed(one, TIMES)
@@ -78,10 +78,10 @@ def _spends(kind: str, court: Court, sheet: Sheet, *, floor: str) -> None:
     sheet.add(f"{kind}: of it verify + spend, p50", _milliseconds(spent), "ms")
 
 
-def _verifications(algorithm: Algorithm, court: Court, sheet: Sheet) -> None:
+def _verifications(algorithm: Algorithm, ledger: CapabilityLedger, sheet: Sheet) -> None:
     audience = replace(INVOICES, algorithm=algorithm)
-    token = court.token(court.issue(audience=audience), algorithm).reveal()
-    verifier, now = court.issuer.verifier(INVOICES.uri), datetime.now(UTC)
+    token = ledger.token(ledger.issue(audience=audience), algorithm).reveal()
+    verifier, now = ledger.issuer.verifier(INVOICES.uri), datetime.now(UTC)
     took = _timed(lambda: verifier.verify(token, now=now, request_sha256=PAID), TIMES * 5)
     sheet.add(f"verifier, {algorithm}", 1 / percentile(took, 0.5), "/s")
 

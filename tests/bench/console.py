@@ -8,7 +8,7 @@ from identity.console.roles import Held, Role
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger
 from tests.bench.population import fill
-from tests.console.town import Town, Visit
+from tests.console.console_app import ConsoleApp, Visit
 
 LOOKS = 10
 
@@ -62,17 +62,17 @@ def measure(ground: Ground, rounds: int) -> Sheet:
     sheet.notes.append(f"Flask's test client, {LOOKS} looks a round after one that is not counted")
     with ground.ledgers() as ledgers:
         for ledger in ledgers.values():
-            town = Town(ledger.database, built=True)
+            console = ConsoleApp(ledger.database, built=True)
             fill(ledger.url, jobs)
             for _ in range(rounds):
-                _look(sheet, ledger, town, jobs)
-            town.close()
+                _look(sheet, ledger, console, jobs)
+            console.close()
     return sheet
 
 
-def _look(sheet: Sheet, ledger: Ledger, town: Town, jobs: int) -> None:
-    client = town.app.test_client()
-    client.set_cookie("aswhom-console", town.session(Held(role=Role.OWNER, tenant=None)).reveal())
+def _look(sheet: Sheet, ledger: Ledger, console: ConsoleApp, jobs: int) -> None:
+    client = console.app.test_client()
+    client.set_cookie("aswhom-console", console.session(Held(role=Role.OWNER, tenant=None)).reveal())
     visit = Visit(client)
     middle = visit.sees("/console/jobs?state=dead").partition("after=")[2].partition('"')[0]
     for name, template in PAGES.items():

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.browser.connect_site import ConnectSite
 from tests.browser.console_site import ConsoleSite
 from tests.browser.person import Person
-from tests.browser.town import Town
 from tests.servers.npm import install
 from tests.servers.oidc import oidc as run_oidc
 from tests.servers.valkey import valkey as run_valkey
@@ -42,14 +42,17 @@ def axe() -> str:
 
 
 @pytest.fixture(scope="session")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+def connect_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConnectSite]:
     """The sandbox's providers, npm's oidc-provider, and Aswhom's web over a real ledger."""
-    directory = tmp_path_factory.mktemp("town")
+    directory = tmp_path_factory.mktemp("connect_site")
     with run_valkey() as broker:
         system = System(directory, f"sqlite:///{directory}/ledger.sqlite", broker)
         try:
             system.start_sandbox()
-            with run_oidc(redirect_uri=f"{system.web}/connect/callback/oidc") as oidc, Town(system, oidc) as opened:
+            with (
+                run_oidc(redirect_uri=f"{system.web}/connect/callback/oidc") as oidc,
+                ConnectSite(system, oidc) as opened,
+            ):
                 yield opened
         finally:
             system.close()

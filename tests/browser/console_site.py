@@ -15,7 +15,7 @@ from identity.console import sessions
 from identity.console.sign_in import SignIn
 from identity.secret import Secret
 from pipeline.database import DatabaseSettings, open_database
-from tests.console.town import Town
+from tests.console.console_app import ConsoleApp
 from tests.servers.process import free_port
 
 
@@ -30,9 +30,9 @@ class ConsoleSite:
         port = port or free_port()
         self.web = f"http://127.0.0.1:{port}"
         self._database = open_database(DatabaseSettings(url=f"sqlite:///{ledger}"))
-        self.town = Town(self._database, base_url=self.web, sign_in=sign_in)
-        self.ids = self.town.fill()
-        self._server = make_server("127.0.0.1", port, self.town.app, threaded=True, request_handler=_Quiet)
+        self.console = ConsoleApp(self._database, base_url=self.web, sign_in=sign_in)
+        self.ids = self.console.fill()
+        self._server = make_server("127.0.0.1", port, self.console.app, threaded=True, request_handler=_Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
     def __enter__(self) -> Self:
@@ -43,12 +43,12 @@ class ConsoleSite:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-        self.town.close()
+        self.console.close()
         self._database.close()
 
     def link(self) -> str:
         """A link that signs an owner in."""
         token, now = Secret(secrets.token_urlsafe(32)), datetime.now(UTC)
-        audit_id = self.town.house.ids("aud")
+        audit_id = self.console.house.ids("aud")
         self._database.write(lambda c: sessions.make_link(c, token, Act(audit_id=audit_id, by="cli:root", now=now)))
         return f"{self.web}/console/link/{token.reveal()}"

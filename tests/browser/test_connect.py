@@ -13,8 +13,8 @@ from deploy.demo.provision import GITHUB, linear_of
 from identity.connect.return_targets import add_target
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
 from pipeline.states import JobState, Wait
+from tests.browser.connect_site import ConnectSite
 from tests.browser.person import Person
-from tests.browser.town import Town
 
 Meet = Callable[..., Person]
 
@@ -22,11 +22,11 @@ pytestmark = pytest.mark.usefixtures("chromium")  # by name, so that CI installs
 
 
 @pytest.mark.timeout(400)
-def test_a_person_connects_and_the_job_that_waited_for_her_goes_on(town: Town, person: Meet) -> None:
-    system, grace = town.system, person(java_script_enabled=False)
+def test_a_person_connects_and_the_job_that_waited_for_her_goes_on(connect_site: ConnectSite, person: Meet) -> None:
+    system, grace = connect_site.system, person(java_script_enabled=False)
     at_github = AccountKey(tenant="acme", connection=GITHUB, principal="acme.grace")
     at_linear = AccountKey(tenant="acme", connection=linear_of("acme"), principal="acme.grace")
-    grace.goes_to(town.link(at_github))
+    grace.goes_to(connect_site.link(at_github))
     assert grace.heading == "Connect GitHub"
     for said in ("Acme asks to act at GitHub for you, grace", "Create and change issues", "Comment on an issue"):
         assert said in grace.text
@@ -38,59 +38,61 @@ def test_a_person_connects_and_the_job_that_waited_for_her_goes_on(town: Town, p
     system.start("worker", "housekeeping")
     system.pull("acme/shop", "grace", "bug")
     system.wait(lambda: [job.wait for job in system.jobs()] == [Wait.CONSENT], "that it waits for her", seconds=90)
-    grace.connects(town.link(at_linear), "grace")
+    grace.connects(connect_site.link(at_linear), "grace")
     assert grace.heading == "Linear is connected"
     system.wait(lambda: [job.state for job in system.jobs()] == [JobState.DONE], "that it goes on", seconds=90)
     assert grace.complaints == []
 
 
-def test_an_account_is_connected_at_a_certified_server(town: Town, person: Meet) -> None:
-    key, name = town.someone("olga", at="oidc"), f"olga-{secrets.token_hex(3)}"
+def test_an_account_is_connected_at_a_certified_server(connect_site: ConnectSite, person: Meet) -> None:
+    key, name = connect_site.someone("olga", at="oidc"), f"olga-{secrets.token_hex(3)}"
     olga = person()
-    olga.goes_to(town.link(key))
+    olga.goes_to(connect_site.link(key))
     olga.goes_on()
     olga.signs_in_at_oidc(name)
     assert olga.heading == "OpenID is connected"
     assert f"as {name}" in olga.text
     assert "iss=" in olga.callbacks[0]
-    assert town.generation(key) == 1
+    assert connect_site.generation(key) == 1
 
 
 @pytest.mark.slow
-def test_a_scope_that_was_not_granted_is_named(town: Town, person: Meet) -> None:
-    key, olga = town.someone("olga", at="oidc"), person()
-    olga.goes_to(town.link(key, scopes=("openid", "api", "payments:write")))
+def test_a_scope_that_was_not_granted_is_named(connect_site: ConnectSite, person: Meet) -> None:
+    key, olga = connect_site.someone("olga", at="oidc"), person()
+    olga.goes_to(connect_site.link(key, scopes=("openid", "api", "payments:write")))
     olga.goes_on()
     olga.signs_in_at_oidc(f"olga-{secrets.token_hex(3)}")
     assert "Not everything was allowed" in olga.text
     assert "payments:write" in olga.text
     olga.finds_it_accessible("missing")
-    assert town.generation(key) == 1
+    assert connect_site.generation(key) == 1
 
 
 @pytest.mark.slow
-def test_who_says_no_has_connected_nothing_and_is_led_back(town: Town, person: Meet) -> None:
-    key, back = town.someone("ada"), f"{town.system.web}/healthz"
+def test_who_says_no_has_connected_nothing_and_is_led_back(connect_site: ConnectSite, person: Meet) -> None:
+    key, back = connect_site.someone("ada"), f"{connect_site.system.web}/healthz"
     add = partial(add_target, id=secrets.token_hex(8), tenant="acme", url=back, now=datetime.now(UTC))
-    town.system.runtime.database.write(add)
+    connect_site.system.runtime.database.write(add)
     ada = person()
-    ada.connects(town.link(key, return_to=back), "ada", decides="Deny")
+    ada.connects(connect_site.link(key, return_to=back), "ada", decides="Deny")
     assert ada.heading == "You said no"
     assert "access was declined at GitHub" in ada.text.replace("Access", "access")
     ada.finds_it_accessible("declined")
-    assert (town.generation(key), town.refusals(key)) == (0, ["declined"])
+    assert (connect_site.generation(key), connect_site.refusals(key)) == (0, ["declined"])
     ada.tab.get_by_role("link", name="Return to").click()
     ada.tab.wait_for_url(f"{back}?aswhom=declined")
 
 
 @pytest.mark.slow
-def test_a_link_that_is_expired_mistyped_or_another_browsers_has_a_page_of_its_own(town: Town, person: Meet) -> None:
-    key, ada, eve = town.someone("ada"), person(), person()
-    ada.goes_to(town.link(key, age=timedelta(minutes=11)))
+def test_a_link_that_is_expired_mistyped_or_another_browsers_has_a_page_of_its_own(
+    connect_site: ConnectSite, person: Meet
+) -> None:
+    key, ada, eve = connect_site.someone("ada"), person(), person()
+    ada.goes_to(connect_site.link(key, age=timedelta(minutes=11)))
     assert ada.heading == "This link has expired"
     assert "ask for a new link" in ada.text.lower()
     ada.finds_it_accessible("expired")
-    link = town.link(key)
+    link = connect_site.link(key)
     ada.goes_to(link[:-1])
     assert ada.heading == "This link is not known"
 
@@ -107,22 +109,22 @@ def test_a_link_that_is_expired_mistyped_or_another_browsers_has_a_page_of_its_o
     assert ada.heading == "GitHub is connected"
 
 
-def test_another_browser_cannot_finish_what_one_has_begun(town: Town, person: Meet) -> None:
+def test_another_browser_cannot_finish_what_one_has_begun(connect_site: ConnectSite, person: Meet) -> None:
     """Eve begins with her own link, says yes as herself, and has Ada's browser open the answer."""
-    key, eve, ada = town.someone("eve"), person(), person()
-    eve.goes_to(town.link(key))
+    key, eve, ada = connect_site.someone("eve"), person(), person()
+    eve.goes_to(connect_site.link(key))
     eve.goes_on()
     ada.goes_to(eve.answer_for("margaret"))
     assert ada.heading == "This link belongs to another browser"
-    assert town.generation(key) == 0
+    assert connect_site.generation(key) == 0
 
 
-def test_whose_grant_is_dead_is_told_why_and_connects_again(town: Town, person: Meet) -> None:
-    key, margaret = town.someone("margaret", at=linear_of("acme")), person()
-    margaret.connects(town.link(key), "margaret")
+def test_whose_grant_is_dead_is_told_why_and_connects_again(connect_site: ConnectSite, person: Meet) -> None:
+    key, margaret = connect_site.someone("margaret", at=linear_of("acme")), person()
+    margaret.connects(connect_site.link(key), "margaret")
     assert margaret.heading == "Linear is connected"
-    town.dies(key, reason="Linear does not accept its credential any more")
-    margaret.goes_to(town.link(key))
+    connect_site.dies(key, reason="Linear does not accept its credential any more")
+    margaret.goes_to(connect_site.link(key))
     assert margaret.heading == "Reconnect Linear"
     for said in ("Why again? Linear no longer takes the access that you gave", "Sign in at Linear as margaret"):
         assert said in margaret.text
@@ -130,54 +132,54 @@ def test_whose_grant_is_dead_is_told_why_and_connects_again(town: Town, person: 
     margaret.goes_on()
     margaret.signs_in("margaret")
     assert margaret.heading == "Linear is connected"
-    assert (town.generation(key), town.state(key)) == (2, AccountState.ACTIVE)
+    assert (connect_site.generation(key), connect_site.state(key)) == (2, AccountState.ACTIVE)
     assert margaret.complaints == []
 
 
-def test_the_wrong_account_is_refused_and_the_old_one_stays(town: Town, person: Meet) -> None:
-    key, linus = town.someone("linus", at=linear_of("acme")), person()
-    linus.connects(town.link(key), "ada")
+def test_the_wrong_account_is_refused_and_the_old_one_stays(connect_site: ConnectSite, person: Meet) -> None:
+    key, linus = connect_site.someone("linus", at=linear_of("acme")), person()
+    linus.connects(connect_site.link(key), "ada")
     assert linus.heading == "Linear is connected"
-    linus.goes_to(town.link(key))
+    linus.goes_to(connect_site.link(key))
     assert "Sign in at Linear as ada" in linus.text
     linus.goes_on()
     linus.signs_in("grace")
     assert linus.heading == "You signed in with another account"
     assert "as grace, and ada is expected" in linus.text
     linus.finds_it_accessible("wrong-account")
-    assert (town.generation(key), town.refusals(key)) == (1, ["wrong_account"])
+    assert (connect_site.generation(key), connect_site.refusals(key)) == (1, ["wrong_account"])
 
 
 @pytest.mark.slow
-def test_a_login_that_is_somebody_elses_is_refused(town: Town, person: Meet) -> None:
-    first, second = town.someone("first", at="oidc"), town.someone("second", at="oidc")
+def test_a_login_that_is_somebody_elses_is_refused(connect_site: ConnectSite, person: Meet) -> None:
+    first, second = connect_site.someone("first", at="oidc"), connect_site.someone("second", at="oidc")
     login = f"shared-{secrets.token_hex(3)}"
     for key in (first, second):
         one = person()
-        one.goes_to(town.link(key))
+        one.goes_to(connect_site.link(key))
         one.goes_on()
         one.signs_in_at_oidc(login)
     assert one.heading == "This account is somebody else’s here"
     assert first.principal not in one.text
-    assert (town.generation(first), town.generation(second)) == (1, 0)
-    assert town.refusals(second) == ["linked_elsewhere"]
+    assert (connect_site.generation(first), connect_site.generation(second)) == (1, 0)
+    assert connect_site.refusals(second) == ["linked_elsewhere"]
 
 
-def test_what_is_revoked_while_she_is_at_the_provider_stays_revoked(town: Town, person: Meet) -> None:
-    key, ada = town.someone("ada"), person()
-    ada.goes_to(town.link(key))
+def test_what_is_revoked_while_she_is_at_the_provider_stays_revoked(connect_site: ConnectSite, person: Meet) -> None:
+    key, ada = connect_site.someone("ada"), person()
+    ada.goes_to(connect_site.link(key))
     ada.goes_on()
-    town.system.revoke(Scope(kind=ScopeKind.USER, key=key.principal), "acme")
+    connect_site.system.revoke(Scope(kind=ScopeKind.USER, key=key.principal), "acme")
     ada.signs_in("margaret")
     assert ada.heading == "Access was withdrawn meanwhile"
-    assert (town.generation(key), town.refusals(key)) == (0, ["revoked"])
+    assert (connect_site.generation(key), connect_site.refusals(key)) == (0, ["revoked"])
 
 
 @pytest.mark.slow
-def test_reload_back_and_a_second_answer_change_nothing(town: Town, person: Meet) -> None:
-    key, ada, before = town.someone("ada", at=linear_of("globex")), person(), town.codes_shown()
+def test_reload_back_and_a_second_answer_change_nothing(connect_site: ConnectSite, person: Meet) -> None:
+    key, ada, before = connect_site.someone("ada", at=linear_of("globex")), person(), connect_site.codes_shown()
     key = AccountKey(tenant="acme", connection=key.connection, principal=key.principal)
-    ada.goes_to(town.link(key))
+    ada.goes_to(connect_site.link(key))
     ada.goes_on()
     ada.tab.get_by_label("Sign in as").select_option("linus")
     ada.tab.get_by_role("button", name="Allow").dblclick(no_wait_after=True)
@@ -194,14 +196,14 @@ def test_reload_back_and_a_second_answer_change_nothing(town: Town, person: Meet
     ada.tab.go_back()
     ada.goes_to(ada.callbacks[-1])
     assert ada.heading == "Linear is connected"
-    assert (town.generation(key), town.codes_shown() - before) == (1, 1)
+    assert (connect_site.generation(key), connect_site.codes_shown() - before) == (1, 1)
     assert ada.complaints == []
 
 
 @pytest.mark.slow
-def test_the_pages_before_and_after_are_accessible(town: Town, person: Meet) -> None:
-    key, ada = town.someone("ada"), person()
-    ada.goes_to(town.link(key))
+def test_the_pages_before_and_after_are_accessible(connect_site: ConnectSite, person: Meet) -> None:
+    key, ada = connect_site.someone("ada"), person()
+    ada.goes_to(connect_site.link(key))
     ada.finds_it_accessible("start")
     assert ada.tab.locator("html").get_attribute("lang") == "en"
     ada.tab.keyboard.press("Tab")
@@ -210,6 +212,6 @@ def test_the_pages_before_and_after_are_accessible(town: Town, person: Meet) -> 
     ada.goes_on()
     ada.signs_in("linus")
     ada.finds_it_accessible("done")
-    ada.goes_to(town.link(key))
+    ada.goes_to(connect_site.link(key))
     ada.finds_it_accessible("again")
     assert ada.complaints == []

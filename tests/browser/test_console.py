@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("chromium")  # by name, so that CI installs
 
 def _signed_in(site: ConsoleSite, person: Meet, role: Role = Role.OWNER, **context: object) -> Person:
     somebody = person(viewport={"width": 1280, "height": 860}, **context)
-    token = site.town.session(Held(role=role, tenant=None), name=f"{role}@acme.example")
+    token = site.console.session(Held(role=role, tenant=None), name=f"{role}@acme.example")
     somebody.is_given("aswhom-console", token.reveal(), at=site.web)
     somebody.goes_to(f"{site.web}/console/")
     return somebody
@@ -37,7 +37,7 @@ def _signed_in(site: ConsoleSite, person: Meet, role: Role = Role.OWNER, **conte
 
 def test_each_role_sees_its_pages_and_acts_without_javascript(site: ConsoleSite, person: Meet) -> None:
     for role in Role:
-        job = site.town.dead("no")
+        job = site.console.dead("no")
         somebody = _signed_in(site, person, role, java_script_enabled=False)
         pages = somebody.tab.get_by_role("navigation").get_by_role("link").all_inner_texts()
         assert pages[:4] == ["Overview", "Approvals", "Jobs", "Dead letters"]
@@ -48,7 +48,7 @@ def test_each_role_sees_its_pages_and_acts_without_javascript(site: ConsoleSite,
         if replay.count():
             replay.click()
             assert "The job is queued again" in somebody.text
-            assert site.town.state(job) is JobState.QUEUED
+            assert site.console.state(job) is JobState.QUEUED
         assert somebody.complaints == []
 
 
@@ -57,7 +57,7 @@ def test_a_page_keeps_itself_up_to_date_and_leaves_a_person_at_work_alone(site: 
     owner.goes_to(f"{site.web}/console/jobs")
     before = owner.tab.get_by_role("row").count()
     owner.tab.get_by_label("User").fill("somebody")
-    site.town.waiting()
+    site.console.waiting()
     owner.tab.get_by_role("row").nth(before).wait_for()
     assert owner.tab.get_by_label("User").input_value() == "somebody"
     assert owner.complaints == []
@@ -69,7 +69,7 @@ def test_a_page_that_changes_stays_scrolled_and_offers_what_can_be_done_now(site
     owner.goes_to(f"{site.web}/console/jobs")
     before = owner.tab.get_by_role("row").count()
     owner.tab.locator(".scroll").evaluate("it => { it.scrollLeft = 60; }")
-    job = site.town.waiting()
+    job = site.console.waiting()
     owner.tab.get_by_role("row").nth(before).wait_for()
     assert owner.tab.locator(".scroll").evaluate("it => it.scrollLeft") == 60
     owner.goes_to(f"{site.web}/console/jobs/{job}")
@@ -77,7 +77,7 @@ def test_a_page_that_changes_stays_scrolled_and_offers_what_can_be_done_now(site
     owner.tab.get_by_text("The job is cancelled.").wait_for()
     owner.tab.wait_for_url(lambda url: "done=" not in url)
     owner.tab.get_by_role("button", name="Replay the job").wait_for()
-    site.town.database.write(partial(replay, job=job, by="somebody else", at=site.town.now()))
+    site.console.database.write(partial(replay, job=job, by="somebody else", at=site.console.now()))
     owner.tab.get_by_role("button", name="Cancel the job").wait_for()
     assert owner.tab.get_by_role("button", name="Replay the job").count() == 0
     assert owner.complaints == []
@@ -87,7 +87,7 @@ def test_a_page_that_changes_stays_scrolled_and_offers_what_can_be_done_now(site
 def test_pages_are_accessible_by_day_by_night_and_on_a_narrow_screen(site: ConsoleSite, person: Meet) -> None:
     owner = _signed_in(site, person)
     owner.finds_it_accessible("overview")
-    owner.goes_to(f"{site.web}/console/jobs/{site.town.in_doubt()}")
+    owner.goes_to(f"{site.web}/console/jobs/{site.console.in_doubt()}")
     owner.finds_it_accessible("job")
     assert owner.complaints == []
 
@@ -109,9 +109,9 @@ def test_every_page_that_a_role_sees_is_accessible_and_the_others_are_refused(
     site: ConsoleSite, person: Meet, role: Role
 ) -> None:
     ids = site.ids
-    site.town.lose("acc-acme.ada")
-    site.town.pause()
-    desk = Desk(site.town.house)
+    site.console.lose("acc-acme.ada")
+    site.console.pause()
+    desk = Desk(site.console.house)
     desk.ask(shown=SHOWN)
     somebody, refused = _signed_in(site, person, role), 0
     for name, path in {
@@ -188,4 +188,4 @@ def test_people_sign_in_at_a_certified_provider(tmp_path: Path, migrated_sqlite:
             assert grace.heading == "Dead letters"
             grace.tab.get_by_role("button", name="Replay 1").click()
             assert "1 job accepted anew" in grace.text
-            assert site.town.house.row(site.ids["dead"]).reason == "replayed by console:operator-grace@example.test"
+            assert site.console.house.row(site.ids["dead"]).reason == "replayed by console:operator-grace@example.test"

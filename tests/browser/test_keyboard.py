@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("chromium")  # by name, so that CI installs
 @pytest.fixture
 def desk(site: ConsoleSite) -> Desk:
     """A step of ada's waits for bob or carol of acme."""
-    desk = Desk(site.town.house)
+    desk = Desk(site.console.house)
     desk.ask(shown=SHOWN)
     return desk
 
@@ -51,17 +51,17 @@ def test_an_owner_signs_in_by_the_link_and_cancels_a_job_by_keyboard_alone(site:
     owner.presses("Enter")
     owner.tab.wait_for_url("**done=cancelled")
     assert "The job is cancelled." in owner.text
-    assert site.town.state(site.ids["waiting"]) is JobState.CANCELLED
+    assert site.console.state(site.ids["waiting"]) is JobState.CANCELLED
     assert owner.complaints == []
 
 
 @pytest.mark.slow
 def test_an_approval_a_replay_and_a_revocation_by_keyboard_alone(site: ConsoleSite, desk: Desk, person: Meet) -> None:
     link = partial(link_alias, tenant="acme", provider="console", external_id=BOB, login=None, made_by="admin:test")
-    site.town.database.write(partial(link, principal="acme.bob", now=datetime.now(UTC)))
+    site.console.database.write(partial(link, principal="acme.bob", now=datetime.now(UTC)))
     bob = person(viewport={"width": 1280, "height": 860})
     bob.is_given(
-        "aswhom-console", site.town.session(Held(role=Role.OWNER, tenant=None), name=BOB).reveal(), at=site.web
+        "aswhom-console", site.console.session(Held(role=Role.OWNER, tenant=None), name=BOB).reveal(), at=site.web
     )
     bob.goes_to(f"{site.web}/console/")
     _approves(site, desk, bob)
@@ -72,8 +72,8 @@ def test_an_approval_a_replay_and_a_revocation_by_keyboard_alone(site: ConsoleSi
 
 @pytest.mark.slow
 def test_what_came_to_nothing_is_put_right_by_keyboard_alone(site: ConsoleSite, person: Meet) -> None:
-    town, asks = site.town, site.town.in_doubt()
-    lost = town.dead("the worker fell", body=b'{"author": "1001", "installation": {"id": 77}}')
+    console, asks = site.console, site.console.in_doubt()
+    lost = console.dead("the worker fell", body=b'{"author": "1001", "installation": {"id": 77}}')
     _stick(site)
     owner = _signed_in(site, person)
 
@@ -82,33 +82,33 @@ def test_what_came_to_nothing_is_put_right_by_keyboard_alone(site: ConsoleSite, 
     owner.presses("ArrowDown")
     assert owner.focused == "It did not"
     owner.chooses("Put on record", leads_to="**done=resolved")
-    assert town.state(asks) is JobState.QUEUED
+    assert console.state(asks) is JobState.QUEUED
 
-    owner.goes_to(f"{site.web}/console/deliveries/{town.house.row(lost).delivery_id}")
+    owner.goes_to(f"{site.web}/console/deliveries/{console.house.row(lost).delivery_id}")
     owner.chooses("Start 1 job", leads_to="**done=replayed")
-    assert town.state(lost) is JobState.QUEUED
+    assert console.state(lost) is JobState.QUEUED
 
     owner.chooses("Dead letters", leads_to="**/console/dead")
     owner.chooses("Replay 1 of say_it: the provider answers 500", leads_to="**replayed=1**")
     assert "1 job accepted anew" in owner.text
-    assert town.state(site.ids["dead"]) is JobState.QUEUED
+    assert console.state(site.ids["dead"]) is JobState.QUEUED
 
     owner.goes_to(f"{site.web}/console/revocations/{site.ids['revocation']}")
     owner.chooses("Ask the provider again", leads_to="**done=asked")
-    assert [row.state for row in town.rows(withdrawals.select())] == ["pending"]
+    assert [row.state for row in console.rows(withdrawals.select())] == ["pending"]
     assert owner.complaints == []
 
 
 @pytest.mark.slow
 def test_what_is_held_up_goes_on_by_keyboard_alone(site: ConsoleSite, person: Meet) -> None:
-    town = site.town
-    town.lose("acc-acme.ada")
-    town.pause()
+    console = site.console
+    console.lose("acc-acme.ada")
+    console.pause()
     owner = _signed_in(site, person)
 
     owner.goes_to(f"{site.web}/console/connections/gh")
     owner.chooses("Use it again", leads_to="**done=resumed")
-    assert {row.paused_reason for row in town.rows(provider_connections.select())} == {None}
+    assert {row.paused_reason for row in console.rows(provider_connections.select())} == {None}
 
     owner.goes_to(f"{site.web}/console/accounts/acc-acme.ada")
     owner.chooses("Make a link", leads_to="**/reconnect")
@@ -117,13 +117,13 @@ def test_what_is_held_up_goes_on_by_keyboard_alone(site: ConsoleSite, person: Me
     owner.chooses("Schedules", leads_to="**/console/schedules")
     for act, done in (("Pause", True), ("Resume", False)):
         owner.chooses(f"{act} acme:morning", leads_to=f"**done={act.lower()}d")
-        assert [row.paused for row in town.rows(schedules.select())] == [done]
+        assert [row.paused for row in console.rows(schedules.select())] == [done]
     assert owner.complaints == []
 
 
 def _signed_in(site: ConsoleSite, person: Meet) -> Person:
     owner = person(viewport={"width": 1280, "height": 860})
-    session = site.town.session(Held(role=Role.OWNER, tenant=None), name="somebody")
+    session = site.console.session(Held(role=Role.OWNER, tenant=None), name="somebody")
     owner.is_given("aswhom-console", session.reveal(), at=site.web)
     owner.goes_to(f"{site.web}/console/")
     return owner
@@ -131,12 +131,12 @@ def _signed_in(site: ConsoleSite, person: Meet) -> Person:
 
 def _stick(site: ConsoleSite) -> None:
     """The provider could not be asked to follow a revocation, and its receipt says so."""
-    town, revocation = site.town, site.ids["revocation"]
-    town.stick(revocation)
-    (row,) = town.rows(revocations.select())
+    console, revocation = site.console, site.ids["revocation"]
+    console.stick(revocation)
+    (row,) = console.rows(revocations.select())
     stuck = {**row.receipt, "provider": {**row.receipt["provider"], "answer": "stuck"}}
     change = revocations.update().where(revocations.c.id == revocation).values(receipt=stuck)
-    town.database.write(lambda c: c.execute(change).rowcount)
+    console.database.write(lambda c: c.execute(change).rowcount)
 
 
 def _approves(site: ConsoleSite, desk: Desk, bob: Person) -> None:
@@ -154,11 +154,11 @@ def _replays(site: ConsoleSite, bob: Person) -> None:
     bob.tab.wait_for_url(f"**/jobs/{site.ids['dead']}")
     bob.chooses("Replay the job", leads_to="**done=replayed")
     assert "The job is queued again" in bob.text
-    assert site.town.state(site.ids["dead"]) is JobState.QUEUED
+    assert site.console.state(site.ids["dead"]) is JobState.QUEUED
 
 
 def _revokes(site: ConsoleSite, bob: Person) -> None:
-    before = len(site.town.rows(revocations.select()))
+    before = len(site.console.rows(revocations.select()))
     bob.chooses("Revocations", leads_to="**/revocations")
     bob.chooses("Revoke…", leads_to="**/revoke")
     bob.types("user", into="What")
@@ -168,11 +168,11 @@ def _revokes(site: ConsoleSite, bob: Person) -> None:
     bob.types("she left the company", into="Why, for the receipt and the audit")
     bob.chooses("Revoke now", leads_to="**key=acme.ada")
     assert bob.focused == "Type acme.ada to say that you mean it", "the browser leads to what is missing"
-    assert len(site.town.rows(revocations.select())) == before
+    assert len(site.console.rows(revocations.select())) == before
     bob.tab.keyboard.type("acme.ada")
     bob.chooses("Revoke now", leads_to="**/revocations/**")
     assert "she left the company" in bob.text.lower()
-    (made,) = [row for row in site.town.rows(revocations.select()) if row.key == "acme.ada"]
+    (made,) = [row for row in site.console.rows(revocations.select()) if row.key == "acme.ada"]
     assert (made.kind, made.requested_by) == ("user", f"console:{BOB}")
 
 
@@ -180,7 +180,7 @@ def test_the_page_of_an_approval_link_is_answered_by_keyboard_and_accessible(
     site: ConsoleSite, desk: Desk, person: Meet
 ) -> None:
     bob = person()
-    _, link = site.town.console.approving.invite(desk.row.id, "acme.bob", now=datetime.now(UTC))
+    _, link = site.console.parts.approving.invite(desk.row.id, "acme.bob", now=datetime.now(UTC))
     bob.goes_to(link)
     assert bob.heading == "May this be done?"
     bob.finds_it_accessible("ask")

@@ -9,7 +9,7 @@ from typing import Any
 from flask.testing import FlaskClient
 
 from identity.capability.model import Audience
-from tests.capability.court import BANK, BASE, NEXT, Court, secret_of
+from tests.capability.capability_ledger import BANK, BASE, NEXT, CapabilityLedger, secret_of
 from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
@@ -18,9 +18,9 @@ EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
 
 
-def client_of(court: Court) -> FlaskClient:
+def client_of(ledger: CapabilityLedger) -> FlaskClient:
     web = WebSettings(base_url=BASE)
-    return create_app(web, MemoryLedger(), registry(), MemoryRing(), authority=court.authority).test_client()
+    return create_app(web, MemoryLedger(), registry(), MemoryRing(), authority=ledger.authority).test_client()
 
 
 def basic(id: str, secret: str) -> dict[str, str]:

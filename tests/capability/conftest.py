@@ -1,4 +1,4 @@
-"""A court on each database, and one on SQLite alone for what the database has no part in."""
+"""A ledger on each database, and one on SQLite alone for what the database has no part in."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from flask.testing import FlaskClient
 
 from pipeline.database import DatabaseSettings, open_database
 from tests.capability.asking import client_of
-from tests.capability.court import Court
+from tests.capability.capability_ledger import CapabilityLedger
 
 
 @pytest.fixture
-def court(ledger_url: str) -> Iterator[Court]:
+def ledger(ledger_url: str) -> Iterator[CapabilityLedger]:
     database = open_database(DatabaseSettings(url=ledger_url))
-    yield Court(database).build()
+    yield CapabilityLedger(database).build()
     database.close()
 
 
 @pytest.fixture(scope="session")
-def standing_court(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
+def shared_ledger(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CapabilityLedger]:
     """One for all tests that use tokens of their own, and revoke, stop and rotate nothing."""
-    folder = tmp_path_factory.mktemp("court")
+    folder = tmp_path_factory.mktemp("ledger")
     shutil.copy(migrated_sqlite, folder / "ledger.sqlite")
     database = open_database(DatabaseSettings(url=f"sqlite:///{folder}/ledger.sqlite"))
-    yield Court(database).build()
+    yield CapabilityLedger(database).build()
     database.close()
 
 
 @pytest.fixture
-def court_on_sqlite(migrated_sqlite: Path, tmp_path: Path) -> Iterator[Court]:
+def ledger_on_sqlite(migrated_sqlite: Path, tmp_path: Path) -> Iterator[CapabilityLedger]:
     shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
     database = open_database(DatabaseSettings(url=f"sqlite:///{tmp_path}/ledger.sqlite"))
-    yield Court(database).build()
+    yield CapabilityLedger(database).build()
     database.close()
 
 
 @pytest.fixture
-def client(standing_court: Court) -> FlaskClient:
-    return client_of(standing_court)
+def client(shared_ledger: CapabilityLedger) -> FlaskClient:
+    return client_of(shared_ledger)

@@ -13,48 +13,48 @@ from identity.capability import audiences
 from identity.capability.audiences import OVERLAP, new_secret
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
-from tests.capability.court import BANK, INVOICES, THEIRS, Court, secret_of
+from tests.capability.capability_ledger import BANK, INVOICES, THEIRS, CapabilityLedger, secret_of
 from tests.ledger.acts import until_awaited
 
 
-def test_a_former_secret_is_accepted_for_a_day_beside_the_new_one(court: Court) -> None:
+def test_a_former_secret_is_accepted_for_a_day_beside_the_new_one(ledger: CapabilityLedger) -> None:
     secret = new_secret("other")
-    until = court.database.write(partial(audiences.renew, id="invoices", secret=secret, by="test", now=court.now()))
-    assert court.authority.audience("invoices", secret) == INVOICES
-    assert court.authority.audience("invoices", secret_of(INVOICES)) == INVOICES
-    court.ahead = until - court.now() + timedelta(seconds=1)
-    assert court.authority.audience("invoices", secret_of(INVOICES)) is None
-    assert court.authority.audience("invoices", secret) == INVOICES
+    until = ledger.database.write(partial(audiences.renew, id="invoices", secret=secret, by="test", now=ledger.now()))
+    assert ledger.authority.audience("invoices", secret) == INVOICES
+    assert ledger.authority.audience("invoices", secret_of(INVOICES)) == INVOICES
+    ledger.ahead = until - ledger.now() + timedelta(seconds=1)
+    assert ledger.authority.audience("invoices", secret_of(INVOICES)) is None
+    assert ledger.authority.audience("invoices", secret) == INVOICES
     assert timedelta(hours=23) < OVERLAP < timedelta(days=2)
 
 
-def test_a_removed_audience_is_nobody_and_its_address_is_free(court: Court) -> None:
-    token = court.token()
-    court.database.write(partial(audiences.remove, id="invoices", by="test", now=court.now()))
-    assert court.authority.audience("invoices", secret_of(INVOICES)) is None
+def test_a_removed_audience_is_nobody_and_its_address_is_free(ledger: CapabilityLedger) -> None:
+    token = ledger.token()
+    ledger.database.write(partial(audiences.remove, id="invoices", by="test", now=ledger.now()))
+    assert ledger.authority.audience("invoices", secret_of(INVOICES)) is None
     again = replace(INVOICES, id="invoices-2")
-    court.database.write(partial(audiences.add, new=again, secret=new_secret("x"), by="test", now=court.now()))
-    assert court.spend(token, by=again) == {"active": False}
-    court.revoke(Scope(kind=ScopeKind.TENANT, key="acme"))
-    assert court.spend(token, by=again) == {"active": False}, "what became of another's is not its business"
+    ledger.database.write(partial(audiences.add, new=again, secret=new_secret("x"), by="test", now=ledger.now()))
+    assert ledger.spend(token, by=again) == {"active": False}
+    ledger.revoke(Scope(kind=ScopeKind.TENANT, key="acme"))
+    assert ledger.spend(token, by=again) == {"active": False}, "what became of another's is not its business"
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
-def test_of_two_that_are_added_at_once_for_one_address_one_is_refused(court: Court) -> None:
+def test_of_two_that_are_added_at_once_for_one_address_one_is_refused(ledger: CapabilityLedger) -> None:
     """Neither sees the other's row yet. SQLite has one writer anyway."""
-    add = partial(audiences.add, secret=new_secret("x"), by="test", now=court.now())
+    add = partial(audiences.add, secret=new_secret("x"), by="test", now=ledger.now())
     one, other = (replace(BANK, id=id, uri="https://new.example", passes_to=()) for id in ("one", "other"))
     refused: list[str] = []
 
     def also() -> None:
         try:
-            court.database.write(partial(add, new=other))
+            ledger.database.write(partial(add, new=other))
         except BadInput as error:
             refused.append(str(error))
 
-    until_awaited(court.database, partial(add, new=one), by=threading.Thread(target=also))
+    until_awaited(ledger.database, partial(add, new=one), by=threading.Thread(target=also))
     assert len(refused) == 1
-    assert court.database.read(partial(audiences.of_uri, uri="https://new.example")) == one
+    assert ledger.database.read(partial(audiences.of_uri, uri="https://new.example")) == one
 
 
 @pytest.mark.parametrize(
@@ -68,22 +68,22 @@ def test_of_two_that_are_added_at_once_for_one_address_one_is_refused(court: Cou
         {"id": "no id!", "uri": "https://other.example", "connection": None},
     ],
 )
-def test_an_audience_that_cannot_be_meant_is_refused(standing_court: Court, other: dict[str, object]) -> None:
+def test_an_audience_that_cannot_be_meant_is_refused(shared_ledger: CapabilityLedger, other: dict[str, object]) -> None:
     new = replace(INVOICES, **other)  # type: ignore[arg-type]
-    add = partial(audiences.add, new=new, secret=new_secret("x"), by="test", now=standing_court.now())
+    add = partial(audiences.add, new=new, secret=new_secret("x"), by="test", now=shared_ledger.now())
     with pytest.raises(BadInput):
-        standing_court.database.write(add)
+        shared_ledger.database.write(add)
 
 
-def test_one_of_the_platform_takes_every_tenants_capabilities(court_on_sqlite: Court) -> None:
+def test_one_of_the_platform_takes_every_tenants_capabilities(ledger_on_sqlite: CapabilityLedger) -> None:
     shared = replace(BANK, id="shared", uri="https://shared.example", tenant=None, passes_to=())
-    add = partial(audiences.add, new=shared, secret=new_secret("x"), by="test", now=court_on_sqlite.now())
-    court_on_sqlite.database.write(add)
+    add = partial(audiences.add, new=shared, secret=new_secret("x"), by="test", now=ledger_on_sqlite.now())
+    ledger_on_sqlite.database.write(add)
     both = [
-        court_on_sqlite.issue(audience=shared, tenant=tenant, principal=f"{tenant}.ada")
+        ledger_on_sqlite.issue(audience=shared, tenant=tenant, principal=f"{tenant}.ada")
         for tenant in ("acme", "globex")
     ]
-    assert [court_on_sqlite.spend(court_on_sqlite.token(one), by=shared)["tenant"] for one in both] == [
+    assert [ledger_on_sqlite.spend(ledger_on_sqlite.token(one), by=shared)["tenant"] for one in both] == [
         "acme",
         "globex",
     ]

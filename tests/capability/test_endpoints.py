@@ -11,10 +11,10 @@ from prometheus_client import REGISTRY
 
 from identity.capability.verifier import Verifier, read_key_set
 from tests.capability.asking import EXCHANGE, JWT, ask, exchange_form, of
-from tests.capability.court import BANK, BASE, INVOICES, NEXT, PAID, Court
+from tests.capability.capability_ledger import BANK, BASE, INVOICES, NEXT, PAID, CapabilityLedger
 
 
-def test_metadata_leads_to_keys_that_verify(client: FlaskClient, standing_court: Court) -> None:
+def test_metadata_leads_to_keys_that_verify(client: FlaskClient, shared_ledger: CapabilityLedger) -> None:
     metadata = client.get("/.well-known/oauth-authorization-server")
     assert metadata.headers["Cache-Control"] == "public, max-age=300"
     assert metadata.json is not None
@@ -29,11 +29,13 @@ def test_metadata_leads_to_keys_that_verify(client: FlaskClient, standing_court:
             return keys.get(kid)
 
     verifier = Verifier(issuer=BASE, audience=INVOICES.uri, keys=Published())
-    token = standing_court.token().reveal()
+    token = shared_ledger.token().reveal()
     assert verifier.verify(token, now=datetime.now(UTC), request_sha256=PAID).subject == "acme.ada"
 
 
-def test_the_metadata_says_what_there_is_and_its_addresses_answer(client: FlaskClient, standing_court: Court) -> None:
+def test_the_metadata_says_what_there_is_and_its_addresses_answer(
+    client: FlaskClient, shared_ledger: CapabilityLedger
+) -> None:
     """RFC 8414 §2: whoever knows the issuer alone finds the rest, and needs nothing that is not said here."""
     metadata = client.get("/.well-known/oauth-authorization-server").json
     assert metadata == {
@@ -49,7 +51,7 @@ def test_the_metadata_says_what_there_is_and_its_addresses_answer(client: FlaskC
         "capability_signing_alg_values_supported": ["Ed25519", "ES256"],
     }
     exchange, introspect = (metadata[name].removeprefix(BASE) for name in ("token_endpoint", "introspection_endpoint"))
-    form = exchange_form(standing_court.token().reveal(), grant_type=metadata["grant_types_supported"][0])
+    form = exchange_form(shared_ledger.token().reveal(), grant_type=metadata["grant_types_supported"][0])
     status, passed = ask(client, exchange, of(INVOICES), **form)
     assert status == 200
     _, told = ask(client, introspect, of(BANK), token=passed["access_token"], request_sha256=NEXT)
@@ -60,8 +62,10 @@ def counted(metric: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(f"aswhom_{metric}_total", labels) or 0
 
 
-def test_each_answer_about_a_token_is_counted_by_what_it_was(client: FlaskClient, standing_court: Court) -> None:
-    token = standing_court.token().reveal()
+def test_each_answer_about_a_token_is_counted_by_what_it_was(
+    client: FlaskClient, shared_ledger: CapabilityLedger
+) -> None:
+    token = shared_ledger.token().reveal()
     for outcome, said in (
         ("first", {"token": token, "request_sha256": PAID}),
         ("again", {"token": token, "request_sha256": PAID}),
@@ -74,12 +78,12 @@ def test_each_answer_about_a_token_is_counted_by_what_it_was(client: FlaskClient
         after = {name: counted("capability_spends", outcome=name) - before[name] for name in outcomes}
         assert after == {name: float(name == outcome) for name in outcomes}
     before = {how: counted("capabilities_issued", how=how) for how in ("step", "exchange")}
-    ask(client, "/oauth/token", of(INVOICES), **exchange_form(standing_court.token().reveal()))
+    ask(client, "/oauth/token", of(INVOICES), **exchange_form(shared_ledger.token().reveal()))
     assert {how: counted("capabilities_issued", how=how) - before[how] for how in before} == {"step": 0, "exchange": 1}
 
 
-def test_introspection_spends_and_says_so(client: FlaskClient, standing_court: Court) -> None:
-    token = standing_court.token().reveal()
+def test_introspection_spends_and_says_so(client: FlaskClient, shared_ledger: CapabilityLedger) -> None:
+    token = shared_ledger.token().reveal()
     for spend in ("first", "again"):
         status, said = ask(client, "/oauth/introspect", of(INVOICES), token=token, request_sha256=PAID)
         assert (status, said["active"], said["spend"]) == (200, True, spend)
@@ -87,14 +91,16 @@ def test_introspection_spends_and_says_so(client: FlaskClient, standing_court: C
     assert (status, said) == (200, {"active": False, "reason": "request"})
 
 
-def test_who_is_not_the_audience_learns_nothing_of_a_token(client: FlaskClient, standing_court: Court) -> None:
-    token = standing_court.token().reveal()
+def test_who_is_not_the_audience_learns_nothing_of_a_token(
+    client: FlaskClient, shared_ledger: CapabilityLedger
+) -> None:
+    token = shared_ledger.token().reveal()
     assert ask(client, "/oauth/introspect", of(BANK), token=token) == (200, {"active": False})
 
 
-def test_an_exchange_gives_a_token_for_the_next_service(client: FlaskClient, standing_court: Court) -> None:
+def test_an_exchange_gives_a_token_for_the_next_service(client: FlaskClient, shared_ledger: CapabilityLedger) -> None:
     details = [{"type": "aswhom_action", "limit": {"amount": "100.00", "currency": "EUR"}}]
-    form = exchange_form(standing_court.token().reveal(), authorization_details=json.dumps(details))
+    form = exchange_form(shared_ledger.token().reveal(), authorization_details=json.dumps(details))
     status, said = ask(client, "/oauth/token", of(INVOICES), **form)
     assert status == 200
     assert (said["issued_token_type"], said["token_type"]) == (JWT, "Bearer")

@@ -24,14 +24,14 @@ from identity.capability.token_exchange import Exchanged, NotExchanged, pass_on
 from identity.capability.verifier import Capability, Limit, Reason
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
-from tests.capability.court import ASKED, BANK, CELLAR, INVOICES, NEXT, THEIRS, VAULT_ROOM, Court
+from tests.capability.capability_ledger import ASKED, BANK, CELLAR, INVOICES, NEXT, THEIRS, VAULT_ROOM, CapabilityLedger
 from tests.ledger.acts import until_awaited
 
 
 def exchange(
-    court: Court, token: Secret, *, by: Audience = INVOICES, to: Audience = BANK, asked: Narrower = ASKED
+    ledger: CapabilityLedger, token: Secret, *, by: Audience = INVOICES, to: Audience = BANK, asked: Narrower = ASKED
 ) -> Exchanged | NotExchanged:
-    return court.authority.exchange(token, by, target=to.uri, asked=asked)
+    return ledger.authority.exchange(token, by, target=to.uri, asked=asked)
 
 
 def made(outcome: Exchanged | NotExchanged) -> Exchanged:
@@ -39,9 +39,9 @@ def made(outcome: Exchanged | NotExchanged) -> Exchanged:
     return outcome
 
 
-def test_what_is_passed_on_is_narrower_and_says_through_whom(court: Court) -> None:
-    given = court.issue()
-    passed = made(exchange(court, court.token(given)))
+def test_what_is_passed_on_is_narrower_and_says_through_whom(ledger: CapabilityLedger) -> None:
+    given = ledger.issue()
+    passed = made(exchange(ledger, ledger.token(given)))
     assert passed.capability == replace(
         given,
         id=passed.capability.id,
@@ -51,20 +51,20 @@ def test_what_is_passed_on_is_narrower_and_says_through_whom(court: Court) -> No
         request_sha256=NEXT,
         issued_at=passed.capability.issued_at,
     )
-    said = court.spend(passed.token, by=BANK, request=NEXT)
+    said = ledger.spend(passed.token, by=BANK, request=NEXT)
     assert (said["spend"], said["act"]) == ("first", {"sub": "invoices", "act": {"sub": "payer"}})
-    (row,) = court.audited("capability.exchanged")
+    (row,) = ledger.audited("capability.exchanged")
     assert (row.principal_id, row.agent_id, row.detail["parent"]) == ("acme.ada", "payer", given.id)
 
 
-def test_the_same_exchange_is_the_same_token_and_another_one_is_refused(court: Court) -> None:
-    token = court.token()
+def test_the_same_exchange_is_the_same_token_and_another_one_is_refused(ledger: CapabilityLedger) -> None:
+    token = ledger.token()
     outcomes: list[Exchanged | NotExchanged] = []
     start = threading.Barrier(8)
 
     def ask() -> None:
         start.wait()
-        outcomes.append(exchange(court, token))
+        outcomes.append(exchange(ledger, token))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
@@ -73,7 +73,7 @@ def test_the_same_exchange_is_the_same_token_and_another_one_is_refused(court: C
         thread.join()
     assert len({made(outcome).capability.id for outcome in outcomes}) == 1
     other = replace(ASKED, request_sha256="b" * 64)
-    assert exchange(court, token, asked=other) == NotExchanged(why="spent")  # type: ignore[arg-type]
+    assert exchange(ledger, token, asked=other) == NotExchanged(why="spent")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -90,103 +90,103 @@ def test_the_same_exchange_is_the_same_token_and_another_one_is_refused(court: C
     ],
 )
 def test_nothing_wider_and_nobody_else(
-    standing_court: Court, by: Audience, to: Audience, asked: Narrower, why: str
+    shared_ledger: CapabilityLedger, by: Audience, to: Audience, asked: Narrower, why: str
 ) -> None:
-    token = standing_court.token()
-    outcome = exchange(standing_court, token, by=by, to=to, asked=asked)
+    token = shared_ledger.token()
+    outcome = exchange(shared_ledger, token, by=by, to=to, asked=asked)
     assert isinstance(outcome, NotExchanged)
     assert str(outcome.why) == why
-    assert isinstance(exchange(standing_court, token), Exchanged), "a refusal costs nothing"
+    assert isinstance(exchange(shared_ledger, token), Exchanged), "a refusal costs nothing"
 
 
-def test_of_a_life_that_ends_this_second_nothing_is_left_to_pass_on(standing_court: Court) -> None:
-    given = standing_court.issue()
+def test_of_a_life_that_ends_this_second_nothing_is_left_to_pass_on(shared_ledger: CapabilityLedger) -> None:
+    given = shared_ledger.issue()
     for now, lifetime in ((given.expires_at, None), (given.issued_at, timedelta())):
         asked = replace(ASKED, lifetime=lifetime)
         outcome = narrow(given, asked, by=INVOICES, target=BANK, id="cap_2", now=now)
         assert outcome is TooWide.LIFETIME
 
 
-def test_what_is_passed_on_lives_no_longer_than_is_asked(standing_court: Court) -> None:
-    passed = made(exchange(standing_court, standing_court.token(), asked=replace(ASKED, lifetime=timedelta(seconds=9))))
+def test_what_is_passed_on_lives_no_longer_than_is_asked(shared_ledger: CapabilityLedger) -> None:
+    passed = made(exchange(shared_ledger, shared_ledger.token(), asked=replace(ASKED, lifetime=timedelta(seconds=9))))
     assert passed.capability.expires_at - passed.capability.issued_at == timedelta(seconds=9)
 
 
-def test_a_chain_of_actors_has_an_end(standing_court: Court) -> None:
+def test_a_chain_of_actors_has_an_end(shared_ledger: CapabilityLedger) -> None:
     asked = Narrower(request_sha256=NEXT)
-    to_bank = made(exchange(standing_court, standing_court.token(), asked=asked))
-    to_vault = made(exchange(standing_court, to_bank.token, by=BANK, to=VAULT_ROOM, asked=asked))
+    to_bank = made(exchange(shared_ledger, shared_ledger.token(), asked=asked))
+    to_vault = made(exchange(shared_ledger, to_bank.token, by=BANK, to=VAULT_ROOM, asked=asked))
     assert to_vault.capability.actors == ("bank", "invoices", "payer")
     assert len(to_vault.capability.actors) == DEEPEST
-    last = exchange(standing_court, to_vault.token, by=VAULT_ROOM, to=CELLAR, asked=asked)
+    last = exchange(shared_ledger, to_vault.token, by=VAULT_ROOM, to=CELLAR, asked=asked)
     assert last == NotExchanged(why=TooWide.DEPTH)
 
 
-def test_a_sub_agent_passes_on_less_than_it_was_given_and_every_hand_is_named(court: Court) -> None:
+def test_a_sub_agent_passes_on_less_than_it_was_given_and_every_hand_is_named(ledger: CapabilityLedger) -> None:
     """A sub-agent is an audience that may pass on: here ada asks the agent, that one sub-agent, and that another."""
     line, less = "invoices/inv_7/lines/2", Limit(amount=Decimal(200), currency="EUR")
-    given = court.issue()
-    first = made(exchange(court, court.token(given), asked=replace(ASKED, resource=line)))
-    wider = exchange(court, first.token, by=BANK, to=VAULT_ROOM, asked=replace(ASKED, resource=given.resource))
+    given = ledger.issue()
+    first = made(exchange(ledger, ledger.token(given), asked=replace(ASKED, resource=line)))
+    wider = exchange(ledger, first.token, by=BANK, to=VAULT_ROOM, asked=replace(ASKED, resource=given.resource))
     assert wider == NotExchanged(why=TooWide.RESOURCE)
     asked = Narrower(request_sha256="b" * 64, limit=less, lifetime=timedelta(seconds=30))
-    second = made(exchange(court, first.token, by=BANK, to=VAULT_ROOM, asked=asked))
-    assert (given.limit, first.capability.limit, second.capability.limit) == (court.wanted().limit, ASKED.limit, less)
-    said = court.spend(second.token, by=VAULT_ROOM, request=asked.request_sha256)
+    second = made(exchange(ledger, first.token, by=BANK, to=VAULT_ROOM, asked=asked))
+    assert (given.limit, first.capability.limit, second.capability.limit) == (ledger.wanted().limit, ASKED.limit, less)
+    said = ledger.spend(second.token, by=VAULT_ROOM, request=asked.request_sha256)
     assert (said["active"], said["sub"]) == (True, "acme.ada")
     assert said["act"] == {"sub": "bank", "act": {"sub": "invoices", "act": {"sub": "payer"}}}
     (detail,) = said["authorization_details"]
     assert (detail["identifier"], detail["limit"]) == (line, {"amount": "200", "currency": "EUR"})
 
 
-def test_what_has_expired_by_the_ledgers_clock_is_passed_on_to_nobody(court: Court) -> None:
+def test_what_has_expired_by_the_ledgers_clock_is_passed_on_to_nobody(ledger: CapabilityLedger) -> None:
     """The verifier went by another clock, or just before; and what narrows goes by the host's."""
-    given = court.issue()
-    court.expire(given)
-    record = court.database.read(partial(issued.find, jti=given.id))
+    given = ledger.issue()
+    ledger.expire(given)
+    record = ledger.database.read(partial(issued.find, jti=given.id))
     assert record is not None
     now = record.capability.expires_at - timedelta(seconds=30)
-    asked = partial(pass_on, by=INVOICES, target=BANK.uri, asked=ASKED, id=court.ids("cap"), now=now)
-    assert court.database.write(partial(asked, claimed=record.capability)) == NotExchanged(why=Reason.EXPIRED)
-    assert court.audited("capability.exchanged") == []
-    assert court.database.read(partial(issued.child_of, parent=given.id)) is None
+    asked = partial(pass_on, by=INVOICES, target=BANK.uri, asked=ASKED, id=ledger.ids("cap"), now=now)
+    assert ledger.database.write(partial(asked, claimed=record.capability)) == NotExchanged(why=Reason.EXPIRED)
+    assert ledger.audited("capability.exchanged") == []
+    assert ledger.database.read(partial(issued.child_of, parent=given.id)) is None
 
 
-def test_what_is_done_is_passed_on_to_nobody(court: Court) -> None:
-    given = court.issue()
-    token = court.token(given)
-    court.close(given)
-    assert exchange(court, token) == NotExchanged(why=Unspendable.CLOSED)
-    assert court.audited("capability.exchanged") == []
+def test_what_is_done_is_passed_on_to_nobody(ledger: CapabilityLedger) -> None:
+    given = ledger.issue()
+    token = ledger.token(given)
+    ledger.close(given)
+    assert exchange(ledger, token) == NotExchanged(why=Unspendable.CLOSED)
+    assert ledger.audited("capability.exchanged") == []
 
 
-def test_a_revocation_and_the_end_of_the_step_reach_what_was_passed_on(court: Court) -> None:
-    given = court.issue()
-    passed = made(exchange(court, court.token(given)))
-    court.close(given)
-    assert court.spend(passed.token, by=BANK, request=NEXT)["reason"] == "closed"
-    again = made(exchange(court, court.token()))
-    court.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"))
-    assert court.spend(again.token, by=BANK, request=NEXT)["reason"] == "revoked"
-    assert exchange(court, court.token(given)) == NotExchanged(why="revoked")  # type: ignore[arg-type]
+def test_a_revocation_and_the_end_of_the_step_reach_what_was_passed_on(ledger: CapabilityLedger) -> None:
+    given = ledger.issue()
+    passed = made(exchange(ledger, ledger.token(given)))
+    ledger.close(given)
+    assert ledger.spend(passed.token, by=BANK, request=NEXT)["reason"] == "closed"
+    again = made(exchange(ledger, ledger.token()))
+    ledger.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"))
+    assert ledger.spend(again.token, by=BANK, request=NEXT)["reason"] == "revoked"
+    assert exchange(ledger, ledger.token(given)) == NotExchanged(why="revoked")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
-def test_what_is_passed_on_while_the_step_ends_ends_with_it(court: Court) -> None:
+def test_what_is_passed_on_while_the_step_ends_ends_with_it(ledger: CapabilityLedger) -> None:
     """The closing waits for an exchange, and does not see what that made. SQLite has one writer anyway."""
-    given = court.issue()
-    closing = threading.Thread(target=court.close, args=(given,))
+    given = ledger.issue()
+    closing = threading.Thread(target=ledger.close, args=(given,))
 
     class Slowly:
-        read = court.database.read
+        read = ledger.database.read
 
         def write(self, fn: Callable[[Connection], Any]) -> Any:
-            return until_awaited(court.database, fn, by=closing)
+            return until_awaited(ledger.database, fn, by=closing)
 
-    to_bank = made(exchange(court, court.token(given)))
-    slow = Authority(Slowly(), court.issuer, ids=court.ids, clock=court.now)
+    to_bank = made(exchange(ledger, ledger.token(given)))
+    slow = Authority(Slowly(), ledger.issuer, ids=ledger.ids, clock=ledger.now)
     to_vault = made(slow.exchange(to_bank.token, BANK, target=VAULT_ROOM.uri, asked=ASKED))
-    assert court.spend(to_vault.token, by=VAULT_ROOM, request=NEXT) == {"active": False, "reason": "closed"}
+    assert ledger.spend(to_vault.token, by=VAULT_ROOM, request=NEXT) == {"active": False, "reason": "closed"}
 
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)

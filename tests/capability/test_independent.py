@@ -22,7 +22,7 @@ from identity.capability import verifier
 from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer, claims_of
 from identity.capability.model import Algorithm
-from tests.capability.court import BANK, INVOICES, PAY, Court
+from tests.capability.capability_ledger import BANK, INVOICES, PAY, CapabilityLedger
 from tests.docs.pages import page
 from tests.servers.npm import install
 from tests.servers.process import free_port
@@ -35,12 +35,12 @@ PEER = Path(__file__).parents[1] / "peers" / "oidc"
 
 
 @contextmanager
-def published(court: Court) -> Iterator[Issuer]:
-    """The court's authority on a port of its own, by whose address its tokens call it."""
+def published(ledger: CapabilityLedger) -> Iterator[Issuer]:
+    """The ledger's authority on a port of its own, by whose address its tokens call it."""
     port = free_port()
     base = f"http://127.0.0.1:{port}"
-    issuer = Issuer(court.database, court.vault, url=base, clock=court.now)
-    authority = Authority(court.database, issuer, ids=court.ids, clock=court.now)
+    issuer = Issuer(ledger.database, ledger.vault, url=base, clock=ledger.now)
+    authority = Authority(ledger.database, issuer, ids=ledger.ids, clock=ledger.now)
     app = create_app(WebSettings(base_url=base), MemoryLedger(), registry(), MemoryRing(), authority=authority)
     server = make_server("127.0.0.1", port, app, threaded=True)
     with serving(server):
@@ -70,15 +70,15 @@ def test_what_the_page_shows_of_another_language_is_what_is_run() -> None:
 
 
 def test_what_the_page_shows_in_python_verifies_what_we_sign(
-    standing_court: Court, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_ledger: CapabilityLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the page says: with a copy of the one file, by the published keys."""
     shutil.copy(Path(verifier.__file__), tmp_path / "verifier.py")
     monkeypatch.syspath_prepend(tmp_path)
-    given = standing_court.issue()
+    given = shared_ledger.issue()
     method, target, body = PAY
     request = {"method": method, "target": target, "body": body, "now": datetime.now(UTC)}
-    with published(standing_court) as issuer:
+    with published(shared_ledger) as issuer:
         shown = example("python").replace("https://aswhom.example", issuer.url)
         file = tmp_path / "service.py"
         file.write_text(shown.replace("https://invoices.acme.example", INVOICES.uri))
@@ -89,9 +89,9 @@ def test_what_the_page_shows_in_python_verifies_what_we_sign(
             assert said["why_not"] == why_not
 
 
-def test_an_independent_library_verifies_what_we_sign(standing_court: Court) -> None:
-    given, elsewhere = standing_court.issue(), standing_court.issue(audience=BANK)
-    with published(standing_court) as issuer:
+def test_an_independent_library_verifies_what_we_sign(shared_ledger: CapabilityLedger) -> None:
+    given, elsewhere = shared_ledger.issue(), shared_ledger.issue(audience=BANK)
+    with published(shared_ledger) as issuer:
         tokens = [issuer.sign(given, algorithm).reveal() for algorithm in Algorithm]
         head, payload, signature = tokens[0].split(".")
         answers = verified(

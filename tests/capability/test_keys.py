@@ -12,13 +12,13 @@ from identity.capability.keys import AHEAD, BEHIND, KeyState, NewKey
 from identity.capability.model import Algorithm
 from identity.errors import BadInput, Misconfigured
 from identity.secret import Secret
-from tests.capability.court import Court
+from tests.capability.capability_ledger import CapabilityLedger
 
 
-def rotate(court: Court, algorithm: Algorithm = Algorithm.ED25519) -> NewKey:
-    pair = NewKey.make(algorithm, court.vault)
-    court.database.write(partial(keys.rotate, new=pair, now=court.now()))
-    court.ahead += keys_are_read_again()
+def rotate(ledger: CapabilityLedger, algorithm: Algorithm = Algorithm.ED25519) -> NewKey:
+    pair = NewKey.make(algorithm, ledger.vault)
+    ledger.database.write(partial(keys.rotate, new=pair, now=ledger.now()))
+    ledger.ahead += keys_are_read_again()
     return pair
 
 
@@ -26,109 +26,109 @@ def keys_are_read_again() -> timedelta:
     return timedelta(seconds=6)
 
 
-def states(court: Court) -> dict[str, KeyState]:
-    return keys.states(court.database.read(keys.load), court.now())
+def states(ledger: CapabilityLedger) -> dict[str, KeyState]:
+    return keys.states(ledger.database.read(keys.load), ledger.now())
 
 
-def kid_of(court: Court, token: Secret) -> str:
+def kid_of(ledger: CapabilityLedger, token: Secret) -> str:
     from joserfc import jws
 
     return str(jws.extract_compact(token.reveal().encode()).headers()["kid"])
 
 
-def published(court: Court) -> set[str]:
-    return {key["kid"] for key in court.issuer.key_set()["keys"]}
+def published(ledger: CapabilityLedger) -> set[str]:
+    return {key["kid"] for key in ledger.issuer.key_set()["keys"]}
 
 
-def test_a_new_key_is_published_before_it_signs_and_the_old_one_after(court: Court) -> None:
-    old = kid_of(court, court.token())
-    new = rotate(court)
-    assert {old, new.kid} <= published(court)
-    assert kid_of(court, court.token()) == old
-    court.ahead += AHEAD
-    assert kid_of(court, court.token()) == new.kid
-    assert {old, new.kid} <= published(court)
-    court.ahead += BEHIND
-    assert old not in published(court)
-    assert states(court)[old] is KeyState.GONE
+def test_a_new_key_is_published_before_it_signs_and_the_old_one_after(ledger: CapabilityLedger) -> None:
+    old = kid_of(ledger, ledger.token())
+    new = rotate(ledger)
+    assert {old, new.kid} <= published(ledger)
+    assert kid_of(ledger, ledger.token()) == old
+    ledger.ahead += AHEAD
+    assert kid_of(ledger, ledger.token()) == new.kid
+    assert {old, new.kid} <= published(ledger)
+    ledger.ahead += BEHIND
+    assert old not in published(ledger)
+    assert states(ledger)[old] is KeyState.GONE
 
 
-def test_a_token_that_is_under_way_while_the_key_rotates_is_still_spent(court: Court) -> None:
-    rotate(court)
-    court.ahead = AHEAD - timedelta(seconds=1)
-    under_way = court.token()
-    signed_by = kid_of(court, under_way)
-    court.ahead = AHEAD + timedelta(seconds=30)
-    assert kid_of(court, court.token()) != signed_by
-    assert court.spend(under_way)["spend"] == "first"
+def test_a_token_that_is_under_way_while_the_key_rotates_is_still_spent(ledger: CapabilityLedger) -> None:
+    rotate(ledger)
+    ledger.ahead = AHEAD - timedelta(seconds=1)
+    under_way = ledger.token()
+    signed_by = kid_of(ledger, under_way)
+    ledger.ahead = AHEAD + timedelta(seconds=30)
+    assert kid_of(ledger, ledger.token()) != signed_by
+    assert ledger.spend(under_way)["spend"] == "first"
 
 
-def test_a_second_rotation_waits_for_the_first(court_on_sqlite: Court) -> None:
-    new = rotate(court_on_sqlite)
+def test_a_second_rotation_waits_for_the_first(ledger_on_sqlite: CapabilityLedger) -> None:
+    new = rotate(ledger_on_sqlite)
     with pytest.raises(BadInput, match=new.kid):
-        rotate(court_on_sqlite)
-    rotate(court_on_sqlite, Algorithm.ES256)
+        rotate(ledger_on_sqlite)
+    rotate(ledger_on_sqlite, Algorithm.ES256)
 
 
-def test_a_withdrawn_key_is_neither_published_nor_believed_and_another_signs_at_once(court: Court) -> None:
-    token = court.token()
-    old = kid_of(court, token)
-    pair = NewKey.make(Algorithm.ED25519, court.vault)
-    assert court.database.write(partial(keys.withdraw, kid=old, new=pair, now=court.now()))
-    court.ahead += keys_are_read_again()
-    assert old not in published(court)
-    assert court.spend(token) == {"active": False, "reason": "key"}
-    assert kid_of(court, court.token()) == pair.kid
+def test_a_withdrawn_key_is_neither_published_nor_believed_and_another_signs_at_once(ledger: CapabilityLedger) -> None:
+    token = ledger.token()
+    old = kid_of(ledger, token)
+    pair = NewKey.make(Algorithm.ED25519, ledger.vault)
+    assert ledger.database.write(partial(keys.withdraw, kid=old, new=pair, now=ledger.now()))
+    ledger.ahead += keys_are_read_again()
+    assert old not in published(ledger)
+    assert ledger.spend(token) == {"active": False, "reason": "key"}
+    assert kid_of(ledger, ledger.token()) == pair.kid
     with pytest.raises(BadInput):
-        court.database.write(partial(keys.withdraw, kid=old, new=pair, now=court.now()))
+        ledger.database.write(partial(keys.withdraw, kid=old, new=pair, now=ledger.now()))
 
 
-def test_a_key_that_waited_may_be_withdrawn_without_a_successor(court_on_sqlite: Court) -> None:
-    waiting = rotate(court_on_sqlite)
-    spare = NewKey.make(Algorithm.ED25519, court_on_sqlite.vault)
-    withdraw = partial(keys.withdraw, kid=waiting.kid, new=spare, now=court_on_sqlite.now())
-    assert not court_on_sqlite.database.write(withdraw)
-    assert spare.kid not in states(court_on_sqlite)
+def test_a_key_that_waited_may_be_withdrawn_without_a_successor(ledger_on_sqlite: CapabilityLedger) -> None:
+    waiting = rotate(ledger_on_sqlite)
+    spare = NewKey.make(Algorithm.ED25519, ledger_on_sqlite.vault)
+    withdraw = partial(keys.withdraw, kid=waiting.kid, new=spare, now=ledger_on_sqlite.now())
+    assert not ledger_on_sqlite.database.write(withdraw)
+    assert spare.kid not in states(ledger_on_sqlite)
 
 
-def test_a_withdrawal_brings_no_former_key_back(court: Court) -> None:
+def test_a_withdrawal_brings_no_former_key_back(ledger: CapabilityLedger) -> None:
     """Whoever found an old key somewhere signs nothing with it, though its successor is withdrawn."""
-    first = kid_of(court, court.token())
-    second = rotate(court)
-    court.ahead += AHEAD
-    forged = court.token()
-    court.ahead += BEHIND
-    assert states(court)[first] is KeyState.GONE
-    third = NewKey.make(Algorithm.ED25519, court.vault)
-    assert court.database.write(partial(keys.withdraw, kid=second.kid, new=third, now=court.now()))
-    court.ahead += keys_are_read_again()
-    told = states(court)
+    first = kid_of(ledger, ledger.token())
+    second = rotate(ledger)
+    ledger.ahead += AHEAD
+    forged = ledger.token()
+    ledger.ahead += BEHIND
+    assert states(ledger)[first] is KeyState.GONE
+    third = NewKey.make(Algorithm.ED25519, ledger.vault)
+    assert ledger.database.write(partial(keys.withdraw, kid=second.kid, new=third, now=ledger.now()))
+    ledger.ahead += keys_are_read_again()
+    told = states(ledger)
     assert (told[first], told[second.kid], told[third.kid]) == (KeyState.GONE, KeyState.WITHDRAWN, KeyState.SIGNING)
-    assert not {first, second.kid} & published(court)
-    assert court.spend(forged) == {"active": False, "reason": "key"}
+    assert not {first, second.kid} & published(ledger)
+    assert ledger.spend(forged) == {"active": False, "reason": "key"}
 
 
-def test_a_key_that_was_withdrawn_before_it_signed_ends_no_other(court_on_sqlite: Court) -> None:
-    first = kid_of(court_on_sqlite, court_on_sqlite.token())
-    waiting = rotate(court_on_sqlite)
-    spare = NewKey.make(Algorithm.ED25519, court_on_sqlite.vault)
-    court_on_sqlite.database.write(partial(keys.withdraw, kid=waiting.kid, new=spare, now=court_on_sqlite.now()))
-    court_on_sqlite.ahead += AHEAD + BEHIND
-    assert states(court_on_sqlite)[first] is KeyState.SIGNING
+def test_a_key_that_was_withdrawn_before_it_signed_ends_no_other(ledger_on_sqlite: CapabilityLedger) -> None:
+    first = kid_of(ledger_on_sqlite, ledger_on_sqlite.token())
+    waiting = rotate(ledger_on_sqlite)
+    spare = NewKey.make(Algorithm.ED25519, ledger_on_sqlite.vault)
+    ledger_on_sqlite.database.write(partial(keys.withdraw, kid=waiting.kid, new=spare, now=ledger_on_sqlite.now()))
+    ledger_on_sqlite.ahead += AHEAD + BEHIND
+    assert states(ledger_on_sqlite)[first] is KeyState.SIGNING
 
 
-def test_no_private_part_is_published_and_none_is_readable_in_the_ledger(court_on_sqlite: Court) -> None:
-    assert all(not key.keys() & {"d", "p", "q", "k"} for key in court_on_sqlite.issuer.key_set()["keys"])
-    for key in court_on_sqlite.database.read(keys.load):
+def test_no_private_part_is_published_and_none_is_readable_in_the_ledger(ledger_on_sqlite: CapabilityLedger) -> None:
+    assert all(not key.keys() & {"d", "p", "q", "k"} for key in ledger_on_sqlite.issuer.key_set()["keys"])
+    for key in ledger_on_sqlite.database.read(keys.load):
         assert b'"d"' not in key.sealed
 
 
-def test_without_a_key_nothing_is_signed_and_the_next_command_is_named(court_on_sqlite: Court) -> None:
-    capability = court_on_sqlite.issue()
-    for key in court_on_sqlite.database.read(keys.load):
+def test_without_a_key_nothing_is_signed_and_the_next_command_is_named(ledger_on_sqlite: CapabilityLedger) -> None:
+    capability = ledger_on_sqlite.issue()
+    for key in ledger_on_sqlite.database.read(keys.load):
         if key.algorithm is Algorithm.ES256:
-            pair = NewKey.make(Algorithm.ED25519, court_on_sqlite.vault)
-            court_on_sqlite.database.write(partial(keys.withdraw, kid=key.kid, new=pair, now=court_on_sqlite.now()))
-    court_on_sqlite.ahead += keys_are_read_again()
+            pair = NewKey.make(Algorithm.ED25519, ledger_on_sqlite.vault)
+            ledger_on_sqlite.database.write(partial(keys.withdraw, kid=key.kid, new=pair, now=ledger_on_sqlite.now()))
+    ledger_on_sqlite.ahead += keys_are_read_again()
     with pytest.raises(Misconfigured, match="capability keys rotate"):
-        court_on_sqlite.token(capability, Algorithm.ES256)
+        ledger_on_sqlite.token(capability, Algorithm.ES256)

@@ -12,7 +12,7 @@ from identity.capability.authority import Authority
 from identity.capability.token_exchange import Exchanged
 from identity.errors import Unavailable
 from identity.store import CommitUnknown, Store
-from tests.capability.court import ASKED, BANK, INVOICES, PAID, Court
+from tests.capability.capability_ledger import ASKED, BANK, INVOICES, PAID, CapabilityLedger
 
 T = TypeVar("T")
 
@@ -35,25 +35,25 @@ class Uncertain:
         return self._store.read(fn)
 
 
-def uncertain(court: Court, lost: int) -> Authority:
-    return Authority(Uncertain(court.database, lost), court.issuer, ids=court.ids, clock=court.now)
+def uncertain(ledger: CapabilityLedger, lost: int) -> Authority:
+    return Authority(Uncertain(ledger.database, lost), ledger.issuer, ids=ledger.ids, clock=ledger.now)
 
 
-def test_a_spend_whose_commit_was_not_confirmed_is_one_spend(court_on_sqlite: Court) -> None:
-    said = uncertain(court_on_sqlite, 1).introspect(court_on_sqlite.token(), INVOICES, request_sha256=PAID)
+def test_a_spend_whose_commit_was_not_confirmed_is_one_spend(ledger_on_sqlite: CapabilityLedger) -> None:
+    said = uncertain(ledger_on_sqlite, 1).introspect(ledger_on_sqlite.token(), INVOICES, request_sha256=PAID)
     assert said["spend"] == "again"
-    assert len(court_on_sqlite.audited("capability.spent")) == 1
+    assert len(ledger_on_sqlite.audited("capability.spent")) == 1
 
 
-def test_an_exchange_whose_commit_was_not_confirmed_is_one_exchange(court_on_sqlite: Court) -> None:
-    token = court_on_sqlite.token()
-    made = uncertain(court_on_sqlite, 1).exchange(token, INVOICES, target=BANK.uri, asked=ASKED)
+def test_an_exchange_whose_commit_was_not_confirmed_is_one_exchange(ledger_on_sqlite: CapabilityLedger) -> None:
+    token = ledger_on_sqlite.token()
+    made = uncertain(ledger_on_sqlite, 1).exchange(token, INVOICES, target=BANK.uri, asked=ASKED)
     assert isinstance(made, Exchanged)
-    again = court_on_sqlite.authority.exchange(token, INVOICES, target=BANK.uri, asked=ASKED)
+    again = ledger_on_sqlite.authority.exchange(token, INVOICES, target=BANK.uri, asked=ASKED)
     assert isinstance(again, Exchanged)
     assert again.capability == made.capability
 
 
-def test_a_ledger_that_confirms_nothing_is_asked_again_later(court_on_sqlite: Court) -> None:
+def test_a_ledger_that_confirms_nothing_is_asked_again_later(ledger_on_sqlite: CapabilityLedger) -> None:
     with pytest.raises(Unavailable):
-        uncertain(court_on_sqlite, 2).introspect(court_on_sqlite.token(), INVOICES, request_sha256=PAID)
+        uncertain(ledger_on_sqlite, 2).introspect(ledger_on_sqlite.token(), INVOICES, request_sha256=PAID)

@@ -18,7 +18,7 @@ from identity.model import Scope, ScopeKind
 from identity.secret import Secret
 from identity.store import CommitUnknown
 from tests.capability.asking import ask, basic, client_of, exchange_form, of
-from tests.capability.court import BANK, BASE, CELLAR, INVOICES, PAID, VAULT_ROOM, Court
+from tests.capability.capability_ledger import BANK, BASE, CELLAR, INVOICES, PAID, VAULT_ROOM, CapabilityLedger
 from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
@@ -81,42 +81,44 @@ def detail(**other: Any) -> str:
     ids=str,
 )
 def test_a_refused_exchange_says_why_in_the_rfcs_own_codes(
-    client: FlaskClient, standing_court: Court, other: dict[str, Any], error: str, reason: str | None
+    client: FlaskClient, shared_ledger: CapabilityLedger, other: dict[str, Any], error: str, reason: str | None
 ) -> None:
-    form = exchange_form(standing_court.token().reveal(), **other)
+    form = exchange_form(shared_ledger.token().reveal(), **other)
     status, said = ask(client, "/oauth/token", of(INVOICES), **form)
     assert (status, said["error"], said.get("reason")) == (400, error, reason)
 
 
-def test_a_token_that_does_not_count_is_exchanged_for_none(court_on_sqlite: Court) -> None:
-    client = client_of(court_on_sqlite)
+def test_a_token_that_does_not_count_is_exchanged_for_none(ledger_on_sqlite: CapabilityLedger) -> None:
+    client = client_of(ledger_on_sqlite)
 
     def refused(token: str, by: Audience = INVOICES, **other: Any) -> tuple[int, str, str | None]:
         status, said = ask(client, "/oauth/token", of(by), **exchange_form(token, **other))
         return status, said["error"], said.get("reason")
 
-    exchanged = court_on_sqlite.token().reveal()
+    exchanged = ledger_on_sqlite.token().reveal()
     ask(client, "/oauth/token", of(INVOICES), **exchange_form(exchanged))
     assert refused(exchanged, request_sha256="b" * 64) == (400, "invalid_request", "spent")
-    ended = court_on_sqlite.issue()
-    court_on_sqlite.close(ended)
-    assert refused(court_on_sqlite.token(ended).reveal()) == (400, "invalid_request", "closed")
-    revoked = court_on_sqlite.token().reveal()
-    court_on_sqlite.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"))
+    ended = ledger_on_sqlite.issue()
+    ledger_on_sqlite.close(ended)
+    assert refused(ledger_on_sqlite.token(ended).reveal()) == (400, "invalid_request", "closed")
+    revoked = ledger_on_sqlite.token().reveal()
+    ledger_on_sqlite.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"))
     assert refused(revoked) == (400, "invalid_request", "revoked")
 
 
-def test_what_leads_to_another_tenants_service_is_exchanged_for_none(court_on_sqlite: Court) -> None:
+def test_what_leads_to_another_tenants_service_is_exchanged_for_none(ledger_on_sqlite: CapabilityLedger) -> None:
     """None is registered so: somebody has changed the row."""
-    client = client_of(court_on_sqlite)
+    client = client_of(ledger_on_sqlite)
     theirs = update(tables.audiences).where(tables.audiences.c.id == BANK.id).values(tenant_id="globex")
-    court_on_sqlite.database.write(lambda c: c.execute(theirs).rowcount)
-    status, said = ask(client, "/oauth/token", of(INVOICES), **exchange_form(court_on_sqlite.token().reveal()))
+    ledger_on_sqlite.database.write(lambda c: c.execute(theirs).rowcount)
+    status, said = ask(client, "/oauth/token", of(INVOICES), **exchange_form(ledger_on_sqlite.token().reveal()))
     assert (status, said["error"], said["reason"]) == (400, "invalid_target", "tenant")
 
 
-def test_what_went_through_too_many_hands_is_exchanged_for_none(client: FlaskClient, standing_court: Court) -> None:
-    token = standing_court.token().reveal()
+def test_what_went_through_too_many_hands_is_exchanged_for_none(
+    client: FlaskClient, shared_ledger: CapabilityLedger
+) -> None:
+    token = shared_ledger.token().reveal()
     for by, to in ((INVOICES, BANK), (BANK, VAULT_ROOM)):
         _, said = ask(client, "/oauth/token", of(by), **exchange_form(token, audience=to.uri))
         token = said["access_token"]
@@ -167,12 +169,12 @@ def test_parameters_that_are_no_form_are_refused(client: FlaskClient) -> None:
     assert (response.status_code, response.json and response.json["error"]) == (400, "invalid_request")
 
 
-def test_a_nul_is_no_part_of_a_client_or_a_parameter(court: Court) -> None:
+def test_a_nul_is_no_part_of_a_client_or_a_parameter(ledger: CapabilityLedger) -> None:
     """PostgreSQL takes none in a text."""
-    client = client_of(court)
+    client = client_of(ledger)
     for client_id in ("\0", "%00"):
         status, said = ask(client, "/oauth/introspect", basic(client_id, "x"), token="x", request_sha256=PAID)
         assert (status, said["error"]) == (401, "invalid_client")
-    form = exchange_form(court.token().reveal(), audience="\0")
+    form = exchange_form(ledger.token().reveal(), audience="\0")
     status, said = ask(client, "/oauth/token", of(INVOICES), **form)
     assert (status, said["error"]) == (400, "invalid_request")

@@ -31,7 +31,7 @@ from pipeline.ledger.intents import Ended, Intent, Opened
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts
-from tests.capability.court import INVOICES, PAID
+from tests.capability.capability_ledger import INVOICES, PAID
 from tests.ledger.house import House, intent_of
 
 BY_CAPABILITY = Decision(

@@ -7,20 +7,20 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.database import Database
-from tests.console.town import Town
+from tests.console.console_app import ConsoleApp
 
 
 @pytest.fixture
-def town(database: Database) -> Iterator[Town]:
+def console(database: Database) -> Iterator[ConsoleApp]:
     """On each database."""
-    built = Town(database)
+    built = ConsoleApp(database)
     yield built
     built.close()
 
 
 @pytest.fixture
-def sqlite_town(sqlite_database: Database) -> Iterator[Town]:
+def sqlite_console(sqlite_database: Database) -> Iterator[ConsoleApp]:
     """On SQLite alone."""
-    built = Town(sqlite_database)
+    built = ConsoleApp(sqlite_database)
     yield built
     built.close()

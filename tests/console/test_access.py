@@ -12,7 +12,7 @@ import pytest
 from identity.console.roles import Held, Role
 from identity.model import Scope, ScopeKind
 from pipeline.states import JobState
-from tests.console.town import Town, Visit
+from tests.console.console_app import ConsoleApp, Visit
 from tests.ledger.desk import SHOWN, Desk
 from webhooks.console.access import NEEDS
 
@@ -34,11 +34,11 @@ MAY: Mapping[Role, set[str]] = {
 }
 
 
-def _asked(town: Town, ids: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+def _asked(console: ConsoleApp, ids: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """Every page and act of the console: its name, method and address."""
     values = {name: ids.get(name.partition("_")[2] or name, "") for name in NEEDS} | {"receipt": ids["revocation"]}
-    with town.app.test_request_context():
-        for rule in town.app.url_map.iter_rules():
+    with console.app.test_request_context():
+        for rule in console.app.url_map.iter_rules():
             blueprint, _, name = rule.endpoint.partition(".")
             if blueprint != "console":
                 continue
@@ -46,16 +46,16 @@ def _asked(town: Town, ids: Mapping[str, str]) -> Iterator[tuple[str, str, str]]
             yield name, method, str(rule.rule).replace("<id>", values.get(name) or "x")
 
 
-def test_every_page_and_act_says_what_it_needs(sqlite_town: Town) -> None:
-    rules = [rule.endpoint for rule in sqlite_town.app.url_map.iter_rules()]
+def test_every_page_and_act_says_what_it_needs(sqlite_console: ConsoleApp) -> None:
+    rules = [rule.endpoint for rule in sqlite_console.app.url_map.iter_rules()]
     assert sorted(NEEDS) == sorted(name.partition(".")[2] for name in rules if name.startswith("console."))
     assert set(NEEDS) == WORK | REST | ACTS | REVOKING | OPENING | DECIDING
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_a_role_may_what_the_documents_say_and_nothing_else(sqlite_town: Town, role: Role) -> None:
-    ids, somebody = sqlite_town.fill(), sqlite_town.at(role)
-    for name, method, path in _asked(sqlite_town, ids):
+def test_a_role_may_what_the_documents_say_and_nothing_else(sqlite_console: ConsoleApp, role: Role) -> None:
+    ids, somebody = sqlite_console.fill(), sqlite_console.at(role)
+    for name, method, path in _asked(sqlite_console, ids):
         answer = somebody.sends(path) if method == "POST" else somebody.client.get(path)
         refused = answer.status_code == 403
         assert refused is (name not in MAY[role]), (role, name, answer.status_code)
@@ -63,11 +63,11 @@ def test_a_role_may_what_the_documents_say_and_nothing_else(sqlite_town: Town, r
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_no_page_offers_a_role_what_it_may_not(sqlite_town: Town, role: Role) -> None:
-    ids, somebody = sqlite_town.fill(), sqlite_town.at(role)
-    ids["in doubt"] = sqlite_town.in_doubt()
-    where = sqlite_town.app.url_map.bind("127.0.0.1")
-    pages = [path for name, method, path in _asked(sqlite_town, ids) if method == "GET" and name in MAY[role]]
+def test_no_page_offers_a_role_what_it_may_not(sqlite_console: ConsoleApp, role: Role) -> None:
+    ids, somebody = sqlite_console.fill(), sqlite_console.at(role)
+    ids["in doubt"] = sqlite_console.in_doubt()
+    where = sqlite_console.app.url_map.bind("127.0.0.1")
+    pages = [path for name, method, path in _asked(sqlite_console, ids) if method == "GET" and name in MAY[role]]
     offered: set[str] = set()
     for path in (*pages, *(f"/console/jobs/{ids[job]}" for job in ("waiting", "dead", "in doubt"))):
         shown = somebody.client.get(path).text
@@ -83,8 +83,8 @@ def test_no_page_offers_a_role_what_it_may_not(sqlite_town: Town, role: Role) ->
     assert offered >= MAY[role] & {"cancel_job", "replay_job", "resolve_job", "replay_dead", "stake", "accounts"}
 
 
-def test_whoever_asks_for_a_page_that_is_not_there_sees_one_that_says_so(sqlite_town: Town) -> None:
-    owner, browser = sqlite_town.at(Role.OWNER).client, {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+def test_whoever_asks_for_a_page_that_is_not_there_sees_one_that_says_so(sqlite_console: ConsoleApp) -> None:
+    owner, browser = sqlite_console.at(Role.OWNER).client, {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
     for path in ("/console/nowhere", "/connect/a/b/c", "/approvals/a/b"):
         lost = owner.get(path, headers=browser)
         assert (lost.status_code, "There is no such page" in lost.text) == (404, True), path
@@ -97,24 +97,24 @@ def test_whoever_asks_for_a_page_that_is_not_there_sees_one_that_says_so(sqlite_
 
 
 @pytest.mark.parametrize("role", [Role.AUDITOR, Role.APPROVER])
-def test_whoever_only_looks_does_not_see_what_a_call_sent(sqlite_town: Town, role: Role) -> None:
-    path = f"/console/jobs/{sqlite_town.in_doubt()}"
-    assert "secret" in sqlite_town.at(Role.OPERATOR).sees(path)
-    assert "secret" not in sqlite_town.at(role).sees(path)
+def test_whoever_only_looks_does_not_see_what_a_call_sent(sqlite_console: ConsoleApp, role: Role) -> None:
+    path = f"/console/jobs/{sqlite_console.in_doubt()}"
+    assert "secret" in sqlite_console.at(Role.OPERATOR).sees(path)
+    assert "secret" not in sqlite_console.at(role).sees(path)
 
 
-def test_whoever_is_not_signed_in_sees_and_does_nothing(sqlite_town: Town) -> None:
-    ids, nobody = sqlite_town.fill(), sqlite_town.app.test_client()
-    for name, method, path in _asked(sqlite_town, ids):
+def test_whoever_is_not_signed_in_sees_and_does_nothing(sqlite_console: ConsoleApp) -> None:
+    ids, nobody = sqlite_console.fill(), sqlite_console.app.test_client()
+    for name, method, path in _asked(sqlite_console, ids):
         answer = nobody.open(path, method=method)
         assert answer.status_code == 303, name
         assert answer.headers["Location"].startswith("/console/sign-in"), name
-    assert sqlite_town.state(ids["waiting"]) is JobState.WAITING
+    assert sqlite_console.state(ids["waiting"]) is JobState.WAITING
 
 
-def test_a_tenants_people_see_nothing_of_another_tenant(town: Town) -> None:
-    ids, globex = town.fill(), town.at(Role.OWNER, "globex")
-    job = town.done(tenant="globex")
+def test_a_tenants_people_see_nothing_of_another_tenant(console: ConsoleApp) -> None:
+    ids, globex = console.fill(), console.at(Role.OWNER, "globex")
+    job = console.done(tenant="globex")
     for kind in ("job", "delivery", "account"):
         path = {"job": "jobs", "delivery": "deliveries", "account": "accounts"}[kind]
         assert globex.client.get(f"/console/{path}/{ids[kind]}").status_code == 404
@@ -129,13 +129,13 @@ def test_a_tenants_people_see_nothing_of_another_tenant(town: Town) -> None:
         assert "acme</td>" not in shown, path
 
 
-def test_a_tenants_people_act_on_nothing_of_another_tenant(sqlite_town: Town) -> None:
-    ids, globex = sqlite_town.fill(), sqlite_town.at(Role.OWNER, "globex")
-    desk, in_doubt = Desk(sqlite_town.house), sqlite_town.in_doubt()
+def test_a_tenants_people_act_on_nothing_of_another_tenant(sqlite_console: ConsoleApp) -> None:
+    ids, globex = sqlite_console.fill(), sqlite_console.at(Role.OWNER, "globex")
+    desk, in_doubt = Desk(sqlite_console.house), sqlite_console.in_doubt()
     desk.ask(shown=SHOWN)
-    theirs = sqlite_town.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"), "acme")
+    theirs = sqlite_console.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"), "acme")
     for path in (f"revocations/{theirs}", f"revocations/{theirs}/receipt.json", f"approvals/{desk.row.id}"):
-        assert sqlite_town.at(Role.OWNER, "acme").client.get(f"/console/{path}").status_code == 200, path
+        assert sqlite_console.at(Role.OWNER, "acme").client.get(f"/console/{path}").status_code == 200, path
         assert globex.client.get(f"/console/{path}").status_code == 404, path
     for path, form in (
         (f"jobs/{in_doubt}/resolve", {"effect": "no"}),
@@ -153,41 +153,41 @@ def test_a_tenants_people_act_on_nothing_of_another_tenant(sqlite_town: Town) ->
         assert globex.sends(f"/console/{path}", **form).status_code == 404, path
     group = {"tenant": "acme", "workflow": "say_it", "cause": "the provider answers 500"}
     assert globex.sends("/console/dead/replay", **group).status_code == 403
-    assert sqlite_town.state(ids["waiting"]) is JobState.WAITING
-    assert sqlite_town.state(ids["dead"]) is JobState.DEAD
-    assert sqlite_town.state(in_doubt) is JobState.WAITING
+    assert sqlite_console.state(ids["waiting"]) is JobState.WAITING
+    assert sqlite_console.state(ids["dead"]) is JobState.DEAD
+    assert sqlite_console.state(in_doubt) is JobState.WAITING
     assert desk.row.state == "open"
 
 
-def test_a_role_of_one_tenant_is_none_of_another(sqlite_town: Town) -> None:
+def test_a_role_of_one_tenant_is_none_of_another(sqlite_console: ConsoleApp) -> None:
     """An auditor of everything who is operator of acme may act in acme alone."""
-    town = sqlite_town
-    client = town.app.test_client()
-    token = town.session(Held(role=Role.AUDITOR, tenant=None), Held(role=Role.OPERATOR, tenant="acme"))
+    console = sqlite_console
+    client = console.app.test_client()
+    token = console.session(Held(role=Role.AUDITOR, tenant=None), Held(role=Role.OPERATOR, tenant="acme"))
     client.set_cookie("aswhom-console", token.reveal())
-    somebody, ours, theirs = Visit(client), town.dead("no"), town.dead("no", tenant="globex")
+    somebody, ours, theirs = Visit(client), console.dead("no"), console.dead("no", tenant="globex")
     assert somebody.sends(f"/console/jobs/{ours}/replay").status_code == 303
     assert somebody.sends(f"/console/jobs/{theirs}/replay").status_code == 403
-    assert (town.state(ours), town.state(theirs)) == (JobState.QUEUED, JobState.DEAD)
+    assert (console.state(ours), console.state(theirs)) == (JobState.QUEUED, JobState.DEAD)
 
 
-def test_a_form_that_is_not_from_a_page_of_the_session_does_nothing(sqlite_town: Town) -> None:
-    town, ids = sqlite_town, sqlite_town.fill()
-    owner, other = town.at(Role.OWNER), town.at(Role.OWNER)
+def test_a_form_that_is_not_from_a_page_of_the_session_does_nothing(sqlite_console: ConsoleApp) -> None:
+    console, ids = sqlite_console, sqlite_console.fill()
+    owner, other = console.at(Role.OWNER), console.at(Role.OWNER)
     path = f"/console/jobs/{ids['waiting']}/cancel"
     assert owner.client.post(path).status_code == 400
     assert owner.client.post(path, data={"csrf": other.token}).status_code == 400
     for header in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
         assert owner.client.post(path, data={"csrf": owner.token}, headers=header).status_code == 400
-    assert town.state(ids["waiting"]) is JobState.WAITING
+    assert console.state(ids["waiting"]) is JobState.WAITING
     ours = {"Origin": "http://127.0.0.1", "Sec-Fetch-Site": "same-origin"}
     assert owner.client.post(path, data={"csrf": owner.token}, headers=ours).status_code == 303
-    assert town.state(ids["waiting"]) is JobState.CANCELLED
+    assert console.state(ids["waiting"]) is JobState.CANCELLED
 
 
-def test_a_session_ends_with_its_time_and_with_signing_out(sqlite_town: Town) -> None:
-    town = sqlite_town
-    owner, other = town.at(Role.OWNER), town.at(Role.OWNER)
+def test_a_session_ends_with_its_time_and_with_signing_out(sqlite_console: ConsoleApp) -> None:
+    console = sqlite_console
+    owner, other = console.at(Role.OWNER), console.at(Role.OWNER)
     assert owner.sees("/console/")
     elsewhere = {"Origin": "https://evil.example"}
     assert owner.client.post("/console/sign-out", data={"csrf": owner.token}, headers=elsewhere).status_code == 400
@@ -198,12 +198,12 @@ def test_a_session_ends_with_its_time_and_with_signing_out(sqlite_town: Town) ->
     owner.client.set_cookie("aswhom-console", kept.value)  # a copy that somebody kept
     assert owner.client.get("/console/").status_code == 303
     assert other.sees("/console/")
-    town.ahead = timedelta(hours=8, seconds=1)
+    console.ahead = timedelta(hours=8, seconds=1)
     assert other.client.get("/console/").status_code == 303
 
 
-def test_pages_run_our_script_alone_and_cannot_be_framed_or_kept(sqlite_town: Town) -> None:
-    headers = sqlite_town.at(Role.OWNER).client.get("/console/").headers
+def test_pages_run_our_script_alone_and_cannot_be_framed_or_kept(sqlite_console: ConsoleApp) -> None:
+    headers = sqlite_console.at(Role.OWNER).client.get("/console/").headers
     policy = headers["Content-Security-Policy"]
     for directive in ("default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"):
         assert directive in policy

@@ -23,7 +23,7 @@ from pipeline.desk.revocations import revoke_once
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import attempts, deliveries, jobs, schedules
-from tests.console.town import Town, Visit
+from tests.console.console_app import ConsoleApp, Visit
 from tests.ledgers import turn_taken
 from webhooks.settings import WebSettings
 
@@ -33,49 +33,49 @@ BY = "console:operator@all"
 NAMES = [BY, "console:00u-operator"]
 
 
-def _said(town: Town, kind: str) -> list[str]:
+def _said(console: ConsoleApp, kind: str) -> list[str]:
     rows = select(audit.c.reason).where(audit.c.kind == kind).order_by(audit.c.number)
-    return [row.reason for row in town.rows(rows)]
+    return [row.reason for row in console.rows(rows)]
 
 
-def test_a_job_is_cancelled_and_replayed(town: Town) -> None:
-    job, operator = town.waiting(), town.at(Role.OPERATOR)
+def test_a_job_is_cancelled_and_replayed(console: ConsoleApp) -> None:
+    job, operator = console.waiting(), console.at(Role.OPERATOR)
     answer = operator.sends(f"/console/jobs/{job}/cancel")
     assert answer.headers["Location"] == f"/console/jobs/{job}?done=cancelled"
-    assert town.state(job) is JobState.CANCELLED
+    assert console.state(job) is JobState.CANCELLED
     assert "The job is cancelled." in operator.sees(answer.headers["Location"])
     operator.sends(f"/console/jobs/{job}/replay")
-    assert town.state(job) is JobState.QUEUED
-    assert town.house.row(job).replayed_by == NAMES
-    assert town.ring.rung == [job]
-    assert (_said(town, "job.cancelled"), _said(town, "job.replayed")) == ([f"by {BY}"], [f"by {BY}"])
+    assert console.state(job) is JobState.QUEUED
+    assert console.house.row(job).replayed_by == NAMES
+    assert console.ring.rung == [job]
+    assert (_said(console, "job.cancelled"), _said(console, "job.replayed")) == ([f"by {BY}"], [f"by {BY}"])
     assert operator.sends(f"/console/jobs/{job}/replay").status_code == 422
 
 
-def test_a_persons_word_about_a_call_lets_the_job_go_on(sqlite_town: Town) -> None:
-    town = sqlite_town
-    job, operator = town.in_doubt(), town.at(Role.OPERATOR)
+def test_a_persons_word_about_a_call_lets_the_job_go_on(sqlite_console: ConsoleApp) -> None:
+    console = sqlite_console
+    job, operator = console.in_doubt(), console.at(Role.OPERATOR)
     call = _call(operator, job)
     assert operator.sends(f"/console/jobs/{job}/resolve", call=call).status_code == 422
     lacking = operator.sends(f"/console/jobs/{job}/resolve", effect="yes", call=call)
     assert "github.Say returns more than that" in lacking.text
     deep = operator.sends(f"/console/jobs/{job}/resolve", effect="yes", result="[" * 100_000)
-    assert (deep.status_code, "is to be JSON" in deep.text) == (422, True)
+    assert (deep.status_code, "has to be JSON" in deep.text) == (422, True)
     for path, field in ((f"/console/jobs/{job}/resolve", "effect"), ("/console/schedules/pause", "id")):
         assert "holds a NUL" in operator.sends(path, **{field: "\0"}).text
-    assert town.state(job) is JobState.WAITING
+    assert console.state(job) is JobState.WAITING
     said = operator.sends(f"/console/jobs/{job}/resolve", effect="yes", result='{"id": "7"}', call=call)
     assert said.status_code == 303
-    assert town.state(job) is JobState.QUEUED
-    assert [row.state for row in town.rows(select(attempts.c.state))] == ["effect"]
+    assert console.state(job) is JobState.QUEUED
+    assert [row.state for row in console.rows(select(attempts.c.state))] == ["effect"]
     caught = (
-        update(jobs).where(jobs.c.id == town.in_doubt()).values(state=JobState.DONE, wait=None).returning(jobs.c.id)
+        update(jobs).where(jobs.c.id == console.in_doubt()).values(state=JobState.DONE, wait=None).returning(jobs.c.id)
     )
-    done: str = town.house.database.write(lambda c: c.execute(caught).scalar_one())
+    done: str = console.house.database.write(lambda c: c.execute(caught).scalar_one())
     assert "Say what became of the call." in operator.sees(f"/console/jobs/{done}"), "its workflow did without"
     said = operator.sends(f"/console/jobs/{done}/resolve", effect="no", call=_call(operator, done))
     assert said.status_code == 303
-    assert town.state(done) is JobState.DONE
+    assert console.state(done) is JobState.DONE
 
 
 def _call(somebody: Visit, job: str) -> str:
@@ -84,115 +84,119 @@ def _call(somebody: Visit, job: str) -> str:
     return str(call)
 
 
-def test_of_a_job_that_has_ended_the_calls_of_each_step_in_doubt_are_offered_by_themselves(sqlite_town: Town) -> None:
-    town = sqlite_town
-    job, operator = town.in_doubt(steps=2), town.at(Role.OPERATOR)
+def test_of_a_job_that_has_ended_the_calls_of_each_step_in_doubt_are_offered_by_themselves(
+    sqlite_console: ConsoleApp,
+) -> None:
+    console = sqlite_console
+    job, operator = console.in_doubt(steps=2), console.at(Role.OPERATOR)
     _call(operator, job)  # one that waits asks about one step at a time
     ended = update(jobs).where(jobs.c.id == job).values(state=JobState.DEAD, wait=None)
-    town.database.write(lambda c: c.execute(ended).rowcount)
+    console.database.write(lambda c: c.execute(ended).rowcount)
     forms = operator.sees(f"/console/jobs/{job}").split(f'action="/console/jobs/{job}/resolve"')[1:]
     offered = [(re.findall(r"Step (\d)", form), re.findall(r'name="call" value="([^"]+)"', form)) for form in forms]
     assert [steps for steps, _ in offered] == [["1"], ["2"]]
     (first,), (second,) = (calls for _, calls in offered)
     assert operator.sends(f"/console/jobs/{job}/resolve", effect="no", call=second).status_code == 303
     assert _call(operator, job) == first
-    assert {row.id for row in town.rows(select(attempts.c.id).where(attempts.c.state == "no_effect"))} == {second}
+    assert {row.id for row in console.rows(select(attempts.c.id).where(attempts.c.state == "no_effect"))} == {second}
 
 
-def test_a_persons_word_counts_for_the_call_that_they_were_shown_and_for_no_later_one(town: Town) -> None:
-    job, operator = town.in_doubt(), town.at(Role.OPERATOR)
+def test_a_persons_word_counts_for_the_call_that_they_were_shown_and_for_no_later_one(console: ConsoleApp) -> None:
+    job, operator = console.in_doubt(), console.at(Role.OPERATOR)
     first, path = _call(operator, job), f"/console/jobs/{job}/resolve"
-    town.in_doubt_again(job)
+    console.in_doubt_again(job)
     assert _call(operator, job) != first
     for stale in ({"call": first}, {}):
         answer = operator.sends(path, effect="no", **stale)
         assert (answer.status_code, "another call by now than the one you were shown" in answer.text) == (422, True)
-    assert town.state(job) is JobState.WAITING
+    assert console.state(job) is JobState.WAITING
     states = select(attempts.c.state).order_by(attempts.c.number)
-    assert [row.state for row in town.rows(states)] == ["no_effect", "unknown"]
+    assert [row.state for row in console.rows(states)] == ["no_effect", "unknown"]
     assert operator.sends(path, effect="no", call=_call(operator, job)).status_code == 303
-    assert town.state(job) is JobState.QUEUED
+    assert console.state(job) is JobState.QUEUED
 
 
-def test_all_that_one_cause_killed_comes_back_and_nothing_else(town: Town) -> None:
-    killed = [town.dead(f"the provider answers 500 to job_{number:026d}") for number in range(3)]
-    other, theirs = town.dead("a KeyError"), town.dead("the provider answers 500 to job_x", tenant="globex")
-    operator = town.at(Role.OPERATOR)
+def test_all_that_one_cause_killed_comes_back_and_nothing_else(console: ConsoleApp) -> None:
+    killed = [console.dead(f"the provider answers 500 to job_{number:026d}") for number in range(3)]
+    other, theirs = console.dead("a KeyError"), console.dead("the provider answers 500 to job_x", tenant="globex")
+    operator = console.at(Role.OPERATOR)
     shown = operator.sees("/console/dead?tenant=acme")
     assert "Replay 3" in shown
     (cause,) = re.findall(r'name="cause" value="(the provider[^"]*)"', shown)
     (jobs,) = [found for found in re.findall(r'name="jobs" value="([^"]*)"', shown) if killed[0] in found]
     assert sorted(jobs.split()) == sorted(killed)
     form = {"tenant": "acme", "workflow": "say_it", "cause": cause, "jobs": jobs}
-    behind = town.dead(f"the provider answers 500 to job_{9:026d}")
+    behind = console.dead(f"the provider answers 500 to job_{9:026d}")
     answer = operator.sends("/console/dead/replay", **form)
     assert "3 jobs accepted anew" in operator.sees(answer.headers["Location"])
-    assert {town.state(job) for job in killed} == {JobState.QUEUED}
-    assert all(town.house.row(job).replayed_by == NAMES for job in killed)
+    assert {console.state(job) for job in killed} == {JobState.QUEUED}
+    assert all(console.house.row(job).replayed_by == NAMES for job in killed)
     again = operator.sends("/console/dead/replay", **form)
     assert (again.status_code, "none of the jobs that you were shown" in again.text.lower()) == (422, True)
-    assert {town.state(other), town.state(theirs), town.state(behind)} == {JobState.DEAD}, "the button counted three"
+    assert {console.state(other), console.state(theirs), console.state(behind)} == {JobState.DEAD}, (
+        "the button counted three"
+    )
 
 
-def test_whoever_sees_one_tenants_dead_jobs_replays_no_others(town: Town) -> None:
+def test_whoever_sees_one_tenants_dead_jobs_replays_no_others(console: ConsoleApp) -> None:
     """An approver of acme who is an operator of globex sees acme's list first, and cannot bring anything of it back."""
-    ours, theirs = (town.dead("a KeyError", tenant=tenant) for tenant in ("acme", "globex"))
-    both = town.visit(Held(role=Role.APPROVER, tenant="acme"), Held(role=Role.OPERATOR, tenant="globex"))
+    ours, theirs = (console.dead("a KeyError", tenant=tenant) for tenant in ("acme", "globex"))
+    both = console.visit(Held(role=Role.APPROVER, tenant="acme"), Held(role=Role.OPERATOR, tenant="globex"))
     assert "KeyError" in both.sees("/console/dead")
     assert "<button" not in both.sees("/console/dead").partition("<main")[2]
     form = {"workflow": "say_it", "cause": "a KeyError", "jobs": theirs}
     assert both.sends("/console/dead/replay", tenant="acme", **form).status_code == 403
     assert "Replay 1" in both.sees("/console/dead?tenant=globex")
     assert both.sends("/console/dead/replay", tenant="globex", **form).status_code == 303
-    assert (town.state(ours), town.state(theirs)) == (JobState.DEAD, JobState.QUEUED)
+    assert (console.state(ours), console.state(theirs)) == (JobState.DEAD, JobState.QUEUED)
 
 
-def test_a_form_that_is_too_large_is_answered_as_that(sqlite_town: Town) -> None:
-    operator = sqlite_town.at(Role.OPERATOR)
+def test_a_form_that_is_too_large_is_answered_as_that(sqlite_console: ConsoleApp) -> None:
+    operator = sqlite_console.at(Role.OPERATOR)
     assert (
         operator.sends("/console/jobs/job_1/resolve", effect="yes", result="x" * (WebSettings.max_body + 1)).status_code
         == 413
     )
 
 
-def test_a_delivery_is_replayed_once(sqlite_town: Town) -> None:
-    town = sqlite_town
-    job = town.dead("no", body=b'{"author": "1001", "installation": {"id": 77}}')
-    delivery, operator = town.house.row(job).delivery_id, town.at(Role.OPERATOR)
+def test_a_delivery_is_replayed_once(sqlite_console: ConsoleApp) -> None:
+    console = sqlite_console
+    job = console.dead("no", body=b'{"author": "1001", "installation": {"id": 77}}')
+    delivery, operator = console.house.row(job).delivery_id, console.at(Role.OPERATOR)
     assert "be accepted anew" in operator.sees(f"/console/deliveries/{delivery}")
     answer = operator.sends(f"/console/deliveries/{delivery}/replay")
     assert "What was missing is started" in operator.sees(answer.headers["Location"])
-    assert town.state(job) is JobState.QUEUED
-    assert town.house.row(job).replayed_by == NAMES
+    assert console.state(job) is JobState.QUEUED
+    assert console.house.row(job).replayed_by == NAMES
     again = operator.sends(f"/console/deliveries/{delivery}/replay")
     assert again.headers["Location"].endswith("done=nothing")
-    assert len(town.rows(select(jobs.c.id))) == 1
-    town.database.write(lambda c: c.execute(update(deliveries).values(source="aswhom")).rowcount)
+    assert len(console.rows(select(jobs.c.id))) == 1
+    console.database.write(lambda c: c.execute(update(deliveries).values(source="aswhom")).rowcount)
     forged = operator.sends(f"/console/deliveries/{delivery}/replay")
     assert (forged.status_code, "came from outside as aswhom" in forged.text) == (422, True)
 
 
-def test_a_link_to_reconnect_is_shown_once_and_leads_to_the_connect_page(sqlite_town: Town) -> None:
-    town = sqlite_town
-    town.lose("acc-acme.ada")
-    answer = town.at(Role.OPERATOR).sends("/console/accounts/acc-acme.ada/reconnect")
+def test_a_link_to_reconnect_is_shown_once_and_leads_to_the_connect_page(sqlite_console: ConsoleApp) -> None:
+    console = sqlite_console
+    console.lose("acc-acme.ada")
+    answer = console.at(Role.OPERATOR).sends("/console/accounts/acc-acme.ada/reconnect")
     assert answer.status_code == 201
     assert re.search(r"<code>http://127\.0\.0\.1/connect/[\w.-]+</code>", answer.text)
-    assert _said(town, "connect.invited") == [f"through gh, by {BY}"]
-    of_service = town.at(Role.OPERATOR).sends("/console/accounts/acc-acme.service/reconnect")
+    assert _said(console, "connect.invited") == [f"through gh, by {BY}"]
+    of_service = console.at(Role.OPERATOR).sends("/console/accounts/acc-acme.service/reconnect")
     assert of_service.status_code == 422
 
 
-def test_revoking_waits_for_nobodys_turn(sqlite_town: Town) -> None:
-    operator, id = sqlite_town.at(Role.OPERATOR), sqlite_town.house.ids("rev")
+def test_revoking_waits_for_nobodys_turn(sqlite_console: ConsoleApp) -> None:
+    operator, id = sqlite_console.at(Role.OPERATOR), sqlite_console.house.ids("rev")
     form = {"kind": "user", "key": "acme.ada", "typed": "acme.ada", "reason": "she left", "id": id}
-    with turn_taken(sqlite_town.database):
+    with turn_taken(sqlite_console.database):
         answer = operator.sends("/console/revoke", **form)
     assert answer.headers["Location"] == f"/console/revocations/{id}?done=revoked"
 
 
-def test_revoking_shows_first_what_it_would_stop_and_wants_to_be_meant(town: Town) -> None:
-    job, operator = town.waiting(), town.at(Role.OPERATOR)
+def test_revoking_shows_first_what_it_would_stop_and_wants_to_be_meant(console: ConsoleApp) -> None:
+    job, operator = console.waiting(), console.at(Role.OPERATOR)
     shown = operator.sees("/console/revoke?kind=user&key=acme.ada")
     assert "Nothing is revoked yet" in shown
     assert "Unfinished jobs that stop</dt><dd>1<" in shown
@@ -200,93 +204,96 @@ def test_revoking_shows_first_what_it_would_stop_and_wants_to_be_meant(town: Tow
     form = {"kind": "user", "key": "acme.ada", "reason": "she left", "id": id}
     assert operator.sends("/console/revoke", **form).status_code == 422
     assert operator.sends("/console/revoke", **form, typed="acme").status_code == 422
-    assert town.rows(select(scopes)) == []
+    assert console.rows(select(scopes)) == []
     counted = REGISTRY.get_sample_value("aswhom_revocation_effective_seconds_count") or 0
     answer = operator.sends("/console/revoke", **form, typed="acme.ada")
     assert REGISTRY.get_sample_value("aswhom_revocation_effective_seconds_count") == counted + 1
-    (row,) = town.rows(select(revocations))
+    (row,) = console.rows(select(revocations))
     assert answer.headers["Location"] == f"/console/revocations/{row.id}?done=revoked"
     assert row.id == id
     assert (row.requested_by, row.reason, row.source, row.tenant_id) == (BY, "she left", "console", "acme")
-    assert town.ring.rung == [row.id]
-    assert town.state(job) is JobState.WAITING, "the rest is the revocations worker's"
+    assert console.ring.rung == [row.id]
+    assert console.state(job) is JobState.WAITING, "the rest is the revocations worker's"
     again = operator.sends("/console/revoke", **form, typed="acme.ada")
     assert (again.status_code, again.headers["Location"]) == (303, answer.headers["Location"]), "a double click"
     for odd in ({"key": "acme.bob"}, {"id": "rev_1"}, {"id": ""}):
         refused = operator.sends("/console/revoke", **{**form, **odd, "typed": odd.get("key", "acme.ada")})
         assert refused.status_code == 422
-    assert len(town.rows(select(revocations))) == 1
+    assert len(console.rows(select(revocations))) == 1
     scope, late = Scope(kind=ScopeKind.USER, key="acme.ada"), row.effective_at + timedelta(minutes=2)
     once_more = partial(revoke_once, id=id, scope=scope, tenant="acme", source="console", by=BY, reason="", now=late)
     with pytest.raises(BadInput, match="open it again to revoke anew"):  # she may have consented since
-        town.database.write(once_more)
+        console.database.write(once_more)
 
 
 @pytest.mark.parametrize("kind", ["tenant", "user", "connection", "account", "agent"])
-def test_whoever_may_for_one_tenant_learns_nothing_of_what_others_have(sqlite_town: Town, kind: str) -> None:
+def test_whoever_may_for_one_tenant_learns_nothing_of_what_others_have(sqlite_console: ConsoleApp, kind: str) -> None:
     theirs = {
         "tenant": "globex", "user": "globex.ada", "connection": "gh", "account": "globex/gh/globex.ada",
         "agent": "globex.bot",
     }[kind]  # fmt: skip
-    of_acme, of_all = sqlite_town.at(Role.OPERATOR, "acme"), sqlite_town.at(Role.OPERATOR)
+    of_acme, of_all = sqlite_console.at(Role.OPERATOR, "acme"), sqlite_console.at(Role.OPERATOR)
     for key in (theirs, "nobody"):
         assert of_acme.client.get(f"/console/revoke?kind={kind}&key={key}").status_code == 404
     assert of_all.client.get(f"/console/revoke?kind={kind}&key=nobody").status_code == 422
 
 
-def test_a_receipt_can_be_taken_away_and_still_verifies(sqlite_town: Town) -> None:
-    town = sqlite_town
-    ids = town.fill()
-    answer = town.at(Role.AUDITOR).client.get(f"/console/revocations/{ids['revocation']}/receipt.json")
+def test_a_receipt_can_be_taken_away_and_still_verifies(sqlite_console: ConsoleApp) -> None:
+    console = sqlite_console
+    ids = console.fill()
+    answer = console.at(Role.AUDITOR).client.get(f"/console/revocations/{ids['revocation']}/receipt.json")
     kept = json.loads(answer.text)
-    assert town.signer.verifies(kept["receipt"], kept["signature"])
+    assert console.signer.verifies(kept["receipt"], kept["signature"])
 
 
-def test_a_paused_connection_is_used_again_by_an_owners_word(sqlite_town: Town) -> None:
-    town = sqlite_town
-    town.pause()
-    assert town.at(Role.OPERATOR).sends("/console/connections/gh/resume").status_code == 403
-    assert town.at(Role.OWNER).sends("/console/connections/gh/resume").status_code == 303
-    assert [row.paused_reason for row in town.rows(select(provider_connections.c.paused_reason))] == [None]
-    assert _said(town, "connection.resumed") == ["by console:owner@all"]
+def test_a_paused_connection_is_used_again_by_an_owners_word(sqlite_console: ConsoleApp) -> None:
+    console = sqlite_console
+    console.pause()
+    assert console.at(Role.OPERATOR).sends("/console/connections/gh/resume").status_code == 403
+    assert console.at(Role.OWNER).sends("/console/connections/gh/resume").status_code == 303
+    assert [row.paused_reason for row in console.rows(select(provider_connections.c.paused_reason))] == [None]
+    assert _said(console, "connection.resumed") == ["by console:owner@all"]
 
 
-def test_what_is_stuck_at_a_provider_is_asked_again(sqlite_town: Town) -> None:
-    town = sqlite_town
-    revocation, operator = town.revoke(Scope(kind=ScopeKind.USER, key="globex.ada"), "globex"), town.at(Role.OPERATOR)
+def test_what_is_stuck_at_a_provider_is_asked_again(sqlite_console: ConsoleApp) -> None:
+    console = sqlite_console
+    revocation, operator = (
+        console.revoke(Scope(kind=ScopeKind.USER, key="globex.ada"), "globex"),
+        console.at(Role.OPERATOR),
+    )
     retry = f"/console/revocations/{revocation}/retry"
-    town.stick(revocation)
+    console.stick(revocation)
     assert operator.sends(retry).status_code == 303
     assert operator.sends(retry).status_code == 422
-    assert _said(town, "revocation.retried") == [f"by {BY}"]
+    assert _said(console, "revocation.retried") == [f"by {BY}"]
 
 
-def test_a_schedule_rests_and_goes_on(sqlite_town: Town) -> None:
-    town = sqlite_town
-    schedule, operator = town.schedule(), town.at(Role.OPERATOR)
+def test_a_schedule_rests_and_goes_on(sqlite_console: ConsoleApp) -> None:
+    console = sqlite_console
+    schedule, operator = console.schedule(), console.at(Role.OPERATOR)
     answer = operator.sends("/console/schedules/pause", id=schedule)
-    assert [row.paused for row in town.rows(select(schedules.c.paused))] == [True]
+    assert [row.paused for row in console.rows(select(schedules.c.paused))] == [True]
     assert "acme:morning is paused." in operator.sees(answer.headers["Location"])
     operator.sends("/console/schedules/resume", id=schedule)
-    assert [row.paused for row in town.rows(select(schedules.c.paused))] == [False]
-    assert (_said(town, "schedule.paused"), _said(town, "schedule.resumed")) == ([f"by {BY}"], [f"by {BY}"])
+    assert [row.paused for row in console.rows(select(schedules.c.paused))] == [False]
+    assert (_said(console, "schedule.paused"), _said(console, "schedule.resumed")) == ([f"by {BY}"], [f"by {BY}"])
 
 
-def test_an_act_on_a_schedule_comes_back_to_the_list_that_it_was_sent_from(sqlite_town: Town) -> None:
+def test_an_act_on_a_schedule_comes_back_to_the_list_that_it_was_sent_from(sqlite_console: ConsoleApp) -> None:
     """Whoever may see several tenants alone is shown the first of them by default."""
-    town = sqlite_town
-    town.schedule()
+    console = sqlite_console
+    console.schedule()
     roles = (Held(role=Role.OPERATOR, tenant=tenant) for tenant in ("aaa", "acme"))
-    of_two = town.visit(*roles)
+    of_two = console.visit(*roles)
     (action,) = re.findall(r'action="(/console/schedules/pause[^"]*)"', of_two.sees("/console/schedules?tenant=acme"))
     answer = of_two.sends(action, id="acme:morning")
     assert "acme:morning is paused." in of_two.sees(answer.headers["Location"])
     assert "All</option>" not in of_two.sees("/console/schedules")
 
 
-def test_a_refusal_leads_back_to_the_page_of_the_form(sqlite_town: Town) -> None:
-    town = sqlite_town
-    job, operator = town.in_doubt(), town.at(Role.OPERATOR)
+def test_a_refusal_leads_back_to_the_page_of_the_form(sqlite_console: ConsoleApp) -> None:
+    console = sqlite_console
+    job, operator = console.in_doubt(), console.at(Role.OPERATOR)
     for path, back in (
         (f"jobs/{job}/resolve", f"jobs/{job}"),
         ("revoke?kind=user&key=acme.ada", "revoke?kind=user&amp;key=acme.ada"),
@@ -297,14 +304,14 @@ def test_a_refusal_leads_back_to_the_page_of_the_form(sqlite_town: Town) -> None
     assert "Back to it" not in operator.sends("/console/jobs/job_x/cancel").text, "there is no such page"
 
 
-def test_whose_session_is_over_as_they_act_is_told_so_and_comes_back_to_the_page(sqlite_town: Town) -> None:
-    job = sqlite_town.waiting()
-    nobody = sqlite_town.app.test_client()
+def test_whose_session_is_over_as_they_act_is_told_so_and_comes_back_to_the_page(sqlite_console: ConsoleApp) -> None:
+    job = sqlite_console.waiting()
+    nobody = sqlite_console.app.test_client()
     answer = nobody.post(f"/console/jobs/{job}/cancel")
     assert f"next=/console/jobs/{job}" in answer.headers["Location"]
     assert "You were signed out: nothing was done." in nobody.get(answer.headers["Location"]).text
     assert "signed out" not in nobody.get("/console/sign-in").text
-    assert sqlite_town.state(job) is JobState.WAITING
+    assert sqlite_console.state(job) is JobState.WAITING
 
 
 class Lost:
@@ -323,11 +330,13 @@ class Lost:
 @pytest.mark.parametrize(
     "error", [CommitUnknown("canary-77"), Unconfirmed("canary-77")], ids=lambda one: type(one).__name__
 )
-def test_an_act_that_the_ledger_did_not_confirm_is_not_called_undone(sqlite_town: Town, error: Exception) -> None:
-    town = sqlite_town
-    job = town.waiting()
-    operator = town.visit(Held(role=Role.OPERATOR, tenant=None), app=town.over(Lost(town.database, error)))
+def test_an_act_that_the_ledger_did_not_confirm_is_not_called_undone(
+    sqlite_console: ConsoleApp, error: Exception
+) -> None:
+    console = sqlite_console
+    job = console.waiting()
+    operator = console.visit(Held(role=Role.OPERATOR, tenant=None), app=console.over(Lost(console.database, error)))
     answer = operator.sends(f"/console/jobs/{job}/cancel")
-    assert (answer.status_code, town.state(job)) == (503, JobState.CANCELLED)
+    assert (answer.status_code, console.state(job)) == (503, JobState.CANCELLED)
     assert "It is not certain whether it was done" in answer.text
     assert "canary" not in answer.text

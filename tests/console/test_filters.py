@@ -15,20 +15,20 @@ from identity.console.roles import Role
 from identity.principals import ensure_agent
 from identity.tables import accounts
 from pipeline.tables import deliveries, jobs
-from tests.console.town import Town
+from tests.console.console_app import ConsoleApp
 
 
-def shown(town: Town, path: str, things: Sequence[str]) -> list[str]:
+def shown(console: ConsoleApp, path: str, things: Sequence[str]) -> list[str]:
     """Those of *things* that the list at *path* leads to."""
-    page = town.at(Role.OWNER).sees(f"/console/{path}")
+    page = console.at(Role.OWNER).sees(f"/console/{path}")
     return [thing for thing in things if thing in page.partition("</form>")[2]]
 
 
-def change(town: Town, column: Column[Any], id: str, value: str) -> str:
+def change(console: ConsoleApp, column: Column[Any], id: str, value: str) -> str:
     """Give the thing another value of that column; the value that it had."""
     table = column.table
-    (before,) = town.rows(select(column).where(table.c.id == id))
-    town.database.write(
+    (before,) = console.rows(select(column).where(table.c.id == id))
+    console.database.write(
         lambda c: c.execute(update(table).where(table.c.id == id).values({column.name: value})).rowcount
     )
     return str(before[0])
@@ -43,34 +43,36 @@ def change(town: Town, column: Column[Any], id: str, value: str) -> str:
         ("agent", jobs.c.agent_id, "another"),
     ],
 )
-def test_jobs_that_do_not_fit_are_left_out(sqlite_town: Town, field: str, column: Column[Any], value: str) -> None:
-    both = [sqlite_town.done(), sqlite_town.done()]
-    sqlite_town.database.write(
+def test_jobs_that_do_not_fit_are_left_out(
+    sqlite_console: ConsoleApp, field: str, column: Column[Any], value: str
+) -> None:
+    both = [sqlite_console.done(), sqlite_console.done()]
+    sqlite_console.database.write(
         lambda c: ensure_agent(c, id="another", tenant=None, name="another", now=datetime.now(UTC))
     )
-    former = change(sqlite_town, column, both[1], value)
-    assert shown(sqlite_town, "jobs", both) == both
-    assert shown(sqlite_town, f"jobs?{field}={former}", both) == both[:1]
-    assert shown(sqlite_town, f"jobs?{field}={value}", both) == both[1:]
+    former = change(sqlite_console, column, both[1], value)
+    assert shown(sqlite_console, "jobs", both) == both
+    assert shown(sqlite_console, f"jobs?{field}={former}", both) == both[:1]
+    assert shown(sqlite_console, f"jobs?{field}={value}", both) == both[1:]
 
 
 @pytest.mark.parametrize(
     ("column", "value"), [(deliveries.c.outcome, "unrecognised"), (deliveries.c.source, "slack")], ids=str
 )
-def test_deliveries_that_do_not_fit_are_left_out(sqlite_town: Town, column: Column[Any], value: str) -> None:
-    both = [str(sqlite_town.house.row(sqlite_town.done()).delivery_id) for _ in range(2)]
-    former = change(sqlite_town, column, both[1], value)
-    assert shown(sqlite_town, "deliveries", both) == both
-    assert shown(sqlite_town, f"deliveries?{column.name}={former}", both) == both[:1]
-    assert shown(sqlite_town, f"deliveries?{column.name}={value}", both) == both[1:]
+def test_deliveries_that_do_not_fit_are_left_out(sqlite_console: ConsoleApp, column: Column[Any], value: str) -> None:
+    both = [str(sqlite_console.house.row(sqlite_console.done()).delivery_id) for _ in range(2)]
+    former = change(sqlite_console, column, both[1], value)
+    assert shown(sqlite_console, "deliveries", both) == both
+    assert shown(sqlite_console, f"deliveries?{column.name}={former}", both) == both[:1]
+    assert shown(sqlite_console, f"deliveries?{column.name}={value}", both) == both[1:]
 
 
-def test_accounts_at_other_providers_are_left_out(sqlite_town: Town) -> None:
+def test_accounts_at_other_providers_are_left_out(sqlite_console: ConsoleApp) -> None:
     both = ["acc-acme.ada", "acc-globex.ada"]
-    change(sqlite_town, accounts.c.provider, both[1], "slack")
-    assert shown(sqlite_town, "accounts", both) == both
-    assert shown(sqlite_town, "accounts?provider=github", both) == both[:1]
-    assert shown(sqlite_town, "accounts?provider=slack", both) == both[1:]
+    change(sqlite_console, accounts.c.provider, both[1], "slack")
+    assert shown(sqlite_console, "accounts", both) == both
+    assert shown(sqlite_console, "accounts?provider=github", both) == both[:1]
+    assert shown(sqlite_console, "accounts?provider=slack", both) == both[1:]
 
 
 ONE = {
@@ -84,7 +86,7 @@ OTHER = {
 
 
 @pytest.mark.parametrize("field", ONE)
-def test_records_of_the_audit_that_do_not_fit_are_left_out(sqlite_town: Town, field: str) -> None:
+def test_records_of_the_audit_that_do_not_fit_are_left_out(sqlite_console: ConsoleApp, field: str) -> None:
     both = ["this is the one", "this is the other"]
 
     def write(c: Any) -> None:
@@ -93,7 +95,7 @@ def test_records_of_the_audit_that_do_not_fit_are_left_out(sqlite_town: Town, fi
             work, at = Work(job=told["job"], action=told["action"]), datetime.now(UTC)
             audit.record(c, told["kind"], whom, work, id=reason, at=at, outcome=told["outcome"], reason=reason)
 
-    sqlite_town.database.write(write)
-    assert shown(sqlite_town, "audit", both) == both
-    assert shown(sqlite_town, f"audit?{field}={ONE[field]}", both) == both[:1]
-    assert shown(sqlite_town, f"audit?{field}={OTHER[field]}", both) == both[1:]
+    sqlite_console.database.write(write)
+    assert shown(sqlite_console, "audit", both) == both
+    assert shown(sqlite_console, f"audit?{field}={ONE[field]}", both) == both[:1]
+    assert shown(sqlite_console, f"audit?{field}={OTHER[field]}", both) == both[1:]

@@ -15,7 +15,7 @@ from pipeline.database import DatabaseSettings, open_database
 from pipeline.migrations import upgrade_at
 from tests.bench.console import PAGES
 from tests.bench.population import fill
-from tests.console.town import Town, Visit
+from tests.console.console_app import ConsoleApp, Visit
 
 EVERY = 100  # steps of the machine between two calls of the handler
 
@@ -25,11 +25,11 @@ def cost(directory: Path, jobs: int) -> dict[str, int]:
     url = f"sqlite:///{directory}/{jobs}.db"
     upgrade_at(DatabaseSettings(url=url))
     database = open_database(DatabaseSettings(url=url))
-    town = Town(database, built=True)
-    town.house.build()
+    console = ConsoleApp(database, built=True)
+    console.house.build()
     fill(url, jobs)
-    client = town.app.test_client()
-    client.set_cookie("aswhom-console", town.session(Held(role=Role.OWNER, tenant=None)).reveal())
+    client = console.app.test_client()
+    client.set_cookie("aswhom-console", console.session(Held(role=Role.OWNER, tenant=None)).reveal())
     visit, spent = Visit(client), dict[str, int]()
     middle = visit.sees("/console/jobs?state=dead").partition("after=")[2].partition('"')[0]
     with counted(database.engine) as steps:
@@ -37,7 +37,7 @@ def cost(directory: Path, jobs: int) -> dict[str, int]:
             before = steps[0]
             visit.sees("/console/" + template.format(middle=middle, half=jobs // 20 * 10, tenth=jobs // 20))
             spent[name] = (steps[0] - before) * EVERY
-    town.close()
+    console.close()
     database.close()
     return spent
 

@@ -19,8 +19,8 @@ from identity.console.sign_in import AT_ONCE, SignIn, SignInSettings
 from identity.errors import PolicyDenied, Unavailable
 from identity.http import Client, HttpRequest, NotSent
 from identity.secret import Secret
+from tests.console.console_app import BASE
 from tests.console.provider import CLIENT_ID, CLIENT_SECRET, Provider, provider
-from tests.console.town import BASE
 
 CALLBACK = f"{BASE}/console/callback"
 POLICY = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))

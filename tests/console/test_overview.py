@@ -17,34 +17,34 @@ from identity.scopes import stop_scope
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries, jobs, schedules
-from tests.console.town import Town
+from tests.console.console_app import ConsoleApp
 
 
-def change(town: Town, statement: Update) -> None:
-    town.database.write(partial(Connection.execute, statement=statement))
+def change(console: ConsoleApp, statement: Update) -> None:
+    console.database.write(partial(Connection.execute, statement=statement))
 
 
-def refused_delivery(town: Town) -> None:
-    town.done()
-    change(town, update(deliveries).values(outcome="refused"))
+def refused_delivery(console: ConsoleApp) -> None:
+    console.done()
+    change(console, update(deliveries).values(outcome="refused"))
 
 
-def revocation_under_way(town: Town) -> None:
-    town.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"), "acme")
-    change(town, update(revocations).values(state="draining"))
+def revocation_under_way(console: ConsoleApp) -> None:
+    console.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"), "acme")
+    change(console, update(revocations).values(state="draining"))
 
 
-def schedule_with_a_fault(town: Town) -> None:
-    town.schedule()
-    change(town, update(schedules).values(fault="there is no such workflow any more"))
+def schedule_with_a_fault(console: ConsoleApp) -> None:
+    console.schedule()
+    change(console, update(schedules).values(fault="there is no such workflow any more"))
 
 
-def stopped_agent(town: Town) -> None:
-    town.database.write(partial(stop_scope, scope=Scope(kind=ScopeKind.AGENT, key="tester")))
+def stopped_agent(console: ConsoleApp) -> None:
+    console.database.write(partial(stop_scope, scope=Scope(kind=ScopeKind.AGENT, key="tester")))
 
 
-def waiting_for_approval(town: Town) -> None:
-    town.waiting(Wait.APPROVAL)
+def waiting_for_approval(console: ConsoleApp) -> None:
+    console.waiting(Wait.APPROVAL)
 
 
 @pytest.mark.parametrize(
@@ -58,17 +58,17 @@ def waiting_for_approval(town: Town) -> None:
         ),
         (revocation_under_way, "revocation under way", "calls may still be in flight", "revocations"),
         (schedule_with_a_fault, "schedule with a fault", "The last slot could not be fired.", "schedules"),
-        (Town.pause, "provider connection paused", "gh", "connections"),
+        (ConsoleApp.pause, "provider connection paused", "gh", "connections"),
         (waiting_for_approval, "job waiting for approval", "Somebody has to say yes or no.", "approvals"),
         (stopped_agent, "stopped", "agent tester. Nothing opens under it until it is opened again.", None),
     ],
 )
 def test_what_needs_a_person_is_named_and_leads_there(
-    sqlite_town: Town, cause: Callable[[Town], None], need: str, says: str, leads: str | None
+    sqlite_console: ConsoleApp, cause: Callable[[ConsoleApp], None], need: str, says: str, leads: str | None
 ) -> None:
-    owner = sqlite_town.at(Role.OWNER)
+    owner = sqlite_console.at(Role.OWNER)
     assert "Nothing needs you." in owner.sees("/console/")
-    cause(sqlite_town)
+    cause(sqlite_console)
     (named,) = re.findall(r'<li class="need .*?</li>', owner.sees("/console/"), re.DOTALL)
     assert f"<strong>{need}</strong>" in named
     assert '<span class="count">1</span>' in named
@@ -78,21 +78,21 @@ def test_what_needs_a_person_is_named_and_leads_there(
         owner.sees(f"/console/{leads}")
 
 
-def queue(town: Town, tenant: str | None) -> list[str]:
+def queue(console: ConsoleApp, tenant: str | None) -> list[str]:
     """The hybrid queue, as somebody of that tenant sees it: due, oldest, later, running, stopping."""
-    page = town.at(Role.OPERATOR, tenant).sees("/console/queues")
+    page = console.at(Role.OPERATOR, tenant).sees("/console/queues")
     (row,) = re.findall(r'<span class="pattern hybrid">.*?</tr>', page, re.DOTALL)
     cells = re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)
     return [re.sub(r'.*datetime="([^"]+)".*', r"\1", cell) for cell in cells]
 
 
-def test_the_queues_tell_what_is_due_and_under_way_and_nothing_of_another_tenant(town: Town) -> None:
+def test_the_queues_tell_what_is_due_and_under_way_and_nothing_of_another_tenant(console: ConsoleApp) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
 
     def job(tenant: str = "acme", **values: Any) -> str:
-        made = town.house.job(tenant=tenant)
+        made = console.house.job(tenant=tenant)
         if values:
-            change(town, update(jobs).where(jobs.c.id == made).values(**values))
+            change(console, update(jobs).where(jobs.c.id == made).values(**values))
         return made
 
     oldest, of_globex = now - timedelta(minutes=10), now - timedelta(minutes=20)
@@ -101,17 +101,17 @@ def test_the_queues_tell_what_is_due_and_under_way_and_nothing_of_another_tenant
     job(due_at=now + timedelta(hours=1))
     for state in (JobState.RUNNING, JobState.RUNNING, JobState.RUNNING, JobState.STOPPING):
         claimed = job()
-        town.house.claim(claimed)
-        change(town, update(jobs).where(jobs.c.id == claimed).values(state=state))
+        console.house.claim(claimed)
+        change(console, update(jobs).where(jobs.c.id == claimed).values(state=state))
     job("globex", due_at=of_globex)
-    town.waiting()
+    console.waiting()
 
     def moments(cells: list[str]) -> list[Any]:
         due, oldest, *rest = cells
         return [int(due), datetime.fromisoformat(oldest), *map(int, rest)]
 
-    assert moments(queue(town, "acme")) == [2, oldest, 1, 3, 1]
-    assert moments(queue(town, "globex")) == [1, of_globex, 0, 0, 0]
-    assert moments(queue(town, None)) == [3, of_globex, 1, 3, 1]
-    assert "<strong>1</strong> for consent" in town.at(Role.OPERATOR, "acme").sees("/console/queues")
-    assert "No job waits." in town.at(Role.OPERATOR, "globex").sees("/console/queues")
+    assert moments(queue(console, "acme")) == [2, oldest, 1, 3, 1]
+    assert moments(queue(console, "globex")) == [1, of_globex, 0, 0, 0]
+    assert moments(queue(console, None)) == [3, of_globex, 1, 3, 1]
+    assert "<strong>1</strong> for consent" in console.at(Role.OPERATOR, "acme").sees("/console/queues")
+    assert "No job waits." in console.at(Role.OPERATOR, "globex").sees("/console/queues")

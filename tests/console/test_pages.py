@@ -18,12 +18,12 @@ from pipeline.revocation.inquiry import SignalDoubt
 from pipeline.revocation.tables import compensations, revocations
 from pipeline.states import StepState
 from pipeline.tables import deliveries, jobs, steps
-from tests.console.town import Town
+from tests.console.console_app import ConsoleApp
 from webhooks.console.jobs import RECORDS
 
 
-def test_every_page_is_there_when_there_is_nothing_to_show(sqlite_town: Town) -> None:
-    owner = sqlite_town.at(Role.OWNER)
+def test_every_page_is_there_when_there_is_nothing_to_show(sqlite_console: ConsoleApp) -> None:
+    owner = sqlite_console.at(Role.OWNER)
     for path in (
         "",
         "jobs",
@@ -39,8 +39,8 @@ def test_every_page_is_there_when_there_is_nothing_to_show(sqlite_town: Town) ->
         assert "<h1>" in owner.sees(f"/console/{path}")
 
 
-def test_every_page_is_there_when_there_is_something_of_everything(town: Town) -> None:
-    ids, owner = town.fill(), town.at(Role.OWNER)
+def test_every_page_is_there_when_there_is_something_of_everything(console: ConsoleApp) -> None:
+    ids, owner = console.fill(), console.at(Role.OWNER)
     assert "<strong>dead job</strong>" in owner.sees("/console/")
     for path, says in (
         (f"jobs/{ids['job']}", "req-2"),
@@ -62,8 +62,8 @@ def _change(c: Connection, *, job: str, values: dict[str, str | None]) -> None:
     c.execute(update(jobs).where(jobs.c.id == job).values(**values))
 
 
-def test_a_job_says_what_started_it(sqlite_town: Town) -> None:
-    owner, job = sqlite_town.at(Role.OWNER), sqlite_town.done()
+def test_a_job_says_what_started_it(sqlite_console: ConsoleApp) -> None:
+    owner, job = sqlite_console.at(Role.OWNER), sqlite_console.done()
     told: tuple[tuple[dict[str, str | None], str], ...] = (
         ({"triggered_login": "octocat"}, "Started by octocat (github:1001)"),
         ({"triggered_login": None, "triggered_by": "octocat"}, "Started by octocat"),
@@ -72,7 +72,7 @@ def test_a_job_says_what_started_it(sqlite_town: Town) -> None:
         ({"request_id": "req_7"}, "Started by request req_7 of the agent"),
     )
     for values, says in told:
-        sqlite_town.database.write(partial(_change, job=job, values=values))
+        sqlite_console.database.write(partial(_change, job=job, values=values))
         assert says in owner.sees(f"/console/jobs/{job}")
 
 
@@ -84,41 +84,43 @@ def test_a_job_says_what_started_it(sqlite_town: Town) -> None:
     ],
 )
 def test_a_step_that_another_came_before_says_what_it_has_of_that(
-    sqlite_town: Town, state: StepState, says: str
+    sqlite_console: ConsoleApp, state: StepState, says: str
 ) -> None:
-    owner, job = sqlite_town.at(Role.OWNER), sqlite_town.done()
+    owner, job = sqlite_console.at(Role.OWNER), sqlite_console.done()
     moved = update(steps).where(steps.c.job_id == job).values(state=state, adopted_from="step_9")
-    sqlite_town.database.write(lambda c: c.execute(moved).rowcount)
+    sqlite_console.database.write(lambda c: c.execute(moved).rowcount)
     page = owner.sees(f"/console/jobs/{job}")
     assert says in page
     assert page.count("step_9") == 1
 
 
-def test_a_job_whose_compensation_failed_says_which_job_that_was(sqlite_town: Town) -> None:
-    owner, job = sqlite_town.at(Role.OWNER), sqlite_town.done()
-    follows = sqlite_town.dead("the workspace is gone")
-    (step,) = sqlite_town.rows(select(steps.c.id).where(steps.c.job_id == job))
+def test_a_job_whose_compensation_failed_says_which_job_that_was(sqlite_console: ConsoleApp) -> None:
+    owner, job = sqlite_console.at(Role.OWNER), sqlite_console.done()
+    follows = sqlite_console.dead("the workspace is gone")
+    (step,) = sqlite_console.rows(select(steps.c.id).where(steps.c.job_id == job))
     followed = insert(compensations).values(
         step_id=step.id,
-        revocation_id=sqlite_town.revoke(Scope(kind=ScopeKind.USER, key="globex.ada"), "globex"),
+        revocation_id=sqlite_console.revoke(Scope(kind=ScopeKind.USER, key="globex.ada"), "globex"),
         job_id=follows,
         created_at=datetime.now(UTC),
     )
-    sqlite_town.database.write(lambda c: c.execute(followed).rowcount)
+    sqlite_console.database.write(lambda c: c.execute(followed).rowcount)
     assert f"by {follows}, which is dead" in owner.sees(f"/console/jobs/{job}")
 
 
-def test_a_job_in_doubt_shows_whoever_may_resolve_it_which_call_that_is_and_what_it_sent(sqlite_town: Town) -> None:
-    job = sqlite_town.in_doubt()
-    shown = sqlite_town.at(Role.OPERATOR).sees(f"/console/jobs/{job}").partition('id="acts"')[2]
-    (step,) = sqlite_town.rows(select(steps.c.id))
+def test_a_job_in_doubt_shows_whoever_may_resolve_it_which_call_that_is_and_what_it_sent(
+    sqlite_console: ConsoleApp,
+) -> None:
+    job = sqlite_console.in_doubt()
+    shown = sqlite_console.at(Role.OPERATOR).sees(f"/console/jobs/{job}").partition('id="acts"')[2]
+    (step,) = sqlite_console.rows(select(steps.c.id))
     for says in (f"<code>{step.id}.1</code>", "Step 1, <strong>github.Say</strong>", "a &lt;secret&gt; word"):
         assert says in shown
-    assert "&lt;secret&gt;" not in sqlite_town.at(Role.OPERATOR).sees(f"/console/jobs/{sqlite_town.done()}")
+    assert "&lt;secret&gt;" not in sqlite_console.at(Role.OPERATOR).sees(f"/console/jobs/{sqlite_console.done()}")
 
 
-def test_a_job_of_more_records_than_its_page_tells_says_so(sqlite_town: Town) -> None:
-    owner, job = sqlite_town.at(Role.OWNER), sqlite_town.done()
+def test_a_job_of_more_records_than_its_page_tells_says_so(sqlite_console: ConsoleApp) -> None:
+    owner, job = sqlite_console.at(Role.OWNER), sqlite_console.done()
     path = f"/console/jobs/{job}"
     assert "Of its audit only" not in owner.sees(path)
 
@@ -128,112 +130,112 @@ def test_a_job_of_more_records_than_its_page_tells_says_so(sqlite_town: Town) ->
                 c, "job.parked", AsWhom(tenant="acme"), Work(job=job), id=f"{job}.{number}", at=datetime.now(UTC)
             )
 
-    sqlite_town.database.write(fill)
+    sqlite_console.database.write(fill)
     assert f"Of its audit only the newest {RECORDS} records" in owner.sees(path)
 
 
 @pytest.mark.parametrize("state", ["needs_reconnect", "suspended"])
-def test_the_overview_leads_to_the_accounts_it_counts(sqlite_town: Town, state: str) -> None:
-    owner = sqlite_town.at(Role.OWNER)
-    sqlite_town.database.write(lambda c: c.execute(update(accounts).values(state=state)))
+def test_the_overview_leads_to_the_accounts_it_counts(sqlite_console: ConsoleApp, state: str) -> None:
+    owner = sqlite_console.at(Role.OWNER)
+    sqlite_console.database.write(lambda c: c.execute(update(accounts).values(state=state)))
     path = f"/console/accounts?state={state}"
     assert path in owner.sees("/console/")
     assert "acc-acme.ada" in owner.sees(path)
 
 
-def test_the_page_of_a_lost_account_says_why_it_cannot_be_used(sqlite_town: Town) -> None:
-    owner, path = sqlite_town.at(Role.OWNER), "/console/accounts/acc-acme.ada"
+def test_the_page_of_a_lost_account_says_why_it_cannot_be_used(sqlite_console: ConsoleApp) -> None:
+    owner, path = sqlite_console.at(Role.OWNER), "/console/accounts/acc-acme.ada"
     usable = "<dt>Usable now</dt><dd>yes</dd>"
     assert usable in owner.sees(path)
-    sqlite_town.lose("acc-acme.ada")
+    sqlite_console.lose("acc-acme.ada")
     page = owner.sees(path)
     assert usable not in page
     assert "<dt>Usable now</dt><dd>no: it was lost" in page
     assert '<span class="why">no: it was lost' in owner.sees("/console/accounts?state=needs_reconnect")
 
 
-def test_the_overview_leads_to_the_job_that_asks_what_became_of_a_call(sqlite_town: Town) -> None:
-    owner, asks, other = sqlite_town.at(Role.OWNER), sqlite_town.in_doubt(), sqlite_town.waiting()
+def test_the_overview_leads_to_the_job_that_asks_what_became_of_a_call(sqlite_console: ConsoleApp) -> None:
+    owner, asks, other = sqlite_console.at(Role.OWNER), sqlite_console.in_doubt(), sqlite_console.waiting()
     path = "/console/jobs?state=waiting&wait=unknown"
     assert path.replace("&", "&amp;") in owner.sees("/console/")
     assert (asks in owner.sees(path), other in owner.sees(path)) == (True, False)
     assert other in owner.sees("/console/jobs?state=waiting&wait=consent")
 
 
-def test_the_overview_leads_to_what_is_stuck_at_a_provider(town: Town) -> None:
+def test_the_overview_leads_to_what_is_stuck_at_a_provider(console: ConsoleApp) -> None:
     stuck, done = (
-        town.revoke(Scope(kind=ScopeKind.USER, key=f"{tenant}.ada"), tenant) for tenant in ("globex", "acme")
+        console.revoke(Scope(kind=ScopeKind.USER, key=f"{tenant}.ada"), tenant) for tenant in ("globex", "acme")
     )
-    town.stick(stuck)
-    owner, path = town.at(Role.OWNER), "/console/revocations?stuck=1"
+    console.stick(stuck)
+    owner, path = console.at(Role.OWNER), "/console/revocations?stuck=1"
     assert path in owner.sees("/console/")
     assert (stuck in owner.sees(path), done in owner.sees(path)) == (True, False)
     listed = owner.sees("/console/revocations")
     assert (done in listed, listed.count("stuck at the provider")) == (True, 1)
 
 
-def test_the_overview_leads_to_the_deliveries_that_were_not_taken(town: Town) -> None:
+def test_the_overview_leads_to_the_deliveries_that_were_not_taken(console: ConsoleApp) -> None:
     def delivered(outcome: str) -> str:
-        (job,) = town.house.accept(town.house.delivery(outcome, text=outcome)).jobs
-        id: str = town.house.row(job).delivery_id
+        (job,) = console.house.accept(console.house.delivery(outcome, text=outcome)).jobs
+        id: str = console.house.row(job).delivery_id
         change = update(deliveries).where(deliveries.c.id == id).values(outcome=outcome)
-        town.database.write(lambda c: c.execute(change).rowcount)
+        console.database.write(lambda c: c.execute(change).rowcount)
         return id
 
     made = {outcome: delivered(outcome) for outcome in ("unrecognised", "refused", "ignored")}
-    owner, path = town.at(Role.OWNER), "/console/deliveries?not_taken=1"
+    owner, path = console.at(Role.OWNER), "/console/deliveries?not_taken=1"
     assert path in owner.sees("/console/")
     listed = owner.sees(path)
     assert {outcome for outcome, id in made.items() if id in listed} == {"unrecognised", "refused"}
     assert made["ignored"] in owner.sees("/console/deliveries")
 
 
-def test_the_overview_counts_no_dead_job_that_nobody_can_replay_any_more(sqlite_town: Town) -> None:
-    owner, job = sqlite_town.at(Role.OWNER), sqlite_town.dead("no")
+def test_the_overview_counts_no_dead_job_that_nobody_can_replay_any_more(sqlite_console: ConsoleApp) -> None:
+    owner, job = sqlite_console.at(Role.OWNER), sqlite_console.dead("no")
     assert "dead job" in owner.sees("/console/")
     forget = update(jobs).where(jobs.c.id == job).values(pruned_at=datetime.now(UTC))
-    sqlite_town.database.write(lambda c: c.execute(forget))
+    sqlite_console.database.write(lambda c: c.execute(forget))
     assert "Nothing needs you." in owner.sees("/console/")
 
 
-def test_the_overview_calls_a_duty_late_by_its_own_rhythm(sqlite_town: Town) -> None:
+def test_the_overview_calls_a_duty_late_by_its_own_rhythm(sqlite_console: ConsoleApp) -> None:
     then = datetime.now(UTC) - timedelta(seconds=100)
     for duty in ("dispatch", "catch-up"):  # four times a second, and once a minute with up to ten for a tick
-        heartbeat(sqlite_town.database, duty=duty, host="here", error=None, now=then)
-    shown = sqlite_town.at(Role.OWNER).sees("/console/")
+        heartbeat(sqlite_console.database, duty=duty, host="here", error=None, now=then)
+    shown = sqlite_console.at(Role.OWNER).sees("/console/")
     assert ("dispatch. <code>aswhom doctor" in shown, "catch-up" in shown) == (True, False)
 
 
-def test_what_stands_beside_a_receipt_is_not_told_as_its_word_about_the_signal(sqlite_town: Town) -> None:
-    owner, id = sqlite_town.at(Role.OWNER), sqlite_town.fill()["revocation"]
+def test_what_stands_beside_a_receipt_is_not_told_as_its_word_about_the_signal(sqlite_console: ConsoleApp) -> None:
+    owner, id = sqlite_console.at(Role.OWNER), sqlite_console.fill()["revocation"]
     altered = update(revocations).where(revocations.c.id == id).values(doubt=SignalDoubt.ALIVE)
-    sqlite_town.database.write(lambda c: c.execute(altered))
+    sqlite_console.database.write(lambda c: c.execute(altered))
     shown = owner.sees(f"/console/revocations/{id}")
     assert "they differ in doubt" in shown
     assert "may connect again" not in shown
 
 
-def test_a_revocation_of_many_accounts_names_those_that_are_stuck_first(sqlite_town: Town) -> None:
-    owner, id = sqlite_town.at(Role.OWNER), sqlite_town.fill()["revocation"]
-    (row,) = sqlite_town.rows(select(revocations.c.receipt).where(revocations.c.id == id))
+def test_a_revocation_of_many_accounts_names_those_that_are_stuck_first(sqlite_console: ConsoleApp) -> None:
+    owner, id = sqlite_console.at(Role.OWNER), sqlite_console.fill()["revocation"]
+    (row,) = sqlite_console.rows(select(revocations.c.receipt).where(revocations.c.id == id))
     told = [{"account": f"acc-{n}", "generation": 1, "answer": "done", "reason": ""} for n in range(59)]
     told.append({"account": "acc-stuck", "generation": 1, "answer": "stuck", "reason": ""})
     changed = {**row.receipt, "provider": {"answer": "stuck", "accounts": told}}
     change = update(revocations).where(revocations.c.id == id).values(receipt=changed)
-    sqlite_town.database.write(lambda c: c.execute(change))
+    sqlite_console.database.write(lambda c: c.execute(change))
     shown = owner.sees(f"/console/revocations/{id}")
     assert "50 of 60 accounts" in shown
     assert shown.index("acc-stuck") < shown.index("acc-0")
 
 
-def test_the_requests_for_tokens_that_were_on_the_wire_are_named(sqlite_town: Town) -> None:
-    owner, id = sqlite_town.at(Role.OWNER), sqlite_town.fill()["revocation"]
+def test_the_requests_for_tokens_that_were_on_the_wire_are_named(sqlite_console: ConsoleApp) -> None:
+    owner, id = sqlite_console.at(Role.OWNER), sqlite_console.fill()["revocation"]
     assert "Requests for tokens on the wire" not in owner.sees(f"/console/revocations/{id}")
-    (row,) = sqlite_town.rows(select(revocations.c.receipt).where(revocations.c.id == id))
+    (row,) = sqlite_console.rows(select(revocations.c.receipt).where(revocations.c.id == id))
     asked = {"id": "ref-1", "kind": "refresh", "account": "acc-ada", "generation": 1, "outcome": "open"}
     change = update(revocations).where(revocations.c.id == id)
     change = change.values(receipt={**row.receipt, "token_requests": [asked]})
-    sqlite_town.database.write(lambda c: c.execute(change))
+    sqlite_console.database.write(lambda c: c.execute(change))
     shown = owner.sees(f"/console/revocations/{id}")
     assert "Requests for tokens on the wire" in shown
     assert "ref-1" in shown

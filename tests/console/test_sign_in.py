@@ -30,7 +30,7 @@ from identity.http import Client, HttpRequest, Outcome
 from identity.secret import Secret
 from identity.store import Store
 from pipeline.intake import Intake
-from tests.console.town import BASE, Town
+from tests.console.console_app import BASE, ConsoleApp
 from tests.ledger.acts import until_awaited
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
@@ -55,9 +55,9 @@ def http() -> Iterator[Client]:
 
 
 @pytest.fixture
-def browser(sqlite_town: Town, peer: Oidc, http: Client) -> FlaskClient:
+def browser(sqlite_console: ConsoleApp, peer: Oidc, http: Client) -> FlaskClient:
     """A browser before a console whose people sign in at the peer."""
-    return _app(sqlite_town, SignIn(_settings(peer), http)).test_client()
+    return _app(sqlite_console, SignIn(_settings(peer), http)).test_client()
 
 
 def _settings(peer: Oidc) -> SignInSettings:
@@ -71,14 +71,14 @@ def _settings(peer: Oidc) -> SignInSettings:
     )
 
 
-def _app(town: Town, sign_in: SignIn | None, base_url: str = BASE, *, store: Store | None = None) -> Flask:
+def _app(console: ConsoleApp, sign_in: SignIn | None, base_url: str = BASE, *, store: Store | None = None) -> Flask:
     return create_app(
         WebSettings(base_url=base_url),
-        Intake(town.database, town.house.vault, town.house.ids, clock=town.now),
-        town.workflows,
-        town.ring,
-        console=replace(town.console, sign_in=sign_in, store=store or town.database),
-        clock=town.now,
+        Intake(console.database, console.house.vault, console.house.ids, clock=console.now),
+        console.workflows,
+        console.ring,
+        console=replace(console.parts, sign_in=sign_in, store=store or console.database),
+        clock=console.now,
     )
 
 
@@ -94,7 +94,7 @@ def _come_back(browser: FlaskClient, callback: str) -> Any:
 
 
 def test_whoever_the_provider_gives_a_role_is_in_and_led_where_they_wanted(
-    sqlite_town: Town, browser: FlaskClient, peer: Oidc
+    sqlite_console: ConsoleApp, browser: FlaskClient, peer: Oidc
 ) -> None:
     turned = browser.get("/console/jobs?state=dead")
     assert turned.headers["Location"] == "/console/sign-in?next=/console/jobs?state%3Ddead"
@@ -102,55 +102,57 @@ def test_whoever_the_provider_gives_a_role_is_in_and_led_where_they_wanted(
     assert (back.status_code, back.headers["Location"]) == (303, "/console/jobs?state=dead")
     assert browser.get("/console/jobs?state=dead").status_code == 200
     assert browser.get("/console/revoke").status_code == 403
-    (row,) = sqlite_town.rows(select(console_sessions))
+    (row,) = sqlite_console.rows(select(console_sessions))
     assert (row.subject, row.name, row.roles) == ("auditor-1", "auditor-1@example.test", [["auditor", None]])
-    (said,) = sqlite_town.rows(select(audit.c.reason).where(audit.c.kind == "console.signed_in"))
+    (said,) = sqlite_console.rows(select(audit.c.reason).where(audit.c.kind == "console.signed_in"))
     assert said.reason == "auditor-1@example.test, by openid"
 
 
 def test_a_role_of_the_table_counts_for_its_tenant_and_ends_with_its_row(
-    sqlite_town: Town, browser: FlaskClient, peer: Oidc
+    sqlite_console: ConsoleApp, browser: FlaskClient, peer: Oidc
 ) -> None:
-    town, now = sqlite_town, datetime.now(UTC)
+    console, now = sqlite_console, datetime.now(UTC)
     give = partial(roles.allow, claim="email", value="olga@example.test", role=Role.OPERATOR, tenant="acme")
     act = Act(audit_id="a1", by="cli:test", now=now)
-    town.database.write(partial(give, act=act, id="rol_1"))
+    console.database.write(partial(give, act=act, id="rol_1"))
     _come_back(browser, peer.consent(_begin(browser), login="olga"))
     assert browser.get("/console/jobs").status_code == 200
     assert browser.get("/console/jobs?tenant=globex").status_code == 403
     take = partial(roles.disallow, id="rol_1", act=Act(audit_id="a2", by="cli:test", now=now))
-    assert town.database.write(take) == 1
+    assert console.database.write(take) == 1
     assert browser.get("/console/jobs").status_code == 303
 
 
 class TakenAway:
     """A ledger in which a role is taken away just before the next transaction."""
 
-    def __init__(self, town: Town, role: str) -> None:
-        self.read, self._town, self._role = town.database.read, town, role
+    def __init__(self, console: ConsoleApp, role: str) -> None:
+        self.read, self._console, self._role = console.database.read, console, role
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        act = Act(audit_id=self._town.house.ids("aud"), by="cli:test", now=self._town.now())
-        self._town.database.write(lambda c: roles.disallow(c, self._role, act))
-        return self._town.database.write(work)
+        act = Act(audit_id=self._console.house.ids("aud"), by="cli:test", now=self._console.now())
+        self._console.database.write(lambda c: roles.disallow(c, self._role, act))
+        return self._console.database.write(work)
 
 
-def test_a_role_that_is_taken_away_during_a_sign_in_is_not_had(sqlite_town: Town, peer: Oidc, http: Client) -> None:
-    town = sqlite_town
+def test_a_role_that_is_taken_away_during_a_sign_in_is_not_had(
+    sqlite_console: ConsoleApp, peer: Oidc, http: Client
+) -> None:
+    console = sqlite_console
     give = partial(roles.allow, claim="sub", value="olga", role=Role.OPERATOR, tenant="acme")
-    act = Act(audit_id="a1", by="cli:test", now=town.now())
-    town.database.write(partial(give, act=act, id="rol_1"))
-    browser = _app(town, SignIn(_settings(peer), http), store=TakenAway(town, "rol_1")).test_client()
+    act = Act(audit_id="a1", by="cli:test", now=console.now())
+    console.database.write(partial(give, act=act, id="rol_1"))
+    browser = _app(console, SignIn(_settings(peer), http), store=TakenAway(console, "rol_1")).test_client()
     assert _come_back(browser, peer.consent(_begin(browser), login="olga")).status_code == 403
-    assert town.rows(select(console_sessions)) == []
+    assert console.rows(select(console_sessions)) == []
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)  # SQLite has one writer
-def test_whoever_takes_a_role_away_waits_for_a_sign_in_by_it_and_ends_it(town: Town) -> None:
-    now = town.now()
+def test_whoever_takes_a_role_away_waits_for_a_sign_in_by_it_and_ends_it(console: ConsoleApp) -> None:
+    now = console.now()
     give = partial(roles.allow, claim="sub", value="olga", role=Role.OPERATOR, tenant="acme")
     act = Act(audit_id="a1", by="cli:test", now=now)
-    town.database.write(partial(give, act=act, id="rol_1"))
+    console.database.write(partial(give, act=act, id="rol_1"))
     take = partial(roles.disallow, id="rol_1", act=Act(audit_id="a2", by="cli:test", now=now))
 
     def sign_in(c: Connection) -> None:
@@ -158,48 +160,50 @@ def test_whoever_takes_a_role_away_waits_for_a_sign_in_by_it_and_ends_it(town: T
         person = Person(subject="olga", name="olga", via=Via.OPENID, held=held)
         sessions.begin(c, Secret("x"), person, audit_id="a3", now=now, lifetime=timedelta(hours=8))
 
-    until_awaited(town.database, sign_in, by=threading.Thread(target=town.database.write, args=(take,)))
-    assert town.rows(select(console_sessions)) == []
+    until_awaited(console.database, sign_in, by=threading.Thread(target=console.database.write, args=(take,)))
+    assert console.rows(select(console_sessions)) == []
 
 
-def test_signing_in_again_ends_the_session_before(sqlite_town: Town, browser: FlaskClient, peer: Oidc) -> None:
+def test_signing_in_again_ends_the_session_before(sqlite_console: ConsoleApp, browser: FlaskClient, peer: Oidc) -> None:
     _come_back(browser, peer.consent(_begin(browser), login="auditor-1"))
     begun = browser.post("/console/sign-in", data={"next": ""})
     assert begun.status_code == 200
     _come_back(browser, peer.consent(_begin(browser), login="auditor-1"))
-    assert len(sqlite_town.rows(select(console_sessions))) == 1
-    assert browser.post(f"/console/link/{_link(sqlite_town)}").status_code == 303
-    (row,) = sqlite_town.rows(select(console_sessions))
+    assert len(sqlite_console.rows(select(console_sessions))) == 1
+    assert browser.post(f"/console/link/{_link(sqlite_console)}").status_code == 303
+    (row,) = sqlite_console.rows(select(console_sessions))
     assert row.via == "link"
     said = select(audit.c.kind).where(audit.c.kind.startswith("console.signed_")).order_by(audit.c.number)
-    kinds = [row.kind.removeprefix("console.signed_") for row in sqlite_town.rows(said)]
+    kinds = [row.kind.removeprefix("console.signed_") for row in sqlite_console.rows(said)]
     assert kinds.count("in") == 3
     assert kinds.count("out") == 2
 
 
 def test_a_name_that_nobody_verified_stands_behind_the_subject(
-    sqlite_town: Town, browser: FlaskClient, peer: Oidc
+    sqlite_console: ConsoleApp, browser: FlaskClient, peer: Oidc
 ) -> None:
     """Or else anybody could act as `console:grace@acme.example` who may write that into their profile."""
     _come_back(browser, peer.consent(_begin(browser), login="auditor-unverified"))
-    (row,) = sqlite_town.rows(select(console_sessions))
+    (row,) = sqlite_console.rows(select(console_sessions))
     assert (row.subject, row.name) == ("auditor-unverified", "auditor-unverified (auditor-unverified@example.test)")
 
 
-def test_whoever_has_no_role_is_told_so_and_is_not_in(sqlite_town: Town, browser: FlaskClient, peer: Oidc) -> None:
+def test_whoever_has_no_role_is_told_so_and_is_not_in(
+    sqlite_console: ConsoleApp, browser: FlaskClient, peer: Oidc
+) -> None:
     back = _come_back(browser, peer.consent(_begin(browser), login="stranger"))
     assert back.status_code == 403
     assert "stranger@example.test is signed in at the provider, and no role is given to them" in back.text
-    assert sqlite_town.rows(select(console_sessions)) == []
+    assert sqlite_console.rows(select(console_sessions)) == []
 
 
-def test_an_address_that_nobody_verified_gives_no_role(town: Town) -> None:
+def test_an_address_that_nobody_verified_gives_no_role(console: ConsoleApp) -> None:
     give = partial(roles.allow, claim="email", value="ada@x.test", role=Role.OWNER, tenant=None)
     act = Act(audit_id="a1", by="test", now=datetime.now(UTC))
-    town.database.write(partial(give, act=act, id="rol_1"))
+    console.database.write(partial(give, act=act, id="rol_1"))
 
     def held(**claims: object) -> tuple[Held, ...]:
-        return town.database.write(lambda c: roles_of(c, claims, roles_claim="roles"))  # it locks what it reads
+        return console.database.write(lambda c: roles_of(c, claims, roles_claim="roles"))  # it locks what it reads
 
     assert held(email="ada@x.test") == ()
     assert held(email="ada@x.test", email_verified="true") == ()
@@ -209,14 +213,14 @@ def test_an_address_that_nobody_verified_gives_no_role(town: Town) -> None:
 
 
 def test_a_callback_is_believed_only_from_the_browser_that_began(
-    sqlite_town: Town, browser: FlaskClient, peer: Oidc
+    sqlite_console: ConsoleApp, browser: FlaskClient, peer: Oidc
 ) -> None:
     callback = peer.consent(_begin(browser), login="owner")
     other = browser.application.test_client()
     assert _come_back(other, callback).status_code == 403
     _begin(other)
     assert _come_back(other, callback).status_code == 403
-    assert sqlite_town.rows(select(console_sessions)) == []
+    assert sqlite_console.rows(select(console_sessions)) == []
     assert _come_back(browser, callback).status_code == 303
     assert _come_back(browser, callback).status_code == 403, "used"
 
@@ -231,13 +235,15 @@ def test_signing_in_leads_to_the_console_whatever_was_asked_for(browser: FlaskCl
     assert back.headers["Location"] == "/console/"
 
 
-def test_cookies_are_out_of_reach_of_scripts_and_of_plain_http(sqlite_town: Town, peer: Oidc, http: Client) -> None:
+def test_cookies_are_out_of_reach_of_scripts_and_of_plain_http(
+    sqlite_console: ConsoleApp, peer: Oidc, http: Client
+) -> None:
     settings = SignInSettings(
         issuer=peer.issuer, client_id="aswhom", client_secret=Secret("x"), redirect_uri="https://aswhom.example/c"
     )
-    secure = _app(sqlite_town, SignIn(settings, http), "https://aswhom.example").test_client()
+    secure = _app(sqlite_console, SignIn(settings, http), "https://aswhom.example").test_client()
     begun = secure.post("/console/sign-in").headers["Set-Cookie"]
-    link = _link(sqlite_town)
+    link = _link(sqlite_console)
     session = secure.post(f"/console/link/{link}").headers["Set-Cookie"]
     for cookie, name in ((begun, "__Host-aswhom-sign-in"), (session, "__Host-aswhom-console")):
         assert cookie.startswith(f"{name}=")
@@ -260,10 +266,10 @@ class Crowded(Client):
 
 
 def test_whoever_comes_while_too_many_sign_in_is_told_so_and_gets_in_with_the_same_answer(
-    sqlite_town: Town, peer: Oidc
+    sqlite_console: ConsoleApp, peer: Oidc
 ) -> None:
     with Crowded() as held, ThreadPoolExecutor(AT_ONCE) as threads:
-        app = _app(sqlite_town, SignIn(_settings(peer), held))
+        app = _app(sqlite_console, SignIn(_settings(peer), held))
 
         def comes_with_a_code() -> None:
             one = app.test_client()
@@ -286,23 +292,23 @@ def test_whoever_comes_while_too_many_sign_in_is_told_so_and_gets_in_with_the_sa
 # The link
 
 
-def _link(town: Town) -> str:
+def _link(console: ConsoleApp) -> str:
     token = secrets.token_urlsafe(32)
-    act = Act(audit_id=town.house.ids("aud"), by="cli:root", now=town.now())
-    town.database.write(lambda c: sessions.make_link(c, Secret(token), act))
+    act = Act(audit_id=console.house.ids("aud"), by="cli:root", now=console.now())
+    console.database.write(lambda c: sessions.make_link(c, Secret(token), act))
     return token
 
 
-def test_a_link_signs_an_owner_in_once(town: Town) -> None:
-    browser, link = town.app.test_client(), _link(town)
+def test_a_link_signs_an_owner_in_once(console: ConsoleApp) -> None:
+    browser, link = console.app.test_client(), _link(console)
     for _ in range(2):  # whoever looks ahead uses nothing up
         assert browser.get(f"/console/link/{link}").status_code == 200
     assert browser.post(f"/console/link/{link}").status_code == 303
     assert browser.get("/console/").status_code == 200
-    assert town.app.test_client().post(f"/console/link/{link}").status_code == 410
-    (row,) = town.rows(select(console_sessions))
+    assert console.app.test_client().post(f"/console/link/{link}").status_code == 410
+    (row,) = console.rows(select(console_sessions))
     assert (row.name, row.roles, row.via) == ("cli:root", [["owner", None]], "link")
-    assert link not in str(town.rows(select(console_sessions)) + town.rows(select(audit)))
+    assert link not in str(console.rows(select(console_sessions)) + console.rows(select(audit)))
 
 
 class OneWrite:
@@ -318,19 +324,19 @@ class OneWrite:
         return self._store.write(work)
 
 
-def test_a_link_is_used_up_in_the_transaction_that_signs_in(sqlite_town: Town) -> None:
-    town, link = sqlite_town, _link(sqlite_town)
-    browser = _app(town, None, store=OneWrite(town.database)).test_client()
+def test_a_link_is_used_up_in_the_transaction_that_signs_in(sqlite_console: ConsoleApp) -> None:
+    console, link = sqlite_console, _link(sqlite_console)
+    browser = _app(console, None, store=OneWrite(console.database)).test_client()
     assert browser.post(f"/console/link/{link}").status_code == 303
     assert browser.get("/console/").status_code == 200
     assert browser.post(f"/console/link/{link}").status_code == 503
 
 
-def test_a_link_is_over_after_ten_minutes_and_another_site_cannot_use_it(sqlite_town: Town) -> None:
-    town, link = sqlite_town, _link(sqlite_town)
-    browser = town.app.test_client()
+def test_a_link_is_over_after_ten_minutes_and_another_site_cannot_use_it(sqlite_console: ConsoleApp) -> None:
+    console, link = sqlite_console, _link(sqlite_console)
+    browser = console.app.test_client()
     assert browser.post(f"/console/link/{link}", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 404
-    town.ahead = timedelta(minutes=10, seconds=1)
+    console.ahead = timedelta(minutes=10, seconds=1)
     assert browser.post(f"/console/link/{link}").status_code == 410
     assert browser.post("/console/link/x").status_code == 404
-    assert town.rows(select(console_sessions)) == []
+    assert console.rows(select(console_sessions)) == []

@@ -9,7 +9,7 @@ from identity.capability.audiences import authenticate
 from identity.capability.model import Audience
 from identity.secret import Secret
 from identity.tables import tenants
-from tests.capability.court import Court
+from tests.capability.capability_ledger import CapabilityLedger
 from tests.deploy.conftest import Cli
 
 INVOICES = ("--uri", "https://invoices.example", "--provider", "invoices", "--api-url", "https://invoices.example")
@@ -70,9 +70,9 @@ def test_keys_rotate_and_are_withdrawn(cli: Cli) -> None:
 
 def test_what_was_issued_is_listed_without_a_token(cli: Cli) -> None:
     with Installation.at(data_dir=cli.data_dir) as at:
-        court = Court(at.ledger).build()
-        first, second = court.issue(job="job_1"), court.issue(job="job_2")
-        token = court.token(second).reveal()
+        ledger = CapabilityLedger(at.ledger).build()
+        first, second = ledger.issue(job="job_1"), ledger.issue(job="job_2")
+        token = ledger.token(second).reveal()
     newest, oldest = cli.json("capability", "list", "--tenant", "acme")
     assert {newest["jti"], oldest["jti"]} == {first.id, second.id}
     (row,) = cli.json("capability", "list", "--job", "job_2")

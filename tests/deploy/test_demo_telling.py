@@ -11,11 +11,12 @@ from sqlalchemy import update
 from deploy.demo.sight import Sight
 from deploy.demo.telling import Spoken
 from pipeline.database import DatabaseSettings
-from pipeline.runtime import Keys, Runtime, RuntimeSettings
+from pipeline.runtime import Runtime
+from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.sqlite import SqliteDatabase
 from pipeline.tables import steps
 from pipeline.workflow import Registry
-from tests.console.town import Town
+from tests.console.console_app import ConsoleApp
 from tests.system.rig import NoRing
 
 STEP = {
@@ -31,26 +32,28 @@ HEADING = ["job", "action", "as", "whom", "pattern", "status", "why:", "named", 
 
 
 @pytest.fixture
-def town(sqlite_database: SqliteDatabase) -> Iterator[Town]:
-    with closing(Town(sqlite_database)) as built:
+def console(sqlite_database: SqliteDatabase) -> Iterator[ConsoleApp]:
+    with closing(ConsoleApp(sqlite_database)) as built:
         yield built
 
 
 @pytest.fixture
-def sight(town: Town, sqlite_database: SqliteDatabase) -> Iterator[Sight]:
-    """Of the town's ledger."""
+def sight(console: ConsoleApp, sqlite_database: SqliteDatabase) -> Iterator[Sight]:
+    """Of the console's ledger."""
     settings = RuntimeSettings(
         database=DatabaseSettings(url=f"sqlite:///{sqlite_database.path}"),
         keys=Keys(vault={1: b"k" * 32}, signing=b"s" * 32),
         base_url="http://127.0.0.1:1",
     )
-    with closing(Runtime(settings, Registry([town.house.workflow]), NoRing())) as runtime:
+    with closing(Runtime(settings, Registry([console.house.workflow]), NoRing())) as runtime:
         yield Sight(runtime)
 
 
-def test_a_step_of_the_document_says_what_as_whom_by_which_pattern_why_and_its_status(town: Town, sight: Sight) -> None:
-    job = town.done()
-    (step,) = town.house.database.read(lambda c: c.execute(steps.select()).all())
+def test_a_step_of_the_document_says_what_as_whom_by_which_pattern_why_and_its_status(
+    console: ConsoleApp, sight: Sight
+) -> None:
+    job = console.done()
+    (step,) = console.house.database.read(lambda c: c.execute(steps.select()).all())
     (told,) = sight.steps()
     assert told == {
         "job": job,
@@ -62,14 +65,14 @@ def test_a_step_of_the_document_says_what_as_whom_by_which_pattern_why_and_its_s
         "status": "done",
     }
     # What another job did under the same once key is told apart from what this one did.
-    town.database.write(lambda c: c.execute(update(steps).values(adopted_from="step_of_another")).rowcount)
+    console.database.write(lambda c: c.execute(update(steps).values(adopted_from="step_of_another")).rowcount)
     assert sight.steps() == [{**told, "status": "adopted"}]
 
 
 def test_every_step_that_closed_is_a_line_of_the_live_table(
-    town: Town, sight: Sight, capsys: pytest.CaptureFixture[str]
+    console: ConsoleApp, sight: Sight, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ids = (town.done(), town.in_doubt())
+    ids = (console.done(), console.in_doubt())
     Spoken().steps(sight.steps())
     told = {job: ["acme.ada", "delegated", status] for job, status in zip(ids, ("done", "unknown"), strict=True)}
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

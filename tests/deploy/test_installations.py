@@ -48,6 +48,6 @@ def test_one_of_a_tenants_own_connection_is_listed_no_more_and_stays_that_tenant
     given.json("connections", "add", "github", *own, input="s3cret")
     given.json("installations", "add", "own", "77", "acme")
     asked = given("installations", "remove", "own", "77")
-    assert "List installation 77 of own no more, where what comes through own stays acme's?" in asked.output
+    assert "No longer list installation 77 of own (what comes through own stays acme's)?" in asked.output
     done = given("installations", "remove", "own", "77", "--yes")
-    assert done.output == "installation 77 of own is listed no more: what comes through own stays acme's\n"
+    assert done.output == "installation 77 of own is no longer listed: what comes through own stays acme's\n"

@@ -20,7 +20,7 @@ from pipeline.revocation.revoker import Revoker
 from pipeline.states import AttemptState, StepState, Wait
 from pipeline.tables import attempts, jobs
 from pipeline.workflow import Registry
-from tests.console.town import Town
+from tests.console.console_app import ConsoleApp
 from tests.deploy.conftest import Cli
 from tests.ledger.acts import close, done, open_, revoke
 from tests.ledger.house import account_scope
@@ -104,9 +104,9 @@ def call_of(cli: Cli, job: str) -> str:
 def _another_call(cli: Cli, job: str) -> None:
     """Somebody settled the call; it was sent again, and what became of that is not known either."""
     with Installation(load(data_dir=cli.data_dir)) as at:
-        town = Town(at.ledger, built=True)
-        town.in_doubt_again(job)
-        town.close()
+        console = ConsoleApp(at.ledger, built=True)
+        console.in_doubt_again(job)
+        console.close()
 
 
 @pytest.fixture
@@ -114,9 +114,9 @@ def in_doubt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> str:
     """A job that waits for a person's word about its one call."""
     monkeypatch.setenv("ASWHOM_WORKFLOWS", "tests.ledger.house")
     with Installation(load(data_dir=cli.data_dir)) as at:
-        town = Town(at.ledger)
-        made = town.in_doubt()
-        town.close()
+        console = ConsoleApp(at.ledger)
+        made = console.in_doubt()
+        console.close()
     return made
 
 
@@ -312,8 +312,8 @@ def test_what_to_replay_is_said_in_one_way(dead: Cli) -> None:
 
 def test_jobs_are_listed_by_what_they_wait_for(cli: Cli) -> None:
     with Installation(load(data_dir=cli.data_dir)) as at:
-        town = Town(at.ledger)
-        sleeps, asks = town.waiting(Wait.TIME), town.in_doubt()
+        console = ConsoleApp(at.ledger)
+        sleeps, asks = console.waiting(Wait.TIME), console.in_doubt()
     for wait, job in (("time", sleeps), ("unknown", asks)):
         assert [row["id"] for row in cli.json("jobs", "list", "--wait", wait)] == [job]
     assert cli.json("jobs", "list", "--wait", "once") == []

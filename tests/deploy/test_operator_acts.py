@@ -19,7 +19,7 @@ from identity.audit.tables import audit
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from pipeline.tables import attempts
-from tests.console.town import Town
+from tests.console.console_app import ConsoleApp
 from tests.deploy.commands import every_command
 from tests.deploy.conftest import Cli
 from tests.identity.keys import pem
@@ -91,17 +91,17 @@ def test_every_act_leaves_a_row_that_names_the_operator(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ASWHOM_ALLOW_HOSTS", "127.0.0.1")
-    monkeypatch.setenv("ASWHOM_WORKFLOWS", "tests.console.town")
+    monkeypatch.setenv("ASWHOM_WORKFLOWS", "tests.console.console_app")
     with Installation(load(data_dir=cli.data_dir)) as at:
         act = Acts(at)
         with pretend_provider() as provider:
             _of_who_there_is(act)
             _of_connections(act, provider.url, tmp_path)
             _of_accounts(act, tmp_path)
-        town = Town(at.ledger)  # acme and globex, with something of everything
-        _of_work(act, town)
-        _of_approvals(act, town)
-        town.close()
+        console = ConsoleApp(at.ledger)  # acme and globex, with something of everything
+        _of_work(act, console)
+        _of_approvals(act, console)
+        console.close()
         _of_tenants_rules(act)
         _of_revocations(act)
         _of_keys(act)
@@ -173,24 +173,24 @@ def _of_accounts(act: Acts, tmp_path: Path) -> None:
     act("connect", "link", *link, kind="connect.invited")
 
 
-def _of_work(act: Acts, town: Town) -> None:
+def _of_work(act: Acts, console: ConsoleApp) -> None:
     act("accounts", "reconnect", "acc-acme.ada", "--scopes", "a", kind="connect.invited")
-    town.pause()
+    console.pause()
     act("connections", "resume", "gh", kind="connection.resumed")
-    act("jobs", "cancel", town.waiting(), "--yes", kind="job.cancelled")
-    act("jobs", "replay", town.dead("it fell over"), "--yes", kind="job.replayed")
-    asks = town.in_doubt()
-    (call,) = town.rows(select(attempts.c.id).where(attempts.c.job_id == asks))
+    act("jobs", "cancel", console.waiting(), "--yes", kind="job.cancelled")
+    act("jobs", "replay", console.dead("it fell over"), "--yes", kind="job.replayed")
+    asks = console.in_doubt()
+    (call,) = console.rows(select(attempts.c.id).where(attempts.c.job_id == asks))
     act("jobs", "resolve", asks, "--call", call.id, "--no-effect", "--yes", kind="attempt.resolved")
-    lost = town.dead("it fell over", body=b'{"author": "1001", "text": "x", "installation": {"id": 77}}')
-    act("deliveries", "replay", town.house.row(lost).delivery_id, "--yes", kind="delivery.replayed")
+    lost = console.dead("it fell over", body=b'{"author": "1001", "text": "x", "installation": {"id": 77}}')
+    act("deliveries", "replay", console.house.row(lost).delivery_id, "--yes", kind="delivery.replayed")
     act("agents", "stop", "tester", "--yes", kind="scope.stopped")
     act("agents", "open", "tester", kind="scope.opened")
 
 
-def _of_approvals(act: Acts, town: Town) -> None:
+def _of_approvals(act: Acts, console: ConsoleApp) -> None:
     for verb in ("approve", "deny"):
-        desk = Desk(town.house)
+        desk = Desk(console.house)
         desk.ask(shown=SHOWN)
         act("approvals", "link", desk.row.id, "--for", "acme.bob", kind="approval.link_made")
         act("approvals", verb, desk.row.id, "--as", "acme.bob", "--yes", kind="approval.answered")

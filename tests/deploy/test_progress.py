@@ -15,7 +15,7 @@ import pytest
 from deploy.cli import main
 from deploy.installation import Installation
 from deploy.settings import load
-from tests.console.town import Town
+from tests.console.console_app import ConsoleApp
 from tests.deploy.conftest import Cli
 
 Words = tuple[str, ...]
@@ -24,11 +24,11 @@ WHOLE = "[####################################]  100%"
 
 
 @contextmanager
-def town_of(cli: Cli) -> Iterator[Town]:
+def console_of(cli: Cli) -> Iterator[ConsoleApp]:
     with Installation(load(data_dir=cli.data_dir)) as at:
-        town = Town(at.ledger)
-        yield town
-        town.close()
+        console = ConsoleApp(at.ledger)
+        yield console
+        console.close()
 
 
 def seal(cli: Cli) -> None:
@@ -65,14 +65,14 @@ def rewrap(cli: Cli) -> Words:
 
 
 def replay_jobs(cli: Cli) -> Words:
-    with town_of(cli) as town:
-        return "jobs", "replay", town.dead("it fell over"), "--yes"
+    with console_of(cli) as console:
+        return "jobs", "replay", console.dead("it fell over"), "--yes"
 
 
 def replay_deliveries(cli: Cli) -> Words:
-    with town_of(cli) as town:
-        lost = town.dead("it fell over", body=b'{"author": "1001", "text": "x", "installation": {"id": 77}}')
-        return "deliveries", "replay", str(town.house.row(lost).delivery_id), "--yes"
+    with console_of(cli) as console:
+        lost = console.dead("it fell over", body=b'{"author": "1001", "text": "x", "installation": {"id": 77}}')
+        return "deliveries", "replay", str(console.house.row(lost).delivery_id), "--yes"
 
 
 def upgrade(cli: Cli) -> Words:
@@ -103,7 +103,7 @@ def test_long_work_tells_a_terminal_how_far_it_is_and_a_program_its_answer_alone
     capfdbinary: pytest.CaptureFixture[bytes],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("ASWHOM_WORKFLOWS", "tests.console.town")
+    monkeypatch.setenv("ASWHOM_WORKFLOWS", "tests.console.console_app")
     words = begin(cli)
     capfdbinary.readouterr()
     shown = on_a_terminal([*words, *(["--json"] if as_json else [])], cli.data_dir, monkeypatch)

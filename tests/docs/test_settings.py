@@ -13,7 +13,7 @@ from deploy.settings import PREFIX, Settings
 from pipeline.celery import BrokerSettings
 from pipeline.database import DatabaseSettings
 from pipeline.retention import Retention
-from pipeline.runtime import RuntimeSettings
+from pipeline.runtime_settings import RuntimeSettings
 from pipeline.services import StepSettings
 from pipeline.watchdog import Limits
 from pipeline.worker import WorkerSettings

@@ -20,6 +20,7 @@ from identity.errors import ReauthRequired, Unavailable
 from identity.installations import add_installation
 from identity.model import AccountState, Credential, NeedsConsent, ProviderConnection, Scope, ScopeKind
 from identity.secret import Secret
+from identity.service_credential import ServiceCredential
 from pipeline import revocation
 from pipeline.intake import Intake
 from pipeline.ledger import jobs
@@ -77,13 +78,11 @@ def bot(rig: Rig) -> str:
         rig.database,
         rig.vault,
         replace(SERVICE, connection="sl"),
+        ServiceCredential(kind=Credential.STATIC, token=Secret("xoxb-canary"), external_id="T0SANDBOX"),
         Act(audit_id=rig.ids("aud"), by="admin:eve", now=datetime.now(UTC)),
         id=rig.ids("acc"),
         provider="slack",
-        credential=Credential.STATIC,
         scopes=(),
-        token=Secret("xoxb-canary"),
-        external_id="T0SANDBOX",
         also=lambda c, stored: None,
     ).account
 
@@ -129,12 +128,11 @@ def test_case_25_an_installation_that_is_gone(rig: Rig) -> None:
         rig.database,
         rig.vault,
         SERVICE,
+        ServiceCredential(kind=Credential.INSTALLATION, external_id="77"),
         Act(audit_id=rig.ids("aud"), by="admin:eve", now=datetime.now(UTC)),
         id=rig.ids("acc"),
         provider="github",
-        credential=Credential.INSTALLATION,
         scopes=(),
-        external_id="77",
         also=lambda c, stored: None,
     ).account
     for _ in range(3):

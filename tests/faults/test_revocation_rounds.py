@@ -24,6 +24,7 @@ from identity.consents import connect_service
 from identity.model import AccountKey, Credential, Scope, ScopeKind
 from identity.scopes import grant_scopes, revoked_since
 from identity.secret import Secret
+from identity.service_credential import ServiceCredential
 from identity.tables import accounts, grants
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.ledger.revocation_pages import page_digest
@@ -97,8 +98,8 @@ def _consent(system: System, key: AccountKey, who: str) -> None:
             accounts.c.principal_id == key.principal,
         )
     )
-    credential, token = Credential(account.credential), None
-    if credential is Credential.STATIC:
+    kind, token = Credential(account.credential), None
+    if kind is Credential.STATIC:
         (workspace,) = [one for one in system.world["slack"]["workspaces"] if one["name"] == key.tenant]
         token = Secret(workspace["bot_token"])
         system.order("slack", "restore", team_id=workspace["team_id"])  # Slack has ended it as well
@@ -106,14 +107,12 @@ def _consent(system: System, key: AccountKey, who: str) -> None:
         system.runtime.database,
         system.runtime.vault,
         key,
+        ServiceCredential(kind=kind, token=token, external_id=account.external_id),
         Act(audit_id=system.ids("aud"), by="admin:test", now=datetime.now(UTC)),
         id=account.id,
         provider=account.provider,
-        credential=credential,
         scopes=tuple(account.scopes),
         also=wake_waiting,
-        token=token,
-        external_id=account.external_id,
     )
 
 

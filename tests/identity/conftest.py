@@ -13,6 +13,7 @@ from identity.connections import rewrite_connection
 from identity.http import Client
 from identity.refresh.coordinator import Coordinator
 from identity.secret import Secret
+from tests.identity.coordinators import MakeCoordinator
 from tests.identity.desk import Desk
 from tests.identity.keys import pem
 from tests.identity.peer import Peer
@@ -73,6 +74,11 @@ def provider() -> Iterator[PretendProvider]:
 def connected(store: EngineStore, provider: PretendProvider) -> World:
     """A world whose provider connection leads to the pretend provider."""
     return World(store=store, url=provider.url).build()
+
+
+@pytest.fixture
+def make_coordinator(connected: World, http: Client) -> MakeCoordinator:
+    return MakeCoordinator(connected, http)
 
 
 @pytest.fixture

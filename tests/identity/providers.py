@@ -90,6 +90,15 @@ class PretendProvider:
             document["refresh_token"] = f"refresh-{number}"
         return reply(document)
 
+    def rotate_after(self, seconds: float) -> Callable[[dict[str, str]], Reply]:
+        """Rotate as a provider does that takes so long."""
+
+        def answer(form: dict[str, str]) -> Reply:
+            threading.Event().wait(seconds)
+            return self.rotate(form)
+
+        return answer
+
 
 @contextmanager
 def pretend_provider() -> Iterator[PretendProvider]:

@@ -11,10 +11,11 @@ import redis
 from identity.audit import Act
 from identity.consents import connect_service
 from identity.http import Client
-from identity.model import Credential
+from identity.model import AccountKey, Credential
 from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.lock import RefreshLock
+from identity.service_credential import ServiceCredential
 from tests.identity.world import ROBOT, World
 
 BUDGET = RefreshBudget(poll=timedelta(milliseconds=20))
@@ -27,17 +28,18 @@ def coordinator_of(world: World, http: Client, client: redis.Redis | None = None
     return Coordinator(world.store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id, budget=BUDGET)
 
 
-def service(world: World, credential: Credential, **given: Any) -> str:
-    """An admin's consent, for the robot unless a *key* is given; the account's id."""
+def service(
+    world: World, credential: Credential, *, key: AccountKey = ROBOT, scopes: tuple[str, ...] = ("a", "b"), **given: Any
+) -> str:
+    """An admin's consent, with what is *given* as the credential; the account's id."""
     return connect_service(
         world.store,
         world.vault,
-        given.pop("key", ROBOT),
+        key,
+        ServiceCredential(kind=credential, **given),
         Act(audit_id=world.id(), by="admin:eve", now=world.clock.now),
         id=world.id(),
         provider=world.provider,
-        credential=credential,
-        scopes=given.pop("scopes", ("a", "b")),
+        scopes=scopes,
         also=lambda connection, key: None,
-        **given,
     ).account

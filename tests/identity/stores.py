@@ -70,3 +70,31 @@ class FailingStore:
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         return self._inner.read(fn)
+
+
+class OvertakenStore:
+    """Has *first* done before its next write, or within it: before that changes the intent."""
+
+    def __init__(self, inner: EngineStore, first: Callable[[], None], *, within: bool) -> None:
+        self._inner = inner
+        self._first = [first]
+        self._within = within
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        return self._inner.read(fn)
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        if not self._within:
+            self._overtake()
+        with self._inner.engine.begin() as connection:
+
+            @event.listens_for(connection, "before_cursor_execute")
+            def _look(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+                if statement.startswith("UPDATE refresh_intents"):
+                    self._overtake()
+
+            return fn(connection)
+
+    def _overtake(self) -> None:
+        while self._first:
+            self._first.pop()()

@@ -685,6 +685,6 @@ def test_who_prunes_without_the_key_is_found(sealed: World) -> None:
 
     sealed.store.write(forge)  # the triggers let it go: the signature tells
     bad = first_bad(sealed)
-    assert (bad.seq, "had not the key" in bad.why) == (1, True)
-    with pytest.raises(Misconfigured, match="had not the key"):
+    assert (bad.seq, "did not have the key" in bad.why) == (1, True)
+    with pytest.raises(Misconfigured, match="did not have the key"):
         prune(sealed, days=9)

@@ -232,7 +232,7 @@ def test_a_former_key_that_leaked_neither_cuts_the_chain_nor_prunes_it(rotated: 
     rotated.store.write(forget)
     bad = check(rotated, THIRD)
     assert isinstance(bad, FirstBad)
-    assert "had not the key" in bad.why
+    assert "did not have the key" in bad.why
 
 
 def test_a_handover_that_another_key_signed_counts_for_nothing(rotated: World) -> None:

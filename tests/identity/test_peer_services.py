@@ -24,6 +24,7 @@ from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.lock import RefreshLock
 from identity.registration import Registration, register
 from identity.secret import Secret
+from identity.service_credential import ServiceCredential
 from identity.withdrawals.token_revocation import has_ended, revoke_request
 from tests.identity.keys import pem
 from tests.identity.stores import EngineStore
@@ -83,10 +84,10 @@ class Robot:
             store,
             self.world.vault,
             ROBOT,
+            ServiceCredential(kind=Credential.CLIENT_CREDENTIALS),
             Act(audit_id=self.world.id(), by="admin:eve", now=now),
             id=self.world.id(),
             provider="oidc",
-            credential=Credential.CLIENT_CREDENTIALS,
             scopes=("api",),
             also=lambda connection, key: None,
         ).account

@@ -300,7 +300,7 @@ def test_scopes_that_are_no_permissions_narrow_nothing() -> None:
     ],
 )
 def test_a_credential_comes_with_what_it_needs_and_nothing_else(
-    make: Make, credential: Credential, given: dict[str, Secret]
+    make: Make, credential: Credential, given: dict[str, Any]
 ) -> None:
     world, _ = make("slack")
     with pytest.raises(ValueError, match="credential comes with"):
@@ -313,7 +313,9 @@ def test_a_pasted_token_that_no_header_can_hold_is_refused_and_not_quoted(
     make: Make, credential: Credential, token: str
 ) -> None:
     world, _ = make("slack")
-    given = {"token": Secret(token)} if credential is Credential.STATIC else {"refresh_token": Secret(token)}
+    given: dict[str, Any] = (
+        {"token": Secret(token)} if credential is Credential.STATIC else {"refresh_token": Secret(token)}
+    )
     with pytest.raises(BadInput, match="white space") as error:
         service(world, credential, **({"token": Secret("x")} | given))
     assert "canary" not in str(error.value)

@@ -35,6 +35,7 @@ from identity.principals import ensure_agent, ensure_principal, ensure_tenant
 from identity.scopes import revoke_scope
 from identity.secret import Secret
 from identity.sequence import lock_exclusive, next_number
+from identity.service_credential import ServiceCredential
 from identity.vault import Vault
 from tests.identity.stores import EngineStore
 
@@ -150,13 +151,11 @@ class World:
             self.store,
             self.vault,
             ROBOT,
+            ServiceCredential(kind=credential, token=Secret(token) if token else None, external_id=external_id),
             Act(audit_id=self.id(), by="admin:eve", now=self.clock.now),
             id=self.id(),
             provider=self.provider,
-            credential=credential,
             scopes=("read", "write"),
-            token=Secret(token) if token else None,
-            external_id=external_id,
             also=also,
         ).account
 

@@ -11,7 +11,7 @@ from identity.http import Client
 from pipeline.database import Database
 from tests.identity.providers import pretend_provider
 from tests.ledger.house import House
-from tests.ledger.office import Office
+from tests.ledger.workers import Workers
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def house(database: Database) -> House:
 
 
 @pytest.fixture
-def office(house: House) -> Iterator[Office]:
+def workers(house: House) -> Iterator[Workers]:
     policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
     with pretend_provider() as provider, Client(policy=policy, pool_size=16) as http:
-        yield Office(house, provider, http)
+        yield Workers(house, provider, http)

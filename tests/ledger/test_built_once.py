@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from tests.ledger.office import Office
+from tests.ledger.workers import Workers
 
 
 @contextmanager
@@ -26,12 +26,12 @@ def asked() -> Iterator[list[Any]]:
         event.remove(Engine, "before_execute", hear)
 
 
-def test_a_second_job_is_given_no_statement_that_the_first_was_not(office: Office) -> None:
-    first, second = office.house.job(), office.house.job()
+def test_a_second_job_is_given_no_statement_that_the_first_was_not(workers: Workers) -> None:
+    first, second = workers.house.job(), workers.house.job()
     with asked() as before:
-        office.work(first)
+        workers.work(first)
     with asked() as after:
-        office.work(second)
+        workers.work(second)
     assert after
-    known, dialect = {id(statement) for statement in before}, office.house.database.engine.dialect
+    known, dialect = {id(statement) for statement in before}, workers.house.database.engine.dialect
     assert [str(statement.compile(dialect=dialect)) for statement in after if id(statement) not in known] == []

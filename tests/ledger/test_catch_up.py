@@ -38,15 +38,14 @@ from webhooks.settings import WebSettings
 pytestmark = MOSTLY_SQLITE
 
 
-class Town:
+class GithubAndWeb:
     """GitHub, our web with a switch, and the duty between them, all on one clock."""
 
     def __init__(self, house: House, http: Client) -> None:
         self.house = house
         self.now = datetime.now(UTC)
-        self.up = True
-        self.silent = False
-        self.forgets = False  # the web takes it, and its answer is lost
+        self.web_up = True
+        self.web_forgets = False  # the web takes it, and its answer is lost
         ports = dict.fromkeys(SERVICES, 9)
         nowhere = dict.fromkeys(("github", "linear", "slack"), "http://127.0.0.1:9")
         self.world = make_world(ports=ports, hooks=nowhere, callbacks=nowhere, now=self.now)
@@ -59,10 +58,10 @@ class Town:
         web = create_app(WebSettings(base_url="http://localhost"), intake, Registry([]), MemoryRing())
 
         def serve(environ: Any, start: Any) -> Any:
-            if not self.up:
+            if not self.web_up:
                 start("503 Service Unavailable", [("Content-Length", "0")])
                 return [b""]
-            if self.forgets:
+            if self.web_forgets:
                 body = list(web.wsgi_app(environ, lambda *_: lambda _: None))
                 start("504 Gateway Timeout", [("Content-Length", "0")])
                 return [b"" for _ in body]
@@ -93,9 +92,9 @@ class Town:
 
 
 @pytest.fixture
-def town(house: House) -> Iterator[Town]:
+def github_and_web(house: House) -> Iterator[GithubAndWeb]:
     with Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))) as http:
-        made = Town(house, http)
+        made = GithubAndWeb(house, http)
         github = made.world["github"]
         sandbox = create_github(
             made.world, journal=Journal("github", None, clock=lambda: made.now), clock=lambda: made.now
@@ -126,142 +125,153 @@ def town(house: House) -> Iterator[Town]:
             thread.join()
 
 
-def test_what_failed_while_the_web_was_away_arrives_once_it_is_back_signals_too(town: Town) -> None:
-    assert town.open_pull() == [202]
-    town.up = False
-    assert [town.open_pull(), town.open_pull()] == [[503], [503]]
-    assert town.order("authorizations/revoke", user="ada", signal_only=True) == [503]
-    assert town.later(seconds=1) == 3  # still away: they fail again
-    assert town.arrived() == ["pull_request"]
-    town.up = True
-    assert town.later(seconds=30) == 0  # not before their time
-    assert town.later(minutes=2) == 3
-    assert town.arrived() == ["github_app_authorization", "pull_request", "pull_request", "pull_request"]
-    assert [town.later(minutes=10), town.later(days=1)] == [0, 0]
+def test_what_failed_while_the_web_was_away_arrives_once_it_is_back_signals_too(github_and_web: GithubAndWeb) -> None:
+    assert github_and_web.open_pull() == [202]
+    github_and_web.web_up = False
+    assert [github_and_web.open_pull(), github_and_web.open_pull()] == [[503], [503]]
+    assert github_and_web.order("authorizations/revoke", user="ada", signal_only=True) == [503]
+    assert github_and_web.later(seconds=1) == 3  # still away: they fail again
+    assert github_and_web.arrived() == ["pull_request"]
+    github_and_web.web_up = True
+    assert github_and_web.later(seconds=30) == 0  # not before their time
+    assert github_and_web.later(minutes=2) == 3
+    assert github_and_web.arrived() == ["github_app_authorization", "pull_request", "pull_request", "pull_request"]
+    assert [github_and_web.later(minutes=10), github_and_web.later(days=1)] == [0, 0]
 
 
-def test_a_process_that_starts_looks_at_three_days_and_asks_for_nothing_that_arrived(town: Town) -> None:
-    town.up = False
-    town.open_pull()
-    town.now += timedelta(days=2)
-    town.forgets, town.up = True, True
-    assert town.open_pull() == [504]  # it is in the ledger, whatever GitHub saw
-    town.forgets = False
-    assert town.later(hours=1) == 1
-    assert town.arrived() == ["pull_request", "pull_request"]
+def test_a_process_that_starts_looks_at_three_days_and_asks_for_nothing_that_arrived(
+    github_and_web: GithubAndWeb,
+) -> None:
+    github_and_web.web_up = False
+    github_and_web.open_pull()
+    github_and_web.now += timedelta(days=2)
+    github_and_web.web_forgets, github_and_web.web_up = True, True
+    assert github_and_web.open_pull() == [504]  # it is in the ledger, whatever GitHub saw
+    github_and_web.web_forgets = False
+    assert github_and_web.later(hours=1) == 1
+    assert github_and_web.arrived() == ["pull_request", "pull_request"]
 
 
-def test_what_github_keeps_no_longer_is_not_asked_for(town: Town) -> None:
-    town.up = False
-    town.open_pull()
-    assert town.later(days=3, seconds=1) == 0
+def test_what_github_keeps_no_longer_is_not_asked_for(github_and_web: GithubAndWeb) -> None:
+    github_and_web.web_up = False
+    github_and_web.open_pull()
+    assert github_and_web.later(days=3, seconds=1) == 0
 
 
-def test_requests_for_one_delivery_come_ever_more_slowly(town: Town) -> None:
-    town.up = False
-    town.open_pull()
-    assert [town.later(minutes=minutes) for minutes in (1, 1, 1, 1, 3, 1)] == [1, 1, 0, 1, 0, 1]  # 0, 1, 3, 7 …
+def test_requests_for_one_delivery_come_ever_more_slowly(github_and_web: GithubAndWeb) -> None:
+    github_and_web.web_up = False
+    github_and_web.open_pull()
+    assert [github_and_web.later(minutes=minutes) for minutes in (1, 1, 1, 1, 3, 1)] == [
+        1,
+        1,
+        0,
+        1,
+        0,
+        1,
+    ]  # 0, 1, 3, 7 …
 
 
-def test_a_long_outage_is_caught_up_with_in_pieces_over_pages(town: Town) -> None:
-    town.up = False
+def test_a_long_outage_is_caught_up_with_in_pieces_over_pages(github_and_web: GithubAndWeb) -> None:
+    github_and_web.web_up = False
     for _ in range(12):
-        town.open_pull()
-    town.up = True
-    assert [town.later(minutes=1) for _ in range(4)] == [5, 5, 2, 0]
-    assert len(town.arrived()) == 12
+        github_and_web.open_pull()
+    github_and_web.web_up = True
+    assert [github_and_web.later(minutes=1) for _ in range(4)] == [5, 5, 2, 0]
+    assert len(github_and_web.arrived()) == 12
 
 
-def test_a_github_that_cannot_be_asked_is_told_of_and_tried_again(town: Town) -> None:
-    town.up = False
-    town.open_pull()
-    town.move("http://127.0.0.1:9")
+def test_a_github_that_cannot_be_asked_is_told_of_and_tried_again(github_and_web: GithubAndWeb) -> None:
+    github_and_web.web_up = False
+    github_and_web.open_pull()
+    github_and_web.move("http://127.0.0.1:9")
     with pytest.raises(Unavailable, match="gh: github cannot be reached"):
-        town.later(minutes=1)
-    town.move(town.github)
-    town.up = True
-    assert town.later(minutes=1) == 1
-    assert town.arrived() == ["pull_request"]
+        github_and_web.later(minutes=1)
+    github_and_web.move(github_and_web.github)
+    github_and_web.web_up = True
+    assert github_and_web.later(minutes=1) == 1
+    assert github_and_web.arrived() == ["pull_request"]
 
 
-def test_an_app_whose_key_cannot_be_opened_holds_up_no_other(town: Town) -> None:
+def test_an_app_whose_key_cannot_be_opened_holds_up_no_other(github_and_web: GithubAndWeb) -> None:
     def furnish(c: Connection) -> None:
         other = get_connection(c, "gh")
-        add_connection(c, replace(other, id="first"), now=town.now)
+        add_connection(c, replace(other, id="first"), now=github_and_web.now)
         for name in (PRIVATE_KEY, WEBHOOK_SECRET):
             id, text = f"first-{name}", Secret("text")
-            sealed = seal_secret(town.house.vault, other, id=id, name=name, secret=text, now=town.now)
+            sealed = seal_secret(
+                github_and_web.house.vault, other, id=id, name=name, secret=text, now=github_and_web.now
+            )
             add_secret(c, replace(sealed, connection="first"))  # it was sealed for another row
 
-    town.house.database.write(furnish)
-    town.up = False
-    town.open_pull()
-    town.up = True
+    github_and_web.house.database.write(furnish)
+    github_and_web.web_up = False
+    github_and_web.open_pull()
+    github_and_web.web_up = True
     with pytest.raises(Unavailable, match="first: the sealed private_key"):
-        town.later(minutes=1)
-    assert town.arrived() == ["pull_request"]
+        github_and_web.later(minutes=1)
+    assert github_and_web.arrived() == ["pull_request"]
 
 
-def _refuse(town: Town, part: str, *, times: int, status: int) -> None:
+def _refuse(github_and_web: GithubAndWeb, part: str, *, times: int, status: int) -> None:
     fault = {"mode": "status", "endpoint": part, "times": times, "status": status}
-    httpx.post(f"{town.github}/_sandbox/faults", json=fault, verify=False).raise_for_status()
+    httpx.post(f"{github_and_web.github}/_sandbox/faults", json=fault, verify=False).raise_for_status()
 
 
-def test_a_delivery_that_github_refuses_to_send_holds_up_no_other(town: Town) -> None:
-    town.up = False
-    town.open_pull()
-    town.now += timedelta(seconds=1)
-    assert town.order("authorizations/revoke", user="ada", signal_only=True) == [503]
-    town.up = True
-    _refuse(town, "redeliver", times=1, status=404)
+def test_a_delivery_that_github_refuses_to_send_holds_up_no_other(github_and_web: GithubAndWeb) -> None:
+    github_and_web.web_up = False
+    github_and_web.open_pull()
+    github_and_web.now += timedelta(seconds=1)
+    assert github_and_web.order("authorizations/revoke", user="ada", signal_only=True) == [503]
+    github_and_web.web_up = True
+    _refuse(github_and_web, "redeliver", times=1, status=404)
     with pytest.raises(Unavailable, match="github answered 404"):
-        town.later(minutes=1)
-    assert town.arrived() == ["github_app_authorization"]
-    assert town.later(minutes=2) == 1
-    assert town.arrived() == ["github_app_authorization", "pull_request"]
+        github_and_web.later(minutes=1)
+    assert github_and_web.arrived() == ["github_app_authorization"]
+    assert github_and_web.later(minutes=2) == 1
+    assert github_and_web.arrived() == ["github_app_authorization", "pull_request"]
 
 
-def test_a_github_that_refuses_everything_is_left_alone_for_this_time(town: Town) -> None:
-    town.up = False
+def test_a_github_that_refuses_everything_is_left_alone_for_this_time(github_and_web: GithubAndWeb) -> None:
+    github_and_web.web_up = False
     for _ in range(5):
-        town.open_pull()
-    town.up = True
-    _refuse(town, "redeliver", times=100, status=500)
+        github_and_web.open_pull()
+    github_and_web.web_up = True
+    _refuse(github_and_web, "redeliver", times=100, status=500)
     with pytest.raises(Unavailable) as told:
-        town.later(minutes=1)
+        github_and_web.later(minutes=1)
     assert str(told.value).count("github answered 500") == 3
 
 
-def test_a_list_that_does_not_come_holds_up_no_delivery_that_is_known(town: Town) -> None:
-    town.up = False
-    town.open_pull()
-    assert town.later(minutes=1) == 1  # it fails again
-    town.up = True
-    _refuse(town, "list_deliveries", times=1, status=502)
+def test_a_list_that_does_not_come_holds_up_no_delivery_that_is_known(github_and_web: GithubAndWeb) -> None:
+    github_and_web.web_up = False
+    github_and_web.open_pull()
+    assert github_and_web.later(minutes=1) == 1  # it fails again
+    github_and_web.web_up = True
+    _refuse(github_and_web, "list_deliveries", times=1, status=502)
     with pytest.raises(Unavailable, match="github answered 502"):
-        town.later(minutes=2)
-    assert town.arrived() == ["pull_request"]
+        github_and_web.later(minutes=2)
+    assert github_and_web.arrived() == ["pull_request"]
 
 
-def test_a_list_longer_than_one_turn_is_read_to_its_end_in_the_next_ones(town: Town) -> None:
-    town.up = False
-    assert town.order("authorizations/revoke", user="ada", signal_only=True) == [503]
-    town.up = True
+def test_a_list_longer_than_one_turn_is_read_to_its_end_in_the_next_ones(github_and_web: GithubAndWeb) -> None:
+    github_and_web.web_up = False
+    assert github_and_web.order("authorizations/revoke", user="ada", signal_only=True) == [503]
+    github_and_web.web_up = True
     for _ in range(34):  # more than two turns of four pages of four
-        town.open_pull()
-    assert [town.later(minutes=1) for _ in range(3)] == [0, 0, 1]
-    assert "github_app_authorization" in town.arrived()
+        github_and_web.open_pull()
+    assert [github_and_web.later(minutes=1) for _ in range(3)] == [0, 0, 1]
+    assert "github_app_authorization" in github_and_web.arrived()
 
 
-def test_a_list_that_breaks_off_is_begun_anew(town: Town) -> None:
-    town.up = False
-    town.open_pull()
-    town.up = True
+def test_a_list_that_breaks_off_is_begun_anew(github_and_web: GithubAndWeb) -> None:
+    github_and_web.web_up = False
+    github_and_web.open_pull()
+    github_and_web.web_up = True
     for _ in range(20):
-        town.open_pull()
-    assert town.later(minutes=1) == 0
-    town.move("http://127.0.0.1:9")
+        github_and_web.open_pull()
+    assert github_and_web.later(minutes=1) == 0
+    github_and_web.move("http://127.0.0.1:9")
     with pytest.raises(Unavailable):
-        town.later(minutes=1)
-    town.move(town.github)
-    assert [town.later(minutes=1), town.later(minutes=1)] == [0, 1]
+        github_and_web.later(minutes=1)
+    github_and_web.move(github_and_web.github)
+    assert [github_and_web.later(minutes=1), github_and_web.later(minutes=1)] == [0, 1]

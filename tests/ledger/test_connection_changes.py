@@ -330,7 +330,7 @@ def test_an_installation_that_became_anothers_meanwhile_is_not_taken_from_it(hou
         event.listen(c, "before_cursor_execute", meanwhile)
         taken_back(c, **mine)
 
-    with pytest.raises(BadInput, match="is acme's no more: look again"):
+    with pytest.raises(BadInput, match="is no longer acme's: look again"):
         house.database.write(too_late)
     assert not due
     assert house.database.read(lambda c: tenant_of_installation(c, "gh", "installation-acme")) == "globex"

@@ -43,8 +43,8 @@ from tests.ledger.acts import (
     until_awaited,
 )
 from tests.ledger.house import House, Said, Say, account_scope, intent_of
-from tests.ledger.office import Office, declare
 from tests.ledger.tries import Sought, answers, fallible, says, time_passes
+from tests.ledger.workers import Workers, declare
 from tests.properties.held import Ledger
 
 T = TypeVar("T")
@@ -184,75 +184,75 @@ def test_a_call_that_opens_while_a_search_finds_its_effect_is_seen_or_sees_it(ho
     assert audit_kinds(house)[-1] == "attempt.duplicate_effect"
 
 
-def _searches(office: Office, action: type[Say]) -> str:
+def _searches(workers: Workers, action: type[Say]) -> str:
     """A job whose write got no answer at its last try."""
-    declare(office, partial(says, action))
-    office.house.workflow = replace(office.house.workflow, uses={action: USER})
-    job = office.house.job()
+    declare(workers, partial(says, action))
+    workers.house.workflow = replace(workers.house.workflow, uses={action: USER})
+    job = workers.house.job()
     for status in (503, 500):
-        answers(office, status)
-        office.work(job, TWICE)
-        time_passes(office)
+        answers(workers, status)
+        workers.work(job, TWICE)
+        time_passes(workers)
     return job
 
 
-def _settled_before_its_answer(office: Office) -> None:
+def _settled_before_its_answer(workers: Workers) -> None:
     """The next call's worker is paused, and housekeeping gives the call up."""
 
     def paused(token: str) -> Any:
-        time_passes(office)
-        settle_attempts(office.house.database)
+        time_passes(workers)
+        settle_attempts(workers.house.database)
         return reply({})
 
-    office.provider.call = paused
+    workers.provider.call = paused
 
 
-def _state(office: Office, job: str) -> tuple[str, str]:
-    (step,) = steps_of(office.house)
-    return office.house.row(job).state, step.state
+def _state(workers: Workers, job: str) -> tuple[str, str]:
+    (step,) = steps_of(workers.house)
+    return workers.house.row(job).state, step.state
 
 
 @pytest.mark.parametrize("tries", [2, 3])
 def test_a_run_whose_search_was_given_up_before_its_answer_believes_no_more_of_it_than_the_ledger(
-    office: Office, tries: int
+    workers: Workers, tries: int
 ) -> None:
     failed = partial(
         REGISTRY.get_sample_value,
         "aswhom_steps_total",
         {"action": "github.Lost", "pattern": "delegated", "outcome": "failed"},
     )
-    job, before = _searches(office, Lost), failed() or 0
-    _settled_before_its_answer(office)
-    office.work(job, StepSettings(attempts=tries))
-    assert _state(office, job) == (JobState.QUEUED, StepState.UNKNOWN)
-    assert office.house.row(job).reason.startswith("search for github.Lost: ")
+    job, before = _searches(workers, Lost), failed() or 0
+    _settled_before_its_answer(workers)
+    workers.work(job, StepSettings(attempts=tries))
+    assert _state(workers, job) == (JobState.QUEUED, StepState.UNKNOWN)
+    assert workers.house.row(job).reason.startswith("search for github.Lost: ")
     assert (failed() or 0) == before
-    time_passes(office)
-    answers(office, 200)
-    office.work(job, TWICE)
-    assert _state(office, job) == (JobState.DEAD, StepState.FAILED)
-    assert office.house.row(job).reason.endswith("a search shows no effect of it, after 4 attempts")
+    time_passes(workers)
+    answers(workers, 200)
+    workers.work(job, TWICE)
+    assert _state(workers, job) == (JobState.DEAD, StepState.FAILED)
+    assert workers.house.row(job).reason.endswith("a search shows no effect of it, after 4 attempts")
 
 
-def test_a_run_whose_search_was_given_up_goes_on_by_the_effect_that_it_found(office: Office) -> None:
-    job = _searches(office, There)
-    _settled_before_its_answer(office)
-    office.work(job, TWICE)
-    assert _state(office, job) == (JobState.DONE, StepState.DONE)
+def test_a_run_whose_search_was_given_up_goes_on_by_the_effect_that_it_found(workers: Workers) -> None:
+    job = _searches(workers, There)
+    _settled_before_its_answer(workers)
+    workers.work(job, TWICE)
+    assert _state(workers, job) == (JobState.DONE, StepState.DONE)
 
 
 class Paused(Ledger):
     """After a commit that it did not see confirmed, the process stands still until its call is given up."""
 
-    def __init__(self, office: Office) -> None:
-        super().__init__(office.house.database, lambda: None)
-        self.office = office
+    def __init__(self, workers: Workers) -> None:
+        super().__init__(workers.house.database, lambda: None)
+        self.workers = workers
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         try:
             return super().write(fn)
         except CommitUnknown:
-            time_passes(self.office)
+            time_passes(self.workers)
             settle_attempts(self.inner)
             raise
 
@@ -267,21 +267,21 @@ class Paused(Ledger):
     ],
 )
 def test_a_search_that_is_given_up_after_a_commit_that_was_not_confirmed_is_not_taken_for_written(
-    office: Office, action: type[Say], fault: str, ends: tuple[str, str]
+    workers: Workers, action: type[Say], fault: str, ends: tuple[str, str]
 ) -> None:
     """It is closed with the same state either way."""
-    job = _searches(office, action)
-    ledger = Paused(office)
-    office.house.database = cast("Database", ledger)
+    job = _searches(workers, action)
+    ledger = Paused(workers)
+    workers.house.database = cast("Database", ledger)
 
     def answer(token: str) -> Any:
         ledger.fault = fault  # the next write is the closing
         return reply({})
 
-    office.provider.call = answer
-    office.work(job, TWICE)
-    assert _state(office, job) == ends
-    assert ("attempt.late" in audit_kinds(office.house)) is (fault == "commit lost")
+    workers.provider.call = answer
+    workers.work(job, TWICE)
+    assert _state(workers, job) == ends
+    assert ("attempt.late" in audit_kinds(workers.house)) is (fault == "commit lost")
 
 
 class Seen(Lost):
@@ -291,20 +291,20 @@ class Seen(Lost):
         return Said(id="7") if "there" in response.json() else None
 
 
-def _stands_still(office: Office, job: str, *, passes: timedelta) -> None:
+def _stands_still(workers: Workers, job: str, *, passes: timedelta) -> None:
     """The next search's worker is paused until the other that has its job by then is through; then it finds it."""
     nine = StepSettings(attempts=9)
 
     def paused(token: str) -> Any:
-        time_passes(office, passes)
-        lapse(office.house, job)
-        reclaim(office.house.database, WorkerSettings(backoff=timedelta()))
-        answers(office, 200, id="8")  # the other's search, which finds nothing, and its call
-        office.work(job, nine)
+        time_passes(workers, passes)
+        lapse(workers.house, job)
+        reclaim(workers.house.database, WorkerSettings(backoff=timedelta()))
+        answers(workers, 200, id="8")  # the other's search, which finds nothing, and its call
+        workers.work(job, nine)
         return reply({"there": "yes"})
 
-    office.provider.call = paused
-    office.work(job, nine)
+    workers.provider.call = paused
+    workers.work(job, nine)
 
 
 def _done(action: type[Say]) -> float:
@@ -312,14 +312,14 @@ def _done(action: type[Say]) -> float:
     return REGISTRY.get_sample_value("aswhom_steps_total", labels) or 0
 
 
-def test_a_search_that_stands_still_is_over_before_its_call_is_made_again(office: Office) -> None:
+def test_a_search_that_stands_still_is_over_before_its_call_is_made_again(workers: Workers) -> None:
     """No housekeeping has settled it by then. What it finds after that says that the call was made twice."""
-    job, before = _searches(office, Seen), _done(Seen)
-    _stands_still(office, job, passes=timedelta(minutes=1))
-    assert attempt_states(office.house) == [*[AttemptState.NO_EFFECT] * 4, AttemptState.EFFECT]
-    assert _state(office, job) == (JobState.DONE, StepState.DONE)
-    assert audit_kinds(office.house)[-1] == "attempt.duplicate_effect"
-    (step,) = steps_of(office.house)
+    job, before = _searches(workers, Seen), _done(Seen)
+    _stands_still(workers, job, passes=timedelta(minutes=1))
+    assert attempt_states(workers.house) == [*[AttemptState.NO_EFFECT] * 4, AttemptState.EFFECT]
+    assert _state(workers, job) == (JobState.DONE, StepState.DONE)
+    assert audit_kinds(workers.house)[-1] == "attempt.duplicate_effect"
+    (step,) = steps_of(workers.house)
     assert (step.result, _done(Seen) - before) == ({"id": "8"}, 1), "the step ended once, by the call"
 
 
@@ -327,14 +327,14 @@ def test_a_search_that_stands_still_is_over_before_its_call_is_made_again(office
     ("answer", "fault"), [(200, None), (422, None), (200, "commit unseen"), (422, "commit unseen")]
 )
 def test_a_run_whose_call_is_answered_after_a_late_search_has_ended_its_step_goes_by_what_is_stored(
-    office: Office, answer: int, fault: str | None
+    workers: Workers, answer: int, fault: str | None
 ) -> None:
     told: list[str] = []
-    job, nine = _searches(office, Seen), StepSettings(attempts=9)
-    ledger = fallible(office)
-    declare(office, lambda run, event: told.append(run.do(Seen(text="hello"), as_=run.user).id))
+    job, nine = _searches(workers, Seen), StepSettings(attempts=9)
+    ledger = fallible(workers)
+    declare(workers, lambda run, event: told.append(run.do(Seen(text="hello"), as_=run.user).id))
     searches, called = threading.Event(), threading.Event()
-    late = threading.Thread(target=office.work, args=(job, nine))
+    late = threading.Thread(target=workers.work, args=(job, nine))
 
     def call(token: str) -> Any:
         called.set()  # so that the search has its answer, which is written before this one
@@ -343,50 +343,50 @@ def test_a_run_whose_call_is_answered_after_a_late_search_has_ended_its_step_goe
         return reply({"id": "8"}, answer)
 
     def search(token: str) -> Any:
-        office.provider.call = call
+        workers.provider.call = call
         return reply({})
 
     def late_search(token: str) -> Any:
-        time_passes(office)
-        lapse(office.house, job)
-        reclaim(office.house.database, WorkerSettings(backoff=timedelta()))
-        office.provider.call = search
+        time_passes(workers)
+        lapse(workers.house, job)
+        reclaim(workers.house.database, WorkerSettings(backoff=timedelta()))
+        workers.provider.call = search
         searches.set()
         called.wait()
         return reply({"there": "yes"})
 
-    office.provider.call = late_search
+    workers.provider.call = late_search
     late.start()
     searches.wait()
-    office.work(job, nine)
-    assert _state(office, job) == (JobState.QUEUED, StepState.DONE)
-    time_passes(office)
-    office.work(job, nine)
-    assert _state(office, job) == (JobState.DONE, StepState.DONE)
+    workers.work(job, nine)
+    assert _state(workers, job) == (JobState.QUEUED, StepState.DONE)
+    time_passes(workers)
+    workers.work(job, nine)
+    assert _state(workers, job) == (JobState.DONE, StepState.DONE)
     assert told == ["7", "7"], "the other worker's run, and the last"
 
 
-def test_a_run_sends_nothing_while_another_worker_may_have_a_search_on_the_wire(office: Office) -> None:
-    job = _searches(office, Seen)
-    _stands_still(office, job, passes=timedelta())
-    assert attempt_states(office.house) == [AttemptState.NO_EFFECT, AttemptState.ADOPTED, AttemptState.NO_EFFECT]
-    assert _state(office, job) == (JobState.QUEUED, StepState.DONE)
-    assert office.house.row(job).reason == "an earlier attempt is not settled yet"
+def test_a_run_sends_nothing_while_another_worker_may_have_a_search_on_the_wire(workers: Workers) -> None:
+    job = _searches(workers, Seen)
+    _stands_still(workers, job, passes=timedelta())
+    assert attempt_states(workers.house) == [AttemptState.NO_EFFECT, AttemptState.ADOPTED, AttemptState.NO_EFFECT]
+    assert _state(workers, job) == (JobState.QUEUED, StepState.DONE)
+    assert workers.house.row(job).reason == "an earlier attempt is not settled yet"
 
 
-def test_a_late_finding_whose_commit_was_not_seen_is_recorded_once(office: Office) -> None:
-    job = _searches(office, There)
-    ledger = fallible(office)
+def test_a_late_finding_whose_commit_was_not_seen_is_recorded_once(workers: Workers) -> None:
+    job = _searches(workers, There)
+    ledger = fallible(workers)
 
     def paused(token: str) -> Any:
-        time_passes(office)
+        time_passes(workers)
         settle_attempts(ledger.inner)
         ledger.fault = "commit unseen"  # the next write is the closing
         return reply({})
 
-    office.provider.call = paused
-    office.work(job, TWICE)
-    assert audit_kinds(office.house).count("attempt.late") == 1
-    time_passes(office)
-    office.work(job, TWICE)
-    assert _state(office, job) == (JobState.DONE, StepState.DONE)
+    workers.provider.call = paused
+    workers.work(job, TWICE)
+    assert audit_kinds(workers.house).count("attempt.late") == 1
+    time_passes(workers)
+    workers.work(job, TWICE)
+    assert _state(workers, job) == (JobState.DONE, StepState.DONE)

@@ -20,49 +20,50 @@ from identity.tables import grants, scopes
 from pipeline.database import DatabaseSettings
 from pipeline.ledger.intents import Opened
 from pipeline.ledger.openings import open_attempt
-from pipeline.runtime import Keys, Runtime, RuntimeSettings
+from pipeline.runtime import Runtime
+from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.states import JobState, Wait
 from pipeline.workflow import Registry
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
-from tests.ledger.office import ADA, Office, Silence
+from tests.ledger.workers import ADA, Silence, Workers
 
 
-def test_a_token_that_anothers_refresh_killed_is_replaced_and_not_refreshed(office: Office) -> None:
+def test_a_token_that_anothers_refresh_killed_is_replaced_and_not_refreshed(workers: Workers) -> None:
     """GitHub's rule: a refresh kills the access token in everybody's hands."""
 
     def killed(token: str) -> bool:
-        if office.generation() == 1:
-            office.coordinator().refresh(ADA, after_generation=1)
+        if workers.generation() == 1:
+            workers.coordinator().refresh(ADA, after_generation=1)
         return token == "token-acme.ada-1"
 
-    office.refuses = killed
-    job = office.house.job()
-    office.work(job)
-    assert office.house.row(job).state == JobState.DONE
-    assert office.tokens == ["token-acme.ada-1", "access-1"]
-    assert office.provider.presented.total() == 1
-    assert office.state() == AccountState.ACTIVE
+    workers.refuses = killed
+    job = workers.house.job()
+    workers.work(job)
+    assert workers.house.row(job).state == JobState.DONE
+    assert workers.tokens == ["token-acme.ada-1", "access-1"]
+    assert workers.provider.presented.total() == 1
+    assert workers.state() == AccountState.ACTIVE
 
 
-def test_a_row_of_tokens_that_others_refreshes_killed_is_no_death(office: Office) -> None:
+def test_a_row_of_tokens_that_others_refreshes_killed_is_no_death(workers: Workers) -> None:
     def killed(token: str) -> bool:
-        generation = office.generation()
+        generation = workers.generation()
         if generation < 4:
-            office.coordinator().refresh(ADA, after_generation=generation)
+            workers.coordinator().refresh(ADA, after_generation=generation)
         return token != "access-3"
 
-    office.refuses = killed
-    job = office.house.job()
-    office.work(job)
-    assert office.house.row(job).state == JobState.DONE
-    assert office.tokens == ["token-acme.ada-1", "access-1", "access-2", "access-3"]
-    assert (office.generation(), office.state()) == (4, AccountState.ACTIVE)
+    workers.refuses = killed
+    job = workers.house.job()
+    workers.work(job)
+    assert workers.house.row(job).state == JobState.DONE
+    assert workers.tokens == ["token-acme.ada-1", "access-1", "access-2", "access-3"]
+    assert (workers.generation(), workers.state()) == (4, AccountState.ACTIVE)
 
 
-def test_of_many_workers_whose_token_is_refused_one_refreshes(office: Office) -> None:
-    workers = 6
-    together = threading.Barrier(workers)
+def test_of_many_workers_whose_token_is_refused_one_refreshes(workers: Workers) -> None:
+    at_once = 6
+    together = threading.Barrier(at_once)
 
     def refused(token: str) -> bool:
         if token != "token-acme.ada-1":
@@ -70,43 +71,43 @@ def test_of_many_workers_whose_token_is_refused_one_refreshes(office: Office) ->
         together.wait(30)
         return True
 
-    office.refuses = refused
-    jobs = [office.house.job() for _ in range(workers)]
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(office.work, jobs))
-    assert {office.house.row(job).state for job in jobs} == {JobState.DONE}
-    assert office.provider.presented == {"refresh-acme.ada-1": 1}
-    assert (office.generation(), office.state()) == (2, AccountState.ACTIVE)
+    workers.refuses = refused
+    jobs = [workers.house.job() for _ in range(at_once)]
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(workers.work, jobs))
+    assert {workers.house.row(job).state for job in jobs} == {JobState.DONE}
+    assert workers.provider.presented == {"refresh-acme.ada-1": 1}
+    assert (workers.generation(), workers.state()) == (2, AccountState.ACTIVE)
 
 
-def test_what_is_refused_after_a_forced_refresh_waits_for_a_person_and_revokes_nothing(office: Office) -> None:
-    office.refuses = lambda token: True
-    job = office.house.job()
-    office.work(job)
-    row = office.house.row(job)
+def test_what_is_refused_after_a_forced_refresh_waits_for_a_person_and_revokes_nothing(workers: Workers) -> None:
+    workers.refuses = lambda token: True
+    job = workers.house.job()
+    workers.work(job)
+    row = workers.house.row(job)
     assert (row.state, row.wait, row.runs_spent) == (JobState.WAITING, Wait.CONSENT, 0)
-    assert office.tokens == ["token-acme.ada-1", "access-1"]
-    assert office.provider.presented.total() == 1
-    assert (office.generation(), office.state()) == (2, AccountState.NEEDS_RECONNECT)
-    database = office.house.database
+    assert workers.tokens == ["token-acme.ada-1", "access-1"]
+    assert workers.provider.presented.total() == 1
+    assert (workers.generation(), workers.state()) == (2, AccountState.NEEDS_RECONNECT)
+    database = workers.house.database
     assert database.read(lambda c: c.execute(select(func.count()).select_from(scopes)).scalar_one()) == 0
     kinds = database.read(lambda c: c.execute(select(audit.c.kind, audit.c.generation)).all())
     assert ("grant.refused", 2) in {(kind, generation) for kind, generation in kinds}
 
 
-def test_what_waited_for_a_dead_grant_goes_on_when_its_person_has_connected_anew(office: Office) -> None:
-    office.refuses = lambda token: token != "access-2"
-    job = office.house.job()
-    office.work(job)
-    assert (office.house.row(job).wait, office.state()) == (Wait.CONSENT, AccountState.NEEDS_RECONNECT)
-    office.ada_connects_anew()
-    assert (office.house.row(job).state, office.state()) == (JobState.QUEUED, AccountState.ACTIVE)
-    office.work(job)
-    assert office.house.row(job).state == JobState.DONE
-    assert office.tokens == ["token-acme.ada-1", "access-1", "access-2"]
+def test_what_waited_for_a_dead_grant_goes_on_when_its_person_has_connected_anew(workers: Workers) -> None:
+    workers.refuses = lambda token: token != "access-2"
+    job = workers.house.job()
+    workers.work(job)
+    assert (workers.house.row(job).wait, workers.state()) == (Wait.CONSENT, AccountState.NEEDS_RECONNECT)
+    workers.ada_connects_anew()
+    assert (workers.house.row(job).state, workers.state()) == (JobState.QUEUED, AccountState.ACTIVE)
+    workers.work(job)
+    assert workers.house.row(job).state == JobState.DONE
+    assert workers.tokens == ["token-acme.ada-1", "access-1", "access-2"]
 
 
-def test_what_waits_for_an_account_that_a_late_answer_brings_back_goes_on(office: Office, ledger_url: str) -> None:
+def test_what_waits_for_an_account_that_a_late_answer_brings_back_goes_on(workers: Workers, ledger_url: str) -> None:
     past = [timedelta()]
     settings = RuntimeSettings(
         database=DatabaseSettings(url=ledger_url),
@@ -114,51 +115,53 @@ def test_what_waits_for_an_account_that_a_late_answer_brings_back_goes_on(office
         base_url="http://127.0.0.1:1",
         allow_hosts=frozenset({"127.0.0.1"}),
     )
-    runtime = Runtime(settings, Registry([office.house.workflow]), Silence(), clock=lambda: datetime.now(UTC) + past[0])
-    job = office.house.job()
+    runtime = Runtime(
+        settings, Registry([workers.house.workflow]), Silence(), clock=lambda: datetime.now(UTC) + past[0]
+    )
+    job = workers.house.job()
     seen: list[Any] = []
 
     def given_up_meanwhile(form: dict[str, str]) -> Any:
         past[0] = timedelta(minutes=1)
         assert runtime.coordinator.settle_abandoned() == 1
-        office.work(job)
-        seen.append((office.state(), office.house.row(job).wait))
-        return office.provider.rotate(form)
+        workers.work(job)
+        seen.append((workers.state(), workers.house.row(job).wait))
+        return workers.provider.rotate(form)
 
-    office.provider.answer = given_up_meanwhile
+    workers.provider.answer = given_up_meanwhile
     try:
         assert runtime.coordinator.refresh(ADA, after_generation=1) == 2
     finally:
         runtime.close()
     assert seen == [(AccountState.NEEDS_RECONNECT, Wait.CONSENT)]
-    assert (office.state(), office.house.row(job).state) == (AccountState.ACTIVE, JobState.QUEUED)
-    office.work(job)
-    assert office.house.row(job).state == JobState.DONE
+    assert (workers.state(), workers.house.row(job).state) == (AccountState.ACTIVE, JobState.QUEUED)
+    workers.work(job)
+    assert workers.house.row(job).state == JobState.DONE
 
 
-def test_a_refresh_over_the_pace_sends_the_job_back_with_a_date_and_spends_no_run(office: Office) -> None:
-    office.house.database.write(lambda c: c.execute(update(grants).values(expires_at=datetime.now(UTC))).rowcount)
-    owner = office.house.database.read(lambda c: get_connection(c, "gh"))
-    office.gate.hold(Endpoint.of(owner, Credential.AUTHORIZATION_CODE), timedelta(hours=1))
-    job = office.house.job()
-    office.work(job)
-    row = office.house.row(job)
+def test_a_refresh_over_the_pace_sends_the_job_back_with_a_date_and_spends_no_run(workers: Workers) -> None:
+    workers.house.database.write(lambda c: c.execute(update(grants).values(expires_at=datetime.now(UTC))).rowcount)
+    owner = workers.house.database.read(lambda c: get_connection(c, "gh"))
+    workers.gate.hold(Endpoint.of(owner, Credential.AUTHORIZATION_CODE), timedelta(hours=1))
+    job = workers.house.job()
+    workers.work(job)
+    row = workers.house.row(job)
     assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
     assert row.due_at - datetime.now(UTC) > timedelta(minutes=55)
-    assert office.provider.presented.total() == 0
-    assert (office.generation(), office.state()) == (1, AccountState.ACTIVE)
+    assert workers.provider.presented.total() == 0
+    assert (workers.generation(), workers.state()) == (1, AccountState.ACTIVE)
 
 
-def test_a_token_that_still_lives_serves_while_its_endpoint_must_be_left_alone(office: Office) -> None:
+def test_a_token_that_still_lives_serves_while_its_endpoint_must_be_left_alone(workers: Workers) -> None:
     soon = datetime.now(UTC) + timedelta(minutes=2)  # GitHub's are renewed ten minutes ahead
-    office.house.database.write(lambda c: c.execute(update(grants).values(expires_at=soon)).rowcount)
-    owner = office.house.database.read(lambda c: get_connection(c, "gh"))
-    office.gate.hold(Endpoint.of(owner, Credential.AUTHORIZATION_CODE), timedelta(hours=1))
-    job = office.house.job()
-    office.work(job)
-    assert office.house.row(job).state == JobState.DONE
-    assert office.tokens == ["token-acme.ada-1"]
-    assert office.provider.presented.total() == 0
+    workers.house.database.write(lambda c: c.execute(update(grants).values(expires_at=soon)).rowcount)
+    owner = workers.house.database.read(lambda c: get_connection(c, "gh"))
+    workers.gate.hold(Endpoint.of(owner, Credential.AUTHORIZATION_CODE), timedelta(hours=1))
+    job = workers.house.job()
+    workers.work(job)
+    assert workers.house.row(job).state == JobState.DONE
+    assert workers.tokens == ["token-acme.ada-1"]
+    assert workers.provider.presented.total() == 0
 
 
 def test_an_opening_looks_at_accounts_and_grants_once(house: House) -> None:
@@ -180,14 +183,14 @@ def test_an_opening_looks_at_accounts_and_grants_once(house: House) -> None:
     assert of_tokens[1].startswith("UPDATE grants SET used_at"), "the first use of a token is noted, for keep-alive"
 
 
-def test_a_step_whose_token_lives_asks_redis_nothing(office: Office) -> None:
+def test_a_step_whose_token_lives_asks_redis_nothing(workers: Workers) -> None:
     class Untouched(redis.Redis):
         def execute_command(self, *_arguments: Any, **_options: Any) -> Any:
             raise AssertionError("Redis was asked")
 
-    office.redis = Untouched()
-    job = office.house.job()
-    office.work(job)
-    assert (office.house.row(job).state, office.tokens) == (JobState.DONE, ["token-acme.ada-1"])
+    workers.redis = Untouched()
+    job = workers.house.job()
+    workers.work(job)
+    assert (workers.house.row(job).state, workers.tokens) == (JobState.DONE, ["token-acme.ada-1"])
     with pytest.raises(AssertionError, match="Redis was asked"):  # it is the one that a refresh would ask
-        office.coordinator().refresh(ADA, after_generation=1)
+        workers.coordinator().refresh(ADA, after_generation=1)

@@ -30,7 +30,7 @@ from pipeline.tables import attempts
 from pipeline.workflow import USER
 from tests.ledger.acts import open_, revoke
 from tests.ledger.house import House, Say, intent_of
-from tests.ledger.office import Office
+from tests.ledger.workers import Workers
 
 NOW = datetime.now(UTC)
 SPARE = Scope(kind=ScopeKind.CONNECTION, key="spare")
@@ -115,10 +115,10 @@ class SayThere(Say):
     facts: ClassVar[Facts] = replace(Say.facts, provider="linear")
 
 
-def test_a_run_sends_no_token_to_where_a_connection_led_that_was_removed_and_added_anew(office: Office) -> None:
+def test_a_run_sends_no_token_to_where_a_connection_led_that_was_removed_and_added_anew(workers: Workers) -> None:
     """An address that was mistyped, or that is somebody else's by now. The run had read it for a step before."""
-    house = office.house
-    add(house, at=office.provider.url)
+    house = workers.house
+    add(house, at=workers.provider.url)
 
     def say(run: Run[Any], event: Any) -> None:
         with pytest.raises(StepRefused):
@@ -130,8 +130,8 @@ def test_a_run_sends_no_token_to_where_a_connection_led_that_was_removed_and_add
 
     house.workflow = replace(house.workflow, function=say, uses={SayThere: USER})
     job = house.job()
-    office.work(job)
-    assert office.tokens == []
+    workers.work(job)
+    assert workers.tokens == []
     row = house.row(job)
     assert (row.state, row.reason) == (JobState.QUEUED, "provider connection spare has another address: it looks again")
 

@@ -16,7 +16,8 @@ from pipeline.reconcile import advance_revocations
 from pipeline.revocation import Stage, load
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
-from pipeline.runtime import Keys, Runtime, RuntimeSettings
+from pipeline.runtime import Runtime
+from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import House, account_scope

@@ -26,7 +26,7 @@ from pipeline.worker import WorkerSettings
 from tests.identity.providers import reply
 from tests.ledger.acts import lapse, steps_of
 from tests.ledger.house import House, Say
-from tests.ledger.office import HOUR, TOKEN, Office, declare, say_and_sleep
+from tests.ledger.workers import HOUR, TOKEN, Workers, declare, say_and_sleep
 
 
 def wake(house: House) -> None:
@@ -72,35 +72,35 @@ def sleeps_first(run: Run[Any], event: Any) -> None:
     ],
 )
 def test_a_function_that_asks_for_another_step_ends_its_job_by_the_steps_name(
-    office: Office, function: Callable[[Run[Any], Any], None], asked: str, different: str
+    workers: Workers, function: Callable[[Run[Any], Any], None], asked: str, different: str
 ) -> None:
-    declare(office, say_and_sleep)
-    job = office.house.job()
-    office.work(job)
-    before = steps_of(office.house)
-    declare(office, function)
-    wake(office.house)
-    office.work(job)
-    row = office.house.row(job)
+    declare(workers, say_and_sleep)
+    job = workers.house.job()
+    workers.work(job)
+    before = steps_of(workers.house)
+    declare(workers, function)
+    wake(workers.house)
+    workers.work(job)
+    row = workers.house.row(job)
     assert (row.state, row.runs_spent) == (JobState.DEAD, 0)
     assert row.reason.startswith(f"Diverged: step 1 was github.Say as user, and now the workflow asks for {asked} ")
     assert f"(different: {different})" in row.reason
-    assert office.tokens == [TOKEN]
-    assert steps_of(office.house) == before
+    assert workers.tokens == [TOKEN]
+    assert steps_of(workers.house) == before
 
 
-def test_a_function_that_sleeps_for_another_time_has_diverged(office: Office) -> None:
+def test_a_function_that_sleeps_for_another_time_has_diverged(workers: Workers) -> None:
     def says_and_sleeps_longer(run: Run[Any], event: Any) -> None:
         run.do(Say(text="before"), as_=run.user)
         run.sleep(HOUR * 2)
 
-    declare(office, say_and_sleep)
-    job = office.house.job()
-    office.work(job)
-    declare(office, says_and_sleeps_longer)
-    wake(office.house)
-    office.work(job)
-    row = office.house.row(job)
+    declare(workers, say_and_sleep)
+    job = workers.house.job()
+    workers.work(job)
+    declare(workers, says_and_sleeps_longer)
+    wake(workers.house)
+    workers.work(job)
+    row = workers.house.row(job)
     assert row.state == JobState.DEAD
     assert row.reason.startswith("Diverged: step 2 was run.sleep as policy")
 
@@ -108,76 +108,76 @@ def test_a_function_that_sleeps_for_another_time_has_diverged(office: Office) ->
 # sleep
 
 
-def test_a_job_sleeps_in_the_ledger_and_goes_on_once_its_time_has_come(office: Office) -> None:
-    declare(office, say_and_sleep)
-    job = office.house.job()
-    office.work(job)
-    asleep = office.house.row(job)
+def test_a_job_sleeps_in_the_ledger_and_goes_on_once_its_time_has_come(workers: Workers) -> None:
+    declare(workers, say_and_sleep)
+    job = workers.house.job()
+    workers.work(job)
+    asleep = workers.house.row(job)
     assert (asleep.state, asleep.wait, asleep.reason) == (JobState.WAITING, Wait.TIME, "the workflow sleeps")
-    _, sleep = steps_of(office.house)
+    _, sleep = steps_of(workers.house)
     assert (sleep.action, sleep.state, sleep.parameters) == ("run.sleep", StepState.OPEN, {"seconds": 3600})
     assert timedelta() <= asleep.due_at - (sleep.opened_at + HOUR) < timedelta(minutes=1)
-    reconcile.wake_due(office.house.database)
-    office.work(job)
-    assert office.house.row(job).state == JobState.WAITING
-    sleep_passes(office.house)
-    assert office.house.row(job).state == JobState.QUEUED
-    office.work(job)
-    row = office.house.row(job)
+    reconcile.wake_due(workers.house.database)
+    workers.work(job)
+    assert workers.house.row(job).state == JobState.WAITING
+    sleep_passes(workers.house)
+    assert workers.house.row(job).state == JobState.QUEUED
+    workers.work(job)
+    row = workers.house.row(job)
     assert (row.state, row.runs_spent) == (JobState.DONE, 0)
-    assert [(step.action, step.state) for step in steps_of(office.house)] == [
+    assert [(step.action, step.state) for step in steps_of(workers.house)] == [
         ("github.Say", StepState.DONE),
         ("run.sleep", StepState.DONE),
         ("github.Say", StepState.DONE),
     ]
-    assert office.tokens == [TOKEN, TOKEN]
+    assert workers.tokens == [TOKEN, TOKEN]
 
 
-def test_a_job_that_is_woken_too_early_sleeps_until_the_same_moment(office: Office) -> None:
-    declare(office, say_and_sleep)
-    job = office.house.job()
-    office.work(job)
-    due, before = office.house.row(job).due_at, steps_of(office.house)
-    wake(office.house)
-    office.work(job)
-    row = office.house.row(job)
+def test_a_job_that_is_woken_too_early_sleeps_until_the_same_moment(workers: Workers) -> None:
+    declare(workers, say_and_sleep)
+    job = workers.house.job()
+    workers.work(job)
+    due, before = workers.house.row(job).due_at, steps_of(workers.house)
+    wake(workers.house)
+    workers.work(job)
+    row = workers.house.row(job)
     assert row.state == JobState.WAITING
     assert abs(row.due_at - due) < timedelta(minutes=1)
-    assert steps_of(office.house) == before
+    assert steps_of(workers.house) == before
 
 
-def test_a_sleep_that_is_over_is_not_slept_again(office: Office) -> None:
+def test_a_sleep_that_is_over_is_not_slept_again(workers: Workers) -> None:
     def sleeps_twice(run: Run[Any], event: Any) -> None:
         run.sleep(HOUR)
         run.sleep(HOUR)
 
-    declare(office, sleeps_twice)
-    job = office.house.job()
-    office.work(job)
-    sleep_passes(office.house)
-    office.work(job)
-    assert office.house.row(job).state == JobState.WAITING
-    assert [(step.occurrence, step.state) for step in steps_of(office.house)] == [
+    declare(workers, sleeps_twice)
+    job = workers.house.job()
+    workers.work(job)
+    sleep_passes(workers.house)
+    workers.work(job)
+    assert workers.house.row(job).state == JobState.WAITING
+    assert [(step.occurrence, step.state) for step in steps_of(workers.house)] == [
         (1, StepState.DONE),
         (2, StepState.OPEN),
     ]
-    first = steps_of(office.house)[0]
-    sleep_passes(office.house)
-    office.work(job)
-    assert office.house.row(job).state == JobState.DONE
-    assert steps_of(office.house)[0].closed_at == first.closed_at
+    first = steps_of(workers.house)[0]
+    sleep_passes(workers.house)
+    workers.work(job)
+    assert workers.house.row(job).state == JobState.DONE
+    assert steps_of(workers.house)[0].closed_at == first.closed_at
 
 
-def test_a_job_that_was_told_to_stop_does_not_sleep(office: Office) -> None:
+def test_a_job_that_was_told_to_stop_does_not_sleep(workers: Workers) -> None:
     def is_told_to_stop(run: Run[Any], event: Any) -> None:
         stop = partial(move_job, job=run.job, to=JobState.STOPPING, source=JobState.RUNNING)
-        office.house.database.write(stop)
+        workers.house.database.write(stop)
         run.sleep(HOUR)
 
-    declare(office, is_told_to_stop)
-    job = office.house.job()
-    office.work(job)
-    assert office.house.row(job).state == JobState.CANCELLED
+    declare(workers, is_told_to_stop)
+    job = workers.house.job()
+    workers.work(job)
+    assert workers.house.row(job).state == JobState.CANCELLED
 
 
 def test_a_worker_that_lost_its_job_leaves_the_sleep_to_the_one_that_has_it(house: House) -> None:
@@ -212,11 +212,11 @@ class Words(BaseModel):
     text: str = "wrong"
 
 
-def test_a_job_runs_under_the_configuration_it_was_accepted_with(office: Office) -> None:
+def test_a_job_runs_under_the_configuration_it_was_accepted_with(workers: Workers) -> None:
     def says_what_is_configured(run: Run[Words], event: Any) -> None:
         run.do(Say(text=run.config.text), as_=run.user)
 
-    house = office.house
+    house = workers.house
     house.workflow = replace(house.workflow, function=says_what_is_configured, config=Words)
 
     def configure(text: str) -> None:
@@ -228,84 +228,84 @@ def test_a_job_runs_under_the_configuration_it_was_accepted_with(office: Office)
     configure("as it is")
     late = house.job()
     for job in (early, late):
-        office.work(job)
+        workers.work(job)
         assert house.row(job).state == JobState.DONE
     said = {step.job_id: step.parameters for step in steps_of(house)}
     assert said == {early: {"text": "as it was"}, late: {"text": "as it is"}}
 
 
-def test_a_step_that_failed_asks_for_something_else_once_its_configuration_is_mended(office: Office) -> None:
+def test_a_step_that_failed_asks_for_something_else_once_its_configuration_is_mended(workers: Workers) -> None:
     def says_what_is_configured(run: Run[Words], event: Any) -> None:
         run.do(Say(text=run.config.text), as_=run.user, once="said")
 
-    house = office.house
+    house = workers.house
     house.workflow = replace(house.workflow, function=says_what_is_configured, config=Words)
-    office.provider.call = lambda token: reply({"message": "no such words"}, 422)
+    workers.provider.call = lambda token: reply({"message": "no such words"}, 422)
     job = house.job()
-    office.work(job)
+    workers.work(job)
     (failed,) = steps_of(house)
     assert (house.row(job).state, failed.state) == (JobState.DEAD, StepState.FAILED)
     mended = update(workflow_settings).values(config={"text": "right"})
     house.database.write(lambda c: c.execute(mended).rowcount)
     house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
-    office.provider.call = office._call
-    office.work(job)
+    workers.provider.call = workers._call
+    workers.work(job)
     (done,) = steps_of(house)
     assert (house.row(job).state, done.state, done.parameters) == (JobState.DONE, StepState.DONE, {"text": "right"})
     assert done.request_hash == Say(text="right").request_hash()
-    first, second = (json.loads(body)["marker"] for body in office.provider.bodies)
+    first, second = (json.loads(body)["marker"] for body in workers.provider.bodies)
     assert first != second  # nor is it taken for a repetition of the other thing
     later = house.job()
-    office.work(later)  # the key is known by what was done
-    assert (house.row(later).state, len(office.tokens)) == (JobState.DONE, 1)
+    workers.work(later)  # the key is known by what was done
+    assert (house.row(later).state, len(workers.tokens)) == (JobState.DONE, 1)
 
 
-def test_a_function_sleeps_where_it_failed_once_its_configuration_is_mended(office: Office) -> None:
+def test_a_function_sleeps_where_it_failed_once_its_configuration_is_mended(workers: Workers) -> None:
     def sleeps_if_configured(run: Run[Words], event: Any) -> None:
         if run.config.text == "right":
             run.sleep(HOUR)
         run.do(Say(text=run.config.text), as_=run.user, once="said")
 
-    house = office.house
+    house = workers.house
     house.workflow = replace(house.workflow, function=sleeps_if_configured, config=Words)
-    office.provider.call = lambda token: reply({"message": "no such words"}, 422)
+    workers.provider.call = lambda token: reply({"message": "no such words"}, 422)
     job = house.job()
-    office.work(job)
+    workers.work(job)
     sleep_passes(house)  # long ago: it is not what the sleep is counted from
     mended = update(workflow_settings).values(config={"text": "right"})
     house.database.write(lambda c: c.execute(mended).rowcount)
     house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
-    office.provider.call = office._call
+    workers.provider.call = workers._call
     for _ in range(2):  # its second run compares with what the first one wrote
-        office.work(job)
+        workers.work(job)
         (sleep,) = steps_of(house)
         assert (house.row(job).wait, sleep.action, sleep.state) == (Wait.TIME, "run.sleep", StepState.OPEN)
         assert (sleep.named, sleep.principal_id, sleep.once_key) == ("policy", None, None)
         assert sleep.parameters == {"seconds": 3600}
         wake(house)
     sleep_passes(house)
-    office.work(job)
+    workers.work(job)
     assert (house.row(job).state, [step.state for step in steps_of(house)]) == (JobState.DONE, [StepState.DONE] * 2)
 
 
 # its once key
 
 
-def test_a_once_key_that_is_too_long_ends_the_job_at_once_and_says_so(office: Office) -> None:
+def test_a_once_key_that_is_too_long_ends_the_job_at_once_and_says_so(workers: Workers) -> None:
     def says_once(key: str, run: Run[Any], event: Any) -> None:
         run.do(Say(text="hello"), as_=run.user, once=key)
 
-    house = office.house
+    house = workers.house
     for length, state in ((200, JobState.DONE), (201, JobState.DEAD)):
-        declare(office, partial(says_once, "k" * length))
+        declare(workers, partial(says_once, "k" * length))
         job = house.job()
-        office.work(job)
+        workers.work(job)
         assert house.row(job).state == state, length
-    assert len(office.tokens) == 1
+    assert len(workers.tokens) == 1
     assert "a once key has 200 characters at most, and that of github.Say has 201" in house.row(job).reason
 
 
-def test_a_step_whose_once_key_was_used_for_something_else_says_so_to_every_run(office: Office) -> None:
+def test_a_step_whose_once_key_was_used_for_something_else_says_so_to_every_run(workers: Workers) -> None:
     told: list[type[Exception]] = []
 
     def says_and_sleeps(run: Run[Any], event: Any) -> None:
@@ -315,38 +315,38 @@ def test_a_step_whose_once_key_was_used_for_something_else_says_so_to_every_run(
             told.append(type(refused))
             run.sleep(HOUR)
 
-    house = office.house
-    declare(office, says_and_sleeps)
+    house = workers.house
+    declare(workers, says_and_sleeps)
     first, second = house.job(text="one"), house.job(text="another")
-    office.work(first)
-    office.work(second)
+    workers.work(first)
+    workers.work(second)
     sleep_passes(house)
-    office.work(second)
+    workers.work(second)
     assert (house.row(second).state, told) == (JobState.DONE, [OnceUsed, OnceUsed])
-    assert office.tokens == [TOKEN]
+    assert workers.tokens == [TOKEN]
 
 
-def test_a_step_whose_once_key_came_free_is_its_own_after_a_replay(office: Office) -> None:
+def test_a_step_whose_once_key_came_free_is_its_own_after_a_replay(workers: Workers) -> None:
     def says_it_once(run: Run[Any], event: Any) -> None:
         run.do(Say(text=event.text), as_=run.user, once="said")
 
-    house = office.house
-    declare(office, says_it_once)
+    house = workers.house
+    declare(workers, says_it_once)
     first, second = house.job(text="one"), house.job(text="another")
-    office.provider.call = lambda token: reply({"message": "later"}, 503)
-    office.work(first)
-    office.work(second)
+    workers.provider.call = lambda token: reply({"message": "later"}, 503)
+    workers.work(first)
+    workers.work(second)
     assert (house.row(second).state, "the once key 'said' was used" in house.row(second).reason) == (
         JobState.DEAD,
         True,
     )
     assert [one.adopted_from for one in steps_of(house)] == [None, None], "nothing is done by it yet"
     house.database.write(lambda c: c.execute(update(jobs).values(due_at=jobs.c.created_at)).rowcount)
-    office.provider.call = lambda token: reply({"message": "no"}, 422)
-    office.work(first)
+    workers.provider.call = lambda token: reply({"message": "no"}, 422)
+    workers.work(first)
     house.database.write(partial(replay, job=second, by="ops", at=datetime.now(UTC)))
-    office.provider.call = office._call
-    office.work(second)
+    workers.provider.call = workers._call
+    workers.work(second)
     step = next(one for one in steps_of(house) if one.job_id == second)
     assert (step.state, step.adopted_from) == (StepState.DONE, None)
 
@@ -361,78 +361,78 @@ def says(text: str) -> Callable[[Run[Any], Any], None]:
     return say
 
 
-def markers(office: Office) -> list[str]:
+def markers(workers: Workers) -> list[str]:
     """By what the upstream knows each request, as it heard them."""
-    return [json.loads(body)["marker"] for body in office.provider.bodies]
+    return [json.loads(body)["marker"] for body in workers.provider.bodies]
 
 
-def test_a_step_that_failed_asks_for_something_else_once_its_workflow_is_mended(office: Office) -> None:
-    house = office.house
-    declare(office, says("wrong"))
-    office.provider.call = lambda token: reply({"message": "no such words"}, 422)
+def test_a_step_that_failed_asks_for_something_else_once_its_workflow_is_mended(workers: Workers) -> None:
+    house = workers.house
+    declare(workers, says("wrong"))
+    workers.provider.call = lambda token: reply({"message": "no such words"}, 422)
     job = house.job()
-    office.work(job)
+    workers.work(job)
     assert house.row(job).state == JobState.DEAD
-    declare(office, says("right"))
+    declare(workers, says("right"))
     house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
-    office.provider.call = lambda token: reply({"message": "later"}, 503)
-    office.work(job)
-    office.provider.call = office._call
+    workers.provider.call = lambda token: reply({"message": "later"}, 503)
+    workers.work(job)
+    workers.provider.call = workers._call
     house.database.write(lambda c: c.execute(update(jobs).values(due_at=jobs.c.created_at)).rowcount)
-    office.work(job)
+    workers.work(job)
     (done,) = steps_of(house)
     assert (house.row(job).state, done.state, done.parameters) == (JobState.DONE, StepState.DONE, {"text": "right"})
-    first, second, third = markers(office)
+    first, second, third = markers(workers)
     assert first != second == third
     later = house.job()
-    office.work(later)
-    assert (house.row(later).state, len(office.tokens)) == (JobState.DONE, 1)
+    workers.work(later)
+    assert (house.row(later).state, len(workers.tokens)) == (JobState.DONE, 1)
 
 
-def test_what_a_replay_asks_for_again_is_known_to_the_upstream_as_before(office: Office) -> None:
+def test_what_a_replay_asks_for_again_is_known_to_the_upstream_as_before(workers: Workers) -> None:
     """Should the first answer have been wrong, an upstream that honours keys still does it once."""
-    house = office.house
-    declare(office, says("hello"))
-    office.provider.call = lambda token: reply({"message": "later"}, 503)
+    house = workers.house
+    declare(workers, says("hello"))
+    workers.provider.call = lambda token: reply({"message": "later"}, 503)
     job = house.job()
     for _ in range(2):
-        office.work(job, StepSettings(attempts=1))
+        workers.work(job, StepSettings(attempts=1))
         assert house.row(job).state == JobState.DEAD
         house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
-    office.provider.call = office._call
-    office.work(job)
+    workers.provider.call = workers._call
+    workers.work(job)
     assert house.row(job).state == JobState.DONE
-    assert len(set(markers(office))) == 1 < len(markers(office))
+    assert len(set(markers(workers))) == 1 < len(markers(workers))
 
 
-def test_a_job_that_did_something_does_it_as_its_workflow_was(office: Office) -> None:
+def test_a_job_that_did_something_does_it_as_its_workflow_was(workers: Workers) -> None:
     def says_twice(first: str, run: Run[Any], event: Any) -> None:
         run.do(Say(text=first), as_=run.user)
         run.do(Say(text="more"), as_=run.user)
 
-    house = office.house
-    declare(office, partial(says_twice, "hello"))
-    office.provider.call = lambda token: reply({"message": "no"}, 422) if office.tokens else office._call(token)
+    house = workers.house
+    declare(workers, partial(says_twice, "hello"))
+    workers.provider.call = lambda token: reply({"message": "no"}, 422) if workers.tokens else workers._call(token)
     job = house.job()
-    office.work(job)
+    workers.work(job)
     assert [step.state for step in steps_of(house)] == [StepState.DONE, StepState.FAILED]
-    declare(office, partial(says_twice, "another"))
+    declare(workers, partial(says_twice, "another"))
     house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
-    office.work(job)
+    workers.work(job)
     assert house.row(job).reason.startswith("Diverged: step 1 was github.Say as user")
 
 
-def test_a_job_whose_workflow_is_gone_is_dead_until_it_is_back_and_the_job_is_replayed(office: Office) -> None:
-    declare(office, say_and_sleep)
-    job, declared = office.house.job(), office.house.workflow
-    office.house.workflow = replace(declared, name="renamed")
-    office.work(job)
-    row = office.house.row(job)
+def test_a_job_whose_workflow_is_gone_is_dead_until_it_is_back_and_the_job_is_replayed(workers: Workers) -> None:
+    declare(workers, say_and_sleep)
+    job, declared = workers.house.job(), workers.house.workflow
+    workers.house.workflow = replace(declared, name="renamed")
+    workers.work(job)
+    row = workers.house.row(job)
     assert (row.state, row.runs_spent) == (JobState.DEAD, 0)
     assert row.reason.startswith("BadInput: no workflow is named 'say_it': known are renamed.")
-    assert office.tokens == []
-    office.house.workflow = declared
-    office.house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
-    office.work(job)
-    assert office.house.row(job).wait == Wait.TIME
-    assert office.tokens == [TOKEN]
+    assert workers.tokens == []
+    workers.house.workflow = declared
+    workers.house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    workers.work(job)
+    assert workers.house.row(job).wait == Wait.TIME
+    assert workers.tokens == [TOKEN]

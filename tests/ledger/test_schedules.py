@@ -45,7 +45,7 @@ def digest(schedule: Daily | None = None, *, name: str = "digest") -> Workflow:
     return declared
 
 
-class Office:
+class ScheduledLedger:
     """A ledger whose tenants have the digest on, and beats over it."""
 
     def __init__(self, database: Database) -> None:
@@ -77,8 +77,8 @@ class Office:
 
 
 @pytest.fixture
-def office(house: House) -> Office:
-    made = Office(house.database)
+def ledger(house: House) -> ScheduledLedger:
+    made = ScheduledLedger(house.database)
     made.switch_on("acme")
     made.switch_on("globex")
     return made
@@ -88,22 +88,22 @@ def iso(*moments: datetime) -> list[str]:
     return [moment.isoformat() for moment in moments]
 
 
-def test_a_slot_fires_when_it_is_due_and_never_again(office: Office) -> None:
-    id = office.add()
-    assert office.beat.fire_due(NINE - MINUTE) == []
-    bells = office.beat.fire_due(NINE)
+def test_a_slot_fires_when_it_is_due_and_never_again(ledger: ScheduledLedger) -> None:
+    id = ledger.add()
+    assert ledger.beat.fire_due(NINE - MINUTE) == []
+    bells = ledger.beat.fire_due(NINE)
     assert len(bells) == 1
-    assert office.beat.fire_due(NINE) == office.beat.fire_due(NINE + HOUR) == []
-    assert office.fired() == iso(NINE)
-    assert (office.row(id).next_at, office.row(id).last_slot) == (NINE + DAY, NINE)
+    assert ledger.beat.fire_due(NINE) == ledger.beat.fire_due(NINE + HOUR) == []
+    assert ledger.fired() == iso(NINE)
+    assert (ledger.row(id).next_at, ledger.row(id).last_slot) == (NINE + DAY, NINE)
 
 
-def test_the_job_is_told_its_slot_and_which_schedule_it_is_of(office: Office) -> None:
-    office.add("mornings")
-    office.add("noon", cron="0 12 * * *")
-    office.beat.fire_due(NINE)
-    office.beat.fire_due(NINE + 3 * HOUR)
-    events = office.database.read(lambda c: list(c.execute(select(jobs.c.event).order_by(jobs.c.accepted)).scalars()))
+def test_the_job_is_told_its_slot_and_which_schedule_it_is_of(ledger: ScheduledLedger) -> None:
+    ledger.add("mornings")
+    ledger.add("noon", cron="0 12 * * *")
+    ledger.beat.fire_due(NINE)
+    ledger.beat.fire_due(NINE + 3 * HOUR)
+    events = ledger.database.read(lambda c: list(c.execute(select(jobs.c.event).order_by(jobs.c.accepted)).scalars()))
     assert [event["schedule"] for event in events] == ["mornings", "noon"]
 
 
@@ -116,164 +116,164 @@ def test_the_job_is_told_its_slot_and_which_schedule_it_is_of(office: Office) ->
     ],
 )
 def test_after_days_without_a_beat_it_catches_up_as_it_is_set_to(
-    office: Office, catch_up: CatchUp, expected: list[datetime]
+    ledger: ScheduledLedger, catch_up: CatchUp, expected: list[datetime]
 ) -> None:
-    id = office.add(catch_up=catch_up, at_most=3)
-    office.beat.fire_due(NINE + 4 * DAY + HOUR)
-    assert office.fired() == iso(*expected)
-    assert office.row(id).next_at == NINE + 5 * DAY
-    office.beat.fire_due(NINE + 5 * DAY)
-    assert office.fired() == iso(*expected, NINE + 5 * DAY)
+    id = ledger.add(catch_up=catch_up, at_most=3)
+    ledger.beat.fire_due(NINE + 4 * DAY + HOUR)
+    assert ledger.fired() == iso(*expected)
+    assert ledger.row(id).next_at == NINE + 5 * DAY
+    ledger.beat.fire_due(NINE + 5 * DAY)
+    assert ledger.fired() == iso(*expected, NINE + 5 * DAY)
 
 
-def test_what_passes_during_a_pause_is_not_made_up_for(office: Office) -> None:
-    id = office.add(catch_up=CatchUp.ALL)
-    office.database.write(lambda c: pause_schedule(c, id))
-    office.beat.fire_due(NINE + 3 * DAY)
+def test_what_passes_during_a_pause_is_not_made_up_for(ledger: ScheduledLedger) -> None:
+    id = ledger.add(catch_up=CatchUp.ALL)
+    ledger.database.write(lambda c: pause_schedule(c, id))
+    ledger.beat.fire_due(NINE + 3 * DAY)
     later = NINE + 3 * DAY + HOUR
-    assert office.database.write(lambda c: resume_schedule(c, id, now=later)) == NINE + 4 * DAY
-    office.beat.fire_due(later)
-    assert office.fired() == []
-    office.beat.fire_due(NINE + 4 * DAY)
-    assert office.fired() == iso(NINE + 4 * DAY)
+    assert ledger.database.write(lambda c: resume_schedule(c, id, now=later)) == NINE + 4 * DAY
+    ledger.beat.fire_due(later)
+    assert ledger.fired() == []
+    ledger.beat.fire_due(NINE + 4 * DAY)
+    assert ledger.fired() == iso(NINE + 4 * DAY)
     with pytest.raises(BadInput, match="is not paused"):
-        office.database.write(lambda c: resume_schedule(c, id, now=later))
+        ledger.database.write(lambda c: resume_schedule(c, id, now=later))
 
 
-def test_a_removed_schedule_that_is_added_again_fires_no_slot_twice(office: Office) -> None:
-    id = office.add()
-    office.beat.fire_due(NINE)
-    office.database.write(lambda c: remove_schedule(c, id, now=NINE))
-    office.beat.fire_due(NINE + DAY)
-    office.add()  # by a clock that is behind: 09:00 is its next slot
-    office.beat.fire_due(NINE + HOUR)
-    assert office.fired() == iso(NINE)
-    office.beat.fire_due(NINE + DAY)
-    assert office.fired() == iso(NINE, NINE + DAY)
+def test_a_removed_schedule_that_is_added_again_fires_no_slot_twice(ledger: ScheduledLedger) -> None:
+    id = ledger.add()
+    ledger.beat.fire_due(NINE)
+    ledger.database.write(lambda c: remove_schedule(c, id, now=NINE))
+    ledger.beat.fire_due(NINE + DAY)
+    ledger.add()  # by a clock that is behind: 09:00 is its next slot
+    ledger.beat.fire_due(NINE + HOUR)
+    assert ledger.fired() == iso(NINE)
+    ledger.beat.fire_due(NINE + DAY)
+    assert ledger.fired() == iso(NINE, NINE + DAY)
     with pytest.raises(BadInput, match="already"):
-        office.add()
+        ledger.add()
 
 
-def test_jitter_moves_the_firing_and_not_the_slot(office: Office) -> None:
-    id = office.add(jitter=timedelta(minutes=30))
-    later = office.row(id).next_at - NINE
+def test_jitter_moves_the_firing_and_not_the_slot(ledger: ScheduledLedger) -> None:
+    id = ledger.add(jitter=timedelta(minutes=30))
+    later = ledger.row(id).next_at - NINE
     assert timedelta() < later < timedelta(minutes=30)
-    office.beat.fire_due(NINE + later - timedelta(seconds=1))
-    assert office.fired() == []
-    office.beat.fire_due(NINE + later)
-    assert office.fired() == iso(NINE)
-    assert office.row(id).next_at == NINE + DAY + later
+    ledger.beat.fire_due(NINE + later - timedelta(seconds=1))
+    assert ledger.fired() == []
+    ledger.beat.fire_due(NINE + later)
+    assert ledger.fired() == iso(NINE)
+    assert ledger.row(id).next_at == NINE + DAY + later
 
 
 def test_a_schedule_that_cannot_be_kept_says_why_holds_up_no_other_and_catches_up_when_it_is_mended(
-    office: Office,
+    ledger: ScheduledLedger,
 ) -> None:
-    office.add("first")
-    office.add("second", tenant="globex")
-    ill = office.row("acme:first")
-    office.database.write(
+    ledger.add("first")
+    ledger.add("second", tenant="globex")
+    ill = ledger.row("acme:first")
+    ledger.database.write(
         lambda c: c.execute(update(schedules).where(schedules.c.id == ill.id).values(workflow="gone"))
     )
-    office.beat.fire_due(NINE)
-    assert office.fired("globex") == iso(NINE)
-    assert "no workflow is named 'gone'" in office.row(ill.id).fault
-    found = office.database.read(lambda c: look(c, now=NINE + HOUR))
+    ledger.beat.fire_due(NINE)
+    assert ledger.fired("globex") == iso(NINE)
+    assert "no workflow is named 'gone'" in ledger.row(ill.id).fault
+    found = ledger.database.read(lambda c: look(c, now=NINE + HOUR))
     assert list(found.faults) == [ill.id]
     assert found.late == timedelta()
-    office.new_beat(office.digest, digest(name="gone")).fire_due(NINE + 2 * HOUR)
-    office.switch_on("acme", "gone")
-    assert office.row(ill.id).fault is None
-    assert office.row(ill.id).next_at == NINE + DAY
+    ledger.new_beat(ledger.digest, digest(name="gone")).fire_due(NINE + 2 * HOUR)
+    ledger.switch_on("acme", "gone")
+    assert ledger.row(ill.id).fault is None
+    assert ledger.row(ill.id).next_at == NINE + DAY
 
 
 def test_what_was_fired_is_rung_for_whatever_fails_beside_it_and_a_failure_is_tried_again_later(
-    office: Office,
+    ledger: ScheduledLedger,
 ) -> None:
     for name in ("one", "two", "zwei"):
-        office.add(name)
-    office.add("three", tenant="globex")
+        ledger.add(name)
+    ledger.add("three", tenant="globex")
     bad = update(schedules).where(schedules.c.name == "two").values(catch_up="nonsense", next_at=NINE - MINUTE)
-    office.database.write(lambda c: c.execute(bad).rowcount)
+    ledger.database.write(lambda c: c.execute(bad).rowcount)
     service = update(principals).where(principals.c.id == "globex.service")
-    office.database.write(lambda c: c.execute(service.values(kind=PrincipalKind.USER)).rowcount)
+    ledger.database.write(lambda c: c.execute(service.values(kind=PrincipalKind.USER)).rowcount)
     rung: list[str] = []
 
     def ring(bells: Sequence[Bell]) -> None:
         rung.extend(bell.job for bell in bells)
 
     with pytest.raises(ExceptionGroup, match="schedules that could not be fired") as told:
-        office.beat.fire_due(NINE, ring)
+        ledger.beat.fire_due(NINE, ring)
     assert [type(failure) for failure in told.value.exceptions] == [ValueError]
-    assert (len(rung), office.fired(), office.fired("globex")) == (2, iso(NINE, NINE), [])
-    assert "ValueError" in office.row("acme:two").fault
-    assert "no service principal" in office.row("globex:three").fault
-    office.beat.fire_due(NINE + timedelta(seconds=5), ring)  # neither is tried at every tick
-    office.database.write(lambda c: c.execute(service.values(kind=PrincipalKind.SERVICE)).rowcount)
+    assert (len(rung), ledger.fired(), ledger.fired("globex")) == (2, iso(NINE, NINE), [])
+    assert "ValueError" in ledger.row("acme:two").fault
+    assert "no service principal" in ledger.row("globex:three").fault
+    ledger.beat.fire_due(NINE + timedelta(seconds=5), ring)  # neither is tried at every tick
+    ledger.database.write(lambda c: c.execute(service.values(kind=PrincipalKind.SERVICE)).rowcount)
     mended = update(schedules).where(schedules.c.name == "two").values(catch_up="once")
-    office.database.write(lambda c: c.execute(mended).rowcount)
-    office.beat.fire_due(NINE + 2 * MINUTE, ring)
-    assert (len(rung), office.row("globex:three").fault, office.row("acme:two").fault) == (4, None, None)
+    ledger.database.write(lambda c: c.execute(mended).rowcount)
+    ledger.beat.fire_due(NINE + 2 * MINUTE, ring)
+    assert (len(rung), ledger.row("globex:three").fault, ledger.row("acme:two").fault) == (4, None, None)
 
 
-def test_a_schedule_in_code_follows_the_code_and_keeps_its_pause(office: Office) -> None:
+def test_a_schedule_in_code_follows_the_code_and_keeps_its_pause(ledger: ScheduledLedger) -> None:
     for declared in (Daily(cron="0 9 * * *"), Daily(cron="0 10 * * *", zone="Europe/Berlin", jitter=MINUTE)):
-        office.new_beat(digest(declared)).fire_due(START)
-        row = office.row("acme:digest")
+        ledger.new_beat(digest(declared)).fire_due(START)
+        row = ledger.row("acme:digest")
         assert (row.cron, row.zone, row.origin) == (declared.cron, declared.zone, "code")
-    office.database.write(lambda c: pause_schedule(c, "acme:digest"))
-    office.new_beat(digest(Daily(cron="0 11 * * *"))).fire_due(START)
-    assert (office.row("acme:digest").cron, office.row("acme:digest").paused) == ("0 11 * * *", True)
-    office.new_beat(digest()).fire_due(START)
-    assert office.row("acme:digest").removed_at == START
-    office.new_beat(digest(Daily(cron="0 9 * * *"))).fire_due(START)
-    assert office.row("acme:digest").removed_at is None
+    ledger.database.write(lambda c: pause_schedule(c, "acme:digest"))
+    ledger.new_beat(digest(Daily(cron="0 11 * * *"))).fire_due(START)
+    assert (ledger.row("acme:digest").cron, ledger.row("acme:digest").paused) == ("0 11 * * *", True)
+    ledger.new_beat(digest()).fire_due(START)
+    assert ledger.row("acme:digest").removed_at == START
+    ledger.new_beat(digest(Daily(cron="0 9 * * *"))).fire_due(START)
+    assert ledger.row("acme:digest").removed_at is None
     with pytest.raises(BadInput, match="comes with its workflow"):
-        office.database.write(lambda c: remove_schedule(c, "acme:digest", now=START))
+        ledger.database.write(lambda c: remove_schedule(c, "acme:digest", now=START))
 
 
 def test_a_schedule_in_code_that_cannot_be_kept_stops_no_other(
-    office: Office, caplog: pytest.LogCaptureFixture
+    ledger: ScheduledLedger, caplog: pytest.LogCaptureFixture
 ) -> None:
     never = replace(digest(Daily(cron="0 9 * * *")), name="of no use")  # as no declaration has it
-    office.switch_on("acme", never.name)
-    office.new_beat(never, digest(Daily(cron="0 9 * * *"))).fire_due(START)
+    ledger.switch_on("acme", never.name)
+    ledger.new_beat(never, digest(Daily(cron="0 9 * * *"))).fire_due(START)
     assert [(vars(line)["action"], vars(line)["workflow"]) for line in caplog.records] == [
         ("schedule.faulty", "of no use")
     ]
-    assert office.row("acme:digest").next_at == NINE
+    assert ledger.row("acme:digest").next_at == NINE
 
 
-def test_what_is_due_stays_due_when_the_code_only_changes_how_to_catch_up(office: Office) -> None:
-    office.new_beat(digest(Daily(cron="0 9 * * *"))).fire_due(START)
+def test_what_is_due_stays_due_when_the_code_only_changes_how_to_catch_up(ledger: ScheduledLedger) -> None:
+    ledger.new_beat(digest(Daily(cron="0 9 * * *"))).fire_due(START)
     changed = digest(Daily(cron="0 9 * * *", catch_up=CatchUp.ALL))
-    office.new_beat(changed).fire_due(NINE + DAY)
-    assert office.fired() == iso(NINE, NINE + DAY)
+    ledger.new_beat(changed).fire_due(NINE + DAY)
+    assert ledger.fired() == iso(NINE, NINE + DAY)
 
 
-def test_a_tenants_own_schedule_is_not_taken_over_by_code_of_the_same_name(office: Office) -> None:
-    office.add("digest", cron="0 7 * * *")
-    office.database.write(lambda c: ensure_schedule(c, "acme", digest(Daily(cron="0 9 * * *")), now=START))
-    assert (office.row("acme:digest").cron, office.row("acme:digest").origin) == ("0 7 * * *", "tenant")
+def test_a_tenants_own_schedule_is_not_taken_over_by_code_of_the_same_name(ledger: ScheduledLedger) -> None:
+    ledger.add("digest", cron="0 7 * * *")
+    ledger.database.write(lambda c: ensure_schedule(c, "acme", digest(Daily(cron="0 9 * * *")), now=START))
+    assert (ledger.row("acme:digest").cron, ledger.row("acme:digest").origin) == ("0 7 * * *", "tenant")
 
 
-def test_where_the_workflow_is_switched_off_slots_pass_unused(office: Office) -> None:
-    id = office.add()
-    office.database.write(lambda c: c.execute(workflow_settings.update().values(enabled=False)).rowcount)
-    office.beat.fire_due(NINE)
-    assert office.fired() == []
-    assert office.row(id).next_at == NINE + DAY
+def test_where_the_workflow_is_switched_off_slots_pass_unused(ledger: ScheduledLedger) -> None:
+    id = ledger.add()
+    ledger.database.write(lambda c: c.execute(workflow_settings.update().values(enabled=False)).rowcount)
+    ledger.beat.fire_due(NINE)
+    assert ledger.fired() == []
+    assert ledger.row(id).next_at == NINE + DAY
 
 
-def test_many_beats_at_once_fire_each_slot_once(office: Office, ledger_url: str) -> None:
+def test_many_beats_at_once_fire_each_slot_once(ledger: ScheduledLedger, ledger_url: str) -> None:
     for number in range(5):
-        office.add(f"s{number}", catch_up=CatchUp.ALL, at_most=5)
+        ledger.add(f"s{number}", catch_up=CatchUp.ALL, at_most=5)
     barrier, bells, errors = threading.Barrier(4), [], []
 
     def keep() -> None:
         database = open_database(DatabaseSettings(url=ledger_url))
         try:
             barrier.wait(30)
-            bells.extend(SlotFirer(database, Registry([office.digest])).fire_due(NINE + 4 * DAY))
+            bells.extend(SlotFirer(database, Registry([ledger.digest])).fire_due(NINE + 4 * DAY))
         except Exception as error:  # noqa: BLE001 - shown by the assertion
             errors.append(error)
         finally:
@@ -285,16 +285,16 @@ def test_many_beats_at_once_fire_each_slot_once(office: Office, ledger_url: str)
     for thread in threads:
         thread.join()
     assert errors == []
-    assert office.fired() == sorted(iso(*(NINE + day * DAY for day in range(5))) * 5)
-    assert office.database.read(lambda c: len(c.execute(select(slots)).all())) == 25
+    assert ledger.fired() == sorted(iso(*(NINE + day * DAY for day in range(5))) * 5)
+    assert ledger.database.read(lambda c: len(c.execute(select(slots)).all())) == 25
 
 
-def test_a_beat_that_stopped_is_seen_by_the_age_of_its_heartbeat_and_by_what_is_due(office: Office) -> None:
-    office.add()
-    assert office.database.read(lambda c: look(c, now=START)).ticked_at is None
-    heartbeat(office.database, duty=BEAT, host="one", error=None, now=START)
-    heartbeat(office.database, duty=BEAT, host="two", error="OSError", now=START + MINUTE)
-    found = office.database.read(lambda c: look(c, now=NINE + HOUR))
+def test_a_beat_that_stopped_is_seen_by_the_age_of_its_heartbeat_and_by_what_is_due(ledger: ScheduledLedger) -> None:
+    ledger.add()
+    assert ledger.database.read(lambda c: look(c, now=START)).ticked_at is None
+    heartbeat(ledger.database, duty=BEAT, host="one", error=None, now=START)
+    heartbeat(ledger.database, duty=BEAT, host="two", error="OSError", now=START + MINUTE)
+    found = ledger.database.read(lambda c: look(c, now=NINE + HOUR))
     assert (found.live, found.ticked_at, found.error, found.late) == (1, START + MINUTE, "OSError", HOUR)
 
 

@@ -17,6 +17,7 @@ from identity.connect.sessions import use_up
 from identity.consents import connect_service
 from identity.grants import get_grant
 from identity.model import AccountKey, AccountState, Credential
+from identity.service_credential import ServiceCredential
 from identity.tables import accounts, grants, installations
 from identity.token_digests import double
 from pipeline.ledger import jobs as ledger_jobs
@@ -224,13 +225,11 @@ def test_new_permissions_do_not_widen_an_installation_past_what_its_admin_asked_
         house.database,
         house.vault,
         ROBOT,
+        ServiceCredential(kind=Credential.INSTALLATION, external_id="9001", ceiling=("issues:write",)),
         Act(audit_id=house.ids("aud"), by="admin:eve", now=datetime.now(UTC)),
         id=house.ids("acc"),
         provider="github",
-        credential=Credential.INSTALLATION,
         scopes=("issues:write",),
-        ceiling=("issues:write",),
-        external_id="9001",
         also=lambda connection, key: None,
     )
     wide = frozenset({"issues:write", "issues:read", "contents:write", "contents:read"})

@@ -35,7 +35,8 @@ from pipeline.revocation.preview import preview
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import compensations, revocations
 from pipeline.run import StepSkipped
-from pipeline.runtime import Keys, Runtime, RuntimeSettings
+from pipeline.runtime import Runtime
+from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import SERVICE, SKIP, USER, Registry, Undone, Workflow, compensate, workflow

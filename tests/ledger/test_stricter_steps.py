@@ -16,7 +16,7 @@ from pipeline.uses import as_use
 from pipeline.workflow import SERVICE, SKIP, STOP, USER, Compensation, OnRevoke, Registry, Workflow, compensate
 from tests.ledger.acts import SIGNER, receipt_of, revoke, steps_of
 from tests.ledger.house import Say, account_scope, say_it
-from tests.ledger.office import Office
+from tests.ledger.workers import Workers
 
 UNDONE = compensate(Say, lambda say, said: Say(text=f"{say.text} was undone"))
 
@@ -42,18 +42,20 @@ def declared(then: OnRevoke | Compensation, function: Any) -> Workflow:
 
 
 @pytest.mark.parametrize("told_first", [True, False], ids=["receipt, then step", "step, then receipt"])
-def test_of_two_steps_of_one_action_one_is_skipped_and_the_other_ends_the_job(office: Office, told_first: bool) -> None:
-    house = office.house
+def test_of_two_steps_of_one_action_one_is_skipped_and_the_other_ends_the_job(
+    workers: Workers, told_first: bool
+) -> None:
+    house = workers.house
     house.workflow = declared(SKIP, say_what_can_be_said)
     job, revoker = house.job(), Revoker(house.database, SIGNER, Registry([house.workflow]))
     made = revoke(house, account_scope())
     if told_first:  # jobs are found by what `uses` says, so it is left alone until it comes to that step
         assert revoker.advance(made)
         assert house.row(job).state == JobState.QUEUED
-    office.work(job)
+    workers.work(job)
     assert (house.row(job).state, house.row(job).revocation_id) == (JobState.CANCELLED, made)
     assert [step.state for step in steps_of(house)] == [StepState.SKIPPED, StepState.REFUSED]
-    assert office.tokens == []
+    assert workers.tokens == []
     assert revoker.advance(made)
     receipt = receipt_of(house, made)
     assert (receipt["skipping_jobs"], receipt["cancelled_jobs"]) == ((1, []) if told_first else (0, [job]))
@@ -61,13 +63,13 @@ def test_of_two_steps_of_one_action_one_is_skipped_and_the_other_ends_the_job(of
 
 @pytest.mark.parametrize("then", [STOP, UNDONE], ids=["stop", "compensate"])
 def test_a_step_that_is_looser_than_its_action_is_refused_by_its_name(
-    office: Office, then: OnRevoke | Compensation
+    workers: Workers, then: OnRevoke | Compensation
 ) -> None:
-    office.house.workflow = declared(then, partial(say_twice, SKIP))
-    job = office.house.job()
-    office.work(job)
-    row = office.house.row(job)
-    assert (row.state, office.tokens) == (JobState.DEAD, [])
+    workers.house.workflow = declared(then, partial(say_twice, SKIP))
+    job = workers.house.job()
+    workers.work(job)
+    row = workers.house.row(job)
+    assert (row.state, workers.tokens) == (JobState.DEAD, [])
     assert row.reason == (
         "BadInput: step 1, github.Say, may only be stricter about a revocation than `uses`, which says stop: "
         "on_revoke=STOP, or nothing"
@@ -75,11 +77,11 @@ def test_a_step_that_is_looser_than_its_action_is_refused_by_its_name(
 
 
 @pytest.mark.parametrize("then", [STOP, SKIP])
-def test_what_a_step_says_about_revocations_is_not_compared_with_what_it_said(office: Office, then: OnRevoke) -> None:
-    office.house.workflow = declared(SKIP, partial(say_twice, None))
-    job = office.house.job()
-    office.work(job, stopping=lambda: bool(office.tokens))
-    assert (office.house.row(job).state, len(office.tokens)) == (JobState.QUEUED, 1)
-    office.house.workflow = declared(SKIP, partial(say_twice, then))
-    office.work(job)
-    assert (office.house.row(job).state, len(office.tokens)) == (JobState.DONE, 2)
+def test_what_a_step_says_about_revocations_is_not_compared_with_what_it_said(workers: Workers, then: OnRevoke) -> None:
+    workers.house.workflow = declared(SKIP, partial(say_twice, None))
+    job = workers.house.job()
+    workers.work(job, stopping=lambda: bool(workers.tokens))
+    assert (workers.house.row(job).state, len(workers.tokens)) == (JobState.QUEUED, 1)
+    workers.house.workflow = declared(SKIP, partial(say_twice, then))
+    workers.work(job)
+    assert (workers.house.row(job).state, len(workers.tokens)) == (JobState.DONE, 2)

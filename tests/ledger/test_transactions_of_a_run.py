@@ -13,8 +13,8 @@ from pipeline.ledger.intents import Opened
 from pipeline.run import Run
 from tests.ledger.acts import open_
 from tests.ledger.house import House, Say, intent_of
-from tests.ledger.office import Office, declare
 from tests.ledger.plans import statements_of
+from tests.ledger.workers import Workers, declare
 
 T = TypeVar("T")
 CALLS = 3
@@ -48,12 +48,12 @@ def says_thrice(run: Run[Any], event: Any) -> None:
         run.do(Say(text=str(number)), as_=run.user)
 
 
-def test_a_first_run_reads_once_and_writes_twice_a_step_and_twice_beside(office: Office) -> None:
-    declare(office, says_thrice)
-    job = office.house.job()
-    office.house.database = counted = Counted(office.house.database)
-    office.work(job)
-    assert len(office.tokens) == CALLS
+def test_a_first_run_reads_once_and_writes_twice_a_step_and_twice_beside(workers: Workers) -> None:
+    declare(workers, says_thrice)
+    job = workers.house.job()
+    workers.house.database = counted = Counted(workers.house.database)
+    workers.work(job)
+    assert len(workers.tokens) == CALLS
     assert counted.asked == {"read": 1, "write": 2 * CALLS + 2}
 
 

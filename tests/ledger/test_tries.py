@@ -31,8 +31,8 @@ from pipeline.workflow import USER, Registry
 from tests.identity.providers import reply
 from tests.ledger.acts import attempt_states, audit_kinds, steps_of
 from tests.ledger.house import Said, Say
-from tests.ledger.office import Office, declare
 from tests.ledger.tries import Found, Named, answers, fallible, says, time_passes
+from tests.ledger.workers import Workers, declare
 
 HOUR = timedelta(hours=1)
 DENIED = 'format = 1\n[[rule]]\nname = "quiet"\nwhen = { action = "github.*" }\ndeny = "quiet"\n'
@@ -61,171 +61,173 @@ def goes_on_whatever_happens(run: Run[Any], event: Any) -> None:
 
 
 def test_a_write_that_is_never_answered_for_certain_is_tried_as_often_as_set_and_then_a_person_is_asked(
-    office: Office,
+    workers: Workers,
 ) -> None:
     settings = StepSettings(attempts=3, backoff=timedelta(minutes=4))
-    answers(office, 500)
+    answers(workers, 500)
     for action in (Say, Keyed):
-        declare(office, partial(says, action))
-        office.house.workflow = replace(office.house.workflow, uses={action: USER})
-        job, before = office.house.job(), len(attempt_states(office.house))
+        declare(workers, partial(says, action))
+        workers.house.workflow = replace(workers.house.workflow, uses={action: USER})
+        job, before = workers.house.job(), len(attempt_states(workers.house))
         for _ in range(4):
-            office.work(job, settings)
-            row = office.house.row(job)
+            workers.work(job, settings)
+            row = workers.house.row(job)
             if row.state != JobState.QUEUED:
                 break
             assert row.due_at - datetime.now(UTC) > timedelta(minutes=1), "the pauses grow"
-            time_passes(office)
+            time_passes(workers)
         assert (row.state, row.wait) == (JobState.WAITING, Wait.UNKNOWN), action.facts.recovery
-        assert len(attempt_states(office.house)) - before == 3
-        assert attempt_states(office.house)[-1] == AttemptState.UNKNOWN
+        assert len(attempt_states(workers.house)) - before == 3
+        assert attempt_states(workers.house)[-1] == AttemptState.UNKNOWN
         assert f"`aswhom jobs show {job}` tells how" in row.reason
 
 
-def test_a_write_that_can_be_searched_for_is_looked_for_after_its_last_try_and_nobody_is_asked(office: Office) -> None:
+def test_a_write_that_can_be_searched_for_is_looked_for_after_its_last_try_and_nobody_is_asked(
+    workers: Workers,
+) -> None:
     for action, ends in ((Found, JobState.DONE), (Named, JobState.DEAD)):
-        declare(office, partial(says, action))
-        office.house.workflow = replace(office.house.workflow, uses={action: USER})
-        job, before = office.house.job(), len(attempt_states(office.house))
+        declare(workers, partial(says, action))
+        workers.house.workflow = replace(workers.house.workflow, uses={action: USER})
+        job, before = workers.house.job(), len(attempt_states(workers.house))
         for status in (503, 500, 500):  # nothing was done, not known, and not reached
-            answers(office, status)
-            office.work(job, StepSettings(attempts=2))
-            time_passes(office)
-        assert office.house.row(job).state == ends
+            answers(workers, status)
+            workers.work(job, StepSettings(attempts=2))
+            time_passes(workers)
+        assert workers.house.row(job).state == ends
         found = AttemptState.ADOPTED if action is Found else AttemptState.NO_EFFECT
-        assert attempt_states(office.house)[before:] == [AttemptState.NO_EFFECT, found, AttemptState.NO_EFFECT]
-    assert office.house.row(job).reason.endswith("a search shows no effect of it, after 3 attempts")
-    assert {step.state for step in steps_of(office.house)} == {StepState.DONE, StepState.FAILED}
+        assert attempt_states(workers.house)[before:] == [AttemptState.NO_EFFECT, found, AttemptState.NO_EFFECT]
+    assert workers.house.row(job).reason.endswith("a search shows no effect of it, after 3 attempts")
+    assert {step.state for step in steps_of(workers.house)} == {StepState.DONE, StepState.FAILED}
 
 
-def test_a_write_that_a_host_without_the_vaults_key_could_not_send_is_sent_once_by_another(office: Office) -> None:
+def test_a_write_that_a_host_without_the_vaults_key_could_not_send_is_sent_once_by_another(workers: Workers) -> None:
     """As in a restart host by host, after a new key began to write."""
-    job, sound = office.house.job(), office.house.vault
-    office.house.vault = Vault({2: bytes(32)}, os.urandom)
-    office.work(job)
-    office.house.vault = sound
-    row = office.house.row(job)
-    assert (row.state, office.tokens) == (JobState.QUEUED, [])
+    job, sound = workers.house.job(), workers.house.vault
+    workers.house.vault = Vault({2: bytes(32)}, os.urandom)
+    workers.work(job)
+    workers.house.vault = sound
+    row = workers.house.row(job)
+    assert (row.state, workers.tokens) == (JobState.QUEUED, [])
     assert "needs vault key 1" in row.reason
-    time_passes(office)
-    settle_attempts(office.house.database)
-    office.work(job)
-    assert (office.house.row(job).state, len(office.tokens)) == (JobState.DONE, 1)
-    assert attempt_states(office.house) == [AttemptState.NO_EFFECT, AttemptState.EFFECT]
+    time_passes(workers)
+    settle_attempts(workers.house.database)
+    workers.work(job)
+    assert (workers.house.row(job).state, len(workers.tokens)) == (JobState.DONE, 1)
+    assert attempt_states(workers.house) == [AttemptState.NO_EFFECT, AttemptState.EFFECT]
 
 
-def test_a_search_takes_no_call_its_turn(office: Office) -> None:
-    declare(office, partial(says, Named))
-    office.house.workflow = replace(office.house.workflow, uses={Named: USER})
-    job = office.house.job()
+def test_a_search_takes_no_call_its_turn(workers: Workers) -> None:
+    declare(workers, partial(says, Named))
+    workers.house.workflow = replace(workers.house.workflow, uses={Named: USER})
+    job = workers.house.job()
     for status in (500, 200):
-        answers(office, status, id="9")
-        office.work(job, StepSettings(attempts=2))
-        time_passes(office)
-    assert office.house.row(job).state == JobState.DONE
-    assert attempt_states(office.house) == [AttemptState.NO_EFFECT, AttemptState.NO_EFFECT, AttemptState.EFFECT]
+        answers(workers, status, id="9")
+        workers.work(job, StepSettings(attempts=2))
+        time_passes(workers)
+    assert workers.house.row(job).state == JobState.DONE
+    assert attempt_states(workers.house) == [AttemptState.NO_EFFECT, AttemptState.NO_EFFECT, AttemptState.EFFECT]
 
 
-def test_a_replay_begins_to_count_tries_and_patience_anew(office: Office) -> None:
+def test_a_replay_begins_to_count_tries_and_patience_anew(workers: Workers) -> None:
     settings = StepSettings(attempts=2)
-    answers(office, 503)
-    declare(office, says_patiently)
-    job = office.house.job()
+    answers(workers, 503)
+    declare(workers, says_patiently)
+    job = workers.house.job()
 
     def tries(passed: timedelta) -> str:
-        office.work(job, settings)
-        time_passes(office, passed)
-        return str(office.house.row(job).state)
+        workers.work(job, settings)
+        time_passes(workers, passed)
+        return str(workers.house.row(job).state)
 
     assert [tries(HOUR * 2) for _ in range(2)] == [JobState.QUEUED, JobState.DEAD]
-    office.house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    workers.house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
     # Of the two tries the second is the last one set, and within the patience: both count from the replay.
     assert [tries(passed) for passed in (timedelta(), HOUR * 2, timedelta())] == [
         JobState.QUEUED,
         JobState.QUEUED,
         JobState.DEAD,
     ]
-    assert office.house.row(job).reason.endswith("status 503, after 3 attempts")
-    assert len(set(office.provider.bodies)) == 1, "it is recognised as the same"
+    assert workers.house.row(job).reason.endswith("status 503, after 3 attempts")
+    assert len(set(workers.provider.bodies)) == 1, "it is recognised as the same"
 
 
-def test_a_refusal_ends_the_job_whose_call_is_in_doubt_whatever_its_workflow_catches(office: Office) -> None:
-    declare(office, goes_on_whatever_happens)
-    job, database = office.house.job(), office.house.database
+def test_a_refusal_ends_the_job_whose_call_is_in_doubt_whatever_its_workflow_catches(workers: Workers) -> None:
+    declare(workers, goes_on_whatever_happens)
+    job, database = workers.house.job(), workers.house.database
     for status in (500, 503):  # in doubt; and then nothing was done, which says nothing of the first
-        answers(office, status)
-        office.work(job)
-        time_passes(office)
+        answers(workers, status)
+        workers.work(job)
+        time_passes(workers)
     apply = partial(apply_policy, over=None, act=Act(audit_id="aud-1", by="cli:test", now=datetime.now(UTC)))
     database.write(lambda c: apply(c, "acme", DENIED))
-    office.work(job)
-    row, (step,) = office.house.row(job), steps_of(office.house)
+    workers.work(job)
+    row, (step,) = workers.house.row(job), steps_of(workers.house)
     assert (row.state, step.state) == (JobState.DEAD, StepState.UNKNOWN)
     assert row.reason.startswith("StepRefused: ")
     assert f"`aswhom jobs show {job}` tells how" in row.reason
-    assert attempt_states(office.house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
+    assert attempt_states(workers.house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
 
 
-def test_a_read_that_a_crash_left_without_an_outcome_is_refused_like_one_that_was_never_sent(office: Office) -> None:
-    declare(office, looks_if_it_may)
-    office.house.workflow = replace(office.house.workflow, uses={Look: USER})
-    job, database = office.house.job(), office.house.database
-    _crashes_while_it_reads(office, job)
+def test_a_read_that_a_crash_left_without_an_outcome_is_refused_like_one_that_was_never_sent(workers: Workers) -> None:
+    declare(workers, looks_if_it_may)
+    workers.house.workflow = replace(workers.house.workflow, uses={Look: USER})
+    job, database = workers.house.job(), workers.house.database
+    _crashes_while_it_reads(workers, job)
     apply = partial(apply_policy, over=None, act=Act(audit_id="aud-1", by="cli:test", now=datetime.now(UTC)))
     database.write(lambda c: apply(c, "acme", DENIED))
-    office.work(job)
-    assert (office.house.row(job).state, steps_of(office.house)[0].state) == (JobState.DONE, StepState.REFUSED)
+    workers.work(job)
+    assert (workers.house.row(job).state, steps_of(workers.house)[0].state) == (JobState.DONE, StepState.REFUSED)
 
 
-def test_a_read_that_fails_leaves_nobody_to_ask_about_its_calls_that_got_no_answer(office: Office) -> None:
-    declare(office, partial(says, Look))
-    office.house.workflow = replace(office.house.workflow, uses={Look: USER})
-    job = office.house.job()
-    _crashes_while_it_reads(office, job)
-    answers(office, 400)
-    office.work(job)
-    (step,) = steps_of(office.house)
-    assert (office.house.row(job).state, step.state) == (JobState.DEAD, StepState.FAILED)
-    assert attempt_states(office.house) == [AttemptState.NO_EFFECT, AttemptState.NO_EFFECT]
+def test_a_read_that_fails_leaves_nobody_to_ask_about_its_calls_that_got_no_answer(workers: Workers) -> None:
+    declare(workers, partial(says, Look))
+    workers.house.workflow = replace(workers.house.workflow, uses={Look: USER})
+    job = workers.house.job()
+    _crashes_while_it_reads(workers, job)
+    answers(workers, 400)
+    workers.work(job)
+    (step,) = steps_of(workers.house)
+    assert (workers.house.row(job).state, step.state) == (JobState.DEAD, StepState.FAILED)
+    assert attempt_states(workers.house) == [AttemptState.NO_EFFECT, AttemptState.NO_EFFECT]
 
 
-def _crashes_while_it_reads(office: Office, job: str) -> None:
-    database = office.house.database
-    answers(office, 503)
-    office.work(job)
-    time_passes(office)
+def _crashes_while_it_reads(workers: Workers, job: str) -> None:
+    database = workers.house.database
+    answers(workers, 503)
+    workers.work(job)
+    time_passes(workers)
     database.write(lambda c: c.execute(update(attempts).values(state=AttemptState.OPEN)).rowcount)
     (left,) = database.read(lambda c: c.execute(select(attempts)).all())
     database.write(partial(ledger_steps.settle, attempt=left, now=datetime.now(UTC)))
-    assert [step.state for step in steps_of(office.house)] == [StepState.UNKNOWN]
+    assert [step.state for step in steps_of(workers.house)] == [StepState.UNKNOWN]
 
 
 @pytest.mark.parametrize("last", [400, 503], ids=["refused", "too-often"])
 def test_a_failure_after_a_call_in_doubt_is_none_until_a_person_says_what_became_of_that(
-    office: Office, last: int
+    workers: Workers, last: int
 ) -> None:
     settings = StepSettings(attempts=2)
-    declare(office, goes_on_whatever_happens)
-    job = office.house.job()
+    declare(workers, goes_on_whatever_happens)
+    job = workers.house.job()
     for status in (500, last):
-        answers(office, status)
-        office.work(job, settings)
-        time_passes(office)
-    row, (step,) = office.house.row(job), steps_of(office.house)
+        answers(workers, status)
+        workers.work(job, settings)
+        time_passes(workers)
+    row, (step,) = workers.house.row(job), steps_of(workers.house)
     assert (row.state, row.wait, step.state) == (JobState.WAITING, Wait.UNKNOWN, StepState.UNKNOWN)
-    told = partial(resolve_by_hand, workflows=Registry([office.house.workflow]), by="ops", now=datetime.now(UTC))
+    told = partial(resolve_by_hand, workflows=Registry([workers.house.workflow]), by="ops", now=datetime.now(UTC))
     lost = select(attempts.c.id).where(attempts.c.state == AttemptState.UNKNOWN)
-    calls = office.house.database.read(lambda c: c.execute(lost).scalars().all())
-    office.house.database.write(partial(told, job=job, effect=False, result=None, calls=calls))
-    office.work(job, settings)
-    (step,) = steps_of(office.house)
-    assert (office.house.row(job).state, step.state) == (JobState.DONE, StepState.FAILED)
+    calls = workers.house.database.read(lambda c: c.execute(lost).scalars().all())
+    workers.house.database.write(partial(told, job=job, effect=False, result=None, calls=calls))
+    workers.work(job, settings)
+    (step,) = steps_of(workers.house)
+    assert (workers.house.row(job).state, step.state) == (JobState.DONE, StepState.FAILED)
 
 
 @pytest.fixture
-def slow_clock(office: Office) -> Iterator[None]:
+def slow_clock(workers: Workers) -> Iterator[None]:
     """The database's clock is two hours behind the worker's."""
-    engine = office.house.database.engine
+    engine = workers.house.database.engine
 
     def say(*statements: str) -> None:
         with engine.begin() as c:
@@ -245,7 +247,7 @@ def slow_clock(office: Office) -> Iterator[None]:
 @pytest.mark.usefixtures("slow_clock")
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_a_step_that_was_refused_is_known_to_the_upstream_by_one_key_whatever_the_workers_clock_says(
-    office: Office,
+    workers: Workers,
 ) -> None:
     """SQLite has no clock but the worker's."""
 
@@ -253,49 +255,49 @@ def test_a_step_that_was_refused_is_known_to_the_upstream_by_one_key_whatever_th
         run.do(Say(text="hello"), as_=run.user)
         run.do(Keyed(text="hello"), as_=run.user)
 
-    declare(office, says_and_looks)
-    office.house.workflow = replace(office.house.workflow, uses={Say: USER, Keyed: USER})
-    database, now = office.house.database, datetime.now(UTC)
-    (job,) = office.house.accept(office.house.delivery("delivery"), now=now - HOUR * 3).jobs
+    declare(workers, says_and_looks)
+    workers.house.workflow = replace(workers.house.workflow, uses={Say: USER, Keyed: USER})
+    database, now = workers.house.database, datetime.now(UTC)
+    (job,) = workers.house.accept(workers.house.delivery("delivery"), now=now - HOUR * 3).jobs
     denied = DENIED.replace("github.*", "github.Keyed")
     for version, (policy, said) in enumerate(((denied, [200]), ("format = 1\n", [500, 200]))):
         apply = partial(apply_policy, over=None, act=Act(audit_id=f"aud-{version}", by="cli:test", now=now))
         database.write(partial(apply, tenant="acme", text=policy))
         for status in said:
-            answers(office, status, id="7")
-            time_passes(office)
-            office.work(job)
+            answers(workers, status, id="7")
+            time_passes(workers)
+            workers.work(job)
         if policy == denied:
             database.write(partial(replay, job=job, by="ops", at=now))
-    assert [step.state for step in steps_of(office.house)] == [StepState.DONE, StepState.DONE]
-    _, first, second = [json.loads(body)["marker"] for body in office.provider.bodies]
+    assert [step.state for step in steps_of(workers.house)] == [StepState.DONE, StepState.DONE]
+    _, first, second = [json.loads(body)["marker"] for body in workers.provider.bodies]
     assert first == second
 
 
 def test_a_step_that_was_refused_and_asks_for_something_else_is_known_by_one_key_though_its_token_was_refused(
-    office: Office,
+    workers: Workers,
 ) -> None:
     def says_keyed(text: str, run: Run[Any], event: Any) -> None:
         run.do(Keyed(text=text), as_=run.user)
 
-    declare(office, partial(says_keyed, "hello"))
-    office.house.workflow = replace(office.house.workflow, uses={Keyed: USER})
-    database, now = office.house.database, datetime.now(UTC)
+    declare(workers, partial(says_keyed, "hello"))
+    workers.house.workflow = replace(workers.house.workflow, uses={Keyed: USER})
+    database, now = workers.house.database, datetime.now(UTC)
     first, second = (Act(audit_id=id, by="cli:test", now=now) for id in ("aud-1", "aud-2"))
     database.write(lambda c: apply_policy(c, "acme", DENIED, first, over=None))
-    job = office.house.job()
-    office.work(job)
+    job = workers.house.job()
+    workers.work(job)
     database.write(lambda c: apply_policy(c, "acme", "format = 1\n", second, over=None))
     database.write(partial(replay, job=job, by="ops", at=now))
-    declare(office, partial(says_keyed, "good morning"))
+    declare(workers, partial(says_keyed, "good morning"))
     refuses = iter((True, False))
-    office.provider.call = lambda token: reply({}, 401 if next(refuses) else 500)
-    office.work(job)
-    answers(office, 200, id="7")
-    time_passes(office)
-    office.work(job)
-    assert [step.state for step in steps_of(office.house)] == [StepState.DONE]
-    markers = [json.loads(body)["marker"] for body in office.provider.bodies if b"marker" in body]
+    workers.provider.call = lambda token: reply({}, 401 if next(refuses) else 500)
+    workers.work(job)
+    answers(workers, 200, id="7")
+    time_passes(workers)
+    workers.work(job)
+    assert [step.state for step in steps_of(workers.house)] == [StepState.DONE]
+    markers = [json.loads(body)["marker"] for body in workers.provider.bodies if b"marker" in body]
     assert (len(markers), len(set(markers))) == (3, 1)
 
 
@@ -307,13 +309,13 @@ class Puzzled(Say):
         raise UnreadableAnswer("no words for that")
 
 
-def test_an_answer_that_an_action_cannot_judge_is_unknown_and_spends_no_run(office: Office) -> None:
-    office.house.workflow = replace(office.house.workflow, uses={Puzzled: USER})
-    declare(office, partial(says, Puzzled))
-    job = office.house.job()
-    office.work(job)
-    assert (office.house.row(job).state, office.house.row(job).runs_spent) == (JobState.QUEUED, 0)
-    assert attempt_states(office.house) == [AttemptState.UNKNOWN]
+def test_an_answer_that_an_action_cannot_judge_is_unknown_and_spends_no_run(workers: Workers) -> None:
+    workers.house.workflow = replace(workers.house.workflow, uses={Puzzled: USER})
+    declare(workers, partial(says, Puzzled))
+    job = workers.house.job()
+    workers.work(job)
+    assert (workers.house.row(job).state, workers.house.row(job).runs_spent) == (JobState.QUEUED, 0)
+    assert attempt_states(workers.house) == [AttemptState.UNKNOWN]
 
 
 class Wordy(Say):
@@ -321,53 +323,53 @@ class Wordy(Say):
         return result.id
 
 
-def test_what_an_upstream_calls_things_may_be_of_any_length(office: Office) -> None:
-    office.house.workflow = replace(office.house.workflow, uses={Wordy: USER})
-    declare(office, partial(says, Wordy))
-    office.provider.call = lambda token: reply({"id": "7" * 300}, x_request_id="r" * 300)
-    job = office.house.job()
-    office.work(job)
-    (step,) = steps_of(office.house)
+def test_what_an_upstream_calls_things_may_be_of_any_length(workers: Workers) -> None:
+    workers.house.workflow = replace(workers.house.workflow, uses={Wordy: USER})
+    declare(workers, partial(says, Wordy))
+    workers.provider.call = lambda token: reply({"id": "7" * 300}, x_request_id="r" * 300)
+    job = workers.house.job()
+    workers.work(job)
+    (step,) = steps_of(workers.house)
     assert (step.state, step.result, step.external_id) == (StepState.DONE, {"id": "7" * 300}, "7" * 200)
-    (asked,) = office.house.database.read(lambda c: c.execute(select(attempts.c.upstream_request_id)).scalars().all())
+    (asked,) = workers.house.database.read(lambda c: c.execute(select(attempts.c.upstream_request_id)).scalars().all())
     assert asked == "r" * 200
 
 
 @pytest.mark.parametrize(("fault", "left"), [("commit unseen", [AttemptState.NO_EFFECT]), ("commit lost", [])])
 def test_nothing_is_sent_while_it_is_not_known_whether_the_intent_was_written(
-    office: Office, fault: str, left: list[AttemptState]
+    workers: Workers, fault: str, left: list[AttemptState]
 ) -> None:
-    ledger, faults = fallible(office), [fault]
+    ledger, faults = fallible(workers), [fault]
 
     def says_with_a_fault_at_first(run: Run[Any], event: Any) -> None:
         ledger.fault = faults.pop() if faults else None
         run.do(Say(text="hello"), as_=run.user)
 
-    declare(office, says_with_a_fault_at_first)
-    job = office.house.job()
-    office.work(job)
-    assert (office.tokens, attempt_states(office.house)) == ([], left)
-    row = office.house.row(job)
+    declare(workers, says_with_a_fault_at_first)
+    job = workers.house.job()
+    workers.work(job)
+    assert (workers.tokens, attempt_states(workers.house)) == ([], left)
+    row = workers.house.row(job)
     assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
-    time_passes(office)
-    office.work(job)
-    assert (len(office.tokens), office.house.row(job).state) == (1, JobState.DONE)
-    assert attempt_states(office.house) == [*left, AttemptState.EFFECT]
+    time_passes(workers)
+    workers.work(job)
+    assert (len(workers.tokens), workers.house.row(job).state) == (1, JobState.DONE)
+    assert attempt_states(workers.house) == [*left, AttemptState.EFFECT]
 
 
 @pytest.mark.parametrize("fault", ["commit unseen", "commit lost"])
-def test_an_answer_whose_commit_is_not_confirmed_is_written_once(office: Office, fault: str) -> None:
-    ledger, answered = fallible(office), office.provider.call
+def test_an_answer_whose_commit_is_not_confirmed_is_written_once(workers: Workers, fault: str) -> None:
+    ledger, answered = fallible(workers), workers.provider.call
 
     def answer(token: str) -> Any:
         ledger.fault = fault  # the next write is the closing
         return answered(token)
 
-    office.provider.call = answer
-    declare(office, partial(says, Say))
-    job = office.house.job()
-    office.work(job)
-    assert (len(office.tokens), office.house.row(job).state) == (1, JobState.DONE)
-    assert attempt_states(office.house) == [AttemptState.EFFECT]
-    kinds = [kind for kind in audit_kinds(office.house) if kind.startswith("attempt.")]
+    workers.provider.call = answer
+    declare(workers, partial(says, Say))
+    job = workers.house.job()
+    workers.work(job)
+    assert (len(workers.tokens), workers.house.row(job).state) == (1, JobState.DONE)
+    assert attempt_states(workers.house) == [AttemptState.EFFECT]
+    kinds = [kind for kind in audit_kinds(workers.house) if kind.startswith("attempt.")]
     assert kinds == ["attempt.opened", "attempt.closed"]

@@ -14,53 +14,53 @@ from pipeline.states import JobState, StepState
 from tests.identity.providers import reply
 from tests.ledger.acts import steps_of
 from tests.ledger.house import Say
-from tests.ledger.office import TOKEN, Office, declare, say_and_sleep
+from tests.ledger.workers import TOKEN, Workers, declare, say_and_sleep
 
 
 def test_a_run_whose_process_is_told_to_stop_begins_no_further_call_and_is_taken_up_by_the_next(
-    office: Office,
+    workers: Workers,
 ) -> None:
     def says_thrice(run: Run[Any], event: Any) -> None:
         for text in ("one", "two", "three"):
             run.do(Say(text=text), as_=run.user)
 
-    declare(office, says_thrice)
-    job = office.house.job()
-    office.work(job, stopping=lambda: bool(office.tokens))  # told while the first call is on the wire
-    row = office.house.row(job)
+    declare(workers, says_thrice)
+    job = workers.house.job()
+    workers.work(job, stopping=lambda: bool(workers.tokens))  # told while the first call is on the wire
+    row = workers.house.row(job)
     assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
     assert row.reason == "its process was told to stop: yielded at a step boundary"
-    assert office.tokens == [TOKEN]
-    assert [step.state for step in steps_of(office.house)] == [StepState.DONE]
-    office.work(job)
-    assert office.house.row(job).state == JobState.DONE
-    assert office.tokens == [TOKEN] * 3
+    assert workers.tokens == [TOKEN]
+    assert [step.state for step in steps_of(workers.house)] == [StepState.DONE]
+    workers.work(job)
+    assert workers.house.row(job).state == JobState.DONE
+    assert workers.tokens == [TOKEN] * 3
 
 
-def test_a_process_that_is_told_to_stop_opens_no_first_step_and_finishes_none_anew(office: Office) -> None:
-    declare(office, say_and_sleep)
-    job = office.house.job()
-    office.work(job, stopping=lambda: True)
-    assert office.house.row(job).state == JobState.QUEUED
-    assert (office.tokens, steps_of(office.house)) == ([], [])
-    office.provider.call = lambda token: reply({}, 503)
-    office.work(job, StepSettings(backoff=timedelta()))
-    (opened,) = steps_of(office.house)
+def test_a_process_that_is_told_to_stop_opens_no_first_step_and_finishes_none_anew(workers: Workers) -> None:
+    declare(workers, say_and_sleep)
+    job = workers.house.job()
+    workers.work(job, stopping=lambda: True)
+    assert workers.house.row(job).state == JobState.QUEUED
+    assert (workers.tokens, steps_of(workers.house)) == ([], [])
+    workers.provider.call = lambda token: reply({}, 503)
+    workers.work(job, StepSettings(backoff=timedelta()))
+    (opened,) = steps_of(workers.house)
     assert opened.state == StepState.OPEN
-    office.provider.call = lambda token: pytest.fail("a call began")
-    office.work(job, stopping=lambda: True)
-    assert office.house.row(job).state == JobState.QUEUED
+    workers.provider.call = lambda token: pytest.fail("a call began")
+    workers.work(job, stopping=lambda: True)
+    assert workers.house.row(job).state == JobState.QUEUED
 
 
-def test_a_process_that_is_left_spends_a_run_of_each_overdue_job_and_hands_the_others_back(office: Office) -> None:
+def test_a_process_that_is_left_spends_a_run_of_each_overdue_job_and_hands_the_others_back(workers: Workers) -> None:
     together, release = threading.Barrier(4), threading.Event()
 
     def hangs(run: Run[Any], event: Any) -> None:
         together.wait(30)
         release.wait(30)
 
-    declare(office, hangs)
-    worker, house = office.worker(), office.house
+    declare(workers, hangs)
+    worker, house = workers.worker(), workers.house
     jobs = [house.job() for _ in range(3)]
     threads = [threading.Thread(target=worker.handle, args=(job,)) for job in jobs]
     for thread in threads:

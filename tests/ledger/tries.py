@@ -15,7 +15,7 @@ from pipeline.states import JobState
 from pipeline.tables import attempts, jobs, steps
 from tests.identity.providers import reply
 from tests.ledger.house import Said, Say
-from tests.ledger.office import Office
+from tests.ledger.workers import Workers
 from tests.properties.held import Ledger
 
 
@@ -42,11 +42,11 @@ class Found(Named):
         return Said(id="7")
 
 
-def answers(office: Office, status: int, **body: str) -> None:
-    office.provider.call = lambda token: reply(body, status)
+def answers(workers: Workers, status: int, **body: str) -> None:
+    workers.provider.call = lambda token: reply(body, status)
 
 
-def time_passes(office: Office, passed: timedelta = timedelta(minutes=1)) -> None:
+def time_passes(workers: Workers, passed: timedelta = timedelta(minutes=1)) -> None:
     """By the dates of the attempts and steps; jobs that are queued are due."""
 
     def move(c: Connection) -> None:
@@ -57,15 +57,15 @@ def time_passes(office: Office, passed: timedelta = timedelta(minutes=1)) -> Non
             c.execute(update(steps).where(steps.c.id == row.id).values(opened_at=row.opened_at - passed))
         c.execute(update(jobs).where(jobs.c.state == JobState.QUEUED).values(due_at=jobs.c.created_at))
 
-    office.house.database.write(move)
+    workers.house.database.write(move)
 
 
 def says(action: type[Say], run: Run[Any], event: Any) -> None:
     run.do(action(text="hello"), as_=run.user)
 
 
-def fallible(office: Office) -> Ledger:
-    """The office's ledger, of whose commits one may not be confirmed."""
-    ledger = Ledger(office.house.database, lambda: None)
-    office.house.database = cast("Database", ledger)
+def fallible(workers: Workers) -> Ledger:
+    """The workers' ledger, of whose commits one may not be confirmed."""
+    ledger = Ledger(workers.house.database, lambda: None)
+    workers.house.database = cast("Database", ledger)
     return ledger

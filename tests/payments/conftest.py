@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from werkzeug.serving import make_server
 
-from deploy.demo import payments
+from deploy.demo import payments as demo_payments
 from deploy.demo.provision import Provision
 from deploy.sandbox.world import make_world
 from pipeline.runtime import Runtime
-from tests.payments.office import OF_ACME_ALONE, PAID_ALREADY, Office
+from tests.payments.payments import OF_ACME_ALONE, PAID_ALREADY, Payments
 from tests.sandbox.driver import SERVICES, Receiver, Sandbox, address, start
 from tests.servers.process import end, free_port
 from tests.servers.web import serving
-from tests.tasks.town import Town
+from tests.tasks.in_process_system import InProcessSystem
 from tests.webhooks.parts import MemoryLedger, MemoryRing
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
@@ -70,10 +70,12 @@ def _books(_service: Sandbox, migrated_sqlite: Path, tmp_path_factory: pytest.Te
     """One ledger with the world's tenants in it, to copy."""
     path = tmp_path_factory.mktemp("furnished") / "ledger.sqlite"
     shutil.copy(migrated_sqlite, path)
-    made = Town(_service, f"sqlite:///{path}", workflows=WORKFLOWS, base_url=_service.world["invoices"]["authority"])
+    made = InProcessSystem(
+        _service, f"sqlite:///{path}", workflows=WORKFLOWS, base_url=_service.world["invoices"]["authority"]
+    )
     Provision(made.runtime, _service.world, now=datetime.now(UTC)).everything()
     people = {"acme": ("ada", "grace"), "globex": ("linus",)}
-    payments.provide(made.runtime, _service.world, tenants=people, now=datetime.now(UTC))
+    demo_payments.provide(made.runtime, _service.world, tenants=people, now=datetime.now(UTC))
     made.close()
     return path
 
@@ -85,12 +87,12 @@ def furnished(books: Path, folder: Path) -> str:
 
 
 @pytest.fixture
-def office(_service: Sandbox, _books: Path, tmp_path: Path) -> Iterator[Office]:
+def payments(_service: Sandbox, _books: Path, tmp_path: Path) -> Iterator[Payments]:
     """A worker's runtime beside the invoices, which are all unpaid."""
     authority: str = _service.world["invoices"]["authority"]
-    town = Town(_service, furnished(_books, tmp_path), workflows=WORKFLOWS, base_url=authority)
-    with served(town.runtime, int(authority.rpartition(":")[2])):
-        yield Office(town)
-    town.close()
+    system = InProcessSystem(_service, furnished(_books, tmp_path), workflows=WORKFLOWS, base_url=authority)
+    with served(system.runtime, int(authority.rpartition(":")[2])):
+        yield Payments(system)
+    system.close()
     _service.http.delete(_service.url("invoices", "/_sandbox/faults"))
     _service.order("invoices", "forget")

@@ -15,7 +15,7 @@ from identity.principals import ensure_principal
 from pipeline.policy.change import put_in_force
 from pipeline.states import Wait
 from pipeline.tables import workflow_settings
-from tests.payments.office import LARGE, PAID_ALREADY, Office
+from tests.payments.payments import LARGE, PAID_ALREADY, Payments
 
 TWO_EYES_MORE = """
 [[allow]]
@@ -30,13 +30,15 @@ approval = { approvers = ["ada", "grace", "edsger"], quorum = 2 }
 """
 
 
-def allow_refunds(office: Office) -> None:
+def allow_refunds(payments: Payments) -> None:
     """Acme has refunds switched on, and two people of three have to say yes to each."""
-    database, now = office.town.runtime.database, datetime.now(UTC)
+    database, now = payments.system.runtime.database, datetime.now(UTC)
     person = partial(ensure_principal, tenant="acme", kind=PrincipalKind.USER, now=now)
     database.write(partial(person, id="acme.edsger", name="edsger"))
     _, before = database.read(lambda c: policy_text(c, "acme"))
-    change = partial(put_in_force, over=None, act=Act(audit_id=office.town.runtime.ids("aud"), by="cli:test", now=now))
+    change = partial(
+        put_in_force, over=None, act=Act(audit_id=payments.system.runtime.ids("aud"), by="cli:test", now=now)
+    )
     database.write(lambda c: change(c, "acme", before + TWO_EYES_MORE))
     on = workflow_settings.insert().values(tenant_id="acme", workflow="refund_invoice", enabled=True, config={})
     database.write(lambda c: c.execute(on))
@@ -47,43 +49,43 @@ class Payment:
     """It reads an invoice, waits for *approvers*, and moves its money."""
 
     workflow: str
-    start: Callable[[Office], None]
+    start: Callable[[Payments], None]
     approvers: tuple[str, ...]
     actions: tuple[str, str]
     endpoints: tuple[str, str]  # the sandbox's names for them
     moves: dict[str, str]
 
-    def begin(self, office: Office, *, before: int) -> None:
+    def begin(self, payments: Payments, *, before: int) -> None:
         """Start it, and let everything be done that comes *before* that step, counted from 0."""
-        self.start(office)
+        self.start(payments)
         if before:
-            self.approved(office)
+            self.approved(payments)
 
-    def approved(self, office: Office) -> None:
+    def approved(self, payments: Payments) -> None:
         """Let work be done until people have to say yes, and they do."""
-        (job,) = office.town.settle()
+        (job,) = payments.system.settle()
         assert (job.workflow, job.wait) == (self.workflow, Wait.APPROVAL), job.reason
         for name in self.approvers:
-            assert office.answer(by=name).status_code == 200
+            assert payments.answer(by=name).status_code == 200
 
-    def finish(self, office: Office) -> Any:
+    def finish(self, payments: Payments) -> Any:
         """The job at its end."""
-        (job,) = office.town.settle()
+        (job,) = payments.system.settle()
         if job.wait == Wait.APPROVAL:
-            self.approved(office)
-            (job,) = office.town.settle()
+            self.approved(payments)
+            (job,) = payments.system.settle()
         return job
 
 
-def _refund(office: Office) -> None:
-    allow_refunds(office)
-    office.ask_back(PAID_ALREADY)
+def _refund(payments: Payments) -> None:
+    allow_refunds(payments)
+    payments.ask_back(PAID_ALREADY)
 
 
 PAYMENTS = (
     Payment(
         workflow="pay_invoice",
-        start=lambda office: office.ask(LARGE),
+        start=lambda payments: payments.ask(LARGE),
         approvers=("grace",),
         actions=("invoices.GetInvoice", "invoices.PayInvoice"),
         endpoints=("get_invoice", "pay_invoice"),

@@ -15,42 +15,42 @@ from pipeline.ledger.votes import Channel, NotCounted, Vote
 from pipeline.policy.change import put_in_force
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import steps
-from tests.payments.office import LARGE, OF_ACME_ALONE, SMALL, Office
+from tests.payments.payments import LARGE, OF_ACME_ALONE, SMALL, Payments
 from tests.tasks.approvals import asked
 
 
-def test_a_confused_deputy_acts_for_nobody_whom_the_tenant_of_whoever_signed_does_not_know(office: Office) -> None:
+def test_a_confused_deputy_acts_for_nobody_whom_the_tenant_of_whoever_signed_does_not_know(payments: Payments) -> None:
     """Globex's own system, validly signed, names acme's invoice and one of acme's people."""
-    office.ask(OF_ACME_ALONE, by="grace", tenant="globex")
-    (job,) = office.town.settle()
+    payments.ask(OF_ACME_ALONE, by="grace", tenant="globex")
+    (job,) = payments.system.settle()
     assert (job.tenant_id, job.state) == ("globex", JobState.DEAD)
     assert "no principal is linked to who that is" in job.reason
-    assert office.capabilities() == []
+    assert payments.capabilities() == []
 
 
-def test_a_confused_deputy_reaches_the_books_of_whoever_signed_and_no_others(office: Office) -> None:
+def test_a_confused_deputy_reaches_the_books_of_whoever_signed_and_no_others(payments: Payments) -> None:
     """Linus is globex's, and the invoice he names is acme's."""
-    office.ask(OF_ACME_ALONE, by="linus", tenant="globex")
-    (job,) = office.town.settle()
+    payments.ask(OF_ACME_ALONE, by="linus", tenant="globex")
+    (job,) = payments.system.settle()
     assert (job.tenant_id, job.state) == ("globex", JobState.DEAD)
     assert job.reason == "ActionFailed: invoices.GetInvoice failed: the invoices say not_found"
-    (asked,) = office.capabilities()
+    (asked,) = payments.capabilities()
     assert (asked.tenant_id, asked.principal_id, asked.resource) == (
         "globex",
         "globex.linus",
         f"invoices/{OF_ACME_ALONE}",
     )
-    office.ask(OF_ACME_ALONE)
-    office.town.settle()
-    assert [(one["tenant"], one["invoice"]) for one in office.movements()] == [("acme", OF_ACME_ALONE)]
+    payments.ask(OF_ACME_ALONE)
+    payments.system.settle()
+    assert [(one["tenant"], one["invoice"]) for one in payments.movements()] == [("acme", OF_ACME_ALONE)]
 
 
-def test_whoever_asked_does_not_approve_under_a_name_that_another_sender_knows_them_by(office: Office) -> None:
+def test_whoever_asked_does_not_approve_under_a_name_that_another_sender_knows_them_by(payments: Payments) -> None:
     """Ada asks, and says yes as grace: an admin finds out in time that both are hers, and asked or not it is no yes."""
-    office.ask(LARGE)
-    office.town.settle()
-    first = asked(office.town)
-    assert office.answer(by="grace").status_code == 200
+    payments.ask(LARGE)
+    payments.system.settle()
+    first = asked(payments.system)
+    assert payments.answer(by="grace").status_code == 200
     link = partial(
         link_alias,
         tenant="acme",
@@ -61,48 +61,48 @@ def test_whoever_asked_does_not_approve_under_a_name_that_another_sender_knows_t
         made_by="admin:test",
         now=datetime.now(UTC),
     )
-    office.town.runtime.database.write(link)
-    (job,) = office.town.settle()
+    payments.system.runtime.database.write(link)
+    (job,) = payments.system.settle()
     assert (job.state, "whoever asked may not" in job.reason) == (JobState.DEAD, True), "there is nobody else to ask"
-    assert office.movements() == []
-    voided = office.town.runtime.database.read(lambda c: approval(c, first.id))
+    assert payments.movements() == []
+    voided = payments.system.runtime.database.read(lambda c: approval(c, first.id))
     assert voided is not None
     assert voided.state is ApprovalState.VOID
 
 
-def test_an_invoice_that_grows_between_approval_and_call_is_asked_about_anew(office: Office) -> None:
+def test_an_invoice_that_grows_between_approval_and_call_is_asked_about_anew(payments: Payments) -> None:
     """The run after the yes finds another amount on file: what would be paid is not what was approved."""
-    office.ask(LARGE)
-    office.town.settle()
-    first = asked(office.town)
-    assert office.answer(by="grace").status_code == 200
+    payments.ask(LARGE)
+    payments.system.settle()
+    first = asked(payments.system)
+    assert payments.answer(by="grace").status_code == 200
     dearer = {"id": LARGE, "vendor": "Umbrella", "amount": "49000.00", "currency": "EUR", "status": "open"}
     read = update(steps).where(steps.c.position == 1).values(result=dearer)  # as if the books had said so
-    office.town.runtime.database.write(lambda c: c.execute(read))
-    office.town.settle()
-    assert office.movements() == []
-    assert asked(office.town).id != first.id
-    assert asked(office.town).shown["amount"] == "49000.00 EUR"
+    payments.system.runtime.database.write(lambda c: c.execute(read))
+    payments.system.settle()
+    assert payments.movements() == []
+    assert asked(payments.system).id != first.id
+    assert asked(payments.system).shown["amount"] == "49000.00 EUR"
 
 
-def test_a_yes_under_a_looser_policy_pays_nothing_under_a_tighter_one(office: Office) -> None:
-    office.ask(LARGE)
-    office.town.settle()
-    assert office.answer(by="grace").status_code == 200
-    _, before = office.town.runtime.database.read(lambda c: policy_text(c, "acme"))
+def test_a_yes_under_a_looser_policy_pays_nothing_under_a_tighter_one(payments: Payments) -> None:
+    payments.ask(LARGE)
+    payments.system.settle()
+    assert payments.answer(by="grace").status_code == 200
+    _, before = payments.system.runtime.database.read(lambda c: policy_text(c, "acme"))
     tighter = before.replace('limit = "50000 EUR"', 'limit = "10000 EUR"')
     change = partial(put_in_force, over=None, act=Act(audit_id="aud_tighter", by="cli:test", now=datetime.now(UTC)))
-    office.town.runtime.database.write(lambda c: change(c, "acme", tighter))
-    (job,) = office.town.settle()
+    payments.system.runtime.database.write(lambda c: change(c, "acme", tighter))
+    (job,) = payments.system.settle()
     assert job.state == JobState.DEAD
-    assert office.movements() == []
+    assert payments.movements() == []
 
 
-def test_an_agent_cannot_answer_for_itself(office: Office) -> None:
+def test_an_agent_cannot_answer_for_itself(payments: Payments) -> None:
     """Its name is no user's, and a service principal has no word either."""
-    office.ask(LARGE)
-    office.town.settle()
-    view = asked(office.town)
+    payments.ask(LARGE)
+    payments.system.settle()
+    view = asked(payments.system)
     for who in ("accounts-payable", "acme.service", "acme.accounts-payable"):
         given = Vote(
             approval=view.id,
@@ -113,16 +113,16 @@ def test_an_agent_cannot_answer_for_itself(office: Office) -> None:
             channel=Channel.CONSOLE,
             said_as=who,
         )
-        assert isinstance(office.town.runtime.approving.vote(given, now=datetime.now(UTC)), NotCounted)
-    assert asked(office.town).state is ApprovalState.OPEN
+        assert isinstance(payments.system.runtime.approving.vote(given, now=datetime.now(UTC)), NotCounted)
+    assert asked(payments.system).state is ApprovalState.OPEN
 
 
-def test_the_same_yes_does_not_pay_another_invoice(office: Office) -> None:
-    office.ask(LARGE)
-    office.town.settle()
-    assert office.answer(by="grace").status_code == 200
-    office.ask(SMALL)
-    office.town.settle()
-    office.ask("inv_1005")  # over every limit
-    office.town.settle()
-    assert sorted(one["invoice"] for one in office.movements()) == [SMALL, LARGE]
+def test_the_same_yes_does_not_pay_another_invoice(payments: Payments) -> None:
+    payments.ask(LARGE)
+    payments.system.settle()
+    assert payments.answer(by="grace").status_code == 200
+    payments.ask(SMALL)
+    payments.system.settle()
+    payments.ask("inv_1005")  # over every limit
+    payments.system.settle()
+    assert sorted(one["invoice"] for one in payments.movements()) == [SMALL, LARGE]

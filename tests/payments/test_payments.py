@@ -16,104 +16,104 @@ from identity.capability.model import Algorithm
 from identity.errors import BadInput
 from identity.model import ScopeKind
 from pipeline.states import AttemptState, JobState, StepState
-from tests.payments.office import HUGE, LARGE, OTHER, SMALL, Office
+from tests.payments.payments import HUGE, LARGE, OTHER, SMALL, Payments
 
 
-def test_below_the_limit_an_invoice_is_paid_by_a_capability_for_it_alone(office: Office) -> None:
+def test_below_the_limit_an_invoice_is_paid_by_a_capability_for_it_alone(payments: Payments) -> None:
     signed = partial(REGISTRY.get_sample_value, "aswhom_capabilities_issued_total", {"how": "step"})
     before = signed() or 0
-    office.ask()
-    (job,) = office.town.settle()
+    payments.ask()
+    (job,) = payments.system.settle()
     assert (job.state, job.pattern) == (JobState.DONE, "capability")
     assert (signed() or 0) - before == 2
-    read, pay = office.capabilities()
+    read, pay = payments.capabilities()
     assert (read.action, read.limit_amount) == ("invoices.GetInvoice", None)
     assert (pay.action, pay.resource, pay.limit_amount) == ("invoices.PayInvoice", f"invoices/{SMALL}", "480.00")
     assert (pay.principal_id, pay.agent_id, pay.outcome) == ("acme.ada", "accounts-payable", "effect")
-    (movement,) = office.movements()
+    (movement,) = payments.movements()
     assert (movement["invoice"], movement["amount"], movement["tenant"]) == (SMALL, "480.00", "acme")
-    assert [(attempt.account_id, attempt.generation) for attempt in office.town.attempts()] == [("", 0)] * 2
-    log = [entry for entry in office.sandbox.read("invoices", "log") if entry["effect"]]
+    assert [(attempt.account_id, attempt.generation) for attempt in payments.system.attempts()] == [("", 0)] * 2
+    log = [entry for entry in payments.sandbox.read("invoices", "log") if entry["effect"]]
     assert (log[-1]["token_kind"], log[-1]["actor"]) == ("capability", "acme.ada")
 
 
-def test_beyond_the_policys_limit_nothing_is_issued_and_nothing_is_paid(office: Office) -> None:
-    office.ask(HUGE)
-    (job,) = office.town.settle()
+def test_beyond_the_policys_limit_nothing_is_issued_and_nothing_is_paid(payments: Payments) -> None:
+    payments.ask(HUGE)
+    (job,) = payments.system.settle()
     assert job.state == JobState.DEAD
     assert "allowed up to 50000 EUR, and this one is for 980000.00 EUR" in job.reason
-    assert [one.action for one in office.capabilities()] == ["invoices.GetInvoice"]
-    assert office.movements() == []
+    assert [one.action for one in payments.capabilities()] == ["invoices.GetInvoice"]
+    assert payments.movements() == []
 
 
-def test_above_the_threshold_a_second_person_approves_it_and_their_name_is_in_the_token(office: Office) -> None:
-    office.ask(LARGE)
-    (job,) = office.town.settle()
+def test_above_the_threshold_a_second_person_approves_it_and_their_name_is_in_the_token(payments: Payments) -> None:
+    payments.ask(LARGE)
+    (job,) = payments.system.settle()
     assert (job.state, job.wait) == (JobState.WAITING, "approval")
-    assert [one.action for one in office.capabilities()] == ["invoices.GetInvoice"], "no token before the yes"
-    assert office.answer(by="ada").status_code == 409, "whoever asked may not"
-    assert office.answer(by="grace").status_code == 200
-    (job,) = office.town.settle()
+    assert [one.action for one in payments.capabilities()] == ["invoices.GetInvoice"], "no token before the yes"
+    assert payments.answer(by="ada").status_code == 409, "whoever asked may not"
+    assert payments.answer(by="grace").status_code == 200
+    (job,) = payments.system.settle()
     assert job.state == JobState.DONE
-    (movement,) = office.movements()
+    (movement,) = payments.movements()
     assert (movement["invoice"], movement["amount"]) == (LARGE, "12500.00")
-    pay = office.capabilities()[-1]
+    pay = payments.capabilities()[-1]
     assert (pay.principal_id, pay.approved_by, pay.limit_amount) == ("acme.ada", ["acme.grace"], "12500.00")
-    assert office.replay(office.stolen()).json() == {"error": "invalid_token", "reason": "closed"}
-    assert len(office.movements()) == 1
+    assert payments.replay(payments.stolen()).json() == {"error": "invalid_token", "reason": "closed"}
+    assert len(payments.movements()) == 1
 
 
-def test_a_no_pays_nothing(office: Office) -> None:
-    office.ask(LARGE)
-    office.town.settle()
-    assert office.answer(by="grace", yes=False).status_code == 200
-    (job,) = office.town.settle()
+def test_a_no_pays_nothing(payments: Payments) -> None:
+    payments.ask(LARGE)
+    payments.system.settle()
+    assert payments.answer(by="grace", yes=False).status_code == 200
+    (job,) = payments.system.settle()
     assert job.state == JobState.DEAD
-    assert office.movements() == []
+    assert payments.movements() == []
 
 
-def test_who_is_nobody_here_pays_nothing(office: Office) -> None:
-    office.ask(by="mallory")
-    (job,) = office.town.settle()
+def test_who_is_nobody_here_pays_nothing(payments: Payments) -> None:
+    payments.ask(by="mallory")
+    (job,) = payments.system.settle()
     assert job.state == JobState.DEAD
-    assert office.capabilities() == []
+    assert payments.capabilities() == []
 
 
-def test_two_requests_for_one_invoice_pay_it_once(office: Office) -> None:
-    office.ask()
-    office.ask(by="grace")
-    assert {job.state for job in office.town.settle()} == {JobState.DONE}
-    assert len(office.movements()) == 1
+def test_two_requests_for_one_invoice_pay_it_once(payments: Payments) -> None:
+    payments.ask()
+    payments.ask(by="grace")
+    assert {job.state for job in payments.system.settle()} == {JobState.DONE}
+    assert len(payments.movements()) == 1
 
 
-def test_a_stolen_token_is_worth_nothing_anywhere(office: Office) -> None:
-    office.ask()
-    office.town.settle()
-    heard = office.stolen()
-    assert office.replay(heard).json() == {"error": "invalid_token", "reason": "closed"}
+def test_a_stolen_token_is_worth_nothing_anywhere(payments: Payments) -> None:
+    payments.ask()
+    payments.system.settle()
+    heard = payments.stolen()
+    assert payments.replay(heard).json() == {"error": "invalid_token", "reason": "closed"}
     elsewhere = heard["target"].replace(SMALL, OTHER)
-    assert office.replay(heard, target=elsewhere).json()["reason"] == "request"
-    assert office.replay(heard, body='{"amount": "481.00", "currency": "EUR"}').json()["reason"] == "request"
-    assert office.replay(heard, target=f"/v1/invoices/{SMALL}", method="GET").json()["reason"] == "request"
+    assert payments.replay(heard, target=elsewhere).json()["reason"] == "request"
+    assert payments.replay(heard, body='{"amount": "481.00", "currency": "EUR"}').json()["reason"] == "request"
+    assert payments.replay(heard, target=f"/v1/invoices/{SMALL}", method="GET").json()["reason"] == "request"
     token = heard["authorization"].removeprefix("Bearer ")
     head, payload, signature = token.split(".")
-    assert office.replay(heard, authorization=f"Bearer {head}.{payload}x.{signature}").status_code == 401
-    assert len(office.movements()) == 1
+    assert payments.replay(heard, authorization=f"Bearer {head}.{payload}x.{signature}").status_code == 401
+    assert len(payments.movements()) == 1
 
 
-def test_what_is_no_capability_for_these_invoices_moves_nothing(office: Office) -> None:
+def test_what_is_no_capability_for_these_invoices_moves_nothing(payments: Payments) -> None:
     """Nothing, what other services take, a plain JWT of ours, and a capability for somebody else."""
-    office.ask()
-    office.town.settle()
-    heard = office.stolen()
+    payments.ask()
+    payments.system.settle()
+    heard = payments.stolen()
     head, payload, signature = heard["authorization"].removeprefix("Bearer ").split(".")
     header = json.loads(urlsafe_b64decode(head + "=="))
     plain = urlsafe_b64encode(json.dumps({**header, "typ": "JWT"}).encode()).decode().rstrip("=")
-    pay = office.capabilities()[-1]
-    record = office.town.runtime.database.read(lambda c: issued.find(c, pay.jti))
+    pay = payments.capabilities()[-1]
+    record = payments.system.runtime.database.read(lambda c: issued.find(c, pay.jti))
     assert record is not None
     elsewhere = replace(record.capability, audience="https://elsewhere.example")
-    signed = office.town.runtime.issuer.sign(elsewhere, Algorithm.ED25519).reveal()
+    signed = payments.system.runtime.issuer.sign(elsewhere, Algorithm.ED25519).reveal()
     for presented, reason in (
         ("", "none"),
         ("Basic aW52b2ljZXM6c2VjcmV0", "none"),
@@ -121,93 +121,93 @@ def test_what_is_no_capability_for_these_invoices_moves_nothing(office: Office) 
         (f"Bearer {plain}.{payload}.{signature}", "type"),
         (f"Bearer {signed}", "audience"),
     ):
-        refused = office.replay(heard, authorization=presented, idempotency_key=f"its-own-{reason}")
+        refused = payments.replay(heard, authorization=presented, idempotency_key=f"its-own-{reason}")
         assert (refused.status_code, refused.json()) == (401, {"error": "invalid_token", "reason": reason})
-    assert len(office.movements()) == 1
+    assert len(payments.movements()) == 1
 
 
-def test_whoever_holds_a_token_can_but_repeat_its_request_and_only_until_its_step_has_ended(office: Office) -> None:
+def test_whoever_holds_a_token_can_but_repeat_its_request_and_only_until_its_step_has_ended(payments: Payments) -> None:
     """Another agent, say: it is a bearer token, and no service can tell who sends it."""
-    office.order(endpoint="pay_invoice", mode="drop_response", times=1)
-    office.ask()
-    office.town.work_once()
-    heard = office.stolen()
+    payments.order(endpoint="pay_invoice", mode="drop_response", times=1)
+    payments.ask()
+    payments.system.work_once()
+    heard = payments.stolen()
     elsewhere = heard["target"].replace(SMALL, OTHER)
-    assert office.replay(heard, target=elsewhere).json() == {"error": "invalid_token", "reason": "request"}
-    repeated = office.replay(heard, idempotency_key="its-own")
+    assert payments.replay(heard, target=elsewhere).json() == {"error": "invalid_token", "reason": "request"}
+    repeated = payments.replay(heard, idempotency_key="its-own")
     assert (repeated.status_code, repeated.headers["Idempotent-Replayed"]) == (200, "true")
-    office.town.settle()
-    assert office.replay(heard).json() == {"error": "invalid_token", "reason": "closed"}
-    assert [one["invoice"] for one in office.movements()] == [SMALL]
+    payments.system.settle()
+    assert payments.replay(heard).json() == {"error": "invalid_token", "reason": "closed"}
+    assert [one["invoice"] for one in payments.movements()] == [SMALL]
 
 
-def test_a_token_that_is_used_fifty_times_at_once_moves_money_once(office: Office) -> None:
+def test_a_token_that_is_used_fifty_times_at_once_moves_money_once(payments: Payments) -> None:
     """While the agent still waits for its answer: the service is told that the spend is the same, and pays once."""
-    office.order(endpoint="pay_invoice", mode="drop_response", times=1)
-    office.ask()
-    office.town.work_once()
-    heard = office.stolen()
+    payments.order(endpoint="pay_invoice", mode="drop_response", times=1)
+    payments.ask()
+    payments.system.work_once()
+    heard = payments.stolen()
     with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda number: office.replay(heard, idempotency_key=f"key-{number}"), range(50)))
+        answers = list(pool.map(lambda number: payments.replay(heard, idempotency_key=f"key-{number}"), range(50)))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.json()["id"] for answer in answers}) == 1
-    assert len(office.movements()) == 1
+    assert len(payments.movements()) == 1
 
 
-def test_an_answer_that_was_lost_is_asked_for_again_with_the_same_token(office: Office) -> None:
-    office.order(endpoint="pay_invoice", mode="drop_response", times=1)
-    office.ask()
-    (job,) = office.town.settle()
+def test_an_answer_that_was_lost_is_asked_for_again_with_the_same_token(payments: Payments) -> None:
+    payments.order(endpoint="pay_invoice", mode="drop_response", times=1)
+    payments.ask()
+    (job,) = payments.system.settle()
     assert job.state == JobState.DONE
-    assert len([one for one in office.capabilities() if one.action == "invoices.PayInvoice"]) == 1
-    pays = [attempt.state for attempt in office.town.attempts()[1:]]
+    assert len([one for one in payments.capabilities() if one.action == "invoices.PayInvoice"]) == 1
+    pays = [attempt.state for attempt in payments.system.attempts()[1:]]
     assert pays == [AttemptState.ADOPTED, AttemptState.EFFECT]
-    assert len(office.movements()) == 1
+    assert len(payments.movements()) == 1
 
 
-def test_without_effect_the_next_attempt_has_another_token_and_the_first_is_void(office: Office) -> None:
-    office.order(endpoint="pay_invoice", mode="status", status=503, times=1)
-    office.ask()
-    (job,) = office.town.settle()
+def test_without_effect_the_next_attempt_has_another_token_and_the_first_is_void(payments: Payments) -> None:
+    payments.order(endpoint="pay_invoice", mode="status", status=503, times=1)
+    payments.ask()
+    (job,) = payments.system.settle()
     assert job.state == JobState.DONE
-    first, second = [one for one in office.capabilities() if one.action == "invoices.PayInvoice"]
+    first, second = [one for one in payments.capabilities() if one.action == "invoices.PayInvoice"]
     assert (first.outcome, second.outcome) == ("no_effect", "effect")
-    assert len(office.movements()) == 1
+    assert len(payments.movements()) == 1
 
 
-def test_a_revocation_stops_a_token_that_is_on_its_way(office: Office) -> None:
-    office.town.when("before_call", 2, lambda: office.town.revoke(ScopeKind.USER, "acme.ada", "acme"))
-    office.ask()
-    (job,) = office.town.settle()
+def test_a_revocation_stops_a_token_that_is_on_its_way(payments: Payments) -> None:
+    payments.system.when("before_call", 2, lambda: payments.system.revoke(ScopeKind.USER, "acme.ada", "acme"))
+    payments.ask()
+    (job,) = payments.system.settle()
     assert job.state == JobState.CANCELLED
-    assert office.movements() == []
-    assert office.replay(office.stolen()).json() == {"error": "invalid_token", "reason": "revoked"}
+    assert payments.movements() == []
+    assert payments.replay(payments.stolen()).json() == {"error": "invalid_token", "reason": "revoked"}
 
 
-def test_a_worker_killed_between_the_call_and_its_commit_pays_once(office: Office) -> None:
-    office.town.when("after_call", 2, office.town.kill)
-    office.ask()
-    (job,) = office.town.settle()
+def test_a_worker_killed_between_the_call_and_its_commit_pays_once(payments: Payments) -> None:
+    payments.system.when("after_call", 2, payments.system.kill)
+    payments.ask()
+    (job,) = payments.system.settle()
     assert job.state == JobState.DONE
-    assert len(office.movements()) == 1
-    assert [step.state for step in office.town.steps()] == [StepState.DONE, StepState.DONE]
+    assert len(payments.movements()) == 1
+    assert [step.state for step in payments.system.steps()] == [StepState.DONE, StepState.DONE]
 
 
-def test_another_tenants_books_are_never_reached(office: Office) -> None:
-    office.ask(tenant="globex", by="linus")
-    office.town.settle()
-    assert [(one["tenant"], one["invoice"]) for one in office.movements()] == [("globex", SMALL)]
+def test_another_tenants_books_are_never_reached(payments: Payments) -> None:
+    payments.ask(tenant="globex", by="linus")
+    payments.system.settle()
+    assert [(one["tenant"], one["invoice"]) for one in payments.movements()] == [("globex", SMALL)]
 
 
-def test_a_parameter_that_does_not_fit_the_schema_never_becomes_a_job(office: Office) -> None:
+def test_a_parameter_that_does_not_fit_the_schema_never_becomes_a_job(payments: Payments) -> None:
     for invoice in (f"{SMALL}/../{OTHER}", "every invoice", "inv_1;drop"):
         with pytest.raises(BadInput):
-            office.ask(invoice)
-    assert office.town.jobs() == []
+            payments.ask(invoice)
+    assert payments.system.jobs() == []
 
 
-def test_an_invoice_there_is_not_is_not_paid(office: Office) -> None:
-    office.ask("inv_9999")
-    (job,) = office.town.settle()
+def test_an_invoice_there_is_not_is_not_paid(payments: Payments) -> None:
+    payments.ask("inv_9999")
+    (job,) = payments.system.settle()
     assert job.state == JobState.DEAD
-    assert office.movements() == []
+    assert payments.movements() == []

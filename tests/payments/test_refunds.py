@@ -7,61 +7,61 @@ from sqlalchemy import select
 
 from pipeline.states import JobState
 from pipeline.tables import workflow_settings
-from tests.payments.office import SMALL, Office
+from tests.payments.payments import SMALL, Payments
 from tests.payments.scenes import allow_refunds
 
 
 @pytest.fixture
-def paid(office: Office) -> Office:
+def paid(payments: Payments) -> Payments:
     """An invoice is paid, and ada wants it back."""
-    allow_refunds(office)
-    office.ask()
-    office.town.settle()
-    office.ask_back(SMALL)
-    office.town.settle()
-    return office
+    allow_refunds(payments)
+    payments.ask()
+    payments.system.settle()
+    payments.ask_back(SMALL)
+    payments.system.settle()
+    return payments
 
 
-def back(office: Office) -> list[str]:
-    return [one["amount"] for one in office.movements() if one["kind"] == "refund"]
+def back(payments: Payments) -> list[str]:
+    return [one["amount"] for one in payments.movements() if one["kind"] == "refund"]
 
 
-def test_a_refund_is_made_once_two_others_said_yes_and_both_are_in_its_token(paid: Office) -> None:
+def test_a_refund_is_made_once_two_others_said_yes_and_both_are_in_its_token(paid: Payments) -> None:
     assert paid.answer(by="ada").status_code == 409, "whoever asked may not"
     assert paid.answer(by="grace").status_code == 200
-    paid.town.settle()
+    paid.system.settle()
     assert back(paid) == [], "one yes is not two"
     assert paid.answer(by="edsger").status_code == 200
-    paid.town.settle()
-    assert {job.state for job in paid.town.jobs()} == {JobState.DONE}
+    paid.system.settle()
+    assert {job.state for job in paid.system.jobs()} == {JobState.DONE}
     assert back(paid) == ["480.00"]
     token = paid.capabilities()[-1]
     assert (token.action, sorted(token.approved_by)) == ("invoices.RefundInvoice", ["acme.edsger", "acme.grace"])
     assert paid.replay(paid.stolen("/refund")).json() == {"error": "invalid_token", "reason": "closed"}
     paid.ask_back(SMALL, by="grace")
-    paid.town.settle()
+    paid.system.settle()
     assert back(paid) == ["480.00"], "asked for twice, refunded once"
 
 
-def test_one_no_refunds_nothing(paid: Office) -> None:
+def test_one_no_refunds_nothing(paid: Payments) -> None:
     assert paid.answer(by="grace").status_code == 200
     assert paid.answer(by="edsger", yes=False).status_code == 200
-    paid.town.settle()
+    paid.system.settle()
     assert back(paid) == []
     assert "invoices.RefundInvoice" not in {one.action for one in paid.capabilities()}
 
 
-def test_without_an_allowance_not_even_two_people_can_refund(office: Office) -> None:
+def test_without_an_allowance_not_even_two_people_can_refund(payments: Payments) -> None:
     on = workflow_settings.insert().values(tenant_id="acme", workflow="refund_invoice", enabled=True, config={})
-    office.town.runtime.database.write(lambda c: c.execute(on))
-    office.ask()
-    office.town.settle()
-    office.ask_back(SMALL)
-    office.town.settle()
-    switched_on = office.town.runtime.database.read(
+    payments.system.runtime.database.write(lambda c: c.execute(on))
+    payments.ask()
+    payments.system.settle()
+    payments.ask_back(SMALL)
+    payments.system.settle()
+    switched_on = payments.system.runtime.database.read(
         lambda c: c.execute(select(workflow_settings.c.workflow).where(workflow_settings.c.tenant_id == "acme")).all()
     )
     assert len(switched_on) > 1
-    assert [job.state for job in office.town.jobs()] == [JobState.DONE, JobState.DEAD]
-    assert "no [[allow]] of the tenant's policy is about it" in office.town.jobs()[-1].reason
-    assert back(office) == []
+    assert [job.state for job in payments.system.jobs()] == [JobState.DONE, JobState.DEAD]
+    assert "no [[allow]] of the tenant's policy is about it" in payments.system.jobs()[-1].reason
+    assert back(payments) == []

@@ -16,10 +16,10 @@ from pipeline.policy.trial import compare, stored_cases
 from pipeline.states import JobState
 from tasks.actions.invoices import GetInvoice
 from tests.payments.conftest import furnished, served
-from tests.payments.office import SMALL
+from tests.payments.payments import SMALL
 from tests.sandbox.driver import Sandbox
+from tests.tasks.in_process_system import InProcessSystem
 from tests.tasks.tools import ask
-from tests.tasks.town import Town
 
 NOT_IN_THE_BACKGROUND = (
     'format = 1\n[[rule]]\nname = "people only"\nwhen = { trigger = "background" }\ndeny = "no person asked"\n'
@@ -27,17 +27,21 @@ NOT_IN_THE_BACKGROUND = (
 
 
 @pytest.fixture
-def agents(_service: Sandbox, _books: Path, tmp_path: Path) -> Iterator[Town]:
+def agents(_service: Sandbox, _books: Path, tmp_path: Path) -> Iterator[InProcessSystem]:
     """A worker's runtime that knows the invoices as tools, and no workflow that uses them."""
     authority: str = _service.world["invoices"]["authority"]
-    town = Town(_service, furnished(_books, tmp_path), workflows=("tasks.actions.invoices",), base_url=authority)
-    with served(town.runtime, int(authority.rpartition(":")[2])):
-        yield town
-    town.close()
+    system = InProcessSystem(
+        _service, furnished(_books, tmp_path), workflows=("tasks.actions.invoices",), base_url=authority
+    )
+    with served(system.runtime, int(authority.rpartition(":")[2])):
+        yield system
+    system.close()
     _service.order("invoices", "forget")
 
 
-def test_a_trial_knows_that_a_tools_upstream_takes_capabilities_though_no_workflow_uses_it(agents: Town) -> None:
+def test_a_trial_knows_that_a_tools_upstream_takes_capabilities_though_no_workflow_uses_it(
+    agents: InProcessSystem,
+) -> None:
     ask(agents, "job_1", GetInvoice(id=SMALL))
     (job,) = agents.settle()
     assert job.state == JobState.DONE, job.reason
@@ -49,7 +53,7 @@ def test_a_trial_knows_that_a_tools_upstream_takes_capabilities_though_no_workfl
     assert (change.before, change.after.partition(":")[0]) == ("as service, capability", "refused")
 
 
-def test_what_an_agent_asks_for_counts_as_background_work(agents: Town) -> None:
+def test_what_an_agent_asks_for_counts_as_background_work(agents: InProcessSystem) -> None:
     aud, now = agents.runtime.ids("aud"), datetime.now(UTC)
     agents.runtime.database.write(
         lambda c: apply_policy(c, "acme", NOT_IN_THE_BACKGROUND, Act(audit_id=aud, by="cli:test", now=now), over=None)

@@ -9,8 +9,8 @@ from typing import Any
 from identity.model import ScopeKind
 from pipeline import revocation
 from pipeline.revocation.revoker import Revoker
+from tests.tasks.in_process_system import InProcessSystem
 from tests.tasks.scenes import SCENES, TENANT, Scene, Step
-from tests.tasks.town import Town
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,25 +26,27 @@ class Aftermath:
     def workflow(self) -> str:
         return f"{self.of.workflow}.compensation"
 
-    def start(self, town: Town) -> str:
+    def start(self, system: InProcessSystem) -> str:
         """Whom the next step would run as is revoked in the middle, and the compensation accepted; the revocation."""
         made: list[str] = []
         account = self.of.steps[self.stopped_at].account
-        town.when("after_commit", self.stopped_at, lambda: made.append(town.revoke(ScopeKind.ACCOUNT, account, TENANT)))
-        self.of.start(town)
-        town.settle()
-        assert told(town, *made) == ("pending", None)
+        system.when(
+            "after_commit", self.stopped_at, lambda: made.append(system.revoke(ScopeKind.ACCOUNT, account, TENANT))
+        )
+        self.of.start(system)
+        system.settle()
+        assert told(system, *made) == ("pending", None)
         return made[0]
 
-    def before(self, town: Town) -> list[tuple[str, str, str]]:
+    def before(self, system: InProcessSystem) -> list[tuple[str, str, str]]:
         """Who wrote before it was stopped."""
-        return [step.author(town) for step in self.of.steps[: self.stopped_at] if step.writes]
+        return [step.author(system) for step in self.of.steps[: self.stopped_at] if step.writes]
 
 
-def told(town: Town, made: str) -> tuple[str, str | None]:
+def told(system: InProcessSystem, made: str) -> tuple[str, str | None]:
     """What the newest receipt says of the one compensation: its outcome, and the reason. No provider is asked."""
-    runtime = town.runtime
-    assert Revoker(runtime.database, runtime.signer, town.registry, ids=runtime.ids).advance(made)
+    runtime = system.runtime
+    assert Revoker(runtime.database, runtime.signer, system.registry, ids=runtime.ids).advance(made)
     receipt: Any = runtime.database.read(partial(revocation.load, revocation=made)).receipt
     (one,) = receipt["compensations"]
     return one["outcome"], one["reason"]

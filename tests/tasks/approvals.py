@@ -1,4 +1,4 @@
-"""What is asked in the town, and what its people say."""
+"""What is asked in the system, and what its people say."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.ledger.approval_views import ApprovalView, approvals_page
 from pipeline.ledger.paging import Turn
 from pipeline.ledger.votes import Channel, Counted, NotCounted, Vote
 from pipeline.policy.change import put_in_force
-from tests.tasks.town import Town
+from tests.tasks.in_process_system import InProcessSystem
 
 FOUR_EYES = """format = 1
 [[rule]]
@@ -20,20 +20,20 @@ approval = { approvers = ["bob", "carol"], quorum = 2, expires_in = "1h" }
 """
 
 
-def apply(town: Town, text: str) -> None:
+def apply(system: InProcessSystem, text: str) -> None:
     change = partial(
-        put_in_force, over=None, act=Act(audit_id=town.runtime.ids("aud"), by="cli:test", now=datetime.now(UTC))
+        put_in_force, over=None, act=Act(audit_id=system.runtime.ids("aud"), by="cli:test", now=datetime.now(UTC))
     )
-    town.runtime.database.write(lambda c: change(c, "acme", text))
+    system.runtime.database.write(lambda c: change(c, "acme", text))
 
 
-def asked(town: Town) -> ApprovalView:
+def asked(system: InProcessSystem) -> ApprovalView:
     """The newest."""
-    return town.runtime.database.read(lambda c: approvals_page(c, Turn(limit=1), tenant="acme", state=None))[1][0]
+    return system.runtime.database.read(lambda c: approvals_page(c, Turn(limit=1), tenant="acme", state=None))[1][0]
 
 
-def say(town: Town, who: str, *, yes: bool = True, digest: str | None = None) -> Counted | NotCounted:
-    view = asked(town)
+def say(system: InProcessSystem, who: str, *, yes: bool = True, digest: str | None = None) -> Counted | NotCounted:
+    view = asked(system)
     given = Vote(
         approval=view.id,
         tenant="acme",
@@ -43,4 +43,4 @@ def say(town: Town, who: str, *, yes: bool = True, digest: str | None = None) ->
         channel=Channel.CONSOLE,
         said_as=who,
     )
-    return town.runtime.approving.vote(given, now=datetime.now(UTC))
+    return system.runtime.approving.vote(given, now=datetime.now(UTC))

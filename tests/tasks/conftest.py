@@ -22,9 +22,9 @@ from tests.sandbox.driver import SERVICES, Sandbox, running
 from tests.servers import shared_data
 from tests.tasks.approvals import FOUR_EYES, apply
 from tests.tasks.calls import make_call
+from tests.tasks.in_process_system import BASE_URL, InProcessSystem
 from tests.tasks.published import GitHubDocument, SlackDocument
 from tests.tasks.scenes import deal, opportunity
-from tests.tasks.town import BASE_URL, Town
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +55,7 @@ def answer() -> Callable[..., Response]:
 
 @pytest.fixture(scope="session")
 def _upstreams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    with running(tmp_path_factory.mktemp("town"), callbacks=callbacks(BASE_URL, TENANTS)) as sandbox:
+    with running(tmp_path_factory.mktemp("system"), callbacks=callbacks(BASE_URL, TENANTS)) as sandbox:
         yield sandbox
 
 
@@ -64,17 +64,17 @@ def _furnished(_upstreams: Sandbox, migrated_sqlite: Path, tmp_path_factory: pyt
     """One ledger with the world's tenants in it, to copy: registering them takes longer than most of the tests."""
     path = tmp_path_factory.mktemp("furnished") / "ledger.sqlite"
     shutil.copy(migrated_sqlite, path)
-    made = Town(_upstreams, f"sqlite:///{path}")
+    made = InProcessSystem(_upstreams, f"sqlite:///{path}")
     made.furnish()
     made.close()
     return path
 
 
 @pytest.fixture
-def town(_upstreams: Sandbox, _furnished: Path, tmp_path: Path) -> Iterator[Town]:
+def system(_upstreams: Sandbox, _furnished: Path, tmp_path: Path) -> Iterator[InProcessSystem]:
     """A worker's runtime among the pretend upstreams, which forget their faults afterwards."""
     shutil.copy(_furnished, tmp_path / "ledger.sqlite")
-    made = Town(_upstreams, f"sqlite:///{tmp_path}/ledger.sqlite")
+    made = InProcessSystem(_upstreams, f"sqlite:///{tmp_path}/ledger.sqlite")
     yield made
     made.close()
     for service in SERVICES:
@@ -83,14 +83,14 @@ def town(_upstreams: Sandbox, _furnished: Path, tmp_path: Path) -> Iterator[Town
 
 
 @pytest.fixture
-def waiting(town: Town) -> Town:
+def waiting(system: InProcessSystem) -> InProcessSystem:
     """Ada's deal is won, and the step that writes it down waits for bob and carol."""
     for name in ("ada", "bob", "carol"):
         make = partial(ensure_principal, tenant="acme", kind=PrincipalKind.USER, name=name, now=datetime.now(UTC))
-        town.runtime.database.write(partial(make, id=f"acme.{name}"))
-    apply(town, FOUR_EYES)
-    town.connect_seller("acme", "ada")
-    town.report("acme", "deal.changed", deal(opportunity(town), amount=12_000))
-    (job,) = town.settle()
+        system.runtime.database.write(partial(make, id=f"acme.{name}"))
+    apply(system, FOUR_EYES)
+    system.connect_seller("acme", "ada")
+    system.report("acme", "deal.changed", deal(opportunity(system), amount=12_000))
+    (job,) = system.settle()
     assert (job.state, job.wait) == (JobState.WAITING, "approval")
-    return town
+    return system

@@ -16,7 +16,7 @@ from pipeline.approvals.shown import Shown
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.states import ApprovalState
 from tests.ledger.desk import SHOWN
-from tests.tasks.town import Town
+from tests.tasks.in_process_system import InProcessSystem
 
 TENANT = "acme"
 REPO = "acme/shop"
@@ -51,26 +51,26 @@ class Step:
         """The account whose revocation ends it, as a scope's key."""
         return str(AccountKey(tenant=TENANT, connection=CONNECTIONS[self.upstream], principal=f"{TENANT}.{self.as_}"))
 
-    def author(self, town: Town) -> tuple[str, str, str]:
+    def author(self, system: InProcessSystem) -> tuple[str, str, str]:
         """As the upstream's log shall name whoever wrote."""
         if self.as_ != "service":
             return self.upstream, self.as_, "user"
-        return self.upstream, _services(town)[self.upstream], KINDS[self.upstream]
+        return self.upstream, _services(system)[self.upstream], KINDS[self.upstream]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
     workflow: str
-    start: Callable[[Town], None]
+    start: Callable[[InProcessSystem], None]
     steps: tuple[Step, ...]
     carries_on: bool = False  # a refused write does not keep it from the others
 
-    def authors(self, town: Town) -> list[tuple[str, str, str]]:
-        return [step.author(town) for step in self.steps if step.writes]
+    def authors(self, system: InProcessSystem) -> list[tuple[str, str, str]]:
+        return [step.author(system) for step in self.steps if step.writes]
 
 
-def _services(town: Town) -> dict[str, str]:
-    world = town.sandbox.world
+def _services(system: InProcessSystem) -> dict[str, str]:
+    world = system.sandbox.world
     (workspace,) = [one for one in world["slack"]["workspaces"] if one["name"] == TENANT]
     (books,) = [one for one in world["stripe"]["accounts"] if one["tenant"] == TENANT]
     slug = world["github"]["app_slug"]
@@ -98,46 +98,46 @@ def _tracking(login: str) -> tuple[Step, ...]:
     )
 
 
-def _labelled(town: Town) -> None:
-    town.connect_engineer(TENANT, "ada")
-    town.pull(REPO, "ada", "bug")
+def _labelled(system: InProcessSystem) -> None:
+    system.connect_engineer(TENANT, "ada")
+    system.pull(REPO, "ada", "bug")
 
 
-def _commanded(town: Town) -> None:
-    town.connect_engineer(TENANT, "grace")
-    opened = town.sandbox.open_pull(REPO, "ada", labels=["bug"], hold=True)
-    town.told(REPO, opened["number"], "comments", "issue_comment", author="grace", body="/aswhom link")
+def _commanded(system: InProcessSystem) -> None:
+    system.connect_engineer(TENANT, "grace")
+    opened = system.sandbox.open_pull(REPO, "ada", labels=["bug"], hold=True)
+    system.told(REPO, opened["number"], "comments", "issue_comment", author="grace", body="/aswhom link")
 
 
-def _merged(town: Town) -> None:
+def _merged(system: InProcessSystem) -> None:
     """The issue was filed by another job, whose ledger is not this one."""
-    town.connect_engineer(TENANT, "ada")
-    opened = town.sandbox.open_pull(REPO, "ada", labels=["bug"], hold=True)
+    system.connect_engineer(TENANT, "ada")
+    opened = system.sandbox.open_pull(REPO, "ada", labels=["bug"], hold=True)
     number = opened["number"]
-    (team, *_) = town.sandbox.world["linear"]["organizations"][0]["teams"]
+    (team, *_) = system.sandbox.world["linear"]["organizations"][0]["teams"]
     fields = {"teamId": team["id"], "title": f"{REPO}#{number}: bug"}
-    token = town.sandbox.app_token(TENANT)
+    token = system.sandbox.app_token(TENANT)
     create = "mutation($input: IssueCreateInput!) { issueCreate(input: $input) { success } }"
-    assert "errors" not in town.sandbox.linear(token, create, input=fields).json()
-    town.told(REPO, number, "merge", by="ada")
+    assert "errors" not in system.sandbox.linear(token, create, input=fields).json()
+    system.told(REPO, number, "merge", by="ada")
 
 
-def _review(town: Town) -> None:
-    opened = town.sandbox.open_pull(REPO, "ada", hold=True)
-    town.told(REPO, opened["number"], "review_requests", reviewer="grace")
+def _review(system: InProcessSystem) -> None:
+    opened = system.sandbox.open_pull(REPO, "ada", hold=True)
+    system.told(REPO, opened["number"], "review_requests", reviewer="grace")
 
 
-def _workspace(town: Town) -> dict[str, Any]:
-    (workspace,) = [one for one in town.sandbox.world["slack"]["workspaces"] if one["name"] == TENANT]
+def _workspace(system: InProcessSystem) -> dict[str, Any]:
+    (workspace,) = [one for one in system.sandbox.world["slack"]["workspaces"] if one["name"] == TENANT]
     return dict(workspace)
 
 
-def _typed(town: Town) -> None:
-    town.connect_engineer(TENANT, "ada")
+def _typed(system: InProcessSystem) -> None:
+    system.connect_engineer(TENANT, "ada")
     link = {"tenant": TENANT, "provider": "slack", "external_id": ADA_IN_SLACK, "principal": f"{TENANT}.ada"}
     now = datetime.now(UTC)
-    town.runtime.database.write(lambda c: link_alias(c, **link, login=None, made_by="admin:test", now=now))
-    workspace = _workspace(town)
+    system.runtime.database.write(lambda c: link_alias(c, **link, login=None, made_by="admin:test", now=now))
+    workspace = _workspace(system)
     fields = {
         "team_id": workspace["team_id"],
         "channel_id": workspace["channels"][0]["id"],
@@ -145,11 +145,11 @@ def _typed(town: Town) -> None:
         "command": "/aswhom",
         "text": "issue The page is slow",
     }
-    town.deliver("slack", "command", fields, through=SLACK, installation=workspace["team_id"])
+    system.deliver("slack", "command", fields, through=SLACK, installation=workspace["team_id"])
 
 
-def _mentioned(town: Town) -> None:
-    workspace = _workspace(town)
+def _mentioned(system: InProcessSystem) -> None:
+    workspace = _workspace(system)
     said = {
         "type": "app_mention",
         "user": "U1",
@@ -158,28 +158,28 @@ def _mentioned(town: Town) -> None:
         "ts": "1.000001",
     }
     body = {"team_id": workspace["team_id"], "event": said}
-    town.deliver("slack", "app_mention", body, through=SLACK, installation=workspace["team_id"])
+    system.deliver("slack", "app_mention", body, through=SLACK, installation=workspace["team_id"])
 
 
-def _morning(workflow: str) -> Callable[[Town], None]:
-    return lambda town: town.night(TENANT, workflow, due=datetime.now(UTC) - timedelta(minutes=1))
+def _morning(workflow: str) -> Callable[[InProcessSystem], None]:
+    return lambda system: system.night(TENANT, workflow, due=datetime.now(UTC) - timedelta(minutes=1))
 
 
-def _deal(town: Town) -> None:
-    town.connect_seller(TENANT, "ada")
-    (sales,) = [one for one in town.sandbox.world["salesforce"]["organizations"] if one["tenant"] == TENANT]
+def _deal(system: InProcessSystem) -> None:
+    system.connect_seller(TENANT, "ada")
+    (sales,) = [one for one in system.sandbox.world["salesforce"]["organizations"] if one["tenant"] == TENANT]
     row = sales["opportunities"][0]
     data = {"organization": sales["id"], "opportunity": row["id"], "owner": row["owner"], "stage": "won"}
     # The pretend CRM's clock is ours: what it changed in an earlier test is not newer than this.
-    town.report(TENANT, "deal.changed", data, at=datetime.now(UTC) + timedelta(seconds=1))
+    system.report(TENANT, "deal.changed", data, at=datetime.now(UTC) + timedelta(seconds=1))
 
 
-def _incident(town: Town) -> None:
+def _incident(system: InProcessSystem) -> None:
     data = {"reference": "inc-1", "customer": "Umbrella", "subject": "It hurts", "description": "Here."}
-    town.report(TENANT, "incident.reported", data)
+    system.report(TENANT, "incident.reported", data)
 
 
-def _answered(town: Town) -> None:
+def _answered(system: InProcessSystem) -> None:
     """An approval was given before its question came to the channel: one job asks, and says how it ended."""
     news = ApprovalNews(
         approval="apr_0123456789abcdef",
@@ -195,15 +195,15 @@ def _answered(town: Town) -> None:
     insert = partial(
         insert_job,
         new=NewJob(
-            id=town.runtime.ids("job"),
+            id=system.runtime.ids("job"),
             tenant=TENANT,
-            workflow=town.registry.get("ask_in_slack"),
+            workflow=system.registry.get("ask_in_slack"),
             event=news.model_dump(mode="json"),
-            config={"channel": _workspace(town)["channels"][0]["id"]},
+            config={"channel": _workspace(system)["channels"][0]["id"]},
         ),
         now=datetime.now(UTC),
     )
-    town.runtime.database.write(insert)
+    system.runtime.database.write(insert)
 
 
 SCENES = (
@@ -260,8 +260,8 @@ SCENES = (
 )
 
 
-def opportunity(town: Town, tenant: str = "acme", number: int = 0) -> dict[str, Any]:
-    (one,) = [row for row in town.sandbox.world["salesforce"]["organizations"] if row["tenant"] == tenant]
+def opportunity(system: InProcessSystem, tenant: str = "acme", number: int = 0) -> dict[str, Any]:
+    (one,) = [row for row in system.sandbox.world["salesforce"]["organizations"] if row["tenant"] == tenant]
     return {**one["opportunities"][number], "organization": one["id"]}
 
 

@@ -13,10 +13,10 @@ from identity.tables import provider_connections
 from pipeline.ledger.votes import Counted
 from pipeline.states import ApprovalState, JobState
 from tests.tasks.approvals import FOUR_EYES, apply, asked, say
-from tests.tasks.town import Town
+from tests.tasks.in_process_system import InProcessSystem
 
 
-def test_a_step_waits_for_two_and_is_done_once_as_it_was_shown(waiting: Town) -> None:
+def test_a_step_waits_for_two_and_is_done_once_as_it_was_shown(waiting: InProcessSystem) -> None:
     shown = asked(waiting).shown
     assert (shown["action"], shown["does"]) == ("salesforce.UpdateOpportunity", "Set an opportunity's stage")
     assert (shown["as_whom"]["name"], shown["as_whom"]["pattern"]) == ("ada", "delegated")
@@ -31,7 +31,7 @@ def test_a_step_waits_for_two_and_is_done_once_as_it_was_shown(waiting: Town) ->
     assert waiting.steps()[-1].parameters == shown["parameters"]
 
 
-def test_a_worker_killed_after_the_approval_does_it_once(waiting: Town) -> None:
+def test_a_worker_killed_after_the_approval_does_it_once(waiting: InProcessSystem) -> None:
     say(waiting, "bob")
     say(waiting, "carol")
     waiting.when("after_call", 2, waiting.kill)
@@ -40,7 +40,7 @@ def test_a_worker_killed_after_the_approval_does_it_once(waiting: Town) -> None:
     assert asked(waiting).state is ApprovalState.APPROVED
 
 
-def test_a_no_refuses_the_step_and_a_replay_asks_anew(waiting: Town) -> None:
+def test_a_no_refuses_the_step_and_a_replay_asks_anew(waiting: InProcessSystem) -> None:
     assert say(waiting, "carol", yes=False) == Counted(state=ApprovalState.DENIED)
     (job,) = waiting.settle()
     assert job.state == JobState.DEAD
@@ -48,7 +48,7 @@ def test_a_no_refuses_the_step_and_a_replay_asks_anew(waiting: Town) -> None:
     assert waiting.authors() == []
 
 
-def test_a_connection_that_leads_elsewhere_since_the_yes_is_asked_about_anew(waiting: Town) -> None:
+def test_a_connection_that_leads_elsewhere_since_the_yes_is_asked_about_anew(waiting: InProcessSystem) -> None:
     say(waiting, "bob")
     say(waiting, "carol")
     first = asked(waiting)
@@ -62,7 +62,9 @@ def test_a_connection_that_leads_elsewhere_since_the_yes_is_asked_about_anew(wai
     assert waiting.authors() == []
 
 
-def test_a_sender_with_another_login_by_now_is_known_by_their_number_and_their_yes_is_none(waiting: Town) -> None:
+def test_a_sender_with_another_login_by_now_is_known_by_their_number_and_their_yes_is_none(
+    waiting: InProcessSystem,
+) -> None:
     """Carol asks for a review at GitHub under a login of hers that nobody linked, and approves its notice."""
     apply(waiting, FOUR_EYES.replace("salesforce.Update*", "slack.PostMessage"))
     number = waiting.pull("acme/shop", "ada")
@@ -76,10 +78,12 @@ def test_a_sender_with_another_login_by_now_is_known_by_their_number_and_their_y
     waiting.runtime.database.write(link)
     assert say(waiting, "bob") == Counted(state=ApprovalState.OPEN)
     waiting.settle()
-    assert [system for system, _, _ in waiting.authors()] == ["salesforce"], "ada's deal, which needs nobody's yes now"
+    assert [upstream for upstream, _, _ in waiting.authors()] == ["salesforce"], (
+        "ada's deal, which needs nobody's yes now"
+    )
 
 
-def test_a_revocation_between_approval_and_call_wins(waiting: Town) -> None:
+def test_a_revocation_between_approval_and_call_wins(waiting: InProcessSystem) -> None:
     say(waiting, "bob")
     say(waiting, "carol")
     waiting.revoke(ScopeKind.USER, "acme.ada", "acme")
@@ -88,7 +92,7 @@ def test_a_revocation_between_approval_and_call_wins(waiting: Town) -> None:
     assert waiting.authors() == []
 
 
-def test_a_tighter_policy_between_approval_and_call_asks_anew(waiting: Town) -> None:
+def test_a_tighter_policy_between_approval_and_call_asks_anew(waiting: InProcessSystem) -> None:
     say(waiting, "bob")
     say(waiting, "carol")
     first = asked(waiting).id

@@ -25,7 +25,7 @@ from pipeline.model import Acceptance, DeliveryOutcome
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import workflow_settings
 from tests.tasks.approvals import apply, asked, say
-from tests.tasks.town import Town
+from tests.tasks.in_process_system import InProcessSystem
 from tests.webhooks.parts import slack_headers
 from webhooks.sources import slack
 from webhooks.sources.reading import Received
@@ -37,9 +37,9 @@ BOB, CAROL, STRANGER = "U0BOB", "U0CAROL", "U0STRANGER"
 class Chat:
     """Acme's workspace: where the question stands, and people press its buttons."""
 
-    def __init__(self, town: Town) -> None:
-        self.town = town
-        (self.workspace,) = [one for one in town.sandbox.world["slack"]["workspaces"] if one["name"] == "acme"]
+    def __init__(self, system: InProcessSystem) -> None:
+        self.system = system
+        (self.workspace,) = [one for one in system.sandbox.world["slack"]["workspaces"] if one["name"] == "acme"]
         self.channel = self.workspace["channels"][0]["id"]
         for name, user in (("bob", BOB), ("carol", CAROL)):
             link = partial(
@@ -52,21 +52,21 @@ class Chat:
                 made_by="admin:test",
                 now=datetime.now(UTC),
             )
-            town.runtime.database.write(link)
+            system.runtime.database.write(link)
         on = workflow_settings.insert().values(
             tenant_id="acme", workflow="ask_in_slack", enabled=True, config={"channel": self.channel}
         )
-        town.runtime.database.write(lambda c: c.execute(on))
+        system.runtime.database.write(lambda c: c.execute(on))
 
     def tell(self) -> None:
         """Housekeeping tells the news, and the jobs it starts are done."""
-        duties = {duty.name: duty for duty in self.town.runtime.duties()}
+        duties = {duty.name: duty for duty in self.system.runtime.duties()}
         duties["tell-approvals"].run()
-        self.town.work_once()
+        self.system.work_once()
 
     def messages(self) -> list[dict[str, Any]]:
-        ours = {row.id for row in self.town.attempts()}
-        return [one for one in self.town.sandbox.read("slack", "messages") if one["attempt"] in ours]
+        ours = {row.id for row in self.system.attempts()}
+        return [one for one in self.system.sandbox.read("slack", "messages") if one["attempt"] in ours]
 
     def buttons(self) -> dict[str, dict[str, Any]]:
         (question,) = [one for one in self.messages() if one.get("blocks")]
@@ -89,18 +89,18 @@ class Chat:
         received = slack.read(headers, body, (Secret("s"),), now)
         assert isinstance(received, Received)
         delivery = received.signed(source="slack", connection="slack", body=body)
-        return self.town.runtime.intake.accept(delivery, (), outcome=DeliveryOutcome.IGNORED, reason="")
+        return self.system.runtime.intake.accept(delivery, (), outcome=DeliveryOutcome.IGNORED, reason="")
 
 
 @pytest.fixture
-def chat(waiting: Town) -> Chat:
+def chat(waiting: InProcessSystem) -> Chat:
     made = Chat(waiting)
     made.tell()
     return made
 
 
 def view(chat: Chat) -> ApprovalView:
-    return asked(chat.town)
+    return asked(chat.system)
 
 
 def test_two_people_approve_by_button_and_the_thread_says_so(chat: Chat) -> None:
@@ -118,8 +118,8 @@ def test_two_people_approve_by_button_and_the_thread_says_so(chat: Chat) -> None
     assert view(chat).state is ApprovalState.OPEN
     pressed = chat.press(CAROL, yes)
     assert (pressed.outcome, view(chat).state) == ("accepted", ApprovalState.APPROVED)
-    chat.town.settle()
-    assert ("salesforce", "ada", "user") in chat.town.authors()
+    chat.system.settle()
+    assert ("salesforce", "ada", "user") in chat.system.authors()
     chat.tell()
     _, reply = chat.messages()
     assert (reply["thread_ts"], reply["text"]) == (question["ts"], "This is approved: by acme.bob, acme.carol.")
@@ -129,11 +129,11 @@ def test_two_people_approve_by_button_and_the_thread_says_so(chat: Chat) -> None
 
 
 def test_the_thread_says_that_the_job_has_ended_though_questions_go_to_another_channel_since(chat: Chat) -> None:
-    runtime = chat.town.runtime
+    runtime = chat.system.runtime
     moved = update(workflow_settings).values(config={"channel": chat.workspace["channels"][1]["id"]})
     elsewhere = moved.where(workflow_settings.c.workflow == "ask_in_slack")
     runtime.database.write(lambda c: c.execute(elsewhere).rowcount)
-    (job,) = [one for one in chat.town.jobs() if one.wait == "approval"]
+    (job,) = [one for one in chat.system.jobs() if one.wait == "approval"]
     runtime.database.write(partial(move_job, job=job.id, to=JobState.CANCELLED))
     {duty.name: duty for duty in runtime.duties()}["end-approvals"].run()
     assert (view(chat).state, view(chat).reason) == (ApprovalState.VOID, "its job has ended")
@@ -144,15 +144,15 @@ def test_the_thread_says_that_the_job_has_ended_though_questions_go_to_another_c
 
 
 def test_a_job_that_was_to_answer_and_is_replayed_answers_where_was_asked(chat: Chat) -> None:
-    runtime, write = chat.town.runtime, chat.town.runtime.database.write
+    runtime, write = chat.system.runtime, chat.system.runtime.database.write
     moved = update(workflow_settings).values(config={"channel": chat.workspace["channels"][1]["id"]})
     write(lambda c: c.execute(moved.where(workflow_settings.c.workflow == "ask_in_slack")).rowcount)
     assert chat.press(CAROL, chat.buttons()["aswhom.deny"]).outcome == "accepted"
     {duty.name: duty for duty in runtime.duties()}["tell-approvals"].run()
-    (told,) = [one for one in chat.town.jobs() if one.workflow == "ask_in_slack" and one.state == JobState.QUEUED]
+    (told,) = [one for one in chat.system.jobs() if one.workflow == "ask_in_slack" and one.state == JobState.QUEUED]
     write(partial(move_job, job=told.id, to=JobState.CANCELLED))  # as a stop of its agent does
     write(partial(replay, job=told.id, by="admin:test", at=datetime.now(UTC)))
-    chat.town.work_once()
+    chat.system.work_once()
     question, answer = chat.messages()
     assert (answer["thread_ts"], answer["channel"]) == (question["ts"], chat.channel)
 
@@ -162,17 +162,17 @@ def test_whose_press_does_not_count(chat: Chat) -> None:
     stranger = chat.press(STRANGER, yes)
     assert stranger.outcome == "refused"
     assert "nobody's alias" in stranger.reason
-    (other,) = [one for one in chat.town.sandbox.world["slack"]["workspaces"] if one["name"] == "globex"]
+    (other,) = [one for one in chat.system.sandbox.world["slack"]["workspaces"] if one["name"] == "globex"]
     assert chat.press(BOB, yes, team=other["team_id"]).outcome == "refused"
     forged = chat.press(BOB, {**yes, "value": yes["value"][:-64] + "0" * 64})
     assert (forged.outcome, "look at it again" in forged.reason) == ("refused", True)
-    config = chat.town.runtime.database.read(lambda c: get_connection(c, "slack")).config
+    config = chat.system.runtime.database.read(lambda c: get_connection(c, "slack")).config
     of_slack = update(provider_connections).where(provider_connections.c.id == "slack")
     # Another Slack numbers its users by itself: its BOB is not that one's.
     elsewhere, here = of_slack.values(config={**config, "people": "gov"}), of_slack.values(config=config)
-    chat.town.runtime.database.write(lambda c: c.execute(elsewhere).rowcount)
+    chat.system.runtime.database.write(lambda c: c.execute(elsewhere).rowcount)
     assert "nobody's alias" in chat.press(BOB, yes).reason
-    chat.town.runtime.database.write(lambda c: c.execute(here).rowcount)
+    chat.system.runtime.database.write(lambda c: c.execute(here).rowcount)
     assert view(chat).state is ApprovalState.OPEN
     assert chat.press(CAROL, chat.buttons()["aswhom.deny"]).outcome == "accepted"
     assert view(chat).state is ApprovalState.DENIED
@@ -182,17 +182,17 @@ def test_whose_press_does_not_count(chat: Chat) -> None:
 
 def test_the_question_itself_is_not_asked_about(chat: Chat) -> None:
     """A rule about everything holds for the asking, too: its job waits, and nobody is asked about that in turn."""
-    apply(chat.town, 'format = 1\n[[rule]]\nname = "all"\napproval = { approvers = ["bob"] }\n')
-    chat.town.settle()
-    before = len(chat.town.jobs())
+    apply(chat.system, 'format = 1\n[[rule]]\nname = "all"\napproval = { approvers = ["bob"] }\n')
+    chat.system.settle()
+    before = len(chat.system.jobs())
     for _ in range(3):
         chat.tell()
-    waits = [job for job in chat.town.jobs() if job.workflow == "ask_in_slack" and job.wait == "approval"]
+    waits = [job for job in chat.system.jobs() if job.workflow == "ask_in_slack" and job.wait == "approval"]
     assert waits
-    assert len(chat.town.jobs()) <= before + 2
+    assert len(chat.system.jobs()) <= before + 2
 
 
-def test_what_was_decided_before_it_was_asked_is_not_mentioned(waiting: Town) -> None:
+def test_what_was_decided_before_it_was_asked_is_not_mentioned(waiting: InProcessSystem) -> None:
     say(waiting, "bob", yes=False)
     chat = Chat(waiting)
     chat.tell()

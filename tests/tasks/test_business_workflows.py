@@ -13,111 +13,113 @@ from pipeline.action import Response
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from tasks.actions import stripe
 from tasks.billing_reconciliation import difference
+from tests.tasks.in_process_system import InProcessSystem
 from tests.tasks.scenes import deal, opportunity
-from tests.tasks.town import Town
 
 
-def held(town: Town, row: dict[str, Any]) -> dict[str, Any]:
-    (found,) = [one for one in town.sandbox.read("salesforce", "opportunities") if one["Id"] == row["id"]]
+def held(system: InProcessSystem, row: dict[str, Any]) -> dict[str, Any]:
+    (found,) = [one for one in system.sandbox.read("salesforce", "opportunities") if one["Id"] == row["id"]]
     return dict(found)
 
 
-def test_an_opportunity_is_updated_as_its_owner_after_her_session_ended(town: Town) -> None:
+def test_an_opportunity_is_updated_as_its_owner_after_her_session_ended(system: InProcessSystem) -> None:
     """Her access token is over by the organization's settings, which no answer told us of: a 401 does."""
-    town.connect_seller("acme", "ada")
-    row = opportunity(town)
-    town.sandbox.order("auth", "expire", provider="salesforce", user="ada")
-    town.report("acme", "deal.changed", deal(row, amount=12_000, next_step="Send the contract"))
-    (job,) = town.settle()
+    system.connect_seller("acme", "ada")
+    row = opportunity(system)
+    system.sandbox.order("auth", "expire", provider="salesforce", user="ada")
+    system.report("acme", "deal.changed", deal(row, amount=12_000, next_step="Send the contract"))
+    (job,) = system.settle()
     assert (job.state, job.user_id, job.pattern) == (JobState.DONE, "acme.ada", "delegated")
-    after = held(town, row)
+    after = held(system, row)
     assert (after["StageName"], after["Amount"], after["NextStep"]) == ("Closed Won", 12_000, "Send the contract")
     assert after["LastModifiedById"] == row["owner"]
-    assert town.authors() == [("salesforce", "ada", "user")]
-    assert [attempt.state for attempt in town.attempts()] == [
+    assert system.authors() == [("salesforce", "ada", "user")]
+    assert [attempt.state for attempt in system.attempts()] == [
         AttemptState.NO_EFFECT,  # the token was refused, and renewed
         AttemptState.EFFECT,
         AttemptState.EFFECT,
     ]
 
 
-def test_a_persons_newer_word_stands(town: Town) -> None:
-    town.connect_seller("acme", "ada")
-    row = opportunity(town)
+def test_a_persons_newer_word_stands(system: InProcessSystem) -> None:
+    system.connect_seller("acme", "ada")
+    row = opportunity(system)
     hours_ago = datetime.now(UTC) - timedelta(hours=9)
-    before = held(town, row)["StageName"]
-    town.sandbox.order("salesforce", f"opportunities/{row['id']}", StageName="Closed Lost", Amount=0)
+    before = held(system, row)["StageName"]
+    system.sandbox.order("salesforce", f"opportunities/{row['id']}", StageName="Closed Lost", Amount=0)
     there_was_none = deal(row, stage="Closed Lost", amount=12_000, previous={"amount": None})
     for data in (deal(row), deal(row, previous={"stage": before}), there_was_none):
-        town.report("acme", "deal.changed", data, at=hours_ago)
-    assert [job.state for job in town.settle()] == [JobState.DONE] * 3
-    assert (held(town, row)["StageName"], held(town, row)["Amount"]) == ("Closed Lost", 0)
-    assert town.authors() == []
+        system.report("acme", "deal.changed", data, at=hours_ago)
+    assert [job.state for job in system.settle()] == [JobState.DONE] * 3
+    assert (held(system, row)["StageName"], held(system, row)["Amount"]) == ("Closed Lost", 0)
+    assert system.authors() == []
 
 
-def test_an_owner_whom_nobody_linked_is_refused_and_nothing_is_written(town: Town) -> None:
-    town.report("acme", "deal.changed", deal(opportunity(town)))
-    (job,) = town.settle()
+def test_an_owner_whom_nobody_linked_is_refused_and_nothing_is_written(system: InProcessSystem) -> None:
+    system.report("acme", "deal.changed", deal(opportunity(system)))
+    (job,) = system.settle()
     assert job.state == JobState.DEAD
     assert "StepRefused" in job.reason
-    assert [(step.action, step.state) for step in town.steps()] == [("salesforce.GetOpportunity", StepState.REFUSED)]
-    assert town.attempts() == []
+    assert [(step.action, step.state) for step in system.steps()] == [("salesforce.GetOpportunity", StepState.REFUSED)]
+    assert system.attempts() == []
 
 
-def test_her_job_waits_until_she_connects_again(town: Town) -> None:
-    town.connect_seller("acme", "ada")
-    row = opportunity(town)
-    town.sandbox.order("auth", "revoke", provider="salesforce", user="ada")
-    town.report("acme", "deal.changed", deal(row))
-    (job,) = town.settle()
+def test_her_job_waits_until_she_connects_again(system: InProcessSystem) -> None:
+    system.connect_seller("acme", "ada")
+    row = opportunity(system)
+    system.sandbox.order("auth", "revoke", provider="salesforce", user="ada")
+    system.report("acme", "deal.changed", deal(row))
+    (job,) = system.settle()
     assert (job.state, job.wait) == (JobState.WAITING, Wait.CONSENT)
-    town.connect_seller("acme", "ada")
-    (job,) = town.settle()
+    system.connect_seller("acme", "ada")
+    (job,) = system.settle()
     assert job.state == JobState.DONE
-    assert town.authors() == [("salesforce", "ada", "user")]
+    assert system.authors() == [("salesforce", "ada", "user")]
 
 
 @pytest.mark.parametrize("older_first", [True, False])
-def test_of_two_changes_that_waited_for_one_consent_the_newer_stands(town: Town, older_first: bool) -> None:
+def test_of_two_changes_that_waited_for_one_consent_the_newer_stands(
+    system: InProcessSystem, older_first: bool
+) -> None:
     """What is written first makes the opportunity younger than both, and Salesforce does not say through whom."""
-    town.connect_seller("acme", "ada")
-    row = opportunity(town)
-    town.sandbox.order("salesforce", f"opportunities/{row['id']}", StageName="Prospecting", Amount=10_000.0)
+    system.connect_seller("acme", "ada")
+    row = opportunity(system)
+    system.sandbox.order("salesforce", f"opportunities/{row['id']}", StageName="Prospecting", Amount=10_000.0)
     now = datetime.now(UTC)
-    town.sandbox.order("auth", "revoke", provider="salesforce", user="ada")
+    system.sandbox.order("auth", "revoke", provider="salesforce", user="ada")
     older = deal(row, stage="Qualification", previous={"stage": "Prospecting"})
     newer = deal(row, amount=12_000, previous={"stage": "Qualification", "amount": 10_000})
     told = [(older, now), (newer, now + timedelta(microseconds=1))]
     for data, at in told if older_first else reversed(told):
-        town.report("acme", "deal.changed", data, at=at)
-    assert {(job.state, job.wait) for job in town.settle()} == {(JobState.WAITING, Wait.CONSENT)}
-    town.connect_seller("acme", "ada")
-    assert {job.state for job in town.settle()} == {JobState.DONE}
-    assert (held(town, row)["StageName"], held(town, row)["Amount"]) == ("Closed Won", 12_000)
-    assert len(town.authors()) == (2 if older_first else 1)
+        system.report("acme", "deal.changed", data, at=at)
+    assert {(job.state, job.wait) for job in system.settle()} == {(JobState.WAITING, Wait.CONSENT)}
+    system.connect_seller("acme", "ada")
+    assert {job.state for job in system.settle()} == {JobState.DONE}
+    assert (held(system, row)["StageName"], held(system, row)["Amount"]) == ("Closed Won", 12_000)
+    assert len(system.authors()) == (2 if older_first else 1)
 
 
-def notes(town: Town, tenant: str) -> list[str | None]:
-    rows = town.sandbox.read("stripe", "subscriptions")[tenant]
+def notes(system: InProcessSystem, tenant: str) -> list[str | None]:
+    rows = system.sandbox.read("stripe", "subscriptions")[tenant]
     return [row["metadata"].get("aswhom_reconciliation") for row in rows]
 
 
-def test_the_restricted_key_may_do_what_its_workflow_does_and_nothing_else(town: Town) -> None:
-    uses = town.registry.get("billing_reconciliation").uses
+def test_the_restricted_key_may_do_what_its_workflow_does_and_nothing_else(system: InProcessSystem) -> None:
+    uses = system.registry.get("billing_reconciliation").uses
     needed = {scope for action in uses if action.facts.provider == "stripe" for scope in action.facts.scopes}
     assert needed == set(STRIPE_SCOPES) == {"subscriptions:read", "subscriptions:write"}
-    for account in town.sandbox.world["stripe"]["accounts"]:
+    for account in system.sandbox.world["stripe"]["accounts"]:
         assert sorted(account["permissions"]) == sorted(STRIPE_SCOPES)
 
 
-def test_differences_are_written_by_the_tenants_restricted_key(town: Town) -> None:
+def test_differences_are_written_by_the_tenants_restricted_key(system: InProcessSystem) -> None:
     due = datetime.now(UTC) - timedelta(minutes=1)
-    town.night("acme", "billing_reconciliation", due=due)
-    (job,) = town.settle()
+    system.night("acme", "billing_reconciliation", due=due)
+    (job,) = system.settle()
     assert (job.state, job.pattern, job.user_id) == (JobState.DONE, "service", None)
-    (account,) = [row for row in town.sandbox.world["stripe"]["accounts"] if row["tenant"] == "acme"]
-    assert town.authors() == [("stripe", account["id"], "key")] * 2
-    assert notes(town, "acme") == [
+    (account,) = [row for row in system.sandbox.world["stripe"]["accounts"] if row["tenant"] == "acme"]
+    assert system.authors() == [("stripe", account["id"], "key")] * 2
+    assert notes(system, "acme") == [
         None,
         None,
         "agreed 14700, invoiced 9800 eur",
@@ -126,18 +128,18 @@ def test_differences_are_written_by_the_tenants_restricted_key(town: Town) -> No
         "agreed 29400, invoiced 24500 eur",
         None,
     ]
-    assert notes(town, "globex") == [None] * 7
+    assert notes(system, "globex") == [None] * 7
     # Seven subscriptions, three a page: a step a page, and one a difference.
-    assert [step.action for step in town.steps()] == [
+    assert [step.action for step in system.steps()] == [
         "stripe.ListSubscriptions",
         "stripe.AnnotateSubscription",
         "stripe.ListSubscriptions",
         "stripe.AnnotateSubscription",
         "stripe.ListSubscriptions",
     ]
-    town.night("acme", "billing_reconciliation", due=due + timedelta(seconds=1))
-    town.settle()
-    assert len(town.authors()) == 2  # what is written already is not written again
+    system.night("acme", "billing_reconciliation", due=due + timedelta(seconds=1))
+    system.settle()
+    assert len(system.authors()) == 2  # what is written already is not written again
 
 
 @pytest.mark.parametrize(
@@ -189,58 +191,58 @@ def test_a_difference_is_settled_only_where_it_was_looked_for(
     assert difference(one, tolerance=0) == note
 
 
-def test_missed_nights_are_made_up_for_once(town: Town) -> None:
+def test_missed_nights_are_made_up_for_once(system: InProcessSystem) -> None:
     three_nights_ago = datetime.now(UTC) - timedelta(days=3)
-    town.night("globex", "billing_reconciliation", due=three_nights_ago)
-    town.runtime.schedules.fire_due(datetime.now(UTC))
-    (job,) = town.settle()
+    system.night("globex", "billing_reconciliation", due=three_nights_ago)
+    system.runtime.schedules.fire_due(datetime.now(UTC))
+    (job,) = system.settle()
     assert job.state == JobState.DONE
-    assert len(town.authors()) == 2
+    assert len(system.authors()) == 2
 
 
 def incident(**more: Any) -> dict[str, Any]:
     return {"reference": "inc-1", "customer": "Umbrella", "subject": "It hurts", "description": "Here."} | more
 
 
-def tickets(town: Town, tenant: str) -> list[dict[str, Any]]:
-    return list(town.sandbox.read("zendesk", "tickets")[tenant])
+def tickets(system: InProcessSystem, tenant: str) -> list[dict[str, Any]]:
+    return list(system.sandbox.read("zendesk", "tickets")[tenant])
 
 
-def test_an_incident_becomes_one_ticket_however_often_it_is_reported(town: Town) -> None:
-    before = len(tickets(town, "acme"))
+def test_an_incident_becomes_one_ticket_however_often_it_is_reported(system: InProcessSystem) -> None:
+    before = len(tickets(system, "acme"))
     for _ in range(3):
-        town.report("acme", "incident.reported", incident(severity="high"))
-    assert {job.state for job in town.settle()} == {JobState.DONE}
-    (ticket,) = tickets(town, "acme")[before:]
+        system.report("acme", "incident.reported", incident(severity="high"))
+    assert {job.state for job in system.settle()} == {JobState.DONE}
+    (ticket,) = tickets(system, "acme")[before:]
     assert (ticket["subject"], ticket["priority"], ticket["tags"]) == ("It hurts", "high", ["aswhom"])
     assert ticket["description"] == "Umbrella reports:\n\nHere."
-    assert town.authors() == [("zendesk", "aswhom", "app")]
+    assert system.authors() == [("zendesk", "aswhom", "app")]
 
 
-def test_an_incident_that_is_reported_otherwise_later_has_its_ticket(town: Town) -> None:
-    before = len(tickets(town, "acme"))
-    town.report("acme", "incident.reported", incident(severity="low"))
-    town.settle()
-    town.report("acme", "incident.reported", incident(severity="urgent", description="Everywhere."))
-    assert {job.state for job in town.settle()} == {JobState.DONE}
-    assert [ticket["priority"] for ticket in tickets(town, "acme")[before:]] == ["low"]
-    assert {step.state for step in town.steps()} == {StepState.DONE, StepState.REFUSED}
+def test_an_incident_that_is_reported_otherwise_later_has_its_ticket(system: InProcessSystem) -> None:
+    before = len(tickets(system, "acme"))
+    system.report("acme", "incident.reported", incident(severity="low"))
+    system.settle()
+    system.report("acme", "incident.reported", incident(severity="urgent", description="Everywhere."))
+    assert {job.state for job in system.settle()} == {JobState.DONE}
+    assert [ticket["priority"] for ticket in tickets(system, "acme")[before:]] == ["low"]
+    assert {step.state for step in system.steps()} == {StepState.DONE, StepState.REFUSED}
 
 
-def test_a_ticket_is_tried_for_hours_beyond_the_attempts_that_are_set(town: Town) -> None:
+def test_a_ticket_is_tried_for_hours_beyond_the_attempts_that_are_set(system: InProcessSystem) -> None:
     """Four attempts are set; the help desk is away for thirty."""
-    town.sandbox.order("zendesk", "faults", mode="status", status=503, times=30)
-    town.report("acme", "incident.reported", incident(reference="inc-2"))
-    (job,) = town.settle()
+    system.sandbox.order("zendesk", "faults", mode="status", status=503, times=30)
+    system.report("acme", "incident.reported", incident(reference="inc-2"))
+    (job,) = system.settle()
     assert job.state == JobState.DONE
-    assert len(town.attempts()) == 31
-    assert town.authors() == [("zendesk", "aswhom", "app")]
+    assert len(system.attempts()) == 31
+    assert system.authors() == [("zendesk", "aswhom", "app")]
 
 
-def test_between_two_attempts_the_job_waits_in_the_ledger(town: Town) -> None:
-    town.sandbox.order("zendesk", "faults", mode="status", status=429, headers={"Retry-After": "3600"})
-    town.report("acme", "incident.reported", incident(reference="inc-3"))
-    town.work_once()
-    (job,) = town.jobs()
+def test_between_two_attempts_the_job_waits_in_the_ledger(system: InProcessSystem) -> None:
+    system.sandbox.order("zendesk", "faults", mode="status", status=429, headers={"Retry-After": "3600"})
+    system.report("acme", "incident.reported", incident(reference="inc-3"))
+    system.work_once()
+    (job,) = system.jobs()
     assert job.state == JobState.QUEUED
     assert job.due_at - datetime.now(UTC) > timedelta(minutes=59)

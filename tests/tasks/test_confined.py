@@ -28,91 +28,101 @@ from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState
 from tasks.actions import github
 from tests.sandbox.driver import Sandbox
+from tests.tasks.in_process_system import InProcessSystem
 from tests.tasks.tools import ask
-from tests.tasks.town import Town
 
 MINTS = "/access_tokens"
 
 
 @pytest.fixture
-def agents(_upstreams: Sandbox, _furnished: Path, tmp_path: Path) -> Iterator[Town]:
+def agents(_upstreams: Sandbox, _furnished: Path, tmp_path: Path) -> Iterator[InProcessSystem]:
     """A worker's runtime that also knows the tools."""
     shutil.copy(_furnished, tmp_path / "ledger.sqlite")
-    made = Town(_upstreams, f"sqlite:///{tmp_path}/ledger.sqlite", workflows=("tasks.actions.github",))
+    made = InProcessSystem(_upstreams, f"sqlite:///{tmp_path}/ledger.sqlite", workflows=("tasks.actions.github",))
     yield made
     made.close()
     forget_faults(made)
 
 
-def forget_faults(town: Town) -> None:
-    town.sandbox.http.delete(town.sandbox.url("github", "/_sandbox/faults"))
+def forget_faults(system: InProcessSystem) -> None:
+    system.sandbox.http.delete(system.sandbox.url("github", "/_sandbox/faults"))
 
 
-def entries(town: Town, ending: str) -> list[Mapping[str, Any]]:
-    log: list[Mapping[str, Any]] = town.sandbox.read("github", "log")
+def entries(system: InProcessSystem, ending: str) -> list[Mapping[str, Any]]:
+    log: list[Mapping[str, Any]] = system.sandbox.read("github", "log")
     return [one for one in log if one["path"].endswith(ending)]
 
 
-def test_an_installations_token_is_for_the_one_repository_and_is_kept_for_the_next_step(agents: Town) -> None:
-    town = agents
-    number = town.pull("acme/shop", "grace")
-    asked, before = len(entries(town, MINTS)), len(entries(town, "/labels"))
+def test_an_installations_token_is_for_the_one_repository_and_is_kept_for_the_next_step(
+    agents: InProcessSystem,
+) -> None:
+    system = agents
+    number = system.pull("acme/shop", "grace")
+    asked, before = len(entries(system, MINTS)), len(entries(system, "/labels"))
     for job, label in (("job_1", "bug"), ("job_2", "later")):
-        ask(town, job, github.AddLabels(repo="acme/shop", number=number, labels=(label,)))
-        town.settle()
-    assert {row.state for row in town.jobs() if row.id in ("job_1", "job_2")} == {JobState.DONE}
-    labelled = entries(town, "/labels")[before:]
+        ask(system, job, github.AddLabels(repo="acme/shop", number=number, labels=(label,)))
+        system.settle()
+    assert {row.state for row in system.jobs() if row.id in ("job_1", "job_2")} == {JobState.DONE}
+    labelled = entries(system, "/labels")[before:]
     assert len({one["token_fingerprint"] for one in labelled}) == 1
-    minted = entries(town, MINTS)[asked:]
+    minted = entries(system, MINTS)[asked:]
     assert len(minted) == 2, "the account's own, and one for the repository"
-    first, second = town.attempts()
+    first, second = system.attempts()
     assert [first.state, second.state] == [AttemptState.EFFECT] * 2
     assert [one["attempt"] for one in labelled] == [first.id, second.id]
     # GitHub's log says by which refresh, and by which mint, each came.
-    (intent,) = town.rows(select(refresh_intents.c.id).where(refresh_intents.c.presented > 0))
-    (mint,) = town.rows(select(mints))
+    (intent,) = system.rows(select(refresh_intents.c.id).where(refresh_intents.c.presented > 0))
+    (mint,) = system.rows(select(mints))
     assert [one["refresh"] for one in minted] == [intent.id, mint.id]
     assert (mint.repository, mint.scopes, mint.outcome) == ("acme/shop", ["issues:write"], "granted")
 
 
-def test_while_its_connection_is_paused_a_step_that_needs_a_new_one_waits_and_spends_no_try(agents: Town) -> None:
-    town, number = agents, labelled(agents)
-    database = town.runtime.database
+def test_while_its_connection_is_paused_a_step_that_needs_a_new_one_waits_and_spends_no_try(
+    agents: InProcessSystem,
+) -> None:
+    system, number = agents, labelled(agents)
+    database = system.runtime.database
     database.write(lambda c: pause_connection(c, "github", reason="told so"))
-    ask(town, "job_kept", github.AddLabels(repo="acme/shop", number=number, labels=("later",)))
-    town.settle()
-    assert len(town.attempts()) == 2, "the token that was minted before the pause lives"
-    ask(town, "job_new", github.AddLabels(repo="acme/infra", number=town.pull("acme/infra", "grace"), labels=("bug",)))
+    ask(system, "job_kept", github.AddLabels(repo="acme/shop", number=number, labels=("later",)))
+    system.settle()
+    assert len(system.attempts()) == 2, "the token that was minted before the pause lives"
+    ask(
+        system,
+        "job_new",
+        github.AddLabels(repo="acme/infra", number=system.pull("acme/infra", "grace"), labels=("bug",)),
+    )
     for _ in range(5):
-        town.work_once()
+        system.work_once()
         database.write(time_passes)
-    (waiting,) = (row for row in town.jobs() if row.id == "job_new")
-    assert (waiting.state, len(town.attempts())) == (JobState.QUEUED, 2)
+    (waiting,) = (row for row in system.jobs() if row.id == "job_new")
+    assert (waiting.state, len(system.attempts())) == (JobState.QUEUED, 2)
     assert "paused: told so" in waiting.reason
     database.write(lambda c: resume_connection(c, "github"))
-    town.settle()
-    assert [attempt.state for attempt in town.attempts()] == [AttemptState.EFFECT] * 3
+    system.settle()
+    assert [attempt.state for attempt in system.attempts()] == [AttemptState.EFFECT] * 3
 
 
 def test_while_its_token_endpoint_is_left_alone_a_step_that_needs_a_new_one_waits_and_spends_no_try(
-    agents: Town,
+    agents: InProcessSystem,
 ) -> None:
-    town, number = agents, labelled(agents)
-    elsewhere = town.pull("acme/infra", "grace")
-    owner = town.runtime.database.read(lambda c: get_connection(c, "github"))
-    town.runtime.gate.hold(Endpoint.of(owner, Credential.INSTALLATION), timedelta(hours=1))
-    ask(town, "job_kept", github.AddLabels(repo="acme/shop", number=number, labels=("later",)))
-    town.settle()
-    assert len(town.attempts()) == 2, "the token that was minted before lives"
-    ask(town, "job_new", github.AddLabels(repo="acme/infra", number=elsewhere, labels=("bug",)))
-    town.work_once()
-    (waiting,) = (row for row in town.jobs() if row.id == "job_new")
-    assert (waiting.state, len(town.attempts())) == (JobState.QUEUED, 2)
+    system, number = agents, labelled(agents)
+    elsewhere = system.pull("acme/infra", "grace")
+    owner = system.runtime.database.read(lambda c: get_connection(c, "github"))
+    system.runtime.gate.hold(Endpoint.of(owner, Credential.INSTALLATION), timedelta(hours=1))
+    ask(system, "job_kept", github.AddLabels(repo="acme/shop", number=number, labels=("later",)))
+    system.settle()
+    assert len(system.attempts()) == 2, "the token that was minted before lives"
+    ask(system, "job_new", github.AddLabels(repo="acme/infra", number=elsewhere, labels=("bug",)))
+    system.work_once()
+    (waiting,) = (row for row in system.jobs() if row.id == "job_new")
+    assert (waiting.state, len(system.attempts())) == (JobState.QUEUED, 2)
     assert "held back for now" in waiting.reason
     assert waiting.due_at - datetime.now(UTC) > timedelta(minutes=50)
 
 
-def test_an_endpoint_that_is_left_alone_once_the_accounts_own_token_was_renewed_costs_no_try(agents: Town) -> None:
+def test_an_endpoint_that_is_left_alone_once_the_accounts_own_token_was_renewed_costs_no_try(
+    agents: InProcessSystem,
+) -> None:
     number = agents.pull("acme/shop", "grace")
     owner = agents.runtime.database.read(lambda c: get_connection(c, "github"))
     to = Endpoint.of(owner, Credential.INSTALLATION)
@@ -125,7 +135,9 @@ def test_an_endpoint_that_is_left_alone_once_the_accounts_own_token_was_renewed_
     assert waiting.due_at - datetime.now(UTC) > timedelta(minutes=50)
 
 
-def test_while_its_token_endpoint_fails_a_step_that_needs_a_new_one_waits_and_spends_no_try(agents: Town) -> None:
+def test_while_its_token_endpoint_fails_a_step_that_needs_a_new_one_waits_and_spends_no_try(
+    agents: InProcessSystem,
+) -> None:
     labelled(agents)
     number = agents.pull("acme/infra", "grace")
     agents.sandbox.order("github", "faults", endpoint="access_tokens", mode="status", status=503, times=30)
@@ -143,7 +155,7 @@ def test_while_its_token_endpoint_fails_a_step_that_needs_a_new_one_waits_and_sp
     assert [one["status"] for one in entries(agents, MINTS)[asked:]] == [503] * 4 + [201]
 
 
-def test_a_step_whose_token_endpoint_answers_what_nobody_knows_ends_with_its_tries(agents: Town) -> None:
+def test_a_step_whose_token_endpoint_answers_what_nobody_knows_ends_with_its_tries(agents: InProcessSystem) -> None:
     labelled(agents)
     number = agents.pull("acme/infra", "grace")
     agents.sandbox.order("github", "faults", endpoint="access_tokens", mode="status", status=418, times=300)
@@ -156,7 +168,7 @@ def test_a_step_whose_token_endpoint_answers_what_nobody_knows_ends_with_its_tri
     assert all(one.error.startswith("no token for acme/infra alone: unrecognised error") for one in tried)
 
 
-def test_a_write_to_a_repository_outside_the_installation_fails_at_once_and_says_why(agents: Town) -> None:
+def test_a_write_to_a_repository_outside_the_installation_fails_at_once_and_says_why(agents: InProcessSystem) -> None:
     ask(agents, "job_1", github.AddLabels(repo="acme/elsewhere", number=1, labels=("bug",)))
     agents.settle()
     (attempt,) = agents.attempts()
@@ -166,7 +178,7 @@ def test_a_write_to_a_repository_outside_the_installation_fails_at_once_and_says
 
 
 def test_a_write_to_another_owners_repository_that_has_the_name_of_one_of_the_installations_is_not_sent(
-    agents: Town,
+    agents: InProcessSystem,
 ) -> None:
     ask(agents, "job_1", github.AddLabels(repo="globex/shop", number=1, labels=("bug",)))
     agents.settle()
@@ -177,7 +189,7 @@ def test_a_write_to_another_owners_repository_that_has_the_name_of_one_of_the_in
 
 
 def test_a_read_of_another_owners_repository_that_has_the_name_of_one_of_the_installations_is_by_the_accounts_own_token(
-    agents: Town,
+    agents: InProcessSystem,
 ) -> None:
     ask(agents, "job_1", github.GetPull(repo="globex/shop", number=1))
     agents.settle()
@@ -187,7 +199,9 @@ def test_a_read_of_another_owners_repository_that_has_the_name_of_one_of_the_ins
     assert (other["status"], read["token_fingerprint"]) == (201, own["issued"])
 
 
-def test_a_read_of_a_repository_outside_the_installation_is_done_by_the_accounts_own_token(agents: Town) -> None:
+def test_a_read_of_a_repository_outside_the_installation_is_done_by_the_accounts_own_token(
+    agents: InProcessSystem,
+) -> None:
     ask(agents, "job_1", github.GetPull(repo="globex/site", number=1))
     agents.settle()
     (attempt,) = agents.attempts()
@@ -200,7 +214,7 @@ def test_a_read_of_a_repository_outside_the_installation_is_done_by_the_accounts
 
 
 def test_a_repository_that_was_out_of_reach_is_read_without_asking_again_while_the_endpoint_is_left_alone(
-    agents: Town,
+    agents: InProcessSystem,
 ) -> None:
     ask(agents, "job_1", github.GetPull(repo="globex/site", number=1))
     agents.settle()
@@ -213,44 +227,48 @@ def test_a_repository_that_was_out_of_reach_is_read_without_asking_again_while_t
     assert len(entries(agents, MINTS)) == asked
 
 
-def secret_of(town: Town, row: Any) -> str:
+def secret_of(system: InProcessSystem, row: Any) -> str:
     """The token of a withdrawal's row, as a thief would have it."""
-    account = town.runtime.database.read(lambda c: get_account(c, row.account_id))
-    return town.runtime.vault.open(row.access_sealed, place_of(account, row.generation)).reveal()
+    account = system.runtime.database.read(lambda c: get_account(c, row.account_id))
+    return system.runtime.vault.open(row.access_sealed, place_of(account, row.generation)).reveal()
 
 
 def place_of(account: Account, generation: int) -> Binding:
     return token_binding(account.key.tenant, account.id, account.provider, ACCESS, generation)
 
 
-def confined(town: Town) -> Any:
+def confined(system: InProcessSystem) -> Any:
     """What the ledger holds of the one token that was minted for a repository."""
-    (row,) = town.rows(select(withdrawals).where(withdrawals.c.origin == "confined"))
+    (row,) = system.rows(select(withdrawals).where(withdrawals.c.origin == "confined"))
     return row
 
 
-def labelled(town: Town) -> int:
+def labelled(system: InProcessSystem) -> int:
     """A step is done by a confined token; the number of the pull request it labelled."""
-    number = town.pull("acme/shop", "grace")
-    ask(town, "job_1", github.AddLabels(repo="acme/shop", number=number, labels=("bug",)))
-    town.settle()
-    assert [attempt.state for attempt in town.attempts()] == [AttemptState.EFFECT]
+    number = system.pull("acme/shop", "grace")
+    ask(system, "job_1", github.AddLabels(repo="acme/shop", number=number, labels=("bug",)))
+    system.settle()
+    assert [attempt.state for attempt in system.attempts()] == [AttemptState.EFFECT]
     return number
 
 
-def revoke_installation(town: Town, row: Any) -> None:
+def revoke_installation(system: InProcessSystem, row: Any) -> None:
     """Its account alone: the sandbox is everybody's, and its other credentials are still wanted."""
-    account = town.runtime.database.read(lambda c: get_account(c, row.account_id))
-    town.revoke(ScopeKind.ACCOUNT, str(account.key), "acme")
+    account = system.runtime.database.read(lambda c: get_account(c, row.account_id))
+    system.revoke(ScopeKind.ACCOUNT, str(account.key), "acme")
 
 
-def calls(town: Town, token: str, method: str, path: str, **body: Any) -> int:
+def calls(system: InProcessSystem, token: str, method: str, path: str, **body: Any) -> int:
     """What the sandbox answers to whoever has stolen the token."""
     headers = {"authorization": f"Bearer {token}"}
-    return town.sandbox.http.request(method, town.sandbox.url("github", path), headers=headers, json=body).status_code
+    return system.sandbox.http.request(
+        method, system.sandbox.url("github", path), headers=headers, json=body
+    ).status_code
 
 
-def test_a_stolen_confined_token_reaches_no_other_repository_and_has_no_other_permission(agents: Town) -> None:
+def test_a_stolen_confined_token_reaches_no_other_repository_and_has_no_other_permission(
+    agents: InProcessSystem,
+) -> None:
     number = labelled(agents)
     token = secret_of(agents, confined(agents))
     shop = f"/repos/acme/shop/issues/{number}/labels"
@@ -260,7 +278,7 @@ def test_a_stolen_confined_token_reaches_no_other_repository_and_has_no_other_pe
     assert calls(agents, token, "GET", f"/repos/acme/shop/pulls/{number}") == 403
 
 
-def test_a_read_is_done_by_a_token_that_reads_no_other_repository_and_writes_nothing(agents: Town) -> None:
+def test_a_read_is_done_by_a_token_that_reads_no_other_repository_and_writes_nothing(agents: InProcessSystem) -> None:
     number, elsewhere = agents.pull("acme/shop", "grace"), agents.pull("acme/infra", "grace")
     ask(agents, "job_1", github.GetPull(repo="acme/shop", number=number))
     ask(agents, "job_2", github.ListPulls(repo="acme/shop"))
@@ -272,7 +290,7 @@ def test_a_read_is_done_by_a_token_that_reads_no_other_repository_and_writes_not
     assert calls(agents, token, "POST", f"/repos/acme/shop/issues/{number}/labels", labels=["bug"]) == 403
 
 
-def test_a_revocation_ends_a_confined_token_at_github_and_the_receipt_says_so(agents: Town) -> None:
+def test_a_revocation_ends_a_confined_token_at_github_and_the_receipt_says_so(agents: InProcessSystem) -> None:
     number = labelled(agents)
     row = confined(agents)
     token = secret_of(agents, row)
@@ -287,7 +305,9 @@ def test_a_revocation_ends_a_confined_token_at_github_and_the_receipt_says_so(ag
     assert [one["answer"] for one in receipt.receipt["provider"]["accounts"] if one["of"] == "confined"] == ["done"]
 
 
-def test_a_confined_token_that_was_minted_while_its_account_was_revoked_is_not_used_and_ends(agents: Town) -> None:
+def test_a_confined_token_that_was_minted_while_its_account_was_revoked_is_not_used_and_ends(
+    agents: InProcessSystem,
+) -> None:
     labelled(agents)
     row = confined(agents)
     account = agents.runtime.database.read(lambda c: get_account(c, row.account_id))

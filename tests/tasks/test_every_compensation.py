@@ -16,8 +16,8 @@ from pipeline.states import JobState
 from pipeline.workflow import PLATFORM_AGENT
 from tests.tasks.aftermaths import AFTERMATHS, Aftermath, told
 from tests.tasks.faults import LIMITS, POINTS, REFUSALS
+from tests.tasks.in_process_system import InProcessSystem
 from tests.tasks.scenes import TENANT
-from tests.tasks.town import Town
 
 # One is tried with every change; the rest with the slow tests.
 every_aftermath = pytest.mark.parametrize(
@@ -29,94 +29,98 @@ every_aftermath = pytest.mark.parametrize(
 )
 
 
-def what_follows(town: Town) -> Any:
+def what_follows(system: InProcessSystem) -> Any:
     """The job of the compensation."""
-    _, follows = town.jobs()
+    _, follows = system.jobs()
     return follows
 
 
-def order(town: Town, aftermath: Aftermath, faults: dict[str, dict[str, Any]]) -> None:
+def order(system: InProcessSystem, aftermath: Aftermath, faults: dict[str, dict[str, Any]]) -> None:
     step = aftermath.step
-    town.sandbox.order(step.upstream, "faults", endpoint=step.endpoint, **faults[step.upstream])
+    system.sandbox.order(step.upstream, "faults", endpoint=step.endpoint, **faults[step.upstream])
 
 
-def written(town: Town, aftermath: Aftermath) -> bool:
+def written(system: InProcessSystem, aftermath: Aftermath) -> bool:
     """What was written before the job was stopped, and the compensation, once and as the service."""
-    return Counter(town.authors()) == Counter([*aftermath.before(town), aftermath.step.author(town)])
+    return Counter(system.authors()) == Counter([*aftermath.before(system), aftermath.step.author(system)])
 
 
-def only_before(town: Town, aftermath: Aftermath) -> bool:
-    return Counter(town.authors()) == Counter(aftermath.before(town))
+def only_before(system: InProcessSystem, aftermath: Aftermath) -> bool:
+    return Counter(system.authors()) == Counter(aftermath.before(system))
 
 
 @every_aftermath
-def test_what_was_stopped_in_the_middle_is_compensated_in_the_platforms_name(town: Town, aftermath: Aftermath) -> None:
-    made = aftermath.start(town)
-    town.settle()
-    stopped, follows = town.jobs()
+def test_what_was_stopped_in_the_middle_is_compensated_in_the_platforms_name(
+    system: InProcessSystem, aftermath: Aftermath
+) -> None:
+    made = aftermath.start(system)
+    system.settle()
+    stopped, follows = system.jobs()
     assert (stopped.state, stopped.workflow) == (JobState.CANCELLED, aftermath.of.workflow)
     assert (follows.state, follows.workflow) == (JobState.DONE, aftermath.workflow)
     assert (follows.agent_id, follows.user_id) == (PLATFORM_AGENT, None)
-    (step,) = [row for row in town.steps() if row.job_id == follows.id]
+    (step,) = [row for row in system.steps() if row.job_id == follows.id]
     assert (step.action, step.principal_id) == (aftermath.step.action, f"{TENANT}.service")
-    assert written(town, aftermath)
-    assert told(town, made) == ("done", None)
+    assert written(system, aftermath)
+    assert told(system, made) == ("done", None)
 
 
 @every_aftermath
-def test_a_compensation_that_is_refused_is_dead_and_the_receipt_says_why(town: Town, aftermath: Aftermath) -> None:
-    made = aftermath.start(town)
-    order(town, aftermath, REFUSALS)
-    town.settle()
-    follows = what_follows(town)
+def test_a_compensation_that_is_refused_is_dead_and_the_receipt_says_why(
+    system: InProcessSystem, aftermath: Aftermath
+) -> None:
+    made = aftermath.start(system)
+    order(system, aftermath, REFUSALS)
+    system.settle()
+    follows = what_follows(system)
     assert follows.state == JobState.DEAD
     assert follows.reason.startswith(f"ActionFailed: {aftermath.step.action} failed: ")
-    assert only_before(town, aftermath)
-    assert told(town, made) == ("failed", follows.reason)
+    assert only_before(system, aftermath)
+    assert told(system, made) == ("failed", follows.reason)
 
 
 @every_aftermath
 def test_a_compensation_that_is_rate_limited_waits_in_the_ledger_and_is_done_once(
-    town: Town, aftermath: Aftermath
+    system: InProcessSystem, aftermath: Aftermath
 ) -> None:
-    made = aftermath.start(town)
-    order(town, aftermath, LIMITS)
-    town.work_once()
-    follows = what_follows(town)
+    made = aftermath.start(system)
+    order(system, aftermath, LIMITS)
+    system.work_once()
+    follows = what_follows(system)
     assert (follows.state, follows.runs_spent) == (JobState.QUEUED, 0)
     assert follows.due_at > follows.created_at
-    assert only_before(town, aftermath)
-    town.settle()
-    assert what_follows(town).state == JobState.DONE
-    assert len([row for row in town.attempts() if row.job_id == follows.id]) == 2
-    assert written(town, aftermath)
-    assert told(town, made) == ("done", None)
+    assert only_before(system, aftermath)
+    system.settle()
+    assert what_follows(system).state == JobState.DONE
+    assert len([row for row in system.attempts() if row.job_id == follows.id]) == 2
+    assert written(system, aftermath)
+    assert told(system, made) == ("done", None)
 
 
 @every_aftermath
 def test_a_compensation_whose_own_account_is_revoked_is_not_made_and_the_receipt_says_so(
-    town: Town, aftermath: Aftermath
+    system: InProcessSystem, aftermath: Aftermath
 ) -> None:
-    made = aftermath.start(town)
-    town.revoke(ScopeKind.ACCOUNT, aftermath.step.account, TENANT)
-    town.settle()
-    follows = what_follows(town)
+    made = aftermath.start(system)
+    system.revoke(ScopeKind.ACCOUNT, aftermath.step.account, TENANT)
+    system.settle()
+    follows = what_follows(system)
     assert follows.state == JobState.CANCELLED
-    assert [row for row in town.attempts() if row.job_id == follows.id] == []
-    assert only_before(town, aftermath)
-    assert told(town, made) == ("failed", follows.reason)
+    assert [row for row in system.attempts() if row.job_id == follows.id] == []
+    assert only_before(system, aftermath)
+    assert told(system, made) == ("failed", follows.reason)
     assert aftermath.step.account in follows.reason
 
 
 @pytest.mark.parametrize("point", POINTS)
 @every_aftermath
 def test_a_worker_killed_at_a_compensation_does_nothing_twice_and_loses_nothing(
-    town: Town, aftermath: Aftermath, point: str
+    system: InProcessSystem, aftermath: Aftermath, point: str
 ) -> None:
-    made = aftermath.start(town)
-    town.when(point, aftermath.stopped_at + 1, town.kill)  # the stopped job came there as often as it had steps
-    town.settle()
-    follows = what_follows(town)
+    made = aftermath.start(system)
+    system.when(point, aftermath.stopped_at + 1, system.kill)  # the stopped job came there as often as it had steps
+    system.settle()
+    follows = what_follows(system)
     assert (follows.state, follows.runs_spent) == (JobState.DONE, 1)
-    assert written(town, aftermath)
-    assert told(town, made) == ("done", None)
+    assert written(system, aftermath)
+    assert told(system, made) == ("done", None)

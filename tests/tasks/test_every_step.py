@@ -23,8 +23,8 @@ from pipeline.workflow import Registry
 from tests.payments.scenes import PAYMENTS
 from tests.tasks.aftermaths import AFTERMATHS
 from tests.tasks.faults import LIMITS, POINTS, REFUSALS
+from tests.tasks.in_process_system import InProcessSystem
 from tests.tasks.scenes import SCENES, TENANT, Scene
-from tests.tasks.town import Town
 
 every_scene = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.workflow)
 # Tried with every change; the rest with the slow tests.
@@ -44,14 +44,14 @@ every_step = pytest.mark.parametrize(
 )
 
 
-def the_job(town: Town) -> Any:
-    (job,) = town.jobs()
+def the_job(system: InProcessSystem) -> Any:
+    (job,) = system.jobs()
     return job
 
 
-def written(town: Town, scene: Scene) -> bool:
+def written(system: InProcessSystem, scene: Scene) -> bool:
     """Everything was written once, by whom it shall be, and nothing else was."""
-    return Counter(town.authors()) == Counter(scene.authors(town))
+    return Counter(system.authors()) == Counter(scene.authors(system))
 
 
 def test_every_shipped_workflow_is_tried_and_all_that_follows_one() -> None:
@@ -67,96 +67,96 @@ def test_every_shipped_workflow_is_tried_and_all_that_follows_one() -> None:
 
 
 @every_scene
-def test_the_ordinary_work_is_done_in_the_right_names(town: Town, scene: Scene) -> None:
-    scene.start(town)
-    town.settle()
-    assert (the_job(town).state, the_job(town).workflow) == (JobState.DONE, scene.workflow)
-    assert [step.action for step in town.steps()] == [step.action for step in scene.steps]
-    assert written(town, scene)
+def test_the_ordinary_work_is_done_in_the_right_names(system: InProcessSystem, scene: Scene) -> None:
+    scene.start(system)
+    system.settle()
+    assert (the_job(system).state, the_job(system).workflow) == (JobState.DONE, scene.workflow)
+    assert [step.action for step in system.steps()] == [step.action for step in scene.steps]
+    assert written(system, scene)
     # Each write is the attempt of the step whose principal the upstream saw.
-    assert [step.principal_id for step in town.steps()] == [f"{TENANT}.{step.as_}" for step in scene.steps]
+    assert [step.principal_id for step in system.steps()] == [f"{TENANT}.{step.as_}" for step in scene.steps]
 
 
 @every_step
 def test_a_step_that_is_refused_ends_the_job_that_needs_it_and_is_not_tried_again(
-    town: Town, scene: Scene, number: int
+    system: InProcessSystem, scene: Scene, number: int
 ) -> None:
     step = scene.steps[number]
     fault = {"endpoint": step.endpoint, **REFUSALS[step.upstream]}
-    town.when("after_commit", number, lambda: town.sandbox.order(step.upstream, "faults", **fault))
-    scene.start(town)
-    town.settle()
+    system.when("after_commit", number, lambda: system.sandbox.order(step.upstream, "faults", **fault))
+    scene.start(system)
+    system.settle()
     if step.dispensable:
-        assert the_job(town).state == JobState.DONE
+        assert the_job(system).state == JobState.DONE
     else:
-        assert the_job(town).state == JobState.DEAD
-        assert the_job(town).reason.startswith(f"ActionFailed: {step.action} failed: ")
-    assert [row.action for row in town.steps() if row.state == StepState.FAILED] == [step.action]
-    refused = [row for row in town.attempts() if row.state != AttemptState.EFFECT]
+        assert the_job(system).state == JobState.DEAD
+        assert the_job(system).reason.startswith(f"ActionFailed: {step.action} failed: ")
+    assert [row.action for row in system.steps() if row.state == StepState.FAILED] == [step.action]
+    refused = [row for row in system.attempts() if row.state != AttemptState.EFFECT]
     assert [row.state for row in refused] == [AttemptState.NO_EFFECT]
     others = [
-        one.author(town)
+        one.author(system)
         for position, one in enumerate(scene.steps)
         if one.writes and (position < number or (scene.carries_on and step.writes and position != number))
     ]
-    assert Counter(town.authors()) == Counter(others)
+    assert Counter(system.authors()) == Counter(others)
 
 
 @every_step
 def test_a_step_that_is_rate_limited_waits_in_the_ledger_and_is_done_once(
-    town: Town, scene: Scene, number: int
+    system: InProcessSystem, scene: Scene, number: int
 ) -> None:
     step = scene.steps[number]
     fault = {"endpoint": step.endpoint, **LIMITS[step.upstream]}
-    town.when("after_commit", number, lambda: town.sandbox.order(step.upstream, "faults", **fault))
-    scene.start(town)
-    town.work_once()
-    assert the_job(town).state == JobState.QUEUED
-    assert the_job(town).due_at > the_job(town).created_at
-    assert the_job(town).runs_spent == 0
-    town.settle()
-    assert the_job(town).state == JobState.DONE
-    assert len(town.attempts()) == len(scene.steps) + 1
-    assert written(town, scene)
+    system.when("after_commit", number, lambda: system.sandbox.order(step.upstream, "faults", **fault))
+    scene.start(system)
+    system.work_once()
+    assert the_job(system).state == JobState.QUEUED
+    assert the_job(system).due_at > the_job(system).created_at
+    assert the_job(system).runs_spent == 0
+    system.settle()
+    assert the_job(system).state == JobState.DONE
+    assert len(system.attempts()) == len(scene.steps) + 1
+    assert written(system, scene)
 
 
 @every_step
-def test_a_step_whose_account_is_revoked_is_not_made(town: Town, scene: Scene, number: int) -> None:
+def test_a_step_whose_account_is_revoked_is_not_made(system: InProcessSystem, scene: Scene, number: int) -> None:
     step = scene.steps[number]
-    scene.start(town)
-    town.when("after_commit", number, lambda: town.revoke(ScopeKind.ACCOUNT, step.account, TENANT))
-    town.settle()
-    assert the_job(town).state == JobState.CANCELLED
-    assert len(town.attempts()) == number
-    before = [one.author(town) for one in scene.steps[:number] if one.writes]
-    assert Counter(town.authors()) == Counter(before)
+    scene.start(system)
+    system.when("after_commit", number, lambda: system.revoke(ScopeKind.ACCOUNT, step.account, TENANT))
+    system.settle()
+    assert the_job(system).state == JobState.CANCELLED
+    assert len(system.attempts()) == number
+    before = [one.author(system) for one in scene.steps[:number] if one.writes]
+    assert Counter(system.authors()) == Counter(before)
 
 
 @pytest.mark.parametrize("point", POINTS)
 @every_step
 def test_a_worker_killed_at_a_step_does_nothing_twice_and_loses_nothing(
-    town: Town, scene: Scene, number: int, point: str
+    system: InProcessSystem, scene: Scene, number: int, point: str
 ) -> None:
     """Slack cannot be asked what became of a message: there the job waits for a person, who looks and says."""
-    town.when(point, number + 1, town.kill)
-    scene.start(town)
-    town.settle()
+    system.when(point, number + 1, system.kill)
+    scene.start(system)
+    system.settle()
     in_doubt = scene.steps[number].upstream == "slack" and point != "after_commit"
     if in_doubt:
-        assert (the_job(town).state, the_job(town).wait) == (JobState.WAITING, Wait.UNKNOWN)
-        look_and_say(town)
-        town.settle()
-    assert the_job(town).state == JobState.DONE
-    assert the_job(town).runs_spent == 1
+        assert (the_job(system).state, the_job(system).wait) == (JobState.WAITING, Wait.UNKNOWN)
+        look_and_say(system)
+        system.settle()
+    assert the_job(system).state == JobState.DONE
+    assert the_job(system).runs_spent == 1
     killed = scene.steps[number]
-    sent_again = [killed.author(town)] if killed.repeatable and point == "after_call" else []
-    assert Counter(town.authors()) == Counter(scene.authors(town) + sent_again)
+    sent_again = [killed.author(system)] if killed.repeatable and point == "after_call" else []
+    assert Counter(system.authors()) == Counter(scene.authors(system) + sent_again)
 
 
-def look_and_say(town: Town) -> None:
+def look_and_say(system: InProcessSystem) -> None:
     """An operator looks at Slack and says of the call in doubt what became of it."""
-    posted = {message["attempt"]: message for message in town.sandbox.read("slack", "messages")}
-    (attempt,) = [row for row in town.attempts() if row.state == AttemptState.UNKNOWN]
+    posted = {message["attempt"]: message for message in system.sandbox.read("slack", "messages")}
+    (attempt,) = [row for row in system.attempts() if row.state == AttemptState.UNKNOWN]
     message = posted.get(attempt.id)
     say = partial(
         resolve_by_hand,
@@ -164,8 +164,8 @@ def look_and_say(town: Town) -> None:
         calls=[attempt.id],
         effect=message is not None,
         result=message and {"channel": message["channel"], "ts": message["ts"]},
-        workflows=town.registry,
+        workflows=system.registry,
         by="user:operator",
         now=datetime.now(UTC),
     )
-    town.runtime.database.write(say)
+    system.runtime.database.write(say)

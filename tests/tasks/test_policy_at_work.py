@@ -13,8 +13,8 @@ from identity.policy.rules import FACTS_ALONE
 from pipeline.policy.trial import Trial, compare, stored_cases
 from pipeline.states import JobState, StepState
 from pipeline.tables import jobs
+from tests.tasks.in_process_system import InProcessSystem
 from tests.tasks.scenes import deal, opportunity
-from tests.tasks.town import Town
 
 NOTHING_YET = 'format = 1\n[[rule]]\nname = "elsewhere"\nwhen = { action = "slack.*" }\ndeny = "no"\n'
 FROZEN = 'format = 1\n[[rule]]\nname = "freeze"\nwhen = { action = "salesforce.Update*" }\ndeny = "books are closed"\n'
@@ -23,61 +23,63 @@ BY_CAPABILITY = (
 )
 
 
-def put_in_force(town: Town, text: str) -> None:
-    ids, now = town.runtime.ids("aud"), datetime.now(UTC)
-    town.runtime.database.write(
+def put_in_force(system: InProcessSystem, text: str) -> None:
+    ids, now = system.runtime.ids("aud"), datetime.now(UTC)
+    system.runtime.database.write(
         lambda c: apply_policy(c, "acme", text, Act(audit_id=ids, by="cli:test", now=now), over=None)
     )
 
 
-def won(town: Town) -> None:
-    town.connect_seller("acme", "ada")
-    town.report("acme", "deal.changed", deal(opportunity(town)))
+def won(system: InProcessSystem) -> None:
+    system.connect_seller("acme", "ada")
+    system.report("acme", "deal.changed", deal(opportunity(system)))
 
 
-def test_a_step_that_the_tenants_policy_forbids_is_refused_and_nothing_is_sent(town: Town) -> None:
-    put_in_force(town, FROZEN)
-    won(town)
-    (job,) = town.settle()
-    _, step = town.steps()
+def test_a_step_that_the_tenants_policy_forbids_is_refused_and_nothing_is_sent(system: InProcessSystem) -> None:
+    put_in_force(system, FROZEN)
+    won(system)
+    (job,) = system.settle()
+    _, step = system.steps()
     assert (job.state, step.state, step.policy_version) == (JobState.DEAD, StepState.REFUSED, 1)
     assert "'freeze' forbids salesforce.UpdateOpportunity: books are closed" in job.reason
-    assert town.authors() == []
+    assert system.authors() == []
 
 
-def test_a_step_that_needs_a_capability_whose_upstream_takes_none_is_refused_and_nothing_is_sent(town: Town) -> None:
-    put_in_force(town, BY_CAPABILITY)
-    won(town)
-    (job,) = town.settle()
-    _, step = town.steps()
+def test_a_step_that_needs_a_capability_whose_upstream_takes_none_is_refused_and_nothing_is_sent(
+    system: InProcessSystem,
+) -> None:
+    put_in_force(system, BY_CAPABILITY)
+    won(system)
+    (job,) = system.settle()
+    _, step = system.steps()
     assert (job.state, step.state, step.policy_version) == (JobState.DEAD, StepState.REFUSED, 1)
     assert "salesforce is not known to take any" in job.reason
-    assert town.authors() == []
+    assert system.authors() == []
 
 
-def test_a_policy_that_comes_into_force_during_a_run_decides_the_steps_that_follow(town: Town) -> None:
+def test_a_policy_that_comes_into_force_during_a_run_decides_the_steps_that_follow(system: InProcessSystem) -> None:
     """The run has read the older version; its next opening is refused by the newer one, in the next run."""
-    put_in_force(town, NOTHING_YET)
-    town.connect_engineer("acme", "ada")
+    put_in_force(system, NOTHING_YET)
+    system.connect_engineer("acme", "ada")
     frozen = 'format = 1\n[[rule]]\nname = "freeze"\nwhen = { action = "linear.*" }\ndeny = "no"\n'
-    town.when("after_commit", 1, lambda: put_in_force(town, frozen))
-    town.pull("acme/shop", "ada", "bug")
-    (job,) = town.settle()
+    system.when("after_commit", 1, lambda: put_in_force(system, frozen))
+    system.pull("acme/shop", "ada", "bug")
+    (job,) = system.settle()
     assert job.runs_spent == 0
-    assert [(one.state, one.policy_version) for one in town.steps()] == [(StepState.DONE, 1), (StepState.REFUSED, 2)]
+    assert [(one.state, one.policy_version) for one in system.steps()] == [(StepState.DONE, 1), (StepState.REFUSED, 2)]
 
 
-def test_a_policy_is_tried_on_the_steps_that_were_done(town: Town) -> None:
-    won(town)
-    town.settle()
-    assert {one.state for one in town.steps()} == {StepState.DONE}
+def test_a_policy_is_tried_on_the_steps_that_were_done(system: InProcessSystem) -> None:
+    won(system)
+    system.settle()
+    assert {one.state for one in system.steps()} == {StepState.DONE}
     waited = update(jobs).values(created_at=datetime.now(UTC) - timedelta(days=30))
-    town.runtime.database.write(lambda c: c.execute(waited).rowcount)
+    system.runtime.database.write(lambda c: c.execute(waited).rowcount)
 
     def tried(text: str, since: datetime) -> Trial:
         cases = stored_cases
-        return town.runtime.database.read(
-            lambda c: compare(cases(c, town.registry, "acme", since=since), FACTS_ALONE, read_policy(text))
+        return system.runtime.database.read(
+            lambda c: compare(cases(c, system.registry, "acme", since=since), FACTS_ALONE, read_policy(text))
         )
 
     lately = datetime.now(UTC) - timedelta(days=7)

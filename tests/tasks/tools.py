@@ -10,11 +10,11 @@ from pipeline.action import Action
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.tool_workflows import ToolCall
 from pipeline.workflow import SERVICE
-from tests.tasks.town import Town
+from tests.tasks.in_process_system import InProcessSystem
 
 
-def ask(town: Town, job: str, action: Action[Any]) -> None:
+def ask(system: InProcessSystem, job: str, action: Action[Any]) -> None:
     """An agent of acme's asks for it as the service."""
     call = ToolCall(parameters=action.model_dump(mode="json"), requested_by="key_1").model_dump(mode="json")
-    new = NewJob(id=job, tenant="acme", workflow=town.registry.for_tool(type(action), SERVICE), event=call, config={})
-    town.runtime.database.write(partial(insert_job, new=new, now=datetime.now(UTC)))
+    new = NewJob(id=job, tenant="acme", workflow=system.registry.for_tool(type(action), SERVICE), event=call, config={})
+    system.runtime.database.write(partial(insert_job, new=new, now=datetime.now(UTC)))

@@ -64,7 +64,9 @@ def make_app() -> OpenAPI:
     """A Flask app that keeps the API's document."""
     app = OpenAPI(
         "webhooks",
-        info=Info(title="Aswhom", version=VERSION, description="Agents act on customers' APIs, as whom it is decided."),
+        info=Info(
+            title="Aswhom", version=VERSION, description="Agents act on customers' APIs, and it is decided as whom."
+        ),
         security_schemes={"key": {"type": "http", "scheme": "bearer"}},
         validation_error_callback=unusable,
         validation_error_model=ProblemDocument,

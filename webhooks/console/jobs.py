@@ -138,9 +138,9 @@ def _said() -> tuple[bool, dict[str, Any] | None]:
     try:
         result = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"what the step returns is to be JSON: {error}") from error
+        raise BadInput(f"what the step returns has to be JSON: {error}") from error
     if not isinstance(result, dict):
-        raise BadInput('what the step returns is to be a JSON object, such as {"id": "…"}')
+        raise BadInput('what the step returns has to be a JSON object, such as {"id": "…"}')
     return effect, result
 
 

@@ -185,7 +185,7 @@ def _by_link(pages: Blueprint, at: _Reception) -> None:
         try:
             return at.admit(whose, url_for("console.overview"), now=now)
         except _LinkOver:
-            return at.refused("This link is good no more", "it was used, or its ten minutes are over", 410)
+            return at.refused("This link is no longer good", "it was used, or its ten minutes are over", 410)
 
 
 def _out(pages: Blueprint, at: _Reception) -> None:

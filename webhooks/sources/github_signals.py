@@ -80,7 +80,7 @@ def _installation_unsuspended(document: Document) -> Signal:
         source="github.installation",
         asks=Asks.RESUME,
         whom=(Installation(id=key),),
-        reason="the app's installation is suspended at GitHub no more",
+        reason="the app's installation is no longer suspended at GitHub",
         happened_at=_moment(installation.get("updated_at")),
     )
 

@@ -61,7 +61,7 @@ CONTROLS = (
     Control(
         name="a spend waits for a revocation",
         file=SPENDING,
-        guard="lock_shared(connection, named)",
+        guard="lock_shared(connection, (*named, *approvers_of(claimed)))",
         without="pass",
         test=f"{SPENDS}::test_a_spend_beside_a_revocation and postgresql and agent",
     ),

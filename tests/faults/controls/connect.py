@@ -83,7 +83,7 @@ CONTROLS = (
     Control(
         name="a callback is one",
         file="identity/connect/callback.py",
-        guard="return self.store.write(lambda connection: use_up(connection, session.id, now=now))",
+        guard="return self.store.write(lambda connection: use_up(connection, arrival.session.id, now=arrival.at))",
         without="return True",
         test=f"{TEST}::test_a_callback_works_once and sqlite",
     ),

@@ -36,14 +36,14 @@ CONTROLS = (
         file="identity/refresh/intents.py",
         guard="return new if insert_new(connection, refresh_intents, _row(new)) else None",
         without="return new if [insert_new(connection, refresh_intents, _row(new))] else None",
-        test="tests/identity/test_coordinator.py::test_many_threads_present_once and without",
+        test="tests/identity/test_refresh_once.py::test_many_threads_present_once and without",
     ),
     Control(
         name="the intent's id on every request for a token",
         file="identity/refresh/presentation.py",
         guard="outcome = self.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)",
         without="outcome = self.endpoint.send(request, to=to, send_before=by)",
-        test="tests/identity/test_coordinator.py::test_a_refresh_commits_the_new_pair and sqlite",
+        test="tests/identity/test_refresh_once.py::test_a_refresh_commits_the_new_pair and sqlite",
     ),
     Control(
         name="a place of its own for every account",
@@ -150,21 +150,21 @@ CONTROLS = (
         file="identity/refresh/settlement.py",
         guard="if to is IntentState.FAILED and intent.doubtful_since is not None:",
         without="if False:",
-        test="tests/identity/test_coordinator.py::test_a_second_presentation_without_effect and sqlite",
+        test="tests/identity/test_second_presentations.py::test_a_second_presentation_without_effect and sqlite",
     ),
     Control(
         name="a stored answer outlives who gave it up",
         file="identity/refresh/settlement.py",
         guard="if intent.state is IntentState.ANSWERED and self.intent.state is not IntentState.ANSWERED:",
         without="if False:",
-        test="tests/identity/test_coordinator.py::test_an_answer_that_is_stored_while and sqlite",
+        test="tests/identity/test_late_answers.py::test_an_answer_that_is_stored_while and sqlite",
     ),
     Control(
         name="a generation that moved is not taken for ended",
         file="identity/refresh/settlement.py",
         guard="if grant is None or grant.generation != self.intent.generation:",
         without="if grant is None:",
-        test="tests/identity/test_coordinator.py::test_a_service_token_that_was_replaced and sqlite",
+        test="tests/identity/test_service_refreshes.py::test_a_service_token_that_was_replaced and sqlite",
     ),
     Control(
         name="an issuer is believed of itself alone",
@@ -192,7 +192,7 @@ CONTROLS = (
         file="identity/connections.py",
         guard="if _asked_as(connection_of(row)) != _asked_as(by):",
         without="if False:",
-        test="tests/identity/test_coordinator.py::test_a_refusal_of_the_client_before_a_correction and sqlite",
+        test="tests/identity/test_refused_refreshes.py::test_a_refusal_of_the_client_before_a_correction and sqlite",
     ),
     Control(
         name="a refused assertion blames no key before another is accepted",
@@ -235,7 +235,7 @@ CONTROLS = (
         file="identity/inferred_death.py",
         guard="if grant is None or grant.generation != generation:",
         without="if grant is None:",
-        test="tests/identity/test_coordinator.py::test_a_refusal_of_an_older_generation and sqlite",
+        test="tests/identity/test_refused_refreshes.py::test_a_refusal_of_an_older_generation and sqlite",
     ),
     Control(
         name="one probe after a breaker has cooled",
@@ -271,7 +271,7 @@ CONTROLS = (
         file="identity/refresh/settlement.py",
         guard="ruled_out = revoked_since(connection, scopes, intent.consented, or_stopped=False)",
         without="ruled_out = None",
-        test="tests/identity/test_coordinator.py::test_an_answer_after_a_revocation_is_kept_only and sqlite",
+        test="tests/identity/test_overtaken_refreshes.py::test_an_answer_after_a_revocation_is_kept_only and sqlite",
     ),
     Control(
         name="nobody is answered before the group's COMMIT",

@@ -62,13 +62,13 @@ ASKED = Narrower(request_sha256=NEXT, limit=Limit(amount=Decimal(1200), currency
 
 
 @dataclass
-class Court:
+class CapabilityLedger:
     """Everything that decides about capabilities. Its clock is the machine's, as the database's is."""
 
     database: Database
     vault: Vault = field(default_factory=lambda: Vault({1: bytes(32)}, secrets.token_bytes))
     ids: Ids = field(default_factory=Ids)
-    ahead: timedelta = timedelta()  # how far this court's clock is ahead of the machine's
+    ahead: timedelta = timedelta()  # how far this ledger's clock is ahead of the machine's
 
     def __post_init__(self) -> None:
         self.issuer = Issuer(self.database, self.vault, url=BASE, clock=self.now)
@@ -77,7 +77,7 @@ class Court:
     def now(self) -> datetime:
         return datetime.now(UTC) + self.ahead
 
-    def build(self) -> Court:
+    def build(self) -> CapabilityLedger:
         now = self.now()
         pairs = [NewKey.make(algorithm, self.vault) for algorithm in Algorithm]
 

@@ -52,7 +52,7 @@ from webhooks.settings import WebSettings
 TENANTS = ("acme", "globex")
 
 
-class Town:
+class AgentsApi:
     """`keys["acme", Role.AGENT]` is a key of acme's agent `acme.bot`."""
 
     def __init__(self, database: Database, *workflows: Workflow) -> None:

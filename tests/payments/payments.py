@@ -10,37 +10,37 @@ from sqlalchemy import select
 
 from identity.capability.tables import capabilities
 from tests.sandbox.driver import Form
-from tests.tasks.town import Town
+from tests.tasks.in_process_system import InProcessSystem
 
 OF_ACME_ALONE, PAID_ALREADY = "inv_2001", "inv_2002"  # 640 euros each
 SMALL, LARGE, OTHER, HUGE = "inv_1001", "inv_1002", "inv_1003", "inv_1005"  # 480, 12500, 960.50, 980000 euros
 
 
-class Office:
+class Payments:
     """Tenant acme's payments."""
 
-    def __init__(self, town: Town) -> None:
-        self.town = town
-        self.sandbox = town.sandbox
+    def __init__(self, system: InProcessSystem) -> None:
+        self.system = system
+        self.sandbox = system.sandbox
 
     def ask(self, invoice: str = SMALL, *, by: str = "ada", tenant: str = "acme") -> None:
         """The tenant's own system says that *by* wants an invoice paid."""
-        self.town.report(tenant, "payment.requested", {"invoice": invoice, "requested_by": by})
+        self.system.report(tenant, "payment.requested", {"invoice": invoice, "requested_by": by})
 
     def ask_back(self, invoice: str, *, by: str = "ada") -> None:
         """The tenant's own system says that *by* wants a paid invoice refunded."""
-        self.town.report("acme", "refund.requested", {"invoice": invoice, "requested_by": by})
+        self.system.report("acme", "refund.requested", {"invoice": invoice, "requested_by": by})
 
     def answer(self, *, by: str, yes: bool = True) -> httpx.Response:
         """*by* opens the link that awaits them, and answers what they read there."""
-        (waiting,) = [job for job in self.town.jobs() if job.wait == "approval"]
+        (waiting,) = [job for job in self.system.jobs() if job.wait == "approval"]
         approval = waiting.waits_for.removeprefix("approval:")
-        _, address = self.town.runtime.approving.invite(approval, f"acme.{by}", now=datetime.now(UTC))
+        _, address = self.system.runtime.approving.invite(approval, f"acme.{by}", now=datetime.now(UTC))
         page = self.sandbox.http.get(address)
         assert page.status_code == 200
         form = Form(page.text)
         said = {**form.hidden, "answer": "yes" if yes else "no"}
-        return self.sandbox.http.post(address, data=said, headers={"Origin": self.town.runtime.settings.base_url})
+        return self.sandbox.http.post(address, data=said, headers={"Origin": self.system.runtime.settings.base_url})
 
     def movements(self) -> list[dict[str, Any]]:
         """The money that has moved, as the service's own books have it."""
@@ -64,7 +64,7 @@ class Office:
         return self.sandbox.http.request(again["method"], url, headers=headers, content=again["body"])
 
     def capabilities(self) -> list[Any]:
-        return self.town.rows(select(capabilities).order_by(capabilities.c.issued_at, capabilities.c.jti))
+        return self.system.rows(select(capabilities).order_by(capabilities.c.issued_at, capabilities.c.jti))
 
     def order(self, **fault: Any) -> None:
         self.sandbox.order("invoices", "faults", **fault)

@@ -44,7 +44,7 @@ class _Quiet(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None: ...
 
 
-class Town:
+class ConnectSite:
     """Links for people, and what became of their accounts."""
 
     def __init__(self, system: System, oidc: Oidc) -> None:

@@ -43,7 +43,7 @@ HOUR = timedelta(hours=1)
 TOKEN = "token-acme.ada-1"
 
 
-class Office:
+class Workers:
     """Workers of one installation, an upstream that may refuse tokens, and a token endpoint that rotates."""
 
     def __init__(self, house: House, provider: PretendProvider, http: Client) -> None:
@@ -139,9 +139,9 @@ class Silence:
     def revocations(self, ids: Any) -> None: ...
 
 
-def declare(office: Office, function: Callable[[Run[Any], Any], None]) -> None:
+def declare(workers: Workers, function: Callable[[Run[Any], Any], None]) -> None:
     """What the worker runs from now on, under the same name."""
-    office.house.workflow = replace(office.house.workflow, function=function)
+    workers.house.workflow = replace(workers.house.workflow, function=function)
 
 
 def say_and_sleep(run: Run[Any], event: Any) -> None:

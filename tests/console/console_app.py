@@ -57,7 +57,7 @@ def tidy(run: Any, event: Tick) -> None:
 BASE = "http://127.0.0.1"
 
 
-class Town:
+class ConsoleApp:
     """Tenants acme and globex; `at(role, tenant)` is a browser of somebody who has that role."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Town:
         self.ring = MemoryRing()
         self.signer = Signer.from_seed(bytes(32))
         self._http = Client(policy=AddressPolicy(allow_hosts=frozenset()), pool_size=1)
-        self.console = Console(
+        self.parts = Console(
             store=database,
             ahead=Ahead(database=database),
             workflows=self.workflows,
@@ -81,7 +81,7 @@ class Town:
             approving=Approving(database, self.signer, base_url=base_url, lifetime=timedelta(minutes=15)),
             sign_in=sign_in,
         )
-        self.app = self._app(self.console, base_url)
+        self.app = self._app(self.parts, base_url)
 
     def _build(self) -> None:
         self.house.build()
@@ -102,7 +102,7 @@ class Town:
         settings = SignInSettings(
             issuer="https://login.example", client_id="console", client_secret=Secret("s"), redirect_uri=f"{BASE}/back"
         )
-        return self._app(replace(self.console, sign_in=SignIn(settings, self._http)), BASE)
+        return self._app(replace(self.parts, sign_in=SignIn(settings, self._http)), BASE)
 
     def _app(self, console: Console, base_url: str) -> Flask:
         return create_app(
@@ -144,7 +144,7 @@ class Town:
 
     def over(self, store: Store) -> Flask:
         """The same console before this store."""
-        return self._app(replace(self.console, store=store, ahead=store), BASE)
+        return self._app(replace(self.parts, store=store, ahead=store), BASE)
 
     def visit(self, *held: Held, name: str = "somebody", subject: str | None = None, app: Flask | None = None) -> Visit:
         """A browser of somebody who has these roles."""

@@ -25,7 +25,8 @@ from pipeline import revocation
 from pipeline.accounts.connecting import Done
 from pipeline.database import DatabaseSettings
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery
-from pipeline.runtime import Keys, Runtime, RuntimeSettings
+from pipeline.runtime import Runtime
+from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.services import StepSettings
 from pipeline.states import ENDED, JobState
 from pipeline.tables import attempts, jobs, schedules, steps
@@ -54,7 +55,7 @@ class Killed(BaseException):
     """kill -9, as far as one process can do it to itself: nothing after it is carried out."""
 
 
-class Town:
+class InProcessSystem:
     """One ledger with the world's tenants in it. Nothing runs but what a test lets run."""
 
     def __init__(

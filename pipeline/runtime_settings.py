@@ -1,0 +1,44 @@
+"""What a runtime is opened with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from identity.refresh.coordinator import RefreshBudget
+from identity.secret import Secret
+from pipeline.database import DatabaseSettings
+from pipeline.retention import Retention
+from pipeline.services import StepSettings
+from pipeline.worker import WorkerSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """The installation's own secrets."""
+
+    vault: Mapping[int, bytes] = field(repr=False)  # key-encryption keys by id
+    signing: bytes = field(repr=False)  # seed of the key that signs receipts and the audit
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeSettings:
+    """Everything a runtime is opened with."""
+
+    database: DatabaseSettings
+    keys: Keys
+    base_url: str
+    redis_url: Secret | None = None  # None: the intents alone serialize refreshes
+    key_prefix: str = "aswhom:"
+    allow_hosts: frozenset[str] = frozenset()  # hosts that may be private and plain HTTP: the sandbox
+    ca_file: Path | None = None  # authorities that are trusted besides the public ones
+    steps: StepSettings = field(default_factory=StepSettings)
+    jobs: WorkerSettings = field(default_factory=WorkerSettings)
+    refresh: RefreshBudget = field(default_factory=RefreshBudget)
+    window: int = 128  # outstanding bells a queue
+    connect_lifetime: timedelta = timedelta(minutes=10)  # to open a connect link, and again to come back with consent
+    approval_lifetime: timedelta = timedelta(minutes=15)  # of a link to answer an approval by
+    retention: Retention = field(default_factory=Retention)
+    host: str = "localhost"

@@ -1,0 +1,123 @@
+"""The provider refuses: the grant, which then waits for a person, or our client, which pauses the connection."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from identity.connections import paused_reason, resume_connection
+from identity.errors import Misconfigured, ReauthRequired
+from identity.inferred_death import infer_death
+from identity.model import AccountState, Leased
+from identity.tables import provider_connections
+from tests.identity.coordinators import MakeCoordinator
+from tests.identity.providers import PretendProvider, reply
+from tests.identity.world import World
+
+
+@pytest.mark.parametrize("code", ["invalid_grant", "bad_refresh_token"])
+def test_a_dead_grant_waits_for_a_person(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider, code: str
+) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": code})
+    with pytest.raises(ReauthRequired):
+        make_coordinator().refresh(account, after_generation=1)
+    grant = connected.grant()
+    assert (grant.generation, grant.access_sealed, grant.refresh_sealed) == (2, None, None)
+    assert connected.state() is AccountState.NEEDS_RECONNECT
+    connected.consent()
+    assert isinstance(connected.examine(), Leased)
+    assert connected.generation() == 3
+
+
+def test_a_dead_grant_is_refused_by_its_row_however_often_it_is_asked_for(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": "invalid_grant"}, 400)
+    points: list[str] = []
+    coordinator = make_coordinator(reached=points.append)
+    for _ in range(20):
+        with pytest.raises(ReauthRequired):
+            coordinator.refresh(account, after_generation=connected.generation())
+    assert provider.presented.total() == 1
+    assert points.count("after_lock") == 1
+
+
+def test_a_refusal_of_an_older_generation_is_no_death(connected: World, make_coordinator: MakeCoordinator) -> None:
+    account = connected.consent()
+    assert make_coordinator().refresh(account, after_generation=1) == 2
+
+    def infer(generation: int) -> bool:
+        audit_id, now = connected.id(), connected.clock.now
+        return connected.store.write(
+            lambda connection: infer_death(connection, account, generation=generation, audit_id=audit_id, now=now)
+        )
+
+    assert not infer(1)
+    assert connected.state() is AccountState.ACTIVE
+    assert infer(2)
+    assert connected.state() is AccountState.NEEDS_RECONNECT
+    assert connected.audited("grant.refused") == 1
+    assert not infer(2)
+
+
+def test_a_refused_client_pauses_the_connection_and_touches_no_grant(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": "incorrect_client_credentials"})
+    with pytest.raises(Misconfigured):
+        make_coordinator().refresh(account, after_generation=1)
+    assert connected.state() is AccountState.ACTIVE
+    assert connected.generation() == 1
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge"))
+    assert make_coordinator().refresh(account, after_generation=1) == 1  # what still lives is served
+    with pytest.raises(Misconfigured, match="paused"):
+        make_coordinator().refresh(account, after_generation=1, refused=True)
+    connected.clock.advance(timedelta(hours=1))
+    with pytest.raises(Misconfigured, match="paused"):
+        make_coordinator().refresh(account, after_generation=1)
+    assert provider.presented.total() == 1
+
+
+def test_an_answer_to_what_was_asked_before_a_resume_pauses_nothing_again(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
+) -> None:
+    """The operator has mended it at the provider meanwhile: what was asked since is what counts."""
+    account = connected.consent()
+    provider.refuse_client_after(lambda: connected.store.write(lambda c: resume_connection(c, "forge")))
+    assert make_coordinator().refresh(account, after_generation=1) == 2
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+    assert connected.audited("connection.paused") == 0
+    provider.answer = lambda form: reply({"error": "incorrect_client_credentials"})
+    with pytest.raises(Misconfigured):
+        make_coordinator().refresh(account, after_generation=2)
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge"))
+
+
+def test_a_refusal_of_the_client_before_a_correction_does_not_pause_the_one_after(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
+) -> None:
+    """The request was made before the correction, and its intent has a number after it."""
+    account = connected.consent()
+    correct = update(provider_connections).values(client_id="right")
+    provider.refuse_client_after(lambda: connected.store.write(lambda c: c.execute(correct).rowcount))
+    assert make_coordinator().refresh(account, after_generation=1) == 2
+    assert provider.forms[-1]["client_id"] == "right"
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+    assert connected.audited("connection.paused") == 0
+
+
+def test_messages_name_no_secret(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": "invalid_grant", "error_description": "refresh-0 client-canary"})
+    with pytest.raises(ReauthRequired) as error:
+        make_coordinator().refresh(account, after_generation=1)
+    assert "refresh-0" not in str(error.value)
+    assert "canary" not in str(error.value)
