@@ -146,7 +146,7 @@ def test_all_who_wait_for_one_thing_are_woken_at_once_and_nobody_else(house: Hou
     """One statement, however many: it runs under the lock of the account that they wait for."""
     hour = timedelta(hours=1)
     park = partial(jobs.park, wait=Wait.CONSENT, due_in=hour, expires_in=hour, reason="z")
-    waiting = {job: "account:ada" for job in (house.job() for _ in range(5))} | {house.job(): "account:eve"}
+    waiting = dict.fromkeys((house.job() for _ in range(5)), "account:ada") | {house.job(): "account:eve"}
     for job, awaited in waiting.items():
         house.database.write(partial(park, job=house.claim(job), waits_for=awaited))
     woken: list[str] = []
