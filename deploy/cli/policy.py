@@ -60,7 +60,8 @@ def explanation(workflow: Workflow, job: Record, step: Record) -> Record:
     because.append(step["error"] or step["reason"])
     version = step["policy_version"]
     because.append(f"by version {version} of the tenant's policy" if version else "the tenant had no policy of its own")
-    decision = "refused" if step["state"] == "refused" else f"as {as_whom(step)}, {step['pattern']}"
+    pattern = f", {step['pattern']}" if step["pattern"] else ""  # a sleep has none
+    decision = "refused" if step["state"] == "refused" else f"as {as_whom(step)}{pattern}"
     return {"step": step["position"], "action": step["action"], "decision": decision, "because": because}
 
 

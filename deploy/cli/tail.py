@@ -60,7 +60,7 @@ def _tell(at: Installation, out: Output, moved: Moved) -> None:
     whom, why = as_whom(step), step["error"] or step["reason"]
     facts = {name: step[name] for name in ("position", "action", "pattern", "state", "external_id")}
     out.line(
-        f"{_head(at, moved)}  {step['position']} {step['action']} as {whom or '?'}: {step['state']}{_because(why)}",
+        f"{_head(at, moved)}  {step['position']} {step['action']} as {whom}: {step['state']}{_because(why)}",
         {**document, "step": {**facts, "as_whom": whom, "reason": why}},
     )
 

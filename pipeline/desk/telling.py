@@ -7,12 +7,12 @@ from pipeline.states import StepState
 
 
 def as_whom(step: Record) -> str:
-    """As whom a step ran."""
-    if step["state"] == StepState.REFUSED:
+    """As whom a step ran. A sleep has no principal."""
+    if step["state"] == StepState.REFUSED or step["principal"] is None:
         return "nobody"
     if step["principal"] == step["kind"]:  # the service of that name, which every tenant has
         return f"the {step['kind']}"
-    return f"{step['kind']} {step['principal']}" if step["principal"] else ""
+    return f"{step['kind']} {step['principal']}"
 
 
 def started_by(job: Record) -> str:
