@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,8 +17,10 @@ from identity.capability.model import Audience
 from identity.connections import connection_for
 from identity.errors import Misconfigured
 from identity.model import AccessPattern
+from identity.money import Money
 from identity.policy.decision import Decision, Denied, decide
 from identity.policy.rules import Policy, Question, Trigger
+from pipeline.action import Action
 from pipeline.entitlement import prohibition
 from pipeline.policy.question import KINDS, question_of, question_of_declaration
 from pipeline.tables import jobs, steps
@@ -34,6 +37,7 @@ class Case:
     where: str  # a workflow, or job and step
     question: Question
     no_capability: str | None = None  # why it could not be given one, where that is known
+    any_amount: bool = False  # it moves money, and how much is known only when it is done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +69,18 @@ class Trial:
 def declared_cases(workflows: Iterable[Workflow]) -> Iterator[Case]:
     """Every action that a workflow declares, as each whom, by a person's act and in the background.
 
-    No amount is known of a declaration, so a limit counts as passed.
+    No amount is known of a declaration: what moves money is asked about by every amount that the policy names.
     """
     for workflow in workflows:
         for action, declared in workflow.uses.items():
             for who in (USER, SERVICE):
                 for trigger in Trigger:
                     if declared & who:
-                        where = f"{workflow.name} as {KINDS[who]}, {trigger}"
-                        yield Case(where=where, question=question_of_declaration(workflow, action, KINDS[who], trigger))
+                        yield Case(
+                            where=f"{workflow.name} as {KINDS[who]}, {trigger}",
+                            question=question_of_declaration(workflow, action, KINDS[who], trigger),
+                            any_amount=action.money is not Action.money,
+                        )
 
 
 def stored_cases(connection: Connection, workflows: Registry, tenant: str, *, since: datetime) -> Iterator[Case | None]:
@@ -135,7 +142,7 @@ def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> Tria
             unreadable += 1
             continue
         asked += 1
-        old, new = said(_answer(case, before)), said(_answer(case, after))
+        old, new = _said_of(case, before), _said_of(case, after)
         if old == new:
             continue
         key = (case.question.workflow, case.question.action, old, new)
@@ -145,6 +152,39 @@ def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> Tria
             known = Change(workflow=workflow, action=action, before=old, after=new, steps=0, example=case.where)
         found[key] = replace(known, steps=known.steps + 1)
     return Trial(asked=asked, unreadable=unreadable, changes=tuple(found[key] for key in sorted(found)))
+
+
+def _said_of(case: Case, policy: Policy) -> str:
+    """What would come of it; where that depends on the amount, what of which."""
+    named = _amounts_about(case.question, policy) if case.any_amount else []
+    if not named:
+        return said(_answer(case, policy))
+    amounts = {one.currency: sorted(each.amount for each in named if each.currency == one.currency) for one in named}
+    found = [part for currency in sorted(amounts) for part in _by_amount(case, policy, amounts[currency], currency)]
+    return "; ".join(dict.fromkeys(found))
+
+
+def _amounts_about(question: Question, policy: Policy) -> list[Money]:
+    """Those at which the policy may decide the step otherwise."""
+    rules = [amount for one in policy.rules if one.when.fits(question) for amount in (one.above, one.max_amount)]
+    limits = [one.limit for one in policy.allowances if one.when.fits(question)]
+    return [one for one in (*rules, *limits) if one is not None]
+
+
+def _by_amount(case: Case, policy: Policy, amounts: Sequence[Decimal], currency: str) -> list[str]:
+    """What would come of it up to each of *amounts*, and for more: what is refused is refused for more, too."""
+    until: dict[str, Decimal | None] = {}
+    for most in (*amounts, None):
+        asked = Money(amount=amounts[-1] + 1 if most is None else most, currency=currency)
+        answer = _answer(replace(case, question=replace(case.question, amount=asked)), policy)
+        if isinstance(answer, Denied):
+            until[said(answer)] = None
+            break
+        unlimited = replace(answer.constraints, max_amount=None)  # the limit is the amount up to which this is said
+        until[said(replace(answer, constraints=unlimited))] = most
+    if len(until) == 1:
+        return list(until)
+    return [f"{f'up to {most} {currency}' if most is not None else 'for more'}: {says}" for says, most in until.items()]
 
 
 def _answer(case: Case, policy: Policy) -> Decision | Denied:

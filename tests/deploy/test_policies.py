@@ -81,6 +81,36 @@ def test_a_diff_tells_lines_and_the_declared_steps_that_are_decided_otherwise(cl
     assert "0 of 0 step(s) of the last 7 day(s)" in cli("policy", "simulate", "acme", file).output
 
 
+def test_a_diff_tells_how_a_step_whose_amount_nobody_knows_yet_is_decided_by_amount(cli: Cli, file: str) -> None:
+    text = """format = 1
+[[allow]]
+name = "invoices"
+when = { action = "invoices.PayInvoice" }
+limit = "50000 EUR"
+"""
+    four_eyes = """[[rule]]
+name = "four eyes over 5,000"
+when = { action = "invoices.*" }
+above = "5000 EUR"
+approval = { approvers = ["bob"] }
+"""
+    (change,) = _changes(cli, text)
+    assert change["before"].startswith("refused: invoices.PayInvoice is high-risk, and no [[allow]]")
+    allowed, more = change["after"].split("; ")
+    assert allowed == "up to 50000 EUR: as user, capability"
+    assert more.startswith("for more: refused: invoices.PayInvoice is high-risk and allowed up to 50000 EUR, and this")
+    (change,) = _changes(cli, text + four_eyes)
+    assert change["after"].split("; ")[:2] == [
+        "up to 5000 EUR: as user, capability",
+        "up to 50000 EUR: as user, capability, approved by 1 of bob",
+    ]
+
+
+def _changes(cli: Cli, text: str) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = cli.json("policy", "diff", "acme", "-", input=text)["changes"]
+    return [one for one in found if one["action"] == "invoices.PayInvoice"]
+
+
 def test_the_risk_table_is_made_from_the_declarations(cli: Cli, file: str) -> None:
     lines = cli.json("policy", "risk", "--workflow", "link_pull_request")
     assert [line["property"] for line in lines] == [
