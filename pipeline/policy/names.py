@@ -1,17 +1,20 @@
-"""Names in a policy that nothing bears: a misspelt rule is about nothing, and nobody would notice."""
+"""What nobody would notice in a policy: names that nothing bears, and actions that a rule leaves nobody to do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from typing import Any
 
 from sqlalchemy import Connection, or_, select
 
 from identity.model import PrincipalKind
-from identity.policy.rules import Names, Policy, When
+from identity.policy.rules import Names, Policy, Trigger, When
 from identity.tables import agents, principals
+from pipeline.action import Action
+from pipeline.policy.question import KINDS, question_of_declaration
 from pipeline.uses import SERVICE, USER
-from pipeline.workflow import Registry
+from pipeline.workflow import Registry, Workflow
 
 
 def unknown_names(connection: Connection, workflows: Registry, tenant: str, policy: Policy) -> list[str]:
@@ -32,6 +35,35 @@ def unknown_names(connection: Connection, workflows: Registry, tenant: str, poli
         if rule.approval is not None
         for one in sorted(rule.approval.approvers - people)
     ]
+
+
+def nobody_left(workflows: Registry, policy: Policy) -> list[str]:
+    """A sentence for each action that a rule's `require` leaves nobody to do, by its facts or as a workflow declares it."""
+    return [
+        f"{rule.name}: nobody may do {sentence}"
+        for rule in policy.rules
+        if rule.kinds is not None
+        for action in workflows.tools.values()
+        for sentence in _left_to_nobody(workflows, action, rule.when, rule.kinds)
+    ]
+
+
+def _left_to_nobody(
+    workflows: Registry, action: type[Action[Any]], when: When, kinds: frozenset[PrincipalKind]
+) -> Iterator[str]:
+    name, tool = action.action_name(), workflows.for_tool(action, USER)
+    about = [one for one in (tool, *workflows) if action in one.uses and _is_about(when, one, action)]
+    if about and action.facts.attribution and PrincipalKind.USER not in kinds:
+        yield f"{name} any more, which must be attributable to a person"
+        return
+    for workflow in about:
+        declared = [kind for who, kind in KINDS.items() if workflow.uses[action] & who]
+        if workflow is not tool and not kinds.intersection(declared):  # a tool is another one for each whom
+            yield f"{name} in {workflow.name} any more, which declares {' or '.join(declared)} for it"
+
+
+def _is_about(when: When, workflow: Workflow, action: type[Action[Any]]) -> bool:
+    return any(when.fits(question_of_declaration(workflow, action, PrincipalKind.USER, one)) for one in Trigger)
 
 
 def _named(when: When) -> Mapping[str, Names | None]:

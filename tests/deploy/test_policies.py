@@ -68,6 +68,26 @@ def test_a_misspelt_name_or_an_unknown_approver_is_found_and_not_put_into_force(
     assert "no tenant nobody" in cli.json("policy", "check", "nobody", file, code=1)["message"]
 
 
+def test_a_rule_that_leaves_an_action_nobody_is_told_of_and_may_be_meant(cli: Cli, file: str) -> None:
+    told = cli.json("policy", "check", "acme", file)["nobody"]
+    assert told == [
+        "comments as us: nobody may do github.Comment any more, which must be attributable to a person",
+    ]
+    assert told[0] in cli("policy", "check", "acme", file).output
+    ours = """format = 1
+[[rule]]
+name = "issues are ours"
+when = { action = "linear.CreateIssue" }
+require = "service"
+"""
+    told = cli.json("policy", "check", "acme", "-", input=ours)["nobody"]
+    assert told == [
+        "issues are ours: nobody may do linear.CreateIssue in file_from_slack any more, which declares user for it"
+    ]
+    ours = ours.replace("when = {", 'when = { workflow = "link_pull_request",')
+    assert cli.json("policy", "check", "acme", "-", input=ours)["nobody"] == []
+
+
 def test_a_diff_tells_lines_and_the_declared_steps_that_are_decided_otherwise(cli: Cli, file: str) -> None:
     told = cli.json("policy", "diff", "acme", file)
     assert '+require = "service"' in told["lines"]

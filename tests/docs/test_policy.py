@@ -8,7 +8,7 @@ from deploy import process
 from deploy.settings import load
 from identity.policy.file import read_policy
 from pipeline.database import Database
-from pipeline.policy.names import unknown_names
+from pipeline.policy.names import nobody_left, unknown_names
 from tests.docs.pages import ROOT
 
 
@@ -18,3 +18,4 @@ def test_the_example_is_a_policy_and_names_what_there_is(sqlite_database: Databa
     found = sqlite_database.read(lambda c: unknown_names(c, workflows, "acme", stated))
     assert [one for one in found if "the approver" not in one] == []
     assert len(found) == 2  # the people of the example are nobody's here
+    assert nobody_left(workflows, stated) == []
