@@ -30,7 +30,8 @@ def unknown_names(connection: Connection, workflows: Registry, tenant: str, poli
     ]
     people = _people(connection, tenant)
     return found + [
-        f"{rule.name}: the approver {one} is no user of tenant {tenant}"
+        f"{rule.name}: the approver {one} is no user of tenant {tenant}: an alias makes one "
+        f"(`aswhom aliases add --tenant {tenant} --user {one}`), or a link to connect"
         for rule in policy.rules
         if rule.approval is not None
         for one in sorted(rule.approval.approvers - people)
@@ -38,7 +39,7 @@ def unknown_names(connection: Connection, workflows: Registry, tenant: str, poli
 
 
 def nobody_left(workflows: Registry, policy: Policy) -> list[str]:
-    """A sentence for each action that a rule's `require` leaves nobody to do, by its facts or as a workflow declares it."""
+    """A sentence for each action that a rule's `require` leaves nobody to do, by its facts or as it is declared."""
     return [
         f"{rule.name}: nobody may do {sentence}"
         for rule in policy.rules

@@ -56,10 +56,10 @@ def test_a_policy_is_checked_put_into_force_shown_and_superseded(cli: Cli, file:
 def test_a_misspelt_name_or_an_unknown_approver_is_found_and_not_put_into_force(cli: Cli, file: str) -> None:
     wrong = TEXT.replace("github.Comment", "github.Coment").replace('"bob"', '"bbo"')
     told = cli.json("policy", "check", "acme", "-", input=wrong, code=1)["unknown"]
-    assert told == [
-        "comments as us: no action is named github.Coment",
-        "four eyes: the approver bbo is no user of tenant acme",
-    ]
+    misspelt, nobody = told
+    assert misspelt == "comments as us: no action is named github.Coment"
+    assert nobody.startswith("four eyes: the approver bbo is no user of tenant acme: ")
+    assert "`aswhom aliases add --tenant acme --user bbo`" in nobody
     assert (
         "names what is not there" in cli.json("policy", "apply", "acme", "-", "--yes", input=wrong, code=1)["message"]
     )
