@@ -134,7 +134,10 @@ class Worker:
                 self._end(job, partial(jobs.bury, job=job, reason=f"{type(ending).__name__}: {reason}"))
 
     def _call(self, job: ClaimedJob) -> None:
-        workflow = self._workflows.get(job.workflow)
+        try:
+            workflow = self._workflows.get(job.workflow)
+        except BadInput as error:  # the web may know what this process does not yet, and a deployment can be mended
+            raise Misconfigured(f"{error} Who started before it was installed has to be restarted") from error
         try:
             event = workflow.event.model_validate(job.event)
             config = workflow.config.model_validate(job.config)

@@ -9,6 +9,7 @@ from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
 from pipeline.accounts.scope_report import scope_report, what_to_do
 from pipeline.ledger import queries, troubles
+from pipeline.ledger.missing_workflows import missing_workflows as missing
 from pipeline.model import BEAT
 from pipeline.rhythms import silence_of
 from pipeline.schedules import punctuality
@@ -77,6 +78,15 @@ def stuck(at: Installation) -> Iterator[Finding]:
     if found.unsealed > _LATE:
         says = f"records have been unsealed for {found.unsealed.total_seconds():.0f} s: housekeeping's log says why"
         yield wrong("audit", says)
+
+
+def missing_workflows(at: Installation) -> Iterator[Finding]:
+    """Their jobs wait until somebody installs them, or ends them."""
+    found = at.read(lambda c: missing(c, at.workflows))
+    for one in found[:_SHOWN]:
+        yield wrong("workflows", one.sentence)
+    if len(found) > _SHOWN:
+        yield wrong("workflows", f"{len(found) - _SHOWN} more are not installed: see `aswhom workflows list`")
 
 
 def stopped(at: Installation) -> Iterator[Finding]:

@@ -31,6 +31,7 @@ _THEN: Mapping[str, Look] = {
     "housekeeping": work.heartbeats,
     "schedules": work.schedules,
     "jobs": work.stuck,
+    "workflows": work.missing_workflows,
     "connections": providers.connections,
     "webhook secrets": providers.webhook_secrets,
     "stopped": work.stopped,

@@ -36,7 +36,7 @@ T = TypeVar("T")
 @TENANT
 @FILE
 def check(at: Installation, out: Output, tenant: str, file: str) -> int | None:
-    """Read FILE ('-': stdin) as TENANT's policy: whether it can be used, names that nothing bears, what nobody may do."""
+    """Read FILE ('-': stdin) as TENANT's policy: whether it can be used, and names in it that nothing bears."""
     stated = read_policy(_text(file))
     unknown = _of(at, tenant, lambda c: unknown_names(c, at.workflows, tenant, stated))
     nobody = nobody_left(at.workflows, stated)

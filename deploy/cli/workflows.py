@@ -11,6 +11,7 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from pipeline.desk import workflows as acts
 from pipeline.ledger import queries
+from pipeline.ledger.missing_workflows import missing_workflows
 
 
 @click.group()
@@ -21,8 +22,10 @@ def workflows() -> None:
 @command(workflows, "list")
 @click.option("--tenant", help="Say where it is switched on for this tenant only.")
 def list_workflows(at: Installation, out: Output, tenant: str | None) -> None:
-    """The workflows there are, and for whom they are switched on."""
-    settings = at.read(lambda c: queries.all_workflow_settings(c, tenant))
+    """The workflows there are, and for whom they are switched on; and what is on, or has jobs, and is not installed."""
+    settings, missing = at.read(
+        lambda c: (queries.all_workflow_settings(c, tenant), missing_workflows(c, at.workflows, tenant=tenant))
+    )
     rows = [
         {
             "workflow": one.name,
@@ -32,10 +35,25 @@ def list_workflows(at: Installation, out: Output, tenant: str | None) -> None:
             + ([f"{one.schedule.cron} {one.schedule.zone}"] if one.schedule else []),
             "enabled_for": [s["tenant_id"] for s in settings if s["workflow"] == one.name and s["enabled"]],
             "settings": [s for s in settings if s["workflow"] == one.name],
+            "installed": True,
         }
         for one in at.workflows
     ]
+    rows += [
+        {
+            "workflow": one.name,
+            "agent": None,
+            "pattern": None,
+            "starts": [],
+            "enabled_for": list(one.on_for),
+            "settings": [s for s in settings if s["workflow"] == one.name],
+            "installed": False,
+        }
+        for one in missing
+    ]
     out.rows(rows, ("workflow", "agent", "pattern", "starts", "enabled_for"), empty="No workflow is installed")
+    for one in missing:
+        out.note(one.sentence)
 
 
 @command(workflows)

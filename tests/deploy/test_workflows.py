@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.installation import Installation
+from deploy.settings import load
+from pipeline.ledger.new_jobs import NewJob, insert_job
 from tests.deploy.conftest import Cli
 
 TWICE = """
@@ -20,6 +23,13 @@ from pipeline.workflow import USER, workflow
 from tasks.actions.slack import PostMessage
 
 @workflow(agent="mine", uses={PostMessage: USER})
+def mine(run, event): ...
+"""
+MINE = """
+from pipeline.workflow import SERVICE, workflow
+from tasks.actions.slack import PostMessage
+
+@workflow(agent="mine", uses={PostMessage: SERVICE})
 def mine(run, event): ...
 """
 BROKEN = "import a_module_that_nobody_has\n"
@@ -74,3 +84,32 @@ def test_a_workflow_that_nobody_declares_is_not_switched_on(cli: Cli) -> None:
     assert "link_pull_request" in refused["message"]
     assert not any(row["settings"] for row in cli.json("workflows", "list"))
     assert cli("workflows", "enable", "nobody", "--tenant", "acme").output.startswith("aswhom: no workflow is named")
+
+
+def test_a_workflow_that_is_on_and_not_installed_is_named_with_its_jobs(
+    cli: Cli, declare: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.json("tenants", "add", "acme")
+    declare("of_a_folder", MINE)
+    cli.json("workflows", "enable", "mine", "--tenant", "acme")
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        new = NewJob(
+            id="job_1", tenant="acme", workflow=at.workflows.get("mine"), triggered_by=None, event={}, config={}
+        )
+        at.write(lambda c: insert_job(c, new, now=at.now()))
+    assert not [one for one in _of_workflows(cli) if "mine" in one and "not installed" in one]
+    monkeypatch.delenv("ASWHOM_WORKFLOWS")
+    (said,) = [one for one in _of_workflows(cli) if "not installed" in one]
+    assert said.startswith("mine is not installed, is on for acme, and 1 job(s) of it wait: ")
+    assert "ASWHOM_WORKFLOWS" in said
+    (row,) = [row for row in cli.json("workflows", "list") if not row["installed"]]
+    assert (row["workflow"], row["enabled_for"]) == ("mine", ["acme"])
+    assert said in cli("workflows", "list").stderr
+    cli.json("jobs", "cancel", "job_1", "--yes")
+    cli.json("workflows", "disable", "mine", "--tenant", "acme")
+    assert all(row["installed"] for row in cli.json("workflows", "list"))
+
+
+def _of_workflows(cli: Cli) -> list[str]:
+    """What doctor says of them."""
+    return [one["says"] for one in cli.json("doctor", "--offline", code=1)["findings"] if one["what"] == "workflows"]

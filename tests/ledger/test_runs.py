@@ -422,17 +422,19 @@ def test_a_job_that_did_something_does_it_as_its_workflow_was(workers: Workers) 
     assert house.row(job).reason.startswith("Diverged: step 1 was github.Say as user")
 
 
-def test_a_job_whose_workflow_is_gone_is_dead_until_it_is_back_and_the_job_is_replayed(workers: Workers) -> None:
+def test_a_job_whose_workflow_is_gone_waits_until_it_is_back(workers: Workers) -> None:
     declare(workers, say_and_sleep)
     job, declared = workers.house.job(), workers.house.workflow
     workers.house.workflow = replace(declared, name="renamed")
     workers.work(job)
     row = workers.house.row(job)
-    assert (row.state, row.runs_spent) == (JobState.DEAD, 0)
-    assert row.reason.startswith("BadInput: no workflow is named 'say_it': known are renamed.")
+    assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
+    assert row.due_at > datetime.now(UTC) + WorkerSettings().misconfigured_delay / 2
+    assert row.reason.startswith("no workflow is named 'say_it': known are renamed.")
     assert workers.tokens == []
     workers.house.workflow = declared
-    workers.house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    its_time = update(jobs).where(jobs.c.id == job).values(due_at=jobs.c.created_at)
+    workers.house.database.write(lambda c: c.execute(its_time).rowcount)
     workers.work(job)
     assert workers.house.row(job).wait == Wait.TIME
     assert workers.tokens == [TOKEN]
