@@ -236,7 +236,8 @@ class Coordinator:
             case IntentState.OPEN:
                 return None if now < former.settled_by else presenter.settle(situation, former)
             case IntentState.FAILED if former.retry_at is not None and now < former.retry_at:
-                return presenter.serve(situation, retry_after=former.retry_at - now)
+                why = former.outcome or "its token endpoint did not give one a moment ago"
+                return presenter.serve(situation, retry_after=former.retry_at - now, why=why)
             case IntentState.FAILED:
                 return present()
             case IntentState.UNKNOWN if may_present_again(former, profile, by=now + self._budget.send):

@@ -96,6 +96,7 @@ class RefreshIntent:
     doubtful_since: datetime | None = None  # an earlier presentation began then, and its outcome is lost
     refused_keys: tuple[str, ...] = ()  # whose assertions were refused since the last wait: another one signs next
     finished_at: datetime | None = None
+    outcome: str | None = None  # what came of it, as far as it is known
     overtaken: bool = False  # since it began, a signal said that its account's tokens say what does not hold any more
 
     @property
@@ -268,5 +269,6 @@ def intent_of(row: Row[tuple[object, ...]] | Part) -> RefreshIntent:
         doubtful_since=row.doubtful_since,
         refused_keys=tuple(row.refused_keys or ()),
         finished_at=row.finished_at,
+        outcome=row.outcome,
         overtaken=row.outcome == OVERTAKEN,
     )

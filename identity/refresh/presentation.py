@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_HELD_BACK = "requests to its token endpoint are held back for now"
 _RETRY = timedelta(seconds=2)
 _ASSERTION_RETRY = timedelta(minutes=1)  # the first; each later one waits twice as long, up to eight times
 
@@ -71,7 +72,7 @@ class Presenter:
         gate = self.endpoint.gate
         pace = profile.pace_of(situation.account.credential)
         if (wait := gate.look(to, pace, keep=keep)) is not None:
-            return self.serve(situation, retry_after=wait)
+            return self.serve(situation, retry_after=wait, why=_HELD_BACK)
         # Only from here does the time to send run: at a Redis that hangs, looking alone takes as long.
         by = self.monotonic() + self.budget.send.total_seconds()
         new = self._new_intent(situation, self.clock())
@@ -80,8 +81,7 @@ class Presenter:
             return None
         # Counted only now that it is ours to present. Should another account's have come first, nothing was sent.
         if (wait := gate.enter(to, pace, keep=keep)) is not None:
-            held_back = "requests to its token endpoint are held back for now"
-            return self._fail(situation, intent, held_back, wait=wait, unpresented=True)
+            return self._fail(situation, intent, _HELD_BACK, wait=wait, unpresented=True)
         self.reached("before_send")
         outcome = self.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)
         self.reached("after_send")
@@ -119,11 +119,11 @@ class Presenter:
         log.warning("a refresh has no known outcome", extra={"action": "grant.unknown", "account": account.id})
         raise ReauthRequired(f"a refresh of account {account.id} has no known outcome", account=account.id)
 
-    def serve(self, situation: Situation, *, retry_after: timedelta) -> int:
-        """The present generation, while its token lives and was not refused. Raises Unavailable."""
+    def serve(self, situation: Situation, *, retry_after: timedelta, why: str) -> int:
+        """The present generation, while its token lives and was not refused. Raises Unavailable, which says why."""
         account = situation.account
-        why = f"{account.provider} gives account {account.id} no token now"
-        return self.serve_or(Unavailable(why, retry_after=retry_after), situation)
+        none = f"{account.provider} gives account {account.id} no token now ({why})"
+        return self.serve_or(Unavailable(none, retry_after=retry_after), situation)
 
     def serve_or(self, error: AswhomError, situation: Situation) -> int:
         """The present generation, while its token lives and was not refused. Raises *error* otherwise."""
@@ -281,7 +281,7 @@ class Presenter:
         else:
             failed = self._write(self._settlement(situation, intent).fail, reason, retry_at=retry_at)
         self._count(situation, outcome, settled=failed)
-        return self.serve(situation, retry_after=wait) if failed else None
+        return self.serve(situation, retry_after=wait, why=reason) if failed else None
 
     def _write(self, act: Callable[Concatenate[Connection, P], Ending], /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Settle in one transaction; False if someone was first. Raises GrantRevoked and Unavailable."""
