@@ -16,8 +16,11 @@ from identity.errors import BadInput
 from pipeline.ledger import delivery_queries
 from pipeline.ledger.delivery_replay import Does, Fate, Replayed, Stored, weigh
 from pipeline.ledger.delivery_replay import replay as replay_delivery
+from pipeline.model import DeliveryOutcome
 from pipeline.workflow import Considered
 from webhooks.stored import reconsider
+
+_OUTCOMES = [str(outcome) for outcome in DeliveryOutcome if outcome is not DeliveryOutcome.DUPLICATE]  # what is kept
 
 
 @click.group()
@@ -41,7 +44,7 @@ def _chosen(run: Any) -> Any:
 
 @command(deliveries, "list")
 @_chosen
-@click.option("--outcome", help="accepted, ignored, unrecognised, refused, signal")
+@click.option("--outcome", type=click.Choice(_OUTCOMES))
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
 def list_deliveries(at: Installation, out: Output, limit: int, **chosen: Any) -> None:
     """The deliveries, newest first."""
@@ -112,7 +115,8 @@ def replay(
     read any more are left out, and named.
     """
     weighed = []
-    for row in _rows(at, ids, limit, chosen):
+    rows = _rows(at, ids, limit, chosen)
+    for row in rows:
         try:
             weighed.append((_considered(at, row), row))
         except BadInput as error:
@@ -127,7 +131,8 @@ def replay(
     wanted = [one for one in told if one["would"] != Does.NOTHING]
     columns = ("delivery", "workflow", "would", "reason", "job")
     if dry_run or not wanted:
-        out.rows(told, columns, empty="Nothing would be started: no workflow listens to these")
+        why = "no workflow listens to these" if rows else "there is no such delivery"
+        out.rows(told, columns, empty=f"Nothing would be started: {why}")
         return
     confirm(f"Start {len(wanted)} job(s) of {len({one['delivery'] for one in wanted})} deliveries?", yes=yes)
     done: list[Row] = []

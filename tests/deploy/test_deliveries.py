@@ -145,6 +145,12 @@ def test_what_failed_is_replayed_and_what_was_merely_ignored_is_not(acme: Cli, w
     assert "Nothing would be started" in acme("deliveries", "replay", "--failed", "--yes").output
 
 
+def test_of_no_delivery_nothing_would_be_started(acme: Cli) -> None:
+    told = acme("deliveries", "replay", "--since", "2020-01-01", "--until", "2020-01-02", "--dry-run").output
+    assert told == "Nothing would be started: there is no such delivery\n"
+    assert acme("deliveries", "list", "--outcome", "ingored").exit_code == 2
+
+
 def test_what_came_at_until_or_later_is_not_replayed(acme: Cli, web: str) -> None:
     early, late = (acme.json("trigger", "github", "pull_request.opened", "--url", web)["delivery"] for _ in range(2))
     with Installation.at(data_dir=acme.data_dir) as at:
