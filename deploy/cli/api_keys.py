@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from functools import partial
 
 import click
@@ -75,6 +76,7 @@ def add(
     days: int,
 ) -> None:
     """Make a key, and print it: this once, for it is not stored."""
+    _there_are(at, tools)
     made = _Made(at, in_full(tenant, agent), days)
     at.write(partial(made.add, tenant=tenant, role=Role(role), tools=tools, name=name))
     key = made.secret.reveal()
@@ -103,6 +105,7 @@ def trust(
 
     Kubernetes, clouds and CIs give each workload signed tokens. `revoke` takes the trust back as it ends a key.
     """
+    _there_are(at, tools)
     made, now = _Made(at, in_full(tenant, agent), days), at.now()
 
     def write(c: Connection) -> None:
@@ -112,6 +115,14 @@ def trust(
     at.write(write)
     said = f"{made.id}: tokens of {whose['subject']} are {made.agent}'s, as {role}, until {made.expires_at:%Y-%m-%d}"
     out.done(said, {"id": made.id, "agent": made.agent, "role": role, "expires_at": made.expires_at, **whose})
+
+
+def _there_are(at: Installation, patterns: tuple[str, ...] | None) -> None:
+    """Raises BadInput for a pattern that no tool fits: nobody would notice before the agent is refused."""
+    for pattern in patterns or ():
+        if not any(fnmatchcase(tool, pattern) for tool in at.workflows.tools):
+            there = ", ".join(at.workflows.tools) or "none"
+            raise BadInput(f"no tool is named {pattern}: there are {there}. Is its module in ASWHOM_WORKFLOWS?")
 
 
 class _Made:

@@ -29,6 +29,16 @@ def test_a_key_of_no_tenant_is_not_made(cli: Cli) -> None:
     assert cli.json("api-keys", "list") == []
 
 
+def test_a_key_for_a_tool_that_there_is_not_is_not_made(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    said = cli.json("api-keys", "add", "--tenant", "acme", "--agent", "bot", "--tools", "linear.*,githb.*", code=1)[
+        "message"
+    ]
+    assert said.startswith("no tool is named githb.*: there are ")
+    assert "github.Comment" in said
+    assert cli.json("api-keys", "list") == []
+
+
 def test_an_agents_tokens_are_trusted_in_place_of_a_key(cli: Cli) -> None:
     cli.json("tenants", "add", "acme")
     whose = ("--issuer", "https://k8s.example", "--audience", "aswhom", "--subject", "system:serviceaccount:acme:bot")
