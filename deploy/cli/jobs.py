@@ -105,7 +105,8 @@ def cancel(at: Installation, out: Output, id: str, yes: bool) -> None:
 
 @command(jobs)
 @click.argument("id")
-@click.option("--effect/--no-effect", default=None, help="Whether the call that got no answer did its work upstream.")
+@click.option("--effect", is_flag=True, help="The call that got no answer did its work upstream.")
+@click.option("--no-effect", is_flag=True, help="It did not.")
 @click.option("--result", callback=json_file, metavar="FILE", help="With --effect: what the step returns, in JSON.")
 @click.option(
     "--call",
@@ -116,14 +117,21 @@ def cancel(at: Installation, out: Output, id: str, yes: bool) -> None:
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def resolve(
-    at: Installation, out: Output, id: str, effect: bool | None, result: Any, calls: tuple[str, ...], yes: bool
+    at: Installation,
+    out: Output,
+    id: str,
+    effect: bool,
+    no_effect: bool,
+    result: Any,
+    calls: tuple[str, ...],
+    yes: bool,
 ) -> None:
     """Say what became of a call whose outcome nobody could look up; a job that waits for it goes on with that.
 
     If the job asks about another call by now, nothing is done: your word was not about that. `--yes` wants `--call`.
     A job that was cancelled or is dead stays so; the receipt of the revocation that stopped it follows.
     """
-    if effect is None:
+    if effect is no_effect:
         raise click.UsageError("Look at the provider, then say --effect or --no-effect.")
     if (result is not None) and not effect:
         raise click.UsageError("A call without effect has no result.")

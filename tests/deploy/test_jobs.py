@@ -188,6 +188,8 @@ def test_a_word_is_about_the_calls_of_one_step(cli: Cli) -> None:
 
 def test_a_word_about_a_call_without_effect_lets_its_job_go_on(cli: Cli, in_doubt: str) -> None:
     assert cli("jobs", "resolve", in_doubt).exit_code == 2  # it has to be said which
+    both = cli("jobs", "resolve", in_doubt, "--effect", "--no-effect", "--yes", "--call", call_of(cli, in_doubt))
+    assert (both.exit_code, "say --effect or --no-effect" in both.output) == (2, True)
     assert cli("jobs", "resolve", in_doubt, "--no-effect", "--result", "-", input="{}").exit_code == 2
     asked = cli("jobs", "resolve", in_doubt, "--no-effect")
     assert asked.exit_code == 2
