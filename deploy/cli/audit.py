@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import click
 
 from deploy.cli.command import MOMENT, PROBLEM, command
+from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Bar, Output
 from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
@@ -54,6 +55,8 @@ def search(at: Installation, out: Output, limit: int, **wanted: Any) -> None:
     columns = ("id", "at", "kind", "tenant_id", "agent_id", "as_whom", "on_behalf_of", "action", "outcome", "reason")
     told = [{**row, "as_whom": _principal_in_words(row)} for row in rows]
     out.page(told, columns, limit=limit, empty="No such record")
+    if not told:
+        tell_unknown(at, out, **{name: wanted[name] for name in ("tenant", "kind", "action")})
 
 
 @command(audit)

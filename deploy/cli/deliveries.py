@@ -9,6 +9,7 @@ import click
 from sqlalchemy import Connection
 
 from deploy.cli.command import MOMENT, command, confirm
+from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Output, Row
 from deploy.installation import Installation
 from identity.connections import get_connection
@@ -51,6 +52,8 @@ def list_deliveries(at: Installation, out: Output, limit: int, **chosen: Any) ->
     rows = at.read(lambda c: delivery_queries.all_deliveries(c, limit=limit + 1, **chosen))
     columns = ("id", "connection_id", "tenant_id", "event", "outcome", "reason", "received_at")
     out.page(rows, columns, limit=limit, empty="No such delivery")
+    if not rows:
+        tell_unknown(at, out, tenant=chosen["tenant"])
 
 
 @command(deliveries)

@@ -9,6 +9,7 @@ import click
 from sqlalchemy import Connection
 
 from deploy.cli.command import command, confirm, json_file
+from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Output
 from deploy.cli.unfinished import resolving, step_by_step, what_it_asks, where_it_stopped
 from deploy.installation import Installation
@@ -47,6 +48,8 @@ def list_jobs(
     rows = at.read(lambda c: queries.all_jobs(c, **wanted, limit=limit + 1))
     columns = ("id", "tenant_id", "workflow", "pattern", "state", "wait", "user_id", "created_at", "reason")
     out.page(rows, columns, limit=limit, empty="No such job. Deliveries start them: see `aswhom deliveries list`")
+    if not rows:
+        tell_unknown(at, out, tenant=tenant, workflow=workflow)
 
 
 @command(jobs)

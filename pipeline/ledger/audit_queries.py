@@ -36,6 +36,11 @@ def found(connection: Connection, search: Search, *, limit: int) -> list[Record]
     return list(_page(connection, _rows(), search, Turn(limit=limit)).rows)
 
 
+def kinds(connection: Connection) -> list[str]:
+    """Of which there are records. It looks through all of them."""
+    return list(connection.execute(select(audit.c.kind).distinct().order_by(audit.c.kind)).scalars())
+
+
 def page(connection: Connection, search: Search, turn: Turn) -> Page:
     """A page of the records, newest first.
 

@@ -82,6 +82,23 @@ def test_records_are_searched(recorded: Cli, options: list[str], found: list[str
     assert [row["id"] for row in recorded.json("audit", "search", *options)] == found
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--kind", "attempt.opend"], "no record is of kind attempt.opend: there are attempt.opened"),
+        (["--kind", "attemp"], "no record is of kind attemp: there are attempt.opened"),
+        (["--action", "github.Coment"], "no tool is named github.Coment: there are "),
+        (["--tenant", "acm"], "there is no tenant acm: `aswhom tenants list` shows them"),
+        (["--kind", "attempt", "--until", "2020-01-01T00:00Z"], ""),
+    ],
+)
+def test_what_no_record_can_be_of_is_told(recorded: Cli, options: list[str], said: str) -> None:
+    answer = recorded("audit", "search", *options)
+    assert (answer.exit_code, answer.stdout) == (0, "No such record\n")
+    assert said in answer.stderr
+    assert bool(said) is bool(answer.stderr)
+
+
 def test_an_export_is_verified_on_another_machine_with_the_public_key_alone(recorded: Cli, tmp_path: Path) -> None:
     here, elsewhere = tmp_path / "audit.jsonl", Cli(tmp_path / "elsewhere")
     pem, kept = tmp_path / "aswhom.pem", tmp_path / "checkpoint"

@@ -75,6 +75,12 @@ def test_a_cancelled_job_can_be_replayed_and_not_cancelled_twice(cli: Cli, job: 
     assert {row["kind"] for row in cli.json("audit", "search", "--kind", "job")} == {"job.cancelled", "job.replayed"}
 
 
+def test_what_no_job_can_be_of_is_told(cli: Cli, job: str) -> None:
+    assert "no workflow is named 'triag': known are " in cli("jobs", "list", "--workflow", "triag").stderr
+    assert "there is no tenant acm: " in cli("jobs", "list", "--tenant", "acm").stderr
+    assert cli("jobs", "list", "--workflow", "link_pull_request", "--state", "done").stderr == ""
+
+
 def test_there_is_nothing_to_resolve_where_every_call_has_its_outcome(cli: Cli, job: str) -> None:
     assert cli.json("jobs", "resolve", job, "--no-effect", "--yes", code=1)["error"] == "BadInput"
 

@@ -1,0 +1,43 @@
+"""What is told where nothing was found and nothing could be: a misspelt filter would look like an empty answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity.errors import BadInput
+from pipeline.ledger import audit_queries, queries
+
+
+def tell_unknown(
+    at: Installation,
+    out: Output,
+    *,
+    tenant: str | None = None,
+    workflow: str | None = None,
+    action: str | None = None,
+    kind: str | None = None,
+) -> None:
+    """A note for each of them that nothing bears."""
+    if tenant is not None:
+        _note(out, lambda: at.read(lambda c: queries.tenant(c, tenant)))
+    if workflow is not None:
+        _note(out, lambda: at.workflows.get(workflow))
+    if action is not None and action not in at.workflows.tools:
+        out.note(f"no tool is named {action}: there are {_listed(at.workflows.tools)}")
+    if kind is not None:
+        there = at.read(audit_queries.kinds)
+        if not any(one == kind or one.startswith(f"{kind}.") for one in there):
+            out.note(f"no record is of kind {kind}: there are {_listed(there)}")
+
+
+def _note(out: Output, look: Callable[[], object]) -> None:
+    try:
+        look()
+    except BadInput as error:
+        out.note(str(error))
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(names) or "none"
