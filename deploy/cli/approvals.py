@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 
 import click
@@ -14,7 +15,7 @@ from pipeline.approvals.shown import in_lines
 from pipeline.desk import approvals as acts
 from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page
 from pipeline.ledger.paging import Turn
-from pipeline.ledger.votes import Channel, NotCounted, Vote
+from pipeline.ledger.votes import Channel, NotCounted, Vote, prohibition
 from pipeline.states import ApprovalState
 
 STATES = [str(state) for state in ApprovalState]
@@ -92,9 +93,6 @@ def _found(at: Installation, id: str) -> ApprovalView:
 def _answer(at: Installation, out: Output, id: str, principal: str, *, approves: bool, yes: bool) -> int | None:
     view = _found(at, id)
     principal = in_full(view.tenant, principal)
-    for sentence in told(view):
-        out.sentence(sentence)
-    confirm(f"{'Approve' if approves else 'Deny'} this as {principal}?", yes=yes)
     given = Vote(
         approval=id,
         tenant=view.tenant,
@@ -104,6 +102,11 @@ def _answer(at: Installation, out: Output, id: str, principal: str, *, approves:
         channel=Channel.CLI,
         said_as=at.operator,
     )
+    if (why_not := at.read(lambda c: prohibition(c, given))) is not None:
+        raise BadInput(why_not)
+    for sentence in told(view):
+        out.sentence(sentence)
+    confirm(f"{'Approve' if approves else 'Deny'} this as {principal}?", yes=yes)
     counted = at.runtime.approving.vote(given, now=at.now())
     if isinstance(counted, NotCounted):
         raise BadInput(counted.reason)
@@ -120,5 +123,19 @@ def told(view: ApprovalView) -> list[str]:
         *in_lines(view.shown),
         *(f"{need.rule}: {need.said_yes} of {need.quorum} said yes, of {', '.join(need.names)}" for need in view.needs),
         *(f"{name} said {answer} ({through}, {at:%Y-%m-%d %H:%M} UTC)" for name, answer, through, at in answers),
-        f"it expires at {view.expires_at:%Y-%m-%d %H:%M} UTC, and that is a no",
+        *_until(view),
     ]
+
+
+def _until(view: ApprovalView) -> Iterator[str]:
+    """What its time still means; of one that was refused, nothing."""
+    by = f"{view.expires_at:%Y-%m-%d %H:%M} UTC"
+    match view.state:
+        case ApprovalState.OPEN:
+            yield f"it expires at {by}, and that is a no"
+        case ApprovalState.APPROVED if view.used_at is None:
+            yield f"if its step has not opened by {by}, that is a no"
+        case ApprovalState.APPROVED:
+            yield f"its step opened at {view.used_at:%Y-%m-%d %H:%M} UTC"
+        case _:
+            pass

@@ -55,6 +55,7 @@ class ApprovalView:
     created_at: datetime
     expires_at: datetime
     decided_at: datetime | None
+    used_at: datetime | None  # its step opened then
 
     def awaits(self, principal: str) -> bool:
         """Whether it is open, names *principal*, and has no answer of theirs."""
@@ -134,4 +135,5 @@ def _view(row: Record, answers: list[Row[Any]], names: Mapping[str, str]) -> App
         created_at=row["created_at"],
         expires_at=row["expires_at"],
         decided_at=row["decided_at"],
+        used_at=row["used_at"],
     )

@@ -119,6 +119,13 @@ def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | Not
     return Counted(state=_decide(connection, held, given, now))
 
 
+def prohibition(connection: Connection, given: Vote) -> str | None:
+    """Why this answer would not count as things are, or None. Nothing is locked: `vote` looks again."""
+    of = approvals.c.id == given.approval
+    held = connection.execute(select(approvals).where(of, approvals.c.tenant_id == given.tenant)).one_or_none()
+    return None if held is None else _prohibition(connection, held, given)
+
+
 def unsay(
     connection: Connection, *, tenant: str, principal: str, provider: str, external_id: str, now: datetime
 ) -> list[str]:

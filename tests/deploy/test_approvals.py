@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from sqlalchemy import update
 
 from deploy.installation import Installation
 from deploy.settings import load
+from pipeline.approvals.tables import approvals
 from pipeline.ledger.moving import move_job
 from pipeline.states import JobState
 from tests.deploy.conftest import Cli
@@ -37,7 +39,11 @@ def test_an_approval_is_listed_shown_and_answered_as_somebody(cli: Cli, approval
         "0 of 1 said yes",
     ):
         assert said in told
+    assert "and that is a no" in told
     assert cli("approvals", "approve", approval, "--as", "acme.bob").exit_code == 2  # it asks first
+    unknown = cli("approvals", "approve", approval, "--as", "bobb")
+    assert (unknown.exit_code, "Approve this" in unknown.output) == (1, False)
+    assert "acme.bobb is no user of tenant acme" in unknown.output
     wrong = cli.json("approvals", "approve", approval, "--as", "acme.ada", "--yes", code=1)
     assert "whoever asks does not approve" in wrong["message"]
     assert cli.json("approvals", "approve", approval, "--as", "bob", "--yes")["state"] == "approved"
@@ -45,6 +51,11 @@ def test_an_approval_is_listed_shown_and_answered_as_somebody(cli: Cli, approval
         "is approved already"
         in cli.json("approvals", "deny", approval, "--as", "acme.carol", "--yes", code=1)["message"]
     )
+    assert "if its step has not opened by " in cli("approvals", "show", approval).output
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        at.write(lambda c: c.execute(update(approvals).values(used_at=at.now())).rowcount)
+    told = cli("approvals", "show", approval).output
+    assert ("its step opened at " in told, "that is a no" in told) == (True, False)
     assert cli.json("approvals", "list") == []
     assert [one["state"] for one in cli.json("approvals", "list", "--state", "all")] == ["approved"]
     (answer,) = [row for row in cli.json("audit", "search", "--kind", "approval") if row["kind"] == "approval.answered"]
