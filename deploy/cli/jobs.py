@@ -18,6 +18,7 @@ from pipeline.desk import jobs as acts
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.desk.unanswered import asked_about, unanswered_calls
 from pipeline.ledger import queries
+from pipeline.ledger.calls import there
 from pipeline.ledger.paging import Record
 from pipeline.states import ENDED, JobState, Wait
 from pipeline.workflow import PLATFORM_AGENT
@@ -83,7 +84,7 @@ def sentences(job: Record) -> list[str]:
         waits_for = f" for {job['waits_for']}" if job["waits_for"] else ""
         told.append(f"It waits ({job['wait']}{waits_for}), until {_time(job['expires_at'])} at most.")
     if job["reason"]:
-        told.append(f"Because: {job['reason']}")
+        told.append(f"Because: {there(job['reason'], job['id'])}")
     if job["runs_spent"]:
         told.append(f"{job['runs_spent']} run(s) came to nothing.")
     if job["revocation_id"]:

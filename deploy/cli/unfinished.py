@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pipeline.desk.telling import as_whom
 from pipeline.desk.unanswered import UnansweredCall, asked_about
+from pipeline.ledger.jobs import consenting
 from pipeline.ledger.paging import Record
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 
@@ -24,8 +26,15 @@ def step_by_step(job: Record, calls: Sequence[UnansweredCall]) -> str:
 
 
 def what_it_asks(job: Record, steps: Sequence[Record]) -> Iterator[str]:
-    """A sentence about a job that waits for a person's word about a call."""
-    if job["state"] == JobState.WAITING and job["wait"] == Wait.UNKNOWN and (calls := asked_about(steps)):
+    """A sentence about a job that waits for a person: for their consent, or their word about a call."""
+    if job["state"] != JobState.WAITING:
+        return
+    if job["wait"] == Wait.CONSENT and (account := consenting(job["waits_for"])) is not None:
+        if account.principal == f"{account.tenant}.service":
+            yield f"It waits for the service's account: `aswhom accounts show {account}` says how it is had."
+        else:
+            yield f"It waits for a consent: `aswhom accounts reconnect {account}` prints the link for it."
+    if job["wait"] == Wait.UNKNOWN and (calls := asked_about(steps)):
         yield f"It asks what became of {calls[0].step['action']}: look at the provider, then {resolving(job, steps)}."
 
 
@@ -52,7 +61,7 @@ def _what_became_of(step: Record, resolving: str) -> str:
         case StepState.DONE if not step["attempts"]:
             return "is over"
         case StepState.DONE:
-            return f"took effect, as {step['kind']} {step['principal']}"
+            return f"took effect, as {as_whom(step)}"
         case StepState.SKIPPED:
             return f"was skipped: {step['error'] or step['reason']}"
         case _ if AttemptState.UNKNOWN in states:

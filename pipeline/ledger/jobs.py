@@ -37,6 +37,8 @@ class ClaimedJob:
     runs_spent: int
 
 
+_ACCOUNT = "account:"  # how what a wait for a consent is for begins
+
 # Built once, as every statement that each job goes through.
 _HINTED = select(
     jobs.c.tenant_id, jobs.c.pattern, jobs.c.state, type_coerce(database_now(), BigInteger).label("now")
@@ -219,7 +221,15 @@ def state_and_revocation(connection: Connection, job: str) -> tuple[JobState, st
 
 def consent_of(key: AccountKey) -> str:
     """What a job that waits for a person's consent waits for."""
-    return f"account:{key}"
+    return f"{_ACCOUNT}{key}"
+
+
+def consenting(waits_for: str | None) -> AccountKey | None:
+    """Whose consent that is, or None where it is none's."""
+    if waits_for is None or not waits_for.startswith(_ACCOUNT):
+        return None
+    tenant, connection, principal = waits_for.removeprefix(_ACCOUNT).split("/")
+    return AccountKey(tenant=tenant, connection=connection, principal=principal)
 
 
 def wake(connection: Connection, waits_for: str) -> Sequence[str]:
