@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import datetime
 
 import click
 
@@ -48,26 +49,27 @@ def tail(
 
 
 def _tell(at: Installation, out: Output, moved: Moved) -> None:
-    job, step = moved.job, moved.step
-    document = {"at": at.now(), "job": job["id"], "tenant": job["tenant_id"], "workflow": job["workflow"]}
+    job, step, when = moved.job, moved.step, moved.at or at.now()
+    document = {"at": when, "job": job["id"], "tenant": job["tenant_id"], "workflow": job["workflow"]}
+    head = f"{_clock(when, at.now())} {job['id']} {job['tenant_id']} {job['workflow']}"
     if step is None:
         wait, why = job["wait"] if job["state"] == JobState.WAITING else None, job["reason"]
         out.line(
-            f"{_head(at, moved)}  {job['state']}{f' for {wait}' if wait else ''}{_because(why)}",
+            f"{head}  {job['state']}{f' for {wait}' if wait else ''}{_because(why)}",
             {**document, "state": job["state"], "wait": wait, "reason": why},
         )
         return
     whom, why = as_whom(step), step["error"] or step["reason"]
     facts = {name: step[name] for name in ("position", "action", "pattern", "state", "external_id")}
     out.line(
-        f"{_head(at, moved)}  {step['position']} {step['action']} as {whom}: {step['state']}{_because(why)}",
+        f"{head}  {step['position']} {step['action']} as {whom}: {step['state']}{_because(why)}",
         {**document, "step": {**facts, "as_whom": whom, "reason": why}},
     )
 
 
-def _head(at: Installation, moved: Moved) -> str:
-    now = at.now().astimezone().strftime("%H:%M:%S")
-    return f"{now} {moved.job['id']} {moved.job['tenant_id']} {moved.job['workflow']}"
+def _clock(when: datetime, now: datetime) -> str:
+    here = when.astimezone()
+    return here.strftime("%H:%M:%S" if here.date() == now.astimezone().date() else "%Y-%m-%d %H:%M:%S")
 
 
 def _because(why: str | None) -> str:

@@ -10,12 +10,15 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select, true
 
 from identity.tables import principals
 from pipeline.ledger.paging import Record, rows_of
-from pipeline.states import ENDED, JobState
+from pipeline.states import ENDED, JobState, StepState
 from pipeline.tables import jobs, steps
 
 MOST = 2_000  # unfinished jobs that are followed at once, the newest
 _LATE = timedelta(seconds=30)  # a job's time is taken before its commit, so an older one may still turn up
-_JOB = (jobs.c.id, jobs.c.tenant_id, jobs.c.workflow, jobs.c.state, jobs.c.wait, jobs.c.reason, jobs.c.created_at)
+_JOB = (
+    *(jobs.c.id, jobs.c.tenant_id, jobs.c.workflow, jobs.c.state, jobs.c.wait, jobs.c.reason),
+    *(jobs.c.created_at, jobs.c.finished_at),
+)
 _STEPS = (
     select(steps, principals.c.name.label("principal"), principals.c.kind.label("kind"))
     .outerjoin(principals, principals.c.id == steps.c.principal_id)
@@ -31,6 +34,14 @@ class Moved:
 
     job: Record
     step: Record | None = None
+
+    @property
+    def at(self) -> datetime | None:
+        """When it came to that state, where the ledger has it: it may have been long before the look."""
+        of = self.job if self.step is None else self.step
+        named = "finished_at" if self.step is None else "opened_at" if of["state"] == StepState.OPEN else "closed_at"
+        at: datetime | None = of[named]
+        return at
 
 
 @dataclass(kw_only=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pipeline.ledger import jobs as moves
 from pipeline.ledger import openings
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.states import AttemptState, StepState
-from pipeline.tables import jobs
+from pipeline.tables import jobs, steps
 from tests.deploy.conftest import Cli
 from tests.ledger.acts import close
 from tests.ledger.house import House, intent_of
@@ -50,6 +51,27 @@ def test_one_job_is_followed_to_its_end_which_is_the_exit_code(ended: Cli) -> No
     (line,) = map(json.loads, answer.stdout.splitlines())
     assert (line["job"], line["state"], line["reason"]) == ("dead", "dead", "a bug")
     assert "aswhom jobs list" in ended.json("tail", "nobody", code=1)["message"]
+
+
+def test_what_is_over_is_told_with_the_time_at_which_it_was(cli: Cli) -> None:
+    opened, closed, finished = (datetime(2026, 1, 31, 8, minute, tzinfo=UTC) for minute in (1, 2, 3))
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        house = House(at.ledger)
+        house.build()
+        claimed = house.claim(house.job())
+        for position in (1, 2):
+            asked = intent_of(house, claimed, position=position, occurrence=position)
+            at.write(partial(openings.open_attempt, intent=asked))
+        close(house, asked, AttemptState.EFFECT, StepState.DONE, result={"id": "1"}, external_id="1")
+        at.write(partial(moves.finish, job=claimed))
+        at.write(lambda c: c.execute(update(jobs).values(finished_at=finished)).rowcount)
+        at.write(lambda c: c.execute(update(steps).values(opened_at=opened)).rowcount)
+        at.write(lambda c: c.execute(update(steps).where(steps.c.position == 2).values(closed_at=closed)).rowcount)
+    answer = cli("tail", claimed.id, "--json")
+    times = [datetime.fromisoformat(json.loads(line)["at"]) for line in answer.stdout.splitlines()]
+    assert times == [opened, closed, finished]
+    days = [line.split()[0] for line in cli("tail", claimed.id).output.splitlines()]
+    assert days == [moment.astimezone().strftime("%Y-%m-%d") for moment in times]
 
 
 def test_all_are_followed_until_the_time_is_over(ended: Cli) -> None:
