@@ -151,11 +151,13 @@ def read_policy(text: str, *, version: int = 0) -> Policy:
     if len(text) > LONGEST:
         raise BadInput(f"the policy has more than {LONGEST} characters")
     try:
-        stated = PolicyText.model_validate(tomllib.loads(text))
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"the policy is not TOML: {error}") from error
+    try:
+        stated = PolicyText.model_validate(document)
     except ValidationError as error:
-        raise BadInput("the policy cannot be used: " + "; ".join(_faults(error))) from error
+        raise BadInput("the policy cannot be used: " + "; ".join(_faults(error, document))) from error
     return Policy(
         version=version,
         digest=digest_of(text),
@@ -164,9 +166,22 @@ def read_policy(text: str, *, version: int = 0) -> Policy:
     )
 
 
-def _faults(error: ValidationError) -> list[str]:
+def _faults(error: ValidationError, document: Mapping[str, Any]) -> list[str]:
     found = error.errors(include_url=False, include_context=False)
-    return [f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg'].removeprefix('Value error, ')}" for one in found]
+    return [f"{_place(one['loc'], document)}: {one['msg'].removeprefix('Value error, ')}" for one in found]
+
+
+def _place(loc: tuple[int | str, ...], document: Mapping[str, Any]) -> str:
+    """Where in the file: an entry by its name, or if it has none, as which of its kind it comes."""
+    match loc:
+        case (str(kind), int(index), *below):
+            entry = document[kind][index]
+            name = entry.get("name") if isinstance(entry, dict) else None
+            which = f"{kind} {name[:200]!r}" if isinstance(name, str) else f"{kind} {index + 1}"
+            # What may be a list may also be written as its one member, which has no number there.
+            return ", ".join(filter(None, (which, ".".join(one for one in below if isinstance(one, str)))))
+        case _:
+            return ".".join(map(str, loc)) or "file"
 
 
 def _rule(stated: RuleText) -> Rule:
