@@ -17,9 +17,10 @@ from typing import Any, ClassVar, Generic, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from identity.lifetime import count
 from identity.model import Effect
 from identity.money import Money
-from pipeline.limits import EndpointClass, Limits
+from pipeline.limits import LONGEST_WAIT, EndpointClass, Limits
 
 
 class Result(BaseModel):
@@ -124,9 +125,9 @@ class Judgement:
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """Retry-After in seconds (RFC 9110 §10.2.3); the date form is not used by the upstreams here."""
-    value = headers.get("retry-after", "")
-    return timedelta(seconds=int(value)) if value.isdecimal() else None
+    """Retry-After in seconds (RFC 9110 §10.2.3), a day at most; the date form is not used by the upstreams here."""
+    seconds = count(headers.get("retry-after", ""))
+    return None if seconds is None else min(timedelta(seconds=seconds), LONGEST_WAIT)
 
 
 def judge_status(response: Response, *, effect: Effect) -> Judgement:

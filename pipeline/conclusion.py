@@ -9,6 +9,7 @@ from typing import Any
 from identity.http import NoAnswer, NotSent
 from identity.model import Effect
 from pipeline.action import Action, Call, Judgement, Response, Result, UnreadableAnswer, Verdict
+from pipeline.limits import LONGEST_WAIT
 from pipeline.states import Purpose
 
 #: GitHub's, Slack's, Stripe's (https://docs.stripe.com/api/request_ids), and everybody else's.
@@ -48,7 +49,7 @@ def conclude(action: Action[Any], call: Call, purpose: Purpose, answer: Response
         verdict=verdict,
         reason=judgement.reason,
         result=result,
-        retry_after=judgement.retry_after,
+        retry_after=judgement.retry_after and min(judgement.retry_after, LONGEST_WAIT),
         status=answer.status,
         upstream_request_id=_request_id(answer),
     )

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel, ValidationError
 
+from identity.lifetime import count
 from identity.model import Effect
 from identity.quoting import error_name
 from pipeline.action import Judgement, Response, Verdict, judge_status, retry_after
@@ -112,8 +113,7 @@ def _left(headers: Mapping[str, str], budget: str, cost: int) -> Left | None:
 
 
 def _number(headers: Mapping[str, str], name: str) -> int | None:
-    value = headers.get(name, "")
-    return int(value) if value.isdecimal() else None
+    return count(headers.get(name, ""), digits=14)  # a reset is in milliseconds
 
 
 def _seconds(moment: int) -> float:

@@ -86,7 +86,13 @@ class Workers:
     ) -> None:
         self.worker(settings, stopping=stopping).handle(job)
 
-    def worker(self, settings: StepSettings = AS_SHIPPED, *, stopping: Callable[[], bool] = lambda: False) -> Worker:
+    def worker(
+        self,
+        settings: StepSettings = AS_SHIPPED,
+        *,
+        jobs: WorkerSettings | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> Worker:
         services = Services(
             store=self.house.database,
             vault=self.house.vault,
@@ -97,7 +103,7 @@ class Workers:
             settings=settings,
             stopping=stopping,
         )
-        return Worker(services, Registry([self.house.workflow]), Silence(), WorkerSettings())
+        return Worker(services, Registry([self.house.workflow]), Silence(), jobs or WorkerSettings())
 
     def ada_connects_anew(self) -> None:
         """Through the flow of the pages, to its callback."""
