@@ -99,7 +99,7 @@ class Response:
         """The body as JSON; raises UnreadableAnswer."""
         try:
             return json.loads(self.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # too deep, too: nothing that can be read
             raise UnreadableAnswer(f"the answer (status {self.status}) is not JSON") from error
 
 

@@ -18,7 +18,7 @@ from identity.audit import Act
 from identity.model import Effect
 from identity.policy.ledger import apply_policy
 from identity.vault import Vault
-from pipeline.action import Facts, Judgement, Recovery, Response, UnreadableAnswer, Verdict
+from pipeline.action import Facts, Judgement, Recovery, Response, UnreadableAnswer
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.replay import replay
 from pipeline.reconcile import settle_attempts
@@ -373,26 +373,3 @@ def test_an_answer_whose_commit_is_not_confirmed_is_written_once(workers: Worker
     assert attempt_states(workers.house) == [AttemptState.EFFECT]
     kinds = [kind for kind in audit_kinds(workers.house) if kind.startswith("attempt.")]
     assert kinds == ["attempt.opened", "attempt.closed"]
-
-
-class Overlong(Say):
-    """Whoever wrote it hands on whatever the upstream says."""
-
-    def judge(self, response: Response) -> Judgement:
-        return Judgement(verdict=Verdict.RETRY, reason="later", retry_after=timedelta(days=20_000))
-
-
-@pytest.mark.parametrize("action", [Say, Overlong])
-@pytest.mark.parametrize("named", ["300000000000", "1772366460", "999999999"])
-def test_a_job_that_an_upstream_puts_off_beyond_all_dates_comes_back_within_a_day(
-    workers: Workers, action: type[Say], named: str
-) -> None:
-    workers.house.workflow = replace(workers.house.workflow, uses={action: USER})
-    declare(workers, partial(says, action))
-    workers.provider.call = lambda token: reply({}, 429, retry_after=named)
-    job = workers.house.job()
-    workers.work(job)
-    row = workers.house.row(job)
-    assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
-    assert row.due_at - datetime.now(UTC) <= timedelta(days=1)
-    assert attempt_states(workers.house) == [AttemptState.NO_EFFECT]

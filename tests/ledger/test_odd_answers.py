@@ -1,0 +1,91 @@
+"""Whatever an upstream answers, the attempt that it answers is closed by it, and no run is spent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import ClassVar
+
+import pytest
+
+from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, Verdict
+from pipeline.limits import EndpointClass, Limits
+from pipeline.states import AttemptState, JobState, StepState
+from pipeline.workflow import USER
+from tests.identity.providers import JSON, reply
+from tests.ledger.acts import attempt_states, steps_of
+from tests.ledger.house import Said, Say
+from tests.ledger.tries import answers, says, time_passes
+from tests.ledger.workers import Workers, declare
+
+DEEP = b'{"a":' * 20_000
+
+
+class Sought(Say):
+    facts: ClassVar[Facts] = replace(Say.facts, recovery=Recovery.PROBE)
+
+    def probe(self, call: Call) -> Request:
+        return Request(method="POST", path="/search")
+
+    def found(self, response: Response, call: Call) -> Said | None:
+        response.json()
+        return None
+
+
+class Overlong(Say):
+    """Whoever wrote it hands on whatever the upstream says."""
+
+    def judge(self, response: Response) -> Judgement:
+        return Judgement(verdict=Verdict.RETRY, reason="later", retry_after=timedelta(days=20_000))
+
+
+class Counted(Say):
+    """Whoever wrote it reads what is left as if it were always said."""
+
+    facts: ClassVar[Facts] = replace(Say.facts, endpoints=EndpointClass(name="says"))
+
+    def limits(self, response: Response) -> Limits:
+        raise KeyError("x-ratelimit-remaining")
+
+
+@pytest.mark.parametrize("action", [Say, Overlong])
+@pytest.mark.parametrize("named", ["300000000000", "1772366460", "999999999"])
+def test_a_job_that_is_put_off_beyond_all_dates_comes_back_within_a_day(
+    workers: Workers, action: type[Say], named: str
+) -> None:
+    workers.house.workflow = replace(workers.house.workflow, uses={action: USER})
+    declare(workers, partial(says, action))
+    workers.provider.call = lambda token: reply({}, 429, retry_after=named)
+    job = workers.house.job()
+    workers.work(job)
+    row = workers.house.row(job)
+    assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
+    assert row.due_at - datetime.now(UTC) <= timedelta(days=1)
+    assert attempt_states(workers.house) == [AttemptState.NO_EFFECT]
+
+
+def test_a_body_that_is_nested_too_deep_to_be_read_is_no_known_outcome(workers: Workers) -> None:
+    workers.house.workflow = replace(workers.house.workflow, uses={Sought: USER})
+    declare(workers, partial(says, Sought))
+    workers.provider.call = lambda token: (200, JSON, DEEP)
+    job = workers.house.job()
+    for _ in range(2):  # the call, and the search for its effect
+        workers.work(job)
+        row = workers.house.row(job)
+        assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
+        assert "is not JSON" in row.reason
+        time_passes(workers)
+    assert attempt_states(workers.house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
+
+
+def test_limits_that_an_action_cannot_read_lose_no_answer(workers: Workers, caplog: pytest.LogCaptureFixture) -> None:
+    workers.house.workflow = replace(workers.house.workflow, uses={Counted: USER})
+    declare(workers, partial(says, Counted))
+    answers(workers, 200, id="7")
+    job = workers.house.job()
+    workers.work(job)
+    row, (step,) = workers.house.row(job), steps_of(workers.house)
+    assert (row.state, row.runs_spent, step.state) == (JobState.DONE, 0, StepState.DONE)
+    assert attempt_states(workers.house) == [AttemptState.EFFECT]
+    assert "the limits that github.Counted was told cannot be read" in caplog.text
