@@ -62,7 +62,7 @@ REQUESTS = {
     "x_ratelimit_requests_reset": "1772370000000",
 }
 COMPLEXITY = {
-    "x_complexity": "50",
+    "x_complexity": "10000",
     "x_ratelimit_complexity_limit": "250000",
     "x_ratelimit_complexity_remaining": "1000",
     "x_ratelimit_complexity_reset": "1772366460000",
@@ -75,12 +75,11 @@ BY_REQUESTS = Left(remaining=1400, limit=1500, resets_in=timedelta(hours=1))
     ("headers", "left"),
     [
         (REQUESTS, BY_REQUESTS),
-        # The tighter of the two, counted in answers that cost as this one did.
-        ({**REQUESTS, **COMPLEXITY}, Left(remaining=20, limit=5000, resets_in=timedelta(minutes=1))),
-        (
-            {**REQUESTS, **COMPLEXITY, "x_complexity": "0"},
-            Left(remaining=1000, limit=250000, resets_in=timedelta(minutes=1)),
-        ),
+        # The tighter of the two, by the share that is left, whatever this answer cost.
+        ({**REQUESTS, **COMPLEXITY}, Left(remaining=6, limit=1500, resets_in=timedelta(minutes=1))),
+        ({**REQUESTS, **COMPLEXITY, "x_ratelimit_complexity_remaining": "249999"}, BY_REQUESTS),
+        (COMPLEXITY, Left(remaining=1000, limit=250000, resets_in=timedelta(minutes=1))),
+        ({**REQUESTS, **COMPLEXITY, "x_ratelimit_complexity_limit": "0"}, BY_REQUESTS),
         ({**REQUESTS, "x_ratelimit_complexity_remaining": "0"}, BY_REQUESTS),
         ({}, None),
     ],
