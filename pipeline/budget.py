@@ -86,7 +86,11 @@ class Budgets:
             metrics.BUDGET_LEFT.labels(budget.provider, budget.endpoints.name).observe(share)
         if pause is not None:
             metrics.BUDGET_PAUSES.labels(budget.provider, budget.endpoints.name).inc()
-        said = ("", 0, 0) if left is None else (left.remaining, left.limit, left.resets_in // _MICROSECOND)
+        said = (
+            ("", 0, 0)
+            if left is None
+            else (left.remaining, left.limit, min(left.resets_in, LONGEST_WAIT) // _MICROSECOND)
+        )
         held = 0 if pause is None else min(max(pause, A_LITTLE), LONGEST_WAIT) // _MICROSECOND
         self._ask(budget, "told", *said, held, int(limits.whole))
 

@@ -44,7 +44,7 @@ CONTROLS = (
     Control(
         name="a pause is of all workers",
         file="pipeline/budget.lua",
-        guard="wait = math.max((state.held or 0) - now, whole - now, 0)",
+        guard="wait = math.max((state.held or 0) - now, (whole.held or 0) - now, 0)",
         without="wait = 0",
         test="tests/ledger/test_budget.py::test_a_pause_is_of_its_class",
     ),
