@@ -8,16 +8,21 @@ from functools import partial
 from typing import ClassVar
 
 import pytest
+from pydantic import BaseModel
+from sqlalchemy import select
 
+from identity.quoting import kept
+from identity.tables import accounts
 from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, Verdict
 from pipeline.limits import EndpointClass, Limits
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.workflow import USER
+from tasks.actions.answers import parse
 from tests.identity.providers import JSON, reply
 from tests.ledger.acts import attempt_states, steps_of
 from tests.ledger.house import Said, Say
 from tests.ledger.tries import answers, says, time_passes
-from tests.ledger.workers import Workers, declare
+from tests.ledger.workers import ADA, Workers, declare
 
 DEEP = b'{"a":' * 20_000
 
@@ -31,6 +36,15 @@ class Sought(Say):
     def found(self, response: Response, call: Call) -> Said | None:
         response.json()
         return None
+
+
+class Named(Say):
+    def external_id(self, result: Said) -> str:
+        return result.id
+
+
+class Keyed(BaseModel):
+    id: dict[str, int]
 
 
 class Overlong(Say):
@@ -77,6 +91,40 @@ def test_a_body_that_is_nested_too_deep_to_be_read_is_no_known_outcome(workers: 
         assert "is not JSON" in row.reason
         time_passes(workers)
     assert attempt_states(workers.house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
+
+
+@pytest.mark.parametrize("id", ["7\0", "7\ud800", "7" * 300], ids=["nul", "half-a-character", "too-long"])
+def test_an_id_that_no_ledger_can_hold_is_kept_as_far_as_it_can(workers: Workers, id: str) -> None:
+    workers.house.workflow = replace(workers.house.workflow, uses={Named: USER})
+    declare(workers, partial(says, Named))
+    answers(workers, 200, id=id)
+    job = workers.house.job()
+    workers.work(job)
+    row, (step,) = workers.house.row(job), steps_of(workers.house)
+    assert (row.state, row.runs_spent, step.state) == (JobState.DONE, 0, StepState.DONE)
+    assert step.external_id == kept(id)
+
+
+def test_a_reason_may_name_a_field_that_no_ledger_can_hold(workers: Workers) -> None:
+    class Strict(Say):
+        def read(self, response: Response) -> Said:
+            return Said(id=str(parse(response, Keyed).id))
+
+    workers.house.workflow = replace(workers.house.workflow, uses={Strict: USER})
+    declare(workers, partial(says, Strict))
+    workers.provider.call = lambda token: reply({"id": {"a\0": "none"}})
+    job = workers.house.job()
+    workers.work(job)
+    row = workers.house.row(job)
+    assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
+    assert row.reason.endswith("lacks or mistypes: id.a\ufffd")
+
+
+@pytest.mark.parametrize("login", ["a\0da", "a" * 300], ids=["nul", "too-long"])
+def test_a_login_that_no_ledger_can_hold_keeps_nobody_from_connecting(workers: Workers, login: str) -> None:
+    workers.ada_connects_anew(login=login)
+    which = select(accounts.c.external_login).where(accounts.c.id == ADA)
+    assert workers.house.database.read(lambda c: c.execute(which).scalar_one()) == kept(login)
 
 
 def test_limits_that_an_action_cannot_read_lose_no_answer(workers: Workers, caplog: pytest.LogCaptureFixture) -> None:

@@ -105,7 +105,7 @@ class Workers:
         )
         return Worker(services, Registry([self.house.workflow]), Silence(), jobs or WorkerSettings())
 
-    def ada_connects_anew(self) -> None:
+    def ada_connects_anew(self, *, login: str = "ada") -> None:
         """Through the flow of the pages, to its callback."""
         connect = ConnectFlow(
             self.house.database,
@@ -123,7 +123,7 @@ class Workers:
         away = connecting.authorize(link.text, browser=browser, now=now)
         assert isinstance(away, Away), away
         (state,) = parse_qs(urlsplit(away.url).query)["state"]
-        self.provider.user = {"id": 1001, "login": "ada"}
+        self.provider.user = {"id": 1001, "login": login}
         done = connecting.finish("gh", {"code": "code", "state": state}, browser=browser, now=now)
         assert isinstance(done, Done), done
 
