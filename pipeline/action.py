@@ -26,7 +26,7 @@ from pipeline.limits import LONGEST_WAIT, EndpointClass, Limits
 class Result(BaseModel):
     """What a done step returns; it is stored as JSON and read back on every run."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)  # JSON has none
 
 
 R = TypeVar("R", bound=Result)
@@ -152,7 +152,7 @@ class Action(BaseModel, Generic[R]):
     or has what its mode must not have, is refused when it is registered.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     facts: ClassVar[Facts]
     result: ClassVar[type[Result]]

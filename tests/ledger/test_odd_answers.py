@@ -8,16 +8,17 @@ from functools import partial
 from typing import ClassVar
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import select
 
 from identity.quoting import kept
 from identity.tables import accounts
-from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, Verdict
+from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, Result, Verdict
 from pipeline.limits import EndpointClass, Limits
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.workflow import USER
 from tasks.actions.answers import parse
+from tasks.actions.salesforce import UpdateOpportunity
 from tests.identity.providers import JSON, reply
 from tests.ledger.acts import attempt_states, steps_of
 from tests.ledger.house import Said, Say
@@ -41,6 +42,17 @@ class Sought(Say):
 class Named(Say):
     def external_id(self, result: Said) -> str:
         return result.id
+
+
+class Weighed(Result):
+    weight: float
+
+
+class Weigh(Say):
+    result: ClassVar[type[Result]] = Weighed
+
+    def read(self, response: Response) -> Weighed:  # type: ignore[override]
+        return parse(response, Weighed)
 
 
 class Keyed(BaseModel):
@@ -91,6 +103,24 @@ def test_a_body_that_is_nested_too_deep_to_be_read_is_no_known_outcome(workers: 
         assert "is not JSON" in row.reason
         time_passes(workers)
     assert attempt_states(workers.house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
+
+
+@pytest.mark.parametrize("weight", [b"1e999", b"-Infinity", b"NaN"])
+def test_a_number_that_no_json_can_hold_is_no_result(workers: Workers, weight: bytes) -> None:
+    workers.house.workflow = replace(workers.house.workflow, uses={Weigh: USER})
+    declare(workers, partial(says, Weigh))
+    workers.provider.call = lambda token: (200, JSON, b'{"weight": ' + weight + b"}")
+    job = workers.house.job()
+    workers.work(job)
+    row = workers.house.row(job)
+    assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
+    assert row.reason.endswith("lacks or mistypes: weight")
+
+
+@pytest.mark.parametrize("amount", [float("inf"), float("nan")])
+def test_a_number_that_no_json_can_hold_is_no_parameter(amount: float) -> None:
+    with pytest.raises(ValidationError, match="amount"):
+        UpdateOpportunity(id="006000000000001", stage="Closed Won", amount=amount)
 
 
 @pytest.mark.parametrize("id", ["7\0", "7\ud800", "7" * 300], ids=["nul", "half-a-character", "too-long"])
