@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -40,7 +40,7 @@ class SlotFirer:
     def __init__(self, store: Store, workflows: Registry) -> None:
         self._store = store
         self._workflows = workflows
-        self._knows_code = False
+        self._behind: Collection[tuple[str, str]] | None = None  # the code's lines still to take over; None: all
         self._again: dict[str, datetime] = {}  # schedules that cannot be kept, and when to look at them again
 
     def fire_due(self, now: datetime, ring: Callable[[Sequence[Bell]], object] = _unheard) -> list[Bell]:
@@ -49,11 +49,8 @@ class SlotFirer:
         What cannot be fired says why in its row, is looked at again after a minute, and holds up nothing else. Raises
         ExceptionGroup, after the rest, of what was not foreseen. Raises Unavailable or CommitUnknown at once.
         """
-        if not self._knows_code:
-            for tenant, name, fault in self._store.write(partial(self._take_over_code, now=now)):
-                note = {"action": "schedule.faulty", "tenant": tenant, "workflow": name}
-                log.error("a schedule in code cannot be kept: %s", fault, extra=note)
-            self._knows_code = True  # a change of the code comes with a new process
+        if self._behind is None:  # a change of the code comes with a new process
+            self._follow_code(now)
         due = select(schedules.c.id).where(LIVE, schedules.c.next_at <= now).order_by(schedules.c.next_at)
         found: list[Bell] = []
         failures = Failures()
@@ -72,26 +69,43 @@ class SlotFirer:
             else:
                 ring(bells)
                 found += bells
+        if self._behind:
+            self._follow_code(now)
         failures.tell("schedules that could not be fired")
         return found
 
-    def _take_over_code(self, connection: Connection, *, now: datetime) -> list[tuple[str, str, str]]:
-        """What the code declares now is what is kept, for whom its workflow is switched on; and what cannot be, why."""
-        for gone in connection.execute(select(tenants.c.id).where(tenants.c.deleted_at.is_not(None))).scalars().all():
-            end_for_tenant(connection, gone, now=now)  # until that ended them, a deletion left them to fire for ever
+    def _follow_code(self, now: datetime) -> None:
+        """Take over what the code declares; what owes something by its old line follows once that was fired."""
+        faults, self._behind = self._store.write(partial(self._take_over_code, which=self._behind, now=now))
+        for tenant, name, fault in faults:
+            note = {"action": "schedule.faulty", "tenant": tenant, "workflow": name}
+            log.error("a schedule in code cannot be kept: %s", fault, extra=note)
+
+    def _take_over_code(
+        self, connection: Connection, *, which: Collection[tuple[str, str]] | None, now: datetime
+    ) -> tuple[list[tuple[str, str, str]], set[tuple[str, str]]]:
+        """What the code declares now is what is kept, for whom its workflow is switched on.
+
+        Returns what cannot be, and why; and what owes something first. *which*: these alone, by tenant and workflow.
+        """
+        if which is None:
+            _end_for_gone_tenants(connection, now=now)
+            undeclared = [workflow.name for workflow in self._workflows if workflow.schedule is None]
+            remove_undeclared(connection, undeclared, now=now)
         settings = select(workflow_settings.c.tenant_id, workflow_settings.c.workflow).where(
             workflow_settings.c.enabled.is_(True)
         )
         declared = {workflow.name: workflow for workflow in self._workflows}
         faults: list[tuple[str, str, str]] = []
+        behind: set[tuple[str, str]] = set()
         for tenant, name in connection.execute(settings).all():
-            if name in declared:
+            if name in declared and (which is None or (tenant, name) in which):
                 try:
-                    ensure_schedule(connection, tenant, declared[name], now=now)
+                    if not ensure_schedule(connection, tenant, declared[name], now=now, owed_first=True):
+                        behind.add((tenant, name))
                 except BadInput as fault:  # one workflow's must not stop the others
                     faults.append((tenant, name, str(fault)))
-        remove_undeclared(connection, [name for name, one in declared.items() if one.schedule is None], now=now)
-        return faults
+        return faults, behind
 
     def _fire(self, connection: Connection, *, id: str, now: datetime) -> tuple[Bell, ...]:
         row = connection.execute(
@@ -152,6 +166,12 @@ class SlotFirer:
 
 
 _AGAIN = timedelta(minutes=1)
+
+
+def _end_for_gone_tenants(connection: Connection, *, now: datetime) -> None:
+    """Until a deletion ended a tenant's schedules itself, it left them to fire for ever."""
+    for gone in connection.execute(select(tenants.c.id).where(tenants.c.deleted_at.is_not(None))).scalars().all():
+        end_for_tenant(connection, gone, now=now)
 
 
 def _say_fault(connection: Connection, *, id: str, fault: str, now: datetime) -> bool:

@@ -250,6 +250,43 @@ def test_what_is_due_stays_due_when_the_code_only_changes_how_to_catch_up(ledger
     assert ledger.fired() == iso(NINE, NINE + DAY)
 
 
+def test_a_slot_that_waits_for_its_jitter_fires_when_the_code_changes_the_jitter(ledger: ScheduledLedger) -> None:
+    ledger.new_beat(digest(Daily(cron="0 9 * * *", jitter=50 * MINUTE))).fire_due(START)
+    later = ledger.row("acme:digest").next_at - NINE
+    assert later > 2 * MINUTE
+    ledger.new_beat(digest(Daily(cron="0 9 * * *"))).fire_due(NINE + later - MINUTE)
+    assert ledger.fired() == iso(NINE)
+    ledger.new_beat(digest(Daily(cron="0 9 * * *", jitter=50 * MINUTE))).fire_due(NINE + later)
+    assert (ledger.fired(), ledger.row("acme:digest").next_at) == (iso(NINE), NINE + DAY + later)
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "expected"),
+    [(CatchUp.SKIP, []), (CatchUp.ONCE, [NINE + 2 * HOUR]), (CatchUp.ALL, [NINE + HOUR, NINE + 2 * HOUR])],
+)
+def test_what_passed_by_the_old_line_is_caught_up_with_before_the_code_changes_it(
+    ledger: ScheduledLedger, caplog: pytest.LogCaptureFixture, catch_up: CatchUp, expected: list[datetime]
+) -> None:
+    ledger.new_beat(digest(Daily(cron="0 * * * *", catch_up=catch_up, at_most=2))).fire_due(START)
+    changed = digest(Daily(cron="30 12 * * *", zone="Europe/Berlin", catch_up=catch_up, at_most=2))
+    ledger.new_beat(changed).fire_due(NINE + 2 * HOUR + 20 * MINUTE)
+    assert ledger.fired() == iso(*expected)
+    assert "schedule.caught_up" in [vars(line).get("action") for line in caplog.records]
+    row = ledger.row("acme:digest")
+    assert (row.cron, row.zone, row.next_at) == ("30 12 * * *", "Europe/Berlin", NINE + 25 * HOUR + 30 * MINUTE)
+
+
+def test_a_line_that_cannot_be_kept_gives_way_to_the_new_one_with_what_is_due(ledger: ScheduledLedger) -> None:
+    ledger.new_beat(digest(Daily(cron="0 9 * * *"))).fire_due(START)
+    gone = update(schedules).values(zone="Mars/Olympus")  # as one that tzdata has no more
+    ledger.database.write(lambda c: c.execute(gone).rowcount)
+    ledger.new_beat(digest(Daily(cron="0 12 * * *"))).fire_due(NINE + HOUR)
+    row = ledger.row("acme:digest")
+    assert (row.cron, row.zone) == ("0 12 * * *", "UTC")
+    ledger.new_beat(digest(Daily(cron="0 12 * * *"))).fire_due(NINE + HOUR)
+    assert (ledger.fired(), ledger.row("acme:digest").next_at) == (iso(NINE), NINE + 3 * HOUR)
+
+
 def test_a_tenants_own_schedule_is_not_taken_over_by_code_of_the_same_name(ledger: ScheduledLedger) -> None:
     ledger.add("digest", cron="0 7 * * *")
     ledger.database.write(lambda c: ensure_schedule(c, "acme", digest(Daily(cron="0 9 * * *")), now=START))
