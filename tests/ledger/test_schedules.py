@@ -33,7 +33,7 @@ from pipeline.workflow import SERVICE, Daily, Registry, Tick, Workflow, workflow
 from tests.ledger.house import House, Say, say_it
 
 START = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
-MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 NINE = datetime(2026, 5, 1, 9, tzinfo=UTC)
 
 
@@ -50,11 +50,12 @@ class ScheduledLedger:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.seconds = 0.0
         self.digest = digest()
         self.beat = self.new_beat(self.digest)
 
     def new_beat(self, *workflows: Workflow) -> SlotFirer:
-        return SlotFirer(self.database, Registry(workflows))
+        return SlotFirer(self.database, Registry(workflows), monotonic=lambda: self.seconds)
 
     def switch_on(self, tenant: str, name: str = "digest") -> None:
         row = {"tenant_id": tenant, "workflow": name, "enabled": True, "config": {}}
@@ -211,7 +212,8 @@ def test_what_was_fired_is_rung_for_whatever_fails_beside_it_and_a_failure_is_tr
     ledger.database.write(lambda c: c.execute(service.values(kind=PrincipalKind.SERVICE)).rowcount)
     mended = update(schedules).where(schedules.c.name == "two").values(catch_up="once")
     ledger.database.write(lambda c: c.execute(mended).rowcount)
-    ledger.beat.fire_due(NINE + 2 * MINUTE, ring)
+    ledger.seconds += 60
+    ledger.beat.fire_due(NINE + timedelta(seconds=10), ring)
     assert (len(rung), ledger.row("globex:three").fault, ledger.row("acme:two").fault) == (4, None, None)
 
 
@@ -324,6 +326,56 @@ def test_many_beats_at_once_fire_each_slot_once(ledger: ScheduledLedger, ledger_
     assert errors == []
     assert ledger.fired() == sorted(iso(*(NINE + day * DAY for day in range(5))) * 5)
     assert ledger.database.read(lambda c: len(c.execute(select(slots)).all())) == 25
+
+
+def test_a_tick_ends_and_what_it_has_no_time_for_is_not_missed(ledger: ScheduledLedger) -> None:
+    for number in range(7):
+        ledger.add(f"s{number}", catch_up=CatchUp.SKIP)
+
+    def slowly(bells: Sequence[Bell]) -> None:
+        ledger.seconds += 6
+
+    fired = [len(ledger.beat.fire_due(NINE + seconds * SECOND, slowly)) for seconds in (0, 50, 100, 150)]
+    assert fired == [2, 2, 2, 1]
+    for tick in range(3):
+        ledger.beat.fire_due(NINE + DAY - MINUTE + tick * 5 * MINUTE, slowly)
+    assert ledger.fired() == iso(*[NINE] * 7)  # for five minutes nothing looked at the others
+
+
+def test_a_clock_far_ahead_for_one_tick_silences_no_schedule_until_then(
+    ledger: ScheduledLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + DAY
+    ids = [ledger.add("hourly", cron="30 * * * *", jitter=MINUTE), ledger.add("daily", cron=f"30 {now.hour} * * *")]
+
+    def next_at() -> list[datetime]:
+        return [ledger.row(id).next_at for id in ids]
+
+    ledger.beat.fire_due(now)
+    before, far = next_at(), now + 400 * DAY + 40 * MINUTE
+    ledger.new_beat(ledger.digest).fire_due(far)
+    ledger.beat.fire_due(now)
+    assert min(next_at()) > far  # they are not looked for at every tick
+    ledger.seconds += 60
+    ledger.beat.fire_due(now)
+    assert next_at() == before
+    (told,) = [vars(line) for line in caplog.records if vars(line).get("action") == "schedule.brought_back"]
+    assert told["schedules"] == 2
+    assert len(ledger.beat.fire_due(now + 31 * MINUTE)) == 2
+    fired = ledger.fired()
+    ledger.beat.fire_due(far)
+    assert ledger.fired() == fired  # the slots of that time were fired when it was not yet come
+
+
+def test_a_beat_whose_clock_is_a_little_ahead_or_far_behind_moves_nothing_back(ledger: ScheduledLedger) -> None:
+    id = ledger.add(cron="* * * * *")
+    now = datetime.now(UTC)
+    ledger.beat.fire_due(now + 4 * MINUTE)
+    moved = ledger.row(id).next_at
+    assert moved > now + 4 * MINUTE
+    for clock in (now, now - 300 * DAY):
+        ledger.new_beat(ledger.digest).fire_due(clock)
+        assert ledger.row(id).next_at == moved
 
 
 def test_a_beat_that_stopped_is_seen_by_the_age_of_its_heartbeat_and_by_what_is_due(ledger: ScheduledLedger) -> None:
