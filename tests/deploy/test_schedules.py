@@ -9,8 +9,8 @@ import pytest
 from deploy.installation import Installation
 from deploy.settings import load
 from pipeline.model import BEAT
-from pipeline.reconcile import heartbeat
 from tests.deploy.conftest import Cli
+from tests.heartbeats import ticked
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_doctor_tells_of_a_beat_that_does_not_tick(acme: Cli) -> None:
 
     def tick(at: datetime, error: str | None = None) -> None:
         with Installation(load(data_dir=acme.data_dir)) as installation:
-            heartbeat(installation.ledger, duty=BEAT, host="here", error=error, now=at)
+            ticked(installation.ledger, BEAT, error=error, at=at)
 
     assert says() == []  # nobody misses it
     add(acme)

@@ -16,7 +16,6 @@ from identity.model import PrincipalKind
 from identity.tables import principals
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.model import BEAT, Bell
-from pipeline.reconcile import heartbeat
 from pipeline.schedules.changes import (
     NewSchedule,
     add_schedule,
@@ -30,6 +29,7 @@ from pipeline.schedules.slots import SlotFirer
 from pipeline.schedules.timetable import CatchUp, Timetable
 from pipeline.tables import jobs, schedules, slots, workflow_settings
 from pipeline.workflow import SERVICE, Daily, Registry, Tick, Workflow, workflow
+from tests.heartbeats import ticked
 from tests.ledger.house import House, Say, say_it
 
 START = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
@@ -381,8 +381,8 @@ def test_a_beat_whose_clock_is_a_little_ahead_or_far_behind_moves_nothing_back(l
 def test_a_beat_that_stopped_is_seen_by_the_age_of_its_heartbeat_and_by_what_is_due(ledger: ScheduledLedger) -> None:
     ledger.add()
     assert ledger.database.read(lambda c: look(c, now=START)).ticked_at is None
-    heartbeat(ledger.database, duty=BEAT, host="one", error=None, now=START)
-    heartbeat(ledger.database, duty=BEAT, host="two", error="OSError", now=START + MINUTE)
+    ticked(ledger.database, BEAT, host="one", at=START)
+    ticked(ledger.database, BEAT, host="two", error="OSError", at=START + MINUTE)
     found = ledger.database.read(lambda c: look(c, now=NINE + HOUR))
     assert (found.live, found.ticked_at, found.error, found.late) == (1, START + MINUTE, "OSError", HOUR)
 
