@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, delete, select, update
 from identity.errors import BadInput
 from identity.principals import checked_id
 from identity.rows import insert_new
-from pipeline.schedules.timetable import MOST, CatchUp, Timetable, offset
+from pipeline.schedules.timetable import MOST, CatchUp, Timetable, check_jitter, offset
 from pipeline.tables import schedules, workflow_settings
 from pipeline.workflow import LONGEST_NAME, Tick, Workflow
 
@@ -44,8 +44,7 @@ class NewSchedule:
             raise BadInput(f"a schedule's name has {LONGEST_NAME} characters at most")
         if not 1 <= self.at_most <= MOST:
             raise BadInput(f"a catch-up fires 1 to {MOST} slots")
-        if self.jitter < timedelta():
-            raise BadInput("a jitter cannot be negative: nothing fires before its slot")
+        check_jitter(self.jitter)
 
     @property
     def id(self) -> str:

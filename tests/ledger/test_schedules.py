@@ -394,6 +394,7 @@ def test_a_beat_that_stopped_is_seen_by_the_age_of_its_heartbeat_and_by_what_is_
         ({"name": "n" * 65}, "64 characters"),
         ({"at_most": 0}, "1 to 1000"),
         ({"jitter": -MINUTE}, "before its slot"),
+        ({"jitter": DAY + SECOND}, "a day at most"),
     ],
 )
 def test_what_is_no_schedule_is_refused(how: dict[str, Any], says: str) -> None:
@@ -412,6 +413,12 @@ def test_a_workflow_that_could_have_no_schedule_by_its_name_is_refused_where_it_
 ) -> None:
     with pytest.raises(TypeError, match=says):
         digest(name=name)
+
+
+@pytest.mark.parametrize(("jitter", "says"), [(-MINUTE, "before its slot"), (DAY + SECOND, "a day at most")])
+def test_a_jitter_that_cannot_be_kept_is_refused_where_it_is_declared(jitter: timedelta, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        Daily(cron="0 9 * * *", jitter=jitter)
 
 
 def test_a_workflow_that_takes_events_has_no_schedule() -> None:
