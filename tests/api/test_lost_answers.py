@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import func, select
 
 from identity.api_keys import Role
-from identity.errors import Unavailable
 from pipeline.database import Database
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import jobs
 from tests.api.agents_api import AgentsApi
+from tests.leaving import Leaving
 
-T = TypeVar("T")
 ADMIN = Role.ADMIN
-
-
-class Leaving:
-    """A ledger that answers no read after the next write, until it is told to."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.engine = database.engine
-        self.check_room, self.close = database.check_room, database.close
-        self.leaves = False
-        self._away = False
-
-    def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
-        outcome = self._database.write(fn, until=until, ahead=ahead)
-        self._away = self.leaves
-        return outcome
-
-    def read(self, fn: Callable[[Connection], T]) -> T:
-        if self._away:
-            raise Unavailable("the ledger's server does not answer")
-        return self._database.read(fn)
-
-    def back(self) -> None:
-        self._away = self.leaves = False
 
 
 @pytest.fixture
