@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -34,6 +35,15 @@ def _unheard(bells: Sequence[Bell]) -> None:
     """Whoever fires without a broker leaves the jobs to housekeeping, which rings again."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Fired:
+    """What one due schedule came to, to be told of once that is committed."""
+
+    row: Row[Fields]
+    owed: Owed
+    bells: tuple[Bell, ...] | None  # None: its workflow is switched off
+
+
 class SlotFirer:
     """The ledger's side of a beat."""
 
@@ -47,8 +57,14 @@ class SlotFirer:
         """Start the jobs of every slot that is due and has none yet, and *ring* for those of a schedule at once.
 
         What cannot be fired says why in its row, is looked at again after a minute, and holds up nothing else. Raises
-        ExceptionGroup, after the rest, of what was not foreseen. Raises Unavailable or CommitUnknown at once.
+        ExceptionGroup, after the rest, of what was not foreseen. Raises Unavailable or CommitUnknown at once, in the
+        group if there is one.
         """
+        failures = Failures()
+        with failures.told("schedules that could not be fired"):
+            return self._fire_all(now, ring, failures)
+
+    def _fire_all(self, now: datetime, ring: Callable[[Sequence[Bell]], object], failures: Failures) -> list[Bell]:
         if not self._knows_code:
             for tenant, name, fault in self._store.write(partial(self._take_over_code, now=now)):
                 note = {"action": "schedule.faulty", "tenant": tenant, "workflow": name}
@@ -56,12 +72,11 @@ class SlotFirer:
             self._knows_code = True  # a change of the code comes with a new process
         due = select(schedules.c.id).where(LIVE, schedules.c.next_at <= now).order_by(schedules.c.next_at)
         found: list[Bell] = []
-        failures = Failures()
         for id in self._store.read(lambda c: list(c.execute(due).scalars())):
             if self._again.get(id, now) > now:
                 continue
             try:
-                bells = self._store.write(partial(self._fire, id=id, now=now))
+                fired = self._store.write(partial(self._fire, id=id, now=now))
             except (CommitUnknown, Unavailable):
                 raise  # it is the ledger's, not this schedule's
             except (BadInput, Misconfigured) as fault:
@@ -70,9 +85,11 @@ class SlotFirer:
                 failures.add("schedule", id, failure)
                 self._set_aside(id, f"it failed with {type(failure).__name__}: the log of beat says where", now)
             else:
-                ring(bells)
-                found += bells
-        failures.tell("schedules that could not be fired")
+                if fired is not None:
+                    started = fired.bells or ()
+                    ring(started)
+                    found += started
+                    _tell_of(fired)
         return found
 
     def _take_over_code(self, connection: Connection, *, now: datetime) -> list[tuple[str, str, str]]:
@@ -93,12 +110,12 @@ class SlotFirer:
         remove_undeclared(connection, [name for name, one in declared.items() if one.schedule is None], now=now)
         return faults
 
-    def _fire(self, connection: Connection, *, id: str, now: datetime) -> tuple[Bell, ...]:
+    def _fire(self, connection: Connection, *, id: str, now: datetime) -> _Fired | None:
         row = connection.execute(
             select(schedules).where(schedules.c.id == id, LIVE, schedules.c.next_at <= now)
         ).first()
         if row is None:
-            return ()  # fired, paused or removed meanwhile
+            return None  # fired, paused or removed meanwhile
         later = offset(row.id, timedelta(seconds=row.jitter_seconds))
         workflow = self._workflows.get(row.workflow)
         timetable = Timetable(cron=row.cron, zone=row.zone)
@@ -113,19 +130,16 @@ class SlotFirer:
         following = timetable.after(now - later) + later
         moved = {"next_at": following, "last_slot": what.slots[-1] if what.slots else row.last_slot, "fault": None}
         if not _move(connection, row, moved):
-            return ()  # another beat was first
-        _tell_of(row, what)
-        return self._start(connection, row, workflow, what.slots, now)
+            return None  # another beat was first
+        return _Fired(row=row, owed=what, bells=self._start(connection, row, workflow, what.slots, now))
 
     def _start(
         self, connection: Connection, row: Row[Fields], workflow: Workflow, due: tuple[datetime, ...], now: datetime
-    ) -> tuple[Bell, ...]:
+    ) -> tuple[Bell, ...] | None:
+        """The bells of the jobs of these slots; None: the workflow is switched off."""
         config = pins.enabled(connection, row.tenant_id, workflow.name)
         if config is None:
-            log.info(
-                "slot skipped: the workflow is switched off", extra={"action": "schedule.skipped", "schedule": row.id}
-            )
-            return ()
+            return None
         for slot in due:
             job = "job_" + sha256(f"{row.id}\x00{slot.isoformat()}".encode()).hexdigest()[:26]
             taken = {"schedule_id": row.id, "slot": slot, "job_id": job, "fired_at": now}
@@ -166,8 +180,9 @@ def _move(connection: Connection, row: Row[Fields], values: Mapping[str, Any]) -
     return connection.execute(update(schedules).where(mine).values(**values)).rowcount == 1
 
 
-def _tell_of(row: Row[Fields], what: Owed) -> None:
-    if what.left_out:
+def _tell_of(fired: _Fired) -> None:
+    row, left_out = fired.row, fired.owed.left_out
+    if left_out:
         metrics.SLOTS_LEFT_OUT.labels(row.catch_up).inc()
         log.warning(
             "missed slots are left out",
@@ -175,7 +190,9 @@ def _tell_of(row: Row[Fields], what: Owed) -> None:
                 "action": "schedule.caught_up",
                 "schedule": row.id,
                 "catch_up": row.catch_up,
-                "at_least": what.left_out,
+                "at_least": left_out,
                 "since": row.next_at.isoformat(),
             },
         )
+    if fired.bells is None:
+        log.info("slot skipped: the workflow is switched off", extra={"action": "schedule.skipped", "schedule": row.id})
