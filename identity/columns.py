@@ -26,7 +26,7 @@ class Instant(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError("naive datetime: times carry their zone")
-        return (value - _EPOCH) // _MICROSECOND
+        return in_microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         return None if value is None else instant(value)
@@ -35,6 +35,11 @@ class Instant(TypeDecorator[datetime]):
 def instant(microseconds: int) -> datetime:
     """The moment so long after 1970."""
     return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def in_microseconds(moment: datetime) -> int:
+    """How long after 1970 an aware moment is: the inverse of `instant`."""
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 class database_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function it is

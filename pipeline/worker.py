@@ -59,10 +59,10 @@ class Worker:
         self._lock = threading.Lock()
         self._active: dict[int, ClaimedJob] = {}  # by thread
 
-    def handle(self, job_id: str) -> None:
+    def handle(self, job_id: str, *, lapses: int | None = None) -> None:
         """Answer a bell: claim what it permits and run it. The message authorises nothing."""
         try:
-            job = self._store.write(lambda c: jobs.claim(c, job_id, hold=self._settings.hold))
+            job = self._store.write(lambda c: jobs.claim(c, job_id, hold=self._settings.hold, lapses=lapses))
         except (CommitUnknown, Unavailable) as error:
             # The reconciler finds the claim lapsed, or the bell lost; either way the job comes back.
             log.warning(

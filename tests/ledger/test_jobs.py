@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from identity.columns import in_microseconds
 from identity.errors import BadInput
 from identity.model import AccessPattern
 from pipeline import reconcile
@@ -72,6 +73,20 @@ def test_a_bell_never_claims_for_another_tenant(house: House) -> None:
     mine, _theirs = house.job(), house.job(tenant="globex")
     house.claim(mine)
     assert house.database.write(partial(jobs.claim, job=mine, hold=HOLD)) is None
+
+
+def test_a_bell_that_another_was_rung_in_place_of_claims_its_own_job_alone(house: House) -> None:
+    """Else one that waits in the broker for longer than it is outstanding is a permit beside the one that counts."""
+    now = in_microseconds(datetime.now(UTC))
+    first, second, third = (house.job() for _ in range(3))
+    house.claim(first)
+    claim = partial(jobs.claim, job=first, hold=HOLD)
+    assert house.database.write(partial(claim, lapses=now - 1_000_000)) is None
+    by_another = house.database.write(partial(claim, lapses=now + 30_000_000))
+    assert by_another is not None
+    assert by_another.id == second
+    its_own = house.database.write(partial(jobs.claim, job=third, hold=HOLD, lapses=now - 1_000_000))
+    assert its_own is not None
 
 
 def test_a_forged_bell_claims_nothing(house: House) -> None:
