@@ -1,0 +1,96 @@
+"""What a worker does while the ledger is away, or does not confirm a commit: what it knows is not lost by that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import pytest
+from prometheus_client import REGISTRY
+from sqlalchemy import Connection
+
+from identity.errors import Unavailable
+from pipeline.database import Database
+from pipeline.ledger.closings import Closed, Closing, close_attempt
+from pipeline.ledger.intents import Intent
+from pipeline.states import AttemptState, JobState, StepState
+from tests.ledger.acts import attempt_states, audit_kinds, open_, step_state
+from tests.ledger.house import House, Say, intent_of
+from tests.ledger.tries import says
+from tests.ledger.workers import Workers, declare
+from tests.properties.held import Ledger
+
+T = TypeVar("T")
+
+
+class Away(Ledger):
+    """A ledger that is away for the next so many turns, be it to write or to read."""
+
+    def __init__(self, workers: Workers) -> None:
+        super().__init__(workers.house.database, lambda: None)
+        self.turns = 0
+        workers.house.database = cast("Database", self)
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        if self.fault is None:
+            self._take_turn()
+        return super().write(fn)
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        self._take_turn()
+        return super().read(fn)
+
+    def _take_turn(self) -> None:
+        if self.turns:
+            self.turns -= 1
+            raise Unavailable("no turn could be had")
+
+
+def _steps_done() -> float:
+    labels = {"action": "github.Say", "pattern": "delegated", "outcome": "done"}
+    return REGISTRY.get_sample_value("aswhom_steps_total", labels) or 0
+
+
+@pytest.mark.parametrize("fault", [None, "commit unseen", "commit lost"])
+def test_an_answer_is_written_once_the_ledger_is_back(workers: Workers, fault: str | None) -> None:
+    ledger, answered, before = Away(workers), workers.provider.call, _steps_done()
+
+    def answer(token: str) -> Any:
+        ledger.fault, ledger.turns = fault, 3
+        return answered(token)
+
+    workers.provider.call = answer
+    declare(workers, partial(says, Say))
+    job = workers.house.job()
+    workers.work(job)
+    assert (len(workers.tokens), workers.house.row(job).state) == (1, JobState.DONE)
+    assert attempt_states(workers.house) == [AttemptState.EFFECT]
+    kinds = [kind for kind in audit_kinds(workers.house) if kind.startswith("attempt.")]
+    assert kinds == ["attempt.opened", "attempt.closed"]
+    assert _steps_done() - before == 1
+
+
+def _writes_twice(house: House, asked: Intent, **closing: Any) -> list[Closed]:
+    """Whoever wrote it did not see the commit."""
+    same = partial(close_attempt, intent=asked, closing=Closing(attempt=asked.attempt, **closing))
+    return [house.database.write(same), house.database.write(same)]
+
+
+@pytest.mark.parametrize(
+    ("state", "ends", "more"),
+    [
+        (AttemptState.EFFECT, StepState.DONE, {"status": 200, "result": {"id": "7"}, "upstream_request_id": "r"}),
+        (AttemptState.NO_EFFECT, StepState.FAILED, {"status": 422, "error": "no"}),
+        (AttemptState.NO_EFFECT, StepState.OPEN, {"error": "not sent"}),
+        (AttemptState.UNKNOWN, StepState.UNKNOWN, {"error": "no answer"}),
+    ],
+)
+def test_a_closing_that_is_written_again_counts_as_before_and_is_recorded_once(
+    house: House, state: AttemptState, ends: StepState, more: dict[str, Any]
+) -> None:
+    asked = intent_of(house, house.claim(house.job()))
+    open_(house, asked)
+    assert _writes_twice(house, asked, state=state, step_state=ends, **more) == [Closed(counts=True)] * 2
+    assert (attempt_states(house), step_state(house, asked.step)) == ([state], ends)
+    assert [kind for kind in audit_kinds(house) if kind.startswith("attempt.")] == ["attempt.opened", "attempt.closed"]
