@@ -106,6 +106,19 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     return Closed(counts=moved or closing.step_state is StepState.OPEN, duplicate=answer.duplicate)
 
 
+def take_back(connection: Connection, intent: Intent) -> None:
+    """Close an attempt that was certainly not sent, if its opening was committed. Safe to repeat.
+
+    Whoever opened it may not know: its transaction may still be on its way, and holds the job until it has ended.
+    """
+    connection.execute(_LOCK_JOB, {"job": intent.job.id})
+    if connection.execute(select(attempts.c.id).where(attempts.c.id == intent.attempt)).first() is not None:
+        not_sent = Closing(
+            attempt=intent.attempt, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, error="not sent"
+        )
+        close_attempt(connection, intent, not_sent)
+
+
 def _is_answered_by(closing: Closing, attempt: Row[Any]) -> bool:
     """Whether this very answer has closed its attempt. What was given up before says so in its error."""
     said = (closing.status, closing.upstream_request_id, closing.error)

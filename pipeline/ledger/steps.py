@@ -35,14 +35,6 @@ def attempts_of(connection: Connection, step: str) -> list[Row[Any]]:
     )
 
 
-def attempt_state(connection: Connection, attempt: str) -> str | None:
-    """The state of an attempt; None: its intent was not committed."""
-    state: str | None = connection.execute(
-        select(attempts.c.state).where(attempts.c.id == attempt)
-    ).scalar_one_or_none()
-    return state
-
-
 def sleep(
     connection: Connection,
     job: ClaimedJob,

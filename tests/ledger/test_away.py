@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -11,11 +12,14 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection
 
 from identity.errors import Unavailable
+from identity.store import CommitUnknown
 from pipeline.database import Database
-from pipeline.ledger.closings import Closed, Closing, close_attempt
+from pipeline.ledger.closings import Closed, Closing, close_attempt, take_back
 from pipeline.ledger.intents import Intent
+from pipeline.ledger.openings import open_attempt
+from pipeline.run import Run
 from pipeline.states import AttemptState, JobState, StepState
-from tests.ledger.acts import attempt_states, audit_kinds, open_, step_state
+from tests.ledger.acts import attempt_states, audit_kinds, open_, step_state, until_awaited
 from tests.ledger.house import House, Say, intent_of
 from tests.ledger.tries import says
 from tests.ledger.workers import Workers, declare
@@ -25,16 +29,22 @@ T = TypeVar("T")
 
 
 class Away(Ledger):
-    """A ledger that is away for the next so many turns, be it to write or to read."""
+    """A ledger that is away for so many turns, be it to write or to read: the next ones, or those after a fault."""
 
     def __init__(self, workers: Workers) -> None:
         super().__init__(workers.house.database, lambda: None)
         self.turns = 0
+        self._under_way: list[Callable[[Connection], object]] = []
         workers.house.database = cast("Database", self)
 
     def write(self, fn: Callable[[Connection], T]) -> T:
-        if self.fault is None:
-            self._take_turn()
+        if self.fault == "commit under way":  # no read sees it, and the next write waits for it
+            self.fault = None
+            self._under_way.append(fn)
+            raise CommitUnknown("the connection broke in COMMIT")
+        while self._under_way:
+            self.inner.write(self._under_way.pop())
+        self._take_turn()
         return super().write(fn)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
@@ -42,7 +52,7 @@ class Away(Ledger):
         return super().read(fn)
 
     def _take_turn(self) -> None:
-        if self.turns:
+        if self.turns and self.fault is None:
             self.turns -= 1
             raise Unavailable("no turn could be had")
 
@@ -94,3 +104,32 @@ def test_a_closing_that_is_written_again_counts_as_before_and_is_recorded_once(
     assert _writes_twice(house, asked, state=state, step_state=ends, **more) == [Closed(counts=True)] * 2
     assert (attempt_states(house), step_state(house, asked.step)) == ([state], ends)
     assert [kind for kind in audit_kinds(house) if kind.startswith("attempt.")] == ["attempt.opened", "attempt.closed"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "turns"), [("commit unseen", 0), ("commit unseen", 3), ("commit under way", 0), ("commit under way", 3)]
+)
+def test_an_intent_of_which_nothing_was_sent_is_taken_back_whenever_its_commit_comes(
+    workers: Workers, fault: str, turns: int
+) -> None:
+    ledger = Away(workers)
+
+    def says_with_a_fault(run: Run[Any], event: Any) -> None:
+        ledger.fault, ledger.turns = fault, turns
+        run.do(Say(text="hello"), as_=run.user)
+
+    declare(workers, says_with_a_fault)
+    job = workers.house.job()
+    workers.work(job)
+    assert (workers.tokens, attempt_states(workers.house)) == ([], [AttemptState.NO_EFFECT])
+    row = workers.house.row(job)
+    assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_what_is_taken_back_waits_for_the_opening_that_is_under_way(house: House) -> None:
+    """SQLite has one writer, and nothing of what it could not commit comes later."""
+    asked = intent_of(house, house.claim(house.job()))
+    taking = threading.Thread(target=lambda: house.database.write(partial(take_back, intent=asked)))
+    until_awaited(house.database, partial(open_attempt, intent=asked), by=taking)
+    assert (attempt_states(house), step_state(house, asked.step)) == ([AttemptState.NO_EFFECT], StepState.OPEN)

@@ -139,6 +139,13 @@ CONTROLS = (
         test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
     ),
     Control(
+        name="what is taken back waits for its opening",
+        file="pipeline/ledger/closings.py",
+        guard='connection.execute(_LOCK_JOB, {"job": intent.job.id})',
+        without="pass",
+        test="tests/ledger/test_away.py::test_what_is_taken_back_waits and postgresql",
+    ),
+    Control(
         name="a late answer overtakes the next attempt",
         file=OPENINGS,
         guard="if intent.number > 1 and overtaken(connection, intent.step, by_unknown=not intent.repeats_unknown):",
