@@ -69,6 +69,11 @@ _CLAIM_NEXT = _CLAIM.where(
 )
 _DOCUMENT = select(pinned_configuration.c.document).where(pinned_configuration.c.sha256 == bindparam("digest"))
 _FINISH = moving_job((jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), JobState.DONE)
+_LOCK_CLAIM = (
+    select(jobs.c.id)
+    .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
+    .with_for_update()
+)
 _STATE_AND_REVOCATION = select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job"))
 
 
@@ -107,6 +112,11 @@ def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | 
         fence=claimed.fence,
         runs_spent=claimed.runs_spent,
     )
+
+
+def lock_claim(connection: Connection, job: ClaimedJob) -> bool:
+    """Keep a running job this run's until the transaction ends. False: it is to stop, or another has it."""
+    return connection.execute(_LOCK_CLAIM, {"job": job.id, "held": job.fence}).first() is not None
 
 
 # What follows ends a run. Each returns the state it moved the job to; None: the job was no longer this run's.

@@ -15,8 +15,8 @@ from identity.model import RuledOut, ScopeKind
 from identity.policy.ledger import version_of
 from pipeline.ledger.calls import give_way, overtaken, word_wanted
 from pipeline.ledger.clock import clock
-from pipeline.ledger.intents import Ended, Intent, PolicyMoved, Skipped, record, write_step
-from pipeline.ledger.jobs import bury
+from pipeline.ledger.intents import Ended, Intent, PolicyMoved, Skipped, claim_lost, record, write_step
+from pipeline.ledger.jobs import bury, lock_claim
 from pipeline.ledger.moving import StepColumns, move_job
 from pipeline.ledger.revocation_pages import write_refused
 from pipeline.revocation import newest_of
@@ -30,8 +30,11 @@ def refuse(
     """A step that policy refuses, or whose once key is that of the step *once_of*: recorded, never sent (None).
 
     PolicyMoved: by a policy that holds no longer, so nothing is done. Ended: a call of the step had its effect or may
-    have had it, so that nothing may go on as if it were refused: the job looks again, or is dead where nobody knows.
+    have had it, so that nothing may go on as if it were refused: the job looks again, or is dead where nobody knows. Or
+    the job is not this run's any more, which then has no say.
     """
+    if not lock_claim(connection, intent.job):
+        return claim_lost(connection, intent.job)
     if version_of(connection, intent.job.tenant) != intent.decision.policy:
         return PolicyMoved()
     if overtaken(connection, intent.step, by_unknown=False):
