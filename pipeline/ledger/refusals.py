@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from identity.model import RuledOut, ScopeKind
 from identity.policy.ledger import version_of
-from pipeline.ledger.calls import give_way, overtaken, word_wanted
+from pipeline.ledger.calls import give_way, is_done, overtaken, word_wanted
 from pipeline.ledger.clock import clock
 from pipeline.ledger.intents import Ended, Intent, PolicyMoved, Skipped, claim_lost, record, write_step
 from pipeline.ledger.jobs import bury, lock_claim
@@ -49,12 +49,18 @@ def refuse(
 
 
 def rule_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datetime) -> Ended | Skipped:
-    """The rule refused the step: it ends the run like a stop, unless the job may go on without it."""
-    if _may_skip(connection, intent, ruled):
+    """The rule refused the step: it ends the run like a stop, unless the job may go on without it, or by its result."""
+    may_go_on = intent.may_skip and ruled.scope.kind not in (ScopeKind.TENANT, ScopeKind.AGENT)
+    done = is_done(connection, intent.step)
+    if may_go_on and done:
+        return give_way(connection, intent)
+    if may_go_on and not overtaken(connection, intent.step, by_unknown=not intent.reads):
         return _skip(connection, intent, ruled.reason, now)
-    _write(connection, intent, ruled.reason, now)
-    newest = newest_of(ruled.scope).with_only_columns(revocations.c.id)
-    revocation = connection.execute(newest).scalar_one_or_none()
+    if not done:
+        _write(connection, intent, ruled.reason, now)
+    # One that refused it, by its number: what is stopped may have been revoked before the job was accepted.
+    since = newest_of(ruled.scope).where(revocations.c.number >= intent.job.accepted)
+    revocation = connection.execute(since.with_only_columns(revocations.c.id)).scalar_one_or_none()
     cancelled = move_job(
         connection,
         intent.job.id,
@@ -67,13 +73,6 @@ def rule_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datet
         # The receipt lists it, whichever comes first: this refusal or the revocation's own look at its jobs.
         write_refused(connection, revocation, intent.job.id)
     return Ended(reason=ruled.reason, moved=JobState.CANCELLED if cancelled else None)
-
-
-def _may_skip(connection: Connection, intent: Intent, ruled: RuledOut) -> bool:
-    """Whether the workflow says so, something is left to go on as, and no earlier attempt may have had the effect."""
-    if not intent.may_skip or ruled.scope.kind in (ScopeKind.TENANT, ScopeKind.AGENT):
-        return False
-    return not overtaken(connection, intent.step, by_unknown=not intent.reads)
 
 
 def _skip(connection: Connection, intent: Intent, why: str, now: datetime) -> Skipped:
