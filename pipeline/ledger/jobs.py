@@ -176,8 +176,9 @@ def cancel_if_stopping(connection: Connection, job: ClaimedJob) -> JobState | No
 
 def cancel(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState | None:
     """The run ended because of a revocation that its workflow did not go on without."""
-    cancelled = move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, reason=reason)
-    return JobState.CANCELLED if cancelled else None
+    running = JobState.RUNNING
+    cancelled = move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, source=running, reason=reason)
+    return JobState.CANCELLED if cancelled else cancel_if_stopping(connection, job)
 
 
 def finish(connection: Connection, job: ClaimedJob) -> JobState | None:

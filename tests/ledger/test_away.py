@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -14,10 +15,11 @@ from sqlalchemy import Connection
 from identity.errors import Unavailable
 from identity.store import CommitUnknown
 from pipeline.database import Database
+from pipeline.interruption import RunAgain
 from pipeline.ledger.closings import Closed, Closing, close_attempt, take_back
 from pipeline.ledger.intents import Intent
 from pipeline.ledger.openings import open_attempt
-from pipeline.run import Run
+from pipeline.run import Run, StepSkipped
 from pipeline.states import AttemptState, JobState, StepState
 from tests.ledger.acts import attempt_states, audit_kinds, open_, step_state, until_awaited
 from tests.ledger.house import House, Say, intent_of
@@ -133,3 +135,44 @@ def test_what_is_taken_back_waits_for_the_opening_that_is_under_way(house: House
     taking = threading.Thread(target=lambda: house.database.write(partial(take_back, intent=asked)))
     until_awaited(house.database, partial(open_attempt, intent=asked), by=taking)
     assert (attempt_states(house), step_state(house, asked.step)) == ([AttemptState.NO_EFFECT], StepState.OPEN)
+
+
+def _ends_while_away(ledger: Away, fault: str | None, end: BaseException | None, run: Run[Any], event: Any) -> None:
+    ledger.fault, ledger.turns = fault, 3
+    if end is not None:
+        raise end
+
+
+@pytest.mark.parametrize("fault", [None, "commit unseen", "commit lost"])
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        (None, JobState.DONE),
+        (RunAgain("later", delay=timedelta()), JobState.QUEUED),
+        (StepSkipped("revoked"), JobState.CANCELLED),
+    ],
+    ids=repr,
+)
+def test_a_run_that_ends_while_the_ledger_is_away_ends_once_it_is_back_and_is_not_spent(
+    workers: Workers, end: BaseException | None, state: JobState, fault: str | None
+) -> None:
+    declare(workers, partial(_ends_while_away, Away(workers), fault, end))
+    job = workers.house.job()
+    workers.work(job)
+    row = workers.house.row(job)
+    assert (row.state, row.runs_spent) == (state, 0)
+
+
+def test_a_process_that_is_left_does_not_wait_for_a_ledger_that_is_away(workers: Workers) -> None:
+    ledger = Away(workers)
+    left: list[str] = []
+
+    def leaves(run: Run[Any], event: Any) -> None:
+        ledger.turns = 1
+        worker.leave([])
+        left.append(workers.house.row(job).state)
+
+    declare(workers, leaves)
+    worker, job = workers.worker(), workers.house.job()
+    worker.handle(job)
+    assert left == [JobState.RUNNING]
