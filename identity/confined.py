@@ -42,6 +42,7 @@ from identity.mints import GRANTED, GRANTED_ELSEWHERE, Mint, begin_mint, end_min
 from identity.model import Leased, LeaseRequest, TokenAnswer
 from identity.oauth import Narrowing, installation_request
 from identity.own_values import profile_for
+from identity.persistent_write import PersistentWrite
 from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.gate import Endpoint
@@ -294,14 +295,15 @@ class Confiner:
         write_idempotent(self._store, partial(end_mint, mint=mint.id, outcome=outcome, now=self._clock()))
 
     def _hold(self, mint: Mint, minted: TokenAnswer, *, outcome: str) -> bool:
-        """Let the ledger know of it before anybody uses it; whether anybody may."""
+        """Let the ledger know of it before anybody uses it; whether anybody may. Nobody else could have it ended."""
         account = mint.account
         binding = token_binding(account.key.tenant, account.id, account.provider, ACCESS, mint.generation)
         sealed = self._vault.seal(minted.access_token, binding)
         held = partial(
             hold_minted, mint=mint, sealed=sealed, expires_at=minted.expires_at, outcome=outcome, now=self._clock()
         )
-        return write_idempotent(self._store, held)
+        where = {"action": "mint.token_not_stored", "account": account.id, "mint": mint.id}
+        return PersistentWrite().write(self._store, held, what=f"a token for {mint.repository} alone", where=where)
 
 
 def _none(of: Confinement | Mint, why: str) -> str:

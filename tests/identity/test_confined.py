@@ -379,6 +379,19 @@ def test_a_row_whose_commit_was_unknown_and_that_a_revocation_overtook_is_ended(
     assert [(mint.outcome, mint.finished_at) for mint in mints_of(world)] == [(REVOKED, world.clock.now)]
 
 
+def test_a_token_that_was_given_is_held_once_the_ledger_is_back(
+    make: Make, provider: PretendProvider, http: Client
+) -> None:
+    world, account = ready(make, provider)
+    away = {2: "no turn", 3: "commit lost", 4: "no turn", 5: "commit unseen"}  # the first is its row
+    confiner = confiner_of(world, http, store=FailingStore(world.store, away))
+    ahead(world, confiner)
+    assert isinstance(asked(world, confiner, account), Secret)
+    assert minted(provider) == ["shop"]
+    assert [mint.outcome for mint in mints_of(world)] == ["granted"]
+    assert world.store.read(lambda c: c.execute(select(withdrawals.c.state)).scalars().all()) == ["held"]
+
+
 def test_what_keeps_a_token_away_is_told_though_the_ledger_does_not_take_it_either(
     make: Make, provider: PretendProvider, http: Client
 ) -> None:
