@@ -89,8 +89,11 @@ class BrokerSettings:
 
 
 class JobWorker(Protocol):
-    def handle(self, job_id: str, /) -> object:
-        """Claim that job, or another due one of its tenant, or nothing; run what was claimed."""
+    def handle(self, job_id: str, /, *, lapses: int | None) -> object:
+        """Claim that job, or another due one of its tenant, or nothing; run what was claimed.
+
+        *lapses*, in microseconds since 1970: from then on it is that job or nothing.
+        """
         ...
 
 
@@ -155,8 +158,8 @@ def make_celery(
     process = Process(app, limits)
 
     @app.task(name=JOB, shared=False)
-    def job(job_id: str) -> None:
-        process.job(job_id)
+    def job(job_id: str, lapses: int | None = None) -> None:
+        process.job(job_id, lapses)
 
     @app.task(name=REVOCATION, shared=False)
     def revocation(revocation_id: str) -> None:
@@ -212,9 +215,9 @@ class Process:
         self._runtime: Runtime | None = None
         self._watchdog = Watchdog(limits, before_exit=self._before_exit)
 
-    def job(self, job_id: str) -> None:
+    def job(self, job_id: str, lapses: object) -> None:
         with self._watchdog.watch(_an_id(job_id)):
-            self._opened().worker.handle(job_id)
+            self._opened().worker.handle(job_id, lapses=_a_time(lapses))
 
     def revocation(self, revocation_id: str) -> None:
         with self._watchdog.watch(None):
@@ -262,4 +265,11 @@ def _an_id(argument: object) -> str:
     """Whoever can write to the broker chooses a message's arguments. Raises TypeError."""
     if not isinstance(argument, str) or not 0 < len(argument) <= 64:
         raise TypeError("a bell carries one id")
+    return argument
+
+
+def _a_time(argument: object) -> int | None:
+    """Microseconds since 1970, or nothing. Raises TypeError."""
+    if argument is not None and not isinstance(argument, int):
+        raise TypeError("a bell carries one id and until when it is outstanding")
     return argument

@@ -22,6 +22,7 @@ from kombu.exceptions import KombuError
 from kombu.pools import ProducerPool
 from redis.exceptions import RedisError
 
+from identity.columns import in_microseconds
 from pipeline import metrics
 from pipeline.model import Bell
 
@@ -49,8 +50,8 @@ class _Message(NamedTuple):
     headers: dict[str, Any]
 
 
-def _message(task: str, argument: str, queue: str, **headers: str) -> _Message:
-    body = json.dumps([[argument], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+def _message(task: str, arguments: Sequence[object], queue: str, **headers: str) -> _Message:
+    body = json.dumps([arguments, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
     identity = str(uuid.uuid4())
     needed = {"lang": "py", "task": task, "id": identity, "root_id": identity, "parent_id": None, "group": None}
     return _Message(queue, body, {**needed, **headers})
@@ -101,11 +102,14 @@ class CeleryRing:
 
     def jobs(self, bells: Sequence[Bell]) -> bool:
         """Ring for jobs. The headers are for people and dashboards: a worker trusts the job's row alone."""
-        return self._send([_message(JOB, b.job, b.pattern, tenant=b.tenant, pattern=b.pattern) for b in bells])
+        rung = ((b, None if b.rung_until is None else in_microseconds(b.rung_until)) for b in bells)
+        return self._send(
+            [_message(JOB, (b.job, until), b.pattern, tenant=b.tenant, pattern=b.pattern) for b, until in rung]
+        )
 
     def revocations(self, ids: Sequence[str]) -> None:
         """Ring for revocations to be advanced."""
-        self._send([_message(REVOCATION, revocation, REVOCATIONS) for revocation in ids])
+        self._send([_message(REVOCATION, (revocation,), REVOCATIONS) for revocation in ids])
 
     def close(self) -> None:
         """Close its connections to the broker; whoever rings afterwards opens them anew."""

@@ -21,6 +21,7 @@ from pipeline.interruption import AskOperator, Interruption, RunAgain, RunEnded
 from pipeline.ledger import bells, jobs
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import ClaimedJob
+from pipeline.limits import LONGEST_WAIT
 from pipeline.model import Bell, Ring
 from pipeline.revocation.compensation import compensated_revocation
 from pipeline.run import ActionFailed, Diverged, Run, StepRefused, StepSkipped
@@ -61,10 +62,10 @@ class Worker:
         self._lock = threading.Lock()
         self._active: dict[int, ClaimedJob] = {}  # by thread
 
-    def handle(self, job_id: str) -> None:
+    def handle(self, job_id: str, *, lapses: int | None = None) -> None:
         """Answer a bell: claim what it permits and run it. The message authorises nothing."""
         try:
-            job = self._store.write(lambda c: jobs.claim(c, job_id, hold=self._settings.hold))
+            job = self._store.write(lambda c: jobs.claim(c, job_id, hold=self._settings.hold, lapses=lapses))
         except (CommitUnknown, Unavailable) as error:
             # The reconciler finds the claim lapsed, or the bell lost; either way the job comes back.
             log.warning(
@@ -151,7 +152,8 @@ class Worker:
 
     def _spend(self, job: ClaimedJob, *, reason: str, insist: bool = True) -> None:
         """A run of *job* came to nothing: queue it again, or bury it."""
-        delay = self._settings.backoff * 2**job.runs_spent * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
+        growing: timedelta = self._settings.backoff * 2 ** min(job.runs_spent, 20)
+        delay = min(growing, LONGEST_WAIT) * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
         spend = partial(
             jobs.spend_run, job=job.id, fence=job.fence, limit=self._settings.runs, delay=delay, reason=reason
         )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, func, null, select, update
+from sqlalchemy import BigInteger, Connection, Row, bindparam, case, func, null, select, type_coerce, update
 
 from identity.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
 from identity.model import AccessPattern, AccountKey
 from pipeline.ledger.moving import JobColumns, move_job, moving_job
+from pipeline.limits import LONGEST_WAIT
 from pipeline.states import JobState, Wait
 from pipeline.tables import IS_QUEUED, jobs, pinned_configuration
 
@@ -39,7 +39,9 @@ class ClaimedJob:
 
 
 # Built once, as every statement that each job goes through.
-_HINTED = select(jobs.c.tenant_id, jobs.c.pattern, jobs.c.state).where(jobs.c.id == bindparam("job"))
+_HINTED = select(
+    jobs.c.tenant_id, jobs.c.pattern, jobs.c.state, type_coerce(database_now(), BigInteger).label("now")
+).where(jobs.c.id == bindparam("job"))
 _CLAIM = (
     update(jobs)
     .where(IS_QUEUED, jobs.c.due_at <= database_now())
@@ -68,6 +70,10 @@ _CLAIM_NEXT = _CLAIM.where(
     .scalar_subquery()
 )
 _DOCUMENT = select(pinned_configuration.c.document).where(pinned_configuration.c.sha256 == bindparam("digest"))
+# From WAITING alone, and many at once: all that wait for one service account may wait for one consent.
+_WAKE = moving_job(
+    jobs.c.waits_for == bindparam("awaited"), JobState.QUEUED, source=JobState.WAITING, due_at=database_now()
+).returning(jobs.c.id)
 _FINISH = moving_job((jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), JobState.DONE)
 _LOCK_CLAIM = (
     select(jobs.c.id)
@@ -77,10 +83,12 @@ _LOCK_CLAIM = (
 _STATE_AND_REVOCATION = select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job"))
 
 
-def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | None:
+def claim(connection: Connection, job: str, *, hold: timedelta, lapses: int | None = None) -> ClaimedJob | None:
     """Claim what a bell permits: that job, else its tenant's next due one of the same pattern, else nothing.
 
-    The tenant and pattern are read from the job's row, never from the message.
+    The tenant and pattern are read from the job's row, never from the message. *lapses*, in microseconds since 1970, is
+    when the bell is outstanding no longer, and another was rung in its place: from then on it permits that job alone,
+    or a slow backlog would have ever more permits than it is due.
     """
     hinted = connection.execute(_HINTED, {"job": job}).one_or_none()
     if hinted is None:
@@ -89,7 +97,7 @@ def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | 
     claimed = None
     if hinted.state == JobState.QUEUED:
         claimed = connection.execute(_CLAIM_HINTED, {"job": job, "longer": longer}).one_or_none()
-    if claimed is None:
+    if claimed is None and (lapses is None or lapses > hinted.now):
         whose = {"tenant": hinted.tenant_id, "of_pattern": hinted.pattern}
         claimed = connection.execute(_CLAIM_NEXT, {**whose, "longer": longer}).one_or_none()
     if claimed is None:
@@ -125,10 +133,11 @@ def lock_claim(connection: Connection, job: ClaimedJob) -> bool:
 def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str) -> JobState | None:
     """Put a running job back: a retry, a yield or a wait for something that is not ours. Spends no run.
 
-    A job that was to stop is cancelled instead.
+    It is due within a day, whatever *delay* is: it finds out then what it must wait for. A job that was to stop is
+    cancelled instead.
     """
     # From RUNNING alone: the table lets dead and cancelled jobs back too, but only for a person who replays them.
-    running, due_at = JobState.RUNNING, database_in(delay)
+    running, due_at = JobState.RUNNING, database_in(min(delay, LONGEST_WAIT))
     if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, source=running, due_at=due_at, reason=reason):
         return JobState.QUEUED
     return cancel_if_stopping(connection, job)
@@ -210,7 +219,7 @@ def spend_run(
         values["reason"] = f"{runs} runs failed; the last: {reason}"
     else:
         to = JobState.QUEUED
-        values |= {"due_at": database_in(delay), "reason": reason}
+        values |= {"due_at": database_in(min(delay, LONGEST_WAIT)), "reason": reason}
     moved = move_job(connection, job, to, fence=fence, source=JobState(spent.state), **values)
     return to if moved else None
 
@@ -226,14 +235,9 @@ def consent_of(key: AccountKey) -> str:
     return f"account:{key}"
 
 
-def wake(connection: Connection, waits_for: str) -> list[str]:
+def wake(connection: Connection, waits_for: str) -> Sequence[str]:
     """Queue every job that waits for *waits_for*, in the transaction of what ends the wait."""
-    waiting = connection.execute(
-        select(jobs.c.id).where(jobs.c.waits_for == waits_for, jobs.c.state == JobState.WAITING)
-    ).scalars()
-    # From WAITING alone: one that was cancelled in between stays so.
-    wakes = partial(move_job, connection, to=JobState.QUEUED, source=JobState.WAITING, due_at=database_now())
-    return [job for job in waiting.all() if wakes(job=job)]
+    return connection.execute(_WAKE, {"awaited": waits_for}).scalars().all()
 
 
 def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int, str]]:

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, exists, or_,
 from identity.mint_tables import mints
 from identity.refresh.intents import IntentState
 from identity.tables import accounts, refresh_intents
+from pipeline.batches import in_batches
 from pipeline.revocation import scope_of, under
 
 AWAITED = frozenset({IntentState.OPEN, IntentState.ANSWERED})  # outcomes that others follow, in time
@@ -45,8 +46,7 @@ def token_requests(connection: Connection, row: Row[Any], *, now: datetime) -> l
         return [_told(kind, one, now) for kind, one in sorted(found, key=lambda one: int(one[1].opened))]
     before = row.receipt["token_requests"]
     known: dict[str, dict[str, Any]] = {}
-    for start in range(0, len(before), 500):
-        ids = [one["id"] for one in before[start : start + 500]]
+    for ids in in_batches([one["id"] for one in before]):
         for kind, table in _TABLES.items():
             known |= {one.id: _told(kind, one, now) for one in _rows(connection, table, table.c.id.in_(ids))}
     return [known.get(one["id"], one) for one in before]

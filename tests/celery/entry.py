@@ -42,7 +42,7 @@ def write(line: str) -> None:
 class Work:
     """Stands in for the worker and the revoker of the ledger."""
 
-    def handle(self, job_id: str) -> None:
+    def handle(self, job_id: str, *, lapses: int | None) -> None:
         write(f"began {job_id}")
         match job_id.split("-"):
             case ["held", gate, *_]:

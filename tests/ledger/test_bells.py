@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import BigInteger, type_coerce, update
 
+from identity.columns import Instant, in_microseconds, microseconds
 from pipeline import reconcile
 from pipeline.doorbells import Doorbells
-from pipeline.ledger import bells
+from pipeline.ledger import bells, jobs
+from pipeline.model import Bell
 from pipeline.ring import CeleryRing
 from pipeline.tables import jobs as jobs_table
 from tests.celery.rig import eventually, publisher
-from tests.ledger.house import House
+from tests.ledger.acts import Rung
+from tests.ledger.house import HOLD, House
 from tests.servers.valkey import Valkey
 
 
@@ -69,3 +74,55 @@ def test_a_bell_that_was_rung_anew_meanwhile_is_not_taken_back(house: House) -> 
     )
     house.database.write(partial(bells.take_back, bells=accepted.bells))
     assert house.row(job).rung_until == anew
+
+
+WINDOW, SLOTS = 8, 2
+LONG = timedelta(seconds=10)  # each job of the backlog: fewer begin than lapse
+
+
+class SlowWorker:
+    """Two slots and a queue; each round takes ten seconds, by which the ledger's bells and the queue's grow older."""
+
+    def __init__(self, house: House) -> None:
+        self.house, self.ring = house, Rung()
+        self.queue: deque[tuple[str, int]] = deque()
+        self.claimed: list[jobs.ClaimedJob] = []
+
+    def accept(self, number: int, **fields: Any) -> None:
+        for _ in range(number):
+            key = self.house.ids("del")
+            self._heard(self.house.accept(self.house.delivery(key, text=key, **fields)).bells)
+
+    def round(self) -> None:
+        write = self.house.database.write
+        reconcile.dispatch(self.house.database, self.ring, window=WINDOW)
+        self._heard(self.ring.bells)
+        begun: list[jobs.ClaimedJob] = []
+        while self.queue and len(begun) < SLOTS:
+            job, lapses = self.queue.popleft()
+            claimed = write(partial(jobs.claim, job=job, hold=HOLD, lapses=lapses))
+            begun += [claimed] if claimed is not None else []
+        for one in begun:
+            write(partial(jobs.finish, job=one))
+        self.claimed += begun
+        older = type_coerce(type_coerce(jobs_table.c.rung_until, BigInteger) - microseconds(LONG), Instant)
+        write(lambda c: c.execute(update(jobs_table).values(rung_until=older)).rowcount)
+        self.queue = deque((job, lapses - microseconds(LONG)) for job, lapses in self.queue)
+
+    def _heard(self, rung: Iterable[Bell]) -> None:
+        self.queue.extend((bell.job, in_microseconds(bell.rung_until)) for bell in rung if bell.rung_until)
+        self.ring.bells.clear()
+
+
+def test_a_backlog_of_long_jobs_has_no_more_bells_than_its_share(house: House) -> None:
+    """A bell that waits in the broker for longer than it is outstanding is rung again, and is no second permit."""
+    worker = SlowWorker(house)
+    worker.accept(100)
+    for _ in range(25):
+        worker.round()
+    before = len(worker.claimed)
+    assert before == 25 * SLOTS
+    worker.accept(1, tenant="globex")
+    for _ in range(2 * WINDOW // SLOTS):
+        worker.round()
+    assert "globex" in [one.tenant for one in worker.claimed[before:]]

@@ -22,7 +22,7 @@ from pipeline.workflow import Registry
 from tests.ledger.acts import attempts_of, audit_kinds, close, done, open_, steps_of
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
-from tests.ledger.plans import plans, plans_of
+from tests.ledger.plans import plans, plans_of, statements_of
 
 
 def _owner_in_doubt(house: House) -> Intent:
@@ -140,6 +140,20 @@ def test_a_due_wait_of_a_job_that_was_cancelled_meanwhile_wakes_nothing(house: H
     house.database.write(partial(move_job, job=job, to=JobState.CANCELLED))
     assert house.database.write(partial(waits.end_wait, job=job, wait=wait, expired=False, reason="z")) is None
     assert house.row(job).state == JobState.CANCELLED
+
+
+def test_all_who_wait_for_one_thing_are_woken_at_once_and_nobody_else(house: House) -> None:
+    """One statement, however many: it runs under the lock of the account that they wait for."""
+    hour = timedelta(hours=1)
+    park = partial(jobs.park, wait=Wait.CONSENT, due_in=hour, expires_in=hour, reason="z")
+    waiting = dict.fromkeys((house.job() for _ in range(5)), "account:ada") | {house.job(): "account:eve"}
+    for job, awaited in waiting.items():
+        house.database.write(partial(park, job=house.claim(job), waits_for=awaited))
+    woken: list[str] = []
+    wake = partial(jobs.wake, waits_for="account:ada")
+    assert len(statements_of(lambda: woken.extend(house.database.write(wake)))) == 1
+    assert set(woken) == {job for job, awaited in waiting.items() if awaited == "account:ada"}
+    assert {job for job in waiting if house.row(job).state == JobState.QUEUED} == set(woken)
 
 
 def test_a_wait_that_expires_as_its_job_goes_on_buries_nothing(house: House) -> None:
