@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -37,6 +38,15 @@ def _unheard(bells: Sequence[Bell]) -> None:
     """Whoever fires without a broker leaves the jobs to housekeeping, which rings again."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Fired:
+    """What one due schedule came to, to be told of once that is committed."""
+
+    row: Row[Fields]
+    owed: Owed
+    bells: tuple[Bell, ...] | None  # None: its workflow is switched off
+
+
 class SlotFirer:
     """The ledger's side of a beat."""
 
@@ -55,8 +65,13 @@ class SlotFirer:
 
         What cannot be fired says why in its row, is looked at again after a minute, and holds up nothing else. What a
         tick has no time for is due at the next one. Raises ExceptionGroup, after the rest, of what was not foreseen.
-        Raises Unavailable or CommitUnknown at once.
+        Raises Unavailable or CommitUnknown at once, in the group if there is one.
         """
+        failures = Failures()
+        with failures.told("schedules that could not be fired"):
+            return self._fire_all(now, ring, failures)
+
+    def _fire_all(self, now: datetime, ring: Callable[[Sequence[Bell]], object], failures: Failures) -> list[Bell]:
         end = self._monotonic() + _TICK.total_seconds()
         if self._behind is None:  # a change of the code comes with a new process
             self._follow_code(now)
@@ -67,14 +82,13 @@ class SlotFirer:
         late = ON_TIME + (now - since)
         due = select(schedules.c.id).where(LIVE, schedules.c.next_at <= now).order_by(schedules.c.next_at)
         found: list[Bell] = []
-        failures = Failures()
         for id in self._store.read(lambda c: list(c.execute(due).scalars())):
             if self._monotonic() >= end:
                 break
             if self._again.get(id, 0.0) > self._monotonic():
                 continue
             try:
-                bells = self._store.write(partial(self._fire, id=id, now=now, late=late))
+                fired = self._store.write(partial(self._fire, id=id, now=now, late=late))
             except (CommitUnknown, Unavailable):
                 raise  # it is the ledger's, not this schedule's
             except (BadInput, Misconfigured) as fault:
@@ -83,12 +97,14 @@ class SlotFirer:
                 failures.add("schedule", id, failure)
                 self._set_aside(id, f"it failed with {type(failure).__name__}: the log of beat says where", now)
             else:
-                ring(bells)
-                found += bells
+                if fired is not None:
+                    started = fired.bells or ()
+                    ring(started)
+                    found += started
+                    _tell_of(fired)
         if self._behind:
             self._follow_code(now)
         self._kept = since, now
-        failures.tell("schedules that could not be fired")
         return found
 
     def _bring_back(self, now: datetime) -> None:
@@ -136,12 +152,12 @@ class SlotFirer:
                     faults.append((tenant, name, str(fault)))
         return faults, behind
 
-    def _fire(self, connection: Connection, *, id: str, now: datetime, late: timedelta) -> tuple[Bell, ...]:
+    def _fire(self, connection: Connection, *, id: str, now: datetime, late: timedelta) -> _Fired | None:
         row = connection.execute(
             select(schedules).where(schedules.c.id == id, LIVE, schedules.c.next_at <= now)
         ).first()
         if row is None:
-            return ()  # fired, paused or removed meanwhile
+            return None  # fired, paused or removed meanwhile
         later = offset(row.id, timedelta(seconds=row.jitter_seconds))
         workflow = self._workflows.get(row.workflow)
         timetable = Timetable(cron=row.cron, zone=row.zone)
@@ -156,19 +172,16 @@ class SlotFirer:
         following = timetable.after(now - later) + later
         moved = {"next_at": following, "last_slot": what.slots[-1] if what.slots else row.last_slot, "fault": None}
         if not _move(connection, row, moved):
-            return ()  # another beat was first
-        _tell_of(row, what)
-        return self._start(connection, row, workflow, what.slots, now)
+            return None  # another beat was first
+        return _Fired(row=row, owed=what, bells=self._start(connection, row, workflow, what.slots, now))
 
     def _start(
         self, connection: Connection, row: Row[Fields], workflow: Workflow, due: tuple[datetime, ...], now: datetime
-    ) -> tuple[Bell, ...]:
+    ) -> tuple[Bell, ...] | None:
+        """The bells of the jobs of these slots; None: the workflow is switched off."""
         config = pins.enabled(connection, row.tenant_id, workflow.name)
         if config is None:
-            log.info(
-                "slot skipped: the workflow is switched off", extra={"action": "schedule.skipped", "schedule": row.id}
-            )
-            return ()
+            return None
         for slot in due:
             job = "job_" + sha256(f"{row.id}\x00{slot.isoformat()}".encode()).hexdigest()[:26]
             taken = {"schedule_id": row.id, "slot": slot, "job_id": job, "fired_at": now}
@@ -222,8 +235,9 @@ def _move_each(connection: Connection, *, moves: Sequence[tuple[Row[Fields], dat
     return [row.id for row, at in moves if _move(connection, row, {"next_at": at})]
 
 
-def _tell_of(row: Row[Fields], what: Owed) -> None:
-    if what.left_out:
+def _tell_of(fired: _Fired) -> None:
+    row, left_out = fired.row, fired.owed.left_out
+    if left_out:
         metrics.SLOTS_LEFT_OUT.labels(row.catch_up).inc()
         log.warning(
             "missed slots are left out",
@@ -231,7 +245,9 @@ def _tell_of(row: Row[Fields], what: Owed) -> None:
                 "action": "schedule.caught_up",
                 "schedule": row.id,
                 "catch_up": row.catch_up,
-                "at_least": what.left_out,
+                "at_least": left_out,
                 "since": row.next_at.isoformat(),
             },
         )
+    if fired.bells is None:
+        log.info("slot skipped: the workflow is switched off", extra={"action": "schedule.skipped", "schedule": row.id})

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import select, update
+from prometheus_client import REGISTRY
+from sqlalchemy import Connection, select, update
 
-from identity.errors import BadInput
+from identity.errors import BadInput, Unavailable
 from identity.model import PrincipalKind
+from identity.store import Store
 from identity.tables import principals
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.model import BEAT, Bell
@@ -31,6 +35,8 @@ from pipeline.tables import jobs, schedules, slots, workflow_settings
 from pipeline.workflow import SERVICE, Daily, Registry, Tick, Workflow, workflow
 from tests.heartbeats import ticked
 from tests.ledger.house import House, Say, say_it
+
+T = TypeVar("T")
 
 START = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -301,6 +307,64 @@ def test_where_the_workflow_is_switched_off_slots_pass_unused(ledger: ScheduledL
     ledger.beat.fire_due(NINE)
     assert ledger.fired() == []
     assert ledger.row(id).next_at == NINE + DAY
+
+
+class Repeating:
+    """A ledger that undoes what it is asked first, and does it the second time."""
+
+    def __init__(self, ledger: Store) -> None:
+        self.read = ledger.read
+        self._ledger = ledger
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        def undone(connection: Connection) -> None:
+            fn(connection)
+            raise InterruptedError
+
+        with suppress(InterruptedError):
+            self._ledger.write(undone)
+        return self._ledger.write(fn)
+
+
+def test_what_a_turn_left_out_is_told_of_once_however_often_it_is_written(
+    ledger: ScheduledLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    id = ledger.add(catch_up=CatchUp.SKIP)
+    ledger.database.write(lambda c: c.execute(workflow_settings.update().values(enabled=False)).rowcount)
+    counted = partial(REGISTRY.get_sample_value, "aswhom_beat_slots_left_out_total", {"catch_up": "skip"})
+    before = counted() or 0
+    with caplog.at_level("INFO"):
+        SlotFirer(Repeating(ledger.database), Registry([ledger.digest])).fire_due(NINE + DAY + HOUR)
+    told = [vars(one)["action"] for one in caplog.records if vars(one).get("schedule") == id]
+    assert sorted(told) == ["schedule.caught_up", "schedule.skipped"]
+    assert (counted() or 0) - before == 1
+
+
+class LeavesAfter:
+    """A ledger that has no turn any more after so many writes."""
+
+    def __init__(self, ledger: Store, writes: int) -> None:
+        self.read = ledger.read
+        self._ledger = ledger
+        self._left = writes
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        if not self._left:
+            raise Unavailable("no turn")
+        self._left -= 1
+        return self._ledger.write(fn)
+
+
+@pytest.mark.parametrize("writes", [2, 3], ids=["as the fault is kept", "at the next schedule"])
+def test_a_failure_is_told_of_though_the_ledger_goes_away_after_it(ledger: ScheduledLedger, writes: int) -> None:
+    for name in ("one", "two"):
+        ledger.add(name)
+    bad = update(schedules).where(schedules.c.name == "one").values(catch_up="nonsense", next_at=NINE - MINUTE)
+    ledger.database.write(lambda c: c.execute(bad).rowcount)
+    leaving = LeavesAfter(ledger.database, writes)  # the first takes the code over
+    with pytest.raises(ExceptionGroup, match="schedules that could not be fired") as told:
+        SlotFirer(leaving, Registry([ledger.digest])).fire_due(NINE)
+    assert [type(failure) for failure in told.value.exceptions] == [ValueError, Unavailable]
 
 
 def test_many_beats_at_once_fire_each_slot_once(ledger: ScheduledLedger, ledger_url: str) -> None:
