@@ -25,17 +25,11 @@ from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.reconcile import heartbeat
 from pipeline.rhythms import RHYTHMS
 from pipeline.tables import jobs
-from tests.deploy.conftest import Cli
+from tests.deploy.conftest import Cli, told
 from tests.identity.keys import pem
 from tests.servers.postgres import Postgres
 from tests.servers.process import free_port
 from tests.servers.valkey import Valkey
-
-
-def told(cli: Cli, what: str, *options: str, code: int = 1) -> list[tuple[str, str]]:
-    """What it says of one part, and how that is."""
-    found = cli.json("doctor", *(options or ("--offline",)), code=code)["findings"]
-    return [(one["state"], one["says"]) for one in found if one["what"] == what]
 
 
 @pytest.fixture
@@ -64,6 +58,7 @@ def test_every_part_is_looked_at(cli: Cli) -> None:
     assert {row["what"]: row["state"] for row in findings} == {
         "settings": "ok", "versions": "ok", "keys": "ok", "workflows": "ok", "disk": "ok", "ledger": "ok",
         "durability": "ok", "broker": "wrong", "web": "wrong", "clock": "ok", "housekeeping": "wrong",
+        "sealed": "ok", "signing key": "ok",
     }  # fmt: skip
 
 
