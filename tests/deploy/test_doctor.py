@@ -310,5 +310,7 @@ def test_a_postgresql_that_may_lose_a_commit_is_found(on_postgresql: Callable[[s
 def test_what_cannot_be_asked_is_told_of_where_it_belongs(cli: Cli) -> None:
     settings = load(data_dir=cli.data_dir, broker_url=f"redis://127.0.0.1:{free_port()}/0")
     with Installation(settings) as at:
-        assert [one.state for one in broker.broker(at)] == [State.WRONG]
+        (found,) = broker.broker(at)
+        assert (found.state, "ASWHOM_BROKER_URL" in found.says) == (State.WRONG, True)
+        assert "aswhom up" not in found.says, "which starts no broker where another is set"
         assert [one.state for one in clock.clock(at)] == [State.OK]
