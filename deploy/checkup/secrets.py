@@ -21,6 +21,8 @@ _NAMED = 5
 
 def sealed(at: Installation) -> Iterator[Finding]:
     """Whether the vault's keys open what is sealed."""
+    if not _readable(at):
+        return
     faults, tried = [], 0
     for name, value in at.read(_newest):
         tried += 1
@@ -36,6 +38,14 @@ def sealed(at: Installation) -> Iterator[Finding]:
         yield ok("sealed", f"the vault's keys open what is sealed: {tried} tried" if tried else "nothing yet")
 
 
+def _readable(at: Installation) -> bool:
+    """Whether there are keys to try; else `keys` has said why not."""
+    try:
+        return bool(at.keys.vault)
+    except Misconfigured:
+        return False
+
+
 def _newest(connection: Connection) -> list[tuple[str, bytes]]:
     found = []
     for field in KEPT:
@@ -47,6 +57,8 @@ def _newest(connection: Connection) -> list[tuple[str, bytes]]:
 
 def signing_key(at: Installation) -> Iterator[Finding]:
     """Whether this host's key is the one that the ledger was signed with last."""
+    if not _readable(at):
+        return
     key = at.signer.public_key()
     kid = key_id(key)
     newest = at.read(newest_kid)

@@ -78,6 +78,12 @@ def test_doctor_tries_the_keys_on_what_they_are_for(first: Cli, other: Cli) -> N
     assert "keys/signing" in signing[1]
 
 
+def test_keys_that_cannot_be_read_are_told_of_once(first: Cli) -> None:
+    (first.data_dir / "keys/vault").unlink()
+    assert told(first, "sealed") + told(first, "signing key") == []
+    assert len(told(first, "keys")) == 1
+
+
 def test_a_secret_whose_key_is_missing_is_named(first: Cli) -> None:
     vault = first.data_dir / "keys/vault"
     vault.write_text(vault.read_text().replace("1:", "7:"), encoding="ascii")
