@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any
 
 from identity.errors import Unavailable
+from identity.quoting import kept
 from identity.store import CommitUnknown
 from pipeline import metrics
 from pipeline.action import Verdict
-from pipeline.conclusion import Conclusion, cut
+from pipeline.conclusion import Conclusion
 from pipeline.interruption import AskOperator, RunAgain
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.closings import Closing, close_attempt
@@ -54,7 +55,7 @@ class OpenedAttempt:
             state=state,
             step_state=step_state,
             result=self.result,
-            external_id=None if external_id is None else cut(external_id),
+            external_id=None if external_id is None else kept(external_id),
             status=self.conclusion.status,
             upstream_request_id=self.conclusion.upstream_request_id,
             error=error,

@@ -21,6 +21,7 @@ from pipeline.interruption import AskOperator, Interruption, RunAgain, RunEnded
 from pipeline.ledger import bells, jobs
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import ClaimedJob
+from pipeline.limits import LONGEST_WAIT
 from pipeline.model import Bell, Ring
 from pipeline.revocation.compensation import compensated_revocation
 from pipeline.run import ActionFailed, Diverged, Run, StepRefused, StepSkipped
@@ -149,7 +150,8 @@ class Worker:
 
     def spend(self, job: ClaimedJob, *, reason: str) -> None:
         """A run of *job* came to nothing: queue it again, or bury it."""
-        delay = self._settings.backoff * 2**job.runs_spent * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
+        growing: timedelta = self._settings.backoff * 2 ** min(job.runs_spent, 20)
+        delay = min(growing, LONGEST_WAIT) * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
         spend = partial(
             jobs.spend_run, job=job.id, fence=job.fence, limit=self._settings.runs, delay=delay, reason=reason
         )

@@ -21,6 +21,7 @@ from identity.model import Credential, TokenAnswer
 from identity.oauth import Client as OAuthClient
 from identity.oauth import exchange_request
 from identity.providers.profile import ExternalIdentity
+from identity.quoting import kept
 from identity.refresh.gate import Endpoint, Gate
 from identity.refused_secrets import note_refused
 from identity.request_names import CONNECT_HEADER, named
@@ -99,10 +100,17 @@ class CodeExchange:
         external = None
         if isinstance(outcome, Answer) and outcome.status == 200:
             try:
-                external = whoami.read(owner, json.loads(outcome.body))
+                external = _kept(whoami.read(owner, json.loads(outcome.body)))
             except (ValueError, RecursionError):
                 external = None
         return external or refuse(Why.PROVIDER, f"{arrival.provider} did not say whose account this is", final=True)
+
+
+def _kept(external: ExternalIdentity | None) -> ExternalIdentity | None:
+    """As the ledger keeps it; None: it cannot keep the id, and by another it would be somebody else."""
+    if external is None or kept(external.id) != external.id:
+        return None
+    return replace(external, login=external.login and kept(external.login))
 
 
 def _endpoint(arrival: Arrival) -> Endpoint:

@@ -106,6 +106,7 @@ class ConnectFlow:
         return_to: str | None = None,
         any_account: bool = False,
         made_by_key: Callable[[Connection, str], str] | None = None,
+        also: Callable[[Connection], None] = lambda connection: None,
     ) -> ConnectLink:
         """A link for the person who is to connect *key*. Raises BadInput, Misconfigured, PolicyDenied or
         Unavailable.
@@ -113,7 +114,7 @@ class ConnectFlow:
         *scopes* None: the provider connection's. *return_to*: a registered address that the last page leads to.
         *any_account*: another login at the provider may take the place of the one that consented before.
         *made_by_key* says in the same commit which session the request's idempotency key stands for: the one that it is
-        given, or one before.
+        given, or one before. *also* runs in that commit where a session begins.
         """
         owner, profile = self._provider(key.connection)
         session, state, verifier = self._token(), self._token(), self._token()
@@ -140,6 +141,7 @@ class ConnectFlow:
                 created_at=now,
             )
             _check_may_begin(connection, begun, profile)
+            also(connection)
             add_session(connection, begun)
             return begun
 

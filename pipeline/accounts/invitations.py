@@ -72,11 +72,19 @@ class Invitations:
         asked = Asked(caller=caller, id="", idempotency_key=keyed.key, request_hash=keyed.request_hash, now=now)
         ensure = partial(ensure_principal, id=principal, tenant=tenant, kind=kind, name=name, now=now)
 
-        def write(c: Connection) -> AccountKey:
+        def person(c: Connection) -> AccountKey:
             let_in(c, caller, now)
             key = AccountKey(tenant=tenant, connection=owner.id, principal=ensure(c).id)
-            if made_before(c, asked) is not None:
-                return key
+            made_before(c, asked)  # of another request with this key nobody is made
+            return key
+
+        def session_of_key(c: Connection, session: str) -> str:
+            let_in(c, caller, now)
+            return made_by_key(c, replace(asked, id=session))
+
+        key = self._store.write(person)
+
+        def record(c: Connection) -> None:
             audit.record(
                 c,
                 "connect.invited",
@@ -87,14 +95,10 @@ class Invitations:
                 reason=f"through {owner.id}",
                 detail={"key": caller.key},
             )
-            return key
 
-        def session_of_key(c: Connection, session: str) -> str:
-            let_in(c, caller, now)
-            return made_by_key(c, replace(asked, id=session))
-
-        key = self._store.write(write)
-        return self._made(key, owner, scopes=scopes, return_to=return_to, now=now, session_of_key=session_of_key)
+        return self._made(
+            key, owner, scopes=scopes, return_to=return_to, now=now, session_of_key=session_of_key, also=record
+        )
 
     def link(
         self,
@@ -107,16 +111,17 @@ class Invitations:
         ensure: Callable[[Connection], object] | None = None,
         now: datetime,
     ) -> Invitation:
-        """A link for the person of *key*, made by a person; *ensure* makes them first, in the commit that records it.
+        """A link for the person of *key*, made by a person; *ensure* makes them, in the commit that makes it.
 
         Raises BadInput, Misconfigured or PolicyDenied, and whatever *ensure* raises.
         """
         audit_id = self._ids("aud")
 
-        def write(c: Connection) -> ProviderConnection:
+        owner = self._store.read(lambda c: get_connection(c, key.connection))
+
+        def record(c: Connection) -> None:
             if ensure is not None:
                 ensure(c)
-            owner = get_connection(c, key.connection)
             audit.record(
                 c,
                 "connect.invited",
@@ -126,10 +131,8 @@ class Invitations:
                 outcome="invited",
                 reason=f"through {owner.id}, by {by}",
             )
-            return owner
 
-        owner = self._store.write(write)
-        return self._made(key, owner, scopes=scopes, return_to=return_to, any_account=any_account, now=now)
+        return self._made(key, owner, scopes=scopes, return_to=return_to, any_account=any_account, now=now, also=record)
 
     def _made(
         self,
@@ -141,10 +144,17 @@ class Invitations:
         any_account: bool = False,
         now: datetime,
         session_of_key: Callable[[Connection, str], str] | None = None,
+        also: Callable[[Connection], None],
     ) -> Invitation:
         asked = scopes or self._store.read(lambda c: scopes_to_ask(c, key, owner))
         made = self._connect.start(
-            key, now=now, scopes=asked, return_to=return_to, any_account=any_account, made_by_key=session_of_key
+            key,
+            now=now,
+            scopes=asked,
+            return_to=return_to,
+            any_account=any_account,
+            made_by_key=session_of_key,
+            also=also,
         )
         return Invitation(
             url=f"{self._base_url}/connect/{made.text}", key=key, scopes=made.scopes, expires_at=made.expires_at

@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, Connection, Row, bindparam, case, func, null,
 from identity.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
 from identity.model import AccessPattern, AccountKey
 from pipeline.ledger.moving import JobColumns, move_job, moving_job
+from pipeline.limits import LONGEST_WAIT
 from pipeline.states import JobState, Wait
 from pipeline.tables import IS_QUEUED, jobs, pinned_configuration
 
@@ -122,10 +123,11 @@ def claim(connection: Connection, job: str, *, hold: timedelta, lapses: int | No
 def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str) -> JobState | None:
     """Put a running job back: a retry, a yield or a wait for something that is not ours. Spends no run.
 
-    A job that was to stop is cancelled instead.
+    It is due within a day, whatever *delay* is: it finds out then what it must wait for. A job that was to stop is
+    cancelled instead.
     """
     # From RUNNING alone: the table lets dead and cancelled jobs back too, but only for a person who replays them.
-    running, due_at = JobState.RUNNING, database_in(delay)
+    running, due_at = JobState.RUNNING, database_in(min(delay, LONGEST_WAIT))
     if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, source=running, due_at=due_at, reason=reason):
         return JobState.QUEUED
     return cancel_if_stopping(connection, job)
@@ -206,7 +208,7 @@ def spend_run(
         values["reason"] = f"{runs} runs failed; the last: {reason}"
     else:
         to = JobState.QUEUED
-        values |= {"due_at": database_in(delay), "reason": reason}
+        values |= {"due_at": database_in(min(delay, LONGEST_WAIT)), "reason": reason}
     moved = move_job(connection, job, to, fence=fence, source=JobState(spent.state), **values)
     return to if moved else None
 
