@@ -171,6 +171,7 @@ class Runtime:
             ids=partial(self.ids, "con"),
             token=partial(secrets.token_urlsafe, 32),
             lifetime=self.settings.connect_lifetime,
+            send=self.settings.refresh.send,
             gate=self.gate,
         )
 
@@ -198,6 +199,7 @@ class Runtime:
             PROFILES,
             ids=partial(self.ids, "mnt"),
             clock=self.clock,
+            send=self.settings.refresh.send,
         )
 
     def _withdrawer(self) -> Withdrawer:

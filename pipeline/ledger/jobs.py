@@ -75,6 +75,11 @@ _WAKE = moving_job(
     jobs.c.waits_for == bindparam("awaited"), JobState.QUEUED, source=JobState.WAITING, due_at=database_now()
 ).returning(jobs.c.id)
 _FINISH = moving_job((jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), JobState.DONE)
+_LOCK_CLAIM = (
+    select(jobs.c.id)
+    .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
+    .with_for_update()
+)
 _STATE_AND_REVOCATION = select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job"))
 
 
@@ -115,6 +120,11 @@ def claim(connection: Connection, job: str, *, hold: timedelta, lapses: int | No
         fence=claimed.fence,
         runs_spent=claimed.runs_spent,
     )
+
+
+def lock_claim(connection: Connection, job: ClaimedJob) -> bool:
+    """Keep a running job this run's until the transaction ends. False: it is to stop, or another has it."""
+    return connection.execute(_LOCK_CLAIM, {"job": job.id, "held": job.fence}).first() is not None
 
 
 # What follows ends a run. Each returns the state it moved the job to; None: the job was no longer this run's.
@@ -175,8 +185,9 @@ def cancel_if_stopping(connection: Connection, job: ClaimedJob) -> JobState | No
 
 def cancel(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState | None:
     """The run ended because of a revocation that its workflow did not go on without."""
-    cancelled = move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, reason=reason)
-    return JobState.CANCELLED if cancelled else None
+    running = JobState.RUNNING
+    cancelled = move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, source=running, reason=reason)
+    return JobState.CANCELLED if cancelled else cancel_if_stopping(connection, job)
 
 
 def finish(connection: Connection, job: ClaimedJob) -> JobState | None:
