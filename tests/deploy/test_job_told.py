@@ -54,7 +54,7 @@ def test_a_job_that_waits_for_a_consent_says_how_its_link_is_had(cli: Cli, house
     house.database.write(partial(park, waits_for=jobs.consent_of(of_ada)))
     told = cli("jobs", "show", job.id).output
     assert "It waits for a consent: `aswhom accounts reconnect acme/gh/acme.ada` prints the link for it." in told
-    assert "/connect/" in cli("accounts", "reconnect", "acme/gh/acme.ada").stdout
+    assert cli.json("accounts", "show", "acme/gh/acme.ada")["principal_id"] == "acme.ada"  # it is named so there, too
 
 
 def test_what_is_told_of_an_unanswered_call_does_not_send_to_where_it_is_told(cli: Cli, house: House) -> None:
