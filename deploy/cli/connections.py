@@ -128,6 +128,7 @@ def add(
         f"  people back to   {document['redirect_uri']}",
         document,
     )
+    _note_rivals(at, out, owner.id)
 
 
 @command(connections)
@@ -251,4 +252,10 @@ def _connection_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
     return Scope(kind=ScopeKind.CONNECTION, key=found["id"]), found["tenant_id"]
 
 
-stop_and_open(connections, _connection_scope, what="provider connection")
+def _note_rivals(at: Installation, out: Output, id: str) -> None:
+    """It is easily overlooked: each of them is in order."""
+    if (rivals := at.read(lambda c: connection_facts.rivals_of(c, id))) is not None:
+        out.note(f"note: {rivals}")
+
+
+stop_and_open(connections, _connection_scope, what="provider connection", then=_note_rivals)
