@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.api_keys import Caller
 from identity.audit import AsWhom
+from identity.connect.barred import barred
 from identity.connect.flow import ConnectFlow
 from identity.connections import connection_for, get_connection
 from identity.errors import BadInput, Misconfigured
@@ -74,6 +75,7 @@ class Invitations:
 
         def write(c: Connection) -> AccountKey:
             let_in(c, caller, now)
+            _check_leads(c, owner)
             key = AccountKey(tenant=tenant, connection=owner.id, principal=ensure(c).id)
             if made_before(c, asked) is not None:
                 return key
@@ -114,9 +116,10 @@ class Invitations:
         audit_id = self._ids("aud")
 
         def write(c: Connection) -> ProviderConnection:
+            owner = get_connection(c, key.connection)
+            _check_leads(c, owner)
             if ensure is not None:
                 ensure(c)
-            owner = get_connection(c, key.connection)
             audit.record(
                 c,
                 "connect.invited",
@@ -149,6 +152,12 @@ class Invitations:
         return Invitation(
             url=f"{self._base_url}/connect/{made.text}", key=key, scopes=made.scopes, expires_at=made.expires_at
         )
+
+
+def _check_leads(connection: Connection, owner: ProviderConnection) -> None:
+    """Raises Misconfigured for a link that would lead a person to a refusal."""
+    if (lacking := barred(connection, owner)) is not None:
+        raise Misconfigured(f"nobody can connect there: {lacking}")
 
 
 def _owner(connection: Connection, tenant: str, through: str) -> ProviderConnection:

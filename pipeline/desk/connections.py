@@ -116,8 +116,8 @@ def change(
                 "of those that fit a tenant, a stopped one does not count"
             )
         rewrite_connection(connection, after)
-        detail = {"connection": id, "changed": names, "before": audited_values(before, profile, names)}
-        detail["after"] = audited_values(after, profile, names)
+        detail = {"connection": id, "changed": names, "before": audited_values(before, names)}
+        detail["after"] = audited_values(after, names)
         record(connection, "connection.changed", after.tenant, detail, act)
         if authentication_fields(profile).intersection(names):
             _use_again(connection, after, replace(act, audit_id=f"{act.audit_id}.resumed"))

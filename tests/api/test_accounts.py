@@ -124,6 +124,7 @@ def test_another_tenants_provider_connection_makes_no_link(sqlite_api: AgentsApi
     api = sqlite_api
     theirs = replace(api.database.read(lambda c: get_connection(c, "gh")), id="gh-globex", tenant="globex")
     api.database.write(partial(add_connection, owner=theirs, now=api.now()))
+    api.house.give_secret("gh-globex")
     body = {"user": "grace", "connection": "gh-globex"}
     refused = api.ask("POST", "/v1/connect-links", api.keys["acme", ADMIN], json=body)
     assert (refused.status_code, refused.json["type"]) == (409, "urn:aswhom:problem:not-set-up")

@@ -10,6 +10,7 @@ from deploy.settings import load
 from identity.connections import connection_for, get_connection, pause_connection, was_changed
 from identity.tables import connection_secrets
 from tests.deploy.conftest import Cli
+from tests.identity.keys import pem
 
 ADD = ("connections", "add", "github", "--client-id", "Iv1", "--client-secret-file", "-")
 SET = ("connections", "set", "github")
@@ -101,6 +102,7 @@ def test_a_connection_that_nothing_refers_to_is_removed_with_its_secrets(github:
 
 def test_a_connection_that_anything_refers_to_stays(github: Cli) -> None:
     github.json("installations", "add", "github", "42", "acme")
+    github.json("connections", "rotate-secret", "github", "--name", "private_key", "--file", "-", input=pem())
     github.json("accounts", "add-installation", *SERVICE, "--installation", "42")
     why = github.json(*REMOVE, code=1)["message"]
     assert ("accounts (1)" in why, "installations (1)" in why) == (True, True)
