@@ -84,7 +84,10 @@ def connection_for(connection: Connection, tenant: str, provider: str) -> Provid
     rows = connection.execute(_FITTING, {"tenant": tenant, "of_provider": provider}).all()
     candidates = [row for row in rows if row.tenant_id is not None] or rows
     if not candidates:
-        raise Misconfigured(f"tenant {tenant} has no provider connection to {provider}, and neither has the platform")
+        raise Misconfigured(
+            f"tenant {tenant} has no provider connection to {provider}, and neither has the platform: "
+            "`aswhom connections list` shows those there are"
+        )
     running = [row for row in candidates if not row.is_stopped]
     for fitting in (candidates, running):
         if len(fitting) == 1:  # a stopped one that is alone stays the one: what reaches it is refused as stopped

@@ -317,6 +317,7 @@ def test_no_link_is_made_through_a_connection_that_cannot_exchange_a_code(cli: C
     given = ("--api-url", "https://api.example", "--token-url", "https://api.example/token")
     cli.json("connections", "add", "oauth2", "--client-id", "c", "--client-secret-file", secret, *given)
     assert "oauth2 has no authorization endpoint" in cli.json(*link, "oauth2", code=1)["message"]
+    assert "`aswhom connections list` shows those there are" in cli.json(*link, "githb", code=1)["message"]
 
 
 def test_nobody_is_told_where_people_come_back_to_who_cannot_connect_there(cli: Cli, secret: str) -> None:
