@@ -228,6 +228,8 @@ def test_a_revocation_waits_for_nobodys_turn(sqlite_api: AgentsApi) -> None:
         ("connection", "gh"),
         ("user", "globex.ada"),
         ("account", "acc-globex.ada"),
+        ("account", "globex/gh/globex.ada"),
+        ("account", "acme/gh/acme.bob"),
     ],
 )
 def test_what_is_anothers_cannot_be_revoked(sqlite_api: AgentsApi, kind: str, key: str) -> None:
@@ -239,7 +241,13 @@ def test_what_is_anothers_cannot_be_revoked(sqlite_api: AgentsApi, kind: str, ke
 
 @pytest.mark.parametrize(
     ("kind", "key"),
-    [("agent", "acme.bot"), ("user", "acme.ada"), ("account", "acc-acme.ada"), ("tenant", "acme")],
+    [
+        ("agent", "acme.bot"),
+        ("user", "acme.ada"),
+        ("account", "acc-acme.ada"),
+        ("account", "acme/gh/acme.ada"),
+        ("tenant", "acme"),
+    ],
 )
 def test_what_is_the_tenants_own_can_be(sqlite_api: AgentsApi, kind: str, key: str) -> None:
     body = {"kind": kind, "key": key, "reason": "over"}
