@@ -17,7 +17,7 @@ _shared = Path("/dev/shm")  # noqa: S108 - Gunicorn makes an unlinked file there
 
 bind = [_settings.listen]
 workers = _settings.web_processes or (1 if _settings.on_sqlite else 2)
-worker_class = "gthread"
+worker_class = "deploy.web_worker.Worker"  # of threads
 threads = 32
 timeout = 60
 graceful_timeout = 25

@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     yield_after: Seconds | None = None
     consent_wait: Seconds | None = None
     worker_hold: Seconds | None = None
-    job_runs: Annotated[int, Field(ge=1)] | None = None
+    job_runs: Annotated[int, Field(ge=1, le=1000)] | None = None
     job_backoff: Seconds | None = None
     misconfigured_delay: Seconds | None = None
     task_limit: Seconds | None = None

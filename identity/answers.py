@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from identity.http import Answer, NoAnswer, NotSent, Outcome
-from identity.lifetime import expiry, http_date
+from identity.lifetime import count, expiry, http_date
 from identity.model import TokenAnswer
 from identity.permissions import allowed
 from identity.providers.profile import Profile
@@ -235,18 +235,13 @@ def retry_after_of(answer: Answer, now: datetime, otherwise: timedelta) -> timed
     """Retry-After (RFC 9110 §10.2.3) in either form, or the moment at which a limit is reset, within bounds."""
     value, reset = (answer.headers.get(name, "").strip() for name in ("retry-after", "x-ratelimit-reset"))
     wait = otherwise
-    if _is_count(value):
-        wait = timedelta(seconds=int(value))
+    if (seconds := count(value)) is not None:
+        wait = timedelta(seconds=seconds)
     elif (at := http_date(value)) is not None:
         wait = at - now
-    elif _is_count(reset, digits=11):  # seconds since 1970, as GitHub's; a count of seconds elsewhere
-        seconds = int(reset)
+    elif (seconds := count(reset, digits=11)) is not None:  # since 1970, as GitHub's; until then elsewhere
         wait = timedelta(seconds=seconds) if seconds < 1e9 else datetime.fromtimestamp(seconds, UTC) - now
     return min(max(wait, timedelta(seconds=1)), _LONGEST_WAIT)
-
-
-def _is_count(value: str, *, digits: int = 9) -> bool:
-    return value.isascii() and value.isdecimal() and len(value) <= digits
 
 
 def _secret(value: Any) -> Secret | None:

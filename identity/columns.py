@@ -13,6 +13,8 @@ from sqlalchemy.types import TypeDecorator
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_LAST = datetime(9999, 12, 31, tzinfo=UTC)  # a day before the last there is: so it has a date in every zone
+_FURTHEST = timedelta(days=36500)  # ahead: of what is stored, each is a date
 
 
 class Instant(TypeDecorator[datetime]):
@@ -33,8 +35,8 @@ class Instant(TypeDecorator[datetime]):
 
 
 def instant(microseconds: int) -> datetime:
-    """The moment so long after 1970."""
-    return _EPOCH + timedelta(microseconds=microseconds)
+    """The moment so long after 1970; what lies beyond all dates is the last one, so that its row can still be read."""
+    return _EPOCH + min(timedelta(microseconds=microseconds), _LAST - _EPOCH)
 
 
 def in_microseconds(moment: datetime) -> int:
@@ -67,8 +69,9 @@ def microseconds(duration: timedelta) -> int:
 
 
 def database_in(duration: timedelta) -> ColumnElement[datetime]:
-    """The database's clock plus *duration*."""
-    return type_coerce(type_coerce(database_now(), BigInteger) + microseconds(duration), Instant)
+    """The database's clock plus *duration*, a century at most."""
+    ahead = microseconds(min(duration, _FURTHEST))
+    return type_coerce(type_coerce(database_now(), BigInteger) + ahead, Instant)
 
 
 def database_in_microseconds(parameter: str) -> ColumnElement[datetime]:

@@ -9,8 +9,10 @@ too.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -40,7 +42,9 @@ from identity.mints import GRANTED, GRANTED_ELSEWHERE, Mint, begin_mint, end_min
 from identity.model import Leased, LeaseRequest, TokenAnswer
 from identity.oauth import Narrowing, installation_request
 from identity.own_values import profile_for
+from identity.persistent_write import PersistentWrite
 from identity.providers.profile import Profile
+from identity.refresh.budget import RefreshBudget
 from identity.refresh.gate import Endpoint
 from identity.refresh.situation import Situation, read_situation
 from identity.refused_secrets import note_refused
@@ -89,8 +93,13 @@ class Confiner:
         ids: Callable[[], str],
         clock: Callable[[], datetime],
         keeps: int = 1_000,
+        send: timedelta = RefreshBudget.send,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """*keeps* tokens at most, and refusals: for one more, the oldest is asked for again when it is wanted."""
+        """*keeps* tokens at most, and refusals: for one more, the oldest is asked for again when it is wanted.
+
+        *send*: how long it may take from before a mint is written down until its request leaves.
+        """
         self._store = store
         self._vault = vault
         self._endpoint = endpoint
@@ -98,6 +107,8 @@ class Confiner:
         self._ids = ids
         self._clock = clock
         self._keeps = keeps
+        self._send = send
+        self._monotonic = monotonic
         self._kept: dict[Confinement, TokenAnswer] = {}
         self._refused: dict[Confinement, tuple[NotSent, datetime]] = {}  # and until when that is remembered
         self._lock = threading.Lock()
@@ -127,7 +138,7 @@ class Confiner:
 
         if (found := self._store.read(look)) is not None:
             wanted, situation = found
-            self._mint(situation, wanted, now=self._clock(), send_before=None)
+            self._mint(situation, wanted, now=self._clock(), send_before=math.inf)
 
     def token(self, wanted: Confinement, *, send_before: float) -> Secret | NotSent | None:
         """The token; NotSent: there is none now, and why; None: the account's own is all there can be.
@@ -158,7 +169,7 @@ class Confiner:
         return None if refused is None or self._clock() >= refused[1] else refused[0]
 
     def _mint(
-        self, situation: Situation, wanted: Confinement, *, now: datetime, send_before: float | None
+        self, situation: Situation, wanted: Confinement, *, now: datetime, send_before: float
     ) -> Secret | NotSent | None:
         """As `token`, but NotSent is what the provider refuses, or says in words that nobody knows.
 
@@ -186,7 +197,7 @@ class Confiner:
         return self._judge(meaning, mint, wanted, provider=profile.name)
 
     def _ask(
-        self, situation: Situation, profile: Profile, mint: Mint, only: Narrowing, *, send_before: float | None
+        self, situation: Situation, profile: Profile, mint: Mint, only: Narrowing, *, send_before: float
     ) -> Meaning | AssertionRefused:
         """What is answered to the first live key; to the other, where it is refused. Raises AswhomError."""
         owner = situation.connection
@@ -202,13 +213,15 @@ class Confiner:
             opened = key.open(self._vault)
             installation = str(account.external_id)
             request = installation_request(owner, installation=installation, private_key=opened, now=now, only=only)
+            # Whoever stands still once it is written down asks for nothing: a revocation may have its receipt by then.
+            by = min(send_before, self._monotonic() + self._send.total_seconds())
             begun = write_idempotent(self._store, partial(begin_mint, new=mint))
             if begun is None:
                 raise Unavailable("the account's grant moved or was revoked before its token was asked for")
             # Counted only now that it may be sent: a probe that is taken and not sent is waited for by all.
             if (wait := gate.enter(to, pace)) is not None:
                 raise Unavailable(held_back, retry_after=_spread(wait))
-            outcome = self._endpoint.send(named(request, REFRESH_HEADER, mint.id), to=to, send_before=send_before)
+            outcome = self._endpoint.send(named(request, REFRESH_HEADER, mint.id), to=to, send_before=by)
             meaning = read_token(situation, profile, outcome, started_at=now, scopes=mint.scopes)
             self._endpoint.heed(meaning, outcome, to=to)
             return meaning, begun
@@ -282,14 +295,15 @@ class Confiner:
         write_idempotent(self._store, partial(end_mint, mint=mint.id, outcome=outcome, now=self._clock()))
 
     def _hold(self, mint: Mint, minted: TokenAnswer, *, outcome: str) -> bool:
-        """Let the ledger know of it before anybody uses it; whether anybody may."""
+        """Let the ledger know of it before anybody uses it; whether anybody may. Nobody else could have it ended."""
         account = mint.account
         binding = token_binding(account.key.tenant, account.id, account.provider, ACCESS, mint.generation)
         sealed = self._vault.seal(minted.access_token, binding)
         held = partial(
             hold_minted, mint=mint, sealed=sealed, expires_at=minted.expires_at, outcome=outcome, now=self._clock()
         )
-        return write_idempotent(self._store, held)
+        where = {"action": "mint.token_not_stored", "account": account.id, "mint": mint.id}
+        return PersistentWrite().write(self._store, held, what=f"a token for {mint.repository} alone", where=where)
 
 
 def _none(of: Confinement | Mint, why: str) -> str:

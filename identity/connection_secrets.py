@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, literal, or_, select, update
 
-from identity.columns import database_now
+from identity.columns import Instant, database_now
 from identity.connections import connection_of, lock_connection, resume_connection
 from identity.errors import BadInput, Misconfigured
 from identity.model import Credential, ProviderConnection
@@ -113,9 +113,14 @@ def add_secret(connection: Connection, secret: SealedSecret) -> None:
         resume_connection(connection, secret.connection)
 
 
-def retire_secret(connection: Connection, secret: str, *, at: datetime) -> bool:
-    """End a secret's life at *at*, which may lie ahead: until then both it and its successor are live."""
-    retired = update(connection_secrets).where(connection_secrets.c.id == secret).values(retired_at=at)
+def retire_secret(connection: Connection, secret: str, *, at: datetime | None = None) -> bool:
+    """End a secret's life at *at*, which may lie ahead: until then both it and its successor are live.
+
+    *at* None: now, by the clock that says what is live. False if it ends by then anyway: no end is put off.
+    """
+    end = database_now() if at is None else literal(at, Instant)
+    later = or_(connection_secrets.c.retired_at.is_(None), connection_secrets.c.retired_at > end)
+    retired = update(connection_secrets).where(connection_secrets.c.id == secret, later).values(retired_at=end)
     return connection.execute(retired).rowcount == 1
 
 

@@ -11,7 +11,7 @@ from identity.accounts import ensure_account, move_account
 from identity.connect.awaited import Awaited, awaited_at
 from identity.connections import get_connection, lock_connection, people_of
 from identity.grants import SealedAnswer, look_at
-from identity.model import AccountKey, AccountState, Credential, RuledOut
+from identity.model import AccountKey, AccountState, Credential, RuledOut, Scope
 from identity.rows import insert_new
 from identity.scopes import grant_scopes, newest_revocation, revoked_since
 from identity.sequence import lock_exclusive, lock_shared
@@ -76,9 +76,7 @@ def store_consent(
     It takes the account's lock exclusively, as parking takes it shared: a job cannot park between the consent and the
     wake-up that follows it.
     """
-    above, own = grant_scopes(consent.key)[:-1], grant_scopes(consent.key)[-1]
-    lock_shared(connection, above)
-    lock_exclusive(connection, own)
+    above, own = lock_grant(connection, consent.key)
     if refusal := revoked_since(connection, (*above, own), consent.consented):
         return refusal
     if consent.client_id is not None:
@@ -110,6 +108,14 @@ def store_consent(
     connection.execute(update(accounts).where(accounts.c.id == account.id).values(named))
     move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=now)
     return Consented(account=account.id, generation=sealed.generation)
+
+
+def lock_grant(connection: Connection, key: AccountKey) -> tuple[tuple[Scope, ...], Scope]:
+    """Lock what a consent depends on: the account itself exclusively, what is above it shared; gives both."""
+    *above, own = grant_scopes(key)
+    lock_shared(connection, above)
+    lock_exclusive(connection, own)
+    return tuple(above), own
 
 
 def _write(connection: Connection, account: str, sealed: SealedAnswer, consent: Consent, *, now: datetime) -> bool:

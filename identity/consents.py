@@ -11,8 +11,16 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.accounts import find_account
 from identity.audit import Act, AsWhom
-from identity.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented, Moved, store_consent
-from identity.errors import GrantRevoked, Unavailable
+from identity.consent_ledger import (
+    AnotherAccount,
+    AnotherClient,
+    Consent,
+    Consented,
+    Moved,
+    lock_grant,
+    store_consent,
+)
+from identity.errors import GrantRevoked, Unavailable, Unconfirmed
 from identity.grants import get_grant, no_token_yet, seal_answer
 from identity.model import AccountKey, RuledOut, TokenAnswer
 from identity.sequence import next_number
@@ -35,41 +43,65 @@ def write_consent(
 ) -> Consented | AnotherAccount | AnotherClient | RuledOut:
     """Store a consent, sealed for the generation it becomes. *also* runs in the same transaction.
 
-    *answer* None: the service's tokens are minted when they are needed, for *scopes*. Raises Unavailable.
+    *answer* None: the service's tokens are minted when they are needed, for *scopes*. Raises Unavailable; Unconfirmed
+    where the consent may be stored.
     """
+    lost: CommitUnknown | None = None
     for _ in range(_TRIES):
-        account, generation = store.read(lambda connection: _present(connection, consent))
-        named = replace(consent, id=account or consent.id)
-        sealed = (
-            no_token_yet(scopes, generation=generation + 1)
-            if answer is None
-            else seal_answer(
-                vault,
-                answer,
-                tenant=consent.key.tenant,
-                account=named.id,
-                provider=consent.provider,
-                generation=generation + 1,
-            )
-        )
-
-        def write(
-            connection: Connection, named: Consent = named
-        ) -> Consented | Moved | AnotherAccount | AnotherClient | RuledOut:
-            outcome = store_consent(connection, named, sealed, now=now)  # noqa: B023 - called before the next turn
-            if isinstance(outcome, Consented):
-                also(connection, outcome)
-            return outcome
-
         try:
-            outcome = store.write(write)
-        except CommitUnknown:
-            if (stored := store.read(lambda connection: _stored(connection, consent))) is not None:
-                return stored
-            continue
-        if not isinstance(outcome, Moved):
-            return outcome
+            outcome = _write_once(
+                store, vault, consent, answer, scopes=scopes, now=now, also=also, again=lost is not None
+            )
+        except CommitUnknown as error:
+            lost = error
+        except Unavailable as error:
+            if lost is None:
+                raise
+            raise Unconfirmed(f"it is not known whether the consent for account {consent.key} is stored") from error
+        else:
+            if not isinstance(outcome, Moved):
+                return outcome
+    if lost is not None:
+        raise Unconfirmed(f"it is not known whether the consent for account {consent.key} is stored") from lost
     raise Unavailable(f"the consent for account {consent.key} could not be stored")
+
+
+def _write_once(
+    store: Store,
+    vault: Vault,
+    consent: Consent,
+    answer: TokenAnswer | None,
+    *,
+    scopes: tuple[str, ...],
+    now: datetime,
+    also: Callable[[Connection, Consented], None],
+    again: bool,
+) -> Consented | Moved | AnotherAccount | AnotherClient | RuledOut:
+    """Seal it for the generation that is next by now, and store it; *again*: unless an earlier try has stored it."""
+    account, generation = store.read(lambda connection: _present(connection, consent))
+    named = replace(consent, id=account or consent.id)
+    sealed = (
+        no_token_yet(scopes, generation=generation + 1)
+        if answer is None
+        else seal_answer(
+            vault,
+            answer,
+            tenant=consent.key.tenant,
+            account=named.id,
+            provider=consent.provider,
+            generation=generation + 1,
+        )
+    )
+
+    def write(connection: Connection) -> Consented | Moved | AnotherAccount | AnotherClient | RuledOut:
+        if again and (stored := _stored(connection, consent)) is not None:
+            return stored
+        outcome = store_consent(connection, named, sealed, now=now)
+        if isinstance(outcome, Consented):
+            also(connection, outcome)
+        return outcome
+
+    return store.write(write)
 
 
 def connect_service(
@@ -86,7 +118,8 @@ def connect_service(
 ) -> Consented:
     """An admin connects a service account, by this credential and for these scopes.
 
-    *also* runs in the consent's own commit: it wakes the jobs that waited for it. Raises GrantRevoked, Unavailable.
+    *also* runs in the consent's own commit: it wakes the jobs that waited for it. Raises GrantRevoked, Unavailable
+    or Unconfirmed.
     """
     answer = credential.answer(scopes=scopes, now=act.now)
     consented = store.write(next_number)
@@ -128,6 +161,7 @@ def _present(connection: Connection, consent: Consent) -> tuple[str | None, int]
 
 def _stored(connection: Connection, consent: Consent) -> Consented | None:
     """What became of a consent whose commit was unknown: its number names it."""
+    lock_grant(connection, consent.key)  # a plain read would not see what is being committed yet
     account = find_account(connection, consent.key)
     grant = get_grant(connection, account.id) if account else None
     if grant is None or grant.consented != consent.consented:

@@ -14,13 +14,15 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from threading import Lock
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
+from joserfc.util import base64_to_int
 
 from identity.errors import Unavailable
 from identity.http import Answer, Client, HttpRequest
@@ -85,7 +87,7 @@ class KeyRing:
         try:
             held = self._held.get(url)
             if held is None or self._is_due(held, kid):
-                held = self._held[url] = self._fetched(url, held)
+                held = self._renew(url, held)
             return held
         finally:
             one.release()
@@ -95,16 +97,25 @@ class KeyRing:
         pause = self._pause if held.keys else self._budget.total_seconds()
         return now - held.tried >= pause and (now - held.fetched >= self._fresh or kid not in held.keys)
 
-    def _fetched(self, url: str, held: _Held | None) -> _Held:
+    def _renew(self, url: str, held: _Held | None) -> _Held:
+        keys: Mapping[str, Key] = {}
+        try:
+            keys = self._fetched(url)
+        finally:  # remembered whatever happens: whoever sends tokens must not make us knock each time
+            now = self._monotonic()  # the pause begins when the host has taken its time
+            before = held or _Held(keys={}, fetched=-math.inf, tried=now)
+            renewed = _Held(keys=keys, fetched=now, tried=now) if keys else replace(before, tried=now)
+            self._held[url] = renewed
+        return renewed
+
+    def _fetched(self, url: str) -> Mapping[str, Key]:
+        """The usable keys of the set; empty, and why is in the log, where it cannot be had."""
         answer = self._http.send(HttpRequest(method="GET", url=url), within=self._budget, cap=_CAP)
-        now = self._monotonic()  # the pause begins when the host has taken its time
         if isinstance(answer, Answer) and answer.status == 200 and (keys := read_keys(answer.body)):
-            return _Held(keys=keys, fetched=now, tried=now)
+            return keys
         why = f"status {answer.status}" if isinstance(answer, Answer) else answer.reason
         log.warning("a key set could not be fetched: %s", why, extra={"action": "jwks.unavailable"})
-        if held is None:  # remembered too: whoever sends tokens must not make us knock each time
-            return _Held(keys={}, fetched=-math.inf, tried=now)
-        return _Held(keys=held.keys, fetched=held.fetched, tried=now)
+        return {}
 
 
 def read_keys(body: bytes) -> Mapping[str, Key]:
@@ -123,15 +134,17 @@ def _key(row: Any) -> tuple[str, Key] | None:
     if not isinstance(row, dict) or row.get("use", "sig") != "sig" or "d" in row:
         return None
     kid, kind = row.get("kid"), _KINDS.get(str(row.get("kty")))
-    if not isinstance(kid, str) or kind is None or (kind is RSAKey and _is_weak(row)):
+    if not isinstance(kid, str) or kind is None:
         return None
     try:
-        return kid, kind.import_key(row)
-    except (JoseError, ValueError, TypeError):
+        return None if kind is RSAKey and _is_weak(row) else (kid, kind.import_key(row))
+    except (JoseError, ValueError, TypeError, KeyError, UnsupportedAlgorithm):  # KeyError: a curve it does not know
         return None
 
 
 def _is_weak(row: Mapping[str, Any]) -> bool:
-    """Whether an RSA modulus is too short: looked at first, since the library warns where it should refuse."""
-    modulus = row.get("n")
-    return not isinstance(modulus, str) or len(modulus) * 6 < _WEAKEST_RSA
+    """Whether an RSA modulus is too short: looked at first, since the library warns where it should refuse.
+
+    Read as the library will. Raises ValueError, KeyError or TypeError for what is none.
+    """
+    return base64_to_int(row["n"]).bit_length() < _WEAKEST_RSA

@@ -41,6 +41,11 @@ def http_date(value: str) -> datetime | None:
     return at if at.tzinfo is not None else None
 
 
+def count(value: str, *, digits: int = 9) -> int | None:
+    """A header's whole number, unless it has more digits than anything that can be meant."""
+    return int(value) if value.isascii() and value.isdecimal() and len(value) <= digits else None
+
+
 def number(value: Any) -> float | None:
     """A finite number, also if it comes as text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):

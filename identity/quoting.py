@@ -1,4 +1,4 @@
-"""What may be quoted of an answer: the name of an error, never what might be a token that it echoes."""
+"""What may be quoted of an answer: the name of an error, never what might be a token; and what a ledger can keep."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ import re
 # Letters in words: `invalid_grant`, `authentication error`, `ThrottlingException`. No token is made like that.
 _NAME = re.compile(r"[A-Za-z]{1,24}(?:[ _.-][A-Za-z]{1,24}){0,7}")
 
+# A text column of PostgreSQL takes no NUL, and UTF-8 no half of a surrogate pair: JSON can spell both.
+_UNKEPT = re.compile(r"[\0\ud800-\udfff]")
+
 
 def error_name(said: str) -> str:
     """*said*, if it looks like the name of an error."""
     return said if _NAME.fullmatch(said) else "an error that has no name"
+
+
+def kept(said: str, *, longest: int = 200) -> str:
+    """*said*, which may be of any length, as much of it as a text column of the ledger keeps."""
+    return _UNKEPT.sub("\ufffd", said[:longest])

@@ -17,15 +17,16 @@ from typing import Any, ClassVar, Generic, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from identity.lifetime import count
 from identity.model import Effect
 from identity.money import Money
-from pipeline.limits import EndpointClass, Limits
+from pipeline.limits import LONGEST_WAIT, EndpointClass, Limits
 
 
 class Result(BaseModel):
     """What a done step returns; it is stored as JSON and read back on every run."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)  # JSON has none
 
 
 R = TypeVar("R", bound=Result)
@@ -98,7 +99,7 @@ class Response:
         """The body as JSON; raises UnreadableAnswer."""
         try:
             return json.loads(self.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # too deep, too: nothing that can be read
             raise UnreadableAnswer(f"the answer (status {self.status}) is not JSON") from error
 
 
@@ -124,9 +125,9 @@ class Judgement:
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """Retry-After in seconds (RFC 9110 §10.2.3); the date form is not used by the upstreams here."""
-    value = headers.get("retry-after", "")
-    return timedelta(seconds=int(value)) if value.isdecimal() else None
+    """Retry-After in seconds (RFC 9110 §10.2.3), a day at most; the date form is not used by the upstreams here."""
+    seconds = count(headers.get("retry-after", ""))
+    return None if seconds is None else min(timedelta(seconds=seconds), LONGEST_WAIT)
 
 
 def judge_status(response: Response, *, effect: Effect) -> Judgement:
@@ -151,7 +152,7 @@ class Action(BaseModel, Generic[R]):
     or has what its mode must not have, is refused when it is registered.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     facts: ClassVar[Facts]
     result: ClassVar[type[Result]]

@@ -22,8 +22,7 @@ from pipeline.conclusion import conclude
 from pipeline.entitlement import header, mint_ahead, wanted_capability
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, refusals
-from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.closings import Closing
+from pipeline.ledger.closings import take_back
 from pipeline.ledger.intents import (
     Adopted,
     ApprovalMoved,
@@ -35,7 +34,7 @@ from pipeline.ledger.intents import (
     PolicyMoved,
     Skipped,
 )
-from pipeline.opened_attempt import OpenedAttempt, close_call, close_probe, commit
+from pipeline.opened_attempt import OpenedAttempt, close_call, close_probe
 from pipeline.run import OnceUsed, StepRefused, StepSkipped
 from pipeline.services import Services
 from pipeline.states import AttemptState, Purpose, StepState
@@ -204,18 +203,17 @@ def _open(services: Services, intent: Intent) -> OpenOutcome:
     try:
         return services.store.write(partial(openings.open_attempt, intent=intent))
     except CommitUnknown:
-        # Whether the intent is there is not known, so nothing is sent. If it is there, it had no effect.
-        if services.store.read(partial(ledger_steps.attempt_state, attempt=intent.attempt)) is not None:
-            _close_unsent(services, intent)
+        # Whether the intent is there, or comes yet, is not known, so nothing is sent.
+        _take_back(services, intent)
         raise RunAgain("the opening's commit was not confirmed", delay=services.settings.backoff) from None
 
 
-def _close_unsent(services: Services, intent: Intent) -> None:
+def _take_back(services: Services, intent: Intent) -> None:
     """Close an attempt that was certainly not sent: nobody is to be asked what became of it."""
-    not_sent = Closing(
-        attempt=intent.attempt, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, error="not sent"
+    where = {"action": "attempt.not_taken_back", "attempt": intent.attempt}
+    services.persistent.write(
+        services.store, partial(take_back, intent=intent), what="the end of an attempt that was not sent", where=where
     )
-    commit(services, intent, not_sent)
 
 
 def _refresh(services: Services, account: str, generation: int, *, refused: bool) -> int:
@@ -233,7 +231,7 @@ def _send(
     try:
         shown = header(services, step, intent, opened, send_before=send_before)
     except AswhomError:  # such as a vault key that this host does not have yet
-        _close_unsent(services, intent)
+        _take_back(services, intent)
         raise
     if isinstance(shown, NotSent):
         return shown

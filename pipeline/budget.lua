@@ -7,7 +7,8 @@
 --                   told       "1": an answer told of this very window; otherwise it is a guess
 --                   flying     let through, and not answered yet
 --                   held       nothing goes before: the upstream asked for a pause
--- KEYS[2]  hash     the same account's or tenant's pause of everything: held
+--                   seen       when it was asked about last: where that lies ahead, the clock was set back
+-- KEYS[2]  hash     the same account's or tenant's pause of everything: held, and seen
 -- ARGV[1]  "enter", "back": it was not sent, or "told"
 -- enter:   ARGV[2] how many may fly while nothing is known   ARGV[3] how long a guessed window lasts   ARGV[4] a little
 -- told:    ARGV[2] remaining, or ""   ARGV[3] limit   ARGV[4] time until it resets   ARGV[5] pause, or 0
@@ -16,13 +17,39 @@
 -- All times are microseconds of this server's clock. Returns how long to wait; 0: go on.
 
 local SAME = 2000000 -- ends of one window, told by two answers whose Date has whole seconds, differ by less
+local DAY = 86400000000 -- of no window and no pause is more believed
+local LATE = 30000000 -- a window that ends sooner may have ended while the answer that tells of it was on the way
 
 local time = redis.call("TIME")
 local now = time[1] * 1000000 + time[2]
-local state = {}
-local fields = redis.call("HGETALL", KEYS[1])
-for i = 1, #fields, 2 do
-  state[fields[i]] = tonumber(fields[i + 1])
+
+-- What a hash holds, seen from now.
+local function read(key)
+  local found = {}
+  local fields = redis.call("HGETALL", key)
+  for i = 1, #fields, 2 do
+    found[fields[i]] = tonumber(fields[i + 1])
+  end
+  local set_back = math.max((found.seen or now) - now, 0)
+  for _, field in ipairs({ "resets", "held" }) do
+    local before = found[field]
+    if before then -- what lay ahead lies as far ahead as before, and a day at most
+      found[field] = math.min(before - set_back, now + DAY)
+      if found[field] ~= before then
+        redis.call("HSET", key, field, string.format("%.0f", found[field]))
+      end
+    end
+  end
+  return found
+end
+
+local state, whole = read(KEYS[1]), read(KEYS[2])
+redis.call("HSET", KEYS[1], "seen", string.format("%.0f", now))
+if whole.held then
+  redis.call("HSET", KEYS[2], "seen", string.format("%.0f", now))
+end
+if (state.limit or 1) < 1 then
+  state.limit = nil
 end
 
 local function set(field, value)
@@ -37,8 +64,7 @@ end
 local wait = 0
 local flying = state.flying or 0
 if ARGV[1] == "enter" then
-  local whole = tonumber(redis.call("HGET", KEYS[2], "held") or "0")
-  wait = math.max((state.held or 0) - now, whole - now, 0)
+  wait = math.max((state.held or 0) - now, (whole.held or 0) - now, 0)
   if wait == 0 then
     if (state.resets or 0) <= now then
       -- A window that no answer has told of: as large as the last one. Requests that never got an answer are forgotten.
@@ -70,24 +96,27 @@ else
   flying = math.max(flying - 1, 0)
   set("flying", flying)
   local said, resets = tonumber(ARGV[2]), now + (tonumber(ARGV[4]) or 0)
-  if said then
+  if said and tonumber(ARGV[3]) >= 1 then -- no limit lets nothing through: it would be one that nobody knows
     set("limit", tonumber(ARGV[3]))
-    if not state.told or resets > state.resets + SAME then
+    local sooner = resets < (state.resets or 0) - SAME
+    if not state.told or resets > state.resets + SAME or (sooner and resets > now + LATE) then
       -- What flies may be counted in what was said, or not: it is taken as not.
       set("remaining", math.max(said - flying, 0))
       set("resets", resets)
       set("told", 1)
-    elseif resets >= state.resets - SAME then
+    elseif not sooner then
       set("remaining", math.min(state.remaining, said)) -- others may draw on it, too
     end
   end
   local pause = tonumber(ARGV[5])
   if pause > 0 then
-    local key = ARGV[6] == "1" and KEYS[2] or KEYS[1]
-    local held = math.max(tonumber(redis.call("HGET", key, "held") or "0"), now + pause)
-    redis.call("HSET", key, "held", string.format("%.0f", held))
-    redis.call("PEXPIRE", key, string.format("%.0f", (held - now) / 1000 + 3600000))
-    state.held = key == KEYS[1] and held or state.held
+    if ARGV[6] == "1" then
+      local held = math.max(whole.held or 0, now + pause)
+      redis.call("HSET", KEYS[2], "held", string.format("%.0f", held), "seen", string.format("%.0f", now))
+      redis.call("PEXPIRE", KEYS[2], string.format("%.0f", (held - now) / 1000 + 3600000))
+    else
+      set("held", math.max(state.held or 0, now + pause))
+    end
   end
 end
 

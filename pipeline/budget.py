@@ -17,7 +17,7 @@ import redis
 
 from identity.model import AccountKey
 from pipeline import metrics
-from pipeline.limits import EndpointClass, Limits, Per
+from pipeline.limits import LONGEST_WAIT, EndpointClass, Limits, Per
 
 _SCRIPT = files("pipeline").joinpath("budget.lua").read_text()
 _MICROSECOND = timedelta(microseconds=1)
@@ -25,7 +25,6 @@ _MICROSECOND = timedelta(microseconds=1)
 UNKNOWN_FLYING = 4  # requests that may be on the way while no answer has said how large the budget is
 GUESSED_WINDOW = timedelta(minutes=1)
 A_LITTLE = timedelta(seconds=1)
-LONGEST_PAUSE = timedelta(days=1)  # for all workers; the job that was refused waits as long as it was told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +86,12 @@ class Budgets:
             metrics.BUDGET_LEFT.labels(budget.provider, budget.endpoints.name).observe(share)
         if pause is not None:
             metrics.BUDGET_PAUSES.labels(budget.provider, budget.endpoints.name).inc()
-        said = ("", 0, 0) if left is None else (left.remaining, left.limit, left.resets_in // _MICROSECOND)
-        held = 0 if pause is None else min(max(pause, A_LITTLE), LONGEST_PAUSE) // _MICROSECOND
+        said = (
+            ("", 0, 0)
+            if left is None
+            else (left.remaining, left.limit, min(left.resets_in, LONGEST_WAIT) // _MICROSECOND)
+        )
+        held = 0 if pause is None else min(max(pause, A_LITTLE), LONGEST_WAIT) // _MICROSECOND
         self._ask(budget, "told", *said, held, int(limits.whole))
 
     def _ask(self, budget: Budget, *arguments: str | int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from datetime import timedelta
 
@@ -14,6 +15,8 @@ from pipeline.interruption import RunAgain
 from pipeline.limits import Limits
 from pipeline.services import Services
 from pipeline.step_at_hand import StepAtHand
+
+log = logging.getLogger(__name__)
 
 _SPREAD = 1.0  # seconds: those who wait for one moment come back spread over so long
 
@@ -45,10 +48,20 @@ class BudgetUse:
         """What came of the request; one that was not sent is given back later."""
         if self._budget is None or isinstance(answer, NotSent):
             return
-        limits = self._step.action.limits(answer) if isinstance(answer, Response) else Limits()
+        limits = self._read(answer) if isinstance(answer, Response) else Limits()
         refused = conclusion.verdict is Verdict.RETRY
         self._budgets.told(self._budget, limits, pause=conclusion.retry_after if refused else None)
         self._taken = False
+
+    def _read(self, answer: Response) -> Limits:
+        """What the answer says of limits. A bug in reading that must not lose the answer, which is not written yet."""
+        try:
+            return self._step.action.limits(answer)
+        except Exception:
+            log.exception(
+                "the limits that %s was told cannot be read", self._step.name, extra={"action": "budget.unreadable"}
+            )
+            return Limits()
 
     def give_back(self) -> None:
         """At the end, whatever it was."""

@@ -8,11 +8,14 @@ from typing import Any
 
 from identity.http import NoAnswer, NotSent
 from identity.model import Effect
+from identity.quoting import kept
 from pipeline.action import Action, Call, Judgement, Response, Result, UnreadableAnswer, Verdict
+from pipeline.limits import LONGEST_WAIT
 from pipeline.states import Purpose
 
 #: GitHub's, Slack's, Stripe's (https://docs.stripe.com/api/request_ids), and everybody else's.
 _REQUEST_IDS = ("x-github-request-id", "x-slack-req-id", "request-id", "x-request-id")
+_LONGEST_REASON = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +49,9 @@ def conclude(action: Action[Any], call: Call, purpose: Purpose, answer: Response
         verdict = Verdict.RETRY
     return Conclusion(
         verdict=verdict,
-        reason=judgement.reason,
+        reason=kept(judgement.reason, longest=_LONGEST_REASON),
         result=result,
-        retry_after=judgement.retry_after,
+        retry_after=judgement.retry_after and min(judgement.retry_after, LONGEST_WAIT),
         status=answer.status,
         upstream_request_id=_request_id(answer),
     )
@@ -57,9 +60,4 @@ def conclude(action: Action[Any], call: Call, purpose: Purpose, answer: Response
 def _request_id(answer: Response) -> str | None:
     """What the upstream calls the request, for whoever asks its support."""
     named = (answer.headers[name] for name in _REQUEST_IDS if answer.headers.get(name))
-    return next((cut(name) for name in named), None)
-
-
-def cut(id: str) -> str:
-    """An id that an upstream made up, which may be of any length, as much of it as is kept."""
-    return id[:200]
+    return next((kept(name) for name in named), None)

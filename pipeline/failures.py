@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from identity.errors import Unavailable
@@ -18,6 +20,17 @@ class Failures:
         """Keep *failure*, with a note of the *kind* of thing and the id that met it."""
         failure.add_note(f"{kind} {id}")
         self.of[id] = failure
+
+    @contextmanager
+    def told(self, what: str) -> Iterator[None]:
+        """Have what is added within told at the end, or with it why the turn could not go on: the ledger is away."""
+        try:
+            yield
+        except (Unavailable, CommitUnknown) as away:
+            if self.of:
+                raise ExceptionGroup(what, [*self.of.values(), away]) from None
+            raise
+        self.tell(what)
 
     def tell(self, what: str) -> None:
         """Raise what was added, if anything was: an ExceptionGroup, or Unavailable where each only has to wait."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+LONGEST_WAIT = timedelta(days=1)  # whoever was told to wait for longer asks again by then: it may have been a mistake
+
 
 class Per(StrEnum):
     """Whose requests an upstream counts together, through one provider connection."""

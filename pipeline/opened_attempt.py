@@ -11,13 +11,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from identity.errors import Unavailable
-from identity.store import CommitUnknown
+from identity.quoting import kept
 from pipeline import metrics
 from pipeline.action import Verdict
-from pipeline.conclusion import Conclusion, cut
+from pipeline.conclusion import Conclusion
 from pipeline.interruption import AskOperator, RunAgain
-from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Intent
 from pipeline.run import ActionFailed
@@ -54,7 +52,7 @@ class OpenedAttempt:
             state=state,
             step_state=step_state,
             result=self.result,
-            external_id=None if external_id is None else cut(external_id),
+            external_id=None if external_id is None else kept(external_id),
             status=self.conclusion.status,
             upstream_request_id=self.conclusion.upstream_request_id,
             error=error,
@@ -178,16 +176,13 @@ def close_probe(opened: OpenedAttempt) -> Any | None:
 
 
 def commit(services: Services, intent: Intent, closing: Closing) -> bool:
-    """Commit the outcome, and return whether it counts; after a lost commit look first: an attempt is closed once."""
-    for _ in range(5):
-        try:
-            closed = services.store.write(partial(close_attempt, intent=intent, closing=closing))
-        except CommitUnknown:
-            counts = services.store.read(partial(ledger_steps.counted, closing=closing))
-            if counts is not None:
-                return counts
-            continue
-        if closed.duplicate:
-            metrics.DUPLICATE_EFFECTS.inc()
-        return closed.counts
-    raise Unavailable("the ledger did not confirm an outcome; housekeeping will settle the attempt")
+    """Commit the outcome, and return whether it counts. Nobody else knows it: a ledger that is away is waited for.
+
+    Raises Unavailable where that takes too long: housekeeping will settle the attempt.
+    """
+    write = partial(close_attempt, intent=intent, closing=closing)
+    where = {"action": "attempt.close_not_stored", "attempt": closing.attempt}
+    closed = services.persistent.write(services.store, write, what="the outcome of an attempt", where=where)
+    if closed.duplicate:
+        metrics.DUPLICATE_EFFECTS.inc()
+    return closed.counts

@@ -13,6 +13,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from identity.columns import database_now
 from identity.rows import insert_or
 from identity.store import Store
 from pipeline import metrics
@@ -136,10 +137,11 @@ def _advance_or_put_off(revoker: Revoker, revocation: str) -> None:
 
 
 def heartbeat(store: Store, *, duty: str, host: str, error: str | None, now: datetime) -> None:
-    """Store that a duty ticked, for `aswhom doctor`."""
+    """Store that a duty ticked, for `aswhom doctor`. *now*: by the host's clock, which is told and not relied on."""
+    said = {"at": database_now(), "host_at": now, "error": error}
 
     def beat(c: Connection) -> None:
-        row = insert_or(c, heartbeats).values(duty=duty, host=host, at=now, error=error)
-        c.execute(row.on_conflict_do_update(index_elements=["duty", "host"], set_={"at": now, "error": error}))
+        row = insert_or(c, heartbeats).values(duty=duty, host=host, **said)
+        c.execute(row.on_conflict_do_update(index_elements=["duty", "host"], set_=said))
 
     store.write(beat)

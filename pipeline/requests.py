@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -27,7 +27,7 @@ from pipeline.database import Ahead, Database
 from pipeline.desk import jobs as acts
 from pipeline.ledger import requests as ledger
 from pipeline.ledger import views
-from pipeline.ledger.requests import Asked, Made
+from pipeline.ledger.requests import Asked, Changed, Made
 from pipeline.model import Bell
 from pipeline.states import ENDED, JobState, Wait
 from pipeline.workflow import Registry
@@ -92,16 +92,20 @@ class Requests:
         asked = self._asked(caller, "rev", keyed, now)
         return _make(Ahead(database=self._store), lambda c: ledger.accept_revocation(c, asked, scope, reason=reason))
 
-    def cancel(self, caller: Caller, job: str, *, now: datetime) -> JobState:
+    def cancel(self, caller: Caller, job: str, *, now: datetime) -> Changed:
         """End a job: at once, or at its next step where it runs. Raises BadInput or NotLetIn."""
         act = Act(audit_id=self._ids("aud"), by=ledger.api_operator(caller), now=now)
-        change = partial(acts.cancel, id=job, act=act)
-        return self._change(lambda c: ledger.change_job(c, caller, change, now=now))
 
-    def replay(self, caller: Caller, job: str, *, now: datetime) -> tuple[Bell, ...]:
+        def end(connection: Connection) -> Sequence[Bell]:
+            acts.cancel(connection, job, act)
+            return ()
+
+        return self._change(caller, job, end, now=now)
+
+    def replay(self, caller: Caller, job: str, *, now: datetime) -> Changed:
         """Accept a dead or cancelled job anew. Raises BadInput or NotLetIn."""
         change = partial(acts.replay_one, id=job, by=ledger.api_operator(caller), now=now)
-        return self._change(lambda c: ledger.change_job(c, caller, change, now=now))
+        return self._change(caller, job, change, now=now)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         """A plain read, of `pipeline.ledger.views`."""
@@ -131,9 +135,11 @@ class Requests:
             now=now,
         )
 
-    def _change(self, fn: Callable[[Connection], T]) -> T:
+    def _change(
+        self, caller: Caller, job: str, change: Callable[[Connection], Sequence[Bell]], *, now: datetime
+    ) -> Changed:
         try:
-            return self._store.write(fn)
+            return self._store.write(lambda c: ledger.change_job(c, caller, job, change, now=now))
         except CommitUnknown as error:  # repeated, it would say that the job has moved already
             raise Unconfirmed("the ledger did not confirm the commit: look at the job") from error
 

@@ -21,12 +21,15 @@ from identity.mints import prune_mints
 from identity.retention import prune_api_keys, prune_intents, prune_sessions
 from identity.signing import Signer
 from identity.store import Store
+from pipeline.model import BEAT
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import compensations, revocations
+from pipeline.rhythms import RHYTHMS
 from pipeline.states import AttemptState, StepState
-from pipeline.tables import attempts, deliveries, idempotency_keys, jobs, schedules, slots, steps
+from pipeline.tables import attempts, deliveries, heartbeats, idempotency_keys, jobs, schedules, slots, steps
 
 CHUNK = 100  # rows, or jobs with all their steps, in one transaction
+_HEARTBEATS = 1  # day, of hosts that are gone
 Progress = Callable[[str, int], object]  # hears of what, and how much of it, each chunk forgot
 
 
@@ -71,6 +74,7 @@ def prune(
         ("idempotency keys", retention.idempotency_keys, prune_idempotency_keys),
         ("api keys", retention.api_keys, prune_api_keys),
         ("slots", retention.slots, prune_slots),
+        ("heartbeats", _HEARTBEATS, prune_heartbeats),
         ("audit", retention.audit, partial(prune_audit, signer=signer, now=now)),
     ):
         forgotten[what] = 0
@@ -163,3 +167,16 @@ def prune_slots(connection: Connection, *, before: datetime, limit: int) -> int:
         .limit(limit)
     )
     return connection.execute(delete(slots).where(tuple_(slots.c.schedule_id, slots.c.slot).in_(old))).rowcount
+
+
+def prune_heartbeats(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Forget heartbeats from before then; how many. The newest of a duty that there is stays, and says when it was."""
+    columns = heartbeats.c
+    newest = select(columns.duty, func.max(columns.at)).where(columns.duty.in_([*RHYTHMS, BEAT])).group_by(columns.duty)
+    old = (
+        select(columns.duty, columns.host)
+        .where(columns.at < before, tuple_(columns.duty, columns.at).not_in(newest))
+        .order_by(columns.at)
+        .limit(limit)
+    )
+    return connection.execute(delete(heartbeats).where(tuple_(columns.duty, columns.host).in_(old))).rowcount

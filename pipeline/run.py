@@ -24,6 +24,7 @@ R = TypeVar("R", bound=Result)
 T = TypeVar("T")
 
 LONGEST_ONCE = 200  # characters, of a once key
+LONGEST_SLEEP = timedelta(days=3650)  # what is stored as a date must be one
 
 
 class ActionFailed(Exception):
@@ -124,7 +125,9 @@ class Run(Generic[C]):
         return self._guarded(lambda: perform(named=as_, once=once, patience=patience, on_revoke=on_revoke))
 
     def sleep(self, duration: timedelta) -> None:
-        """Park the job for *duration*; it is kept in the ledger, no thread waits."""
+        """Park the job for *duration*; it is kept in the ledger, no thread waits. Raises BadInput above ten years."""
+        if duration > LONGEST_SLEEP:
+            raise BadInput(f"run.sleep sleeps for {LONGEST_SLEEP.days} days at most, and was asked for {duration}")
         position, occurrence = self._next("run.sleep")
         self._guarded(lambda: self._steps.sleep(position, occurrence, duration))
 

@@ -42,6 +42,7 @@ from pipeline.database import Ahead, Database, open_database
 from pipeline.doorbells import Doorbells
 from pipeline.housekeeping import Duty
 from pipeline.intake import Intake
+from pipeline.ledger.clock import clock
 from pipeline.model import Ring
 from pipeline.requests import Requests
 from pipeline.retention import prune
@@ -169,6 +170,7 @@ class Runtime:
             ids=partial(self.ids, "con"),
             token=partial(secrets.token_urlsafe, 32),
             lifetime=self.settings.connect_lifetime,
+            send=self.settings.refresh.send,
             gate=self.gate,
         )
 
@@ -196,6 +198,7 @@ class Runtime:
             PROFILES,
             ids=partial(self.ids, "mnt"),
             clock=self.clock,
+            send=self.settings.refresh.send,
         )
 
     def _withdrawer(self) -> Withdrawer:
@@ -259,7 +262,7 @@ class Runtime:
             "prune": self._prune,
             "measure": partial(gauges.measure, store),
             "measure-withdrawals": partial(measure_withdrawals, store),
-            "measure-schedules": partial(punctuality.measure, store, clock=self.clock),
+            "measure-schedules": partial(punctuality.measure, store),
         }
 
         return [
@@ -268,7 +271,8 @@ class Runtime:
         ]
 
     def _prune(self) -> None:
-        prune(self.database, self.settings.retention, self.signer, now=self.clock(), within=timedelta(seconds=10))
+        now = self.database.read(clock)  # what is forgotten does not come back: never by a host's clock
+        prune(self.database, self.settings.retention, self.signer, now=now, within=timedelta(seconds=10))
 
     def _refresh_ahead(self, due: Due) -> int:
         return self.coordinator.refresh(due.account, after_generation=due.generation, keep=AHEAD_KEEPS)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from identity.capability.issuer import Issuer
 from identity.confined import Confiner
 from identity.ids import Ids
+from identity.persistent_write import PersistentWrite
 from identity.policy.ledger import Policies
 from identity.refresh.coordinator import Coordinator
 from identity.store import Store
@@ -54,5 +55,6 @@ class Services:
     budgets: Budgets = field(default_factory=lambda: Budgets(None))
     confiner: Confiner | None = None  # None: every step of an account shows the account's own token
     policies: Policies = field(default_factory=Policies)
+    persistent: PersistentWrite = field(default_factory=PersistentWrite)  # of what is known to this process alone
     stopping: Callable[[], bool] = _never  # whether this process was told to stop: its runs begin no further step
     reached: Callable[[str], None] = _nowhere  # named crash points, for the tests that kill

@@ -291,6 +291,7 @@ heartbeats = Table(
     metadata,
     Column("duty", String(64), primary_key=True),
     Column("host", String(200), primary_key=True),
-    Column("at", Instant, nullable=False),
+    Column("at", Instant, nullable=False),  # by the ledger's clock
+    Column("host_at", Instant),  # by the host's, which may be wrong
     Column("error", Text),
 )

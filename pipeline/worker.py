@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
@@ -21,6 +21,7 @@ from pipeline.interruption import AskOperator, Interruption, RunAgain, RunEnded
 from pipeline.ledger import bells, jobs
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import ClaimedJob
+from pipeline.limits import LONGEST_WAIT
 from pipeline.model import Bell, Ring
 from pipeline.revocation.compensation import compensated_revocation
 from pipeline.run import ActionFailed, Diverged, Run, StepRefused, StepSkipped
@@ -56,6 +57,8 @@ class Worker:
         self._workflows = workflows
         self._ring = ring
         self._settings = settings
+        # As long as a claim stands. Then it lapses, which ends the run as well, and spends it.
+        self._insistent = replace(services.persistent, within=settings.hold)
         self._lock = threading.Lock()
         self._active: dict[int, ClaimedJob] = {}  # by thread
 
@@ -92,7 +95,7 @@ class Worker:
             self._conclude(job, ending)
         except Exception as bug:  # ends the run as well; the ledger is told, and the log has the stack
             log.exception("run failed", extra={"action": "job.run_failed", "error": type(bug).__name__})
-            self.spend(job, reason=type(bug).__name__)
+            self._spend(job, reason=type(bug).__name__)
         else:
             log.info("job done", extra={"action": "job.done"})
             self._end(job, partial(jobs.finish, job=job))
@@ -104,7 +107,7 @@ class Worker:
         match ending:
             case RunEnded(moved=moved):
                 metrics.count_end(str(job.pattern), moved)
-                self._end(job, _moved_already)
+                self._end(job, _moved_already, insist=False)
             case RunAgain(delay=delay) | Unavailable(retry_after=delay):
                 self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason))
             case CommitUnknown():
@@ -147,16 +150,20 @@ class Worker:
             Run(runner, job=job.id, tenant=job.tenant, config=config, has_user=job.user is not None), event
         )
 
-    def spend(self, job: ClaimedJob, *, reason: str) -> None:
+    def _spend(self, job: ClaimedJob, *, reason: str, insist: bool = True) -> None:
         """A run of *job* came to nothing: queue it again, or bury it."""
-        delay = self._settings.backoff * 2**job.runs_spent * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
+        growing: timedelta = self._settings.backoff * 2 ** min(job.runs_spent, 20)
+        delay = min(growing, LONGEST_WAIT) * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
         spend = partial(
             jobs.spend_run, job=job.id, fence=job.fence, limit=self._settings.runs, delay=delay, reason=reason
         )
-        self._end(job, spend)
+        self._end(job, spend, insist=insist)
 
-    def _end(self, job: ClaimedJob, move: Callable[[Connection], JobState | None]) -> None:
-        """Move the job and ring for its tenant's next, in one transaction; bells and counts follow the commit."""
+    def _end(self, job: ClaimedJob, move: Callable[[Connection], JobState | None], *, insist: bool = True) -> None:
+        """Move the job and ring for its tenant's next, in one transaction; bells and counts follow the commit.
+
+        *insist*: while the ledger is away it is waited for. The move goes by the fence, so it is made once at most.
+        """
 
         def end(c: Connection) -> tuple[JobState | None, JobState, str | None, Sequence[Bell]]:
             moved = move(c)
@@ -164,11 +171,16 @@ class Worker:
             return moved, state, revocation, bells.ring_due(c, job.tenant, job.pattern)
 
         try:
-            moved, state, revocation, rung = self._store.write(end)
+            if insist:
+                where = {"action": "job.end_not_stored", "job": job.id}
+                ended = self._insistent.write(self._store, end, what="the end of a run", where=where)
+            else:
+                ended = self._store.write(end)
         except (CommitUnknown, Unavailable) as error:
             # The claim lapses, and the stored steps say what was done.
             log.warning("end of run not confirmed", extra={"action": "job.end_unknown", "error": str(error)})
             return
+        moved, state, revocation, rung = ended
         self._ring.jobs(rung)
         metrics.count_end(str(job.pattern), moved)
         # They waited for this job to stop, or to compensate.
@@ -183,15 +195,19 @@ class Worker:
             return {thread: job.id for thread, job in self._active.items()}
 
     def leave(self, overdue: Collection[str]) -> None:
-        """Before the watchdog ends the process: spend a run of each *overdue* job, hand other claims back unspent."""
+        """Before the watchdog ends the process: spend a run of each *overdue* job, hand other claims back unspent.
+
+        The process has little time left, so a ledger that is away is not waited for.
+        """
         with self._lock:
             held = list(self._active.values())
         for job in held:
             if job.id in overdue:
-                self.spend(job, reason="the run did not end in time and its process was left")
+                self._spend(job, reason="the run did not end in time and its process was left", insist=False)
             else:
                 reason = "handed back: its process was left"
-                self._end(job, partial(jobs.requeue, job=job, delay=timedelta(), reason=reason))
+                back = partial(jobs.requeue, job=job, delay=timedelta(), reason=reason)
+                self._end(job, back, insist=False)
 
 
 def _moved_already(connection: Connection) -> None:

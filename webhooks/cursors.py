@@ -13,8 +13,9 @@ from pipeline.ledger.paging import Place
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+# An id is whatever `checked_id` takes: no signs that cannot be seen, and no spaces.
 _PLACE: TypeAdapter[tuple[int, str]] = TypeAdapter(
-    tuple[Annotated[int, Field(strict=True, ge=0, lt=10**17)], Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,200}$")]]
+    tuple[Annotated[int, Field(strict=True, ge=0, lt=10**17)], Annotated[str, Field(pattern=r"^[^\p{C}\p{Z}]{1,200}$")]]
 )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from identity.quoting import kept
 from identity.token_digests import double
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal, Whom
 from webhooks.sources.document import Malformed
@@ -68,9 +69,9 @@ def read_event(kind: str, event: Claims, claims: Claims, *, issuer: str) -> tupl
     """The signal an event is, or why it is none. Raises Malformed for one that is not of its type's shape."""
     known = TYPES.get(kind)
     if known is None:
-        return None, f"{kind[:120]} is not a type that is known here"
+        return None, f"{kept(kind, longest=120)} is not a type that is known here"
     if known.name == "ssf.stream-updated":
-        return None, f"{known.name}: {known.reason} to {str(event.get('status'))[:20]}"
+        return None, f"{known.name}: {known.reason} to {kept(str(event.get('status')), longest=20)}"
     if known.asks is Asks.NOTE:
         return None, f"{known.name}: {known.reason}"
     if known.name == "caep.credential-change" and _change(event) not in _WITHDRAWN:

@@ -17,6 +17,7 @@ from identity.http import Answer
 from pipeline.ledger import queries
 from pipeline.ledger.clock import clock as database_clock
 
+_LATELY = timedelta(minutes=1)  # whoever does duties says so every few seconds
 _OFF = timedelta(seconds=2)  # beside what asking takes, and the whole seconds of HTTP
 
 
@@ -29,8 +30,8 @@ def clock(at: Installation) -> Iterator[Finding]:
         if (off := max(behind, ahead)) > _OFF:
             way = "behind" if behind > ahead else "ahead of"
             apart.append(f"{whose} is {off.total_seconds():.0f} s {way} this machine's: keep both by NTP")
-    if ahead_of_us := _from_the_future(at):
-        apart.append(f"that of host {ahead_of_us} is ahead of this machine's: keep both by NTP")
+    if hosts := _hosts_ahead(at):
+        apart.append(f"that of host {hosts[0]} is ahead of the ledger's{_and_more(hosts)}: keep both by NTP")
     yield from (wrong("clock", one) for one in apart)
     if not apart:
         yield ok("clock", f"as {compared} others say" if compared else "there is no other to compare it with")
@@ -52,7 +53,12 @@ def _others(at: Installation) -> Iterator[tuple[str, datetime, datetime]]:
         yield "the web's clock", parsedate_to_datetime(said) + timedelta(seconds=1), asked
 
 
-def _from_the_future(at: Installation) -> str | None:
-    """A host that did a duty later than now."""
-    now = at.now() + _OFF
-    return next((row["host"] for row in at.read(queries.all_heartbeats) if row["at"] > now), None)
+def _hosts_ahead(at: Installation) -> list[str]:
+    """Hosts that do duties and whose clocks were ahead as they said so. What each shows is read before the ledger's."""
+    now, rows = at.read(lambda c: (database_clock(c), queries.all_heartbeats(c)))
+    lately = [row for row in rows if row["host_at"] is not None and now - row["at"] < _LATELY]
+    return sorted({row["host"] for row in lately if row["host_at"] - row["at"] > _OFF})
+
+
+def _and_more(hosts: list[str]) -> str:
+    return f", and those of {len(hosts) - 1} more" if len(hosts) > 1 else ""

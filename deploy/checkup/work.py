@@ -9,6 +9,7 @@ from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
 from pipeline.accounts.scope_report import scope_report, what_to_do
 from pipeline.ledger import queries, troubles
+from pipeline.ledger.clock import clock
 from pipeline.model import BEAT
 from pipeline.rhythms import silence_of
 from pipeline.schedules import punctuality
@@ -21,7 +22,8 @@ _DUTIES_AT = "is `aswhom up`, or housekeeping, running?"
 
 
 def heartbeats(at: Installation) -> Iterator[Finding]:
-    now, beats = at.now(), [row for row in at.read(queries.all_heartbeats) if row["duty"] != BEAT]
+    now, rows = at.read(lambda c: (clock(c), queries.all_heartbeats(c)))
+    beats = [row for row in rows if row["duty"] != BEAT]
     if not beats:
         yield wrong("housekeeping", f"no duty was ever done: {_DUTIES_AT}")
     newest = {row["duty"]: row for row in sorted(beats, key=lambda row: row["at"])}
@@ -41,8 +43,7 @@ def heartbeats(at: Installation) -> Iterator[Finding]:
 
 def schedules(at: Installation) -> Iterator[Finding]:
     """Whether they are kept. Without any, a beat that does not run is missed by nobody."""
-    now = at.now()
-    found = at.read(lambda c: punctuality.look(c, now=now))
+    now, found = at.read(lambda c: ((now := clock(c)), punctuality.look(c, now=now)))
     if not found.live:
         return
     faults = [wrong("schedules", f"{id} cannot be kept: {fault}") for id, fault in found.faults.items()]

@@ -7,7 +7,7 @@ import secrets
 import click
 from sqlalchemy import select
 
-from deploy.cli.command import command, confirm, names
+from deploy.cli.command import PROBLEM, command, confirm, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.capability import audiences as ledger
@@ -16,6 +16,8 @@ from identity.capability.keys import NewKey
 from identity.capability.model import Algorithm, Audience
 from identity.capability.tables import audiences as audience_table
 from identity.capability.tables import capabilities
+from identity.errors import Unconfirmed
+from identity.store import write_idempotent
 from pipeline.desk import capability_keys as acts
 from pipeline.desk.audiences import register
 from pipeline.ledger.paging import rows_of
@@ -94,13 +96,23 @@ def list_audiences(at: Installation, out: Output) -> None:
 @command(audiences)
 @click.argument("id")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def renew(at: Installation, out: Output, id: str, yes: bool) -> None:
+def renew(at: Installation, out: Output, id: str, yes: bool) -> int | None:
     """Give a service another secret, and print it: this once. The former one is accepted for a day."""
     confirm(f"Give {id} another secret?", yes=yes)
     secret, now = ledger.new_secret(secrets.token_urlsafe(32)), at.now()
-    until = at.write(lambda c: ledger.renew(c, id, secret, by=at.operator, now=now))
+    try:
+        until = write_idempotent(at, lambda c: ledger.renew(c, id, secret, by=at.operator, now=now))
+    except (KeyboardInterrupt, Unconfirmed):
+        # It may be in force, and one that nobody has would shut the service out.
+        out.note(
+            f"it is not certain whether this was done. If it was, the former secret of {id} is accepted for a day, and "
+            "this is the new one, shown this once. If it is renewed again meanwhile, the former one ends at once:"
+        )
+        out.done(secret.reveal(), {"id": id, "secret": secret.reveal(), "former_until": None, "certain": False})
+        return PROBLEM
     out.note(f"the former secret of {id} is accepted until {until:%Y-%m-%d %H:%M}. The new one is shown this once:")
     out.done(secret.reveal(), {"id": id, "secret": secret.reveal(), "former_until": until})
+    return None
 
 
 @command(audiences)

@@ -70,8 +70,11 @@ def revoke(
     number = at.write(write, ahead=True)
     document: Record = {"id": id, "scope": {"kind": kind, "key": scope.key}, "number": number, "effective_at": now}
     if not wait:
-        at.ring_revocations([id])
         out.done(f"{scope} is revoked: {id}. What it stopped: `aswhom revocations show {id}`", document)
+        try:  # after it is said: a broker that hangs is interrupted, and it is revoked all the same
+            at.ring_revocations([id])
+        except KeyboardInterrupt:
+            out.note("workers were not told, and find out by themselves")
         return None
     try:
         out.note(f"{scope} is revoked: {id}. Waiting for the receipt.")  # first: whatever comes, it is revoked

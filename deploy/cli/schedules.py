@@ -19,7 +19,7 @@ from pipeline.desk.changes import record
 from pipeline.ledger import queries
 from pipeline.schedules import changes
 from pipeline.schedules.changes import NewSchedule
-from pipeline.schedules.timetable import MOST, CatchUp, Timetable, offset
+from pipeline.schedules.timetable import LONGEST_JITTER, MOST, CatchUp, Timetable, offset
 
 
 @click.group()
@@ -54,10 +54,10 @@ def list_schedules(at: Installation, out: Output, tenant: str | None) -> None:
 )
 @click.option(
     "--jitter",
-    type=click.IntRange(0),
+    type=click.IntRange(0, int(LONGEST_JITTER.total_seconds())),
     default=0,
     metavar="SECONDS",
-    help="Fire later than the slot by a time of this schedule's own, below this.  [default: 0]",
+    help="Fire later than the slot by a time of this schedule's own, below this; a day at most.  [default: 0]",
 )
 def add(
     at: Installation,

@@ -59,8 +59,14 @@ def add(connection: Connection, new: Audience, secret: Secret, *, by: str, now: 
 
 
 def renew(connection: Connection, id: str, secret: Secret, *, by: str, now: datetime) -> datetime:
-    """Give an audience another secret; returns until when the former is accepted. Raises BadInput."""
+    """Give an audience another secret; returns until when the former is accepted. Raises BadInput.
+
+    What an earlier run with the same secret has committed is left as it is.
+    """
     known = _known(connection, id)
+    if known.secret_sha256 == secret.fingerprint():
+        done: datetime = known.former_until
+        return done
     until = now + OVERLAP
     values = {"secret_sha256": secret.fingerprint(), "former_sha256": known.secret_sha256, "former_until": until}
     connection.execute(update(table).where(table.c.id == id).values(values))
@@ -108,7 +114,8 @@ def authenticate(connection: Connection, id: str, secret: Secret, *, now: dateti
 
 
 def _known(connection: Connection, id: str) -> Row[Any]:
-    row = connection.execute(_OF_ID, {"audience": id}).one_or_none()
+    """That audience, for whoever changes it: who does so too, or has not heard of its commit yet, waits."""
+    row = connection.execute(_OF_ID.with_for_update(), {"audience": id}).one_or_none()
     if row is None:
         raise BadInput(f"there is no audience {id}: `aswhom capability audiences list` shows them")
     return row

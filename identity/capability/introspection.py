@@ -6,19 +6,21 @@ holds the token, and its own verifier says as much.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from identity import audit
 from identity.audit import AsWhom, Work
+from identity.audit.tables import audit as audit_rows
 from identity.capability.issuer import Issuer, claims_of
 from identity.capability.model import Audience, Issued
-from identity.capability.spending import NotSpent, Spent, Why, spend
+from identity.capability.spending import NotSpent, Spent, Unspendable, Why, spend
+from identity.capability.tables import capabilities
 from identity.capability.verifier import Capability, Reason, Refused
 from identity.metrics import CAPABILITY_SPENDS
 from identity.model import AccessPattern
@@ -84,7 +86,12 @@ def _spend_and_record(
         case Spent(capability=capability, agent=agent):
             kind, said = "capability.spent", "spent"
         case NotSpent(why=why, record=Issued(capability=capability, agent=agent)):
-            kind, said = "capability.refused", str(why)
+            before = _recorded(connection, claimed, (id, refusal := f"{id}.refused"))
+            if why is Unspendable.SPENT and id in before:
+                return Spent(capability=capability, agent=agent, first=True)  # by this call, its commit not confirmed
+            if refusal in before:
+                return outcome
+            kind, said, id = "capability.refused", str(why), refusal
     audit.record(
         connection,
         kind,
@@ -102,3 +109,10 @@ def _spend_and_record(
         detail={"capability": capability.id, "resource": capability.resource},
     )
     return outcome
+
+
+def _recorded(connection: Connection, claimed: Capability, ids: Collection[str]) -> Collection[str]:
+    """Which of these audit rows an earlier run of the same call has committed."""
+    # A statement of its own, which waits for such a commit if that is still under way.
+    connection.execute(select(capabilities.c.jti).where(capabilities.c.jti == claimed.id).with_for_update())
+    return connection.execute(select(audit_rows.c.id).where(audit_rows.c.id.in_(ids))).scalars().all()

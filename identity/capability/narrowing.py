@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from identity.capability.model import DEEPEST, Audience
 from identity.capability.verifier import Capability, Limit
+
+_PLAIN = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@-]+")  # RFC 3986 §3.3, without what is encoded and without `;`
 
 
 class TooWide(StrEnum):
@@ -80,8 +83,13 @@ def _prohibition(given: Capability, asked: Narrower, by: Audience, target: Audie
 
 
 def _is_within(resource: str, whole: str) -> bool:
-    """Whether it is the same, or a part of it: `invoices/7/lines/2` of `invoices/7`. A path that goes up is neither."""
-    parts = resource.split("/")
-    return resource == whole or (
-        resource.startswith(f"{whole}/") and not any(part in ("", ".", "..") for part in parts)
-    )
+    """Whether it is the same, or a part of it: `invoices/7/lines/2` of `invoices/7`. A path that goes up is neither.
+
+    Nor is one that goes up once a service has read it its way: `%2e%2e`, `..\\`, `..;` and wide dots do, at some.
+    """
+    if resource == whole:
+        return True
+    if not resource.startswith(f"{whole}/"):
+        return False
+    below = resource.removeprefix(f"{whole}/").split("/")
+    return all(_PLAIN.fullmatch(part) and part not in (".", "..") for part in below)

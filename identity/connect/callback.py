@@ -61,10 +61,11 @@ class Callback:
                 return None
             raise
         self.exchange.enter(arrival)  # where that must wait, the session stays as it is
+        send_before = self.exchange.send_before()
         if not self._use_up(arrival):
             return None
         with in_words():
-            return self._consent(arrival, code, also=also)
+            return self._consent(arrival, code, send_before=send_before, also=also)
 
     def _use_up(self, arrival: Arrival) -> bool:
         return self.store.write(lambda connection: use_up(connection, arrival.session.id, now=arrival.at))
@@ -79,10 +80,15 @@ class Callback:
             _refuse_revoked()
         return code
 
-    def _consent(self, arrival: Arrival, code: str, *, also: Callable[[Connection, AccountKey], None]) -> Connected:
+    def _consent(
+        self, arrival: Arrival, code: str, *, send_before: float, also: Callable[[Connection, AccountKey], None]
+    ) -> Connected:
         session, owner = arrival.session, arrival.owner
         _, verifier = open_verifier(self.vault, session, owner.provider)
-        answer = self.exchange.tokens(arrival, code=code, verifier=verifier, redirect_uri=self.redirect_uri(owner.id))
+        redirect_uri = self.redirect_uri(owner.id)
+        answer = self.exchange.tokens(
+            arrival, code=code, verifier=verifier, redirect_uri=redirect_uri, send_before=send_before
+        )
         won = Leftover(
             key=session.key,
             provider=owner.provider,

@@ -21,6 +21,7 @@ from identity.model import Credential, TokenAnswer
 from identity.oauth import Client as OAuthClient
 from identity.oauth import exchange_request
 from identity.providers.profile import ExternalIdentity
+from identity.quoting import kept
 from identity.refresh.gate import Endpoint, Gate
 from identity.refused_secrets import note_refused
 from identity.request_names import CONNECT_HEADER, named
@@ -39,7 +40,13 @@ class CodeExchange:
     http: Client
     gate: Gate
     budget: timedelta
+    send: timedelta  # from before its session is used up until the code leaves
     ids: Callable[[], str]
+    monotonic: Callable[[], float]
+
+    def send_before(self) -> float:
+        """When a code is not shown any more that is about to be, on the monotonic clock."""
+        return self.monotonic() + self.send.total_seconds()
 
     def enter(self, arrival: Arrival) -> None:
         """Count the exchange that follows. Raises Refusal, which leaves the session as it is, where it must wait."""
@@ -47,7 +54,9 @@ class CodeExchange:
         if wait is not None:
             refuse(Why.PROVIDER, _no_tokens_now(arrival), f"reload this page in {ceil(wait.total_seconds())} s")
 
-    def tokens(self, arrival: Arrival, *, code: str, verifier: str, redirect_uri: str) -> TokenAnswer:
+    def tokens(
+        self, arrival: Arrival, *, code: str, verifier: str, redirect_uri: str, send_before: float
+    ) -> TokenAnswer:
         """What *code* is worth. Raises Refusal, Misconfigured."""
         session, owner, profile = arrival.session, arrival.owner, arrival.profile
         name = authenticator(owner, Credential.AUTHORIZATION_CODE) or CLIENT_SECRET
@@ -55,9 +64,10 @@ class CodeExchange:
         if not secrets:
             raise Misconfigured(f"provider connection {owner.id} has no {name.replace('_', ' ')}")
         request_by = partial(exchange_request, code=code, verifier=verifier, redirect_uri=redirect_uri)
-        meaning = self._ask(arrival, request_by, secrets[0])
+        meaning = self._ask(arrival, request_by, secrets[0], send_before=send_before)
         if isinstance(meaning, ClientRefused) and (spare := spare_secret(secrets, profile, meaning.code)):
             # The client is authenticated before the code is looked at (RFC 6749 §4.1.3), so it is still good.
+            send_before = self.send_before()
             note_refused(
                 self.store,
                 secrets[0],
@@ -71,17 +81,26 @@ class CodeExchange:
             )
             if self.gate.enter(_endpoint(arrival), profile.token_pace) is not None:
                 refuse(Why.PROVIDER, _no_tokens_now(arrival), AGAIN, final=True)
-            meaning = self._ask(arrival, request_by, spare)
+            meaning = self._ask(arrival, request_by, spare, send_before=send_before)
         return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, arrival.provider)
 
-    def _ask(self, arrival: Arrival, request_by: Callable[[OAuthClient], HttpRequest], secret: SealedSecret) -> Meaning:
+    def _ask(
+        self,
+        arrival: Arrival,
+        request_by: Callable[[OAuthClient], HttpRequest],
+        secret: SealedSecret,
+        *,
+        send_before: float,
+    ) -> Meaning:
         session, owner, profile = arrival.session, arrival.owner, arrival.profile
         client = OAuthClient(
             connection=owner, profile=profile, secret=secret.open(self.vault), now=arrival.at, jti=self.ids()
         )
         endpoint = TokenEndpoint(client=self.http, budget=self.budget, gate=self.gate)
         to = _endpoint(arrival)
-        outcome = endpoint.send(named(request_by(client), CONNECT_HEADER, str(session.started)), to=to)
+        outcome = endpoint.send(
+            named(request_by(client), CONNECT_HEADER, str(session.started)), to=to, send_before=send_before
+        )
         if not isinstance(outcome, Answer):
             refuse(Why.PROVIDER, f"{arrival.provider} did not answer", final=True)
         of_code = replace(profile, dead_codes=profile.dead_codes | profile.spent_codes)
@@ -99,10 +118,17 @@ class CodeExchange:
         external = None
         if isinstance(outcome, Answer) and outcome.status == 200:
             try:
-                external = whoami.read(owner, json.loads(outcome.body))
+                external = _kept(whoami.read(owner, json.loads(outcome.body)))
             except (ValueError, RecursionError):
                 external = None
         return external or refuse(Why.PROVIDER, f"{arrival.provider} did not say whose account this is", final=True)
+
+
+def _kept(external: ExternalIdentity | None) -> ExternalIdentity | None:
+    """As the ledger keeps it; None: it cannot keep the id, and by another it would be somebody else."""
+    if external is None or kept(external.id) != external.id:
+        return None
+    return replace(external, login=external.login and kept(external.login))
 
 
 def _endpoint(arrival: Arrival) -> Endpoint:

@@ -6,6 +6,7 @@ start ─► a link, for one person ─► offer: a page that says what is asked
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,6 +40,7 @@ from identity.model import AccountKey, AccountState, ProviderConnection
 from identity.oauth import authorization_url
 from identity.own_values import profile_for
 from identity.providers.profile import Profile
+from identity.refresh.budget import RefreshBudget
 from identity.refresh.gate import Gate
 from identity.scopes import grant_scopes, revoked_since
 from identity.sequence import lock_shared, next_number
@@ -81,10 +83,20 @@ class ConnectFlow:
         token: Callable[[], str],  # at least 43 characters of the URL-safe alphabet
         lifetime: timedelta = timedelta(minutes=10),
         budget: timedelta = timedelta(seconds=15),
+        send: timedelta = RefreshBudget.send,
         gate: Gate | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        gate = gate or Gate(None)
-        exchange = CodeExchange(store=store, vault=vault, http=http, gate=gate, budget=budget, ids=ids)
+        exchange = CodeExchange(
+            store=store,
+            vault=vault,
+            http=http,
+            gate=gate or Gate(None),
+            budget=budget,
+            send=send,
+            ids=ids,
+            monotonic=monotonic,
+        )
         self._refusals = Refusals(store=store, vault=vault, ids=ids)
         self._callback = Callback(
             store=store, vault=vault, exchange=exchange, refusals=self._refusals, redirect_uri=redirect_uri, ids=ids
@@ -106,6 +118,7 @@ class ConnectFlow:
         return_to: str | None = None,
         any_account: bool = False,
         made_by_key: Callable[[Connection, str], str] | None = None,
+        also: Callable[[Connection], None] = lambda connection: None,
     ) -> ConnectLink:
         """A link for the person who is to connect *key*. Raises BadInput, Misconfigured, PolicyDenied or
         Unavailable.
@@ -113,7 +126,7 @@ class ConnectFlow:
         *scopes* None: the provider connection's. *return_to*: a registered address that the last page leads to.
         *any_account*: another login at the provider may take the place of the one that consented before.
         *made_by_key* says in the same commit which session the request's idempotency key stands for: the one that it is
-        given, or one before.
+        given, or one before. *also* runs in that commit where a session begins.
         """
         owner, profile = self._provider(key.connection)
         session, state, verifier = self._token(), self._token(), self._token()
@@ -140,6 +153,7 @@ class ConnectFlow:
                 created_at=now,
             )
             _check_may_begin(connection, begun, profile)
+            also(connection)
             add_session(connection, begun)
             return begun
 

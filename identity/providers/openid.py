@@ -9,9 +9,8 @@ from identity.http import HttpRequest
 from identity.model import ProviderConnection
 from identity.providers.profile import Assertion, ClientAuth, ExternalIdentity, Profile, Reach, Revocation, WhoAmI
 from identity.providers.sources import assumed, read
+from identity.quoting import kept
 from identity.secret import Secret
-
-_LONGEST = 200  # of an external id, as it is stored
 
 
 def openid_user(userinfo_url: str | None = None) -> WhoAmI:
@@ -31,8 +30,8 @@ def openid_user(userinfo_url: str | None = None) -> WhoAmI:
                 # A subject is unique at its issuer only (OpenID Connect Core §2), and this row serves many of them.
                 own = userinfo_url is not None
                 name = subject if own else f"{connection.config.get('issuer', connection.id)}#{subject}"
-                if len(name) > _LONGEST:
-                    name = f"sha256:{sha256(name.encode()).hexdigest()}"
+                if kept(name) != name:
+                    name = f"sha256:{sha256(name.encode(errors='surrogatepass')).hexdigest()}"
                 return ExternalIdentity(id=name, login=login if isinstance(login, str) else None)
             case _:
                 return None

@@ -82,16 +82,22 @@ class Keepalive:
     def run(self) -> int:
         """Look at what is due, batch by batch; how many grants were refreshed.
 
-        Raises ExceptionGroup, after the rest, of what nobody foresaw.
+        Raises ExceptionGroup, after the rest, of what nobody foresaw, and of a ledger that goes away after that. Raises
+        Unavailable or CommitUnknown where nothing else is to be told.
         """
         end = self._monotonic() + self._settings.within.total_seconds()
         one_pass = _Pass(self._refresh, self._profiles, self._pacing, self._clock, self._settings, self._stopping)
-        with ThreadPoolExecutor(self._settings.threads, thread_name_prefix="keepalive") as threads:
-            while not self._stopping() and (batch := self._claim()):
-                self._put_back(one_pass.go(batch, threads))
-                if self._monotonic() >= end:
-                    break
-        self._measure()
+        try:
+            with ThreadPoolExecutor(self._settings.threads, thread_name_prefix="keepalive") as threads:
+                while not self._stopping() and (batch := self._claim()):
+                    self._put_back(one_pass.go(batch, threads))
+                    if self._monotonic() >= end:
+                        break
+            self._measure()
+        except (Unavailable, CommitUnknown) as away:
+            if not one_pass.failures:
+                raise
+            one_pass.failures.append(away)  # told with them, since they are told of nowhere else
         if one_pass.failures:
             raise ExceptionGroup("grants that could not be kept alive", one_pass.failures)
         return one_pass.refreshed

@@ -226,8 +226,8 @@ class Withdrawer:
 
     def _later(self, case: Case, why: str, *, wait: timedelta, counted: bool = True) -> None:
         due = self._clock() + max(wait, _SECOND)
-        WITHDRAWALS_ASKED.labels("later").inc()
         self._store.write(lambda c: postpone(c, case.withdrawal.id, due_at=due, reason=why[:300], counted=counted))
+        WITHDRAWALS_ASKED.labels("later").inc()
 
     def _end(self, claimed: Withdrawal, account: Account, to: WithdrawalState, reason: str | None) -> None:
         now, audit_id = self._clock(), self._ids()
@@ -249,8 +249,8 @@ class Withdrawer:
                     detail={"connection": account.key.connection, "consented": claimed.consented},
                 )
 
-        WITHDRAWALS_ASKED.labels(str(ends)).inc()
         self._store.write(write)
+        WITHDRAWALS_ASKED.labels(str(ends)).inc()
         if stuck:
             what = "what a refused connect had won" if given_up else "a revoked credential"
             action = "connect.not_ended" if given_up else "withdrawal.stuck"

@@ -68,17 +68,24 @@ class Invitations:
         principal = f"{tenant}.{name}"
         if len(principal) > LONGEST_ID:
             raise BadInput(f"a user's id, {tenant}.<name>, has at most {LONGEST_ID} characters")
-        owner = self._store.read(lambda c: _owner(c, tenant, through))
+        owner = self._store.read(lambda c: _leading(c, _owner(c, tenant, through)))
         kind, audit_id = PrincipalKind.USER, self._ids("aud")
         asked = Asked(caller=caller, id="", idempotency_key=keyed.key, request_hash=keyed.request_hash, now=now)
         ensure = partial(ensure_principal, id=principal, tenant=tenant, kind=kind, name=name, now=now)
 
-        def write(c: Connection) -> AccountKey:
+        def person(c: Connection) -> AccountKey:
             let_in(c, caller, now)
-            _check_leads(c, owner)
             key = AccountKey(tenant=tenant, connection=owner.id, principal=ensure(c).id)
-            if made_before(c, asked) is not None:
-                return key
+            made_before(c, asked)  # of another request with this key nobody is made
+            return key
+
+        def session_of_key(c: Connection, session: str) -> str:
+            let_in(c, caller, now)
+            return made_by_key(c, replace(asked, id=session))
+
+        key = self._store.write(person)
+
+        def record(c: Connection) -> None:
             audit.record(
                 c,
                 "connect.invited",
@@ -89,14 +96,10 @@ class Invitations:
                 reason=f"through {owner.id}",
                 detail={"key": caller.key},
             )
-            return key
 
-        def session_of_key(c: Connection, session: str) -> str:
-            let_in(c, caller, now)
-            return made_by_key(c, replace(asked, id=session))
-
-        key = self._store.write(write)
-        return self._made(key, owner, scopes=scopes, return_to=return_to, now=now, session_of_key=session_of_key)
+        return self._made(
+            key, owner, scopes=scopes, return_to=return_to, now=now, session_of_key=session_of_key, also=record
+        )
 
     def link(
         self,
@@ -109,15 +112,14 @@ class Invitations:
         ensure: Callable[[Connection], object] | None = None,
         now: datetime,
     ) -> Invitation:
-        """A link for the person of *key*, made by a person; *ensure* makes them first, in the commit that records it.
+        """A link for the person of *key*, made by a person; *ensure* makes them, in the commit that makes it.
 
         Raises BadInput, Misconfigured or PolicyDenied, and whatever *ensure* raises.
         """
         audit_id = self._ids("aud")
+        owner = self._store.read(lambda c: _leading(c, get_connection(c, key.connection)))
 
-        def write(c: Connection) -> ProviderConnection:
-            owner = get_connection(c, key.connection)
-            _check_leads(c, owner)
+        def record(c: Connection) -> None:
             if ensure is not None:
                 ensure(c)
             audit.record(
@@ -129,10 +131,8 @@ class Invitations:
                 outcome="invited",
                 reason=f"through {owner.id}, by {by}",
             )
-            return owner
 
-        owner = self._store.write(write)
-        return self._made(key, owner, scopes=scopes, return_to=return_to, any_account=any_account, now=now)
+        return self._made(key, owner, scopes=scopes, return_to=return_to, any_account=any_account, now=now, also=record)
 
     def _made(
         self,
@@ -144,20 +144,28 @@ class Invitations:
         any_account: bool = False,
         now: datetime,
         session_of_key: Callable[[Connection, str], str] | None = None,
+        also: Callable[[Connection], None],
     ) -> Invitation:
         asked = scopes or self._store.read(lambda c: scopes_to_ask(c, key, owner))
         made = self._connect.start(
-            key, now=now, scopes=asked, return_to=return_to, any_account=any_account, made_by_key=session_of_key
+            key,
+            now=now,
+            scopes=asked,
+            return_to=return_to,
+            any_account=any_account,
+            made_by_key=session_of_key,
+            also=also,
         )
         return Invitation(
             url=f"{self._base_url}/connect/{made.text}", key=key, scopes=made.scopes, expires_at=made.expires_at
         )
 
 
-def _check_leads(connection: Connection, owner: ProviderConnection) -> None:
-    """Raises Misconfigured for a link that would lead a person to a refusal."""
+def _leading(connection: Connection, owner: ProviderConnection) -> ProviderConnection:
+    """It, if people can connect there. Raises Misconfigured: a link would lead them to a refusal."""
     if (lacking := barred(connection, owner)) is not None:
         raise Misconfigured(f"nobody can connect there: {lacking}")
+    return owner
 
 
 def _owner(connection: Connection, tenant: str, through: str) -> ProviderConnection:

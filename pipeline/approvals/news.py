@@ -54,21 +54,22 @@ def tell_of_approvals(store: Store, workflows: Registry, ring: Ring, *, now: dat
     """Start the jobs of workflows that listen, for what they were not told of yet; how many approvals that was.
 
     Safe to run twice, on two hosts, at once. What cannot be told holds up nothing else. Raises ExceptionGroup, after
-    the rest, of what was not foreseen. Raises Unavailable or CommitUnknown at once: then nothing else could be either.
+    the rest, of what was not foreseen. Raises Unavailable or CommitUnknown at once, in the group if
+    there is one: then nothing else could be either.
     """
     told = 0
     failures = Failures()
-    # More than one batch only where nothing in it could be told, or those at the front would hold up all others.
-    while not told and (waiting := store.read(partial(_waiting, besides=list(failures.of)))):
-        for id in waiting:
-            try:
-                ring.jobs(store.write(partial(_tell, id=id, workflows=workflows, now=now)))
-                told += 1
-            except (CommitUnknown, Unavailable):
-                raise  # it is the ledger's, not this approval's
-            except Exception as failure:  # noqa: BLE001 - raised below: one approval's bug must not stop the others
-                failures.add("approval", id, failure)
-    failures.tell("approvals that workflows could not be told of")
+    with failures.told("approvals that workflows could not be told of"):
+        # More than one batch only where nothing in it could be told, or those at the front would hold up all others.
+        while not told and (waiting := store.read(partial(_waiting, besides=list(failures.of)))):
+            for id in waiting:
+                try:
+                    ring.jobs(store.write(partial(_tell, id=id, workflows=workflows, now=now)))
+                    told += 1
+                except (CommitUnknown, Unavailable):
+                    raise  # it is the ledger's, not this approval's
+                except Exception as failure:  # noqa: BLE001 - raised below: one's bug must not stop the others
+                    failures.add("approval", id, failure)
     return told
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.approvals.unseen import is_seen
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,7 +65,7 @@ def to_the_letter(value: object) -> str:
 
     A character that turns the direction of writing, or that has no width, makes text look like other text.
     """
-    if isinstance(value, str) and value.replace("\n", "").isprintable():
+    if isinstance(value, str) and is_seen(value.replace("\n", "")):
         return value
     return json.dumps(value, ensure_ascii=True)
 
@@ -73,7 +75,7 @@ def letters(shown: Mapping[str, Any]) -> dict[str, str]:
     return {name: to_the_letter(value) for name, value in shown["parameters"].items()}
 
 
-def _on_a_line(value: object) -> str:
+def on_a_line(value: object) -> str:
     """To the letter, and as JSON if it breaks the line: what follows would look like a fact of its own."""
     letter = to_the_letter(value)
     return json.dumps(letter, ensure_ascii=False) if "\n" in letter else letter
@@ -83,13 +85,13 @@ def in_lines(shown: Mapping[str, Any]) -> list[str]:
     """All of it, a fact a line, whatever stands in one; the first says what is done."""
     whom, behalf = shown["as_whom"], shown["on_behalf_of"]
     return [
-        f"{_on_a_line(shown['does'])} ({shown['action']})",
-        *([f"on {_on_a_line(shown['resource'])}"] if shown["resource"] else []),
-        *([f"for {_on_a_line(shown['amount'])}"] if shown["amount"] else []),
-        f"as {_on_a_line(whom['name'])} ({whom['kind']}, {whom['pattern']}) at {shown['provider']}"
-        + (f", through {_on_a_line(shown['through'])}" if shown.get("through") else "")
-        + (f", on behalf of {_on_a_line(behalf['name'])}" if behalf else "")
-        + f", by agent {shown['agent']} in {shown['workflow']}",
-        f"because: {_on_a_line(shown['why'])}",
-        *(f"{name} = {_on_a_line(value)}" for name, value in shown["parameters"].items()),
+        f"{on_a_line(shown['does'])} ({shown['action']})",
+        *([f"on {on_a_line(shown['resource'])}"] if shown["resource"] else []),
+        *([f"for {on_a_line(shown['amount'])}"] if shown["amount"] else []),
+        f"as {on_a_line(whom['name'])} ({whom['kind']}, {whom['pattern']}) at {shown['provider']}"
+        + (f", through {on_a_line(shown['through'])}" if shown.get("through") else "")
+        + (f", on behalf of {on_a_line(behalf['name'])}" if behalf else "")
+        + f", by agent {on_a_line(shown['agent'])} in {on_a_line(shown['workflow'])}",
+        f"because: {on_a_line(shown['why'])}",
+        *(f"{name} = {on_a_line(value)}" for name, value in shown["parameters"].items()),
     ]

@@ -44,7 +44,7 @@ def rotate(
 
 
 def retire(connection: Connection, secret: str, act: Act) -> None:
-    """End a secret's life. Raises BadInput if there is none of that id."""
+    """End a secret's life, if that is not over. Raises BadInput if there is none of that id."""
     found = connection.execute(
         select(connection_secrets.c.connection_id, connection_secrets.c.name, provider_connections.c.tenant_id)
         .join(provider_connections, provider_connections.c.id == connection_secrets.c.connection_id)
@@ -52,6 +52,7 @@ def retire(connection: Connection, secret: str, act: Act) -> None:
     ).one_or_none()
     if found is None:
         raise BadInput(f"there is no secret {secret}")
-    retire_secret(connection, secret, at=act.now)
+    if not retire_secret(connection, secret):
+        return
     detail = {"connection": found.connection_id, "name": found.name, "secret": secret}
     record(connection, "connection.secret_retired", found.tenant_id, detail, act)

@@ -20,8 +20,8 @@ from pipeline.approvals.shown import digest_of
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred
 from pipeline.ledger.clock import clock
-from pipeline.ledger.intents import Approved, Ended, Intent, PolicyMoved
-from pipeline.ledger.jobs import park, wake
+from pipeline.ledger.intents import Approved, Ended, Intent, PolicyMoved, claim_lost
+from pipeline.ledger.jobs import lock_claim, park, wake
 from pipeline.states import APPROVAL_MOVES, ApprovalState, Wait
 
 YES, NO = "yes", "no"
@@ -46,8 +46,10 @@ def approval_of(id: str) -> str:
 def ask(connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, Any]) -> Asked:
     """What a step that needs an approval comes to: it has one, or may not, or its job is parked until it is decided.
 
-    *shown* is what approvers are shown, *id* that of a new approval.
+    *shown* is what approvers are shown, *id* that of a new approval. Nobody is asked by a run that has its job no more.
     """
+    if not lock_claim(connection, intent.job):
+        return claim_lost(connection, intent.job)
     if version_of(connection, intent.job.tenant) != intent.decision.policy:
         return PolicyMoved()
     now = clock(connection)

@@ -56,7 +56,7 @@ def overtaken(connection: Connection, step: str, *, by_unknown: bool) -> bool:
 
 def give_way(connection: Connection, intent: Intent) -> Ended:
     """An earlier attempt comes first: the job looks again, at once where its result is there, else when it may be."""
-    if connection.execute(select(_is_done(intent.step))).scalar_one():
+    if is_done(connection, intent.step):
         delay, reason = timedelta(), "an earlier attempt was answered late"
     elif _had_effect(connection, intent.step):  # until late answers were kept, one could leave no result behind
         reason = "an earlier attempt had its effect, and its result was not kept"
@@ -64,6 +64,11 @@ def give_way(connection: Connection, intent: Intent) -> Ended:
     else:
         delay, reason = intent.send_within + intent.deadline, "an earlier attempt may yet be answered"
     return Ended(reason=reason, moved=requeue(connection, intent.job, delay=delay, reason=reason))
+
+
+def is_done(connection: Connection, step: str) -> bool:
+    """Whether a step has its result."""
+    return bool(connection.execute(select(_is_done(step))).scalar_one())
 
 
 def word_wanted(provider: str, job: str) -> str:

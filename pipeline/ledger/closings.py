@@ -25,7 +25,7 @@ from pipeline.ledger.jobs import wake
 from pipeline.ledger.moving import StepColumns, move_attempt, move_step
 from pipeline.ledger.once import once_name
 from pipeline.states import AttemptState, Purpose, StepState
-from pipeline.tables import attempts, jobs
+from pipeline.tables import attempts, jobs, steps
 
 # For answers that come late, which see to it that nothing goes past them.
 _LOCK_JOB = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
@@ -70,7 +70,8 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     """Commit an attempt's outcome, its step's and the audit row, and wake the jobs that wait for the step.
 
     An attempt that was resolved otherwise in the meantime keeps that, and the late result is recorded beside it. Of
-    late results only an effect that a search found moves the step.
+    late results only an effect that a search found moves the step. Whoever did not see the commit writes it again: what
+    was closed by this very answer is left as it is, and counts as it did.
     """
     number, now = next_number_and_time(connection)
     closed = move_attempt(
@@ -86,7 +87,10 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     if closed is not None:
         answer = _Answer(attempt=closed, kind="attempt.closed", id=f"{closing.attempt}.{number}")
     else:
-        answer = _late(connection, closing)
+        row = connection.execute(select(attempts).where(attempts.c.id == closing.attempt)).one()
+        if _is_answered_by(closing, row):
+            return Closed(counts=_stands(connection, closing, row.step_id))
+        answer = _late(connection, closing, row)
     attempt = answer.attempt
     if not answer.is_recorded:
         _record_answer(connection, intent, closing, answer, number=number, now=now)
@@ -102,9 +106,36 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     return Closed(counts=moved or closing.step_state is StepState.OPEN, duplicate=answer.duplicate)
 
 
-def _late(connection: Connection, closing: Closing) -> _Answer:
-    """An answer whose attempt was resolved otherwise before it came."""
-    row = connection.execute(select(attempts).where(attempts.c.id == closing.attempt)).one()
+def take_back(connection: Connection, intent: Intent) -> None:
+    """Close an attempt that was certainly not sent, if its opening was committed. Safe to repeat.
+
+    Whoever opened it may not know: its transaction may still be on its way, and holds the job until it has ended.
+    """
+    connection.execute(_LOCK_JOB, {"job": intent.job.id})
+    if connection.execute(select(attempts.c.id).where(attempts.c.id == intent.attempt)).first() is not None:
+        not_sent = Closing(
+            attempt=intent.attempt, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, error="not sent"
+        )
+        close_attempt(connection, intent, not_sent)
+
+
+def _is_answered_by(closing: Closing, attempt: Row[Any]) -> bool:
+    """Whether this very answer has closed its attempt. What was given up before says so in its error."""
+    said = (closing.status, closing.upstream_request_id, closing.error)
+    if attempt.state != closing.state:
+        return False
+    return (attempt.status, attempt.upstream_request_id, attempt.error) == said
+
+
+def _stands(connection: Connection, closing: Closing, step: str) -> bool:
+    """Whether a closing that was written before has ended its step as it says, or leaves it open."""
+    ended = connection.execute(select(steps.c.state, steps.c.result).where(steps.c.id == step)).one()
+    stands = ended.state == closing.step_state and (closing.result is None or ended.result == closing.result)
+    return stands or closing.step_state is StepState.OPEN
+
+
+def _late(connection: Connection, closing: Closing, row: Row[Any]) -> _Answer:
+    """An answer whose attempt, *row*, was resolved otherwise before it came."""
     # A call that opens meanwhile is seen here, or its opening sees this. So is this by whoever writes it again, since
     # its commit was not seen.
     connection.execute(_LOCK_JOB, {"job": row.job_id})

@@ -17,7 +17,7 @@ from identity.capability.verifier import Capability
 from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy.decision import Decision
 from identity.rows import insert_for
-from pipeline.ledger.jobs import ClaimedJob
+from pipeline.ledger.jobs import ClaimedJob, cancel_if_stopping
 from pipeline.ledger.moving import StepColumns, move_step, step_sources
 from pipeline.states import JobState, Purpose, StepState
 from pipeline.tables import in_states, steps
@@ -120,6 +120,12 @@ class Skipped:
 
 
 OpenOutcome = Opened | Adopted | ApprovalMoved | Ended | OnceMismatch | PolicyMoved | Skipped | NeedsRefresh
+
+
+def claim_lost(connection: Connection, job: ClaimedJob) -> Ended:
+    """The end of a run that has its job no more: it was told to stop, or another worker has it."""
+    stopped = cancel_if_stopping(connection, job)
+    return Ended(reason="stopped" if stopped else "another worker has the job", moved=stopped)
 
 
 def record(

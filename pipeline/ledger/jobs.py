@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, Connection, Row, bindparam, case, func, null,
 from identity.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
 from identity.model import AccessPattern, AccountKey
 from pipeline.ledger.moving import JobColumns, move_job, moving_job
+from pipeline.limits import LONGEST_WAIT
 from pipeline.states import JobState, Wait
 from pipeline.tables import IS_QUEUED, jobs, pinned_configuration
 
@@ -74,6 +75,11 @@ _WAKE = moving_job(
     jobs.c.waits_for == bindparam("awaited"), JobState.QUEUED, source=JobState.WAITING, due_at=database_now()
 ).returning(jobs.c.id)
 _FINISH = moving_job((jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), JobState.DONE)
+_LOCK_CLAIM = (
+    select(jobs.c.id)
+    .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
+    .with_for_update()
+)
 _STATE_AND_REVOCATION = select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job"))
 
 
@@ -116,16 +122,22 @@ def claim(connection: Connection, job: str, *, hold: timedelta, lapses: int | No
     )
 
 
+def lock_claim(connection: Connection, job: ClaimedJob) -> bool:
+    """Keep a running job this run's until the transaction ends. False: it is to stop, or another has it."""
+    return connection.execute(_LOCK_CLAIM, {"job": job.id, "held": job.fence}).first() is not None
+
+
 # What follows ends a run. Each returns the state it moved the job to; None: the job was no longer this run's.
 
 
 def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str) -> JobState | None:
     """Put a running job back: a retry, a yield or a wait for something that is not ours. Spends no run.
 
-    A job that was to stop is cancelled instead.
+    It is due within a day, whatever *delay* is: it finds out then what it must wait for. A job that was to stop is
+    cancelled instead.
     """
     # From RUNNING alone: the table lets dead and cancelled jobs back too, but only for a person who replays them.
-    running, due_at = JobState.RUNNING, database_in(delay)
+    running, due_at = JobState.RUNNING, database_in(min(delay, LONGEST_WAIT))
     if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, source=running, due_at=due_at, reason=reason):
         return JobState.QUEUED
     return cancel_if_stopping(connection, job)
@@ -173,8 +185,9 @@ def cancel_if_stopping(connection: Connection, job: ClaimedJob) -> JobState | No
 
 def cancel(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState | None:
     """The run ended because of a revocation that its workflow did not go on without."""
-    cancelled = move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, reason=reason)
-    return JobState.CANCELLED if cancelled else None
+    running = JobState.RUNNING
+    cancelled = move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, source=running, reason=reason)
+    return JobState.CANCELLED if cancelled else cancel_if_stopping(connection, job)
 
 
 def finish(connection: Connection, job: ClaimedJob) -> JobState | None:
@@ -206,7 +219,7 @@ def spend_run(
         values["reason"] = f"{runs} runs failed; the last: {reason}"
     else:
         to = JobState.QUEUED
-        values |= {"due_at": database_in(delay), "reason": reason}
+        values |= {"due_at": database_in(min(delay, LONGEST_WAIT)), "reason": reason}
     moved = move_job(connection, job, to, fence=fence, source=JobState(spent.state), **values)
     return to if moved else None
 

@@ -28,10 +28,11 @@ from pipeline.ledger.intents import (
     Opened,
     OpenOutcome,
     PolicyMoved,
+    claim_lost,
     record,
     write_step,
 )
-from pipeline.ledger.jobs import cancel_if_stopping, consent_of, park, requeue
+from pipeline.ledger.jobs import consent_of, park, requeue
 from pipeline.ledger.once import take_once
 from pipeline.ledger.refusals import rule_out
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
@@ -64,8 +65,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         {"job": job.id, "held": job.fence, "longer": longer, "tenant": job.tenant, "through": intent.connection},
     ).one_or_none()
     if held is None:
-        stopped = cancel_if_stopping(connection, job)
-        return Ended(reason="stopped" if stopped else "another worker has the job", moved=stopped)
+        return claim_lost(connection, job)
     now: datetime = held.now
     if held.policy != intent.decision.policy:
         return PolicyMoved()
@@ -97,7 +97,9 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     if outcome is not None and outcome.first_use:
         note_use(connection, outcome.account, generation=outcome.generation, now=now)
     opened = held.number if gives_number else next_number(connection)
-    write_step(connection, intent, StepState.OPEN, now)
+    if not write_step(connection, intent, StepState.OPEN, now):  # by an earlier call's late answer, or a person's word
+        reason = "its step has ended before it opened"
+        return Ended(reason=reason, moved=requeue(connection, job, delay=timedelta(), reason=reason))
     _insert_attempt(connection, intent, outcome, capability, opened=opened, now=now)
     mark_used(connection, intent, now=now)
     return Opened(lease=outcome, capability=capability)

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, 
 
 from identity.model import AccountState, ScopeKind
 from identity.tables import accounts, provider_connections, scopes
+from pipeline.ledger.clock import clock
 from pipeline.ledger.indexed import NOT_TAKEN, REPLAYABLE, STUCK, TROUBLED
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocations
@@ -55,7 +56,7 @@ def overview(connection: Connection, tenant: str | None, *, now: datetime) -> Ov
         schedules=count(schedules, LIVE, schedules.c.fault.is_not(None)),
         paused=_paused(connection, tenant),
         stopped=_stopped(connection, tenant),
-        duties=() if tenant is not None else _duties(connection, now),
+        duties=() if tenant is not None else _duties(connection),
     )
 
 
@@ -76,9 +77,9 @@ def _stopped(connection: Connection, tenant: str | None) -> tuple[str, ...]:
     return tuple(f"{row.kind} {row.key}" for row in connection.execute(found))
 
 
-def _duties(connection: Connection, now: datetime) -> tuple[str, ...]:
+def _duties(connection: Connection) -> tuple[str, ...]:
     """The newest beat of each duty counts: a host that is gone is no trouble while another does its work."""
-    newest: dict[str, Any] = {}
+    now, newest = clock(connection), dict[str, Any]()
     for row in connection.execute(select(heartbeats).order_by(heartbeats.c.at)):
         newest[row.duty] = row
     return tuple(duty for duty, row in sorted(newest.items()) if row.error or now - row.at > silence_of(duty))

@@ -1,4 +1,4 @@
-"""Pages of a list, newest first: found by an index, whatever lies behind them.
+"""Pages of a list, newest first (or soonest): found by an index, whatever lies behind them.
 
 What no index finds is looked for in a stretch of the list, and a page says how far it has looked.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import gt, lt
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, and_, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, and_, asc, desc, or_, select
 
 Record = dict[str, Any]
 Also = Callable[[Any], Sequence[ColumnElement[bool]]]  # further conditions, on columns of a table or of a stretch of it
@@ -18,7 +19,10 @@ Also = Callable[[Any], Sequence[ColumnElement[bool]]]  # further conditions, on 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a page ended: what follows is older, or as old with a lower id. Of the audit, *at* is a ledger number."""
+    """Where a page ended: what follows is older, or as old with a lower id. Of the audit, *at* is a ledger number.
+
+    Of a list that has the soonest first, what follows is later, or at the same time with a higher id.
+    """
 
     at: datetime | int
     id: str
@@ -55,21 +59,25 @@ def page_of(
     at: Column[Any],
     id: Column[Any],
     also: Also = lambda columns: (),
+    soonest_first: bool = False,
 ) -> Page:
     """One page of *statement*, whose conditions an index finds; *also* are those that no index does."""
+    follows, in_order = (gt, asc) if soonest_first else (lt, desc)
     if turn.after is not None:
-        older: ColumnElement[bool] = or_(at < turn.after.at, and_(at == turn.after.at, id < turn.after.id))
-        statement = statement.where(at <= turn.after.at, older)
+        beyond: ColumnElement[bool] = or_(
+            follows(at, turn.after.at), and_(at == turn.after.at, follows(id, turn.after.id))
+        )
+        statement = statement.where(at >= turn.after.at if soonest_first else at <= turn.after.at, beyond)
     further = also(statement.selected_columns)
     if turn.stretch is None:
         statement = statement.where(*further)
-    ordered = statement.order_by(at.desc(), id.desc())
+    ordered = statement.order_by(in_order(at), in_order(id))
     if not further or turn.stretch is None:
         return _full(rows_of(connection, ordered.limit(turn.limit + 1)), turn, at, id)
     stretch = ordered.limit(turn.stretch).subquery()
     found = select(stretch).where(*also(stretch.c))
-    newest = found.order_by(stretch.c[at.name].desc(), stretch.c[id.name].desc())
-    page = _full(rows_of(connection, newest.limit(turn.limit + 1)), turn, at, id)
+    first = found.order_by(in_order(stretch.c[at.name]), in_order(stretch.c[id.name]))
+    page = _full(rows_of(connection, first.limit(turn.limit + 1)), turn, at, id)
     if page.next is not None:
         return page
     last = rows_of(connection, ordered.with_only_columns(at, id).offset(turn.stretch - 1).limit(1))

@@ -5,7 +5,7 @@ The command line and the console share them. What one tenant's agents may see is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, Table, select
@@ -82,11 +82,19 @@ def provider_connection(connection: Connection, id: str) -> Record:
 def all_connections(connection: Connection) -> list[Record]:
     """Each with the names of its live secrets."""
     found = rows_of(connection, select(provider_connections).order_by(provider_connections.c.id))
-    secrets = select(connection_secrets.c.connection_id, connection_secrets.c.name).where(
-        connection_secrets.c.retired_at.is_(None)
-    )
+    return with_secrets(connection, found)
+
+
+def with_secrets(
+    connection: Connection, found: Sequence[Record], *, among: Sequence[str] | None = None
+) -> list[Record]:
+    """These provider connections, each with the names of its live secrets; looked up *among* so few, if said."""
+    columns = connection_secrets.c
+    secrets = select(columns.connection_id, columns.name).where(columns.retired_at.is_(None))
+    if among is not None:
+        secrets = secrets.where(columns.connection_id.in_(among))
     names: dict[str, list[str]] = {}
-    for owner, name in connection.execute(secrets.order_by(connection_secrets.c.name)):
+    for owner, name in connection.execute(secrets.order_by(columns.name)):
         names.setdefault(owner, []).append(name)
     return [{**row, "secrets": names.get(row["id"], [])} for row in found]
 

@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 
 from identity.model import RuledOut, ScopeKind
 from identity.policy.ledger import version_of
-from pipeline.ledger.calls import give_way, overtaken, word_wanted
+from pipeline.ledger.calls import give_way, is_done, overtaken, word_wanted
 from pipeline.ledger.clock import clock
-from pipeline.ledger.intents import Ended, Intent, PolicyMoved, Skipped, record, write_step
-from pipeline.ledger.jobs import bury
+from pipeline.ledger.intents import Ended, Intent, PolicyMoved, Skipped, claim_lost, record, write_step
+from pipeline.ledger.jobs import bury, lock_claim
 from pipeline.ledger.moving import StepColumns, move_job
 from pipeline.ledger.revocation_pages import write_refused
 from pipeline.revocation import newest_of
@@ -30,8 +30,11 @@ def refuse(
     """A step that policy refuses, or whose once key is that of the step *once_of*: recorded, never sent (None).
 
     PolicyMoved: by a policy that holds no longer, so nothing is done. Ended: a call of the step had its effect or may
-    have had it, so that nothing may go on as if it were refused: the job looks again, or is dead where nobody knows.
+    have had it, so that nothing may go on as if it were refused: the job looks again, or is dead where nobody knows. Or
+    the job is not this run's any more, which then has no say.
     """
+    if not lock_claim(connection, intent.job):
+        return claim_lost(connection, intent.job)
     if version_of(connection, intent.job.tenant) != intent.decision.policy:
         return PolicyMoved()
     if overtaken(connection, intent.step, by_unknown=False):
@@ -46,12 +49,18 @@ def refuse(
 
 
 def rule_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datetime) -> Ended | Skipped:
-    """The rule refused the step: it ends the run like a stop, unless the job may go on without it."""
-    if _may_skip(connection, intent, ruled):
+    """The rule refused the step: it ends the run like a stop, unless the job may go on without it, or by its result."""
+    may_go_on = intent.may_skip and ruled.scope.kind not in (ScopeKind.TENANT, ScopeKind.AGENT)
+    done = is_done(connection, intent.step)
+    if may_go_on and done:
+        return give_way(connection, intent)
+    if may_go_on and not overtaken(connection, intent.step, by_unknown=not intent.reads):
         return _skip(connection, intent, ruled.reason, now)
-    _write(connection, intent, ruled.reason, now)
-    newest = newest_of(ruled.scope).with_only_columns(revocations.c.id)
-    revocation = connection.execute(newest).scalar_one_or_none()
+    if not done:
+        _write(connection, intent, ruled.reason, now)
+    # One that refused it, by its number: what is stopped may have been revoked before the job was accepted.
+    since = newest_of(ruled.scope).where(revocations.c.number >= intent.job.accepted)
+    revocation = connection.execute(since.with_only_columns(revocations.c.id)).scalar_one_or_none()
     cancelled = move_job(
         connection,
         intent.job.id,
@@ -64,13 +73,6 @@ def rule_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datet
         # The receipt lists it, whichever comes first: this refusal or the revocation's own look at its jobs.
         write_refused(connection, revocation, intent.job.id)
     return Ended(reason=ruled.reason, moved=JobState.CANCELLED if cancelled else None)
-
-
-def _may_skip(connection: Connection, intent: Intent, ruled: RuledOut) -> bool:
-    """Whether the workflow says so, something is left to go on as, and no earlier attempt may have had the effect."""
-    if not intent.may_skip or ruled.scope.kind in (ScopeKind.TENANT, ScopeKind.AGENT):
-        return False
-    return not overtaken(connection, intent.step, by_unknown=not intent.reads)
 
 
 def _skip(connection: Connection, intent: Intent, why: str, now: datetime) -> Skipped:

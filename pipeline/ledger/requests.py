@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -20,16 +20,15 @@ from identity.rows import insert_new
 from identity.sequence import lock_shared
 from pipeline import revocation
 from pipeline.action import Action
-from pipeline.ledger import bells
+from pipeline.ledger import bells, queries, views
 from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.ledger.paging import Record
 from pipeline.model import Bell
 from pipeline.revocation.tables import revocations
 from pipeline.tables import idempotency_keys, jobs
 from pipeline.tool_workflows import ToolCall
 from pipeline.uses import SERVICE, USER
 from pipeline.workflow import Registry
-
-T = TypeVar("T")
 
 
 class NotLetIn(AswhomError):
@@ -61,6 +60,15 @@ class Made:
 
     id: str
     repeated: bool
+    bells: tuple[Bell, ...] = ()
+    row: Record | None = None  # how it stands in that very transaction; None: it is forgotten
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changed:
+    """A job that was changed."""
+
+    row: Record  # how it stands in that very transaction
     bells: tuple[Bell, ...] = ()
 
 
@@ -108,7 +116,7 @@ def accept_tool(
         )
         return bells.ring_due(connection, caller.tenant, workflow.pattern)
 
-    return _once(connection, asked, make, exists=jobs.c.id)
+    return _once(connection, asked, make, exists=jobs.c.id, look=views.job)
 
 
 def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, reason: str) -> Made:
@@ -127,13 +135,20 @@ def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, rea
         )
         return ()
 
-    return _once(connection, asked, make, exists=revocations.c.id)
+    return _once(connection, asked, make, exists=revocations.c.id, look=views.revocation)
 
 
-def change_job(connection: Connection, caller: Caller, change: Callable[[Connection], T], *, now: datetime) -> T:
-    """Have *change* done in the name of a key that lets its caller in yet. Raises NotLetIn."""
+def change_job(
+    connection: Connection, caller: Caller, job: str, change: Callable[[Connection], Sequence[Bell]], *, now: datetime
+) -> Changed:
+    """Have *change*, which says what to ring, done in the name of a key that lets its caller in yet.
+
+    Raises NotLetIn.
+    """
     keep_in(connection, caller, now)
-    return change(connection)
+    rung = change(connection)
+    row = {**queries.job(connection, job), "steps": queries.steps_of(connection, job)}
+    return Changed(row=row, bells=tuple(rung))
 
 
 def api_operator(caller: Caller) -> str:
@@ -158,7 +173,20 @@ def keep_in(connection: Connection, caller: Caller, now: datetime) -> None:
     let_in(connection, caller, now)
 
 
-def _once(connection: Connection, asked: Asked, make: Callable[[], tuple[Bell, ...]], *, exists: Any) -> Made:
+def _once(
+    connection: Connection,
+    asked: Asked,
+    make: Callable[[], tuple[Bell, ...]],
+    *,
+    exists: Any,
+    look: Callable[[Connection, str, str], Record | None],
+) -> Made:
+    """What is made, and how it stands: a read of its own could fail when it is made already."""
+    made = _made(connection, asked, make, exists=exists)
+    return replace(made, row=look(connection, asked.caller.tenant, made.id))
+
+
+def _made(connection: Connection, asked: Asked, make: Callable[[], tuple[Bell, ...]], *, exists: Any) -> Made:
     """Make it, unless the idempotency key, or a commit whose outcome was unknown, has made it before."""
     caller = asked.caller
     if connection.execute(select(exists).where(exists == asked.id)).first() is not None:

@@ -12,7 +12,7 @@ from identity.rows import insert_or
 from identity.sequence import next_number
 from pipeline.ledger.calls import calls_in_doubt
 from pipeline.ledger.clock import clock
-from pipeline.ledger.closings import Closing, close_step, record_attempt
+from pipeline.ledger.closings import close_step, record_attempt
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.jobs import ClaimedJob, park
 from pipeline.ledger.moving import move_attempt
@@ -33,29 +33,6 @@ def attempts_of(connection: Connection, step: str) -> list[Row[Any]]:
     return list(
         connection.execute(select(attempts).where(attempts.c.step_id == step).order_by(attempts.c.number)).all()
     )
-
-
-def attempt_state(connection: Connection, attempt: str) -> str | None:
-    """The state of an attempt; None: its intent was not committed."""
-    state: str | None = connection.execute(
-        select(attempts.c.state).where(attempts.c.id == attempt)
-    ).scalar_one_or_none()
-    return state
-
-
-def counted(connection: Connection, closing: Closing) -> bool | None:
-    """Whether a closing that is written counts, as `close_attempt` says; None: no answer closed the attempt so.
-
-    What housekeeping settled as the same has no time of its end.
-    """
-    answered = attempts.c.closed_at.is_not(None)
-    closed = (attempts.c.id == closing.attempt) & (attempts.c.state == closing.state) & answered
-    its_step = select(steps.c.state, steps.c.result).join(attempts, attempts.c.step_id == steps.c.id).where(closed)
-    step = connection.execute(its_step).one_or_none()
-    if step is None:
-        return None
-    stands = step.state == closing.step_state and (closing.result is None or step.result == closing.result)
-    return stands or closing.step_state is StepState.OPEN
 
 
 def sleep(

@@ -1,4 +1,4 @@
-"""What one tenant may see of the ledger, newest first and in pages: plain reads, a mapping a row.
+"""What one tenant may see of the ledger, in pages, newest first but for schedules: plain reads, a mapping a row.
 
 Every function takes the tenant, and what is another's is not there; None is whoever may see every tenant's. Nothing
 here reads a sealed column.
@@ -7,19 +7,20 @@ here reads a sealed column.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, false, or_, select
 
 from identity.model import AccountState
-from identity.tables import accounts, grants, principals
+from identity.tables import accounts, grants, principals, provider_connections
 from identity.withdrawals.tables import withdrawals
 from pipeline.ledger.indexed import NOT_TAKEN, OF_UNKNOWN_OUTCOME, STUCK, TROUBLED, in_state
 from pipeline.ledger.paging import Page, Record, Turn, equal, page_of, rows_of
-from pipeline.ledger.queries import steps_of
+from pipeline.ledger.queries import steps_of, with_secrets
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
-from pipeline.tables import attempts, deliveries, jobs
+from pipeline.tables import attempts, deliveries, jobs, schedules
 
 _STATES = frozenset(JobState)
 _JOB = [
@@ -29,6 +30,7 @@ _JOB = [
 ]
 _DELIVERY = [column for column in deliveries.c if column.name not in ("body", "body_sha256")]
 _REVOCATION = [column for column in revocations.c if column.name not in ("receipt", "signature")]
+_SCHEDULE = select(schedules).where(schedules.c.removed_at.is_(None))
 _ACCOUNT = (
     select(
         accounts,
@@ -163,6 +165,28 @@ def stuck_among(connection: Connection, ids: Collection[str]) -> frozenset[str]:
 def revocation(connection: Connection, tenant: str | None, id: str) -> Record | None:
     """One revocation, with its receipt once it is quiesced."""
     return _one(connection, select(revocations).where(_of(revocations, tenant, id)))
+
+
+def schedules_page(connection: Connection, tenant: str | None, turn: Turn) -> Page:
+    """The schedules, the next to fire first. One that fires between two pages is seen again, and none is left out."""
+    statement = _SCHEDULE
+    if tenant is not None:
+        statement = statement.where(schedules.c.tenant_id == tenant)
+    return page_of(connection, statement, turn, at=schedules.c.next_at, id=schedules.c.id, soonest_first=True)
+
+
+def schedule(connection: Connection, tenant: str | None, id: str) -> Record | None:
+    """One schedule."""
+    return _one(connection, _SCHEDULE.where(_of(schedules, tenant, id)))
+
+
+def connections_page(connection: Connection, tenant: str | None, turn: Turn) -> Page:
+    """The provider connections, each with the names of its live secrets; a tenant's own alone."""
+    statement, columns = select(provider_connections), provider_connections.c
+    if tenant is not None:
+        statement = statement.where(columns.tenant_id == tenant)
+    page = page_of(connection, statement, turn, at=columns.created_at, id=columns.id)
+    return replace(page, rows=with_secrets(connection, page.rows, among=[row["id"] for row in page.rows]))
 
 
 def _of(table: Table, tenant: str | None, id: str) -> ColumnElement[bool]:

@@ -12,14 +12,14 @@ from sqlalchemy import Connection, Row, delete, select, update
 from identity.errors import BadInput
 from identity.principals import checked_id
 from identity.rows import insert_new
-from pipeline.schedules.timetable import MOST, CatchUp, Timetable, offset
+from pipeline.schedules.timetable import MOST, CatchUp, Timetable, check_jitter, offset
 from pipeline.tables import schedules, workflow_settings
 from pipeline.workflow import LONGEST_NAME, Tick, Workflow
 
 CODE, TENANT = "code", "tenant"
 LIVE = schedules.c.removed_at.is_(None) & schedules.c.paused.is_(False)
-_TIMES = ("cron", "zone", "jitter_seconds")
-_DEFINITION = ("workflow", "origin", "catch_up", "at_most", *_TIMES)
+_LINE = ("cron", "zone")
+_DEFINITION = ("workflow", "origin", "catch_up", "at_most", "jitter_seconds", *_LINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,7 @@ class NewSchedule:
             raise BadInput(f"a schedule's name has {LONGEST_NAME} characters at most")
         if not 1 <= self.at_most <= MOST:
             raise BadInput(f"a catch-up fires 1 to {MOST} slots")
-        if self.jitter < timedelta():
-            raise BadInput("a jitter cannot be negative: nothing fires before its slot")
+        check_jitter(self.jitter)
 
     @property
     def id(self) -> str:
@@ -69,11 +68,17 @@ class NewSchedule:
         }
 
 
-def ensure_schedule(connection: Connection, tenant: str, workflow: Workflow, *, now: datetime) -> None:
-    """The row of a workflow's own schedule, as the code has it now. A pause stays."""
+def ensure_schedule(
+    connection: Connection, tenant: str, workflow: Workflow, *, now: datetime, owed_first: bool = False
+) -> bool:
+    """The row of a workflow's own schedule, as the code has it now; whether it is. A pause stays.
+
+    What is due stays due. With *owed_first* a line that owes something stays until a beat has fired that by it, unless
+    it has a fault: then the new one may be what mends it.
+    """
     said = workflow.schedule
     if said is None:
-        return
+        return True
     wanted = NewSchedule(
         tenant=tenant,
         name=workflow.name,
@@ -85,16 +90,26 @@ def ensure_schedule(connection: Connection, tenant: str, workflow: Workflow, *, 
     )
     values = wanted.row(origin=CODE, now=now)
     if insert_new(connection, schedules, values):
-        return
+        return True
     row = connection.execute(select(schedules).where(schedules.c.id == wanted.id)).one()
     if row.removed_at is None and all(getattr(row, name) == values[name] for name in _DEFINITION):
-        return
+        return True
     if row.origin == TENANT and row.removed_at is None:
-        return  # the tenant's own of that name came first, and is the tenant's to remove
+        return True  # the tenant's own of that name came first, and is the tenant's to remove
     del values["paused"]
-    if row.removed_at is None and all(getattr(row, name) == values[name] for name in _TIMES):
-        del values["next_at"]  # what is due stays due
+    behind = False
+    if row.removed_at is None:
+        same_line = all(getattr(row, name) == values[name] for name in _LINE)
+        due = not row.paused and row.next_at <= now
+        behind = owed_first and due and row.fault is None and not same_line
+        if behind:
+            for name in (*_LINE, "jitter_seconds", "next_at"):
+                del values[name]
+        elif due or same_line:  # the slot stays, and is fired when the new jitter says
+            slot = row.next_at - offset(row.id, timedelta(seconds=row.jitter_seconds))
+            values["next_at"] = slot + offset(row.id, wanted.jitter)
     _put(connection, wanted.id, {**values, "removed_at": None, "fault": None})
+    return not behind
 
 
 def remove_undeclared(connection: Connection, workflows: Sequence[str], *, now: datetime) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,6 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from identity.store import Store
 from pipeline import metrics
+from pipeline.ledger.clock import clock
 from pipeline.model import BEAT
 from pipeline.schedules.changes import LIVE
 from pipeline.tables import heartbeats, schedules
@@ -28,7 +28,7 @@ class Punctuality:
 
 
 def look(connection: Connection, *, now: datetime) -> Punctuality:
-    """How the schedules are kept."""
+    """How the schedules are kept. *now*: by the ledger's clock, which dates heartbeats."""
     beat = select(heartbeats.c.at, heartbeats.c.error).where(heartbeats.c.duty == BEAT)
     newest = connection.execute(beat.order_by(heartbeats.c.at.desc()).limit(1)).first()
     sound = select(func.min(schedules.c.next_at)).where(LIVE, schedules.c.fault.is_(None))
@@ -43,10 +43,9 @@ def look(connection: Connection, *, now: datetime) -> Punctuality:
     )
 
 
-def measure(store: Store, *, clock: Callable[[], datetime]) -> None:
+def measure(store: Store) -> None:
     """Set the gauges of the schedules; housekeeping alone does. A beat that never ticked is silent for ever."""
-    now = clock()
-    found = store.read(lambda c: look(c, now=now))
+    now, found = store.read(lambda c: ((now := clock(c)), look(c, now=now)))
     if found.ticked_at is not None:
         silent = max((now - found.ticked_at).total_seconds(), 0.0)
     else:

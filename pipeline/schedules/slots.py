@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -16,11 +18,13 @@ from identity.rows import insert_new
 from identity.store import CommitUnknown, Store
 from identity.tables import tenants
 from pipeline import metrics
+from pipeline.batches import in_batches
 from pipeline.failures import Failures
 from pipeline.ledger import bells, pins
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.model import Bell
 from pipeline.schedules.changes import LIVE, end_for_tenant, ensure_schedule, remove_undeclared
+from pipeline.schedules.overshoot import overshot
 from pipeline.schedules.timetable import ON_TIME, CatchUp, Owed, Timetable, offset, owed
 from pipeline.tables import schedules, slots, workflow_settings
 from pipeline.workflow import Registry, Tick, Workflow
@@ -34,34 +38,57 @@ def _unheard(bells: Sequence[Bell]) -> None:
     """Whoever fires without a broker leaves the jobs to housekeeping, which rings again."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Fired:
+    """What one due schedule came to, to be told of once that is committed."""
+
+    row: Row[Fields]
+    owed: Owed
+    bells: tuple[Bell, ...] | None  # None: its workflow is switched off
+
+
 class SlotFirer:
     """The ledger's side of a beat."""
 
-    def __init__(self, store: Store, workflows: Registry) -> None:
+    def __init__(self, store: Store, workflows: Registry, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._workflows = workflows
-        self._knows_code = False
-        self._again: dict[str, datetime] = {}  # schedules that cannot be kept, and when to look at them again
+        self._behind: Collection[tuple[str, str]] | None = None  # the code's lines still to take over; None: all
+        self._monotonic = monotonic
+        self._again: dict[str, float] = {}  # schedules that cannot be kept, and when to look at them again
+        self._look_at = float("-inf")  # for those that were moved on too far
+        # Between the two no minute was without a tick: what fell due then was not missed, however many came before it.
+        self._kept = (_NEVER, _NEVER)
 
     def fire_due(self, now: datetime, ring: Callable[[Sequence[Bell]], object] = _unheard) -> list[Bell]:
         """Start the jobs of every slot that is due and has none yet, and *ring* for those of a schedule at once.
 
-        What cannot be fired says why in its row, is looked at again after a minute, and holds up nothing else. Raises
-        ExceptionGroup, after the rest, of what was not foreseen. Raises Unavailable or CommitUnknown at once.
+        What cannot be fired says why in its row, is looked at again after a minute, and holds up nothing else. What a
+        tick has no time for is due at the next one. Raises ExceptionGroup, after the rest, of what was not foreseen.
+        Raises Unavailable or CommitUnknown at once, in the group if there is one.
         """
-        if not self._knows_code:
-            for tenant, name, fault in self._store.write(partial(self._take_over_code, now=now)):
-                note = {"action": "schedule.faulty", "tenant": tenant, "workflow": name}
-                log.error("a schedule in code cannot be kept: %s", fault, extra=note)
-            self._knows_code = True  # a change of the code comes with a new process
+        failures = Failures()
+        with failures.told("schedules that could not be fired"):
+            return self._fire_all(now, ring, failures)
+
+    def _fire_all(self, now: datetime, ring: Callable[[Sequence[Bell]], object], failures: Failures) -> list[Bell]:
+        end = self._monotonic() + _TICK.total_seconds()
+        if self._behind is None:  # a change of the code comes with a new process
+            self._follow_code(now)
+        self._bring_back(now)
+        since, to = self._kept
+        if not timedelta() <= now - to <= ON_TIME:
+            since = now
+        late = ON_TIME + (now - since)
         due = select(schedules.c.id).where(LIVE, schedules.c.next_at <= now).order_by(schedules.c.next_at)
         found: list[Bell] = []
-        failures = Failures()
         for id in self._store.read(lambda c: list(c.execute(due).scalars())):
-            if self._again.get(id, now) > now:
+            if self._monotonic() >= end:
+                break
+            if self._again.get(id, 0.0) > self._monotonic():
                 continue
             try:
-                bells = self._store.write(partial(self._fire, id=id, now=now))
+                fired = self._store.write(partial(self._fire, id=id, now=now, late=late))
             except (CommitUnknown, Unavailable):
                 raise  # it is the ledger's, not this schedule's
             except (BadInput, Misconfigured) as fault:
@@ -70,35 +97,67 @@ class SlotFirer:
                 failures.add("schedule", id, failure)
                 self._set_aside(id, f"it failed with {type(failure).__name__}: the log of beat says where", now)
             else:
-                ring(bells)
-                found += bells
-        failures.tell("schedules that could not be fired")
+                if fired is not None:
+                    started = fired.bells or ()
+                    ring(started)
+                    found += started
+                    _tell_of(fired)
+        if self._behind:
+            self._follow_code(now)
+        self._kept = since, now
         return found
 
-    def _take_over_code(self, connection: Connection, *, now: datetime) -> list[tuple[str, str, str]]:
-        """What the code declares now is what is kept, for whom its workflow is switched on; and what cannot be, why."""
-        for gone in connection.execute(select(tenants.c.id).where(tenants.c.deleted_at.is_not(None))).scalars().all():
-            end_for_tenant(connection, gone, now=now)  # until that ended them, a deletion left them to fire for ever
+    def _bring_back(self, now: datetime) -> None:
+        """Have what a clock far ahead moved on fire when it should; a slot that was fired is not fired again."""
+        if self._monotonic() < self._look_at:
+            return
+        moved: list[str] = []
+        for some in in_batches(self._store.read(partial(overshot, now=now))):
+            moved += self._store.write(partial(_move_each, moves=some))
+        if moved:
+            note = {"action": "schedule.brought_back", "schedules": len(moved), "first": moved[0]}
+            log.warning("a clock far ahead had moved schedules on too far: they are brought back", extra=note)
+        self._look_at = self._monotonic() + _LOOK.total_seconds()
+
+    def _follow_code(self, now: datetime) -> None:
+        """Take over what the code declares; what owes something by its old line follows once that was fired."""
+        faults, self._behind = self._store.write(partial(self._take_over_code, which=self._behind, now=now))
+        for tenant, name, fault in faults:
+            note = {"action": "schedule.faulty", "tenant": tenant, "workflow": name}
+            log.error("a schedule in code cannot be kept: %s", fault, extra=note)
+
+    def _take_over_code(
+        self, connection: Connection, *, which: Collection[tuple[str, str]] | None, now: datetime
+    ) -> tuple[list[tuple[str, str, str]], set[tuple[str, str]]]:
+        """What the code declares now is what is kept, for whom its workflow is switched on.
+
+        Returns what cannot be, and why; and what owes something first. *which*: these alone, by tenant and workflow.
+        """
+        if which is None:
+            _end_for_gone_tenants(connection, now=now)
+            undeclared = [workflow.name for workflow in self._workflows if workflow.schedule is None]
+            remove_undeclared(connection, undeclared, now=now)
         settings = select(workflow_settings.c.tenant_id, workflow_settings.c.workflow).where(
             workflow_settings.c.enabled.is_(True)
         )
         declared = {workflow.name: workflow for workflow in self._workflows}
         faults: list[tuple[str, str, str]] = []
+        behind: set[tuple[str, str]] = set()
         for tenant, name in connection.execute(settings).all():
-            if name in declared:
+            if name in declared and (which is None or (tenant, name) in which):
                 try:
-                    ensure_schedule(connection, tenant, declared[name], now=now)
+                    if not ensure_schedule(connection, tenant, declared[name], now=now, owed_first=True):
+                        behind.add((tenant, name))
                 except BadInput as fault:  # one workflow's must not stop the others
                     faults.append((tenant, name, str(fault)))
-        remove_undeclared(connection, [name for name, one in declared.items() if one.schedule is None], now=now)
-        return faults
+        return faults, behind
 
-    def _fire(self, connection: Connection, *, id: str, now: datetime) -> tuple[Bell, ...]:
+    def _fire(self, connection: Connection, *, id: str, now: datetime, late: timedelta) -> _Fired | None:
         row = connection.execute(
             select(schedules).where(schedules.c.id == id, LIVE, schedules.c.next_at <= now)
         ).first()
         if row is None:
-            return ()  # fired, paused or removed meanwhile
+            return None  # fired, paused or removed meanwhile
         later = offset(row.id, timedelta(seconds=row.jitter_seconds))
         workflow = self._workflows.get(row.workflow)
         timetable = Timetable(cron=row.cron, zone=row.zone)
@@ -106,26 +165,23 @@ class SlotFirer:
             timetable,
             row.next_at - later,
             until=now - later,
-            late=ON_TIME,
+            late=late if row.fault is None else ON_TIME,
             catch_up=CatchUp(row.catch_up),
             at_most=row.at_most,
         )
         following = timetable.after(now - later) + later
         moved = {"next_at": following, "last_slot": what.slots[-1] if what.slots else row.last_slot, "fault": None}
         if not _move(connection, row, moved):
-            return ()  # another beat was first
-        _tell_of(row, what)
-        return self._start(connection, row, workflow, what.slots, now)
+            return None  # another beat was first
+        return _Fired(row=row, owed=what, bells=self._start(connection, row, workflow, what.slots, now))
 
     def _start(
         self, connection: Connection, row: Row[Fields], workflow: Workflow, due: tuple[datetime, ...], now: datetime
-    ) -> tuple[Bell, ...]:
+    ) -> tuple[Bell, ...] | None:
+        """The bells of the jobs of these slots; None: the workflow is switched off."""
         config = pins.enabled(connection, row.tenant_id, workflow.name)
         if config is None:
-            log.info(
-                "slot skipped: the workflow is switched off", extra={"action": "schedule.skipped", "schedule": row.id}
-            )
-            return ()
+            return None
         for slot in due:
             job = "job_" + sha256(f"{row.id}\x00{slot.isoformat()}".encode()).hexdigest()[:26]
             taken = {"schedule_id": row.id, "slot": slot, "job_id": job, "fired_at": now}
@@ -146,12 +202,21 @@ class SlotFirer:
 
     def _set_aside(self, id: str, fault: str, now: datetime) -> None:
         """Have a schedule say why it is not kept; it stays due, and catches up as it is set to once that is mended."""
-        self._again[id] = now + _AGAIN
+        self._again[id] = self._monotonic() + _AGAIN.total_seconds()
         if self._store.write(partial(_say_fault, id=id, fault=fault, now=now)):
             log.error("a schedule cannot be kept: %s", fault, extra={"action": "schedule.faulty", "schedule": id})
 
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _AGAIN = timedelta(minutes=1)
+_LOOK = timedelta(minutes=1)
+_TICK = timedelta(seconds=10)  # no schedule is fired after it: a heartbeat follows each tick
+
+
+def _end_for_gone_tenants(connection: Connection, *, now: datetime) -> None:
+    """Until a deletion ended a tenant's schedules itself, it left them to fire for ever."""
+    for gone in connection.execute(select(tenants.c.id).where(tenants.c.deleted_at.is_not(None))).scalars().all():
+        end_for_tenant(connection, gone, now=now)
 
 
 def _say_fault(connection: Connection, *, id: str, fault: str, now: datetime) -> bool:
@@ -166,8 +231,13 @@ def _move(connection: Connection, row: Row[Fields], values: Mapping[str, Any]) -
     return connection.execute(update(schedules).where(mine).values(**values)).rowcount == 1
 
 
-def _tell_of(row: Row[Fields], what: Owed) -> None:
-    if what.left_out:
+def _move_each(connection: Connection, *, moves: Sequence[tuple[Row[Fields], datetime]]) -> list[str]:
+    return [row.id for row, at in moves if _move(connection, row, {"next_at": at})]
+
+
+def _tell_of(fired: _Fired) -> None:
+    row, left_out = fired.row, fired.owed.left_out
+    if left_out:
         metrics.SLOTS_LEFT_OUT.labels(row.catch_up).inc()
         log.warning(
             "missed slots are left out",
@@ -175,7 +245,9 @@ def _tell_of(row: Row[Fields], what: Owed) -> None:
                 "action": "schedule.caught_up",
                 "schedule": row.id,
                 "catch_up": row.catch_up,
-                "at_least": what.left_out,
+                "at_least": left_out,
                 "since": row.next_at.isoformat(),
             },
         )
+    if fired.bells is None:
+        log.info("slot skipped: the workflow is switched off", extra={"action": "schedule.skipped", "schedule": row.id})

@@ -17,6 +17,7 @@ from identity.errors import BadInput
 #: Later than this, a slot was missed.
 ON_TIME = timedelta(minutes=1)
 MOST = 1000  # slots that one catch-up may fire
+LONGEST_JITTER = timedelta(days=1)
 
 
 class CatchUp(StrEnum):
@@ -94,10 +95,11 @@ class Daily:
     def __post_init__(self) -> None:
         try:
             Timetable(cron=self.cron, zone=self.zone)
+            check_jitter(self.jitter)
         except BadInput as fault:
             raise TypeError(f"a workflow's schedule cannot be kept: {fault}") from fault
-        if not 1 <= self.at_most <= MOST or self.jitter < timedelta():
-            raise TypeError(f"a catch-up fires 1 to {MOST} slots, and nothing fires before its slot")
+        if not 1 <= self.at_most <= MOST:
+            raise TypeError(f"a catch-up fires 1 to {MOST} slots")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +125,14 @@ def owed(
         case CatchUp.ALL:
             chosen = found[-at_most:]
     return Owed(slots=tuple(chosen), left_out=len(found) - len(chosen))
+
+
+def check_jitter(jitter: timedelta) -> None:
+    """Raises BadInput."""
+    if jitter < timedelta():
+        raise BadInput("a jitter cannot be negative: nothing fires before its slot")
+    if jitter > LONGEST_JITTER:
+        raise BadInput("a jitter is a day at most")
 
 
 def offset(schedule: str, jitter: timedelta) -> timedelta:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from identity.lifetime import http_date
 from pipeline.action import Response, UnreadableAnswer
+from pipeline.limits import LONGEST_WAIT
 
 T = TypeVar("T")
 
@@ -32,9 +33,11 @@ def parse(response: Response, shape: type[T], *, at: tuple[str, ...] = ()) -> T:
 
 
 def wait_until(epoch_seconds: float, headers: Mapping[str, str]) -> timedelta | None:
-    """From the answer's own Date (RFC 9110 §6.6.1) until a moment the upstream names: no clock of ours is involved."""
-    try:
-        now = parsedate_to_datetime(headers["date"]).timestamp()
-    except (KeyError, ValueError):
+    """From the answer's own Date (RFC 9110 §6.6.1) until a moment the upstream names, a day at most.
+
+    No clock of ours is involved.
+    """
+    now = http_date(headers.get("date", ""))
+    if now is None:
         return None
-    return timedelta(seconds=max(0.0, epoch_seconds - now))
+    return timedelta(seconds=min(max(0.0, epoch_seconds - now.timestamp()), LONGEST_WAIT.total_seconds()))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel
 
+from identity.lifetime import count
 from pipeline.action import Judgement, Response, Verdict, retry_after
 from pipeline.limits import Left, Limits
 from pipeline.workflow import ExternalUser
@@ -70,14 +72,12 @@ def limits(response: Response) -> Limits:
 
     docs.github.com/rest, "Rate limits for the REST API": `x-ratelimit-reset` is in UTC epoch seconds.
     """
-    remaining, limit, reset = (
-        response.headers.get(f"x-ratelimit-{name}", "") for name in ("remaining", "limit", "reset")
-    )
-    left = None
-    if remaining.isdecimal() and limit.isdecimal() and reset.isdecimal():
-        resets_in = wait_until(int(reset), response.headers)
-        left = None if resets_in is None else Left(remaining=int(remaining), limit=int(limit), resets_in=resets_in)
-    secondary = rate_limited(response) is not None and ("retry-after" in response.headers or remaining != "0")
+    headers = response.headers
+    remaining, limit = (count(headers.get(f"x-ratelimit-{name}", "")) for name in ("remaining", "limit"))
+    resets_in, left = _resets_in(headers), None
+    if remaining is not None and limit is not None and resets_in is not None:
+        left = Left(remaining=remaining, limit=limit, resets_in=resets_in)
+    secondary = rate_limited(response) is not None and ("retry-after" in headers or remaining != 0)
     return Limits(left=left, whole=secondary)
 
 
@@ -99,11 +99,16 @@ def rate_limited(response: Response) -> Judgement | None:
         return None
     wait = retry_after(response.headers)
     if wait is None and response.headers.get("x-ratelimit-remaining") == "0":
-        reset = response.headers.get("x-ratelimit-reset", "")
-        wait = (wait_until(int(reset), response.headers) if reset.isdecimal() else None) or SECONDARY_LIMIT
+        wait = _resets_in(response.headers) or SECONDARY_LIMIT
     if wait is None and (response.status == 429 or b"rate limit" in response.body.lower()):
         wait = SECONDARY_LIMIT
     if wait is None:
         return None
     reason = f"status {response.status}: a rate limit is reached"
     return Judgement(verdict=Verdict.RETRY, reason=reason, retry_after=wait)
+
+
+def _resets_in(headers: Mapping[str, str]) -> timedelta | None:
+    """How long until the primary limit is full again."""
+    reset = count(headers.get("x-ratelimit-reset", ""), digits=11)
+    return None if reset is None else wait_until(reset, headers)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from pydantic import BaseModel, ValidationError
 
+from identity.lifetime import count
 from identity.model import Effect
 from identity.quoting import error_name
 from pipeline.action import Judgement, Response, Verdict, judge_status, retry_after
@@ -92,28 +94,31 @@ def judge_answer(response: Response, *, effect: Effect) -> Judgement:
 
 
 def limits(response: Response) -> Limits:
-    """What is left of the tighter of two budgets: of requests, and of complexity, counted in answers that cost as this.
+    """What is left of the tighter of two budgets (linear.app/developers/rate-limiting): of requests and of complexity.
 
-    linear.app/developers/rate-limiting: `X-Complexity` is what this answer cost.
+    What is left of complexity is taken as the same share of the requests, of which each draws one. It is not counted in
+    answers that cost as this one (`X-Complexity`): one that is dear would keep away all that are cheap.
     """
-    cost = _number(response.headers, "x-complexity") or 1
-    found = [_left(response.headers, "requests", 1), _left(response.headers, "complexity", max(cost, 1))]
-    return Limits(left=min((one for one in found if one is not None), key=lambda one: one.remaining, default=None))
+    requests, complexity = (_left(response.headers, budget) for budget in ("requests", "complexity"))
+    if requests is not None and complexity is not None:
+        share = complexity.remaining * requests.limit // complexity.limit
+        complexity = replace(complexity, remaining=share, limit=requests.limit)
+    found = [one for one in (requests, complexity) if one is not None]
+    return Limits(left=min(found, key=lambda one: one.remaining, default=None))
 
 
-def _left(headers: Mapping[str, str], budget: str, cost: int) -> Left | None:
+def _left(headers: Mapping[str, str], budget: str) -> Left | None:
     remaining, limit, reset = (
         _number(headers, f"x-ratelimit-{budget}-{name}") for name in ("remaining", "limit", "reset")
     )
-    if remaining is None or limit is None or reset is None:
+    if remaining is None or not limit or reset is None:
         return None
     resets_in = wait_until(_seconds(reset), headers)
-    return None if resets_in is None else Left(remaining=remaining // cost, limit=limit // cost, resets_in=resets_in)
+    return None if resets_in is None else Left(remaining=remaining, limit=limit, resets_in=resets_in)
 
 
 def _number(headers: Mapping[str, str], name: str) -> int | None:
-    value = headers.get(name, "")
-    return int(value) if value.isdecimal() else None
+    return count(headers.get(name, ""), digits=14)  # a reset is in milliseconds
 
 
 def _seconds(moment: int) -> float:

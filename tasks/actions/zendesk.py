@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from identity.lifetime import count
 from identity.model import Effect
 from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result
 from pipeline.limits import EndpointClass, Left, Limits, Per
@@ -75,11 +76,11 @@ class CreateTicket(Action[Ticket]):
 
     def limits(self, response: Response) -> Limits:
         names = ("x-rate-limit-remaining", "x-rate-limit", "ratelimit-reset")
-        remaining, limit, reset = (response.headers.get(name, "") for name in names)
-        if not (remaining.isdecimal() and limit.isdecimal()):
+        remaining, limit, reset = (count(response.headers.get(name, "")) for name in names)
+        if remaining is None or limit is None:
             return Limits()
-        resets_in = timedelta(seconds=int(reset)) if reset.isdecimal() else WINDOW  # said by lists alone
-        return Limits(left=Left(remaining=int(remaining), limit=int(limit), resets_in=min(resets_in, WINDOW)))
+        resets_in = WINDOW if reset is None else timedelta(seconds=reset)  # said by lists alone
+        return Limits(left=Left(remaining=remaining, limit=limit, resets_in=min(resets_in, WINDOW)))
 
     def probe(self, call: Call) -> Request:
         return Request(method="GET", path="/api/v2/tickets", params={"external_id": mark(call)})

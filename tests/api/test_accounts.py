@@ -107,6 +107,26 @@ def test_the_same_key_makes_one_link_and_another_request_with_it_none(api: Agent
     assert len(api.database.read(lambda c: c.execute(told).all())) == 2
 
 
+def test_whoever_gets_no_link_was_not_invited(api: AgentsApi) -> None:
+    """Nor is anybody made for a request whose key belongs to another."""
+
+    def link(user: str, key: str, **more: str) -> Any:
+        body = {"user": user, "connection": "github", **more}
+        return api.ask("POST", "/v1/connect-links", json=body, headers={"Idempotency-Key": key})
+
+    def told(row: Any) -> int:
+        return len(api.database.read(lambda c: c.execute(select(row)).all()))
+
+    invited = select(audit.c.id).where(audit.c.kind == "connect.invited").subquery()
+    assert link("grace", "l-1", return_to="https://evil.example").status_code == 422
+    assert (told(invited), told(connect_sessions.c.id)) == (0, 0)
+    assert link("grace", "l-1").status_code == 201
+    assert (told(invited), told(connect_sessions.c.id)) == (1, 1)
+    assert link("heidi", "l-1").json["type"] == "urn:aswhom:problem:idempotency-key-reused"
+    people = api.database.read(lambda c: c.execute(select(principals.c.id)).scalars().all())
+    assert "acme.heidi" not in people
+
+
 def test_a_key_whose_link_is_forgotten_asks_for_a_new_one(sqlite_api: AgentsApi) -> None:
     def link(key: str) -> Any:
         body = {"user": "grace", "connection": "github"}

@@ -28,6 +28,14 @@ def test_a_former_secret_is_accepted_for_a_day_beside_the_new_one(ledger: Capabi
     assert timedelta(hours=23) < OVERLAP < timedelta(days=2)
 
 
+def test_renewed_once_more_with_the_same_secret_the_former_one_stays(ledger: CapabilityLedger) -> None:
+    """As where the commit was not confirmed."""
+    renew = partial(audiences.renew, id="invoices", secret=new_secret("other"), by="test", now=ledger.now())
+    assert ledger.database.write(renew) == ledger.database.write(renew)
+    assert ledger.authority.audience("invoices", secret_of(INVOICES)) == INVOICES
+    assert len(ledger.audited("audience.renewed")) == 1
+
+
 def test_a_removed_audience_is_nobody_and_its_address_is_free(ledger: CapabilityLedger) -> None:
     token = ledger.token()
     ledger.database.write(partial(audiences.remove, id="invoices", by="test", now=ledger.now()))

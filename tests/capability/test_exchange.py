@@ -86,6 +86,25 @@ def test_the_same_exchange_is_the_same_token_and_another_one_is_refused(ledger: 
         (INVOICES, BANK, replace(ASKED, limit=Limit(amount=Decimal(1), currency="USD")), "currency"),
         (INVOICES, BANK, replace(ASKED, resource="invoices/inv_8"), "resource"),
         (INVOICES, BANK, replace(ASKED, resource="invoices/inv_7/../inv_8"), "resource"),
+        *(
+            (INVOICES, BANK, replace(ASKED, resource=f"invoices/inv_7/{part}"), "resource")
+            for part in (
+                "%2e%2e/inv_8",
+                "%2E./inv_8",
+                "..%2finv_8",
+                "..\\inv_8",
+                "..;/inv_8",
+                "x?y",
+                "x#y",
+                "\uff0e\uff0e/inv_8",
+                ".\t./inv_8",
+                "..\n/inv_8",
+                "\x00",
+                "..\u200b/inv_8",
+                "lines/",
+                "/lines",
+            )
+        ),
         (INVOICES, BANK, replace(ASKED, action="invoices.DeleteInvoice"), "action"),
     ],
 )
@@ -97,6 +116,15 @@ def test_nothing_wider_and_nobody_else(
     assert isinstance(outcome, NotExchanged)
     assert str(outcome.why) == why
     assert isinstance(exchange(shared_ledger, token), Exchanged), "a refusal costs nothing"
+
+
+def test_what_a_capability_is_for_may_be_written_as_it_likes_and_a_part_of_it_in_plain_words_alone(
+    shared_ledger: CapabilityLedger,
+) -> None:
+    given = replace(shared_ledger.issue(), resource="bücher/%7B7%7D")
+    for part in ("", "/lines/2", "/lines/2.5:a@b~c_d-e,(f)+g=h"):
+        asked = replace(ASKED, resource=f"{given.resource}{part}")
+        assert isinstance(narrow(given, asked, by=INVOICES, target=BANK, id="cap_2", now=given.issued_at), Capability)
 
 
 def test_of_a_life_that_ends_this_second_nothing_is_left_to_pass_on(shared_ledger: CapabilityLedger) -> None:

@@ -65,6 +65,8 @@ def detail(**other: Any) -> str:
         ({"lifetime": "-1"}, "invalid_request", None),
         ({"authorization_details": "{"}, "invalid_authorization_details", None),
         ({"authorization_details": detail(type="other")}, "invalid_authorization_details", None),
+        ({"authorization_details": detail(identifier="invoices/inv_7/\0")}, "invalid_authorization_details", None),
+        ({"authorization_details": detail(identifier="invoices/inv_7/\ud800")}, "invalid_authorization_details", None),
         ({"authorization_details": detail(privileges=["all"])}, "invalid_authorization_details", None),
         ({"authorization_details": detail(locations=["https://x.example"])}, "invalid_authorization_details", None),
         (

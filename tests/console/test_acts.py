@@ -24,6 +24,7 @@ from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import attempts, deliveries, jobs, schedules
 from tests.console.console_app import ConsoleApp, Visit
+from tests.leaving import Leaving
 from tests.ledgers import turn_taken
 from webhooks.settings import WebSettings
 
@@ -136,6 +137,18 @@ def test_all_that_one_cause_killed_comes_back_and_nothing_else(console: ConsoleA
     assert {console.state(other), console.state(theirs), console.state(behind)} == {JobState.DEAD}, (
         "the button counted three"
     )
+
+
+def test_jobs_that_came_back_are_told_and_rung_for_though_nothing_can_be_read_after_that(console: ConsoleApp) -> None:
+    killed = [console.dead("a KeyError") for _ in range(2)]
+    leaving = Leaving(console.database)
+    operator = console.visit(Held(role=Role.OPERATOR, tenant=None), app=console.over(leaving))
+    leaving.leaves = True
+    form = {"tenant": "acme", "workflow": "say_it", "cause": "a KeyError", "jobs": killed[0]}
+    answer = operator.sends("/console/dead/replay", **form)
+    assert (answer.status_code, console.state(killed[0])) == (303, JobState.QUEUED)
+    assert answer.headers["Location"].endswith("replayed=1&left=1")
+    assert console.ring.rung == [killed[0]]
 
 
 def test_whoever_sees_one_tenants_dead_jobs_replays_no_others(console: ConsoleApp) -> None:

@@ -16,7 +16,7 @@ from identity.console.sessions import Via
 from identity.principals import link_alias
 from pipeline.approvals.tables import approvals
 from tests.console.console_app import BASE, ConsoleApp, Visit
-from tests.ledger.desk import ON_A_PAGE, SHOWN, Desk
+from tests.ledger.desk import HIDING, ON_A_PAGE, SHOWN, UNSEEN, UNSEEN_SPELT_OUT, Desk
 
 BOB = "00u-bob"  # the subject of his sign-in
 
@@ -44,6 +44,15 @@ def _bob(console: ConsoleApp, role: Role = Role.APPROVER, via: Via = Via.OPENID)
     client = console.app.test_client()
     client.set_cookie("aswhom-console", console.session(Held(role=role, tenant="acme"), name=BOB, via=via).reveal())
     return Visit(client)
+
+
+def test_no_fact_of_an_approval_holds_what_cannot_be_seen(console: ConsoleApp, desk: Desk) -> None:
+    desk.ask(shown=HIDING)
+    bob = _bob(console)
+    for path, facts in (("approvals", 4), (f"approvals/{desk.row.id}", 9)):
+        page = bob.sees(f"/console/{path}")
+        assert UNSEEN not in page
+        assert page.count(UNSEEN_SPELT_OUT) >= facts
 
 
 def test_an_approver_sees_all_that_is_asked_and_their_yes_counts(console: ConsoleApp, desk: Desk) -> None:

@@ -13,12 +13,12 @@ from identity.audit import AsWhom, Work
 from identity.console.roles import Role
 from identity.model import Scope, ScopeKind
 from identity.tables import accounts
-from pipeline.reconcile import heartbeat
 from pipeline.revocation.inquiry import SignalDoubt
 from pipeline.revocation.tables import compensations, revocations
 from pipeline.states import StepState
 from pipeline.tables import deliveries, jobs, steps
 from tests.console.console_app import ConsoleApp
+from tests.heartbeats import ticked
 from webhooks.console.jobs import RECORDS
 
 
@@ -200,8 +200,8 @@ def test_the_overview_counts_no_dead_job_that_nobody_can_replay_any_more(sqlite_
 
 def test_the_overview_calls_a_duty_late_by_its_own_rhythm(sqlite_console: ConsoleApp) -> None:
     then = datetime.now(UTC) - timedelta(seconds=100)
-    for duty in ("dispatch", "catch-up"):  # four times a second, and once a minute with up to ten for a tick
-        heartbeat(sqlite_console.database, duty=duty, host="here", error=None, now=then)
+    # Four times a second, and once a minute with up to ten for a tick.
+    ticked(sqlite_console.database, "dispatch", "catch-up", at=then)
     shown = sqlite_console.at(Role.OWNER).sees("/console/")
     assert ("dispatch. <code>aswhom doctor" in shown, "catch-up" in shown) == (True, False)
 

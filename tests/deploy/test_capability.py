@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from sqlalchemy import update
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import pytest
+from sqlalchemy import Connection, update
+
+from deploy.cli.capability import renew
+from deploy.cli.output import Output
 from deploy.installation import Installation
+from deploy.settings import load
 from identity.capability.audiences import authenticate
 from identity.capability.model import Audience
+from identity.errors import Unavailable
 from identity.secret import Secret
+from identity.store import CommitUnknown
 from identity.tables import tenants
 from tests.capability.capability_ledger import CapabilityLedger
 from tests.deploy.conftest import Cli
 
+T = TypeVar("T")
 INVOICES = ("--uri", "https://invoices.example", "--provider", "invoices", "--api-url", "https://invoices.example")
 
 
@@ -51,6 +62,35 @@ def test_a_secret_is_renewed_and_a_service_removed(cli: Cli) -> None:
     cli.json("capability", "audiences", "remove", "bank", "--yes")
     assert who(cli, "bank", renewed["secret"]) is None
     assert cli.json("capability", "audiences", "remove", "bank", "--yes", code=1)["error"] == "BadInput"
+
+
+@pytest.mark.parametrize(
+    ("lost", "certain"),
+    [((True,), True), ((True, True), False), ((True, Unavailable), False), ((KeyboardInterrupt,), False)],
+)
+def test_a_secret_that_may_be_in_force_is_told(
+    cli: Cli, capsys: pytest.CaptureFixture[str], lost: tuple[Any, ...], certain: bool
+) -> None:
+    former = cli.json("capability", "audiences", "add", "bank", "--uri", "https://bank.example")["secret"]
+    faults = list(lost)
+
+    class Losing(Installation):
+        """It commits, and does not hear of it."""
+
+        def write(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
+            fault = faults.pop(0) if faults else None
+            if fault is Unavailable:
+                raise Unavailable("it is away")
+            outcome = super().write(fn)
+            if fault is not None:
+                raise CommitUnknown("the connection broke") if fault is True else fault
+            return outcome
+
+    with Losing(load(data_dir=cli.data_dir)) as at:
+        code = vars(renew.callback)["__wrapped__"](at, Output(as_json=True), id="bank", yes=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (code is None, told.get("certain", True)) == (certain, certain)
+    assert who(cli, "bank", told["secret"]) == who(cli, "bank", former) is not None
 
 
 def test_keys_rotate_and_are_withdrawn(cli: Cli) -> None:

@@ -196,12 +196,16 @@ def test_a_service_gets_its_credential(acme: Cli, arguments: list[str], credenti
     assert acme("audit", "search", "--limit", "3").stderr == ""
 
 
-def test_a_person_is_made_only_in_the_commit_that_records_her_link(acme: Cli) -> None:
+def test_a_person_is_made_and_invited_only_in_the_commit_that_makes_her_link(acme: Cli) -> None:
     with Installation(load(data_dir=acme.data_dir)) as at:
         ensure = partial(add_user, tenant="acme", principal="acme.eve", now=at.now())
         nowhere = AccountKey(tenant="acme", connection="gone", principal="acme.eve")
         with pytest.raises(Misconfigured):
             at.runtime.invitations.link(nowhere, by="test", ensure=ensure, now=at.now())
+    link = ("connect", "link", "--tenant", "acme", "--user", "eve", "--connection", "github")
+    refused = acme.json(*link, "--return-to", "https://evil.example", code=1)
+    assert "no return target" in refused["message"]
+    assert acme.json("audit", "search", "--kind", "connect.invited") == []
     assert {row["id"] for row in acme.json("tenants", "people", "acme")} == {"acme.service"}
 
 

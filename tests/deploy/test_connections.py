@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from deploy.cli.connection_secrets import retire
+from deploy.cli.output import Output
+from deploy.cli.senders import rotate as rotate_webhook_secret
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.audit import Act
-from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, live_secrets, refuse_secret
+from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets, refuse_secret
 from identity.connections import get_connection, pause_connection, was_changed
 from identity.discovery import discover
 from identity.model import Credential
@@ -192,6 +195,35 @@ def test_services_get_narrowed_and_rotating_credentials(github: Cli, tmp_path: P
     assert made["credential"] == Credential.ROTATING
     refused = github.json("accounts", "add-jwt-bearer", "--tenant", "acme", "--connection", "github", code=1)
     assert "no JWT bearer grant" in refused["message"]
+
+
+class Ahead(Installation):
+    """On a machine whose clock is an hour ahead of the database's."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(hours=1)
+
+
+def test_what_is_retired_ends_at_once_whatever_time_it_is_where_the_operator_sits(
+    github: Cli, secret: str, tmp_path: Path
+) -> None:
+    github.json("connections", "add-secret", "github", "--name", WEBHOOK_SECRET, "--file", secret)
+    with Ahead(load(data_dir=github.data_dir)) as at:
+
+        def live() -> list[str]:
+            return [one.id for one in at.read(lambda c: live_secrets(c, "github", WEBHOOK_SECRET))]
+
+        (first,) = live()
+        new, words = tmp_path / "new", {"file": None, "overlap": 0.0, "yes": True}
+        vars(rotate_webhook_secret.callback)["__wrapped__"](
+            at, Output(as_json=True), id="github", generate=new, **words
+        )
+        (second,) = live()
+        assert first != second
+        for _ in range(2):
+            vars(retire.callback)["__wrapped__"](at, Output(as_json=True), secret_id=second, yes=True)
+            assert live() == []
+    assert len(github.json("audit", "search", "--kind", "connection.secret_retired")) == 1
 
 
 def test_a_secret_is_followed_by_a_new_one_with_both_live(github: Cli) -> None:

@@ -26,6 +26,7 @@ from pipeline.reconcile import heartbeat
 from pipeline.rhythms import RHYTHMS
 from pipeline.tables import jobs
 from tests.deploy.conftest import Cli
+from tests.heartbeats import ticked
 from tests.identity.keys import pem
 from tests.servers.postgres import Postgres
 from tests.servers.process import free_port
@@ -138,8 +139,7 @@ def test_a_host_that_did_a_duty_later_than_now_has_a_clock_ahead(cli: Cli, at: I
 
 def test_a_duty_is_late_by_its_own_rhythm(acme: Cli, at: Installation) -> None:
     def done(ago: int, *duties: str) -> None:
-        for duty in duties:
-            heartbeat(at.ledger, duty=duty, host="here", error=None, now=at.now() - timedelta(seconds=ago))
+        ticked(at.ledger, *duties, at=at.now() - timedelta(seconds=ago))
 
     done(1, "dispatch")
     done(170, "keep-alive", "withdrawals")

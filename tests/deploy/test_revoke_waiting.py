@@ -1,4 +1,4 @@
-"""`revoke --wait`: whatever ends the wait, the revocation was declared and is named."""
+"""`revoke`: whatever ends the wait for its receipt or for the broker, the revocation was declared and is named."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 
+import pytest
+
+from deploy.cli.output import Output
+from deploy.cli.revoke import revoke
+from deploy.installation import Installation
+from deploy.settings import load
 from tests.deploy.conftest import Cli
 
 
@@ -26,3 +33,21 @@ def test_an_interrupted_wait_for_a_receipt_answers_with_the_revocation(cli: Cli)
         made = json.loads(process.stdout.read())["id"]
         assert told == f"tenant:acme is revoked: {made}. Waiting for the receipt.\n"
         assert process.wait() == 1
+
+
+def test_a_revocation_is_named_before_workers_are_told_of_it(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.json("tenants", "add", "acme")
+
+    class Hanging(Installation):
+        """Its broker hangs, until the operator has seen enough."""
+
+        def ring_revocations(self, ids: Sequence[str]) -> None:
+            raise KeyboardInterrupt
+
+    how = {"kind": "tenant", "key": "acme", "tenant": None, "reason": "no", "dry_run": False, "wait": False}
+    with Hanging(load(data_dir=cli.data_dir)) as at:
+        code = vars(revoke.callback)["__wrapped__"](at, Output(as_json=True), **how, timeout=30.0, yes=True)
+    told = capsys.readouterr()
+    assert code is None
+    assert cli.json("revocations", "show", json.loads(told.out)["id"])["state"] == "effective"
+    assert "find out by themselves" in told.err

@@ -9,8 +9,8 @@ import pytest
 from deploy.installation import Installation
 from deploy.settings import load
 from pipeline.model import BEAT
-from pipeline.reconcile import heartbeat
 from tests.deploy.conftest import Cli
+from tests.heartbeats import ticked
 
 
 @pytest.fixture
@@ -66,6 +66,13 @@ def test_what_is_no_schedule_is_refused(acme: Cli, cron: str, more: tuple[str, .
     assert says in add(acme, *more, cron=cron, code=1)["message"]
 
 
+@pytest.mark.parametrize("seconds", ["-1", "86401", "3000000000", "1000000000000000"])
+def test_a_jitter_is_a_day_at_most(acme: Cli, seconds: str) -> None:
+    options = ("--tenant", "acme", "--workflow", "daily_digest", "--cron", "0 9 * * *", "--jitter", seconds)
+    said = acme("schedules", "add", "early", *options)
+    assert (said.exit_code, "is not in the range 0<=x<=86400" in said.output) == (2, True)
+
+
 def test_doctor_tells_of_a_beat_that_does_not_tick(acme: Cli) -> None:
     def says() -> list[tuple[str, str]]:
         findings = acme.json("doctor", "--offline", code=1)["findings"]
@@ -73,7 +80,7 @@ def test_doctor_tells_of_a_beat_that_does_not_tick(acme: Cli) -> None:
 
     def tick(at: datetime, error: str | None = None) -> None:
         with Installation(load(data_dir=acme.data_dir)) as installation:
-            heartbeat(installation.ledger, duty=BEAT, host="here", error=error, now=at)
+            ticked(installation.ledger, BEAT, error=error, at=at)
 
     assert says() == []  # nobody misses it
     add(acme)

@@ -41,6 +41,12 @@ def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in told
 
 
+def test_a_job_has_no_more_runs_than_can_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASWHOM_JOB_RUNS", "1001")
+    with pytest.raises(Misconfigured, match=r"ASWHOM_JOB_RUNS.*1000"):
+        load()
+
+
 def test_a_default_that_follows_a_faulty_setting_is_no_fault_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASWHOM_LISTEN", "nowhere")
     with pytest.raises(Misconfigured) as caught:

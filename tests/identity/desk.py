@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -33,6 +35,7 @@ class Desk:
     signer: Signer = field(default_factory=lambda: Signer.from_seed(bytes(32)))
     woken: list[AccountKey] = field(default_factory=list)
     gate: Gate = field(default_factory=lambda: Gate(None))
+    monotonic: Callable[[], float] = time.monotonic
 
     @property
     def connect(self) -> ConnectFlow:
@@ -46,6 +49,7 @@ class Desk:
             ids=self.world.id,
             token=lambda: secrets.token_urlsafe(32),
             gate=self.gate,
+            monotonic=self.monotonic,
         )
 
     def start(self, key: AccountKey = ANNA, **more: Any) -> str:

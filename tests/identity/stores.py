@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, TypeVar
@@ -98,3 +99,22 @@ class OvertakenStore:
     def _overtake(self) -> None:
         while self._first:
             self._first.pop()()
+
+
+class StandsStill:
+    """After its first commit, its process stands still for a minute: that began a minute ago by *monotonic*."""
+
+    def __init__(self, inner: EngineStore) -> None:
+        self._inner = inner
+        self._passed = 60.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() - self._passed
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        outcome = self._inner.write(fn)
+        self._passed = 0
+        return outcome
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        return self._inner.read(fn)

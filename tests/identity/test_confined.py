@@ -34,7 +34,7 @@ from identity.withdrawals.tables import withdrawals
 from tests.identity.keys import pem
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.services import Make, service
-from tests.identity.stores import EngineStore, FailingStore
+from tests.identity.stores import EngineStore, FailingStore, StandsStill
 from tests.identity.world import ANNA, ROBOT, World
 
 T = TypeVar("T")
@@ -55,10 +55,11 @@ def installed(world: World) -> str:
 
 
 def confiner_of(
-    world: World, http: Client, *, gate: Gate | None = None, keeps: int = 10, store: Store | None = None
+    world: World, http: Client, *, gate: Gate | None = None, keeps: int = 10, store: Store | None = None, **more: Any
 ) -> Confiner:
     endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=10), gate=gate or Gate(None))
-    return Confiner(store or world.store, world.vault, endpoint, PROFILES, ids=world.id, clock=world.clock, keeps=keeps)
+    more |= {"ids": world.id, "clock": world.clock, "keeps": keeps}
+    return Confiner(store or world.store, world.vault, endpoint, PROFILES, **more)
 
 
 def asked(world: World, confiner: Confiner, account: str, *, repository: str = "acme/shop") -> Secret | NotSent | None:
@@ -255,6 +256,24 @@ def test_nothing_is_asked_for_after_a_revocation_that_came_while_the_step_was_on
     assert (minted(provider), mints_of(world)) == ([], [])
 
 
+@pytest.mark.parametrize("before", ["ahead", "after the opening"])
+def test_a_process_that_stands_still_after_its_row_asks_for_nothing(
+    make: Make, provider: PretendProvider, http: Client, before: str
+) -> None:
+    """By then a revocation may have its receipt, on which no such request is."""
+    world, account = ready(make, provider)
+    store = StandsStill(world.store)
+    confiner = confiner_of(world, http, store=store, monotonic=store.monotonic)
+    if before == "ahead":
+        with pytest.raises(Unavailable, match="too late to send"):
+            ahead(world, confiner)
+    else:
+        assert isinstance(asked(world, confiner, account), NotSent)
+    assert minted(provider) == []
+    ((outcome, finished),) = [(mint.outcome, mint.finished_at) for mint in mints_of(world)]
+    assert ("too late to send" in outcome, finished) == (True, world.clock.now)
+
+
 def gated(world: World) -> tuple[Endpoint, Pace]:
     """What the gate is asked about."""
     return Endpoint.of(world.owner, Credential.INSTALLATION), PROFILES["github"].pace_of(Credential.INSTALLATION)
@@ -358,6 +377,19 @@ def test_a_row_whose_commit_was_unknown_and_that_a_revocation_overtook_is_ended(
         ahead(world, confiner_of(world, http, store=Overtaken(world.store, {1: "commit unseen"})))
     assert minted(provider) == []
     assert [(mint.outcome, mint.finished_at) for mint in mints_of(world)] == [(REVOKED, world.clock.now)]
+
+
+def test_a_token_that_was_given_is_held_once_the_ledger_is_back(
+    make: Make, provider: PretendProvider, http: Client
+) -> None:
+    world, account = ready(make, provider)
+    away = {2: "no turn", 3: "commit lost", 4: "no turn", 5: "commit unseen"}  # the first is its row
+    confiner = confiner_of(world, http, store=FailingStore(world.store, away))
+    ahead(world, confiner)
+    assert isinstance(asked(world, confiner, account), Secret)
+    assert minted(provider) == ["shop"]
+    assert [mint.outcome for mint in mints_of(world)] == ["granted"]
+    assert world.store.read(lambda c: c.execute(select(withdrawals.c.state)).scalars().all()) == ["held"]
 
 
 def test_what_keeps_a_token_away_is_told_though_the_ledger_does_not_take_it_either(

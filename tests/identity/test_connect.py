@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
@@ -35,6 +35,7 @@ from identity.tables import connect_sessions
 from identity.withdrawals import WithdrawalState, settle, take_grant
 from tests.identity.desk import ANNAS_BROWSER, ANOTHER_BROWSER, Desk, link_person, why
 from tests.identity.providers import PretendProvider, reply
+from tests.identity.stores import EngineStore, StandsStill
 from tests.identity.world import ANNA, World
 from tests.ledgers import MOSTLY_SQLITE
 
@@ -117,6 +118,17 @@ def test_a_second_callback_meanwhile_is_told_to_look_again_and_later_that_it_was
     desk.world.clock.advance(timedelta(minutes=2))
     assert why(desk.finish({"code": "c", "state": state})) is Why.INTERRUPTED
     assert desk.world.generation() == 0
+
+
+def test_a_process_that_stands_still_once_a_session_is_used_up_shows_no_code(
+    desk: Desk, provider: PretendProvider
+) -> None:
+    """By then access may have been revoked, and all of it have ended."""
+    state = desk.authorize(desk.start())["state"]
+    store = StandsStill(desk.world.store)
+    desk.world.store, desk.monotonic = cast("EngineStore", store), store.monotonic
+    assert "did not answer" in desk.refused({"code": "c", "state": state})
+    assert provider.presented.total() == 0
 
 
 def test_how_it_ended_is_for_the_browser_that_went_through_it(desk: Desk) -> None:

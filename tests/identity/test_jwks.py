@@ -141,6 +141,42 @@ def test_while_a_host_hangs_nobody_else_does_and_a_known_key_serves() -> None:
     assert ring.key("https://hangs.example", "k2") is None
 
 
+def test_a_try_that_ends_in_an_error_is_remembered_too() -> None:
+    def fail() -> NoAnswer:
+        raise LookupError
+
+    host = SlowHost(fail)
+    ring = KeyRing(cast("Client", host), monotonic=lambda: 1000.0)
+    with pytest.raises(LookupError):
+        ring.key("https://odd.example", "k1")
+    for _ in range(5):
+        with pytest.raises(Unavailable):
+            ring.key("https://odd.example", "k1")
+    assert host.asked == 1
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [{"kty": "EC", "crv": "brainpoolP256r1", "x": "AA", "y": "AA"}, {"kty": "OKP", "crv": "Zed", "x": "AA"}],
+    ids=lambda row: str(row["crv"]),
+)
+def test_a_key_of_an_unknown_curve_leaves_the_others_usable(ring: Ring, unknown: dict[str, str]) -> None:
+    ring.transmitter.user = {"keys": [unknown | {"kid": "odd"}, *keys(KEY)["keys"]]}
+    assert ring.has("k1")
+    assert not ring.has("odd")
+    assert ring.transmitter.asked == 1
+
+
+def test_an_rsa_key_is_as_strong_as_its_modulus_is_long_without_the_zeros_before_it() -> None:
+    modulus = KEY.as_dict(private=False)["n"]
+    padded = [
+        KEY.as_dict(private=False) | {"n": "A" * 200 + "x" * 180, "kid": "weak"},
+        KEY.as_dict(private=False) | {"n": "AAAA" + str(modulus)},
+        KEY.as_dict(private=False) | {"n": f"{modulus}=", "kid": "unreadable"},
+    ]
+    assert set(read_keys(json.dumps({"keys": padded}).encode())) == {"k1"}
+
+
 def test_keys_that_are_weak_private_or_not_for_signing_are_none() -> None:
     weak = KEY.as_dict(private=False) | {"n": "AQAB" * 40, "kid": "weak"}
     secret = OctKey.import_key("0" * 64, {"kid": "oct"}).as_dict()

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from identity.accounts import move_account
 from identity.connections import pause_connection, resume_connection
+from identity.errors import Unavailable
 from identity.grants import note_use
 from identity.http import Client
 from identity.model import AccountKey, AccountState, Credential, Leased, Scope, ScopeKind
@@ -31,8 +32,10 @@ from identity.refresh.situation import read_situation
 from identity.scopes import open_scope, stop_scope
 from identity.secret import Secret
 from identity.sequence import lock_exclusive
+from identity.store import CommitUnknown
 from identity.tables import grants, principals, provider_connections, refresh_intents
 from tests.identity.providers import PretendProvider, Reply, reply
+from tests.identity.stores import FailingStore
 from tests.identity.world import ANNA, ROBOT, START, World
 from tests.ledgers import MOSTLY_SQLITE
 
@@ -396,3 +399,21 @@ def test_connections_and_their_tenants_take_turns() -> None:
     crowd = [due("forge", "big", f"b{number}") for number in range(3)]
     line = fair([*crowd, due("forge", "small", "s0"), due("mill", "big", "m0")])
     assert [one.key.principal for one in line] == ["b0", "m0", "s0", "b1", "b2"]
+
+
+@pytest.mark.parametrize("fault", ["no turn", "commit lost"])
+def test_what_nobody_foresaw_is_told_of_though_the_ledger_goes_away_after_it(connected: World, fault: str) -> None:
+    connected.consent()
+    connected.clock.advance(80 * DAY)
+
+    def refresh(due: Due) -> int:
+        raise ValueError("nobody foresaw this")
+
+    away = FailingStore(connected.store, {2: fault})  # the first is the claim
+    keepalive = Keepalive(away, refresh, {"github": FORGETFUL}, lambda due, profile: None, clock=connected.clock)
+    with pytest.raises(ExceptionGroup, match="kept alive") as told:
+        keepalive.run()
+    assert [type(one) for one in told.value.exceptions] == [
+        ValueError,
+        Unavailable if fault == "no turn" else CommitUnknown,
+    ]

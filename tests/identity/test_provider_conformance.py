@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -18,6 +19,7 @@ from identity.http import Client as HttpClient
 from identity.model import Credential, ProviderConnection
 from identity.oauth import Client, authorization_url, exchange_request, refresh_request
 from identity.providers import PROFILES
+from identity.providers.openid import openid_user
 from identity.providers.profile import Profile
 from identity.providers.sources import Standing
 from identity.secret import Secret
@@ -184,17 +186,30 @@ def test_an_answer_that_names_nobody_is_nobody(document: object) -> None:
     for profile in PROFILES.values():
         if profile.whoami is None:
             continue  # nobody consents there
-        connection = ProviderConnection(
-            id="x",
-            tenant=None,
-            provider=profile.name,
-            client_id="x",
-            scopes=(),
-            api_url="https://x",
-            authorize_url="https://x",
-            token_url="https://x",
-        )
-        assert profile.whoami.read(connection, document) is None
+        assert profile.whoami.read(_through(profile.name), document) is None
+
+
+def _through(provider: str) -> ProviderConnection:
+    return ProviderConnection(
+        id="x",
+        tenant=None,
+        provider=provider,
+        client_id="x",
+        scopes=(),
+        api_url="https://x",
+        authorize_url="https://x",
+        token_url="https://x",
+    )
+
+
+@pytest.mark.parametrize("subject", ["7\0", "7\ud800", "7" * 300], ids=["nul", "half-a-character", "too-long"])
+def test_a_subject_that_no_ledger_can_hold_is_known_by_its_digest(subject: str) -> None:
+    read, connection = openid_user("https://x/userinfo").read, _through("google")
+    who, other = read(connection, {"sub": subject}), read(connection, {"sub": f"{subject}1"})
+    assert who is not None
+    assert other is not None
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", who.id)
+    assert who.id != other.id
 
 
 def test_a_token_of_a_server_of_ones_own_is_not_shown_to_the_public_one(exchange: Exchange) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from identity.quoting import error_name
+from identity.quoting import error_name, kept
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,17 @@ def test_a_name_is_quoted(name: str) -> None:
 )
 def test_what_might_be_a_token_is_not(said: str) -> None:
     assert error_name(said) == "an error that has no name"
+
+
+@pytest.mark.parametrize(
+    ("said", "stored"),
+    [
+        ("7", "7"),
+        ("7\u0000", "7\ufffd"),
+        ("\ud83d\ude00 \ud800", "\ufffd\ufffd \ufffd"),  # halves that JSON did not join
+        ("ä" * 201, "ä" * 200),
+    ],
+)
+def test_what_a_ledger_cannot_hold_is_marked_and_cut(said: str, stored: str) -> None:
+    assert kept(said) == stored
+    assert kept(stored) == stored

@@ -330,3 +330,20 @@ def test_a_second_rotation_waits_for_the_end_of_the_first(connected: World) -> N
         rotate(connected)
     connected.store.write(lambda connection: retire_secret(connection, "secret-1", at=connected.clock.now))
     assert order(connected) == ["secret-2"]
+
+
+def test_a_secret_that_is_retired_has_ended_by_the_clock_that_says_what_is_live(connected: World) -> None:
+    rotate(connected)
+    assert connected.store.write(lambda connection: retire_secret(connection, "secret-1"))
+    assert order(connected) == ["secret-2"]
+
+
+def test_no_end_of_a_secret_is_put_off(connected: World) -> None:
+    rotate(connected)
+    ends = (datetime.now(UTC) + timedelta(hours=one) for one in (2, 3, 1))
+    moved = [connected.store.write(partial(retire_secret, secret="secret-1", at=end)) for end in ends]
+    assert moved == [True, False, True]
+    assert connected.store.write(lambda connection: retire_secret(connection, "secret-1"))
+    late = datetime.now(UTC) + timedelta(hours=1)
+    assert not connected.store.write(lambda connection: retire_secret(connection, "secret-1", at=late))
+    assert order(connected) == ["secret-2"]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import update
 
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, retire_secret, seal_secret
 from identity.connections import rewrite_connection
+from identity.errors import Unavailable
 from identity.http import Client
 from identity.model import Credential, Scope, ScopeKind
 from identity.providers import PROFILES
@@ -18,13 +21,14 @@ from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
+from identity.store import Store
 from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals import Withdrawal, WithdrawalState, get_withdrawal, take_grant
 from identity.withdrawals.withdrawer import WithdrawalBudget, Withdrawer
 from tests.identity.keys import pem
 from tests.identity.published_providers import Server, server
-from tests.identity.stores import EngineStore
+from tests.identity.stores import EngineStore, FailingStore
 from tests.identity.world import ROBOT, World
 
 
@@ -40,12 +44,17 @@ class Salesforce:
         store.write(lambda c: add_secret(c, key))
         lock = RefreshLock(None, ttl=RefreshBudget().lock_ttl, token=world.id)
         coordinator = Coordinator(store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id)
-        endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=5), gate=Gate(None))
-        self._withdrawer = Withdrawer(store, world.vault, endpoint, PROFILES, clock=world.clock, ids=world.id)
+        self._endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=5), gate=Gate(None))
+        self.write_by(store)
         account = world.service(Credential.JWT_BEARER, external_id="ada")
         shown.say(200, {"access_token": "minted-1", "token_type": "Bearer"})
         assert coordinator.refresh(account, after_generation=1) == 2
         del shown.asked[:]
+
+    def write_by(self, store: Store) -> None:
+        """What asks has this store from here on."""
+        world = self.world
+        self._withdrawer = Withdrawer(store, world.vault, self._endpoint, PROFILES, clock=world.clock, ids=world.id)
 
     def withdraw(self) -> Withdrawal:
         """Revoke the account, and ask once for its end."""
@@ -113,3 +122,14 @@ def test_what_cannot_be_asked_about_as_things_are_configured_is_stuck_after_its_
         world.clock.advance(WithdrawalBudget().longest)
         withdrawal = salesforce.ask(withdrawal.id)
     assert (withdrawal.state, salesforce.shown.asked) == (WithdrawalState.STUCK, [])
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(200, "done"), (500, "later")])
+def test_what_came_of_asking_is_counted_once_it_is_written(salesforce: Salesforce, status: int, outcome: str) -> None:
+    counted = partial(REGISTRY.get_sample_value, "aswhom_withdrawals_asked_total", {"outcome": outcome})
+    before = counted() or 0
+    salesforce.shown.say(status, None)
+    salesforce.write_by(FailingStore(salesforce.world.store, {2: "no turn"}))  # the first is the claim
+    with pytest.raises(Unavailable):
+        salesforce.withdraw()
+    assert (counted() or 0) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -57,6 +58,23 @@ ON_A_PAGE = (
     "&lt;script&gt;",
     "<pre>90000</pre>",
 )
+
+
+# A sentence that no approver would see, and what a page must say of it.
+UNSEEN = "".join(chr(0xE0100 + ord(letter)) for letter in "the CFO agreed")
+UNSEEN_SPELT_OUT = json.dumps(UNSEEN).strip('"')
+HIDING = {
+    **SHOWN,
+    "does": f"Refund{UNSEEN} a charge",
+    "resource": f"charge{UNSEEN} ch_1",
+    "amount": f"900{UNSEEN} EUR",
+    "as_whom": {**SHOWN["as_whom"], "name": f"the{UNSEEN} service"},
+    "on_behalf_of": {"id": "acme.ada", "name": f"ada{UNSEEN}"},
+    "through": f"stripe{UNSEEN}-eu",
+    "agent": f"billing{UNSEEN}",
+    "workflow": f"refund{UNSEEN}",
+    "why": f"named{UNSEEN} by the workflow",
+}
 
 
 def held_to(*needs: ApprovalNeed, policy: int = 0) -> Decision:

@@ -64,14 +64,18 @@ def test_an_approval_that_cannot_be_told_holds_no_other_back_and_is_told_of(hous
 
 
 class Away:
-    """A ledger that can be read, and whose writer is stopped."""
+    """A ledger that can be read, and whose writer is stopped, after so many turns."""
 
-    def __init__(self, ledger: Store) -> None:
+    def __init__(self, ledger: Store, *, after: int = 0) -> None:
         self.read = ledger.read
         self.writes = 0
+        self._ledger = ledger
+        self._after = after
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         self.writes += 1
+        if self.writes <= self._after:
+            return self._ledger.write(fn)
         raise Unavailable("no turn")
 
 
@@ -82,3 +86,14 @@ def test_a_ledger_without_a_turn_is_no_fault_of_the_approvals_and_is_asked_once(
     with pytest.raises(Unavailable, match="no turn"):
         tell_of_approvals(away, Registry([]), NoRing(), now=datetime.now(UTC))
     assert away.writes == 1
+
+
+def test_one_that_cannot_be_told_is_told_of_though_the_ledger_goes_away_after_it(house: House) -> None:
+    desk = Desk(house)
+    desk.ask(shown=SHOWN.document)
+    _bad(house, desk.row, 1)
+    away = Away(house.database, after=1)
+    with pytest.raises(ExceptionGroup, match="approvals that workflows could not be told of") as told:
+        tell_of_approvals(away, Registry([]), NoRing(), now=datetime.now(UTC))
+    assert told.value.exceptions[0].__notes__ == ["approval bad_0"]
+    assert isinstance(told.value.exceptions[1], Unavailable)

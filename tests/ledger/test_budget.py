@@ -129,6 +129,68 @@ def test_a_new_window_is_as_large_as_the_last(client: redis.Redis, prefix: str) 
     assert drawn(budgets, budget()) == 3
 
 
+def test_a_window_that_was_said_to_end_in_years_is_asked_about_within_a_day(client: redis.Redis, prefix: str) -> None:
+    budgets = Budgets(client, prefix=prefix)
+    budgets.told(budget(), said(0, resets_in=timedelta(days=20_000)), pause=None)
+    wait = budgets.enter(budget())
+    assert wait is not None
+    assert wait <= timedelta(days=1)
+    # As an earlier version kept it.
+    client.hset(f"{prefix}budget:{budget().whose}:core", "resets", 8 * 10**18)
+    (wait, sooner) = (budgets.enter(budget()) for _ in range(2))
+    assert wait is not None
+    assert sooner is not None
+    assert sooner < wait <= timedelta(days=1)
+
+
+def test_of_two_windows_the_one_that_was_told_of_last_holds(client: redis.Redis, prefix: str) -> None:
+    """Not every word is right: one that names a far end must not outlive all that are said after it."""
+    budgets = Budgets(client, prefix=prefix)
+    budgets.told(budget(), said(3, resets_in=20 * HOUR), pause=None)
+    assert budgets.enter(budget()) is None
+    budgets.told(budget(), said(9), pause=None)
+    assert drawn(budgets, budget()) == 9
+    wait = budgets.enter(budget())
+    assert wait is not None
+    assert wait <= HOUR
+
+
+def test_a_late_answer_of_the_window_before_says_nothing_of_this_one(client: redis.Redis, prefix: str) -> None:
+    budgets = Budgets(client, prefix=prefix)
+    budgets.told(budget(), said(9), pause=None)
+    budgets.told(budget(), said(0, resets_in=SECOND), pause=None)
+    assert drawn(budgets, budget()) == 9
+
+
+def test_a_limit_of_nothing_is_none_that_is_known(client: redis.Redis, prefix: str) -> None:
+    budgets = Budgets(client, prefix=prefix)
+    budgets.told(budget(), said(0, limit=0), pause=None)
+    assert drawn(budgets, budget()) == UNKNOWN_FLYING
+    budgets.told(budget(), said(7), pause=None)
+    assert drawn(budgets, budget()) == 7 - (UNKNOWN_FLYING - 1)
+    # As an earlier version kept it: the window after it is of no known size.
+    client.hset(f"{prefix}budget:{budget().whose}:core", mapping={"limit": 0, "remaining": 0, "resets": 1})
+    assert drawn(budgets, budget()) == UNKNOWN_FLYING
+
+
+@pytest.mark.parametrize("pause", [None, HOUR], ids=["used-up", "paused"])
+@pytest.mark.parametrize("whole", [False, True], ids=["a-class", "all-of-them"])
+def test_a_clock_that_is_set_back_holds_nobody_up_for_longer(
+    client: redis.Redis, prefix: str, pause: timedelta | None, whole: bool
+) -> None:
+    budgets, search, back = Budgets(client, prefix=prefix), EndpointClass(name="search"), timedelta(hours=10)
+    for endpoints in (CORE, search):
+        limits = Limits(left=Left(remaining=0, limit=10, resets_in=HOUR), whole=whole)
+        budgets.told(budget(endpoints=endpoints), limits, pause=pause)
+    for key in client.keys(f"{prefix}*"):  # seen from a clock that was set back, what is kept lies ahead
+        for field in {"resets", "held", "seen"} & set(client.hkeys(key)):
+            client.hincrby(key, field, back // timedelta(microseconds=1))
+    for endpoints in (CORE, search, CORE):
+        wait = budgets.enter(budget(endpoints=endpoints))
+        assert wait is not None
+        assert HOUR - 20 * SECOND < wait <= HOUR
+
+
 def test_a_draw_that_was_not_sent_is_given_back(client: redis.Redis, prefix: str) -> None:
     budgets = Budgets(client, prefix=prefix)
     budgets.enter(budget())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import BigInteger, select, type_coerce, update
 
 from identity.columns import in_microseconds
 from identity.errors import BadInput
@@ -16,7 +16,9 @@ from identity.model import AccessPattern
 from pipeline import reconcile
 from pipeline.ledger import bells, jobs
 from pipeline.ledger.moving import move_job
+from pipeline.ledger.paging import Turn
 from pipeline.ledger.replay import replay
+from pipeline.ledger.views import jobs_page
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs as jobs_table
 from pipeline.worker import WorkerSettings
@@ -237,3 +239,30 @@ def test_a_lost_bell_is_rung_again(house: House) -> None:
     house.database.write(lambda c: c.execute(past).rowcount)
     reconcile.dispatch(house.database, ring, window=64)
     assert [bell.job for bell in ring.bells] == [job]
+
+
+@pytest.mark.parametrize("delay", [timedelta(days=2), timedelta(days=20_000), timedelta.max])
+def test_a_queued_job_is_due_within_a_day_whatever_it_was_told(house: House, delay: timedelta) -> None:
+    job, other = house.job(), house.job()
+    claimed = house.claim(job)
+    house.database.write(partial(jobs.requeue, job=claimed, delay=delay, reason="told so"))
+    spend = partial(jobs.spend_run, job=other, fence=house.claim(other).fence, limit=5, reason="told so")
+    house.database.write(partial(spend, delay=delay))
+    for id in (job, other):
+        row = house.row(id)
+        assert row.state == JobState.QUEUED
+        assert timedelta(hours=23) < row.due_at - datetime.now(UTC) <= timedelta(days=1)
+
+
+def test_a_job_that_was_put_off_beyond_all_dates_is_listed_and_mended_by_commands(house: House) -> None:
+    """As an earlier version stored it, by what an upstream had answered."""
+    job, other = house.job(), house.job()
+    beyond = update(jobs_table).values(due_at=type_coerce(8 * 10**18, BigInteger))
+    house.database.write(lambda c: c.execute(beyond).rowcount)
+    assert house.row(job).due_at.year == 9999
+    assert house.row(job).due_at.astimezone(timezone(timedelta(hours=14)))
+    page = house.database.read(partial(jobs_page, tenant="acme", turn=Turn(limit=10)))
+    assert {one["id"] for one in page.rows} == {job, other}
+    assert house.database.write(partial(move_job, job=job, to=JobState.CANCELLED, source=JobState.QUEUED))
+    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    assert house.claim(job).id == job

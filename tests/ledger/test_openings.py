@@ -231,18 +231,18 @@ def test_a_probe_that_finds_nothing_frees_the_step_for_another_attempt(house: Ho
     assert isinstance(open_(house, intent(house, again, step=asked.step, number=3)), Opened)
 
 
-def test_a_call_without_an_outcome_stays_unknown_when_the_rule_ends_its_job(house: House) -> None:
-    job = house.job()
-    asked = intent(house, house.claim(job))
-    open_(house, asked)
-    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    revoke(house, account_scope())
-    assert isinstance(open_(house, intent(house, asked.job, step=asked.step, number=2, repeats_unknown=True)), Ended)
-    assert (house.row(job).state, step_state(house, asked.step)) == (JobState.CANCELLED, StepState.UNKNOWN)
-    by_policy = intent(house, asked.job, step=asked.step, number=3)
+def test_a_call_without_an_outcome_stays_unknown_when_the_rule_or_policy_ends_its_job(house: House) -> None:
+    asked, other = (intent(house, house.claim(house.job())) for _ in range(2))
+    for one in (asked, other):
+        open_(house, one)
+        close(house, one, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    by_policy = intent(house, other.job, step=other.step, number=2)
     refuse = partial(refusals.refuse, intent=by_policy, reason="no")
     assert isinstance(house.database.write(refuse), Ended), "no workflow may go on as if nothing had been done"
-    assert step_state(house, asked.step) == StepState.UNKNOWN
+    assert (house.row(other.job.id).state, step_state(house, other.step)) == (JobState.DEAD, StepState.UNKNOWN)
+    revoke(house, account_scope())
+    assert isinstance(open_(house, intent(house, asked.job, step=asked.step, number=2, repeats_unknown=True)), Ended)
+    assert (house.row(asked.job.id).state, step_state(house, asked.step)) == (JobState.CANCELLED, StepState.UNKNOWN)
     kinds = audit_kinds(house)
     assert (kinds.count("step.given_up"), kinds.count("step.refused")) == (2, 0), "the audit says no more than happened"
 

@@ -18,7 +18,7 @@ from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
-from pipeline.run import OnceUsed, Run, StepRefused
+from pipeline.run import LONGEST_SLEEP, OnceUsed, Run, StepRefused
 from pipeline.services import StepSettings
 from pipeline.states import JobState, StepState, Wait
 from pipeline.tables import jobs, steps, workflow_settings
@@ -203,6 +203,30 @@ def test_a_sleep_that_a_worker_began_that_had_lost_its_job_is_the_sleep_of_the_o
     asleep = house.database.write(partial(sleep, job=rightful, step="theirs"))
     assert asleep == Ended(reason="the workflow sleeps", moved=JobState.WAITING)
     assert ([step.id for step in steps_of(house)], house.row(job).state) == (["late"], JobState.WAITING)
+
+
+@pytest.mark.parametrize("duration", [LONGEST_SLEEP + timedelta(seconds=1), timedelta.max])
+def test_a_sleep_that_no_date_can_end_ends_the_job_at_once_and_says_so(workers: Workers, duration: timedelta) -> None:
+    declare(workers, lambda run, event: run.sleep(duration))
+    job = workers.house.job()
+    workers.work(job)
+    row = workers.house.row(job)
+    assert (row.state, steps_of(workers.house)) == (JobState.DEAD, [])
+    assert "run.sleep sleeps for 3650 days at most, and was asked for" in row.reason
+
+
+def test_a_worker_backs_off_for_a_day_at_most_however_often_a_run_failed(workers: Workers) -> None:
+    def fails(run: Run[Any], event: Any) -> None:
+        raise RuntimeError("a bug")
+
+    declare(workers, fails)
+    job = workers.house.job()
+    often = update(jobs).where(jobs.c.id == job).values(runs_spent=900)
+    workers.house.database.write(lambda c: c.execute(often).rowcount)
+    workers.worker(jobs=WorkerSettings(runs=1000)).handle(job)
+    row = workers.house.row(job)
+    assert (row.state, row.runs_spent) == (JobState.QUEUED, 901)
+    assert timedelta(hours=11) < row.due_at - datetime.now(UTC) <= timedelta(days=1)
 
 
 # its configuration

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import select, update
+from prometheus_client import REGISTRY
+from sqlalchemy import Connection, select, update
 
-from identity.errors import BadInput
+from identity.errors import BadInput, Unavailable
 from identity.model import PrincipalKind
+from identity.store import Store
 from identity.tables import principals
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.model import BEAT, Bell
-from pipeline.reconcile import heartbeat
 from pipeline.schedules.changes import (
     NewSchedule,
     add_schedule,
@@ -30,10 +33,13 @@ from pipeline.schedules.slots import SlotFirer
 from pipeline.schedules.timetable import CatchUp, Timetable
 from pipeline.tables import jobs, schedules, slots, workflow_settings
 from pipeline.workflow import SERVICE, Daily, Registry, Tick, Workflow, workflow
+from tests.heartbeats import ticked
 from tests.ledger.house import House, Say, say_it
 
+T = TypeVar("T")
+
 START = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
-MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 NINE = datetime(2026, 5, 1, 9, tzinfo=UTC)
 
 
@@ -50,11 +56,12 @@ class ScheduledLedger:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.seconds = 0.0
         self.digest = digest()
         self.beat = self.new_beat(self.digest)
 
     def new_beat(self, *workflows: Workflow) -> SlotFirer:
-        return SlotFirer(self.database, Registry(workflows))
+        return SlotFirer(self.database, Registry(workflows), monotonic=lambda: self.seconds)
 
     def switch_on(self, tenant: str, name: str = "digest") -> None:
         row = {"tenant_id": tenant, "workflow": name, "enabled": True, "config": {}}
@@ -211,7 +218,8 @@ def test_what_was_fired_is_rung_for_whatever_fails_beside_it_and_a_failure_is_tr
     ledger.database.write(lambda c: c.execute(service.values(kind=PrincipalKind.SERVICE)).rowcount)
     mended = update(schedules).where(schedules.c.name == "two").values(catch_up="once")
     ledger.database.write(lambda c: c.execute(mended).rowcount)
-    ledger.beat.fire_due(NINE + 2 * MINUTE, ring)
+    ledger.seconds += 60
+    ledger.beat.fire_due(NINE + timedelta(seconds=10), ring)
     assert (len(rung), ledger.row("globex:three").fault, ledger.row("acme:two").fault) == (4, None, None)
 
 
@@ -250,6 +258,43 @@ def test_what_is_due_stays_due_when_the_code_only_changes_how_to_catch_up(ledger
     assert ledger.fired() == iso(NINE, NINE + DAY)
 
 
+def test_a_slot_that_waits_for_its_jitter_fires_when_the_code_changes_the_jitter(ledger: ScheduledLedger) -> None:
+    ledger.new_beat(digest(Daily(cron="0 9 * * *", jitter=50 * MINUTE))).fire_due(START)
+    later = ledger.row("acme:digest").next_at - NINE
+    assert later > 2 * MINUTE
+    ledger.new_beat(digest(Daily(cron="0 9 * * *"))).fire_due(NINE + later - MINUTE)
+    assert ledger.fired() == iso(NINE)
+    ledger.new_beat(digest(Daily(cron="0 9 * * *", jitter=50 * MINUTE))).fire_due(NINE + later)
+    assert (ledger.fired(), ledger.row("acme:digest").next_at) == (iso(NINE), NINE + DAY + later)
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "expected"),
+    [(CatchUp.SKIP, []), (CatchUp.ONCE, [NINE + 2 * HOUR]), (CatchUp.ALL, [NINE + HOUR, NINE + 2 * HOUR])],
+)
+def test_what_passed_by_the_old_line_is_caught_up_with_before_the_code_changes_it(
+    ledger: ScheduledLedger, caplog: pytest.LogCaptureFixture, catch_up: CatchUp, expected: list[datetime]
+) -> None:
+    ledger.new_beat(digest(Daily(cron="0 * * * *", catch_up=catch_up, at_most=2))).fire_due(START)
+    changed = digest(Daily(cron="30 12 * * *", zone="Europe/Berlin", catch_up=catch_up, at_most=2))
+    ledger.new_beat(changed).fire_due(NINE + 2 * HOUR + 20 * MINUTE)
+    assert ledger.fired() == iso(*expected)
+    assert "schedule.caught_up" in [vars(line).get("action") for line in caplog.records]
+    row = ledger.row("acme:digest")
+    assert (row.cron, row.zone, row.next_at) == ("30 12 * * *", "Europe/Berlin", NINE + 25 * HOUR + 30 * MINUTE)
+
+
+def test_a_line_that_cannot_be_kept_gives_way_to_the_new_one_with_what_is_due(ledger: ScheduledLedger) -> None:
+    ledger.new_beat(digest(Daily(cron="0 9 * * *"))).fire_due(START)
+    gone = update(schedules).values(zone="Mars/Olympus")  # as one that tzdata has no more
+    ledger.database.write(lambda c: c.execute(gone).rowcount)
+    ledger.new_beat(digest(Daily(cron="0 12 * * *"))).fire_due(NINE + HOUR)
+    row = ledger.row("acme:digest")
+    assert (row.cron, row.zone) == ("0 12 * * *", "UTC")
+    ledger.new_beat(digest(Daily(cron="0 12 * * *"))).fire_due(NINE + HOUR)
+    assert (ledger.fired(), ledger.row("acme:digest").next_at) == (iso(NINE), NINE + 3 * HOUR)
+
+
 def test_a_tenants_own_schedule_is_not_taken_over_by_code_of_the_same_name(ledger: ScheduledLedger) -> None:
     ledger.add("digest", cron="0 7 * * *")
     ledger.database.write(lambda c: ensure_schedule(c, "acme", digest(Daily(cron="0 9 * * *")), now=START))
@@ -262,6 +307,64 @@ def test_where_the_workflow_is_switched_off_slots_pass_unused(ledger: ScheduledL
     ledger.beat.fire_due(NINE)
     assert ledger.fired() == []
     assert ledger.row(id).next_at == NINE + DAY
+
+
+class Repeating:
+    """A ledger that undoes what it is asked first, and does it the second time."""
+
+    def __init__(self, ledger: Store) -> None:
+        self.read = ledger.read
+        self._ledger = ledger
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        def undone(connection: Connection) -> None:
+            fn(connection)
+            raise InterruptedError
+
+        with suppress(InterruptedError):
+            self._ledger.write(undone)
+        return self._ledger.write(fn)
+
+
+def test_what_a_turn_left_out_is_told_of_once_however_often_it_is_written(
+    ledger: ScheduledLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    id = ledger.add(catch_up=CatchUp.SKIP)
+    ledger.database.write(lambda c: c.execute(workflow_settings.update().values(enabled=False)).rowcount)
+    counted = partial(REGISTRY.get_sample_value, "aswhom_beat_slots_left_out_total", {"catch_up": "skip"})
+    before = counted() or 0
+    with caplog.at_level("INFO"):
+        SlotFirer(Repeating(ledger.database), Registry([ledger.digest])).fire_due(NINE + DAY + HOUR)
+    told = [vars(one)["action"] for one in caplog.records if vars(one).get("schedule") == id]
+    assert sorted(told) == ["schedule.caught_up", "schedule.skipped"]
+    assert (counted() or 0) - before == 1
+
+
+class LeavesAfter:
+    """A ledger that has no turn any more after so many writes."""
+
+    def __init__(self, ledger: Store, writes: int) -> None:
+        self.read = ledger.read
+        self._ledger = ledger
+        self._left = writes
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        if not self._left:
+            raise Unavailable("no turn")
+        self._left -= 1
+        return self._ledger.write(fn)
+
+
+@pytest.mark.parametrize("writes", [2, 3], ids=["as the fault is kept", "at the next schedule"])
+def test_a_failure_is_told_of_though_the_ledger_goes_away_after_it(ledger: ScheduledLedger, writes: int) -> None:
+    for name in ("one", "two"):
+        ledger.add(name)
+    bad = update(schedules).where(schedules.c.name == "one").values(catch_up="nonsense", next_at=NINE - MINUTE)
+    ledger.database.write(lambda c: c.execute(bad).rowcount)
+    leaving = LeavesAfter(ledger.database, writes)  # the first takes the code over
+    with pytest.raises(ExceptionGroup, match="schedules that could not be fired") as told:
+        SlotFirer(leaving, Registry([ledger.digest])).fire_due(NINE)
+    assert [type(failure) for failure in told.value.exceptions] == [ValueError, Unavailable]
 
 
 def test_many_beats_at_once_fire_each_slot_once(ledger: ScheduledLedger, ledger_url: str) -> None:
@@ -289,11 +392,61 @@ def test_many_beats_at_once_fire_each_slot_once(ledger: ScheduledLedger, ledger_
     assert ledger.database.read(lambda c: len(c.execute(select(slots)).all())) == 25
 
 
+def test_a_tick_ends_and_what_it_has_no_time_for_is_not_missed(ledger: ScheduledLedger) -> None:
+    for number in range(7):
+        ledger.add(f"s{number}", catch_up=CatchUp.SKIP)
+
+    def slowly(bells: Sequence[Bell]) -> None:
+        ledger.seconds += 6
+
+    fired = [len(ledger.beat.fire_due(NINE + seconds * SECOND, slowly)) for seconds in (0, 50, 100, 150)]
+    assert fired == [2, 2, 2, 1]
+    for tick in range(3):
+        ledger.beat.fire_due(NINE + DAY - MINUTE + tick * 5 * MINUTE, slowly)
+    assert ledger.fired() == iso(*[NINE] * 7)  # for five minutes nothing looked at the others
+
+
+def test_a_clock_far_ahead_for_one_tick_silences_no_schedule_until_then(
+    ledger: ScheduledLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + DAY
+    ids = [ledger.add("hourly", cron="30 * * * *", jitter=MINUTE), ledger.add("daily", cron=f"30 {now.hour} * * *")]
+
+    def next_at() -> list[datetime]:
+        return [ledger.row(id).next_at for id in ids]
+
+    ledger.beat.fire_due(now)
+    before, far = next_at(), now + 400 * DAY + 40 * MINUTE
+    ledger.new_beat(ledger.digest).fire_due(far)
+    ledger.beat.fire_due(now)
+    assert min(next_at()) > far  # they are not looked for at every tick
+    ledger.seconds += 60
+    ledger.beat.fire_due(now)
+    assert next_at() == before
+    (told,) = [vars(line) for line in caplog.records if vars(line).get("action") == "schedule.brought_back"]
+    assert told["schedules"] == 2
+    assert len(ledger.beat.fire_due(now + 31 * MINUTE)) == 2
+    fired = ledger.fired()
+    ledger.beat.fire_due(far)
+    assert ledger.fired() == fired  # the slots of that time were fired when it was not yet come
+
+
+def test_a_beat_whose_clock_is_a_little_ahead_or_far_behind_moves_nothing_back(ledger: ScheduledLedger) -> None:
+    id = ledger.add(cron="* * * * *")
+    now = datetime.now(UTC)
+    ledger.beat.fire_due(now + 4 * MINUTE)
+    moved = ledger.row(id).next_at
+    assert moved > now + 4 * MINUTE
+    for clock in (now, now - 300 * DAY):
+        ledger.new_beat(ledger.digest).fire_due(clock)
+        assert ledger.row(id).next_at == moved
+
+
 def test_a_beat_that_stopped_is_seen_by_the_age_of_its_heartbeat_and_by_what_is_due(ledger: ScheduledLedger) -> None:
     ledger.add()
     assert ledger.database.read(lambda c: look(c, now=START)).ticked_at is None
-    heartbeat(ledger.database, duty=BEAT, host="one", error=None, now=START)
-    heartbeat(ledger.database, duty=BEAT, host="two", error="OSError", now=START + MINUTE)
+    ticked(ledger.database, BEAT, host="one", at=START)
+    ticked(ledger.database, BEAT, host="two", error="OSError", at=START + MINUTE)
     found = ledger.database.read(lambda c: look(c, now=NINE + HOUR))
     assert (found.live, found.ticked_at, found.error, found.late) == (1, START + MINUTE, "OSError", HOUR)
 
@@ -305,6 +458,7 @@ def test_a_beat_that_stopped_is_seen_by_the_age_of_its_heartbeat_and_by_what_is_
         ({"name": "n" * 65}, "64 characters"),
         ({"at_most": 0}, "1 to 1000"),
         ({"jitter": -MINUTE}, "before its slot"),
+        ({"jitter": DAY + SECOND}, "a day at most"),
     ],
 )
 def test_what_is_no_schedule_is_refused(how: dict[str, Any], says: str) -> None:
@@ -323,6 +477,12 @@ def test_a_workflow_that_could_have_no_schedule_by_its_name_is_refused_where_it_
 ) -> None:
     with pytest.raises(TypeError, match=says):
         digest(name=name)
+
+
+@pytest.mark.parametrize(("jitter", "says"), [(-MINUTE, "before its slot"), (DAY + SECOND, "a day at most")])
+def test_a_jitter_that_cannot_be_kept_is_refused_where_it_is_declared(jitter: timedelta, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        Daily(cron="0 9 * * *", jitter=jitter)
 
 
 def test_a_workflow_that_takes_events_has_no_schedule() -> None:

@@ -271,7 +271,8 @@ def test_whom_a_token_revokes_is_locked_before_her_accounts_are(told: House) -> 
 
 
 def test_what_asks_for_nothing_is_kept_with_the_reason(told: House) -> None:
-    taken = take(told, event(signal=None, note="ssf.verification: the stream works"))
+    noted = event(signal=None, note="ssf.verification: the stream works")
+    taken = take(told, replace(noted, events=("a type\0of", "no \ud800 kind")))
     assert taken.outcome == "ignored"
     (row,) = told.database.read(lambda c: c.execute(select(security_events)).all())
     assert (row.outcome, row.reason, row.token) == ("ignored", "ssf.verification: the stream works", b"token")

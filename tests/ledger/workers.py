@@ -86,7 +86,13 @@ class Workers:
     ) -> None:
         self.worker(settings, stopping=stopping).handle(job)
 
-    def worker(self, settings: StepSettings = AS_SHIPPED, *, stopping: Callable[[], bool] = lambda: False) -> Worker:
+    def worker(
+        self,
+        settings: StepSettings = AS_SHIPPED,
+        *,
+        jobs: WorkerSettings | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> Worker:
         services = Services(
             store=self.house.database,
             vault=self.house.vault,
@@ -97,9 +103,9 @@ class Workers:
             settings=settings,
             stopping=stopping,
         )
-        return Worker(services, Registry([self.house.workflow]), Silence(), WorkerSettings())
+        return Worker(services, Registry([self.house.workflow]), Silence(), jobs or WorkerSettings())
 
-    def ada_connects_anew(self) -> None:
+    def ada_connects_anew(self, *, login: str = "ada") -> None:
         """Through the flow of the pages, to its callback."""
         connect = ConnectFlow(
             self.house.database,
@@ -117,7 +123,7 @@ class Workers:
         away = connecting.authorize(link.text, browser=browser, now=now)
         assert isinstance(away, Away), away
         (state,) = parse_qs(urlsplit(away.url).query)["state"]
-        self.provider.user = {"id": 1001, "login": "ada"}
+        self.provider.user = {"id": 1001, "login": login}
         done = connecting.finish("gh", {"code": "code", "state": state}, browser=browser, now=now)
         assert isinstance(done, Done), done
 

@@ -64,7 +64,7 @@ WARM_WEB = (
     *WARM,
     "deploy.console",
     "gunicorn.app.wsgiapp",
-    "gunicorn.workers.gthread",
+    "deploy.web_worker",
     "webhooks.api.app",
     "webhooks.app",
 )

@@ -26,7 +26,7 @@ from pipeline.states import ApprovalState, JobState
 from pipeline.tables import workflow_settings
 from tests.tasks.approvals import apply, asked, say
 from tests.tasks.in_process_system import InProcessSystem
-from tests.webhooks.parts import slack_headers
+from tests.webhooks.parts import FORM, slack_headers
 from webhooks.sources import slack
 from webhooks.sources.reading import Received
 
@@ -85,7 +85,7 @@ class Chat:
         body = urlencode({"payload": json.dumps(payload)}).encode()
         now = datetime.now(UTC)
         headers = {name.lower(): value for name, value in slack_headers(body, secret="s", at=now).items()}
-        headers["content-type"] = slack.FORM
+        headers["content-type"] = FORM
         received = slack.read(headers, body, (Secret("s"),), now)
         assert isinstance(received, Received)
         delivery = received.signed(source="slack", connection="slack", body=body)

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.action import Response, Verdict
-from pipeline.limits import Left, Limits, Per
+from identity.model import Effect
+from pipeline.action import Response, Verdict, judge_status
+from pipeline.limits import LONGEST_WAIT, Left, Limits, Per
 from tasks.actions import github, linear, salesforce, slack, stripe, zendesk
 
 DATE = "Sun, 01 Mar 2026 12:00:00 GMT"  # 1772366400
@@ -61,7 +62,7 @@ REQUESTS = {
     "x_ratelimit_requests_reset": "1772370000000",
 }
 COMPLEXITY = {
-    "x_complexity": "50",
+    "x_complexity": "10000",
     "x_ratelimit_complexity_limit": "250000",
     "x_ratelimit_complexity_remaining": "1000",
     "x_ratelimit_complexity_reset": "1772366460000",
@@ -74,12 +75,11 @@ BY_REQUESTS = Left(remaining=1400, limit=1500, resets_in=timedelta(hours=1))
     ("headers", "left"),
     [
         (REQUESTS, BY_REQUESTS),
-        # The tighter of the two, counted in answers that cost as this one did.
-        ({**REQUESTS, **COMPLEXITY}, Left(remaining=20, limit=5000, resets_in=timedelta(minutes=1))),
-        (
-            {**REQUESTS, **COMPLEXITY, "x_complexity": "0"},
-            Left(remaining=1000, limit=250000, resets_in=timedelta(minutes=1)),
-        ),
+        # The tighter of the two, by the share that is left, whatever this answer cost.
+        ({**REQUESTS, **COMPLEXITY}, Left(remaining=6, limit=1500, resets_in=timedelta(minutes=1))),
+        ({**REQUESTS, **COMPLEXITY, "x_ratelimit_complexity_remaining": "249999"}, BY_REQUESTS),
+        (COMPLEXITY, Left(remaining=1000, limit=250000, resets_in=timedelta(minutes=1))),
+        ({**REQUESTS, **COMPLEXITY, "x_ratelimit_complexity_limit": "0"}, BY_REQUESTS),
         ({**REQUESTS, "x_ratelimit_complexity_remaining": "0"}, BY_REQUESTS),
         ({}, None),
     ],
@@ -151,3 +151,64 @@ def test_stripe_says_whether_the_account_or_an_operation_is_limited(status: int,
 )
 def test_zendesk_says_what_is_left_of_the_minute(headers: dict[str, str], left: Left | None) -> None:
     assert zendesk.CreateTicket(subject="It hurts", body="Here.").limits(answer(headers)) == Limits(left=left)
+
+
+# What no upstream means: more digits than any wait has, a moment in the wrong unit, a Date of no calendar.
+DIGITS = "9" * 20
+FAR = "Sun, 01 Jan 99999999999999 12:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("named", "wait"),
+    [
+        ("30", timedelta(seconds=30)),
+        ("86401", LONGEST_WAIT),
+        ("999999999", LONGEST_WAIT),
+        ("1772366460", None),  # epoch seconds
+        ("300000000000", None),
+        (DIGITS, None),
+        ("9" * 5000, None),
+        ("٣", None),  # a digit, and none of RFC 9110's
+        ("-1", None),
+    ],
+)
+def test_a_wait_that_an_upstream_asks_for_is_a_day_at_most(named: str, wait: timedelta | None) -> None:
+    assert judge_status(answer({"retry-after": named}, status=429), effect=Effect.READ).retry_after == wait
+
+
+@pytest.mark.parametrize("date", [DATE, FAR, "no date", ""])
+@pytest.mark.parametrize("number", [DIGITS, "9" * 5000, "1772370000000000", "²", "", "-1"])
+def test_headers_that_nobody_can_read_say_nothing_and_lose_no_answer(number: str, date: str) -> None:
+    names = [
+        "retry-after",
+        "ratelimit-reset",
+        "x-complexity",
+        *(f"x-ratelimit-{name}" for name in ("limit", "remaining", "reset")),
+        *(f"x-ratelimit-{of}-{name}" for of in ("requests", "complexity") for name in ("limit", "remaining", "reset")),
+        "x-rate-limit",
+        "x-rate-limit-remaining",
+    ]
+    said = answer({**dict.fromkeys(names, number), "date": date})
+    ticket = zendesk.CreateTicket(subject="It hurts", body="Here.")
+    for action in (PULL, ISSUES, ticket, slack.PostMessage(channel="C1", text="hello")):
+        assert action.limits(said) == Limits(), action
+
+
+@pytest.mark.parametrize("reset", ["4102444800", "99999999999"], ids=["of-another-century", "the-last"])
+def test_a_window_that_ends_in_years_ends_in_a_day(reset: str) -> None:
+    left = PULL.limits(answer({**GITHUB, **window("4999", reset)})).left
+    assert left is not None
+    assert left.resets_in == LONGEST_WAIT
+    refused = PULL.judge(answer({**GITHUB, **window("0", reset)}, status=403))
+    assert (refused.verdict, refused.retry_after) == (Verdict.RETRY, LONGEST_WAIT)
+    kept = ISSUES.limits(answer({**REQUESTS, "x_ratelimit_requests_reset": reset})).left
+    assert kept is not None
+    assert kept.resets_in == LONGEST_WAIT
+
+
+def test_a_reset_in_milliseconds_is_none_of_githubs_and_a_refusal_by_it_waits_a_minute() -> None:
+    in_ms = window("0", "1772366460000")
+    assert PULL.limits(answer({**GITHUB, **in_ms})) == Limits()
+    assert PULL.judge(answer({**GITHUB, **in_ms}, status=403)).retry_after == timedelta(minutes=1)
+    dated = answer({**GITHUB, **window("0", "1772366460"), "date": FAR}, status=403)
+    assert (PULL.limits(dated), PULL.judge(dated).retry_after) == (Limits(), timedelta(minutes=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -150,10 +151,28 @@ def test_what_slack_cannot_show_whole_has_no_buttons(call: Call) -> None:
     assert "This is not all of it" in blocks[1]["elements"][0]["text"]
 
 
-def test_what_cannot_be_seen_is_spelt_out() -> None:
-    hidden = "pay \u202etfiws"
+@pytest.mark.parametrize(
+    "unseen",
+    [
+        "\u00ad", "\u034f", "\u061c", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u180b", "\u180f", "\u200b", "\u202e",
+        "\u2060", "\u2065", "\u2800", "\u3164", "\ufe00", "\ufe0f", "\ufeff", "\uffa0", "\ufff0", "\U0001bca0",
+        "\U0001d173", "\U000e0041", "\U000e0100", "\U000e01ef", "\U000e0fff",
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_what_cannot_be_seen_is_spelt_out(unseen: str) -> None:
+    hidden = f"pay {unseen}tfiws"
     (line,) = [one for one in in_lines({**SHOWN.document, "parameters": {"to": hidden}}) if one.startswith("to")]
-    assert line == 'to = "pay \\u202etfiws"'
+    assert line == f"to = {json.dumps(hidden)}"
+    assert line.isascii()
+    facts = {**SHOWN.document, "does": hidden, "resource": hidden, "why": hidden, "agent": hidden, "workflow": hidden}
+    assert all(unseen not in line for line in in_lines(facts))
+
+
+def test_what_can_be_seen_stays_as_it_is() -> None:
+    for text in ("größer", "日本語", "한국어", "नमस्ते", "🎉", "a\u0301", "ᠮᠣᠩᠭᠣᠯ", "ខ្មែរ", 'say "no"'):
+        (line,) = [one for one in in_lines({**SHOWN.document, "parameters": {"to": text}}) if one.startswith("to")]
+        assert line == f"to = {text}"
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\u2028", "\x85", "\v"])

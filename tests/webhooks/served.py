@@ -1,4 +1,7 @@
-"""The app behind a real server, with a broker that hangs: `gunicorn tests.webhooks.served:app`."""
+"""The app behind a real server, with a broker that hangs: `gunicorn tests.webhooks.served:app`.
+
+`--worker-class tests.webhooks.served.Hasty` is the web's own worker in a hurry.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,18 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from deploy.web_worker import Worker
 from pipeline.model import Bell
 from tests.webhooks.parts import MemoryLedger, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
+
+
+class Hasty(Worker):
+    """Gives a request one second, and who was answered a moment."""
+
+    seconds = 1.0
+    goodbye = 0.1
 
 
 class FrozenRing:

@@ -15,7 +15,7 @@ from identity.store import CommitUnknown
 from pipeline.approvals.approving import Approving
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.states import ApprovalState
-from tests.ledger.desk import ON_A_PAGE, SHOWN, Desk
+from tests.ledger.desk import HIDING, ON_A_PAGE, SHOWN, UNSEEN, UNSEEN_SPELT_OUT, Desk
 from tests.ledger.house import House
 from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
@@ -62,6 +62,13 @@ def room(ledger_url: str) -> Iterator[Room]:
     database = open_database(DatabaseSettings(url=ledger_url))
     yield Room(database)
     database.close()
+
+
+def test_no_fact_of_the_page_holds_what_cannot_be_seen(room: Room) -> None:
+    room.desk.ask(shown=HIDING)
+    page = room.client.get(room.link()).text
+    assert UNSEEN not in page
+    assert page.count(UNSEEN_SPELT_OUT) == 10  # does is in the title too
 
 
 def test_an_approver_reads_all_of_it_and_the_answer_wakes_the_job(room: Room) -> None:

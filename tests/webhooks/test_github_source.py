@@ -18,8 +18,8 @@ from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
 from tests.webhooks.flips import flips, some_flips, text_flips
 from tests.webhooks.parts import FORM, JSON, NOW, OLD_SECRET, SECRET, fault_of, github_headers, lower
-from webhooks.sources.github import read
-from webhooks.sources.reading import Fault, Reading, Received
+from webhooks.sources.github import content, read
+from webhooks.sources.reading import Content, Fault, Reading, Received
 
 KEYS = (Secret(SECRET),)
 SIGNALS = {
@@ -158,6 +158,25 @@ def test_a_delivery_without_its_names_is_malformed(name: str, value: str | None)
 @pytest.mark.parametrize("form", [b"", b"payload=", b"payload=%7B%7D&payload=%7B%7D", b"other=%7B%7D", b"payload=%FF"])
 def test_a_form_without_one_payload_is_malformed(form: bytes) -> None:
     assert fault_of(read(lower(github_headers(form), content_type=FORM), form, KEYS, NOW)) is Fault.MALFORMED
+
+
+def test_a_signed_body_is_not_read_as_another_because_a_header_that_nobody_signed_says_so() -> None:
+    """A title that anybody may write holds a field of a form, whose payload takes an installation away."""
+    gone = json.dumps({"action": "deleted", "installation": {"id": 42, "account": {"id": 5}}})
+    body = json.dumps({"action": "opened", "issue": {"title": f"a=b&{urlencode({'payload': gone})}&c="}}).encode()
+    assert _received(body).signal is None
+    headers = lower(github_headers(body, event="installation"), content_type=FORM)
+    assert fault_of(read(headers, body, KEYS, NOW)) is Fault.MALFORMED
+    form = urlencode({"payload": gone}).encode()
+    assert fault_of(_read(form, event="installation")) is Fault.MALFORMED
+
+
+def test_a_stored_body_says_what_it_said_when_it_came() -> None:
+    form = urlencode({"payload": BODY.decode()}).encode()
+    for body, content_type in ((BODY, JSON), (b" \n" + BODY, JSON), (form, FORM)):
+        reading = read(lower(github_headers(body), content_type=content_type), body, KEYS, NOW)
+        assert isinstance(reading, Received)
+        assert content(body) == Content(document=reading.document, installation=reading.installation)
 
 
 def test_the_installation_is_the_bodys_and_bodies_are_deduplicated() -> None:

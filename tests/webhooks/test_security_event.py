@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OctKey
 
+from identity.quoting import kept
 from identity.token_digests import double
 from pipeline.model import SecurityEvent
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
@@ -113,6 +114,20 @@ def test_every_published_event_is_taken_and_asks_what_its_type_asks(path: Path) 
 def test_what_each_type_asks(kind: str, event: dict[str, Any], asks: Asks | None) -> None:
     signal = meaning(claims(event, kind=kind))
     assert (signal and signal.asks) == asks
+
+
+@pytest.mark.parametrize(
+    ("kind", "event"),
+    [
+        (RISC + "no-such-event\0", {}),
+        (RISC + "no-such-event\ud800", {}),
+        ("https://schemas.openid.net/secevent/ssf/event-type/stream-updated", {"status": "paused\0"}),
+    ],
+)
+def test_what_is_noted_of_an_event_can_be_stored(kind: str, event: dict[str, Any]) -> None:
+    note = take(sign(claims(event, kind=kind))).note
+    assert note == kept(note, longest=1000)
+    assert "\ufffd" in note
 
 
 def test_a_subject_is_known_by_its_id_at_the_issuer_and_never_by_an_address() -> None:

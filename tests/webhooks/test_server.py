@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -24,11 +26,25 @@ PATIENCE = 60.0  # seconds until an answer that does not come is a failure, on h
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """Gunicorn with four threads; the path of its socket."""
+    """The web's worker with four threads; the path of its socket."""
+    with serving("deploy.web_worker.Worker") as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[str]:
+    """The same in a hurry."""
+    with serving("tests.webhooks.served.Hasty") as path:
+        yield path
+
+
+@contextmanager
+def serving(worker: str) -> Iterator[str]:
+    """Gunicorn with four threads of that class of worker; the path of its socket."""
     with tempfile.TemporaryDirectory(prefix="aswhom-") as folder:
         path = f"{folder}/web"
         environment = os.environ | {"HANGS": hanging(path)}
-        options = ["--worker-class", "gthread", "--threads", "4", "--bind", f"unix:{path}", "--graceful-timeout", "1"]
+        options = ["--worker-class", worker, "--threads", "4", "--bind", f"unix:{path}", "--graceful-timeout", "1"]
         command = [sys.executable, "-m", "gunicorn", *options, "--no-control-socket", "tests.webhooks.served:app"]
         process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment, stderr=subprocess.DEVNULL)
         try:
@@ -72,16 +88,22 @@ def answer(path: str, *parts: bytes, hang_up: bool = False) -> tuple[int, dict[s
             pass  # answered and closed before everything was sent
         if hang_up:
             connection.shutdown(socket.SHUT_WR)
-        received = b""
-        while b"\r\n\r\n" not in received:
-            piece = connection.recv(65536)
-            assert piece, "no answer"
-            received += piece
-        top, _, rest = received.partition(b"\r\n\r\n")
-        length = next(int(line[15:]) for line in top.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        while len(rest) < length:
-            rest += connection.recv(65536)
-        return int(top.split()[1]), json.loads(rest)
+        status, rest = answer_on(connection)
+        return status, json.loads(rest)
+
+
+def answer_on(connection: socket.socket) -> tuple[int, bytes]:
+    """Status and body of the next answer, which is read to its end."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        piece = connection.recv(65536)
+        assert piece, "no answer"
+        received += piece
+    top, _, rest = received.partition(b"\r\n\r\n")
+    length = next(int(line[15:]) for line in top.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    while len(rest) < length:
+        rest += connection.recv(65536)
+    return int(top.split()[1]), rest
 
 
 def chunk(data: bytes) -> bytes:
@@ -173,3 +195,90 @@ def test_a_compressed_bomb_is_refused_unread(server: str) -> None:
     bomb = gzip.compress(b"0" * 6_000_000, compresslevel=1)  # more than a body may be
     status, document = answer(server, head(bomb, "Content-Encoding: gzip", length=len(bomb)), bomb)
     assert (status, document["type"]) == (415, "urn:aswhom:problem:encoded")
+
+
+ASK = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
+SOON = 20.0  # seconds: far more than all who hold a server up are given, far less than for ever
+
+
+def connected(path: str, stack: ExitStack) -> socket.socket:
+    connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+    connection.settimeout(SOON)
+    connection.connect(path)
+    return connection
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        ASK[:20],
+        head(OPENED, length=100) + OPENED[:1],
+        head(OPENED, "Transfer-Encoding: chunked") + b"64\r\n{",
+    ],
+    ids=["head", "body", "chunk"],
+)
+def test_who_stops_in_the_middle_of_a_request_holds_no_thread_for_long(hasty: str, begun: bytes) -> None:
+    with ExitStack() as stack:
+        slow = [connected(hasty, stack) for _ in range(8)]  # more than there are threads
+        for connection in slow:
+            connection.sendall(begun)
+        asking = connected(hasty, stack)
+        asking.sendall(ASK % b"")
+        assert answer_on(asking)[0] == 200
+        for connection in slow:  # told so, or not; and the connection, which may still bring the rest, serves no other
+            while connection.recv(65536):
+                pass
+
+
+def test_a_byte_now_and_then_buys_no_time(hasty: str) -> None:
+    with ExitStack() as stack:
+        slow = [connected(hasty, stack) for _ in range(4)]
+        for connection in slow:
+            connection.sendall(head(OPENED, length=100_000))
+        asking = connected(hasty, stack)
+        asking.sendall(ASK % b"")
+        until(lambda: _answered(asking, slow), "the server answers", seconds=SOON)
+        assert answer_on(asking)[0] == 200
+
+
+def _answered(asking: socket.socket, slow: list[socket.socket]) -> bool:
+    """Whether the one has its answer; the slow send another byte each."""
+    for connection in slow:
+        with suppress(OSError):  # seen off
+            connection.sendall(b"0")
+    return bool(select.select([asking], [], [], 0)[0])
+
+
+def test_what_follows_a_request_that_came_too_late_is_no_request(hasty: str) -> None:
+    """The rest of a body is not read as a request by a server that has given it up."""
+    with ExitStack() as stack:
+        late = connected(hasty, stack)
+        late.sendall(head(OPENED, length=len(ASK % b"") + 1) + b"{")
+        answer = late.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 400")
+        with suppress(OSError):  # closed already
+            late.sendall(ASK % b"")
+        rest = b""
+        with suppress(ConnectionResetError):
+            while piece := late.recv(65536):
+                rest += piece
+        assert b"HTTP/1.1" not in rest
+
+
+def test_who_was_answered_and_does_not_hang_up_holds_up_nobody_else(hasty: str) -> None:
+    with ExitStack() as stack:
+        lingering = [connected(hasty, stack) for _ in range(20)]
+        for connection in lingering:
+            connection.sendall(ASK % b"Connection: close\r\n")
+        assert [answer_on(connection)[0] for connection in lingering] == [200] * 20
+        asking = connected(hasty, stack)
+        asking.sendall(ASK % b"")
+        assert answer_on(asking)[0] == 200
+
+
+def test_a_connection_that_is_in_time_is_kept(hasty: str) -> None:
+    with ExitStack() as stack:
+        connection = connected(hasty, stack)
+        for _ in range(3):
+            connection.sendall(ASK % b"")
+            assert answer_on(connection)[0] == 200

@@ -163,6 +163,28 @@ def test_a_press_of_a_button_is_known_by_its_trigger_and_belongs_to_its_workspac
         assert (reading.event, reading.delivery_id, reading.installation) == ("block_actions", "13.37.x", where)
 
 
+def test_a_signed_event_is_no_press_of_a_button_because_a_header_that_nobody_signed_says_so() -> None:
+    """What anybody writes in a channel holds a field of a form, whose payload is an approver's yes."""
+    pressed = json.dumps({"type": "block_actions", "team": {"id": "T1"}, "user": {"id": "U7"}, "actions": [PRESSED]})
+    said = {"type": "app_mention", "text": f"a=b&{urlencode({'payload': pressed})}&c="}
+    body = json.dumps({**EVENT, "event": said}).encode()
+    assert _received(body).event == "app_mention"
+    assert fault_of(_read(body, content_type=FORM)) is Fault.MALFORMED
+    form = urlencode({"payload": pressed}).encode()
+    assert _received(form, content_type=FORM).answer is not None
+    assert fault_of(_read(form)) is Fault.MALFORMED
+
+
+def test_a_command_is_known_by_whichever_of_its_fields_comes_first() -> None:
+    for first in ("token", "team_id", "command"):
+        fields = {first: "", "token": "x", "team_id": "T1", "command": "/aswhom", "text": "payload={}", "user_id": "U7"}
+        fields[first] = {"token": "x", "team_id": "T1", "command": "/aswhom"}[first]
+        body = urlencode(fields).encode()
+        reading = _received(body, content_type=FORM)
+        assert (reading.event, reading.document) == ("command", fields)
+        assert content(body) == Content(document=reading.document, installation=reading.installation)
+
+
 def test_a_retry_is_the_same_delivery_and_is_not_dropped() -> None:
     first = _received(BODY)
     later = NOW + timedelta(seconds=60)

@@ -47,23 +47,27 @@ def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clo
         """End a job: at once where it is queued or waits, at its next step where it runs."""
         who = caller()
         found_job(requests, who, path.id)
-        requests.cancel(who, path.id, now=clock())
-        return jsonify(shapes.job_with_steps(found_job(requests, who, path.id)).model_dump(mode="json"))
+        ended = requests.cancel(who, path.id, now=clock())
+        return jsonify(shapes.job_with_steps(ended.row).model_dump(mode="json"))
 
     @pages.post("/jobs/<id>/replay", responses={202: JobWithSteps})
     def replay_job(path: OnePath, body: Nothing) -> tuple[Response, int]:
         """Accept a dead or cancelled job anew: steps that were done keep their results."""
         who = caller()
         found_job(requests, who, path.id)
-        rung = requests.replay(who, path.id, now=clock())
-        response = jsonify(shapes.job_with_steps(found_job(requests, who, path.id)).model_dump(mode="json"))
-        bells.ring_after(response, bells=rung)
+        accepted = requests.replay(who, path.id, now=clock())
+        response = jsonify(shapes.job_with_steps(accepted.row).model_dump(mode="json"))
+        bells.ring_after(response, bells=accepted.bells)
         return response, 202
 
 
 def found_job(requests: Requests, who: Caller, id: str) -> Record:
     """The job, as far as the caller may see it. Raises Problem."""
-    row = requests.read(lambda c: views.job(c, who.tenant, id, agent=_only(who)))
+    return there(requests.read(lambda c: views.job(c, who.tenant, id, agent=_only(who))))
+
+
+def there(row: Record | None) -> Record:
+    """The job, if it is there. Raises Problem."""
     if row is None:
         raise Problem(problems.NOT_THERE, "There is no such job for this key. GET /v1/jobs lists those there are.")
     return row

@@ -60,7 +60,7 @@ def revocation_operations(
         made = requests.revoke(who, scope, keyed, reason=body.reason, now=clock())
         if not made.repeated:
             metrics.count_effective()
-        answer = shapes.revocation(_found(requests, who, made.id))
+        answer = shapes.revocation(_there(made.row))
         response = jsonify(answer.model_dump(mode="json"))
         response.headers["Location"] = f"/v1/revocations/{made.id}"
         if not made.repeated:
@@ -69,7 +69,10 @@ def revocation_operations(
 
 
 def _found(requests: Requests, who: Caller, id: str) -> Record:
-    row = requests.read(lambda c: views.revocation(c, who.tenant, id))
+    return _there(requests.read(lambda c: views.revocation(c, who.tenant, id)))
+
+
+def _there(row: Record | None) -> Record:
     if row is None:
         detail = "There is no such revocation in this tenant. GET /v1/revocations lists those there are."
         raise Problem(problems.NOT_THERE, detail)

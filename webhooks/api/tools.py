@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,14 +12,17 @@ from flask_openapi.blueprint import APIBlueprint
 from pydantic import ValidationError
 
 from identity.api_keys import Caller
+from identity.errors import Unavailable
 from pipeline import tools
 from pipeline.action import Action
+from pipeline.ledger.paging import Record
+from pipeline.ledger.requests import Made
 from pipeline.requests import Keyed, Requests
 from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller, makes, request_id
-from webhooks.api.jobs import found_job
+from webhooks.api.jobs import found_job, there
 from webhooks.api.models import (
     Catalogue,
     CatalogueQuery,
@@ -32,6 +36,8 @@ from webhooks.api.models import (
 )
 from webhooks.bells import Bells
 from webhooks.problems import Problem
+
+log = logging.getLogger(__name__)
 
 UNDERWAY = frozenset({Outcome.PENDING, Outcome.WAITING, Outcome.NEEDS_CONSENT})
 
@@ -68,12 +74,24 @@ def tool_operations(
         if made.bells:
             # Before the wait, not after the answer: nobody waits for a job that nobody was told of.
             bells.ring_now(bells=made.bells)
-        requests.wait(made.id, within=timedelta(seconds=body.wait))
-        answer = shapes.tool_answer(found_job(requests, who, made.id))
+        answer = shapes.tool_answer(_after_a_wait(requests, who, made, within=timedelta(seconds=body.wait)))
         response = jsonify(answer.model_dump(mode="json"))
         response.status_code = 202 if answer.outcome in UNDERWAY else 200
         response.headers["Location"] = f"/v1/jobs/{made.id}"
         return response
+
+
+def _after_a_wait(requests: Requests, who: Caller, made: Made, *, within: timedelta) -> Record:
+    """How the job stands then; where the ledger does not say, how it was accepted. Raises Problem.
+
+    It is in the ledger: whoever were told to send it again would have it done twice.
+    """
+    try:
+        requests.wait(made.id, within=within)
+        return found_job(requests, who, made.id)
+    except Unavailable as error:
+        log.warning("a job is not waited for: %s", error, extra={"action": "api.not_waited", "job": made.id})
+        return there(made.row)
 
 
 def _formed(action: type[Action[Any]], form: Form) -> dict[str, Any]:

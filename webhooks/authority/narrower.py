@@ -34,7 +34,9 @@ class _Detail(BaseModel):
     type: Literal["aswhom_action"]
     actions: Annotated[list[str], Field(min_length=1, max_length=1)] | None = None
     locations: list[str] | None = None
-    identifier: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    identifier: Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")] | None = (
+        None  # it is stored
+    )
     limit: _Limit | None = None
 
 

@@ -22,7 +22,7 @@ FORMS: Mapping[str, str] = {
     "resume_schedule": "schedules",
     "answer_approval": "approval",
 }
-_KEPT = ("tenant", "kind", "key")  # of an act's address, by which its page shows the same
+_KEPT = ("tenant", "kind", "key", "after")  # of an act's address, by which its page shows the same
 
 
 def way_back() -> str | None:

@@ -11,10 +11,12 @@ from werkzeug.wrappers import Response as BaseResponse
 from identity.errors import BadInput
 from pipeline import connection_facts
 from pipeline.desk import connections as acts
-from pipeline.ledger import queries
+from pipeline.ledger import views
 from pipeline.ledger.paging import Record
+from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant
 from webhooks.console.parts import Desk
+from webhooks.cursors import cursor
 from webhooks.pages import page
 from webhooks.sources import SOURCES
 
@@ -24,10 +26,9 @@ def connection_pages(pages: Blueprint, desk: Desk) -> None:
 
     @pages.get("/connections")
     def connections() -> BaseResponse:
-        tenant = seen_tenant()
-        rows = desk.read(queries.all_connections)
-        shown = [row for row in rows if tenant is None or row["tenant_id"] == tenant]
-        return page("console/connections.html", connections=shown)
+        tenant, turn = seen_tenant(), lists.turn()
+        found = desk.read(lambda c: views.connections_page(c, tenant, turn))
+        return page("console/connections.html", found=found, next=cursor(found.next))
 
     @pages.get("/connections/<id>")
     def connection(id: str) -> BaseResponse:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from flask import Blueprint, redirect, request, url_for
+from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import BadInput
 from pipeline.desk import jobs as acts
+from pipeline.desk.jobs import Replayed
 from pipeline.ledger.dead_letters import dead_letters, still_dead
 from webhooks.console.access import May, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
@@ -43,9 +45,14 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
         if not oldest_first:
             raise BadInput("none of the jobs that you were shown is dead of that any more: look at the list again")
         person, now = visitor().person, desk.clock()
-        done = desk.write(lambda c: acts.replay_all(c, oldest_first, by=person.by, subject=person.known_by, now=now))
-        found = desk.read(lambda c: dead_letters(c, tenant))
-        left = sum(len(one.jobs) for one in found.groups if (one.workflow, one.cause) == (workflow, cause))
+
+        def replay(connection: Connection) -> tuple[Replayed, int]:
+            """What is left is counted here: a read of its own could fail when they are replayed already."""
+            done = acts.replay_all(connection, oldest_first, by=person.by, subject=person.known_by, now=now)
+            found = dead_letters(connection, tenant)
+            return done, sum(len(one.jobs) for one in found.groups if (one.workflow, one.cause) == (workflow, cause))
+
+        done, left = desk.write(replay)
         response = redirect(url_for("console.dead", tenant=tenant, replayed=len(done.jobs), left=left), 303)
         desk.bells.ring_after(response, bells=done.bells)
         return response

@@ -7,10 +7,13 @@ from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
 from pipeline.desk import schedules as acts
-from pipeline.ledger import queries
+from pipeline.ledger import views
+from pipeline.ledger.paging import Page, Record
 from pipeline.schedules import changes
+from webhooks.console import lists
 from webhooks.console.access import as_not_there, check, seen_tenant
 from webhooks.console.parts import Desk
+from webhooks.cursors import cursor
 from webhooks.pages import page
 
 
@@ -19,10 +22,20 @@ def schedule_pages(pages: Blueprint, desk: Desk) -> None:
 
     @pages.get("/schedules")
     def schedules() -> BaseResponse:
-        tenant = seen_tenant()
-        found = desk.read(lambda c: queries.all_schedules(c, tenant))
-        # The tenant whose schedules are shown, whether or not the address names it.
-        return page("console/schedules.html", schedules=found, tenant=tenant or "", acted=request.args.get("id"))
+        tenant, turn, acted = seen_tenant(), lists.turn(), request.args.get("id", "")
+
+        def read(c: Connection) -> tuple[Page, Record | None]:
+            return views.schedules_page(c, tenant, turn), views.schedule(c, tenant, acted)
+
+        found, done_to = desk.read(read)
+        return page(
+            "console/schedules.html",
+            found=found,
+            next=cursor(found.next),
+            tenant=tenant or "",  # the one whose schedules are shown, whether or not the address names it
+            after=request.args.get("after"),
+            acted=done_to,
+        )
 
     @pages.post("/schedules/pause")
     def pause_schedule() -> BaseResponse:
@@ -40,8 +53,9 @@ def schedule_pages(pages: Blueprint, desk: Desk) -> None:
 
 
 def _back(id: str, done: str) -> BaseResponse:
-    """To the list from which the form was sent, which names the schedule."""
-    return redirect(url_for("console.schedules", tenant=request.args.get("tenant"), id=id, done=done), 303)
+    """To the page of the list from which the form was sent, which names the schedule."""
+    tenant, after = request.args.get("tenant"), request.args.get("after")
+    return redirect(url_for("console.schedules", tenant=tenant, after=after, id=id, done=done), 303)
 
 
 def _named(desk: Desk) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
 
+from pipeline.approvals.shown import on_a_line
+
 _HERE = Path(__file__).parent
 _TYPES: Mapping[str, str] = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 _FILES: Mapping[str, bytes] = {path.name: path.read_bytes() for path in sorted((_HERE / "static").iterdir())}
@@ -41,6 +43,7 @@ def pages() -> Blueprint:
     def asset(name: str) -> str:
         return url_for("pages.static", name=name, v=_VERSIONS[name])
 
+    shared.add_app_template_filter(on_a_line)
     return shared
 
 

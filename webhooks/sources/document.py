@@ -1,12 +1,14 @@
-"""The JSON of strangers: UTF-8, an object, not deep, no key twice, no number that is none."""
+"""The JSON and the forms of strangers: UTF-8, an object, not deep, no key twice, no number that is none."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from typing import Any, NoReturn
 from urllib.parse import parse_qs
 
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 MAX_DEPTH = 64
 MAX_FIELDS = 100
 
@@ -31,6 +33,21 @@ def from_json(body: bytes | str) -> dict[str, Any]:
     if _is_deeper_than(MAX_DEPTH, document):
         raise Malformed(f"the JSON is nested deeper than {MAX_DEPTH} levels")
     return document
+
+
+def is_form(body: bytes, fields: Collection[str]) -> bool:
+    """Whether a body is a form of its sender's, which begins with one of these *fields*, and not JSON.
+
+    The body is asked, which is signed. The content type is not: who holds a signed body could have it read as another.
+    """
+    name, equals, _ = body.partition(b"=")
+    return bool(equals) and name.decode("latin-1") in fields
+
+
+def check_content_type(content_type: str, *, form: bool) -> None:
+    """Raises Malformed where the content type says that the body is something else than it is."""
+    if (content_type.partition(";")[0].strip().lower() == FORM) is not form:
+        raise Malformed("the body is not of its content type")
 
 
 def from_form(body: bytes) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """GitHub's webhooks.
 
-The signature covers the raw body and nothing else: the event's name and the delivery id are headers that whoever holds
-a signed body may set anew. So deliveries are deduplicated by body too, and a revocation is believed only from a body
-of the shape that GitHub publishes for it, whatever the header says.
+The signature covers the raw body and nothing else: the event's name, the delivery id and the content type are headers
+that whoever holds a signed body may set anew. So deliveries are deduplicated by body too, a body says itself whether
+it is JSON or a form, and a revocation is believed only from a body of the shape that GitHub publishes for it.
 https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries
 """
 
@@ -15,13 +15,12 @@ from typing import Any
 
 from identity.secret import Secret
 from webhooks.sources import github_signals
-from webhooks.sources.document import Malformed, from_form, from_json
+from webhooks.sources.document import FORM, JSON, Malformed, check_content_type, from_form, from_json, is_form
 from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import signed_by_any
 
-JSON, FORM = "application/json", "application/x-www-form-urlencoded"
-
 _EVENT = re.compile(r"[a-z0-9_]{1,100}")
+_FIELDS = ("payload",)  # of its forms
 _DELIVERY = re.compile(r"[A-Za-z0-9-]{1,200}")
 
 _NOTES = {
@@ -45,7 +44,8 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], _: 
             fault=Fault.MALFORMED, detail="X-GitHub-Event or X-GitHub-Delivery is missing or not of GitHub's form."
         )
     try:
-        document = _document(headers.get("content-type", ""), body)
+        check_content_type(headers.get("content-type", ""), form=is_form(body, _FIELDS))
+        document = _document(body)
     except Malformed as error:
         return unreadable(str(error))
     action = document.get("action")
@@ -62,18 +62,13 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], _: 
     )
 
 
-def _document(content_type: str, body: bytes) -> dict[str, Any]:
-    if content_type.partition(";")[0].strip().lower() != FORM:
-        return from_json(body)
-    try:
-        return from_json(from_form(body)["payload"])
-    except KeyError:
-        raise Malformed("the form has no field `payload`") from None
+def _document(body: bytes) -> dict[str, Any]:
+    return from_json(from_form(body)["payload"] if is_form(body, _FIELDS) else body)
 
 
 def content(body: bytes) -> Content:
     """What a body says that was verified before. Raises Malformed."""
-    document = _document(JSON if body.lstrip()[:1] == b"{" else FORM, body)
+    document = _document(body)
     return Content(document=document, installation=github_signals.number(document.get("installation")))
 
 

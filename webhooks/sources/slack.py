@@ -18,15 +18,20 @@ from typing import Any
 
 from identity.secret import Secret
 from webhooks.sources import slack_answers, slack_signals
-from webhooks.sources.document import Malformed, from_form, from_json
+from webhooks.sources.document import FORM, JSON, Malformed, check_content_type, from_form, from_json, is_form
 from webhooks.sources.freshness import stale
 from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import signed_by_any
 
-JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 TOLERANCE = timedelta(minutes=5)
 
 _WORD = re.compile(r"[A-Za-z0-9_.]{1,100}")
+# Of its forms, whichever comes first: interactivity has a payload alone, and these come with commands.
+_FIELDS = frozenset({
+    "payload", "token", "team_id", "team_domain", "enterprise_id", "enterprise_name", "channel_id", "channel_name",
+    "user_id", "user_name", "command", "text", "api_app_id", "is_enterprise_install", "response_url", "trigger_id",
+    "ssl_check",
+})  # fmt: skip
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
@@ -50,11 +55,11 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now
 
 
 def _read(content_type: str, body: bytes, stamp: str) -> Reading:
-    form = content_type.partition(";")[0].strip().lower() == FORM
-    fields = from_form(body) if form else {}
-    if form and "payload" not in fields:
+    fields = _fields(body)
+    check_content_type(content_type, form=fields is not None)
+    if fields is not None and "payload" not in fields:
         return _command(fields, body, stamp)
-    document = from_json(fields["payload"] if form else body)
+    document = _document(fields, body)
     match document.get("type"):
         case "url_verification":
             challenge = document.get("challenge")
@@ -64,7 +69,19 @@ def _read(content_type: str, body: bytes, stamp: str) -> Reading:
         case "event_callback":
             return _event(document, body, stamp)
         case _:  # interactivity, app_rate_limited, and what is yet to come
-            return _interaction(document, body, stamp, by_a_person=form)
+            return _interaction(document, body, stamp, by_a_person=fields is not None)
+
+
+def _fields(body: bytes) -> dict[str, str] | None:
+    """Those of a form; None: the body is JSON, if it is anything."""
+    return from_form(body) if is_form(body, _FIELDS) else None
+
+
+def _document(fields: dict[str, str] | None, body: bytes) -> dict[str, Any]:
+    """What a body with these fields says: JSON itself, or in a form, or a command, whose form is all there is."""
+    if fields is None:
+        return from_json(body)
+    return from_json(fields["payload"]) if "payload" in fields else fields
 
 
 def _command(fields: dict[str, str], body: bytes, stamp: str) -> Reading:
@@ -125,8 +142,7 @@ def _where(document: dict[str, Any], what: str) -> str | None:
 
 def content(body: bytes) -> Content:
     """What a body says that was verified before. Raises Malformed."""
-    fields: dict[str, Any] = {} if body.lstrip()[:1] == b"{" else from_form(body)
-    document = fields if "command" in fields else from_json(fields.get("payload", body))
+    document = _document(_fields(body), body)
     return Content(document=document, installation=_where(document, "team") or _where(document, "enterprise"))
 
 

@@ -139,6 +139,27 @@ CONTROLS = (
         test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
     ),
     Control(
+        name="a stale fence refuses no step",
+        file="pipeline/ledger/refusals.py",
+        guard="if not lock_claim(connection, intent.job):",
+        without="if False:",
+        test="tests/ledger/test_lost_claims.py::test_a_worker_that_lost_its_job_refuses and sqlite",
+    ),
+    Control(
+        name="a stop is no revocation of before",
+        file="pipeline/ledger/refusals.py",
+        guard="since = newest_of(ruled.scope).where(revocations.c.number >= intent.job.accepted)",
+        without="since = newest_of(ruled.scope)",
+        test="tests/ledger/test_ruled_out.py::test_a_job_that_a_stop_ends and sqlite",
+    ),
+    Control(
+        name="what is taken back waits for its opening",
+        file="pipeline/ledger/closings.py",
+        guard='connection.execute(_LOCK_JOB, {"job": intent.job.id})',
+        without="pass",
+        test="tests/ledger/test_away.py::test_what_is_taken_back_waits and postgresql",
+    ),
+    Control(
         name="a late answer overtakes the next attempt",
         file=OPENINGS,
         guard="if intent.number > 1 and overtaken(connection, intent.step, by_unknown=not intent.repeats_unknown):",

@@ -233,8 +233,8 @@ CONTROLS = (
     Control(
         name="a tool takes no parameter that it does not declare",
         file="pipeline/action.py",
-        guard='model_config = ConfigDict(frozen=True, extra="forbid")',
-        without="model_config = ConfigDict(frozen=True)",
+        guard='model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)',
+        without="model_config = ConfigDict(frozen=True, allow_inf_nan=False)",
         test="tests/api/test_execute.py::test_parameters_that_do_not_fit_are_told_of",
     ),
     Control(

@@ -17,9 +17,9 @@ CONTROLS = (
     ),
     Control(
         name="what housekeeping settled is no confirmation of a commit",
-        file="pipeline/ledger/steps.py",
-        guard="closed = (attempts.c.id == closing.attempt) & (attempts.c.state == closing.state) & answered",
-        without="closed = (attempts.c.id == closing.attempt) & (attempts.c.state == closing.state)",
+        file="pipeline/ledger/closings.py",
+        guard="return (attempt.status, attempt.upstream_request_id, attempt.error) == said",
+        without="return True",
         test=f"{LATE}::test_a_search_that_is_given_up_after_a_commit and sqlite",
     ),
     Control(
@@ -31,9 +31,10 @@ CONTROLS = (
     ),
     Control(
         name="a call whose commit was not seen gives no result of its own either",
-        file="pipeline/ledger/steps.py",
-        guard="stands = step.state == closing.step_state and (closing.result is None or step.result == closing.result)",
-        without="stands = step.state == closing.step_state",
+        file="pipeline/ledger/closings.py",
+        guard="stands = ended.state == closing.step_state and "
+        "(closing.result is None or ended.result == closing.result)",
+        without="stands = ended.state == closing.step_state",
         test=f"{LATE}::test_a_run_whose_call_is_answered_after_a_late_search and sqlite-200-commit",
     ),
     Control(

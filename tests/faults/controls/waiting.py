@@ -20,6 +20,27 @@ CONTROLS = (
         test="tests/ledger/test_schedules.py::test_a_removed_schedule_that_is_added_again and sqlite",
     ),
     Control(
+        name="what a line owes comes first",
+        file="pipeline/schedules/changes.py",
+        guard="behind = owed_first and due and row.fault is None and not same_line",
+        without="behind = False",
+        test="tests/ledger/test_schedules.py::test_what_passed_by_the_old_line and sqlite-all",
+    ),
+    Control(
+        name="what a tick had no time for was not missed",
+        file="pipeline/schedules/slots.py",
+        guard="late=late if row.fault is None else ON_TIME,",
+        without="late=ON_TIME,",
+        test="tests/ledger/test_schedules.py::test_a_tick_ends and sqlite",
+    ),
+    Control(
+        name="a clock that is behind brings nothing back",
+        file="pipeline/schedules/overshoot.py",
+        guard="now = max(now, clock(connection))",
+        without="clock(connection)",
+        test="tests/ledger/test_schedules.py::test_a_beat_whose_clock_is_a_little_ahead and sqlite",
+    ),
+    Control(
         name="what is drawn is gone",
         file="pipeline/budget.lua",
         guard='set("remaining", state.remaining - 1)',
@@ -44,7 +65,7 @@ CONTROLS = (
     Control(
         name="a pause is of all workers",
         file="pipeline/budget.lua",
-        guard="wait = math.max((state.held or 0) - now, whole - now, 0)",
+        guard="wait = math.max((state.held or 0) - now, (whole.held or 0) - now, 0)",
         without="wait = 0",
         test="tests/ledger/test_budget.py::test_a_pause_is_of_its_class",
     ),

@@ -111,6 +111,13 @@ CONTROLS = (
         test="tests/webhooks/test_slack_source.py::test_five_minutes_are_tolerated",
     ),
     Control(
+        name="a signed body says itself whether it is a form",
+        file="webhooks/sources/slack.py",
+        guard="check_content_type(content_type, form=fields is not None)",
+        without="fields = from_form(body) if content_type == FORM else None",
+        test="tests/webhooks/test_slack_source.py::test_a_signed_event_is_no_press_of_a_button",
+    ),
+    Control(
         name="the time that Standard Webhooks sign",
         file="webhooks/sources/standard.py",
         guard="if refusal := stale(now, int(stamp), TOLERANCE):",

@@ -1,0 +1,37 @@
+"""A ledger that goes away right after a commit: what was done is known to whoever asked for it, and no read is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from identity.errors import Unavailable
+from pipeline.database import Database
+
+T = TypeVar("T")
+
+
+class Leaving:
+    """A ledger that answers no read after the next write, until it is told to."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.engine = database.engine
+        self.check_room, self.close = database.check_room, database.close
+        self.leaves = False
+        self._away = False
+
+    def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
+        outcome = self._database.write(fn, until=until, ahead=ahead)
+        self._away = self.leaves
+        return outcome
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        if self._away:
+            raise Unavailable("the ledger's server does not answer")
+        return self._database.read(fn)
+
+    def back(self) -> None:
+        self._away = self.leaves = False
