@@ -214,9 +214,8 @@ class StepRunner:
                 self._services.store.write(partial(ledger_steps.settle, attempt=row, now=now))
         if not open_ended:
             return EarlierAttempts.SETTLED
-        writes = step.action.facts.effect is not Effect.READ
         elsewhere = sorted({row.connection_id for row in open_ended} - {step.through.id})
-        if writes and elsewhere:
+        if elsewhere and step.action.facts.effect is not Effect.READ:
             # Another workspace, maybe: it knows neither the key of that call nor, if searched, its effect.
             raise step.asks(
                 f"{step.name} was sent through {', '.join(elsewhere)} and no answer came, and now goes through "
@@ -227,7 +226,7 @@ class StepRunner:
             by = step.approval.by if step.approval else ()
             if self._services.store.read(partial(issued.living, step=step.id, at=alive_at, approved_by=by)) is not None:
                 return EarlierAttempts.CARRIED
-        if step.action.facts.recovery is Recovery.ASK and writes:
+        if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:
             raise step.asks(f"{step.name} was sent and no answer came")
         return EarlierAttempts.UNSETTLED
 
