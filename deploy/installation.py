@@ -7,7 +7,7 @@ import pwd
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -131,9 +131,10 @@ class Installation:
 
     @cached_property
     def vault(self) -> Vault:
+        from identity.proven_keys import proves
         from identity.vault import Vault
 
-        return Vault(self.keys.vault, secrets.token_bytes)
+        return Vault(self.keys.vault, secrets.token_bytes, proves=partial(proves, self.ledger))
 
     @cached_property
     def signer(self) -> Signer:

@@ -165,7 +165,10 @@ def _text(path: Path) -> str:
         mode = path.stat().st_mode
         text = path.read_text(encoding="ascii")
     except FileNotFoundError:
-        raise Misconfigured(f"there is no key file {path}: make it with `aswhom init`") from None
+        raise Misconfigured(
+            f"there is no key file {path}: copy it from a host of this installation that has it, or restore it from "
+            "its backup; a new installation gets it by `aswhom init`"
+        ) from None
     except OSError as error:
         raise Misconfigured(f"the key file {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:

@@ -20,6 +20,7 @@ from typing import Any
 from deploy import procfile, supervisor, valkey
 from deploy.console import is_served, new_link
 from deploy.installation import Installation
+from deploy.ledger_keys import prove_keys, refuse_new_keys
 from deploy.process import workflows
 from deploy.procfile import Process
 from deploy.settings import Settings
@@ -39,9 +40,14 @@ Say = Callable[[str], None]
 
 
 def initialise(settings: Settings) -> list[Path]:
-    """The data directory and the keys, where they are missing; returns what was made. Raises Misconfigured."""
+    """The data directory and the keys, where they are missing; returns what was made.
+
+    Raises Misconfigured, also where the ledger is there and needs the keys that are not.
+    """
     made = []
     folder, keys = settings.data_dir, settings.key_files()
+    if missing := keys.missing():
+        refuse_new_keys(settings, keys, missing)
     with _writing(folder):
         if not folder.exists():
             folder.mkdir(mode=0o700, parents=True)
@@ -125,6 +131,7 @@ class Up:
         settings.key_files().read()
         workflows(settings)
         migrate(settings)
+        prove_keys(settings)
         groups: list[tuple[str, Sequence[Process]]] = []
         folder = settings.data_dir
         if settings.embedded:

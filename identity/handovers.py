@@ -26,6 +26,12 @@ def trusted_keys(connection: Connection, key: Ed25519PublicKey) -> TrustedKeys:
     return TrustedKeys(key, [Handover(**row) for row in rows])
 
 
+def newest_kid(connection: Connection) -> str | None:
+    """The key that signs, as the ledger knows it; None: it was never rotated."""
+    kid: str | None = connection.execute(_NEWEST).scalar_one_or_none()
+    return kid
+
+
 def hold_signing(connection: Connection, signer: Signer) -> None:
     """Keep rotations out until the transaction ends. Before whatever it reads and then signs.
 
@@ -33,7 +39,7 @@ def hold_signing(connection: Connection, signer: Signer) -> None:
     """
     if connection.dialect.name == "postgresql":  # SQLite has one writer
         connection.execute(text("lock table signing_handovers in share mode"))
-    newest = connection.execute(_NEWEST).scalar_one_or_none()
+    newest = newest_kid(connection)
     if newest is not None and newest != key_id(signer.public_key()):
         raise Misconfigured(
             f"the signing key was rotated: give this host the file of key {newest} (keys/signing), and restart"
@@ -50,7 +56,7 @@ def hand_over(connection: Connection, former: Signer, signer: Signer, *, id: str
         # A seal, a pruning or a receipt under way ends first, and none begins.
         connection.execute(text("lock table signing_handovers in exclusive mode"))
     kid = key_id(signer.public_key())
-    if connection.execute(_NEWEST).scalar_one_or_none() == kid:
+    if newest_kid(connection) == kid:
         return False
     hold_signing(connection, former)
     last = signed_end(connection, trusted_keys(connection, former.public_key()))

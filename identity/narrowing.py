@@ -18,6 +18,9 @@ from identity.scopes import grant_scopes
 from identity.sequence import lock_exclusive, next_number
 from identity.tables import grants
 
+#: Whose next token is asked for by the scopes that are left: without any it would have all there are.
+BOUND_BY_SCOPES = (Credential.INSTALLATION, Credential.JWT_BEARER)
+
 
 def narrow(
     connection: Connection, account: Account, act: Act, *, keep: tuple[str, ...], reason: str
@@ -69,7 +72,7 @@ def _prohibition(account: Account, had: tuple[str, ...], keep: tuple[str, ...]) 
     dropped = set(had) - set(keep)
     if not dropped:
         return f"{named}: there is nothing to narrow"
-    if account.credential in (Credential.INSTALLATION, Credential.JWT_BEARER) and not keep:
+    if account.credential in BOUND_BY_SCOPES and not keep:
         return f"{named}: without any, its next token would be asked for without a bound: stop or revoke it instead"
     if still := sorted(dropped & covered(account.provider, keep)):
         return f"{', '.join(still)} would stay allowed: a kept scope includes it at {account.provider}"

@@ -4,7 +4,8 @@ A sealed value is ver|kek id|nonce|wrapped data key|nonce|ciphertext. Its laws:
 
 - a value is bound to its row: under another tenant, record, provider, field or generation it does not open;
 - the key-encryption key's id is in the wrap alone, so rewrapping leaves the ciphertext as it is;
-- the newest key writes; every key that is still in the file reads.
+- the newest key writes; every key that is still in the file reads;
+- a key that is not the ledger's of its id seals nothing: see `identity.proven_keys`.
 """
 
 from __future__ import annotations
@@ -51,7 +52,14 @@ class Binding:
 class Vault:
     """Seals secrets for the database and opens them again."""
 
-    def __init__(self, keys: Mapping[int, bytes], random: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        keys: Mapping[int, bytes],
+        random: Callable[[int], bytes],
+        *,
+        proves: Callable[[Vault], bool] = lambda vault: True,
+    ) -> None:
+        """*proves* tells whether the newest key is known to be the ledger's; it raises if one of them is not."""
         if not keys:
             raise Misconfigured("the vault has no key: write one with `aswhom keys add`")
         for key_id, key in keys.items():
@@ -60,15 +68,21 @@ class Vault:
         self._keys = {key_id: AESGCM(key) for key_id, key in keys.items()}
         self._newest = max(keys)
         self._random = random
+        self._proves = proves
+        self._proven: bool | None = None  # None: nobody has looked yet
 
     def seal(self, secret: Secret, binding: Binding) -> bytes:
-        """*secret*, readable only as *binding*."""
+        """*secret*, readable only as *binding*. Raises Misconfigured where nobody else could read it."""
+        if not self._proven:
+            self._proven = self._proves(self)
         data_key, nonce = self._random(_KEY), self._random(_NONCE)
         sealed = AESGCM(data_key).encrypt(nonce, secret.reveal().encode(), binding.authenticated())
         return self._wrap(data_key) + nonce + sealed
 
     def open(self, sealed: bytes, binding: Binding) -> Secret:
         """The secret. Raises Misconfigured, which names the record by its id: KeyMissing where a key is lacking."""
+        if self._proven is None:  # before a token is shown, rather than when its answer is to be sealed
+            self._proven = self._proves(self)
         data_key = self._unwrap(sealed, str(binding))
         rest = sealed[HEAD + _NONCE + _WRAPPED :]
         try:
@@ -81,6 +95,22 @@ class Vault:
         """The sealed value under the newest key; the ciphertext itself does not change."""
         data_key = self._unwrap(sealed, "value")
         return self._wrap(data_key) + sealed[HEAD + _NONCE + _WRAPPED :]
+
+    def check(self, sealed: bytes, name: str) -> None:
+        """Raises Misconfigured, KeyMissing where it is lacking, unless one of the keys wraps the value of this name."""
+        self._unwrap(sealed, name)
+
+    def wraps(self, sealed: bytes) -> bool:
+        """Whether one of the keys does."""
+        try:
+            self.check(sealed, "value")
+        except Misconfigured:
+            return False
+        return True
+
+    def heads(self) -> dict[int, bytes]:
+        """How every value begins that one of the keys wraps, by the key's id."""
+        return {key_id: _head(key_id) for key_id in self._keys}
 
     @property
     def head(self) -> bytes:

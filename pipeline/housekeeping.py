@@ -19,6 +19,7 @@ from datetime import timedelta
 from types import FrameType
 
 from identity.errors import AswhomError, Unavailable
+from identity.store import CommitUnknown
 from pipeline import metrics
 from pipeline.model import HEARTBEAT
 
@@ -116,6 +117,9 @@ class _Keeper:
             return
         try:
             self._beat(self.duty.name, error)
+        except (Unavailable, CommitUnknown) as away:
+            extra = {"action": "duty.unheard", "duty": self.duty.name}
+            log.warning("housekeeping: no heartbeat for %s: %s", self.duty.name, away, extra=extra)
         except Exception:  # the duty goes on: a ledger that cannot be told shows as a heartbeat that is overdue
             log.exception("housekeeping: no heartbeat for %s", self.duty.name, extra={"action": "duty.unheard"})
         else:

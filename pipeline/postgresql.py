@@ -25,6 +25,8 @@ _ATTEMPTS = 8
 
 _LOCK_TIMEOUT = 2  # seconds
 
+_WORDS = 400  # of a server's own, as many as say what it is
+
 # A process stopped inside a transaction must not keep a revocation out: that is the idle timeout.
 _STOPPED = "-c idle_in_transaction_session_timeout=2s"
 _OPTIONS = f"-c timezone=UTC -c lock_timeout={_LOCK_TIMEOUT}s {_STOPPED} -c statement_timeout=30s"
@@ -45,7 +47,8 @@ class PostgresqlDatabase:
 
     def __init__(self, url: str, *, threads: int = 34, turn_timeout: timedelta = timedelta(seconds=5)) -> None:
         self._timeout = turn_timeout.total_seconds()
-        said = make_url(url).query
+        self._url = make_url(url)
+        said = self._url.query
         noticed = {name: value for name, value in _NOTICED.items() if name not in said}
         self.engine = create_engine(
             url,
@@ -91,7 +94,7 @@ class PostgresqlDatabase:
                 last = error
             except PoolTimeout as error:
                 raise Unavailable("every connection to the ledger is busy") from error
-        raise Unavailable("the ledger's locks were busy or its server away too long") from last
+        raise self._refusal(last) or Unavailable("the ledger's locks were busy or its server away too long") from last
 
     def _once(self, fn: Callable[[Connection], T], until: float | None) -> T:
         raise_if_late(until)
@@ -125,7 +128,18 @@ class PostgresqlDatabase:
             _raise_if_slow(error)
             if not _repeatable(error):
                 raise
-            raise Unavailable("the ledger's server does not answer, or ended the transaction") from error
+            ended = Unavailable("the ledger's server does not answer, or ended the transaction")
+            raise self._refusal(error) or ended from error
+
+    def _refusal(self, error: DBAPIError | None) -> Unavailable | None:
+        """What there is to say if no connection was had: the server's words tell a wrong URL from its absence."""
+        if error is None or error.statement is not None or not isinstance(error.orig, psycopg.Error):
+            return None
+        lines = (" ".join(line.split()) for line in str(error.orig).splitlines())  # libpq's never hold the password
+        words = " ".join(line for line in lines if not line.startswith("Is the server running"))[:_WORDS]
+        host = self._url.host or self._url.query.get("host") or "localhost"
+        place = f"{host}:{self._url.port or self._url.query.get('port') or 5432}"
+        return Unavailable(f"no connection to the ledger's server at {place}: {words}; see ASWHOM_DATABASE_URL")
 
     def check_room(self) -> None:
         """Nothing to check: the disk is the server's, which says by refusing that it is full."""

@@ -19,6 +19,7 @@ from identity.connect.flow import ConnectFlow
 from identity.http import Client
 from identity.ids import Ids
 from identity.jwks import KeyRing
+from identity.proven_keys import proves
 from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import AHEAD_KEEPS, Gate
@@ -94,7 +95,7 @@ class Runtime:
         self.redis = _redis(settings.redis_url)
 
         # Who may act.
-        self.vault = Vault(settings.keys.vault, secrets.token_bytes)
+        self.vault = Vault(settings.keys.vault, secrets.token_bytes, proves=partial(proves, self.database))
         self.signer = Signer.from_seed(settings.keys.signing)
         self.issuer = Issuer(self.database, self.vault, url=settings.base_url, clock=clock)
         self.authority = Authority(self.database, self.issuer, ids=self.ids, clock=clock)

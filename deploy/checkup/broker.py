@@ -30,7 +30,8 @@ def _policy(client: Redis) -> str | None:
 def broker(at: Installation) -> Iterator[Finding]:
     """The broker, and the Redis of the locks where that is another."""
     if (url := at.settings.broker_redis()) is not None:
-        yield from _server("broker", url, "is `aswhom up` running? See ASWHOM_BROKER_URL")
+        own = "is `aswhom up` running, which starts it?"
+        yield from _server("broker", url, own if at.settings.embedded else "see ASWHOM_BROKER_URL")
     else:
         alone = "" if at.settings.redis() else "; refreshes are serialized by the ledger"
         yield unknown("broker", f"no Redis or Valkey, so it is not looked at{alone}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import click
 
-from deploy.checkup import broker, clock, ledger, machine, providers, web, work
+from deploy.checkup import broker, clock, ledger, machine, providers, secrets, web, work
 from deploy.checkup.finding import Finding, State, wrong
 from deploy.cli.command import PROBLEM, invocation
 from deploy.cli.output import Output
@@ -27,6 +27,8 @@ _FIRST: Mapping[str, Look] = {
 }
 #: What a ledger is needed for.
 _THEN: Mapping[str, Look] = {
+    "sealed": secrets.sealed,
+    "signing key": secrets.signing_key,
     "clock": clock.clock,
     "housekeeping": work.heartbeats,
     "schedules": work.schedules,

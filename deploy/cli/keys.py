@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import click
 
@@ -12,6 +13,7 @@ from deploy.cli.public_key import public_keys
 from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.handovers import hand_over
+from identity.proven_keys import prove
 from identity.rewrap import Field, in_use
 from identity.rewrap import rewrap as rewrap_all
 from identity.signing import Signer
@@ -51,6 +53,7 @@ def add(at: Installation, out: Output) -> None:
 @command(keys)
 def rewrap(at: Installation, out: Output) -> None:
     """Move every stored secret under the newest vault key; what is there already is left alone."""
+    at.read(partial(prove, vault=at.vault))
     newest, done = max(at.keys.vault), Counter[str]()
     behind = sum(number for key, number in _wraps(at).items() if key != newest)
     with out.progress(behind, what="rewrapping") as bar:

@@ -22,6 +22,7 @@ from pipeline.ledger.revocation_pages import page_digest
 from pipeline.revocation import in_flight, load
 from pipeline.revocation.inquiry import SAYS
 from pipeline.revocation.receipt import disproof, holds
+from pipeline.revocation.unasked import why_not_asked
 
 NAMED = 50  # of the jobs and the accounts on a receipt, for people; how many there are is said
 
@@ -117,6 +118,10 @@ def verify(at: Installation, out: Output, receipt: str, key: Path | None) -> int
     """
     keys = public_keys(at, key)
     in_file = Path(receipt).is_file()
+    if not in_file and ("/" in receipt or "." in receipt):  # an id has neither
+        raise BadInput(
+            f"there is no file {receipt}, and no revocation is named so: `aswhom revocations list` shows them"
+        )
     stored = _from_file(Path(receipt)) if in_file else at.read(lambda c: queries.revocation(c, receipt))
     document, signature = stored.get("receipt"), stored.get("signature")
     if not isinstance(document, Mapping) or not isinstance(signature, str):
@@ -204,7 +209,7 @@ def _tell(out: Output, receipt: Mapping[str, Any]) -> None:
 def _tell_provider(out: Output, receipt: Mapping[str, Any]) -> None:
     match receipt["provider"]["answer"]:
         case "not_asked":
-            out.sentence("The provider was not asked.")
+            out.sentence(f"The provider was not asked: {why_not_asked(receipt)}.")
         case "stuck":
             out.sentence(f"STUCK at the provider: act, then `aswhom revocations retry {receipt['revocation']}`.")
         case "given_up":

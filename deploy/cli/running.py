@@ -17,10 +17,12 @@ from deploy.installation import Installation
 @invocation
 def init(at: Installation, out: Output) -> None:
     """Make a data directory, keys and a ledger; what is there already stays."""
+    from deploy.ledger_keys import prove_keys
     from deploy.up import initialise, migrate
 
     made = [str(path) for path in initialise(at.settings)]
     migrate(at.settings)
+    prove_keys(at.settings)
     out.done(
         "\n".join(
             [

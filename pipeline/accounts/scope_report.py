@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, Row, select
 
 from identity.api_keys import executors
 from identity.model import AccountState, Credential, PrincipalKind
+from identity.narrowing import BOUND_BY_SCOPES
 from identity.providers import PROFILES, profile_of
 from identity.tables import accounts, grants, principals
 from pipeline.action import Action
@@ -21,7 +23,10 @@ from pipeline.workflow import Registry
 
 @dataclass(frozen=True, kw_only=True)
 class AccountScopes:
-    """One account's. *unused*: granted, and no step of the time asked for it. *idle*: granted, and nothing needs it."""
+    """One account's. *unused*: granted, and no step of the time asked for it.
+
+    *idle*: granted, and nothing needs it, nor does one that is needed include it: it can be taken away.
+    """
 
     account: str
     tenant: str
@@ -118,7 +123,7 @@ def _told(row: Row[Any], used: set[str], needed: set[str]) -> AccountScopes:
         granted=granted,
         used=tuple(sorted(used)),
         unused=_serving_none(row.provider, granted, used),
-        idle=_serving_none(row.provider, granted, needed),
+        idle=_removable(row.provider, granted, needed),
         whole=row.credential == Credential.INSTALLATION and row.resources is None,
     )
 
@@ -129,9 +134,20 @@ def _serving_none(provider: str, granted: Iterable[str], wanted: set[str]) -> tu
     return tuple(sorted(scope for scope in granted if not profile.covered([scope]) & wanted))
 
 
+def _removable(provider: str, granted: Iterable[str], needed: set[str]) -> tuple[str, ...]:
+    """Those that serve nothing needed, without those that one that does includes: these it would allow all the same."""
+    idle = _serving_none(provider, granted, needed)
+    kept = profile_of(PROFILES, provider).covered(scope for scope in granted if scope not in idle)
+    return tuple(scope for scope in idle if scope not in kept)
+
+
 def what_to_do(one: AccountScopes) -> str:
     """About a service's credential that reaches too far."""
     if one.idle:
-        narrow = f"`aswhom accounts narrow {one.account}`, and at the provider"
-        return f"nothing that is switched on needs {', '.join(one.idle)}: narrow it with {narrow}"
+        idle = f"nothing that is switched on needs {', '.join(one.idle)}"
+        kept = [scope for scope in one.granted if scope not in one.idle]
+        if not kept and one.credential in BOUND_BY_SCOPES:
+            return f"{idle}, which is all it has: switch on what is to use it, or `aswhom revoke account {one.account}`"
+        command = f"aswhom accounts narrow {one.account} --scopes {shlex.quote(','.join(kept))}"
+        return f"{idle}: narrow it with `{command}`, and at the provider"
     return "its tokens are for every repository: name those it needs with `aswhom accounts add-installation`"

@@ -176,6 +176,15 @@ def test_a_body_nested_beyond_reading_is_refused_like_one_that_is_no_json(sqlite
     assert (answer.status_code, json.loads(answer.data)["type"]) == (400, "urn:aswhom:problem:not-json")
 
 
+@pytest.mark.parametrize("content", ["application/json", None])
+def test_who_sends_no_body_is_told_what_to_send(sqlite_api: AgentsApi, content: str | None) -> None:
+    headers = {"Authorization": f"Bearer {sqlite_api.keys['acme', Role.AGENT].reveal()}"}
+    headers |= {"Content-Type": content} if content else {}
+    answer = sqlite_api.client.post("/v1/jobs/job_1/cancel", headers=headers)
+    assert answer.status_code == (400 if content else 415)
+    assert "{}" in json.loads(answer.data)["detail"]
+
+
 def test_a_key_covers_the_tools_it_names(sqlite_api: AgentsApi) -> None:
     narrow = sqlite_api.key(tools=["linear.*"])
     assert sqlite_api.execute(key=narrow).status_code == 404

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 
 from deploy.housekeeping import keep
 from identity.errors import Misconfigured, Unavailable
+from identity.store import CommitUnknown
 from pipeline.housekeeping import Duty, Housekeeping
 from tests.celery.rig import eventually
 
@@ -131,6 +132,24 @@ def test_a_heartbeat_that_fails_does_not_stop_the_duty() -> None:
     keeping.start()
     eventually(lambda: len(ran) >= 3)
     assert keeping.stop()
+
+
+@pytest.mark.parametrize("away", [Unavailable("the ledger is away"), CommitUnknown("the ledger is away")])
+def test_a_heartbeat_that_the_ledger_cannot_take_now_is_a_line_without_a_stack(
+    away: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran: list[int] = []
+
+    def deaf(name: str, error: str | None) -> None:
+        raise away
+
+    keeping = Housekeeping([duty("sweep", lambda: ran.append(1))], deaf)
+    keeping.start()
+    eventually(lambda: len(ran) >= 3)
+    assert keeping.stop()
+    told = [record for record in caplog.records if "no heartbeat for sweep" in record.getMessage()]
+    assert told
+    assert all("the ledger is away" in record.getMessage() and record.exc_info is None for record in told)
 
 
 def test_a_duty_that_can_end_early_is_told_that_it_is_to_stop() -> None:

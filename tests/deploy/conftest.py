@@ -57,6 +57,12 @@ class Cli:
         return json.loads(result.stdout)
 
 
+def told(cli: Cli, what: str, *options: str, code: int = 1) -> list[tuple[str, str]]:
+    """What it says of one part, and how that is."""
+    found = cli.json("doctor", *(options or ("--offline",)), code=code)["findings"]
+    return [(one["state"], one["says"]) for one in found if one["what"] == what]
+
+
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One fresh installation to copy: making it takes longer than most of the tests that need one."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -421,3 +423,22 @@ def test_scopes_that_nothing_needs_are_told_with_what_to_do_about_a_service(acme
     assert acme.cli.json("accounts", "scopes", "--broad") == []
     assert "tenants list" in acme.cli.json("accounts", "scopes", "--tenant", "nobody", code=1)["message"]
     assert acme.cli("accounts", "scopes", "--days", "91").exit_code == 2
+
+
+def test_what_is_said_of_a_scope_that_nothing_needs_can_be_done_as_it_is_said(acme: Acme) -> None:
+    arguments = ("accounts", "add-static", "--tenant", "acme", "--connection", "github", "--token-file", "-")
+    scopes = "issues:read,issues:write,pull_requests:read,contents:read"
+    ours = acme.cli.json(*arguments, "--scopes", scopes, input="t")["id"]
+    caller = ("api-keys", "add", "--tenant", "acme", "--agent", "bot", "--tools", "github.Comment")
+    key = acme.cli.json(*caller)["id"]
+    (service,) = acme.cli.json("accounts", "scopes", "--broad")
+    assert "issues:read" not in service["idle"], "issues:write, which is needed, includes it: it cannot be taken away"
+    assert service["idle"] == ["contents:read", "pull_requests:read"]
+    said = acme.cli("accounts", "scopes", "--broad").output
+    (command,) = re.findall(rf"`aswhom (accounts narrow {ours} [^`]*)`", said)
+    acme.cli.json(*shlex.split(command), "--yes")
+    assert acme.cli.json("accounts", "scopes", "--broad") == []
+    acme.cli.json("api-keys", "revoke", key, "--yes")
+    (command,) = re.findall(rf"`aswhom (accounts narrow {ours} [^`]*)`", acme.cli("accounts", "scopes").output)
+    acme.cli.json(*shlex.split(command), "--yes")
+    assert acme.cli.json("accounts", "scopes", "--broad") == []

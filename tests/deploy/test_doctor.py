@@ -25,18 +25,12 @@ from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.reconcile import heartbeat
 from pipeline.rhythms import RHYTHMS
 from pipeline.tables import jobs
-from tests.deploy.conftest import Cli
+from tests.deploy.conftest import Cli, told
 from tests.heartbeats import ticked
 from tests.identity.keys import pem
 from tests.servers.postgres import Postgres
 from tests.servers.process import free_port
 from tests.servers.valkey import Valkey
-
-
-def told(cli: Cli, what: str, *options: str, code: int = 1) -> list[tuple[str, str]]:
-    """What it says of one part, and how that is."""
-    found = cli.json("doctor", *(options or ("--offline",)), code=code)["findings"]
-    return [(one["state"], one["says"]) for one in found if one["what"] == what]
 
 
 @pytest.fixture
@@ -65,6 +59,7 @@ def test_every_part_is_looked_at(cli: Cli) -> None:
     assert {row["what"]: row["state"] for row in findings} == {
         "settings": "ok", "versions": "ok", "keys": "ok", "workflows": "ok", "disk": "ok", "ledger": "ok",
         "durability": "ok", "broker": "wrong", "web": "wrong", "clock": "ok", "housekeeping": "wrong",
+        "sealed": "ok", "signing key": "ok",
     }  # fmt: skip
 
 
@@ -315,5 +310,7 @@ def test_a_postgresql_that_may_lose_a_commit_is_found(on_postgresql: Callable[[s
 def test_what_cannot_be_asked_is_told_of_where_it_belongs(cli: Cli) -> None:
     settings = load(data_dir=cli.data_dir, broker_url=f"redis://127.0.0.1:{free_port()}/0")
     with Installation(settings) as at:
-        assert [one.state for one in broker.broker(at)] == [State.WRONG]
+        (found,) = broker.broker(at)
+        assert (found.state, "ASWHOM_BROKER_URL" in found.says) == (State.WRONG, True)
+        assert "aswhom up" not in found.says, "which starts no broker where another is set"
         assert [one.state for one in clock.clock(at)] == [State.OK]

@@ -114,6 +114,23 @@ def test_a_receipt_is_verified_with_the_public_key_alone(acme: Cli, tmp_path: Pa
     assert verify()["verified"] is False
     key.write_text("no key")
     assert "no public key" in verify()["message"]
+    kept.unlink()
+    assert f"there is no file {kept}" in acme.json("revocations", "verify", str(kept), code=1)["message"]
+    assert "there is no file nope.json" in acme.json("revocations", "verify", "nope.json", code=1)["message"]
+    assert "there is no revocation nope" in acme.json("revocations", "verify", "nope", code=1)["message"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "why"),
+    [
+        ("agent", "devops-assistant", "an agent acts with credentials that others use too"),
+        ("tenant", "acme", "no credential was held that it could end"),
+    ],
+)
+def test_that_a_provider_was_not_asked_is_told_with_why(acme: Cli, kind: str, key: str, why: str) -> None:
+    made = acme.json("revoke", kind, key, "--yes")["id"]
+    advance(acme, made)
+    assert f"The provider was not asked: {why}." in acme("revocations", "show", made).output
 
 
 def test_a_request_for_a_token_that_was_on_the_wire_is_told(acme: Cli) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import Connection, event, insert, select, text
+from sqlalchemy import Connection, event, insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
 from identity.errors import Misconfigured, Unavailable
@@ -25,6 +25,7 @@ from pipeline.sqlite import SqliteDatabase, _Turnstile
 from tests.celery.rig import eventually
 from tests.ledger.house import House
 from tests.ledgers import turn_taken
+from tests.servers.postgres import Postgres
 
 
 def _insert(name: str) -> Callable[[Connection], str]:
@@ -370,6 +371,30 @@ def test_a_server_that_takes_connections_and_never_answers_is_unavailable_after_
     for one in tried:
         one.close()
     assert len(tried) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"database": "aswhon"}, 'FATAL: database "aswhon" does not exist'),
+        ({"username": "nobody-there"}, 'FATAL: .*"nobody-there"'),
+        ({"host": "127.0.0.1", "port": 1}, r"127\.0\.0\.1:1: .*Connection refused"),
+        ({"host": "no-such-host.invalid", "port": 7}, r"no-such-host\.invalid:7: .*no-such-host"),
+    ],
+)
+def test_a_wrong_url_is_explained_in_the_servers_words_and_without_the_password(
+    postgres: Postgres, change: dict[str, Any], says: str
+) -> None:
+    url = make_url(postgres.url())
+    url = url.set(query={} if "host" in change else url.query, password="hunter2", **change)
+    settings = DatabaseSettings(url=url.render_as_string(hide_password=False), turn_timeout=timedelta(0))
+    with closing(open_database(settings)) as database:
+        for ask in (database.write, database.read):
+            with pytest.raises(Unavailable, match=says) as caught:
+                ask(lambda c: None)
+            assert "ASWHOM_DATABASE_URL" in str(caught.value)
+            assert "hunter2" not in str(caught.value)
+            assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)

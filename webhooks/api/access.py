@@ -38,6 +38,7 @@ class May(StrEnum):
     REVOKE = "revoke"
 
 
+_EMPTY = ", {} where there is nothing to say"
 _SEES = frozenset({May.CATALOGUE, May.JOBS, May.ACCOUNTS})
 
 ROLES: Mapping[Role, frozenset[May]] = {
@@ -163,12 +164,13 @@ def _read_json() -> None:
     if request.method != "POST":
         return
     if not request.is_json:
-        raise Problem(problems.CONTENT_TYPE, "Bodies are JSON here. Send Content-Type: application/json.")
+        raise Problem(problems.CONTENT_TYPE, f"Bodies are JSON here. Send Content-Type: application/json{_EMPTY}.")
     try:
         body = request.get_json(silent=True)
     except RecursionError:
         raise Problem(problems.NOT_JSON, "The body is nested too deeply.") from None
     if body is None and request.get_data(cache=True).strip() != b"null":
-        raise Problem(problems.NOT_JSON, "The body is not JSON.")
+        said = "There is no body" if not request.get_data(cache=True) else "The body is not JSON"
+        raise Problem(problems.NOT_JSON, f"{said}. Send a JSON object{_EMPTY}.")
     if not isinstance(body, dict):
         raise Problem(problems.UNUSABLE, "The body is a JSON object, as /v1/openapi.json describes it.")

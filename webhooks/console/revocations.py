@@ -15,6 +15,7 @@ from pipeline.ledger import views
 from pipeline.ledger.paging import Page, Record
 from pipeline.revocation.inquiry import SAYS
 from pipeline.revocation.receipt import ProviderAnswer, disproof
+from pipeline.revocation.unasked import why_not_asked
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant
 from webhooks.console.parts import Desk
@@ -52,6 +53,7 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
             revocation=row,
             why=why,
             doubt=SAYS.get(receipt["doubt"]) if receipt else None,
+            not_asked=why_not_asked(receipt) if receipt else None,
             accounts=sorted(told, key=lambda one: one["answer"] not in _NOT_FOLLOWED),
             named=NAMED,
         )

@@ -32,6 +32,27 @@ CONTROLS = (
         test="tests/identity/test_vault.py::test_a_row_moved_elsewhere",
     ),
     Control(
+        name="no other key of the same id seals",
+        file="identity/vault.py",
+        guard="if not self._proven:",
+        without="if False:",
+        test="tests/identity/test_proven_keys.py::test_of_two_hosts and sqlite",
+    ),
+    Control(
+        name="another key is found before anything is shown",
+        file="identity/vault.py",
+        guard="if self._proven is None:  # before a token is shown, rather than when its answer is to be sealed",
+        without="if False:",
+        test="tests/identity/test_proven_keys.py::test_it_is_found_when_a_secret_is_opened and sqlite",
+    ),
+    Control(
+        name="no new keys over a ledger that has others",
+        file="deploy/up.py",
+        guard="if missing := keys.missing():",
+        without="if not (missing := keys.missing()):",
+        test="tests/deploy/test_other_keys.py::test_no_keys_are_made and sqlite",
+    ),
+    Control(
         name="one owner",
         file="identity/refresh/lock.py",
         guard="taken = self._client.set(key, token, nx=True, px=self._ttl_ms)",

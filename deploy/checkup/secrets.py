@@ -1,0 +1,82 @@
+"""The keys, tried on what the ledger has of them: its sealed secrets, and its signed chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import Connection, select
+
+from deploy.checkup.finding import Finding, ok, wrong
+from deploy.installation import Installation
+from identity.audit.links import newest_checkpoint
+from identity.audit.statements import Head, holds
+from identity.errors import Misconfigured
+from identity.handovers import newest_kid, trusted_keys
+from identity.proven_keys import KEPT
+from identity.trusted_keys import key_id
+
+_TRIED = 50  # of each column, the newest: what was sealed by a wrong key is found where that is recent
+_NAMED = 5
+
+
+def sealed(at: Installation) -> Iterator[Finding]:
+    """Whether the vault's keys open what is sealed."""
+    if not _readable(at):
+        return
+    faults, tried = [], 0
+    for name, value in at.read(_newest):
+        tried += 1
+        try:
+            at.vault.check(value, name)
+        except Misconfigured as fault:
+            faults.append(str(fault))
+    for says in faults[:_NAMED]:
+        yield wrong("sealed", f"{says}. Copy keys/vault from a host that has that key, or restore it from the backup")
+    if len(faults) > _NAMED:
+        yield wrong("sealed", f"{len(faults) - _NAMED} more of the {tried} that were tried do not open")
+    if not faults:
+        yield ok("sealed", f"the vault's keys open what is sealed: {tried} tried" if tried else "nothing yet")
+
+
+def _readable(at: Installation) -> bool:
+    """Whether there are keys to try; else `keys` has said why not."""
+    try:
+        return bool(at.keys.vault)
+    except Misconfigured:
+        return False
+
+
+def _newest(connection: Connection) -> list[tuple[str, bytes]]:
+    found = []
+    for field in KEPT:
+        newest = select(field.key, field.column).where(field.column.is_not(None)).order_by(field.key.desc())
+        rows = connection.execute(newest.limit(_TRIED))
+        found += [(f"{field} of {key}", bytes(value)) for key, value in rows]
+    return found
+
+
+def signing_key(at: Installation) -> Iterator[Finding]:
+    """Whether this host's key is the one that the ledger was signed with last."""
+    if not _readable(at):
+        return
+    key = at.signer.public_key()
+    kid = key_id(key)
+    newest = at.read(newest_kid)
+    restore = "copy keys/signing from a host that has the right one, or restore it from the backup, and restart"
+    if newest not in (None, kid):
+        yield wrong("signing key", f"this host has key {kid}, and the ledger's is {newest}: {restore}")
+        return
+
+    def is_ours(connection: Connection) -> tuple[Head | None, bool]:
+        head = newest_checkpoint(connection)
+        return head, head is None or holds(head, trusted_keys(connection, key))
+
+    head, ours = at.read(is_ours)
+    if head is not None and not ours:
+        yield wrong(
+            "signing key",
+            f"key {kid} did not sign link {head.seq}, the last one of the audit: {restore}. If it is the right one, "
+            "the chain was altered: `aswhom audit verify` says how far it is proven",
+        )
+    else:
+        yield ok("signing key", f"key {kid} signs" + (f", as link {head.seq} of the audit was" if head else ""))

@@ -1,0 +1,58 @@
+"""The keys' files and the ledger belong together: keys are made for a new ledger alone, and used on their own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from deploy.keys import KeyFiles
+from deploy.settings import Settings
+from identity.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+T = TypeVar("T")
+
+
+def refuse_new_keys(settings: Settings, files: KeyFiles, missing: Collection[Path]) -> None:
+    """Raises Misconfigured if one of the *missing* files is one that the ledger needs as it was."""
+    from identity.proven_keys import held
+
+    if settings.on_sqlite and not Path(settings.ledger_url().removeprefix("sqlite:///")).exists():
+        return
+    sealed, links = _read(settings, held)
+    faults = []
+    if files.vault in missing and sealed:
+        number = "1 secret" if sealed == 1 else f"{sealed} secrets"
+        faults.append(f"there is no {files.vault}, and the ledger has {number} that only the keys of that file open")
+    if files.signing in missing and links:
+        faults.append(f"there is no {files.signing}, and the ledger has a chain of {links} audit rows signed by it")
+    if faults:
+        listed = "".join(f"\n  - {fault}" for fault in faults)
+        raise Misconfigured(
+            f"no new keys are made over a ledger that has others:{listed}\n"
+            "Copy the files from a host that has them, or restore them from the backup, with mode 0600"
+        )
+
+
+def prove_keys(settings: Settings) -> None:
+    """Raises Misconfigured if the vault's keys are not those of the ledger, whose tables are this version's."""
+    from identity.proven_keys import prove
+    from identity.vault import Vault
+
+    vault = Vault(settings.key_files().read().vault, secrets.token_bytes)
+    _read(settings, partial(prove, vault=vault))
+
+
+def _read(settings: Settings, fn: Callable[[Connection], T]) -> T:
+    from pipeline.database import open_database
+
+    database = open_database(settings.database())
+    try:
+        return database.read(fn)
+    finally:
+        database.close()

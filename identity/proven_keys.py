@@ -1,0 +1,65 @@
+"""Whether a host's keys are the ledger's: a file that was made anew has other keys of the same ids.
+
+What they seal opens nowhere else, so it must not be written; and new keys are no cure where the ledger's are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from sqlalchemy import Connection, LargeBinary, func, inspect, select
+
+from identity.audit.links import last_seq
+from identity.audit.tables import audit_seals
+from identity.capability.tables import keys as capability_keys
+from identity.errors import Misconfigured, Unavailable
+from identity.rewrap import SEALED, Field
+from identity.store import Store
+from identity.tables import connection_secrets, grants
+from identity.vault import HEAD, Vault
+
+#: What is sealed for as long as it is used. The other columns are emptied soon: to look for a value would take long.
+KEPT = tuple(field for field in SEALED if field.table in (grants, connection_secrets, capability_keys))
+_TRIED = 3  # of each column: one that was altered is not yet another key
+
+
+def proves(store: Store, vault: Vault) -> bool:
+    """Whether the ledger holds what the vault's newest key sealed; False too if the ledger cannot be asked now.
+
+    Raises Misconfigured if one of the vault's keys is not the ledger's of that id.
+    """
+    try:
+        return store.read(partial(prove, vault=vault))
+    except Unavailable:  # nor can it take what is sealed meanwhile; a key that is another's has opened nothing before
+        return False
+
+
+def prove(connection: Connection, vault: Vault) -> bool:
+    """Whether something that the newest key sealed is there, and it opens. Raises Misconfigured as `proves` does."""
+    proven: dict[int, bool] = {}
+    for id, head in vault.heads().items():
+        oldest = [value for field in KEPT for value in _oldest(connection, field, head)]
+        if oldest and not any(vault.wraps(value) for value in oldest):
+            raise Misconfigured(
+                f"vault key {id} is not the ledger's: it opens none of the secrets that the ledger's key {id} sealed, "
+                "and what it seals would open nowhere else. Stop, and copy the file of the vault's keys (keys/vault) "
+                "from a host that has the right one, or from the backup"
+            )
+        proven[id] = bool(oldest)
+    return proven[max(proven)]
+
+
+def _oldest(connection: Connection, field: Field, head: bytes) -> Iterator[bytes]:
+    """Of the oldest rows, since a host with other keys comes later."""
+    wrapped = func.substr(field.column, 1, HEAD, type_=LargeBinary) == head
+    found = select(field.column).where(wrapped).order_by(field.key).limit(_TRIED)
+    return (bytes(value) for value in connection.execute(found).scalars())
+
+
+def held(connection: Connection) -> tuple[int, int]:
+    """How many kept secrets the ledger has, and how many links its signed chain; at whatever version its tables are."""
+    there = set(inspect(connection).get_table_names())
+    counts = [select(func.count(field.column)) for field in KEPT if field.table.name in there]
+    secrets = sum(connection.execute(count).scalar_one() for count in counts)
+    return secrets, last_seq(connection) if audit_seals.name in there else 0

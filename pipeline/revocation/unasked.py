@@ -1,0 +1,22 @@
+"""Why a receipt says that no provider was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from identity.model import ScopeKind
+
+
+def why_not_asked(receipt: Mapping[str, Any]) -> str:
+    """The rest of a sentence."""
+    if receipt["scope"]["kind"] == ScopeKind.AGENT:
+        return "an agent acts with credentials that others use too"
+    reasons = {one["reason"] for one in receipt["provider"]["accounts"]}
+    match sorted(filter(None, reasons)):
+        case []:
+            return "no credential was held that it could end"
+        case [reason]:
+            return str(reason)
+        case _:
+            return "each credential has its own reason"
