@@ -6,21 +6,43 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, ScalarSelect, Select, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    ScalarSelect,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from identity.errors import Misconfigured
-from identity.model import ProviderConnection
+from identity.model import ProviderConnection, ScopeKind
 from identity.principals import checked_id
 from identity.rows import Part, insert_new
 from identity.sequence import next_number
-from identity.tables import connection_secrets, provider_connections
+from identity.tables import connection_secrets, provider_connections, scopes
+
+ALL_BUT_ONE = "all but one are stopped (`aswhom connections stop ID`) or removed"
 
 # Built once: every delivery runs these.
 _BY_ID = select(provider_connections).where(provider_connections.c.id == bindparam("owner"))
 _ADDRESS = select(provider_connections.c.api_url).where(provider_connections.c.id == bindparam("through"))
 _PAUSED = _BY_ID.with_only_columns(provider_connections.c.paused_reason)
+#: Whether an admin has stopped the connection of a row.
+IS_STOPPED = exists().where(
+    scopes.c.kind == str(ScopeKind.CONNECTION), scopes.c.key == provider_connections.c.id, scopes.c.stopped.is_(True)
+)
 _FITTING = (
-    select(provider_connections)
+    select(provider_connections, IS_STOPPED.label("is_stopped"))
     .where(
         provider_connections.c.provider == bindparam("of_provider"),
         or_(provider_connections.c.tenant_id == bindparam("tenant"), provider_connections.c.tenant_id.is_(None)),
@@ -55,27 +77,55 @@ def present_address() -> ScalarSelect[str]:
 
 
 def connection_for(connection: Connection, tenant: str, provider: str) -> ProviderConnection:
-    """The tenant's own connection to a provider, else the platform's. Raises Misconfigured if none or several fit."""
+    """The tenant's own connection to a provider, else the platform's. Raises Misconfigured if none or several fit.
+
+    Of several, those that are stopped do not count, so that one can follow another whose accounts are kept.
+    """
     rows = connection.execute(_FITTING, {"tenant": tenant, "of_provider": provider}).all()
     candidates = [row for row in rows if row.tenant_id is not None] or rows
     if not candidates:
-        raise Misconfigured(f"tenant {tenant} has no provider connection to {provider}, and neither has the platform")
-    if len(candidates) > 1:
+        raise Misconfigured(
+            f"tenant {tenant} has no provider connection to {provider}, and neither has the platform: "
+            "`aswhom connections list` shows those there are"
+        )
+    running = [row for row in candidates if not row.is_stopped]
+    for fitting in (candidates, running):
+        if len(fitting) == 1:  # a stopped one that is alone stays the one: what reaches it is refused as stopped
+            return connection_of(fitting[0])
+    which = f"provider connections to {provider} fit tenant {tenant}"
+    if not running:
         ids = ", ".join(row.id for row in candidates)
-        raise Misconfigured(f"several provider connections to {provider} fit tenant {tenant}: {ids}")
-    return connection_of(candidates[0])
+        raise Misconfigured(f"several {which}, and all are stopped: {ids}: open one, `aswhom connections open ID`")
+    ids = ", ".join(row.id for row in running)
+    raise Misconfigured(f"several {which}: {ids}: none is used until {ALL_BUT_ONE}")
 
 
 def fitting_id(provider: str) -> Select[str | None]:
     """The id of what `connection_for` gives, or NULL, for a statement that binds this and the `tenant`."""
     columns = provider_connections.c
-    own = func.count(columns.tenant_id)
-    only_own = (own == 1, func.min(case((columns.tenant_id.is_not(None), columns.id))))
-    only_shared = (and_(own == 0, func.count() == 1), func.min(columns.id))
-    return select(case(only_own, only_shared)).where(
+    own, shared = columns.tenant_id.is_not(None), columns.tenant_id.is_(None)
+    has_own = func.count(columns.tenant_id) > 0
+
+    def only(*which: ColumnElement[bool]) -> tuple[ColumnElement[bool], ColumnElement[str]]:
+        id = case((and_(*which), columns.id))
+        return func.count(id) == 1, func.min(id)
+
+    of_own = case(only(own), only(own, not_(IS_STOPPED)))
+    of_shared = case(only(shared), only(shared, not_(IS_STOPPED)))
+    return select(case((has_own, of_own), else_=of_shared)).where(
         columns.provider == bindparam(provider),
         or_(columns.tenant_id == bindparam("tenant"), columns.tenant_id.is_(None)),
     )
+
+
+def running_by_place(connection: Connection) -> Mapping[tuple[str, str | None], list[str]]:
+    """The ids of those that are not stopped, by provider and whose they are: of two at a place none is used."""
+    columns = provider_connections.c
+    running = select(columns.provider, columns.tenant_id, columns.id).where(not_(IS_STOPPED)).order_by(columns.id)
+    found: dict[tuple[str, str | None], list[str]] = {}
+    for row in connection.execute(running):
+        found.setdefault((row.provider, row.tenant_id), []).append(row.id)
+    return found
 
 
 def rewrite_connection(connection: Connection, owner: ProviderConnection) -> None:

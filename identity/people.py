@@ -18,6 +18,7 @@ from identity.providers import PROFILES
 from identity.tables import accounts, aliases, provider_connections, transmitters
 
 SIGNED_IN_HERE = "console"  # those who sign in at the console
+_SENDERS = ("hmac", "standard")  # of the operator's own, as workflows know who is named in their bodies
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")  # as long as aliases store it
 
 
@@ -46,6 +47,13 @@ def known_as(connection: Connection, name: str) -> str | None:
         return why
     mine = (one.id for one in _connections(connection) if one.people == name)
     return next((f"{name} names the users of connection {one}" for one in mine), None)
+
+
+def names_of(connection: Connection, tenant: str) -> frozenset[str]:
+    """The names under which a tenant's people can be known."""
+    visible = [one for one in _connections(connection) if one.tenant in (None, tenant)]
+    connected = {name for one in visible for name in (one.people, one.config.get("sender")) if name}
+    return _transmitters(connection, tenant) | connected | PROFILES.keys() | {SIGNED_IN_HERE, *_SENDERS}
 
 
 def links_left(connection: Connection, owner: ProviderConnection) -> int:
@@ -125,7 +133,9 @@ def _connections(connection: Connection) -> list[ProviderConnection]:
     return [connection_of(row) for row in rows]
 
 
-def _transmitters(connection: Connection) -> frozenset[str]:
-    """Those whose people are known by aliases under their ids, removed ones too: the aliases stay."""
+def _transmitters(connection: Connection, tenant: str | None = None) -> frozenset[str]:
+    """Those whose people are known by aliases under their ids, removed ones too: the aliases stay. None: anybody's."""
     own = select(transmitters.c.id).where(transmitters.c.connection_id.is_(None), transmitters.c.tenant_id.is_not(None))
+    if tenant is not None:
+        own = own.where(transmitters.c.tenant_id == tenant)
     return frozenset(connection.execute(own).scalars())

@@ -15,7 +15,7 @@ from identity.discovery import Metadata
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.oauth import client_auth
-from identity.own_values import OWN_VALUES, check_own
+from identity.own_values import OWN, OWN_VALUES, check_own
 from identity.people import checked_name
 from identity.principals import checked_id
 from identity.providers.profile import Profile
@@ -26,6 +26,7 @@ _SCHEME = re.compile(r"[A-Za-z0-9._~+/-]{0,32}")
 #: Members of a connection's configuration.
 _AUTHENTICATION = ("client_auth", "signing_alg", "key_id", "assertion_audience")
 _OTHERS = ("key_header", "key_scheme", "sends_iss")
+_NAMED = ("people", "issuer", "revocation_url", "userinfo_url")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,7 @@ def register(
     has_key: bool,
 ) -> ProviderConnection:
     """The provider connection. *metadata* was discovered. Raises BadInput, Misconfigured."""
+    _check_known(profile, given.config)
     found = {} if metadata is None else metadata.config()
     config = {**found, **given.config}
     if metadata is not None and "client_auth" not in config:
@@ -81,6 +83,7 @@ class Change:
 
     def of(self, owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -> ProviderConnection:
         """The connection as it is to be, held to what a new one is. Raises BadInput, Misconfigured."""
+        _check_known(profile, self.config)
         if "people" in self.config:
             raise BadInput(f"people moves links too: `aswhom connections name-people {owner.id} NAME`")
         if there := sorted(name for name in self.config if name == "issuer" or name.endswith("_url")):
@@ -117,14 +120,10 @@ def authentication_fields(profile: Profile) -> frozenset[str]:
     return client_fields(profile) | {f"config.{name}" for name in _AUTHENTICATION}
 
 
-def audited_values(owner: ProviderConnection, profile: Profile, names: Iterable[str]) -> dict[str, Any]:
-    """What the fields *names* say, for a record that is kept; of a member that nobody reads, nothing.
-
-    An operator may have written there whatever they liked, a secret too.
-    """
-    read = authentication_fields(profile) | {"scopes"} | {f"config.{name}" for name in (*_OTHERS, *OWN_VALUES)}
+def audited_values(owner: ProviderConnection, names: Iterable[str]) -> dict[str, Any]:
+    """What the fields *names* say, for a record that is kept."""
     said = {"client_id": owner.client_id, "scopes": list(owner.scopes)}
-    return {name: said.get(name, owner.config.get(name.removeprefix("config."))) for name in names if name in read}
+    return {name: said.get(name, owner.config.get(name.removeprefix("config."))) for name in names}
 
 
 def service_account(document: Secret) -> tuple[Secret, dict[str, str]]:
@@ -137,6 +136,16 @@ def service_account(document: Secret) -> tuple[Secret, dict[str, str]]:
             case {"private_key": str(key), "client_email": str(email), "private_key_id": str(key_id)}:
                 return Secret(key), {"service_account": email, "key_id": key_id}
     raise BadInput("that is no service account's key: give the JSON file that Google Cloud makes for a key")
+
+
+def _check_known(profile: Profile, config: Mapping[str, str]) -> None:
+    """Raises BadInput for a name that nobody reads: misspelt, it would be without effect."""
+    own = {"app_id"} if profile.installation_of_app else set()
+    own |= {profile.assertion.issuer} if profile.assertion and profile.assertion.issuer else set()
+    known = {*_AUTHENTICATION, *_OTHERS, *_NAMED, *own} | (OWN_VALUES if profile.name in OWN else frozenset())
+    # What another server's may say, `check_own` refuses with its reason.
+    if unknown := sorted(config.keys() - known - OWN_VALUES):
+        raise BadInput(f"{profile.title} has no setting {', '.join(unknown)}: it takes {', '.join(sorted(known))}")
 
 
 def _check(owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -> None:

@@ -1,14 +1,17 @@
-"""What is known of provider connections beside their rows: their live secrets, but for what these are."""
+"""What is known of provider connections beside their rows: their live secrets but for what these are, their rivals."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, exists, or_, select
 
 from identity.columns import database_now
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
-from identity.tables import connection_secrets
+from identity.connections import ALL_BUT_ONE, running_by_place
+from identity.providers import PROFILES
+from identity.tables import connection_secrets, provider_connections, tenants
 from pipeline.ledger import queries
 from pipeline.ledger.paging import Record, rows_of
 
@@ -33,6 +36,36 @@ def whole(connection: Connection, id: str) -> Record:
         for one in live_secrets(connection, id, name)
     ]
     return {**row, "secrets": secrets}
+
+
+def rivalry(provider: str, tenant: str | None, ids: Sequence[str]) -> str:
+    """What it means that these are all at one place."""
+    whose = f"tenant {tenant}" if tenant is not None else "every tenant without one of its own"
+    return f"{' and '.join(ids)} fit {whose}, so no work for {provider} goes through any, until {ALL_BUT_ONE}"
+
+
+def rivals_of(connection: Connection, id: str) -> str | None:
+    """What it means that others are at the place of that one."""
+    row = queries.provider_connection(connection, id)
+    ids = running_by_place(connection).get((row["provider"], row["tenant_id"]), ())
+    if row["provider"] not in PROFILES or len(ids) < 2 or id not in ids:
+        return None
+    return rivalry(row["provider"], row["tenant_id"], ids)
+
+
+def all_rivals(connection: Connection) -> list[tuple[str, str]]:
+    """The providers for which several fit some tenant, and what that means."""
+    found = []
+    for (provider, tenant), ids in sorted(running_by_place(connection).items(), key=lambda one: one[1]):
+        if provider not in PROFILES or len(ids) < 2:
+            continue
+        own = exists().where(
+            provider_connections.c.tenant_id == tenants.c.id, provider_connections.c.provider == provider
+        )
+        without = select(tenants.c.id).where(tenants.c.deleted_at.is_(None), ~own).limit(1)
+        if tenant is not None or connection.execute(without).first() is not None:
+            found.append((provider, rivalry(provider, tenant, ids)))
+    return found
 
 
 def refused_secrets(connection: Connection) -> list[Record]:

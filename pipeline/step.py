@@ -214,6 +214,13 @@ class StepRunner:
                 self._services.store.write(partial(ledger_steps.settle, attempt=row, now=now))
         if not open_ended:
             return EarlierAttempts.SETTLED
+        elsewhere = sorted({row.connection_id for row in open_ended} - {step.through.id})
+        if elsewhere and step.action.facts.effect is not Effect.READ:
+            # Another workspace, maybe: it knows neither the key of that call nor, if searched, its effect.
+            raise step.asks(
+                f"{step.name} was sent through {', '.join(elsewhere)} and no answer came, and now goes through "
+                f"{step.through.id}, where nothing tells what became of it"
+            )
         if step.audience is not None:
             alive_at = now + self._services.settings.send_within * 2
             by = step.approval.by if step.approval else ()

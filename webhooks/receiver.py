@@ -85,8 +85,8 @@ def receiver(
                 return accept(source, connection, body, reading)
 
     def accept(source: Source, connection: str, body: bytes, received: Received) -> tuple[str, Response]:
-        matches, idle, why = _matches(workflows, source, received)
         delivery = received.signed(source=source.name, connection=connection, body=body)
+        matches, idle, why = _matches(workflows, delivery.source, received)
         try:
             acceptance = ledger.accept(delivery, matches, outcome=idle, reason=why)
         except Unfollowed as short:
@@ -161,18 +161,21 @@ def _unknown() -> Problem:
     return Problem(problems.UNKNOWN_CONNECTION, detail)
 
 
-def _matches(workflows: Registry, source: Source, received: Received) -> tuple[Sequence[Match], DeliveryOutcome, str]:
-    """What the delivery starts, and what to record, and why, where that is nothing."""
+def _matches(workflows: Registry, sender: str, received: Received) -> tuple[Sequence[Match], DeliveryOutcome, str]:
+    """What the delivery starts, and what to record, and why, where that is nothing.
+
+    *sender* is the name that is stored with it, by which a replay matches as well.
+    """
     if received.unrecognised:
         return (), DeliveryOutcome.UNRECOGNISED, received.unrecognised
     if received.signal is not None or received.answer is not None:
         return (), DeliveryOutcome.IGNORED, received.note  # the ledger follows the signal, or counts the answer
     try:
-        matches = workflows.match(source.name, received.event, received.document)
+        matches = workflows.match(sender, received.event, received.document)
     except BadInput as error:  # signed, so it is kept: a person can look at it and replay it
         return (), DeliveryOutcome.UNRECOGNISED, str(error)
-    listened = workflows.knows(source.name, received.event)
-    why = "no workflow wants it" if listened else f"no workflow listens to {source.name} {received.event}"
+    listened = workflows.knows(sender, received.event)
+    why = "no workflow wants it" if listened else f"no workflow listens to {sender} {received.event}"
     return matches, DeliveryOutcome.IGNORED, received.note or why
 
 

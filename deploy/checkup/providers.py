@@ -42,8 +42,16 @@ def connections(at: Installation) -> Iterator[Finding]:
     for row in at.read(connection_facts.refused_secrets):
         says = f"{row['id']}, a {row['name']} of {row['connection_id']}, was refused, and another is used"
         yield unknown("connections", f"{says}: `aswhom connections show {row['connection_id']}`")
+    yield from _rivals(at)
     yield from _people(at)
     yield from _own_values(at)
+
+
+def _rivals(at: Installation) -> Iterator[Finding]:
+    """What no action here is of may have several: people connect through each."""
+    reached = {action.facts.provider for action in at.workflows.tools.values()}
+    for provider, says in at.read(connection_facts.all_rivals):
+        yield (wrong if provider in reached else unknown)("connections", says)
 
 
 def _people(at: Installation) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from deploy.cli.output import Output
 from deploy.cli.secret_checks import check_secret
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
+from identity.connect.barred import barred
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, client_secret_name
 from identity.connections import get_connection
 from identity.discovery import discover
@@ -113,21 +114,24 @@ def add(
     act = at.act()
     sealed = connection_secrets.seal(at.vault, owner, given, ids=at.ids, now=act.now)
     at.write(lambda c: acts.add(c, owner, sealed, act))
-    base = at.settings.base_url
+    base, nobody = at.settings.base_url, at.read(lambda c: barred(c, owner))
     document = {
         "id": owner.id,
         "provider": provider,
         "tenant": tenant,
         "secrets": list(given),
         "webhook_url": f"{base}/webhooks/{provider}/{owner.id}" if provider in SOURCES else None,
-        "redirect_uri": f"{base}/connect/callback/{owner.id}",
+        "redirect_uri": None if nobody else f"{base}/connect/callback/{owner.id}",
     }
-    out.done(
-        f"provider connection {owner.id}; tell {profile.title} these:\n"
-        f"  webhooks to      {document['webhook_url'] or 'nowhere: none of its webhooks is received yet'}\n"
-        f"  people back to   {document['redirect_uri']}",
-        document,
-    )
+    told = f"provider connection {owner.id}"
+    if document["webhook_url"] or document["redirect_uri"]:
+        told += (
+            f"; tell {profile.title} these:\n"
+            f"  webhooks to      {document['webhook_url'] or 'nowhere: none of its webhooks is received yet'}\n"
+            f"  people back to   {document['redirect_uri'] or f'nowhere: {nobody}'}"
+        )
+    out.done(told, document)
+    _note_rivals(at, out, owner.id)
 
 
 @command(connections)
@@ -251,4 +255,10 @@ def _connection_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
     return Scope(kind=ScopeKind.CONNECTION, key=found["id"]), found["tenant_id"]
 
 
-stop_and_open(connections, _connection_scope, what="provider connection")
+def _note_rivals(at: Installation, out: Output, id: str) -> None:
+    """It is easily overlooked: each of them is in order."""
+    if (rivals := at.read(lambda c: connection_facts.rivals_of(c, id))) is not None:
+        out.note(f"note: {rivals}")
+
+
+stop_and_open(connections, _connection_scope, what="provider connection", then=_note_rivals)

@@ -6,14 +6,16 @@ The group's other commands come with it, so this is the module that the list of 
 from __future__ import annotations
 
 import click
+from sqlalchemy import Connection
 
 from deploy.cli.accounts import accounts
 from deploy.cli.command import command, names, secret_option
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from identity.connection_secrets import PRIVATE_KEY, live_secrets
 from identity.consents import connect_service
 from identity.errors import BadInput
-from identity.model import AccountKey, Credential
+from identity.model import AccountKey, Credential, ProviderConnection
 from identity.permissions import permissions as as_permissions
 from identity.principals import service_principal
 from identity.providers import PROFILES, profile_of
@@ -82,10 +84,27 @@ def add_installation(
         raise BadInput("--repositories names none: leave it out for all that the installation has")
     if permissions is not None and as_permissions(permissions) is None:
         raise BadInput("--permissions are written as issues:write,contents:read; leave it out for the connection's")
+    if lacking := at.read(lambda c: _no_app(c, queries.fitting_connection(c, tenant, connection))):
+        raise BadInput(lacking)
     credential = ServiceCredential(
         kind=Credential.INSTALLATION, external_id=external_id, resources=repositories, ceiling=permissions
     )
     _connect_service(at, out, tenant, connection, credential, scopes=permissions)
+
+
+def _no_app(connection: Connection, owner: ProviderConnection) -> str | None:
+    """What it lacks to sign as an App, and how it gets that."""
+    profile = profile_of(PROFILES, owner.provider)
+    if not profile.installation_of_app:
+        return f"{profile.title} gives no tokens for installations: see `aswhom accounts --help` for another credential"
+    lacks = []
+    if not owner.config.get("app_id", owner.client_id):
+        lacks.append(f"the App's id (`aswhom connections set {owner.id} --config app_id=ID`)")
+    if not live_secrets(connection, owner.id, PRIVATE_KEY):
+        lacks.append(
+            f"its private key (`aswhom connections rotate-secret {owner.id} --name {PRIVATE_KEY} --file FILE`)"
+        )
+    return f"{owner.id} cannot ask for an installation's tokens: it lacks {' and '.join(lacks)}" if lacks else None
 
 
 @command(accounts, "add-static")

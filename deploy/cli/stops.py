@@ -15,8 +15,10 @@ from identity.stops import set_stopped
 Find = Callable[[Installation, str], tuple[Scope, str | None]]  # what is meant and whose it is; raises BadInput
 
 
-def stop_and_open(group: click.Group, find: Find, *, what: str) -> None:
-    """Add both commands to *group*."""
+def stop_and_open(
+    group: click.Group, find: Find, *, what: str, then: Callable[[Installation, Output, str], None] | None = None
+) -> None:
+    """Add both commands to *group*; *then* notes what an operator should know of one that is open again."""
 
     @command(group, "stop")
     @click.argument("id")
@@ -36,6 +38,8 @@ def stop_and_open(group: click.Group, find: Find, *, what: str) -> None:
     def open_again(at: Installation, out: Output, id: str) -> None:
         scope, tenant = find(at, id)
         _set(at, out, scope, tenant, stopped=False)
+        if then is not None:
+            then(at, out, id)
 
     open_again.help = f"Open this {what} again. What was revoked stays revoked."
 

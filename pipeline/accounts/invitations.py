@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.api_keys import Caller
 from identity.audit import AsWhom
+from identity.connect.barred import barred
 from identity.connect.flow import ConnectFlow
 from identity.connections import connection_for, get_connection
 from identity.errors import BadInput, Misconfigured
@@ -67,7 +68,7 @@ class Invitations:
         principal = f"{tenant}.{name}"
         if len(principal) > LONGEST_ID:
             raise BadInput(f"a user's id, {tenant}.<name>, has at most {LONGEST_ID} characters")
-        owner = self._store.read(lambda c: _owner(c, tenant, through))
+        owner = self._store.read(lambda c: _leading(c, _owner(c, tenant, through)))
         kind, audit_id = PrincipalKind.USER, self._ids("aud")
         asked = Asked(caller=caller, id="", idempotency_key=keyed.key, request_hash=keyed.request_hash, now=now)
         ensure = partial(ensure_principal, id=principal, tenant=tenant, kind=kind, name=name, now=now)
@@ -116,8 +117,7 @@ class Invitations:
         Raises BadInput, Misconfigured or PolicyDenied, and whatever *ensure* raises.
         """
         audit_id = self._ids("aud")
-
-        owner = self._store.read(lambda c: get_connection(c, key.connection))
+        owner = self._store.read(lambda c: _leading(c, get_connection(c, key.connection)))
 
         def record(c: Connection) -> None:
             if ensure is not None:
@@ -159,6 +159,13 @@ class Invitations:
         return Invitation(
             url=f"{self._base_url}/connect/{made.text}", key=key, scopes=made.scopes, expires_at=made.expires_at
         )
+
+
+def _leading(connection: Connection, owner: ProviderConnection) -> ProviderConnection:
+    """It, if people can connect there. Raises Misconfigured: a link would lead them to a refusal."""
+    if (lacking := barred(connection, owner)) is not None:
+        raise Misconfigured(f"nobody can connect there: {lacking}")
+    return owner
 
 
 def _owner(connection: Connection, tenant: str, through: str) -> ProviderConnection:

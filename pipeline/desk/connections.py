@@ -112,11 +112,12 @@ def change(
         if bound and (held := _accounts(connection, id)):
             raise BadInput(
                 f"{id} has {held} account(s), and only its present client can renew and end their tokens: "
-                f"{min(bound)} stays. Add another connection, once `aswhom connections stop {id}` is settled"
+                f"{min(bound)} stays. Add another connection, under another id, then `aswhom connections stop {id}`: "
+                "of those that fit a tenant, a stopped one does not count"
             )
         rewrite_connection(connection, after)
-        detail = {"connection": id, "changed": names, "before": audited_values(before, profile, names)}
-        detail["after"] = audited_values(after, profile, names)
+        detail = {"connection": id, "changed": names, "before": audited_values(before, names)}
+        detail["after"] = audited_values(after, names)
         record(connection, "connection.changed", after.tenant, detail, act)
         if authentication_fields(profile).intersection(names):
             _use_again(connection, after, replace(act, audit_id=f"{act.audit_id}.resumed"))
@@ -158,7 +159,7 @@ def remove(connection: Connection, id: str, act: Act) -> None:
     if found := _references(connection, id):
         raise BadInput(
             f"{id} has a history, which is kept: {', '.join(found)}. Correct it with `aswhom connections set {id}`, "
-            f"or let nothing open through it with `aswhom connections stop {id}`"
+            f"or let nothing go through it with `aswhom connections stop {id}`: another one can take its place then"
         )
     if links := people.links_left(connection, owner):
         raise BadInput(

@@ -12,6 +12,7 @@ from identity.audit import Act
 from identity.connections import get_connection, lock_connection
 from identity.errors import BadInput
 from identity.model import AccountKey, PrincipalKind
+from identity.people import names_of
 from identity.principals import (
     BY_ADMIN,
     ensure_principal,
@@ -56,6 +57,11 @@ def add_alias(
 ) -> None:
     """Say that a provider's user is this person, who is made if they are new. Raises BadInput."""
     add_user(connection, tenant, principal, now=act.now)
+    if provider not in (known := names_of(connection, tenant)):
+        raise BadInput(
+            f"no people are known as those of {provider}: it is no provider, and no connection or transmitter that "
+            f"tenant {tenant} has gives its people that name. There are {', '.join(sorted(known))}"
+        )
     external_id = known_as(provider, external_id)
     linked = link_alias(
         connection,

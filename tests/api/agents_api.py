@@ -62,6 +62,7 @@ class AgentsApi:
         self.house = House(database)
         self.house.build()
         self.house.connect("globex", "globex.ada")
+        self.house.give_secret("gh")
         self.database = database
         self.workflows = Registry(workflows or [say_it])
         self.ring = MemoryRing()

@@ -144,6 +144,7 @@ def test_another_tenants_provider_connection_makes_no_link(sqlite_api: AgentsApi
     api = sqlite_api
     theirs = replace(api.database.read(lambda c: get_connection(c, "gh")), id="gh-globex", tenant="globex")
     api.database.write(partial(add_connection, owner=theirs, now=api.now()))
+    api.house.give_secret("gh-globex")
     body = {"user": "grace", "connection": "gh-globex"}
     refused = api.ask("POST", "/v1/connect-links", api.keys["acme", ADMIN], json=body)
     assert (refused.status_code, refused.json["type"]) == (409, "urn:aswhom:problem:not-set-up")
@@ -247,6 +248,8 @@ def test_a_revocation_waits_for_nobodys_turn(sqlite_api: AgentsApi) -> None:
         ("connection", "gh"),
         ("user", "globex.ada"),
         ("account", "acc-globex.ada"),
+        ("account", "globex/gh/globex.ada"),
+        ("account", "acme/gh/acme.bob"),
     ],
 )
 def test_what_is_anothers_cannot_be_revoked(sqlite_api: AgentsApi, kind: str, key: str) -> None:
@@ -258,7 +261,13 @@ def test_what_is_anothers_cannot_be_revoked(sqlite_api: AgentsApi, kind: str, ke
 
 @pytest.mark.parametrize(
     ("kind", "key"),
-    [("agent", "acme.bot"), ("user", "acme.ada"), ("account", "acc-acme.ada"), ("tenant", "acme")],
+    [
+        ("agent", "acme.bot"),
+        ("user", "acme.ada"),
+        ("account", "acc-acme.ada"),
+        ("account", "acme/gh/acme.ada"),
+        ("tenant", "acme"),
+    ],
 )
 def test_what_is_the_tenants_own_can_be(sqlite_api: AgentsApi, kind: str, key: str) -> None:
     body = {"kind": kind, "key": key, "reason": "over"}

@@ -192,7 +192,11 @@ def test_a_delivery_is_replayed_once(sqlite_console: ConsoleApp) -> None:
 def test_a_link_to_reconnect_is_shown_once_and_leads_to_the_connect_page(sqlite_console: ConsoleApp) -> None:
     console = sqlite_console
     console.lose("acc-acme.ada")
-    answer = console.at(Role.OPERATOR).sends("/console/accounts/acc-acme.ada/reconnect")
+    asks = partial(console.at(Role.OPERATOR).sends, "/console/accounts/acc-acme.ada/reconnect")
+    lacking = asks()
+    assert (lacking.status_code, "rotate-secret gh --name client_secret --file FILE" in lacking.text) == (409, True)
+    console.house.give_secret("gh")
+    answer = asks()
     assert answer.status_code == 201
     assert re.search(r"<code>http://127\.0\.0\.1/connect/[\w.-]+</code>", answer.text)
     assert _said(console, "connect.invited") == [f"through gh, by {BY}"]

@@ -46,7 +46,8 @@ def _bob(console: ConsoleApp, role: Role = Role.APPROVER, via: Via = Via.OPENID)
     return Visit(client)
 
 
-def test_no_fact_of_an_approval_holds_what_cannot_be_seen(console: ConsoleApp, desk: Desk) -> None:
+def test_no_fact_of_an_approval_holds_what_cannot_be_seen(console: ConsoleApp) -> None:
+    desk = Desk(console.house)
     desk.ask(shown=HIDING)
     bob = _bob(console)
     for path, facts in (("approvals", 4), (f"approvals/{desk.row.id}", 9)):

@@ -10,6 +10,7 @@ from deploy.settings import load
 from identity.connections import connection_for, get_connection, pause_connection, was_changed
 from identity.tables import connection_secrets
 from tests.deploy.conftest import Cli
+from tests.identity.keys import pem
 
 ADD = ("connections", "add", "github", "--client-id", "Iv1", "--client-secret-file", "-")
 SET = ("connections", "set", "github")
@@ -101,6 +102,7 @@ def test_a_connection_that_nothing_refers_to_is_removed_with_its_secrets(github:
 
 def test_a_connection_that_anything_refers_to_stays(github: Cli) -> None:
     github.json("installations", "add", "github", "42", "acme")
+    github.json("connections", "rotate-secret", "github", "--name", "private_key", "--file", "-", input=pem())
     github.json("accounts", "add-installation", *SERVICE, "--installation", "42")
     why = github.json(*REMOVE, code=1)["message"]
     assert ("accounts (1)" in why, "installations (1)" in why) == (True, True)
@@ -126,3 +128,38 @@ def test_a_sender_of_ones_own_is_removed_and_added_again(github: Cli) -> None:
     assert "remove it" in github.json("connections", "set", "billing", "--config", "tolerance=60", code=1)["message"]
     github.json("connections", "remove", "billing", "--yes")
     github.json(*add, input="whsec_" + "a2tr" * 8)
+
+
+@pytest.mark.parametrize("whose", [(), ("--tenant", "acme")], ids=["the platform's", "a tenant's own"])
+def test_one_connection_follows_another_whose_accounts_are_kept(cli: Cli, whose: tuple[str, ...]) -> None:
+    cli.json("tenants", "add", "acme")
+    cli.json(*ADD, *whose, input="hunter2")
+    cli.json("accounts", "add-static", *SERVICE, "--token-file", "-", input="t0ken")
+    advice = cli.json(*SET, "--client-id", "Iv2", code=1)["message"]
+    assert "Add another connection, under another id, then `aswhom connections stop github`" in advice
+    added = cli(*ADD[:4], "Iv2", *ADD[5:], "--id", "github-2", *whose, input="hunter2")
+    fit = "tenant acme" if whose else "every tenant without one of its own"
+    said = f"github and github-2 fit {fit}, so no work for github goes through any, until all but one are stopped"
+    assert (added.exit_code, said in added.stderr) == (0, True), added.output
+    assert said in findings(cli)[0]
+    assert "another one can take its place" in cli.json(*REMOVE, code=1)["message"]
+    stopped = cli("connections", "stop", "github", "--yes")
+    assert (stopped.exit_code, said in stopped.stderr, findings(cli)) == (0, False, [])
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        assert at.read(lambda c: connection_for(c, "acme", "github")).id == "github-2"
+    assert said in cli("connections", "open", "github").stderr
+
+
+def test_two_of_the_platforms_are_no_fault_while_every_tenant_has_its_own(cli: Cli) -> None:
+    for name in ("github", "github-2"):
+        cli.json(*ADD, "--id", name, input="hunter2")
+    cli.json("tenants", "add", "acme")
+    assert "github and github-2 fit every tenant without one of its own" in findings(cli)[0]
+    cli.json(*ADD, "--id", "github-acme", "--tenant", "acme", input="hunter2")
+    assert findings(cli) == []
+
+
+def findings(cli: Cli) -> list[str]:
+    """What `doctor` finds wrong with connections."""
+    found = cli.json("doctor", "--offline", code=1)["findings"]
+    return [one["says"] for one in found if (one["what"], one["state"]) == ("connections", "wrong")]

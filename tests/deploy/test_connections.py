@@ -172,6 +172,7 @@ def test_a_service_accounts_file_is_all_google_needs(cli: Cli, tmp_path: Path) -
 
 
 def test_services_get_narrowed_and_rotating_credentials(github: Cli, tmp_path: Path) -> None:
+    github.json("connections", "rotate-secret", "github", "--name", "private_key", "--file", "-", input=pem())
     made = github.json(
         "accounts", "add-installation", "--tenant", "acme", "--connection", "github", "--installation", "9001",
         "--permissions", "issues:write", "--repositories", "web,api",
@@ -306,3 +307,56 @@ def test_what_is_in_use_already_is_said_to_be_and_what_was_asked_before_pauses_i
     assert [row["detail"]["was_paused"] for row in rows] == [False, False]
     with Installation(load(data_dir=github.data_dir)) as at:
         assert at.write(lambda c: was_changed(c, get_connection(c, "github"), asked=1))
+
+
+def test_a_misspelt_setting_is_refused_and_those_there_are_are_named(cli: Cli) -> None:
+    def refused(provider: str, config: str) -> str:
+        said = cli.json("connections", "add", provider, "--client-id", "c", "--config", config, code=1)["message"]
+        return str(said)
+
+    assert refused("github", "appid=1").startswith("GitHub has no setting appid: it takes app_id, ")
+    assert "Linear has no setting app_id: it takes " in refused("linear", "app_id=1")
+    assert "row says that" in refused("github", "rotates=false")
+
+
+def test_an_installation_wants_what_its_app_signs_by(cli: Cli) -> None:
+    add = ("accounts", "add-installation", "--tenant", "acme", "--installation", "42", "--connection")
+    cli.json("tenants", "add", "acme")
+    cli.json("connections", "add", "github", "--id", "bare", "--tenant", "acme")
+    refused = cli.json(*add, "bare", code=1)["message"]
+    for missing in (
+        "`aswhom connections set bare --config app_id=ID`",
+        "`aswhom connections rotate-secret bare --name private_key --file FILE`",
+    ):
+        assert missing in refused
+    cli.json("connections", "set", "bare", "--config", "app_id=7")
+    cli.json("connections", "rotate-secret", "bare", "--name", "private_key", "--file", "-", input=pem())
+    assert cli.json(*add, "bare")["credential"] == Credential.INSTALLATION
+    cli.json("connections", "add", "slack", "--client-id", "c")
+    assert "Slack gives no tokens for installations" in cli.json(*add, "slack", code=1)["message"]
+
+
+def test_no_link_is_made_through_a_connection_that_cannot_exchange_a_code(cli: Cli, secret: str) -> None:
+    link = ("connect", "link", "--tenant", "acme", "--user", "ada", "--connection")
+    cli.json("tenants", "add", "acme")
+    cli.json("connections", "add", "linear", "--id", "bare")
+    assert "`aswhom connections set bare --client-id ID`" in cli.json(*link, "bare", code=1)["message"]
+    cli.json("connections", "set", "bare", "--client-id", "c")
+    lacks = "bare has no client secret: `aswhom connections rotate-secret bare --name client_secret --file FILE`"
+    assert lacks in cli.json(*link, "bare", code=1)["message"]
+    cli.json("connections", "rotate-secret", "bare", "--file", secret)
+    assert cli.json(*link, "bare")["principal"] == "acme.ada"
+    given = ("--api-url", "https://api.example", "--token-url", "https://api.example/token")
+    cli.json("connections", "add", "oauth2", "--client-id", "c", "--client-secret-file", secret, *given)
+    assert "oauth2 has no authorization endpoint" in cli.json(*link, "oauth2", code=1)["message"]
+    assert "`aswhom connections list` shows those there are" in cli.json(*link, "githb", code=1)["message"]
+
+
+def test_nobody_is_told_where_people_come_back_to_who_cannot_connect_there(cli: Cli, secret: str) -> None:
+    assert cli("connections", "add", "stripe").output == "provider connection stripe\n"
+    key = {"private_key": pem(), "private_key_id": "k1", "client_email": "robot@p.example"}
+    google = cli("connections", "add", "google", "--service-account-file", "-", input=json.dumps(key))
+    assert google.output == "provider connection google\n"
+    told = cli("connections", "add", "github", "--client-id", "c", "--webhook-secret-file", secret).output
+    assert "/webhooks/github/github\n" in told
+    assert "people back to   nowhere: github has no client secret: `aswhom connections rotate-secret github" in told

@@ -180,7 +180,7 @@ def test_a_paused_connection_is_found_with_the_commands_for_the_secrets_it_has(a
 def test_connections_that_were_added_before_something_was_refused_are_found(acme: Cli, at: Installation) -> None:
     assert told(acme, "connections") == []
     github = at.read(partial(get_connection, owner="github"))
-    merged = replace(github, id="ghe", token_url="https://ghe.example/token")
+    merged = replace(github, id="ghe", tenant="acme", token_url="https://ghe.example/token")
     admin = replace(merged, id="sign-in", provider="oidc", config={"people": "console", "rotates": "yes"})
     for owner in (merged, admin):
         at.write(partial(add_connection, owner=owner, now=at.now()))

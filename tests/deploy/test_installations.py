@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.deploy.conftest import Cli
+from tests.identity.keys import pem
 
 OF = ("github", "42")
 REMOVE = ("installations", "remove", *OF, "--yes")
@@ -35,6 +36,7 @@ def test_an_installation_given_to_the_wrong_tenant_is_taken_back_and_given_to_th
 
 def test_an_installation_that_a_service_acts_through_stays_until_that_is_revoked(given: Cli) -> None:
     service = ("--tenant", "globex", "--connection", "github")
+    given.json("connections", "rotate-secret", "github", "--name", "private_key", "--file", "-", input=pem())
     given.json("accounts", "add-installation", *service, "--installation", "42")
     why = given.json(*REMOVE, code=1)["message"]
     assert "aswhom revoke account globex/github/globex.service" in why

@@ -158,6 +158,7 @@ def _of_accounts(act: Acts, tmp_path: Path) -> None:
     service = ("--tenant", "mill", "--connection", "github")
     refresh = tmp_path / "refresh"
     refresh.write_text("r3fresh")
+    act.run("connections", "rotate-secret", "github", "--name", "private_key", "--file", "-", input=pem())
     act("accounts", "add-installation", *service, "--installation", "42", kind="account.connected")
     act("accounts", "add-static", *service, "--token-file", "-", input="t0ken", kind="account.connected")
     rotating = ("--token-file", "-", "--refresh-token-file", str(refresh))
@@ -174,6 +175,7 @@ def _of_accounts(act: Acts, tmp_path: Path) -> None:
 
 
 def _of_work(act: Acts, console: ConsoleApp) -> None:
+    act.run("connections", "rotate-secret", "gh", "--file", "-", input="s3cret")
     act("accounts", "reconnect", "acc-acme.ada", "--scopes", "a", kind="connect.invited")
     console.pause()
     act("connections", "resume", "gh", kind="connection.resumed")

@@ -52,3 +52,27 @@ def test_an_alias_of_fifteen_characters_is_kept_as_salesforce_itself_names_peopl
     remove = ("aliases", "remove", "--tenant", "acme", "--provider", "salesforce", "--yes")
     removed = cli.json(*remove, "--external-id", "0010i0000046cD3/a0D30000001n7Pi")
     assert removed["external_id"] == named["salesforce"]
+
+
+def test_a_name_under_which_nobody_is_known_is_refused_with_those_there_are(cli: Cli) -> None:
+    for tenant in ("acme", "globex"):
+        cli.json("tenants", "add", tenant)
+    okta = ("--issuer", "https://i.example", "--audience", "a", "--jwks-url", "https://i.example/keys")
+    cli.json("transmitters", "add", "okta-acme", *okta, "--tenant", "acme")
+    given = ("--client-id", "c", "--client-secret-file", "-", "--token-url", "https://ghe.example/token")
+    cli.json("connections", "add", "github", "--id", "ghe", *given, "--config", "people=ghe", input="hunter2")
+    sender = ("--tenant", "acme", "--webhook-secret-file", "-", "--config", "sender=shop")
+    cli.json("connections", "add-sender", "standard", "--id", "shop-1", *sender, input="whsec_" + "a2tr" * 8)
+
+    def add(tenant: str, provider: str, code: int = 0) -> dict[str, str]:
+        whose = ("--tenant", tenant, "--user", "ada", "--provider", provider, "--external-id", "7")
+        return dict(cli.json("aliases", "add", *whose, code=code))
+
+    said = add("acme", "oktta-acme", code=1)["message"]
+    assert "no people are known as those of oktta-acme" in said
+    for name in ("okta-acme", "ghe", "shop", "slack", "console", "hmac"):
+        assert name in said
+        assert add("acme", name)["principal"] == "acme.ada"
+    for theirs in ("okta-acme", "shop"):
+        assert theirs not in add("globex", theirs, code=1)["message"].partition("There are ")[2]
+    assert len(cli.json("aliases", "list", "--tenant", "globex")) == 0

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from identity.accounts import find_account
 from identity.connect.sessions import ConnectSession, add_session
+from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import add_connection, get_connection
 from identity.consent_ledger import Consent, Consented, store_consent
 from identity.grants import get_grant, seal_answer
@@ -138,6 +139,16 @@ class House:
         c.execute(
             workflow_settings.insert().values(tenant_id=tenant, workflow=self.workflow.name, enabled=True, config={})
         )
+
+    def give_secret(self, connection: str) -> None:
+        """By which codes can be exchanged there: without one no link is made."""
+
+        def give(c: Connection) -> None:
+            owner, now = get_connection(c, connection), datetime.now(UTC)
+            id, secret = f"secret-{connection}", Secret("client")
+            add_secret(c, seal_secret(self.vault, owner, id=id, name=CLIENT_SECRET, secret=secret, now=now))
+
+        self.database.write(give)
 
     def connect(
         self,

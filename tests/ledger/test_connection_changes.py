@@ -41,6 +41,8 @@ ALLOWING = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
 
 
 def added(database: Database, id: str, *, provider: str = "linear", **more: Any) -> None:
+    if provider == "github":  # beside the house's, which is at another server
+        more["config"] = {"people": id, **more.get("config", {})}
     given = Registration(id=id, tenant=None, client_id="c", scopes=("read",), **more)
     owner = register(given, PROFILES[provider], ALLOWING, metadata=None, has_secret=False, has_key=False)
     database.write(lambda c: acts.add(c, owner, [], Act(audit_id=f"aud-{id}", by="test", now=NOW)))
@@ -62,10 +64,12 @@ def test_what_is_not_named_stays_as_others_have_left_it(house: House) -> None:
             change(c, "spare", Change(client_id="other", config={"key_id": "k"}), "aud-2"),
         ]
 
-    added(house.database, "spare")
+    added(house.database, "spare", provider="github")
     before = house.database.read(lambda c: get_connection(c, "spare"))
     assert house.database.write(both) == [["config.app_id", "scopes"], ["client_id", "config.key_id"]]
-    after = replace(before, client_id="other", scopes=("a", "b"), config={"app_id": "1", "key_id": "k"})
+    after = replace(
+        before, client_id="other", scopes=("a", "b"), config={"people": "spare", "app_id": "1", "key_id": "k"}
+    )
     assert house.database.read(lambda c: get_connection(c, "spare")) == after
 
 
@@ -149,7 +153,7 @@ def test_a_correction_of_the_app_beside_an_admins_consent_waits_and_is_refused(h
 
     SQLite has one writer anyway.
     """
-    added(house.database, "spare", config={"app_id": "1"})
+    added(house.database, "spare", provider="github", config={"app_id": "1"})
     key = waits(house, "spare")
     told: list[str] = []
 
@@ -186,7 +190,7 @@ def test_whom_googles_assertions_are_of_stays_once_it_has_accounts(house: House)
 def test_what_no_refusal_of_the_client_can_be_of_resumes_nothing(
     house: House, to: dict[str, str], *, used: bool
 ) -> None:
-    added(house.database, "spare")
+    added(house.database, "spare", provider="github")
     house.database.write(lambda c: pause_connection(c, "spare", reason="its client was refused"))
     house.database.write(lambda c: change(c, "spare", Change(config=to)))
     assert (house.database.read(lambda c: paused_reason(c, "spare")) is None) == used
@@ -217,15 +221,15 @@ def test_another_token_endpoint_of_its_issuer_is_tried_though_the_one_before_had
 
 
 def test_what_was_corrected_is_recorded_as_it_was_and_as_it_is(house: House) -> None:
-    """But for a member that nobody knows: an operator may have put anything there."""
-    added(house.database, "spare", config={"app_id": "1"})
-    house.database.write(
-        lambda c: change(c, "spare", Change(scopes=("a",), config={"app_id": "2", "pin": "hunter2", "key_id": "k"}))
-    )
+    added(house.database, "spare", provider="github", config={"app_id": "1"})
+    to = Change(scopes=("a",), config={"app_id": "2", "key_id": "k"})
+    with pytest.raises(BadInput, match="GitHub has no setting appid: it takes app_id, "):
+        house.database.write(lambda c: change(c, "spare", replace(to, config={"appid": "2"})))
+    house.database.write(lambda c: change(c, "spare", to))
     (row,) = recorded(house, "connection.changed")
     assert row["before"] == {"config.app_id": "1", "config.key_id": None, "scopes": ["read"]}
     assert row["after"] == {"config.app_id": "2", "config.key_id": "k", "scopes": ["a"]}
-    assert row["changed"] == ["config.app_id", "config.key_id", "config.pin", "scopes"]
+    assert row["changed"] == ["config.app_id", "config.key_id", "scopes"]
 
 
 def test_a_connection_that_was_in_use_is_resumed_all_the_same(house: House) -> None:

@@ -9,10 +9,12 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection
 
+from identity.audit import Act
 from identity.connections import add_connection, connection_for, get_connection
 from identity.errors import Misconfigured
-from identity.model import PrincipalKind
+from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal, resolve_alias, service_principal
+from identity.stops import set_stopped
 from pipeline.ledger.pins import enabled
 from pipeline.ledger.standing import Standing, standing
 from pipeline.tables import workflow_settings
@@ -94,3 +96,46 @@ def test_a_tenants_own_connection_goes_before_the_platforms_and_several_are_none
     assert same() == "own"
     add(house, "own-too", "acme")
     assert same() is None
+
+
+def stop(house: House, *names: str, stopped: bool = True) -> None:
+    for name in names:
+        scope = Scope(kind=ScopeKind.CONNECTION, key=name)
+        act = Act(audit_id=house.ids("aud"), by="test", now=datetime.now(UTC))
+        house.database.write(partial(set_stopped, scope=scope, act=act, stopped=stopped, tenant=None))
+
+
+@pytest.mark.parametrize("tenant", ["acme", None], ids=["a tenant's own", "the platform's"])
+def test_of_several_that_fit_the_stopped_do_not_count(house: House, tenant: str | None) -> None:
+    def found() -> str | None:
+        one = read(house).connections.get("github")
+        assert one == fits(house)
+        return one
+
+    former = "gh"
+    if tenant is not None:
+        former = "own"
+        add(house, former, tenant)
+    stop(house, former)
+    assert found() == former  # alone, it is the one: its jobs are cancelled as stopped, not looked for elsewhere
+    stop(house, former, stopped=False)
+    add(house, "second", tenant)
+    with pytest.raises(Misconfigured, match=f"{former}, second: none is used until all but one are stopped"):
+        house.database.read(lambda c: connection_for(c, "acme", "github"))
+    assert found() is None
+    stop(house, former)
+    assert found() == "second"
+    stop(house, "second")
+    with pytest.raises(
+        Misconfigured, match=f"all are stopped: {former}, second: open one, `aswhom connections open ID`"
+    ):
+        house.database.read(lambda c: connection_for(c, "acme", "github"))
+    assert found() is None
+    stop(house, former, stopped=False)
+    assert found() == former
+
+
+def test_a_tenants_own_that_is_stopped_does_not_give_way_to_the_platforms(house: House) -> None:
+    add(house, "own", "acme")
+    stop(house, "own")
+    assert (read(house).connections["github"], fits(house)) == ("own", "own")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from standardwebhooks import Webhook
 
+from identity.secret import Secret
 from pipeline.workflow import Event, ExternalUser, Registry, Trigger, workflow
-from tests.webhooks.parts import JSON, NOW, MemoryLedger, MemoryRing, github_headers, registry
+from tests.webhooks.parts import JSON, NOW, SECRET, MemoryLedger, MemoryRing, Secrets, github_headers, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
 
@@ -78,3 +82,31 @@ def test_a_user_whose_id_the_ledger_cannot_look_up_is_said_and_starts_nothing(te
     (found,) = _listener(user=lambda event: user).consider("github", "issues", {})
     assert (found.match, found.misfit) == (None, True)
     assert "user" in found.refusal
+
+
+@pytest.mark.parametrize("named", ["shop", ""])
+@pytest.mark.parametrize("kind", ["hmac", "standard"])
+def test_workflows_listen_to_a_sender_by_the_name_its_connection_gives_it(kind: str, named: str) -> None:
+    config = {"sender": named} if named else {}
+    body = b'{"type":"order.created","id":"o-1"}'
+    if kind == "hmac":
+        config |= {"signature_header": "X-Sig", "id_path": "id"}
+        secret, headers = SECRET, {"X-Sig": hmac.digest(SECRET.encode(), body, "sha256").hex()}
+    else:
+        secret = "whsec_" + base64.b64encode(b"k" * 32).decode()
+        stamp, signature = str(int(NOW.timestamp())), Webhook(secret).sign("msg_1", NOW, body.decode())
+        headers = {"webhook-id": "msg_1", "webhook-timestamp": stamp, "webhook-signature": signature}
+    ledger = MemoryLedger()
+    shop = Secrets(provider=kind, tenant="acme", config=config, webhook_secrets=(Secret(secret),))
+    ledger.connections["shop-1"] = shop
+    answers = {}
+    for source in ("hmac", "standard", "shop"):
+        trigger = Trigger(source=source, event="order.created", read=_read)
+        listening = Registry([workflow(agent="tester", uses={}, event=Seen, on=trigger, name="listening")(_act)])
+        web = create_app(WebSettings(base_url="https://a.example"), ledger, listening, MemoryRing(), clock=lambda: NOW)
+        answer = web.test_client().post("/webhooks/" + kind + "/shop-1", data=body, headers=headers, content_type=JSON)
+        answers[source] = (answer.get_json()["outcome"], answer.get_json().get("reason"))
+    heard_as = named or kind
+    assert answers.pop(heard_as) == ("accepted", None)
+    assert set(answers.values()) == {("ignored", f"no workflow listens to {heard_as} order.created")}
+    assert {delivery.source for delivery in ledger.deliveries} == {heard_as}  # by which a replay looks for workflows

@@ -257,7 +257,7 @@ class RevokeBody(Sent):
     """Withdraw authority."""
 
     kind: Literal["tenant", "connection", "agent", "user", "account"]
-    key: Id = Field(description="its id; for a user, their name too")
+    key: Id = Field(description="its id; for a user, their name too; for an account, TENANT/CONNECTION/PRINCIPAL too")
     reason: str = Field(
         min_length=1, max_length=500, pattern=r"^[^\x00]+$", description="for the receipt and the audit"
     )

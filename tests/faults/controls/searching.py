@@ -65,4 +65,11 @@ CONTROLS = (
         without="for row in open_ended:",
         test=f"{LATE}::test_a_search_that_stands_still_is_over and sqlite",
     ),
+    Control(
+        name="a call without an answer is looked for at its own connection alone",
+        file="pipeline/step.py",
+        guard="if elsewhere and step.action.facts.effect is not Effect.READ:",
+        without="if False:",
+        test="tests/ledger/test_next_connection.py::test_a_call_of_unknown_outcome and sqlite-searched",
+    ),
 )
