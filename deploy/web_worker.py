@@ -1,4 +1,4 @@
-"""Gunicorn's worker of threads, of which nobody holds one for ever by sending slowly, or by never hanging up.
+"""Gunicorn's worker of threads, of which nobody holds one for ever by sending slowly, or by not reading or hanging up.
 
 A worker of threads waits in a thread for the rest of a request, without a limit, and in its one loop for whoever was
 answered to hang up. So a handful of clients that send a byte now and then, or nothing, would end all service.
@@ -7,6 +7,7 @@ answered to hang up. So a handful of clients that send a byte now and then, or n
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from contextlib import suppress
 from typing import Any
@@ -47,9 +48,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def handle(self, conn: Any) -> Any:
         """One request, in a thread: whether the connection is kept for another."""
+        if self.cfg.is_ssl:  # which the connection sets up before it makes a parser: a proxy ends TLS for us
+            return super().handle(conn)
         if conn.parser is None:  # made here, and not by the connection, since it reads by this unreader
             conn.parser = get_parser(self.cfg, conn.sock, conn.client)
             conn.parser.unreader = Unreader(conn.sock)
+            # Whoever reads nothing of what is sent to them.
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self.seconds))
         unreader = conn.parser.unreader
         unreader.deadline = time.monotonic() + self.seconds
         kept = super().handle(conn)
@@ -57,6 +62,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             return kept
         _see_off(conn.sock, patience=0.0 if unreader.late else self.goodbye)
         return False
+
+
+def _timeval(seconds: float) -> bytes:
+    """As socket(7) wants it: seconds and microseconds."""
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
 
 
 def _see_off(connection: socket.socket, *, patience: float) -> None:

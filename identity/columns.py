@@ -31,12 +31,13 @@ class Instant(TypeDecorator[datetime]):
         return in_microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else instant(value)
+        """What lies beyond all dates is the last one, so that its row can still be read."""
+        return None if value is None else instant(min(value, in_microseconds(_LAST)))
 
 
 def instant(microseconds: int) -> datetime:
-    """The moment so long after 1970; what lies beyond all dates is the last one, so that its row can still be read."""
-    return _EPOCH + min(timedelta(microseconds=microseconds), _LAST - _EPOCH)
+    """The moment so long after 1970. Raises OverflowError beyond all dates."""
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def in_microseconds(moment: datetime) -> int:

@@ -219,6 +219,8 @@ class Confiner:
             if begun is None:
                 raise Unavailable("the account's grant moved or was revoked before its token was asked for")
             # Counted only now that it may be sent: a probe that is taken and not sent is waited for by all.
+            if self._monotonic() >= by:
+                raise Unavailable(_none(mint, "too late to send its request, once that was written down"))
             if (wait := gate.enter(to, pace)) is not None:
                 raise Unavailable(held_back, retry_after=_spread(wait))
             outcome = self._endpoint.send(named(request, REFRESH_HEADER, mint.id), to=to, send_before=by)

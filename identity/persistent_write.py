@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ class PersistentWrite:
     """How long it is tried, and how often."""
 
     within: timedelta = timedelta(seconds=30)
-    pause: timedelta = timedelta(milliseconds=100)
+    pause: timedelta = timedelta(milliseconds=100)  # after the first try; it doubles
+    longest_pause: timedelta = timedelta(seconds=2)
+    gives_up: Callable[[], bool] = lambda: False  # sooner than that: asked after each try
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -33,11 +36,17 @@ class PersistentWrite:
         *what* it stores is for the log, with *where*'s fields. Raises Unavailable.
         """
         end = self.monotonic() + self.within.total_seconds()
+        pause = self.pause
+        tried = False
         while True:
             try:
                 return store.write(fn)
             except (Unavailable, CommitUnknown) as error:
-                log.exception("%s is not stored yet", what, extra=dict(where))
-                if self.monotonic() >= end:
+                over = self.monotonic() >= end or self.gives_up()
+                if over or not tried:  # a full disk answers at once, and every thread is here: one stack tells as much
+                    log.exception("%s is not stored yet", what, extra=dict(where))
+                if over:
                     raise Unavailable(f"{what} could not be stored") from error
-            self.sleep(self.pause.total_seconds())
+            tried = True
+            self.sleep(pause.total_seconds() * random.uniform(0.5, 1))  # noqa: S311 - spreads rivals
+            pause = min(pause * 2, self.longest_pause)

@@ -23,12 +23,12 @@ class Failures:
 
     @contextmanager
     def told(self, what: str) -> Iterator[None]:
-        """Have what is added within told at the end, or with it why the turn could not go on: the ledger is away."""
+        """Have what is added within told at the end, or with it why the turn could not go on."""
         try:
             yield
-        except (Unavailable, CommitUnknown) as away:
+        except Exception as why:
             if self.of:
-                raise ExceptionGroup(what, [*self.of.values(), away]) from None
+                raise ExceptionGroup(what, [*self.of.values(), why]) from None
             raise
         self.tell(what)
 

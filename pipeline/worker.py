@@ -57,8 +57,9 @@ class Worker:
         self._workflows = workflows
         self._ring = ring
         self._settings = settings
-        # As long as a claim stands. Then it lapses, which ends the run as well, and spends it.
-        self._insistent = replace(services.persistent, within=settings.hold)
+        # As long as a claim stands, and the process was not told to stop. Then it lapses, which ends the run as well,
+        # and spends it.
+        self._insistent = replace(services.persistent, within=settings.hold, gives_up=services.stopping)
         self._lock = threading.Lock()
         self._active: dict[int, ClaimedJob] = {}  # by thread
 

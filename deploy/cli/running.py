@@ -105,11 +105,12 @@ def upgrade(at: Installation, out: Output) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def prune(at: Installation, out: Output, yes: bool) -> None:
     """Forget now what is older than the ASWHOM_KEEP_ settings say; housekeeping does the same, a little at a time."""
+    from pipeline.ledger.clock import clock
     from pipeline.retention import prune as forget
 
     retention = at.settings.retention()
     confirm("What is forgotten cannot be brought back. Go on?", yes=yes)
     with out.count("forgetting") as tell:
-        forgotten = forget(at.ledger, retention, at.signer, now=at.now(), within=timedelta(days=1), progress=tell)
+        forgotten = forget(at.ledger, retention, at.signer, now=at.read(clock), within=timedelta(days=1), progress=tell)
     told = ", ".join(f"{number} {what}" for what, number in forgotten.items() if number) or "nothing was old enough"
     out.done(f"forgotten: {told}", dict(forgotten))

@@ -77,9 +77,8 @@ class Issued:
 
     @property
     def scope_list(self) -> tuple[Scope, ...]:
-        """The scopes it depends on: five, and those of its approvers."""
-        five = scopes_of(self.capability, connection=self.connection, agent=self.agent)
-        return (*five, *approvers_of(self.capability))
+        """The five scopes it depends on, in lock order."""
+        return scopes_of(self.capability, connection=self.connection, agent=self.agent)
 
 
 def scopes_of(capability: Capability, *, connection: str, agent: str) -> tuple[Scope, ...]:

@@ -24,7 +24,7 @@ from identity.capability.tables import capabilities
 from identity.capability.verifier import Capability, Reason
 from identity.columns import database_now
 from identity.model import RuledOut
-from identity.scopes import all_standings, is_prohibited, prohibition, scope_keys
+from identity.scopes import all_standings, is_prohibited, prohibition, revoked_since, scope_keys
 from identity.sequence import lock_shared
 
 
@@ -113,6 +113,10 @@ def spend(connection: Connection, claimed: Capability, by: Audience, *, request_
         return record
     if request_sha256 is not None and request_sha256 != record.capability.request_sha256:
         return NotSpent(why=Reason.REQUEST, record=record)
+    if record.spent_sha256 is None:  # else it is said again, since the service may have acted on it
+        approvers = all_standings(connection, approvers_of(record.capability))
+        if (ruled_out := prohibition(approvers, record.accepted)) is not None:
+            return NotSpent(why=Unspendable.REVOKED, record=record, ruled_out=ruled_out)
     if connection.execute(_SPEND, {"id": claimed.id, "request": request}).rowcount == 1:
         return Spent(capability=record.capability, agent=record.agent, first=True)
     return _again(connection, claimed.id, request_sha256)
@@ -139,8 +143,8 @@ def examine(connection: Connection, claimed: Capability, by: Audience) -> Issued
     if found.audience != by.id:  # whoever asks is not told what became of another's
         return NotSpent(why=Reason.AUDIENCE, record=found)
     scopes = found.scope_list
-    lock_shared(connection, scopes)
-    ruled_out = prohibition(all_standings(connection, scopes), found.accepted)
+    lock_shared(connection, (*scopes, *approvers_of(found.capability)))
+    ruled_out = revoked_since(connection, scopes, found.accepted)
     if ruled_out is not None:
         return NotSpent(why=Unspendable.REVOKED, record=found, ruled_out=ruled_out)
     if why := _differs(claimed, found.capability):

@@ -15,7 +15,7 @@ from identity.connect.arrival import Arrival
 from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse
 from identity.connection_secrets import CLIENT_SECRET, SealedSecret, authenticator, live_secrets
 from identity.errors import Misconfigured
-from identity.http import Answer, Client, HttpRequest
+from identity.http import Answer, Client, HttpRequest, NotSent
 from identity.minting import spare_secret
 from identity.model import Credential, TokenAnswer
 from identity.oauth import Client as OAuthClient
@@ -102,7 +102,8 @@ class CodeExchange:
             named(request_by(client), CONNECT_HEADER, str(session.started)), to=to, send_before=send_before
         )
         if not isinstance(outcome, Answer):
-            refuse(Why.PROVIDER, f"{arrival.provider} did not answer", final=True)
+            asked = not (isinstance(outcome, NotSent) and outcome.untried)
+            refuse(Why.PROVIDER, f"{arrival.provider} {'did not answer' if asked else 'was not asked'}", final=True)
         of_code = replace(profile, dead_codes=profile.dead_codes | profile.spent_codes)
         meaning = read_outcome(outcome, of_code, started_at=arrival.at, scopes=session.scopes, lifetime=None)
         endpoint.heed(meaning, outcome, to=to)

@@ -20,8 +20,9 @@ from pipeline.batches import in_batches
 from pipeline.revocation import scope_of, under
 
 AWAITED = frozenset({IntentState.OPEN, IntentState.ANSWERED})  # outcomes that others follow, in time
-# A mint's two requests and its commits take less. Nobody but its own process writes its end.
-_MINTING = timedelta(minutes=1)
+# A mint's two requests and its commits take less, though the ledger be away for as long as its token is held on to.
+# Nobody but its own process writes its end.
+_MINTING = timedelta(minutes=2)
 
 
 class TokenRequest(StrEnum):

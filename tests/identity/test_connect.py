@@ -127,7 +127,7 @@ def test_a_process_that_stands_still_once_a_session_is_used_up_shows_no_code(
     state = desk.authorize(desk.start())["state"]
     store = StandsStill(desk.world.store)
     desk.world.store, desk.monotonic = cast("EngineStore", store), store.monotonic
-    assert "did not answer" in desk.refused({"code": "c", "state": state})
+    assert "was not asked" in desk.refused({"code": "c", "state": state})
     assert provider.presented.total() == 0
 
 

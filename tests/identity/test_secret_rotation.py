@@ -29,6 +29,7 @@ from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
+from identity.tables import connection_secrets
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import START, World
 from tests.ledger.acts import until_awaited
@@ -347,3 +348,14 @@ def test_no_end_of_a_secret_is_put_off(connected: World) -> None:
     late = datetime.now(UTC) + timedelta(hours=1)
     assert not connected.store.write(lambda connection: retire_secret(connection, "secret-1", at=late))
     assert order(connected) == ["secret-2"]
+
+
+def test_a_rotation_says_anew_when_the_secret_that_it_follows_ends(connected: World) -> None:
+    """The one before it was given up, and had set that secret an end."""
+    first, second = (datetime.now(UTC).replace(microsecond=0) + timedelta(hours=hours) for hours in (1, 48))
+    rotate(connected, retire_at=first)
+    connected.store.write(lambda connection: retire_secret(connection, "secret-2"))
+    again = successor(connected, "secret-3")
+    connected.store.write(lambda connection: rotate_secret(connection, again, retire_at=second))
+    ends = select(connection_secrets.c.retired_at).where(connection_secrets.c.id == "secret-1")
+    assert connected.store.read(lambda connection: connection.execute(ends).scalar_one()) == second

@@ -20,6 +20,7 @@ from pipeline.ledger.intents import Adopted, Ended, Intent, Opened
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.tables import jobs as jobs_table
 from pipeline.tables import steps
 from pipeline.workflow import SERVICE, Registry
 from tests.ledger.acts import attempt_states, close, done, open_, revoke, settle, step_state
@@ -99,12 +100,15 @@ def test_an_operator_is_told_where_the_workflow_has_no_such_action_any_more(hous
 def test_a_step_whose_call_is_on_the_wire_is_refused_only_once_that_has_ended(house: House) -> None:
     asked = intent_of(house, house.claim(house.job()))
     open_(house, asked)
-    refuse = partial(refusals.refuse, intent=replace(asked, number=2), reason="no")
-    outcome = house.database.write(refuse)
+    refuse = partial(refusals.refuse, reason="no")
+    outcome = house.database.write(partial(refuse, intent=replace(asked, number=2)))
     assert isinstance(outcome, Ended)
     assert (outcome.moved, step_state(house, asked.step)) == (JobState.QUEUED, StepState.OPEN)
     close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
-    assert house.database.write(refuse) is None
+    due = update(jobs_table).where(jobs_table.c.id == asked.job.id).values(due_at=jobs_table.c.created_at)
+    house.database.write(lambda c: c.execute(due).rowcount)
+    again = replace(asked, number=2, job=house.claim(asked.job.id))
+    assert house.database.write(partial(refuse, intent=again)) is None
     assert step_state(house, asked.step) == StepState.REFUSED
 
 

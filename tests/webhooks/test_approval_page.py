@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
@@ -29,11 +30,11 @@ pytestmark = pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 class Room:
     """An approval that was asked for, and the web that shows it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, shown: Mapping[str, Any] = SHOWN) -> None:
         house = House(database)
         house.build()
         self.desk = Desk(house)
-        self.desk.ask(shown=SHOWN)
+        self.desk.ask(shown=shown)
         self.ahead = timedelta()
         signer = Signer.from_seed(bytes(32))
         self.approving = Approving(database, signer, base_url=OURS, lifetime=timedelta(minutes=15))
@@ -58,14 +59,18 @@ class Room:
 
 
 @pytest.fixture
-def room(ledger_url: str) -> Iterator[Room]:
-    database = open_database(DatabaseSettings(url=ledger_url))
-    yield Room(database)
-    database.close()
+def database(ledger_url: str) -> Iterator[Database]:
+    with closing(open_database(DatabaseSettings(url=ledger_url))) as opened:
+        yield opened
 
 
-def test_no_fact_of_the_page_holds_what_cannot_be_seen(room: Room) -> None:
-    room.desk.ask(shown=HIDING)
+@pytest.fixture
+def room(database: Database) -> Room:
+    return Room(database)
+
+
+def test_no_fact_of_the_page_holds_what_cannot_be_seen(database: Database) -> None:
+    room = Room(database, shown=HIDING)
     page = room.client.get(room.link()).text
     assert UNSEEN not in page
     assert page.count(UNSEEN_SPELT_OUT) == 10  # does is in the title too

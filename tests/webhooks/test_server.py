@@ -230,6 +230,19 @@ def test_who_stops_in_the_middle_of_a_request_holds_no_thread_for_long(hasty: st
                 pass
 
 
+def test_who_reads_nothing_of_their_answers_holds_no_thread_for_long(hasty: str) -> None:
+    with ExitStack() as stack:
+        for _ in range(8):
+            deaf = connected(hasty, stack)
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.settimeout(0.2)
+            with suppress(TimeoutError):  # nobody takes any more: its answers lie in the way
+                deaf.sendall((ASK % b"") * 20_000)
+        asking = connected(hasty, stack)
+        asking.sendall(ASK % b"")
+        assert answer_on(asking)[0] == 200
+
+
 def test_a_byte_now_and_then_buys_no_time(hasty: str) -> None:
     with ExitStack() as stack:
         slow = [connected(hasty, stack) for _ in range(4)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from flask import Blueprint, redirect, request, url_for
-from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity.errors import BadInput
+from identity.errors import BadInput, Unavailable
 from pipeline.desk import jobs as acts
-from pipeline.desk.jobs import Replayed
 from pipeline.ledger.dead_letters import dead_letters, still_dead
 from webhooks.console.access import May, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
@@ -45,17 +45,21 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
         if not oldest_first:
             raise BadInput("none of the jobs that you were shown is dead of that any more: look at the list again")
         person, now = visitor().person, desk.clock()
-
-        def replay(connection: Connection) -> tuple[Replayed, int]:
-            """What is left is counted here: a read of its own could fail when they are replayed already."""
-            done = acts.replay_all(connection, oldest_first, by=person.by, subject=person.known_by, now=now)
-            found = dead_letters(connection, tenant)
-            return done, sum(len(one.jobs) for one in found.groups if (one.workflow, one.cause) == (workflow, cause))
-
-        done, left = desk.write(replay)
+        replay = partial(acts.replay_all, ids=oldest_first, by=person.by, subject=person.known_by, now=now)
+        done = desk.write(replay)
+        left = _left(desk, tenant, workflow, cause)
         response = redirect(url_for("console.dead", tenant=tenant, replayed=len(done.jobs), left=left), 303)
         desk.bells.ring_after(response, bells=done.bells)
         return response
+
+
+def _left(desk: Desk, tenant: str | None, workflow: str, cause: str) -> int | None:
+    """How many are dead of it yet; None: the ledger cannot say now, and those that were replayed are all the same."""
+    try:
+        found = desk.read(lambda c: dead_letters(c, tenant))
+    except Unavailable:
+        return None
+    return sum(len(one.jobs) for one in found.groups if (one.workflow, one.cause) == (workflow, cause))
 
 
 def _number(name: str) -> int | None:
