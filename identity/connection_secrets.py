@@ -116,11 +116,11 @@ def add_secret(connection: Connection, secret: SealedSecret) -> None:
 def retire_secret(connection: Connection, secret: str, *, at: datetime | None = None) -> bool:
     """End a secret's life at *at*, which may lie ahead: until then both it and its successor are live.
 
-    *at* None: now, by the clock that says what is live. False if it ends by then anyway: no end is put off.
+    *at* None: now, by the clock that says what is live. An end that lies ahead is said anew. False if it has ended.
     """
     end = database_now() if at is None else literal(at, Instant)
-    later = or_(connection_secrets.c.retired_at.is_(None), connection_secrets.c.retired_at > end)
-    retired = update(connection_secrets).where(connection_secrets.c.id == secret, later).values(retired_at=end)
+    live = or_(connection_secrets.c.retired_at.is_(None), connection_secrets.c.retired_at > database_now())
+    retired = update(connection_secrets).where(connection_secrets.c.id == secret, live).values(retired_at=end)
     return connection.execute(retired).rowcount == 1
 
 
@@ -180,10 +180,9 @@ def rotate_secret(
             "`aswhom connections retire-secret`"
         )
     add_secret(connection, secret)
-    if former and retire_at is not None:
-        # Also where a rotation that was given up had set it an end: what is said now is what is printed.
-        ends = update(connection_secrets).where(connection_secrets.c.id == former[0].id).values(retired_at=retire_at)
-        connection.execute(ends)
+    if retire_at is not None:
+        for one in former:
+            retire_secret(connection, one.id, at=retire_at)
     return former
 
 

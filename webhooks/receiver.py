@@ -140,6 +140,9 @@ def _body(settings: WebSettings) -> bytes:
     try:
         body = request.get_data(cache=False)
     except ClientDisconnected:
+        if request.content_length is None:  # in chunks: what came could be told from nothing
+            g.body_was_read = True
+            raise Problem(problems.MALFORMED, "The body broke off before its last chunk. Send it whole.") from None
         body = b""
     if len(body) > settings.max_body:
         raise _too_large(settings)

@@ -21,7 +21,7 @@ from identity.model import AccountKey, PrincipalKind, ProviderConnection
 from identity.principals import ensure_principal
 from identity.store import Store
 from pipeline.accounts.abilities import scopes_to_ask
-from pipeline.ledger.requests import Asked, let_in, made_before, made_by_key
+from pipeline.ledger.requests import Asked, let_in, made_by_key
 from pipeline.requests import Keyed
 from pipeline.workflow import Registry
 
@@ -72,20 +72,14 @@ class Invitations:
         kind, audit_id = PrincipalKind.USER, self._ids("aud")
         asked = Asked(caller=caller, id="", idempotency_key=keyed.key, request_hash=keyed.request_hash, now=now)
         ensure = partial(ensure_principal, id=principal, tenant=tenant, kind=kind, name=name, now=now)
-
-        def person(c: Connection) -> AccountKey:
-            let_in(c, caller, now)
-            key = AccountKey(tenant=tenant, connection=owner.id, principal=ensure(c).id)
-            made_before(c, asked)  # of another request with this key nobody is made
-            return key
+        key = AccountKey(tenant=tenant, connection=owner.id, principal=principal)
 
         def session_of_key(c: Connection, session: str) -> str:
             let_in(c, caller, now)
             return made_by_key(c, replace(asked, id=session))
 
-        key = self._store.write(person)
-
         def record(c: Connection) -> None:
+            ensure(c)
             audit.record(
                 c,
                 "connect.invited",

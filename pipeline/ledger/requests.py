@@ -212,13 +212,13 @@ def made_by_key(connection: Connection, asked: Asked) -> str:
         "made_at": asked.now,
     }
     while not insert_new(connection, idempotency_keys, row):
-        if (made := made_before(connection, asked)) is not None:
+        if (made := _made_before(connection, asked)) is not None:
             return made
         # Housekeeping took the key, which was old, between the two statements: it is free now.
     return asked.id
 
 
-def made_before(connection: Connection, asked: Asked) -> str | None:
+def _made_before(connection: Connection, asked: Asked) -> str | None:
     """What the idempotency key made, if it came before. Raises KeyReused."""
     caller = asked.caller
     row = connection.execute(

@@ -171,17 +171,16 @@ def test_a_user_cannot_be_named_into_another_tenant(api: AgentsApi) -> None:
     assert invited("bob", api.key("acme.eu", role=ADMIN)).json["principal"] == "acme.eu.bob"
 
 
-class RevokedAfterTheFirstWrite:
-    """A store in which the agent is revoked between two transactions of one request."""
+class RevokedBeforeTheWrite:
+    """A store in which the agent is revoked between what a request reads and what it writes."""
 
     def __init__(self, api: AgentsApi) -> None:
         self._api = api
         self.read = api.database.read
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        made = self._api.database.write(work)
         self._api.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"))
-        return made
+        return self._api.database.write(work)
 
 
 def test_a_caller_whose_key_ended_meanwhile_has_no_link_made(api: AgentsApi) -> None:
@@ -191,7 +190,7 @@ def test_a_caller_whose_key_ended_meanwhile_has_no_link_made(api: AgentsApi) -> 
         through.invite(who, user, "github", scopes=None, return_to=None, keyed=keyed, now=api.now())
 
     with pytest.raises(NotLetIn):
-        invite(api.invitations_on(RevokedAfterTheFirstWrite(api)), "grace")
+        invite(api.invitations_on(RevokedBeforeTheWrite(api)), "grace")
     with pytest.raises(NotLetIn):
         invite(api.invitations, "heidi")
     assert api.database.read(lambda c: c.execute(select(connect_sessions.c.id)).all()) == []

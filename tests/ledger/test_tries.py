@@ -29,7 +29,7 @@ from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts
 from pipeline.workflow import USER, Registry
 from tests.identity.providers import reply
-from tests.ledger.acts import attempt_states, audit_kinds, steps_of
+from tests.ledger.acts import attempt_states, steps_of
 from tests.ledger.house import Said, Say
 from tests.ledger.tries import Found, Named, answers, fallible, says, time_passes
 from tests.ledger.workers import Workers, declare
@@ -355,21 +355,3 @@ def test_nothing_is_sent_while_it_is_not_known_whether_the_intent_was_written(
     workers.work(job)
     assert (len(workers.tokens), workers.house.row(job).state) == (1, JobState.DONE)
     assert attempt_states(workers.house) == [*left, AttemptState.EFFECT]
-
-
-@pytest.mark.parametrize("fault", ["commit unseen", "commit lost"])
-def test_an_answer_whose_commit_is_not_confirmed_is_written_once(workers: Workers, fault: str) -> None:
-    ledger, answered = fallible(workers), workers.provider.call
-
-    def answer(token: str) -> Any:
-        ledger.fault = fault  # the next write is the closing
-        return answered(token)
-
-    workers.provider.call = answer
-    declare(workers, partial(says, Say))
-    job = workers.house.job()
-    workers.work(job)
-    assert (len(workers.tokens), workers.house.row(job).state) == (1, JobState.DONE)
-    assert attempt_states(workers.house) == [AttemptState.EFFECT]
-    kinds = [kind for kind in audit_kinds(workers.house) if kind.startswith("attempt.")]
-    assert kinds == ["attempt.opened", "attempt.closed"]

@@ -230,6 +230,14 @@ def test_who_stops_in_the_middle_of_a_request_holds_no_thread_for_long(hasty: st
                 pass
 
 
+def test_chunks_that_stop_coming_are_no_wrong_signature(hasty: str) -> None:
+    with ExitStack() as stack:
+        slow = connected(hasty, stack)
+        slow.sendall(head(OPENED, "Transfer-Encoding: chunked") + b"64\r\n{")
+        status, body = answer_on(slow)
+        assert (status, json.loads(body)["type"]) == (400, "urn:aswhom:problem:malformed")
+
+
 def test_who_reads_nothing_of_their_answers_holds_no_thread_for_long(hasty: str) -> None:
     with ExitStack() as stack:
         for _ in range(8):
