@@ -28,7 +28,6 @@ from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.stops import set_stopped
-from identity.store import Store
 from identity.workloads import Workloads
 from pipeline import revocation
 from pipeline.accounts.invitations import Invitations
@@ -72,7 +71,7 @@ class AgentsApi:
         self.keys = {(tenant, role): self.key(tenant, role=role) for tenant in TENANTS for role in Role}
         keys = KeyRing(self._http)
         workloads = Workloads(database, keys)
-        self.invitations = self.invitations_on(database)
+        self.invitations = self._invitations()
         self.requests = Requests(database, self.workflows, self.house.ids, workloads, pause=self._while_waiting)
         self.app = create_app(
             WebSettings(base_url="http://127.0.0.1"),
@@ -100,7 +99,7 @@ class AgentsApi:
     def spend(self, key: str) -> Spent:
         return self._quota.spend(key)
 
-    def invitations_on(self, store: Store) -> Invitations:
+    def _invitations(self) -> Invitations:
         connect = ConnectFlow(
             self.database,
             self.house.vault,
@@ -111,7 +110,7 @@ class AgentsApi:
             ids=partial(self.house.ids, "con"),
             token=partial(secrets.token_urlsafe, 32),
         )
-        return Invitations(store, connect, self.workflows, self.house.ids, base_url="http://127.0.0.1")
+        return Invitations(self.database, connect, self.workflows, self.house.ids, base_url="http://127.0.0.1")
 
     def _authority(self) -> Authority:
         issuer = Issuer(self.database, self.house.vault, url="http://127.0.0.1", clock=self.now)
