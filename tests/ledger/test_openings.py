@@ -193,6 +193,18 @@ def test_a_second_attempt_does_not_open_over_an_answer_that_came_late(house: Hou
     assert (step_state(house, asked.step), house.row(job).state) == (StepState.DONE, JobState.QUEUED)
 
 
+def test_a_second_attempt_does_not_open_while_the_first_may_yet_be_answered(house: House) -> None:
+    job = house.job()
+    asked = intent(house, house.claim(job))
+    open_(house, asked)
+    house.database.write(partial(jobs.requeue, job=asked.job, delay=timedelta(), reason="its worker stands still"))
+    second = intent(house, house.claim(job), step=asked.step, number=2)
+    outcome = open_(house, second)
+    assert isinstance(outcome, Ended)
+    assert outcome.reason == "an earlier attempt may yet be answered"
+    assert attempt_states(house) == [AttemptState.OPEN]
+
+
 def test_an_effect_reported_after_it_was_ruled_out_is_recorded_as_a_duplicate(house: House) -> None:
     asked = intent(house, house.claim(house.job()))
     open_(house, asked)

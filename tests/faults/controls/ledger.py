@@ -160,11 +160,11 @@ CONTROLS = (
         test="tests/ledger/test_away.py::test_what_is_taken_back_waits and postgresql",
     ),
     Control(
-        name="a late answer overtakes the next attempt",
+        name="a call on the wire overtakes the next attempt",
         file=OPENINGS,
         guard="if intent.number > 1 and overtaken(connection, intent.step, by_unknown=not intent.repeats_unknown):",
         without="if False:",
-        test=f"{LEDGER}::test_a_second_attempt_does_not_open_over_an_answer_that_came_late and sqlite",
+        test=f"{LEDGER}::test_a_second_attempt_does_not_open_while_the_first_may_yet and sqlite",
     ),
     Control(
         name="a doubt outlives what comes after it",
