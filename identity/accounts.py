@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from identity.errors import Misconfigured
 from identity.model import AccountKey, AccountState, Credential
 from identity.moves import IllegalMove, Moves
+from identity.prepared import Prepared
 from identity.rows import Part, insert_new
 from identity.tables import accounts, grants
 
@@ -28,11 +29,13 @@ MOVES: Moves[AccountState] = Moves(
         AccountState.REVOKED: frozenset({AccountState.ACTIVE}),
     },
 )
-_BY_ID = select(accounts).where(accounts.c.id == bindparam("account"))
-_BY_KEY = select(accounts).where(
-    accounts.c.tenant_id == bindparam("tenant"),
-    accounts.c.connection_id == bindparam("through"),
-    accounts.c.principal_id == bindparam("principal"),
+_BY_ID = Prepared(select(accounts).where(accounts.c.id == bindparam("account")))
+_BY_KEY = Prepared(
+    select(accounts).where(
+        accounts.c.tenant_id == bindparam("tenant"),
+        accounts.c.connection_id == bindparam("through"),
+        accounts.c.principal_id == bindparam("principal"),
+    )
 )
 
 
@@ -55,7 +58,7 @@ class Account:
 
 def get_account(connection: Connection, account: str) -> Account:
     """The account of that id. Raises Misconfigured."""
-    row = connection.execute(_BY_ID, {"account": account}).one_or_none()
+    row = _BY_ID.run(connection, {"account": account}).one_or_none()
     if row is None:
         raise Misconfigured(f"there is no account {account}")
     return account_of(row)
@@ -64,7 +67,7 @@ def get_account(connection: Connection, account: str) -> Account:
 def find_account(connection: Connection, key: AccountKey) -> Account | None:
     """The account of that tenant, provider connection and principal, if it has a row."""
     named = {"tenant": key.tenant, "through": key.connection, "principal": key.principal}
-    row = connection.execute(_BY_KEY, named).one_or_none()
+    row = _BY_KEY.run(connection, named).one_or_none()
     return None if row is None else account_of(row)
 
 

@@ -19,6 +19,7 @@ from identity.api_key_tables import api_keys
 from identity.audit import AsWhom
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
+from identity.prepared import Prepared
 from identity.principals import ensure_agent
 from identity.scopes import standings
 from identity.secret import Secret
@@ -26,8 +27,8 @@ from identity.tables import agents, tenants
 
 PREFIX = "awk_"  # so that a scanner of source code knows one when it sees one
 
-_FIND = select(api_keys).where(api_keys.c.secret_sha256 == bindparam("digest"))
-_FIND_AGAIN = select(api_keys).where(api_keys.c.id == bindparam("key"))
+_FIND = Prepared(select(api_keys).where(api_keys.c.secret_sha256 == bindparam("digest")))
+_FIND_AGAIN = Prepared(select(api_keys).where(api_keys.c.id == bindparam("key")))
 
 
 class Role(StrEnum):
@@ -116,12 +117,12 @@ def add_key(
 
 def find_caller(connection: Connection, secret: Secret, *, now: datetime) -> Caller | NoCaller:
     """Who holds *secret*, or why that lets nobody in."""
-    return _caller(connection, connection.execute(_FIND, {"digest": secret.fingerprint()}).one_or_none(), now)
+    return _caller(connection, _FIND.run(connection, {"digest": secret.fingerprint()}).one_or_none(), now)
 
 
 def find_again(connection: Connection, key: str, *, now: datetime) -> Caller | NoCaller:
     """Who the holder of the key of that id is, or why it lets nobody in."""
-    return _caller(connection, connection.execute(_FIND_AGAIN, {"key": key}).one_or_none(), now)
+    return _caller(connection, _FIND_AGAIN.run(connection, {"key": key}).one_or_none(), now)
 
 
 def still_holds(connection: Connection, caller: Caller, *, now: datetime) -> Caller | NoCaller:

@@ -12,6 +12,7 @@ from identity.columns import Instant, database_now
 from identity.connections import connection_of, lock_connection, resume_connection
 from identity.errors import BadInput, Misconfigured
 from identity.model import Credential, ProviderConnection
+from identity.prepared import Prepared
 from identity.secret import Secret
 from identity.tables import connection_secrets, provider_connections
 from identity.vault import Binding, Vault
@@ -24,7 +25,7 @@ _LIVE = and_(
     or_(connection_secrets.c.retired_at.is_(None), connection_secrets.c.retired_at > database_now()),
 )
 _SECRET = [column.label(f"secret_{column.name}") for column in connection_secrets.c]
-_WITH_LIVE = (
+_WITH_LIVE = Prepared(
     select(provider_connections, *_SECRET)
     .select_from(provider_connections.outerjoin(connection_secrets, _LIVE))
     .where(provider_connections.c.id == bindparam("owner"))
@@ -196,7 +197,7 @@ def find_with_secrets(
     connection: Connection, owner: str, name: str
 ) -> tuple[ProviderConnection, tuple[SealedSecret, ...]] | None:
     """That provider connection and its `live_secrets`, in one statement; None: there is no such connection."""
-    rows = connection.execute(_WITH_LIVE, {"owner": owner, "called": name}).all()
+    rows = _WITH_LIVE.run(connection, {"owner": owner, "called": name}).all()
     if not rows:
         return None
     secrets = tuple(

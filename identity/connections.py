@@ -26,6 +26,7 @@ from sqlalchemy import (
 
 from identity.errors import Misconfigured
 from identity.model import ProviderConnection, ScopeKind
+from identity.prepared import Prepared
 from identity.principals import checked_id
 from identity.rows import Part, insert_new
 from identity.sequence import next_number
@@ -34,14 +35,14 @@ from identity.tables import connection_secrets, provider_connections, scopes
 ALL_BUT_ONE = "all but one are stopped (`aswhom connections stop ID`) or removed"
 
 # Built once: every delivery runs these.
-_BY_ID = select(provider_connections).where(provider_connections.c.id == bindparam("owner"))
+_BY_ID = Prepared(select(provider_connections).where(provider_connections.c.id == bindparam("owner")))
 _ADDRESS = select(provider_connections.c.api_url).where(provider_connections.c.id == bindparam("through"))
-_PAUSED = _BY_ID.with_only_columns(provider_connections.c.paused_reason)
+_PAUSED = Prepared(_BY_ID.statement.with_only_columns(provider_connections.c.paused_reason))
 #: Whether an admin has stopped the connection of a row.
 IS_STOPPED = exists().where(
     scopes.c.kind == str(ScopeKind.CONNECTION), scopes.c.key == provider_connections.c.id, scopes.c.stopped.is_(True)
 )
-_FITTING = (
+_FITTING = Prepared(
     select(provider_connections, IS_STOPPED.label("is_stopped"))
     .where(
         provider_connections.c.provider == bindparam("of_provider"),
@@ -65,7 +66,7 @@ def add_connection(connection: Connection, owner: ProviderConnection, *, now: da
 
 def get_connection(connection: Connection, owner: str) -> ProviderConnection:
     """The provider connection of that id. Raises Misconfigured."""
-    row = connection.execute(_BY_ID, {"owner": owner}).one_or_none()
+    row = _BY_ID.run(connection, {"owner": owner}).one_or_none()
     if row is None:
         raise Misconfigured(f"there is no provider connection {owner}")
     return connection_of(row)
@@ -81,7 +82,7 @@ def connection_for(connection: Connection, tenant: str, provider: str) -> Provid
 
     Of several, those that are stopped do not count, so that one can follow another whose accounts are kept.
     """
-    rows = connection.execute(_FITTING, {"tenant": tenant, "of_provider": provider}).all()
+    rows = _FITTING.run(connection, {"tenant": tenant, "of_provider": provider}).all()
     candidates = [row for row in rows if row.tenant_id is not None] or rows
     if not candidates:
         raise Misconfigured(
@@ -142,7 +143,7 @@ def remove_connection(connection: Connection, owner: str) -> None:
 
 def paused_reason(connection: Connection, owner: str) -> str | None:
     """Why no token is fetched through this connection, or None."""
-    return connection.execute(_PAUSED, {"owner": owner}).scalar_one_or_none()
+    return _PAUSED.run(connection, {"owner": owner}).scalar_one_or_none()
 
 
 def lock_against_references(connection: Connection, owner: str) -> None:
@@ -189,7 +190,7 @@ def was_changed(connection: Connection, by: ProviderConnection, *, asked: int) -
     holds the connection's lock until the transaction ends.
     """
     lock_connection(connection, by.id)
-    row = connection.execute(_BY_ID, {"owner": by.id}).one()
+    row = _BY_ID.run(connection, {"owner": by.id}).one()
     if _asked_as(connection_of(row)) != _asked_as(by):
         return True
     return row.resumed is not None and row.resumed >= asked

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from identity.accounts import get_account, move_account
 from identity.bounds import within
 from identity.model import AccountState, TokenAnswer
+from identity.prepared import Prepared
 from identity.rows import Part
 from identity.secret import Secret
 from identity.tables import accounts, grants
@@ -21,12 +22,12 @@ from identity.vault import Binding, Vault
 
 ACCESS, REFRESH = "access_token", "refresh_token"
 
-_NOTE_USE = (
+_NOTE_USE = Prepared(
     update(grants)
     .where(grants.c.account_id == bindparam("account"), grants.c.generation == bindparam("leased"))
     .values(used_at=bindparam("now"), keepalive_due=bindparam("now"), keepalive_rank=0)
 )
-_OF_ACCOUNT = select(grants).where(grants.c.account_id == bindparam("account"))
+_OF_ACCOUNT = Prepared(select(grants).where(grants.c.account_id == bindparam("account")))
 
 NONE_STORED = {
     "access_sealed": None,
@@ -107,7 +108,7 @@ def no_token_yet(scopes: tuple[str, ...], *, generation: int) -> SealedAnswer:
 
 def get_grant(connection: Connection, account: str) -> Grant | None:
     """The account's credentials, if it ever had any."""
-    row = connection.execute(_OF_ACCOUNT, {"account": account}).one_or_none()
+    row = _OF_ACCOUNT.run(connection, {"account": account}).one_or_none()
     return None if row is None else grant_of(row)
 
 
@@ -163,7 +164,7 @@ def rotate(
 
 def note_use(connection: Connection, account: str, *, generation: int, now: datetime) -> None:
     """The first step that leased this generation tells of it, so that keep-alive knows what is in use."""
-    connection.execute(_NOTE_USE, {"account": account, "leased": generation, "now": now})
+    _NOTE_USE.run(connection, {"account": account, "leased": generation, "now": now})
 
 
 def look_at(now: datetime) -> dict[str, object]:

@@ -13,11 +13,12 @@ from identity.audit import AsWhom
 from identity.audit.links import newest_pruning, signed_end
 from identity.audit.tables import signing_handovers
 from identity.errors import Misconfigured
+from identity.prepared import Prepared
 from identity.sequence import next_number
 from identity.signing import Signer
 from identity.trusted_keys import Handover, TrustedKeys, encoded, key_id
 
-_NEWEST = select(signing_handovers.c.kid).order_by(signing_handovers.c.number.desc()).limit(1)
+_NEWEST = Prepared(select(signing_handovers.c.kid).order_by(signing_handovers.c.number.desc()).limit(1))
 
 
 def trusted_keys(connection: Connection, key: Ed25519PublicKey) -> TrustedKeys:
@@ -28,7 +29,7 @@ def trusted_keys(connection: Connection, key: Ed25519PublicKey) -> TrustedKeys:
 
 def newest_kid(connection: Connection) -> str | None:
     """The key that signs, as the ledger knows it; None: it was never rotated."""
-    kid: str | None = connection.execute(_NEWEST).scalar_one_or_none()
+    kid: str | None = _NEWEST.run(connection).scalar_one_or_none()
     return kid
 
 

@@ -28,6 +28,7 @@ from identity.model import (
     RuledOut,
     ScopeKind,
 )
+from identity.prepared import Prepared
 from identity.providers import PROFILES
 from identity.providers.profile import MIN_TTL, Profile
 from identity.scopes import (
@@ -47,21 +48,23 @@ _IS_ACCOUNT = and_(
     accounts.c.principal_id == bindparam("principal"),
 )
 # The account's columns, and those of each of its scopes that was ever revoked or stopped: at least one row.
-_STATE = select(
-    accounts.c.id,
-    accounts.c.provider,
-    accounts.c.state,
-    accounts.c.credential,
-    grants,
-    scopes.c.kind,
-    scopes.c.key,
-    scopes.c.revoked,
-    scopes.c.stopped,
-    database_now().label("now"),
-).select_from(
-    _ALWAYS.outerjoin(accounts, _IS_ACCOUNT)
-    .outerjoin(grants, grants.c.account_id == accounts.c.id)
-    .outerjoin(scopes, IS_WANTED)
+_STATE = Prepared(
+    select(
+        accounts.c.id,
+        accounts.c.provider,
+        accounts.c.state,
+        accounts.c.credential,
+        grants,
+        scopes.c.kind,
+        scopes.c.key,
+        scopes.c.revoked,
+        scopes.c.stopped,
+        database_now().label("now"),
+    ).select_from(
+        _ALWAYS.outerjoin(accounts, _IS_ACCOUNT)
+        .outerjoin(grants, grants.c.account_id == accounts.c.id)
+        .outerjoin(scopes, IS_WANTED)
+    )
 )
 _NAMES = {Leased: "leased", NeedsRefresh: "needs_refresh", NeedsConsent: "needs_consent", RuledOut: "ruled_out"}
 
@@ -77,7 +80,7 @@ def look(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
     """What `examine` would say; nothing is counted, and without the locks nothing is decided."""
     job_scopes, key = request.scope_list, request.account_key
     named = {"tenant": key.tenant, "connection": key.connection, "principal": key.principal}
-    rows = connection.execute(_STATE, named | scope_keys(job_scopes)).all()
+    rows = _STATE.run(connection, named | scope_keys(job_scopes)).all()
     found, row = remembered(job_scopes, rows), rows[0]
     if refusal := prohibition(found, request.accepted):
         return refusal

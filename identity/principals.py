@@ -10,11 +10,12 @@ from sqlalchemy import Connection, Row, Select, String, bindparam, delete, func,
 
 from identity.errors import BadInput, Misconfigured
 from identity.model import Principal, PrincipalKind
+from identity.prepared import Prepared
 from identity.rows import insert_new
 from identity.tables import agents, aliases, principals, provider_connections, tenants
 
 # Built once: every acceptance runs these.
-_SERVICES = (
+_SERVICES = Prepared(
     select(principals)
     .where(principals.c.tenant_id == bindparam("tenant"), principals.c.kind == PrincipalKind.SERVICE)
     .limit(2)
@@ -120,7 +121,7 @@ def get_principal(connection: Connection, principal: str) -> Principal | None:
 
 def service_principal(connection: Connection, tenant: str) -> Principal:
     """The one service principal of a tenant. Raises Misconfigured if there is none, or more than one."""
-    rows = connection.execute(_SERVICES, {"tenant": tenant}).all()
+    rows = _SERVICES.run(connection, {"tenant": tenant}).all()
     only_service(tenant, [row.id for row in rows])
     return _principal(rows[0])
 

@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
+from identity.prepared import Prepared
+
 
 def insert_or(connection: Connection, table: Table) -> Any:
     """The dialect's INSERT, with `on_conflict_do_nothing` and `on_conflict_do_update`; its `rowcount` tells."""
@@ -24,7 +26,12 @@ def insert_for(dialect: str, table: Table) -> Any:
 
 def insert_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
     """Insert *values* unless a unique key has them already; whether it did."""
-    return bool(connection.execute(insert_unless_there(connection.dialect.name, table), values).rowcount == 1)
+    return _insert_new(connection.dialect.name, table).run(connection, values).rowcount == 1
+
+
+@cache
+def _insert_new(dialect: str, table: Table) -> Prepared:
+    return Prepared(insert_unless_there(dialect, table))
 
 
 @cache

@@ -12,11 +12,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from identity.accounts import find_account, move_account
 from identity.model import AccountKey, AccountState, RuledOut, Scope, ScopeKind
+from identity.prepared import Prepared
 from identity.tables import scopes
 
 #: The rows of at most one scope a kind; `scope_keys` are its parameters.
 IS_WANTED = or_(*(and_(scopes.c.kind == str(kind), scopes.c.key == bindparam(f"{kind}_key")) for kind in ScopeKind))
-_FIND = select(scopes).where(IS_WANTED)
+_FIND = Prepared(select(scopes).where(IS_WANTED))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def all_standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope
 def standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
     """What is remembered of these scopes (at most one a kind), in one statement; NEVER for the others."""
     wanted = tuple(wanted)
-    return remembered(wanted, connection.execute(_FIND, scope_keys(wanted)))
+    return remembered(wanted, _FIND.run(connection, scope_keys(wanted)))
 
 
 def scope_keys(wanted: Iterable[Scope]) -> dict[str, str]:

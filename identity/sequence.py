@@ -9,32 +9,35 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import cache
 from hashlib import blake2b
-from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Select, Sequence, bindparam, func, select, text, update
+from sqlalchemy import BigInteger, Connection, Sequence, bindparam, func, select, text, update
 
 from identity.columns import database_now
 from identity.model import LOCK_ORDER, Scope
+from identity.prepared import Prepared
 from identity.tables import ledger_numbers, metadata
 
 NUMBERS = Sequence("ledger_number_sequence", metadata=metadata)
 
-_NEXT_OF_SEQUENCE = select(NUMBERS.next_value())
-_NEXT_OF_ROW = update(ledger_numbers).values(value=ledger_numbers.c.value + 1).returning(ledger_numbers.c.value)
-_NEXT_OF_SEQUENCE_AND_TIME = _NEXT_OF_SEQUENCE.add_columns(database_now().label("now"))
-_NEXT_OF_ROW_AND_TIME = _NEXT_OF_ROW.returning(database_now().label("now"))
+_NOW = database_now().label("now")
+_NEXT_OF_SEQUENCE = Prepared(select(NUMBERS.next_value()))
+_NEXT_OF_ROW = Prepared(
+    update(ledger_numbers).values(value=ledger_numbers.c.value + 1).returning(ledger_numbers.c.value)
+)
+_NEXT_OF_SEQUENCE_AND_TIME = Prepared(_NEXT_OF_SEQUENCE.statement.add_columns(_NOW))
+_NEXT_OF_ROW_AND_TIME = Prepared(_NEXT_OF_ROW.statement.returning(_NOW))
 
 
 def next_number(connection: Connection) -> int:
     """The next ledger number; gaps are allowed."""
     statement = _NEXT_OF_SEQUENCE if connection.dialect.name == "postgresql" else _NEXT_OF_ROW
-    return int(connection.execute(statement).scalar_one())
+    return int(statement.run(connection).scalar_one())
 
 
 def next_number_and_time(connection: Connection) -> tuple[int, datetime]:
     """The next ledger number, and the database's clock when it was taken."""
     on_postgresql = connection.dialect.name == "postgresql"
-    row = connection.execute(_NEXT_OF_SEQUENCE_AND_TIME if on_postgresql else _NEXT_OF_ROW_AND_TIME).one()
+    row = (_NEXT_OF_SEQUENCE_AND_TIME if on_postgresql else _NEXT_OF_ROW_AND_TIME).run(connection).one()
     return int(row[0]), row.now
 
 
@@ -49,22 +52,22 @@ def lock_shared(connection: Connection, scopes: Iterable[Scope]) -> None:
         return  # SQLite has one writer
     ordered = sorted(scopes, key=lambda scope: (LOCK_ORDER.index(scope.kind), scope.key))
     keys = {f"key_{place}": _advisory_key(scope) for place, scope in enumerate(ordered)}
-    connection.execute(_shared_locks(len(keys)), keys)
+    _shared_locks(len(keys)).run(connection, keys)
 
 
 @cache
-def _shared_locks(number: int) -> Select[Any]:
+def _shared_locks(number: int) -> Prepared:
     """One select list is evaluated left to right, so one statement takes the locks in order."""
     keys = (bindparam(f"key_{place}", type_=BigInteger) for place in range(number))
-    return select(*(func.pg_advisory_xact_lock_shared(key) for key in keys))
+    return Prepared(select(*(func.pg_advisory_xact_lock_shared(key) for key in keys)))
 
 
 # Longer than a process stopped inside an opening can hold it: idle_in_transaction_session_timeout is 2 s. Set before it
 # waits, in the same statement: a select list is evaluated left to right.
-_EXCLUSIVE_LOCK = text("select set_config('lock_timeout', '5s', true), pg_advisory_xact_lock(:key)")
+_EXCLUSIVE_LOCK = Prepared(text("select set_config('lock_timeout', '5s', true), pg_advisory_xact_lock(:key)"))
 
 
 def lock_exclusive(connection: Connection, scope: Scope) -> None:
     """Wait for every opening under this scope, and keep new ones out until the transaction ends."""
     if connection.dialect.name == "postgresql":
-        connection.execute(_EXCLUSIVE_LOCK, {"key": _advisory_key(scope)})
+        _EXCLUSIVE_LOCK.run(connection, {"key": _advisory_key(scope)})

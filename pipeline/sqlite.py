@@ -262,7 +262,8 @@ class SqliteDatabase:
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         try:
-            with self.engine.connect() as connection:
+            # Begun here: for a statement that goes past it, SQLAlchemy would begin no transaction.
+            with self.engine.begin() as connection:
                 return fn(connection)
         except OperationalError as error:
             if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     literal_column,
     text,
 )
@@ -33,7 +34,8 @@ def partial_index(name: str, *columns: str, where: str) -> Index:
 
 def in_states(column: Column[str], states: Iterable[str]) -> ColumnElement[bool]:
     """Whether a state is one of these, in the statement's text: a list of parameters is expanded at each execution."""
-    return column.in_([literal_column(f"'{state}'") for state in states])
+    named: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in states]
+    return column.in_(named) if named else false()
 
 
 deliveries = Table(

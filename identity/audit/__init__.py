@@ -13,10 +13,11 @@ from sqlalchemy import Connection, insert
 
 from identity.audit.tables import audit
 from identity.model import AccessPattern, AccountKey
+from identity.prepared import Prepared
 from identity.sequence import NUMBERS, next_number
 
-_INSERT = insert(audit)
-_INSERT_NUMBERED = insert(audit).values(number=NUMBERS.next_value()).returning(audit.c.number)
+_INSERT = Prepared(insert(audit))
+_INSERT_NUMBERED = Prepared(insert(audit).values(number=NUMBERS.next_value()).returning(audit.c.number))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +95,9 @@ def record(
         "detail": carried(dict(detail or {})),
     }
     if number is None and connection.dialect.name == "postgresql":  # one round trip less
-        return int(connection.execute(_INSERT_NUMBERED, row).scalar_one())
+        return int(_INSERT_NUMBERED.run(connection, row).scalar_one())
     taken = next_number(connection) if number is None else number
-    connection.execute(_INSERT, row | {"number": taken})
+    _INSERT.run(connection, row | {"number": taken})
     return taken
 
 

@@ -29,6 +29,7 @@ from identity.audit.statements import PRUNED, Head, holds
 from identity.audit.tables import audit, audit_prunings, audit_seals
 from identity.columns import instant
 from identity.errors import Misconfigured
+from identity.prepared import Prepared
 from identity.trusted_keys import TrustedKeys
 
 _SEALS = audit_seals.c
@@ -52,8 +53,8 @@ _SEAL = (
     _SEALS.signature,
 )
 _LINKS = audit_seals.outerjoin(audit, audit.c.id == _SEALS.audit_id)
-_NEXT = select(_SEALS.seq).where(_SEALS.seq > bindparam("after")).order_by(_SEALS.seq).limit(1000)
-_THOUSAND = _NEXT.with_only_columns(*_SEAL, *ROW).select_from(_LINKS)
+_NEXT = Prepared(select(_SEALS.seq).where(_SEALS.seq > bindparam("after")).order_by(_SEALS.seq).limit(1000))
+_THOUSAND = Prepared(_NEXT.statement.with_only_columns(*_SEAL, *ROW).select_from(_LINKS))
 _SEAL_OF, _ROW_OF = (select(*part).select_from(_LINKS).where(_SEALS.seq == bindparam("seq")) for part in (_SEAL, ROW))
 # In place of the columns of a row that cannot be fetched: no document comes of them.
 _NO_ROW = (b"",) * len(ROW)
@@ -99,11 +100,11 @@ def sealed_page(connection: Connection, *, after: int) -> list[SealedRow]:
 
 def _thousand(connection: Connection, after: int) -> Sequence[Sequence[Any]]:
     try:
-        return connection.execute(_THOUSAND, {"after": after}).all()
+        return _THOUSAND.run(connection, {"after": after}).all()
     except OperationalError as error:
         if not is_of_text(error):
             raise
-    return [_by_parts(connection, seq) for seq in connection.execute(_NEXT, {"after": after}).scalars().all()]
+    return [_by_parts(connection, seq) for seq in _NEXT.run(connection, {"after": after}).scalars()]
 
 
 def _by_parts(connection: Connection, seq: int) -> Sequence[Any]:

@@ -13,6 +13,7 @@ from identity.audit import AsWhom
 from identity.capability.model import Algorithm, Audience
 from identity.capability.tables import audiences as table
 from identity.errors import BadInput
+from identity.prepared import Prepared
 from identity.principals import checked_id
 from identity.rows import insert_new
 from identity.secret import Secret
@@ -21,8 +22,9 @@ PREFIX = "awr_"  # so that a scanner of source code knows one when it sees one
 OVERLAP = timedelta(hours=24)  # how long a former secret is still accepted
 
 _LIVE = select(table).where(table.c.removed_at.is_(None))
-_OF_CONNECTION = _LIVE.where(table.c.connection_id == bindparam("through"))
-_OF_ID = _LIVE.where(table.c.id == bindparam("audience"))
+_OF_CONNECTION = Prepared(_LIVE.where(table.c.connection_id == bindparam("through")))
+_OF_ID = Prepared(_LIVE.where(table.c.id == bindparam("audience")))
+_LOCKED = Prepared(_OF_ID.statement.with_for_update())
 
 
 def new_secret(token: str) -> Secret:
@@ -85,13 +87,13 @@ def remove(connection: Connection, id: str, *, by: str, now: datetime) -> None:
 
 def find(connection: Connection, id: str) -> Audience | None:
     """The audience of that id."""
-    row = connection.execute(_OF_ID, {"audience": id}).one_or_none()
+    row = _OF_ID.run(connection, {"audience": id}).one_or_none()
     return None if row is None else _audience(row)
 
 
 def of_connection(connection: Connection, through: str) -> Audience | None:
     """The audience that a provider connection leads to."""
-    row = connection.execute(_OF_CONNECTION, {"through": through}).one_or_none()
+    row = _OF_CONNECTION.run(connection, {"through": through}).one_or_none()
     return None if row is None else _audience(row)
 
 
@@ -103,7 +105,7 @@ def of_uri(connection: Connection, uri: str) -> Audience | None:
 
 def authenticate(connection: Connection, id: str, secret: Secret, *, now: datetime) -> Audience | None:
     """The audience of that id, if the secret is its present one or, in the overlap, the former."""
-    row = connection.execute(_OF_ID, {"audience": id}).one_or_none()
+    row = _OF_ID.run(connection, {"audience": id}).one_or_none()
     if row is None:
         return None
     accepted = [row.secret_sha256]
@@ -115,7 +117,7 @@ def authenticate(connection: Connection, id: str, secret: Secret, *, now: dateti
 
 def _known(connection: Connection, id: str) -> Row[Any]:
     """That audience, for whoever changes it: who does so too, or has not heard of its commit yet, waits."""
-    row = connection.execute(_OF_ID.with_for_update(), {"audience": id}).one_or_none()
+    row: Row[Any] | None = _LOCKED.run(connection, {"audience": id}).one_or_none()
     if row is None:
         raise BadInput(f"there is no audience {id}: `aswhom capability audiences list` shows them")
     return row

@@ -15,13 +15,18 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select, updat
 from identity.capability.model import Issued, Outcome, Wanted
 from identity.capability.tables import capabilities
 from identity.capability.verifier import LONGEST, Capability, Limit
+from identity.prepared import Prepared
 
-_INSERT = insert(capabilities)
-_FIND = select(capabilities).where(capabilities.c.jti == bindparam("jti"))
-_OF_STEP = select(capabilities).where(
-    capabilities.c.step_id == bindparam("step"), capabilities.c.closed_at.is_(None), capabilities.c.parent_jti.is_(None)
+_INSERT = Prepared(insert(capabilities))
+_FIND = Prepared(select(capabilities).where(capabilities.c.jti == bindparam("jti")))
+_OF_STEP = Prepared(
+    select(capabilities).where(
+        capabilities.c.step_id == bindparam("step"),
+        capabilities.c.closed_at.is_(None),
+        capabilities.c.parent_jti.is_(None),
+    )
 )
-_CLOSE = (
+_CLOSE = Prepared(
     update(capabilities)
     .where(capabilities.c.step_id == bindparam("of_step"), capabilities.c.closed_at.is_(None))
     .values(closed_at=bindparam("now"), outcome=bindparam("why"))
@@ -74,8 +79,8 @@ def insert_capability(
     parent: str | None,
 ) -> None:
     """Record a new capability."""
-    connection.execute(
-        _INSERT,
+    _INSERT.run(
+        connection,
         {
             "jti": new.id,
             "audience_id": audience,
@@ -103,13 +108,13 @@ def insert_capability(
 
 def living(connection: Connection, step: str, *, at: datetime, approved_by: tuple[str, ...]) -> Capability | None:
     """The step's capability that is not closed, still lives *at* that time, and says who has approved the step."""
-    found = map(_capability, connection.execute(_OF_STEP, {"step": step}))
+    found = map(_capability, _OF_STEP.run(connection, {"step": step}))
     return next((one for one in found if one.expires_at > at and one.approved_by == approved_by), None)
 
 
 def find(connection: Connection, jti: str) -> Issued | None:
     """The record of that id."""
-    row = connection.execute(_FIND, {"jti": jti}).one_or_none()
+    row = _FIND.run(connection, {"jti": jti}).one_or_none()
     return None if row is None else _issued(row)
 
 
@@ -123,7 +128,7 @@ def close(connection: Connection, step: str, outcome: Outcome, *, now: datetime)
     """Whatever the step's capabilities were for is over, and so are those they were exchanged for."""
     values = {"of_step": step, "now": now, "why": outcome}
     # A statement that waits for an exchange does not see the one that it made: the next statement does.
-    while connection.execute(_CLOSE, values).rowcount > 0:
+    while _CLOSE.run(connection, values).rowcount > 0:
         pass
 
 

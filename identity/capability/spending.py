@@ -16,7 +16,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Text, Update, bindparam, cast, select, update
+from sqlalchemy import ColumnElement, Connection, Text, bindparam, cast, select, update
 
 from identity.capability import issued
 from identity.capability.model import Audience, Issued, approvers_of, scopes_of
@@ -24,6 +24,7 @@ from identity.capability.tables import capabilities
 from identity.capability.verifier import Capability, Reason
 from identity.columns import database_now
 from identity.model import RuledOut
+from identity.prepared import Prepared
 from identity.scopes import all_standings, is_prohibited, prohibition, revoked_since, scope_keys
 from identity.sequence import lock_shared
 
@@ -60,12 +61,12 @@ class NotSpent:
 
 _NOT_SAID = "not said"  # kept of a spend in place of its request: whoever says one later is not the same spender
 _ALIVE = (capabilities.c.jti == bindparam("id")) & capabilities.c.closed_at.is_(None)
-_SPEND = (
+_SPEND = Prepared(
     update(capabilities)
     .where(_ALIVE, capabilities.c.spent_sha256.is_(None), capabilities.c.expires_at > database_now())
     .values(spent_sha256=bindparam("request"), spent_at=database_now())
 )
-_NOW = select(database_now())
+_NOW = Prepared(select(database_now()))
 
 #: What a token says, where it was recorded, and how: who says anything else of it has the key, and is somebody else.
 _SAID: tuple[tuple[Reason, ColumnElement[Any], Callable[[Capability], Any]], ...] = (
@@ -84,7 +85,7 @@ _SAID: tuple[tuple[Reason, ColumnElement[Any], Callable[[Capability], Any]], ...
     (Reason.EXPIRES_AT, capabilities.c.expires_at, lambda of: of.expires_at),
     (Reason.APPROVED_BY, cast(capabilities.c.approved_by, Text), lambda of: json.dumps(of.approved_by)),
 )
-_SPEND_AS_SAID = _SPEND.where(
+_SPEND_AS_SAID = _SPEND.statement.where(
     capabilities.c.audience_id == bindparam("by"),
     capabilities.c.connection_id == bindparam("connection_key"),
     capabilities.c.agent_id == bindparam("agent_key"),
@@ -93,10 +94,10 @@ _SPEND_AS_SAID = _SPEND.where(
 
 
 @cache
-def _spend_as_said(approvers: int) -> Update:
+def _spend_as_said(approvers: int) -> Prepared:
     """`examine` and `_SPEND` in one, for who knows beforehand what to lock, with so many approvers."""
     users: list[ColumnElement[str]] = [bindparam(f"approver_{place}") for place in range(approvers)]
-    return _SPEND_AS_SAID.where(~is_prohibited(capabilities.c.accepted, users=users))
+    return Prepared(_SPEND_AS_SAID.where(~is_prohibited(capabilities.c.accepted, users=users)))
 
 
 def spend(connection: Connection, claimed: Capability, by: Audience, *, request_sha256: str | None) -> Spent | NotSpent:
@@ -117,7 +118,7 @@ def spend(connection: Connection, claimed: Capability, by: Audience, *, request_
         approvers = all_standings(connection, approvers_of(record.capability))
         if (ruled_out := prohibition(approvers, record.accepted)) is not None:
             return NotSpent(why=Unspendable.REVOKED, record=record, ruled_out=ruled_out)
-    if connection.execute(_SPEND, {"id": claimed.id, "request": request}).rowcount == 1:
+    if _SPEND.run(connection, {"id": claimed.id, "request": request}).rowcount == 1:
         return Spent(capability=record.capability, agent=record.agent, first=True)
     return _again(connection, claimed.id, request_sha256)
 
@@ -132,7 +133,7 @@ def _is_spent_as_said(connection: Connection, claimed: Capability, by: Audience,
     said = {f"said_{what}": says(claimed) for what, _, says in _SAID}
     approvers = {f"approver_{place}": person for place, person in enumerate(claimed.approved_by)}
     values = {"id": claimed.id, "request": request, "by": by.id, **scope_keys(named), **said, **approvers}
-    return connection.execute(_spend_as_said(len(approvers)), values).rowcount == 1
+    return _spend_as_said(len(approvers)).run(connection, values).rowcount == 1
 
 
 def examine(connection: Connection, claimed: Capability, by: Audience) -> Issued | NotSpent:
@@ -159,7 +160,7 @@ def _again(connection: Connection, jti: str, request_sha256: str | None) -> Spen
         return NotSpent(why=Unspendable.UNKNOWN)
     if found.closed_at is not None:
         return NotSpent(why=Unspendable.CLOSED, record=found)
-    if found.capability.expires_at <= connection.execute(_NOW).scalar_one():
+    if found.capability.expires_at <= _NOW.run(connection).scalar_one():
         return NotSpent(why=Reason.EXPIRED, record=found)
     if found.spent_sha256 != request_sha256:
         return NotSpent(why=Unspendable.SPENT, record=found)

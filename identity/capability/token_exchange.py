@@ -27,10 +27,11 @@ from identity.capability.verifier import Capability, Reason, Refused
 from identity.columns import database_now
 from identity.metrics import CAPABILITIES_ISSUED
 from identity.model import AccessPattern
+from identity.prepared import Prepared
 from identity.secret import Secret
 from identity.store import Store, write_idempotent
 
-_EXCHANGE = (
+_EXCHANGE = Prepared(
     update(capabilities)
     .where(
         capabilities.c.jti == bindparam("id"),
@@ -99,7 +100,7 @@ def pass_on(
     if isinstance(child, TooWide):
         return NotExchanged(why=child)
     for_what = _fingerprint(receiver, asked)
-    if connection.execute(_EXCHANGE, {"id": claimed.id, "for_what": for_what}).rowcount != 1:
+    if _EXCHANGE.run(connection, {"id": claimed.id, "for_what": for_what}).rowcount != 1:
         return _again(connection, claimed.id, for_what, receiver, now=now)
     issued.insert_capability(
         connection,

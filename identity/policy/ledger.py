@@ -13,12 +13,14 @@ from identity.errors import BadInput, Misconfigured
 from identity.model import Scope, ScopeKind
 from identity.policy.file import digest_of, read_policy
 from identity.policy.rules import FACTS_ALONE, Policy
+from identity.prepared import Prepared
 from identity.sequence import lock_exclusive
 from identity.tables import policies
 
 _OF_TENANT = policies.c.tenant_id == bindparam("tenant")
-_VERSION = select(func.coalesce(func.max(policies.c.version), 0)).where(_OF_TENANT)
-_TEXT = select(policies.c.document).where(_OF_TENANT, policies.c.version == bindparam("version"))
+_NEWEST = select(func.coalesce(func.max(policies.c.version), 0)).where(_OF_TENANT)
+_VERSION = Prepared(_NEWEST)
+_TEXT = Prepared(select(policies.c.document).where(_OF_TENANT, policies.c.version == bindparam("version")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +34,12 @@ class Applied:
 
 def current_version() -> ScalarSelect[int]:
     """The newest version of the parameter *tenant*, 0 where there is none, for a larger statement."""
-    return _VERSION.scalar_subquery()
+    return _NEWEST.scalar_subquery()
 
 
 def version_of(connection: Connection, tenant: str) -> int:
     """The newest version of a tenant, 0 where it has none."""
-    return int(connection.execute(_VERSION, {"tenant": tenant}).scalar_one())
+    return int(_VERSION.run(connection, {"tenant": tenant}).scalar_one())
 
 
 def policy_text(connection: Connection, tenant: str, version: int | None = None) -> tuple[int, str]:
@@ -45,7 +47,7 @@ def policy_text(connection: Connection, tenant: str, version: int | None = None)
     found = version_of(connection, tenant) if version is None else version
     if found == 0:
         return 0, ""
-    text = connection.execute(_TEXT, {"tenant": tenant, "version": found}).scalar_one_or_none()
+    text = _TEXT.run(connection, {"tenant": tenant, "version": found}).scalar_one_or_none()
     if text is None:
         raise BadInput(f"tenant {tenant} has no policy version {found}: `aswhom policy history {tenant}` shows them")
     return found, text

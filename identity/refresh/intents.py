@@ -14,6 +14,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, Row, Select, and_, bindparam, func, literal, or_, select, text, update
 
 from identity.moves import Moves
+from identity.prepared import Prepared
 from identity.providers.profile import Profile
 from identity.rows import Part, insert_new
 from identity.sequence import next_number
@@ -73,7 +74,7 @@ MOVES: Moves[IntentState] = Moves(
         IntentState.DISCARDED: frozenset(),
     },
 )
-_BY_ID = select(refresh_intents).where(refresh_intents.c.id == bindparam("intent"))
+_BY_ID = Prepared(select(refresh_intents).where(refresh_intents.c.id == bindparam("intent")))
 _REVOKED = (refresh_intents.c.state == IntentState.DISCARDED) & (refresh_intents.c.outcome == REVOKED)
 
 
@@ -112,7 +113,7 @@ class RefreshIntent:
 
 def get_intent(connection: Connection, intent: str) -> RefreshIntent | None:
     """The intent of that id; None if another has taken its place."""
-    row = connection.execute(_BY_ID, {"intent": intent}).one_or_none()
+    row = _BY_ID.run(connection, {"intent": intent}).one_or_none()
     return None if row is None else intent_of(row)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from identity.model import AccountKey, AccountState, Credential
+from identity.prepared import Prepared
 from identity.refresh.gate import Endpoint
 from identity.refresh.keepalive_plan import IDLE, IN_USE, Tended
 from identity.scopes import NEVER, Standing, all_standings, grant_scopes, prohibition
@@ -56,7 +57,7 @@ class Next:
 
 
 # Two hosts share what is due; neither waits for the other's claim.
-_CLAIMABLE = (
+_CLAIMABLE = Prepared(
     select(
         grants.c.account_id,
         grants.c.generation,
@@ -149,7 +150,7 @@ def _claimable(connection: Connection, *, now: datetime, limit: int) -> list[Row
     rows: list[Row[Any]] = []
     for rank in (IN_USE, IDLE):
         if len(rows) < limit:
-            rows += connection.execute(_CLAIMABLE, {"of_rank": rank, "now": now, "most": limit - len(rows)})
+            rows += _CLAIMABLE.run(connection, {"of_rank": rank, "now": now, "most": limit - len(rows)})
     return rows
 
 

@@ -18,6 +18,7 @@ from identity.connections import connection_of
 from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired
 from identity.grants import REFRESH, Grant, grant_of, token_binding
 from identity.model import MINTED, AccountState, ProviderConnection, RuledOut
+from identity.prepared import Prepared
 from identity.refresh.intents import TOKEN_ANSWER, RefreshIntent, intent_of
 from identity.rows import Part, columns_of
 from identity.scopes import grant_scopes, revoked_since
@@ -27,7 +28,7 @@ from identity.vault import Binding
 _OF_GENERATION = and_(
     refresh_intents.c.account_id == grants.c.account_id, refresh_intents.c.generation == grants.c.generation
 )
-_FIND = (
+_FIND = Prepared(
     select(*columns_of(accounts), *columns_of(provider_connections), *columns_of(grants), *columns_of(refresh_intents))
     .select_from(accounts)
     .join(provider_connections, provider_connections.c.id == accounts.c.connection_id)
@@ -35,7 +36,7 @@ _FIND = (
     .outerjoin(refresh_intents, _OF_GENERATION)
     .where(accounts.c.id == bindparam("account"))
 )
-_GLANCE = (
+_GLANCE = Prepared(
     select(accounts.c.state, grants.c.generation)
     .select_from(accounts)
     .outerjoin(grants, grants.c.account_id == accounts.c.id)
@@ -123,7 +124,7 @@ class Situation:
 
 def glance(connection: Connection, account: str) -> tuple[int, bool]:
     """The generation of an account's credentials, 0 where there are none, and whether it is active."""
-    row = connection.execute(_GLANCE, {"account": account}).one_or_none()
+    row = _GLANCE.run(connection, {"account": account}).one_or_none()
     return (0, False) if row is None else (row.generation or 0, row.state == AccountState.ACTIVE)
 
 
@@ -132,7 +133,7 @@ def read_situation(connection: Connection, account: str, *, token_refused: bool 
 
     Raises Misconfigured for an unknown account, ReauthRequired for one without a grant.
     """
-    row = connection.execute(_FIND, {"account": account}).one_or_none()
+    row = _FIND.run(connection, {"account": account}).one_or_none()
     if row is None:
         raise Misconfigured(f"there is no account {account}")
     through, stored, asked = Part(row, provider_connections), Part(row, grants), Part(row, refresh_intents)

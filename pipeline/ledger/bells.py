@@ -22,6 +22,7 @@ from sqlalchemy import (
 
 from identity.columns import database_in, database_now
 from identity.model import AccessPattern
+from identity.prepared import Prepared
 from identity.tables import tenants
 from pipeline.ledger.clock import NOW
 from pipeline.model import Bell
@@ -46,7 +47,7 @@ _DUE = (
     .cte("due")
     .prefix_with("MATERIALIZED")
 )
-_RING = (
+_RING = Prepared(
     update(jobs)
     .where(jobs.c.id.in_(select(_DUE.c.id)))
     .values(rung_until=database_in(RINGS_FOR))
@@ -57,16 +58,18 @@ _RING = (
 # else NULL.
 RUNG_UNTIL_IF_ROOM = case((and_(_ROOM > 0, ~exists().where(_UNRUNG)), database_in(RINGS_FOR)), else_=null())
 
-_WITH_DUE_JOBS = union_all(
-    *(
-        select(literal(str(pattern))).where(
-            exists().where(
-                jobs.c.pattern == pattern,
-                IS_QUEUED,
-                jobs.c.due_at <= NOW,
+_WITH_DUE_JOBS = Prepared(
+    union_all(
+        *(
+            select(literal(str(pattern))).where(
+                exists().where(
+                    jobs.c.pattern == pattern,
+                    IS_QUEUED,
+                    jobs.c.due_at <= NOW,
+                )
             )
+            for pattern in AccessPattern
         )
-        for pattern in AccessPattern
     )
 )
 
@@ -75,7 +78,7 @@ def ring_due(
     connection: Connection, tenant: str, pattern: AccessPattern | str, *, share: int = FIRST_SHARE
 ) -> tuple[Bell, ...]:
     """Mark due jobs as rung until *share* bells are outstanding; the caller sends them after the commit."""
-    rung = connection.execute(_RING, {"tenant": tenant, "of_pattern": pattern, "share": share})
+    rung = _RING.run(connection, {"tenant": tenant, "of_pattern": pattern, "share": share})
     of = AccessPattern(pattern)
     return tuple(Bell(job=row.id, tenant=tenant, pattern=of, rung_until=row.rung_until) for row in rung)
 
@@ -90,7 +93,7 @@ def take_back(connection: Connection, bells: Sequence[Bell]) -> None:
 
 def patterns_with_due_jobs(connection: Connection) -> Sequence[str]:
     """The queues that have something to be rung for, in one question: the dispatcher asks it several times a second."""
-    return connection.execute(_WITH_DUE_JOBS).scalars().all()
+    return _WITH_DUE_JOBS.run(connection).scalars()
 
 
 def top_up(connection: Connection, pattern: str, *, window: int) -> list[Bell]:

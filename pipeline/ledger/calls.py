@@ -10,27 +10,30 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, Exists, bindparam, exists, select
 
+from identity.prepared import Prepared
 from pipeline.ledger.intents import Ended, Intent
 from pipeline.ledger.jobs import bury, requeue
 from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.tables import attempts, steps
 
 # Built once: most closings ask the first.
-_IN_DOUBT = select(attempts.c.id).where(
-    attempts.c.step_id == bindparam("step"),
-    attempts.c.id != bindparam("but"),
-    attempts.c.purpose == Purpose.CALL,
-    attempts.c.state == AttemptState.UNKNOWN,
+_IN_DOUBT = Prepared(
+    select(attempts.c.id).where(
+        attempts.c.step_id == bindparam("step"),
+        attempts.c.id != bindparam("but"),
+        attempts.c.purpose == Purpose.CALL,
+        attempts.c.state == AttemptState.UNKNOWN,
+    )
 )
-_IN_DOUBT_BEFORE = _IN_DOUBT.where(attempts.c.opened < bindparam("before"))
+_IN_DOUBT_BEFORE = Prepared(_IN_DOUBT.statement.where(attempts.c.opened < bindparam("before")))
 
 
 def calls_in_doubt(connection: Connection, step: str, *, but: str, before: int | None = None) -> Sequence[str]:
     """The calls of a step whose outcome is not known, apart from the attempt *but*: all, or those opened *before*."""
     which = {"step": step, "but": but}
     if before is None:
-        return connection.execute(_IN_DOUBT, which).scalars().all()
-    return connection.execute(_IN_DOUBT_BEFORE, {**which, "before": before}).scalars().all()
+        return _IN_DOUBT.run(connection, which).scalars()
+    return _IN_DOUBT_BEFORE.run(connection, {**which, "before": before}).scalars()
 
 
 def may_have_acted(connection: Connection, step: str, *, since: int | None = None) -> bool:

@@ -7,15 +7,16 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from identity.columns import database_now
+from identity.prepared import Prepared
 
-_ASK = select(database_now())
+_ASK = Prepared(select(database_now()))
 
 #: What it shows, for a statement that looks rows up by it. A subquery, which is asked for its time once: PostgreSQL
 #: looks nothing up by a clock that moves as it looks.
-NOW = _ASK.scalar_subquery()
+NOW = select(database_now()).scalar_subquery()
 
 
 def clock(connection: Connection) -> datetime:
     """What it shows now."""
-    now: datetime = connection.execute(_ASK).scalar_one()
+    now: datetime = _ASK.run(connection).scalar_one()
     return now

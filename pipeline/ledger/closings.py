@@ -18,6 +18,7 @@ from identity.audit.tables import audit as audited
 from identity.capability import issued
 from identity.capability.model import Outcome
 from identity.model import AccessPattern
+from identity.prepared import Prepared
 from identity.sequence import next_number_and_time
 from pipeline.ledger.calls import calls_in_doubt, may_have_acted
 from pipeline.ledger.intents import Intent, record
@@ -28,8 +29,8 @@ from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.tables import attempts, jobs, steps
 
 # For answers that come late, which see to it that nothing goes past them.
-_LOCK_JOB = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
-_RECORDED = select(audited.c.id).where(audited.c.id == bindparam("id"))
+_LOCK_JOB = Prepared(select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update())
+_RECORDED = Prepared(select(audited.c.id).where(audited.c.id == bindparam("id")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,7 @@ def take_back(connection: Connection, intent: Intent) -> None:
 
     Whoever opened it may not know: its transaction may still be on its way, and holds the job until it has ended.
     """
-    connection.execute(_LOCK_JOB, {"job": intent.job.id})
+    _LOCK_JOB.run(connection, {"job": intent.job.id})
     if connection.execute(select(attempts.c.id).where(attempts.c.id == intent.attempt)).first() is not None:
         not_sent = Closing(
             attempt=intent.attempt, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, error="not sent"
@@ -138,7 +139,7 @@ def _late(connection: Connection, closing: Closing, row: Row[Any]) -> _Answer:
     """An answer whose attempt, *row*, was resolved otherwise before it came."""
     # A call that opens meanwhile is seen here, or its opening sees this. So is this by whoever writes it again, since
     # its commit was not seen.
-    connection.execute(_LOCK_JOB, {"job": row.job_id})
+    _LOCK_JOB.run(connection, {"job": row.job_id})
     # A search is settled without its finding: that an effect is there is true however late. That none is, is not: the
     # call may have been made again.
     finding = row.purpose == Purpose.PROBE and closing.step_state is StepState.DONE
@@ -149,7 +150,7 @@ def _late(connection: Connection, closing: Closing, row: Row[Any]) -> _Answer:
         attempt=row,
         kind="attempt.duplicate_effect" if duplicate else "attempt.late",
         id=id,
-        is_recorded=connection.execute(_RECORDED, {"id": id}).first() is not None,
+        is_recorded=_RECORDED.run(connection, {"id": id}).first() is not None,
         moves_step=finding,
         duplicate=duplicate,
     )

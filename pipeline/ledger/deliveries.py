@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
+from identity.prepared import Prepared
 from identity.rows import insert_for
 from pipeline.ledger import signal_chunks, signals, signed_answers
 from pipeline.ledger.bells import ring_due
@@ -25,7 +26,7 @@ from pipeline.workflow import Match, Workflow
 BODY_WINDOW = timedelta(days=3)  # as long as GitHub redelivers
 
 # Building a statement anew takes longer than the database does.
-_CONCLUDE = update(deliveries).where(deliveries.c.id == bindparam("delivery"))
+_CONCLUDE = Prepared(update(deliveries).where(deliveries.c.id == bindparam("delivery")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ def accept(
         "body": delivery.body,
         "received_at": now,
     }
-    if connection.execute(_insert_delivery(connection.dialect.name), row).rowcount == 0:
+    if _insert_delivery(connection.dialect.name).run(connection, row).rowcount == 0:
         return _duplicate(connection, deliveries.c.delivery_id == delivery.delivery_id, delivery.connection)
     by_body = delivery.dedupe_by_body and delivery.signal is None
     if by_body and not _remember_body(connection, delivery, ids.delivery, digest, now):
@@ -203,24 +204,26 @@ def first_bells(connection: Connection, tenant: str, workflows: Iterable[Workflo
 def _remember_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:
     """Remember this body; whether it is the first in the window."""
     row = {"connection_id": delivery.connection, "body_sha256": digest, "delivery_id": id, "seen_at": now}
-    taken = connection.execute(_take_body(connection.dialect.name), {**row, "window": now - BODY_WINDOW})
+    taken = _take_body(connection.dialect.name).run(connection, {**row, "window": now - BODY_WINDOW})
     return taken.one_or_none() is not None
 
 
 @cache
-def _insert_delivery(dialect: str) -> Any:
-    return insert_for(dialect, deliveries).on_conflict_do_nothing(index_elements=["connection_id", "delivery_id"])
+def _insert_delivery(dialect: str) -> Prepared:
+    statement = insert_for(dialect, deliveries)
+    return Prepared(statement.on_conflict_do_nothing(index_elements=["connection_id", "delivery_id"]))
 
 
 @cache
-def _take_body(dialect: str) -> Any:
+def _take_body(dialect: str) -> Prepared:
     """The guard's row: a new one, or one that is older than `window`. It returns nothing where there is another."""
     statement = insert_for(dialect, delivery_bodies)
-    return statement.on_conflict_do_update(
+    taken = statement.on_conflict_do_update(
         index_elements=["connection_id", "body_sha256"],
         set_={"delivery_id": statement.excluded.delivery_id, "seen_at": statement.excluded.seen_at},
         where=delivery_bodies.c.seen_at < bindparam("window"),
-    ).returning(delivery_bodies.c.delivery_id)
+    )
+    return Prepared(taken.returning(delivery_bodies.c.delivery_id))
 
 
 def _duplicate_by_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str) -> Acceptance:
@@ -247,5 +250,5 @@ def _duplicate(connection: Connection, which: Any, through: str) -> Acceptance:
 
 
 def _conclude(connection: Connection, delivery: str, outcome: DeliveryOutcome, reason: str) -> Acceptance:
-    connection.execute(_CONCLUDE, {"delivery": delivery, "outcome": outcome, "reason": reason})
+    _CONCLUDE.run(connection, {"delivery": delivery, "outcome": outcome, "reason": reason})
     return Acceptance(delivery=delivery, outcome=outcome, reason=reason)

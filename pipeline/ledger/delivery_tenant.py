@@ -9,6 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, select
 
 from identity import audit
 from identity.audit import AsWhom
+from identity.prepared import Prepared
 from identity.providers import PROFILES
 from identity.tables import installations, provider_connections
 from pipeline.model import SignedDelivery
@@ -17,7 +18,7 @@ from pipeline.model import SignedDelivery
 _INSTALLED = and_(
     installations.c.connection_id == provider_connections.c.id, installations.c.external_id == bindparam("installation")
 )
-_WHOSE = (
+_WHOSE = Prepared(
     select(provider_connections.c.tenant_id.label("owner"), installations.c.tenant_id.label("installed"))
     .select_from(provider_connections.outerjoin(installations, _INSTALLED))
     .where(provider_connections.c.id == bindparam("through"))
@@ -50,7 +51,7 @@ class Whose:
 def whose_delivery(connection: Connection, through: str, installation: str | None) -> Whose:
     """Whose it is, by the secret that signed it and the installation it names."""
     named = {"through": through, "installation": installation}
-    owner, installed = connection.execute(_WHOSE, named).one()
+    owner, installed = _WHOSE.run(connection, named).one()
     if owner is None:
         return Whose(tenant=installed, refusal=f"no tenant has installation {installation}")
     if installation is not None and installed is None:

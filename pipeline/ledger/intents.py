@@ -16,6 +16,7 @@ from identity.capability.model import Wanted
 from identity.capability.verifier import Capability
 from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy.decision import Decision
+from identity.prepared import Prepared
 from identity.rows import insert_for
 from pipeline.ledger.jobs import ClaimedJob, cancel_if_stopping
 from pipeline.ledger.moving import StepColumns, move_step, step_sources
@@ -218,17 +219,16 @@ def write_step(
     columns = (*_ASKED, "principal_id", "pattern", "reason", "policy_version", "state", *values)
     if intent.request_changed:
         columns = (*columns, "opened_at")
-    return bool(connection.execute(_upsert(connection.dialect.name, state, columns), row).rowcount == 1)
+    return _upsert(connection.dialect.name, state, columns).run(connection, row).rowcount == 1
 
 
 @cache
-def _upsert(dialect: str, to: StepState, again: tuple[str, ...]) -> Any:
+def _upsert(dialect: str, to: StepState, again: tuple[str, ...]) -> Prepared:
     """The INSERT of a step, or the UPDATE of those columns; built once for each set of them."""
     allowed = [*step_sources(to), *([to] if to is StepState.OPEN else [])]  # open again: a further attempt
     statement = insert_for(dialect, steps)
     newest = {column: statement.excluded[column] for column in again}
     # A key may be taken at a later opening, by a newer workflow. It is never let go of here: it may be owned.
     newest["once_key"] = func.coalesce(statement.excluded.once_key, steps.c.once_key)
-    return statement.on_conflict_do_update(
-        index_elements=["job_id", "position"], set_=newest, where=in_states(steps.c.state, allowed)
-    )
+    found = in_states(steps.c.state, allowed)
+    return Prepared(statement.on_conflict_do_update(index_elements=["job_id", "position"], set_=newest, where=found))

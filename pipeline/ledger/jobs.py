@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, Connection, Row, bindparam, case, func, null,
 
 from identity.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
 from identity.model import AccessPattern, AccountKey
+from identity.prepared import Prepared
 from pipeline.ledger.moving import JobColumns, move_job, moving_job
 from pipeline.limits import LONGEST_WAIT
 from pipeline.states import JobState, Wait
@@ -41,9 +42,11 @@ class ClaimedJob:
 _ACCOUNT = "account:"  # how what a wait for a consent is for begins
 
 # Built once, as every statement that each job goes through.
-_HINTED = select(
-    jobs.c.tenant_id, jobs.c.pattern, jobs.c.state, type_coerce(database_now(), BigInteger).label("now")
-).where(jobs.c.id == bindparam("job"))
+_HINTED = Prepared(
+    select(jobs.c.tenant_id, jobs.c.pattern, jobs.c.state, type_coerce(database_now(), BigInteger).label("now")).where(
+        jobs.c.id == bindparam("job")
+    )
+)
 _CLAIM = (
     update(jobs)
     .where(IS_QUEUED, jobs.c.due_at <= database_now())
@@ -56,33 +59,39 @@ _CLAIM = (
     )
     .returning(jobs)
 )
-_CLAIM_HINTED = _CLAIM.where(jobs.c.id == bindparam("job"))
-_CLAIM_NEXT = _CLAIM.where(
-    jobs.c.id
-    == select(jobs.c.id)
-    .where(
-        jobs.c.pattern == bindparam("of_pattern"),
-        jobs.c.tenant_id == bindparam("tenant"),
-        IS_QUEUED,
-        jobs.c.due_at <= database_now(),
+_CLAIM_HINTED = Prepared(_CLAIM.where(jobs.c.id == bindparam("job")))
+_CLAIM_NEXT = Prepared(
+    _CLAIM.where(
+        jobs.c.id
+        == select(jobs.c.id)
+        .where(
+            jobs.c.pattern == bindparam("of_pattern"),
+            jobs.c.tenant_id == bindparam("tenant"),
+            IS_QUEUED,
+            jobs.c.due_at <= database_now(),
+        )
+        .order_by(jobs.c.due_at, jobs.c.accepted)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
     )
-    .order_by(jobs.c.due_at, jobs.c.accepted)
-    .limit(1)
-    .with_for_update(skip_locked=True)
-    .scalar_subquery()
 )
-_DOCUMENT = select(pinned_configuration.c.document).where(pinned_configuration.c.sha256 == bindparam("digest"))
+_DOCUMENT = Prepared(
+    select(pinned_configuration.c.document).where(pinned_configuration.c.sha256 == bindparam("digest"))
+)
 # From WAITING alone, and many at once: all that wait for one service account may wait for one consent.
-_WAKE = moving_job(
-    jobs.c.waits_for == bindparam("awaited"), JobState.QUEUED, source=JobState.WAITING, due_at=database_now()
-).returning(jobs.c.id)
-_FINISH = moving_job((jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), JobState.DONE)
-_LOCK_CLAIM = (
+_WAKE = Prepared(
+    moving_job(
+        jobs.c.waits_for == bindparam("awaited"), JobState.QUEUED, source=JobState.WAITING, due_at=database_now()
+    ).returning(jobs.c.id)
+)
+_FINISH = Prepared(moving_job((jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), JobState.DONE))
+_LOCK_CLAIM = Prepared(
     select(jobs.c.id)
     .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
     .with_for_update()
 )
-_STATE_AND_REVOCATION = select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job"))
+_STATE_AND_REVOCATION = Prepared(select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job")))
 
 
 def claim(connection: Connection, job: str, *, hold: timedelta, lapses: int | None = None) -> ClaimedJob | None:
@@ -92,19 +101,19 @@ def claim(connection: Connection, job: str, *, hold: timedelta, lapses: int | No
     when the bell is outstanding no longer, and another was rung in its place: from then on it permits that job alone,
     or a slow backlog would have ever more permits than it is due.
     """
-    hinted = connection.execute(_HINTED, {"job": job}).one_or_none()
+    hinted = _HINTED.run(connection, {"job": job}).one_or_none()
     if hinted is None:
         return None
     longer = microseconds(hold)
     claimed = None
     if hinted.state == JobState.QUEUED:
-        claimed = connection.execute(_CLAIM_HINTED, {"job": job, "longer": longer}).one_or_none()
+        claimed = _CLAIM_HINTED.run(connection, {"job": job, "longer": longer}).one_or_none()
     if claimed is None and (lapses is None or lapses > hinted.now):
         whose = {"tenant": hinted.tenant_id, "of_pattern": hinted.pattern}
-        claimed = connection.execute(_CLAIM_NEXT, {**whose, "longer": longer}).one_or_none()
+        claimed = _CLAIM_NEXT.run(connection, {**whose, "longer": longer}).one_or_none()
     if claimed is None:
         return None
-    document = connection.execute(_DOCUMENT, {"digest": claimed.config_sha256}).scalar_one()
+    document = _DOCUMENT.run(connection, {"digest": claimed.config_sha256}).scalar_one()
     return ClaimedJob(
         id=claimed.id,
         tenant=claimed.tenant_id,
@@ -126,7 +135,7 @@ def claim(connection: Connection, job: str, *, hold: timedelta, lapses: int | No
 
 def lock_claim(connection: Connection, job: ClaimedJob) -> bool:
     """Keep a running job this run's until the transaction ends. False: it is to stop, or another has it."""
-    return connection.execute(_LOCK_CLAIM, {"job": job.id, "held": job.fence}).first() is not None
+    return _LOCK_CLAIM.run(connection, {"job": job.id, "held": job.fence}).first() is not None
 
 
 # What follows ends a run. Each returns the state it moved the job to; None: the job was no longer this run's.
@@ -194,7 +203,7 @@ def cancel(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState 
 
 def finish(connection: Connection, job: ClaimedJob) -> JobState | None:
     """The function returned: the job is done, a stopping one too."""
-    done = connection.execute(_FINISH, {"job": job.id, "held": job.fence}).rowcount == 1
+    done = _FINISH.run(connection, {"job": job.id, "held": job.fence}).rowcount == 1
     return JobState.DONE if done else None
 
 
@@ -228,7 +237,7 @@ def spend_run(
 
 def state_and_revocation(connection: Connection, job: str) -> tuple[JobState, str | None]:
     """The state of a job, and the revocation that stopped or cancelled it."""
-    row = connection.execute(_STATE_AND_REVOCATION, {"job": job}).one()
+    row = _STATE_AND_REVOCATION.run(connection, {"job": job}).one()
     return JobState(row.state), row.revocation_id
 
 
@@ -247,7 +256,7 @@ def consenting(waits_for: str | None) -> AccountKey | None:
 
 def wake(connection: Connection, waits_for: str) -> Sequence[str]:
     """Queue every job that waits for *waits_for*, in the transaction of what ends the wait."""
-    return connection.execute(_WAKE, {"awaited": waits_for}).scalars().all()
+    return _WAKE.run(connection, {"awaited": waits_for}).scalars()
 
 
 def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int, str]]:

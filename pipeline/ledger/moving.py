@@ -14,6 +14,7 @@ from typing import Any, TypedDict, Unpack
 from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, update
 
 from identity.columns import database_now
+from identity.prepared import Prepared
 from pipeline.states import ATTEMPT_MOVES, ENDED, JOB_MOVES, STEP_MOVES, AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, in_states, jobs, steps
 
@@ -110,7 +111,7 @@ def step_sources(to: StepState) -> list[str]:
 
 def move_step(connection: Connection, step: str, to: StepState, **values: Unpack[StepColumns]) -> bool:
     """Move one step of a run; every other column of the move is in *values*. False: its state does not allow it."""
-    return connection.execute(_move_step(to), {"step": step, "state": to, **values}).rowcount == 1
+    return _move_step(to).run(connection, {"step": step, "state": to, **values}).rowcount == 1
 
 
 def reopen_steps(connection: Connection, job: str, *, unbound: bool = False) -> None:
@@ -132,21 +133,22 @@ def move_attempt(
     connection: Connection, attempt: str, to: AttemptState, **values: Unpack[AttemptColumns]
 ) -> Row[Any] | None:
     """Move one attempt, and return its row; every other column of the move is in *values*. None: it was resolved."""
-    return connection.execute(_move_attempt(to), {"attempt": attempt, "state": to, **values}).one_or_none()
+    return _move_attempt(to).run(connection, {"attempt": attempt, "state": to, **values}).one_or_none()
 
 
 # Built once: for each state, every step goes through them; for each set of columns, what moves jobs by the hundred.
 
 
 @cache
-def _move_attempt(to: AttemptState) -> Any:
+def _move_attempt(to: AttemptState) -> Prepared:
     condition = (attempts.c.id == bindparam("attempt")) & in_states(attempts.c.state, ATTEMPT_MOVES.sources(to))
-    return update(attempts).where(condition).returning(attempts)
+    return Prepared(update(attempts).where(condition).returning(attempts))
 
 
 @cache
-def _move_step(to: StepState) -> Update:
-    return update(steps).where((steps.c.id == bindparam("step")) & in_states(steps.c.state, step_sources(to)))
+def _move_step(to: StepState) -> Prepared:
+    condition = (steps.c.id == bindparam("step")) & in_states(steps.c.state, step_sources(to))
+    return Prepared(update(steps).where(condition))
 
 
 @cache

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, exists, insert, select
 
 from identity.columns import Instant, database_now
+from identity.prepared import Prepared
 from identity.principals import ensure_agent
 from identity.sequence import NUMBERS, next_number
 from identity.tables import agents
@@ -22,10 +23,12 @@ from pipeline.tables import jobs, pinned_configuration
 from pipeline.workflow import ExternalUser, Workflow
 
 # Every acceptance runs these; building them anew takes longer than the database does.
-_STORED = select(
-    exists().where(agents.c.id == bindparam("agent")).label("agent"),
-    exists().where(pinned_configuration.c.sha256 == bindparam("config")).label("config"),
-    scope_sets.IS_STORED.label("scopes"),
+_STORED = Prepared(
+    select(
+        exists().where(agents.c.id == bindparam("agent")).label("agent"),
+        exists().where(pinned_configuration.c.sha256 == bindparam("config")).label("config"),
+        scope_sets.IS_STORED.label("scopes"),
+    )
 )
 
 # At `due`, but no later than now by the clock that due times are compared by: ours may be ahead of it, and SQLite's has
@@ -93,10 +96,10 @@ def insert_job(
     if not on_postgresql:
         row["accepted"] = next_number(connection)
     if not ring:
-        connection.execute(_insert_job(numbers=on_postgresql, rings=False), row)
+        _insert_job(numbers=on_postgresql, rings=False).run(connection, row)
         return None
     of = {"tenant": new.tenant, "of_pattern": workflow.pattern, "share": bells.FIRST_SHARE}
-    until = connection.execute(_insert_job(numbers=on_postgresql, rings=True), {**row, **of}).scalar_one()
+    until = _insert_job(numbers=on_postgresql, rings=True).run(connection, {**row, **of}).scalar_one()
     if until is None:
         return None
     return Bell(job=new.id, tenant=new.tenant, pattern=workflow.pattern, rung_until=until)
@@ -106,7 +109,7 @@ def _store_shared(connection: Connection, new: NewJob, digest: str, scopes: scop
     """Store what jobs share, and nothing deletes: as a rule all of it is there, and one look is all it takes."""
     agent = new.workflow.agent
     shared = {"agent": agent, "config": digest, "tenant": new.tenant, "scopes": scopes.sha256}
-    stored = connection.execute(_STORED, shared).one()
+    stored = _STORED.run(connection, shared).one()
     if not stored.agent:
         ensure_agent(connection, id=agent, tenant=None, name=agent, now=now)
     if not stored.config:
@@ -116,11 +119,11 @@ def _store_shared(connection: Connection, new: NewJob, digest: str, scopes: scop
 
 
 @cache
-def _insert_job(*, numbers: bool, rings: bool) -> Any:
+def _insert_job(*, numbers: bool, rings: bool) -> Prepared:
     """*numbers*: the row takes its ledger number itself, from the sequence."""
     statement: Any = insert(jobs).values(due_at=_AT_ONCE)
     if numbers:
         statement = statement.values(accepted=NUMBERS.next_value())
     if rings:
         statement = statement.values(rung_until=bells.RUNG_UNTIL_IF_ROOM).returning(jobs.c.rung_until)
-    return statement
+    return Prepared(statement)

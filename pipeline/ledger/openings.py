@@ -16,6 +16,7 @@ from identity.errors import Misconfigured
 from identity.grants import note_use
 from identity.model import AccessPattern, Leased, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut
 from identity.policy.ledger import current_version
+from identity.prepared import Prepared
 from identity.scopes import revoked_since
 from identity.sequence import NUMBERS, lock_shared, next_number
 from pipeline.ledger.approval_bars import approver_scopes
@@ -41,14 +42,14 @@ from pipeline.tables import attempts, jobs
 # Statements of every step are built once: building them anew takes longer than the database does. Values are arguments.
 # The UPDATE that checks the fence makes the claim last past the call as well: no heartbeat thread. PostgreSQL gives the
 # ledger number by the way: an opening that ends otherwise burns one, and numbers may have gaps.
-_EXTEND_CLAIM = (
+_EXTEND_CLAIM = Prepared(
     update(jobs)
     .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
     .values(claimed_until=database_in_microseconds("longer"))
     .returning(database_now().label("now"), current_version().label("policy"), present_address().label("api_url"))
 )
-_EXTEND_CLAIM_AND_NUMBER = _EXTEND_CLAIM.returning(NUMBERS.next_value().label("number"))
-_INSERT_ATTEMPT = insert(attempts)
+_EXTEND_CLAIM_AND_NUMBER = Prepared(_EXTEND_CLAIM.statement.returning(NUMBERS.next_value().label("number")))
+_INSERT_ATTEMPT = Prepared(insert(attempts))
 
 
 def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
@@ -60,10 +61,9 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))
     longer = microseconds(intent.claimed_for)
     gives_number = connection.dialect.name == "postgresql"
-    held = connection.execute(
-        _EXTEND_CLAIM_AND_NUMBER if gives_number else _EXTEND_CLAIM,
-        {"job": job.id, "held": job.fence, "longer": longer, "tenant": job.tenant, "through": intent.connection},
-    ).one_or_none()
+    extend = _EXTEND_CLAIM_AND_NUMBER if gives_number else _EXTEND_CLAIM
+    named = {"tenant": job.tenant, "through": intent.connection}
+    held = extend.run(connection, {"job": job.id, "held": job.fence, "longer": longer, **named}).one_or_none()
     if held is None:
         return claim_lost(connection, job)
     now: datetime = held.now
@@ -137,8 +137,8 @@ def _insert_attempt(
 
     *opened* is its number in the ledger.
     """
-    connection.execute(
-        _INSERT_ATTEMPT,
+    _INSERT_ATTEMPT.run(
+        connection,
         {
             "id": intent.attempt,
             "step_id": intent.step,

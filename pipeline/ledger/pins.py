@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, exists, select
 
+from identity.prepared import Prepared
 from identity.rows import insert_unless_there
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts, jobs, pinned_configuration, steps, workflow_settings
@@ -24,7 +25,7 @@ def enabled_of(workflow: str) -> Select[Any]:
     )
 
 
-_ENABLED = enabled_of("name")
+_ENABLED = Prepared(enabled_of("name"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +45,8 @@ def digest_of(config: Mapping[str, Any]) -> str:
 
 def enabled(connection: Connection, tenant: str, workflow: str) -> Mapping[str, Any] | None:
     """The tenant's configuration of a workflow, or None where it is not switched on."""
-    config: Mapping[str, Any] | None = connection.execute(
-        _ENABLED, {"tenant": tenant, "name": workflow}
+    config: Mapping[str, Any] | None = _ENABLED.run(
+        connection, {"tenant": tenant, "name": workflow}
     ).scalar_one_or_none()
     return config
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindparam, case, func, null, update
 
 from identity.columns import database_now
+from identity.prepared import Prepared
 from pipeline.ledger import scope_sets
 from pipeline.ledger.moving import WAITS_NO_MORE
 from pipeline.states import JOB_MOVES, JobState
@@ -35,11 +36,11 @@ def reach_jobs(
         "why": f"{revocation.kind} revoked: {revocation.reason}",
         "by": revocation.id,
     }
-    return connection.execute(_reaching(connection.dialect.name, waits=waits), values).all()
+    return _reaching(connection.dialect.name, waits=waits).run(connection, values).all()
 
 
 @cache
-def _reaching(dialect: str, *, waits: bool) -> Any:
+def _reaching(dialect: str, *, waits: bool) -> Prepared:
     found = (
         scope_sets.jobs_of(before=bindparam("before"))
         .with_only_columns(jobs.c.id)
@@ -58,7 +59,8 @@ def _reaching(dialect: str, *, waits: bool) -> Any:
         reason=bindparam("why"),
         revocation_id=bindparam("by"),
     )
-    return moved.where(_is_among(found, dialect)).returning(jobs.c.id, jobs.c.pattern, jobs.c.state, jobs.c.accepted)
+    moved = moved.where(_is_among(found, dialect))
+    return Prepared(moved.returning(jobs.c.id, jobs.c.pattern, jobs.c.state, jobs.c.accepted))
 
 
 def _is_among(found: Select[Any], dialect: str) -> ColumnElement[bool]:

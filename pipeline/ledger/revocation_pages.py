@@ -9,12 +9,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from identity.columns import database_now
+from identity.prepared import Prepared
 from identity.sequence import next_number
 from identity.signing import canonical
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocation_pages, revocations
 
-_COUNT = (
+_COUNT = Prepared(
     update(revocations)
     .where(revocations.c.id == bindparam("revocation"), revocations.c.state != Stage.QUIESCED)
     .values(
@@ -24,7 +25,7 @@ _COUNT = (
     )
 )
 # Held by any number at once, and beside `_COUNT`: it waits for a receipt that is being written, and that for it.
-_IS_OPEN = (
+_IS_OPEN = Prepared(
     select(revocations.c.id)
     .where(revocations.c.id == bindparam("revocation"), revocations.c.state != Stage.QUIESCED)
     .with_for_update(read=True, key_share=True)
@@ -37,7 +38,7 @@ def write_page(connection: Connection, revocation: str, cancelled: Sequence[str]
     False: the receipt is written already.
     """
     more = {"revocation": revocation, "more_cancelled": len(cancelled), "more_stopped": len(stopping)}
-    if connection.execute(_COUNT, more).rowcount == 0:
+    if _COUNT.run(connection, more).rowcount == 0:
         return False
     _insert(connection, revocation, cancelled, stopping)
     return True
@@ -48,7 +49,7 @@ def write_refused(connection: Connection, revocation: str, job: str) -> bool:
 
     It is on a page and not counted yet: every worker comes here whose tenant was revoked, and none waits for another.
     """
-    if connection.execute(_IS_OPEN, {"revocation": revocation}).first() is None:
+    if _IS_OPEN.run(connection, {"revocation": revocation}).first() is None:
         return False
     _insert(connection, revocation, [job], [])
     return True

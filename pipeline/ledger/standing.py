@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, select
 
 from identity.connections import fitting_id
+from identity.prepared import Prepared
 from identity.principals import FIRST_SERVICE, LAST_SERVICE, alias_of, only_service
 from pipeline.ledger.pins import enabled_of
 from pipeline.workflow import ExternalUser, Match, Workflow
@@ -58,7 +59,7 @@ def standing(
     bound |= {f"reached_{place}": provider for place, provider in enumerate(reached)}
     for place, (provider, external) in enumerate(named):
         bound |= {f"provider_{place}": provider, f"external_{place}": external}
-    first, last, *found = connection.execute(_standing(len(names), len(named), len(reached)), bound).one()
+    first, last, *found = _standing(len(names), len(named), len(reached)).run(connection, bound).one()
     configs, found = found[: len(names)], found[len(names) :]
     people, connections = found[: len(named)], found[len(named) :]
     return Standing(
@@ -71,15 +72,20 @@ def standing(
 
 
 @cache
-def _standing(workflows: int, users: int, providers: int) -> Select[Any]:
+def _standing(workflows: int, users: int, providers: int) -> Prepared:
     """Built once for each shape: every acceptance runs one."""
-    return select(
-        FIRST_SERVICE,
-        LAST_SERVICE,
-        *(enabled_of(f"workflow_{place}").scalar_subquery().label(f"config_{place}") for place in range(workflows)),
-        *(
-            alias_of(f"provider_{place}", f"external_{place}").scalar_subquery().label(f"person_{place}")
-            for place in range(users)
-        ),
-        *(fitting_id(f"reached_{place}").scalar_subquery().label(f"connection_{place}") for place in range(providers)),
+    return Prepared(
+        select(
+            FIRST_SERVICE,
+            LAST_SERVICE,
+            *(enabled_of(f"workflow_{place}").scalar_subquery().label(f"config_{place}") for place in range(workflows)),
+            *(
+                alias_of(f"provider_{place}", f"external_{place}").scalar_subquery().label(f"person_{place}")
+                for place in range(users)
+            ),
+            *(
+                fitting_id(f"reached_{place}").scalar_subquery().label(f"connection_{place}")
+                for place in range(providers)
+            ),
+        )
     )

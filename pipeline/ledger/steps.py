@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from identity.columns import database_now
+from identity.prepared import Prepared
 from identity.rows import insert_or
 from identity.sequence import next_number
 from pipeline.ledger.calls import calls_in_doubt
@@ -19,12 +20,12 @@ from pipeline.ledger.moving import move_attempt
 from pipeline.states import AttemptState, Purpose, StepState, Wait
 from pipeline.tables import IS_OPEN, attempts, steps
 
-_OF_JOB = select(steps).where(steps.c.job_id == bindparam("job"))
+_OF_JOB = Prepared(select(steps).where(steps.c.job_id == bindparam("job")))
 
 
 def load(connection: Connection, job: str) -> dict[int, Row[Any]]:
     """All steps of a job by position, read once a run."""
-    rows = connection.execute(_OF_JOB, {"job": job}).all()
+    rows = _OF_JOB.run(connection, {"job": job}).all()
     return {row.position: row for row in rows}
 
 

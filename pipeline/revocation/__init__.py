@@ -15,6 +15,7 @@ from identity import audit
 from identity.audit import AsWhom
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
+from identity.prepared import Prepared
 from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive, next_number
 from pipeline.batches import in_batches
@@ -22,7 +23,7 @@ from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState
 from pipeline.tables import attempts
 
-_BY_ID = select(revocations).where(revocations.c.id == bindparam("revocation"))
+_BY_ID = Prepared(select(revocations).where(revocations.c.id == bindparam("revocation")))
 
 
 class Stage(StrEnum):
@@ -90,7 +91,7 @@ def declare(
 
 def load(connection: Connection, revocation: str) -> Row[Any]:
     """One revocation. Raises BadInput."""
-    row = connection.execute(_BY_ID, {"revocation": revocation}).one_or_none()
+    row: Row[Any] | None = _BY_ID.run(connection, {"revocation": revocation}).one_or_none()
     if row is None:
         raise BadInput(f"there is no revocation {revocation}")
     return row

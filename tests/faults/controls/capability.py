@@ -75,15 +75,15 @@ CONTROLS = (
     Control(
         name="a revocation reaches a spend in one statement",
         file=SPENDING,
-        guard="return _SPEND_AS_SAID.where(~is_prohibited(capabilities.c.accepted, users=users))",
-        without="return _SPEND_AS_SAID",
+        guard="return Prepared(_SPEND_AS_SAID.where(~is_prohibited(capabilities.c.accepted, users=users)))",
+        without="return Prepared(_SPEND_AS_SAID)",
         test=f"{SPENDS}::test_a_revocation_reaches_a_token_that_was_not_spent and tenant",
     ),
     Control(
         name="an approver's revocation reaches a spend in one statement",
         file=SPENDING,
-        guard="return _SPEND_AS_SAID.where(~is_prohibited(capabilities.c.accepted, users=users))",
-        without="return _SPEND_AS_SAID.where(~is_prohibited(capabilities.c.accepted))",
+        guard="return Prepared(_SPEND_AS_SAID.where(~is_prohibited(capabilities.c.accepted, users=users)))",
+        without="return Prepared(_SPEND_AS_SAID.where(~is_prohibited(capabilities.c.accepted)))",
         test=f"{SPENDS}::test_a_token_is_not_spent and sqlite and revoked",
     ),
     Control(
@@ -194,8 +194,8 @@ CONTROLS = (
     Control(
         name="what an exchange under way makes is closed too",
         file="identity/capability/issued.py",
-        guard="while connection.execute(_CLOSE, values).rowcount > 0:",
-        without="if connection.execute(_CLOSE, values).rowcount > 0:",
+        guard="while _CLOSE.run(connection, values).rowcount > 0:",
+        without="if _CLOSE.run(connection, values).rowcount > 0:",
         test="tests/capability/test_exchange.py::test_what_is_passed_on_while_the_step_ends",
     ),
     Control(

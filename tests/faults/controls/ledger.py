@@ -97,8 +97,8 @@ CONTROLS = (
     Control(
         name="a delivery id counts once",
         file=DELIVERIES,
-        guard="if connection.execute(_insert_delivery(connection.dialect.name), row).rowcount == 0:",
-        without="if connection.execute(_insert_delivery(connection.dialect.name), row).rowcount < 0:",
+        guard="if _insert_delivery(connection.dialect.name).run(connection, row).rowcount == 0:",
+        without="if _insert_delivery(connection.dialect.name).run(connection, row).rowcount < 0:",
         test=f"{ACCEPTS}::test_a_sender_that_signs_its_ids and sqlite",
     ),
     Control(
@@ -133,9 +133,10 @@ CONTROLS = (
     Control(
         name="a stale fence finishes no job",
         file="pipeline/ledger/jobs.py",
-        guard='_FINISH = moving_job((jobs.c.id == bindparam("job")) & '
-        '(jobs.c.fence == bindparam("held")), JobState.DONE)',
-        without='_FINISH = moving_job((jobs.c.id == bindparam("job")) & (bindparam("held") >= 0), JobState.DONE)',
+        guard='_FINISH = Prepared(moving_job((jobs.c.id == bindparam("job")) & '
+        '(jobs.c.fence == bindparam("held")), JobState.DONE))',
+        without='_FINISH = Prepared(moving_job((jobs.c.id == bindparam("job")) & (bindparam("held") >= 0), '
+        "JobState.DONE))",
         test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
     ),
     Control(
@@ -155,7 +156,7 @@ CONTROLS = (
     Control(
         name="what is taken back waits for its opening",
         file="pipeline/ledger/closings.py",
-        guard='connection.execute(_LOCK_JOB, {"job": intent.job.id})',
+        guard='_LOCK_JOB.run(connection, {"job": intent.job.id})',
         without="pass",
         test="tests/ledger/test_away.py::test_what_is_taken_back_waits and postgresql",
     ),

@@ -54,7 +54,7 @@ CONTROLS = (
     Control(
         name="a late finding and the opening of a further call see each other",
         file="pipeline/ledger/closings.py",
-        guard='connection.execute(_LOCK_JOB, {"job": row.job_id})',
+        guard='_LOCK_JOB.run(connection, {"job": row.job_id})',
         without="pass",
         test=f"{LATE}::test_a_call_that_opens_while_a_search_finds and postgresql",
     ),

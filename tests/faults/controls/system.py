@@ -47,10 +47,10 @@ CONTROLS = (
         also=(
             Line(
                 file="identity/leases.py",
-                guard="rows = connection.execute(_STATE, named | scope_keys(job_scopes)).all()",
+                guard="rows = _STATE.run(connection, named | scope_keys(job_scopes)).all()",
                 without="from identity import sequence; "
                 "locks = (sequence.func.pg_advisory_xact_lock_shared(sequence._advisory_key(s)) for s in job_scopes); "
-                "rows = connection.execute(_STATE.add_columns(*locks), named | scope_keys(job_scopes)).all()",
+                "rows = connection.execute(_STATE.statement.add_columns(*locks), named | scope_keys(job_scopes)).all()",
             ),
         ),
         test="tests/ledger/test_revocation.py::test_an_opening_that_waited_for_a_revocation and postgresql",

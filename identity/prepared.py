@@ -1,0 +1,180 @@
+"""Statements that run all the time: compiled once, and then handed to the driver (docs/decisions/0024).
+
+SQLAlchemy takes longer to run a statement than SQLite does: it looks the compiled text up, fits the parameters to it
+and builds a result of its own, each time. What it says is kept here, and no more is done than that asks for.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+from sqlalchemy import Connection, Dialect
+from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
+from sqlalchemy.sql.compiler import SQLCompiler
+
+_Process = Callable[[Any], Any]
+
+
+class Rows:
+    """What a statement gave: its rows, all of them, by position and by name; or the number that it wrote."""
+
+    __slots__ = ("_rows", "rowcount")
+
+    def __init__(self, rows: list[Any], rowcount: int) -> None:
+        self._rows = rows
+        self.rowcount = rowcount  # of a statement that returns nothing
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._rows)
+
+    def all(self) -> list[Any]:
+        return self._rows
+
+    def first(self) -> Any | None:
+        return self._rows[0] if self._rows else None
+
+    def one_or_none(self) -> Any | None:
+        """Raises MultipleResultsFound."""
+        if len(self._rows) > 1:
+            raise MultipleResultsFound("the statement gave more than one row")
+        return self.first()
+
+    def one(self) -> Any:
+        """Raises NoResultFound, MultipleResultsFound."""
+        if not self._rows:
+            raise NoResultFound("the statement gave no row")
+        return self.one_or_none()
+
+    def scalars(self) -> list[Any]:
+        """The first column."""
+        return [row[0] for row in self._rows]
+
+    def scalar_one(self) -> Any:
+        """Raises NoResultFound, MultipleResultsFound."""
+        return self.one()[0]
+
+    def scalar_one_or_none(self) -> Any | None:
+        """Raises MultipleResultsFound."""
+        row = self.one_or_none()
+        return None if row is None else row[0]
+
+
+class Prepared:
+    """A statement of SQLAlchemy's that is kept: a constant of its module, or what a cached function returns.
+
+    It means what it means there, and runs in the connection's transaction. Not for one with a list, which is written
+    out each time that it runs, nor for columns whose defaults are functions of Python's.
+    """
+
+    __slots__ = ("_plans", "statement")
+
+    def __init__(self, statement: Any) -> None:
+        self.statement = statement
+        self._plans: dict[tuple[str, ...], _Plan] = {}
+
+    def run(self, connection: Connection, parameters: Mapping[str, Any] | None = None) -> Rows:
+        """Raises what SQLAlchemy would: DBAPIError, without what was written."""
+        given = parameters or {}
+        dialect = connection.dialect
+        key = (dialect.name, *given)  # an INSERT is of the columns that it is given
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = _Plan(self.statement, dialect, list(given))
+        return plan.run(connection, plan.bound(given))
+
+
+class _Plan:
+    """A statement for one kind of database and for parameters of certain names."""
+
+    def __init__(self, statement: Any, dialect: Dialect, names: Sequence[str]) -> None:
+        compiled: SQLCompiler = statement.compile(dialect=dialect, column_keys=names)
+        defaults: dict[str, Any] = {column.key: column.default for column in compiled.insert_prefetch}
+        if compiled.update_prefetch or not all(default.is_scalar for default in defaults.values()):
+            raise TypeError("a column has a default that is a function of Python's, which nobody would call here")
+        if compiled.post_compile_params or compiled.literal_execute_params:
+            raise TypeError("it has a list, which is written out each time that the statement runs")
+        self._text = compiled.string
+        self._rest: Any
+        self._given: list[tuple[Any, str, _Process | None]] = []
+        if compiled.positiontup is not None:
+            self._rest = [None] * len(compiled.positiontup)
+            places: list[tuple[Any, str]] = list(enumerate(compiled.positiontup))
+        else:
+            self._rest = {}
+            places = [(name, name) for name in compiled.binds]
+        for place, name in places:
+            parameter = compiled.binds[name]
+            process = parameter.type.dialect_impl(dialect).bind_processor(dialect)
+            if name in names or parameter.required:
+                self._given.append((place, name, process))
+            else:  # a value that the statement was built with, or the column's default
+                value = defaults[name].arg if name in defaults else parameter.effective_value
+                self._rest[place] = value if process is None else process(value)
+        returned = getattr(statement, "exported_columns", ())
+        found = (column.type.dialect_impl(dialect).result_processor(dialect, None) for column in returned)
+        self._processes = [(place, process) for place, process in enumerate(found) if process is not None]
+        self._width = len(returned)
+        self._row: Callable[[Any], Any] | None = None
+
+    def bound(self, given: Mapping[str, Any]) -> Any:
+        """The parameters as the driver takes them. Raises KeyError for one that is missing."""
+        bound = self._rest.copy()
+        for place, name, process in self._given:
+            value = given[name]
+            bound[place] = value if process is None else process(value)
+        return tuple(bound) if isinstance(bound, list) else bound
+
+    def run(self, connection: Connection, bound: Any) -> Rows:
+        text = self._text
+        raw: Any = connection.connection.driver_connection
+        cursor = raw.cursor()
+        # Whoever listens to SQLAlchemy's statements hears these as well.
+        for hear in connection.dispatch.before_cursor_execute:
+            hear(connection, cursor, text, bound, None, False)
+        try:
+            cursor.execute(text, bound)
+            rows = cursor.fetchall() if cursor.description else []
+        except connection.dialect.loaded_dbapi.Error as error:
+            self._raise(connection, cursor, error)
+        for hear in connection.dispatch.after_cursor_execute:
+            hear(connection, cursor, text, bound, None, False)
+        if not cursor.description:
+            return Rows([], cursor.rowcount)
+        make = self._row or self._named(cursor.description)
+        if self._processes:
+            rows = [self._processed(row) for row in rows]
+        return Rows([make(row) for row in rows], cursor.rowcount)
+
+    def _processed(self, row: Sequence[Any]) -> list[Any]:
+        values = list(row)
+        for place, process in self._processes:
+            values[place] = process(values[place])
+        return values
+
+    def _named(self, description: Sequence[Sequence[Any]]) -> Callable[[Any], Any]:
+        """Two columns of one name have none, as with SQLAlchemy's rows."""
+        if self._width not in (0, len(description)):
+            raise TypeError("the statement returns other columns than it says")
+        names = [column[0] for column in description]
+        fields = [name if names.count(name) == 1 else "_" for name in names]
+        row: Any = namedtuple("Row", fields, rename=True)  # type: ignore[misc]  # noqa: PYI024 - known when it runs
+        self._row = row._make
+        return self._row
+
+    def _raise(self, connection: Connection, cursor: Any, error: Any) -> NoReturn:
+        dialect = connection.dialect
+        gone = dialect.is_disconnect(error, connection.connection.dbapi_connection, cursor)
+        raised = DBAPIError.instance(
+            self._text,
+            None,
+            error,
+            dialect.loaded_dbapi.Error,
+            hide_parameters=True,
+            connection_invalidated=gone,
+            dialect=dialect,
+        )
+        if gone:
+            connection.invalidate(error)
+        raise raised from error
