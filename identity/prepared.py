@@ -116,7 +116,9 @@ class _Plan:
         found = (column.type.dialect_impl(dialect).result_processor(dialect, None) for column in returned)
         self._processes = [(place, process) for place, process in enumerate(found) if process is not None]
         self._width = len(returned)
-        self._row: Callable[[Any], Any] | None = None
+        # What its first run tells: a cursor of psycopg's makes its description anew each time that it is asked.
+        self._returns: bool | None = None
+        self._row: Callable[[Any], Any] = tuple
 
     def bound(self, given: Mapping[str, Any]) -> Any:
         """The parameters as the driver takes them. Raises KeyError for one that is missing."""
@@ -135,17 +137,16 @@ class _Plan:
             hear(connection, cursor, text, bound, None, False)
         try:
             cursor.execute(text, bound)
-            rows = cursor.fetchall() if cursor.description else []
+            if self._returns is None:
+                self._returns = self._described(cursor.description)
+            rows = cursor.fetchall() if self._returns else []
         except connection.dialect.loaded_dbapi.Error as error:
             self._raise(connection, cursor, error)
         for hear in connection.dispatch.after_cursor_execute:
             hear(connection, cursor, text, bound, None, False)
-        if not cursor.description:
-            return Rows([], cursor.rowcount)
-        make = self._row or self._named(cursor.description)
         if self._processes:
             rows = [self._processed(row) for row in rows]
-        return Rows([make(row) for row in rows], cursor.rowcount)
+        return Rows([self._row(row) for row in rows], cursor.rowcount)
 
     def _processed(self, row: Sequence[Any]) -> list[Any]:
         values = list(row)
@@ -153,15 +154,17 @@ class _Plan:
             values[place] = process(values[place])
         return values
 
-    def _named(self, description: Sequence[Sequence[Any]]) -> Callable[[Any], Any]:
-        """Two columns of one name have none, as with SQLAlchemy's rows."""
+    def _described(self, description: Sequence[Sequence[Any]] | None) -> bool:
+        """Whether it returns rows; what they are called is kept. Two columns of one name have none."""
+        if description is None:
+            return False
         if self._width not in (0, len(description)):
             raise TypeError("the statement returns other columns than it says")
         names = [column[0] for column in description]
         fields = [name if names.count(name) == 1 else "_" for name in names]
         row: Any = namedtuple("Row", fields, rename=True)  # type: ignore[misc]  # noqa: PYI024 - known when it runs
         self._row = row._make
-        return self._row
+        return True
 
     def _raise(self, connection: Connection, cursor: Any, error: Any) -> NoReturn:
         dialect = connection.dialect

@@ -26,6 +26,8 @@ from pipeline.watchdog import Limits, Task, Watchdog
 
 log = logging.getLogger(__name__)
 
+_REQUEST = "pipeline.consumer:Request"
+
 QUEUES: tuple[str, ...] = (*(pattern.value for pattern in AccessPattern), REVOCATIONS)
 
 
@@ -157,11 +159,11 @@ def make_celery(
     app.conf.update(configuration(settings))
     process = Process(app, limits)
 
-    @app.task(name=JOB, shared=False)
+    @app.task(name=JOB, shared=False, Request=_REQUEST)
     def job(job_id: str, lapses: int | None = None) -> None:
         process.job(job_id, lapses)
 
-    @app.task(name=REVOCATION, shared=False)
+    @app.task(name=REVOCATION, shared=False, Request=_REQUEST)
     def revocation(revocation_id: str) -> None:
         process.revocation(revocation_id)
 

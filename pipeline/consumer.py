@@ -5,6 +5,9 @@ message (a person's LPUSH, a forger's) ends a stock worker's main process: whate
 loop. Here the item, which the broker has already handed out, is counted and dropped, and the consumer starts again as
 after a lost connection: the tasks that run keep running. So it does when the broker refuses a command: it has become a
 replica, or somebody's key has another type and a queue's name.
+
+And the stock worker acknowledges what it consumes without acknowledgements: a client of Redis is made and asked, each
+time, while every thread waits for the interpreter.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from hashlib import sha256
 from json import JSONDecodeError
 from typing import Any
 
-from celery.worker import loops
+from celery.worker import loops, request
 from celery.worker.consumer import consumer
 
 from pipeline import metrics
@@ -25,6 +28,13 @@ log = logging.getLogger(__name__)
 
 class UnreadableMessage(Exception):
     """What came out of a queue could not be taken as a message."""
+
+
+class Request(request.Request):
+    """A task's `Request`: the broker kept nothing of the message that it could be told of."""
+
+    def acknowledge(self) -> None:
+        self.acknowledged = True
 
 
 class Consumer(consumer.Consumer):

@@ -133,3 +133,5 @@ app.conf.update(json.loads(os.environ.get("RIG_CONF", "{}")))
 if "RIG_ACK" in os.environ:
     for queue in app.conf.task_queues:
         queue.no_ack = False
+    for task in app.tasks.values():
+        task.Request = "celery.worker.request:Request"
