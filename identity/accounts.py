@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 from sqlalchemy import Connection, Row, bindparam, select, update
 
+from identity.columns import in_states
 from identity.errors import Misconfigured
 from identity.model import AccountKey, AccountState, Credential
 from identity.moves import IllegalMove, Moves
@@ -36,6 +38,9 @@ _BY_KEY = Prepared(
         accounts.c.connection_id == bindparam("through"),
         accounts.c.principal_id == bindparam("principal"),
     )
+)
+_KEEP_ALIVE = Prepared(
+    update(grants).where(grants.c.account_id == bindparam("account")).values(keepalive_due=bindparam("due"))
 )
 
 
@@ -116,18 +121,20 @@ def pending_account(
 
 def move_account(connection: Connection, account: str, *, to: AccountState, reason: str | None, now: datetime) -> bool:
     """Move an account; False if it is there already. Raises IllegalMove."""
-    moved = (
-        update(accounts)
-        .where(accounts.c.id == account, accounts.c.state.in_(MOVES.sources(to)))
-        .values(state=to, reason=reason, updated_at=now)
-    )
-    if connection.execute(moved).rowcount == 1:
+    if _move(to).run(connection, {"account": account, "why": reason, "now": now}).rowcount == 1:
         _keep_alive(connection, account, now if to is AccountState.ACTIVE else None)
         return True
     state = get_account(connection, account).state
     if state is not to:
         raise IllegalMove(f"an account does not move from {state} to {to}: {account}")
     return False
+
+
+@cache
+def _move(to: AccountState) -> Prepared:
+    allowed = in_states(accounts.c.state, MOVES.sources(to))
+    moved = update(accounts).where(accounts.c.id == bindparam("account"), allowed)
+    return Prepared(moved.values(state=to, reason=bindparam("why"), updated_at=bindparam("now")))
 
 
 def note_said(
@@ -142,7 +149,7 @@ def note_said(
 
 def _keep_alive(connection: Connection, account: str, due: datetime | None) -> None:
     """Only the grant of an active account is kept alive; one that is active again is looked at first."""
-    connection.execute(update(grants).where(grants.c.account_id == account).values(keepalive_due=due))
+    _KEEP_ALIVE.run(connection, {"account": account, "due": due})
 
 
 def account_of(row: Row[tuple[object, ...]] | Part) -> Account:

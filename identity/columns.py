@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Dialect, bindparam, type_coerce
+from sqlalchemy import BigInteger, Column, ColumnElement, Dialect, bindparam, false, literal_column, type_coerce
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -78,3 +79,9 @@ def database_in(duration: timedelta) -> ColumnElement[datetime]:
 def database_in_microseconds(parameter: str) -> ColumnElement[datetime]:
     """The database's clock plus the *parameter*, in `microseconds`: for a statement that is built once."""
     return type_coerce(type_coerce(database_now(), BigInteger) + bindparam(parameter, type_=BigInteger), Instant)
+
+
+def in_states(column: Column[str], states: Iterable[str]) -> ColumnElement[bool]:
+    """Whether a state is one of these, in the statement's text: a list of parameters is expanded at each execution."""
+    named: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in states]
+    return column.in_(named) if named else false()

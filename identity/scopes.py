@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, exists, or_, select, true
-from sqlalchemy.dialects import postgresql, sqlite
 
 from identity.accounts import find_account, move_account
 from identity.model import AccountKey, AccountState, RuledOut, Scope, ScopeKind
 from identity.prepared import Prepared
+from identity.rows import insert_for
 from identity.tables import scopes
 
 #: The rows of at most one scope a kind; `scope_keys` are its parameters.
@@ -129,8 +130,13 @@ def open_scope(connection: Connection, scope: Scope) -> None:
 
 def _upsert(connection: Connection, scope: Scope, *, revoked: int = 0, stopped: bool | None = None) -> None:
     row = {"kind": scope.kind, "key": scope.key, "revoked": revoked, "stopped": bool(stopped)}
-    statement = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(scopes).values(row)
+    _remember(connection.dialect.name, stops=stopped is not None).run(connection, row)
+
+
+@cache
+def _remember(dialect: str, *, stops: bool) -> Prepared:
+    statement = insert_for(dialect, scopes)
     new = statement.excluded
     later = case((scopes.c.revoked > new.revoked, scopes.c.revoked), else_=new.revoked)
-    values = {"revoked": later} if stopped is None else {"stopped": new.stopped}
-    connection.execute(statement.on_conflict_do_update(index_elements=["kind", "key"], set_=values, where=true()))
+    values = {"stopped": new.stopped} if stops else {"revoked": later}
+    return Prepared(statement.on_conflict_do_update(index_elements=["kind", "key"], set_=values, where=true()))

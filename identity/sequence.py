@@ -64,10 +64,19 @@ def _shared_locks(number: int) -> Prepared:
 
 # Longer than a process stopped inside an opening can hold it: idle_in_transaction_session_timeout is 2 s. Set before it
 # waits, in the same statement: a select list is evaluated left to right.
-_EXCLUSIVE_LOCK = Prepared(text("select set_config('lock_timeout', '5s', true), pg_advisory_xact_lock(:key)"))
+_EXCLUSIVE = "select set_config('lock_timeout', '5s', true), pg_advisory_xact_lock(:key)"
+_EXCLUSIVE_LOCK = Prepared(text(_EXCLUSIVE))
+_EXCLUSIVE_LOCK_AND_NUMBER = Prepared(text(f"{_EXCLUSIVE}, nextval('{NUMBERS.name}')"))
 
 
 def lock_exclusive(connection: Connection, scope: Scope) -> None:
     """Wait for every opening under this scope, and keep new ones out until the transaction ends."""
     if connection.dialect.name == "postgresql":
         _EXCLUSIVE_LOCK.run(connection, {"key": _advisory_key(scope)})
+
+
+def lock_exclusive_and_number(connection: Connection, scope: Scope) -> int:
+    """The same, and then the next ledger number, in one round trip: a number is of no snapshot."""
+    if connection.dialect.name == "postgresql":
+        return int(_EXCLUSIVE_LOCK_AND_NUMBER.run(connection, {"key": _advisory_key(scope)}).one()[-1])
+    return next_number(connection)

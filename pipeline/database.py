@@ -27,8 +27,8 @@ class Database(Protocol):
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
         """With *until*, of `time.monotonic()`: not written if *fn* returned after it, and who waits for a turn is told.
 
-        In a group of SQLite's writer the COMMIT comes after the group's other functions. *ahead*: on SQLite, before
-        whatever waits for its turn, in this process and in others.
+        In a group of SQLite's writer the COMMIT comes after the group's other functions. *ahead*: before whatever waits
+        for its turn in this process, and on SQLite in others.
         """
         ...
 

@@ -1,10 +1,16 @@
-"""PostgreSQL behind `write(fn)`: one pooled READ COMMITTED transaction, repeated where that is certain to be safe."""
+"""PostgreSQL behind `write(fn)`: one pooled READ COMMITTED transaction, repeated where that is certain to be safe.
+
+A few threads of a process write at once, and the others wait for their turn with nothing in their hands: many would get
+no more done, since they wait for one interpreter, but each would hold its locks for as long as all of them take.
+"""
 
 from __future__ import annotations
 
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -24,6 +30,9 @@ _UNDONE = {"40001", "40P01", "55P03"}
 _ATTEMPTS = 8
 
 _LOCK_TIMEOUT = 2  # seconds
+
+# As many as keep an interpreter busy while each waits for a server that is a millisecond away.
+_AT_ONCE = 4
 
 _WORDS = 400  # of a server's own, as many as say what it is
 
@@ -47,6 +56,7 @@ class PostgresqlDatabase:
 
     def __init__(self, url: str, *, threads: int = 34, turn_timeout: timedelta = timedelta(seconds=5)) -> None:
         self._timeout = turn_timeout.total_seconds()
+        self._turns = threading.BoundedSemaphore(_AT_ONCE)
         self._url = make_url(url)
         said = self._url.query
         noticed = {name: value for name, value in _NOTICED.items() if name not in said}
@@ -75,7 +85,6 @@ class PostgresqlDatabase:
                 )
 
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
-        del ahead  # nobody waits for a turn: a transaction waits for those alone whose locks it needs
         last: DBAPIError | None = None
         end = time.monotonic() + self._timeout
         end = end if until is None else min(end, until)
@@ -86,7 +95,9 @@ class PostgresqlDatabase:
                 # At most 2.5 s in all. The rivals were told to try again, and would meet again at once.
                 time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - spreads rivals, guards nothing
             try:
-                return self._once(fn, until)
+                # Ahead, it waits for those alone whose locks it needs.
+                with nullcontext() if ahead else self._turn(end):
+                    return self._once(fn, until)
             except DBAPIError as error:
                 _raise_if_slow(error)
                 if not _repeatable(error):
@@ -95,6 +106,15 @@ class PostgresqlDatabase:
             except PoolTimeout as error:
                 raise Unavailable("every connection to the ledger is busy") from error
         raise self._refusal(last) or Unavailable("the ledger's locks were busy or its server away too long") from last
+
+    @contextmanager
+    def _turn(self, end: float) -> Iterator[None]:
+        if not self._turns.acquire(timeout=max(end - time.monotonic(), 0)):
+            raise Unavailable("the ledger had no turn for this write in time")
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def _once(self, fn: Callable[[Connection], T], until: float | None) -> T:
         raise_if_late(until)

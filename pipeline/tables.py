@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -18,7 +15,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    false,
     literal_column,
     text,
 )
@@ -30,12 +26,6 @@ from identity.tables import metadata
 def partial_index(name: str, *columns: str, where: str) -> Index:
     """An index of the rows that meet a condition alone."""
     return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
-
-
-def in_states(column: Column[str], states: Iterable[str]) -> ColumnElement[bool]:
-    """Whether a state is one of these, in the statement's text: a list of parameters is expanded at each execution."""
-    named: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in states]
-    return column.in_(named) if named else false()
 
 
 deliveries = Table(

@@ -14,6 +14,7 @@ from identity import audit
 from identity.audit import AsWhom, Work
 from identity.capability.model import Wanted
 from identity.capability.verifier import Capability
+from identity.columns import in_states
 from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy.decision import Decision
 from identity.prepared import Prepared
@@ -21,7 +22,7 @@ from identity.rows import insert_for
 from pipeline.ledger.jobs import ClaimedJob, cancel_if_stopping
 from pipeline.ledger.moving import StepColumns, move_step, step_sources
 from pipeline.states import JobState, Purpose, StepState
-from pipeline.tables import in_states, steps
+from pipeline.tables import steps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, update
 
-from identity.columns import database_now
+from identity.columns import database_now, in_states
 from identity.prepared import Prepared
 from pipeline.states import ATTEMPT_MOVES, ENDED, JOB_MOVES, STEP_MOVES, AttemptState, JobState, StepState, Wait
-from pipeline.tables import attempts, in_states, jobs, steps
+from pipeline.tables import attempts, jobs, steps
 
 WAITS_NO_MORE: Mapping[str, None] = dict.fromkeys(("rung_until", "wait", "waits_for", "lacks", "expires_at"))
 

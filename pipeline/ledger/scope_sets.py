@@ -14,11 +14,12 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Select, bindparam, exists, select
 
+from identity.columns import in_states
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.rows import insert_unless_there
 from pipeline.ledger.standing import Standing
 from pipeline.states import JobState
-from pipeline.tables import in_states, job_scopes, jobs
+from pipeline.tables import job_scopes, jobs
 from pipeline.workflow import OnRevoke, Who, Workflow
 
 #: What a revocation makes of a job; what is stopping already is another's.

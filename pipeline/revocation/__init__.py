@@ -17,12 +17,13 @@ from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.prepared import Prepared
 from identity.scopes import revoke_scope
-from identity.sequence import lock_exclusive, next_number
+from identity.sequence import lock_exclusive_and_number
 from pipeline.batches import in_batches
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState
 from pipeline.tables import attempts
 
+_INSERT = Prepared(insert(revocations))
 _BY_ID = Prepared(select(revocations).where(revocations.c.id == bindparam("revocation")))
 
 
@@ -53,28 +54,24 @@ def declare(
     *signal* is the id of what asked for it: a delivery, the `jti` of a security event. *doubt* "open": that may be a
     replay, so the provider is asked before there is a receipt (`pipeline.revocation.inquiry`).
     """
-    lock_exclusive(connection, scope)
-    number = next_number(connection)
+    number = lock_exclusive_and_number(connection, scope)
     revoke_scope(connection, scope, number, reason=reason, now=now)
-    connection.execute(
-        insert(revocations).values(
-            id=id,
-            number=number,
-            kind=scope.kind,
-            key=scope.key,
-            tenant_id=tenant,
-            source=source,
-            signal_id=signal,
-            requested_by=by,
-            reason=reason,
-            state=Stage.EFFECTIVE,
-            effective_at=now,
-            moved_at=now,
-            cancelled_jobs=0,
-            stopped_jobs=0,
-            doubt=doubt,
-        )
-    )
+    row = {
+        "id": id,
+        "number": number,
+        "kind": scope.kind,
+        "key": scope.key,
+        "tenant_id": tenant,
+        "source": source,
+        "signal_id": signal,
+        "requested_by": by,
+        "reason": reason,
+        "state": Stage.EFFECTIVE,
+        "effective_at": now,
+        "moved_at": now,
+        "doubt": doubt,
+    }
+    _INSERT.run(connection, row)
     audit.record(
         connection,
         "revocation.effective",

@@ -103,6 +103,7 @@ def test_what_came_to_nothing_is_put_right_by_keyboard_alone(site: ConsoleSite, 
 def test_what_is_held_up_goes_on_by_keyboard_alone(site: ConsoleSite, person: Meet) -> None:
     console = site.console
     console.lose("acc-acme.ada")
+    console.house.give_secret("gh")  # for its link
     console.pause()
     owner = _signed_in(site, person)
 

@@ -431,3 +431,30 @@ def test_a_statement_that_took_too_long_is_not_tried_again(database: Database) -
         with pytest.raises(Unavailable, match="took too long"):
             run(too_long)
     assert tries == [0, 1]
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_few_threads_write_at_once_and_what_goes_ahead_waits_for_none(database: Database) -> None:
+    within, let_go = threading.Semaphore(0), threading.Event()
+
+    def stay(_: Connection) -> None:
+        within.release()
+        let_go.wait(20)
+
+    threads = [threading.Thread(target=database.write, args=(stay,)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(4):
+            assert within.acquire(timeout=10)
+        assert not within.acquire(blocking=False)
+        assert database.write(_insert("ahead"), ahead=True) == "ahead"
+        assert _names(database) == {"ahead"}  # nor does who reads
+        with pytest.raises(Unavailable, match="no turn"):
+            database.write(_insert("late"), until=time.monotonic() + 0.05)
+    finally:
+        let_go.set()
+        for thread in threads:
+            thread.join()
+    assert database.write(_insert("after")) == "after"
+    assert _names(database) == {"ahead", "after"}
