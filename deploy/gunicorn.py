@@ -9,8 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gunicorn.glogging import Logger
+
 from deploy import logs, process
 from deploy.settings import metrics_folder, share_metrics
+
+
+class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - the setting's name; Gunicorn has no types
+    """Gunicorn's, but for access: it would put together a line for each request, and then write none."""
+
+    def access(self, *_: object) -> None:
+        """An address can hold a code or a state."""
+
 
 _settings = process.settings_or_exit()
 _shared = Path("/dev/shm")  # noqa: S108 - Gunicorn makes an unlinked file there, as it would in /tmp
@@ -31,7 +41,7 @@ limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 8190
 
-accesslog = None  # an address can hold a code or a state
+accesslog = None
 logconfig_dict = logs.configuration("web", format=_settings.log_format, level=_settings.log_level)
 
 if workers > 1 and metrics_folder() is None:
