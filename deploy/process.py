@@ -7,6 +7,7 @@ import importlib.metadata
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from deploy import logs
@@ -118,7 +119,9 @@ def celery_app(settings: Settings, registry: Registry) -> App:
     from pipeline.runtime import Runtime
 
     def opened() -> Runtime:
-        return Runtime(settings.runtime(), registry, CeleryRing(app))
+        opens = settings.runtime()
+        few = replace(opens.database, writes_at_once=settings.worker_writes)
+        return Runtime(replace(opens, database=few), registry, CeleryRing(app))
 
     app = make_celery(settings.broker(), opened, limits=settings.limits())
     return app

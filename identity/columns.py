@@ -1,4 +1,4 @@
-"""Column types shared by every table."""
+"""Column types shared by every table, the clock of the database, and states in a statement."""
 
 from __future__ import annotations
 

@@ -64,8 +64,8 @@ class Rows:
 class Prepared:
     """A statement of SQLAlchemy's that is kept: a constant of its module, or what a cached function returns.
 
-    It means what it means there, and runs in the connection's transaction. Not for one with a list, which is written
-    out each time that it runs, nor for columns whose defaults are functions of Python's.
+    It means what it means to SQLAlchemy, and runs in the connection's transaction. Not for one with a list, which is
+    written out each time that it runs, nor for columns whose defaults are functions of Python's.
     """
 
     __slots__ = ("_plans", "statement")
@@ -85,6 +85,16 @@ class Prepared:
         return plan.run(connection, plan.bound(given))
 
 
+def _processes(compiled: SQLCompiler, dialect: Dialect) -> dict[str, _Process]:
+    """How a value becomes the driver's, by the name of its parameter: as its column says, wherever it stands as one."""
+    found: dict[str, _Process] = {}
+    for parameter, name in compiled.bind_names.items():
+        process = parameter.type.dialect_impl(dialect).bind_processor(dialect)
+        if process is not None:
+            found[name] = process
+    return found
+
+
 class _Plan:
     """A statement for one kind of database and for parameters of certain names."""
 
@@ -98,15 +108,15 @@ class _Plan:
         self._text = compiled.string
         self._rest: Any
         self._given: list[tuple[Any, str, _Process | None]] = []
+        named = {name: parameter for parameter, name in compiled.bind_names.items()}
+        processes = _processes(compiled, dialect)
+        places: list[tuple[Any, str]]
         if compiled.positiontup is not None:
-            self._rest = [None] * len(compiled.positiontup)
-            places: list[tuple[Any, str]] = list(enumerate(compiled.positiontup))
+            self._rest, places = [None] * len(compiled.positiontup), list(enumerate(compiled.positiontup))
         else:
-            self._rest = {}
-            places = [(name, name) for name in compiled.binds]
+            self._rest, places = {}, [(name, name) for name in named]
         for place, name in places:
-            parameter = compiled.binds[name]
-            process = parameter.type.dialect_impl(dialect).bind_processor(dialect)
+            parameter, process = named[name], processes.get(name)
             if name in names or parameter.required:
                 self._given.append((place, name, process))
             else:  # a value that the statement was built with, or the column's default

@@ -26,7 +26,6 @@ from pipeline.watchdog import Limits, Task, Watchdog
 
 log = logging.getLogger(__name__)
 
-_REQUEST = "pipeline.consumer:Request"
 
 QUEUES: tuple[str, ...] = (*(pattern.value for pattern in AccessPattern), REVOCATIONS)
 
@@ -79,6 +78,10 @@ class BrokerSettings:
             "socket_timeout": self.publish_timeout.total_seconds(),
             "socket_connect_timeout": self.publish_connect_timeout.total_seconds(),
         }
+
+    def request(self) -> str:
+        """The class of a task's request: as its queue, with acknowledgements or without."""
+        return "pipeline.consumer:Request" if self.is_redis else "celery.worker.request:Request"
 
     def queues(self) -> list[Queue]:
         """One queue an access pattern, and the one that work can never hold up."""
@@ -159,11 +162,11 @@ def make_celery(
     app.conf.update(configuration(settings))
     process = Process(app, limits)
 
-    @app.task(name=JOB, shared=False, Request=_REQUEST)
+    @app.task(name=JOB, shared=False, Request=settings.request())
     def job(job_id: str, lapses: int | None = None) -> None:
         process.job(job_id, lapses)
 
-    @app.task(name=REVOCATION, shared=False, Request=_REQUEST)
+    @app.task(name=REVOCATION, shared=False, Request=settings.request())
     def revocation(revocation_id: str) -> None:
         process.revocation(revocation_id)
 

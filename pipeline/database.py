@@ -47,6 +47,7 @@ class DatabaseSettings:
 
     url: str
     threads: int = 34  # callers at once: the pool's size
+    writes_at_once: int | None = None  # on PostgreSQL so many of them alone have a transaction of a write; None: all
     turn_timeout: timedelta = timedelta(seconds=5)
 
 
@@ -99,5 +100,10 @@ def open_database(settings: DatabaseSettings) -> Database:
                 f"there is no driver for PostgreSQL ({error}): install it with `pip install 'aswhom[postgres]'`, in a "
                 "checkout `.venv/bin/pip install --require-hashes -r requirements/hosts.txt`"
             ) from error
-        return PostgresqlDatabase(settings.url, threads=settings.threads, turn_timeout=settings.turn_timeout)
+        return PostgresqlDatabase(
+            settings.url,
+            threads=settings.threads,
+            turn_timeout=settings.turn_timeout,
+            writes_at_once=settings.writes_at_once,
+        )
     raise Misconfigured(f"the database URL names {backend!r}: use sqlite:///path or postgresql+psycopg://host/name")

@@ -1,7 +1,8 @@
 """PostgreSQL behind `write(fn)`: one pooled READ COMMITTED transaction, repeated where that is certain to be safe.
 
-A few threads of a process write at once, and the others wait for their turn with nothing in their hands: many would get
-no more done, since they wait for one interpreter, but each would hold its locks for as long as all of them take.
+A few threads of a worker write at once, and the others wait for a place with nothing in their hands: many would get no
+more done, since they wait for one interpreter, but each would hold its locks for as long as all of them take. Whoever
+waits for somebody's lock lets others have its place soon (docs/decisions/0025).
 """
 
 from __future__ import annotations
@@ -29,16 +30,14 @@ T = TypeVar("T")
 _UNDONE = {"40001", "40P01", "55P03"}
 _ATTEMPTS = 8
 
-_LOCK_TIMEOUT = 2  # seconds
-
-# As many as keep an interpreter busy while each waits for a server that is a millisecond away.
-_AT_ONCE = 4
+_LOCK_TIMEOUT = 2.0  # seconds
+_LOCK_TIMEOUT_IN_A_PLACE = 0.5  # for which others wait
 
 _WORDS = 400  # of a server's own, as many as say what it is
 
 # A process stopped inside a transaction must not keep a revocation out: that is the idle timeout.
 _STOPPED = "-c idle_in_transaction_session_timeout=2s"
-_OPTIONS = f"-c timezone=UTC -c lock_timeout={_LOCK_TIMEOUT}s {_STOPPED} -c statement_timeout=30s"
+_OPTIONS = f"-c timezone=UTC {_STOPPED} -c statement_timeout=30s"
 
 # A host that vanishes says nothing more, and TCP would go on asking it for a quarter of an hour. Seconds, but for
 # tcp_user_timeout, which is in milliseconds. https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
@@ -54,9 +53,17 @@ _NOTICED = {
 class PostgresqlDatabase:
     """The ledger of many hosts. Open it after any fork."""
 
-    def __init__(self, url: str, *, threads: int = 34, turn_timeout: timedelta = timedelta(seconds=5)) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        threads: int = 34,
+        turn_timeout: timedelta = timedelta(seconds=5),
+        writes_at_once: int | None = None,
+    ) -> None:
         self._timeout = turn_timeout.total_seconds()
-        self._turns = threading.BoundedSemaphore(_AT_ONCE)
+        self._lock_timeout = _LOCK_TIMEOUT if writes_at_once is None else _LOCK_TIMEOUT_IN_A_PLACE
+        self._places = threading.BoundedSemaphore(writes_at_once or threads)
         self._url = make_url(url)
         said = self._url.query
         noticed = {name: value for name, value in _NOTICED.items() if name not in said}
@@ -68,7 +75,7 @@ class PostgresqlDatabase:
             pool_pre_ping=True,
             pool_use_lifo=True,  # few are in use as a rule, and those have prepared what they are asked
             hide_parameters=True,  # an error's text must not carry what was written
-            connect_args={"options": _OPTIONS, **noticed},
+            connect_args={"options": f"{_OPTIONS} -c lock_timeout={self._lock_timeout * 1000:.0f}", **noticed},
         )
 
         # The server refuses what would write: `BEGIN READ ONLY` is no further round trip.
@@ -96,7 +103,7 @@ class PostgresqlDatabase:
                 time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - spreads rivals, guards nothing
             try:
                 # Ahead, it waits for those alone whose locks it needs.
-                with nullcontext() if ahead else self._turn(end):
+                with nullcontext() if ahead else self._place(end, last):
                     return self._once(fn, until)
             except DBAPIError as error:
                 _raise_if_slow(error)
@@ -108,20 +115,21 @@ class PostgresqlDatabase:
         raise self._refusal(last) or Unavailable("the ledger's locks were busy or its server away too long") from last
 
     @contextmanager
-    def _turn(self, end: float) -> Iterator[None]:
-        if not self._turns.acquire(timeout=max(end - time.monotonic(), 0)):
-            raise Unavailable("the ledger had no turn for this write in time")
+    def _place(self, end: float, last: DBAPIError | None) -> Iterator[None]:
+        """One of the few. Who waits gets one in no order; *last* is why an earlier try came to nothing."""
+        if not self._places.acquire(timeout=max(end - time.monotonic(), 0)):
+            raise self._refusal(last) or Unavailable("the ledger had no turn for this write in time") from last
         try:
             yield
         finally:
-            self._turns.release()
+            self._places.release()
 
     def _once(self, fn: Callable[[Connection], T], until: float | None) -> T:
         raise_if_late(until)
         with self.engine.connect() as connection:
             transaction = connection.begin()
             try:
-                if until is not None and (left := until - time.monotonic()) < _LOCK_TIMEOUT:
+                if until is not None and (left := until - time.monotonic()) < self._lock_timeout:
                     wait = max(int(left * 1000), 1)  # 0 would be for ever
                     connection.exec_driver_sql(f"set local lock_timeout = {wait}")
                 outcome = fn(connection)
@@ -141,6 +149,7 @@ class PostgresqlDatabase:
     def read(self, fn: Callable[[Connection], T]) -> T:
         try:
             with self._reading.connect() as connection:
+                connection.begin()  # here, since what is prepared goes past SQLAlchemy, which would not know of it
                 return fn(connection)
         except PoolTimeout as error:
             raise Unavailable("every connection to the ledger is busy") from error

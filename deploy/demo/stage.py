@@ -159,7 +159,7 @@ class Stage:
             reason=reason,
             now=datetime.now(UTC),
         )
-        self.runtime.database.write(declare)
+        self.runtime.database.write(declare, ahead=True)
         self.runtime.ring.revocations([made])
         return made
 

@@ -13,7 +13,7 @@ _ASK = Prepared(select(database_now()))
 
 #: What it shows, for a statement that looks rows up by it. A subquery, which is asked for its time once: PostgreSQL
 #: looks nothing up by a clock that moves as it looks.
-NOW = select(database_now()).scalar_subquery()
+NOW = _ASK.statement.scalar_subquery()
 
 
 def clock(connection: Connection) -> datetime:

@@ -48,6 +48,8 @@ def test_a_worker_keeps_nothing_in_the_broker_but_the_bindings(
     eventually(lambda: worker.ended("ok-1") and worker.began("held-a-1"), log=worker.log)
     with broker.client() as client:
         assert {key.partition(".")[0] for key in client.scan_iter()} == {"aswhom:_kombu"}
+        # And it asks for no removal of what is not there: an acknowledgement would.
+        assert not {"cmdstat_zrem", "cmdstat_hdel"} & set(client.info("commandstats"))
 
 
 def test_sigterm_lets_running_tasks_finish_and_closes_what_was_opened(

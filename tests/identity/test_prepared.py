@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     Connection,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -19,6 +21,8 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    literal,
+    null,
     select,
     text,
     update,
@@ -27,6 +31,7 @@ from sqlalchemy.exc import IntegrityError, MultipleResultsFound, NoResultFound, 
 
 from identity.columns import Instant
 from identity.prepared import Prepared
+from identity.rows import insert_for
 from pipeline.database import Database
 from pipeline.states import JobState
 
@@ -40,6 +45,9 @@ THINGS = Table(
     Column("said", JSON(none_as_null=True)),
     Column("state", String(16)),
     Column("number", Integer),
+    Column("sure", Boolean),
+    Column("sealed", LargeBinary),
+    Column("told", JSON),  # None is a null of JSON's
 )
 ADD = Prepared(insert(THINGS))
 OF_ID = Prepared(select(THINGS).where(THINGS.c.id == bindparam("thing")))
@@ -62,10 +70,15 @@ def add(connection: Connection, *ids: str, **values: Any) -> None:
 
 
 def test_a_row_is_what_sqlalchemy_makes_of_it(connection: Connection) -> None:
-    add(connection, "one", at=NOON, said={"a": [1, None, "é"]}, state=JobState.QUEUED, number=7)
+    add(connection, "one", at=NOON, said={"a": [1, None, "é"]}, state=JobState.QUEUED, number=7, sure=False)
+    ADD.run(connection, {"id": "two", "sealed": b"\x00\xff", "told": None, "sure": True})
+    for theirs in connection.execute(select(THINGS)):
+        assert tuple(OF_ID.run(connection, {"thing": theirs.id}).one()) == tuple(theirs)
+    assert connection.scalar(select(func.count()).where(THINGS.c.told.is_(null()))) == 1
+    sealed = OF_ID.run(connection, {"thing": "two"}).one()
+    assert (bytes(sealed.sealed), sealed.told, sealed.sure) == (b"\x00\xff", None, True)
     prepared = OF_ID.run(connection, {"thing": "one"}).one()
-    theirs = connection.execute(OF_ID.statement, {"thing": "one"}).one()
-    assert tuple(prepared) == tuple(theirs)
+    assert prepared.sure is False
     assert (prepared.id, prepared.at, prepared.said, prepared.state) == ("one", NOON, {"a": [1, None, "é"]}, "queued")
 
 
@@ -73,7 +86,7 @@ def test_what_is_not_given_is_not_written(connection: Connection) -> None:
     add(connection, "one", number=1)
     add(connection, "two", state="new")
     add(connection, "three", said=None)
-    rows = {row.id: tuple(row)[1:] for row in Prepared(select(THINGS)).run(connection)}
+    rows = {row.id: tuple(row)[1:5] for row in Prepared(select(THINGS)).run(connection)}
     nothing = (None, None, None, None)
     assert rows == {"one": (None, None, None, 1), "two": (None, None, "new", None), "three": nothing}
     assert connection.scalar(select(func.count()).where(THINGS.c.said.is_(None))) == 3
@@ -122,6 +135,26 @@ def test_two_columns_that_are_named_alike_in_a_text_have_no_name(connection: Con
     found = Prepared(text("select 1 as one, 2 as one, 3 as other")).run(connection).one()
     assert (tuple(found), found.other) == ((1, 2, 3), 3)
     assert not hasattr(found, "one")
+
+
+def test_an_insert_tells_whether_it_wrote(connection: Connection) -> None:
+    unless_there = Prepared(insert_for(connection.dialect.name, THINGS).on_conflict_do_nothing())
+    statement = insert_for(connection.dialect.name, THINGS)
+    newer = statement.on_conflict_do_update(
+        index_elements=["id"], set_={"number": statement.excluded.number}, where=THINGS.c.number < bindparam("below")
+    )
+    rows = [{"id": "one", "number": number} for number in (1, 2)]
+    assert [unless_there.run(connection, row).rowcount for row in rows] == [1, 0]
+    changed = [Prepared(newer).run(connection, {**rows[1], "below": below}).rowcount for below in (1, 2)]
+    assert changed == [0, 1]
+    assert connection.scalar(select(THINGS.c.number)) == 2
+
+
+def test_a_parameter_is_its_columns_wherever_it_stands(connection: Connection) -> None:
+    since = select(literal("since")).where(
+        bindparam("now", type_=Instant) >= THINGS.c.at, func.abs(bindparam("now")) < 0
+    )
+    assert Prepared(since).run(connection, {"now": NOON}).all() == []
 
 
 def test_a_text_of_sql_has_the_drivers_values(connection: Connection) -> None:

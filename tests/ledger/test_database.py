@@ -18,6 +18,8 @@ from sqlalchemy import Connection, event, insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
 from identity.errors import Misconfigured, Unavailable
+from identity.model import Scope, ScopeKind
+from identity.sequence import lock_exclusive, lock_shared
 from identity.store import CommitUnknown
 from identity.tables import tenants
 from pipeline.database import Database, DatabaseSettings, open_database
@@ -434,7 +436,13 @@ def test_a_statement_that_took_too_long_is_not_tried_again(database: Database) -
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
-def test_a_few_threads_write_at_once_and_what_goes_ahead_waits_for_none(database: Database) -> None:
+def test_a_few_threads_write_at_once_and_what_goes_ahead_waits_for_none(ledger_url: str, database: Database) -> None:
+    few = open_database(DatabaseSettings(url=ledger_url, writes_at_once=4))
+    with closing(few):
+        _few_at_once(few)
+
+
+def _few_at_once(database: Database) -> None:
     within, let_go = threading.Semaphore(0), threading.Event()
 
     def stay(_: Connection) -> None:
@@ -447,7 +455,7 @@ def test_a_few_threads_write_at_once_and_what_goes_ahead_waits_for_none(database
     try:
         for _ in range(4):
             assert within.acquire(timeout=10)
-        assert not within.acquire(blocking=False)
+        assert not within.acquire(timeout=0.3)
         assert database.write(_insert("ahead"), ahead=True) == "ahead"
         assert _names(database) == {"ahead"}  # nor does who reads
         with pytest.raises(Unavailable, match="no turn"):
@@ -458,3 +466,38 @@ def test_a_few_threads_write_at_once_and_what_goes_ahead_waits_for_none(database
             thread.join()
     assert database.write(_insert("after")) == "after"
     assert _names(database) == {"ahead", "after"}
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_who_waits_for_a_lock_lets_others_have_its_place(ledger_url: str, database: Database) -> None:
+    held, let_go = threading.Event(), threading.Event()
+    scope = Scope(kind=ScopeKind.TENANT, key="one")
+
+    def hold(c: Connection) -> None:
+        lock_exclusive(c, scope)
+        held.set()
+        while not let_go.wait(0.5):
+            c.execute(text("select 1"))  # it does something, and is not ended for standing still
+
+    def locked(c: Connection) -> str:
+        lock_shared(c, [scope])
+        return "locked"
+
+    holder = threading.Thread(target=database.write, args=(hold,))
+    holder.start()
+    assert held.wait(10)
+    # Less than a lock is waited for otherwise.
+    few = open_database(DatabaseSettings(url=ledger_url, writes_at_once=2, turn_timeout=timedelta(seconds=1.9)))
+    had: list[str] = []
+    waiters = [threading.Thread(target=lambda: had.append(few.write(locked))) for _ in range(2)]
+    with closing(few):
+        for waiter in waiters:
+            waiter.start()
+        try:
+            assert few.write(_insert("another's")) == "another's"
+            assert had == []
+        finally:
+            let_go.set()
+            for waiter in (holder, *waiters):
+                waiter.join()
+    assert had == ["locked", "locked"]

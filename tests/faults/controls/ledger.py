@@ -310,6 +310,27 @@ CONTROLS = (
         test="tests/ledger/test_database.py::test_a_process_that_asked_for_a_turn",
     ),
     Control(
+        name="few write at once",
+        file="pipeline/postgresql.py",
+        guard="if not self._places.acquire(timeout=max(end - time.monotonic(), 0)):",
+        without="if False:",
+        test="tests/ledger/test_database.py::test_a_few_threads_write_at_once",
+    ),
+    Control(
+        name="what goes ahead waits for no place",
+        file="pipeline/postgresql.py",
+        guard="with nullcontext() if ahead else self._place(end, last):",
+        without="with self._place(end, last):",
+        test="tests/ledger/test_database.py::test_a_few_threads_write_at_once",
+    ),
+    Control(
+        name="who waits for a lock lets others have its place",
+        file="pipeline/postgresql.py",
+        guard="self._lock_timeout = _LOCK_TIMEOUT if writes_at_once is None else _LOCK_TIMEOUT_IN_A_PLACE",
+        without="self._lock_timeout = _LOCK_TIMEOUT",
+        test="tests/ledger/test_database.py::test_who_waits_for_a_lock",
+    ),
+    Control(
         name="a tenant's share of the window",
         file="pipeline/ledger/bells.py",
         guard="share = max(1, window // len(busy)) if busy else 0",
