@@ -114,12 +114,6 @@ def _engine(url: str, *, readers: int = 0) -> Engine:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"query_only={int(readers > 0)}"):
             raw.execute(f"PRAGMA {pragma}")
 
-    if readers:
-
-        @event.listens_for(engine, "begin")
-        def begin(connection: Connection) -> None:
-            connection.exec_driver_sql("BEGIN")  # one snapshot for all reads of a function
-
     return engine
 
 
@@ -262,9 +256,13 @@ class SqliteDatabase:
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         try:
-            # Begun here: for a statement that goes past it, SQLAlchemy would begin no transaction.
-            with self.engine.begin() as connection:
-                return fn(connection)
+            with self.engine.connect() as connection:
+                driver: Any = connection.connection.driver_connection  # as for a write: SQLAlchemy takes longer
+                driver.execute("BEGIN")  # one snapshot for all reads of a function
+                try:
+                    return fn(connection)
+                finally:
+                    driver.rollback()
         except OperationalError as error:
             if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
                 raise  # the statement's own fault: a bug, or migrations that were not run

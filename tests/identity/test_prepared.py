@@ -172,9 +172,8 @@ def test_a_table_that_is_missing_is_told_as_sqlalchemy_does(database: Database) 
         assert "nowhere" in str(raised.value.orig)
 
 
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_a_connection_that_is_gone_is_not_used_again(database: Database) -> None:
-    if database.engine.dialect.name != "postgresql":
-        pytest.skip("SQLite's is a file")
     with database.engine.connect() as found:
         pid = Prepared(select(func.pg_backend_pid())).run(found).scalar_one()
         with database.engine.connect() as other:
