@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -31,57 +31,52 @@ from identity.vault import Vault
 _TRIES = 5
 
 
-def write_consent(
-    store: Store,
-    vault: Vault,
-    consent: Consent,
-    answer: TokenAnswer | None,
-    *,
-    scopes: tuple[str, ...],
-    now: datetime,
-    also: Callable[[Connection, Consented], None],
-) -> Consented | AnotherAccount | AnotherClient | RuledOut:
-    """Store a consent, sealed for the generation it becomes. *also* runs in the same transaction.
+@dataclass(frozen=True, kw_only=True)
+class CompletedConsent:
+    """A consent that is to be stored, the answer that came with it, and what is written beside it."""
 
-    *answer* None: the service's tokens are minted when they are needed, for *scopes*. Raises Unavailable; Unconfirmed
-    where the consent may be stored.
+    consent: Consent
+    answer: TokenAnswer | None  # None: the service's tokens are minted when they are needed, for *scopes*
+    scopes: tuple[str, ...]
+    at: datetime
+    also: Callable[[Connection, Consented], None]  # in the transaction that stores it
+
+
+def write_consent(
+    store: Store, vault: Vault, completed: CompletedConsent
+) -> Consented | AnotherAccount | AnotherClient | RuledOut:
+    """Store a consent, sealed for the generation it becomes.
+
+    Raises Unavailable; Unconfirmed where the consent may be stored.
     """
+    key = completed.consent.key
     lost: CommitUnknown | None = None
     for _ in range(_TRIES):
         try:
-            outcome = _write_once(
-                store, vault, consent, answer, scopes=scopes, now=now, also=also, again=lost is not None
-            )
+            outcome = _write_once(store, vault, completed, again=lost is not None)
         except CommitUnknown as error:
             lost = error
         except Unavailable as error:
             if lost is None:
                 raise
-            raise Unconfirmed(f"it is not known whether the consent for account {consent.key} is stored") from error
+            raise Unconfirmed(f"it is not known whether the consent for account {key} is stored") from error
         else:
             if not isinstance(outcome, Moved):
                 return outcome
     if lost is not None:
-        raise Unconfirmed(f"it is not known whether the consent for account {consent.key} is stored") from lost
-    raise Unavailable(f"the consent for account {consent.key} could not be stored")
+        raise Unconfirmed(f"it is not known whether the consent for account {key} is stored") from lost
+    raise Unavailable(f"the consent for account {key} could not be stored")
 
 
 def _write_once(
-    store: Store,
-    vault: Vault,
-    consent: Consent,
-    answer: TokenAnswer | None,
-    *,
-    scopes: tuple[str, ...],
-    now: datetime,
-    also: Callable[[Connection, Consented], None],
-    again: bool,
+    store: Store, vault: Vault, completed: CompletedConsent, *, again: bool
 ) -> Consented | Moved | AnotherAccount | AnotherClient | RuledOut:
     """Seal it for the generation that is next by now, and store it; *again*: unless an earlier try has stored it."""
+    consent, answer = completed.consent, completed.answer
     account, generation = store.read(lambda connection: _present(connection, consent))
     named = replace(consent, id=account or consent.id)
     sealed = (
-        no_token_yet(scopes, generation=generation + 1)
+        no_token_yet(completed.scopes, generation=generation + 1)
         if answer is None
         else seal_answer(
             vault,
@@ -96,9 +91,9 @@ def _write_once(
     def write(connection: Connection) -> Consented | Moved | AnotherAccount | AnotherClient | RuledOut:
         if again and (stored := _stored(connection, consent)) is not None:
             return stored
-        outcome = store_consent(connection, named, sealed, now=now)
+        outcome = store_consent(connection, named, sealed, now=completed.at)
         if isinstance(outcome, Consented):
-            also(connection, outcome)
+            completed.also(connection, outcome)
         return outcome
 
     return store.write(write)
@@ -147,7 +142,8 @@ def connect_service(
         )
         also(connection, key)
 
-    outcome = write_consent(store, vault, consent, answer, scopes=scopes, now=act.now, also=write_audit)
+    completed = CompletedConsent(consent=consent, answer=answer, scopes=scopes, at=act.now, also=write_audit)
+    outcome = write_consent(store, vault, completed)
     if not isinstance(outcome, Consented):
         raise GrantRevoked(outcome.reason)
     return outcome

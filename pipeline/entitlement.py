@@ -8,7 +8,7 @@ from identity import leases
 from identity.authorization import authorization
 from identity.capability.model import Audience, Wanted
 from identity.capability.verifier import Limit
-from identity.confined import Confinement
+from identity.confined_minting import Confinement
 from identity.errors import Misconfigured
 from identity.http import NotSent
 from identity.metrics import CAPABILITIES_ISSUED

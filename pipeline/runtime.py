@@ -15,6 +15,7 @@ from identity.audit.sealer import Sealer
 from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
 from identity.confined import Confiner
+from identity.confined_minting import ConfinedMinter
 from identity.connect.flow import ConnectFlow
 from identity.http import Client
 from identity.ids import Ids
@@ -191,16 +192,17 @@ class Runtime:
         )
 
     def _confiner(self) -> Confiner:
-        return Confiner(
-            self.database,
-            self.vault,
+        minter = ConfinedMinter(
+            store=self.database,
+            vault=self.vault,
             # Half of it: a refused key's spare may be shown next, and the job's claim runs meanwhile.
-            self._token_endpoint(within=self.settings.refresh.http / 2),
-            PROFILES,
+            endpoint=self._token_endpoint(within=self.settings.refresh.http / 2),
+            profiles=PROFILES,
             ids=partial(self.ids, "mnt"),
             clock=self.clock,
             send=self.settings.refresh.send,
         )
+        return Confiner(self.database, minter, clock=self.clock)
 
     def _withdrawer(self) -> Withdrawer:
         return Withdrawer(

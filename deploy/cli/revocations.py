@@ -21,7 +21,7 @@ from pipeline.ledger.paging import Record
 from pipeline.ledger.revocation_pages import page_digest
 from pipeline.revocation import in_flight, load
 from pipeline.revocation.inquiry import SAYS
-from pipeline.revocation.receipt import disproof, holds
+from pipeline.revocation.proof import disproof, holds
 from pipeline.revocation.unasked import why_not_asked
 
 NAMED = 50  # of the jobs and the accounts on a receipt, for people; how many there are is said

@@ -16,7 +16,7 @@ from identity.refresh.intents import IntentState
 from identity.tables import accounts, refresh_intents
 from identity.trusted_keys import TrustedKeys
 from pipeline.ledger.paging import Record, rows_of
-from pipeline.revocation.receipt import holds
+from pipeline.revocation.proof import holds
 from pipeline.revocation.tables import revocations
 from pipeline.runtime import Runtime
 from pipeline.states import JobState, StepState, Wait

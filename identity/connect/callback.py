@@ -24,7 +24,7 @@ from identity.connect.refusals import Refusals, in_words
 from identity.connect.sessions import CONNECTED, note_outcome, open_verifier, use_up
 from identity.connections import people_of
 from identity.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented
-from identity.consents import write_consent
+from identity.consents import CompletedConsent, write_consent
 from identity.model import AccountKey, Credential, ProviderConnection, RuledOut, TokenAnswer
 from identity.principals import link_alias, resolve_alias, to_unlink
 from identity.providers.profile import ExternalIdentity, Profile
@@ -144,9 +144,8 @@ class Callback:
             )
             also(connection, session.key)
 
-        outcome = write_consent(
-            self.store, self.vault, consent, answer, scopes=answer.scopes, now=arrival.at, also=with_it
-        )
+        completed = CompletedConsent(consent=consent, answer=answer, scopes=answer.scopes, at=arrival.at, also=with_it)
+        outcome = write_consent(self.store, self.vault, completed)
         match outcome:
             case RuledOut():
                 _refuse_revoked()

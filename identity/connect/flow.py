@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from identity.accounts import find_account
 from identity.connect.arrival import Arrival
 from identity.connect.awaited import Awaited, awaited_at
+from identity.connect.beginning import check_may_begin
 from identity.connect.callback import Callback, check_issuer
 from identity.connect.code_exchange import CodeExchange
 from identity.connect.links import ConnectLink, read_link, write_link
@@ -34,7 +35,7 @@ from identity.connect.sessions import (
     seal_verifier,
 )
 from identity.connections import get_connection
-from identity.errors import BadInput, PolicyDenied, Unavailable
+from identity.errors import BadInput
 from identity.http import Client
 from identity.model import AccountKey, AccountState, ProviderConnection
 from identity.oauth import authorization_url
@@ -47,7 +48,6 @@ from identity.sequence import lock_shared, next_number
 from identity.signing import Signer
 from identity.store import Store
 from identity.vault import Vault
-from identity.withdrawals.reach import awaits_provider
 
 __all__ = ["ConnectFlow", "ConnectLink", "ConnectOffer", "ConnectRefused", "Connected", "Finishing", "Outcome"]
 
@@ -152,7 +152,7 @@ class ConnectFlow:
                 any_account=any_account,
                 created_at=now,
             )
-            _check_may_begin(connection, begun, profile)
+            check_may_begin(connection, begun, profile)
             also(connection)
             add_session(connection, begun)
             return begun
@@ -282,22 +282,6 @@ class ConnectFlow:
     def _provider(self, owner: str) -> tuple[ProviderConnection, Profile]:
         found = self._store.read(lambda connection: get_connection(connection, owner))
         return found, profile_for(self._profiles, found)
-
-
-def _check_may_begin(connection: Connection, session: ConnectSession, profile: Profile) -> None:
-    """Raises BadInput, PolicyDenied or Unavailable where it may not. The caller holds the grant's locks."""
-    key, return_to = session.key, session.return_to
-    if refusal := revoked_since(connection, grant_scopes(key), session.started):
-        raise PolicyDenied(f"no account is connected now: {refusal.reason}")
-    account = find_account(connection, key)
-    if account is not None and awaits_provider(connection, account, profile, now=session.created_at):
-        raise Unavailable(
-            f"access of {key} is being ended at {profile.title}, and a consent of now would end with it: "
-            "try again in a moment",
-            retry_after=timedelta(seconds=5),
-        )
-    if return_to is not None and not may_return(connection, key.tenant, return_to):
-        raise BadInput(f"{return_to} is no return target of {key.tenant}: add it with `aswhom connect add-return`")
 
 
 def _there(connection: Connection, session: str) -> ConnectSession:

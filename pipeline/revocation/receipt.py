@@ -17,11 +17,9 @@ from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
 from identity.audit import AsWhom
-from identity.audit.tables import audit as audited
 from identity.columns import database_now
 from identity.handovers import hold_signing
 from identity.signing import Signer, canonical
-from identity.trusted_keys import TrustedKeys
 from pipeline.batches import in_batches
 from pipeline.ledger.revocation_pages import counted, first_cancelled, page_sizes, stopping_jobs
 from pipeline.revocation import Stage, in_flight
@@ -103,14 +101,14 @@ def issue(
         connection,
         "revocation.quiesced" if first else "revocation.receipt",
         AsWhom(tenant=row.tenant_id),
-        id=_audited_as(row.id, revision),
+        id=audited_as(row.id, revision),
         at=now,
         outcome="quiesced",
         reason=row.reason,
         detail={
             "revocation": row.id,
             "revision": revision,
-            "receipt_sha256": _sha256(signed),
+            "receipt_sha256": digest(signed),
             "cancelled_jobs": receipt["cancelled_count"],
             "in_flight": len(receipt["in_flight"]),
         },
@@ -123,49 +121,13 @@ def outdate(connection: Connection, ids: Sequence[str]) -> None:
     connection.execute(update(revocations).where(told, revocations.c.open_ends == 0).values(open_ends=1))
 
 
-def holds(keys: TrustedKeys, receipt: Receipt, signature: str) -> bool:
-    """Whether the installation of these keys signed the receipt."""
-    number = receipt.get("number")
-    return (
-        receipt.get("format") == FORMAT  # the same key signs other things too
-        and isinstance(number, int)
-        and keys.verifies(receipt, signature, number=number)
-    )
-
-
-def disproof(connection: Connection, keys: TrustedKeys, row: Mapping[str, Any]) -> str | None:
-    """Why the receipt in a revocation's *row* is not to be believed; None: it is its newest, and the row says the same.
-
-    The row itself is not signed, so whatever is told of it beside the receipt is held against that. Which receipt is
-    the newest is in the audit, as long as that has not been pruned.
-    """
-    receipt = row["receipt"]
-    if not holds(keys, receipt, row["signature"] or ""):
-        return "the receipt was altered, or signed with another installation's key"
-    said = {"revocation": row["id"], "scope": {"kind": row["kind"], "key": row["key"]}}
-    said |= {name: row[name] for name in ("number", "source", "doubt", "requested_by", "reason")}
-    said["signal"] = row["signal_id"]
-    said |= {name: row[name] and row[name].isoformat() for name in ("effective_at", "quiesced_at")}
-    if differs := [name for name, value in said.items() if receipt.get(name) != value]:
-        return f"the receipt is another revocation's, or the ledger was altered: they differ in {', '.join(differs)}"
-    revision = receipt["revision"]
-    ids = [_audited_as(row["id"], revision), _audited_as(row["id"], revision + 1)]
-    recorded = connection.execute(select(audited.c.id, audited.c.detail).where(audited.c.id.in_(ids)))
-    told = {record.id: record.detail for record in recorded}
-    stands = select(revocations.c.receipt).where(revocations.c.id == row["id"])
-    # Else the next one was issued just now, after the row was read.
-    if ids[1] in told and connection.execute(stands).scalar_one() == receipt:
-        return f"the receipt is not the newest: the audit has revision {revision + 1}"
-    if ids[0] in told and told[ids[0]]["receipt_sha256"] != _sha256(receipt):
-        return "the receipt is not the one whose digest is in the audit"
-    return None
-
-
-def _sha256(receipt: Receipt) -> str:
+def digest(receipt: Receipt) -> str:
+    """What the audit says of a receipt, as it was signed."""
     return sha256(canonical(receipt)).hexdigest()
 
 
-def _audited_as(revocation: str, revision: int) -> str:
+def audited_as(revocation: str, revision: int) -> str:
+    """The id of the audit row of this revision."""
     return f"{revocation}.quiesced" if revision == 1 else f"{revocation}.receipt.{revision}"
 
 

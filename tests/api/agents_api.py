@@ -20,11 +20,9 @@ from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
 from identity.capability.keys import NewKey
 from identity.capability.model import Algorithm, Audience
-from identity.connect.flow import ConnectFlow
 from identity.http import Client
 from identity.jwks import KeyRing
 from identity.model import Scope
-from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.stops import set_stopped
@@ -41,6 +39,7 @@ from pipeline.security_event_intake import SecurityEventIntake
 from pipeline.states import StepState
 from pipeline.tables import steps
 from pipeline.workflow import Registry, Workflow
+from tests.ledger.connect_flow import connect_flow
 from tests.ledger.house import House, Say, say_it
 from tests.webhooks.parts import MemoryRing
 from webhooks.api.app import Agents
@@ -49,6 +48,7 @@ from webhooks.quota import Quota, Spent
 from webhooks.settings import WebSettings
 
 TENANTS = ("acme", "globex")
+BASE = "http://127.0.0.1"
 
 
 class AgentsApi:
@@ -74,7 +74,7 @@ class AgentsApi:
         self.invitations = self._invitations()
         self.requests = Requests(database, self.workflows, self.house.ids, workloads, pause=self._while_waiting)
         self.app = create_app(
-            WebSettings(base_url="http://127.0.0.1"),
+            WebSettings(base_url=BASE),
             Intake(database, self.house.vault, self.house.ids, clock=self.now),
             self.workflows,
             self.ring,
@@ -100,20 +100,11 @@ class AgentsApi:
         return self._quota.spend(key)
 
     def _invitations(self) -> Invitations:
-        connect = ConnectFlow(
-            self.database,
-            self.house.vault,
-            self._http,
-            PROFILES,
-            self.signer,
-            redirect_uri=lambda connection: f"http://127.0.0.1/connect/callback/{connection}",
-            ids=partial(self.house.ids, "con"),
-            token=partial(secrets.token_urlsafe, 32),
-        )
-        return Invitations(self.database, connect, self.workflows, self.house.ids, base_url="http://127.0.0.1")
+        connect = connect_flow(self.house, self._http, self.signer, base_url=BASE)
+        return Invitations(self.database, connect, self.workflows, self.house.ids, base_url=BASE)
 
     def _authority(self) -> Authority:
-        issuer = Issuer(self.database, self.house.vault, url="http://127.0.0.1", clock=self.now)
+        issuer = Issuer(self.database, self.house.vault, url=BASE, clock=self.now)
         return Authority(self.database, issuer, ids=self.house.ids, clock=self.now)
 
     def _while_waiting(self, seconds: float) -> None:

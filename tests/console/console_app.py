@@ -13,7 +13,6 @@ from flask.testing import FlaskClient
 from sqlalchemy import Connection, insert, select, update
 
 from identity.addresses import AddressPolicy
-from identity.connect.flow import ConnectFlow
 from identity.console import sessions
 from identity.console.roles import Held, Role
 from identity.console.sessions import Person, Via
@@ -21,7 +20,6 @@ from identity.console.sign_in import SignIn, SignInSettings
 from identity.http import Client
 from identity.installations import add_installation
 from identity.model import Scope, ScopeKind
-from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.store import Store
@@ -41,6 +39,7 @@ from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, steps
 from pipeline.tables import jobs as jobs_table
 from pipeline.workflow import Registry, Tick, workflow
+from tests.ledger.connect_flow import connect_flow
 from tests.ledger.house import HOLD, House, Say, say_it
 from tests.webhooks.parts import MemoryRing
 from webhooks.app import create_app
@@ -116,16 +115,7 @@ class ConsoleApp:
         )
 
     def _invitations(self, base_url: str) -> Invitations:
-        connect = ConnectFlow(
-            self.database,
-            self.house.vault,
-            self._http,
-            PROFILES,
-            self.signer,
-            redirect_uri=lambda connection: f"{base_url}/connect/callback/{connection}",
-            ids=partial(self.house.ids, "con"),
-            token=partial(secrets.token_urlsafe, 32),
-        )
+        connect = connect_flow(self.house, self._http, self.signer, base_url=base_url)
         return Invitations(self.database, connect, self.workflows, self.house.ids, base_url=base_url)
 
     # People

@@ -23,7 +23,7 @@ from deploy.settings import load
 from identity.accounts import move_account
 from identity.connections import pause_connection, resume_connection
 from identity.consent_ledger import Consent, Consented
-from identity.consents import write_consent
+from identity.consents import CompletedConsent, write_consent
 from identity.errors import Unavailable
 from identity.model import AccountKey, AccountState, Credential, PrincipalKind, Scope, ScopeKind, TokenAnswer
 from identity.principals import ensure_agent, ensure_principal
@@ -93,9 +93,10 @@ class Acme:
                 external_id="4711",
                 external_login="mona",
             )
-            done = write_consent(
-                at.ledger, at.vault, consent, answer, scopes=scopes, now=now, also=lambda connection, stored: None
+            completed = CompletedConsent(
+                consent=consent, answer=answer, scopes=scopes, at=now, also=lambda connection, stored: None
             )
+            done = write_consent(at.ledger, at.vault, completed)
         assert isinstance(done, Consented)
         self.id = done.account
 

@@ -18,7 +18,7 @@ from identity.capability.issuer import Issuer
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
 from identity.consent_ledger import Consent, Consented
-from identity.consents import write_consent
+from identity.consents import CompletedConsent, write_consent
 from identity.grants import ACCESS, Grant, get_grant, note_use, token_binding
 from identity.http import Answer, Client
 from identity.leases import examine
@@ -154,9 +154,10 @@ class Rig(House):
             external_id=person,
         )
         granted = meaning.answer
-        stored = write_consent(
-            self.database, self.vault, consent, granted, scopes=granted.scopes, now=began, also=lambda c, done: None
+        completed = CompletedConsent(
+            consent=consent, answer=granted, scopes=granted.scopes, at=began, also=lambda c, done: None
         )
+        stored = write_consent(self.database, self.vault, completed)
         assert isinstance(stored, Consented), stored
         return stored.account
 

@@ -15,7 +15,8 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection, Row, select
 
 from identity.accounts import move_account
-from identity.confined import Confinement, Confiner
+from identity.confined import Confiner
+from identity.confined_minting import ConfinedMinter, Confinement
 from identity.connection_secrets import PRIVATE_KEY, live_secrets, rotate_secret, seal_secret
 from identity.connections import pause_connection, resume_connection
 from identity.errors import Misconfigured, Unavailable
@@ -58,8 +59,10 @@ def confiner_of(
     world: World, http: Client, *, gate: Gate | None = None, keeps: int = 10, store: Store | None = None, **more: Any
 ) -> Confiner:
     endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=10), gate=gate or Gate(None))
-    more |= {"ids": world.id, "clock": world.clock, "keeps": keeps}
-    return Confiner(store or world.store, world.vault, endpoint, PROFILES, **more)
+    used = store or world.store
+    more |= {"profiles": PROFILES, "ids": world.id, "clock": world.clock}
+    minter = ConfinedMinter(store=used, vault=world.vault, endpoint=endpoint, **more)
+    return Confiner(used, minter, clock=world.clock, keeps=keeps)
 
 
 def asked(world: World, confiner: Confiner, account: str, *, repository: str = "acme/shop") -> Secret | NotSent | None:

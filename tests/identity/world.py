@@ -16,7 +16,7 @@ from identity.audit.tables import audit
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import add_connection, get_connection, rewrite_connection
 from identity.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented
-from identity.consents import connect_service, write_consent
+from identity.consents import CompletedConsent, connect_service, write_consent
 from identity.grants import ACCESS, Grant, get_grant, token_binding
 from identity.leases import examine
 from identity.model import (
@@ -134,9 +134,10 @@ class World:
             credential=Credential.AUTHORIZATION_CODE,
             consented=self.number() if consented is None else consented,
         )
-        return write_consent(
-            self.store, self.vault, consent, answer, scopes=answer.scopes, now=now, also=lambda connection, stored: None
+        completed = CompletedConsent(
+            consent=consent, answer=answer, scopes=answer.scopes, at=now, also=lambda connection, stored: None
         )
+        return write_consent(self.store, self.vault, completed)
 
     def service(
         self,

@@ -13,7 +13,8 @@ from identity.model import Scope, ScopeKind
 from identity.signing import Signer
 from identity.trusted_keys import HANDOVER, TrustedKeys
 from pipeline import revocation
-from pipeline.revocation.receipt import ProviderAnswer, ProviderSide, disproof, holds, issue
+from pipeline.revocation.proof import disproof, holds
+from pipeline.revocation.receipt import ProviderAnswer, ProviderSide, issue
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
 from tests.ledger.acts import revoke

@@ -14,7 +14,6 @@ import redis
 from sqlalchemy import Connection, select, update
 
 from identity.capability.issuer import Issuer
-from identity.connect.flow import ConnectFlow
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
 from identity.http import Client
@@ -33,6 +32,7 @@ from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import Registry
 from tests.identity.providers import PretendProvider, reply
 from tests.ledger.acts import SIGNER
+from tests.ledger.connect_flow import connect_flow
 from tests.ledger.house import House, Say
 
 AS_SHIPPED = StepSettings()
@@ -107,16 +107,7 @@ class Workers:
 
     def ada_connects_anew(self, *, login: str = "ada") -> None:
         """Through the flow of the pages, to its callback."""
-        connect = ConnectFlow(
-            self.house.database,
-            self.house.vault,
-            self.http,
-            PROFILES,
-            SIGNER,
-            redirect_uri=lambda connection: f"{self.provider.url}/callback/{connection}",
-            ids=partial(self.house.ids, "con"),
-            token=partial(secrets.token_urlsafe, 32),
-        )
+        connect = connect_flow(self.house, self.http, SIGNER, base_url=self.provider.url)
         connecting = Connecting(self.house.database, connect, Registry([self.house.workflow]))
         now, browser = datetime.now(UTC), secrets.token_urlsafe(32)
         link = connect.start(AccountKey(tenant="acme", connection="gh", principal="acme.ada"), now=now)

@@ -14,7 +14,8 @@ from pipeline.desk import revocations as acts
 from pipeline.ledger import views
 from pipeline.ledger.paging import Page, Record
 from pipeline.revocation.inquiry import SAYS
-from pipeline.revocation.receipt import ProviderAnswer, disproof
+from pipeline.revocation.proof import disproof
+from pipeline.revocation.receipt import ProviderAnswer
 from pipeline.revocation.unasked import why_not_asked
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant

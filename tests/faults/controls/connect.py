@@ -75,7 +75,7 @@ CONTROLS = (
     ),
     Control(
         name="registered return targets",
-        file=CONNECT,
+        file="identity/connect/beginning.py",
         guard="if return_to is not None and not may_return(connection, key.tenant, return_to):",
         without="if False:",
         test=f"{TEST}::test_the_last_page_leads_only and sqlite",

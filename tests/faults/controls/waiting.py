@@ -71,7 +71,7 @@ CONTROLS = (
     ),
     Control(
         name="an answer that nobody knows is not waited for",
-        file="identity/confined.py",
+        file="identity/confined_minting.py",
         guard="case Transient(reason=reason, recognised=False):",
         without="case Transient(reason=reason, recognised=False) if False:",
         test="tests/identity/test_confined.py::test_an_answer_that_nobody_knows and sqlite",

@@ -63,14 +63,14 @@ CONTROLS = (
     ),
     Control(
         name="a receipt is of its own revocation",
-        file="pipeline/revocation/receipt.py",
+        file="pipeline/revocation/proof.py",
         guard="if differs := [name for name, value in said.items() if receipt.get(name) != value]:",
         without="if differs := []:",
         test="tests/ledger/test_receipts.py::test_a_receipt_proves_nothing_of_another_revocation and sqlite",
     ),
     Control(
         name="an earlier receipt is not put back",
-        file="pipeline/revocation/receipt.py",
+        file="pipeline/revocation/proof.py",
         guard="if ids[1] in told and connection.execute(stands).scalar_one() == receipt:",
         without="if False:",
         test="tests/ledger/test_receipts.py::test_an_earlier_revision_that_is_put_back and sqlite",
