@@ -1,11 +1,14 @@
-"""How soon a worker comes back to a broker that was away."""
+"""How soon a worker comes back to a broker that was away, and what it tells it of messages."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from pipeline.consumer import Consumer
+from pipeline.ring import JOB, REVOCATION
 from tests.celery.rig import publisher
 
 
@@ -28,3 +31,11 @@ def test_the_pause_between_attempts_to_reconnect_is_capped_at_three_seconds() ->
     assert connection.asked["interval_start"] == 0.5
     assert connection.asked["interval_step"] == 0.5
     assert connection.asked["interval_max"] == 3
+
+
+@pytest.mark.parametrize(("broker", "keeps"), [("redis://127.0.0.1:1/0", False), ("amqp://127.0.0.1:1", True)])
+def test_what_a_broker_keeps_is_acknowledged_and_nothing_else(broker: str, keeps: bool) -> None:
+    app = publisher(broker)
+    assert {queue.no_ack for queue in app.conf.task_queues} == {not keeps}
+    of_ours = "pipeline.consumer:Request"
+    assert {app.tasks[name].Request == of_ours for name in (JOB, REVOCATION)} == {not keeps}
