@@ -16,10 +16,10 @@ from deploy.settings import metrics_folder, share_metrics
 
 
 class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - the setting's name; Gunicorn has no types
-    """Gunicorn's, but for access: it would put together a line for each request, and then write none."""
+    """Gunicorn's, but for the log of access."""
 
     def access(self, *_: object) -> None:
-        """An address can hold a code or a state."""
+        """Put no line together: with a configuration of logs Gunicorn would, for each request, and nobody writes it."""
 
 
 _settings = process.settings_or_exit()
@@ -41,7 +41,7 @@ limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 8190
 
-accesslog = None
+accesslog = None  # an address can hold a code or a state
 logconfig_dict = logs.configuration("web", format=_settings.log_format, level=_settings.log_level)
 
 if workers > 1 and metrics_folder() is None:

@@ -103,6 +103,8 @@ class _Plan:
         defaults: dict[str, Any] = {column.key: column.default for column in compiled.insert_prefetch}
         if compiled.update_prefetch or not all(default.is_scalar for default in defaults.values()):
             raise TypeError("a column has a default that is a function of Python's, which nobody would call here")
+        if compiled.escaped_bind_names:
+            raise TypeError("a parameter has a name that PostgreSQL's driver does not take")
         if compiled.post_compile_params or compiled.literal_execute_params:
             raise TypeError("it has a list, which is written out each time that the statement runs")
         self._text = compiled.string
@@ -141,11 +143,12 @@ class _Plan:
     def run(self, connection: Connection, bound: Any) -> Rows:
         text = self._text
         raw: Any = connection.connection.driver_connection
-        cursor = raw.cursor()
-        # Whoever listens to SQLAlchemy's statements hears these as well.
-        for hear in connection.dispatch.before_cursor_execute:
-            hear(connection, cursor, text, bound, None, False)
+        cursor = None
         try:
+            cursor = raw.cursor()
+            # Whoever listens to SQLAlchemy's statements hears these as well.
+            for hear in connection.dispatch.before_cursor_execute:
+                hear(connection, cursor, text, bound, None, False)
             cursor.execute(text, bound)
             if self._returns is None:
                 self._returns = self._described(cursor.description)

@@ -80,7 +80,7 @@ class BrokerSettings:
         }
 
     def request(self) -> str:
-        """The class of a task's request: as its queue, with acknowledgements or without."""
+        """The class of a task's request: on Redis nothing is acknowledged, as `no_ack` of `queues` says."""
         return "pipeline.consumer:Request" if self.is_redis else "celery.worker.request:Request"
 
     def queues(self) -> list[Queue]:

@@ -47,7 +47,7 @@ class DatabaseSettings:
 
     url: str
     threads: int = 34  # callers at once: the pool's size
-    writes_at_once: int | None = None  # on PostgreSQL so many of them alone have a transaction of a write; None: all
+    writes_at_once: int | None = None  # on PostgreSQL: how many of them have a write's transaction; None: all
     turn_timeout: timedelta = timedelta(seconds=5)
 
 

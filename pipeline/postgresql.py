@@ -28,7 +28,8 @@ T = TypeVar("T")
 
 # Serialization failure, deadlock, lock timeout: PostgreSQL has undone the transaction.
 _UNDONE = {"40001", "40P01", "55P03"}
-_ATTEMPTS = 8
+_ATTEMPTS = 8  # apart from those that waited for a lock
+_BUSY = "the ledger's locks were busy or its server away too long"
 
 _LOCK_TIMEOUT = 2.0  # seconds
 _LOCK_TIMEOUT_IN_A_PLACE = 0.5  # for which others wait
@@ -62,6 +63,7 @@ class PostgresqlDatabase:
         writes_at_once: int | None = None,
     ) -> None:
         self._timeout = turn_timeout.total_seconds()
+        # With a place, however many there are: somebody may wait for it.
         self._lock_timeout = _LOCK_TIMEOUT if writes_at_once is None else _LOCK_TIMEOUT_IN_A_PLACE
         self._places = threading.BoundedSemaphore(writes_at_once or threads)
         self._url = make_url(url)
@@ -95,12 +97,11 @@ class PostgresqlDatabase:
         last: DBAPIError | None = None
         end = time.monotonic() + self._timeout
         end = end if until is None else min(end, until)
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                if time.monotonic() > end:
-                    break  # each try may have waited for a lock, or for a server that does not answer
+        failures = 0
+        while failures < _ATTEMPTS and (last is None or time.monotonic() < end):
+            if last is not None:
                 # At most 2.5 s in all. The rivals were told to try again, and would meet again at once.
-                time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - spreads rivals, guards nothing
+                time.sleep(random.uniform(0, 0.01 * 2**failures))  # noqa: S311 - spreads rivals, guards nothing
             try:
                 # Ahead, it waits for those alone whose locks it needs.
                 with nullcontext() if ahead else self._place(end, last):
@@ -110,15 +111,20 @@ class PostgresqlDatabase:
                 if not _repeatable(error):
                     raise
                 last = error
+                failures += not _was_locked(error)  # which takes its own time, and may be had the next time
             except PoolTimeout as error:
                 raise Unavailable("every connection to the ledger is busy") from error
-        raise self._refusal(last) or Unavailable("the ledger's locks were busy or its server away too long") from last
+        raise self._refusal(last) or Unavailable(_BUSY) from last
 
     @contextmanager
     def _place(self, end: float, last: DBAPIError | None) -> Iterator[None]:
-        """One of the few. Who waits gets one in no order; *last* is why an earlier try came to nothing."""
+        """A place among those who write; of those who wait, any gets the next. Raises Unavailable.
+
+        *last* is why an earlier try came to nothing.
+        """
         if not self._places.acquire(timeout=max(end - time.monotonic(), 0)):
-            raise self._refusal(last) or Unavailable("the ledger had no turn for this write in time") from last
+            none = "the ledger had no turn for this write in time"
+            raise self._refusal(last) or Unavailable(none if last is None else _BUSY) from last
         try:
             yield
         finally:
@@ -179,6 +185,10 @@ class PostgresqlDatabase:
 
 def _undone(error: DBAPIError) -> bool:
     return isinstance(error.orig, psycopg.Error) and error.orig.sqlstate in _UNDONE
+
+
+def _was_locked(error: DBAPIError) -> bool:
+    return isinstance(error.orig, psycopg.errors.LockNotAvailable)
 
 
 def _raise_if_slow(error: DBAPIError) -> None:

@@ -262,11 +262,13 @@ class SqliteDatabase:
                 try:
                     return fn(connection)
                 finally:
-                    driver.rollback()
-        except OperationalError as error:
-            if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+                    if not connection.invalidated:
+                        driver.rollback()
+        except (OperationalError, sqlite3.OperationalError) as error:
+            fault = error.orig if isinstance(error, OperationalError) else error
+            if getattr(fault, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
                 raise  # the statement's own fault: a bug, or migrations that were not run
-            raise Unavailable(f"the ledger {self.path} cannot be read: {error.orig}") from error
+            raise Unavailable(f"the ledger {self.path} cannot be read: {fault}") from error
 
     def check_room(self) -> None:
         # Not by a write: one that is taken back reaches no disk, and a commit a question is too dear.

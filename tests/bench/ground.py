@@ -21,6 +21,7 @@ from sqlalchemy import Connection, update
 
 from deploy import procfile
 from deploy.keys import KeyFiles
+from deploy.settings import Settings
 from identity.connection_secrets import WEBHOOK_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
 from identity.errors import Unavailable
@@ -59,7 +60,7 @@ class Ledger:
         self.url = (
             f"sqlite:///{directory}/ledger.db" if on_sqlite else ground.cluster.url(ground.cluster.create_database())
         )
-        self.database = open_database(DatabaseSettings(url=self.url))
+        self.database = as_a_worker_does(self.url)
         upgrade(self.database)
         self.house = House(self.database)
         self.house.build()
@@ -229,6 +230,11 @@ def prepared(*, kinds: Sequence[str] = KINDS, pending: int = 20_000, jobs: int =
         postgres(durable=True) as cluster,
     ):
         yield Ground(Path(directory), broker, cluster, kinds=kinds, pending=pending, jobs=jobs)
+
+
+def as_a_worker_does(url: str) -> Database:
+    """Open the ledger as a worker with the settings that it comes with."""
+    return open_database(DatabaseSettings(url=url, writes_at_once=Settings.model_fields["worker_writes"].default))
 
 
 def persistently(database: Database, fn: Callable[[Connection], T]) -> T:

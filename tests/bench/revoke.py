@@ -19,7 +19,6 @@ from identity.model import Scope, ScopeKind
 from identity.sequence import next_number
 from identity.signing import Signer
 from pipeline import revocation
-from pipeline.database import DatabaseSettings, open_database
 from pipeline.ledger import openings
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Opened
@@ -28,7 +27,7 @@ from pipeline.revocation.revoker import Revoker
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import jobs
 from tests.bench.figures import Sheet, percentile
-from tests.bench.ground import Ground, Ledger, at_once, persistently
+from tests.bench.ground import Ground, Ledger, as_a_worker_does, at_once, persistently
 from tests.bench.queued import queue
 from tests.ledger.house import House, account_scope, intent_of
 
@@ -122,7 +121,7 @@ def opening(ledger: Ledger) -> Iterator[Openers]:
 
 def _open_steps(url: str, claimed: list[ClaimedJob], gate: Any, accepted: Any, stopped: Any, results: Any) -> None:
     """One process of openers, which begins as a worker does."""
-    database = open_database(DatabaseSettings(url=url))
+    database = as_a_worker_does(url)
     openers = [Opener(House(database), job, accepted, stopped) for job in claimed]
     spare_what_is_loaded()
     gate.wait()

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from identity.model import Scope, ScopeKind
 from identity.sequence import lock_exclusive, lock_shared
 from identity.store import CommitUnknown
 from identity.tables import tenants
+from pipeline import postgresql
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.sqlite import SqliteDatabase, _Turnstile
 from tests.celery.rig import eventually
@@ -449,9 +451,8 @@ def _few_at_once(database: Database) -> None:
         within.release()
         let_go.wait(20)
 
-    threads = [threading.Thread(target=database.write, args=(stay,)) for _ in range(6)]
-    for thread in threads:
-        thread.start()
+    pool = ThreadPoolExecutor(6)
+    staying = [pool.submit(database.write, stay) for _ in range(6)]
     try:
         for _ in range(4):
             assert within.acquire(timeout=10)
@@ -462,15 +463,18 @@ def _few_at_once(database: Database) -> None:
             database.write(_insert("late"), until=time.monotonic() + 0.05)
     finally:
         let_go.set()
-        for thread in threads:
-            thread.join()
+        pool.shutdown()
+    assert [one.result() for one in staying] == [None] * 6
     assert database.write(_insert("after")) == "after"
     assert _names(database) == {"ahead", "after"}
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
-def test_who_waits_for_a_lock_lets_others_have_its_place(ledger_url: str, database: Database) -> None:
-    held, let_go = threading.Event(), threading.Event()
+def test_who_waits_for_a_lock_lets_others_have_its_place_and_is_tried_until_its_time_is_up(
+    ledger_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "_LOCK_TIMEOUT_IN_A_PLACE", 0.05)  # seconds
+    held, let_go, tries = threading.Event(), threading.Event(), threading.Semaphore(0)
     scope = Scope(kind=ScopeKind.TENANT, key="one")
 
     def hold(c: Connection) -> None:
@@ -480,24 +484,24 @@ def test_who_waits_for_a_lock_lets_others_have_its_place(ledger_url: str, databa
             c.execute(text("select 1"))  # it does something, and is not ended for standing still
 
     def locked(c: Connection) -> str:
+        tries.release()
         lock_shared(c, [scope])
         return "locked"
 
-    holder = threading.Thread(target=database.write, args=(hold,))
-    holder.start()
-    assert held.wait(10)
-    # Less than a lock is waited for otherwise.
-    few = open_database(DatabaseSettings(url=ledger_url, writes_at_once=2, turn_timeout=timedelta(seconds=1.9)))
-    had: list[str] = []
-    waiters = [threading.Thread(target=lambda: had.append(few.write(locked))) for _ in range(2)]
-    with closing(few):
-        for waiter in waiters:
-            waiter.start()
+    few = open_database(DatabaseSettings(url=ledger_url, writes_at_once=2, turn_timeout=timedelta(seconds=60)))
+    with closing(few), ThreadPoolExecutor(3) as pool:
+        holder = pool.submit(database.write, hold)
+        assert held.wait(10)
+        waiters = [pool.submit(few.write, locked) for _ in range(2)]
         try:
-            assert few.write(_insert("another's")) == "another's"
-            assert had == []
+            for _ in range(2):
+                assert tries.acquire(timeout=10)
+            soon = time.monotonic() + 1.5  # less than a lock is waited for by who has no place
+            assert few.write(_insert("another's"), until=soon) == "another's"
+            for _ in range(4 * postgresql._ATTEMPTS):
+                assert tries.acquire(timeout=10)
+            assert not any(waiter.done() for waiter in waiters)
         finally:
             let_go.set()
-            for waiter in (holder, *waiters):
-                waiter.join()
-    assert had == ["locked", "locked"]
+        assert [waiter.result() for waiter in waiters] == ["locked", "locked"]
+        holder.result()
