@@ -32,7 +32,6 @@ _ATTEMPTS = 8  # apart from those that waited for a lock
 _BUSY = "the ledger's locks were busy or its server away too long"
 
 _LOCK_TIMEOUT = 2.0  # seconds
-_LOCK_TIMEOUT_IN_A_PLACE = 0.5  # for which others wait
 
 _WORDS = 400  # of a server's own, as many as say what it is
 
@@ -61,10 +60,11 @@ class PostgresqlDatabase:
         threads: int = 34,
         turn_timeout: timedelta = timedelta(seconds=5),
         writes_at_once: int | None = None,
+        gives_way_after: timedelta = timedelta(seconds=0.5),
     ) -> None:
+        """*gives_way_after*: with `writes_at_once`, how long a lock is waited for before another is let have the place."""
         self._timeout = turn_timeout.total_seconds()
-        # With a place, however many there are: somebody may wait for it.
-        self._lock_timeout = _LOCK_TIMEOUT if writes_at_once is None else _LOCK_TIMEOUT_IN_A_PLACE
+        self._lock_timeout = _LOCK_TIMEOUT if writes_at_once is None else gives_way_after.total_seconds()
         self._places = threading.BoundedSemaphore(writes_at_once or threads)
         self._url = make_url(url)
         said = self._url.query

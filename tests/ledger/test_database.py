@@ -23,8 +23,8 @@ from identity.model import Scope, ScopeKind
 from identity.sequence import lock_exclusive, lock_shared
 from identity.store import CommitUnknown
 from identity.tables import tenants
-from pipeline import postgresql
 from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.postgresql import PostgresqlDatabase
 from pipeline.sqlite import SqliteDatabase, _Turnstile
 from tests.celery.rig import eventually
 from tests.ledger.house import House
@@ -471,9 +471,8 @@ def _few_at_once(database: Database) -> None:
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_who_waits_for_a_lock_lets_others_have_its_place_and_is_tried_until_its_time_is_up(
-    ledger_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+    ledger_url: str, database: Database
 ) -> None:
-    monkeypatch.setattr(postgresql, "_LOCK_TIMEOUT_IN_A_PLACE", 0.05)  # seconds
     held, let_go, tries = threading.Event(), threading.Event(), threading.Semaphore(0)
     scope = Scope(kind=ScopeKind.TENANT, key="one")
 
@@ -488,7 +487,8 @@ def test_who_waits_for_a_lock_lets_others_have_its_place_and_is_tried_until_its_
         lock_shared(c, [scope])
         return "locked"
 
-    few = open_database(DatabaseSettings(url=ledger_url, writes_at_once=2, turn_timeout=timedelta(seconds=60)))
+    soon, late = timedelta(seconds=0.05), timedelta(seconds=60)
+    few = PostgresqlDatabase(ledger_url, writes_at_once=2, turn_timeout=late, gives_way_after=soon)
     with closing(few), ThreadPoolExecutor(3) as pool:
         holder = pool.submit(database.write, hold)
         assert held.wait(10)
@@ -496,9 +496,9 @@ def test_who_waits_for_a_lock_lets_others_have_its_place_and_is_tried_until_its_
         try:
             for _ in range(2):
                 assert tries.acquire(timeout=10)
-            soon = time.monotonic() + 1.5  # less than a lock is waited for by who has no place
-            assert few.write(_insert("another's"), until=soon) == "another's"
-            for _ in range(4 * postgresql._ATTEMPTS):
+            until = time.monotonic() + 1.5  # less than a lock is waited for by who has no place to give
+            assert few.write(_insert("another's"), until=until) == "another's"
+            for _ in range(32):
                 assert tries.acquire(timeout=10)
             assert not any(waiter.done() for waiter in waiters)
         finally:

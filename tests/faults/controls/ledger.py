@@ -326,7 +326,7 @@ CONTROLS = (
     Control(
         name="who waits for a lock lets others have its place",
         file="pipeline/postgresql.py",
-        guard="self._lock_timeout = _LOCK_TIMEOUT if writes_at_once is None else _LOCK_TIMEOUT_IN_A_PLACE",
+        guard="self._lock_timeout = _LOCK_TIMEOUT if writes_at_once is None else gives_way_after.total_seconds()",
         without="self._lock_timeout = _LOCK_TIMEOUT",
         test="tests/ledger/test_database.py::test_who_waits_for_a_lock",
     ),
