@@ -62,7 +62,7 @@ class PostgresqlDatabase:
         writes_at_once: int | None = None,
         gives_way_after: timedelta = timedelta(seconds=0.5),
     ) -> None:
-        """*gives_way_after*: with `writes_at_once`, how long a lock is waited for before another is let have the place."""
+        """*gives_way_after*: with `writes_at_once`, how long a lock is waited for before another may have the place."""
         self._timeout = turn_timeout.total_seconds()
         self._lock_timeout = _LOCK_TIMEOUT if writes_at_once is None else gives_way_after.total_seconds()
         self._places = threading.BoundedSemaphore(writes_at_once or threads)
