@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import create_engine, text
 
-from tests.ledger.desk import SHOWN
+from tests.ledger.approval_case import SHOWN
 
 _TENANTS = 50
 _AT = ":now - (cast(:most as bigint) - i) * 1000000"

@@ -18,7 +18,7 @@ from pipeline.ledger.replay import replay
 from pipeline.states import JobState
 from tests.browser.console_site import ConsoleSite
 from tests.browser.person import Person
-from tests.ledger.desk import SHOWN, Desk
+from tests.ledger.approval_case import SHOWN, ApprovalCase
 from tests.servers.oidc import oidc as run_oidc
 from tests.servers.process import free_port
 
@@ -111,12 +111,12 @@ def test_every_page_that_a_role_sees_is_accessible_and_the_others_are_refused(
     ids = site.ids
     site.console.lose("acc-acme.ada")
     site.console.pause()
-    desk = Desk(site.console.house)
-    desk.ask(shown=SHOWN)
+    case = ApprovalCase(site.console.house)
+    case.ask(shown=SHOWN)
     somebody, refused = _signed_in(site, person, role), 0
     for name, path in {
         "approvals": "approvals",
-        "approval": f"approvals/{desk.row.id}",
+        "approval": f"approvals/{case.row.id}",
         "jobs": "jobs",
         "no-job": "jobs?state=stopping",
         "dead": "dead",

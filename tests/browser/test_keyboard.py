@@ -17,7 +17,7 @@ from pipeline.states import ApprovalState, JobState
 from pipeline.tables import schedules
 from tests.browser.console_site import ConsoleSite
 from tests.browser.person import Person
-from tests.ledger.desk import SHOWN, Desk
+from tests.ledger.approval_case import SHOWN, ApprovalCase
 
 Meet = Callable[..., Person]
 
@@ -27,11 +27,11 @@ pytestmark = pytest.mark.usefixtures("chromium")  # by name, so that CI installs
 
 
 @pytest.fixture
-def desk(site: ConsoleSite) -> Desk:
+def case(site: ConsoleSite) -> ApprovalCase:
     """A step of ada's waits for bob or carol of acme."""
-    desk = Desk(site.console.house)
-    desk.ask(shown=SHOWN)
-    return desk
+    case = ApprovalCase(site.console.house)
+    case.ask(shown=SHOWN)
+    return case
 
 
 def test_an_owner_signs_in_by_the_link_and_cancels_a_job_by_keyboard_alone(site: ConsoleSite, person: Meet) -> None:
@@ -56,7 +56,9 @@ def test_an_owner_signs_in_by_the_link_and_cancels_a_job_by_keyboard_alone(site:
 
 
 @pytest.mark.slow
-def test_an_approval_a_replay_and_a_revocation_by_keyboard_alone(site: ConsoleSite, desk: Desk, person: Meet) -> None:
+def test_an_approval_a_replay_and_a_revocation_by_keyboard_alone(
+    site: ConsoleSite, case: ApprovalCase, person: Meet
+) -> None:
     link = partial(link_alias, tenant="acme", provider="console", external_id=BOB, login=None, made_by="admin:test")
     site.console.database.write(partial(link, principal="acme.bob", now=datetime.now(UTC)))
     bob = person(viewport={"width": 1280, "height": 860})
@@ -64,7 +66,7 @@ def test_an_approval_a_replay_and_a_revocation_by_keyboard_alone(site: ConsoleSi
         "aswhom-console", site.console.session(Held(role=Role.OWNER, tenant=None), name=BOB).reveal(), at=site.web
     )
     bob.goes_to(f"{site.web}/console/")
-    _approves(site, desk, bob)
+    _approves(site, case, bob)
     _replays(site, bob)
     _revokes(site, bob)
     assert bob.complaints == []
@@ -140,13 +142,13 @@ def _stick(site: ConsoleSite) -> None:
     console.database.write(lambda c: c.execute(change).rowcount)
 
 
-def _approves(site: ConsoleSite, desk: Desk, bob: Person) -> None:
+def _approves(site: ConsoleSite, case: ApprovalCase, bob: Person) -> None:
     bob.chooses("Approvals", leads_to="**/console/approvals")
-    bob.chooses("Refund a charge", leads_to=f"**/approvals/{desk.row.id}")
+    bob.chooses("Refund a charge", leads_to=f"**/approvals/{case.row.id}")
     assert "900 EUR" in bob.text
     bob.chooses("Approve", leads_to="**done=yes")
     assert "Your yes counts." in bob.text
-    assert desk.row.state == ApprovalState.APPROVED
+    assert case.row.state == ApprovalState.APPROVED
 
 
 def _replays(site: ConsoleSite, bob: Person) -> None:
@@ -178,10 +180,10 @@ def _revokes(site: ConsoleSite, bob: Person) -> None:
 
 
 def test_the_page_of_an_approval_link_is_answered_by_keyboard_and_accessible(
-    site: ConsoleSite, desk: Desk, person: Meet
+    site: ConsoleSite, case: ApprovalCase, person: Meet
 ) -> None:
     bob = person()
-    _, link = site.console.parts.approving.invite(desk.row.id, "acme.bob", now=datetime.now(UTC))
+    _, link = site.console.parts.approving.invite(case.row.id, "acme.bob", now=datetime.now(UTC))
     bob.goes_to(link)
     assert bob.heading == "May this be done?"
     bob.finds_it_accessible("ask")
@@ -193,7 +195,7 @@ def test_the_page_of_an_approval_link_is_answered_by_keyboard_and_accessible(
     bob.presses("Enter")
     bob.tab.get_by_role("heading", name="You approved it").wait_for()
     bob.finds_it_accessible("done")
-    assert desk.row.state == ApprovalState.APPROVED
+    assert case.row.state == ApprovalState.APPROVED
     bob.goes_to(link[:-2])
     assert bob.heading == "This link is not known"
     bob.finds_it_accessible("failed")

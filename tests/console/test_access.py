@@ -13,7 +13,7 @@ from identity.console.roles import Held, Role
 from identity.model import Scope, ScopeKind
 from pipeline.states import JobState
 from tests.console.console_app import ConsoleApp, Visit
-from tests.ledger.desk import SHOWN, Desk
+from tests.ledger.approval_case import SHOWN, ApprovalCase
 from webhooks.console.access import NEEDS
 
 WORK = {"overview", "find", "approvals", "approval", "jobs", "job", "dead"}
@@ -131,16 +131,16 @@ def test_a_tenants_people_see_nothing_of_another_tenant(console: ConsoleApp) -> 
 
 def test_a_tenants_people_act_on_nothing_of_another_tenant(sqlite_console: ConsoleApp) -> None:
     ids, globex = sqlite_console.fill(), sqlite_console.at(Role.OWNER, "globex")
-    desk, in_doubt = Desk(sqlite_console.house), sqlite_console.in_doubt()
-    desk.ask(shown=SHOWN)
+    case, in_doubt = ApprovalCase(sqlite_console.house), sqlite_console.in_doubt()
+    case.ask(shown=SHOWN)
     theirs = sqlite_console.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"), "acme")
-    for path in (f"revocations/{theirs}", f"revocations/{theirs}/receipt.json", f"approvals/{desk.row.id}"):
+    for path in (f"revocations/{theirs}", f"revocations/{theirs}/receipt.json", f"approvals/{case.row.id}"):
         assert sqlite_console.at(Role.OWNER, "acme").client.get(f"/console/{path}").status_code == 200, path
         assert globex.client.get(f"/console/{path}").status_code == 404, path
     for path, form in (
         (f"jobs/{in_doubt}/resolve", {"effect": "no"}),
         (f"revocations/{theirs}/retry", {}),
-        (f"approvals/{desk.row.id}/answer", {"answer": "yes", "digest": desk.row.digest}),
+        (f"approvals/{case.row.id}/answer", {"answer": "yes", "digest": case.row.digest}),
         (f"jobs/{ids['waiting']}/cancel", {}),
         (f"jobs/{ids['dead']}/replay", {}),
         (f"deliveries/{ids['delivery']}/replay", {}),
@@ -156,7 +156,7 @@ def test_a_tenants_people_act_on_nothing_of_another_tenant(sqlite_console: Conso
     assert sqlite_console.state(ids["waiting"]) is JobState.WAITING
     assert sqlite_console.state(ids["dead"]) is JobState.DEAD
     assert sqlite_console.state(in_doubt) is JobState.WAITING
-    assert desk.row.state == "open"
+    assert case.row.state == "open"
 
 
 def test_a_role_of_one_tenant_is_none_of_another(sqlite_console: ConsoleApp) -> None:

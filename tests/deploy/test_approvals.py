@@ -13,7 +13,7 @@ from pipeline.approvals.tables import approvals
 from pipeline.ledger.moving import move_job
 from pipeline.states import JobState
 from tests.deploy.conftest import Cli
-from tests.ledger.desk import SHOWN, Desk
+from tests.ledger.approval_case import SHOWN, ApprovalCase
 from tests.ledger.house import House
 
 
@@ -23,9 +23,9 @@ def approval(cli: Cli) -> str:
     with Installation(load(data_dir=cli.data_dir)) as at:
         house = House(at.ledger)
         house.build()
-        desk = Desk(house)
-        desk.ask(shown=SHOWN)
-        return str(desk.row.id)
+        case = ApprovalCase(house)
+        case.ask(shown=SHOWN)
+        return str(case.row.id)
 
 
 def test_an_approval_is_listed_shown_and_answered_as_somebody(cli: Cli, approval: str) -> None:
@@ -71,13 +71,13 @@ def test_whoever_says_who_they_are_and_replays_a_job_does_not_approve_it(
     with Installation(load(data_dir=cli.data_dir)) as at:
         house = House(at.ledger)
         house.build()
-        desk = Desk(house)
-        house.database.write(partial(move_job, job=desk.job.id, to=JobState.CANCELLED))
-        cli.json("jobs", "replay", desk.job.id, "--yes")
-        assert house.row(desk.job.id).replayed_by == ["cli:Bob"]
-        desk.again()
-        desk.ask(shown=SHOWN)
-        approval = str(desk.row.id)
+        case = ApprovalCase(house)
+        house.database.write(partial(move_job, job=case.job.id, to=JobState.CANCELLED))
+        cli.json("jobs", "replay", case.job.id, "--yes")
+        assert house.row(case.job.id).replayed_by == ["cli:Bob"]
+        case.again()
+        case.ask(shown=SHOWN)
+        approval = str(case.row.id)
     refused = cli.json("approvals", "approve", approval, "--as", "bob", "--yes", code=1)
     assert "asked for it" in refused["message"]
     monkeypatch.setenv("ASWHOM_OPERATOR", "dave")

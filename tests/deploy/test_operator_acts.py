@@ -25,7 +25,7 @@ from tests.deploy.conftest import Cli
 from tests.identity.keys import pem
 from tests.identity.providers import pretend_provider
 from tests.identity.published_providers import server
-from tests.ledger.desk import SHOWN, Desk
+from tests.ledger.approval_case import SHOWN, ApprovalCase
 
 #: The commands that leave none, by the reason: a new command is in one of these, or it is run below.
 SILENT = {
@@ -192,10 +192,10 @@ def _of_work(act: Acts, console: ConsoleApp) -> None:
 
 def _of_approvals(act: Acts, console: ConsoleApp) -> None:
     for verb in ("approve", "deny"):
-        desk = Desk(console.house)
-        desk.ask(shown=SHOWN)
-        act("approvals", "link", desk.row.id, "--for", "acme.bob", kind="approval.link_made")
-        act("approvals", verb, desk.row.id, "--as", "acme.bob", "--yes", kind="approval.answered")
+        case = ApprovalCase(console.house)
+        case.ask(shown=SHOWN)
+        act("approvals", "link", case.row.id, "--for", "acme.bob", kind="approval.link_made")
+        act("approvals", verb, case.row.id, "--as", "acme.bob", "--yes", kind="approval.answered")
 
 
 def _of_tenants_rules(act: Acts) -> None:

@@ -13,8 +13,8 @@ from identity.connections import rewrite_connection
 from identity.http import Client
 from identity.refresh.coordinator import Coordinator
 from identity.secret import Secret
+from tests.identity.connecting import Connecting
 from tests.identity.coordinators import MakeCoordinator
-from tests.identity.desk import Desk
 from tests.identity.keys import pem
 from tests.identity.peer import Peer
 from tests.identity.providers import PretendProvider, pretend_provider
@@ -118,5 +118,5 @@ def make(store: EngineStore, provider: PretendProvider, http: Client) -> Make:
 
 
 @pytest.fixture
-def desk(connected: World, http: Client) -> Desk:
-    return Desk(world=connected, http=http)
+def connecting(connected: World, http: Client) -> Connecting:
+    return Connecting(world=connected, http=http)

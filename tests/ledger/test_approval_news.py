@@ -15,7 +15,7 @@ from pipeline.approvals.news import BATCH, tell_of_approvals
 from pipeline.approvals.shown import Actor, Shown
 from pipeline.approvals.tables import approvals
 from pipeline.workflow import Registry
-from tests.ledger.desk import Desk
+from tests.ledger.approval_case import ApprovalCase
 from tests.ledger.house import House
 from tests.system.rig import NoRing
 
@@ -52,9 +52,9 @@ def _bad(house: House, like: Any, number: int) -> None:
 
 @pytest.mark.parametrize("number", [1, BATCH])
 def test_an_approval_that_cannot_be_told_holds_no_other_back_and_is_told_of(house: House, number: int) -> None:
-    desk = Desk(house)
-    desk.ask(shown=SHOWN.document)
-    good = desk.row
+    case = ApprovalCase(house)
+    case.ask(shown=SHOWN.document)
+    good = case.row
     _bad(house, good, number)
     with pytest.raises(ExceptionGroup, match="approvals that workflows could not be told of") as told:
         tell_of_approvals(house.database, Registry([]), NoRing(), now=datetime.now(UTC))
@@ -81,7 +81,7 @@ class Away:
 
 def test_a_ledger_without_a_turn_is_no_fault_of_the_approvals_and_is_asked_once(house: House) -> None:
     for _ in range(3):
-        Desk(house).ask(shown=SHOWN.document)
+        ApprovalCase(house).ask(shown=SHOWN.document)
     away = Away(house.database)
     with pytest.raises(Unavailable, match="no turn"):
         tell_of_approvals(away, Registry([]), NoRing(), now=datetime.now(UTC))
@@ -89,9 +89,9 @@ def test_a_ledger_without_a_turn_is_no_fault_of_the_approvals_and_is_asked_once(
 
 
 def test_one_that_cannot_be_told_is_told_of_though_the_ledger_goes_away_after_it(house: House) -> None:
-    desk = Desk(house)
-    desk.ask(shown=SHOWN.document)
-    _bad(house, desk.row, 1)
+    case = ApprovalCase(house)
+    case.ask(shown=SHOWN.document)
+    _bad(house, case.row, 1)
     away = Away(house.database, after=1)
     with pytest.raises(ExceptionGroup, match="approvals that workflows could not be told of") as told:
         tell_of_approvals(away, Registry([]), NoRing(), now=datetime.now(UTC))

@@ -28,106 +28,106 @@ from pipeline.ledger.votes import Counted, NotCounted
 from pipeline.policy.change import put_in_force
 from pipeline.states import ApprovalState, JobState, Wait
 from tests.ledger.acts import until_awaited
-from tests.ledger.desk import FOUR_EYES, HOUR, POLICY, Desk
+from tests.ledger.approval_case import FOUR_EYES, HOUR, POLICY, ApprovalCase
 from tests.ledger.house import House, intent_of
 from tests.ledger.plans import plans
 
 
 @pytest.fixture
-def desk(house: House) -> Desk:
-    return Desk(house)
+def case(house: House) -> ApprovalCase:
+    return ApprovalCase(house)
 
 
-def confirmed(desk: Desk, **more: Any) -> bool:
+def confirmed(case: ApprovalCase, **more: Any) -> bool:
     """Whether the approval holds, as an opening asks."""
-    intent = desk.intent(**more)
-    return desk.house.database.write(lambda c: approvals.confirm(c, intent, now=datetime.now(UTC)))
+    intent = case.intent(**more)
+    return case.house.database.write(lambda c: approvals.confirm(c, intent, now=datetime.now(UTC)))
 
 
-def test_a_step_parks_until_the_answer_that_decides_and_opens_with_it(desk: Desk) -> None:
-    asked = desk.ask()
+def test_a_step_parks_until_the_answer_that_decides_and_opens_with_it(case: ApprovalCase) -> None:
+    asked = case.ask()
     assert isinstance(asked, Ended)
-    waiting = desk.house.row(desk.job.id)
-    assert (waiting.state, waiting.wait, waiting.waits_for) == ("waiting", "approval", f"approval:{desk.row.id}")
-    assert desk.say("acme.bob") == Counted(state=ApprovalState.APPROVED)
-    assert desk.house.row(desk.job.id).state == JobState.QUEUED
-    desk.again()
-    given = desk.ask()
-    assert given == Approved(id=desk.row.id, by=("acme.bob",))
-    assert isinstance(desk.open(approval=given), Opened)
-    told = desk.house.database.read(
+    waiting = case.house.row(case.job.id)
+    assert (waiting.state, waiting.wait, waiting.waits_for) == ("waiting", "approval", f"approval:{case.row.id}")
+    assert case.say("acme.bob") == Counted(state=ApprovalState.APPROVED)
+    assert case.house.row(case.job.id).state == JobState.QUEUED
+    case.again()
+    given = case.ask()
+    assert given == Approved(id=case.row.id, by=("acme.bob",))
+    assert isinstance(case.open(approval=given), Opened)
+    told = case.house.database.read(
         lambda c: c.execute(select(audit.c.detail).where(audit.c.kind == "attempt.opened")).scalar_one()
     )
-    assert (told["approval"], told["approved_by"]) == (desk.row.id, ["acme.bob"])
-    kinds = desk.house.database.read(
+    assert (told["approval"], told["approved_by"]) == (case.row.id, ["acme.bob"])
+    kinds = case.house.database.read(
         lambda c: c.execute(select(audit.c.kind).where(audit.c.kind.startswith("approval"))).scalars().all()
     )
     assert sorted(kinds) == ["approval.answered", "approval.approved", "approval.asked"]
 
 
-def test_no_step_opens_without_the_approval_that_its_decision_asks_for(desk: Desk) -> None:
-    assert isinstance(desk.open(), ApprovalMoved)
-    assert isinstance(desk.open(approval=Approved(id="apr_other", by=())), ApprovalMoved)
+def test_no_step_opens_without_the_approval_that_its_decision_asks_for(case: ApprovalCase) -> None:
+    assert isinstance(case.open(), ApprovalMoved)
+    assert isinstance(case.open(approval=Approved(id="apr_other", by=())), ApprovalMoved)
 
 
 @pytest.mark.parametrize("denied", [False, True])
-def test_an_approval_holds_only_once_it_was_given(desk: Desk, *, denied: bool) -> None:
-    desk.ask()
+def test_an_approval_holds_only_once_it_was_given(case: ApprovalCase, *, denied: bool) -> None:
+    case.ask()
     if denied:
-        desk.say("acme.bob", yes=False)
-    assert not confirmed(desk, approval=Approved(id=desk.row.id, by=("acme.bob",)))
+        case.say("acme.bob", yes=False)
+    assert not confirmed(case, approval=Approved(id=case.row.id, by=("acme.bob",)))
 
 
-def test_an_approval_opens_no_other_step_and_no_other_request(desk: Desk) -> None:
-    desk.ask()
-    desk.say("acme.bob")
-    desk.again()
-    given = desk.ask()
+def test_an_approval_opens_no_other_step_and_no_other_request(case: ApprovalCase) -> None:
+    case.ask()
+    case.say("acme.bob")
+    case.again()
+    given = case.ask()
     for other in ({"position": 2}, {"request_hash": "another"}, {"principal": "acme.service"}):
-        assert isinstance(desk.open(approval=given, **other), ApprovalMoved), other
-    strange = desk.house.claim(desk.house.job())
-    intent = intent_of(desk.house, strange, decision=desk.decision, approval=given)
-    assert isinstance(desk.house.database.write(partial(openings.open_attempt, intent=intent)), ApprovalMoved)
-    assert isinstance(desk.open(approval=given), Opened)
+        assert isinstance(case.open(approval=given, **other), ApprovalMoved), other
+    strange = case.house.claim(case.house.job())
+    intent = intent_of(case.house, strange, decision=case.decision, approval=given)
+    assert isinstance(case.house.database.write(partial(openings.open_attempt, intent=intent)), ApprovalMoved)
+    assert isinstance(case.open(approval=given), Opened)
 
 
 def test_a_quorum_of_two_needs_two_people_and_each_rule_its_own(house: House) -> None:
     two = ApprovalNeed(rule="two", quorum=2, approvers=frozenset({"bob", "carol"}), expires_in=HOUR)
-    desk = Desk(house, two, replace(FOUR_EYES, approvers=frozenset({"carol"})))
-    desk.ask()
-    assert desk.say("acme.bob") == Counted(state=ApprovalState.OPEN)
-    assert desk.say("acme.bob") == Counted(state=ApprovalState.OPEN)  # the same word again
-    assert house.row(desk.job.id).state == JobState.WAITING
-    assert isinstance(desk.say("acme.bob", yes=False), NotCounted)
-    assert desk.say("acme.carol") == Counted(state=ApprovalState.APPROVED)
-    assert desk.row.reason == "by acme.bob, acme.carol"
+    case = ApprovalCase(house, two, replace(FOUR_EYES, approvers=frozenset({"carol"})))
+    case.ask()
+    assert case.say("acme.bob") == Counted(state=ApprovalState.OPEN)
+    assert case.say("acme.bob") == Counted(state=ApprovalState.OPEN)  # the same word again
+    assert house.row(case.job.id).state == JobState.WAITING
+    assert isinstance(case.say("acme.bob", yes=False), NotCounted)
+    assert case.say("acme.carol") == Counted(state=ApprovalState.APPROVED)
+    assert case.row.reason == "by acme.bob, acme.carol"
 
 
-def test_one_no_is_a_no_and_the_run_is_told(desk: Desk) -> None:
-    desk.ask()
-    assert desk.say("acme.bob", yes=False) == Counted(state=ApprovalState.DENIED)
-    desk.again()
-    refused = desk.ask()
+def test_one_no_is_a_no_and_the_run_is_told(case: ApprovalCase) -> None:
+    case.ask()
+    assert case.say("acme.bob", yes=False) == Counted(state=ApprovalState.DENIED)
+    case.again()
+    refused = case.ask()
     assert isinstance(refused, NotApproved)
     assert "acme.bob said no" in refused.reason
-    late = desk.say("acme.carol")
+    late = case.say("acme.carol")
     assert isinstance(late, NotCounted)
     assert "is denied already" in late.reason
 
 
-def test_an_approval_that_expires_is_a_no_before_it_is_given_and_before_it_is_used(desk: Desk) -> None:
-    desk.ask()
-    desk.pass_time()
-    late = desk.say("acme.bob")
+def test_an_approval_that_expires_is_a_no_before_it_is_given_and_before_it_is_used(case: ApprovalCase) -> None:
+    case.ask()
+    case.pass_time()
+    late = case.say("acme.bob")
     assert isinstance(late, NotCounted)
     assert "has expired" in late.reason
-    desk.again()
-    assert isinstance(desk.ask(), NotApproved)
-    assert desk.row.state == ApprovalState.EXPIRED
+    case.again()
+    assert isinstance(case.ask(), NotApproved)
+    assert case.row.state == ApprovalState.EXPIRED
 
 
 def test_an_approval_that_is_not_used_in_time_expires_and_one_that_was_used_lasts(house: House) -> None:
-    unused = Desk(house)
+    unused = ApprovalCase(house)
     unused.ask()
     unused.say("acme.bob")
     unused.again()
@@ -135,7 +135,7 @@ def test_an_approval_that_is_not_used_in_time_expires_and_one_that_was_used_last
     unused.pass_time()
     assert isinstance(unused.open(approval=given), ApprovalMoved)
     assert isinstance(unused.ask(), NotApproved)
-    used = Desk(house)
+    used = ApprovalCase(house)
     used.ask()
     used.say("acme.bob")
     used.again()
@@ -145,102 +145,104 @@ def test_an_approval_that_is_not_used_in_time_expires_and_one_that_was_used_last
     assert used.ask() == given
 
 
-def test_the_wait_for_an_approval_ends_by_itself_and_the_job_looks_again(desk: Desk) -> None:
-    desk.ask()
-    end = partial(waits.end_wait, job=desk.job.id, wait=Wait.APPROVAL, expired=True, reason=None)
-    assert desk.house.database.write(end) is JobState.QUEUED
+def test_the_wait_for_an_approval_ends_by_itself_and_the_job_looks_again(case: ApprovalCase) -> None:
+    case.ask()
+    end = partial(waits.end_wait, job=case.job.id, wait=Wait.APPROVAL, expired=True, reason=None)
+    assert case.house.database.write(end) is JobState.QUEUED
 
 
-def test_what_would_be_done_changed_so_the_approval_is_void_and_asked_for_anew(desk: Desk) -> None:
-    desk.ask()
-    desk.say("acme.bob")
-    first = desk.row.id
-    desk.again()
-    assert isinstance(desk.ask(request_hash="another", shown={"amount": "5000 EUR"}), Ended)
-    assert desk.row.id != first
-    rows = desk.house.database.read(lambda c: c.execute(select(table.c.state).order_by(table.c.asked)).scalars().all())
+def test_what_would_be_done_changed_so_the_approval_is_void_and_asked_for_anew(case: ApprovalCase) -> None:
+    case.ask()
+    case.say("acme.bob")
+    first = case.row.id
+    case.again()
+    assert isinstance(case.ask(request_hash="another", shown={"amount": "5000 EUR"}), Ended)
+    assert case.row.id != first
+    rows = case.house.database.read(lambda c: c.execute(select(table.c.state).order_by(table.c.asked)).scalars().all())
     assert rows == [ApprovalState.VOID, ApprovalState.OPEN]
 
 
-def test_a_policy_that_comes_into_force_voids_what_was_asked_and_wakes_the_job(desk: Desk) -> None:
-    desk.ask()
+def test_a_policy_that_comes_into_force_voids_what_was_asked_and_wakes_the_job(case: ApprovalCase) -> None:
+    case.ask()
     apply = partial(put_in_force, over=None, act=Act(audit_id="aud_1", by="cli:test", now=datetime.now(UTC)))
-    desk.house.database.write(lambda c: apply(c, "acme", POLICY))
-    assert (desk.row.state, desk.house.row(desk.job.id).state) == (ApprovalState.VOID, JobState.QUEUED)
-    assert isinstance(desk.say("acme.bob"), NotCounted)
-    desk.again()
-    assert isinstance(desk.ask(), PolicyMoved)
-    desk.decision = replace(desk.decision, policy=1)
-    assert isinstance(desk.ask(), Ended)
-    assert (desk.row.state, desk.row.policy_version) == (ApprovalState.OPEN, 1)
+    case.house.database.write(lambda c: apply(c, "acme", POLICY))
+    assert (case.row.state, case.house.row(case.job.id).state) == (ApprovalState.VOID, JobState.QUEUED)
+    assert isinstance(case.say("acme.bob"), NotCounted)
+    case.again()
+    assert isinstance(case.ask(), PolicyMoved)
+    case.decision = replace(case.decision, policy=1)
+    assert isinstance(case.ask(), Ended)
+    assert (case.row.state, case.row.policy_version) == (ApprovalState.OPEN, 1)
 
 
-def test_a_policy_changed_between_approval_and_call_voids_it(desk: Desk) -> None:
-    desk.ask()
-    desk.say("acme.bob")
-    desk.again()
-    given = desk.ask()
+def test_a_policy_changed_between_approval_and_call_voids_it(case: ApprovalCase) -> None:
+    case.ask()
+    case.say("acme.bob")
+    case.again()
+    given = case.ask()
     apply = partial(put_in_force, over=None, act=Act(audit_id="aud_1", by="cli:test", now=datetime.now(UTC)))
-    desk.house.database.write(lambda c: apply(c, "acme", POLICY))
-    assert isinstance(desk.open(approval=given), PolicyMoved)
-    desk.decision = replace(desk.decision, policy=1)
-    assert isinstance(desk.open(approval=given), ApprovalMoved)
-    assert isinstance(desk.ask(), Ended)
+    case.house.database.write(lambda c: apply(c, "acme", POLICY))
+    assert isinstance(case.open(approval=given), PolicyMoved)
+    case.decision = replace(case.decision, policy=1)
+    assert isinstance(case.open(approval=given), ApprovalMoved)
+    assert isinstance(case.ask(), Ended)
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
-def test_an_opening_beside_the_revocation_of_who_approved_waits_and_reads_what_that_committed(desk: Desk) -> None:
+def test_an_opening_beside_the_revocation_of_who_approved_waits_and_reads_what_that_committed(
+    case: ApprovalCase,
+) -> None:
     """SQLite has one writer anyway."""
-    desk.ask()
-    desk.say("acme.bob")
-    desk.again()
-    given, outcomes = desk.ask(), list[Any]()
-    opening = threading.Thread(target=lambda: outcomes.append(desk.open(approval=given)))
+    case.ask()
+    case.say("acme.bob")
+    case.again()
+    given, outcomes = case.ask(), list[Any]()
+    opening = threading.Thread(target=lambda: outcomes.append(case.open(approval=given)))
     declare = partial(revocation.declare, source="test", by="test", reason="left", now=datetime.now(UTC))
     bob = Scope(kind=ScopeKind.USER, key="acme.bob")
-    until_awaited(desk.house.database, partial(declare, id="rev-slow", scope=bob, tenant="acme"), by=opening)
+    until_awaited(case.house.database, partial(declare, id="rev-slow", scope=bob, tenant="acme"), by=opening)
     assert outcomes == [ApprovalMoved()]
 
 
-def test_the_approval_of_a_job_that_has_ended_is_void(desk: Desk) -> None:
-    desk.ask()
-    cancelled = partial(move_job, job=desk.job.id, to=JobState.CANCELLED)
-    desk.house.database.write(cancelled)
-    ended = desk.say("acme.bob")
+def test_the_approval_of_a_job_that_has_ended_is_void(case: ApprovalCase) -> None:
+    case.ask()
+    cancelled = partial(move_job, job=case.job.id, to=JobState.CANCELLED)
+    case.house.database.write(cancelled)
+    ended = case.say("acme.bob")
     assert isinstance(ended, NotCounted)
     assert "has ended" in ended.reason
-    assert desk.row.state == ApprovalState.VOID
+    assert case.row.state == ApprovalState.VOID
 
 
-def test_the_approval_of_a_job_that_was_replayed_since_opens_nothing(desk: Desk) -> None:
-    desk.ask()
-    desk.say("acme.bob")
-    desk.again()
-    given, replayed = desk.ask(), desk.house.database.write(next_number)
-    assert not confirmed(desk, approval=given, job=replace(desk.job, accepted=replayed))
-    assert confirmed(desk, approval=given, job=desk.job)
+def test_the_approval_of_a_job_that_was_replayed_since_opens_nothing(case: ApprovalCase) -> None:
+    case.ask()
+    case.say("acme.bob")
+    case.again()
+    given, replayed = case.ask(), case.house.database.write(next_number)
+    assert not confirmed(case, approval=given, job=replace(case.job, accepted=replayed))
+    assert confirmed(case, approval=given, job=case.job)
 
 
 def test_many_answers_at_once_decide_once(house: House) -> None:
     two = ApprovalNeed(rule="two", quorum=2, approvers=frozenset({"bob", "carol"}), expires_in=HOUR)
-    desk = Desk(house, two)
-    desk.ask()
+    case = ApprovalCase(house, two)
+    case.ask()
     said: list[Counted | NotCounted] = []
     threads = [
-        threading.Thread(target=lambda who=who: said.append(desk.say(who))) for who in ("acme.bob", "acme.carol") * 4
+        threading.Thread(target=lambda who=who: said.append(case.say(who))) for who in ("acme.bob", "acme.carol") * 4
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert desk.row.state == ApprovalState.APPROVED
+    assert case.row.state == ApprovalState.APPROVED
     assert all(isinstance(one, Counted) for one in said)
     decided = select(audit.c.id).where(audit.c.kind == "approval.approved")
     assert len(house.database.read(lambda c: c.execute(decided).all())) == 1
 
 
 def test_what_is_open_ends_with_its_time_or_its_job_and_nothing_else_does(house: House) -> None:
-    ended, late, replayed, wanted = (Desk(house) for _ in range(4))
+    ended, late, replayed, wanted = (ApprovalCase(house) for _ in range(4))
     for one in (ended, late, replayed, wanted):
         one.ask()
     expired = update(table).where(table.c.job_id == late.job.id).values(expires_at=datetime.now(UTC) - HOUR)

@@ -15,7 +15,7 @@ from pipeline.reconcile import reclaim
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.worker import WorkerSettings
 from tests.ledger.acts import attempt_states, close, lapse, open_, step_state, steps_of
-from tests.ledger.desk import Desk
+from tests.ledger.approval_case import ApprovalCase
 from tests.ledger.house import House, intent_of
 
 
@@ -53,9 +53,9 @@ def test_a_job_that_was_told_to_stop_is_cancelled_where_its_step_would_be_refuse
 
 @pytest.mark.parametrize("lost", [True, False])
 def test_nobody_is_asked_for_an_approval_by_a_worker_that_lost_its_job_or_is_to_stop(house: House, lost: bool) -> None:
-    desk = Desk(house)
-    (_lose if lost else _tell_to_stop)(house, desk.job.id)
-    asked = desk.ask()
+    case = ApprovalCase(house)
+    (_lose if lost else _tell_to_stop)(house, case.job.id)
+    asked = case.ask()
     assert asked == (
         Ended(reason="another worker has the job") if lost else Ended(reason="stopped", moved=JobState.CANCELLED)
     )

@@ -22,7 +22,7 @@ from pipeline.database import Database
 from pipeline.ledger import openings, refusals
 from pipeline.ledger.intents import Approved, Opened, PolicyMoved
 from pipeline.tables import attempts, steps
-from tests.ledger.desk import Desk
+from tests.ledger.approval_case import ApprovalCase
 from tests.ledger.house import AS_ADA, House, intent_of
 
 
@@ -83,16 +83,16 @@ def audited(database: Database, kind: str) -> Any:
 
 def test_what_a_decision_holds_a_step_to_is_in_the_audit(database: Database, house: House) -> None:
     need = ApprovalNeed(rule="two", quorum=2, approvers=frozenset({"bob", "carol"}), expires_in=timedelta(hours=1))
-    desk = Desk(house, need)
+    case = ApprovalCase(house, need)
     limit = Money.read("5000.00 EUR")
-    desk.decision = replace(desk.decision, constraints=replace(desk.decision.constraints, max_amount=limit))
-    desk.ask()
+    case.decision = replace(case.decision, constraints=replace(case.decision.constraints, max_amount=limit))
+    case.ask()
     for who in ("acme.bob", "acme.carol"):
-        desk.say(who)
-    desk.again()
-    given = desk.ask()
+        case.say(who)
+    case.again()
+    given = case.ask()
     assert isinstance(given, Approved)
-    assert isinstance(desk.open(approval=given), Opened)
+    assert isinstance(case.open(approval=given), Opened)
     detail = audited(database, "attempt.opened").detail
     assert (detail["max_amount"], detail["approvals"]) == ("5000.00 EUR", [{"rule": "two", "quorum": 2}])
     assert sorted(detail["approved_by"]) == ["acme.bob", "acme.carol"]

@@ -20,7 +20,7 @@ from pipeline.ledger.intents import Approved, Ended, Opened
 from pipeline.ledger.votes import Channel, Counted, NotCounted
 from pipeline.states import ApprovalState
 from tests.ledger.acts import until_awaited
-from tests.ledger.desk import FOUR_EYES, Desk
+from tests.ledger.approval_case import FOUR_EYES, ApprovalCase
 from tests.ledger.house import House
 from tests.ledger.links import SLACK, linked, taken_back
 
@@ -74,63 +74,63 @@ def test_a_yes_through_a_link_that_is_taken_back_counts_no_more(
     house: House, provider: str, said: dict[str, Any], quorum: int
 ) -> None:
     """Of two who must say it, one has; or the job was woken, and has not opened its step yet."""
-    desk = Desk(house, replace(FOUR_EYES, quorum=quorum))
-    desk.ask()
+    case = ApprovalCase(house, replace(FOUR_EYES, quorum=quorum))
+    case.ask()
     linked(house, "acme.bob", provider, "U1")
-    assert isinstance(desk.say("acme.bob", **said), Counted)
-    first = desk.row
+    assert isinstance(case.say("acme.bob", **said), Counted)
+    first = case.row
     assert house.database.write(partial(taken_back, provider=provider, external_id="U1")) == [first.id]
-    assert desk.row.state == ApprovalState.VOID
-    assert "who said yes as acme.bob" in desk.row.reason
-    desk.again()
-    assert isinstance(desk.ask(), Ended)
-    assert (desk.row.state, desk.row.id != first.id) == (ApprovalState.OPEN, True)
+    assert case.row.state == ApprovalState.VOID
+    assert "who said yes as acme.bob" in case.row.reason
+    case.again()
+    assert isinstance(case.ask(), Ended)
+    assert (case.row.state, case.row.id != first.id) == (ApprovalState.OPEN, True)
     told = house.database.read(lambda c: c.execute(select(audit.c.detail).where(audit.c.kind == "alias.removed")).one())
     assert told.detail["voided"] == [first.id]
 
 
 @pytest.mark.parametrize("said", [SLACK, {"channel": Channel.PAGE, "said_as": "link:acme.bob"}])
 def test_a_yes_that_was_said_otherwise_stands(house: House, said: dict[str, Any]) -> None:
-    desk = Desk(house)
-    desk.ask()
+    case = ApprovalCase(house)
+    case.ask()
     for id in ("U1", "U2"):
         linked(house, "acme.bob", "slack", id)
-    desk.say("acme.bob", **said)
+    case.say("acme.bob", **said)
     assert house.database.write(partial(taken_back, provider="slack", external_id="U2")) == []
-    assert desk.row.state == ApprovalState.APPROVED
+    assert case.row.state == ApprovalState.APPROVED
 
 
 def test_an_approval_that_was_used_stays_what_it_was(house: House) -> None:
-    desk = Desk(house)
-    desk.ask()
+    case = ApprovalCase(house)
+    case.ask()
     linked(house, "acme.bob", "slack", "U1")
-    desk.say("acme.bob", **SLACK)
-    desk.again()
-    given = desk.ask()
+    case.say("acme.bob", **SLACK)
+    case.again()
+    given = case.ask()
     assert isinstance(given, Approved)
-    assert isinstance(desk.open(approval=given), Opened)
+    assert isinstance(case.open(approval=given), Opened)
     assert house.database.write(partial(taken_back, provider="slack", external_id="U1")) == []
-    assert desk.row.state == ApprovalState.APPROVED
+    assert case.row.state == ApprovalState.APPROVED
 
 
 def test_an_answer_that_comes_after_its_link_was_taken_back_does_not_count(house: House) -> None:
     """Whose it is was looked up before it was counted."""
-    desk = Desk(house)
-    desk.ask()
+    case = ApprovalCase(house)
+    case.ask()
     link = linked(house, "acme.bob", "slack", "U1")
     house.database.write(partial(taken_back, provider="slack", external_id="U1"))
-    late = desk.say("acme.bob", **SLACK, link=link)
+    late = case.say("acme.bob", **SLACK, link=link)
     assert late == NotCounted(reason="slack user U1 is not linked to acme.bob any more")
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_an_answer_beside_the_removal_of_its_link_waits_for_it(house: House) -> None:
     """SQLite has one writer anyway."""
-    desk = Desk(house)
-    desk.ask()
+    case = ApprovalCase(house)
+    case.ask()
     link = linked(house, "acme.bob", "slack", "U1")
     came: list[object] = []
-    by = threading.Thread(target=lambda: came.append(desk.say("acme.bob", **SLACK, link=link)))
+    by = threading.Thread(target=lambda: came.append(case.say("acme.bob", **SLACK, link=link)))
     remove = partial(taken_back, provider="slack", external_id="U1")
     assert until_awaited(house.database, remove, by=by) == []
     assert [type(one) for one in came] == [NotCounted]

@@ -45,7 +45,7 @@ from pipeline.ledger.votes import Counted
 from pipeline.policy.change import put_in_force
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs as jobs_table
-from tests.ledger.desk import HOUR, POLICY, Desk
+from tests.ledger.approval_case import HOUR, POLICY, ApprovalCase
 from tests.ledger.house import House
 from tests.servers.postgres import Emptied
 
@@ -80,7 +80,7 @@ class Approvals(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.database: Database = open_database(DatabaseSettings(url=type(self).fresh()))
-        self.desk = Desk(House(self.database), TWO)
+        self.case = ApprovalCase(House(self.database), TWO)
         make = partial(ensure_principal, kind=PrincipalKind.USER, tenant="acme", now=datetime.now(UTC))
         for name in ("dave", "erin"):
             self.database.write(partial(make, id=f"acme.{name}", name=name))
@@ -103,7 +103,7 @@ class Approvals(RuleBasedStateMachine):
         return self.asked_it | self.stopped | self.revoked
 
     def state(self) -> str:
-        return str(self.desk.house.row(self.desk.job.id).state)
+        return str(self.case.house.row(self.case.job.id).state)
 
     @precondition(lambda self: self.state() != JobState.WAITING)
     @rule(request=REQUESTS)
@@ -113,12 +113,12 @@ class Approvals(RuleBasedStateMachine):
 
     def _run(self, request: int) -> None:
         if self.state() == JobState.QUEUED:
-            self.desk.again()
-        asked = self.desk.ask(request_hash=f"hash {request}", shown=shown(request))
+            self.case.again()
+        asked = self.case.ask(request_hash=f"hash {request}", shown=shown(request))
         if isinstance(asked, Approved):
             self.given.append(asked)
         if self.state() == JobState.WAITING:
-            self.questions.setdefault(self.desk.row.id, Question(request=request, version=self.version))
+            self.questions.setdefault(self.case.row.id, Question(request=request, version=self.version))
 
     @precondition(lambda self: self.questions)
     @rule(who=st.sampled_from(PEOPLE), yes=st.booleans() | st.just(True), saw=st.none() | REQUESTS)
@@ -127,9 +127,9 @@ class Approvals(RuleBasedStateMachine):
         self._answer(who, yes=yes, saw=saw)
 
     def _answer(self, who: str, *, yes: bool, saw: int | None) -> None:
-        row = self.desk.row
+        row = self.case.row
         digest = row.digest if saw is None else digest_of(shown(saw))
-        if isinstance(self.desk.say(who, yes=yes, digest=digest), Counted):
+        if isinstance(self.case.say(who, yes=yes, digest=digest), Counted):
             question = self.questions[row.id]
             assert digest == digest_of(shown(question.request)), "an answer to something else counted"
             if who in question.said:
@@ -154,9 +154,9 @@ class Approvals(RuleBasedStateMachine):
     @rule(request=REQUESTS)
     def await_a_token(self, request: int) -> None:
         """A run comes to the step with all that was ever given, and has no token for as long as they last."""
-        lease = replace(self.desk.intent().lease, after_generation=1)
+        lease = replace(self.case.intent().lease, after_generation=1)
         for approval in self.given:
-            outcome = self.desk.open(step="step_1", request_hash=f"hash {request}", approval=approval, lease=lease)
+            outcome = self.case.open(step="step_1", request_hash=f"hash {request}", approval=approval, lease=lease)
             assert not isinstance(outcome, Opened)
         self.pass_time()
 
@@ -165,10 +165,10 @@ class Approvals(RuleBasedStateMachine):
         self.version += 1
         text = POLICY.replace('"x"', f'"x{self.version}"')
         apply = partial(
-            put_in_force, over=None, act=Act(audit_id=self.desk.house.ids("aud"), by="test", now=datetime.now(UTC))
+            put_in_force, over=None, act=Act(audit_id=self.case.house.ids("aud"), by="test", now=datetime.now(UTC))
         )
         self.database.write(lambda c: apply(c, "acme", text))
-        self.desk.decision = replace(self.desk.decision, policy=self.version)
+        self.case.decision = replace(self.case.decision, policy=self.version)
 
     @rule(who=st.sampled_from(["acme.bob", "acme.erin"]), stop=st.sampled_from([False, False, True]))
     def withdraw(self, who: str, *, stop: bool) -> None:
@@ -198,8 +198,8 @@ class Approvals(RuleBasedStateMachine):
     def replay(self, by: str) -> None:
         """A person ends the job and has it accepted anew: nothing that was asked before is an answer to it."""
         now = datetime.now(UTC)
-        self.database.write(partial(move_job, job=self.desk.job.id, to=JobState.CANCELLED))
-        self.database.write(partial(replay, job=self.desk.job.id, by=by, at=now))
+        self.database.write(partial(move_job, job=self.case.job.id, to=JobState.CANCELLED))
+        self.database.write(partial(replay, job=self.case.job.id, by=by, at=now))
         self.asked_it |= {"acme.erin"} if by == "cli:erin" else set()
         self.revoked.clear()
         for question in self.questions.values():
@@ -208,10 +208,10 @@ class Approvals(RuleBasedStateMachine):
     @rule()
     def pass_time(self) -> None:
         """Every question's time is over, and housekeeping wakes who waits."""
-        self.desk.pass_time()
+        self.case.pass_time()
         for question in self.questions.values():
             question.late |= not question.used
-        end = partial(waits.end_wait, job=self.desk.job.id, wait=Wait.APPROVAL, expired=True, reason=None)
+        end = partial(waits.end_wait, job=self.case.job.id, wait=Wait.APPROVAL, expired=True, reason=None)
         if self.state() == JobState.WAITING:
             self.database.write(end)
 
@@ -226,7 +226,7 @@ class Approvals(RuleBasedStateMachine):
                 self._try(approval, request)
 
     def _try(self, approval: Approved, request: int) -> None:
-        outcome = self.desk.open(step="step_1", request_hash=f"hash {request}", approval=approval)
+        outcome = self.case.open(step="step_1", request_hash=f"hash {request}", approval=approval)
         if not isinstance(outcome, Opened):
             return
         question = self.questions[approval.id]

@@ -15,7 +15,7 @@ from pipeline.approvals.news import ApprovalNews
 from pipeline.approvals.shown import Shown
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.states import ApprovalState
-from tests.ledger.desk import SHOWN
+from tests.ledger.approval_case import SHOWN
 from tests.tasks.in_process_system import InProcessSystem
 
 TENANT = "acme"

@@ -16,7 +16,7 @@ from identity.store import CommitUnknown
 from pipeline.approvals.approving import Approving
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.states import ApprovalState
-from tests.ledger.desk import HIDING, ON_A_PAGE, SHOWN, UNSEEN, UNSEEN_SPELT_OUT, Desk
+from tests.ledger.approval_case import HIDING, ON_A_PAGE, SHOWN, UNSEEN, UNSEEN_SPELT_OUT, ApprovalCase
 from tests.ledger.house import House
 from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
@@ -33,8 +33,8 @@ class Room:
     def __init__(self, database: Database, shown: Mapping[str, Any] = SHOWN) -> None:
         house = House(database)
         house.build()
-        self.desk = Desk(house)
-        self.desk.ask(shown=shown)
+        self.case = ApprovalCase(house)
+        self.case.ask(shown=shown)
         self.ahead = timedelta()
         signer = Signer.from_seed(bytes(32))
         self.approving = Approving(database, signer, base_url=OURS, lifetime=timedelta(minutes=15))
@@ -49,12 +49,12 @@ class Room:
         self.client = app.test_client()
 
     def link(self, who: str = "acme.bob") -> str:
-        _, url = self.approving.invite(self.desk.row.id, who, now=datetime.now(UTC))
+        _, url = self.approving.invite(self.case.row.id, who, now=datetime.now(UTC))
         return url.removeprefix(OURS)
 
     def answer(self, link: str, said: str = "yes", *, digest: str = "", **headers: str) -> Any:
         headers.setdefault("Origin", OURS)
-        form = {"answer": said, "digest": digest or self.desk.row.digest}
+        form = {"answer": said, "digest": digest or self.case.row.digest}
         return self.client.post(link, data=form, headers=headers)
 
 
@@ -85,12 +85,12 @@ def test_an_approver_reads_all_of_it_and_the_answer_wakes_the_job(room: Room) ->
     assert "<script>alert" not in page.text
     assert re.search(r"default-src 'none'", page.headers["Content-Security-Policy"])
     assert room.client.head(link).status_code == 204
-    assert room.desk.row.state == ApprovalState.OPEN  # to look answers nothing
+    assert room.case.row.state == ApprovalState.OPEN  # to look answers nothing
     done = room.answer(link)
     assert done.status_code == 200
     assert "You approved it" in done.text
-    assert room.desk.row.state == ApprovalState.APPROVED
-    assert room.desk.house.row(room.desk.job.id).state == "queued"
+    assert room.case.row.state == ApprovalState.APPROVED
+    assert room.case.house.row(room.case.job.id).state == "queued"
     assert room.answer(link).status_code == 200  # sent twice
     other = room.answer(link, "no")
     assert other.status_code == 409
@@ -100,7 +100,7 @@ def test_an_approver_reads_all_of_it_and_the_answer_wakes_the_job(room: Room) ->
 
 def test_a_no_denies_it(room: Room) -> None:
     assert "You denied it" in room.answer(room.link(), "no").text
-    assert room.desk.row.state == ApprovalState.DENIED
+    assert room.case.row.state == ApprovalState.DENIED
 
 
 def test_a_link_is_for_an_approver_who_has_not_answered(room: Room) -> None:
@@ -117,7 +117,7 @@ def test_what_the_requester_is_given_a_link_to_does_not_count(room: Room) -> Non
     refused = room.answer(room.link("acme.ada"))  # the policy names her, and she asked for it
     assert refused.status_code == 409
     assert "whoever asks does not approve" in refused.text
-    assert room.desk.row.state == ApprovalState.OPEN
+    assert room.case.row.state == ApprovalState.OPEN
 
 
 def test_an_altered_a_strange_and_an_expired_link_lead_nowhere(room: Room) -> None:
@@ -131,7 +131,7 @@ def test_an_altered_a_strange_and_an_expired_link_lead_nowhere(room: Room) -> No
     room.ahead = timedelta(minutes=16)
     assert room.client.get(link).status_code == 410
     assert room.answer(link).status_code == 410
-    assert room.desk.row.state == ApprovalState.OPEN
+    assert room.case.row.state == ApprovalState.OPEN
 
 
 def test_no_other_site_sends_an_answer_and_none_counts_for_what_was_not_shown(room: Room) -> None:
@@ -142,7 +142,7 @@ def test_no_other_site_sends_an_answer_and_none_counts_for_what_was_not_shown(ro
     changed = room.answer(link, digest="0" * 64)
     assert changed.status_code == 409
     assert "look at it again" in changed.text
-    assert room.desk.row.state == ApprovalState.OPEN
+    assert room.case.row.state == ApprovalState.OPEN
 
 
 class Broken:

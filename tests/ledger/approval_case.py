@@ -81,7 +81,7 @@ def held_to(*needs: ApprovalNeed, policy: int = 0) -> Decision:
     return replace(AS_ADA, constraints=Constraints(approvals=needs), policy=policy)
 
 
-class Desk:
+class ApprovalCase:
     """A job of ada's whose step needs an approval, and the people who may give it."""
 
     def __init__(self, house: House, *needs: ApprovalNeed) -> None:

@@ -26,7 +26,7 @@ ANNAS_BROWSER, ANOTHER_BROWSER = "cookie-of-anna", "cookie-of-another"
 
 
 @dataclass
-class Desk:
+class Connecting:
     """The connect flow with a person at the browser."""
 
     world: World
@@ -95,7 +95,9 @@ def why(outcome: object) -> Why:
     return outcome.why
 
 
-def link_person(desk: Desk, principal: str, external_id: str, login: str = "mona", tenant: str = "acme") -> None:
+def link_person(
+    connecting: Connecting, principal: str, external_id: str, login: str = "mona", tenant: str = "acme"
+) -> None:
     def link(connection: Connection) -> bool:
         return link_alias(
             connection,
@@ -105,7 +107,7 @@ def link_person(desk: Desk, principal: str, external_id: str, login: str = "mona
             principal=principal,
             login=login,
             made_by="admin:eve",
-            now=desk.world.clock.now,
+            now=connecting.world.clock.now,
         )
 
-    assert desk.world.store.write(link)
+    assert connecting.world.store.write(link)
