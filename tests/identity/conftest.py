@@ -13,7 +13,7 @@ from identity.connections import rewrite_connection
 from identity.http import Client
 from identity.refresh.coordinator import Coordinator
 from identity.secret import Secret
-from tests.identity.connecting import Connecting
+from tests.identity.browser_flow import BrowserFlow
 from tests.identity.coordinators import MakeCoordinator
 from tests.identity.keys import pem
 from tests.identity.peer import Peer
@@ -118,5 +118,5 @@ def make(store: EngineStore, provider: PretendProvider, http: Client) -> Make:
 
 
 @pytest.fixture
-def connecting(connected: World, http: Client) -> Connecting:
-    return Connecting(world=connected, http=http)
+def flow(connected: World, http: Client) -> BrowserFlow:
+    return BrowserFlow(world=connected, http=http)

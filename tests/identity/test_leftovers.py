@@ -31,7 +31,7 @@ from identity.withdrawals import Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.token_revocation import ACCESS, REFRESH
 from identity.withdrawals.withdrawer import WithdrawalBudget, Withdrawer
-from tests.identity.connecting import ANNAS_BROWSER, Connecting, link_person, why
+from tests.identity.browser_flow import ANNAS_BROWSER, BrowserFlow, link_person, why
 from tests.identity.peer import ENDS, Peer
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.stores import FailingStore
@@ -65,39 +65,37 @@ def ask(
     return row
 
 
-def revoked_meanwhile(connecting: Connecting, provider: PretendProvider) -> Why:
+def revoked_meanwhile(flow: BrowserFlow, provider: PretendProvider) -> Why:
     def answer(form: dict[str, str]) -> Any:
-        connecting.world.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ANNA)))
+        flow.world.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ANNA)))
         return provider.rotate(form)
 
     provider.answer = answer
-    return why(connecting.consents())
+    return why(flow.consents())
 
 
-def linked_elsewhere(connecting: Connecting, provider: PretendProvider) -> Why:
-    link_person(connecting, "robot", "4711")
-    return why(connecting.consents())
+def linked_elsewhere(flow: BrowserFlow, provider: PretendProvider) -> Why:
+    link_person(flow, "robot", "4711")
+    return why(flow.consents())
 
 
-def wrong_account(connecting: Connecting, provider: PretendProvider) -> Why:
-    link_person(connecting, "anna", "815", login="hubot")
-    return why(connecting.consents())
+def wrong_account(flow: BrowserFlow, provider: PretendProvider) -> Why:
+    link_person(flow, "anna", "815", login="hubot")
+    return why(flow.consents())
 
 
-def whose_was_not_said(connecting: Connecting, provider: PretendProvider) -> Why:
+def whose_was_not_said(flow: BrowserFlow, provider: PretendProvider) -> Why:
     provider.user = None
-    return why(connecting.consents())
+    return why(flow.consents())
 
 
-def client_corrected_meanwhile(connecting: Connecting, provider: PretendProvider) -> Why:
+def client_corrected_meanwhile(flow: BrowserFlow, provider: PretendProvider) -> Why:
     def answer(form: dict[str, str]) -> Any:
-        connecting.world.store.write(
-            lambda c: c.execute(update(provider_connections).values(client_id="other")).rowcount
-        )
+        flow.world.store.write(lambda c: c.execute(update(provider_connections).values(client_id="other")).rowcount)
         return provider.rotate(form)
 
     provider.answer = answer
-    return why(connecting.consents(any_account=True))
+    return why(flow.consents(any_account=True))
 
 
 @pytest.mark.parametrize(
@@ -111,56 +109,56 @@ def client_corrected_meanwhile(connecting: Connecting, provider: PretendProvider
     ],
 )
 def test_what_a_refused_connect_had_won_ends_at_the_provider_by_its_own_name(
-    connecting: Connecting,
+    flow: BrowserFlow,
     provider: PretendProvider,
-    refused: Callable[[Connecting, PretendProvider], Why],
+    refused: Callable[[BrowserFlow, PretendProvider], Why],
     reason: Why,
 ) -> None:
-    assert refused(connecting, provider) is reason
+    assert refused(flow, provider) is reason
     provider.ending = lambda _: (202, {}, b"")
-    row = ask(connecting.world, connecting.http, connecting.profile)
+    row = ask(flow.world, flow.http, flow.profile)
     (ended,) = provider.ended
     assert (ended.path, json.loads(ended.body)) == ("/credentials/revoke", {"credentials": ["refresh-1", "access-1"]})
     assert ended.headers["x-aswhom-revocation"] == row.id
     assert (row.state, row.access_sealed, row.refresh_sealed) == (WithdrawalState.DONE, None, None)
     provider.user, provider.answer = {"id": 815, "login": "hubot"}, provider.rotate
-    assert isinstance(connecting.consents(), Connected)  # nobody has to wait for it
+    assert isinstance(flow.consents(), Connected)  # nobody has to wait for it
 
 
 def test_what_a_provider_never_ends_is_given_up_with_its_reason_since_no_receipt_could_ask_again(
-    connecting: Connecting, provider: PretendProvider
+    flow: BrowserFlow, provider: PretendProvider
 ) -> None:
     """A GitHub Enterprise Server takes personal access tokens alone."""
-    assert whose_was_not_said(connecting, provider) is Why.PROVIDER
+    assert whose_was_not_said(flow, provider) is Why.PROVIDER
     provider.ending = lambda _: (404, {}, b"")
-    assert ask(connecting.world, connecting.http, connecting.profile, tries=2).state == WithdrawalState.PENDING
-    assert connecting.world.audited("connect.not_ended") == 0
-    connecting.world.clock.advance(timedelta(minutes=10))
-    row = ask(connecting.world, connecting.http, connecting.profile, tries=2)
+    assert ask(flow.world, flow.http, flow.profile, tries=2).state == WithdrawalState.PENDING
+    assert flow.world.audited("connect.not_ended") == 0
+    flow.world.clock.advance(timedelta(minutes=10))
+    row = ask(flow.world, flow.http, flow.profile, tries=2)
     assert (row.state, row.access_sealed, row.refresh_sealed) == (WithdrawalState.NOT_ASKED, None, None)
     assert "asked 2 times: it answered 404" in row.reason
-    assert connecting.world.audited("connect.not_ended") == 1
+    assert flow.world.audited("connect.not_ended") == 1
 
 
 def test_what_was_won_for_the_client_before_a_correction_is_never_asked_about_as_the_one_after(
-    connecting: Connecting, provider: PretendProvider
+    flow: BrowserFlow, provider: PretendProvider
 ) -> None:
     """Another client is told nothing of it, or that it has ended (RFC 7009 §2.2)."""
-    by_client, before = replace(PROFILES["github"], renewal=None), connecting.world.owner.client_id
-    assert client_corrected_meanwhile(connecting, provider) is Why.INTERRUPTED
+    by_client, before = replace(PROFILES["github"], renewal=None), flow.world.owner.client_id
+    assert client_corrected_meanwhile(flow, provider) is Why.INTERRUPTED
     provider.ending = lambda ended: (401 if f"/{before}/" in ended.path else 404, {}, b"")
-    assert ask(connecting.world, connecting.http, by_client, tries=1).state == WithdrawalState.NOT_ASKED
+    assert ask(flow.world, flow.http, by_client, tries=1).state == WithdrawalState.NOT_ASKED
     (ended,) = provider.ended
     assert ended.path == f"/applications/{before}/grant"
-    assert connecting.world.audited("connect.not_ended") == 1
-    assert connecting.world.state() is AccountState.PENDING
+    assert flow.world.audited("connect.not_ended") == 1
+    assert flow.world.state() is AccountState.PENDING
 
 
 def test_what_was_won_for_the_former_client_is_ended_with_its_secret_while_that_is_live(
-    connecting: Connecting, provider: PretendProvider
+    flow: BrowserFlow, provider: PretendProvider
 ) -> None:
-    world, by_client = connecting.world, replace(PROFILES["github"], renewal=None)
-    assert client_corrected_meanwhile(connecting, provider) is Why.INTERRUPTED
+    world, by_client = flow.world, replace(PROFILES["github"], renewal=None)
+    assert client_corrected_meanwhile(flow, provider) is Why.INTERRUPTED
     world.clock.advance(timedelta(minutes=10))
     given = seal_secret(
         world.vault, world.owner, id="secret-2", name=CLIENT_SECRET, secret=Secret("new"), now=world.clock.now
@@ -168,74 +166,74 @@ def test_what_was_won_for_the_former_client_is_ended_with_its_secret_while_that_
     world.store.write(lambda c: rotate_secret(c, given, retire_at=None))
     as_former = f"Basic {b64encode(f'{world.owner.client_id}:client-canary'.encode()).decode()}"
     provider.ending = lambda ended: (204 if ended.headers["authorization"] == as_former else 401, {}, b"")
-    assert ask(world, connecting.http, by_client).state == WithdrawalState.PENDING  # the new one had its turn
+    assert ask(world, flow.http, by_client).state == WithdrawalState.PENDING  # the new one had its turn
     world.clock.advance(timedelta(minutes=10))
-    assert ask(world, connecting.http, by_client).state == WithdrawalState.DONE
+    assert ask(world, flow.http, by_client).state == WithdrawalState.DONE
 
 
 def test_what_a_host_lacks_the_vaults_key_for_is_left_to_one_that_has_it(
-    connecting: Connecting, provider: PretendProvider
+    flow: BrowserFlow, provider: PretendProvider
 ) -> None:
     """As in a restart host by host, after a new key began to write."""
-    assert whose_was_not_said(connecting, provider) is Why.PROVIDER
+    assert whose_was_not_said(flow, provider) is Why.PROVIDER
     provider.ending = lambda _: (202, {}, b"")
-    row = ask(connecting.world, connecting.http, connecting.profile, tries=1, vault=Vault({2: bytes(32)}, os.urandom))
+    row = ask(flow.world, flow.http, flow.profile, tries=1, vault=Vault({2: bytes(32)}, os.urandom))
     assert (row.state, row.tries, provider.ended) == (WithdrawalState.PENDING, 0, [])
     assert "needs vault key 1" in row.reason
-    assert row.due_at == connecting.world.clock.now + timedelta(minutes=5)
-    connecting.world.clock.advance(timedelta(minutes=5))
-    assert ask(connecting.world, connecting.http, connecting.profile).state == WithdrawalState.DONE
+    assert row.due_at == flow.world.clock.now + timedelta(minutes=5)
+    flow.world.clock.advance(timedelta(minutes=5))
+    assert ask(flow.world, flow.http, flow.profile).state == WithdrawalState.DONE
     assert len(provider.ended) == 1
 
 
 def test_what_no_host_had_the_vaults_key_for_in_a_day_of_tries_is_given_up_with_its_reason(
-    connecting: Connecting, provider: PretendProvider
+    flow: BrowserFlow, provider: PretendProvider
 ) -> None:
     """Else its tenant could not be deleted, and some could not connect again, as long as the ledger lives."""
-    assert whose_was_not_said(connecting, provider) is Why.PROVIDER
+    assert whose_was_not_said(flow, provider) is Why.PROVIDER
     other, quarter = Vault({2: bytes(32)}, os.urandom), timedelta(minutes=15)
     for _ in range(2):  # a day in which nobody was there to try says nothing
-        connecting.world.clock.advance(timedelta(days=1))
-        row = ask(connecting.world, connecting.http, connecting.profile, vault=other, keyless=quarter)
+        flow.world.clock.advance(timedelta(days=1))
+        row = ask(flow.world, flow.http, flow.profile, vault=other, keyless=quarter)
         assert (row.state, row.tries) == (WithdrawalState.PENDING, 0)
-    assert connecting.world.audited("connect.not_ended") == 0
-    connecting.world.clock.advance(timedelta(minutes=5))
-    row = ask(connecting.world, connecting.http, connecting.profile, vault=other, keyless=quarter)
+    assert flow.world.audited("connect.not_ended") == 0
+    flow.world.clock.advance(timedelta(minutes=5))
+    row = ask(flow.world, flow.http, flow.profile, vault=other, keyless=quarter)
     assert (row.state, row.access_sealed, row.refresh_sealed) == (WithdrawalState.NOT_ASKED, None, None)
     assert "needs vault key 1" in row.reason
-    assert (connecting.world.audited("connect.not_ended"), provider.ended) == (1, [])
+    assert (flow.world.audited("connect.not_ended"), provider.ended) == (1, [])
 
 
 def test_where_asking_would_end_somebody_elses_consent_too_it_is_not_asked(
-    connecting: Connecting, provider: PretendProvider
+    flow: BrowserFlow, provider: PretendProvider
 ) -> None:
-    connecting.profile = replace(PROFILES["github"], renewal=None)
-    _bea_connects(connecting)
-    assert why(connecting.consents()) is Why.LINKED_ELSEWHERE
-    row = ask(connecting.world, connecting.http, connecting.profile)
+    flow.profile = replace(PROFILES["github"], renewal=None)
+    _bea_connects(flow)
+    assert why(flow.consents()) is Why.LINKED_ELSEWHERE
+    row = ask(flow.world, flow.http, flow.profile)
     assert provider.ended == []
     assert (row.state, row.access_sealed) == (WithdrawalState.NOT_ASKED, None)
     assert "of the same person there, too" in row.reason
 
 
-def _bea_connects(connecting: Connecting) -> None:
+def _bea_connects(flow: BrowserFlow) -> None:
     bea = replace(ANNA, principal="robot")
-    assert isinstance(connecting.consents(bea), Connected)
+    assert isinstance(flow.consents(bea), Connected)
 
 
 def test_a_token_that_slack_may_have_given_twice_is_not_ended_under_another_account(
-    connecting: Connecting, provider: PretendProvider
+    flow: BrowserFlow, provider: PretendProvider
 ) -> None:
-    connecting.profile = replace(PROFILES["github"], renewal=None, revocation=PROFILES["slack"].revocation)
+    flow.profile = replace(PROFILES["github"], renewal=None, revocation=PROFILES["slack"].revocation)
     provider.answer = lambda form: reply({"access_token": "the-same", "token_type": "bearer"})
-    _bea_connects(connecting)
-    assert why(connecting.consents()) is Why.LINKED_ELSEWHERE
-    assert ask(connecting.world, connecting.http, connecting.profile).state == WithdrawalState.NOT_ASKED
+    _bea_connects(flow)
+    assert why(flow.consents()) is Why.LINKED_ELSEWHERE
+    assert ask(flow.world, flow.http, flow.profile).state == WithdrawalState.NOT_ASKED
 
 
-def test_a_consent_that_was_stored_after_all_is_not_ended(connecting: Connecting) -> None:
-    world = connecting.world
-    assert isinstance(connecting.consents(), Connected)
+def test_a_consent_that_was_stored_after_all_is_not_ended(flow: BrowserFlow) -> None:
+    world = flow.world
+    assert isinstance(flow.consents(), Connected)
     answer = TokenAnswer(access_token=Secret("a"), refresh_token=None, expires_at=None, scopes=(), token_type="bearer")
     left = Leftover(key=ANNA, provider="github", client_id="client", started=world.grant().consented, answer=answer)
     world.store.write(lambda c: leave(c, left, left.sealed(world.vault), account_id="new", now=world.clock.now))
@@ -243,25 +241,25 @@ def test_a_consent_that_was_stored_after_all_is_not_ended(connecting: Connecting
 
 
 def test_what_a_connect_had_won_that_fails_in_a_way_nobody_foresaw_is_left_and_ended_too(
-    connecting: Connecting, provider: PretendProvider
+    flow: BrowserFlow, provider: PretendProvider
 ) -> None:
-    state = connecting.authorize(connecting.start())["state"]
+    state = flow.authorize(flow.start())["state"]
 
     def fails(_connection: Connection, _key: AccountKey) -> None:
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        connecting.connect.finish(
+        flow.connect.finish(
             {"code": "c", "state": state},
             browser=ANNAS_BROWSER,
             connection_id="forge",
-            now=connecting.world.clock.now,
+            now=flow.world.clock.now,
             also=fails,
         )
-    (row,) = connecting.world.store.read(lambda c: c.execute(select(withdrawals)).all())
+    (row,) = flow.world.store.read(lambda c: c.execute(select(withdrawals)).all())
     assert (row.state, row.origin, row.external_id) == (WithdrawalState.PENDING, Origin.CONNECT, "4711")
     # Its own session, which noted no outcome, is nobody's later consent.
-    row = ask(connecting.world, connecting.http, replace(PROFILES["github"], renewal=None))
+    row = ask(flow.world, flow.http, replace(PROFILES["github"], renewal=None))
     assert (row.state, len(provider.ended)) == (WithdrawalState.DONE, 1)
 
 

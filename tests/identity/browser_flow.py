@@ -26,7 +26,7 @@ ANNAS_BROWSER, ANOTHER_BROWSER = "cookie-of-anna", "cookie-of-another"
 
 
 @dataclass
-class Connecting:
+class BrowserFlow:
     """The connect flow with a person at the browser."""
 
     world: World
@@ -95,9 +95,7 @@ def why(outcome: object) -> Why:
     return outcome.why
 
 
-def link_person(
-    connecting: Connecting, principal: str, external_id: str, login: str = "mona", tenant: str = "acme"
-) -> None:
+def link_person(flow: BrowserFlow, principal: str, external_id: str, login: str = "mona", tenant: str = "acme") -> None:
     def link(connection: Connection) -> bool:
         return link_alias(
             connection,
@@ -107,7 +105,7 @@ def link_person(
             principal=principal,
             login=login,
             made_by="admin:eve",
-            now=connecting.world.clock.now,
+            now=flow.world.clock.now,
         )
 
-    assert connecting.world.store.write(link)
+    assert flow.world.store.write(link)
