@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     visibility_timeout: Seconds | None = None
     beat_interval: Seconds | None = None
     turn_timeout: Seconds | None = None
-    worker_writes: Annotated[int, Field(ge=1)] = 4  # on PostgreSQL
+    worker_writes: Annotated[int, Field(ge=1)] = 8  # on PostgreSQL
     window: Annotated[int, Field(ge=1)] | None = None
     keep_bodies: Days | None = None
     keep_steps: Days | None = None
