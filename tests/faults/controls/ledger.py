@@ -312,8 +312,8 @@ CONTROLS = (
     Control(
         name="few write at once",
         file="pipeline/postgresql.py",
-        guard="if not self._places.acquire(timeout=max(end - time.monotonic(), 0)):",
-        without="if False:",
+        guard="self._places = threading.BoundedSemaphore(writes_at_once or threads)",
+        without="self._places = threading.BoundedSemaphore(threads)",
         test="tests/ledger/test_database.py::test_a_few_threads_write_at_once",
     ),
     Control(
