@@ -16,9 +16,10 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import Connection, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from identity.errors import Misconfigured, Unavailable
 from identity.store import CommitUnknown
@@ -61,8 +62,12 @@ class PostgresqlDatabase:
         turn_timeout: timedelta = timedelta(seconds=5),
         writes_at_once: int | None = None,
         gives_way_after: timedelta = timedelta(seconds=0.5),
+        idle_after: timedelta = timedelta(seconds=1),
     ) -> None:
-        """*gives_way_after*: with `writes_at_once`, how long a lock is waited for before another may have the place."""
+        """*gives_way_after*: with `writes_at_once`, how long a lock is waited for before another may have the place.
+
+        *idle_after*: how long a connection is believed to be alive after its last use.
+        """
         self._timeout = turn_timeout.total_seconds()
         self._lock_timeout = _LOCK_TIMEOUT if writes_at_once is None else gives_way_after.total_seconds()
         self._places = threading.BoundedSemaphore(writes_at_once or threads)
@@ -74,7 +79,6 @@ class PostgresqlDatabase:
             pool_size=threads,
             max_overflow=0,
             pool_timeout=self._timeout,
-            pool_pre_ping=True,
             pool_use_lifo=True,  # few are in use as a rule, and those have prepared what they are asked
             hide_parameters=True,  # an error's text must not carry what was written
             connect_args={"options": f"{_OPTIONS} -c lock_timeout={self._lock_timeout * 1000:.0f}", **noticed},
@@ -92,6 +96,8 @@ class PostgresqlDatabase:
                     f"PostgreSQL runs transactions as {level!r}: the rule needs 'read committed', "
                     "see default_transaction_isolation"
                 )
+
+        _ask_what_was_idle(self.engine, idle_after.total_seconds())
 
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
         last: DBAPIError | None = None
@@ -181,6 +187,28 @@ class PostgresqlDatabase:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _ask_what_was_idle(engine: Engine, seconds: float) -> None:
+    """Have a connection that nobody used for so long answer before it is used; one that does not is replaced.
+
+    To ask each, as `pool_pre_ping` does, costs every transaction a round trip. A server that went away a moment ago
+    takes those along that are under way, which no question beforehand could prevent.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def note(raw: Any, record: ConnectionPoolEntry) -> None:
+        record.info["used"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ask(raw: Any, record: ConnectionPoolEntry, proxy: object) -> None:
+        used = record.info.get("used")
+        if used is None or time.monotonic() - used < seconds:
+            return
+        try:
+            engine.dialect.do_ping(raw)
+        except psycopg.Error as error:
+            raise InvalidatePoolError from error  # SQLAlchemy connects anew, and believes no older one
 
 
 def _undone(error: DBAPIError) -> bool:

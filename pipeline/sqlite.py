@@ -1,10 +1,11 @@
-"""SQLite behind `write(fn)`: a writer thread in each process, group commit, and a turnstile between processes.
+"""SQLite behind `write(fn)`: one write at a time in a process, group commit, and a turnstile between processes.
 
 The laws:
-- a writer thread owns its connection, and no other writes; what is queued runs inside one BEGIN IMMEDIATE … COMMIT;
+- one thread at a time has the connection: a caller who had to wait for nobody, or else the writer's own, which runs
+  all that is queued inside one BEGIN IMMEDIATE … COMMIT;
 - nobody is answered before the group's COMMIT, not even a caller whose function raised or found a duplicate;
 - if COMMIT fails or the transaction ended early, or anything else goes wrong, every caller of the group gets
-  CommitUnknown, the gate is released, the connection is opened anew, and the thread serves the next group.
+  CommitUnknown, the gate is released, the connection is opened anew, and the next group is served.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import timedelta
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
@@ -40,16 +41,33 @@ ROOM = 16_000_000  # bytes: what the log of changes grows to between two checkpo
 
 
 class _Write(Generic[T]):
-    """One queued function and the future its caller waits on."""
+    """A function and what came of it."""
 
-    __slots__ = ("fn", "future", "outcome", "raised", "until")
+    __slots__ = ("fn", "outcome", "raised", "until")
 
     def __init__(self, fn: Callable[[Connection], T], until: float | None) -> None:
         self.fn = fn
         self.until = until
-        self.future: Future[T] = Future()
         self.outcome: Any = None
         self.raised: BaseException | None = None
+
+    def result(self) -> T:
+        if self.raised is None:
+            return self.outcome  # type: ignore[no-any-return]  # *fn* has returned it
+        try:
+            raise self.raised
+        finally:
+            self.raised = None  # its traceback holds us
+
+
+class _Queued(_Write[T]):
+    """One whose caller waits for a future."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, fn: Callable[[Connection], T], until: float | None) -> None:
+        super().__init__(fn, until)
+        self.future: Future[T] = Future()
 
     def answer(self) -> None:
         if self.raised is not None:
@@ -64,10 +82,14 @@ class _Gate:
     def __init__(self, database: Path) -> None:
         self._gate = _lock_file(f"{database}.gate")
 
-    def __enter__(self) -> None:
+    def enter(self) -> None:
         fcntl.flock(self._gate, fcntl.LOCK_EX)
 
-    def __exit__(self, *exc: object) -> None:
+    def enter_at_once(self) -> bool:
+        """Enter if nobody has to be waited for."""
+        return _locked_at_once(self._gate)
+
+    def leave(self) -> None:
         fcntl.flock(self._gate, fcntl.LOCK_UN)
 
     def close(self) -> None:
@@ -81,16 +103,32 @@ class _Turnstile(_Gate):
         super().__init__(database)
         self._turn = _lock_file(f"{database}.turn")
 
-    def __enter__(self) -> None:
+    def enter(self) -> None:
         fcntl.flock(self._turn, fcntl.LOCK_EX)
         try:
-            super().__enter__()
+            super().enter()
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    def enter_at_once(self) -> bool:
+        if not _locked_at_once(self._turn):
+            return False  # somebody waits for the gate
+        try:
+            return super().enter_at_once()
         finally:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
 
     def close(self) -> None:
         os.close(self._turn)
         super().close()
+
+
+def _locked_at_once(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # or no lock can be had at all, which is found out again by who waits for it
+        return False
+    return True
 
 
 def _lock_file(path: str) -> int:
@@ -118,20 +156,46 @@ def _engine(url: str, *, readers: int = 0) -> Engine:
 
 
 class _Writer:
-    """A thread that writes what is queued, in groups, each of them when it has passed *gate*."""
+    """Writes, one group after the other, each of them when it has passed *gate*.
+
+    Who finds nobody at work, nothing queued and the gate open writes in its own thread: to hand a function to another
+    and wake up again takes as long as the write. What has to wait is queued, and a thread writes it in groups.
+    """
 
     def __init__(self, engine: Engine, gate: _Gate, *, name: str, timeout: float) -> None:
         self._engine = engine
         self._gate = gate
         self._timeout = timeout
-        self._queue: SimpleQueue[_Write[Any] | None] = SimpleQueue()
+        self._connection: Connection | None = None
+        self._changed = threading.Condition()  # of the three that follow
+        self._queue: deque[_Queued[Any]] = deque()
+        self._at_work = False
+        self._ending = False
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
     def write(self, fn: Callable[[Connection], T], until: float | None) -> T:
-        queued = _Write(fn, until)
+        with self._changed:
+            if self._ending:
+                raise Unavailable("the ledger is closed")
+            if at_once := not self._queue and not self._at_work:
+                self._at_work = True
+        if at_once:
+            write = _Write(fn, until)
+            try:
+                written = self._write_at_once(write)
+            finally:
+                self._go_on()
+            if written:
+                return write.result()
+        return self._wait_for(_Queued(fn, until))
+
+    def _wait_for(self, queued: _Queued[T]) -> T:
+        until = queued.until
         patience = self._timeout if until is None else min(self._timeout, max(until - time.monotonic(), 0))
-        self._queue.put(queued)
+        with self._changed:
+            self._queue.append(queued)
+            self._changed.notify()
         try:
             return queued.future.result(patience)
         except FutureTimeout:
@@ -145,7 +209,9 @@ class _Writer:
 
     def end(self) -> None:
         """Take nothing more after what is queued."""
-        self._queue.put(None)
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
 
     def close(self) -> bool:
         """Wait for its end. Whether it came: another process may have been stopped with the gate in its hands."""
@@ -155,72 +221,103 @@ class _Writer:
         self._gate.close()
         return True
 
+    def _write_at_once(self, write: _Write[Any]) -> bool:
+        """Whether there was nobody to wait for."""
+        if not self._gate.enter_at_once():
+            return False
+        try:
+            self._commit([write])
+        finally:
+            self._gate.leave()
+        return True
+
+    def _go_on(self) -> None:
+        with self._changed:
+            self._at_work = False
+            if self._queue or self._ending:
+                self._changed.notify()
+
     def _serve(self) -> None:
-        connection: Connection | None = None
-        while (first := self._queue.get()) is not None:
-            group: list[_Write[Any]] | None = None
+        while self._has_work():
+            group: list[_Queued[Any]] = []
             try:
-                with self._gate:
-                    group = self._group(first)
-                    try:
-                        if connection is None:
-                            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-                        self._commit(connection, group)
-                    except BaseException:
-                        if connection is not None:
-                            broken, connection = connection, None
-                            broken.invalidate()  # closes it, which rolls back whatever is left
-                            broken.close()
-                        raise
-            except Exception as error:  # noqa: BLE001 - of SQLite, of flock, no memory: without this thread nobody writes
-                group = self._group(first) if group is None else group
-                log.error(
-                    "ledger commit failed",
-                    extra={"action": "ledger.commit_failed", "writes": len(group), "error": str(error)},
-                )
-                for write in group:
-                    write.raised = CommitUnknown("the commit failed; read again by your own key")
+                self._gate.enter()
+                try:
+                    group = self._group()
+                    self._commit(group)
+                finally:
+                    self._gate.leave()
+            except Exception as error:  # noqa: BLE001 - of flock, no memory: without this thread nobody writes
+                group = group or self._group()
+                _fail(group, error)
+            self._go_on()
             for write in group:
                 write.answer()
-        if connection is not None:
-            connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
-    def _group(self, first: _Write[Any]) -> list[_Write[Any]]:
-        """*first* and what else waits; a caller who gave up in time is left out."""
-        group = [first] if first.future.set_running_or_notify_cancel() else []
-        while len(group) < GROUP:
-            try:
-                more = self._queue.get_nowait()
-            except Empty:
-                break
-            if more is None:
-                self._queue.put(None)  # closing: this group is the last
-                break
-            if more.future.set_running_or_notify_cancel():
-                group.append(more)
+    def _has_work(self) -> bool:
+        """Wait for it. False: there will be none."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._at_work and (self._queue or self._ending))
+            self._at_work = bool(self._queue)
+            return self._at_work
+
+    def _group(self) -> list[_Queued[Any]]:
+        """What waits; a caller who gave up in time is left out."""
+        group: list[_Queued[Any]] = []
+        with self._changed:
+            while self._queue and len(group) < GROUP:
+                write = self._queue.popleft()
+                if write.future.set_running_or_notify_cancel():
+                    group.append(write)
         return group
 
-    @staticmethod
-    def _commit(connection: Connection, group: list[_Write[Any]]) -> None:
-        if not group:
-            return
-        driver: Any = connection.connection.driver_connection  # SQLAlchemy takes longer over these than the database
-        alone = len(group) == 1  # and undone with the transaction
-        driver.execute("BEGIN IMMEDIATE")
-        for write in group:
-            if not alone:
-                driver.execute("SAVEPOINT one")
-            try:
-                write.outcome = write.fn(connection)
-                raise_if_late(write.until)
-            except BaseException as error:  # noqa: BLE001 - handed to its caller: the thread serves the others
-                write.raised = error
-                # Raises when the transaction has ended early (disk full): then nobody of the group was written.
-                driver.execute("ROLLBACK" if alone else "ROLLBACK TO one")
-            if not alone:
-                driver.execute("RELEASE one")
-        if not (alone and group[0].raised is not None):
-            driver.execute("COMMIT")
+    def _commit(self, group: Sequence[_Write[Any]]) -> None:
+        """Write *group*; what came of each stands in it, whatever happens."""
+        try:
+            if self._connection is None:
+                self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            _run(self._connection, group)
+        except BaseException as error:
+            if self._connection is not None:
+                broken, self._connection = self._connection, None
+                broken.invalidate()  # closes it, which rolls back whatever is left
+                broken.close()
+            _fail(group, error)
+            if not isinstance(error, Exception):
+                raise
+
+
+def _fail(group: Sequence[_Write[Any]], error: BaseException) -> None:
+    log.error(
+        "ledger commit failed",
+        extra={"action": "ledger.commit_failed", "writes": len(group), "error": str(error)},
+    )
+    for write in group:
+        write.raised = CommitUnknown("the commit failed; read again by your own key")
+
+
+def _run(connection: Connection, group: Sequence[_Write[Any]]) -> None:
+    if not group:
+        return
+    driver: Any = connection.connection.driver_connection  # SQLAlchemy takes longer over these than the database
+    alone = len(group) == 1  # and undone with the transaction
+    driver.execute("BEGIN IMMEDIATE")
+    for write in group:
+        if not alone:
+            driver.execute("SAVEPOINT one")
+        try:
+            write.outcome = write.fn(connection)
+            raise_if_late(write.until)
+        except BaseException as error:  # noqa: BLE001 - handed to its caller: the others of the group are served
+            write.raised = error
+            # Raises when the transaction has ended early (disk full): then nobody of the group was written.
+            driver.execute("ROLLBACK" if alone else "ROLLBACK TO one")
+        if not alone:
+            driver.execute("RELEASE one")
+    if not (alone and group[0].raised is not None):
+        driver.execute("COMMIT")
 
 
 class SqliteDatabase:

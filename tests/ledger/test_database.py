@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -135,7 +136,7 @@ def test_a_failed_commit_answers_every_caller_of_the_group_and_the_writer_goes_o
     threads = [threading.Thread(target=call, args=item) for item in others.items()]
     for thread in threads:
         thread.start()
-    while database._writer._queue.qsize() < 3:
+    while len(database._writer._queue) < 3:
         pass
     together.set()
     for thread in [holder, *threads]:
@@ -162,6 +163,103 @@ def test_locks_that_cannot_be_had_are_told_to_the_caller_and_the_writer_goes_on(
         turnstile._turn = turn
         assert database.write(_insert("after")) == "after"
         assert _names(database) == {"after"}
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("ahead", [False, True])
+def test_who_has_to_wait_for_nobody_writes_in_its_own_thread(database: Database, ahead: bool) -> None:
+    for _ in range(3):
+        assert database.write(lambda c: threading.current_thread(), ahead=ahead) is threading.current_thread()
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_nobody_overtakes_those_of_its_process_who_wait_for_a_turn(ledger_url: str) -> None:
+    settings = DatabaseSettings(url=ledger_url, turn_timeout=timedelta(seconds=30))
+    order: list[int] = []
+    with closing(open_database(settings)) as database, ThreadPoolExecutor(5) as pool:
+        with turn_taken(database):
+            asked = []
+            for n in range(5):
+                asked.append(pool.submit(database.write, partial(_note, order, n)))
+                eventually(partial(_are_queued, database, n + 1), what="it waits")
+        for one in asked:
+            one.result(10)
+    assert order == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_those_who_waited_are_before_the_one_that_writes_all_the_time(database: Database) -> None:
+    """Whose thread comes back at once, while the writer's has to wake up first."""
+    under_way, go_on = threading.Event(), threading.Event()
+    order: list[int] = []
+
+    def hold(c: Connection) -> None:
+        under_way.set()
+        assert go_on.wait(20)
+
+    def write_all_the_time() -> None:
+        database.write(hold)
+        for n in range(1, 20):
+            database.write(partial(_note, order, n))
+
+    with ThreadPoolExecutor(2) as pool:
+        at_it = pool.submit(write_all_the_time)
+        assert under_way.wait(10)
+        other = pool.submit(database.write, partial(_note, order, 0))
+        eventually(partial(_are_queued, database, 1), what="the other waits")
+        go_on.set()
+        at_it.result(20)
+        other.result(20)
+    assert order == list(range(20))
+
+
+def _note(order: list[int], n: int, _: Connection) -> None:
+    order.append(n)
+
+
+def _are_queued(database: Database, number: int) -> bool:
+    return len(cast("SqliteDatabase", database)._writer._queue) == number
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_whoever_is_interrupted_in_its_write_leaves_nothing_and_hinders_nobody(database: Database) -> None:
+    """As by SIGTERM in the thread that writes, whose handler raises."""
+
+    def interrupted(c: Connection) -> None:
+        _insert("half")(c)
+        raise SystemExit(3)
+
+    for ahead in (False, True):
+        with pytest.raises(SystemExit):
+            database.write(interrupted, ahead=ahead)
+        assert database.write(_insert(f"after {ahead}"), ahead=ahead)
+    assert _names(database) == {"after False", "after True"}
+
+
+def test_a_closed_ledger_takes_no_more_and_says_so_at_once(migrated_sqlite: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(migrated_sqlite.read_bytes())
+    database = SqliteDatabase(f"sqlite:///{path}")
+    entered, release = threading.Event(), threading.Event()
+
+    def hold(c: Connection) -> str:
+        entered.set()
+        assert release.wait(10)
+        return _insert("held")(c)
+
+    with ThreadPoolExecutor(2) as pool:
+        holder = pool.submit(database.write, hold)
+        assert entered.wait(10)
+        ending = pool.submit(database.close)
+        eventually(lambda: database._writer._ending, what="it is being closed")
+        with pytest.raises(Unavailable, match="closed"):
+            database.write(_insert("late"))
+        assert not ending.done()
+        release.set()
+        assert holder.result(10) == "held"
+        ending.result(10)
+    with closing(SqliteDatabase(f"sqlite:///{path}")) as again:
+        assert _names(again) == {"held"}
 
 
 def test_a_write_that_gets_no_turn_in_time_is_unavailable_and_is_not_done_later(
@@ -354,6 +452,27 @@ def test_a_read_whose_transaction_the_server_ended_is_unavailable(database: Data
 
     with pytest.raises(Unavailable, match="ended the transaction"):
         database.read(stand_still)
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_connection_that_died_while_it_was_idle_is_replaced_and_one_used_just_now_is_believed(
+    ledger_url: str, database: Database
+) -> None:
+    who = text("select pg_backend_pid()")
+
+    def end(pid: int, c: Connection) -> bool:
+        return bool(c.execute(text("select pg_terminate_backend(:pid, 5000)"), {"pid": pid}).scalar_one())
+
+    idle = PostgresqlDatabase(ledger_url, idle_after=timedelta(0))
+    used = PostgresqlDatabase(ledger_url, idle_after=timedelta(hours=1))
+    with closing(idle), closing(used):
+        for one in (idle, used):
+            pid = one.read(lambda c: c.execute(who).scalar_one())
+            assert database.read(partial(end, pid))
+        assert idle.read(lambda c: c.execute(select(1)).scalar_one()) == 1
+        with pytest.raises(Unavailable):
+            used.read(lambda c: c.execute(select(1)).scalar_one())
+        assert used.read(lambda c: c.execute(select(1)).scalar_one()) == 1
 
 
 def test_a_server_that_takes_connections_and_never_answers_is_unavailable_after_one_try() -> None:

@@ -310,6 +310,13 @@ CONTROLS = (
         test="tests/ledger/test_database.py::test_a_process_that_asked_for_a_turn",
     ),
     Control(
+        name="turns within a process",
+        file="pipeline/sqlite.py",
+        guard="if at_once := not self._queue and not self._at_work:",
+        without="if at_once := not self._at_work:",
+        test="tests/ledger/test_database.py::test_those_who_waited_are_before",
+    ),
+    Control(
         name="few write at once",
         file="pipeline/postgresql.py",
         guard="self._places = threading.BoundedSemaphore(writes_at_once or threads)",
