@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, exists, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, delete, exists, select
 
 from identity.api_key_tables import api_keys, workloads
 from identity.refresh.intents import IntentState
@@ -19,21 +21,70 @@ _ENDED = (
 )
 
 
-def prune_intents(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Delete intents that ended before then, for generations that can never be presented again; how many.
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """How far a look through what has ended came: the next one goes on behind it."""
+
+    finished_at: datetime
+    id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """What a look at some rows found."""
+
+    number: int  # of rows
+    forgettable: Sequence[str]  # ids of those that may go
+    place: Place | None  # None: there are no more
+
+
+def look(
+    connection: Connection,
+    table: Table,
+    *old: ColumnElement[bool],
+    may_go: Select[str],
+    after: Place | None,
+    limit: int,
+) -> Looked:
+    """Which of the next *old* rows *may_go*, in the order they ended. By the index of these two columns, O(limit)."""
+    columns = table.c
+    found = select(columns.finished_at, columns.id).where(*old)
+    if after is not None:
+        behind = (columns.finished_at > after.finished_at) | (columns.id > after.id)
+        found = found.where(columns.finished_at >= after.finished_at, behind)
+    rows = connection.execute(found.order_by(columns.finished_at, columns.id).limit(limit)).all()
+    may_go = may_go.where(columns.id.in_([row.id for row in rows]))
+    return Looked(
+        number=len(rows),
+        forgettable=connection.execute(may_go).scalars().all(),
+        place=None if len(rows) < limit else Place(finished_at=rows[-1].finished_at, id=rows[-1].id),
+    )
+
+
+def look_at_intents(connection: Connection, *, before: datetime, after: Place | None, limit: int) -> Looked:
+    """Which of the next intents that ended before then may go."""
+    old = refresh_intents.c.finished_at < before
+    return look(connection, refresh_intents, old, may_go=_forgettable_intents(before), after=after, limit=limit)
+
+
+def prune_intents(connection: Connection, *, before: datetime, ids: Sequence[str]) -> int:
+    """Delete those of these intents that may go still; how many."""
+    columns = refresh_intents.c
+    old = _forgettable_intents(before).where(columns.id.in_(ids))
+    return connection.execute(delete(refresh_intents).where(columns.id.in_(old))).rowcount
+
+
+def _forgettable_intents(before: datetime) -> Select[str]:
+    """Those that ended before then, for generations that can never be presented again.
 
     The intent of a grant's present generation is what keeps it from being presented twice. An answer that is kept to be
     revoked at the provider stays until that is done.
     """
     columns = refresh_intents.c
     passed = exists().where(grants.c.account_id == columns.account_id, grants.c.generation > columns.generation)
-    old = (
-        select(columns.id)
-        .where(columns.finished_at < before, columns.state.in_(_ENDED), columns.answer_sealed.is_(None), passed)
-        .order_by(columns.finished_at)
-        .limit(limit)
+    return select(columns.id).where(
+        columns.finished_at < before, columns.state.in_(_ENDED), columns.answer_sealed.is_(None), passed
     )
-    return connection.execute(delete(refresh_intents).where(columns.id.in_(old))).rowcount
 
 
 def prune_sessions(connection: Connection, *, before: datetime, limit: int) -> int:

@@ -223,6 +223,7 @@ refresh_intents = Table(
     Index(
         "ix_refresh_intents_finished",
         "finished_at",
+        "id",
         postgresql_where=text("finished_at is not null"),
         sqlite_where=text("finished_at is not null"),
     ),

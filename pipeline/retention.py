@@ -1,24 +1,27 @@
 """Retention: what the ledger forgets after so many days, in chunks, so that nobody waits for it.
 
+Where some of a kind must stay however old it is, it is looked through in reads: a write waits for no such look.
+
 Never revocations, once keys with their owners' steps, nor anything that is not settled.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import Connection, delete, exists, func, select, tuple_, update
+from sqlalchemy import Connection, Select, delete, exists, func, select, tuple_, update
 
 from identity.audit.pruning import prune_audit
 from identity.capability.issued import prune_capabilities
 from identity.columns import database_now
 from identity.mints import prune_mints
-from identity.retention import prune_api_keys, prune_intents, prune_sessions
+from identity.retention import Looked, Place, look, look_at_intents, prune_api_keys, prune_intents, prune_sessions
 from identity.signing import Signer
 from identity.store import Store
 from pipeline.model import BEAT
@@ -28,9 +31,15 @@ from pipeline.rhythms import RHYTHMS
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts, deliveries, heartbeats, idempotency_keys, jobs, schedules, slots, steps
 
+log = logging.getLogger(__name__)
+
 CHUNK = 100  # rows, or jobs with all their steps, in one transaction
+_LOOKED_AT = 10  # chunks, in one read
+_IN_VAIN = 100  # chunks that have to stay, in one tick
 _HEARTBEATS = 1  # day, of hosts that are gone
 Progress = Callable[[str, int], object]  # hears of what, and how much of it, each chunk forgot
+Places = dict[str, Place]  # by what is looked through: how far that came
+Forget = Callable[..., int]  # how many; with `before`, and with the `limit` or the `ids` of a chunk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +56,14 @@ class Retention:
     audit: int = 0  # sealed rows, from the beginning of the chain
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """How a kind is forgotten of which some must stay."""
+
+    look: Callable[..., Looked]
+    forget: Forget
+
+
 def prune(
     store: Store,
     retention: Retention,
@@ -54,21 +71,27 @@ def prune(
     *,
     now: datetime,
     within: timedelta,
+    places: Places | None = None,
     chunk: int = CHUNK,
     progress: Progress = lambda what, number: None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Mapping[str, int]:
-    """Forget what is old enough, chunk by chunk, and begin no chunk after *within*; how much of what. O(forgotten).
+    """Forget what is old enough, chunk by chunk, and begin no chunk after *within*; how much of what.
 
-    *signer* states how far the audit was pruned. Raises Misconfigured if its chain does not hold, after all else.
+    *places* are those to go on from, and are changed: among what must stay a tick goes only so far, and the next one
+    behind it. None: all is looked through. *signer* states how far the audit was pruned.
+
+    What fails keeps nothing else from being forgotten. The first of it is raised in the end: Misconfigured, say, if the
+    audit's chain does not hold.
     """
     end = monotonic() + within.total_seconds()
     forgotten = Counter[str]()
-    for what, days, forget in (
+    failed: Exception | None = None
+    kinds: tuple[tuple[str, int, Forget | _Found], ...] = (
         ("bodies", retention.bodies, prune_bodies),
-        ("steps", retention.steps, prune_steps),
+        ("steps", retention.steps, _Found(look=look_at_jobs, forget=prune_steps)),
         ("capabilities", retention.steps, prune_capabilities),
-        ("intents", retention.intents, prune_intents),
+        ("intents", retention.intents, _Found(look=look_at_intents, forget=prune_intents)),
         ("mints", retention.intents, prune_mints),
         ("sessions", retention.sessions, prune_sessions),
         ("idempotency keys", retention.idempotency_keys, prune_idempotency_keys),
@@ -76,15 +99,51 @@ def prune(
         ("slots", retention.slots, prune_slots),
         ("heartbeats", _HEARTBEATS, prune_heartbeats),
         ("audit", retention.audit, partial(prune_audit, signer=signer, now=now)),
-    ):
+    )
+    for what, days, how in kinds:
         forgotten[what] = 0
-        while days and monotonic() < end:
-            number = store.write(partial(forget, before=now - timedelta(days=days), limit=chunk))
-            forgotten[what] += number
-            if number == 0:
-                break
-            progress(what, number)
+        before = now - timedelta(days=days)
+        if isinstance(how, _Found):
+            chunks = _found(store, what, how, before=before, chunk=chunk, places=places)
+        else:
+            chunks = _first(store, how, before=before, chunk=chunk)
+        try:
+            while days and monotonic() < end and (number := next(chunks, None)) is not None:
+                forgotten[what] += number
+                if number:
+                    progress(what, number)
+        except Exception as error:  # raised when the others have had their turn
+            if failed is not None:
+                extra = {"action": "retention.failed", "what": what}
+                log.warning("%s could not be forgotten", what, exc_info=error, extra=extra)
+            failed = failed or error
+    if failed is not None:
+        raise failed
     return forgotten
+
+
+def _first(store: Store, forget: Forget, *, before: datetime, chunk: int) -> Iterator[int]:
+    """How much each chunk forgot, of a kind of which all goes that is old: the first of its index."""
+    while number := store.write(partial(forget, before=before, limit=chunk)):
+        yield number
+
+
+def _found(
+    store: Store, what: str, how: _Found, *, before: datetime, chunk: int, places: Places | None
+) -> Iterator[int]:
+    """How much each chunk forgot, of a kind of which some must stay."""
+    kept = {} if places is None else places
+    stayed = 0
+    while places is None or stayed < _IN_VAIN * chunk:
+        looked = store.read(partial(how.look, before=before, after=kept.get(what), limit=_LOOKED_AT * chunk))
+        for at in range(0, len(looked.forgettable), chunk):
+            yield store.write(partial(how.forget, before=before, ids=looked.forgettable[at : at + chunk]))
+        if looked.place is None:
+            kept.pop(what, None)
+            return
+        kept[what] = looked.place
+        stayed += looked.number - len(looked.forgettable)
+        yield 0
 
 
 def prune_bodies(connection: Connection, *, before: datetime, limit: int) -> int:
@@ -99,27 +158,18 @@ def prune_bodies(connection: Connection, *, before: datetime, limit: int) -> int
     return connection.execute(update(deliveries).where(columns.id.in_(old)).values(body=b"")).rowcount
 
 
-def prune_steps(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Forget the steps and the event of jobs that ended before then; how many jobs. They cannot be replayed any more.
+def look_at_jobs(connection: Connection, *, before: datetime, after: Place | None, limit: int) -> Looked:
+    """Of which of the next jobs that ended before then the steps may go."""
+    old = (jobs.c.finished_at < before, jobs.c.pruned_at.is_(None))
+    return look(connection, jobs, *old, may_go=_forgettable_jobs(before), after=after, limit=limit)
 
-    A step that may own a once key stays: another job may yet adopt its result. So does one that was compensated, a job
-    with an outcome that is not known, and one whose revocation still counts.
+
+def prune_steps(connection: Connection, *, before: datetime, ids: Sequence[str]) -> int:
+    """Forget the steps and the event of those of these jobs that may go still; how many. They cannot be replayed.
+
+    A step that may own a once key stays: another job may yet adopt its result. So does one that was compensated.
     """
-    unsettled = exists().where(
-        attempts.c.step_id == steps.c.id, attempts.c.state.in_([AttemptState.OPEN, AttemptState.UNKNOWN])
-    )
-    unknown = exists().where(steps.c.job_id == jobs.c.id, (steps.c.state == StepState.UNKNOWN) | unsettled)
-    counting = exists().where(
-        revocations.c.id == jobs.c.revocation_id,
-        (revocations.c.state != Stage.QUIESCED) | (revocations.c.open_ends > 0),
-    )
-    found = (
-        select(jobs.c.id)
-        .where(jobs.c.finished_at < before, jobs.c.pruned_at.is_(None), ~unknown, ~counting)
-        .order_by(jobs.c.finished_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
+    found = _forgettable_jobs(before).where(jobs.c.id.in_(ids)).with_for_update(skip_locked=True)
     ended = connection.execute(found).scalars().all()
     if not ended:
         return 0
@@ -134,6 +184,19 @@ def prune_steps(connection: Connection, *, before: datetime, limit: int) -> int:
         connection.execute(delete(steps).where(steps.c.id.in_(gone)))
     connection.execute(update(jobs).where(jobs.c.id.in_(ended)).values(pruned_at=database_now(), event={}))
     return len(ended)
+
+
+def _forgettable_jobs(before: datetime) -> Select[str]:
+    """Those that ended before then, without one with an outcome that is not known, or whose revocation still counts."""
+    unsettled = exists().where(
+        attempts.c.step_id == steps.c.id, attempts.c.state.in_([AttemptState.OPEN, AttemptState.UNKNOWN])
+    )
+    unknown = exists().where(steps.c.job_id == jobs.c.id, (steps.c.state == StepState.UNKNOWN) | unsettled)
+    counting = exists().where(
+        revocations.c.id == jobs.c.revocation_id,
+        (revocations.c.state != Stage.QUIESCED) | (revocations.c.open_ends > 0),
+    )
+    return select(jobs.c.id).where(jobs.c.finished_at < before, jobs.c.pruned_at.is_(None), ~unknown, ~counting)
 
 
 def prune_idempotency_keys(connection: Connection, *, before: datetime, limit: int) -> int:

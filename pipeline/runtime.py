@@ -47,7 +47,7 @@ from pipeline.intake import Intake
 from pipeline.ledger.clock import clock
 from pipeline.model import Ring
 from pipeline.requests import Requests
-from pipeline.retention import prune
+from pipeline.retention import Places, prune
 from pipeline.revocation.inquiry import Inquirer
 from pipeline.revocation.provider_side import ProviderAsker, measure_withdrawals, provider_side
 from pipeline.revocation.revoker import Revoker
@@ -127,6 +127,7 @@ class Runtime:
         )
 
         # What is housekeeping's alone.
+        self._places: Places = {}
         self.keepalive = Keepalive(
             self.database,
             self._refresh_ahead,
@@ -275,7 +276,8 @@ class Runtime:
 
     def _prune(self) -> None:
         now = self.database.read(clock)  # what is forgotten does not come back: never by a host's clock
-        prune(self.database, self.settings.retention, self.signer, now=now, within=timedelta(seconds=10))
+        kept, within = self.settings.retention, timedelta(seconds=10)
+        prune(self.database, kept, self.signer, now=now, within=within, places=self._places)
 
     def _refresh_ahead(self, due: Due) -> int:
         return self.coordinator.refresh(due.account, after_generation=due.generation, keep=AHEAD_KEEPS)

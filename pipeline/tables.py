@@ -108,7 +108,7 @@ jobs = Table(
     Column("created_at", Instant, nullable=False),
     Column("finished_at", Instant),
     Column("pruned_at", Instant),  # its steps were forgotten: it cannot be replayed
-    partial_index("ix_jobs_unpruned", "finished_at", where="finished_at is not null and pruned_at is null"),
+    partial_index("ix_jobs_unpruned", "finished_at", "id", where="finished_at is not null and pruned_at is null"),
     partial_index("ix_jobs_due", "pattern", "tenant_id", "due_at", where="state = 'queued'"),
     partial_index("ix_jobs_rung", "pattern", "tenant_id", "rung_until", where="rung_until is not null"),
     partial_index("ix_jobs_claimed", "claimed_until", where="claimed_until is not null"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from itertools import count as count_from
+from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, Table, func, insert, select, text, update
 
 from identity.api_key_tables import api_keys, workloads
 from identity.api_keys import NoCaller, Role, add_key, find_caller, revoke_key
@@ -19,19 +21,22 @@ from identity.audit.chain import Verified
 from identity.audit.sealer import Sealer
 from identity.audit.tables import audit
 from identity.audit.verification import verify
-from identity.errors import BadInput
+from identity.errors import BadInput, Unavailable
 from identity.refresh.intents import IntentState
+from identity.retention import Place, look_at_intents, prune_intents, prune_sessions
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.tables import connect_sessions, refresh_intents
 from identity.trusted_keys import TrustedKeys
 from identity.workloads import Workload, add_workload
 from pipeline.ledger.replay import replay
-from pipeline.retention import Retention, prune, prune_steps
+from pipeline.retention import Places, Retention, look_at_jobs, prune, prune_bodies, prune_steps
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, deliveries, idempotency_keys, jobs, schedules, slots, steps
 from tests.ledger.house import House
+from tests.ledger.plans import plans
 
+T = TypeVar("T")
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC)
 WHOLE = timedelta(minutes=5)
@@ -110,7 +115,7 @@ def test_a_replay_that_comes_as_its_job_is_pruned_is_refused(house: House) -> No
     waiting = text("select count(*) from pg_locks where locktype = 'transactionid' and not granted")
 
     def prune_slowly(c: Connection) -> None:
-        assert prune_steps(c, before=NOW + DAY, limit=10) == 1
+        assert prune_steps(c, before=NOW + DAY, ids=[job]) == 1
         late.start()
         while late.is_alive() and not c.execute(waiting).scalar_one():
             late.join(0.01)
@@ -142,28 +147,110 @@ def test_a_step_that_may_own_a_once_key_stays_with_its_attempts(house: House) ->
     assert (count(house, steps), count(house, attempts)) == (1, 1)
 
 
+def add_intents(house: House, *intents: tuple[int, IntentState, bytes | None, datetime]) -> None:
+    """Of an account whose grant is of generation 2; each with its own, its answer and when it ended."""
+    account = house.connect("acme", "acme.ada")
+    rows = [
+        {
+            "id": f"intent-{generation}", "account_id": account, "generation": generation, "consented": 1,
+            "state": state, "opened": 1, "started_at": NOW, "send_before": NOW, "settled_by": NOW,
+            "presented": 1, "answer_sealed": sealed, "finished_at": finished_at,
+        }
+        for generation, state, sealed, finished_at in intents
+    ]  # fmt: skip
+    house.database.write(lambda c: c.execute(insert(refresh_intents), rows).rowcount)
+
+
 def test_only_intents_of_past_generations_go(house: House) -> None:
-    account = house.connect("acme", "acme.ada")  # a second consent: generation 2
-
-    def write(c: Connection) -> None:
-        for generation, state, sealed in (
-            (0, IntentState.COMMITTED, None),
-            (1, IntentState.DISCARDED, b"kept, to be revoked"),
-            (2, IntentState.FAILED, None),
-        ):
-            c.execute(
-                insert(refresh_intents),
-                {
-                    "id": f"intent-{generation}", "account_id": account, "generation": generation, "consented": 1,
-                    "state": state, "opened": 1, "started_at": NOW, "send_before": NOW, "settled_by": NOW,
-                    "presented": 1, "answer_sealed": sealed, "finished_at": NOW,
-                },
-            )  # fmt: skip
-
-    house.database.write(write)
+    add_intents(
+        house,
+        (0, IntentState.COMMITTED, None, NOW),
+        (1, IntentState.DISCARDED, b"kept, to be revoked", NOW),
+        (2, IntentState.FAILED, None, NOW),
+    )
     assert forget(house, 31)["intents"] == 1
     left = house.database.read(lambda c: c.execute(select(refresh_intents.c.id)).scalars().all())
     assert sorted(left) == ["intent-1", "intent-2"]
+
+
+class Watched:
+    """The ledger, and what was written to it; *refused* is not."""
+
+    def __init__(self, house: House, *refused: Callable[..., int]) -> None:
+        self.read = house.database.read
+        self._write = house.database.write
+        self._refused = refused
+        self.written: list[Callable[..., int]] = []
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        assert isinstance(fn, partial)
+        if fn.func in self._refused:
+            raise Unavailable(f"not {fn.func.__name__}")
+        self.written.append(fn.func)
+        outcome: T = self._write(fn)
+        return outcome
+
+
+def test_what_must_stay_is_looked_at_and_nobody_waits_for_that(house: House) -> None:
+    """Not in a write: on SQLite every other waits for it."""
+    ended(house, attempt=AttemptState.UNKNOWN)
+    add_intents(house, (2, IntentState.DEAD, None, NOW))
+    ledger = Watched(house)
+    prune(ledger, Retention(), SIGNER, now=NOW + 400 * DAY, within=WHOLE)
+    assert prune_bodies in ledger.written
+    assert not {prune_steps, prune_intents} & set(ledger.written)
+
+
+def test_a_tick_looks_at_some_of_what_must_stay_and_the_next_goes_on_behind_it(house: House) -> None:
+    add_intents(
+        house,
+        *((number, IntentState.DEAD, None, NOW) for number in range(2, 125)),
+        (1, IntentState.DEAD, None, NOW + DAY),
+    )
+    places: Places = {}
+
+    def tick() -> int:
+        now = NOW + 40 * DAY
+        return prune(house.database, Retention(), SIGNER, now=now, within=WHOLE, places=places, chunk=1)["intents"]
+
+    assert (tick(), list(places)) == (0, ["intents"])
+    assert (tick(), list(places)) == (1, [])  # it came to the end, and begins anew
+    assert (tick(), list(places)) == (0, ["intents"])
+
+
+def test_a_tick_that_has_no_more_time_leaves_the_rest_to_the_next(house: House) -> None:
+    add_intents(house, *((number, IntentState.DEAD, None, NOW) for number in range(30)))
+    only, places = Retention(**{kept.name: 0 for kept in fields(Retention)} | {"intents": 30}), Places()
+    for within in (2, 100):
+        time = partial(next, count_from(0.0))
+        prune(
+            house.database, only, SIGNER, now=NOW + 40 * DAY, within=timedelta(seconds=within), places=places, chunk=1,
+            monotonic=time,
+        )  # fmt: skip
+        assert count(house, refresh_intents) == 30 - min(within - 1, 2)
+
+
+@pytest.mark.parametrize("what", [jobs, refresh_intents], ids=["jobs", "intents"])
+def test_what_ended_is_looked_through_by_its_index(house: House, what: Table) -> None:
+    look = look_at_jobs if what is jobs else look_at_intents
+    place = Place(finished_at=NOW, id="x")
+    told = plans(house.database, lambda c: look(c, before=NOW + DAY, after=place, limit=10))
+    assert told
+    index = "ix_jobs_unpruned" if what is jobs else "ix_refresh_intents_finished"
+    if house.database.engine.dialect.name == "sqlite":
+        assert index in told[0]
+        assert "TEMP B-TREE" not in told[0]
+
+
+def test_what_fails_keeps_nothing_else_from_being_forgotten(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """The heartbeat says the first of it, and the log says the others."""
+    house.accept(house.delivery("d-1"))
+    ended(house)
+
+    with pytest.raises(Unavailable, match="not prune_bodies"):
+        prune(Watched(house, prune_bodies, prune_sessions), Retention(), SIGNER, now=NOW + 400 * DAY, within=WHOLE)
+    assert count(house, steps) == 0
+    assert "sessions could not be forgotten" in caplog.text
 
 
 def test_expired_connect_sessions_go(house: House) -> None:
