@@ -149,7 +149,13 @@ def _engine(url: str, *, readers: int = 0) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(raw: Any, record: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"query_only={int(readers > 0)}"):
+        for pragma in (
+            "journal_mode=WAL",
+            f"journal_size_limit={ROOM}",  # what the log has grown beyond that while somebody read is given back
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"query_only={int(readers > 0)}",
+        ):
             raw.execute(f"PRAGMA {pragma}")
 
     return engine

@@ -126,7 +126,7 @@ def verify_chain(
             audited = _audited(files, keys, known, bar)
     else:
         with out.progress(at.read(links_behind), what="verifying") as bar:
-            walked = at.read(lambda c: verify(c, keys, checkpoint=known, progress=bar.update))
+            walked = verify(at.ledger, keys, checkpoint=known, progress=bar.update)
         audited = Audited(outcome=walked, withheld=0)
     match audited.outcome:
         case Verified() as held:

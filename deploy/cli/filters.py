@@ -27,9 +27,9 @@ def tell_unknown(
     if action is not None and action not in at.workflows.tools:
         out.note(f"no tool is named {action}: there are {_listed(at.workflows.tools)}")
     if kind is not None:
-        there = at.read(audit_queries.kinds)
+        there = at.read(audit_queries.recent_kinds)
         if not any(one == kind or one.startswith(f"{kind}.") for one in there):
-            out.note(f"no record is of kind {kind}: there are {_listed(there)}")
+            out.note(f"no recent record is of kind {kind}: there are {_listed(there)}")
 
 
 def _note(out: Output, look: Callable[[], object]) -> None:

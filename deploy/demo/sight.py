@@ -120,6 +120,5 @@ class Sight:
 
     def audit_fault(self) -> str | None:
         """What is wrong with the audit's chain, or None."""
-        keys = self._keys()
-        verified = self._runtime.database.read(lambda c: verify(c, keys))
+        verified = verify(self._runtime.database, self._keys())
         return f"audit row {verified.seq}: {verified.why}" if isinstance(verified, FirstBad) else None

@@ -81,15 +81,14 @@ def unwatched(_: int) -> None:
     """Nobody asks how far it is."""
 
 
-def sealed_rows(connection: Connection, *, after: int = 0, progress: Progress = unwatched) -> Iterator[SealedRow]:
+def sealed_rows(connection: Connection, *, after: int = 0) -> Iterator[SealedRow]:
     """The links behind *after* in order, each with its row, None where that is gone or cannot be read.
 
-    They are read by the thousand, and *progress* hears of each that was taken.
+    They are read by the thousand.
     """
     while thousand := _thousand(connection, after):
         # One by one: documents that are kept are what the garbage collector walks through again and again.
         yield from map(_sealed_row, thousand)
-        progress(len(thousand))
         after = thousand[-1][0]
 
 

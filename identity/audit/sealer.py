@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Select, cast, func, insert, select, type_coerce
@@ -23,6 +24,7 @@ from identity.audit.links import (
     still_has,
 )
 from identity.audit.statements import sign
+from identity.audit.stretches import Stretch, stretches
 from identity.audit.tables import audit, audit_seals
 from identity.columns import instant
 from identity.errors import Misconfigured
@@ -102,12 +104,22 @@ class Sealer:
         return sealed
 
 
-def first_never_sealed(connection: Connection) -> str | None:
+def first_never_sealed(store: Store) -> str | None:
     """A row that no sealer will take, because it was put in far below what is sealed; None: there is none.
 
-    By its id, or by its ledger number where that is no text.
+    By its id, or by its ledger number where that is no text. O(rows), a stretch of them in a read.
     """
-    low = _waiting(audit.c.id).where(audit.c.number <= _lowest_floor(connection)).limit(1)
+    floor = store.read(_lowest_floor)
+    for stretch in stretches(store):
+        if stretch.after is not None and stretch.after >= floor:
+            break
+        if (found := store.read(partial(_never_sealed, stretch=stretch, floor=floor))) is not None:
+            return found
+    return None
+
+
+def _never_sealed(connection: Connection, *, stretch: Stretch, floor: int) -> str | None:
+    low = _waiting(audit.c.id).where(stretch.has(), audit.c.number <= floor).limit(1)
     try:
         row = connection.execute(low).first()
     except OperationalError as error:

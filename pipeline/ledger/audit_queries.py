@@ -36,9 +36,10 @@ def found(connection: Connection, search: Search, *, limit: int) -> list[Record]
     return list(_page(connection, _rows(), search, Turn(limit=limit)).rows)
 
 
-def kinds(connection: Connection) -> list[str]:
-    """Of which there are records. It looks through all of them."""
-    return list(connection.execute(select(audit.c.kind).distinct().order_by(audit.c.kind)).scalars())
+def recent_kinds(connection: Connection, *, rows: int = 10_000) -> list[str]:
+    """Of which so many of the newest records are."""
+    newest = select(audit.c.kind).order_by(audit.c.number.desc()).limit(rows).subquery()
+    return list(connection.execute(select(newest.c.kind).distinct().order_by(newest.c.kind)).scalars())
 
 
 def page(connection: Connection, search: Search, turn: Turn) -> Page:

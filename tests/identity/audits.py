@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from sqlalchemy import Connection, text, update
 
@@ -24,6 +25,19 @@ from tests.identity.world import START, World
 SIGNER = Signer.from_seed(os.urandom(32))
 KEYS = TrustedKeys(SIGNER.public_key())
 DAY = timedelta(days=1)
+T = TypeVar("T")
+
+
+class Within:
+    """A ledger that is read in one transaction, with what was written in it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        return fn(self._connection)
+
+    write = read
 
 
 def write(world: World, *names: str, tenant: str = "acme", at: datetime = START) -> None:

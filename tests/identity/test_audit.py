@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -22,13 +24,14 @@ from identity.audit.export import export_lines, verify_files
 from identity.audit.links import sealed_rows
 from identity.audit.sealer import Sealer, first_never_sealed
 from identity.audit.statements import read_checkpoint, sign
+from identity.audit.stretches import number_of_rows, stretches
 from identity.audit.tables import audit as rows
 from identity.audit.tables import audit_prunings, audit_seals
 from identity.audit.verification import verify
 from identity.errors import BadInput, Misconfigured
 from identity.signing import Signer, canonical
 from identity.trusted_keys import TrustedKeys
-from tests.identity.audits import DAY, KEYS, SIGNER, as_owner, edit, kept, prune, restamp, seal, write
+from tests.identity.audits import DAY, KEYS, SIGNER, Within, as_owner, edit, kept, prune, restamp, seal, write
 from tests.identity.world import START, World
 from tests.ledgers import MOSTLY_SQLITE
 
@@ -78,7 +81,7 @@ def attacked(world: World, attack: Callable[[Connection], object]) -> FirstBad:
         if connection.dialect.name == "postgresql":
             connection.execute(text("set local session_replication_role = replica"))
         attack(connection)
-        raise Undone(verify(connection, KEYS))
+        raise Undone(verify(Within(connection), KEYS))
 
     with pytest.raises(Undone) as undone:
         world.store.write(attack_and_look)
@@ -91,7 +94,7 @@ def attacked(world: World, attack: Callable[[Connection], object]) -> FirstBad:
 def check(world: World, checkpoint: str | None = None, signer: Signer = SIGNER) -> Verified | FirstBad:
     keys = TrustedKeys(signer.public_key())
     read = read_checkpoint(checkpoint, keys) if checkpoint else None
-    return world.store.read(lambda connection: verify(connection, keys, checkpoint=read))
+    return verify(world.store, keys, checkpoint=read)
 
 
 def first_bad(world: World, checkpoint: str | None = None) -> FirstBad:
@@ -238,7 +241,7 @@ def test_the_look_for_late_rows_takes_few_questions(world: World) -> None:
 
     def count(connection: Connection) -> None:
         event.listen(connection, "before_cursor_execute", lambda *given: asked.append(given[2]))
-        first_never_sealed(connection)
+        first_never_sealed(Within(connection))
 
     world.store.read(count)
     assert len(asked) < 20
@@ -413,7 +416,7 @@ def test_a_ledger_that_cannot_be_read_is_not_called_altered(owned: World) -> Non
         event.listen(connection, "before_cursor_execute", interrupt)
         try:
             with pytest.raises(OperationalError, match="interrupted"):
-                verify(connection, KEYS)
+                verify(Within(connection), KEYS)
         finally:
             driver.set_progress_handler(None, 1)
 
@@ -640,11 +643,51 @@ def test_what_is_pruned_while_it_is_verified_breaks_nothing(sealed: World) -> No
 
     def look(connection: Connection) -> Verified | FirstBad:
         event.listen(connection, "before_cursor_execute", meanwhile)
-        return verify(connection, KEYS)
+        return verify(Within(connection), KEYS)
 
     outcome = sealed.store.read(look)
     assert isinstance(outcome, Verified), outcome
     assert not due
+
+
+def test_what_is_sealed_while_it_is_verified_is_for_the_next_time(sealed: World) -> None:
+    seen = {"more": False}
+
+    def meanwhile(_: int) -> None:
+        seen["more"] = True
+        seal(sealed, "i", at=START + 3 * DAY)
+
+    outcome = verify(sealed.store, KEYS, progress=meanwhile)
+    assert isinstance(outcome, Verified)
+    assert (outcome.count, outcome.unsealed, seen) == (8, 0, {"more": True})
+    again = check(sealed)
+    assert isinstance(again, Verified)
+    assert again.count == 9
+
+
+@ONLY_SQLITE
+def test_the_log_of_changes_can_be_reset_while_the_chain_is_verified(sealed: World) -> None:
+    """It cannot while somebody reads: the walk of a large ledger takes minutes."""
+    busy = []
+    with closing(sqlite3.connect(str(sealed.store.engine.url.database))) as other:
+
+        def reset(_: int) -> None:
+            busy.append(other.execute("pragma wal_checkpoint(truncate)").fetchone()[0])
+
+        assert isinstance(verify(sealed.store, KEYS, progress=reset), Verified)
+    assert busy == [0]
+
+
+def test_stretches_have_every_row_once_also_those_of_one_number(sealed: World) -> None:
+    def renumber(connection: Connection) -> None:
+        for name, number in zip("abcdefgh", (-7, 0, 0, 0, 5, 5, 6, 2**62), strict=True):
+            connection.execute(update(rows).where(rows.c.id == name).values(number=number))
+
+    tamper(sealed, renumber)
+    for size in (1, 2, 3, 8, 9):
+        counted = [sealed.store.read(partial(number_of_rows, one)) for one in stretches(sealed.store, rows=size)]
+        assert sum(counted) == 8
+    assert [(one.after, one.upto) for one in stretches(sealed.store, rows=3)] == [(None, 0), (0, 6), (6, None)]
 
 
 def test_nothing_is_pruned_that_is_not_sealed_or_is_the_newest(world: World) -> None:

@@ -46,8 +46,7 @@ def keys(world: World, signer: Signer) -> TrustedKeys:
 
 
 def check(world: World, signer: Signer) -> Verified | FirstBad:
-    known = keys(world, signer)
-    return world.store.read(lambda c: verify(c, known))
+    return verify(world.store, keys(world, signer))
 
 
 def prune(world: World, signer: Signer, *, days: int) -> int:
@@ -73,7 +72,7 @@ def test_a_chain_that_three_keys_signed_verifies_with_the_newest(rotated: World)
 
 
 def test_a_former_key_alone_proves_its_own_part(rotated: World) -> None:
-    first = rotated.store.read(lambda c: verify(c, TrustedKeys(FIRST.public_key())))
+    first = verify(rotated.store, TrustedKeys(FIRST.public_key()))
     assert isinstance(first, FirstBad)
     assert first.proven == 2
 
@@ -267,3 +266,16 @@ def test_what_is_no_handover_is_refused(line: str) -> None:
 def test_handovers_are_append_only(rotated: World, statement: str) -> None:
     with pytest.raises(DatabaseError, match="append-only"):
         rotated.store.write(lambda connection: connection.execute(text(statement)))
+
+
+def test_a_key_that_is_rotated_while_the_chain_is_verified_is_nothing_to_that(rotated: World) -> None:
+    known, fourth = keys(rotated, THIRD), Signer.from_seed(os.urandom(32))
+
+    def meanwhile(_: int) -> None:
+        rotate(rotated, THIRD, fourth)
+        seal(rotated, fourth, "later")
+
+    outcome = verify(rotated.store, known, progress=meanwhile)
+    assert isinstance(outcome, Verified)
+    assert outcome.count == 6
+    assert isinstance(check(rotated, fourth), Verified)

@@ -6,7 +6,6 @@ On SQLite, which keeps anything in any column: PostgreSQL takes no such value.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import pytest
 from sqlalchemy import Connection, text
@@ -53,7 +52,7 @@ def test_a_record_that_cannot_be_read_is_named_and_those_before_it_are_sealed(wo
         match=r"not sealed on: its next record, of ledger number 77, cannot be read\. `aswhom audit verify`",
     ):
         sealer.run(now=START)
-    outcome = world.store.read(lambda c: verify(c, KEYS))
+    outcome = verify(world.store, KEYS)
     assert isinstance(outcome, Verified)
     assert (outcome.count, outcome.unsealed) == (4, 2)
 
@@ -63,7 +62,7 @@ def test_a_record_that_was_put_in_far_below_the_sealed_ones_is_named_whatever_it
     seal(world, *"abc")
     write(world, "d")
     alter(world, f"id = {id}, number = -7777", "id = 'd'")
-    outcome = world.store.read(lambda c: verify(c, KEYS))
+    outcome = verify(world.store, KEYS)
     assert isinstance(outcome, FirstBad)
     assert outcome.why == "the audit row of ledger number -7777 was put in among those that are sealed"
     assert (outcome.seq, outcome.proven) == (4, 3)
@@ -98,4 +97,4 @@ def test_a_link_within_the_chain_without_a_time_stops_nobody(world: World) -> No
         seal(world, *batch, at=START + day * DAY)
     alter(world, "sealed_at = 'yesterday'", "signature is null")
     seal(world, "j", at=START + timedelta(days=4))
-    assert isinstance(world.store.read(partial(verify, keys=KEYS)), Verified)
+    assert isinstance(verify(world.store, KEYS), Verified)

@@ -26,7 +26,7 @@ from identity.store import CommitUnknown
 from identity.tables import tenants
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.postgresql import PostgresqlDatabase
-from pipeline.sqlite import SqliteDatabase, _Turnstile
+from pipeline.sqlite import ROOM, SqliteDatabase, _Turnstile
 from tests.celery.rig import eventually
 from tests.ledger.house import House
 from tests.ledgers import turn_taken
@@ -407,6 +407,26 @@ def test_readers_keep_their_connections(ledger_url: str) -> None:
             for thread in threads:
                 thread.join()
         assert len(opened) == readers
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_what_the_log_has_grown_while_somebody_read_is_given_back(database: Database) -> None:
+    log = Path(f"{cast('SqliteDatabase', database).path}-wal")
+
+    def fill(c: Connection) -> None:
+        c.execute(text("create table filling (what blob)"))
+        c.execute(text("insert into filling values (zeroblob(:size))"), {"size": 3 * ROOM})
+        c.execute(text("drop table filling"))
+
+    def grow_meanwhile(c: Connection) -> None:
+        c.execute(select(tenants.c.id)).all()
+        database.write(fill)
+
+    database.read(grow_meanwhile)
+    assert log.stat().st_size > 2 * ROOM
+    for name in ("one", "two", "three"):
+        database.write(_insert(name))
+    assert log.stat().st_size <= ROOM
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)

@@ -364,6 +364,6 @@ def test_the_audit_is_kept_unless_it_is_to_be_forgotten(house: House) -> None:
     kept = count(house, audit)
     assert forget(house, 4000)["audit"] == 0
     assert forget(house, 36, Retention(audit=7))["audit"] == kept - 1
-    outcome = house.database.read(lambda c: verify(c, TrustedKeys(SIGNER.public_key())))
+    outcome = verify(house.database, TrustedKeys(SIGNER.public_key()))
     assert isinstance(outcome, Verified)
     assert (outcome.first, outcome.count) == (kept, 1)

@@ -1,0 +1,50 @@
+"""The audit's rows in stretches of their ledger numbers: no one statement reads all of a ledger of many years."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import ColumnElement, Connection, func, select, true
+
+from identity.audit.tables import audit
+from identity.store import Store
+
+_ROWS = 10_000  # of a stretch, or as many more as have its last number
+_HIGHEST = 2**63 - 1  # behind it is, on SQLite, what is no number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """The rows whose number is higher than *after*, and no higher than *upto*."""
+
+    after: int | None  # None: from the first
+    upto: int | None  # None: to the last
+
+    def has(self) -> ColumnElement[bool]:
+        number = audit.c.number
+        behind = true() if self.after is None else number > self.after
+        return behind if self.upto is None else behind & (number <= self.upto)
+
+
+def stretches(store: Store, *, rows: int = _ROWS) -> Iterator[Stretch]:
+    """All rows, the lowest numbers first; each stretch is found in a read of its own."""
+    after = None
+    while True:
+        upto = store.read(partial(_end, after=after, rows=rows))
+        yield Stretch(after=after, upto=upto)
+        if upto is None:
+            return
+        after = upto
+
+
+def number_of_rows(stretch: Stretch, connection: Connection) -> int:
+    """O(rows of it), by the index of their numbers."""
+    return connection.execute(select(func.count()).select_from(audit).where(stretch.has())).scalar_one()
+
+
+def _end(connection: Connection, *, after: int | None, rows: int) -> int | None:
+    number = audit.c.number
+    behind = Stretch(after=after, upto=_HIGHEST).has()
+    return connection.execute(select(number).where(behind).order_by(number).offset(rows - 1).limit(1)).scalar()
