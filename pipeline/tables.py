@@ -73,6 +73,7 @@ pinned_configuration = Table(
 )
 
 TRIGGERED_BY = 200  # characters
+_IS_REPLAYABLE = "state = 'dead' and pruned_at is null"
 
 jobs = Table(
     "jobs",
@@ -121,6 +122,12 @@ jobs = Table(
     partial_index("ix_jobs_bad", "state", "created_at", "id", where="state = 'dead' or state = 'cancelled'"),
     partial_index(
         "ix_jobs_bad_of_tenant", "tenant_id", "state", "created_at", "id", where="state = 'dead' or state = 'cancelled'"
+    ),
+    # Those that can still be replayed, without the many that retention has forgotten. Without statistics SQLite takes
+    # the index that has the most columns of a condition, so they are in it.
+    partial_index("ix_jobs_dead", "state", "pruned_at", "created_at", "id", "pattern", where=_IS_REPLAYABLE),
+    partial_index(
+        "ix_jobs_dead_of_tenant", "tenant_id", "state", "pruned_at", "created_at", "id", where=_IS_REPLAYABLE
     ),
     # Its tenant is looked at in the index itself.
     partial_index(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -17,7 +18,8 @@ from identity.audit.sealer import Sealer
 from identity.model import AccessPattern
 from identity.signing import Signer
 from pipeline import gauges
-from pipeline.ledger import jobs, openings
+from pipeline.ledger import jobs, openings, troubles
+from pipeline.ledger.overview import overview
 from pipeline.ledger.replay import replay
 from pipeline.model import BEAT
 from pipeline.retention import prune_steps
@@ -32,6 +34,9 @@ from pipeline.workflow import SERVICE, NoConfig, Tick, workflow
 from tests.heartbeats import ticked
 from tests.ledger.acts import close
 from tests.ledger.house import House, Say, intent_of
+from tests.ledger.plans import plans
+
+NOW = datetime.now(UTC)
 
 
 def gauge(name: str, **labels: str) -> float | None:
@@ -58,6 +63,19 @@ def test_a_dead_job_that_retention_has_forgotten_is_counted_no_more(house: House
     house.database.write(partial(prune_steps, before=datetime.now(UTC) + timedelta(days=1), ids=[job]))
     gauges.measure(house.database)
     assert gauge("jobs_dead", pattern="hybrid") == 0
+
+
+@pytest.mark.parametrize(
+    "read",
+    [troubles.look, partial(overview, tenant=None, now=NOW), partial(overview, tenant="acme", now=NOW)],
+    ids=["the gauge", "the overview", "the overview of a tenant"],
+)
+def test_dead_jobs_are_counted_without_those_that_retention_has_forgotten(
+    house: House, read: Callable[[Connection], object]
+) -> None:
+    """There are ever more of these, and the gauge is read all day."""
+    told = plans(house.database, read)
+    assert any("ix_jobs_dead" in plan for plan in told), told
 
 
 def test_the_oldest_job_that_is_due_has_its_age_shown_by_pattern(house: House) -> None:
