@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
+from identity.model import PrincipalKind
 from pipeline.accounts.scope_report import scope_report, what_to_do
 from pipeline.ledger import queries, troubles
 from pipeline.ledger.clock import clock
@@ -17,7 +18,6 @@ from pipeline.schedules import punctuality
 
 _STALE = timedelta(minutes=1)
 _LATE = timedelta(minutes=2)
-_LATELY = timedelta(days=30)
 _SHOWN = 20  # of a kind, by name; how many more there are is said
 _DUTIES_AT = "is `aswhom up`, or housekeeping, running?"
 
@@ -99,12 +99,12 @@ def stopped(at: Installation) -> Iterator[Finding]:
 
 
 def accounts(at: Installation) -> Iterator[Finding]:
-    rows = at.read(queries.troubled_accounts)
-    for row in rows[:_SHOWN]:
+    rows, number = at.read(lambda c: queries.troubled_accounts(c, limit=_SHOWN))
+    for row in rows:
         whose = f"{row['id']} ({row['principal_id']} at {row['provider']})"
         yield unknown("accounts", f"{whose} is {row['state']}: see `aswhom accounts show {row['id']}`")
-    if len(rows) > _SHOWN:
-        yield unknown("accounts", f"{len(rows) - _SHOWN} more are not active: see `aswhom accounts list`")
+    if number > len(rows):
+        yield unknown("accounts", f"{number - len(rows)} more are not active: see `aswhom accounts list`")
 
 
 def revocations(at: Installation) -> Iterator[Finding]:
@@ -119,8 +119,9 @@ def revocations(at: Installation) -> Iterator[Finding]:
 
 def scopes(at: Installation) -> Iterator[Finding]:
     """A service's credential that reaches too far puts all of its tenant at risk; it is no fault that stops work."""
-    now = at.now()
-    report = at.read(lambda c: scope_report(c, at.workflows, tenant=None, since=now - _LATELY, now=now))
+    now, kind = at.now(), PrincipalKind.SERVICE
+    # What was used of them lately makes none of them reach too far: nothing counts as lately.
+    report = at.read(lambda c: scope_report(c, at.workflows, tenant=None, since=now, now=now, kind=kind))
     broad = [one for one in report if one.broad]
     for one in broad[:_SHOWN]:
         yield unknown("scopes", f"{one.account} ({one.principal} at {one.provider}): {what_to_do(one)}")

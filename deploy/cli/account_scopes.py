@@ -11,6 +11,7 @@ from deploy.cli.accounts import accounts
 from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from identity.model import PrincipalKind
 from pipeline.accounts.scope_report import scope_report, what_to_do
 from pipeline.ledger import queries
 
@@ -25,7 +26,8 @@ def scopes(at: Installation, out: Output, tenant: str | None, days: int, broad: 
     since = now - timedelta(days=days)
     if tenant is not None:
         at.read(lambda c: queries.tenant(c, tenant))
-    found = at.read(lambda c: scope_report(c, at.workflows, tenant=tenant, since=since, now=now))
+    kind = PrincipalKind.SERVICE if broad else None
+    found = at.read(lambda c: scope_report(c, at.workflows, tenant=tenant, since=since, now=now, kind=kind))
     rows = [{**asdict(one), "broad": one.broad} for one in found if one.broad or not broad]
     columns = ("account", "tenant", "principal", "provider", "granted", "used", "unused", "idle", "broad")
     out.rows(rows, columns, empty="No such account is active")

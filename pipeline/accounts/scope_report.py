@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from identity.api_keys import executors
 from identity.model import AccountState, Credential, PrincipalKind
@@ -47,13 +47,19 @@ class AccountScopes:
 
 
 def scope_report(
-    connection: Connection, workflows: Registry, *, tenant: str | None, since: datetime, now: datetime
+    connection: Connection,
+    workflows: Registry,
+    *,
+    tenant: str | None,
+    since: datetime,
+    now: datetime,
+    kind: PrincipalKind | None = None,
 ) -> list[AccountScopes]:
-    """The active accounts of a tenant, or all; *since*: what counts as lately."""
+    """The active accounts of a tenant, or all, of people, of services, or both; *since*: what counts as lately."""
     actions = workflows.tools
     needed: dict[tuple[str, PrincipalKind, str], set[str]] = {}
     found = []
-    for row in _accounts(connection, tenant):
+    for row in _accounts(connection, tenant, kind):
         key = (row.tenant_id, PrincipalKind(row.kind), row.provider)
         if key not in needed:
             needed[key] = _needed(connection, workflows, *key, now=now)
@@ -63,7 +69,7 @@ def scope_report(
     return found
 
 
-def _accounts(connection: Connection, tenant: str | None) -> list[Row[Any]]:
+def _accounts(connection: Connection, tenant: str | None, kind: PrincipalKind | None) -> list[Row[Any]]:
     statement = (
         select(accounts, principals.c.kind, grants.c.scopes)
         .join(principals, principals.c.id == accounts.c.principal_id)
@@ -73,15 +79,20 @@ def _accounts(connection: Connection, tenant: str | None) -> list[Row[Any]]:
     )
     if tenant is not None:
         statement = statement.where(accounts.c.tenant_id == tenant)
+    if kind is not None:
+        statement = statement.where(principals.c.kind == kind)
     return list(connection.execute(statement))
 
 
 def _done(connection: Connection, account: str, since: datetime) -> set[str]:
-    """The actions that were tried with it."""
+    """The actions that were tried with it since then: behind the newest attempt of before, by the numbers they have."""
+    mine = attempts.c.account_id == account
+    ordered = select(attempts.c.opened).where(mine).order_by(attempts.c.opened.desc()).limit(1)
+    newest_before = ordered.where(attempts.c.opened_at < since).scalar_subquery()
     tried = (
         select(steps.c.action)
         .join(attempts, attempts.c.step_id == steps.c.id)
-        .where(attempts.c.account_id == account, attempts.c.opened_at >= since)
+        .where(mine, attempts.c.opened > func.coalesce(newest_before, 0))
         .distinct()
     )
     return set(connection.execute(tried).scalars())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, select
+from sqlalchemy import Connection, Select, Table, func, select
 
 from identity.connections import connection_for, get_connection
 from identity.errors import BadInput
@@ -275,5 +275,8 @@ def paused_connections(connection: Connection) -> list[Record]:
     )
 
 
-def troubled_accounts(connection: Connection) -> list[Record]:
-    return rows_of(connection, _accounts().where(TROUBLED).order_by(accounts.c.id))
+def troubled_accounts(connection: Connection, *, limit: int) -> tuple[list[Record], int]:
+    """The first of them, and how many there are."""
+    number = select(func.count()).select_from(accounts).where(TROUBLED)
+    first = rows_of(connection, _accounts().where(TROUBLED).order_by(accounts.c.id).limit(limit))
+    return first, connection.execute(number).scalar_one()

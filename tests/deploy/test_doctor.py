@@ -19,8 +19,8 @@ from deploy.settings import Settings, load
 from identity import audit
 from identity.audit import AsWhom
 from identity.connections import add_connection, get_connection, pause_connection
-from identity.model import ProviderConnection
-from identity.tables import connection_secrets
+from identity.model import AccountState, ProviderConnection
+from identity.tables import accounts, connection_secrets
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.reconcile import heartbeat
 from pipeline.rhythms import RHYTHMS
@@ -246,13 +246,12 @@ def test_jobs_that_do_not_move_without_somebody_are_found(
     assert (found, says in said) == (state, True)
 
 
-def test_services_credentials_that_reach_too_far_are_named_and_beyond_twenty_counted(
-    acme: Cli, at: Installation
-) -> None:
+def grant_services(acme: Cli, at: Installation, number: int) -> list[str]:
+    """So many accounts of acme's service, each at a connection of its own."""
     registered = at.read(lambda c: get_connection(c, "github"))
 
     def add(c: Connection) -> None:
-        for n in range(21):
+        for n in range(number):
             add_connection(c, replace(registered, id=f"gh{n:02}"), now=at.now())
 
     def grant(connection: str) -> str:
@@ -260,15 +259,27 @@ def test_services_credentials_that_reach_too_far_are_named_and_beyond_twenty_cou
         return str(acme.json("accounts", "add-static", "--tenant", "acme", *given, input="t0ken")["id"])
 
     at.write(add)
-    first = grant("gh00")
-    (found,) = work.scopes(at)
-    assert found.state is State.UNKNOWN
-    assert found.says.startswith(f"{first} (acme.service at github): nothing that is switched on needs issues:write")
-    for n in range(1, 21):
-        grant(f"gh{n:02}")
+    return [grant(f"gh{n:02}") for n in range(number)]
+
+
+def test_services_credentials_that_reach_too_far_are_named_and_beyond_twenty_counted(
+    acme: Cli, at: Installation
+) -> None:
+    granted = grant_services(acme, at, 21)
     *named, last = work.scopes(at)
     assert len(named) == 20
+    assert {found.state for found in named} == {State.UNKNOWN}
+    says = f"{granted[0]} (acme.service at github): nothing that is switched on needs issues:write"
+    assert any(found.says.startswith(says) for found in named)
     assert last.says == "1 more reach too far: see `aswhom accounts scopes --broad`"
+
+
+def test_accounts_that_are_not_active_are_named_and_beyond_twenty_counted(acme: Cli, at: Installation) -> None:
+    granted = grant_services(acme, at, 22)
+    at.write(lambda c: c.execute(update(accounts).values(state=AccountState.NEEDS_RECONNECT)).rowcount)
+    *named, last = work.accounts(at)
+    assert [found.says.split()[0] for found in named] == sorted(granted)[:20]
+    assert last.says == "2 more are not active: see `aswhom accounts list`"
 
 
 def test_an_audit_that_nobody_seals_is_found(acme: Cli, at: Installation) -> None:

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
 
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from identity.connections import get_connection
-from identity.model import AccountKey
+from identity.model import AccountKey, PrincipalKind
 from identity.tables import accounts, grants, provider_connections
 from pipeline.accounts.abilities import scopes_to_ask
 from pipeline.accounts.scope_report import AccountScopes, scope_report
@@ -19,9 +19,11 @@ from pipeline.ledger import openings
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.states import AttemptState, StepState
+from pipeline.tables import attempts
 from pipeline.workflow import SERVICE, USER, Registry, workflow
 from tests.ledger.house import House, Say, intent_of
 from tests.ledger.house import Opened as OpenedEvent
+from tests.ledger.plans import plans
 
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
 
@@ -98,3 +100,35 @@ def test_what_is_granted_is_told_beside_what_was_used_and_what_anything_needs(ho
     whole = update(accounts).where(accounts.c.id == "acc-acme.service").values(credential="installation")
     house.database.write(lambda c: c.execute(whole))
     assert report(house)["acme.service"].broad is True  # for every repository it has
+
+
+def open_attempt(house: House, action: str) -> str:
+    job = house.claim(house.job())
+    intent = intent_of(house, job, action=action)
+    assert isinstance(house.database.write(partial(openings.open_attempt, intent=intent)), Opened)
+    return intent.attempt
+
+
+def test_what_was_used_before_that_time_is_not_used_lately(house: House) -> None:
+    grant(house, "ada", "issues:write", "repo:admin")
+    earlier = datetime.now(UTC) - timedelta(days=8)
+    long_ago = update(attempts).where(attempts.c.id == open_attempt(house, Shout.action_name()))
+    house.database.write(lambda c: c.execute(long_ago.values(opened_at=earlier)))
+    assert report(house)["acme.ada"].used == ()
+    open_attempt(house, Say.action_name())
+    assert report(house)["acme.ada"].used == ()
+    open_attempt(house, Shout.action_name())
+    assert report(house)["acme.ada"].used == ("issues:write",)
+
+
+def test_of_services_alone_no_other_account_is_asked_for(house: House) -> None:
+    """However many people there are. And of an account its index has what it tried lately."""
+    now = datetime.now(UTC)
+
+    def read(c: Connection) -> list[AccountScopes]:
+        return scope_report(c, WORKFLOWS, tenant=None, since=now, now=now, kind=PrincipalKind.SERVICE)
+
+    assert [one.principal for one in house.database.read(read)] == ["acme.service"]
+    (plan,) = (plan for plan in plans(house.database, read) if "attempts" in plan)
+    if house.database.engine.dialect.name == "sqlite":
+        assert "ix_attempts_account (account_id=? AND opened>?)" in plan
