@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import Connection, Select, delete, exists, func, select, tuple_, update
+from sqlalchemy import Connection, Select, delete, exists, func, literal_column, select, tuple_, update
 
 from identity.audit.pruning import prune_audit
 from identity.capability.issued import prune_capabilities
@@ -149,12 +149,8 @@ def _found(
 def prune_bodies(connection: Connection, *, before: datetime, limit: int) -> int:
     """Empty the bodies of deliveries that came before then. Their rows stay: a repetition is still recognised."""
     columns = deliveries.c
-    old = (
-        select(columns.id)
-        .where(columns.received_at < before, func.length(columns.body) > 0)
-        .order_by(columns.received_at)
-        .limit(limit)
-    )
+    is_there = func.length(columns.body) > literal_column("0")  # in the words of its index: a bound value would hide it
+    old = select(columns.id).where(columns.received_at < before, is_there).order_by(columns.received_at).limit(limit)
     return connection.execute(update(deliveries).where(columns.id.in_(old)).values(body=b"")).rowcount
 
 

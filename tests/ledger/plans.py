@@ -32,7 +32,7 @@ def plans_of(database: Database, act: Callable[[], object]) -> list[str]:
 
 def kept_plans(database: Database, act: Callable[[], object]) -> dict[str, str]:
     """Each statement of *act*, and its plan as PostgreSQL keeps it for any values, for tables of any size."""
-    planned = ("select", "with", "update", "insert")
+    planned = ("select", "with", "update", "insert", "delete")
     statements = [one for one, _ in statements_of(act) if one.lstrip().lower().startswith(planned)]
 
     def explain(connection: Connection) -> dict[str, str]:

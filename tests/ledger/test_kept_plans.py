@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
 
+from identity.signing import Signer
 from pipeline.ledger import bells, jobs
 from pipeline.ledger import steps as ledger_steps
+from pipeline.retention import Retention, prune
 from tests.ledger.house import House
 from tests.ledger.plans import kept_plans
 
@@ -33,3 +35,22 @@ def test_bells_claims_and_late_attempts_are_found_by_their_index_whatever_the_va
     assert all("ix_jobs_due" in plan for plan in of_queue), of_queue
     (late,) = (plan for statement, plan in told.items() if "attempts.settled_by <" in statement)
     assert "ix_attempts_open" in late
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_what_is_old_is_found_by_its_index_whatever_the_values(house: House) -> None:
+    def forget() -> None:
+        now = datetime.now(UTC)
+        prune(house.database, Retention(), Signer.from_seed(b"s" * 32), now=now, within=timedelta(minutes=1))
+
+    told = kept_plans(house.database, forget)
+    indexes = {
+        "ix_deliveries_bodies",
+        "ix_jobs_unpruned",
+        "ix_capabilities_expires",
+        "ix_refresh_intents_finished",
+        "ix_connect_sessions_expires",
+        "ix_idempotency_keys_made",
+        "ix_slots_fired",
+    }
+    assert {index for index in indexes if any(index in plan for plan in told.values())} == indexes
