@@ -125,6 +125,14 @@ scopes = Table(
     Column("key", String(200), primary_key=True),
     Column("revoked", BigInteger, nullable=False, default=0),
     Column("stopped", Boolean, nullable=False, default=False),
+    # A row stays for good; few are stopped at any time. Each database in the words in which it is asked for them.
+    Index(
+        "ix_scopes_stopped",
+        "kind",
+        "key",
+        postgresql_where=text("stopped is true"),
+        sqlite_where=text("stopped is 1"),
+    ),
 )
 
 accounts = Table(

@@ -12,10 +12,12 @@ import pytest
 from sqlalchemy import Connection, insert, select, text
 
 from identity.model import PrincipalKind, Scope, ScopeKind
-from identity.tables import accounts, principals, refresh_intents
+from identity.tables import accounts, principals, refresh_intents, scopes
 from pipeline import revocation
+from pipeline.ledger import queries
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.openings import open_attempt
+from pipeline.ledger.overview import overview
 from pipeline.revocation.preview import preview
 from pipeline.revocation.provider_side import ProviderAsker
 from pipeline.revocation.revoker import Revoker
@@ -27,7 +29,7 @@ from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, close, open_, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
-from tests.ledger.plans import plans_of, statements_of
+from tests.ledger.plans import plans, plans_of, statements_of
 from tests.ledger.signals import person, say, signal
 
 CROWD = 1_000
@@ -215,3 +217,20 @@ def test_a_look_at_a_receipt_with_open_ends_reads_its_own_calls_and_not_what_was
     assert told
     by_key = ("pk_attempts", "sqlite_autoindex_attempts_1")
     assert all(any(key in plan for key in by_key) for plan in told), told
+
+
+def test_what_is_stopped_is_found_among_all_that_were_ever_revoked(house: House) -> None:
+    revoked = [{"kind": ScopeKind.ACCOUNT, "key": f"globex/gh/p-{n}", "revoked": n} for n in range(1, CROWD)]
+
+    def fill(connection: Connection) -> None:
+        connection.execute(insert(scopes), revoked)
+        connection.execute(insert(scopes).values(kind=ScopeKind.AGENT, key="tester", revoked=0, stopped=True))
+        connection.execute(text("analyze"))
+
+    house.database.write(fill)
+    (told,) = house.database.read(queries.stopped_scopes)
+    assert told["key"] == "tester"
+    assert house.database.read(partial(overview, tenant=None, now=NOW)).stopped == ("agent tester",)
+    for read in (queries.stopped_scopes, partial(overview, tenant=None, now=NOW)):
+        (plan,) = (plan for plan in plans(house.database, read) if "scopes" in plan)
+        assert "ix_scopes_stopped" in plan
