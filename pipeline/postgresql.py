@@ -163,8 +163,10 @@ class PostgresqlDatabase:
     def read(self, fn: Callable[[Connection], T]) -> T:
         try:
             with self._reading.connect() as connection:
-                connection.begin()  # here, since what is prepared goes past SQLAlchemy, which would not know of it
-                return fn(connection)
+                # Here, since what is prepared goes past SQLAlchemy, which would not know of it. Ended by a COMMIT: at a
+                # ROLLBACK psycopg forgets all statements that it has prepared, and the server plans each anew.
+                with connection.begin():
+                    return fn(connection)
         except PoolTimeout as error:
             raise Unavailable("every connection to the ledger is busy") from error
         except DBAPIError as error:

@@ -482,6 +482,20 @@ def test_one_caller_after_the_other_is_given_the_same_connection(database: Datab
     assert len({database.read(lambda c: c.execute(who).scalar_one()) for _ in range(4)}) == 1
 
 
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_what_a_connection_has_prepared_outlives_a_read(database: Database) -> None:
+    """The server would plan each statement anew, which takes longer than to run it."""
+    kept = text("select count(*) from pg_prepared_statements where statement like '%123456%'")
+
+    def remarkable(c: Connection) -> object:
+        return c.execute(text("select 123456")).scalar_one()
+
+    for _ in range(8):
+        database.read(remarkable)
+        database.write(lambda c: None)
+    assert database.read(lambda c: c.execute(kept).scalar_one()) == 1
+
+
 def test_readers_cannot_write(database: Database, house: House) -> None:
     with pytest.raises((Unavailable, DBAPIError), match=r"read-?only"):
         database.read(_insert("sneaked"))
