@@ -162,11 +162,10 @@ class PostgresqlDatabase:
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         try:
-            with self._reading.connect() as connection:
-                # Here, since what is prepared goes past SQLAlchemy, which would not know of it. Ended by a COMMIT: at a
-                # ROLLBACK psycopg forgets all statements that it has prepared, and the server plans each anew.
-                with connection.begin():
-                    return fn(connection)
+            # Begun here, since what is prepared goes past SQLAlchemy, which would not know of it. Ended by a COMMIT: at
+            # a ROLLBACK psycopg forgets all statements that it has prepared, and the server plans each anew.
+            with self._reading.connect() as connection, connection.begin():
+                return fn(connection)
         except PoolTimeout as error:
             raise Unavailable("every connection to the ledger is busy") from error
         except DBAPIError as error:
