@@ -48,6 +48,7 @@ def kept_plans(database: Database, act: Callable[[], object]) -> dict[str, str]:
             values = f"({', '.join('null' for _ in names)})" if names else ""
             rows = connection.exec_driver_sql(f"explain execute kept_{number}{values}")
             told[statement] = "\n".join(row[0] for row in rows)
+            connection.exec_driver_sql(f"deallocate kept_{number}")  # the connection goes on to the next who asks
         return told
 
     return database.read(explain)
