@@ -127,11 +127,7 @@ scopes = Table(
     Column("stopped", Boolean, nullable=False, default=False),
     # A row stays for good; few are stopped at any time. Each database in the words in which it is asked for them.
     Index(
-        "ix_scopes_stopped",
-        "kind",
-        "key",
-        postgresql_where=text("stopped is true"),
-        sqlite_where=text("stopped is 1"),
+        "ix_scopes_stopped", "kind", "key", postgresql_where=text("stopped is true"), sqlite_where=text("stopped is 1")
     ),
 )
 
