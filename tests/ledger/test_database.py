@@ -30,7 +30,8 @@ from identity.store import CommitUnknown
 from identity.tables import tenants
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.postgresql import PostgresqlDatabase
-from pipeline.sqlite import ROOM, SqliteDatabase, _Turnstile
+from pipeline.sqlite import ROOM, SqliteDatabase
+from pipeline.turnstile import Turnstile
 from tests.celery.rig import eventually
 from tests.ledger.house import House
 from tests.ledgers import turn_taken
@@ -166,7 +167,7 @@ def test_locks_that_cannot_be_had_are_told_to_the_caller_and_the_writer_goes_on(
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(migrated_sqlite.read_bytes())
     with closing(SqliteDatabase(f"sqlite:///{path}", turn_timeout=timedelta(seconds=30))) as database:
-        turnstile = cast("_Turnstile", database._writer._gate)
+        turnstile = cast("Turnstile", database._writer._gate)
         turn = os.dup(turnstile._turn)
         os.close(turnstile._turn)  # as a machine that has no locks left, whose flock raises OSError too
         with pytest.raises(CommitUnknown, match="failed"):

@@ -297,21 +297,21 @@ CONTROLS = (
     ),
     Control(
         name="nobody is answered before the group's COMMIT",
-        file="pipeline/sqlite.py",
+        file="pipeline/group_commit.py",
         guard='write.raised = CommitUnknown("the commit failed; read again by your own key")',
         without="pass",
         test="tests/ledger/test_database.py::test_a_failed_commit_answers_every_caller",
     ),
     Control(
         name="turns between processes",
-        file="pipeline/sqlite.py",
+        file="pipeline/turnstile.py",
         guard="fcntl.flock(self._turn, fcntl.LOCK_EX)",
         without="return",
         test="tests/ledger/test_database.py::test_a_process_that_asked_for_a_turn",
     ),
     Control(
         name="turns within a process",
-        file="pipeline/sqlite.py",
+        file="pipeline/group_commit.py",
         guard="at_once = not (in_main or self._queue or self._at_work or self._ending)",
         without="at_once = not (in_main or self._at_work or self._ending)",
         test="tests/ledger/test_database.py::test_those_who_waited_are_before",
@@ -361,7 +361,7 @@ CONTROLS = (
     ),
     Control(
         name="what its sender gave up on is not committed",
-        file="pipeline/sqlite.py",
+        file="pipeline/group_commit.py",
         guard="raise_if_late(write.until)",
         without="pass",
         test="tests/ledger/test_database.py::test_what_is_late_before_its_commit and sqlite",
