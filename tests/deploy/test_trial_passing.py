@@ -19,13 +19,13 @@ PATIENT = '''"""Post a message, however long Slack is away."""
 from datetime import timedelta
 
 from pipeline.run import Run
-from pipeline.workflow import SERVICE, workflow
+from pipeline.workflow import SERVICE, NoConfig, workflow
 from tasks.actions import slack
 from tasks.events.github import PullRequestEvent, pull_request
 
 
 @workflow(agent="patient", on=pull_request("opened"), event=PullRequestEvent, uses={slack.PostMessage: SERVICE})
-def patient(run: Run[None], event: PullRequestEvent) -> None:
+def patient(run: Run[NoConfig], event: PullRequestEvent) -> None:
     run.do(slack.PostMessage(channel="engineering", text=event.title), patience=timedelta(hours=12))
 '''
 HOURLY = {"mode": "status", "status": 503, "headers": {"Retry-After": "3600"}}
