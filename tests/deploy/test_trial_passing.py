@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -12,6 +11,7 @@ from sqlalchemy import Row, select
 
 from deploy.trial import Trial
 from pipeline.tables import attempts, steps
+from tests.deploy.trials import trial_of
 from tests.docs.pages import blocks, page
 
 PATIENT = '''"""Post a message, however long Slack is away."""
@@ -34,19 +34,10 @@ HOURLY = {"mode": "status", "status": 503, "headers": {"Retry-After": "3600"}}
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     """The page's own workflow, and a patient one; ada of acme is connected."""
-    folder = tmp_path_factory.mktemp("trial")
     (code,) = blocks(page("howto/write-a-workflow.md"), "python")
-    for name, text in (("triage", code), ("patient", PATIENT)):
-        (folder / f"{name}.py").write_text(text, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASWHOM_WORKFLOWS", "triage,patient")
-        patch.setenv("ASWHOM_WORKFLOWS_DIR", str(folder))
-        patch.setattr(sys, "path", [*sys.path])
-        with Trial(folder) as made:
-            made.connect("acme", "ada", "github")
-            yield made
-        for name in ("triage", "patient"):
-            del sys.modules[name]
+    with trial_of(tmp_path_factory.mktemp("trial"), {"triage": code, "patient": PATIENT}) as made:
+        made.connect("acme", "ada", "github")
+        yield made
 
 
 def tried(trial: Trial, workflow: str, **faults: Any) -> Row[Any]:
