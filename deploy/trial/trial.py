@@ -107,7 +107,7 @@ class Trial:
     def own_upstream(self, provider: str, tenant: str, *, url: str, key: str, scopes: tuple[str, ...] = ()) -> None:
         """A server of the test's own, on 127.0.0.1: the tenant's service acts there by *key*, which has *scopes*.
 
-        The connection is `PROVIDER-TENANT`.
+        The connection is `PROVIDER-TENANT`. Raises Misconfigured for a provider that there is not.
         """
         profile_of(PROFILES, provider)
         Provision(self.runtime, self.upstreams.world, now=datetime.now(UTC)).by_key(
