@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -11,10 +12,13 @@ from urllib.parse import urlencode
 import httpx
 
 from identity.capability.verifier import request_hash
+from identity.errors import BadInput
 from identity.http import Answer, Client, HttpRequest, NoAnswer, NotSent
 from pipeline.action import Request, Response
 
 ATTEMPT_HEADER = "X-Aswhom-Attempt"
+
+_BELOW = re.compile(r"/(?!/)[^?#]*", re.DOTALL)  # what stays at an address that it is joined to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +36,20 @@ class Written:
 
 
 def write(request: Request, *, api_url: str) -> Written:
-    """An action's request, below *api_url*. Pure: the same request is the same bytes."""
+    """An action's request, below *api_url*. Pure: the same request is the same bytes.
+
+    Raises BadInput for a path that would lead elsewhere, and for fields that are neither text nor a whole number.
+    """
+    if not _BELOW.fullmatch(request.path):
+        # Not quoted: a link that an upstream gave may hold a secret.
+        raise BadInput(
+            "an action's path begins with one slash and has no ? and no #: it is joined to the connection's API "
+            "address. Quote ids with urllib.parse.quote(id, safe=''), put the query into params, and of an upstream's "
+            "link to the next page take the cursor alone"
+        )
     url = api_url.rstrip("/") + request.path
     if request.params:
-        url = f"{url}?{urlencode(request.params)}"
+        url = f"{url}?{_urlencoded(request.params)}"
     headers = {"Accept": "application/json", **request.headers}
     body = b""
     if request.json is not None:
@@ -43,8 +57,18 @@ def write(request: Request, *, api_url: str) -> Written:
         body = json.dumps(request.json, sort_keys=True).encode()
     elif request.form is not None:
         headers["Content-Type"] = "application/x-www-form-urlencoded"
-        body = urlencode(request.form).encode()
+        body = _urlencoded(request.form).encode()
     return Written(method=request.method, url=url, headers=headers, body=body)
+
+
+def _urlencoded(fields: Mapping[str, object]) -> str:
+    for name, value in fields.items():
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            raise BadInput(
+                f"the field {name!r} of an action's request is a {type(value).__name__}, which Python would spell its "
+                "own way: write it as the upstream's text for it, or leave it out"
+            )
+    return urlencode(fields)
 
 
 class Upstream:

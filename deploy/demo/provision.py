@@ -172,13 +172,18 @@ class Provision:
             ("stripe", STRIPE_SCOPES, books["restricted_key"]),
             ("zendesk", ZENDESK_SCOPES, desk["token"]),
         ):
-            self._without_consent(f"{provider}-{tenant}", provider, tenant, scopes, self._world[provider]["url"], {})
-            credential = ServiceCredential(kind=Credential.STATIC, token=Secret(token))
-            self._service_account(tenant, f"{provider}-{tenant}", provider, credential, scopes)
+            self.by_key(provider, tenant, scopes, self._world[provider]["url"], Secret(token))
         self._without_consent(standard_of(tenant), "standard", tenant, (), "", {WEBHOOK_SECRET: own["secret"]})
         self._switch_on(tenant, "billing_reconciliation", {"page": 3})
         self._switch_on(tenant, "update_opportunity", {"stages": {"won": "Closed Won", "lost": "Closed Lost"}})
         self._switch_on(tenant, "open_ticket", {"tags": ["aswhom"]})
+
+    def by_key(self, provider: str, tenant: str, scopes: tuple[str, ...], url: str, key: Secret) -> None:
+        """An upstream of a tenant's, at which its service acts by a key that an admin made."""
+        id = f"{provider}-{tenant}"
+        self._without_consent(id, provider, tenant, scopes, url, {})
+        credential = ServiceCredential(kind=Credential.STATIC, token=key)
+        self._service_account(tenant, id, provider, credential, scopes)
 
     def _without_consent(
         self, id: str, provider: str, tenant: str, scopes: tuple[str, ...], url: str, secrets: Mapping[str, str]

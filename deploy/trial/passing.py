@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, select, type_coerce, update
 
+from identity.columns import Instant
 from pipeline.states import JobState, Wait
-from pipeline.tables import attempts, jobs
+from pipeline.tables import attempts, jobs, steps
 
 
 def time_passes(connection: Connection) -> None:
-    """Whatever waits for a moment waits no longer."""
+    """Whatever waits for a moment waits no longer, and what its job did before lies further back by as much."""
     now = datetime.now(UTC)
-    due, waiting = jobs.c.due_at > now, jobs.c.wait.in_((Wait.TIME, Wait.ONCE))
+    waits = (jobs.c.state == JobState.QUEUED) | jobs.c.wait.in_((Wait.TIME, Wait.ONCE))
+    for job in connection.execute(select(jobs.c.id, jobs.c.due_at).where(waits, jobs.c.due_at > now)).all():
+        left = job.due_at - now
+        # What ends a sleep is when its step was opened, and what ends patience is when its first attempt was.
+        for statement in (
+            update(jobs).where(jobs.c.id == job.id).values(due_at=now),
+            update(steps).where(steps.c.job_id == job.id).values(_earlier(left, steps.c.opened_at, steps.c.closed_at)),
+            update(attempts)
+            .where(attempts.c.job_id == job.id)
+            .values(_earlier(left, attempts.c.opened_at, attempts.c.closed_at)),
+        ):
+            connection.execute(statement)
     for statement in (
         update(jobs).where(jobs.c.claimed_until.is_not(None)).values(claimed_until=now),
-        update(jobs).where(jobs.c.state == JobState.QUEUED, due).values(due_at=now),
-        update(jobs).where(waiting, due).values(due_at=now),
         update(attempts).where(attempts.c.settled_by > now).values(settled_by=now),
     ):
         connection.execute(statement)
+
+
+def _earlier(by: timedelta, *columns: Column[Any]) -> dict[str, ColumnElement[datetime]]:
+    microseconds = by // timedelta(microseconds=1)
+    return {one.name: type_coerce(type_coerce(one, BigInteger) - microseconds, Instant) for one in columns}

@@ -6,13 +6,13 @@ import itertools
 import secrets
 from collections.abc import Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
-from sqlalchemy import Row, select
+from sqlalchemy import Connection, Row, select
 
 from deploy import process
 from deploy.demo import page_form
@@ -23,18 +23,30 @@ from deploy.settings import load
 from deploy.trial.passing import time_passes
 from deploy.trial.upstreams import Upstreams, upstreams
 from identity.audit import Act
-from identity.errors import Unavailable
-from identity.model import AccountKey
+from identity.errors import BadInput, Unavailable
+from identity.model import AccountKey, ScopeKind
 from identity.principals import link_alias
+from identity.providers import PROFILES, profile_of
+from identity.secret import Secret
+from pipeline import revocation
 from pipeline.accounts.connecting import Done
+from pipeline.approvals.tables import approvals
 from pipeline.database import DatabaseSettings, open_database
+from pipeline.desk.scopes import named_scope
 from pipeline.desk.workflows import enable
+from pipeline.ledger import pins
+from pipeline.ledger.approval_views import approval
+from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.ledger.votes import Channel, NotCounted, Vote
 from pipeline.migrations import upgrade
 from pipeline.model import DeliveryOutcome, SignedDelivery
+from pipeline.policy.change import put_in_force
+from pipeline.reconcile import advance_revocations
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
-from pipeline.states import ENDED, JobState, Wait
+from pipeline.states import ENDED, ApprovalState, JobState, Wait
 from pipeline.tables import attempts, jobs
+from pipeline.workflow import Tick
 
 BASE_URL = "http://127.0.0.1:1"  # where callbacks would come back to: they are read from the redirect instead
 ROUNDS = 80  # of a settlement
@@ -85,8 +97,22 @@ class Trial:
     def enable(self, workflow: str, tenant: str, config: Mapping[str, Any] | None = None) -> None:
         """Switch a workflow on for a tenant, as `aswhom workflows enable` does."""
         declared = self.runtime.workflows.get(workflow)
-        act = Act(audit_id=self.runtime.ids("aud"), by="admin:trial", now=datetime.now(UTC))
-        self.runtime.database.write(partial(enable, tenant=tenant, workflow=declared, act=act, config=config or {}))
+        on = partial(enable, tenant=tenant, workflow=declared, act=self._act(), config=config or {})
+        self.runtime.database.write(on)
+
+    def policy(self, tenant: str, text: str) -> None:
+        """Put a policy into force for a tenant, as `aswhom policy apply` does."""
+        self.runtime.database.write(partial(put_in_force, tenant=tenant, text=text, act=self._act(), over=None))
+
+    def own_upstream(self, provider: str, tenant: str, *, url: str, key: str, scopes: tuple[str, ...] = ()) -> None:
+        """A server of the test's own, on 127.0.0.1: the tenant's service acts there by *key*, which has *scopes*.
+
+        The connection is `PROVIDER-TENANT`. Raises Misconfigured for a provider that there is not.
+        """
+        profile_of(PROFILES, provider)
+        Provision(self.runtime, self.upstreams.world, now=datetime.now(UTC)).by_key(
+            provider, tenant, scopes, url, Secret(key)
+        )
 
     def alias(self, tenant: str, login: str) -> None:
         """An admin says that this user of GitHub's is that person of the tenant, who has not connected for it."""
@@ -155,7 +181,68 @@ class Trial:
         matches = self.runtime.workflows.match(source, event, document)
         return self.runtime.intake.accept(delivery, matches, outcome=DeliveryOutcome.IGNORED, reason="").jobs
 
+    def tick(self, workflow: str, tenant: str) -> str:
+        """Its schedule has come to a slot, which is now, whatever it says; the job. Raises BadInput."""
+        declared, now = self.runtime.workflows.get(workflow), datetime.now(UTC)
+        if declared.schedule is None:
+            raise BadInput(f"workflow {workflow} has no schedule: `deliver` what starts it")
+        job, event = self.runtime.ids("job"), Tick(slot=now.isoformat())
+
+        def start(c: Connection) -> None:
+            config = pins.enabled(c, tenant, workflow)
+            if config is None:
+                raise BadInput(f"workflow {workflow} is not switched on for {tenant}: `enable` it")
+            made = event.model_dump(mode="json")
+            insert_job(c, NewJob(id=job, tenant=tenant, workflow=declared, event=made, config=config), now=now)
+
+        self.runtime.database.write(start)
+        return job
+
+    def revoke(self, kind: str, key: str, *, tenant: str | None = None) -> str:
+        """Withdraw authority, as `aswhom revoke` does: `revoke("user", "ada", tenant="acme")`; the revocation's id.
+
+        It is effective at once; what follows of it comes with the next `settle`. Raises BadInput.
+        """
+        id, now = self.runtime.ids("rev"), datetime.now(UTC)
+
+        def declare(c: Connection) -> None:
+            scope, whose = named_scope(c, self.runtime.workflows, ScopeKind(kind), key, tenant=tenant)
+            revocation.declare(
+                c, id=id, scope=scope, tenant=whose, source="cli", by="admin:trial", reason="the trial's", now=now
+            )
+
+        self.runtime.database.write(declare)
+        return id
+
+    def answer(self, job: str, login: str, *, yes: bool) -> None:
+        """A person of the tenant answers the approval that a job waits for. Raises BadInput where it does not count."""
+        asked = select(approvals.c.id).where(approvals.c.job_id == job, approvals.c.state == ApprovalState.OPEN)
+        view = self.runtime.database.read(lambda c: approval(c, str(c.execute(asked).scalar())))
+        if view is None:
+            raise BadInput(f"job {job} waits for no approval")
+        given = Vote(
+            approval=view.id,
+            tenant=view.tenant,
+            principal=f"{view.tenant}.{login}",
+            yes=yes,
+            digest=view.digest,
+            channel=Channel.PAGE,
+            said_as="admin:trial",
+        )
+        answered = self.runtime.approving.vote(given, now=datetime.now(UTC))
+        if isinstance(answered, NotCounted):
+            raise BadInput(f"the answer of {login} does not count: {answered.reason}")
+
+    def _act(self) -> Act:
+        return Act(audit_id=self.runtime.ids("aud"), by="admin:trial", now=datetime.now(UTC))
+
     # Work, and what is seen of it
+
+    def work(self, workflow: str) -> list[Row[Any]]:
+        """Let every job that is due run once, and no time pass: a job that sleeps, sleeps; the jobs of *workflow*."""
+        for job in self._rows(select(jobs.c.id).where(jobs.c.state == JobState.QUEUED).order_by(jobs.c.accepted)):
+            self.runtime.worker.handle(job.id)
+        return self._rows(select(jobs).where(jobs.c.workflow == workflow).order_by(jobs.c.accepted))
 
     def settle(self, workflow: str, *, rounds: int = ROUNDS) -> list[Row[Any]]:
         """Let time pass and work be done until every job has ended or waits for a person; the jobs of *workflow*.
@@ -164,17 +251,15 @@ class Trial:
         """
         duties = {duty.name: duty for duty in self.runtime.duties()}
         for _ in range(rounds):
-            for job in self._rows(select(jobs.c.id).where(jobs.c.state == JobState.QUEUED).order_by(jobs.c.accepted)):
-                self.runtime.worker.handle(job.id)
+            advance_revocations(self.runtime.revoker, idle=timedelta())
+            found = self.work(workflow)
             if all(_at_rest(job) for job in self._rows(select(jobs.c.state, jobs.c.wait))):
-                break
+                return found
             self.runtime.database.write(time_passes)
             for name in ("reclaim", "settle-attempts", "wake"):
                 duties[name].run()
-        else:
-            moving = [job.id for job in self._rows(select(jobs.c.id, jobs.c.state, jobs.c.wait)) if not _at_rest(job)]
-            raise Unavailable(f"after {rounds} rounds of work, these still move: {', '.join(moving)}")
-        return self._rows(select(jobs).where(jobs.c.workflow == workflow).order_by(jobs.c.accepted))
+        moving = [job.id for job in self._rows(select(jobs.c.id, jobs.c.state, jobs.c.wait)) if not _at_rest(job)]
+        raise Unavailable(f"after {rounds} rounds of work, these still move: {', '.join(moving)}")
 
     def writes(self, job: str) -> list[tuple[str, str]]:
         """What a job changed, by the upstreams' own logs: where, and by whom in their words."""

@@ -54,6 +54,35 @@ def test_a_new_workflows_own_tests_pass_against_the_sandbox(package: Path, site:
     assert "3 passed" in run("-m", "pytest", "-q", "tests", at=package, site=site)
 
 
+def said_by_mypy(package: Path, cache: Path) -> str:
+    """What it says of a package outside of this repository, by no settings of ours."""
+    strict = (sys.executable, "-m", "mypy", "--strict", "--no-color-output", "--cache-dir", str(cache), "triage_bot")
+    done = subprocess.run((*strict, "tests"), cwd=package, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_mypy_knows_the_types_that_a_new_workflow_uses(package: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "mypy"
+    assert said_by_mypy(package, cache) == "Success: no issues found in 3 source files\n"
+    module = package / "triage_bot" / "workflow.py"
+    right = module.read_text(encoding="utf-8")
+    wrong = (
+        ("repo=event.repo", "repo=event.repository", '"PullRequestEvent" has no attribute "repository"'),
+        ("number=event.number", "number=event.repo", 'Argument "number" to "AddLabels" has incompatible type "str"'),
+        ("run.config.label", "run.config.colour", '"Config" has no attribute "colour"'),
+        ("as_=run.service", 'as_="service"', 'Argument "as_" to "do" of "Run" has incompatible type "str"'),
+    )
+    text = right
+    for said, instead, _ in wrong:
+        assert said in right
+        text = text.replace(said, instead)
+    module.write_text(text, encoding="utf-8")
+    told = said_by_mypy(package, cache)
+    assert [why for _, _, why in wrong if why not in told] == []
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [

@@ -72,7 +72,7 @@ WRITERS = {
         "pipeline/ledger/waits.py",  # when a wait is looked at next
         "pipeline/retention.py",  # the event and `pruned_at` of jobs that have ended
     },
-    "steps": {"pipeline/ledger/moving.py"},
+    "steps": {"pipeline/ledger/moving.py", "deploy/trial/passing.py"},
     "attempts": {"pipeline/ledger/moving.py", "deploy/trial/passing.py"},
 }
 

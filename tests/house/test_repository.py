@@ -84,6 +84,7 @@ def test_the_wheel_holds_the_packages_and_the_process_list_but_no_tests(tmp_path
         assert archive.read("deploy/Procfile") == (ROOT / "Procfile").read_bytes()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"deploy", "identity", "pipeline", "tasks", "webhooks"}
+    assert {f"{top}/py.typed" for top in tops} <= set(names)  # or whoever writes workflows is told nothing by mypy
 
 
 def test_the_process_list_names_the_five_processes() -> None:

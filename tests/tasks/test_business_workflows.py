@@ -239,6 +239,34 @@ def test_a_ticket_is_tried_for_hours_beyond_the_attempts_that_are_set(system: In
     assert system.authors() == [("zendesk", "aswhom", "app")]
 
 
+def hourly(system: InProcessSystem, *, times: int) -> list[timedelta]:
+    """The help desk is away for so many hours; how long after the first attempt each was made."""
+    away = {"Retry-After": "3600"}
+    system.sandbox.order("zendesk", "faults", mode="status", status=503, headers=away, times=times)
+    system.report("acme", "incident.reported", incident(reference="inc-4"))
+    system.settle()
+    made = [attempt.opened_at for attempt in system.attempts()]
+    return [at - made[0] for at in made]
+
+
+def test_a_help_desk_that_is_away_for_eleven_hours_gets_its_ticket(system: InProcessSystem) -> None:
+    assert hourly(system, times=11)[-1] >= timedelta(hours=11)
+    (job,) = system.jobs()
+    assert job.state == JobState.DONE, job.reason
+    assert system.authors() == [("zendesk", "aswhom", "app")]
+
+
+def test_a_ticket_is_given_up_after_the_hours_that_are_set(system: InProcessSystem) -> None:
+    made = hourly(system, times=40)
+    assert len(made) == 13
+    assert timedelta(hours=12) <= made[-1] < timedelta(hours=13)
+    (job,) = system.jobs()
+    assert job.state == JobState.DEAD
+    assert "zendesk.CreateTicket" in job.reason
+    assert "503" in job.reason
+    assert system.authors() == []
+
+
 def test_between_two_attempts_the_job_waits_in_the_ledger(system: InProcessSystem) -> None:
     system.sandbox.order("zendesk", "faults", mode="status", status=429, headers={"Retry-After": "3600"})
     system.report("acme", "incident.reported", incident(reference="inc-3"))
