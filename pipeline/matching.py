@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from pipeline.tables import TRIGGERED_BY
 
 if TYPE_CHECKING:
-    from pipeline.workflow import Event, ExternalUser, Trigger, Workflow
+    from pipeline.events import Event, ExternalUser, Trigger
+    from pipeline.workflow import Workflow
 
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,43 @@
+"""What `@workflow` is told, looked at where it is told: what could not be carried out is a TypeError at import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from identity.errors import BadInput
+from identity.principals import checked_id
+from pipeline.action import Action, check_action
+from pipeline.events import Tick
+from pipeline.uses import USER, Use, as_use
+
+LONGEST_NAME = 64  # characters, of a workflow, of its agent and of a schedule
+
+
+def checked_name(what: str, name: Any) -> str:
+    """*name*, or TypeError: rows are named so for each tenant, in the transaction that accepts everybody's jobs."""
+    try:
+        checked_id(name if isinstance(name, str) else "")
+    except BadInput as fault:
+        raise TypeError(f"{what} cannot have that name: {fault}") from fault
+    if len(name) > LONGEST_NAME:
+        raise TypeError(f"{what}'s name has {LONGEST_NAME} characters at most, and {name!r} has {len(name)}")
+    return str(name)
+
+
+def checked_uses(uses: Any, user: object) -> Mapping[type[Action[Any]], Use]:
+    """Which action runs as whom, and what a revocation means for it; *user* says whom USER means."""
+    declared = {action: as_use(use) for action, use in uses.items()}
+    for action, use in declared.items():
+        check_action(action)
+        if use.who & USER and user is None:
+            raise TypeError(
+                f"{action.action_name()} may run as USER, but the workflow does not say who that is: user=…"
+            )
+    return declared
+
+
+def check_schedule(schedule: Any, event: Any) -> None:
+    """A schedule gives a Tick."""
+    if schedule is not None and not issubclass(Tick, event):
+        raise TypeError(f"a scheduled workflow is told of a Tick, and this one takes {event.__name__}")

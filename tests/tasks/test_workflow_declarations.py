@@ -1,0 +1,43 @@
+"""A workflow that could not run, or would take deliveries from others, is refused where it is declared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.uses import SERVICE
+from pipeline.workflow import Event, Trigger, Workflow, workflow
+from tasks.actions.slack import PostMessage
+
+
+class Opened(Event):
+    number: int
+
+
+OPENED = Trigger(source="github", event="issues", read=Opened.model_validate)
+
+
+def _act(run: Any, event: Any) -> None:
+    """What it would do does not matter here."""
+
+
+def declare(function: Any = _act, **said: Any) -> Workflow:
+    """A sound workflow, but for what is said otherwise."""
+    sound = {"agent": "tester", "name": "mine", "event": Opened, "on": OPENED, "uses": {PostMessage: SERVICE}}
+    declared: Workflow = workflow(**{**sound, **said})(function)
+    return declared
+
+
+def refused(function: Any = _act, **said: Any) -> str:
+    """Why it is refused."""
+    with pytest.raises(TypeError) as fault:
+        declare(function, **said)
+    return str(fault.value)
+
+
+@pytest.mark.parametrize("agent", ["Billing Bot", "a/b", "", "a" * 65, None])
+def test_an_agent_that_no_row_could_name_is_refused(agent: Any) -> None:
+    said = refused(agent=agent)
+    assert said.startswith("workflow mine: an agent")
+    assert declare(agent="a" * 64).agent == "a" * 64
