@@ -8,7 +8,7 @@ from typing import Any
 from identity.errors import BadInput
 from identity.principals import checked_id
 from pipeline.action import Action, check_action
-from pipeline.events import Tick
+from pipeline.events import Event, Tick, Trigger
 from pipeline.uses import USER, Use, as_use
 
 LONGEST_NAME = 64  # characters, of a workflow, of its agent and of a schedule
@@ -37,7 +37,16 @@ def checked_uses(uses: Any, user: object) -> Mapping[type[Action[Any]], Use]:
     return declared
 
 
-def check_schedule(schedule: Any, event: Any) -> None:
-    """A schedule gives a Tick."""
+def checked_triggers(on: Any) -> tuple[Trigger[Any], ...]:
+    """What starts it, one or several."""
+    return on if isinstance(on, tuple) else (on,)
+
+
+def check_event(event: Any, on: tuple[Trigger[Any], ...], schedule: Any) -> None:
+    """What starts it gives what it takes: triggers their own event, a schedule a Tick."""
+    if not (isinstance(event, type) and issubclass(event, Event)):
+        raise TypeError(f"event= is a class below Event, and not {event!r}")
+    if on and issubclass(event, Tick):
+        raise TypeError("what its triggers read is no Tick: event=, the class of it")
     if schedule is not None and not issubclass(Tick, event):
         raise TypeError(f"a scheduled workflow is told of a Tick, and this one takes {event.__name__}")

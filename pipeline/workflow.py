@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from identity.errors import BadInput
 from identity.model import AccessPattern, Effect
 from pipeline.action import Action, is_action
-from pipeline.declarations import check_schedule, checked_name, checked_uses
+from pipeline.declarations import check_event, checked_name, checked_triggers, checked_uses
 from pipeline.events import Event, ExternalUser, Tick, Trigger
 from pipeline.matching import Considered, Match, consider
 from pipeline.schedules.timetable import Daily
@@ -151,12 +151,13 @@ def workflow(
         called = checked_name("a workflow", name or getattr(function, "__name__", ""))
         try:
             declared = checked_uses(uses, user)
-            check_schedule(schedule, event)
+            triggers = checked_triggers(on)
+            check_event(event, triggers, schedule)
             return Workflow(
                 name=called,
                 agent=checked_name("an agent", agent),
                 function=function,
-                on=on if isinstance(on, tuple) else (on,),
+                on=triggers,
                 schedule=schedule,
                 user=user,
                 triggered_by=triggered_by,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.uses import SERVICE
-from pipeline.workflow import Event, Trigger, Workflow, workflow
+from pipeline.workflow import Event, Tick, Trigger, Workflow, workflow
 from tasks.actions.slack import PostMessage
 
 
@@ -41,3 +41,9 @@ def test_an_agent_that_no_row_could_name_is_refused(agent: Any) -> None:
     said = refused(agent=agent)
     assert said.startswith("workflow mine: an agent")
     assert declare(agent="a" * 64).agent == "a" * 64
+
+
+def test_a_workflow_that_deliveries_start_says_which_event_it_takes() -> None:
+    assert "event=" in refused(event=Tick)
+    assert "event=" in refused(event=int)
+    assert declare(on=(OPENED, OPENED)).on == (OPENED, OPENED)
