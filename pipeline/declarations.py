@@ -39,7 +39,14 @@ def checked_uses(uses: Any, user: object) -> Mapping[type[Action[Any]], Use]:
 
 def checked_triggers(on: Any) -> tuple[Trigger[Any], ...]:
     """What starts it, one or several."""
-    return on if isinstance(on, tuple) else (on,)
+    triggers = on if isinstance(on, tuple) else (on,)
+    for one in triggers:
+        # Every delivery is held against it, of every tenant: not only this workflow's would fail.
+        if not isinstance(one, Trigger):
+            raise TypeError(
+                f"on= takes a trigger or a tuple of them, and not {one!r}: a function that gives one is called"
+            )
+    return triggers
 
 
 def check_event(event: Any, on: tuple[Trigger[Any], ...], schedule: Any) -> None:

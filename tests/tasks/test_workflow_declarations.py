@@ -47,3 +47,17 @@ def test_a_workflow_that_deliveries_start_says_which_event_it_takes() -> None:
     assert "event=" in refused(event=Tick)
     assert "event=" in refused(event=int)
     assert declare(on=(OPENED, OPENED)).on == (OPENED, OPENED)
+
+
+def opened() -> Trigger[Opened]:
+    """Ours, not called."""
+    return OPENED
+
+
+@pytest.mark.parametrize(
+    "on",
+    [[OPENED], opened, (OPENED, opened), "pull_request", None],
+    ids=["list", "not called", "one not called", "text", "none"],
+)
+def test_what_is_no_trigger_is_refused(on: Any) -> None:
+    assert "on= takes a trigger" in refused(on=on)
