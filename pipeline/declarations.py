@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from typing import Any
 
 from identity.errors import BadInput
@@ -23,6 +24,16 @@ def checked_name(what: str, name: Any) -> str:
     if len(name) > LONGEST_NAME:
         raise TypeError(f"{what}'s name has {LONGEST_NAME} characters at most, and {name!r} has {len(name)}")
     return str(name)
+
+
+def check_function(function: Any) -> None:
+    """It is called with the run and the event, and what it does is done when it returns."""
+    if iscoroutinefunction(function) or isgeneratorfunction(function) or isasyncgenfunction(function):
+        raise TypeError("its function is neither `async def` nor a generator: called, those do nothing yet")
+    try:
+        signature(function).bind("run", "event")
+    except TypeError as fault:
+        raise TypeError(f"its function takes (run, event): {fault}") from fault
 
 
 def checked_uses(uses: Any, user: object) -> Mapping[type[Action[Any]], Use]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from identity.errors import BadInput
 from identity.model import AccessPattern, Effect
 from pipeline.action import Action, is_action
-from pipeline.declarations import check_event, checked_name, checked_triggers, checked_uses
+from pipeline.declarations import check_event, check_function, checked_name, checked_triggers, checked_uses
 from pipeline.events import Event, ExternalUser, Tick, Trigger
 from pipeline.matching import Considered, Match, consider
 from pipeline.schedules.timetable import Daily
@@ -150,6 +150,7 @@ def workflow(
     def declare(function: Callable[[Run[Any], Any], None]) -> Workflow:
         called = checked_name("a workflow", name or getattr(function, "__name__", ""))
         try:
+            check_function(function)
             declared = checked_uses(uses, user)
             triggers = checked_triggers(on)
             check_event(event, triggers, schedule)

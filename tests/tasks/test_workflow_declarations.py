@@ -61,3 +61,31 @@ def opened() -> Trigger[Opened]:
 )
 def test_what_is_no_trigger_is_refused(on: Any) -> None:
     assert "on= takes a trigger" in refused(on=on)
+
+
+async def _awaited(run: Any, event: Any) -> None:
+    """Nobody would await it."""
+
+
+def _generated(run: Any, event: Any) -> Any:
+    yield
+
+
+async def _both(run: Any, event: Any) -> Any:
+    yield
+
+
+@pytest.mark.parametrize("function", [_awaited, _generated, _both])
+def test_a_function_that_would_end_before_it_began_is_refused(function: Any) -> None:
+    assert "def" in refused(function)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda run: None, lambda run, event, more: None, lambda *, run, event: None, "triage"],
+    ids=["one", "three", "by keyword", "no function"],
+)
+def test_a_function_that_takes_something_other_than_a_run_and_an_event_is_refused(function: Any) -> None:
+    assert "(run, event)" in refused(function)
+    assert declare(lambda run, event, more=None: None).name == "mine"
+    assert declare(lambda *both: None).name == "mine"
