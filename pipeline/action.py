@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from identity.lifetime import count
 from identity.model import Effect
 from identity.money import Money
+from pipeline.fields import check_ordered
 from pipeline.limits import LONGEST_WAIT, EndpointClass, Limits
 
 
@@ -233,6 +234,7 @@ def is_action(member: object) -> TypeGuard[type[Action[Any]]]:
 
 def check_action(action: type[Action[Any]]) -> None:
     """Refuse a declaration that could not be carried out, or recovered. Raises TypeError."""
+    check_ordered(action)
     for name in ("request", "read"):
         if getattr(action, name) is getattr(Action, name):
             raise TypeError(f"{action.action_name()} must define {name}()")
