@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Required
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from typing_extensions import TypedDict
 
 from identity.model import Effect
 from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result, check_action
+from pipeline.workflow import Registry
 
 
 class Made(Result):
@@ -77,3 +78,77 @@ class OfATypedDict(Make):
 def test_an_action_whose_parameters_have_no_order_is_refused(action: type[Action[Any]]) -> None:
     assert "tags is a set, which has no order" in refused(action)
     check_action(Make)
+
+
+class Other(Result):
+    text: str
+
+
+class NoFacts(Action[Made]):
+    result: ClassVar[type[Result]] = Made
+
+
+class NoResult(Action[Made]):
+    facts: ClassVar[Facts] = Make.facts
+
+
+class FieldForResult(NoResult):
+    result: type[Result] = Made  # type: ignore[misc]
+
+
+class ModelForResult(Make):
+    result = BaseModel  # type: ignore[assignment]
+
+
+class AnotherResult(Make):
+    result: ClassVar[type[Result]] = Other
+
+
+@pytest.mark.parametrize(
+    ("action", "says"),
+    [
+        (NoFacts, "NoFacts needs facts"),
+        (NoResult, "NoResult needs result"),
+        (FieldForResult, "FieldForResult needs result"),
+        (ModelForResult, "ModelForResult needs result"),
+        (AnotherResult, "reads Made by its class and Other by its `result`"),
+        (Made, "is no action"),
+        ("github.Comment", "is no action"),
+    ],
+    ids=str,
+)
+def test_an_action_without_what_every_call_of_it_needs_is_refused(action: Any, says: str) -> None:
+    assert says in refused(action)
+
+
+class Opaque:
+    """Nothing that JSON Schema could describe."""
+
+
+class Unschemed(Make):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    of: Annotated[Opaque, PlainSerializer(lambda of: "")]
+
+
+class ResultUnschemed(Result):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    of: Opaque
+
+
+class UnschemedResult(Action[ResultUnschemed]):
+    facts: ClassVar[Facts] = Make.facts
+    result: ClassVar[type[Result]] = ResultUnschemed
+
+    def request(self, call: Call) -> Request:
+        return Request(method="POST", path="/")
+
+    def read(self, response: Response) -> ResultUnschemed:
+        return ResultUnschemed(of=Opaque())
+
+
+@pytest.mark.parametrize("action", [Unschemed, UnschemedResult])
+def test_an_action_that_could_not_be_described_to_agents_is_refused(action: type[Action[Any]]) -> None:
+    with pytest.raises(TypeError, match=f"{action.action_name()} cannot be described"):
+        Registry([], [Make, action])
