@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from identity.lifetime import count
 from identity.model import Effect
 from identity.money import Money
-from pipeline.fields import check_ordered
+from pipeline.fields import check_kept, check_ordered
 from pipeline.limits import LONGEST_WAIT, EndpointClass, Limits
 
 
@@ -238,6 +238,8 @@ def check_action(action: Any) -> None:
         raise TypeError(f"{action!r} is no action: it takes a class below Action")
     _check_sides(action)
     check_ordered(action)
+    check_kept(action)
+    check_kept(action.result)
     for name in ("request", "read"):
         if getattr(action, name) is getattr(Action, name):
             raise TypeError(f"{action.action_name()} must define {name}()")

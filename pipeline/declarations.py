@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from typing import Any
 
+from pydantic import BaseModel
+
 from identity.errors import BadInput
 from identity.principals import checked_id
 from pipeline.action import Action, check_action
 from pipeline.events import Event, Tick, Trigger
+from pipeline.fields import check_kept
 from pipeline.uses import USER, Use, as_use
 
 LONGEST_NAME = 64  # characters, of a workflow, of its agent and of a schedule
@@ -64,7 +67,15 @@ def check_event(event: Any, on: tuple[Trigger[Any], ...], schedule: Any) -> None
     """What starts it gives what it takes: triggers their own event, a schedule a Tick."""
     if not (isinstance(event, type) and issubclass(event, Event)):
         raise TypeError(f"event= is a class below Event, and not {event!r}")
+    check_kept(event)
     if on and issubclass(event, Tick):
         raise TypeError("what its triggers read is no Tick: event=, the class of it")
     if schedule is not None and not issubclass(Tick, event):
         raise TypeError(f"a scheduled workflow is told of a Tick, and this one takes {event.__name__}")
+
+
+def check_config(config: Any) -> None:
+    """A model, which a tenant's configuration is stored and read by."""
+    if not (isinstance(config, type) and issubclass(config, BaseModel)):
+        raise TypeError(f"config= is a class below pydantic's BaseModel, and not {config!r}")
+    check_kept(config)

@@ -12,7 +12,14 @@ from pydantic import BaseModel, ConfigDict
 from identity.errors import BadInput
 from identity.model import AccessPattern, Effect
 from pipeline.action import Action, is_action
-from pipeline.declarations import check_event, check_function, checked_name, checked_triggers, checked_uses
+from pipeline.declarations import (
+    check_config,
+    check_event,
+    check_function,
+    checked_name,
+    checked_triggers,
+    checked_uses,
+)
 from pipeline.events import Event, ExternalUser, Tick, Trigger
 from pipeline.matching import Considered, Match, consider
 from pipeline.schedules.timetable import Daily
@@ -154,6 +161,7 @@ def workflow(
             declared = checked_uses(uses, user)
             triggers = checked_triggers(on)
             check_event(event, triggers, schedule)
+            check_config(config)
             return Workflow(
                 name=called,
                 agent=checked_name("an agent", agent),

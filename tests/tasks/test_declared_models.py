@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Required
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, Secret, SecretStr, computed_field, create_model
+from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
 from identity.model import Effect
 from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result, check_action
-from pipeline.workflow import Registry
+from pipeline.workflow import Event, Registry, Trigger, workflow
 
 
 class Made(Result):
@@ -152,3 +154,96 @@ class UnschemedResult(Action[ResultUnschemed]):
 def test_an_action_that_could_not_be_described_to_agents_is_refused(action: type[Action[Any]]) -> None:
     with pytest.raises(TypeError, match=f"{action.action_name()} cannot be described"):
         Registry([], [Make, action])
+
+
+class Aliased(BaseModel):
+    deal: str = Field(alias="dealId")
+
+
+class Generated(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    deal_id: str
+
+
+class Written(BaseModel):
+    deal: str = Field(serialization_alias="dealId")
+
+
+class WrittenByAlias(Written):
+    model_config = ConfigDict(serialize_by_alias=True)
+
+
+class Computed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def deal(self) -> str:
+        return "d-1"
+
+
+class ByName(Aliased, Written):
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class ByAlias(Aliased):
+    model_config = ConfigDict(serialize_by_alias=True)
+
+
+class Hidden(BaseModel):
+    token: SecretStr
+
+
+class HiddenToo(BaseModel):
+    tokens: dict[str, Secret[int] | None] = {}
+
+
+class Excluded(BaseModel):
+    token: str = Field(default="", exclude=True)
+
+
+KEPT: list[type[BaseModel]] = [Written, ByName, ByAlias]
+UNREAD: list[type[BaseModel]] = [Aliased, Generated, WrittenByAlias, Computed]
+UNKEPT: list[tuple[type[BaseModel], str]] = [
+    (Hidden, "provider connections"),
+    (HiddenToo, "provider connections"),
+    (Excluded, "excluded"),
+]
+
+
+def _act(run: Any, event: Any) -> None:
+    """What it would do does not matter here."""
+
+
+def configured(config: type[BaseModel]) -> None:
+    workflow(agent="a", name="mine", uses={}, config=config)(_act)
+
+
+def told(of: type[BaseModel]) -> None:
+    event = create_model("Told", __base__=Event, of=(of, ...))
+    trigger = Trigger(source="github", event="issues", read=event.model_validate)
+    workflow(agent="a", name="mine", uses={}, event=event, on=trigger)(_act)
+
+
+def asked(of: type[BaseModel]) -> None:
+    check_action(create_model("Asked", __base__=Make, __module__=__name__, of=(list[of], ...)))  # type: ignore[valid-type]
+
+
+def answered(of: type[BaseModel]) -> None:
+    result = create_model("Answered", __base__=Made, of=(tuple[of, ...], ()))  # type: ignore[valid-type]
+    check_action(type("Answering", (Make,), {"__module__": __name__, "result": result}))
+
+
+@pytest.mark.parametrize("declare", [configured, told, asked, answered])
+def test_what_would_not_be_read_back_as_it_was_written_is_refused(declare: Callable[[type[BaseModel]], None]) -> None:
+    for model in UNREAD:
+        with pytest.raises(TypeError, match=r"\.deal.* is stored under a name that it is not read by"):
+            declare(model)
+    for model, says in UNKEPT:
+        with pytest.raises(TypeError, match=rf"\.token.*{says}"):
+            declare(model)
+    for model in KEPT:
+        declare(model)
+        stored = model(**{"dealId" if model is ByAlias else "deal": "d"}).model_dump(mode="json")
+        assert model.model_validate(stored).model_dump(mode="json") == stored
