@@ -64,8 +64,10 @@ def by_name(actions: Iterable[type[Action[Any]]]) -> dict[str, type[Action[Any]]
     """The actions by their names, sorted. Raises TypeError if two have the same, or one cannot be described."""
     found: dict[str, type[Action[Any]]] = {}
     for action in actions:
-        if found.setdefault(action.action_name(), action) is not action:
-            raise TypeError(f"two actions are named {action.action_name()}")
+        other = found.setdefault(action.action_name(), action)
+        if other is not action:
+            where = f"in {other.__module__} and in {action.__module__}"
+            raise TypeError(f"two actions are named {action.action_name()}, {where}")
     for action in found.values():
         _check_described(action)
     return dict(sorted(found.items()))

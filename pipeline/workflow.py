@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import logging
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from identity.errors import BadInput
+from identity.errors import BadInput, Misconfigured
 from identity.model import AccessPattern, Effect
 from pipeline.action import Action, is_action
 from pipeline.declarations import (
@@ -71,6 +74,8 @@ class Undone(Event):
     parameters: dict[str, Any]
     result: dict[str, Any]
 
+
+log = logging.getLogger(__name__)
 
 PLATFORM_AGENT = "aswhom"  # as which compensations are made
 _COMPENSATION = ".compensation"
@@ -189,9 +194,10 @@ class Registry:
         """A tool is every action that a workflow uses, and what else *actions* names. Raises TypeError."""
         self._by_name: dict[str, Workflow] = {}
         for declared in workflows:
-            if declared.name in self._by_name:
-                raise TypeError(f"two workflows are named {declared.name}")
-            self._by_name[declared.name] = declared
+            other = self._by_name.setdefault(declared.name, declared)
+            if other is not declared:  # one that two modules have is one
+                where = f"in {other.function.__module__} and in {declared.function.__module__}"
+                raise TypeError(f"two workflows are named {declared.name}, {where}")
         from pipeline.tool_workflows import by_name, derived  # they are workflows themselves
 
         used = [action for declared in self._by_name.values() for action in declared.uses]
@@ -200,10 +206,22 @@ class Registry:
 
     @classmethod
     def load(cls, modules: Iterable[str]) -> Registry:
-        """The workflows and actions that the named modules declare at their top level. Raises ImportError."""
-        members = [(name, member) for name in modules for member in vars(importlib.import_module(name)).values()]
-        declared = [member for _, member in members if isinstance(member, Workflow)]
-        return cls(declared, [one for name, one in members if is_action(one) and one.__module__ == name])
+        """The workflows and actions that the named modules declare at their top level. Raises Misconfigured."""
+        workflows: list[Workflow] = []
+        actions: list[type[Action[Any]]] = []
+        for name in modules:
+            members = list(vars(_imported(name)).values())
+            of_it = [one for one in members if isinstance(one, Workflow)]
+            tools = [one for one in members if is_action(one) and one.__module__ == name]
+            if not of_it and not tools:
+                told = {"action": "workflows.nothing_declared", "of": name}
+                log.warning("%s declares no workflow and no action at its top level", name, extra=told)
+            workflows += of_it
+            actions += tools
+        try:
+            return cls(workflows, actions)
+        except TypeError as fault:
+            raise Misconfigured(f"a workflow cannot be used: {fault}") from fault
 
     def __iter__(self) -> Iterator[Workflow]:
         return iter(self._by_name.values())
@@ -251,3 +269,18 @@ class Registry:
             if triggers:
                 found.append(consider(declared, triggers, body))
         return found
+
+
+def _imported(module: str) -> ModuleType:
+    """A module of workflows. Raises Misconfigured, whatever the module raises: it is somebody's own code."""
+    try:
+        return importlib.import_module(module)
+    except Exception as fault:
+        lines = [
+            line for frame, line in traceback.walk_tb(fault.__traceback__) if frame.f_globals.get("__name__") == module
+        ]
+        where = f"{module}, line {lines[-1]}" if lines else module
+        raise Misconfigured(
+            f"workflows cannot be loaded from {where} ({type(fault).__name__}: {fault}): "
+            "see ASWHOM_WORKFLOWS, and ASWHOM_WORKFLOWS_DIR"
+        ) from fault
