@@ -237,6 +237,9 @@ def check_action(action: Any) -> None:
     if not (isinstance(action, type) and issubclass(action, Action)):
         raise TypeError(f"{action!r} is no action: it takes a class below Action")
     _check_sides(action)
+    if hidden := sorted(action.model_fields.keys() & vars(Action).keys()):
+        one = f"{action.__name__}.{hidden[0]}"
+        raise TypeError(f"{one} hides what every action has by that name: call the field otherwise")
     check_ordered(action)
     check_kept(action)
     check_kept(action.result)

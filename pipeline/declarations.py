@@ -13,7 +13,8 @@ from identity.principals import checked_id
 from pipeline.action import Action, check_action
 from pipeline.events import Event, Tick, Trigger
 from pipeline.fields import check_kept
-from pipeline.uses import USER, Use, as_use
+from pipeline.schedules.timetable import Daily
+from pipeline.uses import USER, OnRevoke, Use, Who, as_use
 
 LONGEST_NAME = 64  # characters, of a workflow, of its agent and of a schedule
 
@@ -41,14 +42,32 @@ def check_function(function: Any) -> None:
 
 def checked_uses(uses: Any, user: object) -> Mapping[type[Action[Any]], Use]:
     """Which action runs as whom, and what a revocation means for it; *user* says whom USER means."""
-    declared = {action: as_use(use) for action, use in uses.items()}
-    for action, use in declared.items():
+    if not isinstance(uses, Mapping):
+        raise TypeError(
+            f"uses= says of each action as whom it runs, {{action: SERVICE}}, and is no {type(uses).__name__}"
+        )
+    declared = {}
+    for action, said in uses.items():
         check_action(action)
+        declared[action] = use = as_use(said)
+        _check_use(action.action_name(), use)
         if use.who & USER and user is None:
             raise TypeError(
                 f"{action.action_name()} may run as USER, but the workflow does not say who that is: user=…"
             )
     return declared
+
+
+def _check_use(action: str, use: Use) -> None:
+    """As whom, and what then, are those words themselves: a text that reads like one is not looked for anywhere."""
+    who: Any = use.who
+    then: Any = use.on_revoke
+    if not isinstance(who, Who):
+        raise TypeError(f"{action} runs as USER, SERVICE or either of them, USER | SERVICE, and not as {who!r}")
+    if not who:
+        raise TypeError(f"{action} runs as nobody: USER, SERVICE or USER | SERVICE")
+    if not isinstance(then, OnRevoke):
+        raise TypeError(f"{action} says of a revocation STOP, SKIP or compensate(…), and not {then!r}")
 
 
 def checked_triggers(on: Any) -> tuple[Trigger[Any], ...]:
@@ -70,6 +89,10 @@ def check_event(event: Any, on: tuple[Trigger[Any], ...], schedule: Any) -> None
     check_kept(event)
     if on and issubclass(event, Tick):
         raise TypeError("what its triggers read is no Tick: event=, the class of it")
+    if schedule is not None and not isinstance(schedule, Daily):
+        raise TypeError(f"schedule= takes a Daily, Daily(cron=…), and not {schedule!r}")
+    if not on and not issubclass(Tick, event):  # what takes a Tick, a tenant may give a schedule
+        raise TypeError(f"nothing starts it: on=, the triggers that read {event.__name__}")
     if schedule is not None and not issubclass(Tick, event):
         raise TypeError(f"a scheduled workflow is told of a Tick, and this one takes {event.__name__}")
 

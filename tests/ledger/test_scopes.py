@@ -20,7 +20,7 @@ from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.states import AttemptState, StepState
 from pipeline.workflow import SERVICE, USER, Registry, workflow
-from tests.ledger.house import House, Say, intent_of
+from tests.ledger.house import House, Say, intent_of, say_it
 from tests.ledger.house import Opened as OpenedEvent
 
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
@@ -34,6 +34,7 @@ class Shout(Say):
 
 @workflow(
     agent="tester",
+    on=say_it.on,
     event=OpenedEvent,
     user=lambda event: None,
     uses={Shout: USER | SERVICE},

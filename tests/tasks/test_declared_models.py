@@ -247,3 +247,9 @@ def test_what_would_not_be_read_back_as_it_was_written_is_refused(declare: Calla
         declare(model)
         stored = model(**{"dealId" if model is ByAlias else "deal": "d"}).model_dump(mode="json")
         assert model.model_validate(stored).model_dump(mode="json") == stored
+
+
+def test_an_action_whose_field_hides_what_every_action_answers_is_refused() -> None:
+    with pytest.warns(UserWarning, match="shadows an attribute"):
+        hiding = create_model("Hiding", __base__=Make, __module__=__name__, resource=(str, ""))
+    assert "Hiding.resource hides what every action has by that name" in refused(hiding)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.uses import SERVICE
-from pipeline.workflow import Event, Tick, Trigger, Workflow, workflow
+from pipeline.uses import SERVICE, SKIP, Who
+from pipeline.workflow import Daily, Event, Tick, Trigger, Workflow, workflow
 from tasks.actions.slack import PostMessage
 
 
@@ -89,3 +89,25 @@ def test_a_function_that_takes_something_other_than_a_run_and_an_event_is_refuse
     assert "(run, event)" in refused(function)
     assert declare(lambda run, event, more=None: None).name == "mine"
     assert declare(lambda *both: None).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("uses", "says"),
+    [
+        ({PostMessage: Who(0)}, "slack.PostMessage runs as nobody"),
+        ({PostMessage: Who(0).on_revoke(SKIP)}, "slack.PostMessage runs as nobody"),
+        ({PostMessage: "service"}, "slack.PostMessage runs as USER, SERVICE"),
+        ({PostMessage: SERVICE.on_revoke("skip")}, "slack.PostMessage says of a revocation STOP, SKIP or compensate"),  # type: ignore[arg-type]
+        ([PostMessage], "uses= says of each action as whom it runs"),
+        ({"slack.PostMessage": SERVICE}, "'slack.PostMessage' is no action"),
+    ],
+)
+def test_actions_that_are_not_said_to_run_as_somebody_are_refused(uses: Any, says: str) -> None:
+    assert says in refused(uses=uses)
+
+
+def test_a_workflow_that_nothing_could_start_is_refused() -> None:
+    assert "nothing starts it" in refused(on=())
+    assert "schedule= takes a Daily" in refused(on=(), event=Tick, schedule="0 9 * * *")
+    assert declare(on=(), event=Tick).schedule is None  # a tenant may give it one
+    assert declare(on=(), event=Tick, schedule=Daily(cron="0 9 * * *")).on == ()
