@@ -91,10 +91,10 @@ def check_event(event: Any, on: tuple[Trigger[Any], ...], schedule: Any) -> None
         raise TypeError("what its triggers read is no Tick: event=, the class of it")
     if schedule is not None and not isinstance(schedule, Daily):
         raise TypeError(f"schedule= takes a Daily, Daily(cron=…), and not {schedule!r}")
-    if not on and not issubclass(Tick, event):  # what takes a Tick, a tenant may give a schedule
-        raise TypeError(f"nothing starts it: on=, the triggers that read {event.__name__}")
     if schedule is not None and not issubclass(Tick, event):
         raise TypeError(f"a scheduled workflow is told of a Tick, and this one takes {event.__name__}")
+    if not on and not issubclass(Tick, event):  # what takes a Tick, a tenant may give a schedule
+        raise TypeError(f"nothing starts it: on=, the triggers that read {event.__name__}")
 
 
 def check_config(config: Any) -> None:

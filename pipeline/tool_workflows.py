@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import PydanticUserError, ValidationError
@@ -73,6 +74,7 @@ def by_name(actions: Iterable[type[Action[Any]]]) -> dict[str, type[Action[Any]]
     return dict(sorted(found.items()))
 
 
+@cache
 def _check_described(action: type[Action[Any]]) -> None:
     """Both its schemas can be made: where they are asked for, one that cannot would take the others' with it."""
     try:

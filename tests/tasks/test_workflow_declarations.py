@@ -108,6 +108,7 @@ def test_actions_that_are_not_said_to_run_as_somebody_are_refused(uses: Any, say
 
 def test_a_workflow_that_nothing_could_start_is_refused() -> None:
     assert "nothing starts it" in refused(on=())
+    assert "told of a Tick" in refused(on=(), schedule=Daily(cron="0 9 * * *"))
     assert "schedule= takes a Daily" in refused(on=(), event=Tick, schedule="0 9 * * *")
     assert declare(on=(), event=Tick).schedule is None  # a tenant may give it one
     assert declare(on=(), event=Tick, schedule=Daily(cron="0 9 * * *")).on == ()
