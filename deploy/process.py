@@ -102,14 +102,7 @@ def workflows(settings: Settings) -> Registry:
     folder = str(settings.workflows_dir)
     if settings.workflows and folder not in sys.path:
         sys.path.append(folder)  # last: a file there must not stand for a module of ours
-    try:
-        return Registry.load(modules)
-    except ImportError as error:
-        raise Misconfigured(
-            f"a workflow's module cannot be imported ({error}): see ASWHOM_WORKFLOWS, and ASWHOM_WORKFLOWS_DIR"
-        ) from error
-    except TypeError as error:
-        raise Misconfigured(f"a workflow cannot be used: {error}") from error
+    return Registry.load(modules)
 
 
 def celery_app(settings: Settings, registry: Registry) -> App:

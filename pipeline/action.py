@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from identity.lifetime import count
 from identity.model import Effect
 from identity.money import Money
+from pipeline.fields import check_kept, check_ordered
 from pipeline.limits import LONGEST_WAIT, EndpointClass, Limits
 
 
@@ -231,8 +232,17 @@ def is_action(member: object) -> TypeGuard[type[Action[Any]]]:
     )
 
 
-def check_action(action: type[Action[Any]]) -> None:
+def check_action(action: Any) -> None:
     """Refuse a declaration that could not be carried out, or recovered. Raises TypeError."""
+    if not (isinstance(action, type) and issubclass(action, Action)):
+        raise TypeError(f"{action!r} is no action: it takes a class below Action")
+    _check_sides(action)
+    if hidden := sorted(action.model_fields.keys() & vars(Action).keys()):
+        one = f"{action.__name__}.{hidden[0]}"
+        raise TypeError(f"{one} hides what every action has by that name: call the field otherwise")
+    check_ordered(action)
+    check_kept(action)
+    check_kept(action.result)
     for name in ("request", "read"):
         if getattr(action, name) is getattr(Action, name):
             raise TypeError(f"{action.action_name()} must define {name}()")
@@ -241,3 +251,23 @@ def check_action(action: type[Action[Any]]) -> None:
         if (getattr(action, name) is not getattr(Action, name)) != searches:
             rule = "must define" if searches else "must not define"
             raise TypeError(f"{action.action_name()} recovers by {action.facts.recovery}: it {rule} {name}()")
+
+
+def _check_sides(action: type[Action[Any]]) -> None:
+    """Its facts, and one word about its result: without them a call has its effect, and the run that made it dies."""
+    for name, kind in (("facts", Facts), ("result", type)):
+        if not isinstance(getattr(action, name, None), kind):
+            raise TypeError(f"{action.__name__} needs {name}, as a ClassVar")
+    if not issubclass(action.result, Result):
+        raise TypeError(f"{action.__name__} needs result, a class below Result and not {action.result.__name__}")
+    said = [one for base in action.__mro__ if issubclass(base, Action) for one in _type_arguments(base)]
+    if said and not issubclass(action.result, said[0]):
+        raise TypeError(
+            f"{action.__name__} reads {said[0].__name__} by its class and {action.result.__name__} by its `result`"
+        )
+
+
+def _type_arguments(action: type[Action[Any]]) -> list[type]:
+    """`Made` of `Action[Made]`; of a base that is generic in more than that it cannot be told which one it is."""
+    arguments = action.__pydantic_generic_metadata__["args"]
+    return [one for one in arguments if isinstance(one, type) and len(arguments) == 1]

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from pipeline.tables import TRIGGERED_BY
 
 if TYPE_CHECKING:
-    from pipeline.workflow import Event, ExternalUser, Trigger, Workflow
+    from pipeline.events import Event, ExternalUser, Trigger
+    from pipeline.workflow import Workflow
 
 
 log = logging.getLogger(__name__)
@@ -20,10 +21,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A workflow that a delivery starts, with its typed event."""
+    """A workflow that a delivery starts, with its typed event, and that as the ledger keeps it."""
 
     workflow: Workflow
     event: Event
+    document: Mapping[str, Any]
     user: ExternalUser | None
     triggered_by: ExternalUser | str | None
 
@@ -51,12 +53,14 @@ def consider(declared: Workflow, triggers: Iterable[Trigger[Any]], body: Mapping
         except ValidationError as error:
             fields = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
             misfit = f"the {trigger.source} {trigger.event} body lacks or mistypes: {fields}"
-        # Its trigger, `user` and `triggered_by` are the workflow's own code, and may raise anything. It must not take
-        # the delivery from other workflows, nor from the ledger. Only the class is told: a message may quote a body.
+        # Its trigger, its event, `user` and `triggered_by` are the workflow's own code, and may raise anything. It must
+        # not take the delivery from other workflows, nor from the ledger. Only the class is told: a message of
+        # theirs may quote a body.
         except Exception as fault:  # noqa: BLE001 - said above
-            kind = type(fault).__name__
+            kind = str(fault) if isinstance(fault, NotItsEvent) else type(fault).__name__
             misfit = (
-                f"{declared.name} failed to read it ({kind}): mend its trigger, user or triggered_by, then replay it"
+                f"{declared.name} failed to read it ({kind}): "
+                "mend its trigger, its event, user or triggered_by, then replay it"
             )
             what = {"action": "trigger.failed", "workflow": declared.name, "of": f"{trigger.source} {trigger.event}"}
             log.error("workflow %s failed to read a delivery: %s", declared.name, kind, extra=what)
@@ -68,13 +72,23 @@ def consider(declared: Workflow, triggers: Iterable[Trigger[Any]], body: Mapping
     return Considered(workflow=declared, match=None, refusal=refusal, misfit=bool(misfit))
 
 
+class NotItsEvent(Exception):
+    """A trigger read something other than the event its workflow declares."""
+
+
 def _match(declared: Workflow, trigger: Trigger[Any], body: Mapping[str, Any]) -> Match | None:
-    typed = trigger.read(body)
+    typed: Any = trigger.read(body)
     if typed is None:
         return None
+    if not isinstance(typed, declared.event):
+        raise NotItsEvent(
+            f"its trigger reads no {declared.event.__name__}, as its event= says, but a {type(typed).__name__}"
+        )
+    # Here, and not where it is stored: what cannot be written down would fail the acceptance of everybody's jobs.
+    document = typed.model_dump(mode="json")
     user = declared.user(typed) if declared.user else None
     by = declared.triggered_by(typed) if declared.triggered_by else None
-    return Match(workflow=declared, event=typed, user=user, triggered_by=by)
+    return Match(workflow=declared, event=typed, document=document, user=user, triggered_by=by)
 
 
 def _unfit(match: Match) -> str:

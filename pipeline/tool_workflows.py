@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import PydanticUserError, ValidationError
 
 from identity.errors import BadInput
 from pipeline.action import Action, check_action
@@ -61,9 +62,23 @@ def derived(actions: Iterable[type[Action[Any]]]) -> dict[tuple[type[Action[Any]
 
 
 def by_name(actions: Iterable[type[Action[Any]]]) -> dict[str, type[Action[Any]]]:
-    """The actions by their names, sorted. Raises TypeError if two have the same."""
+    """The actions by their names, sorted. Raises TypeError if two have the same, or one cannot be described."""
     found: dict[str, type[Action[Any]]] = {}
     for action in actions:
-        if found.setdefault(action.action_name(), action) is not action:
-            raise TypeError(f"two actions are named {action.action_name()}")
+        other = found.setdefault(action.action_name(), action)
+        if other is not action:
+            where = f"in {other.__module__} and in {action.__module__}"
+            raise TypeError(f"two actions are named {action.action_name()}, {where}")
+    for action in found.values():
+        _check_described(action)
     return dict(sorted(found.items()))
+
+
+@cache
+def _check_described(action: type[Action[Any]]) -> None:
+    """Both its schemas can be made: where they are asked for, one that cannot would take the others' with it."""
+    try:
+        action.model_json_schema()
+        action.result.model_json_schema(mode="serialization")
+    except PydanticUserError as fault:
+        raise TypeError(f"{action.action_name()} cannot be described to agents: {fault.message}") from fault

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from typing import Any, TypeVar
 
 import structlog
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection
 
 from identity.errors import BadInput, Misconfigured, Unavailable
@@ -31,6 +32,7 @@ from pipeline.step import StepRunner
 from pipeline.workflow import Registry
 
 log = logging.getLogger(__name__)
+M = TypeVar("M", bound=BaseModel)
 
 # What says by its class how the job goes on; anything else is a bug, and spends a run.
 ENDINGS = (Unavailable, CommitUnknown, Misconfigured, ActionFailed, StepRefused, Diverged, BadInput, Interruption)
@@ -142,11 +144,8 @@ class Worker:
             workflow = self._workflows.get(job.workflow)
         except BadInput as error:  # the web may know what this process does not yet, and a deployment can be mended
             raise Misconfigured(f"{error} Who started before it was installed has to be restarted") from error
-        try:
-            event = workflow.event.model_validate(job.event)
-            config = workflow.config.model_validate(job.config)
-        except ValidationError as error:
-            raise BadInput(f"the stored event or configuration no longer fits workflow {workflow.name}") from error
+        event = _fitting("event", workflow.event, job.event, workflow.name)
+        config = _fitting("configuration", workflow.config, job.config, workflow.name)
         # Before its first claim nobody has written a step of it.
         stored = self._store.read(lambda c: ledger_steps.load(c, job.id)) if job.fence > 1 else {}
         runner = StepRunner(self._services, workflow, job, stored)
@@ -216,3 +215,12 @@ class Worker:
 
 def _moved_already(connection: Connection) -> None:
     """The step that ended the run moved the job in its own transaction, which was counted."""
+
+
+def _fitting(what: str, model: type[M], stored: Mapping[str, Any], workflow: str) -> M:
+    """*stored*, as the workflow declares it now. Raises BadInput, which names the fields and no value."""
+    try:
+        return model.model_validate(stored)
+    except ValidationError as error:
+        fields = ", ".join(".".join(map(str, fault["loc"])) or "it" for fault in error.errors()[:5])
+        raise BadInput(f"the stored {what} no longer fits workflow {workflow}: {fields}") from error

@@ -1,21 +1,32 @@
-"""The workflow API's declarations: triggers, `@workflow`, and the registry that a delivery is matched against."""
+"""The workflow API's declarations: `@workflow`, and the registry that a delivery is matched against."""
 
 from __future__ import annotations
 
 import importlib
+import logging
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from identity.errors import BadInput
+from identity.errors import BadInput, Misconfigured
 from identity.model import AccessPattern, Effect
-from identity.principals import checked_id
-from pipeline.action import Action, check_action, is_action
+from pipeline.action import Action, is_action
+from pipeline.declarations import (
+    check_config,
+    check_event,
+    check_function,
+    checked_name,
+    checked_triggers,
+    checked_uses,
+)
+from pipeline.events import Event, ExternalUser, Tick, Trigger
 from pipeline.matching import Considered, Match, consider
 from pipeline.schedules.timetable import Daily
-from pipeline.uses import SERVICE, SKIP, STOP, USER, Compensation, OnRevoke, Use, Who, as_use, compensate
+from pipeline.uses import SERVICE, SKIP, STOP, USER, Compensation, OnRevoke, Use, Who, compensate
 
 if TYPE_CHECKING:
     from pipeline.run import Run
@@ -47,53 +58,10 @@ __all__ = [
 ]
 
 
-class Event(BaseModel):
-    """What a workflow is told about what happened: frozen, and the same on every run."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class ExternalUser(BaseModel):
-    """A person as a provider names them; who they are here is only ever an alias's say-so."""
-
-    model_config = ConfigDict(frozen=True)
-
-    provider: str
-    id: str
-    login: str
-
-    @property
-    def name_for_good(self) -> str:
-        """`github:1001`: a login can be renamed, and taken by another."""
-        return f"{self.provider}:{self.id}"
-
-
 class NoConfig(BaseModel):
     """The configuration of a workflow that has none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-E = TypeVar("E", bound=Event)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trigger(Generic[E]):
-    """Which deliveries start a workflow: `read` gives the typed event, or None when it is not meant.
-
-    `read` raises pydantic's ValidationError for a body that is not of the sender's published shape.
-    """
-
-    source: str
-    event: str
-    read: Callable[[Mapping[str, Any]], E | None]
-
-
-class Tick(Event):
-    """The event of a scheduled job."""
-
-    slot: str  # ISO time of the slot
-    schedule: str = ""  # its name: a tenant may have several of one workflow
 
 
 class Undone(Event):
@@ -107,9 +75,10 @@ class Undone(Event):
     result: dict[str, Any]
 
 
+log = logging.getLogger(__name__)
+
 PLATFORM_AGENT = "aswhom"  # as which compensations are made
 _COMPENSATION = ".compensation"
-LONGEST_NAME = 64  # characters, of a workflow and of a schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,44 +158,33 @@ def workflow(
     revocation means for it (`USER.on_revoke(SKIP)`); *user* whom USER means; *triggered_by* who sent the event, who
     never approves what comes of it: the person where the sender knows one, since a login may be another's tomorrow.
     """
-    declared = {action: as_use(use) for action, use in uses.items()}
-    for action, use in declared.items():
-        check_action(action)
-        if use.who & USER and user is None:
-            raise TypeError(
-                f"{action.action_name()} may run as USER, but the workflow does not say who that is: user=…"
-            )
-    if schedule is not None and not issubclass(Tick, event):
-        raise TypeError(f"a scheduled workflow is told of a Tick, and this one takes {event.__name__}")
 
     def declare(function: Callable[[Run[Any], Any], None]) -> Workflow:
-        return Workflow(
-            name=_checked_name(name or function.__name__),
-            agent=agent,
-            function=function,
-            on=on if isinstance(on, tuple) else (on,),
-            schedule=schedule,
-            user=user,
-            triggered_by=triggered_by,
-            uses={action: use.who for action, use in declared.items()},
-            config=config,
-            event=event,
-            on_revoke={action: use.on_revoke for action, use in declared.items()},
-            compensations={action: use.compensation for action, use in declared.items() if use.compensation},
-        )
+        called = checked_name("a workflow", name or getattr(function, "__name__", ""))
+        try:
+            check_function(function)
+            declared = checked_uses(uses, user)
+            triggers = checked_triggers(on)
+            check_event(event, triggers, schedule)
+            check_config(config)
+            return Workflow(
+                name=called,
+                agent=checked_name("an agent", agent),
+                function=function,
+                on=triggers,
+                schedule=schedule,
+                user=user,
+                triggered_by=triggered_by,
+                uses={action: use.who for action, use in declared.items()},
+                config=config,
+                event=event,
+                on_revoke={action: use.on_revoke for action, use in declared.items()},
+                compensations={action: use.compensation for action, use in declared.items() if use.compensation},
+            )
+        except TypeError as fault:
+            raise TypeError(f"workflow {called}: {fault}") from fault
 
     return declare
-
-
-def _checked_name(name: str) -> str:
-    """*name*, or TypeError: its schedule is named so for each tenant, and its row holds no more."""
-    try:
-        checked_id(name)
-    except BadInput as fault:
-        raise TypeError(f"a workflow cannot have that name: {fault}") from fault
-    if len(name) > LONGEST_NAME:
-        raise TypeError(f"a workflow's name has {LONGEST_NAME} characters at most, and {name!r} has {len(name)}")
-    return name
 
 
 class Registry:
@@ -236,9 +194,10 @@ class Registry:
         """A tool is every action that a workflow uses, and what else *actions* names. Raises TypeError."""
         self._by_name: dict[str, Workflow] = {}
         for declared in workflows:
-            if declared.name in self._by_name:
-                raise TypeError(f"two workflows are named {declared.name}")
-            self._by_name[declared.name] = declared
+            other = self._by_name.setdefault(declared.name, declared)
+            if other is not declared:  # one that two modules have is one
+                where = f"in {other.function.__module__} and in {declared.function.__module__}"
+                raise TypeError(f"two workflows are named {declared.name}, {where}")
         from pipeline.tool_workflows import by_name, derived  # they are workflows themselves
 
         used = [action for declared in self._by_name.values() for action in declared.uses]
@@ -247,10 +206,22 @@ class Registry:
 
     @classmethod
     def load(cls, modules: Iterable[str]) -> Registry:
-        """The workflows and actions that the named modules declare at their top level. Raises ImportError."""
-        members = [(name, member) for name in modules for member in vars(importlib.import_module(name)).values()]
-        declared = [member for _, member in members if isinstance(member, Workflow)]
-        return cls(declared, [one for name, one in members if is_action(one) and one.__module__ == name])
+        """The workflows and actions that the named modules declare at their top level. Raises Misconfigured."""
+        workflows: list[Workflow] = []
+        actions: list[type[Action[Any]]] = []
+        for name in modules:
+            members = list(vars(_imported(name)).values())
+            of_it = [one for one in members if isinstance(one, Workflow)]
+            tools = [one for one in members if is_action(one) and one.__module__ == name]
+            if not of_it and not tools:
+                told = {"action": "workflows.nothing_declared", "of": name}
+                log.warning("%s declares no workflow and no action at its top level", name, extra=told)
+            workflows += of_it
+            actions += tools
+        try:
+            return cls(workflows, actions)
+        except TypeError as fault:
+            raise Misconfigured(f"a workflow cannot be used: {fault}") from fault
 
     def __iter__(self) -> Iterator[Workflow]:
         return iter(self._by_name.values())
@@ -298,3 +269,18 @@ class Registry:
             if triggers:
                 found.append(consider(declared, triggers, body))
         return found
+
+
+def _imported(module: str) -> ModuleType:
+    """A module of workflows. Raises Misconfigured, whatever the module raises: it is somebody's own code."""
+    try:
+        return importlib.import_module(module)
+    except Exception as fault:
+        lines = [
+            line for frame, line in traceback.walk_tb(fault.__traceback__) if frame.f_globals.get("__name__") == module
+        ]
+        where = f"{module}, line {lines[-1]}" if lines else module
+        raise Misconfigured(
+            f"workflows cannot be loaded from {where} ({type(fault).__name__}: {fault}): "
+            "see ASWHOM_WORKFLOWS, and ASWHOM_WORKFLOWS_DIR"
+        ) from fault

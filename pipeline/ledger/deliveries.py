@@ -185,7 +185,7 @@ def start_jobs(
             workflow=start.match.workflow,
             user=here.principal(start.match.user),
             triggered_by=start.match.triggered_by,
-            event=start.match.event.model_dump(mode="json"),
+            event=start.match.document,
             config=start.config,
             delivery=delivery,
             source_connection=through,

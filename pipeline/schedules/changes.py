@@ -12,9 +12,10 @@ from sqlalchemy import Connection, Row, delete, select, update
 from identity.errors import BadInput
 from identity.principals import checked_id
 from identity.rows import insert_new
+from pipeline.declarations import LONGEST_NAME
 from pipeline.schedules.timetable import MOST, CatchUp, Timetable, check_jitter, offset
 from pipeline.tables import schedules, workflow_settings
-from pipeline.workflow import LONGEST_NAME, Tick, Workflow
+from pipeline.workflow import Tick, Workflow
 
 CODE, TENANT = "code", "tenant"
 LIVE = schedules.c.removed_at.is_(None) & schedules.c.paused.is_(False)

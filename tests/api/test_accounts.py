@@ -21,7 +21,7 @@ from pipeline.ledger.requests import NotLetIn
 from pipeline.requests import Keyed
 from pipeline.workflow import USER, workflow
 from tests.api.agents_api import AgentsApi
-from tests.ledger.house import Opened, Say
+from tests.ledger.house import Opened, Say, say_it
 from tests.ledgers import MOSTLY_SQLITE, turn_taken
 
 pytestmark = MOSTLY_SQLITE
@@ -51,7 +51,7 @@ class Shout(Say):
     facts: ClassVar[Facts] = replace(Say.facts, scopes=frozenset({"issues:write"}))
 
 
-@workflow(agent="tester", event=Opened, user=lambda event: None, uses={Shout: USER}, name="say_it")
+@workflow(agent="tester", on=say_it.on, event=Opened, user=lambda event: None, uses={Shout: USER}, name="say_it")
 def shout_it(run: Any, event: Opened) -> None:
     """It is not run here."""
 

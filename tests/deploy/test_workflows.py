@@ -33,6 +33,9 @@ from tasks.actions.slack import PostMessage
 def mine(run, event): ...
 """
 BROKEN = "import a_module_that_nobody_has\n"
+UNWRITTEN = "\ndef mine(run, event)\n"
+UNNAMED = "import json\n\nmine = json.nothing_of_it\n"
+UNSOUND = "class Unsound(Exception): ...\nraise Unsound('as its author says')\n"
 
 
 @pytest.fixture
@@ -52,8 +55,11 @@ def declare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, s
     ("name", "text", "says"),
     [
         ("of_two_that_are_one", TWICE, "two workflows are named daily_digest"),
-        ("of_a_user_unsaid", NOBODY, "does not say who that is"),
+        ("of_a_user_unsaid", NOBODY, "of_a_user_unsaid, line 5 (TypeError: workflow mine: slack.PostMessage may run"),
         ("of_what_is_not_installed", BROKEN, "No module named 'a_module_that_nobody_has'"),
+        ("of_no_python", UNWRITTEN, "of_no_python (SyntaxError: expected ':' (of_no_python.py, line 2))"),
+        ("of_what_is_not_there", UNNAMED, "of_what_is_not_there, line 3 (AttributeError: "),
+        ("of_an_error", UNSOUND, "of_an_error, line 2 (Unsound: as its author says)"),
     ],
 )
 def test_a_module_that_cannot_be_used_is_told_with_its_fault(
@@ -63,6 +69,24 @@ def test_a_module_that_cannot_be_used_is_told_with_its_fault(
     refused = cli.json("workflows", "list", code=1)
     assert refused["error"] == "Misconfigured"
     assert says in refused["message"]
+
+
+def test_a_workflow_that_two_modules_have_is_one(
+    cli: Cli, declare: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare("of_one", MINE)
+    declare("of_the_same", "from of_one import mine\nalso = mine\n")
+    monkeypatch.setenv("ASWHOM_WORKFLOWS", "of_one,of_the_same")
+    assert [row["workflow"] for row in cli.json("workflows", "list")] == ["mine"]
+    declare("of_another", MINE)
+    monkeypatch.setenv("ASWHOM_WORKFLOWS", "of_one,of_another")
+    said = cli.json("workflows", "list", code=1)["message"]
+    assert "two workflows are named mine, in of_one and in of_another" in said
+
+
+def test_a_module_that_declares_nothing_is_told_of(cli: Cli, declare: Callable[[str, str], None]) -> None:
+    declare("of_nothing", "from tasks.actions.slack import PostMessage\n")
+    assert "of_nothing declares no workflow and no action at its top level" in cli("workflows", "list").stderr
 
 
 def test_a_module_that_is_nowhere_is_told_with_the_setting_that_names_it(

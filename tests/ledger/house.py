@@ -239,7 +239,8 @@ class House:
 
     def _match(self, event: Opened) -> Match:
         user = ExternalUser(provider="github", id=event.author, login="ada")
-        return Match(workflow=self.workflow, event=event, user=user, triggered_by=user)
+        document = event.model_dump(mode="json")
+        return Match(workflow=self.workflow, event=event, document=document, user=user, triggered_by=user)
 
     def job(self, delivery_id: str = "", **fields: Any) -> str:
         """Accept one job, and return its id."""

@@ -44,14 +44,15 @@ class Named(Say):
         return result.id
 
 
-class Weighed(Result):
+class Weighed(Said):
+    id: str = ""
     weight: float
 
 
 class Weigh(Say):
     result: ClassVar[type[Result]] = Weighed
 
-    def read(self, response: Response) -> Weighed:  # type: ignore[override]
+    def read(self, response: Response) -> Weighed:
         return parse(response, Weighed)
 
 

@@ -25,7 +25,7 @@ from pipeline.tables import jobs, steps, workflow_settings
 from pipeline.worker import WorkerSettings
 from tests.identity.providers import reply
 from tests.ledger.acts import lapse, steps_of
-from tests.ledger.house import House, Say
+from tests.ledger.house import House, Opened, Say
 from tests.ledger.workers import HOUR, TOKEN, Workers, declare, say_and_sleep
 
 
@@ -256,6 +256,33 @@ def test_a_job_runs_under_the_configuration_it_was_accepted_with(workers: Worker
         assert house.row(job).state == JobState.DONE
     said = {step.job_id: step.parameters for step in steps_of(house)}
     assert said == {early: {"text": "as it was"}, late: {"text": "as it is"}}
+
+
+class Renamed(Opened):
+    reviewer: str
+
+
+class Counted(BaseModel):
+    count: int
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"event": Renamed}, "the stored event no longer fits workflow say_it: reviewer"),
+        ({"config": Counted}, "the stored configuration no longer fits workflow say_it: count"),
+    ],
+    ids=["event", "configuration"],
+)
+def test_what_is_stored_and_no_longer_fits_is_told_by_its_fields(
+    workers: Workers, change: dict[str, Any], says: str
+) -> None:
+    house = workers.house
+    job = house.job()
+    house.workflow = replace(house.workflow, **change)
+    workers.work(job)
+    row = house.row(job)
+    assert (row.state, row.reason) == (JobState.DEAD, f"BadInput: {says}")
 
 
 def test_a_step_that_failed_asks_for_something_else_once_its_configuration_is_mended(workers: Workers) -> None:

@@ -21,7 +21,7 @@ from pipeline.ledger.intents import Ended, Opened
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts
 from pipeline.workflow import SERVICE, USER, Registry, workflow
-from tests.ledger.house import House, Say, intent_of
+from tests.ledger.house import House, Say, intent_of, say_it
 from tests.ledger.house import Opened as OpenedEvent
 from tests.ledger.plans import plans
 
@@ -36,6 +36,7 @@ class Shout(Say):
 
 @workflow(
     agent="tester",
+    on=say_it.on,
     event=OpenedEvent,
     user=lambda event: None,
     uses={Shout: USER | SERVICE},

@@ -14,7 +14,7 @@ from identity.model import AccessPattern, Effect
 from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result, check_action
 from pipeline.workflow import SERVICE, USER, Daily, Registry, Who, workflow
 from tasks.actions import github, invoices, linear, salesforce, slack, stripe, zendesk
-from tasks.events.slack import app_mention
+from tasks.events.slack import AppMentionEvent, app_mention
 
 ACTIONS: list[type[Action[Any]]] = [
     github.GetPull,
@@ -119,6 +119,10 @@ class NeedlessProbe(Searchable):
     facts = replace(FACTS, recovery=Recovery.IDEMPOTENT)
 
 
+def _act(run: Any, event: Any) -> None:
+    """What it would do does not matter here."""
+
+
 @pytest.mark.parametrize("action", [*ACTIONS, Silent, Searchable], ids=lambda action: action.action_name())
 def test_a_sound_declaration_is_taken(action: type[Action[Any]]) -> None:
     check_action(action)
@@ -139,12 +143,12 @@ def test_a_declaration_that_recovery_could_not_carry_out_is_refused(action: type
     with pytest.raises(TypeError, match=rule):
         check_action(action)
     with pytest.raises(TypeError, match=rule):
-        workflow(agent="a", uses={action: SERVICE})
+        workflow(agent="a", uses={action: SERVICE})(_act)
 
 
 def test_user_needs_a_word_about_who_that_is() -> None:
     with pytest.raises(TypeError, match="does not say who that is"):
-        workflow(agent="a", uses={Silent: USER}, on=app_mention())
+        workflow(agent="a", uses={Silent: USER}, event=AppMentionEvent, on=app_mention())(_act)
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.action_name())

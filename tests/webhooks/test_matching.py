@@ -67,6 +67,34 @@ def test_a_workflow_that_cannot_read_a_delivery_keeps_it_from_nobody_else(
     assert "canary" not in caplog.text + ledger.accepted[-1][1].reason
 
 
+class Raw(Event):
+    body: bytes
+
+
+@pytest.mark.parametrize(
+    ("event", "read", "says"),
+    [
+        (Seen, lambda body: {"said": dict(body)}, "its trigger reads no Seen, as its event= says, but a dict"),
+        (Seen, lambda body: Raw(body=b""), "its trigger reads no Seen, as its event= says, but a Raw"),
+        (Raw, lambda body: Raw(body=b"canary \xff"), "UnicodeDecodeError"),
+    ],
+    ids=["no model", "another event", "no JSON"],
+)
+def test_an_event_that_the_ledger_could_not_hold_is_that_workflows_misfit(
+    event: type[Event], read: Any, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    trigger = Trigger[Any](source="github", event="issues", read=read)
+    faulty = workflow(agent="tester", uses={}, event=event, on=trigger, name="faulty")(_act)
+    (found,) = Registry([faulty]).consider("github", "issues", {"action": "opened"})
+    assert (found.match, found.misfit) == (None, True)
+    assert "faulty" in found.refusal
+    assert says in found.refusal
+    assert "canary" not in found.refusal + caplog.text
+    beside = Registry([faulty, *registry()])
+    (match,) = beside.match("github", "issues", {"action": "opened", "issue": {"number": 7}})
+    assert match.document == {"number": 7}
+
+
 @pytest.mark.parametrize("text", ["a\x00b", "half a pair \ud83d", "x" * 201, 7])
 def test_whom_the_ledger_cannot_name_is_said_and_starts_nothing(text: Any) -> None:
     (found,) = _listener(triggered_by=lambda event: text).consider("github", "issues", {})

@@ -83,6 +83,20 @@ CONTROLS = (
         test="tests/deploy/test_tenant_deletion.py::test_a_tenant_that_was_opened_and_not_connected",
     ),
     Control(
+        name="an event is what its workflow declares before anybody's job is accepted",
+        file="pipeline/matching.py",
+        guard="if not isinstance(typed, declared.event):",
+        without="if False:",
+        test="tests/webhooks/test_matching.py::test_an_event_that_the_ledger_could_not_hold and another",
+    ),
+    Control(
+        name="what is no trigger is refused before a delivery is held against it",
+        file="pipeline/declarations.py",
+        guard="if not isinstance(one, Trigger):",
+        without="if False:",
+        test="tests/tasks/test_workflow_declarations.py::test_what_is_no_trigger and text",
+    ),
+    Control(
         name="the signature of a delivery",
         file="webhooks/sources/signature.py",
         guard="return any(fits)",

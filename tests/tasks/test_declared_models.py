@@ -1,0 +1,255 @@
+"""What an event, a configuration, an action or a result holds is stored and read back by any process, or is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Required
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, Secret, SecretStr, computed_field, create_model
+from pydantic.alias_generators import to_camel
+from typing_extensions import TypedDict
+
+from identity.model import Effect
+from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result, check_action
+from pipeline.workflow import Event, Registry, Trigger, workflow
+
+
+class Made(Result):
+    id: str
+
+
+class Make(Action[Made]):
+    """A sound action."""
+
+    facts: ClassVar[Facts] = Facts(
+        provider="example", scopes=frozenset(), effect=Effect.WRITE, attribution=False, recovery=Recovery.ASK
+    )
+    result: ClassVar[type[Result]] = Made
+
+    def request(self, call: Call) -> Request:
+        return Request(method="POST", path="/")
+
+    def read(self, response: Response) -> Made:
+        return Made(id="1")
+
+
+def refused(action: Any) -> str:
+    """Why it is refused."""
+    with pytest.raises(TypeError) as fault:
+        check_action(action)
+    return str(fault.value)
+
+
+class Tagged(BaseModel):
+    tags: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Listed:
+    tags: set[str]
+
+
+class Typed(TypedDict):
+    tags: Required[set[str]]
+
+
+class OfASet(Make):
+    tags: frozenset[str]
+
+
+class OfAnySet(Make):
+    tags: AbstractSet[str] | None = None
+
+
+class OfANestedSet(Make):
+    of: dict[str, Annotated[list[Tagged], Field(min_length=1)]]
+
+
+class OfADataclass(Make):
+    of: tuple[Listed, ...]
+
+
+class OfATypedDict(Make):
+    of: Typed | None
+
+
+@pytest.mark.parametrize("action", [OfASet, OfAnySet, OfANestedSet, OfADataclass, OfATypedDict])
+def test_an_action_whose_parameters_have_no_order_is_refused(action: type[Action[Any]]) -> None:
+    assert "tags is a set, which has no order" in refused(action)
+    check_action(Make)
+
+
+class Other(Result):
+    text: str
+
+
+class NoFacts(Action[Made]):
+    result: ClassVar[type[Result]] = Made
+
+
+class NoResult(Action[Made]):
+    facts: ClassVar[Facts] = Make.facts
+
+
+class FieldForResult(NoResult):
+    result: type[Result] = Made  # type: ignore[misc]
+
+
+class ModelForResult(Make):
+    result = BaseModel  # type: ignore[assignment]
+
+
+class AnotherResult(Make):
+    result: ClassVar[type[Result]] = Other
+
+
+@pytest.mark.parametrize(
+    ("action", "says"),
+    [
+        (NoFacts, "NoFacts needs facts"),
+        (NoResult, "NoResult needs result"),
+        (FieldForResult, "FieldForResult needs result"),
+        (ModelForResult, "ModelForResult needs result"),
+        (AnotherResult, "reads Made by its class and Other by its `result`"),
+        (Made, "is no action"),
+        ("github.Comment", "is no action"),
+    ],
+    ids=str,
+)
+def test_an_action_without_what_every_call_of_it_needs_is_refused(action: Any, says: str) -> None:
+    assert says in refused(action)
+
+
+class Opaque:
+    """Nothing that JSON Schema could describe."""
+
+
+class Unschemed(Make):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    of: Annotated[Opaque, PlainSerializer(lambda of: "")]
+
+
+class ResultUnschemed(Result):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    of: Opaque
+
+
+class UnschemedResult(Action[ResultUnschemed]):
+    facts: ClassVar[Facts] = Make.facts
+    result: ClassVar[type[Result]] = ResultUnschemed
+
+    def request(self, call: Call) -> Request:
+        return Request(method="POST", path="/")
+
+    def read(self, response: Response) -> ResultUnschemed:
+        return ResultUnschemed(of=Opaque())
+
+
+@pytest.mark.parametrize("action", [Unschemed, UnschemedResult])
+def test_an_action_that_could_not_be_described_to_agents_is_refused(action: type[Action[Any]]) -> None:
+    with pytest.raises(TypeError, match=f"{action.action_name()} cannot be described"):
+        Registry([], [Make, action])
+
+
+class Aliased(BaseModel):
+    deal: str = Field(alias="dealId")
+
+
+class Generated(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    deal_id: str
+
+
+class Written(BaseModel):
+    deal: str = Field(serialization_alias="dealId")
+
+
+class WrittenByAlias(Written):
+    model_config = ConfigDict(serialize_by_alias=True)
+
+
+class Computed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def deal(self) -> str:
+        return "d-1"
+
+
+class ByName(Aliased, Written):
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class ByAlias(Aliased):
+    model_config = ConfigDict(serialize_by_alias=True)
+
+
+class Hidden(BaseModel):
+    token: SecretStr
+
+
+class HiddenToo(BaseModel):
+    tokens: dict[str, Secret[int] | None] = {}
+
+
+class Excluded(BaseModel):
+    token: str = Field(default="", exclude=True)
+
+
+KEPT: list[type[BaseModel]] = [Written, ByName, ByAlias]
+UNREAD: list[type[BaseModel]] = [Aliased, Generated, WrittenByAlias, Computed]
+UNKEPT: list[tuple[type[BaseModel], str]] = [
+    (Hidden, "provider connections"),
+    (HiddenToo, "provider connections"),
+    (Excluded, "excluded"),
+]
+
+
+def _act(run: Any, event: Any) -> None:
+    """What it would do does not matter here."""
+
+
+def configured(config: type[BaseModel]) -> None:
+    workflow(agent="a", name="mine", uses={}, config=config)(_act)
+
+
+def told(of: type[BaseModel]) -> None:
+    event = create_model("Told", __base__=Event, of=(of, ...))
+    trigger = Trigger(source="github", event="issues", read=event.model_validate)
+    workflow(agent="a", name="mine", uses={}, event=event, on=trigger)(_act)
+
+
+def asked(of: type[BaseModel]) -> None:
+    check_action(create_model("Asked", __base__=Make, __module__=__name__, of=(list[of], ...)))  # type: ignore[valid-type]
+
+
+def answered(of: type[BaseModel]) -> None:
+    result = create_model("Answered", __base__=Made, of=(tuple[of, ...], ()))  # type: ignore[valid-type]
+    check_action(type("Answering", (Make,), {"__module__": __name__, "result": result}))
+
+
+@pytest.mark.parametrize("declare", [configured, told, asked, answered])
+def test_what_would_not_be_read_back_as_it_was_written_is_refused(declare: Callable[[type[BaseModel]], None]) -> None:
+    for model in UNREAD:
+        with pytest.raises(TypeError, match=r"\.deal.* is stored under a name that it is not read by"):
+            declare(model)
+    for model, says in UNKEPT:
+        with pytest.raises(TypeError, match=rf"\.token.*{says}"):
+            declare(model)
+    for model in KEPT:
+        declare(model)
+        stored = model(**{"dealId" if model is ByAlias else "deal": "d"}).model_dump(mode="json")
+        assert model.model_validate(stored).model_dump(mode="json") == stored
+
+
+def test_an_action_whose_field_hides_what_every_action_answers_is_refused() -> None:
+    with pytest.warns(UserWarning, match="shadows an attribute"):
+        hiding = create_model("Hiding", __base__=Make, __module__=__name__, resource=(str, ""))
+    assert "Hiding.resource hides what every action has by that name" in refused(hiding)
