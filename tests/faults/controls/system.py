@@ -179,4 +179,12 @@ CONTROLS = (
         test="tests/celery/test_outage.py::test_a_worker_consumes_again_from_a_broker_that_was_a_replica",
         timeout=180,
     ),
+    Control(
+        name="workers draw on one budget",
+        file="pipeline/runtime.py",
+        guard="budgets=Budgets(self.redis, prefix=self.settings.key_prefix),",
+        without="budgets=Budgets(None, prefix=self.settings.key_prefix),",
+        test="tests/system/test_budgets.py::test_three_workers",
+        says="the workers asked for more than there was",
+    ),
 )
