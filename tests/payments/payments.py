@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-from sqlalchemy import select
+from sqlalchemy import func, select
 
+from identity.audit.tables import audit
 from identity.capability.tables import capabilities
 from tests.sandbox.driver import Form
 from tests.tasks.in_process_system import InProcessSystem
@@ -65,6 +66,13 @@ class Payments:
 
     def capabilities(self) -> list[Any]:
         return self.system.rows(select(capabilities).order_by(capabilities.c.issued_at, capabilities.c.jti))
+
+    def spends(self) -> int:
+        """How often a capability to pay was spent, by the audit."""
+        (row,) = self.system.rows(
+            select(func.count()).where(audit.c.kind == "capability.spent", audit.c.action == "invoices.PayInvoice")
+        )
+        return int(row[0])
 
     def order(self, **fault: Any) -> None:
         self.sandbox.order("invoices", "faults", **fault)

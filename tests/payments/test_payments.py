@@ -142,16 +142,19 @@ def test_whoever_holds_a_token_can_but_repeat_its_request_and_only_until_its_ste
 
 
 def test_a_token_that_is_used_fifty_times_at_once_moves_money_once(payments: Payments) -> None:
-    """While the agent still waits for its answer: the service is told that the spend is the same, and pays once."""
-    payments.order(endpoint="pay_invoice", mode="drop_response", times=1)
+    """Before the agent's own request has arrived: one of fifty spends it and pays, and the service is told so of each."""
+    payments.order(endpoint="pay_invoice", mode="drop_request", times=1)
     payments.ask()
     payments.system.work_once()
     heard = payments.stolen()
+    assert (payments.movements(), payments.spends()) == ([], 0)
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda number: payments.replay(heard, idempotency_key=f"key-{number}"), range(50)))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.json()["id"] for answer in answers}) == 1
+    assert [answer.headers.get("Idempotent-Replayed") for answer in answers].count(None) == 1
     assert len(payments.movements()) == 1
+    assert payments.spends() == 1
 
 
 def test_an_answer_that_was_lost_is_asked_for_again_with_the_same_token(payments: Payments) -> None:
