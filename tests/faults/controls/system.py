@@ -40,6 +40,13 @@ CONTROLS = (
         test="tests/ledger/test_revocation.py::test_openings_and_revocations_of_one_account and postgresql",
     ),
     Control(
+        name="the lock of a narrowing",
+        file="identity/narrowing.py",
+        guard="lock_exclusive(connection, grant_scopes(account.key)[-1])",
+        without="pass",
+        test="tests/ledger/test_narrowing.py::test_an_opening_beside_a_narrowing and postgresql",
+    ),
+    Control(
         name="a lock is a statement of its own",  # of one that locks and reads, the snapshot is older than the lock
         file=OPENINGS,
         guard="lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))",
