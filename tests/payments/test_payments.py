@@ -142,7 +142,7 @@ def test_whoever_holds_a_token_can_but_repeat_its_request_and_only_until_its_ste
 
 
 def test_a_token_that_is_used_fifty_times_at_once_moves_money_once(payments: Payments) -> None:
-    """Before the agent's own request has arrived: one of fifty spends it and pays, and the service is told so of each."""
+    """The agent's own request was lost: one of the fifty spends it and pays, and all are told of that."""
     payments.order(endpoint="pay_invoice", mode="drop_request", times=1)
     payments.ask()
     payments.system.work_once()
