@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64decode
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select, update
 
 from identity.audit.tables import audit
+from identity.capability import keys
+from identity.capability.issuer import FRESH
+from identity.capability.keys import NewKey
+from identity.capability.model import Algorithm
 from identity.capability.tables import capabilities
+from identity.capability.tables import keys as signing_keys
 from tests.sandbox.driver import Form
 from tests.tasks.in_process_system import InProcessSystem
 
@@ -63,6 +70,26 @@ class Payments:
             headers["Idempotency-Key"] = again["idempotency_key"]
         url = self.sandbox.url("invoices", again["target"])
         return self.sandbox.http.request(again["method"], url, headers=headers, content=again["body"])
+
+    def signed_by(self) -> str:
+        """The id of the key that signed the token of the last request to pay."""
+        head = self.stolen()["authorization"].removeprefix("Bearer ").split(".")[0]
+        return str(json.loads(urlsafe_b64decode(head + "=="))["kid"])
+
+    def rotate(self) -> str:
+        """Publish another key, and let time pass until it signs; its id."""
+        system, runtime = self.system, self.system.runtime
+        new = NewKey.make(Algorithm.ED25519, runtime.vault)
+
+        def rotate(c: Connection) -> None:
+            signs_from = keys.rotate(c, new, now=system.clock())
+            for key in keys.load(c):
+                sooner = key.use_from - (signs_from - system.clock())
+                c.execute(update(signing_keys).where(signing_keys.c.kid == key.kid).values(use_from=sooner))
+
+        runtime.database.write(rotate)
+        system.ahead += FRESH
+        return new.kid
 
     def capabilities(self) -> list[Any]:
         return self.system.rows(select(capabilities).order_by(capabilities.c.issued_at, capabilities.c.jti))

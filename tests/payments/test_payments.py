@@ -168,6 +168,22 @@ def test_an_answer_that_was_lost_is_asked_for_again_with_the_same_token(payments
     assert len(payments.movements()) == 1
 
 
+def test_a_key_that_is_rotated_while_a_payment_is_under_way_pays_it_once_and_signs_the_next(payments: Payments) -> None:
+    """The service has run since before, and finds the new key among those that are published."""
+    payments.order(endpoint="pay_invoice", mode="drop_response", times=1)
+    payments.ask()
+    payments.system.work_once()
+    old = payments.signed_by()
+    new = payments.rotate()
+    under_way = payments.replay(payments.stolen())
+    assert (under_way.status_code, under_way.headers["Idempotent-Replayed"]) == (200, "true")
+    payments.system.settle()
+    payments.ask(OTHER)
+    assert {job.state for job in payments.system.settle()} == {JobState.DONE}
+    assert (payments.signed_by(), old != new) == (new, True)
+    assert [one["invoice"] for one in payments.movements()] == [SMALL, OTHER]
+
+
 def test_without_effect_the_next_attempt_has_another_token_and_the_first_is_void(payments: Payments) -> None:
     payments.order(endpoint="pay_invoice", mode="status", status=503, times=1)
     payments.ask()
