@@ -494,6 +494,32 @@ def test_the_pace_follows_what_the_last_chunk_took() -> None:
     assert pace.jobs == first  # and never less
 
 
+class Instant:
+    """A ledger in which the statements of a chunk take no time to speak of; it knows how many jobs each might reach."""
+
+    def __init__(self, database: Database) -> None:
+        self.read = database.read
+        self.limits: list[int] = []
+        self._database = database
+
+    def write(self, fn: Any, **more: Any) -> Any:
+        if isinstance(fn, partial) and fn.func is cancel_chunk:
+            self.limits += () if fn.keywords["rest"].busy else (fn.keywords["limit"],)
+            fn = partial(fn, clock=partial(next, count(step=0.000001)))
+        return self._database.write(fn, **more)
+
+
+@MOSTLY_SQLITE
+def test_after_a_quick_chunk_the_next_one_reaches_more(house: House) -> None:
+    first = Pace().jobs
+    for number in range(first + 1):
+        house.job(text=str(number))
+    store = Instant(house.database)
+    assert Revoker(store, SIGNER).advance(revoke(house, account_scope()))
+    assert store.limits == [first, 2 * first]
+    assert set(house.states().values()) == {JobState.CANCELLED}
+
+
 def test_where_each_statement_is_slow_the_pace_stays_worth_a_commit() -> None:
     pace = Pace()
     first = pace.jobs
