@@ -3,7 +3,7 @@
 Hypothesis drives the real ledger functions and compares them with a model of a dozen lines: the numbers themselves.
 What it must never see: an opening against the rule; cancelled work that a consent brings back; a refresh that was out
 when its grant was revoked and brings it back, or whose answer nobody keeps to end it at the provider; a late signal
-that moves anything.
+that moves anything; an opening by a scope of the provider's that a narrowing took away.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
+from identity.audit import Act
 from identity.connect.sessions import ConnectSession, add_session
 from identity.consent_ledger import Consent, Consented, store_consent
 from identity.errors import Unavailable
 from identity.grants import SealedAnswer, get_grant, seal_answer
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, TokenAnswer
+from identity.narrowing import narrow
 from identity.refresh.endings import Settled
 from identity.refresh.intents import IntentState, RefreshIntent, kept_answers, store_answer
 from identity.refresh.opening import begin
@@ -75,10 +77,12 @@ SCOPES = (
     Scope(kind=ScopeKind.TENANT, key="acme"),
 )
 OF_GRANT = tuple(scope for scope in SCOPES if scope.kind is not ScopeKind.AGENT)
+GRANTED = ("comments", "issues")  # the provider's scopes, of which a step needs one or none
 LONG = timedelta(hours=2)
 #: What many orders of events must come to, or they show nothing. A few may miss one of them.
 REACHED = {
     "an opening",
+    "a step without a scope that was taken away",
     "a consent after cancelled work",
     "a late signal on a live account",
     "a refresh won after its revocation",
@@ -103,6 +107,7 @@ class Ledger(RuleBasedStateMachine):
         self.house = House(self.database)
         self.revoked: dict[Scope, int] = dict.fromkeys(SCOPES, 0)  # the model: a number a scope
         self.stopped: set[Scope] = set()
+        self.taken: set[str] = set()  # by narrowings since the last consent
         self.claimed: dict[str, ClaimedJob] = {}
         self.flying: list[Intent] = []
         self.refreshing: list[tuple[Settlement, SealedAnswer]] = []
@@ -156,22 +161,25 @@ class Ledger(RuleBasedStateMachine):
             held = self.house.claim(job)
             self.claimed[held.id] = held
 
-    @rule(job=jobs)
-    def open(self, job: str) -> None:
+    @rule(job=jobs, needs=st.sampled_from([(), *((scope,) for scope in GRANTED)]))
+    def open(self, job: str, needs: tuple[str, ...]) -> None:
         held = self.claimed.get(job)
         if held is None or self.house.row(job).state != JobState.RUNNING:
             return
         allowed = self.allows(held.accepted)
         self.positions[job] = self.positions.get(job, 0) + 1
         asked = intent(self.house, held, step=self.house.ids("step"), position=self.positions[job])
+        asked = replace(asked, lease=replace(asked.lease, scopes=frozenset(needs)))
         outcome = open_(self.house, asked)
+        self.reached["a step without a scope that was taken away"] += bool(allowed and self.taken & set(needs))
         if isinstance(outcome, Opened):
+            assert not self.taken & set(needs), "a step opened by a scope that was taken away"
             assert allowed, "a step opened against the rule"
             self.reached["an opening"] += 1
             self.flying.append(asked)
         elif allowed:
-            # The rule allows it, so it is the token that is missing: a refresh would be next.
-            assert self.grant().access_sealed is None
+            # The rule allows it, so it is a scope that is missing, or the token: a refresh would be next.
+            assert not set(needs) <= set(self.grant().scopes) or self.grant().access_sealed is None
 
     @precondition(lambda self: bool(self.flying))
     @rule(effect=st.sampled_from([AttemptState.EFFECT, AttemptState.NO_EFFECT, AttemptState.UNKNOWN]), data=st.data())
@@ -244,6 +252,21 @@ class Ledger(RuleBasedStateMachine):
         for scope in self.stopped:
             self.database.write(partial(open_scope, scope=scope))
         self.stopped.clear()
+
+    @rule(keep=st.sampled_from(GRANTED))
+    def narrow(self, keep: str) -> None:
+        had = set(self.grant().scopes)
+        if not {keep} < had:
+            return
+        act = Act(audit_id=self.house.ids("aud"), by="test", now=datetime.now(UTC))
+
+        def narrow_(c: Connection) -> None:
+            account = find_account(c, ADA)
+            assert account is not None
+            narrow(c, account, act, keep=(keep,), reason="less")
+
+        self.database.write(narrow_)
+        self.taken |= had - {keep}
 
     # Signals
 
@@ -351,6 +374,7 @@ class Ledger(RuleBasedStateMachine):
         assert isinstance(outcome, Consented) is allowed, "a consent from before a revocation counted"
         if allowed:
             assert self.account() is AccountState.ACTIVE
+            self.taken.clear()
             self.reached["a consent after cancelled work"] += bool(self.ended)
 
     @rule()
@@ -415,14 +439,16 @@ class Ledger(RuleBasedStateMachine):
 
     # All the way: what a dozen rules in one order come to is seldom reached by chance
 
-    @rule(target=jobs, connected=st.booleans())
-    def work(self, connected: bool) -> str:
-        """A job to its step, for somebody who has connected just now, or not."""
+    @rule(target=jobs, connected=st.booleans(), keeps=st.sampled_from([None, *GRANTED]))
+    def work(self, connected: bool, keeps: str | None) -> str:
+        """A job to its step, for somebody who has connected just now, or not, and kept some scopes, or all."""
         if connected:
             self.connect_again()
+        if keeps is not None:
+            self.narrow(keeps)
         job = self.house.job()
         self.claim(job)
-        self.open(job)
+        self.open(job, GRANTED[:1])
         return job
 
     @rule()
@@ -447,7 +473,7 @@ class Ledger(RuleBasedStateMachine):
             access_token=Secret(f"access-{mark}"),
             refresh_token=Secret(f"refresh-{mark}"),
             expires_at=datetime.now(UTC) + LONG,
-            scopes=(),
+            scopes=GRANTED,
             token_type="bearer",
         )
 
