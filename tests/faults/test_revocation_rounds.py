@@ -9,7 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -50,12 +50,12 @@ def scopes(system: System) -> list[Scope]:
     """Everything a round may revoke: accounts of people and services, people, an agent, connections, a tenant."""
     keys = [f"acme/{through}/acme.{who}" for through in (GITHUB, "linear-acme") for who in ("ada", "service")]
     return [
-        *(Scope(kind=ScopeKind.ACCOUNT, key=key) for key in keys),
+        *(Scope(kind=ScopeKind.ACCOUNT, key=key) for key in (*keys, f"acme/{SLACK}/acme.service")),
         Scope(kind=ScopeKind.USER, key="acme.ada"),
         Scope(kind=ScopeKind.USER, key="acme.service"),
         Scope(kind=ScopeKind.AGENT, key="devops-assistant"),
         Scope(kind=ScopeKind.CONNECTION, key="linear-acme"),
-        Scope(kind=ScopeKind.CONNECTION, key=GITHUB),
+        *(Scope(kind=ScopeKind.CONNECTION, key=key) for key in (GITHUB, SLACK)),
         Scope(kind=ScopeKind.TENANT, key="acme"),
     ]
 
@@ -139,6 +139,18 @@ class Round:
     dies_at: str | None  # where the worker of revocations kills itself in the middle of this one
 
 
+# Not left to chance: ten rounds may come to neither. All pull requests, of which each round has some, go to GitHub.
+FIXED: Mapping[int, Mapping[str, Any]] = {
+    0: {"broker_dies": 2},
+    1: {
+        "scope": Scope(kind=ScopeKind.CONNECTION, key=GITHUB),
+        "in_mid_call": True,
+        "broker_dies": None,
+        "dies_at": "after_chunk",
+    },
+}
+
+
 def play(system: System, chance: random.Random, number: int) -> Played:
     """One round: how many requests with what was revoked came before and after the revocation, and what died in it."""
     give_back(system)
@@ -152,6 +164,7 @@ def play(system: System, chance: random.Random, number: int) -> Played:
         patience=chance.uniform(0, 3),
         dies_at=chance.choice(REVOKER_POINTS) if chance.random() < 0.4 else None,
     )
+    plan = replace(plan, **FIXED.get(number, {}))
     print(plan)
     started = system.count(attempts)
     former = {job.id for job in system.jobs()}
@@ -197,8 +210,15 @@ def _start_dying(system: System, point: str) -> Process:
     system.kill("revocations")
     plan = system.directory / "dies.json"
     plan.write_text(json.dumps({"point": point, "passes": 1}))
+    before = _times_ready(system)
     system.start("revocations", CRASH_PLAN=str(plan))
+    system.wait(lambda: _times_ready(system) > before, "a worker of revocations that is to die")
     return system.processes.pop("revocations")  # that it ends is no fault
+
+
+def _times_ready(system: System) -> int:
+    """How often Celery said so of a worker of revocations. Else housekeeping might be there before it."""
+    return sum(entry["event"].endswith(" ready.") for entry in system.logged("revocations"))
 
 
 def _the_moment(system: System, plan: Round, started: int) -> bool:
@@ -299,9 +319,9 @@ def test_round_after_round_nothing_follows_a_revocation_but_what_is_on_its_recei
     before, after = sum(one.before for one in seen), sum(one.after for one in seen)
     assert before, "no round had anything to revoke"
     deaths, outages = Counter(one.died_at for one in played if one.died_at), sum(one.broker_died for one in played)
-    assert deaths or rounds < 100, "no worker of revocations died, so nothing was proven of that"
-    assert outages or rounds < 100, "the broker was never down, so nothing was proven of that"
-    assert after or rounds < 100, "no call was out when its authority ended, so nothing was proven of those"
+    assert deaths, "no worker of revocations died, so nothing was proven of that"
+    assert outages, "the broker was never down, so nothing was proven of that"
+    assert after, "no call was out when its authority ended, so nothing was proven of those"
     skipped = system.count(steps, steps.c.state == StepState.SKIPPED)
     assert skipped or rounds < 100, "no job went on without what was revoked, so nothing was proven of those"
     assert {"link_pull_request", "greet", "answer_mention"} <= {job.workflow for job in system.jobs()}

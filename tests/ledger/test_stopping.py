@@ -11,17 +11,11 @@ from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, select
 
-from identity.accounts import get_account
-from identity.audit import Act
 from identity.audit.tables import audit
 from identity.errors import BadInput
-from identity.grants import get_grant, rotate, seal_answer
-from identity.model import Credential, Scope, ScopeKind, TokenAnswer
-from identity.narrowing import narrow
-from identity.secret import Secret
-from identity.tables import grants
+from identity.model import Scope, ScopeKind
 from pipeline import revocation
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger import jobs as ledger_jobs
@@ -500,6 +494,32 @@ def test_the_pace_follows_what_the_last_chunk_took() -> None:
     assert pace.jobs == first  # and never less
 
 
+class Instant:
+    """A ledger in which the statements of a chunk take no time to speak of; it knows how many jobs each might reach."""
+
+    def __init__(self, database: Database) -> None:
+        self.read = database.read
+        self.limits: list[int] = []
+        self._database = database
+
+    def write(self, fn: Any, **more: Any) -> Any:
+        if isinstance(fn, partial) and fn.func is cancel_chunk:
+            self.limits += () if fn.keywords["rest"].busy else (fn.keywords["limit"],)
+            fn = partial(fn, clock=partial(next, count(step=0.000001)))
+        return self._database.write(fn, **more)
+
+
+@MOSTLY_SQLITE
+def test_after_a_quick_chunk_the_next_one_reaches_more(house: House) -> None:
+    first = Pace().jobs
+    for number in range(first + 1):
+        house.job(text=str(number))
+    store = Instant(house.database)
+    assert Revoker(store, SIGNER).advance(revoke(house, account_scope()))
+    assert store.limits == [first, 2 * first]
+    assert set(house.states().values()) == {JobState.CANCELLED}
+
+
 def test_where_each_statement_is_slow_the_pace_stays_worth_a_commit() -> None:
     pace = Pace()
     first = pace.jobs
@@ -616,71 +636,3 @@ def test_a_preview_says_what_would_stop_and_changes_nothing(house: House) -> Non
     assert house.database.read(lambda c: c.execute(select(func.count()).select_from(revocations)).scalar_one()) == 0
     of_agent = house.database.read(lambda c: preview(c, Scope(kind=ScopeKind.AGENT, key="tester"), registry))
     assert (of_agent.accounts, of_agent.stopped_jobs) == (0, 2)
-
-
-def _grant_scopes(house: House, *scopes: str) -> str:
-    account = "acc-acme.ada"
-    house.database.write(
-        lambda c: c.execute(update(grants).where(grants.c.account_id == account).values(scopes=list(scopes))).rowcount
-    )
-    return account
-
-
-def _narrow(house: House, account: str, *keep: str) -> tuple[str, ...]:
-    def write(c: Any) -> tuple[str, ...]:
-        now = datetime.now(UTC)
-        return narrow(c, get_account(c, account), Act(audit_id=audit_id, by="ops", now=now), keep=keep, reason="less")
-
-    audit_id = house.ids("aud")
-    return house.database.write(write)
-
-
-def test_a_step_that_lacks_a_scope_taken_away_waits_for_consent_and_nothing_is_revoked(house: House) -> None:
-    account = _grant_scopes(house, "issues", "comments")
-    assert _narrow(house, account, "comments") == ("issues", "comments")
-    running, queued = house.claim(house.job()), house.job()
-    asked = intent(house, running)
-    needs = replace(asked, lease=replace(asked.lease, scopes=frozenset({"issues"})))
-    assert isinstance(open_(house, needs), Ended)
-    assert (house.row(running.id).state, house.row(running.id).wait) == (JobState.WAITING, Wait.CONSENT)
-    assert "issues" in house.row(running.id).reason
-    other = intent(house, house.claim(queued))
-    assert isinstance(open_(house, replace(other, lease=replace(other.lease, scopes=frozenset({"comments"})))), Opened)
-    assert house.database.read(lambda c: c.execute(select(func.count()).select_from(revocations)).scalar_one()) == 0
-
-
-def test_a_refresh_does_not_widen_what_was_narrowed_and_a_consent_does(house: House) -> None:
-    account = _grant_scopes(house, "issues", "comments")
-    _narrow(house, account, "comments")
-    answer = TokenAnswer(
-        access_token=Secret("token"),
-        refresh_token=None,
-        expires_at=None,
-        scopes=("issues", "comments"),
-        token_type="bearer",
-    )
-    sealed = seal_answer(house.vault, answer, tenant="acme", account=account, provider="github", generation=2)
-    assert house.database.write(lambda c: rotate(c, account, sealed, obtained_at=datetime.now(UTC)))
-    grant = house.database.read(lambda c: get_grant(c, account))
-    assert grant is not None and grant.scopes == ("comments",)  # noqa: PT018 - for the type checker
-    house.connect("acme", "acme.ada")
-    assert (
-        house.database.read(
-            lambda c: c.execute(select(grants.c.ceiling).where(grants.c.account_id == account)).scalar_one()
-        )
-        is None
-    )
-
-
-def test_narrowing_cannot_add_and_must_take_something(house: House) -> None:
-    account = _grant_scopes(house, "issues")
-    with pytest.raises(BadInput, match="cannot add"):
-        _narrow(house, account, "issues", "admin")
-    with pytest.raises(BadInput, match="nothing to narrow"):
-        _narrow(house, account, "issues")
-    assert _narrow(house, account) == ("issues",)
-    for asked_for_by_scopes in (Credential.INSTALLATION, Credential.JWT_BEARER):
-        house.connect("acme", "acme.ada", credential=asked_for_by_scopes)
-        _grant_scopes(house, "issues")
-        with pytest.raises(BadInput, match="stop or revoke it instead"):
-            _narrow(house, account)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64decode
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-from sqlalchemy import select
+from sqlalchemy import Connection, func, select, update
 
+from identity.audit.tables import audit
+from identity.capability import keys
+from identity.capability.issuer import FRESH
+from identity.capability.keys import NewKey
+from identity.capability.model import Algorithm
 from identity.capability.tables import capabilities
+from identity.capability.tables import keys as signing_keys
 from tests.sandbox.driver import Form
 from tests.tasks.in_process_system import InProcessSystem
 
@@ -63,8 +71,35 @@ class Payments:
         url = self.sandbox.url("invoices", again["target"])
         return self.sandbox.http.request(again["method"], url, headers=headers, content=again["body"])
 
+    def signed_by(self) -> str:
+        """The id of the key that signed the token of the last request to pay."""
+        head = self.stolen()["authorization"].removeprefix("Bearer ").split(".")[0]
+        return str(json.loads(urlsafe_b64decode(head + "=="))["kid"])
+
+    def rotate(self) -> str:
+        """Publish another key, and let time pass until it signs; its id."""
+        system, runtime = self.system, self.system.runtime
+        new = NewKey.make(Algorithm.ED25519, runtime.vault)
+
+        def rotate(c: Connection) -> None:
+            signs_from = keys.rotate(c, new, now=system.clock())
+            for key in keys.load(c):
+                sooner = key.use_from - (signs_from - system.clock())
+                c.execute(update(signing_keys).where(signing_keys.c.kid == key.kid).values(use_from=sooner))
+
+        runtime.database.write(rotate)
+        system.ahead += FRESH
+        return new.kid
+
     def capabilities(self) -> list[Any]:
         return self.system.rows(select(capabilities).order_by(capabilities.c.issued_at, capabilities.c.jti))
+
+    def spends(self) -> int:
+        """How often a capability to pay was spent, by the audit."""
+        (row,) = self.system.rows(
+            select(func.count()).where(audit.c.kind == "capability.spent", audit.c.action == "invoices.PayInvoice")
+        )
+        return int(row[0])
 
     def order(self, **fault: Any) -> None:
         self.sandbox.order("invoices", "faults", **fault)

@@ -142,16 +142,19 @@ def test_whoever_holds_a_token_can_but_repeat_its_request_and_only_until_its_ste
 
 
 def test_a_token_that_is_used_fifty_times_at_once_moves_money_once(payments: Payments) -> None:
-    """While the agent still waits for its answer: the service is told that the spend is the same, and pays once."""
-    payments.order(endpoint="pay_invoice", mode="drop_response", times=1)
+    """The agent's own request was lost: one of the fifty spends it and pays, and all are told of that."""
+    payments.order(endpoint="pay_invoice", mode="drop_request", times=1)
     payments.ask()
     payments.system.work_once()
     heard = payments.stolen()
+    assert (payments.movements(), payments.spends()) == ([], 0)
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda number: payments.replay(heard, idempotency_key=f"key-{number}"), range(50)))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.json()["id"] for answer in answers}) == 1
+    assert [answer.headers.get("Idempotent-Replayed") for answer in answers].count(None) == 1
     assert len(payments.movements()) == 1
+    assert payments.spends() == 1
 
 
 def test_an_answer_that_was_lost_is_asked_for_again_with_the_same_token(payments: Payments) -> None:
@@ -163,6 +166,22 @@ def test_an_answer_that_was_lost_is_asked_for_again_with_the_same_token(payments
     pays = [attempt.state for attempt in payments.system.attempts()[1:]]
     assert pays == [AttemptState.ADOPTED, AttemptState.EFFECT]
     assert len(payments.movements()) == 1
+
+
+def test_a_key_that_is_rotated_while_a_payment_is_under_way_pays_it_once_and_signs_the_next(payments: Payments) -> None:
+    """The service has run since before, and finds the new key among those that are published."""
+    payments.order(endpoint="pay_invoice", mode="drop_response", times=1)
+    payments.ask()
+    payments.system.work_once()
+    old = payments.signed_by()
+    new = payments.rotate()
+    under_way = payments.replay(payments.stolen())
+    assert (under_way.status_code, under_way.headers["Idempotent-Replayed"]) == (200, "true")
+    payments.system.settle()
+    payments.ask(OTHER)
+    assert {job.state for job in payments.system.settle()} == {JobState.DONE}
+    assert (payments.signed_by(), old != new) == (new, True)
+    assert [one["invoice"] for one in payments.movements()] == [SMALL, OTHER]
 
 
 def test_without_effect_the_next_attempt_has_another_token_and_the_first_is_void(payments: Payments) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
 
 import pytest
 from sqlalchemy import select
@@ -14,8 +14,8 @@ from pipeline.states import AttemptState, JobState
 from pipeline.tables import attempts, jobs
 from tests.system.conftest import Start
 
-LIMIT, WINDOW = 6, 5  # requests, seconds
-PULLS = 8
+LIMIT, WINDOW = 6, 4  # requests, seconds
+PULLS = 20  # of one account, in workers that have places for all of them at once: three windows and more
 WORKERS = ("worker-1", "worker-2", "worker-3")
 # Before the first answer nobody knows the limit: see `pipeline.budget.UNKNOWN_FLYING`.
 UNKNOWN = 4
@@ -39,20 +39,16 @@ def test_three_workers_never_ask_more_than_the_upstream_allows_and_all_is_done(s
     done = system.settled()
     assert {job.state for job in done} == {JobState.DONE}, system.state()
     ended = [entry for name in WORKERS for entry in system.logged(name) if entry.get("action") == "job.run_ended"]
-    sent_back = {entry["job"] for entry in ended if "rate limit" in entry["reason"]}
+
+    # The upstream refuses whatever is beyond a window's limit: what it refused is all that was asked too much.
+    calls = [entry for entry in system.sandbox("github", "log")[before:] if entry["attempt"]]
+    refused = [(entry["at"], entry["actor"]) for entry in calls if entry["status"] == 403]
+    assert len(refused) <= UNKNOWN, f"the workers asked for more than there was: {refused}"
+    busiest = max(Counter(entry["actor"] for entry in calls if entry["status"] < 400).values())
+    assert busiest > 2 * LIMIT, "what was asked for had room in two windows"
+    sent_back = {entry["job"] for entry in ended if entry["reason"].endswith("is used up for now")}
     whose = {job.tenant_id for job in system.jobs() if job.id in sent_back}
     assert whose == {"acme"}, "nobody had to wait, or another tenant's budget sent somebody back"
-
-    calls = [entry for entry in system.sandbox("github", "log")[before:] if entry["attempt"]]
-    refused = [entry for entry in calls if entry["status"] == 403]
-    assert len(refused) <= UNKNOWN, [(entry["at"], entry["actor"]) for entry in refused]
-    for actor, entries in groupby(
-        sorted(calls, key=lambda one: (one["actor"], one["at"])), key=lambda one: one["actor"]
-    ):
-        times = [datetime.fromisoformat(entry["at"]) for entry in entries]
-        for start in times:
-            inside = sum(0 <= (one - start).total_seconds() < WINDOW - 1 for one in times)
-            assert inside <= 2 * LIMIT + UNKNOWN, actor  # a stretch as long as a window may reach into two
     waited = system.rows(select(jobs.c.runs_spent))
     assert {row.runs_spent for row in waited} == {0}, "waiting spends no run"
 

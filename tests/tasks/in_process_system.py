@@ -72,6 +72,7 @@ class InProcessSystem:
         self._then: dict[tuple[str, int], Callable[[], object]] = {}
         self._arrived: Counter[str] = Counter()
         self._last = ""
+        self.ahead = timedelta()  # the runtime's clock
         self._numbers = itertools.count(1)
         self.registry = Registry.load(workflows)
         keys = Keys(vault={1: b"k" * 32}, signing=b"s" * 32)
@@ -83,11 +84,14 @@ class InProcessSystem:
             allow_hosts=frozenset({"127.0.0.1"}),
             steps=StepSettings(attempts=4),
         )
-        self.runtime = Runtime(settings, self.registry, NoRing(), reached=self._reached)
+        self.runtime = Runtime(settings, self.registry, NoRing(), clock=self.clock, reached=self._reached)
 
     def furnish(self) -> None:
         """Register the world's tenants."""
         Provision(self.runtime, self.sandbox.world, now=datetime.now(UTC)).everything()
+
+    def clock(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
 
     def close(self) -> None:
         self.runtime.close()

@@ -10,25 +10,23 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Row, select, update
 
 from identity.connections import get_connection
 from identity.principals import link_alias
-from identity.secret import Secret
 from identity.tables import provider_connections
 from pipeline.approvals.tables import approvals
 from pipeline.ledger import pins
 from pipeline.ledger.approval_views import ApprovalView
 from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
-from pipeline.model import Acceptance, DeliveryOutcome
 from pipeline.states import ApprovalState, JobState
-from pipeline.tables import workflow_settings
+from pipeline.tables import deliveries, workflow_settings
 from tests.tasks.approvals import apply, asked, say
 from tests.tasks.in_process_system import InProcessSystem
-from tests.webhooks.parts import FORM, slack_headers
-from webhooks.sources import slack
-from webhooks.sources.reading import Received
+from tests.webhooks.parts import FORM, MemoryRing, slack_headers
+from webhooks.app import create_app
+from webhooks.settings import WebSettings
 
 TRIGGERS = itertools.count(1)
 BOB, CAROL, STRANGER = "U0BOB", "U0CAROL", "U0STRANGER"
@@ -39,6 +37,8 @@ class Chat:
 
     def __init__(self, system: InProcessSystem) -> None:
         self.system = system
+        settings = WebSettings(base_url="https://aswhom.example")
+        self._web = create_app(settings, system.runtime.intake, system.registry, MemoryRing()).test_client()
         (self.workspace,) = [one for one in system.sandbox.world["slack"]["workspaces"] if one["name"] == "acme"]
         self.channel = self.workspace["channels"][0]["id"]
         for name, user in (("bob", BOB), ("carol", CAROL)):
@@ -73,8 +73,8 @@ class Chat:
         (row,) = [block for block in question["blocks"] if block["type"] == "actions"]
         return {element["action_id"]: element for element in row["elements"]}
 
-    def press(self, user: str, button: dict[str, Any], *, team: str = "") -> Acceptance:
-        """As Slack sends it, signed, through the source that reads it."""
+    def press(self, user: str, button: dict[str, Any], *, team: str = "") -> Row[Any]:
+        """As Slack sends it, signed, to the web before this ledger; the delivery that was made of it."""
         payload = {
             "type": "block_actions",
             "trigger_id": f"1.{next(TRIGGERS)}.x",
@@ -83,13 +83,11 @@ class Chat:
             "actions": [{"type": "button", "action_id": button["action_id"], "value": button["value"]}],
         }
         body = urlencode({"payload": json.dumps(payload)}).encode()
-        now = datetime.now(UTC)
-        headers = {name.lower(): value for name, value in slack_headers(body, secret="s", at=now).items()}
-        headers["content-type"] = FORM
-        received = slack.read(headers, body, (Secret("s"),), now)
-        assert isinstance(received, Received)
-        delivery = received.signed(source="slack", connection="slack", body=body)
-        return self.system.runtime.intake.accept(delivery, (), outcome=DeliveryOutcome.IGNORED, reason="")
+        secret = self.system.sandbox.world["slack"]["signing_secret"]
+        headers = slack_headers(body, secret=secret, at=datetime.now(UTC))
+        answer = self._web.post("/webhooks/slack/slack", data=body, content_type=FORM, headers=headers, buffered=True)
+        assert (answer.status_code, answer.data) == (200, b""), "whoever pressed would be shown it"
+        return self.system.rows(select(deliveries).order_by(deliveries.c.received_at, deliveries.c.id))[-1]
 
 
 @pytest.fixture
@@ -118,6 +116,8 @@ def test_two_people_approve_by_button_and_the_thread_says_so(chat: Chat) -> None
     assert view(chat).state is ApprovalState.OPEN
     pressed = chat.press(CAROL, yes)
     assert (pressed.outcome, view(chat).state) == ("accepted", ApprovalState.APPROVED)
+    (job,) = [one for one in chat.system.jobs() if one.id == view(chat).job]
+    assert job.state == JobState.QUEUED, "the press wakes the job in its own commit"
     chat.system.settle()
     assert ("salesforce", "ada", "user") in chat.system.authors()
     chat.tell()

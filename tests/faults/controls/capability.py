@@ -226,4 +226,11 @@ CONTROLS = (
         without="use_from = now",
         test="tests/capability/test_keys.py::test_a_new_key_is_published and sqlite",
     ),
+    Control(
+        name="a service does once what one capability is for, by whatever key it is asked",
+        file="deploy/sandbox/invoices/app.py",
+        guard="marks = [capability.id]",
+        without="marks: list[str] = []",
+        test="tests/payments/test_payments.py::test_a_token_that_is_used_fifty",
+    ),
 )

@@ -296,6 +296,14 @@ CONTROLS = (
         test="tests/identity/test_overtaken_refreshes.py::test_an_answer_after_a_revocation_is_kept_only and sqlite",
     ),
     Control(
+        name="the rule in the refresh's commit, in any order of events",
+        file="identity/refresh/settlement.py",
+        guard="ruled_out = revoked_since(connection, scopes, intent.consented, or_stopped=False)",
+        without="ruled_out = None",
+        test="tests/ledger/test_machine.py::test_any_order",
+        says="a refresh brought back what was revoked or replaced",
+    ),
+    Control(
         name="nobody is answered before the group's COMMIT",
         file="pipeline/group_commit.py",
         guard='write.raised = CommitUnknown("the commit failed; read again by your own key")',

@@ -40,6 +40,13 @@ CONTROLS = (
         test="tests/ledger/test_revocation.py::test_openings_and_revocations_of_one_account and postgresql",
     ),
     Control(
+        name="the lock of a narrowing",
+        file="identity/narrowing.py",
+        guard="lock_exclusive(connection, grant_scopes(account.key)[-1])",
+        without="pass",
+        test="tests/ledger/test_narrowing.py::test_an_opening_beside_a_narrowing and postgresql",
+    ),
+    Control(
         name="a lock is a statement of its own",  # of one that locks and reads, the snapshot is older than the lock
         file=OPENINGS,
         guard="lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))",
@@ -178,5 +185,13 @@ CONTROLS = (
         without='"broker_channel_error_retry": False,',
         test="tests/celery/test_outage.py::test_a_worker_consumes_again_from_a_broker_that_was_a_replica",
         timeout=180,
+    ),
+    Control(
+        name="workers draw on one budget",
+        file="pipeline/runtime.py",
+        guard="budgets=Budgets(self.redis, prefix=self.settings.key_prefix),",
+        without="budgets=Budgets(None, prefix=self.settings.key_prefix),",
+        test="tests/system/test_budgets.py::test_three_workers",
+        says="the workers asked for more than there was",
     ),
 )
