@@ -21,6 +21,7 @@ from pipeline.approvals.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, record_refusal
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger.calls import may_have_acted
 from pipeline.ledger.clock import clock
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.deciding import Decisions
@@ -32,6 +33,10 @@ from pipeline.uses import on_revoke_of
 from pipeline.workflow import SERVICE, SKIP, STOP, USER, OnRevoke, Who, Workflow
 
 R = TypeVar("R", bound=Result)
+
+_HOW_TO_AGREE = (
+    "a workflow must do the same between its steps on every run; finish old jobs with the old code, or replay them"
+)
 
 NAMES: Mapping[Who | None, str] = {None: "policy", USER: "user", SERVICE: "service"}
 
@@ -55,6 +60,7 @@ class StepRunner:
         self._stored = stored
         self._began = time.monotonic()
         self._new_steps = 0
+        self._reached = 0
 
     def perform(
         self,
@@ -67,6 +73,7 @@ class StepRunner:
         patience: timedelta = timedelta(),
         on_revoke: OnRevoke | None = None,
     ) -> R:
+        self._reached = position
         name = action.action_name()
         declared = self._workflow.on_revoke.get(type(action), STOP)
         then = on_revoke_of(f"step {position}, {name},", declared, on_revoke)
@@ -109,6 +116,7 @@ class StepRunner:
             raise RunAgain("yielded after its time, at a step boundary", delay=timedelta())
 
     def sleep(self, position: int, occurrence: int, duration: timedelta) -> None:
+        self._reached = position
         request_hash = sha256(f"sleep {duration.total_seconds()}".encode()).hexdigest()
         stored = self._stored.get(position)
         if stored is not None and not _may_change(stored):
@@ -130,6 +138,21 @@ class StepRunner:
         )
         if asleep is not None:
             raise RunEnded(asleep.reason, moved=asleep.moved)
+
+    def raise_if_left_out(self) -> None:
+        """Raise Diverged if the function has returned without a step that is stored."""
+        for position, stored in sorted(self._stored.items()):
+            if position > self._reached and not self._may_be_left_out(stored):
+                raise Diverged(
+                    f"step {position} was {stored.action} as {stored.named}, and now the workflow ends without it: "
+                    f"{_HOW_TO_AGREE}"
+                )
+
+    def _may_be_left_out(self, stored: Row[Any]) -> bool:
+        """Whether nothing came of a step in whose stead something else may have been done since a replay opened it."""
+        if not self._job.replayed or stored.state != StepState.OPEN:
+            return False
+        return not self._services.store.read(partial(may_have_acted, step=stored.id))
 
     def _prepare(
         self,
@@ -255,8 +278,7 @@ def _raise_if_diverged(stored: Row[Any], *, action: str, occurrence: int, named:
     if different:
         raise Diverged(
             f"step {stored.position} was {stored.action} as {stored.named}, and now the workflow asks for "
-            f"{action} as {named} (different: {', '.join(different)}): a workflow must do the same between its steps "
-            "on every run; finish old jobs with the old code, or replay them"
+            f"{action} as {named} (different: {', '.join(different)}): {_HOW_TO_AGREE}"
         )
 
 

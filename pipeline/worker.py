@@ -155,6 +155,7 @@ class Worker:
             workflow.function(run, event)
         finally:
             run.raise_how_it_ended()
+        runner.raise_if_left_out()
 
     def _spend(self, job: ClaimedJob, *, reason: str, insist: bool = True) -> None:
         """A run of *job* came to nothing: queue it again, or bury it."""
