@@ -127,18 +127,14 @@ class Run(Generic[C]):
     def _do(
         self, action: Action[R], *, named: Who | None, once: str | None, patience: timedelta, on_revoke: OnRevoke | None
     ) -> R:
-        name = action.action_name()
-        if once is not None and len(once) > LONGEST_ONCE:
-            raise BadInput(
-                f"a once key has {LONGEST_ONCE} characters at most, and that of {name} has {len(once)}: "
-                "make it of ids, or of a digest"
-            )
-        position, occurrence = self._next(name)
+        _check(action, named=named, once=once, patience=patience)
+        position, occurrence = self._next(action.action_name())
         return self._steps.perform(
             position, occurrence, action, named=named, once=once, patience=patience, on_revoke=on_revoke
         )
 
     def _sleep(self, duration: timedelta) -> None:
+        _check_time("run.sleep sleeps for", duration)
         if duration > LONGEST_SLEEP:
             raise BadInput(f"run.sleep sleeps for {LONGEST_SLEEP.days} days at most, and was asked for {duration}")
         position, occurrence = self._next("run.sleep")
@@ -158,3 +154,27 @@ class Run(Generic[C]):
         except BaseException as ending:
             self._ended = ending
             raise
+
+
+def _check(action: object, *, named: object, once: object, patience: object) -> None:
+    """Raise BadInput for what no step can be asked for with; no type checker may have seen it."""
+    if not isinstance(action, Action):
+        raise BadInput("run.do takes an action with its parameters, as in run.do(github.GetPull(repo=…, number=…))")
+    name = action.action_name()
+    if named not in (None, USER, SERVICE):
+        raise BadInput(f"{name}: as_ is run.user or run.service, or left out where policy is to pick")
+    _check_time(f"{name}: patience is", patience)
+    if once is None:
+        return
+    if not isinstance(once, str) or not once:
+        raise BadInput(f"{name}: a once key is a text, and not an empty one: every job would share it")
+    if len(once) > LONGEST_ONCE:
+        raise BadInput(
+            f"a once key has {LONGEST_ONCE} characters at most, and that of {name} has {len(once)}: "
+            "make it of ids, or of a digest"
+        )
+
+
+def _check_time(what: str, time: object) -> None:
+    if not isinstance(time, timedelta):
+        raise BadInput(f"{what} a timedelta, and was given {type(time).__name__}")
