@@ -146,7 +146,8 @@ class Run(Generic[C]):
         return self._position, self._occurrences[name]
 
     def _guarded(self, act: Callable[[], T]) -> T:
-        self.raise_how_it_ended()  # what is caught, and a `finally`, must not act after a stop
+        # Nothing may be done after a stop, by what caught it or by a `finally`.
+        self.raise_how_it_ended()
         try:
             return act()
         except (ActionFailed, StepRefused):
