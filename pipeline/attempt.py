@@ -39,6 +39,7 @@ from pipeline.run import OnceUsed, StepRefused, StepSkipped
 from pipeline.services import Services
 from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.step_at_hand import StepAtHand
+from pipeline.upstream import Written
 
 OPENINGS = 8  # of one attempt: refreshes and refused tokens in a row, before the job tries again later
 
@@ -70,6 +71,7 @@ def _open_and_send(
     services: Services, step: StepAtHand, purpose: Purpose, number: int, budget_use: BudgetUse
 ) -> OpenedAttempt | Adopted:
     """Open the attempt and send it; refresh the token and open again where it is too old or was refused upstream."""
+    written = step.written(purpose)  # before anything opens: what cannot be written is not taken for sent
     ahead, after_generation, forced = True, 0, False
     for _ in range(OPENINGS):
         intent = intent_of(
@@ -91,7 +93,7 @@ def _open_and_send(
                 step = replace(step, request_changed=False)  # the step is stored: a further opening asks for the same
             case outcome:
                 _end_by(services, step, intent, outcome)
-        answer = _send(services, step, intent, opened, began)
+        answer = _send(services, step, intent, opened, written, began=began)
         conclusion = conclude(step.action, step.call, purpose, answer)
         budget_use.tell(answer, conclusion)
         made = OpenedAttempt(services=services, step=step, intent=intent, began=began, conclusion=conclusion)
@@ -225,7 +227,7 @@ def _refresh(services: Services, account: str, generation: int, *, refused: bool
 
 
 def _send(
-    services: Services, step: StepAtHand, intent: Intent, opened: Opened, began: float
+    services: Services, step: StepAtHand, intent: Intent, opened: Opened, written: Written, *, began: float
 ) -> Response | NotSent | NoAnswer:
     send_before = began + intent.send_within.total_seconds()
     try:
@@ -237,8 +239,7 @@ def _send(
         return shown
     services.reached("before_call")
     answer = services.upstream.send(
-        step.request(intent.purpose),
-        api_url=step.through.api_url,
+        written,
         authorization=shown,
         attempt=intent.attempt,
         idempotency_key=step.call.idempotency_key,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from identity.http import NoAnswer, NotSent
 from identity.model import Effect
 from identity.quoting import kept
-from pipeline.action import Action, Call, Judgement, Response, Result, UnreadableAnswer, Verdict
+from pipeline.action import Action, Call, Response, Result, UnreadableAnswer, Verdict
 from pipeline.limits import LONGEST_WAIT
 from pipeline.states import Purpose
 
@@ -20,11 +21,12 @@ _LONGEST_REASON = 2_000
 
 @dataclass(frozen=True, kw_only=True)
 class Conclusion:
-    """The verdict, and the result of a success; of a probe, None is "it had no effect"."""
+    """The verdict, and the result of a success as it is stored; of a probe, None is "it had no effect"."""
 
     verdict: Verdict
     reason: str = ""
-    result: Result | None = None
+    result: Mapping[str, Any] | None = None
+    external_id: str | None = None
     retry_after: timedelta | None = None
     status: int | None = None
     upstream_request_id: str | None = None
@@ -37,24 +39,39 @@ def conclude(action: Action[Any], call: Call, purpose: Purpose, answer: Response
         return Conclusion(verdict=Verdict.FAILED if answer.final else Verdict.RETRY, reason=answer.reason)
     if isinstance(answer, NoAnswer):
         return Conclusion(verdict=Verdict.RETRY if reads else Verdict.UNKNOWN, reason=answer.reason)
-    result: Result | None = None
     try:
-        judgement = action.judge(answer)
-        if judgement.verdict is Verdict.SUCCESS:
-            result = action.found(answer, call) if purpose is Purpose.PROBE else action.read(answer)
+        conclusion = _read(action, call, purpose, answer)
     except UnreadableAnswer as error:
-        judgement = Judgement(verdict=Verdict.UNKNOWN, reason=str(error))
-    verdict = judgement.verdict
-    if reads and verdict is Verdict.UNKNOWN:
-        verdict = Verdict.RETRY
+        conclusion = _unreadable(str(error))
+    # A bug of the action's own must not lose the answer, which is not written yet, and its text may quote it.
+    except Exception as bug:  # noqa: BLE001 - whatever it is
+        name = f"{action.action_name()} cannot read the answer (status {answer.status})"
+        conclusion = _unreadable(f"{name}: {type(bug).__name__}")
+    if reads and conclusion.verdict is Verdict.UNKNOWN:
+        conclusion = replace(conclusion, verdict=Verdict.RETRY)
+    return replace(conclusion, status=answer.status, upstream_request_id=_request_id(answer))
+
+
+def _read(action: Action[Any], call: Call, purpose: Purpose, answer: Response) -> Conclusion:
+    """What the action makes of the answer."""
+    judgement = action.judge(answer)
+    result: Result | None = None
+    if judgement.verdict is Verdict.SUCCESS:
+        result = action.found(answer, call) if purpose is Purpose.PROBE else action.read(answer)
+        if result is None and purpose is Purpose.CALL:
+            raise UnreadableAnswer(f"{action.action_name()}.read returned no result")
+    external_id = None if result is None else action.external_id(result)
     return Conclusion(
-        verdict=verdict,
+        verdict=judgement.verdict,
         reason=kept(judgement.reason, longest=_LONGEST_REASON),
-        result=result,
+        result=None if result is None else result.model_dump(mode="json"),
+        external_id=None if external_id is None else kept(external_id),
         retry_after=judgement.retry_after and min(judgement.retry_after, LONGEST_WAIT),
-        status=answer.status,
-        upstream_request_id=_request_id(answer),
     )
+
+
+def _unreadable(reason: str) -> Conclusion:
+    return Conclusion(verdict=Verdict.UNKNOWN, reason=kept(reason, longest=_LONGEST_REASON))
 
 
 def _request_id(answer: Response) -> str | None:

@@ -20,7 +20,6 @@ from pipeline.ledger.intents import Intent, Opened
 from pipeline.services import Services
 from pipeline.states import Purpose
 from pipeline.step_at_hand import StepAtHand
-from pipeline.upstream import write
 
 
 def wanted_capability(services: Services, step: StepAtHand, purpose: Purpose) -> Wanted | None:
@@ -40,7 +39,7 @@ def wanted_capability(services: Services, step: StepAtHand, purpose: Purpose) ->
         action=step.name,
         resource=step.action.resource() or "",
         limit=_limit(step.action.money()),
-        request_sha256=write(step.request(purpose), api_url=step.through.api_url).sha256(),
+        request_sha256=step.written(purpose).sha256(),
         approved_by=step.approval.by if step.approval else (),
         lifetime=services.settings.capability_lifetime,
     )

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from identity.quoting import kept
 from pipeline import metrics
 from pipeline.action import Verdict
 from pipeline.conclusion import Conclusion
@@ -45,14 +43,12 @@ class OpenedAttempt:
         resolves: AttemptState | None = None,
     ) -> bool:
         """Commit the attempt's outcome and its step's. False: it was settled, or the step ended, before: that stays."""
-        result = self.conclusion.result
-        external_id = None if result is None else self.step.action.external_id(result)
         closing = Closing(
             attempt=self.intent.attempt,
             state=state,
             step_state=step_state,
-            result=self.result,
-            external_id=None if external_id is None else kept(external_id),
+            result=self.conclusion.result,
+            external_id=self.conclusion.external_id,
             status=self.conclusion.status,
             upstream_request_id=self.conclusion.upstream_request_id,
             error=error,
@@ -79,12 +75,6 @@ class OpenedAttempt:
         if counts and step_state is not StepState.OPEN:
             metrics.STEPS.labels(self.step.name, str(self.step.decision.pattern), str(step_state)).inc()
         return counts
-
-    @property
-    def result(self) -> Mapping[str, Any] | None:
-        """What the answer brought, as it is stored."""
-        result = self.conclusion.result
-        return None if result is None else result.model_dump(mode="json")
 
     @property
     def tries(self) -> int:
@@ -118,13 +108,11 @@ def close_call(opened: OpenedAttempt) -> Any:
     step, conclusion, intent = opened.step, opened.conclusion, opened.intent
     match conclusion.verdict:
         case Verdict.SUCCESS:
-            if conclusion.result is None:
-                raise TypeError(f"{step.name}.read() returned no result")
             counts = opened.close(AttemptState.EFFECT, StepState.DONE, resolves=AttemptState.ADOPTED)
             opened.services.reached("after_commit")
             if not counts:
                 raise opened.overtaken()
-            return opened.result
+            return conclusion.result
         case Verdict.UNKNOWN:
             opened.close(AttemptState.UNKNOWN, StepState.UNKNOWN, error=conclusion.reason)
             reason = f"{step.name} was sent and its outcome is not known: {conclusion.reason}"
@@ -171,7 +159,7 @@ def close_probe(opened: OpenedAttempt) -> Any | None:
         if opened.close(AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT):
             return None
     elif opened.close(AttemptState.NO_EFFECT, StepState.DONE, resolves=AttemptState.ADOPTED):
-        return opened.result
+        return conclusion.result
     raise opened.overtaken()
 
 

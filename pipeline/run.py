@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
 from identity.errors import BadInput
 from pipeline.action import Action, Result
-from pipeline.interruption import Interruption
 from pipeline.workflow import SERVICE, USER, OnRevoke, Who
 
 C = TypeVar("C", bound=BaseModel)
@@ -94,7 +92,7 @@ class Run(Generic[C]):
         self._steps = steps
         self._position = 0
         self._occurrences: Counter[str] = Counter()
-        self._ended: Interruption | None = None
+        self._ended: BaseException | None = None
 
     def do(
         self,
@@ -111,36 +109,73 @@ class Run(Generic[C]):
         jobs: others with the same key get the owner's result. While the upstream says "later", the step is tried as
         often as is set, and beyond that until *patience* has passed since it first opened, or did after the job's
         replay; in between the job waits in the ledger. `on_revoke=STOP` ends the job if a revocation refuses this step,
-        though `uses` has steps of its action skipped. Raises ActionFailed, StepRefused (StepSkipped and OnceUsed are
-        some), Diverged, or BadInput for a once key that is too long and for an *on_revoke* that `uses` does not allow.
+        though `uses` has steps of its action skipped. Raises ActionFailed and StepRefused (StepSkipped and OnceUsed are
+        some). Whatever else it raises ends the run, though the function catch it: Diverged, Unavailable, BadInput for
+        what cannot be asked for.
         """
-        name = action.action_name()
-        if once is not None and len(once) > LONGEST_ONCE:
-            raise BadInput(
-                f"a once key has {LONGEST_ONCE} characters at most, and that of {name} has {len(once)}: "
-                "make it of ids, or of a digest"
-            )
-        position, occurrence = self._next(name)
-        perform = partial(self._steps.perform, position, occurrence, action)
-        return self._guarded(lambda: perform(named=as_, once=once, patience=patience, on_revoke=on_revoke))
+        return self._guarded(lambda: self._do(action, named=as_, once=once, patience=patience, on_revoke=on_revoke))
 
     def sleep(self, duration: timedelta) -> None:
         """Park the job for *duration*; it is kept in the ledger, no thread waits. Raises BadInput above ten years."""
+        self._guarded(lambda: self._sleep(duration))
+
+    def raise_how_it_ended(self) -> None:
+        """Raise what ended the run, if a step did, whatever the function has made of it."""
+        if self._ended is not None:
+            raise self._ended
+
+    def _do(
+        self, action: Action[R], *, named: Who | None, once: str | None, patience: timedelta, on_revoke: OnRevoke | None
+    ) -> R:
+        _check(action, named=named, once=once, patience=patience)
+        position, occurrence = self._next(action.action_name())
+        return self._steps.perform(
+            position, occurrence, action, named=named, once=once, patience=patience, on_revoke=on_revoke
+        )
+
+    def _sleep(self, duration: timedelta) -> None:
+        _check_time("run.sleep sleeps for", duration)
         if duration > LONGEST_SLEEP:
             raise BadInput(f"run.sleep sleeps for {LONGEST_SLEEP.days} days at most, and was asked for {duration}")
         position, occurrence = self._next("run.sleep")
-        self._guarded(lambda: self._steps.sleep(position, occurrence, duration))
+        self._steps.sleep(position, occurrence, duration)
 
     def _next(self, name: str) -> tuple[int, int]:
-        if self._ended is not None:
-            raise self._ended  # a `finally` must not act after a stop, nor hide from the worker how the run ended
         self._position += 1
         self._occurrences[name] += 1
         return self._position, self._occurrences[name]
 
     def _guarded(self, act: Callable[[], T]) -> T:
+        # Nothing may be done after a stop, by what caught it or by a `finally`.
+        self.raise_how_it_ended()
         try:
             return act()
-        except Interruption as interruption:
-            self._ended = interruption
+        except (ActionFailed, StepRefused):
             raise
+        except BaseException as ending:
+            self._ended = ending
+            raise
+
+
+def _check(action: object, *, named: object, once: object, patience: object) -> None:
+    """Raise BadInput for what no step can be asked for with; no type checker may have seen it."""
+    if not isinstance(action, Action):
+        raise BadInput("run.do takes an action with its parameters, as in run.do(github.GetPull(repo=…, number=…))")
+    name = action.action_name()
+    if named not in (None, USER, SERVICE):
+        raise BadInput(f"{name}: as_ is run.user or run.service, or left out where policy is to pick")
+    _check_time(f"{name}: patience is", patience)
+    if once is None:
+        return
+    if not isinstance(once, str) or not once:
+        raise BadInput(f"{name}: a once key is a text, and not an empty one: every job would share it")
+    if len(once) > LONGEST_ONCE:
+        raise BadInput(
+            f"a once key has {LONGEST_ONCE} characters at most, and that of {name} has {len(once)}: "
+            "make it of ids, or of a digest"
+        )
+
+
+def _check_time(what: str, time: object) -> None:
+    if not isinstance(time, timedelta):
+        raise BadInput(f"{what} a timedelta, and was given {type(time).__name__}")

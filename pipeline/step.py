@@ -21,13 +21,14 @@ from pipeline.approvals.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, record_refusal
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger.calls import may_have_acted
 from pipeline.ledger.clock import clock
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.deciding import Decisions
-from pipeline.run import ActionFailed, Diverged, OnceUsed, StepRefused, StepSkipped
 from pipeline.services import Services
 from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.step_at_hand import StepAtHand
+from pipeline.stored_step import left_out, may_change, raise_if_diverged, raise_if_ended, result_of
 from pipeline.uses import on_revoke_of
 from pipeline.workflow import SERVICE, SKIP, STOP, USER, OnRevoke, Who, Workflow
 
@@ -55,6 +56,7 @@ class StepRunner:
         self._stored = stored
         self._began = time.monotonic()
         self._new_steps = 0
+        self._reached = 0
 
     def perform(
         self,
@@ -67,14 +69,15 @@ class StepRunner:
         patience: timedelta = timedelta(),
         on_revoke: OnRevoke | None = None,
     ) -> R:
+        self._reached = position
         name = action.action_name()
         declared = self._workflow.on_revoke.get(type(action), STOP)
         then = on_revoke_of(f"step {position}, {name},", declared, on_revoke)
         stored = self._stored.get(position)
         request_hash = action.request_hash()
         if stored is not None:
-            if not _may_change(stored):
-                _raise_if_diverged(
+            if not may_change(stored):
+                raise_if_diverged(
                     stored,
                     action=name,
                     occurrence=occurrence,
@@ -82,8 +85,8 @@ class StepRunner:
                     request_hash=request_hash,
                 )
             if stored.state == StepState.DONE:
-                return action.result.model_validate(stored.result)  # type: ignore[return-value]
-            _raise_if_ended(stored)
+                return result_of(action, stored.result, position=position)
+            raise_if_ended(stored)
         self._yield_if_due(is_new=stored is None)
         self._new_steps += 1
         step = self._prepare(
@@ -97,7 +100,7 @@ class StepRunner:
             patience=patience,
             may_skip=then is SKIP,
         )
-        return action.result.model_validate(self._carry_out(step, stored))  # type: ignore[return-value]
+        return result_of(action, self._carry_out(step, stored), position=position)
 
     def _yield_if_due(self, *, is_new: bool) -> None:
         """Raise RunAgain where the run is to end before the step that it has come to."""
@@ -109,10 +112,11 @@ class StepRunner:
             raise RunAgain("yielded after its time, at a step boundary", delay=timedelta())
 
     def sleep(self, position: int, occurrence: int, duration: timedelta) -> None:
+        self._reached = position
         request_hash = sha256(f"sleep {duration.total_seconds()}".encode()).hexdigest()
         stored = self._stored.get(position)
-        if stored is not None and not _may_change(stored):
-            _raise_if_diverged(
+        if stored is not None and not may_change(stored):
+            raise_if_diverged(
                 stored, action="run.sleep", occurrence=occurrence, named=NAMES[None], request_hash=request_hash
             )
             if stored.state == StepState.DONE:
@@ -130,6 +134,18 @@ class StepRunner:
         )
         if asleep is not None:
             raise RunEnded(asleep.reason, moved=asleep.moved)
+
+    def raise_if_left_out(self) -> None:
+        """Raise Diverged if the function has returned without a step that is stored."""
+        for position, stored in sorted(self._stored.items()):
+            if position > self._reached and not self._may_be_left_out(stored):
+                raise left_out(stored)
+
+    def _may_be_left_out(self, stored: Row[Any]) -> bool:
+        """Whether nothing came of a step in whose stead something else may have been done since a replay opened it."""
+        if not self._job.replayed or stored.state != StepState.OPEN:
+            return False
+        return not self._services.store.read(partial(may_have_acted, step=stored.id))
 
     def _prepare(
         self,
@@ -164,7 +180,7 @@ class StepRunner:
             opened_at=stored.opened_at if stored is not None else datetime.now(UTC),
             tried_since=datetime.now(UTC),
             request_changed=stored is not None
-            and _may_change(stored)
+            and may_change(stored)
             and hash_of(stored.action, stored.parameters) != request_hash,
             patience=patience,
             audience=ground.audience if granted.pattern is AccessPattern.CAPABILITY else None,
@@ -229,35 +245,6 @@ class StepRunner:
         if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:
             raise step.asks(f"{step.name} was sent and no answer came")
         return EarlierAttempts.UNSETTLED
-
-
-def _may_change(stored: Row[Any]) -> bool:
-    """Whether the function may ask for something else in this step's place: `reopen_steps` says why."""
-    return stored.state == StepState.OPEN and not stored.request_hash
-
-
-def _raise_if_ended(stored: Row[Any]) -> None:
-    """Raise what a stored step came to that ended without a result."""
-    why = stored.error or stored.reason
-    match StepState(stored.state):
-        case StepState.SKIPPED:
-            raise StepSkipped(why)
-        case StepState.REFUSED:
-            raise OnceUsed(why) if stored.adopted_from else StepRefused(why)
-        case StepState.FAILED:
-            raise ActionFailed(why)
-
-
-def _raise_if_diverged(stored: Row[Any], *, action: str, occurrence: int, named: str, request_hash: str) -> None:
-    """Raise Diverged if a stored step is not the one the function asks for now."""
-    asked = {"action": action, "occurrence": occurrence, "named": named, "request_hash": request_hash}
-    different = [key for key, value in asked.items() if getattr(stored, key) != value]
-    if different:
-        raise Diverged(
-            f"step {stored.position} was {stored.action} as {stored.named}, and now the workflow asks for "
-            f"{action} as {named} (different: {', '.join(different)}): a workflow must do the same between its steps "
-            "on every run; finish old jobs with the old code, or replay them"
-        )
 
 
 def _decision_of_refusal(denied: Denied) -> Decision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -9,14 +10,18 @@ from typing import Any
 from uuid import UUID
 
 from identity.capability.model import Audience
+from identity.errors import BadInput
 from identity.model import Effect, ProviderConnection
 from identity.policy.decision import Decision
-from pipeline.action import Action, Call, Request
+from pipeline.action import Action, Call
 from pipeline.interruption import AskOperator
 from pipeline.ledger.calls import word_wanted
 from pipeline.ledger.intents import Approved
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.states import Purpose
+from pipeline.upstream import Written, write
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +64,15 @@ class StepAtHand:
         """For a person's word: nothing else tells what became of its call."""
         return AskOperator(f"{why}: {word_wanted(self.action.facts.provider, self.job.id)}")
 
-    def request(self, purpose: Purpose) -> Request:
-        """What a call or a probe sends: the same at every attempt."""
-        return self.action.probe(self.call) if purpose is Purpose.PROBE else self.action.request(self.call)
+    def written(self, purpose: Purpose) -> Written:
+        """What a call or a probe sends: the same at every attempt. Raises BadInput where the action has a bug there."""
+        make = self.action.probe if purpose is Purpose.PROBE else self.action.request
+        try:
+            return write(make(self.call), api_url=self.through.api_url)
+        except Exception as bug:
+            name = f"{self.name}.{make.__name__}"
+            log.exception("%s has nothing that can be sent", name, extra={"action": "step.unwritable"})
+            raise BadInput(f"step {self.position}: {name} has nothing that can be sent: {type(bug).__name__}") from bug
 
     @property
     def call(self) -> Call:

@@ -58,6 +58,9 @@ def write(request: Request, *, api_url: str) -> Written:
     elif request.form is not None:
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         body = _urlencoded(request.form).encode()
+    # What is no text is found out here, and not by the client, for which the attempt is open.
+    url.encode()
+    httpx.Headers(headers)
     return Written(method=request.method, url=url, headers=headers, body=body)
 
 
@@ -79,9 +82,8 @@ class Upstream:
 
     def send(
         self,
-        request: Request,
+        written: Written,
         *,
-        api_url: str,
         authorization: tuple[str, str],
         attempt: str,
         idempotency_key: str,
@@ -94,7 +96,6 @@ class Upstream:
         *authorization* is the header, name and value, that shows the token. *send_before* is a moment of the monotonic
         clock, checked last before the socket.
         """
-        written = write(request, api_url=api_url)
         headers = {
             **written.headers,
             authorization[0]: authorization[1],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Flag, StrEnum
 from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from identity.errors import BadInput
 from pipeline.action import Action, check_action
@@ -60,6 +62,20 @@ class Compensation:
 
     by: type[Action[Any]]
     make: Callable[[Any, Any], Action[Any]]
+
+    def of(self, action: type[Action[Any]], parameters: Mapping[str, Any], result: Mapping[str, Any]) -> Action[Any]:
+        """What follows a done *action*, of what is stored of it. Raises BadInput."""
+        name = action.action_name()
+        try:
+            done, had = action.model_validate(parameters), action.result.model_validate(result)
+        except ValidationError as error:
+            raise BadInput(f"what is stored of a {name} no longer fits it, so nothing can be made to follow") from error
+        follows = self.make(done, had)
+        if type(follows) is not self.by:
+            raise BadInput(
+                f"{name} is followed by a {self.by.action_name()}, and its `make` returned {type(follows).__name__}"
+            )
+        return follows
 
 
 A = TypeVar("A", bound=Action[Any])

@@ -149,9 +149,12 @@ class Worker:
         # Before its first claim nobody has written a step of it.
         stored = self._store.read(lambda c: ledger_steps.load(c, job.id)) if job.fence > 1 else {}
         runner = StepRunner(self._services, workflow, job, stored)
-        workflow.function(
-            Run(runner, job=job.id, tenant=job.tenant, config=config, has_user=job.user is not None), event
-        )
+        run = Run(runner, job=job.id, tenant=job.tenant, config=config, has_user=job.user is not None)
+        try:
+            workflow.function(run, event)
+        finally:
+            run.raise_how_it_ended()
+        runner.raise_if_left_out()
 
     def _spend(self, job: ClaimedJob, *, reason: str, insist: bool = True) -> None:
         """A run of *job* came to nothing: queue it again, or bury it."""

@@ -128,8 +128,7 @@ class Workflow:
 
     def _compensate(self, run: Run[Any], event: Undone) -> None:
         ((action, how),) = [item for item in self.compensations.items() if item[0].action_name() == event.action]
-        done = action.model_validate(event.parameters)
-        run.do(how.make(done, action.result.model_validate(event.result)), as_=SERVICE)
+        run.do(how.of(action, event.parameters, event.result), as_=SERVICE)
 
     @property
     def providers(self) -> Mapping[str, Who]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import ClassVar
 
@@ -168,3 +169,131 @@ def test_limits_that_an_action_cannot_read_lose_no_answer(workers: Workers, capl
     assert (row.state, row.runs_spent, step.state) == (JobState.DONE, 0, StepState.DONE)
     assert attempt_states(workers.house) == [AttemptState.EFFECT]
     assert "the limits that github.Counted was told cannot be read" in caplog.text
+
+
+# What its author got wrong: the attempt is not left open for it, and what was not sent is not taken for sent.
+
+
+class Unwritable(Say):
+    facts: ClassVar[Facts] = replace(Say.facts, recovery=Recovery.ASK)
+
+    def request(self, call: Call) -> Request:
+        return Request(method="POST", path="/say", json={"amount": Decimal("1.5")})
+
+
+class Unsearchable(Sought):
+    def probe(self, call: Call) -> Request:
+        raise KeyError("hello")
+
+
+class Numbered(Unwritable):
+    def request(self, call: Call) -> Request:
+        return Request(method="POST", path="/say", headers={"X-Number": 7})  # type: ignore[dict-item]
+
+
+class Halved(Unwritable):
+    def request(self, call: Call) -> Request:
+        return Request(method="POST", path="/\ud800")
+
+
+@pytest.mark.parametrize(
+    ("action", "bug"), [(Unwritable, "TypeError"), (Numbered, "TypeError"), (Halved, "UnicodeEncodeError")]
+)
+def test_a_request_that_cannot_be_written_opens_nothing_and_ends_the_job_by_the_actions_name(
+    workers: Workers, action: type[Say], bug: str
+) -> None:
+    workers.house.workflow = replace(workers.house.workflow, uses={action: USER})
+    declare(workers, partial(says, action))
+    job = workers.house.job()
+    workers.work(job)
+    row, name = workers.house.row(job), action.action_name()
+    assert (row.state, row.runs_spent) == (JobState.DEAD, 0)
+    assert row.reason == f"BadInput: step 1: {name}.request has nothing that can be sent: {bug}"
+    assert (workers.tokens, attempt_states(workers.house), steps_of(workers.house)) == ([], [], [])
+
+
+def test_a_search_that_cannot_be_written_leaves_its_step_in_doubt_and_says_whose_bug_it_is(workers: Workers) -> None:
+    workers.house.workflow = replace(workers.house.workflow, uses={Unsearchable: USER})
+    declare(workers, partial(says, Unsearchable))
+    answers(workers, 500)
+    job = workers.house.job()
+    for _ in range(2):
+        workers.work(job)
+        time_passes(workers)
+    row, (step,) = workers.house.row(job), steps_of(workers.house)
+    assert (row.state, row.runs_spent, step.state) == (JobState.DEAD, 0, StepState.UNKNOWN)
+    assert row.reason == "BadInput: step 1: github.Unsearchable.probe has nothing that can be sent: KeyError"
+    assert attempt_states(workers.house) == [AttemptState.UNKNOWN]
+
+
+class Lacking(Say):
+    def read(self, response: Response) -> Said:
+        return Said(id=response.json()["number"])
+
+
+class Mistyping(Say):
+    def read(self, response: Response) -> Said:
+        return Said(id=response.json())
+
+
+class Misjudging(Say):
+    def judge(self, response: Response) -> Judgement:
+        raise IndexError(response.body.decode())
+
+
+class Misnaming(Say):
+    def external_id(self, result: Said) -> str:
+        return 5  # type: ignore[return-value]
+
+
+class Raw(Said):
+    id: str = ""
+    body: bytes
+
+
+class Undumpable(Say):
+    result: ClassVar[type[Result]] = Raw
+
+    def read(self, response: Response) -> Raw:
+        return Raw(body=b"\xff")
+
+
+@pytest.mark.parametrize(
+    ("action", "bug"),
+    [
+        (Lacking, "KeyError"),
+        (Mistyping, "ValidationError"),
+        (Misjudging, "IndexError"),
+        (Misnaming, "TypeError"),
+        (Undumpable, "UnicodeDecodeError"),
+    ],
+)
+def test_an_answer_that_its_action_fails_to_read_is_no_known_outcome_and_is_not_quoted(
+    workers: Workers, action: type[Say], bug: str
+) -> None:
+    workers.house.workflow = replace(workers.house.workflow, uses={action: USER})
+    declare(workers, partial(says, action))
+    answers(workers, 200, id="secret")
+    job = workers.house.job()
+    workers.work(job)
+    row, name = workers.house.row(job), action.action_name()
+    assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
+    assert row.reason == (
+        f"{name} was sent and its outcome is not known: {name} cannot read the answer (status 200): {bug}"
+    )
+    assert attempt_states(workers.house) == [AttemptState.UNKNOWN]
+
+
+def test_an_action_that_reads_nothing_leaves_no_attempt_open(workers: Workers) -> None:
+    class Silent(Say):
+        def read(self, response: Response) -> Said:
+            return None  # type: ignore[return-value]
+
+    workers.house.workflow = replace(workers.house.workflow, uses={Silent: USER})
+    declare(workers, partial(says, Silent))
+    job = workers.house.job()
+    workers.work(job)
+    row = workers.house.row(job)
+    assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
+    assert row.reason.endswith("github.Silent.read returned no result")
+    assert attempt_states(workers.house) == [AttemptState.UNKNOWN]

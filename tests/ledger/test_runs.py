@@ -26,14 +26,7 @@ from pipeline.worker import WorkerSettings
 from tests.identity.providers import reply
 from tests.ledger.acts import lapse, steps_of
 from tests.ledger.house import House, Opened, Say
-from tests.ledger.workers import HOUR, TOKEN, Workers, declare, say_and_sleep
-
-
-def wake(house: House) -> None:
-    """What waits for a moment looks whether it has come."""
-    now = update(jobs).where(jobs.c.state == JobState.WAITING).values(due_at=jobs.c.created_at)
-    house.database.write(lambda c: c.execute(now).rowcount)
-    reconcile.wake_due(house.database)
+from tests.ledger.workers import HOUR, TOKEN, Workers, declare, say_and_sleep, wake
 
 
 def sleep_passes(house: House) -> None:

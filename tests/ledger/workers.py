@@ -24,9 +24,12 @@ from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.tables import accounts, grants, provider_connections
+from pipeline import reconcile
 from pipeline.accounts.connecting import Away, Connecting, Done
 from pipeline.run import Run
 from pipeline.services import Services, StepSettings
+from pipeline.states import JobState
+from pipeline.tables import jobs as jobs_table
 from pipeline.upstream import Upstream
 from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import Registry
@@ -145,3 +148,10 @@ def say_and_sleep(run: Run[Any], event: Any) -> None:
     run.do(Say(text="before"), as_=run.user)
     run.sleep(HOUR)
     run.do(Say(text="after"), as_=run.user)
+
+
+def wake(house: House) -> None:
+    """What waits for a moment looks whether it has come."""
+    now = update(jobs_table).where(jobs_table.c.state == JobState.WAITING).values(due_at=jobs_table.c.created_at)
+    house.database.write(lambda c: c.execute(now).rowcount)
+    reconcile.wake_due(house.database)

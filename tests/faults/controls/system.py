@@ -165,6 +165,27 @@ CONTROLS = (
         test="tests/tasks/test_every_step.py::test_a_worker_killed_at_a_step and after_call and link_pull_request-4",
     ),
     Control(
+        name="no function hides how its run ended",
+        file="pipeline/worker.py",
+        guard="run.raise_how_it_ended()",
+        without="pass",
+        test="tests/ledger/test_hidden_endings.py::test_no_function_hides and sqlite-is_in_doubt-catches_everything",
+    ),
+    Control(
+        name="no step is taken after the one that ended the run",
+        file="pipeline/run.py",
+        guard="self.raise_how_it_ended()",
+        without="pass",
+        test="tests/ledger/test_hidden_endings.py::test_no_step_is_taken and sqlite-catches_everything",
+    ),
+    Control(
+        name="what a job has done is not left out",
+        file="pipeline/worker.py",
+        guard="runner.raise_if_left_out()",
+        without="pass",
+        test="tests/ledger/test_divergence.py::test_a_function_that_leaves_a_step_out and sqlite",
+    ),
+    Control(
         name="what may have been done is searched for before it is sent again",
         file="pipeline/step.py",
         guard="if known is EarlierAttempts.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:",

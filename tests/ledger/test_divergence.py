@@ -1,0 +1,135 @@
+"""Code that no longer goes with what its job has: a step that it leaves out, a result that it cannot read."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, ClassVar
+
+import pytest
+
+from pipeline.action import Result
+from pipeline.ledger import jobs
+from pipeline.ledger.replay import replay
+from pipeline.run import ActionFailed, Run
+from pipeline.states import JobState, StepState
+from pipeline.workflow import USER
+from tests.identity.providers import reply
+from tests.ledger.acts import open_, steps_of
+from tests.ledger.house import House, Said, Say, intent_of
+from tests.ledger.workers import HOUR, TOKEN, Workers, declare, say_and_sleep, wake
+
+
+def says_before(run: Run[Any], event: Any) -> None:
+    run.do(Say(text="before"), as_=run.user)
+
+
+def says_it_otherwise_if_it_must(run: Run[Any], event: Any) -> None:
+    says_before(run, event)
+    try:
+        run.do(Say(text="hello"), as_=run.user)
+    except ActionFailed:
+        run.do(Say(text="otherwise"), as_=run.user)
+        run.sleep(HOUR)
+
+
+class Told(Said):
+    channel: str
+
+
+class SayWhere(Say):
+    """`Say`, whose result has another field by now."""
+
+    result: ClassVar[type[Result]] = Told
+
+
+SayWhere.__name__ = Say.__name__
+
+
+def says_once(action: type[Say], run: Run[Any], event: Any) -> None:
+    with suppress(Exception):
+        run.do(action(text="hello"), as_=run.user, once="hello")
+    run.sleep(HOUR)
+
+
+def replay_it(house: House, job: str) -> None:
+    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+
+
+def test_a_function_that_leaves_a_step_out_ends_its_job_by_the_steps_name(workers: Workers) -> None:
+    declare(workers, say_and_sleep)
+    job = workers.house.job()
+    workers.work(job)
+    before = steps_of(workers.house)
+    declare(workers, says_before)
+    wake(workers.house)
+    workers.work(job)
+    row = workers.house.row(job)
+    assert (row.state, row.runs_spent) == (JobState.DEAD, 0)
+    assert row.reason.startswith("Diverged: step 2 was run.sleep as policy, and now the workflow ends without it")
+    assert (workers.tokens, steps_of(workers.house)) == ([TOKEN], before)
+
+
+def test_what_failed_before_a_replay_may_be_left_out_after_it(workers: Workers) -> None:
+    house = workers.house
+    declare(workers, says_it_otherwise_if_it_must)
+    workers.provider.call = lambda token: reply({"message": "no"}, 422) if workers.tokens else workers._call(token)
+    job = house.job()
+    workers.work(job)
+    assert [step.state for step in steps_of(house)] == [StepState.DONE, StepState.FAILED, StepState.FAILED]
+    replay_it(house, job)
+    workers.provider.call = workers._call
+    workers.work(job)
+    assert house.row(job).state == JobState.DONE
+    assert [step.state for step in steps_of(house)] == [StepState.DONE, StepState.DONE, StepState.OPEN]
+
+
+def test_what_was_done_before_a_replay_may_not_be_left_out_after_it(workers: Workers) -> None:
+    house = workers.house
+    declare(workers, says_it_otherwise_if_it_must)
+    refusing = iter([False, True])
+    workers.provider.call = lambda token: (
+        reply({"message": "no"}, 422) if next(refusing, False) else workers._call(token)
+    )
+    job = house.job()
+    workers.work(job)
+    assert [step.state for step in steps_of(house)][1:] == [StepState.FAILED, StepState.DONE, StepState.OPEN]
+    house.database.write(partial(jobs.bury, job=_awake(workers, job), reason="its host burned"))
+    replay_it(house, job)
+    workers.work(job)
+    assert house.row(job).reason.startswith("Diverged: step 3 was github.Say as user, and now the workflow ends")
+
+
+def test_what_may_have_been_done_before_a_replay_may_not_be_left_out_after_it(workers: Workers) -> None:
+    house = workers.house
+    declare(workers, says_before)
+    job = house.job()
+    claimed = house.claim(job)
+    open_(house, intent_of(house, claimed, position=2))
+    house.database.write(partial(jobs.bury, job=claimed, reason="its host burned"))
+    replay_it(house, job)
+    workers.work(job)
+    assert house.row(job).reason.startswith("Diverged: step 2 was github.Say as user, and now the workflow ends")
+
+
+@pytest.mark.parametrize("adopted", [False, True], ids=["its own", "another job's"])
+def test_a_result_that_the_code_no_longer_reads_ends_the_job_by_the_steps_name(workers: Workers, adopted: bool) -> None:
+    house = workers.house
+    declare(workers, partial(says_once, Say))
+    job = house.job()
+    workers.work(job)
+    if adopted:
+        job = house.job()
+    house.workflow = replace(house.workflow, function=partial(says_once, SayWhere), uses={SayWhere: USER})
+    wake(house)
+    workers.work(job)
+    row = house.row(job)
+    assert (row.state, row.runs_spent) == (JobState.DEAD, 0)
+    assert row.reason.startswith("Diverged: the result of step 1, github.Say, does not fit Told:")
+
+
+def _awake(workers: Workers, job: str) -> jobs.ClaimedJob:
+    wake(workers.house)
+    return workers.house.claim(job)
