@@ -13,12 +13,12 @@ What is asked for, and what is not:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, exists, func, or_, select
+from sqlalchemy import Connection, Row, exists, or_, select
 
 from identity.accounts import get_account
 from identity.model import Scope, ScopeKind
@@ -30,21 +30,19 @@ from identity.transmitters import is_of_connection
 from identity.withdrawals import Origin, WithdrawalState, adopt, get_withdrawal, settle, take_answers, take_grant
 from identity.withdrawals.held_tokens import take_held
 from identity.withdrawals.tables import withdrawals
-from pipeline import metrics
 from pipeline.failures import Failures
 from pipeline.ledger.security_events import BY_TRANSMITTER
 from pipeline.revocation import load, scope_of
+from pipeline.revocation.due_withdrawals import KEPT, due_of, late, leftovers, overdue
 from pipeline.revocation.inquiry import SAYS, SignalDoubt
 from pipeline.revocation.preview import below
 from pipeline.revocation.receipt import ProviderAnswer, ProviderSide
-from pipeline.revocation.tables import revocations
 
 _PAGE = 200  # accounts
 _HELD = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(None))
 #: The security events that say that tokens ended. One of a session or a password leaves those of a client alive.
 _TOKENS_ENDED = frozenset({"oauth.tokens-revoked", "oauth.token-revoked"})
 _ONE_WORKSPACE = "slack.team_access_revoked"
-_KEPT = (refresh_intents.c.state == "discarded") & refresh_intents.c.answer_sealed.is_not(None)
 
 
 class ProviderAsker:
@@ -73,7 +71,7 @@ class ProviderAsker:
         end = self._monotonic() + self._within
         while True:
             self._collect(row)
-            due = self._store.read(lambda c: _due(c, revocation, self._clock()))
+            due = self._store.read(lambda c: due_of(c, revocation, self._clock()))
             fresh = [one for one in due if one not in asked]
             self._ask_each(fresh, end, failures)
             asked.update(fresh)
@@ -83,11 +81,11 @@ class ProviderAsker:
 
     def due(self, *, limit: int = 100) -> list[str]:
         """The revocations of which something is to be asked now, for housekeeping. O(due)."""
-        return self._store.read(lambda c: [*_overdue(c, self._clock(), limit), *_late(c, limit)])
+        return self._store.read(lambda c: [*overdue(c, self._clock(), limit), *late(c, limit)])
 
     def ask_leftovers(self, *, limit: int = 100) -> None:
         """Ask about what refused connects had won, which is of no revocation. For housekeeping, O(due)."""
-        due = self._store.read(lambda c: _leftovers(c, self._clock(), limit))
+        due = self._store.read(lambda c: leftovers(c, self._clock(), limit))
         failures = Failures()
         self._ask_each(due, self._monotonic() + self._within, failures)
         failures.tell("credentials that could not be asked about")
@@ -123,12 +121,6 @@ def provider_side(connection: Connection, revocation: str) -> ProviderSide:
     ranked = (ProviderAnswer.PENDING, ProviderAnswer.STUCK, ProviderAnswer.GIVEN_UP, ProviderAnswer.DONE)
     answer = next((one for one in ranked if one in states), ProviderAnswer.NOT_ASKED)
     return ProviderSide(answer=answer, accounts=tuple(_said(row) for row in rows))
-
-
-def measure_withdrawals(store: Store) -> None:
-    """Set the gauges of what is pending and stuck; housekeeping alone does."""
-    for state in (WithdrawalState.PENDING, WithdrawalState.STUCK):
-        metrics.WITHDRAWALS.labels(str(state)).set(store.read(partial(_count, state=state)))
 
 
 def _said(row: Row[Any]) -> dict[str, Any]:
@@ -168,9 +160,7 @@ def _is_the_providers(connection: Connection, row: Row[Any]) -> bool:
 def _accounts(connection: Connection, *, row: Row[Any], after: str) -> list[str]:
     """The next accounts of which there is something to take."""
     held = exists().where(grants.c.account_id == accounts.c.id, grants.c.consented <= row.number, _HELD)
-    won = exists().where(
-        refresh_intents.c.account_id == accounts.c.id, refresh_intents.c.consented <= row.number, _KEPT
-    )
+    won = exists().where(refresh_intents.c.account_id == accounts.c.id, refresh_intents.c.consented <= row.number, KEPT)
     columns = withdrawals.c
     # What nobody has said on whose receipt it is, and what is held: both are of no revocation yet.
     unsaid = exists().where(
@@ -202,58 +192,3 @@ def _take(
         one = get_withdrawal(connection, withdrawal)
         if why is not None and one is not None and one.origin in why[1]:
             settle(connection, withdrawal, to=WithdrawalState.NOT_ASKED, reason=why[0], now=now)
-
-
-def _is_due(now: datetime) -> ColumnElement[bool]:
-    return (withdrawals.c.state == WithdrawalState.PENDING) & (withdrawals.c.due_at <= now)
-
-
-def _due(connection: Connection, revocation: str, now: datetime) -> list[str]:
-    columns = withdrawals.c
-    found = select(columns.id).where(columns.revocation_id == revocation, _is_due(now))
-    return list(connection.execute(found.order_by(columns.id)).scalars())
-
-
-def _leftovers(connection: Connection, now: datetime, limit: int) -> list[str]:
-    columns = withdrawals.c
-    found = select(columns.id).where(_is_due(now), columns.origin == Origin.CONNECT)
-    return list(connection.execute(found.order_by(columns.due_at).limit(limit)).scalars())
-
-
-def _overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
-    columns = withdrawals.c
-    found = select(columns.revocation_id).where(_is_due(now), columns.revocation_id.is_not(None)).distinct()
-    return list(connection.execute(found.limit(limit)).scalars())
-
-
-def _late(connection: Connection, limit: int) -> list[str]:
-    """The revocations that reach tokens which came when their receipts were written already."""
-    won = select(refresh_intents.c.account_id, refresh_intents.c.consented).where(_KEPT).limit(limit)
-    columns = withdrawals.c
-    of_none = (columns.state == WithdrawalState.PENDING) & columns.revocation_id.is_(None)
-    of_none &= columns.origin != Origin.CONNECT
-    minted = select(columns.account_id, columns.consented).where(of_none).limit(limit)
-    found: Iterable[str | None] = [
-        _first_to_reach(connection, one.account_id, consented=one.consented)
-        for late in (won, minted)
-        for one in connection.execute(late).all()
-    ]
-    return sorted({one for one in found if one is not None})
-
-
-def _first_to_reach(connection: Connection, account: str, *, consented: int) -> str | None:
-    """The revocation that ended a consent, once it has come as far as its calls in flight."""
-    key = get_account(connection, account).key
-    named = (
-        ((revocations.c.kind == ScopeKind.TENANT) & (revocations.c.key == key.tenant))
-        | ((revocations.c.kind == ScopeKind.CONNECTION) & (revocations.c.key == key.connection))
-        | ((revocations.c.kind == ScopeKind.USER) & (revocations.c.key == key.principal))
-        | ((revocations.c.kind == ScopeKind.ACCOUNT) & (revocations.c.key == str(key)))
-    )
-    ended = select(revocations.c.id).where(named, revocations.c.number >= consented, revocations.c.revision > 0)
-    return connection.execute(ended.order_by(revocations.c.number).limit(1)).scalar_one_or_none()
-
-
-def _count(connection: Connection, *, state: WithdrawalState) -> int:
-    counted = select(func.count()).select_from(withdrawals).where(withdrawals.c.state == state)
-    return int(connection.execute(counted).scalar_one())

@@ -42,7 +42,8 @@ from pipeline import revocation
 from pipeline.ledger.security_events import accept as accept_event
 from pipeline.model import SecurityEvent
 from pipeline.retention import Retention, prune
-from pipeline.revocation.provider_side import ProviderAsker, measure_withdrawals, provider_side
+from pipeline.revocation.due_withdrawals import measure_withdrawals
+from pipeline.revocation.provider_side import ProviderAsker, provider_side
 from pipeline.revocation.receipt import ProviderAnswer
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks, People, Signal
