@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from identity.accounts import get_account
 from identity.model import ScopeKind
 from identity.store import Store
-from identity.tables import refresh_intents
+from identity.tables import accounts, refresh_intents
 from identity.withdrawals import Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from pipeline import metrics
@@ -23,24 +24,57 @@ KEPT = (refresh_intents.c.state == "discarded") & refresh_intents.c.answer_seale
 _PENDING = is_one(withdrawals.c.state, WithdrawalState.PENDING)
 
 
-def due_of(connection: Connection, revocation: str, now: datetime) -> list[str]:
-    """What is due of a revocation."""
-    columns = withdrawals.c
-    found = select(columns.id).where(columns.revocation_id == revocation, _is_due(now))
-    return list(connection.execute(found.order_by(columns.id)).scalars())
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """What stands in one line at a provider: asked by one provider connection, for one kind of credential, one way."""
+
+    connection: str
+    credential: str
+    expired: bool  # what renews a token is asked about in a line of its own, which may be much slower
 
 
-def leftovers(connection: Connection, now: datetime, limit: int) -> list[str]:
-    """What is due of what refused connects had won."""
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """A withdrawal that is due, and the line that it stands in."""
+
+    id: str
+    line: Line
+
+
+def due_of(
+    connection: Connection, revocation: str | None, *, now: datetime, besides: Collection[Line], limit: int
+) -> list[Due]:
+    """What is due of a revocation, or of what refused connects had won; first what has been due for longest.
+
+    What stands in the lines *besides* is left out.
+    """
     columns = withdrawals.c
-    found = select(columns.id).where(_is_due(now), columns.revocation_id.is_(None), columns.origin == Origin.CONNECT)
-    return list(connection.execute(found.order_by(columns.due_at).limit(limit)).scalars())
+    renewed = columns.refresh_sealed.is_not(None) & (columns.expires_at <= now)
+    expired = case((renewed, 1), else_=0)
+    whose = columns.revocation_id == revocation
+    if revocation is None:
+        whose = columns.revocation_id.is_(None) & (columns.origin == Origin.CONNECT)
+    found = (
+        select(columns.id, accounts.c.connection_id, columns.credential, expired.label("expired"))
+        .join(accounts, accounts.c.id == columns.account_id)
+        .where(whose, _is_due(now))
+        .order_by(columns.due_at, columns.id)
+        .limit(limit)
+    )
+    for line in besides:
+        of_it = (accounts.c.connection_id == line.connection) & (columns.credential == line.credential)
+        found = found.where(~(of_it & (expired == int(line.expired))))
+    return [
+        Due(id=row.id, line=Line(connection=row.connection_id, credential=row.credential, expired=bool(row.expired)))
+        for row in connection.execute(found)
+    ]
 
 
 def overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
-    """The revocations of which something is due."""
+    """The revocations of which something is due. First those with the least of it: they wait for no large one."""
     columns = withdrawals.c
-    found = select(columns.revocation_id).where(_is_due(now), columns.revocation_id.is_not(None)).distinct()
+    found = select(columns.revocation_id).where(_is_due(now), columns.revocation_id.is_not(None))
+    found = found.group_by(columns.revocation_id).order_by(func.count(), func.min(columns.due_at))
     return list(connection.execute(found.limit(limit)).scalars())
 
 

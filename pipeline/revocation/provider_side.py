@@ -13,7 +13,7 @@ What is asked for, and what is not:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -33,12 +33,12 @@ from identity.withdrawals.tables import withdrawals
 from pipeline.failures import Failures
 from pipeline.ledger.security_events import BY_TRANSMITTER
 from pipeline.revocation import load, scope_of
-from pipeline.revocation.due_withdrawals import KEPT, due_of, late, leftovers, overdue
+from pipeline.revocation.due_withdrawals import KEPT, Line, due_of, late, overdue
 from pipeline.revocation.inquiry import SAYS, SignalDoubt
 from pipeline.revocation.preview import below
 from pipeline.revocation.receipt import ProviderAnswer, ProviderSide
 
-_PAGE = 200  # accounts
+_PAGE = 200  # accounts, withdrawals
 _HELD = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(None))
 #: The security events that say that tokens ended. One of a session or a password leaves those of a client alive.
 _TOKENS_ENDED = frozenset({"oauth.tokens-revoked", "oauth.token-revoked"})
@@ -51,54 +51,60 @@ class ProviderAsker:
     def __init__(
         self,
         store: Store,
-        ask: Callable[[str], None],
+        ask: Callable[[str], bool],
         *,
         clock: Callable[[], datetime],
-        within: timedelta = timedelta(seconds=15),
+        within: timedelta = timedelta(seconds=5),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._ask = ask
+        self._ask = ask  # False: its provider has no room for more now
         self._clock = clock
-        self._within = within.total_seconds()  # no request begins after it: housekeeping goes on with the rest
+        self._within = within.total_seconds()  # no request begins after it: others have their turn, and then the rest
         self._monotonic = monotonic
 
     def advance(self, revocation: str) -> None:
         """Ask for all that is due of a revocation, and again for what a refresh that ended meanwhile has won."""
         row = self._store.read(lambda c: load(c, revocation))
-        asked: set[str] = set()
-        failures = Failures()
-        end = self._monotonic() + self._within
-        while True:
-            self._collect(row)
-            due = self._store.read(lambda c: due_of(c, revocation, self._clock()))
-            fresh = [one for one in due if one not in asked]
-            self._ask_each(fresh, end, failures)
-            asked.update(fresh)
-            if not fresh or self._monotonic() >= end:
-                break
-        failures.tell("credentials that could not be asked about")
+        self._ask_all(revocation, before=lambda: self._collect(row))
 
     def due(self, *, limit: int = 100) -> list[str]:
         """The revocations of which something is to be asked now, for housekeeping. O(due)."""
-        return self._store.read(lambda c: [*overdue(c, self._clock(), limit), *late(c, limit)])
+        found = self._store.read(lambda c: [*late(c, limit), *overdue(c, self._clock(), limit)])
+        return list(dict.fromkeys(found))
 
-    def ask_leftovers(self, *, limit: int = 100) -> None:
+    def ask_leftovers(self) -> None:
         """Ask about what refused connects had won, which is of no revocation. For housekeeping, O(due)."""
-        due = self._store.read(lambda c: leftovers(c, self._clock(), limit))
-        failures = Failures()
-        self._ask_each(due, self._monotonic() + self._within, failures)
-        failures.tell("credentials that could not be asked about")
+        self._ask_all(None, before=lambda: None)
 
-    def _ask_each(self, due: Sequence[str], end: float, failures: Failures) -> None:
-        """Ask about each until *end*, whatever becomes of the others; those that failed join *failures*."""
-        for withdrawal in due:
-            if self._monotonic() >= end:
-                return
-            try:
-                self._ask(withdrawal)
-            except Exception as failure:  # noqa: BLE001 - told by the caller, after the rest
-                failures.add("withdrawal", withdrawal, failure)
+    def _ask_all(self, revocation: str | None, *, before: Callable[[], None]) -> None:
+        """Ask about each that is due, once, until the time is over, and whatever becomes of the others.
+
+        Where a provider has no room for one, the others of its line stay as they are: to claim each of them, only to
+        put it off, would take all the time that those in other lines have.
+        """
+        end = self._monotonic() + self._within
+        asked: set[str] = set()
+        full: set[Line] = set()
+        failures = Failures()
+        while True:
+            before()
+            look = partial(due_of, revocation=revocation, now=self._clock(), besides=full, limit=_PAGE + len(asked))
+            fresh = [one for one in self._store.read(look) if one.id not in asked]
+            for one in fresh:
+                if self._monotonic() >= end:
+                    break
+                if one.line in full:
+                    continue
+                asked.add(one.id)
+                try:
+                    if not self._ask(one.id):
+                        full.add(one.line)
+                except Exception as failure:  # noqa: BLE001 - told below, after the rest
+                    failures.add("withdrawal", one.id, failure)
+            if not fresh or self._monotonic() >= end:
+                break
+        failures.tell("credentials that could not be asked about")
 
     def _collect(self, row: Row[Any]) -> None:
         if row.kind == ScopeKind.AGENT:
