@@ -70,6 +70,13 @@ def due_of(
     ]
 
 
+def is_pending(connection: Connection, revocation: str) -> bool:
+    """Whether something of a revocation is still to be asked, now or later."""
+    columns = withdrawals.c
+    found = select(columns.id).where(_PENDING, columns.revocation_id == revocation)
+    return connection.execute(found.limit(1)).first() is not None
+
+
 def overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
     """The revocations of which something is due. First those with the least of it: they wait for no large one."""
     columns = withdrawals.c

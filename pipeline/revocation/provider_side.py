@@ -32,8 +32,8 @@ from identity.withdrawals.held_tokens import take_held
 from identity.withdrawals.tables import withdrawals
 from pipeline.failures import Failures
 from pipeline.ledger.security_events import BY_TRANSMITTER
-from pipeline.revocation import load, scope_of
-from pipeline.revocation.due_withdrawals import KEPT, Line, due_of, late, overdue
+from pipeline.revocation import glance, scope_of
+from pipeline.revocation.due_withdrawals import KEPT, Line, due_of, is_pending, late, overdue
 from pipeline.revocation.inquiry import SAYS, SignalDoubt
 from pipeline.revocation.preview import below
 from pipeline.revocation.receipt import ProviderAnswer, ProviderSide
@@ -42,6 +42,9 @@ _PAGE = 200  # accounts, withdrawals
 _HELD = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(None))
 #: The security events that say that tokens ended. One of a session or a password leaves those of a client alive.
 _TOKENS_ENDED = frozenset({"oauth.tokens-revoked", "oauth.token-revoked"})
+_TOLD = tuple(
+    withdrawals.c[name] for name in ("account_id", "generation", "origin", "state", "reason", "finished_at")
+)  # on the receipt: not the ciphertext
 _ONE_WORKSPACE = "slack.team_access_revoked"
 
 
@@ -63,10 +66,14 @@ class ProviderAsker:
         self._within = within.total_seconds()  # no request begins after it: others have their turn, and then the rest
         self._monotonic = monotonic
 
-    def advance(self, revocation: str) -> None:
-        """Ask for all that is due of a revocation, and again for what a refresh that ended meanwhile has won."""
-        row = self._store.read(lambda c: load(c, revocation))
+    def advance(self, revocation: str) -> bool:
+        """Ask for all that is due of a revocation, and again for what a refresh that ended meanwhile has won.
+
+        False: something of it is still pending.
+        """
+        row = self._store.read(lambda c: glance(c, revocation))
         self._ask_all(revocation, before=lambda: self._collect(row))
+        return not self._store.read(lambda c: is_pending(c, revocation))
 
     def due(self, *, limit: int = 100) -> list[str]:
         """The revocations of which something is to be asked now, for housekeeping. O(due)."""
@@ -120,9 +127,8 @@ class ProviderAsker:
 def provider_side(connection: Connection, revocation: str) -> ProviderSide:
     """What the receipt says of it."""
     columns = withdrawals.c
-    rows = connection.execute(
-        select(withdrawals).where(columns.revocation_id == revocation).order_by(columns.account_id, columns.id)
-    ).all()
+    of_it = select(*_TOLD).where(columns.revocation_id == revocation)
+    rows = connection.execute(of_it.order_by(columns.account_id, columns.id)).all()
     states = {row.state for row in rows}
     ranked = (ProviderAnswer.PENDING, ProviderAnswer.STUCK, ProviderAnswer.GIVEN_UP, ProviderAnswer.DONE)
     answer = next((one for one in ranked if one in states), ProviderAnswer.NOT_ASKED)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from identity.model import Credential
-from identity.withdrawals import Origin
+from identity.withdrawals import Origin, WithdrawalState, ask_again, settle
 from identity.withdrawals.tables import withdrawals
-from pipeline.revocation.provider_side import ProviderAsker
-from tests.ledger.acts import revoke
+from pipeline.reconcile import advance_withdrawals
+from pipeline.revocation import load
+from pipeline.revocation.provider_side import ProviderAsker, provider_side
+from pipeline.revocation.revoker import Revoker
+from pipeline.revocation.tables import revocations
+from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import House, account_scope
+from tests.ledger.plans import statements_of
 
 NOW = datetime.now(UTC)
 SECOND = timedelta(seconds=1)
@@ -42,18 +48,22 @@ def _withdrawal(id: str, revocation: str | None, **values: Any) -> dict[str, Any
 
 
 class Provider:
-    """Lets itself be asked about everything, unless it has no room for some; each request takes so many seconds."""
+    """Lets itself be asked about everything, unless it has no room for some, and ends what it is told to."""
 
     def __init__(self, house: House, *, takes: float = 0) -> None:
         self.house, self.takes = house, takes
         self.asked: list[str] = []
         self.no_room: set[str] = set()
+        self.ends: set[str] = set()
         self.seconds = 0.0
         self.asker = ProviderAsker(house.database, self._ask, clock=lambda: NOW, monotonic=lambda: self.seconds)
 
     def _ask(self, withdrawal: str) -> bool:
         self.asked.append(withdrawal)
         self.seconds += self.takes
+        if withdrawal in self.ends:
+            ended = partial(settle, withdrawal=withdrawal, to=WithdrawalState.DONE, reason=None, now=NOW)
+            self.house.database.write(ended)
         return withdrawal not in self.no_room
 
     def owe(self, *rows: dict[str, Any]) -> None:
@@ -108,3 +118,51 @@ def test_what_came_late_goes_before_what_has_long_been_due(house: House) -> None
     provider.owe(*(_withdrawal(next(names), large) for _ in range(3)), _withdrawal(next(names), None))
     provider.asker.advance(large)
     assert provider.asker.due() == [large], "it is of this one as well, and named once"
+
+
+def test_a_long_receipt_is_not_issued_anew_after_each_answer_but_with_the_last_and_when_it_is_looked_at(
+    house: House,
+) -> None:
+    provider, names = Provider(house), _names()
+    revoker = Revoker(house.database, SIGNER, provider_side=provider_side, withdraw=provider.asker.advance)
+    made = revoke(house, account_scope())
+    owed = [next(names) for _ in range(3)]
+    provider.owe(*(_withdrawal(id, made) for id in owed))
+    provider.ends = {"acc-acme.ada.1"}  # the account's own
+    assert revoker.advance(made)
+    assert _told(house, made) == (1, "pending", 1)
+
+    tick = partial(advance_withdrawals, revoker, provider.asker.due)
+    provider.ends.add(owed[0])
+    said = [statement for statement, _ in statements_of(tick)]
+    assert _told(house, made) == (1, "pending", 1)
+    assert not [statement for statement in said if "revocations.receipt" in statement]
+    long_ago = update(revocations).values(moved_at=datetime.now(UTC) - timedelta(hours=1))
+    house.database.write(lambda c: c.execute(long_ago).rowcount)
+    assert revoker.unfinished(idle_seconds=5) == [made]
+    assert revoker.advance(made)
+    assert _told(house, made) == (2, "pending", 2)
+
+    provider.ends.update(owed)
+    tick()
+    assert _told(house, made) == (3, "done", 4)
+
+
+def test_a_receipt_that_does_not_know_yet_that_something_is_pending_again_is_issued_anew_at_once(house: House) -> None:
+    provider = Provider(house)
+    revoker = Revoker(house.database, SIGNER, provider_side=provider_side, withdraw=provider.asker.advance)
+    made = revoke(house, account_scope())
+    provider.owe(_withdrawal("wit", made, state="stuck"))
+    provider.ends = {"acc-acme.ada.1"}
+    assert revoker.advance(made)
+    assert _told(house, made) == (1, "stuck", 1)
+    assert house.database.write(lambda c: ask_again(c, made, now=NOW)) == 1
+    advance_withdrawals(revoker, provider.asker.due)
+    assert _told(house, made) == (2, "pending", 1)
+
+
+def _told(house: House, made: str) -> tuple[int, str, int]:
+    """The receipt's revision, what it says of the provider, and how many credentials have ended."""
+    row = house.database.read(partial(load, revocation=made))
+    told = row.receipt["provider"]
+    return row.revision, told["answer"], sum(one["answer"] == "done" for one in told["accounts"])
