@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from identity.accounts import get_account
 from identity.model import ScopeKind
+from identity.refresh.intents import IntentState
 from identity.store import Store
 from identity.tables import accounts, refresh_intents
 from identity.withdrawals import Origin, WithdrawalState
@@ -20,8 +21,10 @@ from pipeline.ledger.indexed import is_one
 from pipeline.revocation.tables import revocations
 
 #: What a refresh won that was discarded, and nobody has taken yet.
-KEPT = (refresh_intents.c.state == "discarded") & refresh_intents.c.answer_sealed.is_not(None)
+KEPT = is_one(refresh_intents.c.state, IntentState.DISCARDED) & refresh_intents.c.answer_sealed.is_not(None)
 _PENDING = is_one(withdrawals.c.state, WithdrawalState.PENDING)
+#: What was taken before a revocation could, and nobody has said yet on whose receipt it is.
+UNSAID = _PENDING & withdrawals.c.revocation_id.is_(None) & (withdrawals.c.origin != Origin.CONNECT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +74,11 @@ def due_of(
 
 
 def is_pending(connection: Connection, revocation: str) -> bool:
-    """Whether something of a revocation is still to be asked, now or later."""
+    """Whether something of a revocation is still to be taken, or to be asked about, now or later."""
     columns = withdrawals.c
-    found = select(columns.id).where(_PENDING, columns.revocation_id == revocation)
-    return connection.execute(found.limit(1)).first() is not None
+    to_take = select(revocations.c.id).where(revocations.c.id == revocation, revocations.c.collected_at.is_(None))
+    pending = select(columns.id).where(_PENDING, columns.revocation_id == revocation)
+    return any(connection.execute(some.limit(1)).first() is not None for some in (to_take, pending))
 
 
 def overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
@@ -85,12 +89,16 @@ def overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
     return list(connection.execute(found.limit(limit)).scalars())
 
 
+def uncollected(connection: Connection, limit: int) -> list[str]:
+    """The revocations that have a receipt, and of whose scope not every credential was taken yet."""
+    found = select(revocations.c.id).where(revocations.c.collected_at.is_(None), revocations.c.revision > 0)
+    return list(connection.execute(found.limit(limit)).scalars())
+
+
 def late(connection: Connection, limit: int) -> list[str]:
     """The revocations that reach tokens which came when their receipts were written already."""
     won = select(refresh_intents.c.account_id, refresh_intents.c.consented).where(KEPT).limit(limit)
-    columns = withdrawals.c
-    of_none = _PENDING & columns.revocation_id.is_(None) & (columns.origin != Origin.CONNECT)
-    minted = select(columns.account_id, columns.consented).where(of_none).limit(limit)
+    minted = select(withdrawals.c.account_id, withdrawals.c.consented).where(UNSAID).limit(limit)
     found: Iterable[str | None] = [
         _first_to_reach(connection, one.account_id, consented=one.consented)
         for some in (won, minted)

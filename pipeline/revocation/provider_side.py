@@ -13,12 +13,12 @@ What is asked for, and what is not:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, exists, or_, select, update
 
 from identity.accounts import get_account
 from identity.model import Scope, ScopeKind
@@ -30,15 +30,18 @@ from identity.transmitters import is_of_connection
 from identity.withdrawals import Origin, WithdrawalState, adopt, get_withdrawal, settle, take_answers, take_grant
 from identity.withdrawals.held_tokens import take_held
 from identity.withdrawals.tables import withdrawals
+from pipeline.batches import in_batches
 from pipeline.failures import Failures
 from pipeline.ledger.security_events import BY_TRANSMITTER
 from pipeline.revocation import glance, scope_of
-from pipeline.revocation.due_withdrawals import KEPT, Line, due_of, is_pending, late, overdue
+from pipeline.revocation.due_withdrawals import KEPT, UNSAID, Line, due_of, is_pending, late, overdue, uncollected
 from pipeline.revocation.inquiry import SAYS, SignalDoubt
 from pipeline.revocation.preview import below
 from pipeline.revocation.receipt import ProviderAnswer, ProviderSide
+from pipeline.revocation.tables import revocations
 
 _PAGE = 200  # accounts, withdrawals
+_TOGETHER = 25  # accounts in one transaction: each has a lock
 _HELD = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(None))
 #: The security events that say that tokens ended. One of a session or a password leaves those of a client alive.
 _TOKENS_ENDED = frozenset({"oauth.tokens-revoked", "oauth.token-revoked"})
@@ -69,15 +72,17 @@ class ProviderAsker:
     def advance(self, revocation: str) -> bool:
         """Ask for all that is due of a revocation, and again for what a refresh that ended meanwhile has won.
 
-        False: something of it is still pending.
+        False: something of it is still pending. Of the time half at most is for taking, so that a scope of very many
+        accounts is asked about meanwhile.
         """
-        row = self._store.read(lambda c: glance(c, revocation))
-        self._ask_all(revocation, before=lambda: self._collect(row))
+        until = self._monotonic() + self._within / 2
+        self._ask_all(revocation, before=lambda: self._collect(revocation, until))
         return not self._store.read(lambda c: is_pending(c, revocation))
 
     def due(self, *, limit: int = 100) -> list[str]:
         """The revocations of which something is to be asked now, for housekeeping. O(due)."""
-        found = self._store.read(lambda c: [*late(c, limit), *overdue(c, self._clock(), limit)])
+        now = self._clock()
+        found = self._store.read(lambda c: [*late(c, limit), *overdue(c, now, limit), *uncollected(c, limit)])
         return list(dict.fromkeys(found))
 
     def ask_leftovers(self) -> None:
@@ -113,15 +118,21 @@ class ProviderAsker:
                 break
         failures.tell("credentials that could not be asked about")
 
-    def _collect(self, row: Row[Any]) -> None:
-        if row.kind == ScopeKind.AGENT:
-            return  # an agent acts with credentials that others use too
-        why = self._store.read(lambda c: _unasked(c, row))
-        after = ""
-        while page := self._store.read(partial(_accounts, row=row, after=after)):
-            for account in page:
-                self._store.write(partial(_take, row=row, account=account, why=why, now=self._clock()))
-            after = page[-1]
+    def _collect(self, revocation: str, until: float) -> None:
+        """Take what is to end, a few accounts a transaction. What there is no time for is taken the next time."""
+        row = self._store.read(lambda c: glance(c, revocation))
+        if row.kind != ScopeKind.AGENT:  # an agent acts with credentials that others use too
+            why = self._store.read(lambda c: _unasked(c, row))
+            look = partial(_accounts, row=row, reached=_left(row) if row.collected_at is None else _late(row))
+            after = ""
+            while page := self._store.read(partial(look, after=after)):
+                for some in in_batches(page, _TOGETHER):
+                    if self._monotonic() >= until:
+                        return
+                    self._store.write(partial(_take, row=row, ids=some, why=why, now=self._clock()))
+                after = page[-1]
+        if row.collected_at is None:
+            self._store.write(partial(_collected, revocation=revocation, now=self._clock()))
 
 
 def provider_side(connection: Connection, revocation: str) -> ProviderSide:
@@ -130,6 +141,8 @@ def provider_side(connection: Connection, revocation: str) -> ProviderSide:
     of_it = select(*_TOLD).where(columns.revocation_id == revocation)
     rows = connection.execute(of_it.order_by(columns.account_id, columns.id)).all()
     states = {row.state for row in rows}
+    if is_pending(connection, revocation):
+        states.add(WithdrawalState.PENDING)  # also while accounts of its scope are still to be taken
     ranked = (ProviderAnswer.PENDING, ProviderAnswer.STUCK, ProviderAnswer.GIVEN_UP, ProviderAnswer.DONE)
     answer = next((one for one in ranked if one in states), ProviderAnswer.NOT_ASKED)
     return ProviderSide(answer=answer, accounts=tuple(_said(row) for row in rows))
@@ -169,8 +182,14 @@ def _is_the_providers(connection: Connection, row: Row[Any]) -> bool:
     return is_of_connection(connection, row.requested_by.removeprefix(BY_TRANSMITTER))
 
 
-def _accounts(connection: Connection, *, row: Row[Any], after: str) -> list[str]:
+def _accounts(connection: Connection, *, row: Row[Any], reached: ColumnElement[bool], after: str) -> list[str]:
     """The next accounts of which there is something to take."""
+    found = select(accounts.c.id).where(below(scope_of(row)), accounts.c.id > after, reached)
+    return list(connection.execute(found.order_by(accounts.c.id).limit(_PAGE)).scalars())
+
+
+def _left(row: Row[Any]) -> ColumnElement[bool]:
+    """The accounts that have something which no revocation has yet."""
     held = exists().where(grants.c.account_id == accounts.c.id, grants.c.consented <= row.number, _HELD)
     won = exists().where(refresh_intents.c.account_id == accounts.c.id, refresh_intents.c.consented <= row.number, KEPT)
     columns = withdrawals.c
@@ -181,26 +200,38 @@ def _accounts(connection: Connection, *, row: Row[Any], after: str) -> list[str]
         columns.consented <= row.number,
         columns.origin != Origin.CONNECT,
     )
-    found = select(accounts.c.id).where(below(scope_of(row)), accounts.c.id > after, or_(held, won, unsaid))
-    return list(connection.execute(found.order_by(accounts.c.id).limit(_PAGE)).scalars())
+    return or_(held, won, unsaid)
+
+
+def _late(row: Row[Any]) -> ColumnElement[bool]:
+    """The same, once all was taken: only a refresh or a mint that was under way can have brought more."""
+    won = select(refresh_intents.c.account_id).where(KEPT, refresh_intents.c.consented <= row.number)
+    unsaid = select(withdrawals.c.account_id).where(UNSAID, withdrawals.c.consented <= row.number)
+    return accounts.c.id.in_(won.union(unsaid))
 
 
 def _take(
     connection: Connection,
     *,
     row: Row[Any],
-    account: str,
+    ids: Sequence[str],
     why: tuple[str, frozenset[Origin]] | None,
     now: datetime,
 ) -> None:
-    """Take an account's credentials, under the lock that a consent takes."""
-    found = get_account(connection, account)
-    lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(found.key)))
-    taken = take_grant(connection, found, before=row.number, revocation=row.id, now=now)
-    won = take_answers(connection, found, before=row.number, revocation=row.id, now=now)
-    held = take_held(connection, found, before=row.number, revocation=row.id, now=now)
-    kept = adopt(connection, account, before=row.number, revocation=row.id)
-    for withdrawal in filter(None, [taken, *won, *held, *kept]):
-        one = get_withdrawal(connection, withdrawal)
-        if why is not None and one is not None and one.origin in why[1]:
-            settle(connection, withdrawal, to=WithdrawalState.NOT_ASKED, reason=why[0], now=now)
+    """Take the credentials of some accounts, under the locks that consents take, in the order of the accounts' keys."""
+    some = sorted((get_account(connection, id) for id in ids), key=lambda account: str(account.key))
+    for account in some:
+        lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(account.key)))
+    for account in some:
+        taken = take_grant(connection, account, before=row.number, revocation=row.id, now=now)
+        won = take_answers(connection, account, before=row.number, revocation=row.id, now=now)
+        held = take_held(connection, account, before=row.number, revocation=row.id, now=now)
+        kept = adopt(connection, account.id, before=row.number, revocation=row.id)
+        for withdrawal in filter(None, [taken, *won, *held, *kept]):
+            one = get_withdrawal(connection, withdrawal)
+            if why is not None and one is not None and one.origin in why[1]:
+                settle(connection, withdrawal, to=WithdrawalState.NOT_ASKED, reason=why[0], now=now)
+
+
+def _collected(connection: Connection, *, revocation: str, now: datetime) -> None:
+    connection.execute(update(revocations).where(revocations.c.id == revocation).values(collected_at=now))

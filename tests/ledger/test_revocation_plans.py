@@ -75,6 +75,7 @@ def _revocation(number: int) -> dict[str, Any]:
         "state": "quiesced",
         "effective_at": NOW,
         "moved_at": NOW,
+        "collected_at": NOW,
         "cancelled_jobs": 0,
         "stopped_jobs": 0,
         "revision": 1,
