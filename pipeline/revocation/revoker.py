@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
     Integer,
+    Row,
     bindparam,
     case,
     literal,
@@ -110,6 +112,17 @@ class Revoker:
         self._store.write(lambda c: c.execute(moved).rowcount)
 
     def _tell(self, revocation: str) -> None:
+        """Write the receipt, or its next revision. That may be long, and is composed before others wait for its write.
+
+        Not so the first: whoever writes a page that it may name waits for it, and it for them.
+        """
+        while (
+            found := self._store.read(partial(_compose, revocation=revocation, side=self._provider_side))
+        ) is not None:
+            row, said, now = found
+            drafted = receipt.draft(row, said, self._signer, now=now)
+            if self._store.write(partial(receipt.issue_next, drafted=drafted, signer=self._signer, now=now)):
+                return
         seconds = self._store.write(lambda c: _conclude(c, revocation, self._signer, self._provider_side))
         if seconds is not None:
             metrics.REVOCATION_SECONDS.observe(seconds)
@@ -235,10 +248,21 @@ def _reached_jobs(connection: Connection, revocation: str, *, calls_only: bool) 
     return [*reached, flying]
 
 
+def _compose(
+    connection: Connection, *, revocation: str, side: receipt.ReadProviderSide
+) -> tuple[Row[Any], receipt.Receipt, datetime] | None:
+    """What there is to say of a revocation that has a receipt, and when; None: it has none."""
+    row = load(connection, revocation)
+    if row.receipt is None:
+        return None
+    now = clock(connection)
+    return row, receipt.compose(connection, row, side, now=now), now
+
+
 def _conclude(
     connection: Connection, revocation: str, signer: Signer, provider_side: receipt.ReadProviderSide
 ) -> float | None:
-    """Write the signed receipt, or its next revision. Returns how long it took to be quiet, the first time."""
+    """Write the first receipt, signed. Returns how long it took to be quiet, unless somebody else was quicker."""
     held = select(revocations).where(revocations.c.id == revocation).with_for_update()
     row = connection.execute(held).one()
     if row.state not in (Stage.DRAINING, Stage.QUIESCED):
