@@ -1,7 +1,7 @@
 """Gunicorn's settings: `gunicorn --config python:deploy.gunicorn deploy.wsgi:app`.
 
-Threads, because a request waits on the ledger's commit; on SQLite one process, whose writer thread then groups what all
-of them write.
+Threads, because a request waits on the ledger's commit; on SQLite one process, whose writer then groups what all of
+them write.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ waits for somebody's lock lets others have its place soon (docs/decisions/0025).
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -97,7 +98,7 @@ class PostgresqlDatabase:
                     "see default_transaction_isolation"
                 )
 
-        _ask_what_was_idle(self.engine, idle_after.total_seconds())
+        self._liveness = _Liveness(self.engine, idle_after.total_seconds())
 
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
         last: DBAPIError | None = None
@@ -113,6 +114,7 @@ class PostgresqlDatabase:
                 with nullcontext() if ahead else self._place(end, last):
                     return self._once(fn, until)
             except DBAPIError as error:
+                self._liveness.learn(error)
                 _raise_if_slow(error)
                 if not _repeatable(error):
                     raise
@@ -160,12 +162,14 @@ class PostgresqlDatabase:
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         try:
-            with self._reading.connect() as connection:
-                connection.begin()  # here, since what is prepared goes past SQLAlchemy, which would not know of it
+            # Begun here, since what is prepared goes past SQLAlchemy, which would not know of it. Ended by a COMMIT: at
+            # a ROLLBACK psycopg forgets all statements that it has prepared, and the server plans each anew.
+            with self._reading.connect() as connection, connection.begin():
                 return fn(connection)
         except PoolTimeout as error:
             raise Unavailable("every connection to the ledger is busy") from error
         except DBAPIError as error:
+            self._liveness.learn(error)
             _raise_if_slow(error)
             if not _repeatable(error):
                 raise
@@ -189,24 +193,35 @@ class PostgresqlDatabase:
         self.engine.dispose()
 
 
-def _ask_what_was_idle(engine: Engine, seconds: float) -> None:
-    """Have a connection that nobody used for so long answer before it is used; one that does not is replaced.
+class _Liveness:
+    """Has a connection that nobody used for *seconds* answer before it is used; one that does not is replaced.
 
     To ask each, as `pool_pre_ping` does, costs every transaction a round trip. A server that went away a moment ago
-    takes those along that are under way, which no question beforehand could prevent.
+    takes those along that are under way, which no question beforehand could prevent; after the first of them all
+    others are asked.
     """
 
-    @event.listens_for(engine, "checkin")
-    def note(raw: Any, record: ConnectionPoolEntry) -> None:
+    def __init__(self, engine: Engine, seconds: float) -> None:
+        self._engine = engine
+        self._seconds = seconds
+        self._lost = -math.inf  # when a connection was last found dead
+        event.listen(engine, "checkin", self._note)
+        event.listen(engine, "checkout", self._ask)
+
+    def learn(self, error: DBAPIError) -> None:
+        """Something went wrong with a connection."""
+        if error.connection_invalidated:
+            self._lost = time.monotonic()
+
+    def _note(self, raw: Any, record: ConnectionPoolEntry) -> None:
         record.info["used"] = time.monotonic()
 
-    @event.listens_for(engine, "checkout")
-    def ask(raw: Any, record: ConnectionPoolEntry, proxy: object) -> None:
-        used = record.info.get("used")
-        if used is None or time.monotonic() - used < seconds:
+    def _ask(self, raw: Any, record: ConnectionPoolEntry, proxy: object) -> None:
+        used = record.info.get("used")  # None: it was opened just now
+        if used is None or used > max(self._lost, time.monotonic() - self._seconds):
             return
         try:
-            engine.dialect.do_ping(raw)
+            self._engine.dialect.do_ping(raw)
         except psycopg.Error as error:
             raise InvalidatePoolError from error  # SQLAlchemy connects anew, and believes no older one
 

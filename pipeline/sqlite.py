@@ -1,8 +1,8 @@
 """SQLite behind `write(fn)`: one write at a time in a process, group commit, and a turnstile between processes.
 
 The laws:
-- one thread at a time has the connection: a caller who had to wait for nobody, or else the writer's own, which runs
-  all that is queued inside one BEGIN IMMEDIATE … COMMIT;
+- one thread at a time has the connection: a caller's that had to wait for nobody, or else the writer's own, which
+  runs what is queued, up to GROUP of it, inside one BEGIN IMMEDIATE … COMMIT;
 - nobody is answered before the group's COMMIT, not even a caller whose function raised or found a duplicate;
 - if COMMIT fails or the transaction ended early, or anything else goes wrong, every caller of the group gets
   CommitUnknown, the gate is released, the connection is opened anew, and the next group is served.
@@ -159,7 +159,8 @@ class _Writer:
     """Writes, one group after the other, each of them when it has passed *gate*.
 
     Who finds nobody at work, nothing queued and the gate open writes in its own thread: to hand a function to another
-    and wake up again takes as long as the write. What has to wait is queued, and a thread writes it in groups.
+    and wake up again takes as long as the write. What has to wait is queued, and a thread writes it in groups. So is
+    what the main thread writes: handlers of signals run in that one, and what they raise would come out of any line.
     """
 
     def __init__(self, engine: Engine, gate: _Gate, *, name: str, timeout: float) -> None:
@@ -175,11 +176,10 @@ class _Writer:
         self._thread.start()
 
     def write(self, fn: Callable[[Connection], T], until: float | None) -> T:
+        in_main = threading.current_thread() is threading.main_thread()
         with self._changed:
-            if self._ending:
-                raise Unavailable("the ledger is closed")
-            if at_once := not self._queue and not self._at_work:
-                self._at_work = True
+            at_once = not (in_main or self._queue or self._at_work or self._ending)
+            self._at_work |= at_once
         if at_once:
             write = _Write(fn, until)
             try:
@@ -194,6 +194,8 @@ class _Writer:
         until = queued.until
         patience = self._timeout if until is None else min(self._timeout, max(until - time.monotonic(), 0))
         with self._changed:
+            if self._ending:
+                raise Unavailable("the ledger is closed")
             self._queue.append(queued)
             self._changed.notify()
         try:
@@ -228,7 +230,7 @@ class _Writer:
         try:
             self._commit([write])
         finally:
-            self._gate.leave()
+            self._leave([write])
         return True
 
     def _go_on(self) -> None:
@@ -237,24 +239,33 @@ class _Writer:
             if self._queue or self._ending:
                 self._changed.notify()
 
+    def _leave(self, group: Sequence[_Write[Any]]) -> None:
+        try:
+            self._gate.leave()
+        except OSError as error:
+            _fail(group, error)
+
     def _serve(self) -> None:
         while self._has_work():
-            group: list[_Queued[Any]] = []
-            try:
-                self._gate.enter()
-                try:
-                    group = self._group()
-                    self._commit(group)
-                finally:
-                    self._gate.leave()
-            except Exception as error:  # noqa: BLE001 - of flock, no memory: without this thread nobody writes
-                group = group or self._group()
-                _fail(group, error)
-            self._go_on()
-            for write in group:
-                write.answer()
+            self._write_group()
         if self._connection is not None:
             self._connection.close()
+
+    def _write_group(self) -> None:
+        group: list[_Queued[Any]] = []
+        try:
+            self._gate.enter()
+            try:
+                group = self._group()
+                self._commit(group)
+            finally:
+                self._leave(group)
+        except Exception as error:  # noqa: BLE001 - of flock, no memory: without this thread nobody writes
+            group = group or self._group()
+            _fail(group, error)
+        self._go_on()
+        for write in group:
+            write.answer()
 
     def _has_work(self) -> bool:
         """Wait for it. False: there will be none."""

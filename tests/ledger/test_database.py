@@ -5,8 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -16,11 +19,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import Connection, event, insert, make_url, select, text
+from sqlalchemy import Connection, event, insert, literal, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
 from identity.errors import Misconfigured, Unavailable
 from identity.model import Scope, ScopeKind
+from identity.prepared import Prepared
 from identity.sequence import lock_exclusive, lock_shared
 from identity.store import CommitUnknown
 from identity.tables import tenants
@@ -31,6 +35,13 @@ from tests.celery.rig import eventually
 from tests.ledger.house import House
 from tests.ledgers import turn_taken
 from tests.servers.postgres import Postgres
+
+ROOT = Path(__file__).parents[2]
+_SELECT_ONE = Prepared(select(literal(1)))
+
+
+def _one(c: Connection) -> int:
+    return int(_SELECT_ONE.run(c).scalar_one())
 
 
 def _insert(name: str) -> Callable[[Connection], str]:
@@ -167,9 +178,18 @@ def test_locks_that_cannot_be_had_are_told_to_the_caller_and_the_writer_goes_on(
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("ahead", [False, True])
-def test_who_has_to_wait_for_nobody_writes_in_its_own_thread(database: Database, ahead: bool) -> None:
-    for _ in range(3):
-        assert database.write(lambda c: threading.current_thread(), ahead=ahead) is threading.current_thread()
+def test_who_has_to_wait_for_nobody_writes_in_its_own_thread_unless_it_is_the_main_one(
+    database: Database, ahead: bool
+) -> None:
+    def whose() -> threading.Thread:
+        return database.write(lambda c: threading.current_thread(), ahead=ahead)
+
+    with ThreadPoolExecutor(1) as pool:
+        mine = pool.submit(threading.current_thread).result()
+        for _ in range(3):
+            assert pool.submit(whose).result() is mine
+    assert threading.current_thread() is threading.main_thread()
+    assert whose() is not threading.main_thread()
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
@@ -221,19 +241,55 @@ def _are_queued(database: Database, number: int) -> bool:
     return len(cast("SqliteDatabase", database)._writer._queue) == number
 
 
+ENDED = """
+import signal, sys
+from sqlalchemy import text
+from pipeline.database import DatabaseSettings, open_database
+
+LONG = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 3000000) select count(*) from n"
+database = open_database(DatabaseSettings(url=sys.argv[1]))
+def end(number, frame):
+    print("told", flush=True)
+    raise SystemExit(3)
+signal.signal(signal.SIGALRM, end)
+def long(connection):
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    connection.execute(text(LONG)).all()
+for ahead in (False, True):
+    try:
+        database.write(long, ahead=ahead)
+    except SystemExit:
+        print("ended", flush=True)
+"""
+
+
+def test_a_signal_that_ends_the_main_thread_does_so_while_it_writes(migrated_sqlite: Path, tmp_path: Path) -> None:
+    """As SIGTERM ends Celery's beat, which writes in its main thread: SQLAlchemy would make another error of it."""
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(migrated_sqlite.read_bytes())
+    command = [sys.executable, "-c", ENDED, f"sqlite:///{path}"]
+    ran = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=60, check=False)
+    assert ran.stdout.split() == ["told", "ended", "told", "ended"], ran.stderr
+
+
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
-def test_whoever_is_interrupted_in_its_write_leaves_nothing_and_hinders_nobody(database: Database) -> None:
-    """As by SIGTERM in the thread that writes, whose handler raises."""
+def test_what_was_written_in_a_group_is_not_kept(database: Database) -> None:
+    class Body:
+        pass
 
-    def interrupted(c: Connection) -> None:
-        _insert("half")(c)
-        raise SystemExit(3)
+    body = Body()
+    gone = weakref.ref(body)
 
-    for ahead in (False, True):
-        with pytest.raises(SystemExit):
-            database.write(interrupted, ahead=ahead)
-        assert database.write(_insert(f"after {ahead}"), ahead=ahead)
-    assert _names(database) == {"after False", "after True"}
+    def write(c: Connection, body: Body) -> Body:
+        return body
+
+    with ThreadPoolExecutor(1) as pool:
+        with turn_taken(database):
+            waits = pool.submit(database.write, partial(write, body=body))
+            eventually(partial(_are_queued, database, 1), what="it waits")
+        assert waits.result(10) is body
+        del waits, body
+    eventually(lambda: gone() is None, what="nothing holds it")
 
 
 def test_a_closed_ledger_takes_no_more_and_says_so_at_once(migrated_sqlite: Path, tmp_path: Path) -> None:
@@ -274,17 +330,16 @@ def test_a_write_that_gets_no_turn_in_time_is_unavailable_and_is_not_done_later(
         entered.set()
         assert release.wait(10)
 
-    def call() -> None:
-        with suppress(CommitUnknown):  # it holds on longer than its own patience
-            database.write(hold)
-
-    holder = threading.Thread(target=call)
-    holder.start()
-    assert entered.wait(10)
-    with pytest.raises(Unavailable):
-        database.write(_insert("late"))
-    release.set()
-    holder.join(10)
+    with ThreadPoolExecutor(1) as pool:
+        with turn_taken(database):
+            holder = pool.submit(database.write, hold)
+            eventually(partial(_are_queued, database, 1), what="it waits")
+        assert entered.wait(10)
+        with pytest.raises(Unavailable):
+            database.write(_insert("late"))
+        with pytest.raises(CommitUnknown, match="in time"):
+            holder.result(10)  # it holds on for longer than its own patience
+        release.set()
 
     def goes_through() -> bool:
         with suppress(CommitUnknown, Unavailable):  # a fifth of a second is less than a slow machine's commit takes
@@ -427,6 +482,20 @@ def test_one_caller_after_the_other_is_given_the_same_connection(database: Datab
     assert len({database.read(lambda c: c.execute(who).scalar_one()) for _ in range(4)}) == 1
 
 
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_what_a_connection_has_prepared_outlives_a_read(database: Database) -> None:
+    """The server would plan each statement anew, which takes longer than to run it."""
+    kept = text("select count(*) from pg_prepared_statements where statement like '%123456%'")
+
+    def remarkable(c: Connection) -> object:
+        return c.execute(text("select 123456")).scalar_one()
+
+    for _ in range(8):
+        database.read(remarkable)
+        database.write(lambda c: None)
+    assert database.read(lambda c: c.execute(kept).scalar_one()) == 1
+
+
 def test_readers_cannot_write(database: Database, house: House) -> None:
     with pytest.raises((Unavailable, DBAPIError), match=r"read-?only"):
         database.read(_insert("sneaked"))
@@ -469,10 +538,33 @@ def test_a_connection_that_died_while_it_was_idle_is_replaced_and_one_used_just_
         for one in (idle, used):
             pid = one.read(lambda c: c.execute(who).scalar_one())
             assert database.read(partial(end, pid))
-        assert idle.read(lambda c: c.execute(select(1)).scalar_one()) == 1
+        assert idle.read(_one) == 1
         with pytest.raises(Unavailable):
-            used.read(lambda c: c.execute(select(1)).scalar_one())
-        assert used.read(lambda c: c.execute(select(1)).scalar_one()) == 1
+            used.read(_one)
+        assert used.read(_one) == 1
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_one_connection_that_is_found_dead_has_all_others_asked(ledger_url: str, database: Database) -> None:
+    """As after a restart of the server, or behind a proxy that went."""
+    together = threading.Barrier(3)
+
+    def pid_of(c: Connection) -> int:
+        together.wait(10)  # so that each has a connection of its own
+        return int(c.execute(text("select pg_backend_pid()")).scalar_one())
+
+    def end(c: Connection) -> None:
+        for pid in pids:
+            assert c.execute(text("select pg_terminate_backend(:pid, 5000)"), {"pid": pid}).scalar_one()
+
+    used = PostgresqlDatabase(ledger_url, idle_after=timedelta(hours=1))
+    with closing(used), ThreadPoolExecutor(3) as pool:
+        pids = list(pool.map(used.read, [pid_of] * 3))
+        database.read(end)
+        with pytest.raises(Unavailable):
+            used.read(_one)
+        now = list(pool.map(used.read, [pid_of] * 3))
+    assert len({*pids, *now}) == 6
 
 
 def test_a_server_that_takes_connections_and_never_answers_is_unavailable_after_one_try() -> None:

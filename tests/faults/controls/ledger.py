@@ -312,8 +312,8 @@ CONTROLS = (
     Control(
         name="turns within a process",
         file="pipeline/sqlite.py",
-        guard="if at_once := not self._queue and not self._at_work:",
-        without="if at_once := not self._at_work:",
+        guard="at_once = not (in_main or self._queue or self._at_work or self._ending)",
+        without="at_once = not (in_main or self._at_work or self._ending)",
         test="tests/ledger/test_database.py::test_those_who_waited_are_before",
     ),
     Control(
