@@ -119,7 +119,12 @@ class ProviderAsker:
         failures.tell("credentials that could not be asked about")
 
     def _collect(self, revocation: str, until: float) -> None:
-        """Take what is to end, a few accounts a transaction. What there is no time for is taken the next time."""
+        """Take what is to end, a few accounts a transaction. What there is no time for is taken the next time.
+
+        Some are taken each time: to find them among very many may itself take that long.
+        """
+        if self._monotonic() >= until:
+            return
         row = self._store.read(lambda c: glance(c, revocation))
         if row.kind != ScopeKind.AGENT:  # an agent acts with credentials that others use too
             why = self._store.read(lambda c: _unasked(c, row))
@@ -127,9 +132,9 @@ class ProviderAsker:
             after = ""
             while page := self._store.read(partial(look, after=after)):
                 for some in in_batches(page, _TOGETHER):
+                    self._store.write(partial(_take, row=row, ids=some, why=why, now=self._clock()))
                     if self._monotonic() >= until:
                         return
-                    self._store.write(partial(_take, row=row, ids=some, why=why, now=self._clock()))
                 after = page[-1]
         if row.collected_at is None:
             self._store.write(partial(_collected, revocation=revocation, now=self._clock()))
