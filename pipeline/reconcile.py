@@ -101,17 +101,18 @@ def settle_attempts(store: Store) -> None:
 
 def advance_revocations(revoker: Revoker, *, idle: timedelta, monotonic: Callable[[], float] = time.monotonic) -> None:
     """Revocations that have not moved for a while go on without the queue."""
-    _advance(revoker, revoker.unfinished(idle_seconds=idle.total_seconds()), monotonic)
+    unfinished = revoker.unfinished(idle_seconds=idle.total_seconds())
+    _each(unfinished, partial(_advance_or_put_off, revoker), monotonic)
 
 
 def advance_withdrawals(
     revoker: Revoker, due: Callable[[], Sequence[str]], *, monotonic: Callable[[], float] = time.monotonic
 ) -> None:
     """What is to end at a provider is asked for when it is due, and the receipt says what came of it."""
-    _advance(revoker, due(), monotonic)
+    _each(due(), revoker.follow_up, monotonic)
 
 
-def _advance(revoker: Revoker, revocations: Sequence[str], monotonic: Callable[[], float]) -> None:
+def _each(revocations: Sequence[str], act: Callable[[str], None], monotonic: Callable[[], float]) -> None:
     """Each of them, whatever becomes of the others; those for which a tick has no time are due at the next one.
 
     Raises, after the rest, what those that failed come to.
@@ -122,7 +123,7 @@ def _advance(revoker: Revoker, revocations: Sequence[str], monotonic: Callable[[
         if monotonic() >= end:
             break
         try:
-            _advance_or_put_off(revoker, revocation)
+            act(revocation)
         except Exception as failure:  # noqa: BLE001 - raised below: what one meets must not hold up the others
             failures.add("revocation", revocation, failure)
     failures.tell("revocations that could not go on")

@@ -48,8 +48,9 @@ from pipeline.ledger.clock import clock
 from pipeline.model import Ring
 from pipeline.requests import Requests
 from pipeline.retention import Places, prune
+from pipeline.revocation.due_withdrawals import measure_withdrawals
 from pipeline.revocation.inquiry import Inquirer
-from pipeline.revocation.provider_side import ProviderAsker, measure_withdrawals, provider_side
+from pipeline.revocation.provider_side import ProviderAsker, provider_side
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal_following import SignalFollower
 from pipeline.rhythms import RHYTHMS

@@ -121,9 +121,11 @@ def _waits_for(at: Installation, tenant: str, of: str, *, give_up: bool, within:
 
 
 def _needed(c: Connection, *, tenant: str, of: str, give_up: bool) -> str | None:
-    state = queries.revocation(c, of)["state"]
-    if state != Stage.QUIESCED:
-        return f"its revocation is {state}. Is `aswhom up` running? Say the same again later"
+    row = queries.revocation(c, of)
+    if row["state"] != Stage.QUIESCED:
+        return f"its revocation is {row['state']}. Is `aswhom up` running? Say the same again later"
+    if row["collected_at"] is None:
+        return "some credentials are still to be taken, to end at their providers. Say the same again later"
     if pending := at_providers(c, tenant, WithdrawalState.PENDING):
         return f"{pending} credential(s) are still to end at their providers. Say the same again later"
     stuck = at_providers(c, tenant, WithdrawalState.STUCK)

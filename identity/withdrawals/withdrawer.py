@@ -105,37 +105,37 @@ class Withdrawer:
         self._reached = reached
         self._monotonic = monotonic
 
-    def ask(self, withdrawal: str) -> None:
-        """Ask about one withdrawal if it is due."""
+    def ask(self, withdrawal: str) -> bool:
+        """Ask about one withdrawal if it is due. False: where it is asked there is no room for more now."""
         began, now = self._monotonic(), self._clock()
         until = now + self._budget.send + self._endpoint.budget + self._budget.margin
         try:
             case = self._store.write(lambda c: self._claim(c, withdrawal, now=now, until=until))
         except Misconfigured as fault:  # nothing of the claim was written, and it would be the first to be due again
             self._unclaimed(withdrawal, str(fault), now=now)
-            return
+            return True
         if case is None:
-            return
+            return True
         try:
             profile = profile_for(self._profiles, case.owner)
             asked = question(case, profile, self._vault, now=now, ids=self._ids)
         except KeyMissing as fault:  # perhaps of this host alone: another asks meanwhile, or this one once it is here
             self._lacks_key(case.withdrawal, case.account, str(fault), due=now + self._budget.longest)
-            return
+            return True
         except Misconfigured as fault:
             self._end(case.withdrawal, case.account, WithdrawalState.STUCK, str(fault))
-            return
+            return True
         if isinstance(asked, Unasked):
             self._end(case.withdrawal, case.account, asked.to, asked.reason)
-            return
-        self._send(case, asked, began=began)
+            return True
+        return self._send(case, asked, began=began)
 
-    def _send(self, case: Case, asked: Question, *, began: float) -> None:
+    def _send(self, case: Case, asked: Question, *, began: float) -> bool:
         request, gate = asked.request, self._endpoint.gate
         to = Endpoint(connection=case.owner.id, url=request.url)
         if (wait := gate.enter(to, asked.pace, keep=AHEAD_KEEPS)) is not None:
             self._later(case, "requests to its provider are held back for now", wait=wait, counted=False)
-            return
+            return False
         request = named(request, REVOCATION_HEADER, case.withdrawal.revocation or case.withdrawal.id)
         self._reached("before_withdrawal_sent")
         send_before = began + self._budget.send.total_seconds()
@@ -149,6 +149,7 @@ class Withdrawer:
             if outcome.status == 429:
                 gate.hold(to, retry_after_of(outcome, self._clock(), timedelta(minutes=1)))
             self._failed(case, f"it answered {outcome.status}, which does not say that the credential has ended")
+        return True
 
     def _claim(self, connection: Connection, withdrawal: str, *, now: datetime, until: datetime) -> Case | None:
         """The withdrawal, ours to ask about; None: not now, or never."""

@@ -25,6 +25,11 @@ from pipeline.tables import attempts
 
 _INSERT = Prepared(insert(revocations))
 _BY_ID = Prepared(select(revocations).where(revocations.c.id == bindparam("revocation")))
+_WITHOUT_RECEIPT = Prepared(
+    select(*(column for column in revocations.c if column.name not in ("receipt", "signature"))).where(
+        revocations.c.id == bindparam("revocation")
+    )
+)
 
 
 class Stage(StrEnum):
@@ -88,7 +93,16 @@ def declare(
 
 def load(connection: Connection, revocation: str) -> Row[Any]:
     """One revocation. Raises BadInput."""
-    row: Row[Any] | None = _BY_ID.run(connection, {"revocation": revocation}).one_or_none()
+    return _one(connection, _BY_ID, revocation)
+
+
+def glance(connection: Connection, revocation: str) -> Row[Any]:
+    """One revocation without its receipt, which may be very long. Raises BadInput."""
+    return _one(connection, _WITHOUT_RECEIPT, revocation)
+
+
+def _one(connection: Connection, statement: Prepared, revocation: str) -> Row[Any]:
+    row: Row[Any] | None = statement.run(connection, {"revocation": revocation}).one_or_none()
     if row is None:
         raise BadInput(f"there is no revocation {revocation}")
     return row

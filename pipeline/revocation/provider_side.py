@@ -13,12 +13,12 @@ What is asked for, and what is not:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, exists, or_, select, update
 
 from identity.accounts import get_account
 from identity.model import Scope, ScopeKind
@@ -30,21 +30,25 @@ from identity.transmitters import is_of_connection
 from identity.withdrawals import Origin, WithdrawalState, adopt, get_withdrawal, settle, take_answers, take_grant
 from identity.withdrawals.held_tokens import take_held
 from identity.withdrawals.tables import withdrawals
-from pipeline import metrics
+from pipeline.batches import in_batches
 from pipeline.failures import Failures
 from pipeline.ledger.security_events import BY_TRANSMITTER
-from pipeline.revocation import load, scope_of
+from pipeline.revocation import glance, scope_of
+from pipeline.revocation.due_withdrawals import KEPT, UNSAID, Line, due_of, is_pending, late, overdue, uncollected
 from pipeline.revocation.inquiry import SAYS, SignalDoubt
 from pipeline.revocation.preview import below
 from pipeline.revocation.receipt import ProviderAnswer, ProviderSide
 from pipeline.revocation.tables import revocations
 
-_PAGE = 200  # accounts
+_PAGE = 200  # accounts, withdrawals
+_TOGETHER = 25  # accounts in one transaction: each has a lock
 _HELD = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(None))
 #: The security events that say that tokens ended. One of a session or a password leaves those of a client alive.
 _TOKENS_ENDED = frozenset({"oauth.tokens-revoked", "oauth.token-revoked"})
+_TOLD = tuple(
+    withdrawals.c[name] for name in ("account_id", "generation", "origin", "state", "reason", "finished_at")
+)  # on the receipt: not the ciphertext
 _ONE_WORKSPACE = "slack.team_access_revoked"
-_KEPT = (refresh_intents.c.state == "discarded") & refresh_intents.c.answer_sealed.is_not(None)
 
 
 class ProviderAsker:
@@ -53,82 +57,100 @@ class ProviderAsker:
     def __init__(
         self,
         store: Store,
-        ask: Callable[[str], None],
+        ask: Callable[[str], bool],
         *,
         clock: Callable[[], datetime],
-        within: timedelta = timedelta(seconds=15),
+        within: timedelta = timedelta(seconds=5),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._ask = ask
+        self._ask = ask  # False: its provider has no room for more now
         self._clock = clock
-        self._within = within.total_seconds()  # no request begins after it: housekeeping goes on with the rest
+        self._within = within.total_seconds()  # no request begins after it: others have their turn, and then the rest
         self._monotonic = monotonic
 
-    def advance(self, revocation: str) -> None:
-        """Ask for all that is due of a revocation, and again for what a refresh that ended meanwhile has won."""
-        row = self._store.read(lambda c: load(c, revocation))
-        asked: set[str] = set()
-        failures = Failures()
+    def advance(self, revocation: str) -> bool:
+        """Ask for all that is due of a revocation, and again for what a refresh that ended meanwhile has won.
+
+        False: something of it is still pending. Of the time half at most is for taking, so that a scope of very many
+        accounts is asked about meanwhile.
+        """
+        until = self._monotonic() + self._within / 2
+        self._ask_all(revocation, before=lambda: self._collect(revocation, until))
+        return not self._store.read(lambda c: is_pending(c, revocation))
+
+    def due(self, *, limit: int = 100) -> list[str]:
+        """The revocations of which something is to be asked now, for housekeeping. O(due)."""
+        now = self._clock()
+        found = self._store.read(lambda c: [*late(c, limit), *overdue(c, now, limit), *uncollected(c, limit)])
+        return list(dict.fromkeys(found))
+
+    def ask_leftovers(self) -> None:
+        """Ask about what refused connects had won, which is of no revocation. For housekeeping, O(due)."""
+        self._ask_all(None, before=lambda: None)
+
+    def _ask_all(self, revocation: str | None, *, before: Callable[[], None]) -> None:
+        """Ask about each that is due, once, until the time is over, and whatever becomes of the others.
+
+        Where a provider has no room for one, the others of its line stay as they are: to claim each of them, only to
+        put it off, would take all the time that those in other lines have.
+        """
         end = self._monotonic() + self._within
+        asked: set[str] = set()
+        full: set[Line] = set()
+        failures = Failures()
         while True:
-            self._collect(row)
-            due = self._store.read(lambda c: _due(c, revocation, self._clock()))
-            fresh = [one for one in due if one not in asked]
-            self._ask_each(fresh, end, failures)
-            asked.update(fresh)
+            before()
+            look = partial(due_of, revocation=revocation, now=self._clock(), besides=full, limit=_PAGE + len(asked))
+            fresh = [one for one in self._store.read(look) if one.id not in asked]
+            for one in fresh:
+                if self._monotonic() >= end:
+                    break
+                if one.line in full:
+                    continue
+                asked.add(one.id)
+                try:
+                    if not self._ask(one.id):
+                        full.add(one.line)
+                except Exception as failure:  # noqa: BLE001 - told below, after the rest
+                    failures.add("withdrawal", one.id, failure)
             if not fresh or self._monotonic() >= end:
                 break
         failures.tell("credentials that could not be asked about")
 
-    def due(self, *, limit: int = 100) -> list[str]:
-        """The revocations of which something is to be asked now, for housekeeping. O(due)."""
-        return self._store.read(lambda c: [*_overdue(c, self._clock(), limit), *_late(c, limit)])
+    def _collect(self, revocation: str, until: float) -> None:
+        """Take what is to end, a few accounts a transaction. What there is no time for is taken the next time.
 
-    def ask_leftovers(self, *, limit: int = 100) -> None:
-        """Ask about what refused connects had won, which is of no revocation. For housekeeping, O(due)."""
-        due = self._store.read(lambda c: _leftovers(c, self._clock(), limit))
-        failures = Failures()
-        self._ask_each(due, self._monotonic() + self._within, failures)
-        failures.tell("credentials that could not be asked about")
-
-    def _ask_each(self, due: Sequence[str], end: float, failures: Failures) -> None:
-        """Ask about each until *end*, whatever becomes of the others; those that failed join *failures*."""
-        for withdrawal in due:
-            if self._monotonic() >= end:
-                return
-            try:
-                self._ask(withdrawal)
-            except Exception as failure:  # noqa: BLE001 - told by the caller, after the rest
-                failures.add("withdrawal", withdrawal, failure)
-
-    def _collect(self, row: Row[Any]) -> None:
-        if row.kind == ScopeKind.AGENT:
-            return  # an agent acts with credentials that others use too
-        why = self._store.read(lambda c: _unasked(c, row))
-        after = ""
-        while page := self._store.read(partial(_accounts, row=row, after=after)):
-            for account in page:
-                self._store.write(partial(_take, row=row, account=account, why=why, now=self._clock()))
-            after = page[-1]
+        Some are taken each time: to find them among very many may itself take that long.
+        """
+        if self._monotonic() >= until:
+            return
+        row = self._store.read(lambda c: glance(c, revocation))
+        if row.kind != ScopeKind.AGENT:  # an agent acts with credentials that others use too
+            why = self._store.read(lambda c: _unasked(c, row))
+            look = partial(_accounts, row=row, reached=_left(row) if row.collected_at is None else _late(row))
+            after = ""
+            while page := self._store.read(partial(look, after=after)):
+                for some in in_batches(page, _TOGETHER):
+                    self._store.write(partial(_take, row=row, ids=some, why=why, now=self._clock()))
+                    if self._monotonic() >= until:
+                        return
+                after = page[-1]
+        if row.collected_at is None:
+            self._store.write(partial(_collected, revocation=revocation, now=self._clock()))
 
 
 def provider_side(connection: Connection, revocation: str) -> ProviderSide:
     """What the receipt says of it."""
     columns = withdrawals.c
-    rows = connection.execute(
-        select(withdrawals).where(columns.revocation_id == revocation).order_by(columns.account_id, columns.id)
-    ).all()
+    of_it = select(*_TOLD).where(columns.revocation_id == revocation)
+    rows = connection.execute(of_it.order_by(columns.account_id, columns.id)).all()
     states = {row.state for row in rows}
+    if is_pending(connection, revocation):
+        states.add(WithdrawalState.PENDING)  # also while accounts of its scope are still to be taken
     ranked = (ProviderAnswer.PENDING, ProviderAnswer.STUCK, ProviderAnswer.GIVEN_UP, ProviderAnswer.DONE)
     answer = next((one for one in ranked if one in states), ProviderAnswer.NOT_ASKED)
     return ProviderSide(answer=answer, accounts=tuple(_said(row) for row in rows))
-
-
-def measure_withdrawals(store: Store) -> None:
-    """Set the gauges of what is pending and stuck; housekeeping alone does."""
-    for state in (WithdrawalState.PENDING, WithdrawalState.STUCK):
-        metrics.WITHDRAWALS.labels(str(state)).set(store.read(partial(_count, state=state)))
 
 
 def _said(row: Row[Any]) -> dict[str, Any]:
@@ -165,12 +187,16 @@ def _is_the_providers(connection: Connection, row: Row[Any]) -> bool:
     return is_of_connection(connection, row.requested_by.removeprefix(BY_TRANSMITTER))
 
 
-def _accounts(connection: Connection, *, row: Row[Any], after: str) -> list[str]:
+def _accounts(connection: Connection, *, row: Row[Any], reached: ColumnElement[bool], after: str) -> list[str]:
     """The next accounts of which there is something to take."""
+    found = select(accounts.c.id).where(below(scope_of(row)), accounts.c.id > after, reached)
+    return list(connection.execute(found.order_by(accounts.c.id).limit(_PAGE)).scalars())
+
+
+def _left(row: Row[Any]) -> ColumnElement[bool]:
+    """The accounts that have something which no revocation has yet."""
     held = exists().where(grants.c.account_id == accounts.c.id, grants.c.consented <= row.number, _HELD)
-    won = exists().where(
-        refresh_intents.c.account_id == accounts.c.id, refresh_intents.c.consented <= row.number, _KEPT
-    )
+    won = exists().where(refresh_intents.c.account_id == accounts.c.id, refresh_intents.c.consented <= row.number, KEPT)
     columns = withdrawals.c
     # What nobody has said on whose receipt it is, and what is held: both are of no revocation yet.
     unsaid = exists().where(
@@ -179,81 +205,38 @@ def _accounts(connection: Connection, *, row: Row[Any], after: str) -> list[str]
         columns.consented <= row.number,
         columns.origin != Origin.CONNECT,
     )
-    found = select(accounts.c.id).where(below(scope_of(row)), accounts.c.id > after, or_(held, won, unsaid))
-    return list(connection.execute(found.order_by(accounts.c.id).limit(_PAGE)).scalars())
+    return or_(held, won, unsaid)
+
+
+def _late(row: Row[Any]) -> ColumnElement[bool]:
+    """The same, once all was taken: only a refresh or a mint that was under way can have brought more."""
+    won = select(refresh_intents.c.account_id).where(KEPT, refresh_intents.c.consented <= row.number)
+    unsaid = select(withdrawals.c.account_id).where(UNSAID, withdrawals.c.consented <= row.number)
+    return accounts.c.id.in_(won.union(unsaid))
 
 
 def _take(
     connection: Connection,
     *,
     row: Row[Any],
-    account: str,
+    ids: Sequence[str],
     why: tuple[str, frozenset[Origin]] | None,
     now: datetime,
 ) -> None:
-    """Take an account's credentials, under the lock that a consent takes."""
-    found = get_account(connection, account)
-    lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(found.key)))
-    taken = take_grant(connection, found, before=row.number, revocation=row.id, now=now)
-    won = take_answers(connection, found, before=row.number, revocation=row.id, now=now)
-    held = take_held(connection, found, before=row.number, revocation=row.id, now=now)
-    kept = adopt(connection, account, before=row.number, revocation=row.id)
-    for withdrawal in filter(None, [taken, *won, *held, *kept]):
-        one = get_withdrawal(connection, withdrawal)
-        if why is not None and one is not None and one.origin in why[1]:
-            settle(connection, withdrawal, to=WithdrawalState.NOT_ASKED, reason=why[0], now=now)
+    """Take the credentials of some accounts, under the locks that consents take, in the order of the accounts' keys."""
+    some = sorted((get_account(connection, id) for id in ids), key=lambda account: str(account.key))
+    for account in some:
+        lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(account.key)))
+    for account in some:
+        taken = take_grant(connection, account, before=row.number, revocation=row.id, now=now)
+        won = take_answers(connection, account, before=row.number, revocation=row.id, now=now)
+        held = take_held(connection, account, before=row.number, revocation=row.id, now=now)
+        kept = adopt(connection, account.id, before=row.number, revocation=row.id)
+        for withdrawal in filter(None, [taken, *won, *held, *kept]):
+            one = get_withdrawal(connection, withdrawal)
+            if why is not None and one is not None and one.origin in why[1]:
+                settle(connection, withdrawal, to=WithdrawalState.NOT_ASKED, reason=why[0], now=now)
 
 
-def _is_due(now: datetime) -> ColumnElement[bool]:
-    return (withdrawals.c.state == WithdrawalState.PENDING) & (withdrawals.c.due_at <= now)
-
-
-def _due(connection: Connection, revocation: str, now: datetime) -> list[str]:
-    columns = withdrawals.c
-    found = select(columns.id).where(columns.revocation_id == revocation, _is_due(now))
-    return list(connection.execute(found.order_by(columns.id)).scalars())
-
-
-def _leftovers(connection: Connection, now: datetime, limit: int) -> list[str]:
-    columns = withdrawals.c
-    found = select(columns.id).where(_is_due(now), columns.origin == Origin.CONNECT)
-    return list(connection.execute(found.order_by(columns.due_at).limit(limit)).scalars())
-
-
-def _overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
-    columns = withdrawals.c
-    found = select(columns.revocation_id).where(_is_due(now), columns.revocation_id.is_not(None)).distinct()
-    return list(connection.execute(found.limit(limit)).scalars())
-
-
-def _late(connection: Connection, limit: int) -> list[str]:
-    """The revocations that reach tokens which came when their receipts were written already."""
-    won = select(refresh_intents.c.account_id, refresh_intents.c.consented).where(_KEPT).limit(limit)
-    columns = withdrawals.c
-    of_none = (columns.state == WithdrawalState.PENDING) & columns.revocation_id.is_(None)
-    of_none &= columns.origin != Origin.CONNECT
-    minted = select(columns.account_id, columns.consented).where(of_none).limit(limit)
-    found: Iterable[str | None] = [
-        _first_to_reach(connection, one.account_id, consented=one.consented)
-        for late in (won, minted)
-        for one in connection.execute(late).all()
-    ]
-    return sorted({one for one in found if one is not None})
-
-
-def _first_to_reach(connection: Connection, account: str, *, consented: int) -> str | None:
-    """The revocation that ended a consent, once it has come as far as its calls in flight."""
-    key = get_account(connection, account).key
-    named = (
-        ((revocations.c.kind == ScopeKind.TENANT) & (revocations.c.key == key.tenant))
-        | ((revocations.c.kind == ScopeKind.CONNECTION) & (revocations.c.key == key.connection))
-        | ((revocations.c.kind == ScopeKind.USER) & (revocations.c.key == key.principal))
-        | ((revocations.c.kind == ScopeKind.ACCOUNT) & (revocations.c.key == str(key)))
-    )
-    ended = select(revocations.c.id).where(named, revocations.c.number >= consented, revocations.c.revision > 0)
-    return connection.execute(ended.order_by(revocations.c.number).limit(1)).scalar_one_or_none()
-
-
-def _count(connection: Connection, *, state: WithdrawalState) -> int:
-    counted = select(func.count()).select_from(withdrawals).where(withdrawals.c.state == state)
-    return int(connection.execute(counted).scalar_one())
+def _collected(connection: Connection, *, revocation: str, now: datetime) -> None:
+    connection.execute(update(revocations).where(revocations.c.id == revocation).values(collected_at=now))

@@ -65,6 +65,27 @@ def no_provider_side(connection: Connection, revocation: str) -> ProviderSide:
     return ProviderSide()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """What there is to say of a revocation now, signed as the next revision of its receipt."""
+
+    of: Row[Any]
+    open_ends: int
+    signed: Receipt | None  # None: the receipt says so already
+    signature: str = ""
+    sha256: str = ""
+
+
+def draft(row: Row[Any], said: Receipt, signer: Signer, *, now: datetime) -> Draft:
+    """The next revision of the receipt of *row*, of which there is *said*; see `compose`."""
+    open_ends = _open_ends(said)
+    if row.receipt is not None and _said(row.receipt) == said:
+        return Draft(of=row, open_ends=open_ends, signed=None)
+    signed = {**said, "revision": row.revision + 1, "issued_at": now.isoformat()}
+    signature, sha256 = signer.sign(signed), digest(signed)
+    return Draft(of=row, open_ends=open_ends, signed=signed, signature=signature, sha256=sha256)
+
+
 def issue(
     connection: Connection, row: Row[Any], signer: Signer, provider_side: ReadProviderSide, *, now: datetime
 ) -> None:
@@ -73,15 +94,31 @@ def issue(
     The caller holds the revocation's row. Raises Misconfigured if *signer* is not the installation's any more.
     """
     hold_signing(connection, signer)
-    receipt = _compose(connection, row, provider_side, now=now)
-    open_ends = _open_ends(receipt)
-    if row.receipt is not None and _said(row.receipt) == receipt:
-        if open_ends or row.open_ends:  # if it has any yet, it is looked at again, later
+    _write(connection, draft(row, compose(connection, row, provider_side, now=now), signer, now=now), now=now)
+
+
+def issue_next(connection: Connection, drafted: Draft, signer: Signer, *, now: datetime) -> bool:
+    """Write a revision that was composed before this transaction. False: the receipt is another by now, or outdated.
+
+    Raises Misconfigured if *signer* is not the installation's any more.
+    """
+    hold_signing(connection, signer)
+    columns = revocations.c
+    held = select(columns.revision, columns.open_ends).where(columns.id == drafted.of.id).with_for_update()
+    if tuple(connection.execute(held).one()) != (drafted.of.revision, drafted.of.open_ends):
+        return False
+    _write(connection, drafted, now=now)
+    return True
+
+
+def _write(connection: Connection, drafted: Draft, *, now: datetime) -> None:
+    row, signed = drafted.of, drafted.signed
+    if signed is None:
+        if drafted.open_ends or row.open_ends:  # if it has any yet, it is looked at again, later
             looked = update(revocations).where(revocations.c.id == row.id)
-            connection.execute(looked.values(moved_at=database_now(), open_ends=open_ends))
+            connection.execute(looked.values(moved_at=database_now(), open_ends=drafted.open_ends))
         return
-    revision = row.revision + 1
-    signed = {**receipt, "revision": revision, "issued_at": now.isoformat()}
+    revision = signed["revision"]
     connection.execute(
         update(revocations)
         .where(revocations.c.id == row.id)
@@ -90,9 +127,9 @@ def issue(
             quiesced_at=row.quiesced_at or now,
             moved_at=database_now(),
             receipt=signed,
-            signature=signer.sign(signed),
+            signature=drafted.signature,
             revision=revision,
-            open_ends=open_ends,
+            open_ends=drafted.open_ends,
             **counted(row.id),
         )
     )
@@ -108,17 +145,20 @@ def issue(
         detail={
             "revocation": row.id,
             "revision": revision,
-            "receipt_sha256": digest(signed),
-            "cancelled_jobs": receipt["cancelled_count"],
-            "in_flight": len(receipt["in_flight"]),
+            "receipt_sha256": drafted.sha256,
+            "cancelled_jobs": signed["cancelled_count"],
+            "in_flight": len(signed["in_flight"]),
         },
     )
 
 
 def outdate(connection: Connection, ids: Sequence[str]) -> None:
-    """Something that receipts told as it stood has changed: until they are issued anew, they have an open end."""
+    """Something that receipts told as it stood has changed: until they are issued anew, they have an open end more.
+
+    By that a revision which is being composed meanwhile is seen to be outdated too.
+    """
     told = revocations.c.id.in_(ids) & (revocations.c.state == Stage.QUIESCED)
-    connection.execute(update(revocations).where(told, revocations.c.open_ends == 0).values(open_ends=1))
+    connection.execute(update(revocations).where(told).values(open_ends=revocations.c.open_ends + 1))
 
 
 def digest(receipt: Receipt) -> str:
@@ -143,9 +183,8 @@ def _open_ends(receipt: Receipt) -> int:
     return int(unknown + pending + awaited + (receipt["provider"]["answer"] == ProviderAnswer.PENDING))
 
 
-def _compose(
-    connection: Connection, row: Row[Any], provider_side: ReadProviderSide, *, now: datetime
-) -> dict[str, Any]:
+def compose(connection: Connection, row: Row[Any], provider_side: ReadProviderSide, *, now: datetime) -> Receipt:
+    """What there is to say of the revocation *row* now."""
     return {
         "format": FORMAT,
         "revocation": row.id,

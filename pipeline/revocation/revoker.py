@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
     Integer,
+    Row,
     bindparam,
     case,
     literal,
@@ -34,7 +36,7 @@ from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.clock import NOW, clock
 from pipeline.ledger.indexed import is_one
 from pipeline.ledger.revocation_pages import stopping_jobs
-from pipeline.revocation import Stage, cancelling, compensation, in_flight, load, receipt, scope_of
+from pipeline.revocation import Stage, cancelling, compensation, glance, in_flight, load, receipt, scope_of
 from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import jobs
@@ -55,7 +57,7 @@ class Revoker:
         *,
         ids: Ids | None = None,
         provider_side: receipt.ReadProviderSide = receipt.no_provider_side,
-        withdraw: Callable[[str], None] = lambda _: None,
+        withdraw: Callable[[str], bool] = lambda _: True,
         inquire: Callable[[str], bool] = lambda _: True,
         reached: Callable[[str], None] = lambda point: None,
     ) -> None:
@@ -64,13 +66,13 @@ class Revoker:
         self._workflows = workflows or Registry(())
         self._ids = ids or Ids()
         self._provider_side = provider_side
-        self._withdraw = withdraw  # has the provider asked to end what was revoked
+        self._withdraw = withdraw  # has the provider asked to end what was revoked; False: something is still pending
         self._inquire = inquire  # False while the provider has yet to say whether the signal was genuine
         self._reached = reached
 
     def advance(self, revocation: str) -> bool:
         """Do what can be done now. True: it is quiesced and has its receipt; False: calls are still in flight."""
-        state = self._store.read(lambda c: load(c, revocation)).state
+        state = self._store.read(lambda c: glance(c, revocation)).state
         if state in (Stage.EFFECTIVE, Stage.CANCELLING):
             self._cancel(revocation)
         if state != Stage.QUIESCED and not self._store.write(lambda c: _drained(c, revocation)):
@@ -82,10 +84,20 @@ class Revoker:
         self._reached("before_withdrawals")
         self._withdraw(revocation)
         self._reached("before_receipt")
-        seconds = self._store.write(lambda c: _conclude(c, revocation, self._signer, self._provider_side))
-        if seconds is not None:
-            metrics.REVOCATION_SECONDS.observe(seconds)
+        self._tell(revocation)
         return True
+
+    def follow_up(self, revocation: str) -> None:
+        """Have the provider asked what is due now, and tell what came of it: once nothing is pending any more.
+
+        Until then the receipt is issued anew when it is looked at for its open ends. One of very many credentials is
+        long, and would be signed and audited after each few answers.
+        """
+        row = self._store.read(lambda c: glance(c, revocation))
+        if row.state != Stage.QUIESCED:
+            self.advance(revocation)
+        elif self._withdraw(revocation) or not row.open_ends:
+            self._tell(revocation)
 
     def unfinished(self, *, idle_seconds: float, pending_seconds: float = 15, limit: int = 500) -> list[str]:
         """Revocations that have not moved for a while: lost bells, calls in flight, or a receipt with open ends.
@@ -98,6 +110,22 @@ class Revoker:
         """Count a revocation that cannot go on now as moved, so that others have their turn before it."""
         moved = update(revocations).where(revocations.c.id == revocation).values(moved_at=database_now())
         self._store.write(lambda c: c.execute(moved).rowcount)
+
+    def _tell(self, revocation: str) -> None:
+        """Write the receipt, or its next revision. That may be long, and is composed before others wait for its write.
+
+        Not so the first: whoever writes a page that it may name waits for it, and it for them.
+        """
+        while (
+            found := self._store.read(partial(_compose, revocation=revocation, side=self._provider_side))
+        ) is not None:
+            row, said, now = found
+            drafted = receipt.draft(row, said, self._signer, now=now)
+            if self._store.write(partial(receipt.issue_next, drafted=drafted, signer=self._signer, now=now)):
+                return
+        seconds = self._store.write(lambda c: _conclude(c, revocation, self._signer, self._provider_side))
+        if seconds is not None:
+            metrics.REVOCATION_SECONDS.observe(seconds)
 
     def _cancel(self, revocation: str) -> None:
         pace = cancelling.Pace()
@@ -220,10 +248,21 @@ def _reached_jobs(connection: Connection, revocation: str, *, calls_only: bool) 
     return [*reached, flying]
 
 
+def _compose(
+    connection: Connection, *, revocation: str, side: receipt.ReadProviderSide
+) -> tuple[Row[Any], receipt.Receipt, datetime] | None:
+    """What there is to say of a revocation that has a receipt, and when; None: it has none."""
+    row = load(connection, revocation)
+    if row.receipt is None:
+        return None
+    now = clock(connection)
+    return row, receipt.compose(connection, row, side, now=now), now
+
+
 def _conclude(
     connection: Connection, revocation: str, signer: Signer, provider_side: receipt.ReadProviderSide
 ) -> float | None:
-    """Write the signed receipt, or its next revision. Returns how long it took to be quiet, the first time."""
+    """Write the first receipt, signed. Returns how long it took to be quiet, unless somebody else was quicker."""
     held = select(revocations).where(revocations.c.id == revocation).with_for_update()
     row = connection.execute(held).one()
     if row.state not in (Stage.DRAINING, Stage.QUIESCED):

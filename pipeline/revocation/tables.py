@@ -26,6 +26,7 @@ revocations = Table(
     Column("cancelled_jobs", Integer, nullable=False, default=0),
     Column("stopped_jobs", Integer, nullable=False, default=0),
     Column("quiesced_at", Instant),
+    Column("collected_at", Instant),  # every credential under its scope had been taken; NULL: some may be left
     Column("doubt", String(16)),  # whether its signal was a replay: open, alive, dead, unknown; NULL: no doubt
     Column("receipt", JSON),  # the newest
     Column("signature", Text),
@@ -35,6 +36,7 @@ revocations = Table(
     Index("ix_revocations_effective", "effective_at", "id"),
     Index("ix_revocations_tenant", "tenant_id", "effective_at", "id"),
     partial_index("ix_revocations_unfinished", "moved_at", where="state <> 'quiesced'"),
+    partial_index("ix_revocations_uncollected", "revision", where="collected_at is null"),
     partial_index("ix_revocations_open_ends", "moved_at", where="open_ends > 0"),
 )
 

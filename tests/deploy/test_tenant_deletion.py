@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, update
 
 from deploy.installation import Installation
 from deploy.settings import load
@@ -16,6 +16,7 @@ from identity.tables import refresh_intents
 from identity.tenant_deletion import shred
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from pipeline.revocation.tables import revocations
 from tests.deploy.conftest import Cli
 
 NOW = ("--yes", "--timeout", "0")
@@ -77,6 +78,16 @@ def test_a_deleted_tenant_leaves_no_credential_and_all_of_its_audit(two: Cli) ->
     two("audit", "checkpoint")
     assert two.json("audit", "verify")["verified"]
     assert two.json("revocations", "show", waits["revocation"])["verified"]
+
+
+def test_what_its_revocation_has_not_taken_yet_is_not_shredded(two: Cli) -> None:
+    of = two.json("tenants", "delete", "acme", *NOW, code=1)["revocation"]
+    advance(two, of)
+    with Installation(load(data_dir=two.data_dir)) as at:
+        at.write(lambda c: c.execute(update(revocations).values(collected_at=None)).rowcount)
+    assert "still to be taken" in two.json("tenants", "delete", "acme", *NOW, code=1)["why"]
+    advance(two, of)
+    assert two.json("tenants", "delete", "acme", *NOW)["deleted"]
 
 
 def test_a_deleted_tenant_is_not_opened_or_made_again(two: Cli) -> None:

@@ -18,7 +18,7 @@ from identity.http import Client
 from identity.model import Credential, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator, RefreshBudget
-from identity.refresh.gate import Gate
+from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.store import Store
@@ -44,7 +44,9 @@ class Salesforce:
         store.write(lambda c: add_secret(c, key))
         lock = RefreshLock(None, ttl=RefreshBudget().lock_ttl, token=world.id)
         coordinator = Coordinator(store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id)
-        self._endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=5), gate=Gate(None))
+        self.seconds = 0.0
+        self.gate = Gate(None, monotonic=lambda: self.seconds)
+        self._endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=5), gate=self.gate)
         self.write_by(store)
         account = world.service(Credential.JWT_BEARER, external_id="ada")
         shown.say(200, {"access_token": "minted-1", "token_type": "Bearer"})
@@ -54,7 +56,7 @@ class Salesforce:
     def write_by(self, store: Store) -> None:
         """What asks has this store from here on."""
         world = self.world
-        self._withdrawer = Withdrawer(store, world.vault, self._endpoint, PROFILES, clock=world.clock, ids=world.id)
+        self.withdrawer = Withdrawer(store, world.vault, self._endpoint, PROFILES, clock=world.clock, ids=world.id)
 
     def withdraw(self) -> Withdrawal:
         """Revoke the account, and ask once for its end."""
@@ -67,7 +69,7 @@ class Salesforce:
 
     def ask(self, withdrawal: str) -> Withdrawal:
         """Ask about it; what it is then."""
-        self._withdrawer.ask(withdrawal)
+        self.withdrawer.ask(withdrawal)
         found = self.world.store.read(lambda c: get_withdrawal(c, withdrawal))
         assert found is not None
         return found
@@ -133,3 +135,17 @@ def test_what_came_of_asking_is_counted_once_it_is_written(salesforce: Salesforc
     with pytest.raises(Unavailable):
         salesforce.withdraw()
     assert (counted() or 0) == before
+
+
+def test_whoever_asks_is_told_that_there_is_no_room_for_more_and_the_try_does_not_count(salesforce: Salesforce) -> None:
+    world = salesforce.world
+    to = Endpoint(connection=world.owner.id, url=f"{salesforce.shown.url}/revoke")
+    salesforce.gate.hold(to, timedelta(minutes=1))
+    withdrawal = salesforce.withdraw()
+    assert (withdrawal.state, withdrawal.tries, salesforce.shown.asked) == (WithdrawalState.PENDING, 0, [])
+    world.clock.advance(timedelta(minutes=1))
+    assert not salesforce.withdrawer.ask(withdrawal.id)
+    world.clock.advance(timedelta(minutes=1))
+    salesforce.seconds += 60
+    assert salesforce.withdrawer.ask(withdrawal.id)
+    assert len(salesforce.shown.asked) == 1

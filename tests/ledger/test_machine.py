@@ -228,7 +228,7 @@ class Ledger(RuleBasedStateMachine):
             self.reached["its end at the provider"] += bool(self.won)
             assert self.won <= self.asked, "what a refresh won after its revocation was left alive at the provider"
 
-    def _ask(self, withdrawal: str) -> None:
+    def _ask(self, withdrawal: str) -> bool:
         """The provider is asked, and has ended it."""
 
         def end(c: Connection) -> Withdrawal | None:
@@ -240,6 +240,7 @@ class Ledger(RuleBasedStateMachine):
         assert one is not None
         assert one.consented <= max(self.revoked[scope] for scope in OF_GRANT), "a later consent was ended"
         self.asked.add(withdrawal)
+        return True
 
     @rule(scope=st.sampled_from(SCOPES))
     def stop(self, scope: Scope) -> None:

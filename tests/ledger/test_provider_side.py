@@ -42,7 +42,8 @@ from pipeline import revocation
 from pipeline.ledger.security_events import accept as accept_event
 from pipeline.model import SecurityEvent
 from pipeline.retention import Retention, prune
-from pipeline.revocation.provider_side import ProviderAsker, measure_withdrawals, provider_side
+from pipeline.revocation.due_withdrawals import measure_withdrawals
+from pipeline.revocation.provider_side import ProviderAsker, provider_side
 from pipeline.revocation.receipt import ProviderAnswer
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks, People, Signal
@@ -341,10 +342,11 @@ def test_a_credential_that_cannot_be_asked_about_holds_up_no_other(side: Side) -
     intent, made, asked = side.refresh_on_the_wire(), side.declare(), list[str]()
     side.answer(intent, {"access_token": "won", "expires_in": 60, "token_type": "bearer"})
 
-    def ask(withdrawal: str) -> None:
+    def ask(withdrawal: str) -> bool:
         asked.append(withdrawal)
         if len(asked) == 1:
             raise LookupError("nobody foresaw it")
+        return True
 
     asker = ProviderAsker(side.house.database, ask, clock=lambda: side.now)
     with pytest.raises(ExceptionGroup, match="credentials that could not be asked about") as told:

@@ -14,7 +14,7 @@ from identity.signing import Signer
 from identity.trusted_keys import HANDOVER, TrustedKeys
 from pipeline import revocation
 from pipeline.revocation.proof import disproof, holds
-from pipeline.revocation.receipt import ProviderAnswer, ProviderSide, issue
+from pipeline.revocation.receipt import ProviderAnswer, ProviderSide, issue, outdate
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
 from tests.ledger.acts import revoke
@@ -61,6 +61,37 @@ def test_a_receipt_holds_in_each_of_its_revisions_while_it_is_the_newest(house: 
     assert (row_of(house, made)["revision"], why(house, made)) == (2, None)
     overtaken: str | None = house.database.read(partial(disproof, keys=KEYS, row=before))
     assert overtaken is None  # it was read a moment before
+
+
+@pytest.mark.parametrize("open_ends", [0, 1])
+def test_what_changes_while_a_revision_is_composed_is_not_lost(house: House, open_ends: int) -> None:
+    """It is composed in a read, so that a long one holds up nobody's write."""
+    made, looks = receipted(house), list[str]()
+    alter(house, made, open_ends=open_ends)
+
+    def side(connection: Connection, of: str) -> ProviderSide:
+        looks.append(of)
+        if len(looks) == 1:
+            house.database.write(lambda c: outdate(c, [made]))
+        return ProviderSide(answer=ProviderAnswer.DONE)
+
+    assert Revoker(house.database, SIGNER, provider_side=side).advance(made)
+    assert looks == [made, made]
+    assert [row_of(house, made)[name] for name in ("revision", "open_ends")] == [2, 0]
+    assert why(house, made) is None
+
+
+def test_of_two_who_compose_the_next_revision_one_writes_it(house: House) -> None:
+    made, looks = receipted(house), list[str]()
+
+    def side(connection: Connection, of: str) -> ProviderSide:
+        looks.append(of)
+        if len(looks) == 1:
+            issued_again(house, made)
+        return ProviderSide(answer=ProviderAnswer.DONE)
+
+    assert Revoker(house.database, SIGNER, provider_side=side).advance(made)
+    assert (looks, row_of(house, made)["revision"], why(house, made)) == ([made, made], 2, None)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,14 @@ from sqlalchemy import Connection, insert, select, text
 
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.tables import accounts, principals, refresh_intents, scopes
+from identity.withdrawals.tables import withdrawals
 from pipeline import revocation
 from pipeline.ledger import queries
+from pipeline.ledger.indexed import STUCK
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.openings import open_attempt
 from pipeline.ledger.overview import overview
+from pipeline.revocation.due_withdrawals import measure_withdrawals
 from pipeline.revocation.preview import preview
 from pipeline.revocation.provider_side import ProviderAsker
 from pipeline.revocation.revoker import Revoker
@@ -74,6 +77,7 @@ def _revocation(number: int) -> dict[str, Any]:
         "state": "quiesced",
         "effective_at": NOW,
         "moved_at": NOW,
+        "collected_at": NOW,
         "cancelled_jobs": 0,
         "stopped_jobs": 0,
         "revision": 1,
@@ -81,12 +85,29 @@ def _revocation(number: int) -> dict[str, Any]:
     }
 
 
+def _withdrawal(number: int, *, state: str = "done", revocation: str | None = "", tries: int = 1) -> dict[str, Any]:
+    return {
+        "id": f"wit-{number}-{state}",
+        "account_id": f"acc-{number:05}",
+        "origin": "grant",
+        "credential": "authorization_code",
+        "generation": 1,
+        "consented": 1,
+        "revocation_id": f"old-{number}" if revocation == "" else revocation,
+        "state": state,
+        "tries": tries,
+        "due_at": NOW,
+        "created_at": NOW,
+    }
+
+
 @pytest.fixture
 def crowded(house: House) -> House:
-    """The house in a city of people who were all revoked once."""
+    """The house in a city of people who were all revoked once, and of whom each has a token minted since."""
 
     def fill(connection: Connection) -> None:
-        for table, row in ((principals, _person), (accounts, _account), (revocations, _revocation)):
+        rows = (principals, _person), (accounts, _account), (revocations, _revocation), (withdrawals, _withdrawal)
+        for table, row in (*rows, (withdrawals, partial(_withdrawal, state="held", revocation=None, tries=0))):
             connection.execute(insert(table), [row(number) for number in range(1, CROWD)])
         connection.execute(text("analyze"))
 
@@ -182,8 +203,24 @@ def test_what_a_refresh_won_late_finds_its_revocation_by_the_scope(crowded: Hous
         "answer_sealed": b"sealed",
     }
     crowded.database.write(lambda c: c.execute(insert(refresh_intents), late).rowcount)
-    asker = ProviderAsker(crowded.database, lambda _: None, clock=lambda: NOW)
+    asker = ProviderAsker(crowded.database, lambda _: True, clock=lambda: NOW)
     _of_revocations(crowded, asker.due)
+
+
+def test_what_is_still_to_end_at_providers_is_found_among_what_has_ended_and_what_is_in_use(crowded: House) -> None:
+    asker = ProviderAsker(crowded.database, lambda _: True, clock=lambda: NOW)
+    looks: tuple[Callable[[], object], ...] = (
+        asker.due,
+        asker.ask_leftovers,
+        partial(asker.advance, "old-1"),
+        partial(measure_withdrawals, crowded.database),
+        lambda: crowded.database.read(lambda c: c.execute(STUCK).all()),
+    )
+    for look in looks:
+        told = [plan for plan in plans_of(crowded.database, look) if re.search(r"(SCAN|on) withdrawals|ix_with", plan)]
+        asked = [plan for plan in told if "ix_withdrawals_account" not in plan]  # an account's own, for each of them
+        assert asked, look
+        assert all("ix_withdrawals_open" in plan for plan in asked), asked
 
 
 def test_what_a_users_revocation_would_end_is_found_by_the_principal(crowded: House) -> None:
@@ -193,7 +230,7 @@ def test_what_a_users_revocation_would_end_is_found_by_the_principal(crowded: Ho
 
 def test_the_credentials_that_a_users_revocation_ends_are_found_by_the_principal(crowded: House) -> None:
     made = revoke(crowded, ADA)
-    asker = ProviderAsker(crowded.database, lambda _: None, clock=lambda: NOW + timedelta(hours=1))
+    asker = ProviderAsker(crowded.database, lambda _: True, clock=lambda: NOW + timedelta(hours=1))
     _of_accounts(crowded, lambda: asker.advance(made))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.control import Control
 
 STEPS = "tests/ledger/test_stricter_steps.py"
+TAKING = "tests/ledger/test_collecting.py"
 
 CONTROLS = (
     Control(
@@ -20,5 +21,33 @@ CONTROLS = (
         guard="if asked not in (None, STOP, declared):",
         without="if False:",
         test=f"{STEPS}::test_a_step_that_is_looser_than_its_action and sqlite",
+    ),
+    Control(
+        name="what a pass had no time to take is taken by the next",
+        file="pipeline/revocation/provider_side.py",
+        guard="found = self._store.read(lambda c: [*late(c, limit), *overdue(c, now, limit), *uncollected(c, limit)])",
+        without="found = self._store.read(lambda c: [*late(c, limit), *overdue(c, now, limit)])",
+        test=f"{TAKING}::test_what_a_pass_has_no_time_to_take and sqlite",
+    ),
+    Control(
+        name="a receipt says that something is still to be taken",
+        file="pipeline/revocation/provider_side.py",
+        guard="if is_pending(connection, revocation):",
+        without="if False:",
+        test=f"{TAKING}::test_what_a_pass_has_no_time_to_take and sqlite",
+    ),
+    Control(
+        name="what a deletion's revocation has not taken is not shredded",
+        file="deploy/cli/tenant_deletion.py",
+        guard='if row["collected_at"] is None:',
+        without="if False:",
+        test="tests/deploy/test_tenant_deletion.py::test_what_its_revocation_has_not_taken_yet",
+    ),
+    Control(
+        name="a revision that is outdated before it is written is composed anew",
+        file="pipeline/revocation/receipt.py",
+        guard="connection.execute(update(revocations).where(told).values(open_ends=revocations.c.open_ends + 1))",
+        without="connection.execute(update(revocations).where(told).values(open_ends=1))",
+        test="tests/ledger/test_receipts.py::test_what_changes_while_a_revision_is_composed and sqlite",
     ),
 )

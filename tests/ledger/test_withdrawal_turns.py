@@ -1,0 +1,168 @@
+"""Which withdrawal has its turn: a revocation may have very many, and a provider takes only so many an hour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, update
+
+from identity.model import Credential
+from identity.withdrawals import Origin, WithdrawalState, ask_again, settle
+from identity.withdrawals.tables import withdrawals
+from pipeline.reconcile import advance_withdrawals
+from pipeline.revocation import load
+from pipeline.revocation.provider_side import ProviderAsker, provider_side
+from pipeline.revocation.revoker import Revoker
+from pipeline.revocation.tables import revocations
+from tests.ledger.acts import SIGNER, revoke
+from tests.ledger.house import House, account_scope
+from tests.ledger.plans import statements_of
+
+NOW = datetime.now(UTC)
+SECOND = timedelta(seconds=1)
+MANY = 300  # more than are looked at together
+
+
+def _withdrawal(id: str, revocation: str | None, **values: Any) -> dict[str, Any]:
+    row = {
+        "id": id,
+        "account_id": "acc-acme.ada",
+        "origin": Origin.GRANT,
+        "credential": Credential.AUTHORIZATION_CODE,
+        "generation": 1,
+        "consented": 1,
+        "revocation_id": revocation,
+        "state": "pending",
+        "access_sealed": b"sealed",
+        "refresh_sealed": b"sealed",
+        "expires_at": NOW + timedelta(hours=1),
+        "due_at": NOW,
+        "created_at": NOW,
+    }
+    return {**row, **values}
+
+
+class Provider:
+    """Lets itself be asked about everything, unless it has no room for some, and ends what it is told to."""
+
+    def __init__(self, house: House, *, takes: float = 0) -> None:
+        self.house, self.takes = house, takes
+        self.asked: list[str] = []
+        self.no_room: set[str] = set()
+        self.ends: set[str] = set()
+        self.seconds = 0.0
+        self.asker = ProviderAsker(house.database, self._ask, clock=lambda: NOW, monotonic=lambda: self.seconds)
+
+    def _ask(self, withdrawal: str) -> bool:
+        self.asked.append(withdrawal)
+        self.seconds += self.takes
+        if withdrawal in self.ends:
+            ended = partial(settle, withdrawal=withdrawal, to=WithdrawalState.DONE, reason=None, now=NOW)
+            self.house.database.write(ended)
+        return withdrawal not in self.no_room
+
+    def owe(self, *rows: dict[str, Any]) -> None:
+        self.house.database.write(lambda c: c.execute(insert(withdrawals), list(rows)).rowcount)
+
+
+def _names() -> Iterator[str]:
+    return (f"wit-{place:04}" for place in count())
+
+
+@pytest.mark.parametrize("of_connects", [False, True])
+def test_what_a_provider_has_no_room_for_holds_up_nothing_that_it_is_asked_elsewhere(
+    house: House, of_connects: bool
+) -> None:
+    provider, names = Provider(house), _names()
+    made = None if of_connects else revoke(house, account_scope())
+    kind = {"origin": Origin.CONNECT} if of_connects else {}
+    many = [_withdrawal(next(names), made, due_at=NOW - SECOND, **kind) for _ in range(MANY)]
+    expired = _withdrawal(next(names), made, expires_at=NOW - SECOND, **kind)
+    minted = [_withdrawal(next(names), made, credential=Credential.INSTALLATION, **kind) for _ in range(2)]
+    provider.owe(*many, expired, *minted)
+    provider.no_room = {row["id"] for row in many}
+    if made is None:
+        provider.asker.ask_leftovers()
+    else:
+        provider.asker.advance(made)
+    assert [one for one in provider.asked if one.startswith("wit")] == [
+        row["id"] for row in (many[0], expired, *minted)
+    ]
+
+
+def test_what_has_been_due_for_longest_is_asked_about_first(house: House) -> None:
+    provider, made = Provider(house), revoke(house, account_scope())
+    provider.owe(*(_withdrawal(f"wit-{place}", made, due_at=NOW - place * SECOND) for place in range(1, 4)))
+    provider.asker.advance(made)
+    assert provider.asked[:3] == ["wit-3", "wit-2", "wit-1"]
+
+
+def test_a_large_revocation_lets_the_small_ones_go_before_it_and_takes_only_its_share_of_a_tick(house: House) -> None:
+    provider, names = Provider(house, takes=2), _names()
+    large, small = (revoke(house, account_scope()) for _ in range(2))
+    rows = [_withdrawal(next(names), large, due_at=NOW - SECOND) for _ in range(10)]
+    provider.owe(*rows, *(_withdrawal(next(names), small) for _ in range(2)))
+    assert provider.asker.due() == [small, large]
+    provider.asker.advance(large)
+    assert len(provider.asked) == 3
+
+
+def test_what_came_late_goes_before_what_has_long_been_due(house: House) -> None:
+    provider, names = Provider(house), _names()
+    large = revoke(house, account_scope())
+    provider.owe(*(_withdrawal(next(names), large) for _ in range(3)), _withdrawal(next(names), None))
+    provider.asker.advance(large)
+    assert provider.asker.due() == [large], "it is of this one as well, and named once"
+
+
+def test_a_long_receipt_is_not_issued_anew_after_each_answer_but_with_the_last_and_when_it_is_looked_at(
+    house: House,
+) -> None:
+    provider, names = Provider(house), _names()
+    revoker = Revoker(house.database, SIGNER, provider_side=provider_side, withdraw=provider.asker.advance)
+    made = revoke(house, account_scope())
+    owed = [next(names) for _ in range(3)]
+    provider.owe(*(_withdrawal(id, made) for id in owed))
+    provider.ends = {"acc-acme.ada.1"}  # the account's own
+    assert revoker.advance(made)
+    assert _told(house, made) == (1, "pending", 1)
+
+    tick = partial(advance_withdrawals, revoker, provider.asker.due)
+    provider.ends.add(owed[0])
+    said = [statement for statement, _ in statements_of(tick)]
+    assert _told(house, made) == (1, "pending", 1)
+    assert not [statement for statement in said if "revocations.receipt" in statement]
+    long_ago = update(revocations).values(moved_at=datetime.now(UTC) - timedelta(hours=1))
+    house.database.write(lambda c: c.execute(long_ago).rowcount)
+    assert revoker.unfinished(idle_seconds=5) == [made]
+    assert revoker.advance(made)
+    assert _told(house, made) == (2, "pending", 2)
+
+    provider.ends.update(owed)
+    tick()
+    assert _told(house, made) == (3, "done", 4)
+
+
+def test_a_receipt_that_does_not_know_yet_that_something_is_pending_again_is_issued_anew_at_once(house: House) -> None:
+    provider = Provider(house)
+    revoker = Revoker(house.database, SIGNER, provider_side=provider_side, withdraw=provider.asker.advance)
+    made = revoke(house, account_scope())
+    provider.owe(_withdrawal("wit", made, state="stuck"))
+    provider.ends = {"acc-acme.ada.1"}
+    assert revoker.advance(made)
+    assert _told(house, made) == (1, "stuck", 1)
+    assert house.database.write(lambda c: ask_again(c, made, now=NOW)) == 1
+    advance_withdrawals(revoker, provider.asker.due)
+    assert _told(house, made) == (2, "pending", 1)
+
+
+def _told(house: House, made: str) -> tuple[int, str, int]:
+    """The receipt's revision, what it says of the provider, and how many credentials have ended."""
+    row = house.database.read(partial(load, revocation=made))
+    told = row.receipt["provider"]
+    return row.revision, told["answer"], sum(one["answer"] == "done" for one in told["accounts"])
