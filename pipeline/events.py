@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 class Event(BaseModel):
     """What a workflow is told about what happened: frozen, and the same on every run."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)  # JSON has none
 
 
 class ExternalUser(BaseModel):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr, ValidationError
 from pydantic.fields import ComputedFieldInfo, FieldInfo
 
 _SECRETS = (Secret, SecretBytes, SecretStr)
@@ -21,6 +21,14 @@ class Held:
     name: str
     types: tuple[type, ...]  # every class in its hint
     info: FieldInfo | ComputedFieldInfo | None  # None: it is no model's
+
+
+def misfitting(error: ValidationError, *, at: tuple[str, ...] = (), most: int | None = 5, whole: str = "it") -> str:
+    """The fields that do not fit, by their names and without a value: the first of them, and how many more."""
+    places = [".".join(map(str, (*at, *fault["loc"]))) or whole for fault in error.errors()]
+    named = list(dict.fromkeys(places))
+    more = f" and {len(named[most:])} more" if most is not None and named[most:] else ""
+    return ", ".join(named[:most]) + more
 
 
 def check_kept(model: type[BaseModel]) -> None:

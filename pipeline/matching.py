@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from pipeline.fields import misfitting
 from pipeline.tables import TRIGGERED_BY
 
 if TYPE_CHECKING:
@@ -51,13 +53,12 @@ def consider(declared: Workflow, triggers: Iterable[Trigger[Any]], body: Mapping
             match = _match(declared, trigger, body)
             unfit = _unfit(match) if match is not None else ""
         except ValidationError as error:
-            fields = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
-            misfit = f"the {trigger.source} {trigger.event} body lacks or mistypes: {fields}"
+            misfit = f"the {trigger.source} {trigger.event} body lacks or mistypes: {misfitting(error)}"
         # Its trigger, its event, `user` and `triggered_by` are the workflow's own code, and may raise anything. It must
         # not take the delivery from other workflows, nor from the ledger. Only the class is told: a message of
         # theirs may quote a body.
         except Exception as fault:  # noqa: BLE001 - said above
-            kind = str(fault) if isinstance(fault, NotItsEvent) else type(fault).__name__
+            kind = type(fault).__name__
             misfit = (
                 f"{declared.name} failed to read it ({kind}): "
                 "mend its trigger, its event, user or triggered_by, then replay it"
@@ -72,27 +73,28 @@ def consider(declared: Workflow, triggers: Iterable[Trigger[Any]], body: Mapping
     return Considered(workflow=declared, match=None, refusal=refusal, misfit=bool(misfit))
 
 
-class NotItsEvent(Exception):
-    """A trigger read something other than the event its workflow declares."""
-
-
 def _match(declared: Workflow, trigger: Trigger[Any], body: Mapping[str, Any]) -> Match | None:
     typed: Any = trigger.read(body)
     if typed is None:
         return None
-    if not isinstance(typed, declared.event):
-        raise NotItsEvent(
-            f"its trigger reads no {declared.event.__name__}, as its event= says, but a {type(typed).__name__}"
-        )
     # Here, and not where it is stored: what cannot be written down would fail the acceptance of everybody's jobs.
     document = typed.model_dump(mode="json")
+    json.dumps(document, allow_nan=False)  # PostgreSQL's JSON has no infinity
     user = declared.user(typed) if declared.user else None
     by = declared.triggered_by(typed) if declared.triggered_by else None
     return Match(workflow=declared, event=typed, document=document, user=user, triggered_by=by)
 
 
 def _unfit(match: Match) -> str:
-    """Why the ledger could not hold whom it names, or nothing."""
+    """Why its runs could not read its event, or the ledger not hold whom it names, or nothing."""
+    event = match.workflow.event
+    try:
+        event.model_validate(match.document)
+    except ValidationError as error:
+        return (
+            f"a trigger of {match.workflow.name} reads what is no {event.__name__}, as its event= says: "
+            f"{misfitting(error)}"
+        )
     by: Any = match.triggered_by
     sent = (getattr(by, "name_for_good", by), getattr(by, "login", None))  # of a person as their provider names them
     for what, text in (("user", match.user and match.user.id), *(("triggered_by", one) for one in sent)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import ValidationError
@@ -47,13 +48,19 @@ def disable(connection: Connection, tenant: str, workflow: str, act: Act) -> Non
 def checked_config(workflow: Workflow, document: object) -> dict[str, Any]:
     """The configuration as its model reads it. Raises BadInput, which names what does not fit."""
     try:
-        return workflow.config.model_validate(document).model_dump(mode="json")
+        read = workflow.config.model_validate(document)
     except ValidationError as error:
         faults = "".join(
             f"\n  - {'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}"
             for fault in error.errors(include_url=False, include_input=False)
         )
         raise BadInput(f"this is no configuration of {workflow.name}:{faults}") from error
+    try:
+        chosen: dict[str, Any] = read.model_dump(mode="json")
+        json.dumps(chosen, allow_nan=False)  # PostgreSQL's has no infinity
+    except ValueError as error:
+        raise BadInput(f"this is no configuration of {workflow.name}: JSON cannot hold it") from error
+    return chosen
 
 
 def _stored(connection: Connection, tenant: str, workflow: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ SOURCE = "standard"
 E = TypeVar("E", bound=Event)
 D = TypeVar("D", bound=BaseModel)
 
-Amount = Annotated[float, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,100}$")]
 
 

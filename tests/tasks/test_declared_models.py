@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, Secret, Secr
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
+from identity.errors import BadInput
 from identity.model import Effect
 from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result, check_action
+from pipeline.desk.workflows import checked_config
 from pipeline.workflow import Event, Registry, Trigger, workflow
 
 
@@ -224,6 +226,21 @@ def told(of: type[BaseModel]) -> None:
     event = create_model("Told", __base__=Event, of=(of, ...))
     trigger = Trigger(source="github", event="issues", read=event.model_validate)
     workflow(agent="a", name="mine", uses={}, event=event, on=trigger)(_act)
+
+
+class Least(BaseModel):
+    amount: float
+
+
+class Infinite(BaseModel):
+    least: Least
+
+
+def test_a_configuration_that_json_cannot_hold_is_refused_before_it_is_stored() -> None:
+    declared = workflow(agent="a", name="mine", uses={}, config=Infinite)(_act)
+    assert checked_config(declared, {"least": {"amount": "1.5"}}) == {"least": {"amount": 1.5}}
+    with pytest.raises(BadInput, match="no configuration of mine: JSON cannot hold it"):
+        checked_config(declared, {"least": {"amount": "Infinity"}})
 
 
 def asked(of: type[BaseModel]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from standardwebhooks import Webhook
 
 from identity.secret import Secret
@@ -71,14 +72,34 @@ class Raw(Event):
     body: bytes
 
 
+class Measured(Event):
+    amount: float
+
+
+class Amount(BaseModel):
+    value: float
+
+
+class Nested(Event):
+    amount: Amount
+
+
+class Loud(Seen):
+    @property
+    def loud(self) -> str:
+        return str(self.said["action"]).upper()
+
+
 @pytest.mark.parametrize(
     ("event", "read", "says"),
     [
-        (Seen, lambda body: {"said": dict(body)}, "its trigger reads no Seen, as its event= says, but a dict"),
-        (Seen, lambda body: Raw(body=b""), "its trigger reads no Seen, as its event= says, but a Raw"),
+        (Seen, lambda body: {"said": dict(body)}, "AttributeError"),
+        (Seen, lambda body: Raw(body=b""), "reads what is no Seen, as its event= says: said"),
         (Raw, lambda body: Raw(body=b"canary \xff"), "UnicodeDecodeError"),
+        (Measured, lambda body: Measured.model_validate({"amount": "Infinity"}), "lacks or mistypes: amount"),
+        (Nested, lambda body: Nested.model_validate({"amount": {"value": "NaN"}}), "ValueError"),
     ],
-    ids=["no model", "another event", "no JSON"],
+    ids=["no model", "another event", "no text", "no number", "no JSON"],
 )
 def test_an_event_that_the_ledger_could_not_hold_is_that_workflows_misfit(
     event: type[Event], read: Any, says: str, caplog: pytest.LogCaptureFixture
@@ -87,12 +108,19 @@ def test_an_event_that_the_ledger_could_not_hold_is_that_workflows_misfit(
     faulty = workflow(agent="tester", uses={}, event=event, on=trigger, name="faulty")(_act)
     (found,) = Registry([faulty]).consider("github", "issues", {"action": "opened"})
     assert (found.match, found.misfit) == (None, True)
-    assert "faulty" in found.refusal
     assert says in found.refusal
     assert "canary" not in found.refusal + caplog.text
     beside = Registry([faulty, *registry()])
     (match,) = beside.match("github", "issues", {"action": "opened", "issue": {"number": 7}})
     assert match.document == {"number": 7}
+
+
+@pytest.mark.parametrize(("event", "read"), [(Loud, Seen), (Seen, Loud)])
+def test_a_trigger_may_read_what_its_workflow_reads_as_its_own_event(event: type[Event], read: type[Event]) -> None:
+    trigger = Trigger[Any](source="github", event="issues", read=lambda body: read(said=body))
+    declared = workflow(agent="tester", uses={}, event=event, on=trigger, name="loud")(_act)
+    (match,) = Registry([declared]).match("github", "issues", {"action": "opened"})
+    assert match.document == {"said": {"action": "opened"}}
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "half a pair \ud83d", "x" * 201, 7])
