@@ -82,9 +82,9 @@ class Request:
 
     method: str
     path: str
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str | int | float] = field(default_factory=dict)
     json: Any = None
-    form: Mapping[str, str] | None = None  # instead of `json`, where an upstream wants fields
+    form: Mapping[str, str | int | float] | None = None  # instead of `json`, where an upstream wants fields
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from math import isfinite
 from urllib.parse import urlencode
 
 import httpx
@@ -18,7 +19,9 @@ from pipeline.action import Request, Response
 
 ATTEMPT_HEADER = "X-Aswhom-Attempt"
 
-_BELOW = re.compile(r"/(?!/)[^?#]*", re.DOTALL)  # what stays at an address that it is joined to
+# What stays at an address that it is joined to. RFC 3986 §5.2.4 takes segments of dots away, and %2E is a dot to most.
+_BELOW = re.compile(r"(?P<path>(/(?!/)[^?#]*)?)(?P<query>\?[^#]*)?", re.DOTALL)
+_DOTS = re.compile(r"(\.|%2e){1,2}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +41,15 @@ class Written:
 def write(request: Request, *, api_url: str) -> Written:
     """An action's request, below *api_url*. Pure: the same request is the same bytes.
 
-    Raises BadInput for a path that would lead elsewhere, and for fields that are neither text nor a whole number.
+    Raises BadInput for a path that would lead elsewhere, and for fields that are neither text nor a number.
     """
-    if not _BELOW.fullmatch(request.path):
+    below = _BELOW.fullmatch(request.path)
+    if below is None or any(map(_DOTS.fullmatch, below["path"].split("/"))) or (below["query"] and request.params):
         # Not quoted: a link that an upstream gave may hold a secret.
         raise BadInput(
-            "an action's path begins with one slash and has no ? and no #: it is joined to the connection's API "
-            "address. Quote ids with urllib.parse.quote(id, safe=''), put the query into params, and of an upstream's "
-            "link to the next page take the cursor alone"
+            "an action's path begins with one slash, or is empty, and has no #, no segment . or .. and no ? beside "
+            "params: it is joined to the connection's API address. Quote ids with urllib.parse.quote(id, safe=''), put "
+            "the query into params, and of an upstream's link to the next page take the cursor alone"
         )
     url = api_url.rstrip("/") + request.path
     if request.params:
@@ -58,15 +62,16 @@ def write(request: Request, *, api_url: str) -> Written:
     elif request.form is not None:
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         body = _urlencoded(request.form).encode()
-    # What is no text is found out here, and not by the client, for which the attempt is open.
-    url.encode()
+    # What is no address or no text is found out here, and not by the client, for which the attempt is open.
+    httpx.URL(url)
     httpx.Headers(headers)
     return Written(method=request.method, url=url, headers=headers, body=body)
 
 
 def _urlencoded(fields: Mapping[str, object]) -> str:
     for name, value in fields.items():
-        if not isinstance(value, str | int) or isinstance(value, bool):
+        plain = isinstance(value, str | int) or (isinstance(value, float) and isfinite(value))
+        if not plain or isinstance(value, bool):
             raise BadInput(
                 f"the field {name!r} of an action's request is a {type(value).__name__}, which Python would spell its "
                 "own way: write it as the upstream's text for it, or leave it out"

@@ -196,8 +196,31 @@ class Halved(Unwritable):
         return Request(method="POST", path="/\ud800")
 
 
+class Elsewhere(Unwritable):
+    def request(self, call: Call) -> Request:
+        return Request(method="POST", path="/say/../steal")
+
+
+class Asked(Unwritable):
+    def request(self, call: Call) -> Request:
+        return Request(method="POST", path="/say?loud=1", params={"after": "2"})
+
+
+class NoAddress(Unwritable):
+    def request(self, call: Call) -> Request:
+        return Request(method="POST", path="/say\n")
+
+
 @pytest.mark.parametrize(
-    ("action", "bug"), [(Unwritable, "TypeError"), (Numbered, "TypeError"), (Halved, "UnicodeEncodeError")]
+    ("action", "bug"),
+    [
+        (Unwritable, "TypeError"),
+        (Numbered, "TypeError"),
+        (Halved, "UnicodeEncodeError"),
+        (Elsewhere, "BadInput"),
+        (Asked, "BadInput"),
+        (NoAddress, "InvalidURL"),
+    ],
 )
 def test_a_request_that_cannot_be_written_opens_nothing_and_ends_the_job_by_the_actions_name(
     workers: Workers, action: type[Say], bug: str
