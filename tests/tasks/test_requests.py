@@ -91,7 +91,7 @@ def test_a_parameter_that_upstreams_would_read_otherwise_is_refused(where: str, 
 
 
 def test_texts_and_numbers_are_written_as_they_are() -> None:
-    fields = {"limit": 3, "min": 1.5, "name": "a b&c"}
+    fields: dict[str, str | int | float] = {"limit": 3, "min": 1.5, "name": "a b&c"}
     assert write(Request(method="GET", path="/v1/x", params=fields), api_url=f"{API}/").url == (
         f"{API}/v1/x?limit=3&min=1.5&name=a+b%26c"
     )
