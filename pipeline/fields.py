@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import collections.abc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr, ValidationError
+from pydantic import AliasChoices, BaseModel, Secret, SecretBytes, SecretStr, ValidationError
 from pydantic.fields import ComputedFieldInfo, FieldInfo
 
 _SECRETS = (Secret, SecretBytes, SecretStr)
@@ -17,10 +17,11 @@ _SECRETS = (Secret, SecretBytes, SecretStr)
 class Held:
     """One field, of a model or of what it holds."""
 
-    of: type
+    where: str  # `Opened.number`
     name: str
     types: tuple[type, ...]  # every class in its hint
-    info: FieldInfo | ComputedFieldInfo | None  # None: it is no model's
+    info: FieldInfo | ComputedFieldInfo | None  # None: it is nothing that pydantic made
+    config: Mapping[str, Any]
 
 
 def misfitting(error: ValidationError, *, at: tuple[str, ...] = (), most: int | None = 5, whole: str = "it") -> str:
@@ -35,12 +36,12 @@ def check_kept(model: type[BaseModel]) -> None:
     """Refuse what is stored as something else, or not read back as it was stored. Raises TypeError."""
     for field in _held(model):
         if any(issubclass(one, _SECRETS) for one in field.types):
-            raise TypeError(f"{_named(field)} would be stored as asterisks: secrets belong to provider connections")
+            raise TypeError(f"{field.where} would be stored as asterisks: secrets belong to provider connections")
         if isinstance(field.info, FieldInfo) and field.info.exclude:
-            raise TypeError(f"{_named(field)} is excluded: it would not be stored, and so be its default in every run")
+            raise TypeError(f"{field.where} is excluded: it would not be stored, and so be its default in every run")
         if not _is_read_by_its_name(field):
             raise TypeError(
-                f"{_named(field)} is stored under a name that it is not read by: "
+                f"{field.where} is stored under a name that it is not read by: "
                 "an alias takes populate_by_name=True, and a computed field no extra='forbid'"
             )
 
@@ -49,25 +50,22 @@ def check_ordered(model: type[BaseModel]) -> None:
     """Refuse sets: processes write them in different orders, so what has one has no hash. Raises TypeError."""
     for field in _held(model):
         if any(issubclass(one, collections.abc.Set) for one in field.types):
-            raise TypeError(f"{_named(field)} is a set, which has no order: use a tuple, sorted where that is the same")
-
-
-def _named(field: Held) -> str:
-    return f"{field.of.__name__}.{field.name}"
+            raise TypeError(f"{field.where} is a set, which has no order: use a tuple, sorted where that is the same")
 
 
 def _is_read_by_its_name(field: Held) -> bool:
     """Whether the name it is stored under is one that it is read by."""
-    if field.info is None:
+    info, config = field.info, field.config
+    if info is None:
         return True
-    config = field.of.model_config if issubclass(field.of, BaseModel) else {}
-    if isinstance(field.info, ComputedFieldInfo):
+    if isinstance(info, ComputedFieldInfo):
         return config.get("extra") != "forbid"
-    by_name = config.get("populate_by_name") or config.get("validate_by_name") or field.info.validation_alias is None
-    written = field.info.serialization_alias if config.get("serialize_by_alias") else None
-    if written is None or written == field.name:
-        return bool(by_name)
-    return written == field.info.validation_alias and config.get("validate_by_alias") is not False
+    written = (info.serialization_alias if config.get("serialize_by_alias") else None) or field.name
+    alias = info.validation_alias
+    by_alias = config.get("validate_by_alias") is not False
+    by_name = not by_alias or alias is None or config.get("populate_by_name") or config.get("validate_by_name")
+    aliases: list[object] = [*alias.choices] if isinstance(alias, AliasChoices) else [alias]
+    return (bool(by_name) and written == field.name) or (by_alias and written in aliases)
 
 
 def _held(model: type[BaseModel]) -> Iterator[Held]:
@@ -80,7 +78,8 @@ def _held(model: type[BaseModel]) -> Iterator[Held]:
             continue
         seen.add(one)
         for name, (hint, info) in _own(one).items():
-            field = Held(of=one, name=name, types=tuple(_types(hint)), info=info)
+            types = tuple(_types(hint, set()))
+            field = Held(where=f"{one.__name__}.{name}", name=name, types=types, info=info, config=_config(one))
             left += field.types
             yield field
 
@@ -90,13 +89,27 @@ def _own(one: type) -> dict[str, tuple[Any, FieldInfo | ComputedFieldInfo | None
         one.model_rebuild(raise_errors=False)  # what it names may have been defined after it
         own = {name: (info.annotation, info) for name, info in one.model_fields.items()}
         return own | {name: (info.return_type, info) for name, info in one.model_computed_fields.items()}
-    if is_dataclass(one) or hasattr(one, "__total__"):  # a TypedDict, be it of typing or of typing_extensions
-        return {name: (hint, None) for name, hint in get_type_hints(one, include_extras=True).items()}
+    # A TypedDict, be it of typing or of typing_extensions; a NamedTuple.
+    if is_dataclass(one) or hasattr(one, "__total__") or (issubclass(one, tuple) and hasattr(one, "_fields")):
+        infos = getattr(one, "__pydantic_fields__", {})  # of a dataclass of pydantic's
+        return {name: (hint, infos.get(name)) for name, hint in get_type_hints(one, include_extras=True).items()}
     return {}
 
 
-def _types(hint: Any) -> Iterator[type]:
-    hint = getattr(hint, "__value__", hint)  # of a named alias
+def _config(one: type) -> Mapping[str, Any]:
+    if issubclass(one, BaseModel):
+        return one.model_config
+    config: Mapping[str, Any] = getattr(one, "__pydantic_config__", {})
+    return config
+
+
+def _types(hint: Any, aliases: set[Any]) -> Iterator[type]:
+    """Every class in a hint; *aliases* are the named ones that were gone into, which may name themselves."""
+    if hasattr(hint, "__value__"):
+        if hint not in aliases:
+            aliases.add(hint)
+            yield from _types(hint.__value__, aliases)
+        return
     origin = get_origin(hint)
     if origin is None:
         if isinstance(hint, type):
@@ -105,4 +118,4 @@ def _types(hint: Any) -> Iterator[type]:
     if isinstance(origin, type):
         yield origin
     for one in get_args(hint):
-        yield from _types(one)
+        yield from _types(one, aliases)

@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Required
+from typing import Annotated, Any, ClassVar, NamedTuple, Required
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, Secret, SecretStr, computed_field, create_model
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    Secret,
+    SecretStr,
+    computed_field,
+    create_model,
+)
 from pydantic.alias_generators import to_camel
-from typing_extensions import TypedDict
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from typing_extensions import TypeAliasType, TypedDict
 
 from identity.errors import BadInput
 from identity.model import Effect
@@ -78,7 +90,15 @@ class OfATypedDict(Make):
     of: Typed | None
 
 
-@pytest.mark.parametrize("action", [OfASet, OfAnySet, OfANestedSet, OfADataclass, OfATypedDict])
+class Named(NamedTuple):
+    tags: frozenset[str]
+
+
+class OfANamedTuple(Make):
+    of: Named
+
+
+@pytest.mark.parametrize("action", [OfASet, OfAnySet, OfANestedSet, OfADataclass, OfATypedDict, OfANamedTuple])
 def test_an_action_whose_parameters_have_no_order_is_refused(action: type[Action[Any]]) -> None:
     assert "tags is a set, which has no order" in refused(action)
     check_action(Make)
@@ -193,6 +213,43 @@ class ByAlias(Aliased):
     model_config = ConfigDict(serialize_by_alias=True)
 
 
+class SameName(BaseModel):
+    deal: str = Field(alias="deal")
+
+
+class OneOfSeveral(BaseModel):
+    deal: str = Field(validation_alias=AliasChoices("dealId", "deal"))
+
+
+class OneOfOthers(BaseModel):
+    deal: str = Field(validation_alias=AliasChoices("dealId", AliasPath("deal", 0)))
+
+
+class WrittenAndRead(BaseModel):
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    deal: str = Field(validation_alias=AliasChoices("deal", "dealId"), serialization_alias="dealId")
+
+
+class ByNameAlone(BaseModel):
+    model_config = ConfigDict(validate_by_alias=False)
+
+    deal: str = Field(alias="dealId")
+
+
+class WrittenByAliasReadByName(ByNameAlone):
+    model_config = ConfigDict(serialize_by_alias=True)
+
+
+@pydantic_dataclass
+class AliasedDataclass:
+    deal: str = Field(alias="dealId")
+
+
+class OfAnAliasedDataclass(BaseModel):
+    of: AliasedDataclass
+
+
 class Hidden(BaseModel):
     token: SecretStr
 
@@ -201,16 +258,62 @@ class HiddenToo(BaseModel):
     tokens: dict[str, Secret[int] | None] = {}
 
 
+class Pair(NamedTuple):
+    token: SecretStr
+    name: str
+
+
+class HiddenInATuple(BaseModel):
+    of: Pair
+
+
 class Excluded(BaseModel):
     token: str = Field(default="", exclude=True)
 
 
-KEPT: list[type[BaseModel]] = [Written, ByName, ByAlias]
-UNREAD: list[type[BaseModel]] = [Aliased, Generated, WrittenByAlias, Computed]
+@pydantic_dataclass
+class ExcludedOfADataclass:
+    token: str = Field(default="", exclude=True)
+
+
+class OfAnExcluded(BaseModel):
+    of: ExcludedOfADataclass
+
+
+# A recursive alias, as `type Json = dict[str, Json] | str` makes one from Python 3.12 on.
+Json = TypeAliasType("Json", str)
+vars(Json)["__value__"] = dict[str, Json] | str
+
+
+class Recursive(BaseModel):
+    deal: Json
+
+
+KEPT: list[type[BaseModel]] = [
+    Written,
+    ByName,
+    ByAlias,
+    SameName,
+    OneOfSeveral,
+    WrittenAndRead,
+    ByNameAlone,
+    Recursive,
+]
+UNREAD: list[type[BaseModel]] = [
+    Aliased,
+    Generated,
+    WrittenByAlias,
+    Computed,
+    OneOfOthers,
+    WrittenByAliasReadByName,
+    OfAnAliasedDataclass,
+]
 UNKEPT: list[tuple[type[BaseModel], str]] = [
     (Hidden, "provider connections"),
     (HiddenToo, "provider connections"),
+    (HiddenInATuple, "provider connections"),
     (Excluded, "excluded"),
+    (OfAnExcluded, "excluded"),
 ]
 
 
@@ -263,6 +366,7 @@ def test_what_would_not_be_read_back_as_it_was_written_is_refused(declare: Calla
     for model in KEPT:
         declare(model)
         stored = model(**{"dealId" if model is ByAlias else "deal": "d"}).model_dump(mode="json")
+        assert "d" in stored.values()
         assert model.model_validate(stored).model_dump(mode="json") == stored
 
 
