@@ -268,6 +268,7 @@ def _check_sides(action: type[Action[Any]]) -> None:
 
 
 def _type_arguments(action: type[Action[Any]]) -> list[type]:
-    """`Made` of `Action[Made]`; of a base that is generic in more than that it cannot be told which one it is."""
+    """`Made` of `Action[Made]`; of a base that is generic in two results it cannot be told which one it is."""
     arguments = action.__pydantic_generic_metadata__["args"]
-    return [one for one in arguments if isinstance(one, type) and len(arguments) == 1]
+    results = [one for one in arguments if isinstance(one, type) and issubclass(one, Result)]
+    return results if len(results) == 1 else []

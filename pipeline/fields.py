@@ -105,11 +105,9 @@ def _config(one: type) -> Mapping[str, Any]:
 
 def _types(hint: Any, aliases: set[Any]) -> Iterator[type]:
     """Every class in a hint; *aliases* are the named ones that were gone into, which may name themselves."""
-    if hasattr(hint, "__value__"):
-        if hint not in aliases:
-            aliases.add(hint)
-            yield from _types(hint.__value__, aliases)
-        return
+    if hasattr(hint, "__value__") and hint not in aliases:
+        aliases.add(hint)
+        yield from _types(hint.__value__, aliases)
     origin = get_origin(hint)
     if origin is None:
         if isinstance(hint, type):

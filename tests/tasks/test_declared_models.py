@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple, Required
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Required, TypeVar
 
 import pytest
 from pydantic import (
@@ -128,6 +128,28 @@ class AnotherResult(Make):
     result: ClassVar[type[Result]] = Other
 
 
+P = TypeVar("P")
+R = TypeVar("R", bound=Result)
+
+
+class OfAPayload(Make, Generic[P]):
+    """Generic in what it sends."""
+
+
+class OfAText(OfAPayload[str]):
+    """What it sends is no result."""
+
+
+class OfBoth(Action[R], Generic[P, R]):
+    """Generic in what it sends, too."""
+
+    facts: ClassVar[Facts] = Make.facts
+
+
+class AnotherOfBoth(OfBoth[str, Made]):
+    result: ClassVar[type[Result]] = Other
+
+
 @pytest.mark.parametrize(
     ("action", "says"),
     [
@@ -136,6 +158,7 @@ class AnotherResult(Make):
         (FieldForResult, "FieldForResult needs result"),
         (ModelForResult, "ModelForResult needs result"),
         (AnotherResult, "reads Made by its class and Other by its `result`"),
+        (AnotherOfBoth, "reads Made by its class and Other by its `result`"),
         (Made, "is no action"),
         ("github.Comment", "is no action"),
     ],
@@ -143,6 +166,10 @@ class AnotherResult(Make):
 )
 def test_an_action_without_what_every_call_of_it_needs_is_refused(action: Any, says: str) -> None:
     assert says in refused(action)
+
+
+def test_a_type_argument_that_is_no_result_says_nothing_of_it() -> None:
+    check_action(OfAText)
 
 
 class Opaque:
@@ -289,6 +316,14 @@ class Recursive(BaseModel):
     deal: Json
 
 
+T = TypeVar("T")
+Twice = TypeAliasType("Twice", tuple[T, T], type_params=(T,))
+
+
+class HiddenInAnAlias(BaseModel):
+    token: Twice[SecretStr]
+
+
 KEPT: list[type[BaseModel]] = [
     Written,
     ByName,
@@ -312,6 +347,7 @@ UNKEPT: list[tuple[type[BaseModel], str]] = [
     (Hidden, "provider connections"),
     (HiddenToo, "provider connections"),
     (HiddenInATuple, "provider connections"),
+    (HiddenInAnAlias, "provider connections"),
     (Excluded, "excluded"),
     (OfAnExcluded, "excluded"),
 ]
