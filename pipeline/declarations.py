@@ -30,14 +30,17 @@ def checked_name(what: str, name: Any) -> str:
     return str(name)
 
 
-def check_function(function: Any) -> None:
-    """It is called with the run and the event, and what it does is done when it returns."""
-    if iscoroutinefunction(function) or isgeneratorfunction(function) or isasyncgenfunction(function):
-        raise TypeError("its function is neither `async def` nor a generator: called, those do nothing yet")
+def check_function(what: str, function: Any, *takes: str) -> None:
+    """It is called with those, and what it does is done when it returns."""
+    for one in (function, getattr(function, "__call__", None)):  # noqa: B004 - an object's may be `async def`
+        if iscoroutinefunction(one) or isgeneratorfunction(one) or isasyncgenfunction(one):
+            raise TypeError(f"{what} is neither `async def` nor a generator: called, those do nothing yet")
     try:
-        signature(function).bind("run", "event")
+        signature(function).bind(*takes)
     except TypeError as fault:
-        raise TypeError(f"its function takes (run, event): {fault}") from fault
+        raise TypeError(f"{what} takes ({', '.join(takes)}): {fault}") from fault
+    except ValueError:
+        return  # of what is written in C it is not always known what it takes
 
 
 def checked_uses(uses: Any, user: object) -> Mapping[type[Action[Any]], Use]:
@@ -82,13 +85,20 @@ def checked_triggers(on: Any) -> tuple[Trigger[Any], ...]:
     return triggers
 
 
-def check_event(event: Any, on: tuple[Trigger[Any], ...], schedule: Any) -> None:
-    """What starts it gives what it takes: triggers their own event, a schedule a Tick."""
+def checked_event(event: Any, on: tuple[Trigger[Any], ...]) -> type[Event]:
+    """The class of what it is told; what none is said of, and no delivery starts, is told of a Tick."""
+    if event is None:
+        if on:
+            raise TypeError("what its triggers read is not said: event=, the class of it")
+        return Tick
     if not (isinstance(event, type) and issubclass(event, Event)):
         raise TypeError(f"event= is a class below Event, and not {event!r}")
     check_kept(event)
-    if on and issubclass(event, Tick):
-        raise TypeError("what its triggers read is no Tick: event=, the class of it")
+    return event
+
+
+def check_start(event: type[Event], on: tuple[Trigger[Any], ...], schedule: Any) -> None:
+    """Something starts it, and a schedule does so with a Tick."""
     if schedule is not None and not isinstance(schedule, Daily):
         raise TypeError(f"schedule= takes a Daily, Daily(cron=…), and not {schedule!r}")
     if schedule is not None and not issubclass(Tick, event):

@@ -17,8 +17,9 @@ from identity.model import AccessPattern, Effect
 from pipeline.action import Action, is_action
 from pipeline.declarations import (
     check_config,
-    check_event,
     check_function,
+    check_start,
+    checked_event,
     checked_name,
     checked_triggers,
     checked_uses,
@@ -143,7 +144,7 @@ def workflow(
     *,
     agent: str,
     uses: Mapping[type[Action[Any]], Who | Use],
-    event: type[Event] = Tick,
+    event: type[Event] | None = None,
     on: Trigger[Any] | tuple[Trigger[Any], ...] = (),
     schedule: Daily | None = None,
     user: Callable[[Any], ExternalUser | None] | None = None,
@@ -154,17 +155,22 @@ def workflow(
     """Declare a workflow. Raises TypeError for a declaration that could not be carried out.
 
     *agent* names the software that acts (in every audit row); *uses* says which action runs as whom, and what a
-    revocation means for it (`USER.on_revoke(SKIP)`); *user* whom USER means; *triggered_by* who sent the event, who
-    never approves what comes of it: the person where the sender knows one, since a login may be another's tomorrow.
+    revocation means for it (`USER.on_revoke(SKIP)`); *event* what its triggers read, a Tick if it has none; *user* whom
+    USER means; *triggered_by* who sent the event, who never approves what comes of it: the person where the sender
+    knows one, since a login may be another's tomorrow.
     """
 
     def declare(function: Callable[[Run[Any], Any], None]) -> Workflow:
         called = checked_name("a workflow", name or getattr(function, "__name__", ""))
         try:
-            check_function(function)
+            check_function("its function", function, "run", "event")
+            for reader, reads in (("user=", user), ("triggered_by=", triggered_by)):
+                if reads is not None:
+                    check_function(reader, reads, "event")
             declared = checked_uses(uses, user)
             triggers = checked_triggers(on)
-            check_event(event, triggers, schedule)
+            told = checked_event(event, triggers)
+            check_start(told, triggers, schedule)
             check_config(config)
             return Workflow(
                 name=called,
@@ -176,7 +182,7 @@ def workflow(
                 triggered_by=triggered_by,
                 uses={action: use.who for action, use in declared.items()},
                 config=config,
-                event=event,
+                event=told,
                 on_revoke={action: use.on_revoke for action, use in declared.items()},
                 compensations={action: use.compensation for action, use in declared.items() if use.compensation},
             )

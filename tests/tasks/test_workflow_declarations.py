@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import pytest
 
 from pipeline.uses import SERVICE, SKIP, Who
-from pipeline.workflow import Daily, Event, Tick, Trigger, Workflow, workflow
+from pipeline.workflow import Daily, Event, Registry, Tick, Trigger, Workflow, workflow
 from tasks.actions.slack import PostMessage
 
 
@@ -44,9 +45,17 @@ def test_an_agent_that_no_row_could_name_is_refused(agent: Any) -> None:
 
 
 def test_a_workflow_that_deliveries_start_says_which_event_it_takes() -> None:
-    assert "event=" in refused(event=Tick)
+    assert "event=" in refused(event=None)
     assert "event=" in refused(event=int)
     assert declare(on=(OPENED, OPENED)).on == (OPENED, OPENED)
+    assert declare(event=None, on=()).event is Tick
+
+
+def test_a_delivery_may_be_a_tick_where_that_is_said() -> None:
+    pushed = Trigger(source="shop", event="close", read=lambda body: Tick(slot=body["at"]))
+    declared = declare(event=Tick, on=pushed, schedule=Daily(cron="0 9 * * *"))
+    (match,) = Registry([declared]).match("shop", "close", {"at": "2026-01-01T00:00:00+00:00"})
+    assert match.document == {"slot": "2026-01-01T00:00:00+00:00", "schedule": ""}
 
 
 def opened() -> Trigger[Opened]:
@@ -75,7 +84,12 @@ async def _both(run: Any, event: Any) -> Any:
     yield
 
 
-@pytest.mark.parametrize("function", [_awaited, _generated, _both])
+class AwaitedRun:
+    async def __call__(self, run: Any, event: Any) -> None:
+        """Nobody would await it."""
+
+
+@pytest.mark.parametrize("function", [_awaited, _generated, _both, AwaitedRun()])
 def test_a_function_that_would_end_before_it_began_is_refused(function: Any) -> None:
     assert "def" in refused(function)
 
@@ -89,6 +103,26 @@ def test_a_function_that_takes_something_other_than_a_run_and_an_event_is_refuse
     assert "(run, event)" in refused(function)
     assert declare(lambda run, event, more=None: None).name == "mine"
     assert declare(lambda *both: None).name == "mine"
+
+
+class Awaited:
+    async def __call__(self, event: Any) -> None:
+        """Nobody would await it."""
+
+
+async def _awaited_reader(event: Any) -> None:
+    """Nobody would await it."""
+
+
+@pytest.mark.parametrize("reader", ["user", "triggered_by"])
+def test_whom_a_workflow_runs_for_is_told_by_a_function_of_its_event(reader: str) -> None:
+    wrong: Any
+    for wrong in (Awaited(), _awaited_reader):
+        assert f"{reader}= is neither `async def`" in refused(**{reader: wrong})
+    for wrong in ("ada", lambda: None, lambda run, event: None):
+        assert f"{reader}= takes (event)" in refused(**{reader: wrong})
+    for sound in (None, lambda event: None, attrgetter("author"), str):
+        assert getattr(declare(**{reader: sound}), reader) is sound
 
 
 @pytest.mark.parametrize(
