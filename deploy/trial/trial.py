@@ -181,12 +181,15 @@ class Trial:
         matches = self.runtime.workflows.match(source, event, document)
         return self.runtime.intake.accept(delivery, matches, outcome=DeliveryOutcome.IGNORED, reason="").jobs
 
-    def tick(self, workflow: str, tenant: str) -> str:
-        """Its schedule has come to a slot, which is now, whatever it says; the job. Raises BadInput."""
+    def tick(self, workflow: str, tenant: str, *, schedule: str = "") -> str:
+        """A schedule has come to a slot, which is now, whatever it says; the job. Raises BadInput.
+
+        It is the workflow's own, or the tenant's *schedule* of that name.
+        """
         declared, now = self.runtime.workflows.get(workflow), datetime.now(UTC)
-        if declared.schedule is None:
-            raise BadInput(f"workflow {workflow} has no schedule: `deliver` what starts it")
-        job, event = self.runtime.ids("job"), Tick(slot=now.isoformat())
+        if not issubclass(Tick, declared.event):
+            raise BadInput(f"no schedule starts {workflow}, which takes {declared.event.__name__}: `deliver` one")
+        job, event = self.runtime.ids("job"), Tick(slot=now.isoformat(), schedule=schedule or workflow)
 
         def start(c: Connection) -> None:
             config = pins.enabled(c, tenant, workflow)
@@ -203,6 +206,9 @@ class Trial:
 
         It is effective at once; what follows of it comes with the next `settle`. Raises BadInput.
         """
+        if kind not in list(ScopeKind):
+            *others, last = ScopeKind
+            raise BadInput(f"{kind!r} cannot be revoked: {', '.join(others)} or {last} can")
         id, now = self.runtime.ids("rev"), datetime.now(UTC)
 
         def declare(c: Connection) -> None:
@@ -217,7 +223,8 @@ class Trial:
     def answer(self, job: str, login: str, *, yes: bool) -> None:
         """A person of the tenant answers the approval that a job waits for. Raises BadInput where it does not count."""
         asked = select(approvals.c.id).where(approvals.c.job_id == job, approvals.c.state == ApprovalState.OPEN)
-        view = self.runtime.database.read(lambda c: approval(c, str(c.execute(asked).scalar())))
+        found = self._rows(asked)
+        view = self.runtime.database.read(lambda c: approval(c, found[0].id)) if found else None
         if view is None:
             raise BadInput(f"job {job} waits for no approval")
         given = Vote(

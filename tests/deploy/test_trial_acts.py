@@ -23,6 +23,17 @@ from tasks.actions import slack
 def nightly(run: Run[NoConfig], event: Tick) -> None:
     run.do(slack.PostMessage(channel="engineering", text=event.slot))
 '''
+CLOSING = '''"""Post a message whenever a tenant's own schedule says so."""
+
+from pipeline.run import Run
+from pipeline.workflow import SERVICE, NoConfig, Tick, workflow
+from tasks.actions import slack
+
+
+@workflow(agent="closing", uses={slack.PostMessage: SERVICE})
+def closing(run: Run[NoConfig], event: Tick) -> None:
+    run.do(slack.PostMessage(channel="engineering", text=event.schedule))
+'''
 GREET = '''"""Label a pull request, sleep, and greet its author; the label goes with the author's authority."""
 
 from datetime import timedelta
@@ -72,7 +83,7 @@ approval = { approvers = ["grace", "ada"] }
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     """Ada and grace of acme are connected, and two of globex, of whom each is revoked by one test."""
-    with trial_of(tmp_path_factory.mktemp("trial"), {"nightly": NIGHTLY, "greet": GREET}) as made:
+    with trial_of(tmp_path_factory.mktemp("trial"), {"nightly": NIGHTLY, "closing": CLOSING, "greet": GREET}) as made:
         for tenant, login in (("acme", "ada"), ("acme", "grace"), ("globex", "linus"), ("globex", "margaret")):
             made.connect(tenant, login, "github")
         yield made
@@ -89,12 +100,22 @@ def begun(trial: Trial, workflow: str, tenant: str, author: str) -> Any:
 def test_a_slot_of_a_schedule_comes_when_it_is_told_to(trial: Trial) -> None:
     with pytest.raises(BadInput, match="not switched on for acme"):
         trial.tick("nightly", "acme")
-    with pytest.raises(BadInput, match="has no schedule"):
+    with pytest.raises(BadInput, match="no schedule starts greet"):
         trial.tick("greet", "acme")
     trial.enable("nightly", "acme")
     ticked = {trial.tick("nightly", "acme"), trial.tick("nightly", "acme")}
     assert {(job.id, job.state) for job in trial.settle("nightly")} == {(job, "done") for job in ticked}
     assert {len(trial.writes(job)) for job in ticked} == {1}
+
+
+def test_a_slot_is_of_the_workflows_own_schedule_or_of_one_that_a_tenant_may_give_it(trial: Trial) -> None:
+    told = []
+    for workflow, of in (("nightly", {}), ("closing", {"schedule": "quarterly"})):
+        trial.enable(workflow, "acme")
+        job = trial.tick(workflow, "acme", **of)
+        (event,) = [one.event for one in trial.settle(workflow) if one.id == job]
+        told.append(event["schedule"])
+    assert told == ["nightly", "quarterly"]
 
 
 def test_an_approval_is_answered_by_who_may(trial: Trial) -> None:
@@ -135,3 +156,5 @@ def test_a_revocation_in_the_middle_has_a_step_skipped(trial: Trial) -> None:
     assert [where for where, _ in trial.writes(job.id)] == ["slack"]
     with pytest.raises(BadInput, match="nobody"):
         trial.revoke("user", "nobody", tenant="acme")
+    with pytest.raises(BadInput, match="'person' cannot be revoked: tenant, connection, agent, user or account can"):
+        trial.revoke("person", "ada", tenant="acme")
