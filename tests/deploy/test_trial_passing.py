@@ -44,9 +44,11 @@ def tried(trial: Trial, workflow: str, **faults: Any) -> Row[Any]:
     """The job of a pull request of ada's, settled while Slack answers as *faults* say."""
     trial.enable(workflow, "acme")
     trial.upstreams.order("slack", "faults", **HOURLY, **faults)
-    trial.pull_request("acme/shop", author="ada")
-    *_, job = trial.settle(workflow)
-    trial.upstreams.http.delete(trial.upstreams.url("slack", "/_sandbox/faults")).raise_for_status()
+    try:
+        trial.pull_request("acme/shop", author="ada")
+        *_, job = trial.settle(workflow)
+    finally:
+        trial.upstreams.http.delete(trial.upstreams.url("slack", "/_sandbox/faults")).raise_for_status()
     return job
 
 

@@ -21,7 +21,9 @@ def trial_of(folder: Path, modules: Mapping[str, str]) -> Iterator[Trial]:
         patch.setenv("ASWHOM_WORKFLOWS", ",".join(modules))
         patch.setenv("ASWHOM_WORKFLOWS_DIR", str(folder))
         patch.setattr(sys, "path", [*sys.path])
-        with Trial(folder) as made:
-            yield made
-        for name in modules:
-            del sys.modules[name]
+        try:
+            with Trial(folder) as made:
+                yield made
+        finally:
+            for name in modules:
+                sys.modules.pop(name, None)  # one that could not be imported is not there
