@@ -15,6 +15,7 @@ from identity.capability.model import Outcome
 from identity.columns import database_now
 from identity.errors import BadInput
 from identity.sequence import next_number
+from pipeline.fields import misfitting
 from pipeline.ledger.closings import close_step, record_attempt
 from pipeline.ledger.jobs import wake
 from pipeline.ledger.moving import move_attempt, move_job
@@ -105,7 +106,7 @@ def _returned(workflow: Workflow, action: str, result: Mapping[str, Any] | None)
     try:
         return declared.result.model_validate(result or {}).model_dump(mode="json")
     except ValidationError as error:
-        lacking = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())
+        lacking = misfitting(error, most=None)
         raise BadInput(
             f"{action} returns more than that: give --result with {lacking}, as the provider shows it"
         ) from error

@@ -28,12 +28,11 @@ def tool_workflow_name(action: type[Action[Any]], who: Who) -> str:
 
 
 def tool_workflow(action: type[Action[Any]], who: Who) -> Workflow:
-    """The built-in workflow of a tool: one step, as the user or as the service. Raises TypeError.
+    """The built-in workflow of a tool: one step, as the user or as the service.
 
     Its jobs are jobs like any other, so the ledger, policy, audit and revocation hold for them as well. Whose agent
     asked is put in at acceptance.
     """
-    check_action(action)
 
     def execute(run: Run[Any], call: ToolCall) -> None:
         try:
@@ -62,7 +61,10 @@ def derived(actions: Iterable[type[Action[Any]]]) -> dict[tuple[type[Action[Any]
 
 
 def by_name(actions: Iterable[type[Action[Any]]]) -> dict[str, type[Action[Any]]]:
-    """The actions by their names, sorted. Raises TypeError if two have the same, or one cannot be described."""
+    """The actions by their names, sorted.
+
+    Raises TypeError if two have the same name, or one could not be carried out, recovered or described.
+    """
     found: dict[str, type[Action[Any]]] = {}
     for action in actions:
         other = found.setdefault(action.action_name(), action)
@@ -70,6 +72,7 @@ def by_name(actions: Iterable[type[Action[Any]]]) -> dict[str, type[Action[Any]]
             where = f"in {other.__module__} and in {action.__module__}"
             raise TypeError(f"two actions are named {action.action_name()}, {where}")
     for action in found.values():
+        check_action(action)  # some are no workflow's, and some name what was defined after their workflow
         _check_described(action)
     return dict(sorted(found.items()))
 

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from identity.errors import BadInput, Misconfigured, Unavailable
 from identity.store import CommitUnknown
 from pipeline import metrics
+from pipeline.fields import misfitting
 from pipeline.interruption import AskOperator, Interruption, RunAgain, RunEnded
 from pipeline.ledger import bells, jobs
 from pipeline.ledger import steps as ledger_steps
@@ -225,5 +226,4 @@ def _fitting(what: str, model: type[M], stored: Mapping[str, Any], workflow: str
     try:
         return model.model_validate(stored)
     except ValidationError as error:
-        fields = ", ".join(".".join(map(str, fault["loc"])) or "it" for fault in error.errors()[:5])
-        raise BadInput(f"the stored {what} no longer fits workflow {workflow}: {fields}") from error
+        raise BadInput(f"the stored {what} no longer fits workflow {workflow}: {misfitting(error)}") from error

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, select, update
 from identity import audit
 from identity.audit import Act, AsWhom
 from identity.errors import BadInput
+from pipeline.fields import misfitting
 from pipeline.ledger import pins
 from pipeline.ledger.deliveries import Start, first_bells, start_jobs
 from pipeline.ledger.delivery_tenant import whose_delivery
@@ -200,6 +201,6 @@ def _misfit(considered: Considered, config: Mapping[str, Any]) -> str:
     try:
         considered.workflow.config.model_validate(config)
     except ValidationError as error:
-        fields = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors()[:5])
+        fields = misfitting(error)
         return f"the tenant's configuration of it no longer fits ({fields}): `aswhom workflows enable --config`"
     return ""

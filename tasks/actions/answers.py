@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from identity.lifetime import http_date
 from pipeline.action import Response, UnreadableAnswer
+from pipeline.fields import misfitting
 from pipeline.limits import LONGEST_WAIT
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ def parse(response: Response, shape: type[T], *, at: tuple[str, ...] = ()) -> T:
     try:
         return TypeAdapter(shape).validate_python(found)
     except ValidationError as error:
-        fields = ", ".join(sorted({".".join(map(str, (*at, *e["loc"]))) or "the body" for e in error.errors()})[:5])
+        fields = misfitting(error, at=at, whole="the body")
     raise UnreadableAnswer(f"the answer (status {response.status}) lacks or mistypes: {fields}")
 
 

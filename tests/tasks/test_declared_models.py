@@ -17,6 +17,8 @@ from pydantic import (
     PlainSerializer,
     Secret,
     SecretStr,
+    TypeAdapter,
+    ValidationError,
     computed_field,
     create_model,
 )
@@ -28,6 +30,7 @@ from identity.errors import BadInput
 from identity.model import Effect
 from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result, check_action
 from pipeline.desk.workflows import checked_config
+from pipeline.fields import misfitting
 from pipeline.workflow import Event, Registry, Trigger, workflow
 
 
@@ -404,6 +407,18 @@ def test_what_would_not_be_read_back_as_it_was_written_is_refused(declare: Calla
         stored = model(**{"dealId" if model is ByAlias else "deal": "d"}).model_dump(mode="json")
         assert "d" in stored.values()
         assert model.model_validate(stored).model_dump(mode="json") == stored
+
+
+def test_fields_that_do_not_fit_are_named_once_and_counted_and_quote_nothing() -> None:
+    model = create_model("Many", **dict.fromkeys("abcdefg", (int | bytes, ...)))  # type: ignore[call-overload]
+    with pytest.raises(ValidationError) as fault:
+        model.model_validate({name: ["canary"] for name in "abcdefg"})
+    assert misfitting(fault.value) == "a.int, a.bytes, b.int, b.bytes, c.int and 9 more"
+    assert misfitting(fault.value, at=("of",), most=1) == "of.a.int and 13 more"
+    assert misfitting(fault.value, most=None).endswith(", g.bytes")
+    with pytest.raises(ValidationError) as fault:
+        TypeAdapter(int).validate_python("canary")
+    assert misfitting(fault.value) == "it"
 
 
 def test_an_action_whose_field_hides_what_every_action_answers_is_refused() -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from identity.capability.narrowing import Narrower
 from identity.capability.verifier import DETAIL, Limit
+from pipeline.fields import misfitting
 from webhooks.authority.oauth import Code, OAuthError, needed
 
 JWT = "urn:ietf:params:oauth:token-type:jwt"
@@ -71,6 +72,6 @@ def _detail(text: str | None) -> _Detail | None:
     try:
         (detail,) = _DETAILS.validate_json(text)
     except ValidationError as error:
-        where = ", ".join(sorted({".".join(map(str, one["loc"])) or "the whole" for one in error.errors()}))
+        where = misfitting(error, whole="the whole")
         raise OAuthError(Code.INVALID_DETAILS, f"authorization_details cannot be used: look at {where}") from None
     return detail
