@@ -29,7 +29,7 @@ class GitHubDocument:
         for name, value in request.params.items():
             if name not in known:
                 raise Unpublished(f"{request.path} takes no parameter {name}")
-            self._check_value(known[name]["schema"], value, name)
+            self._check_value(known[name]["schema"], str(value), name)
         for parameter in parameters:
             if parameter["in"] == "path":
                 self._check_value(parameter["schema"], in_path[parameter["name"]], parameter["name"])

@@ -117,7 +117,7 @@ def test_an_event_that_the_ledger_could_not_hold_is_that_workflows_misfit(
 
 @pytest.mark.parametrize(("event", "read"), [(Loud, Seen), (Seen, Loud)])
 def test_a_trigger_may_read_what_its_workflow_reads_as_its_own_event(event: type[Event], read: type[Event]) -> None:
-    trigger = Trigger[Any](source="github", event="issues", read=lambda body: read(said=body))
+    trigger = Trigger[Any](source="github", event="issues", read=lambda body: read.model_validate({"said": body}))
     declared = workflow(agent="tester", uses={}, event=event, on=trigger, name="loud")(_act)
     (match,) = Registry([declared]).match("github", "issues", {"action": "opened"})
     assert match.document == {"said": {"action": "opened"}}
