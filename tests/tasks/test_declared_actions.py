@@ -1,0 +1,182 @@
+"""An action that could not be carried out, compared or described is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Required, TypeVar
+
+import pytest
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    create_model,
+)
+from typing_extensions import TypedDict
+
+from pipeline.action import Action, Call, Facts, Request, Response, Result, check_action
+from pipeline.workflow import Registry
+from tests.tasks.sound_action import Made, Make
+
+
+def refused(action: Any) -> str:
+    """Why it is refused."""
+    with pytest.raises(TypeError) as fault:
+        check_action(action)
+    return str(fault.value)
+
+
+class Tagged(BaseModel):
+    tags: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Listed:
+    tags: set[str]
+
+
+class Typed(TypedDict):
+    tags: Required[set[str]]
+
+
+class OfASet(Make):
+    tags: frozenset[str]
+
+
+class OfAnySet(Make):
+    tags: AbstractSet[str] | None = None
+
+
+class OfANestedSet(Make):
+    of: dict[str, Annotated[list[Tagged], Field(min_length=1)]]
+
+
+class OfADataclass(Make):
+    of: tuple[Listed, ...]
+
+
+class OfATypedDict(Make):
+    of: Typed | None
+
+
+class Named(NamedTuple):
+    tags: frozenset[str]
+
+
+class OfANamedTuple(Make):
+    of: Named
+
+
+@pytest.mark.parametrize("action", [OfASet, OfAnySet, OfANestedSet, OfADataclass, OfATypedDict, OfANamedTuple])
+def test_an_action_whose_parameters_have_no_order_is_refused(action: type[Action[Any]]) -> None:
+    assert "tags is a set, which has no order" in refused(action)
+    check_action(Make)
+
+
+class Other(Result):
+    text: str
+
+
+class NoFacts(Action[Made]):
+    result: ClassVar[type[Result]] = Made
+
+
+class NoResult(Action[Made]):
+    facts: ClassVar[Facts] = Make.facts
+
+
+class FieldForResult(NoResult):
+    result: type[Result] = Made  # type: ignore[misc]
+
+
+class ModelForResult(Make):
+    result = BaseModel  # type: ignore[assignment]
+
+
+class AnotherResult(Make):
+    result: ClassVar[type[Result]] = Other
+
+
+P = TypeVar("P")
+R = TypeVar("R", bound=Result)
+
+
+class OfAPayload(Make, Generic[P]):
+    """Generic in what it sends."""
+
+
+class OfAText(OfAPayload[str]):
+    """What it sends is no result."""
+
+
+class OfBoth(Action[R], Generic[P, R]):
+    """Generic in what it sends, too."""
+
+    facts: ClassVar[Facts] = Make.facts
+
+
+class AnotherOfBoth(OfBoth[str, Made]):
+    result: ClassVar[type[Result]] = Other
+
+
+@pytest.mark.parametrize(
+    ("action", "says"),
+    [
+        (NoFacts, "NoFacts needs facts"),
+        (NoResult, "NoResult needs result"),
+        (FieldForResult, "FieldForResult needs result"),
+        (ModelForResult, "ModelForResult needs result"),
+        (AnotherResult, "reads Made by its class and Other by its `result`"),
+        (AnotherOfBoth, "reads Made by its class and Other by its `result`"),
+        (Made, "is no action"),
+        ("github.Comment", "is no action"),
+    ],
+    ids=str,
+)
+def test_an_action_without_what_every_call_of_it_needs_is_refused(action: Any, says: str) -> None:
+    assert says in refused(action)
+
+
+def test_a_type_argument_that_is_no_result_says_nothing_of_it() -> None:
+    check_action(OfAText)
+
+
+class Opaque:
+    """Nothing that JSON Schema could describe."""
+
+
+class Unschemed(Make):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    of: Annotated[Opaque, PlainSerializer(lambda of: "")]
+
+
+class ResultUnschemed(Result):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    of: Opaque
+
+
+class UnschemedResult(Action[ResultUnschemed]):
+    facts: ClassVar[Facts] = Make.facts
+    result: ClassVar[type[Result]] = ResultUnschemed
+
+    def request(self, call: Call) -> Request:
+        return Request(method="POST", path="/")
+
+    def read(self, response: Response) -> ResultUnschemed:
+        return ResultUnschemed(of=Opaque())
+
+
+@pytest.mark.parametrize("action", [Unschemed, UnschemedResult])
+def test_an_action_that_could_not_be_described_to_agents_is_refused(action: type[Action[Any]]) -> None:
+    with pytest.raises(TypeError, match=f"{action.action_name()} cannot be described"):
+        Registry([], [Make, action])
+
+
+def test_an_action_whose_field_hides_what_every_action_answers_is_refused() -> None:
+    with pytest.warns(UserWarning, match="shadows an attribute"):
+        hiding = create_model("Hiding", __base__=Make, __module__=__name__, resource=(str, ""))
+    assert "Hiding.resource hides what every action has by that name" in refused(hiding)
