@@ -61,7 +61,7 @@ def _beside(store: Store, last: int, found: Verified) -> Verified | FirstBad:
     # Its end from before the rows are counted and its beginning from after that: what is sealed or pruned meanwhile
     # makes too few of them sealed, never too many, so that none of it hides a row that was put in.
     end = store.read(last_seq)
-    total = sum(store.read(partial(number_of_rows, stretch)) for stretch in stretches(store))
+    total = sum(store.read(partial(number_of_rows, stretch=stretch)) for stretch in stretches(store))
     pruned = store.read(newest_pruning)
     unsealed = total - max(0, end - (pruned.seq if pruned is not None else 0))
     if unsealed > 0 and (stray := first_never_sealed(store)):
