@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, delete, exists, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, delete, exists, select, tuple_
 
 from identity.api_key_tables import api_keys, workloads
 from identity.refresh.intents import IntentState
@@ -50,8 +50,7 @@ def look(
     columns = table.c
     found = select(columns.finished_at, columns.id).where(*old)
     if after is not None:
-        behind = (columns.finished_at > after.finished_at) | (columns.id > after.id)
-        found = found.where(columns.finished_at >= after.finished_at, behind)
+        found = found.where(tuple_(columns.finished_at, columns.id) > (after.finished_at, after.id))
     rows = connection.execute(found.order_by(columns.finished_at, columns.id).limit(limit)).all()
     may_go = may_go.where(columns.id.in_([row.id for row in rows]))
     return Looked(

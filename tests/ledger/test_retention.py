@@ -34,7 +34,7 @@ from pipeline.retention import Places, Retention, look_at_jobs, prune, prune_bod
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, deliveries, idempotency_keys, jobs, schedules, slots, steps
 from tests.ledger.house import House
-from tests.ledger.plans import plans
+from tests.ledger.plans import kept_plans, plans
 
 T = TypeVar("T")
 DAY = timedelta(days=1)
@@ -231,15 +231,24 @@ def test_a_tick_that_has_no_more_time_leaves_the_rest_to_the_next(house: House) 
 
 
 @pytest.mark.parametrize("what", [jobs, refresh_intents], ids=["jobs", "intents"])
-def test_what_ended_is_looked_through_by_its_index(house: House, what: Table) -> None:
+def test_what_ended_is_looked_through_by_its_index_from_where_the_last_look_came(house: House, what: Table) -> None:
+    """Also where more ended at that one instant than a look is at."""
     look = look_at_jobs if what is jobs else look_at_intents
     place = Place(finished_at=NOW, id="x")
-    told = plans(house.database, lambda c: look(c, before=NOW + DAY, after=place, limit=10))
-    assert told
+
+    def read(c: Connection) -> object:
+        return look(c, before=NOW + DAY, after=place, limit=10)
+
     index = "ix_jobs_unpruned" if what is jobs else "ix_refresh_intents_finished"
     if house.database.engine.dialect.name == "sqlite":
-        assert index in told[0]
-        assert "TEMP B-TREE" not in told[0]
+        plan = plans(house.database, read)[0]
+        assert "TEMP B-TREE" not in plan
+        assert "((finished_at,id)>(?,?)" in plan
+    else:
+        plan = next(iter(kept_plans(house.database, lambda: house.database.read(read)).values()))
+        assert "Sort" not in plan
+        assert "Index Cond: ((finished_at < $1) AND (ROW(finished_at, id) > ROW(" in plan
+    assert index in plan
 
 
 def test_what_fails_keeps_nothing_else_from_being_forgotten(house: House, caplog: pytest.LogCaptureFixture) -> None:
