@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, delete, exists, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, delete, exists, select, tuple_
 
 from identity.api_key_tables import api_keys, workloads
 from identity.refresh.intents import IntentState
@@ -22,7 +22,7 @@ _ENDED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Bookmark:
     """How far a look through what has ended came: the next one goes on behind it."""
 
     finished_at: datetime
@@ -35,7 +35,7 @@ class Looked:
 
     number: int  # of rows
     forgettable: Sequence[str]  # ids of those that may go
-    place: Place | None  # None: there are no more
+    bookmark: Bookmark | None  # None: there are no more
 
 
 def look(
@@ -43,25 +43,24 @@ def look(
     table: Table,
     *old: ColumnElement[bool],
     may_go: Select[str],
-    after: Place | None,
+    after: Bookmark | None,
     limit: int,
 ) -> Looked:
     """Which of the next *old* rows *may_go*, in the order they ended. By the index of these two columns, O(limit)."""
     columns = table.c
     found = select(columns.finished_at, columns.id).where(*old)
     if after is not None:
-        behind = (columns.finished_at > after.finished_at) | (columns.id > after.id)
-        found = found.where(columns.finished_at >= after.finished_at, behind)
+        found = found.where(tuple_(columns.finished_at, columns.id) > (after.finished_at, after.id))
     rows = connection.execute(found.order_by(columns.finished_at, columns.id).limit(limit)).all()
     may_go = may_go.where(columns.id.in_([row.id for row in rows]))
     return Looked(
         number=len(rows),
         forgettable=connection.execute(may_go).scalars().all(),
-        place=None if len(rows) < limit else Place(finished_at=rows[-1].finished_at, id=rows[-1].id),
+        bookmark=None if len(rows) < limit else Bookmark(finished_at=rows[-1].finished_at, id=rows[-1].id),
     )
 
 
-def look_at_intents(connection: Connection, *, before: datetime, after: Place | None, limit: int) -> Looked:
+def look_at_intents(connection: Connection, *, before: datetime, after: Bookmark | None, limit: int) -> Looked:
     """Which of the next intents that ended before then may go."""
     old = refresh_intents.c.finished_at < before
     return look(connection, refresh_intents, old, may_go=_forgettable_intents(before), after=after, limit=limit)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Protocol
 
 from sqlalchemy import Connection, Select, delete, exists, func, literal_column, select, tuple_, update
 
@@ -21,7 +22,7 @@ from identity.audit.pruning import prune_audit
 from identity.capability.issued import prune_capabilities
 from identity.columns import database_now
 from identity.mints import prune_mints
-from identity.retention import Looked, Place, look, look_at_intents, prune_api_keys, prune_intents, prune_sessions
+from identity.retention import Bookmark, Looked, look, look_at_intents, prune_api_keys, prune_intents, prune_sessions
 from identity.signing import Signer
 from identity.store import Store
 from pipeline.model import BEAT
@@ -38,8 +39,7 @@ _LOOKED_AT = 10  # chunks, in one read
 _IN_VAIN = 100  # chunks that have to stay, in one tick
 _HEARTBEATS = 1  # day, of hosts that are gone
 Progress = Callable[[str, int], object]  # hears of what, and how much of it, each chunk forgot
-Places = dict[str, Place]  # by what is looked through: how far that came
-Forget = Callable[..., int]  # how many; with `before`, and with the `limit` or the `ids` of a chunk
+Bookmarks = dict[str, Bookmark]  # by what is looked through
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +56,32 @@ class Retention:
     audit: int = 0  # sealed rows, from the beginning of the chain
 
 
+class _ForgetFirst(Protocol):
+    """Forgets the first of what is from before then; how many."""
+
+    def __call__(self, connection: Connection, /, *, before: datetime, limit: int) -> int: ...
+
+
+class _Look(Protocol):
+    """Looks at the next of what is from before then, and says which may go."""
+
+    def __call__(
+        self, connection: Connection, /, *, before: datetime, after: Bookmark | None, limit: int
+    ) -> Looked: ...
+
+
+class _ForgetThese(Protocol):
+    """Forgets those of these that may go still; how many."""
+
+    def __call__(self, connection: Connection, /, *, before: datetime, ids: Sequence[str]) -> int: ...
+
+
 @dataclass(frozen=True, kw_only=True)
-class _Found:
+class _LookedThrough:
     """How a kind is forgotten of which some must stay."""
 
-    look: Callable[..., Looked]
-    forget: Forget
+    look: _Look
+    forget: _ForgetThese
 
 
 def prune(
@@ -71,14 +91,14 @@ def prune(
     *,
     now: datetime,
     within: timedelta,
-    places: Places | None = None,
+    bookmarks: Bookmarks | None = None,
     chunk: int = CHUNK,
     progress: Progress = lambda what, number: None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Mapping[str, int]:
     """Forget what is old enough, chunk by chunk, and begin no chunk after *within*; how much of what.
 
-    *places* are those to go on from, and are changed: among what must stay a tick goes only so far, and the next one
+    *bookmarks* are those to go on from, and are changed: among what must stay a tick goes only so far, and the next one
     behind it. None: all is looked through. *signer* states how far the audit was pruned.
 
     What fails keeps nothing else from being forgotten. The first of it is raised in the end: Misconfigured, say, if the
@@ -87,11 +107,11 @@ def prune(
     end = monotonic() + within.total_seconds()
     forgotten = Counter[str]()
     failed: Exception | None = None
-    kinds: tuple[tuple[str, int, Forget | _Found], ...] = (
+    kinds: tuple[tuple[str, int, _ForgetFirst | _LookedThrough], ...] = (
         ("bodies", retention.bodies, prune_bodies),
-        ("steps", retention.steps, _Found(look=look_at_jobs, forget=prune_steps)),
+        ("steps", retention.steps, _LookedThrough(look=look_at_jobs, forget=prune_steps)),
         ("capabilities", retention.steps, prune_capabilities),
-        ("intents", retention.intents, _Found(look=look_at_intents, forget=prune_intents)),
+        ("intents", retention.intents, _LookedThrough(look=look_at_intents, forget=prune_intents)),
         ("mints", retention.intents, prune_mints),
         ("sessions", retention.sessions, prune_sessions),
         ("idempotency keys", retention.idempotency_keys, prune_idempotency_keys),
@@ -103,10 +123,10 @@ def prune(
     for what, days, how in kinds:
         forgotten[what] = 0
         before = now - timedelta(days=days)
-        if isinstance(how, _Found):
-            chunks = _found(store, what, how, before=before, chunk=chunk, places=places)
+        if isinstance(how, _LookedThrough):
+            chunks = _chunks_of_some(store, what, how, before=before, chunk=chunk, bookmarks=bookmarks)
         else:
-            chunks = _first(store, how, before=before, chunk=chunk)
+            chunks = _chunks_of_all(store, how, before=before, chunk=chunk)
         try:
             while days and monotonic() < end and (number := next(chunks, None)) is not None:
                 forgotten[what] += number
@@ -122,26 +142,26 @@ def prune(
     return forgotten
 
 
-def _first(store: Store, forget: Forget, *, before: datetime, chunk: int) -> Iterator[int]:
-    """How much each chunk forgot, of a kind of which all goes that is old: the first of its index."""
+def _chunks_of_all(store: Store, forget: _ForgetFirst, *, before: datetime, chunk: int) -> Iterator[int]:
+    """How much each chunk forgot, of a kind of which all goes that is old."""
     while number := store.write(partial(forget, before=before, limit=chunk)):
         yield number
 
 
-def _found(
-    store: Store, what: str, how: _Found, *, before: datetime, chunk: int, places: Places | None
+def _chunks_of_some(
+    store: Store, what: str, how: _LookedThrough, *, before: datetime, chunk: int, bookmarks: Bookmarks | None
 ) -> Iterator[int]:
     """How much each chunk forgot, of a kind of which some must stay."""
-    kept = {} if places is None else places
+    kept = {} if bookmarks is None else bookmarks
     stayed = 0
-    while places is None or stayed < _IN_VAIN * chunk:
+    while bookmarks is None or stayed < _IN_VAIN * chunk:
         looked = store.read(partial(how.look, before=before, after=kept.get(what), limit=_LOOKED_AT * chunk))
         for at in range(0, len(looked.forgettable), chunk):
             yield store.write(partial(how.forget, before=before, ids=looked.forgettable[at : at + chunk]))
-        if looked.place is None:
+        if looked.bookmark is None:
             kept.pop(what, None)
             return
-        kept[what] = looked.place
+        kept[what] = looked.bookmark
         stayed += looked.number - len(looked.forgettable)
         yield 0
 
@@ -154,7 +174,7 @@ def prune_bodies(connection: Connection, *, before: datetime, limit: int) -> int
     return connection.execute(update(deliveries).where(columns.id.in_(old)).values(body=b"")).rowcount
 
 
-def look_at_jobs(connection: Connection, *, before: datetime, after: Place | None, limit: int) -> Looked:
+def look_at_jobs(connection: Connection, *, before: datetime, after: Bookmark | None, limit: int) -> Looked:
     """Of which of the next jobs that ended before then the steps may go."""
     old = (jobs.c.finished_at < before, jobs.c.pruned_at.is_(None))
     return look(connection, jobs, *old, may_go=_forgettable_jobs(before), after=after, limit=limit)

@@ -47,7 +47,7 @@ from pipeline.intake import Intake
 from pipeline.ledger.clock import clock
 from pipeline.model import Ring
 from pipeline.requests import Requests
-from pipeline.retention import Places, prune
+from pipeline.retention import Bookmarks, prune
 from pipeline.revocation.due_withdrawals import measure_withdrawals
 from pipeline.revocation.inquiry import Inquirer
 from pipeline.revocation.provider_side import ProviderAsker, provider_side
@@ -128,7 +128,7 @@ class Runtime:
         )
 
         # What is housekeeping's alone.
-        self._places: Places = {}
+        self._pruned_to: Bookmarks = {}
         self.keepalive = Keepalive(
             self.database,
             self._refresh_ahead,
@@ -269,7 +269,6 @@ class Runtime:
             "measure-withdrawals": partial(measure_withdrawals, store),
             "measure-schedules": partial(punctuality.measure, store),
         }
-
         return [
             Duty(name=name, every=RHYTHMS[name].every, deadline=RHYTHMS[name].deadline, run=run)
             for name, run in what.items()
@@ -278,7 +277,7 @@ class Runtime:
     def _prune(self) -> None:
         now = self.database.read(clock)  # what is forgotten does not come back: never by a host's clock
         kept, within = self.settings.retention, timedelta(seconds=10)
-        prune(self.database, kept, self.signer, now=now, within=within, places=self._places)
+        prune(self.database, kept, self.signer, now=now, within=within, bookmarks=self._pruned_to)
 
     def _refresh_ahead(self, due: Due) -> int:
         return self.coordinator.refresh(due.account, after_generation=due.generation, keep=AHEAD_KEEPS)

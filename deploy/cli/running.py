@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -110,7 +112,21 @@ def prune(at: Installation, out: Output, yes: bool) -> None:
 
     retention = at.settings.retention()
     confirm("What is forgotten cannot be brought back. Go on?", yes=yes)
-    with out.count("forgetting") as tell:
-        forgotten = forget(at.ledger, retention, at.signer, now=at.read(clock), within=timedelta(days=1), progress=tell)
-    told = ", ".join(f"{number} {what}" for what, number in forgotten.items() if number) or "nothing was old enough"
-    out.done(f"forgotten: {told}", dict(forgotten))
+    now, forgotten = at.read(clock), Counter[str]()
+    try:
+        with out.count("forgetting") as tell:
+
+            def progress(what: str, number: int) -> None:
+                forgotten[what] += number
+                tell(what, number)
+
+            every = forget(at.ledger, retention, at.signer, now=now, within=timedelta(days=1), progress=progress)
+    except Exception:
+        out.note(_forgotten(forgotten))
+        raise
+    out.done(_forgotten(forgotten), dict(every))
+
+
+def _forgotten(numbers: Mapping[str, int]) -> str:
+    told = ", ".join(f"{number} {what}" for what, number in numbers.items())
+    return f"forgotten: {told or 'nothing was old enough'}"

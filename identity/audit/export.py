@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection, select
 
 from identity.audit.chain import FirstBad, Link, Start, Verified, row_digest, walk
-from identity.audit.links import Progress, SealedRow, last_seq, newest_pruning, sealed_page, unwatched
+from identity.audit.links import Progress, last_seq, newest_pruning, sealed_rows_between, unwatched
 from identity.audit.statements import Head
 from identity.audit.tables import audit_seals
 from identity.errors import BadInput
@@ -47,22 +46,8 @@ def export_lines(
     """
     start, end = store.read(lambda c: (_start(c, after), last_seq(c)))
     yield _line({"says": FORMAT, "seq": start.seq, "digest": start.digest, "tenant": tenant})
-    seq = start.seq
-    while seq < end and (thousand := store.read(partial(_page, after=seq))):
-        told = [(link, row) for link, row in thousand if link.seq <= end]
-        yield from (_told(link, row, tenant) for link, row in told)
-        progress(len(told))
-        seq = thousand[-1][0].seq
-
-
-def _page(connection: Connection, *, after: int) -> list[SealedRow]:
-    page = sealed_page(connection, after=after)
-    pruned = newest_pruning(connection)
-    if pruned is not None and pruned.seq > after and (not page or page[0][0].seq != after + 1):
-        raise BadInput(
-            f"the chain was pruned up to {pruned.seq} while it was exported from {after} on: export it again"
-        )
-    return page
+    for link, row in sealed_rows_between(store, after=start.seq, end=end, progress=progress):
+        yield _told(link, row, tenant)
 
 
 def _told(link: Link, row: Mapping[str, Any] | None, tenant: str | None) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -28,8 +29,9 @@ from identity.audit.chain import FirstBad, Link, Start, row_digest
 from identity.audit.statements import PRUNED, Head, holds
 from identity.audit.tables import audit, audit_prunings, audit_seals
 from identity.columns import instant
-from identity.errors import Misconfigured
+from identity.errors import BadInput, Misconfigured
 from identity.prepared import Prepared
+from identity.store import Store
 from identity.trusted_keys import TrustedKeys
 
 _SEALS = audit_seals.c
@@ -92,9 +94,28 @@ def sealed_rows(connection: Connection, *, after: int = 0) -> Iterator[SealedRow
         after = thousand[-1][0]
 
 
-def sealed_page(connection: Connection, *, after: int) -> list[SealedRow]:
-    """The first thousand of the links behind *after*, as `sealed_rows` has them."""
-    return [_sealed_row(stored) for stored in _thousand(connection, after)]
+class PrunedMeanwhile(BadInput):
+    """What was to be read next is gone, as whoever pruned the chain states."""
+
+
+def sealed_rows_between(store: Store, *, after: int, end: int, progress: Progress) -> Iterator[SealedRow]:
+    """The links behind *after* up to *end*, as `sealed_rows` has them. *progress* hears of each thousand.
+
+    Each is read by itself: on SQLite the log of changes grows as long as somebody reads. Raises PrunedMeanwhile.
+    """
+    while after < end and (thousand := store.read(partial(_page, after=after))):
+        told = [(link, row) for link, row in thousand if link.seq <= end]
+        yield from told
+        progress(len(told))
+        after = thousand[-1][0].seq
+
+
+def _page(connection: Connection, *, after: int) -> list[SealedRow]:
+    page = [_sealed_row(stored) for stored in _thousand(connection, after)]
+    pruned = newest_pruning(connection)
+    if pruned is not None and pruned.seq > after and (not page or page[0][0].seq != after + 1):
+        raise PrunedMeanwhile(f"the chain was pruned up to {pruned.seq} while it was read behind {after}: begin again")
+    return page
 
 
 def _thousand(connection: Connection, after: int) -> Sequence[Sequence[Any]]:

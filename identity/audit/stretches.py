@@ -39,7 +39,7 @@ def stretches(store: Store, *, rows: int = _ROWS) -> Iterator[Stretch]:
         after = upto
 
 
-def number_of_rows(stretch: Stretch, connection: Connection) -> int:
+def number_of_rows(connection: Connection, *, stretch: Stretch) -> int:
     """O(rows of it), by the index of their numbers."""
     return connection.execute(select(func.count()).select_from(audit).where(stretch.has())).scalar_one()
 

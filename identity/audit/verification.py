@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from identity.audit.chain import FirstBad, Link, Start, Verified, walk
-from identity.audit.links import Progress, beginning, last_seq, links_behind, sealed_page, unwatched
+from identity.audit.chain import FirstBad, Start, Verified, walk
+from identity.audit.links import (
+    Progress,
+    PrunedMeanwhile,
+    beginning,
+    last_seq,
+    newest_pruning,
+    sealed_rows_between,
+    unwatched,
+)
 from identity.audit.sealer import first_never_sealed
 from identity.audit.statements import Head
 from identity.audit.stretches import number_of_rows, stretches
@@ -20,40 +27,44 @@ def verify(
 ) -> Verified | FirstBad:
     """Walk the whole chain with public keys alone. O(rows). *progress* hears of each thousand.
 
-    Each is read by itself: on SQLite the log of changes grows as long as somebody reads. A link holds what is before it
-    whenever that was read, and the walk ends where the chain ended when it began, so what is sealed meanwhile is for
-    the next one.
+    A link holds what is before it whenever that was read, and the walk ends where the chain ended when it began, so
+    what is sealed meanwhile is for the next one. Where what comes next was pruned meanwhile, it is walked from where it
+    begins then, which is further on each time.
     """
-    start, end = store.read(lambda c: (beginning(c, keys), last_seq(c)))
-    if isinstance(start, FirstBad):
-        return start
-    links = _links(store, after=start.seq, end=end, progress=progress)
+    unless = ""
+    while True:
+        start, end = store.read(lambda c: (beginning(c, keys), last_seq(c)))
+        if isinstance(start, FirstBad):
+            return replace(start, why=start.why + unless)
+        try:
+            return _walked(store, keys, start, end, checkpoint=checkpoint, progress=progress)
+        except PrunedMeanwhile:
+            unless = ", unless it was rotated meanwhile: verify it again"
+
+
+def _walked(
+    store: Store, keys: TrustedKeys, start: Start, end: int, *, checkpoint: Head | None, progress: Progress
+) -> Verified | FirstBad:
+    links = (link for link, _ in sealed_rows_between(store, after=start.seq, end=end, progress=progress))
     outcome = walk(links, keys, start=start, checkpoint=checkpoint)
     if isinstance(outcome, FirstBad):
-        # What was pruned between two reads is missing where the walk was: it is walked from where it begins now.
-        anew = store.read(partial(beginning, keys=keys)) != start
-        return verify(store, keys, checkpoint=checkpoint, progress=progress) if anew else outcome
+        return outcome
     last, newest = start.seq + outcome.count, keys.handovers[0] if keys.handovers else None
     if newest is not None and newest.seq > last:
         why = f"the chain was cut: when its key was rotated, at {newest.at}, it had {newest.seq} rows"
         return FirstBad(seq=last + 1, why=why, proven=last)
-    return _beside(store, start, outcome)
+    return _beside(store, last, outcome)
 
 
-def _links(store: Store, *, after: int, end: int, progress: Progress) -> Iterator[Link]:
-    while after < end and (thousand := store.read(partial(sealed_page, after=after))):
-        told = [link for link, _ in thousand if link.seq <= end]
-        yield from told
-        progress(len(told))
-        after = thousand[-1][0].seq
-
-
-def _beside(store: Store, start: Start, found: Verified) -> Verified | FirstBad:
+def _beside(store: Store, last: int, found: Verified) -> Verified | FirstBad:
     """The rows that are not in the chain: those that wait for the sealer, and none that never will be in it."""
-    sealed = store.read(links_behind)  # before the rows, so that none of those sealed meanwhile hides another
-    total = sum(store.read(partial(number_of_rows, stretch)) for stretch in stretches(store))
-    last = start.seq + found.count
-    if total > sealed and (stray := first_never_sealed(store)):
+    # Its end from before the rows are counted and its beginning from after that: what is sealed or pruned meanwhile
+    # makes too few of them sealed, never too many, so that none of it hides a row that was put in.
+    end = store.read(last_seq)
+    total = sum(store.read(partial(number_of_rows, stretch=stretch)) for stretch in stretches(store))
+    pruned = store.read(newest_pruning)
+    unsealed = total - max(0, end - (pruned.seq if pruned is not None else 0))
+    if unsealed > 0 and (stray := first_never_sealed(store)):
         why = f"the audit row {stray} was put in among those that are sealed"
         return FirstBad(seq=last + 1, why=why, proven=last)
-    return replace(found, unsealed=max(total - sealed, 0))
+    return replace(found, unsealed=max(unsealed, 0))

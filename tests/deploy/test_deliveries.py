@@ -6,17 +6,22 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 from werkzeug.serving import make_server
 
 from deploy import fixtures
 from deploy.installation import Installation
 from deploy.process import open_runtime
 from deploy.settings import load
+from identity.audit import AsWhom, record
+from identity.audit.sealer import Sealer
 from pipeline.tables import deliveries
 from tests.deploy.conftest import Cli
+from tests.identity.audits import as_owner, edit
 from tests.ledger.house import House
 from tests.webhooks.parts import NOW, MemoryRing
 from webhooks.app import create_app
@@ -196,3 +201,28 @@ def test_what_is_old_enough_is_forgotten_now(cli: Cli) -> None:
     assert cli.json("db", "prune", "--yes")["bodies"] == 1
     assert sorted(row["delivery_id"] for row in cli.json("deliveries", "list")) == ["new", "old"]
     assert cli("db", "prune", "--yes").output == "forgotten: nothing was old enough\n"
+
+
+def test_what_was_forgotten_is_told_where_something_else_could_not_be(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = datetime(2020, 1, 1, tzinfo=UTC)
+
+    def alter(connection: Connection) -> None:
+        with as_owner(connection):
+            edit(connection, "first")
+
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        house = House(at.ledger)
+        house.build()
+        house.accept(house.delivery("old"), now=old)
+        for name in ("first", "last"):
+            at.ledger.write(partial(record, kind="step.done", whom=AsWhom(tenant="acme"), id=name, at=old))
+            assert Sealer(at.ledger, at.signer).run(now=old)
+        at.ledger.write(alter)
+    monkeypatch.setenv("ASWHOM_KEEP_AUDIT", "30")
+    pruned = cli("db", "prune", "--yes")
+    assert pruned.exit_code == 1
+    told, why = pruned.stderr.splitlines()
+    assert told == "forgotten: 1 bodies"
+    assert "its chain breaks at" in why

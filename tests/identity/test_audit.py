@@ -685,7 +685,9 @@ def test_stretches_have_every_row_once_also_those_of_one_number(sealed: World) -
 
     tamper(sealed, renumber)
     for size in (1, 2, 3, 8, 9):
-        counted = [sealed.store.read(partial(number_of_rows, one)) for one in stretches(sealed.store, rows=size)]
+        counted = [
+            sealed.store.read(partial(number_of_rows, stretch=one)) for one in stretches(sealed.store, rows=size)
+        ]
         assert sum(counted) == 8
     assert [(one.after, one.upto) for one in stretches(sealed.store, rows=3)] == [(None, 0), (0, 6), (6, None)]
 

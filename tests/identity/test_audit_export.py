@@ -209,7 +209,7 @@ def test_what_is_pruned_before_it_was_exported_is_told(sealed: World) -> None:
     lines = export_lines(sealed.store)
     next(lines)
     assert prune(sealed, days=1) == 3
-    with pytest.raises(BadInput, match="pruned up to 3 while it was exported"):
+    with pytest.raises(BadInput, match="pruned up to 3 while it was read"):
         next(lines)
 
 

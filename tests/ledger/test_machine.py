@@ -577,7 +577,7 @@ def drive(machine: type[Ledger], *, examples: int) -> None:
             suppress_health_check=list(HealthCheck),
             print_blob=True,
             # A control asks only whether it fails, and is cut before the failure is at its smallest.
-            phases=[Phase.generate] if "TESTS_WAIT" in os.environ else list(Phase),
+            phases=[Phase.generate] if "TESTS_CONTROL" in os.environ else list(Phase),
         ),
     )
 

@@ -23,18 +23,18 @@ from identity.audit.tables import audit
 from identity.audit.verification import verify
 from identity.errors import BadInput, Unavailable
 from identity.refresh.intents import IntentState
-from identity.retention import Place, look_at_intents, prune_intents, prune_sessions
+from identity.retention import Bookmark, look_at_intents, prune_intents, prune_sessions
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.tables import connect_sessions, refresh_intents
 from identity.trusted_keys import TrustedKeys
 from identity.workloads import Workload, add_workload
 from pipeline.ledger.replay import replay
-from pipeline.retention import Places, Retention, look_at_jobs, prune, prune_bodies, prune_steps
+from pipeline.retention import Bookmarks, Retention, look_at_jobs, prune, prune_bodies, prune_steps
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, deliveries, idempotency_keys, jobs, schedules, slots, steps
 from tests.ledger.house import House
-from tests.ledger.plans import plans
+from tests.ledger.plans import kept_plans, plans
 
 T = TypeVar("T")
 DAY = timedelta(days=1)
@@ -207,39 +207,50 @@ def test_a_tick_looks_at_some_of_what_must_stay_and_the_next_goes_on_behind_it(h
         *((number, IntentState.DEAD, None, NOW) for number in range(2, 125)),
         (1, IntentState.DEAD, None, NOW + DAY),
     )
-    places: Places = {}
+    bookmarks: Bookmarks = {}
 
     def tick() -> int:
         now = NOW + 40 * DAY
-        return prune(house.database, Retention(), SIGNER, now=now, within=WHOLE, places=places, chunk=1)["intents"]
+        return prune(house.database, Retention(), SIGNER, now=now, within=WHOLE, bookmarks=bookmarks, chunk=1)[
+            "intents"
+        ]
 
-    assert (tick(), list(places)) == (0, ["intents"])
-    assert (tick(), list(places)) == (1, [])  # it came to the end, and begins anew
-    assert (tick(), list(places)) == (0, ["intents"])
+    assert (tick(), list(bookmarks)) == (0, ["intents"])
+    assert (tick(), list(bookmarks)) == (1, [])  # it came to the end, and begins anew
+    assert (tick(), list(bookmarks)) == (0, ["intents"])
 
 
 def test_a_tick_that_has_no_more_time_leaves_the_rest_to_the_next(house: House) -> None:
     add_intents(house, *((number, IntentState.DEAD, None, NOW) for number in range(30)))
-    only, places = Retention(**{kept.name: 0 for kept in fields(Retention)} | {"intents": 30}), Places()
+    only, bookmarks = Retention(**{kept.name: 0 for kept in fields(Retention)} | {"intents": 30}), Bookmarks()
     for within in (2, 100):
         time = partial(next, count_from(0.0))
         prune(
-            house.database, only, SIGNER, now=NOW + 40 * DAY, within=timedelta(seconds=within), places=places, chunk=1,
-            monotonic=time,
+            house.database, only, SIGNER, now=NOW + 40 * DAY, within=timedelta(seconds=within), chunk=1,
+            bookmarks=bookmarks, monotonic=time,
         )  # fmt: skip
         assert count(house, refresh_intents) == 30 - min(within - 1, 2)
 
 
 @pytest.mark.parametrize("what", [jobs, refresh_intents], ids=["jobs", "intents"])
-def test_what_ended_is_looked_through_by_its_index(house: House, what: Table) -> None:
+def test_what_ended_is_looked_through_by_its_index_from_where_the_last_look_came(house: House, what: Table) -> None:
+    """Also where more ended at that one instant than a look is at."""
     look = look_at_jobs if what is jobs else look_at_intents
-    place = Place(finished_at=NOW, id="x")
-    told = plans(house.database, lambda c: look(c, before=NOW + DAY, after=place, limit=10))
-    assert told
+    bookmark = Bookmark(finished_at=NOW, id="x")
+
+    def read(c: Connection) -> object:
+        return look(c, before=NOW + DAY, after=bookmark, limit=10)
+
     index = "ix_jobs_unpruned" if what is jobs else "ix_refresh_intents_finished"
     if house.database.engine.dialect.name == "sqlite":
-        assert index in told[0]
-        assert "TEMP B-TREE" not in told[0]
+        plan = plans(house.database, read)[0]
+        assert "TEMP B-TREE" not in plan
+        assert "((finished_at,id)>(?,?)" in plan
+    else:
+        plan = next(iter(kept_plans(house.database, lambda: house.database.read(read)).values()))
+        assert "Sort" not in plan
+        assert "Index Cond: ((finished_at < $1) AND (ROW(finished_at, id) > ROW(" in plan
+    assert index in plan
 
 
 def test_what_fails_keeps_nothing_else_from_being_forgotten(house: House, caplog: pytest.LogCaptureFixture) -> None:

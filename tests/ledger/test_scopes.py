@@ -133,3 +133,13 @@ def test_of_services_alone_no_other_account_is_asked_for(house: House) -> None:
     (plan,) = (plan for plan in plans(house.database, read) if "attempts" in plan)
     if house.database.engine.dialect.name == "sqlite":
         assert "ix_attempts_account (account_id=? AND opened>?)" in plan
+
+
+def test_where_nothing_counts_as_lately_no_attempt_is_looked_at(house: House) -> None:
+    now = datetime.now(UTC)
+
+    def read(c: Connection) -> list[AccountScopes]:
+        return scope_report(c, WORKFLOWS, tenant=None, since=None, now=now)
+
+    assert house.database.read(read)
+    assert not [plan for plan in plans(house.database, read) if "attempts" in plan]

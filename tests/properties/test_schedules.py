@@ -335,7 +335,7 @@ def run_schedules(number: int) -> None:
         database=None,
         suppress_health_check=list(HealthCheck),
         # A control (tests/faults/control.py) asks whether there is one, not for the smallest: that takes minutes.
-        phases=[Phase.generate] if "TESTS_WAIT" in os.environ else list(Phase),
+        phases=[Phase.generate] if "TESTS_CONTROL" in os.environ else list(Phase),
     )
     run_state_machine_as_test(machine, settings=given)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -44,8 +43,6 @@ def test_three_workers_never_ask_more_than_the_upstream_allows_and_all_is_done(s
     calls = [entry for entry in system.sandbox("github", "log")[before:] if entry["attempt"]]
     refused = [(entry["at"], entry["actor"]) for entry in calls if entry["status"] == 403]
     assert len(refused) <= UNKNOWN, f"the workers asked for more than there was: {refused}"
-    busiest = max(Counter(entry["actor"] for entry in calls if entry["status"] < 400).values())
-    assert busiest > 2 * LIMIT, "what was asked for had room in two windows"
     sent_back = {entry["job"] for entry in ended if entry["reason"].endswith("is used up for now")}
     whose = {job.tenant_id for job in system.jobs() if job.id in sent_back}
     assert whose == {"acme"}, "nobody had to wait, or another tenant's budget sent somebody back"

@@ -62,6 +62,13 @@ CONTROLS = (
         test="tests/identity/test_audit.py::test_a_chain_that_is_cut_or_made_anew_under_a_sealer and sqlite",
     ),
     Control(
+        name="a walk ends where the chain ended when it began",
+        file="identity/audit/links.py",
+        guard="told = [(link, row) for link, row in thousand if link.seq <= end]",
+        without="told = thousand",
+        test="tests/identity/test_audit_walked.py::between_two_pages and sqlite",
+    ),
+    Control(
         name="a receipt is of its own revocation",
         file="pipeline/revocation/proof.py",
         guard="if differs := [name for name, value in said.items() if receipt.get(name) != value]:",
