@@ -21,14 +21,13 @@ from pipeline.approvals.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, record_refusal
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.calls import may_have_acted
 from pipeline.ledger.clock import clock
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.deciding import Decisions
 from pipeline.services import Services
 from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.step_at_hand import StepAtHand
-from pipeline.stored_step import left_out, may_change, raise_if_diverged, raise_if_ended, result_of
+from pipeline.stored_step import came_out_since, left_out, may_change, raise_if_diverged, raise_if_ended, result_of
 from pipeline.uses import on_revoke_of
 from pipeline.workflow import SERVICE, SKIP, STOP, USER, OnRevoke, Who, Workflow
 
@@ -142,10 +141,15 @@ class StepRunner:
                 raise left_out(stored)
 
     def _may_be_left_out(self, stored: Row[Any]) -> bool:
-        """Whether nothing came of a step in whose stead something else may have been done since a replay opened it."""
-        if not self._job.replayed or stored.state != StepState.OPEN:
+        """Whether nothing came of a step, and since a replay of its job something else may be done in its stead."""
+        if may_change(stored):
+            return True
+        if stored.state != StepState.OPEN:
             return False
-        return not self._services.store.read(partial(may_have_acted, step=stored.id))
+        if stored.action == "run.sleep":
+            return any(came_out_since(before, stored) for before in self._stored.values())
+        tried = self._services.store.read(partial(ledger_steps.attempts_of, step=stored.id))
+        return all(row.state == AttemptState.NO_EFFECT and row.opened <= self._job.accepted for row in tried)
 
     def _prepare(
         self,

@@ -34,6 +34,13 @@ def may_change(stored: Row[Any]) -> bool:
     return stored.state == StepState.OPEN and not stored.request_hash
 
 
+def came_out_since(before: Row[Any], stored: Row[Any]) -> bool:
+    """Whether an earlier step ends anew after *stored* opened: by a replay, or by an answer that was late."""
+    if before.position >= stored.position:
+        return False
+    return before.state == StepState.OPEN or (before.closed_at is not None and before.closed_at > stored.opened_at)
+
+
 def raise_if_ended(stored: Row[Any]) -> None:
     """Raise what a stored step came to that ended without a result."""
     why = stored.error or stored.reason

@@ -9,16 +9,19 @@ from functools import partial
 from typing import Any, ClassVar
 
 import pytest
+from sqlalchemy import update
 
 from pipeline.action import Result
 from pipeline.ledger import jobs
 from pipeline.ledger.replay import replay
 from pipeline.run import ActionFailed, Run
 from pipeline.states import JobState, StepState
+from pipeline.tables import jobs as jobs_table
 from pipeline.workflow import USER
 from tests.identity.providers import reply
 from tests.ledger.acts import open_, steps_of
 from tests.ledger.house import House, Said, Say, intent_of
+from tests.ledger.tries import answers, time_passes
 from tests.ledger.workers import HOUR, TOKEN, Workers, declare, say_and_sleep, wake
 
 
@@ -32,6 +35,23 @@ def says_it_otherwise_if_it_must(run: Run[Any], event: Any) -> None:
         run.do(Say(text="hello"), as_=run.user)
     except ActionFailed:
         run.do(Say(text="otherwise"), as_=run.user)
+        run.sleep(HOUR)
+
+
+def says_two_things(run: Run[Any], event: Any) -> None:
+    says_before(run, event)
+    run.do(Say(text="hello"), as_=run.user)
+
+
+def says_three_things(run: Run[Any], event: Any) -> None:
+    says_two_things(run, event)
+    run.do(Say(text="more"), as_=run.user)
+
+
+def sleeps_if_it_must(run: Run[Any], event: Any) -> None:
+    try:
+        run.do(Say(text="hello"), as_=run.user)
+    except ActionFailed:
         run.sleep(HOUR)
 
 
@@ -112,6 +132,60 @@ def test_what_may_have_been_done_before_a_replay_may_not_be_left_out_after_it(wo
     replay_it(house, job)
     workers.work(job)
     assert house.row(job).reason.startswith("Diverged: step 2 was github.Say as user, and now the workflow ends")
+
+
+def test_a_job_of_a_replayed_delivery_may_leave_out_no_sleep(workers: Workers) -> None:
+    declare(workers, say_and_sleep)
+    job = workers.house.job()
+    workers.house.database.write(lambda c: c.execute(update(jobs_table).values(replayed_by=["ops"])).rowcount)
+    workers.work(job)
+    declare(workers, says_before)
+    wake(workers.house)
+    workers.work(job)
+    assert workers.house.row(job).reason.startswith("Diverged: step 2 was run.sleep as policy, and now the workflow")
+
+
+def test_a_sleep_that_a_step_was_done_before_may_not_be_left_out_after_a_replay(workers: Workers) -> None:
+    house = workers.house
+    declare(workers, say_and_sleep)
+    job = house.job()
+    workers.work(job)
+    house.database.write(partial(jobs.bury, job=_awake(workers, job), reason="its host burned"))
+    replay_it(house, job)
+    declare(workers, says_before)
+    workers.work(job)
+    assert house.row(job).reason.startswith("Diverged: step 2 was run.sleep as policy, and now the workflow ends")
+
+
+def test_what_was_tried_since_the_replay_may_not_be_left_out(workers: Workers) -> None:
+    house = workers.house
+    declare(workers, says_three_things)
+    workers.provider.call = lambda token: reply({"message": "no"}, 422) if workers.tokens else workers._call(token)
+    job = house.job()
+    workers.work(job)
+    replay_it(house, job)
+    workers.provider.call = lambda token: reply({}, 429) if len(workers.tokens) > 1 else workers._call(token)
+    workers.work(job)
+    assert [step.state for step in steps_of(house)] == [StepState.DONE, StepState.DONE, StepState.OPEN]
+    declare(workers, says_two_things)
+    time_passes(workers)
+    workers.work(job)
+    assert house.row(job).reason.startswith("Diverged: step 3 was github.Say as user, and now the workflow ends")
+
+
+def test_a_sleep_after_what_failed_before_a_replay_may_be_left_out_after_it(workers: Workers) -> None:
+    house = workers.house
+    declare(workers, sleeps_if_it_must)
+    answers(workers, 422)
+    job = house.job()
+    workers.work(job)
+    assert [step.state for step in steps_of(house)] == [StepState.FAILED, StepState.OPEN]
+    house.database.write(partial(jobs.bury, job=_awake(workers, job), reason="its host burned"))
+    replay_it(house, job)
+    workers.provider.call = workers._call
+    workers.work(job)
+    assert house.row(job).state == JobState.DONE
+    assert [step.state for step in steps_of(house)] == [StepState.DONE, StepState.OPEN]
 
 
 @pytest.mark.parametrize("adopted", [False, True], ids=["its own", "another job's"])
