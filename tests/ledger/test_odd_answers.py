@@ -6,15 +6,19 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import select
 
+from identity.capability import audiences
+from identity.capability.model import Algorithm, Audience
 from identity.quoting import kept
+from identity.secret import Secret
 from identity.tables import accounts
 from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, Result, Verdict
+from pipeline.ledger.calls import word_wanted
 from pipeline.limits import EndpointClass, Limits
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.workflow import USER
@@ -75,6 +79,20 @@ class Counted(Say):
 
     def limits(self, response: Response) -> Limits:
         raise KeyError("x-ratelimit-remaining")
+
+
+def _takes_capabilities(workers: Workers) -> None:
+    """The upstream takes capabilities too, whose steps come as far as to ask for one."""
+    one = Audience(
+        id="say",
+        uri="https://say.example",
+        tenant="acme",
+        connection="gh",
+        algorithm=Algorithm.ED25519,
+        passes_to=(),
+    )
+    add = partial(audiences.add, new=one, secret=Secret("awr_secret"), by="test", now=datetime.now(UTC))
+    workers.house.database.write(add)
 
 
 @pytest.mark.parametrize("action", [Say, Overlong])
@@ -168,7 +186,8 @@ def test_limits_that_an_action_cannot_read_lose_no_answer(workers: Workers, capl
     row, (step,) = workers.house.row(job), steps_of(workers.house)
     assert (row.state, row.runs_spent, step.state) == (JobState.DONE, 0, StepState.DONE)
     assert attempt_states(workers.house) == [AttemptState.EFFECT]
-    assert "the limits that github.Counted was told cannot be read" in caplog.text
+    assert "the limits that github.Counted was told cannot be read: KeyError at " in caplog.text
+    assert "x-ratelimit-remaining" not in caplog.text
 
 
 # What its author got wrong: the attempt is not left open for it, and what was not sent is not taken for sent.
@@ -186,30 +205,91 @@ class Unsearchable(Sought):
         raise KeyError("hello")
 
 
-class Numbered(Unwritable):
+class Secretive(Unwritable):
     def request(self, call: Call) -> Request:
-        return Request(method="POST", path="/say", headers={"X-Number": 7})  # type: ignore[dict-item]
+        raise KeyError("another secret") from ValueError("an upstream's secret")
 
 
-class Halved(Unwritable):
+class Requested(Unwritable):
+    """Makes the request of a test."""
+
+    made: ClassVar[Request]
+
     def request(self, call: Call) -> Request:
-        return Request(method="POST", path="/\ud800")
+        return self.made
 
 
-@pytest.mark.parametrize(
-    ("action", "bug"), [(Unwritable, "TypeError"), (Numbered, "TypeError"), (Halved, "UnicodeEncodeError")]
-)
+def _post(**other: Any) -> Request:
+    return Request(**{"method": "POST", "path": "/say", **other})
+
+
+class ByCapability(Requested):
+    facts: ClassVar[Facts] = replace(Requested.facts, capability=True)
+
+    def resource(self) -> str | None:
+        return "said/7"
+
+
+UNWRITABLE = {
+    "a number in a header": (_post(headers={"X-Number": 7}), " has nothing that can be sent: TypeError"),
+    "no ASCII in a header": (_post(headers={"X-Name": "\xe9"}), " has nothing that can be sent: UnicodeEncodeError"),
+    "half a character": (_post(path="/\ud800"), " has nothing that can be sent: UnicodeEncodeError"),
+    "a control character": (_post(path="/a\tb"), " has nothing that can be sent: InvalidURL"),
+    "too long": (_post(path="/" + "a" * 65_536), " has nothing that can be sent: InvalidURL"),
+    "another host": (_post(path="//elsewhere.example"), ": an action's path begins with one slash"),
+    "a truth in params": (_post(params={"draft": True}), ": the field 'draft' of an action's request is a bool"),
+    "a line break": (
+        _post(headers={"X-Note": "secret\r\nX-Other: 7"}),
+        ": the header X-Note of an action's request has",
+    ),
+    "a NUL": (
+        _post(headers={"X-Note": "secret\0"}),
+        ": the header X-Note of an action's request has a line break, a NUL",
+    ),
+    "space around it": (_post(headers={"X-Note": "secret "}), ": the header X-Note of an action's request has"),
+    "a header of two words": (_post(headers={"X Note": "7"}), ": a header of an action's request is named 'X Note'"),
+    "no method": (_post(method=""), ": the method of an action's request is one word"),
+    "a method of two words": (_post(method="GET /"), ": the method of an action's request is one word"),
+}
+
+
+@pytest.mark.parametrize("action", [Requested, ByCapability])
+@pytest.mark.parametrize("case", UNWRITABLE)
 def test_a_request_that_cannot_be_written_opens_nothing_and_ends_the_job_by_the_actions_name(
-    workers: Workers, action: type[Say], bug: str
+    workers: Workers, case: str, action: type[Requested], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    request, sentence = UNWRITABLE[case]
+    monkeypatch.setattr(Requested, "made", request, raising=False)
+    _takes_capabilities(workers)
     workers.house.workflow = replace(workers.house.workflow, uses={action: USER})
     declare(workers, partial(says, action))
     job = workers.house.job()
     workers.work(job)
     row, name = workers.house.row(job), action.action_name()
     assert (row.state, row.runs_spent) == (JobState.DEAD, 0)
-    assert row.reason == f"BadInput: step 1: {name}.request has nothing that can be sent: {bug}"
+    assert row.reason.startswith(f"BadInput: step 1: {name}.request{sentence}")
+    assert "secret" not in row.reason
     assert (workers.tokens, attempt_states(workers.house), steps_of(workers.house)) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("action", "bug", "place"),
+    [(Unwritable, "TypeError", "/pipeline/upstream.py:"), (Secretive, "KeyError", f"{__file__}:")],
+    ids=["in writing it", "in making it"],
+)
+def test_a_bug_in_making_a_request_is_told_by_its_class_and_place_alone(
+    workers: Workers, caplog: pytest.LogCaptureFixture, action: type[Say], bug: str, place: str
+) -> None:
+    workers.house.workflow = replace(workers.house.workflow, uses={action: USER})
+    declare(workers, partial(says, action))
+    job = workers.house.job()
+    workers.work(job)
+    row, name = workers.house.row(job), f"{action.action_name()}.request"
+    assert row.reason == f"BadInput: step 1: {name} has nothing that can be sent: {bug}"
+    (told,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert told.getMessage().startswith(f"{name} has nothing that can be sent: {bug} at ")
+    assert place in told.getMessage()
+    assert (told.exc_info, "secret" in caplog.text) == (None, False)
 
 
 def test_a_search_that_cannot_be_written_leaves_its_step_in_doubt_and_says_whose_bug_it_is(workers: Workers) -> None:
@@ -222,7 +302,10 @@ def test_a_search_that_cannot_be_written_leaves_its_step_in_doubt_and_says_whose
         time_passes(workers)
     row, (step,) = workers.house.row(job), steps_of(workers.house)
     assert (row.state, row.runs_spent, step.state) == (JobState.DEAD, 0, StepState.UNKNOWN)
-    assert row.reason == "BadInput: step 1: github.Unsearchable.probe has nothing that can be sent: KeyError"
+    assert row.reason == (
+        "BadInput: step 1: github.Unsearchable.probe has nothing that can be sent: KeyError; github.Unsearchable was "
+        f"sent before and no answer came: {word_wanted('github', job)}"
+    )
     assert attempt_states(workers.house) == [AttemptState.UNKNOWN]
 
 
