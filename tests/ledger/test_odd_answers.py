@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,15 +13,20 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import select
 
+from identity.audit.tables import audit
 from identity.capability import audiences
 from identity.capability.model import Algorithm, Audience
+from identity.model import Effect
 from identity.quoting import kept
 from identity.secret import Secret
 from identity.tables import accounts
 from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, Result, Verdict
 from pipeline.ledger.calls import word_wanted
 from pipeline.limits import EndpointClass, Limits
-from pipeline.states import AttemptState, JobState, StepState
+from pipeline.run import ActionFailed, Run
+from pipeline.services import StepSettings
+from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import USER
 from tasks.actions.answers import parse
 from tasks.actions.salesforce import UpdateOpportunity
@@ -352,7 +358,7 @@ class Undumpable(Say):
     ],
 )
 def test_an_answer_that_its_action_fails_to_read_is_no_known_outcome_and_is_not_quoted(
-    workers: Workers, action: type[Say], bug: str
+    workers: Workers, caplog: pytest.LogCaptureFixture, action: type[Say], bug: str
 ) -> None:
     workers.house.workflow = replace(workers.house.workflow, uses={action: USER})
     declare(workers, partial(says, action))
@@ -365,6 +371,67 @@ def test_an_answer_that_its_action_fails_to_read_is_no_known_outcome_and_is_not_
         f"{name} was sent and its outcome is not known: {name} cannot read the answer (status 200): {bug}"
     )
     assert attempt_states(workers.house) == [AttemptState.UNKNOWN]
+    written = workers.house.database.read(
+        lambda c: [c.execute(select(table)).all() for table in (attempts, steps, jobs, audit)]
+    )
+    assert (bug in caplog.text, bug in str(written)) == (True, True)
+    assert ("secret" in caplog.text, "secret" in str(written)) == (False, False)
+
+
+class Looking(Lacking):
+    facts: ClassVar[Facts] = replace(Say.facts, effect=Effect.READ)
+
+
+def catches_a_failure(run: Run[Any], event: Any) -> None:
+    with suppress(ActionFailed):
+        run.do(Looking(text="hello"), as_=run.user)
+
+
+def test_a_read_that_its_action_fails_to_read_is_no_failure_of_the_upstreams(
+    workers: Workers, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = workers.house
+    house.workflow = replace(house.workflow, uses={Looking: USER})
+    declare(workers, catches_a_failure)
+    answers(workers, 200, id="secret")
+    job = house.job()
+    for tries in (1, 2):
+        workers.work(job, StepSettings(attempts=2))
+        assert attempt_states(house) == [AttemptState.NO_EFFECT] * tries
+        time_passes(workers)
+    row, (step,) = house.row(job), steps_of(house)
+    assert (row.state, row.runs_spent, step.state) == (JobState.DEAD, 0, StepState.OPEN)
+    why = "github.Looking cannot read the answer (status 200): KeyError"
+    assert row.reason == f"BadInput: step 1: {why}, after 2 attempts"
+    assert f"{why} at " in caplog.text
+    assert (f"{__file__}:" in caplog.text, "'number'" in caplog.text) == (True, False)
+
+
+class Misfinding(Sought):
+    def found(self, response: Response, call: Call) -> Said | None:
+        raise KeyError(response.body.decode())
+
+
+def test_a_search_whose_answer_its_action_fails_to_read_asks_a_person(
+    workers: Workers, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = workers.house
+    house.workflow = replace(house.workflow, uses={Misfinding: USER})
+    declare(workers, partial(says, Misfinding))
+    answers(workers, 500)
+    job = house.job()
+    workers.work(job, StepSettings(attempts=1))
+    time_passes(workers)
+    answers(workers, 200, id="secret")
+    workers.work(job, StepSettings(attempts=1))
+    row, (step,) = house.row(job), steps_of(house)
+    assert (row.state, row.wait, row.runs_spent, step.state) == (JobState.WAITING, Wait.UNKNOWN, 0, StepState.UNKNOWN)
+    assert row.reason == (
+        "whether github.Misfinding had its effect cannot be looked up: github.Misfinding cannot read the answer "
+        "(status 200): KeyError"
+    )
+    assert "github.Misfinding cannot read the answer (status 200): KeyError at " in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_an_action_that_reads_nothing_leaves_no_attempt_open(workers: Workers) -> None:
