@@ -192,6 +192,8 @@ class StepRunner:
         if isinstance(decision, Denied):
             intent = intent_of(self._services, step, purpose=Purpose.CALL, number=1)
             raise record_refusal(self._services, intent, decision.reason)
+        if stored is None and granted.constraints.approvals:
+            step.written(Purpose.CALL)  # nobody is asked to approve what cannot be sent
         return replace(step, approval=approved(self._services, step))
 
     def _carry_out(self, step: StepAtHand, stored: Row[Any] | None) -> Any:

@@ -13,14 +13,18 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import select
 
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.capability import audiences
 from identity.capability.model import Algorithm, Audience
+from identity.errors import Unavailable
 from identity.model import Effect
+from identity.policy.ledger import apply_policy
 from identity.quoting import kept
 from identity.secret import Secret
 from identity.tables import accounts
 from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, Result, Verdict
+from pipeline.approvals.tables import approvals
 from pipeline.ledger.calls import word_wanted
 from pipeline.limits import EndpointClass, Limits
 from pipeline.run import ActionFailed, Run
@@ -36,6 +40,7 @@ from tests.ledger.house import Said, Say
 from tests.ledger.tries import answers, says, time_passes
 from tests.ledger.workers import ADA, Workers, declare
 
+APPROVED = 'format = 1\n[[rule]]\nname = "all"\napproval = { approvers = ["ada"] }\n'
 DEEP = b'{"a":' * 20_000
 
 
@@ -276,6 +281,40 @@ def test_a_request_that_cannot_be_written_opens_nothing_and_ends_the_job_by_the_
     assert row.reason.startswith(f"BadInput: step 1: {name}.request{sentence}")
     assert "secret" not in row.reason
     assert (workers.tokens, attempt_states(workers.house), steps_of(workers.house)) == ([], [], [])
+
+
+def test_nobody_is_asked_to_approve_a_request_that_cannot_be_written(workers: Workers) -> None:
+    house = workers.house
+    apply = partial(apply_policy, over=None, act=Act(audit_id="aud-1", by="cli:test", now=datetime.now(UTC)))
+    house.database.write(lambda c: apply(c, "acme", APPROVED))
+    house.workflow = replace(house.workflow, uses={Unwritable: USER})
+    declare(workers, partial(says, Unwritable))
+    job = house.job()
+    workers.work(job)
+    assert house.row(job).reason == (
+        "BadInput: step 1: github.Unwritable.request has nothing that can be sent: TypeError"
+    )
+    assert house.database.read(lambda c: c.execute(select(approvals)).all()) == []
+
+
+def test_a_request_is_written_once_for_what_is_sent_and_for_its_capability(workers: Workers) -> None:
+    written = []
+
+    class Tallied(ByCapability):
+        def request(self, call: Call) -> Request:
+            written.append(call)
+            return _post()
+
+        def confined_to(self) -> str | None:
+            """Asked last before the step opens."""
+            raise Unavailable("enough")
+
+    _takes_capabilities(workers)
+    workers.house.workflow = replace(workers.house.workflow, uses={Tallied: USER})
+    declare(workers, partial(says, Tallied))
+    job = workers.house.job()
+    workers.work(job)
+    assert (workers.house.row(job).reason, len(written)) == ("enough", 1)
 
 
 @pytest.mark.parametrize(
