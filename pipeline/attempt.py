@@ -45,10 +45,13 @@ OPENINGS = 8  # of one attempt: refreshes and refused tokens in a row, before th
 
 
 def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
-    """Carry the step out and return its result. Raises ActionFailed, StepRefused or an Interruption."""
+    """Carry the step out and return its result, or another job's, Adopted.
+
+    Raises ActionFailed, StepRefused, BadInput or an Interruption.
+    """
     with bound_contextvars(step=step.id):
         made = _attempt(services, step, Purpose.CALL, number)
-        return close_call(made) if isinstance(made, OpenedAttempt) else made.result
+        return close_call(made) if isinstance(made, OpenedAttempt) else made
 
 
 def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:

@@ -21,13 +21,23 @@ from pipeline.approvals.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, record_refusal
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger.calls import may_have_acted
 from pipeline.ledger.clock import clock
+from pipeline.ledger.intents import Adopted
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.deciding import Decisions
 from pipeline.services import Services
 from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.step_at_hand import StepAtHand
-from pipeline.stored_step import came_out_since, left_out, may_change, raise_if_diverged, raise_if_ended, result_of
+from pipeline.stored_step import (
+    came_out_since,
+    left_out,
+    may_change,
+    new_result_of,
+    raise_if_diverged,
+    raise_if_ended,
+    result_of,
+)
 from pipeline.uses import on_revoke_of
 from pipeline.workflow import SERVICE, SKIP, STOP, USER, OnRevoke, Who, Workflow
 
@@ -99,7 +109,10 @@ class StepRunner:
             patience=patience,
             may_skip=then is SKIP,
         )
-        return result_of(action, self._carry_out(step, stored), position=position)
+        came = self._carry_out(step, stored)
+        if isinstance(came, Adopted):
+            return result_of(action, came.result, position=position, owner=came.owner)
+        return new_result_of(action, came, position=position)
 
     def _yield_if_due(self, *, is_new: bool) -> None:
         """Raise RunAgain where the run is to end before the step that it has come to."""
@@ -138,7 +151,13 @@ class StepRunner:
         """Raise Diverged if the function has returned without a step that is stored."""
         for position, stored in sorted(self._stored.items()):
             if position > self._reached and not self._may_be_left_out(stored):
-                raise left_out(stored)
+                raise left_out(stored, binds=self._binds(stored))
+
+    def _binds(self, stored: Row[Any]) -> bool:
+        """Whether no replay lets the function leave out a step: something came of it, or may have."""
+        if stored.action == "run.sleep" or stored.state in (StepState.DONE, StepState.UNKNOWN):
+            return True
+        return self._services.store.read(partial(may_have_acted, step=stored.id))
 
     def _may_be_left_out(self, stored: Row[Any]) -> bool:
         """Whether nothing came of a step, and since a replay of its job something else may be done in its stead."""

@@ -55,6 +55,15 @@ def sleeps_if_it_must(run: Run[Any], event: Any) -> None:
         run.sleep(HOUR)
 
 
+def says_it_and_sleeps(run: Run[Any], event: Any) -> None:
+    with suppress(ActionFailed):
+        run.do(Say(text="hello"), as_=run.user)
+    run.sleep(HOUR)
+
+
+def does_nothing(run: Run[Any], event: Any) -> None: ...
+
+
 class Told(Said):
     channel: str
 
@@ -194,14 +203,40 @@ def test_a_result_that_the_code_no_longer_reads_ends_the_job_by_the_steps_name(w
     declare(workers, partial(says_once, Say))
     job = house.job()
     workers.work(job)
+    whose = ""
     if adopted:
-        job = house.job()
+        job, whose = house.job(), f" which is job {job}'s,"
     house.workflow = replace(house.workflow, function=partial(says_once, SayWhere), uses={SayWhere: USER})
     wake(house)
     workers.work(job)
     row = house.row(job)
     assert (row.state, row.runs_spent) == (JobState.DEAD, 0)
-    assert row.reason.startswith("Diverged: the result of step 1, github.Say, does not fit Told:")
+    assert row.reason.startswith(f"Diverged: the result of step 1, github.Say,{whose} does not fit Told:")
+
+
+def test_a_result_that_its_own_class_does_not_read_back_is_no_divergence(workers: Workers) -> None:
+    house = workers.house
+    house.workflow = replace(house.workflow, function=partial(says_once, SayWhere), uses={SayWhere: USER})
+    job = house.job()
+    workers.work(job)
+    row, (step,) = house.row(job), steps_of(house)
+    assert (row.state, row.runs_spent, step.state) == (JobState.DEAD, 0, StepState.DONE)
+    assert row.reason.startswith("BadInput: step 1 was done, and what github.Say read of it is not read back as Told:")
+
+
+@pytest.mark.parametrize(("status", "helps"), [(201, False), (422, True)], ids=["done", "failed"])
+def test_a_replay_is_advised_where_it_lets_the_step_be_left_out(workers: Workers, status: int, helps: bool) -> None:
+    house = workers.house
+    declare(workers, says_it_and_sleeps)
+    answers(workers, status, id="7")
+    job = house.job()
+    workers.work(job)
+    declare(workers, does_nothing)
+    wake(house)
+    workers.work(job)
+    row = house.row(job)
+    assert row.reason.startswith("Diverged: step 1 was github.Say as user, and now the workflow ends without it")
+    assert ("replay" in row.reason) is helps
 
 
 def _awake(workers: Workers, job: str) -> jobs.ClaimedJob:
