@@ -11,10 +11,13 @@ from typing import Any, ClassVar
 import pytest
 from sqlalchemy import update
 
+from identity.audit import Act
+from identity.policy.ledger import apply_policy
 from pipeline.action import Result
 from pipeline.ledger import jobs
+from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
-from pipeline.run import ActionFailed, Run
+from pipeline.run import ActionFailed, Run, StepRefused
 from pipeline.states import JobState, StepState
 from pipeline.tables import jobs as jobs_table
 from pipeline.workflow import USER
@@ -23,6 +26,8 @@ from tests.ledger.acts import open_, steps_of
 from tests.ledger.house import House, Said, Say, intent_of
 from tests.ledger.tries import answers, time_passes
 from tests.ledger.workers import HOUR, TOKEN, Workers, declare, say_and_sleep, wake
+
+DENIED = 'format = 1\n[[rule]]\nname = "none"\ndeny = "not now"\n'
 
 
 def says_before(run: Run[Any], event: Any) -> None:
@@ -56,7 +61,7 @@ def sleeps_if_it_must(run: Run[Any], event: Any) -> None:
 
 
 def says_it_and_sleeps(run: Run[Any], event: Any) -> None:
-    with suppress(ActionFailed):
+    with suppress(ActionFailed, StepRefused):
         run.do(Say(text="hello"), as_=run.user)
     run.sleep(HOUR)
 
@@ -99,6 +104,21 @@ def test_a_function_that_leaves_a_step_out_ends_its_job_by_the_steps_name(worker
     assert (row.state, row.runs_spent) == (JobState.DEAD, 0)
     assert row.reason.startswith("Diverged: step 2 was run.sleep as policy, and now the workflow ends without it")
     assert (workers.tokens, steps_of(workers.house)) == ([TOKEN], before)
+
+
+def test_a_job_that_is_to_stop_when_a_step_is_left_out_is_cancelled(workers: Workers) -> None:
+    house = workers.house
+
+    def is_stopped(run: Run[Any], event: Any) -> None:
+        house.database.write(partial(move_job, job=run.job, to=JobState.STOPPING, source=JobState.RUNNING))
+
+    declare(workers, say_and_sleep)
+    job = house.job()
+    workers.work(job)
+    declare(workers, is_stopped)
+    wake(house)
+    workers.work(job)
+    assert house.row(job).state == JobState.CANCELLED
 
 
 def test_what_failed_before_a_replay_may_be_left_out_after_it(workers: Workers) -> None:
@@ -224,19 +244,30 @@ def test_a_result_that_its_own_class_does_not_read_back_is_no_divergence(workers
     assert row.reason.startswith("BadInput: step 1 was done, and what github.Say read of it is not read back as Told:")
 
 
-@pytest.mark.parametrize(("status", "helps"), [(201, False), (422, True)], ids=["done", "failed"])
-def test_a_replay_is_advised_where_it_lets_the_step_be_left_out(workers: Workers, status: int, helps: bool) -> None:
+@pytest.mark.parametrize(
+    ("state", "helps"), [(StepState.DONE, False), (StepState.FAILED, True), (StepState.REFUSED, True)]
+)
+def test_a_replay_is_advised_where_it_lets_the_step_be_left_out(
+    workers: Workers, state: StepState, helps: bool
+) -> None:
     house = workers.house
     declare(workers, says_it_and_sleeps)
-    answers(workers, status, id="7")
+    answers(workers, 422 if state is StepState.FAILED else 201, id="7")
+    if state is StepState.REFUSED:
+        apply = partial(apply_policy, over=None, act=Act(audit_id="aud-1", by="cli:test", now=datetime.now(UTC)))
+        house.database.write(lambda c: apply(c, "acme", DENIED))
     job = house.job()
     workers.work(job)
+    assert [step.state for step in steps_of(house)] == [state, StepState.OPEN]
     declare(workers, does_nothing)
     wake(house)
     workers.work(job)
     row = house.row(job)
     assert row.reason.startswith("Diverged: step 1 was github.Say as user, and now the workflow ends without it")
     assert ("replay" in row.reason) is helps
+    replay_it(house, job)
+    workers.work(job)
+    assert (house.row(job).state == JobState.DONE) is helps
 
 
 def _awake(workers: Workers, job: str) -> jobs.ClaimedJob:
