@@ -186,11 +186,11 @@ CONTROLS = (
         test="tests/ledger/test_divergence.py::test_a_function_that_leaves_a_step_out and sqlite",
     ),
     Control(
-        name="what was done before a replay is not left out after it",
+        name="what ended is not left out before a replay opens it",
         file="pipeline/step.py",
         guard="if stored.state != StepState.OPEN:",
         without="if False:",
-        test="tests/ledger/test_divergence.py::test_what_was_done_before_a_replay and sqlite",
+        test="tests/ledger/test_divergence.py::test_a_replay_is_advised_where and sqlite and refused",
     ),
     Control(
         name="what may have been done, or was tried since a replay, is not left out",
