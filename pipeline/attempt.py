@@ -45,10 +45,13 @@ OPENINGS = 8  # of one attempt: refreshes and refused tokens in a row, before th
 
 
 def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
-    """Carry the step out and return its result. Raises ActionFailed, StepRefused or an Interruption."""
+    """Carry the step out and return its result, or another job's, Adopted.
+
+    Raises ActionFailed, StepRefused, BadInput or an Interruption.
+    """
     with bound_contextvars(step=step.id):
         made = _attempt(services, step, Purpose.CALL, number)
-        return close_call(made) if isinstance(made, OpenedAttempt) else made.result
+        return close_call(made) if isinstance(made, OpenedAttempt) else made
 
 
 def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
@@ -75,7 +78,13 @@ def _open_and_send(
     ahead, after_generation, forced = True, 0, False
     for _ in range(OPENINGS):
         intent = intent_of(
-            services, step, purpose=purpose, number=number, after_generation=after_generation, ahead=ahead
+            services,
+            step,
+            purpose=purpose,
+            number=number,
+            written=written,
+            after_generation=after_generation,
+            ahead=ahead,
         )
         mint_ahead(services, step, intent.lease)
         budget_use.take()
@@ -138,10 +147,11 @@ def intent_of(
     *,
     purpose: Purpose,
     number: int,
+    written: Written | None = None,
     after_generation: int = 0,
     ahead: bool = True,
 ) -> Intent:
-    """A new attempt's intent, with ids of its own."""
+    """A new attempt's intent, with ids of its own; *written* is what it sends, None where nothing is to be sent."""
     return Intent(
         step=step.id,
         attempt=services.ids("att"),
@@ -178,7 +188,7 @@ def intent_of(
         consent_wait=services.settings.consent_wait,
         deadline=services.settings.call_deadline,
         may_skip=step.may_skip,
-        capability=wanted_capability(services, step, purpose),
+        capability=wanted_capability(services, step, written),
         resends=step.resends,
         approval=step.approval,
     )

@@ -10,6 +10,7 @@ from identity.http import NoAnswer, NotSent
 from identity.model import AccountKey
 from pipeline.action import Response, Verdict
 from pipeline.budget import Budget
+from pipeline.bugs import log_bug
 from pipeline.conclusion import Conclusion
 from pipeline.interruption import RunAgain
 from pipeline.limits import Limits
@@ -57,10 +58,9 @@ class BudgetUse:
         """What the answer says of limits. A bug in reading that must not lose the answer, which is not written yet."""
         try:
             return self._step.action.limits(answer)
-        except Exception:
-            log.exception(
-                "the limits that %s was told cannot be read", self._step.name, extra={"action": "budget.unreadable"}
-            )
+        except Exception as bug:  # noqa: BLE001 - whatever it is
+            what = f"the limits that {self._step.name} was told cannot be read"
+            log_bug(log, what, bug, action="budget.unreadable")
             return Limits()
 
     def give_back(self) -> None:

@@ -1,7 +1,8 @@
-"""What came of an attempt: a pure function of the action, the purpose and what came back."""
+"""What came of an attempt, by the action, the purpose and what came back; nothing is done but to log a bug."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -11,8 +12,11 @@ from identity.http import NoAnswer, NotSent
 from identity.model import Effect
 from identity.quoting import kept
 from pipeline.action import Action, Call, Response, Result, UnreadableAnswer, Verdict
+from pipeline.bugs import log_bug
 from pipeline.limits import LONGEST_WAIT
 from pipeline.states import Purpose
+
+log = logging.getLogger(__name__)
 
 #: GitHub's, Slack's, Stripe's (https://docs.stripe.com/api/request_ids), and everybody else's.
 _REQUEST_IDS = ("x-github-request-id", "x-slack-req-id", "request-id", "x-request-id")
@@ -30,6 +34,7 @@ class Conclusion:
     retry_after: timedelta | None = None
     status: int | None = None
     upstream_request_id: str | None = None
+    bug: bool = False  # the action's, in reading the answer: which says nothing of the upstream
 
 
 def conclude(action: Action[Any], call: Call, purpose: Purpose, answer: Response | NotSent | NoAnswer) -> Conclusion:
@@ -45,8 +50,9 @@ def conclude(action: Action[Any], call: Call, purpose: Purpose, answer: Response
         conclusion = _unreadable(str(error))
     # A bug of the action's own must not lose the answer, which is not written yet, and its text may quote it.
     except Exception as bug:  # noqa: BLE001 - whatever it is
-        name = f"{action.action_name()} cannot read the answer (status {answer.status})"
-        conclusion = _unreadable(f"{name}: {type(bug).__name__}")
+        what = f"{action.action_name()} cannot read the answer (status {answer.status})"
+        log_bug(log, what, bug, action="attempt.unreadable")
+        conclusion = replace(_unreadable(f"{what}: {type(bug).__name__}"), bug=True)
     if reads and conclusion.verdict is Verdict.UNKNOWN:
         conclusion = replace(conclusion, verdict=Verdict.RETRY)
     return replace(conclusion, status=answer.status, upstream_request_id=_request_id(answer))

@@ -18,13 +18,13 @@ from identity.secret import Secret
 from pipeline.action import Action
 from pipeline.ledger.intents import Intent, Opened
 from pipeline.services import Services
-from pipeline.states import Purpose
 from pipeline.step_at_hand import StepAtHand
+from pipeline.upstream import Written
 
 
-def wanted_capability(services: Services, step: StepAtHand, purpose: Purpose) -> Wanted | None:
-    """The capability that a call or a probe needs; None: it goes by an account's token."""
-    if step.audience is None:
+def wanted_capability(services: Services, step: StepAtHand, written: Written | None) -> Wanted | None:
+    """The capability that a call or a probe needs; None: it goes by an account's token, or nothing is to be sent."""
+    if step.audience is None or written is None:
         return None
     return Wanted(
         id=services.ids("cap"),
@@ -39,7 +39,7 @@ def wanted_capability(services: Services, step: StepAtHand, purpose: Purpose) ->
         action=step.name,
         resource=step.action.resource() or "",
         limit=_limit(step.action.money()),
-        request_sha256=step.written(purpose).sha256(),
+        request_sha256=written.sha256(),
         approved_by=step.approval.by if step.approval else (),
         lifetime=services.settings.capability_lifetime,
     )

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+from identity.errors import BadInput
 from pipeline import metrics
 from pipeline.action import Verdict
 from pipeline.conclusion import Conclusion
@@ -101,7 +102,7 @@ class OpenedAttempt:
 
 
 def close_call(opened: OpenedAttempt) -> Any:
-    """The step's result. Raises ActionFailed, RunAgain for a further attempt, or AskOperator.
+    """The step's result. Raises ActionFailed, RunAgain for a further attempt, AskOperator, or BadInput for a bug.
 
     RunAgain also where the answer does not count: the next run goes by what is stored.
     """
@@ -128,6 +129,10 @@ def close_call(opened: OpenedAttempt) -> Any:
                 opened.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
                 raise opened.again(f"{step.name}: {conclusion.reason}")
             error = f"{conclusion.reason}, after {opened.tries} attempts"
+            if conclusion.bug:  # nobody refused it, which a workflow may catch
+                if not opened.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason):
+                    raise opened.overtaken()
+                raise BadInput(f"step {step.position}: {error}")
     if step.in_doubt:  # this attempt had no effect, but one before it may have had, and nothing tells any more
         opened.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=error)
         raise step.asks(f"{step.name} was sent and no answer came, and sent again it failed: {error}")

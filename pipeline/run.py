@@ -1,7 +1,8 @@
 """What a workflow function is given: `run.do` is the one way out.
 
 The function is run from the top after every wait or crash. A done step returns what it returned; what is compared with
-the stored steps is position, action, occurrence, the principal as named, and the request's hash.
+the stored steps is position, action, occurrence, the principal as named, and the request's hash; a function that
+returns without one of them has diverged as well, but where a replay lets it.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class Run(Generic[C]):
         replay; in between the job waits in the ledger. `on_revoke=STOP` ends the job if a revocation refuses this step,
         though `uses` has steps of its action skipped. Raises ActionFailed and StepRefused (StepSkipped and OnceUsed are
         some). Whatever else it raises ends the run, though the function catch it: Diverged, Unavailable, BadInput for
-        what cannot be asked for.
+        what cannot be asked for and for a bug in the action.
         """
         return self._guarded(lambda: self._do(action, named=as_, once=once, patience=patience, on_revoke=on_revoke))
 

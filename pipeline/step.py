@@ -23,12 +23,21 @@ from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.calls import may_have_acted
 from pipeline.ledger.clock import clock
+from pipeline.ledger.intents import Adopted
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.deciding import Decisions
 from pipeline.services import Services
 from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.step_at_hand import StepAtHand
-from pipeline.stored_step import left_out, may_change, raise_if_diverged, raise_if_ended, result_of
+from pipeline.stored_step import (
+    came_out_since,
+    left_out,
+    may_change,
+    new_result_of,
+    raise_if_diverged,
+    raise_if_ended,
+    result_of,
+)
 from pipeline.uses import on_revoke_of
 from pipeline.workflow import SERVICE, SKIP, STOP, USER, OnRevoke, Who, Workflow
 
@@ -100,7 +109,10 @@ class StepRunner:
             patience=patience,
             may_skip=then is SKIP,
         )
-        return result_of(action, self._carry_out(step, stored), position=position)
+        came = self._carry_out(step, stored)
+        if isinstance(came, Adopted):
+            return result_of(action, came.result, position=position, owner=came.owner)
+        return new_result_of(action, came, position=position)
 
     def _yield_if_due(self, *, is_new: bool) -> None:
         """Raise RunAgain where the run is to end before the step that it has come to."""
@@ -139,13 +151,24 @@ class StepRunner:
         """Raise Diverged if the function has returned without a step that is stored."""
         for position, stored in sorted(self._stored.items()):
             if position > self._reached and not self._may_be_left_out(stored):
-                raise left_out(stored)
+                raise left_out(stored, binds=self._binds(stored))
+
+    def _binds(self, stored: Row[Any]) -> bool:
+        """Whether no replay lets the function leave out a step: something came of it, or may have."""
+        if stored.action == "run.sleep" or stored.state in (StepState.DONE, StepState.UNKNOWN):
+            return True
+        return self._services.store.read(partial(may_have_acted, step=stored.id))
 
     def _may_be_left_out(self, stored: Row[Any]) -> bool:
-        """Whether nothing came of a step in whose stead something else may have been done since a replay opened it."""
-        if not self._job.replayed or stored.state != StepState.OPEN:
+        """Whether nothing came of a step, and since a replay of its job something else may be done in its stead."""
+        if may_change(stored):
+            return True
+        if stored.state != StepState.OPEN:
             return False
-        return not self._services.store.read(partial(may_have_acted, step=stored.id))
+        if stored.action == "run.sleep":
+            return any(came_out_since(before, stored) for before in self._stored.values())
+        tried = self._services.store.read(partial(ledger_steps.attempts_of, step=stored.id))
+        return all(row.state == AttemptState.NO_EFFECT and row.opened <= self._job.accepted for row in tried)
 
     def _prepare(
         self,
@@ -188,6 +211,8 @@ class StepRunner:
         if isinstance(decision, Denied):
             intent = intent_of(self._services, step, purpose=Purpose.CALL, number=1)
             raise record_refusal(self._services, intent, decision.reason)
+        if stored is None and granted.constraints.approvals:
+            step.written(Purpose.CALL)  # nobody is asked to approve what cannot be sent
         return replace(step, approval=approved(self._services, step))
 
     def _carry_out(self, step: StepAtHand, stored: Row[Any] | None) -> Any:

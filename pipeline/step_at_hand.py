@@ -14,6 +14,7 @@ from identity.errors import BadInput
 from identity.model import Effect, ProviderConnection
 from identity.policy.decision import Decision
 from pipeline.action import Action, Call
+from pipeline.bugs import log_bug
 from pipeline.interruption import AskOperator
 from pipeline.ledger.calls import word_wanted
 from pipeline.ledger.intents import Approved
@@ -67,12 +68,23 @@ class StepAtHand:
     def written(self, purpose: Purpose) -> Written:
         """What a call or a probe sends: the same at every attempt. Raises BadInput where the action has a bug there."""
         make = self.action.probe if purpose is Purpose.PROBE else self.action.request
+        name = f"{self.name}.{make.__name__}"
         try:
             return write(make(self.call), api_url=self.through.api_url)
+        except BadInput as fault:  # which says what to do
+            raise BadInput(f"step {self.position}: {name}: {fault}{self._doubt}") from fault
         except Exception as bug:
-            name = f"{self.name}.{make.__name__}"
-            log.exception("%s has nothing that can be sent", name, extra={"action": "step.unwritable"})
-            raise BadInput(f"step {self.position}: {name} has nothing that can be sent: {type(bug).__name__}") from bug
+            what = f"{name} has nothing that can be sent"
+            log_bug(log, what, bug, action="step.unwritable")
+            raise BadInput(f"step {self.position}: {what}: {type(bug).__name__}{self._doubt}") from bug
+
+    @property
+    def _doubt(self) -> str:
+        """What a person is told whose job ends though a call of the step may have had its effect."""
+        if not self.in_doubt:
+            return ""
+        wanted = word_wanted(self.action.facts.provider, self.job.id)
+        return f"; {self.name} was sent before and no answer came: {wanted}"
 
     @property
     def call(self) -> Call:

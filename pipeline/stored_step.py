@@ -7,31 +7,49 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from sqlalchemy import Row
 
+from identity.errors import BadInput
 from pipeline.action import Action, Result
 from pipeline.run import ActionFailed, Diverged, OnceUsed, StepRefused, StepSkipped
 from pipeline.states import StepState
 
 R = TypeVar("R", bound=Result)
 
-_HOW_TO_AGREE = (
-    "a workflow must do the same between its steps on every run; finish old jobs with the old code, or replay them"
-)
+_HOW_TO_AGREE = "a workflow must do the same between its steps on every run; finish old jobs with the old code"
 
 
-def result_of(action: Action[R], stored: Any, *, position: int) -> R:
-    """What a step returns, of what is stored of it. Raises Diverged."""
+def result_of(action: Action[R], stored: Any, *, position: int, owner: str | None = None) -> R:
+    """What a step returns, of what is stored of it, or of that of job *owner*, which did it once. Raises Diverged."""
     try:
         return action.result.model_validate(stored)  # type: ignore[return-value]
     except ValidationError as error:
+        whose = "" if owner is None else f" which is job {owner}'s,"
         raise Diverged(
-            f"the result of step {position}, {action.action_name()}, does not fit {action.result.__name__}: "
+            f"the result of step {position}, {action.action_name()},{whose} does not fit {action.result.__name__}: "
             "give a new field of it a default, or finish old jobs with the old code"
+        ) from error
+
+
+def new_result_of(action: Action[R], dumped: Any, *, position: int) -> R:
+    """What a step returns that was done just now, as every later run reads it. Raises BadInput."""
+    try:
+        return action.result.model_validate(dumped)  # type: ignore[return-value]
+    except ValidationError as error:
+        raise BadInput(
+            f"step {position} was done, and what {action.action_name()} read of it is not read back as "
+            f"{action.result.__name__}: a result has to be the same once it was JSON; with one that is, replay the job"
         ) from error
 
 
 def may_change(stored: Row[Any]) -> bool:
     """Whether the function may ask for something else in this step's place: `reopen_steps` says why."""
     return stored.state == StepState.OPEN and not stored.request_hash
+
+
+def came_out_since(before: Row[Any], stored: Row[Any]) -> bool:
+    """Whether an earlier step ends anew after *stored* opened: by a replay, or by an answer that was late."""
+    if before.position >= stored.position:
+        return False
+    return before.state == StepState.OPEN or (before.closed_at is not None and before.closed_at > stored.opened_at)
 
 
 def raise_if_ended(stored: Row[Any]) -> None:
@@ -53,13 +71,15 @@ def raise_if_diverged(stored: Row[Any], *, action: str, occurrence: int, named: 
     if different:
         raise Diverged(
             f"step {stored.position} was {stored.action} as {stored.named}, and now the workflow asks for "
-            f"{action} as {named} (different: {', '.join(different)}): {_HOW_TO_AGREE}"
+            f"{action} as {named} (different: {', '.join(different)}): {_HOW_TO_AGREE}, or replay "
+            "those that have done nothing yet"
         )
 
 
-def left_out(stored: Row[Any]) -> Diverged:
-    """For a function that has returned without a stored step."""
+def left_out(stored: Row[Any], *, binds: bool) -> Diverged:
+    """For a function that has returned without a stored step; *binds*: something came of it, or may have."""
+    otherwise = "" if binds else ", or replay this one"
     return Diverged(
         f"step {stored.position} was {stored.action} as {stored.named}, and now the workflow ends without it: "
-        f"{_HOW_TO_AGREE}"
+        f"{_HOW_TO_AGREE}{otherwise}"
     )

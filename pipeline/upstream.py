@@ -23,6 +23,10 @@ ATTEMPT_HEADER = "X-Aswhom-Attempt"
 _BELOW = re.compile(r"(?P<path>(/(?!/)[^?#]*)?)(?P<query>\?[^#]*)?", re.DOTALL)
 _DOTS = re.compile(r"(\.|%2e){1,2}", re.IGNORECASE)
 
+# https://www.rfc-editor.org/rfc/rfc9110#section-5, as h11 has it, which writes the requests
+_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"(?:[^\0\s]+(?:[ \t]+[^\0\s]+)*)?", re.ASCII)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
@@ -41,7 +45,8 @@ class Written:
 def write(request: Request, *, api_url: str) -> Written:
     """An action's request, below *api_url*. Pure: the same request is the same bytes.
 
-    Raises BadInput for a path that would lead elsewhere, and for fields that are neither text nor a number.
+    Raises BadInput for a path that would lead elsewhere, for fields that are neither text nor a number, and for a
+    method or header that no request can have.
     """
     below = _BELOW.fullmatch(request.path)
     if below is None or any(map(_DOTS.fullmatch, below["path"].split("/"))) or (below["query"] and request.params):
@@ -62,10 +67,24 @@ def write(request: Request, *, api_url: str) -> Written:
     elif request.form is not None:
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         body = _urlencoded(request.form).encode()
-    # What is no address or no text is found out here, and not by the client, for which the attempt is open.
+    # What the client could not send is found out here: for the client the attempt is open.
     httpx.URL(url)
     httpx.Headers(headers)
+    _check(request.method, headers)
     return Written(method=request.method, url=url, headers=headers, body=body)
+
+
+def _check(method: str, headers: Mapping[str, str]) -> None:
+    """Raise BadInput for what no line of a request can hold. Header values are not quoted: they may be secret."""
+    if not _TOKEN.fullmatch(method):
+        raise BadInput(f"the method of an action's request is one word, as in GET, and not {method!r}")
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name):
+            raise BadInput(f"a header of an action's request is named {name!r}: a name is one word, without a colon")
+        if not _VALUE.fullmatch(value):
+            raise BadInput(
+                f"the header {name} of an action's request has a line break, a NUL, or space around its value: strip it"
+            )
 
 
 def _urlencoded(fields: Mapping[str, object]) -> str:

@@ -136,7 +136,7 @@ class Worker:
                 log.info("a skipped step ends the run", extra={"action": "job.cancelled", "reason": reason})
                 self._end(job, partial(jobs.cancel, job=job, reason=reason))
             case _:
-                # The stored step would raise it again on every run.
+                # No further run of the same code would end otherwise.
                 log.warning("job is dead", extra={"action": "job.dead", "reason": reason})
                 self._end(job, partial(jobs.bury, job=job, reason=f"{type(ending).__name__}: {reason}"))
 

@@ -83,8 +83,9 @@ class Opened:
 
 @dataclass(frozen=True, kw_only=True)
 class Adopted:
-    """Another job's step did this once and for all; its result is ours."""
+    """A step of job *owner* did this once and for all; its result is ours."""
 
+    owner: str
     result: Mapping[str, Any]
 
 

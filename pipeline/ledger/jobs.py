@@ -34,7 +34,6 @@ class ClaimedJob:
     event: Mapping[str, Any]
     config: Mapping[str, Any]
     triggered: bool  # by a person's act, not by a schedule
-    replayed: bool  # which opened again what had ended without an effect
     accepted: int
     fence: int
     runs_spent: int
@@ -128,7 +127,6 @@ def claim(connection: Connection, job: str, *, hold: timedelta, lapses: int | No
         event=claimed.event,
         config=document,
         triggered=claimed.triggered_by is not None,
-        replayed=claimed.replayed_by is not None,
         accepted=claimed.accepted,
         fence=claimed.fence,
         runs_spent=claimed.runs_spent,

@@ -89,7 +89,7 @@ def _adopt(connection: Connection, intent: Intent, owner: Row[Any], now: datetim
         reason=f"done once by job {owner.job_id}",
         detail={"adopted_from": owner.id},
     )
-    return Adopted(result=owner.result)
+    return Adopted(owner=owner.job_id, result=owner.result)
 
 
 def _wait_for(connection: Connection, intent: Intent, held: Row[Any], now: datetime) -> Ended:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
+from sqlalchemy import update
 
+from identity.model import AccountState
+from identity.tables import accounts
 from pipeline.action import Facts, Recovery
+from pipeline.ledger.moving import move_job
 from pipeline.run import LONGEST_ONCE, ActionFailed, Run
 from pipeline.services import StepSettings
 from pipeline.states import JobState, Wait
@@ -95,11 +100,42 @@ def is_in_doubt(workers: Workers) -> type[Say]:
     return Asked
 
 
-ENDINGS: dict[Callable[[Workers], type[Say]], tuple[JobState, Wait | None, str]] = {
-    is_not_connected: (JobState.QUEUED, None, "tenant acme has no provider connection to linear"),
-    has_no_ledger: (JobState.QUEUED, None, "no turn could be had"),
-    has_no_confirmation: (JobState.QUEUED, None, "the opening's commit was not confirmed"),
-    is_in_doubt: (JobState.WAITING, Wait.UNKNOWN, "github.Asked was sent and its outcome is not known"),
+def has_a_bug(workers: Workers) -> type[Say]:
+    class Buggy(Say):
+        def confined_to(self) -> str | None:
+            raise RuntimeError("whoever wrote it")
+
+    return Buggy
+
+
+def lacks_a_consent(workers: Workers) -> type[Say]:
+    workers.house.database.write(
+        lambda c: c.execute(update(accounts).values(state=AccountState.NEEDS_RECONNECT)).rowcount
+    )
+    return Say
+
+
+def is_told_to_stop(workers: Workers) -> type[Say]:
+    house = workers.house
+
+    class Stopped(Say):
+        def confined_to(self) -> str | None:
+            (job,) = house.states()
+            house.database.write(partial(move_job, job=job, to=JobState.STOPPING, source=JobState.RUNNING))
+            return None
+
+    return Stopped
+
+
+Ending = tuple[JobState, Wait | None, int, str]  # state, wait, runs spent, and how the reason begins
+ENDINGS: dict[Callable[[Workers], type[Say]], Ending] = {
+    is_not_connected: (JobState.QUEUED, None, 0, "tenant acme has no provider connection to linear"),
+    has_no_ledger: (JobState.QUEUED, None, 0, "no turn could be had"),
+    has_no_confirmation: (JobState.QUEUED, None, 0, "the opening's commit was not confirmed"),
+    is_in_doubt: (JobState.WAITING, Wait.UNKNOWN, 0, "github.Asked was sent and its outcome is not known"),
+    has_a_bug: (JobState.QUEUED, None, 1, "RuntimeError"),
+    lacks_a_consent: (JobState.WAITING, Wait.CONSENT, 0, "github.Say needs the consent of acme.ada"),
+    is_told_to_stop: (JobState.CANCELLED, None, 0, ""),
 }
 
 
@@ -118,10 +154,24 @@ def test_no_function_hides_how_its_run_ended(
     workers.house.workflow = replace(workers.house.workflow, function=says, uses={action: USER, Say: USER})
     job = workers.house.job()
     workers.work(job, StepSettings(attempts=1))
-    row, (state, wait, reason) = workers.house.row(job), ENDINGS[ends]
-    assert (row.state, row.wait, row.runs_spent) == (state, wait, 0)
-    assert row.reason.startswith(reason)
+    row, (state, wait, runs, reason) = workers.house.row(job), ENDINGS[ends]
+    assert (row.state, row.wait, row.runs_spent) == (state, wait, runs)
+    assert (row.reason or "").startswith(reason)
     assert all(step.parameters == {"text": "hello"} for step in steps_of(workers.house))
+
+
+@pytest.mark.parametrize("hides", WAYS)
+def test_no_function_hides_that_it_sleeps(workers: Workers, hides: Callable[[Callable[[], Any]], None]) -> None:
+    def sleeps(run: Run[Any], event: Any) -> None:
+        hides(lambda: run.sleep(HOUR))
+        hides(lambda: run.do(Say(text="as if it had slept"), as_=run.user))
+
+    declare(workers, sleeps)
+    job = workers.house.job()
+    workers.work(job)
+    row = workers.house.row(job)
+    assert (row.state, row.wait, row.runs_spent) == (JobState.WAITING, Wait.TIME, 0)
+    assert ([step.action for step in steps_of(workers.house)], workers.tokens) == (["run.sleep"], [])
 
 
 @pytest.mark.parametrize("hides", WAYS)

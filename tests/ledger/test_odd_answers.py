@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from functools import partial
 from typing import ClassVar
 
@@ -15,7 +14,6 @@ from sqlalchemy import select
 from identity.quoting import kept
 from identity.tables import accounts
 from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, Result, Verdict
-from pipeline.limits import EndpointClass, Limits
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.workflow import USER
 from tasks.actions.answers import parse
@@ -66,15 +64,6 @@ class Overlong(Say):
 
     def judge(self, response: Response) -> Judgement:
         return Judgement(verdict=Verdict.RETRY, reason="later", retry_after=timedelta(days=20_000))
-
-
-class Counted(Say):
-    """Whoever wrote it reads what is left as if it were always said."""
-
-    facts: ClassVar[Facts] = replace(Say.facts, endpoints=EndpointClass(name="says"))
-
-    def limits(self, response: Response) -> Limits:
-        raise KeyError("x-ratelimit-remaining")
 
 
 @pytest.mark.parametrize("action", [Say, Overlong])
@@ -157,166 +146,3 @@ def test_a_login_that_no_ledger_can_hold_keeps_nobody_from_connecting(workers: W
     workers.ada_connects_anew(login=login)
     which = select(accounts.c.external_login).where(accounts.c.id == ADA)
     assert workers.house.database.read(lambda c: c.execute(which).scalar_one()) == kept(login)
-
-
-def test_limits_that_an_action_cannot_read_lose_no_answer(workers: Workers, caplog: pytest.LogCaptureFixture) -> None:
-    workers.house.workflow = replace(workers.house.workflow, uses={Counted: USER})
-    declare(workers, partial(says, Counted))
-    answers(workers, 200, id="7")
-    job = workers.house.job()
-    workers.work(job)
-    row, (step,) = workers.house.row(job), steps_of(workers.house)
-    assert (row.state, row.runs_spent, step.state) == (JobState.DONE, 0, StepState.DONE)
-    assert attempt_states(workers.house) == [AttemptState.EFFECT]
-    assert "the limits that github.Counted was told cannot be read" in caplog.text
-
-
-# What its author got wrong: the attempt is not left open for it, and what was not sent is not taken for sent.
-
-
-class Unwritable(Say):
-    facts: ClassVar[Facts] = replace(Say.facts, recovery=Recovery.ASK)
-
-    def request(self, call: Call) -> Request:
-        return Request(method="POST", path="/say", json={"amount": Decimal("1.5")})
-
-
-class Unsearchable(Sought):
-    def probe(self, call: Call) -> Request:
-        raise KeyError("hello")
-
-
-class Numbered(Unwritable):
-    def request(self, call: Call) -> Request:
-        return Request(method="POST", path="/say", headers={"X-Number": 7})  # type: ignore[dict-item]
-
-
-class Halved(Unwritable):
-    def request(self, call: Call) -> Request:
-        return Request(method="POST", path="/\ud800")
-
-
-class Elsewhere(Unwritable):
-    def request(self, call: Call) -> Request:
-        return Request(method="POST", path="/say/../steal")
-
-
-class Asked(Unwritable):
-    def request(self, call: Call) -> Request:
-        return Request(method="POST", path="/say?loud=1", params={"after": "2"})
-
-
-class NoAddress(Unwritable):
-    def request(self, call: Call) -> Request:
-        return Request(method="POST", path="/say\n")
-
-
-@pytest.mark.parametrize(
-    ("action", "bug"),
-    [
-        (Unwritable, "TypeError"),
-        (Numbered, "TypeError"),
-        (Halved, "UnicodeEncodeError"),
-        (Elsewhere, "BadInput"),
-        (Asked, "BadInput"),
-        (NoAddress, "InvalidURL"),
-    ],
-)
-def test_a_request_that_cannot_be_written_opens_nothing_and_ends_the_job_by_the_actions_name(
-    workers: Workers, action: type[Say], bug: str
-) -> None:
-    workers.house.workflow = replace(workers.house.workflow, uses={action: USER})
-    declare(workers, partial(says, action))
-    job = workers.house.job()
-    workers.work(job)
-    row, name = workers.house.row(job), action.action_name()
-    assert (row.state, row.runs_spent) == (JobState.DEAD, 0)
-    assert row.reason == f"BadInput: step 1: {name}.request has nothing that can be sent: {bug}"
-    assert (workers.tokens, attempt_states(workers.house), steps_of(workers.house)) == ([], [], [])
-
-
-def test_a_search_that_cannot_be_written_leaves_its_step_in_doubt_and_says_whose_bug_it_is(workers: Workers) -> None:
-    workers.house.workflow = replace(workers.house.workflow, uses={Unsearchable: USER})
-    declare(workers, partial(says, Unsearchable))
-    answers(workers, 500)
-    job = workers.house.job()
-    for _ in range(2):
-        workers.work(job)
-        time_passes(workers)
-    row, (step,) = workers.house.row(job), steps_of(workers.house)
-    assert (row.state, row.runs_spent, step.state) == (JobState.DEAD, 0, StepState.UNKNOWN)
-    assert row.reason == "BadInput: step 1: github.Unsearchable.probe has nothing that can be sent: KeyError"
-    assert attempt_states(workers.house) == [AttemptState.UNKNOWN]
-
-
-class Lacking(Say):
-    def read(self, response: Response) -> Said:
-        return Said(id=response.json()["number"])
-
-
-class Mistyping(Say):
-    def read(self, response: Response) -> Said:
-        return Said(id=response.json())
-
-
-class Misjudging(Say):
-    def judge(self, response: Response) -> Judgement:
-        raise IndexError(response.body.decode())
-
-
-class Misnaming(Say):
-    def external_id(self, result: Said) -> str:
-        return 5  # type: ignore[return-value]
-
-
-class Raw(Said):
-    id: str = ""
-    body: bytes
-
-
-class Undumpable(Say):
-    result: ClassVar[type[Result]] = Raw
-
-    def read(self, response: Response) -> Raw:
-        return Raw(body=b"\xff")
-
-
-@pytest.mark.parametrize(
-    ("action", "bug"),
-    [
-        (Lacking, "KeyError"),
-        (Mistyping, "ValidationError"),
-        (Misjudging, "IndexError"),
-        (Misnaming, "TypeError"),
-        (Undumpable, "UnicodeDecodeError"),
-    ],
-)
-def test_an_answer_that_its_action_fails_to_read_is_no_known_outcome_and_is_not_quoted(
-    workers: Workers, action: type[Say], bug: str
-) -> None:
-    workers.house.workflow = replace(workers.house.workflow, uses={action: USER})
-    declare(workers, partial(says, action))
-    answers(workers, 200, id="secret")
-    job = workers.house.job()
-    workers.work(job)
-    row, name = workers.house.row(job), action.action_name()
-    assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
-    assert row.reason == (
-        f"{name} was sent and its outcome is not known: {name} cannot read the answer (status 200): {bug}"
-    )
-    assert attempt_states(workers.house) == [AttemptState.UNKNOWN]
-
-
-def test_an_action_that_reads_nothing_leaves_no_attempt_open(workers: Workers) -> None:
-    class Silent(Say):
-        def read(self, response: Response) -> Said:
-            return None  # type: ignore[return-value]
-
-    workers.house.workflow = replace(workers.house.workflow, uses={Silent: USER})
-    declare(workers, partial(says, Silent))
-    job = workers.house.job()
-    workers.work(job)
-    row = workers.house.row(job)
-    assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
-    assert row.reason.endswith("github.Silent.read returned no result")
-    assert attempt_states(workers.house) == [AttemptState.UNKNOWN]

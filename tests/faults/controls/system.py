@@ -186,6 +186,27 @@ CONTROLS = (
         test="tests/ledger/test_divergence.py::test_a_function_that_leaves_a_step_out and sqlite",
     ),
     Control(
+        name="what ended is not left out before a replay opens it",
+        file="pipeline/step.py",
+        guard="if stored.state != StepState.OPEN:",
+        without="if False:",
+        test="tests/ledger/test_divergence.py::test_a_replay_is_advised_where and sqlite and refused",
+    ),
+    Control(
+        name="what may have been done, or was tried since a replay, is not left out",
+        file="pipeline/step.py",
+        guard="return all(row.state == AttemptState.NO_EFFECT and row.opened <= self._job.accepted for row in tried)",
+        without="return True",
+        test="tests/ledger/test_divergence.py::test_what_was_tried_since and sqlite",
+    ),
+    Control(
+        name="a sleep is not left out",
+        file="pipeline/step.py",
+        guard="return any(came_out_since(before, stored) for before in self._stored.values())",
+        without="return True",
+        test="tests/ledger/test_divergence.py::test_a_job_of_a_replayed_delivery and sqlite",
+    ),
+    Control(
         name="what may have been done is searched for before it is sent again",
         file="pipeline/step.py",
         guard="if known is EarlierAttempts.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:",
