@@ -28,7 +28,7 @@ from identity.store import Store
 from identity.tables import accounts, grants, refresh_intents
 from identity.transmitters import is_of_connection
 from identity.withdrawals import Origin, WithdrawalState, adopt, get_withdrawal, settle, take_answers, take_grant
-from identity.withdrawals.held_tokens import take_held
+from identity.withdrawals.held_tokens import alive, take_held
 from identity.withdrawals.tables import withdrawals
 from pipeline.batches import in_batches
 from pipeline.failures import Failures
@@ -128,7 +128,9 @@ class ProviderAsker:
         row = self._store.read(lambda c: glance(c, revocation))
         if row.kind != ScopeKind.AGENT:  # an agent acts with credentials that others use too
             why = self._store.read(lambda c: _unasked(c, row))
-            look = partial(_accounts, row=row, reached=_left(row) if row.collected_at is None else _late(row))
+            look = partial(
+                _accounts, row=row, reached=_left(row, self._clock()) if row.collected_at is None else _late(row)
+            )
             after = ""
             while page := self._store.read(partial(look, after=after)):
                 for some in in_batches(page, _TOGETHER):
@@ -193,17 +195,18 @@ def _accounts(connection: Connection, *, row: Row[Any], reached: ColumnElement[b
     return list(connection.execute(found.order_by(accounts.c.id).limit(_PAGE)).scalars())
 
 
-def _left(row: Row[Any]) -> ColumnElement[bool]:
-    """The accounts that have something which no revocation has yet."""
+def _left(row: Row[Any], now: datetime) -> ColumnElement[bool]:
+    """The accounts that have something which no revocation has yet, and which `_take` takes: else there is no end."""
     held = exists().where(grants.c.account_id == accounts.c.id, grants.c.consented <= row.number, _HELD)
     won = exists().where(refresh_intents.c.account_id == accounts.c.id, refresh_intents.c.consented <= row.number, KEPT)
     columns = withdrawals.c
-    # What nobody has said on whose receipt it is, and what is held: both are of no revocation yet.
+    # What nobody has said on whose receipt it is, and what is held and lives: both are of no revocation yet.
     unsaid = exists().where(
         columns.account_id == accounts.c.id,
         columns.revocation_id.is_(None),
         columns.consented <= row.number,
         columns.origin != Origin.CONNECT,
+        or_(columns.state != WithdrawalState.HELD, alive(now)),
     )
     return or_(held, won, unsaid)
 

@@ -8,12 +8,12 @@ from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from identity.model import AccountKey, PrincipalKind, Scope, ScopeKind
 from identity.sequence import lock_exclusive, next_number
 from identity.tables import accounts, grants, principals
-from identity.withdrawals import WithdrawalState, settle
+from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals
 from pipeline.reconcile import advance_withdrawals
 from pipeline.revocation import load
@@ -94,6 +94,24 @@ def test_what_a_pass_has_no_time_to_take_is_taken_by_the_next_and_the_receipt_wa
     assert row.collected_at is not None
     assert passes.count("done") == CROWD + 2
     assert (row.receipt["provider"]["answer"], len(row.receipt["provider"]["accounts"])) == ("done", CROWD + 2)
+
+
+def test_tokens_that_expired_while_they_were_held_keep_no_collection_from_its_end(crowded: House) -> None:
+    passes, made = Passes(crowded, step=1), revoke(crowded, TENANT)
+
+    def expire(connection: Connection) -> None:
+        gone = connection.execute(
+            delete(grants).where(grants.c.access_sealed == b"sealed").returning(grants.c.account_id)
+        )
+        expired = {"origin": Origin.CONFINED, "credential": "installation", "generation": 1, "consented": 1}
+        expired |= {"state": "held", "expires_at": NOW, "due_at": NOW, "created_at": NOW}
+        rows = [{**expired, "id": f"wit-{account}", "account_id": account} for account in gone.scalars()]
+        connection.execute(insert(withdrawals), rows)
+
+    crowded.database.write(expire)
+    for _ in range(2):  # the second finds that nothing is left
+        assert passes.revoker.advance(made)
+    assert (passes.row(made).collected_at, passes.count("done"), passes.count("held")) == (NOW, 2, CROWD)
 
 
 def test_a_scope_of_which_all_was_taken_is_not_looked_through_again(crowded: House) -> None:
