@@ -61,10 +61,16 @@ def hold(connection: Connection, new: HeldToken, *, now: datetime) -> bool:
     return usable
 
 
-def take_held(connection: Connection, account: Account, *, before: int, revocation: str, now: datetime) -> list[str]:
-    """Let those of consents up to *before* that still live end; their ids. The caller holds the account's lock."""
+def take_held(
+    connection: Connection, account: Account, *, before: int, since: int = 0, revocation: str, now: datetime
+) -> list[str]:
+    """Let those of consents after *since*, up to *before*, that still live end; their ids.
+
+    The caller holds the account's lock.
+    """
     columns = withdrawals.c
-    held = (columns.account_id == account.id) & (columns.state == WithdrawalState.HELD) & (columns.consented <= before)
+    held = (columns.account_id == account.id) & (columns.state == WithdrawalState.HELD)
+    held &= columns.consented.between(since + 1, before)
     found = list(connection.execute(select(columns.id).where(held, alive(now)).order_by(columns.id)).scalars())
     if found:
         moved = update(withdrawals).where(

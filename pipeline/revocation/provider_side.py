@@ -34,7 +34,17 @@ from pipeline.batches import in_batches
 from pipeline.failures import Failures
 from pipeline.ledger.security_events import BY_TRANSMITTER
 from pipeline.revocation import glance, scope_of
-from pipeline.revocation.due_withdrawals import KEPT, UNSAID, Line, due_of, is_pending, late, overdue, uncollected
+from pipeline.revocation.due_withdrawals import (
+    KEPT,
+    UNSAID,
+    Line,
+    due_of,
+    is_pending,
+    late,
+    newest_before,
+    overdue,
+    uncollected,
+)
 from pipeline.revocation.inquiry import SAYS, SignalDoubt
 from pipeline.revocation.preview import below
 from pipeline.revocation.receipt import ProviderAnswer, ProviderSide
@@ -231,10 +241,13 @@ def _take(
     for account in some:
         lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(account.key)))
     for account in some:
-        taken = take_grant(connection, account, before=row.number, revocation=row.id, now=now)
-        won = take_answers(connection, account, before=row.number, revocation=row.id, now=now)
-        held = take_held(connection, account, before=row.number, revocation=row.id, now=now)
-        kept = adopt(connection, account.id, before=row.number, revocation=row.id)
+        # What is not asked for is no word on what an earlier revocation ended, and may not have taken yet.
+        since = 0 if why is None else newest_before(connection, account.key, row.number)
+        which = {"before": row.number, "since": since, "revocation": row.id}
+        taken = take_grant(connection, account, **which, now=now)
+        won = take_answers(connection, account, **which, now=now)
+        held = take_held(connection, account, **which, now=now)
+        kept = adopt(connection, account.id, **which)
         for withdrawal in filter(None, [taken, *won, *held, *kept]):
             one = get_withdrawal(connection, withdrawal)
             if why is not None and one is not None and one.origin in why[1]:
