@@ -47,7 +47,7 @@ from pipeline.revocation.due_withdrawals import (
 )
 from pipeline.revocation.inquiry import SAYS, SignalDoubt
 from pipeline.revocation.preview import below
-from pipeline.revocation.receipt import ProviderAnswer, ProviderSide
+from pipeline.revocation.receipt import ProviderAnswer, ProviderSide, outdate
 from pipeline.revocation.tables import revocations
 
 _PAGE = 200  # accounts, withdrawals
@@ -240,6 +240,7 @@ def _take(
     some = sorted((get_account(connection, id) for id in ids), key=lambda account: str(account.key))
     for account in some:
         lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(account.key)))
+    found = False
     for account in some:
         # What is not asked for is no word on what an earlier revocation ended, and may not have taken yet.
         since = 0 if why is None else newest_before(connection, account.key, row.number)
@@ -249,9 +250,12 @@ def _take(
         held = take_held(connection, account, **which, now=now)
         kept = adopt(connection, account.id, **which)
         for withdrawal in filter(None, [taken, *won, *held, *kept]):
+            found = True
             one = get_withdrawal(connection, withdrawal)
             if why is not None and one is not None and one.origin in why[1]:
                 settle(connection, withdrawal, to=WithdrawalState.NOT_ASKED, reason=why[0], now=now)
+    if found and row.collected_at is not None:  # until then, that not all was taken is an open end of its receipt
+        outdate(connection, [row.id])
 
 
 def _collected(connection: Connection, *, revocation: str, now: datetime) -> None:
