@@ -82,11 +82,20 @@ def is_pending(connection: Connection, revocation: str) -> bool:
 
 
 def overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
-    """The revocations of which something is due. First those with the least of it: they wait for no large one."""
+    """The revocations of which something is due. First those with the least of it: they wait for no large one.
+
+    Half of them are those of which something has been due for longest: no large one waits for ever more small ones.
+    """
     columns = withdrawals.c
+    oldest = func.min(columns.due_at)
     found = select(columns.revocation_id).where(_is_due(now), columns.revocation_id.is_not(None))
-    found = found.group_by(columns.revocation_id).order_by(func.count(), func.min(columns.due_at))
-    return list(connection.execute(found.limit(limit)).scalars())
+    found = found.group_by(columns.revocation_id)
+    least = list(connection.execute(found.order_by(func.count(), oldest).limit(limit)).scalars())
+    if len(least) < limit:
+        return least
+    longest = list(connection.execute(found.order_by(oldest).limit(limit // 2)).scalars())
+    others = [one for one in least if one not in longest]
+    return [*others[: limit - len(longest)], *longest]
 
 
 def uncollected(connection: Connection, limit: int) -> list[str]:

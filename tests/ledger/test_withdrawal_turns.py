@@ -114,6 +114,18 @@ def test_a_large_revocation_lets_the_small_ones_go_before_it_and_takes_only_its_
     assert len(provider.asked) == 3
 
 
+def test_many_small_revocations_that_stay_due_hide_no_large_one(house: House) -> None:
+    """As where their provider has no room for them, and another asks for the large one's."""
+    provider, names = Provider(house), _names()
+    small = [f"rev-{place:03}" for place in range(101)]
+    provider.owe(*(_withdrawal(next(names), "rev-large", due_at=NOW - SECOND) for _ in range(2)))
+    provider.owe(*(_withdrawal(next(names), one) for one in small))
+    due = provider.asker.due()
+    assert due[0] in small
+    assert "rev-large" in due
+    assert len(due) == 100
+
+
 def test_what_came_late_goes_before_what_has_long_been_due(house: House) -> None:
     provider, names = Provider(house), _names()
     large = revoke(house, account_scope())
