@@ -109,24 +109,27 @@ class ProviderAsker:
         asked: set[str] = set()
         full: set[Line] = set()
         failures = Failures()
-        while True:
-            before()
-            look = partial(due_of, revocation=revocation, now=self._clock(), besides=full, limit=_PAGE + len(asked))
-            fresh = [one for one in self._store.read(look) if one.id not in asked]
-            for one in fresh:
-                if self._monotonic() >= end:
-                    break
-                if one.line in full:
-                    continue
-                asked.add(one.id)
+        with failures.told("credentials that could not be taken or asked about"):
+            while True:
                 try:
-                    if not self._ask(one.id):
-                        full.add(one.line)
-                except Exception as failure:  # noqa: BLE001 - told below, after the rest
-                    failures.add("withdrawal", one.id, failure)
-            if not fresh or self._monotonic() >= end:
-                break
-        failures.tell("credentials that could not be asked about")
+                    before()
+                except Exception as failure:  # noqa: BLE001 - told at the end: what was taken is asked about meanwhile
+                    failures.add("revocation", str(revocation), failure)
+                look = partial(due_of, revocation=revocation, now=self._clock(), besides=full, limit=_PAGE + len(asked))
+                fresh = [one for one in self._store.read(look) if one.id not in asked]
+                for one in fresh:
+                    if self._monotonic() >= end:
+                        break
+                    if one.line in full:
+                        continue
+                    asked.add(one.id)
+                    try:
+                        if not self._ask(one.id):
+                            full.add(one.line)
+                    except Exception as failure:  # noqa: BLE001 - told at the end, after the rest
+                        failures.add("withdrawal", one.id, failure)
+                if not fresh or self._monotonic() >= end:
+                    break
 
     def _collect(self, revocation: str, until: float) -> None:
         """Take what is to end, a few accounts a transaction. What there is no time for is taken the next time.
@@ -138,18 +141,27 @@ class ProviderAsker:
         row = self._store.read(lambda c: glance(c, revocation))
         if row.kind != ScopeKind.AGENT:  # an agent acts with credentials that others use too
             why = self._store.read(lambda c: _unasked(c, row))
-            look = partial(
-                _accounts, row=row, reached=_left(row, self._clock()) if row.collected_at is None else _late(row)
-            )
-            after = ""
-            while page := self._store.read(partial(look, after=after)):
-                for some in in_batches(page, _TOGETHER):
-                    self._store.write(partial(_take, row=row, ids=some, why=why, now=self._clock()))
-                    if self._monotonic() >= until:
-                        return
-                after = page[-1]
+            looks = [_has_something_late(row)]  # first: it may be in the last of very many accounts
+            if row.collected_at is None:
+                looks.append(_has_something(row, self._clock()))
+            if not all(self._take_of(row, reached, why=why, until=until) for reached in looks):
+                return
         if row.collected_at is None:
             self._store.write(partial(_collected, revocation=revocation, now=self._clock()))
+
+    def _take_of(
+        self, row: Row[Any], reached: ColumnElement[bool], *, why: tuple[str, frozenset[Origin]] | None, until: float
+    ) -> bool:
+        """Take what those accounts have. False: there was no time for all of them."""
+        look = partial(_accounts, row=row, reached=reached)
+        after = ""
+        while page := self._store.read(partial(look, after=after)):
+            for some in in_batches(page, _TOGETHER):
+                self._store.write(partial(_take, row=row, ids=some, why=why, now=self._clock()))
+                if self._monotonic() >= until:
+                    return False
+            after = page[-1]
+        return True
 
 
 def provider_side(connection: Connection, revocation: str) -> ProviderSide:
@@ -205,7 +217,7 @@ def _accounts(connection: Connection, *, row: Row[Any], reached: ColumnElement[b
     return list(connection.execute(found.order_by(accounts.c.id).limit(_PAGE)).scalars())
 
 
-def _left(row: Row[Any], now: datetime) -> ColumnElement[bool]:
+def _has_something(row: Row[Any], now: datetime) -> ColumnElement[bool]:
     """The accounts that have something which no revocation has yet, and which `_take` takes: else there is no end."""
     held = exists().where(grants.c.account_id == accounts.c.id, grants.c.consented <= row.number, _HELD)
     won = exists().where(refresh_intents.c.account_id == accounts.c.id, refresh_intents.c.consented <= row.number, KEPT)
@@ -221,7 +233,7 @@ def _left(row: Row[Any], now: datetime) -> ColumnElement[bool]:
     return or_(held, won, unsaid)
 
 
-def _late(row: Row[Any]) -> ColumnElement[bool]:
+def _has_something_late(row: Row[Any]) -> ColumnElement[bool]:
     """The same, once all was taken: only a refresh or a mint that was under way can have brought more."""
     won = select(refresh_intents.c.account_id).where(KEPT, refresh_intents.c.consented <= row.number)
     unsaid = select(withdrawals.c.account_id).where(UNSAID, withdrawals.c.consented <= row.number)

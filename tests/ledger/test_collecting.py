@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from identity.errors import Unavailable
 from identity.model import AccountKey, PrincipalKind, Scope, ScopeKind
 from identity.sequence import lock_exclusive, next_number
 from identity.tables import accounts, grants, principals
@@ -112,6 +113,43 @@ def test_tokens_that_expired_while_they_were_held_keep_no_collection_from_its_en
     for _ in range(2):  # the second finds that nothing is left
         assert passes.revoker.advance(made)
     assert (passes.row(made).collected_at, passes.count("done"), passes.count("held")) == (NOW, 2, CROWD)
+
+
+def test_what_came_late_is_taken_before_what_is_left_of_a_large_scope(crowded: House) -> None:
+    passes, made = Passes(crowded, step=1), revoke(crowded, TENANT)
+    assert passes.revoker.advance(made)
+    late = {
+        "origin": Origin.CONFINED,
+        "credential": "installation",
+        "generation": 1,
+        "consented": 1,
+        "state": "pending",
+    }
+    late |= {"id": "late", "account_id": "acc-acme.ada", "due_at": NOW, "created_at": NOW}
+    crowded.database.write(lambda c: c.execute(insert(withdrawals).values(late)).rowcount)
+    passes.asker.advance(made)
+    taken = select(withdrawals.c.revocation_id).where(withdrawals.c.id == "late")
+    assert crowded.database.read(lambda c: c.execute(taken).scalar_one()) == made
+    assert passes.row(made).collected_at is None
+
+
+def test_where_no_more_can_be_taken_now_what_was_taken_is_asked_about(
+    crowded: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held_up(*_: object, **__: object) -> None:
+        raise Unavailable("another has the lock")
+
+    passes, made = Passes(crowded, step=1), revoke(crowded, TENANT)
+    assert passes.revoker.advance(made)
+    before = passes.count("done")
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.revocation.provider_side.lock_exclusive", held_up)
+        with pytest.raises(Unavailable, match="could not be taken or asked about: another has the lock"):
+            passes.asker.advance(made)
+    assert before < passes.count("done") < CROWD
+    assert passes.row(made).collected_at is None
+    passes.asker.advance(made)
+    assert passes.count() == 50
 
 
 def test_a_scope_of_which_all_was_taken_is_not_looked_through_again(crowded: House) -> None:

@@ -349,7 +349,7 @@ def test_a_credential_that_cannot_be_asked_about_holds_up_no_other(side: Side) -
         return True
 
     asker = ProviderAsker(side.house.database, ask, clock=lambda: side.now)
-    with pytest.raises(ExceptionGroup, match="credentials that could not be asked about") as told:
+    with pytest.raises(ExceptionGroup, match="credentials that could not be taken or asked about") as told:
         asker.advance(made)
     assert [type(one) for one in told.value.exceptions] == [LookupError]
     assert len(set(asked)) == len(asked) == 2
