@@ -105,13 +105,14 @@ def uncollected(connection: Connection, limit: int) -> list[str]:
 
 
 def late(connection: Connection, limit: int) -> list[str]:
-    """The revocations that reach tokens which came when their receipts were written already."""
-    won = select(refresh_intents.c.account_id, refresh_intents.c.consented).where(KEPT).limit(limit)
-    minted = select(withdrawals.c.account_id, withdrawals.c.consented).where(UNSAID).limit(limit)
+    """The revocations that reach tokens which came when their receipts were written already: of the oldest first."""
+    intents, columns = refresh_intents.c, withdrawals.c
+    won = select(intents.account_id, intents.consented).where(KEPT).order_by(intents.opened)
+    minted = select(columns.account_id, columns.consented).where(UNSAID).order_by(columns.created_at)
     found: Iterable[str | None] = [
         _first_to_reach(connection, one.account_id, consented=one.consented)
         for some in (won, minted)
-        for one in connection.execute(some).all()
+        for one in connection.execute(some.limit(limit)).all()
     ]
     return sorted({one for one in found if one is not None})
 

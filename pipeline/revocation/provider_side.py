@@ -263,8 +263,10 @@ def _take(
         kept = adopt(connection, account.id, **which)
         for withdrawal in filter(None, [taken, *won, *held, *kept]):
             found = True
+            if why is None:
+                continue
             one = get_withdrawal(connection, withdrawal)
-            if why is not None and one is not None and one.origin in why[1]:
+            if one is not None and one.origin in why[1]:
                 settle(connection, withdrawal, to=WithdrawalState.NOT_ASKED, reason=why[0], now=now)
     if found and row.collected_at is not None:  # until then, that not all was taken is an open end of its receipt
         outdate(connection, [row.id])
