@@ -152,6 +152,26 @@ def test_where_no_more_can_be_taken_now_what_was_taken_is_asked_about(
     assert passes.count() == 50
 
 
+def test_amid_a_collection_a_person_may_connect_again_and_be_revoked_again(crowded: House) -> None:
+    passes, first = Passes(crowded, step=1), revoke(crowded, TENANT)
+    assert passes.revoker.advance(first)
+    crowded.connect("acme", "acme.ada")
+    crowded.connect("acme", "acme.p000")  # of the last accounts but ada's
+    second = revoke(crowded, Scope(kind=ScopeKind.USER, key="acme.ada"))
+    assert passes.revoker.advance(second)
+    while passes.asker.due():
+        advance_withdrawals(passes.revoker, passes.asker.due)
+    assert passes.row(first).collected_at == passes.row(second).collected_at == NOW
+    columns = withdrawals.c
+    taken = select(columns.account_id, columns.generation, columns.revocation_id)
+    by = crowded.database.read(lambda c: {(row[0], row[1]): row[2] for row in c.execute(taken)})
+    assert len(by) == passes.count() == CROWD + 3
+    assert by["acc-acme.ada", 2] == second
+    assert {one for account, one in by.items() if account[0] != "acc-acme.ada"} == {first}
+    kept = select(grants.c.account_id).where(grants.c.access_sealed.is_not(None), grants.c.account_id.like("acc-%"))
+    assert f"acc-{CROWD:03}" in crowded.database.read(lambda c: list(c.execute(kept).scalars()))
+
+
 def test_a_scope_of_which_all_was_taken_is_not_looked_through_again(crowded: House) -> None:
     passes, made = Passes(crowded, step=0), revoke(crowded, TENANT)
     assert passes.revoker.advance(made)

@@ -108,10 +108,15 @@ def test_a_large_revocation_lets_the_small_ones_go_before_it_and_takes_only_its_
     provider, names = Provider(house, takes=2), _names()
     large, small = (revoke(house, account_scope()) for _ in range(2))
     rows = [_withdrawal(next(names), large, due_at=NOW - SECOND) for _ in range(10)]
-    provider.owe(*rows, *(_withdrawal(next(names), small) for _ in range(2)))
+    few = [_withdrawal(next(names), small) for _ in range(2)]
+    provider.owe(*rows, *few)
     assert provider.asker.due() == [small, large]
     provider.asker.advance(large)
     assert len(provider.asked) == 3
+    provider.asked.clear()
+    revoker = Revoker(house.database, SIGNER, provider_side=provider_side, withdraw=provider.asker.advance)
+    advance_withdrawals(revoker, provider.asker.due, monotonic=lambda: provider.seconds)
+    assert {row["id"] for row in few} <= set(provider.asked[:4]), "in the same tick, and first"
 
 
 def test_many_small_revocations_that_stay_due_hide_no_large_one(house: House) -> None:
