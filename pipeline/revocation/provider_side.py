@@ -82,21 +82,21 @@ class ProviderAsker:
     def advance(self, revocation: str) -> bool:
         """Ask for all that is due of a revocation, and again for what a refresh that ended meanwhile has won.
 
-        False: something of it is still pending. Of the time half at most is for taking, so that a scope of very many
-        accounts is asked about meanwhile.
+        False: something of it is still pending. After half of the time no more are taken than a transaction takes, so
+        that a scope of very many accounts is asked about meanwhile.
         """
         until = self._monotonic() + self._within / 2
         self._ask_all(revocation, before=lambda: self._collect(revocation, until))
         return not self._store.read(lambda c: is_pending(c, revocation))
 
     def due(self, *, limit: int = 100) -> list[str]:
-        """The revocations of which something is to be asked now, for housekeeping. O(due)."""
+        """The revocations of which something is to be asked now, for housekeeping. O(pending)."""
         now = self._clock()
         found = self._store.read(lambda c: [*late(c, limit), *overdue(c, now, limit), *uncollected(c, limit)])
         return list(dict.fromkeys(found))
 
     def ask_leftovers(self) -> None:
-        """Ask about what refused connects had won, which is of no revocation. For housekeeping, O(due)."""
+        """Ask about what refused connects had won, which is of no revocation. For housekeeping, O(pending)."""
         self._ask_all(None, before=lambda: None)
 
     def _ask_all(self, revocation: str | None, *, before: Callable[[], None]) -> None:
