@@ -36,6 +36,7 @@ def newest_kid(connection: Connection) -> str | None:
 def hold_signing(connection: Connection, signer: Signer) -> None:
     """Keep rotations out until the transaction ends. Before whatever it reads and then signs.
 
+    What was signed a moment before may be written after it too: if no other key has followed by now, none had then.
     Raises Misconfigured if *signer* is not the installation's any more.
     """
     if connection.dialect.name == "postgresql":  # SQLite has one writer

@@ -87,12 +87,12 @@ def get_withdrawal(connection: Connection, withdrawal: str) -> Withdrawal | None
 
 
 def take_grant(
-    connection: Connection, account: Account, *, before: int, revocation: str | None, now: datetime
+    connection: Connection, account: Account, *, before: int, since: int = 0, revocation: str | None, now: datetime
 ) -> str | None:
-    """Move the credentials of a consent up to *before* into a withdrawal; its id, or None: there are none."""
+    """Move the credentials of a consent after *since*, up to *before*, into a withdrawal; its id, if any."""
     columns = grants.c
     held = or_(columns.access_sealed.is_not(None), columns.refresh_sealed.is_not(None))
-    which = (columns.account_id == account.id) & (columns.consented <= before) & held
+    which = (columns.account_id == account.id) & columns.consented.between(since + 1, before) & held
     grant = connection.execute(select(grants).where(which)).one_or_none()
     if grant is None:
         return None
@@ -112,12 +112,12 @@ def take_grant(
 
 
 def take_answers(
-    connection: Connection, account: Account, *, before: int, revocation: str | None, now: datetime
+    connection: Connection, account: Account, *, before: int, since: int = 0, revocation: str | None, now: datetime
 ) -> list[str]:
-    """Move what discarded refreshes of consents up to *before* have won into withdrawals; their ids."""
+    """Move what discarded refreshes of such consents have won into withdrawals; their ids."""
     taken = []
     for intent in kept_answers(connection, account.id):
-        if intent.consented > before:
+        if not since < intent.consented <= before:
             continue
         credential = {
             "generation": intent.generation,
@@ -139,10 +139,12 @@ def take_answers(
     return taken
 
 
-def adopt(connection: Connection, account: str, *, before: int, revocation: str) -> list[str]:
-    """Say on whose receipt those are that were taken before the revocation could; their ids."""
+def adopt(connection: Connection, account: str, *, before: int, since: int = 0, revocation: str) -> list[str]:
+    """Of such consents, say on whose receipt those are that were taken before the revocation could; their ids."""
     columns = withdrawals.c
-    unsaid = (columns.account_id == account) & columns.revocation_id.is_(None) & (columns.consented <= before)
+    unsaid = (
+        (columns.account_id == account) & columns.revocation_id.is_(None) & columns.consented.between(since + 1, before)
+    )
     unsaid &= (columns.state != WithdrawalState.HELD) & (columns.origin != Origin.CONNECT)
     found = list(connection.execute(select(columns.id).where(unsaid)).scalars())
     if found:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from identity.accounts import Account
 from identity.rows import insert_new
@@ -61,15 +61,25 @@ def hold(connection: Connection, new: HeldToken, *, now: datetime) -> bool:
     return usable
 
 
-def take_held(connection: Connection, account: Account, *, before: int, revocation: str, now: datetime) -> list[str]:
-    """Let those of consents up to *before* that still live end; their ids. The caller holds the account's lock."""
+def take_held(
+    connection: Connection, account: Account, *, before: int, since: int = 0, revocation: str, now: datetime
+) -> list[str]:
+    """Let those of consents after *since*, up to *before*, that still live end; their ids.
+
+    The caller holds the account's lock.
+    """
     columns = withdrawals.c
-    alive = columns.expires_at.is_(None) | (columns.expires_at > now)
-    held = (columns.account_id == account.id) & (columns.state == WithdrawalState.HELD) & (columns.consented <= before)
-    found = list(connection.execute(select(columns.id).where(held, alive).order_by(columns.id)).scalars())
+    held = (columns.account_id == account.id) & (columns.state == WithdrawalState.HELD)
+    held &= columns.consented.between(since + 1, before)
+    found = list(connection.execute(select(columns.id).where(held, alive(now)).order_by(columns.id)).scalars())
     if found:
         moved = update(withdrawals).where(
             columns.id.in_(found), columns.state.in_(MOVES.sources(WithdrawalState.PENDING))
         )
         connection.execute(moved.values(state=WithdrawalState.PENDING, revocation_id=revocation, due_at=now))
     return found
+
+
+def alive(now: datetime) -> ColumnElement[bool]:
+    """Of a row whose token may still be used at its provider."""
+    return withdrawals.c.expires_at.is_(None) | (withdrawals.c.expires_at > now)

@@ -14,6 +14,7 @@ from identity.withdrawals import ask_again
 from pipeline import revocation
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
+from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import revocations
 
 _TWICE = timedelta(minutes=1)  # within which the same form is the same act
@@ -58,6 +59,7 @@ def retry(connection: Connection, id: str, act: Act) -> int:
     row = queries.revocation(connection, id)
     again = ask_again(connection, id, now=act.now)
     if again:
+        outdate(connection, [id])  # so that it is issued anew also if whoever asks dies before it tells
         detail = {"revocation": id, "credentials": again}
         record(connection, "revocation.retried", row["tenant_id"], detail, act)
     return again

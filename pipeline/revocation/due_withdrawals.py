@@ -10,7 +10,7 @@ from functools import partial
 from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from identity.accounts import get_account
-from identity.model import ScopeKind
+from identity.model import AccountKey, ScopeKind
 from identity.refresh.intents import IntentState
 from identity.store import Store
 from identity.tables import accounts, refresh_intents
@@ -82,11 +82,20 @@ def is_pending(connection: Connection, revocation: str) -> bool:
 
 
 def overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
-    """The revocations of which something is due. First those with the least of it: they wait for no large one."""
+    """The revocations of which something is due. First those with the least of it: they wait for no large one.
+
+    Half of them are those of which something has been due for longest: no large one waits for ever more small ones.
+    """
     columns = withdrawals.c
+    oldest = func.min(columns.due_at)
     found = select(columns.revocation_id).where(_is_due(now), columns.revocation_id.is_not(None))
-    found = found.group_by(columns.revocation_id).order_by(func.count(), func.min(columns.due_at))
-    return list(connection.execute(found.limit(limit)).scalars())
+    found = found.group_by(columns.revocation_id)
+    least = list(connection.execute(found.order_by(func.count(), oldest).limit(limit)).scalars())
+    if len(least) < limit:
+        return least
+    longest = list(connection.execute(found.order_by(oldest).limit(limit // 2)).scalars())
+    others = [one for one in least if one not in longest]
+    return [*others[: limit - len(longest)], *longest]
 
 
 def uncollected(connection: Connection, limit: int) -> list[str]:
@@ -96,28 +105,38 @@ def uncollected(connection: Connection, limit: int) -> list[str]:
 
 
 def late(connection: Connection, limit: int) -> list[str]:
-    """The revocations that reach tokens which came when their receipts were written already."""
-    won = select(refresh_intents.c.account_id, refresh_intents.c.consented).where(KEPT).limit(limit)
-    minted = select(withdrawals.c.account_id, withdrawals.c.consented).where(UNSAID).limit(limit)
+    """The revocations that reach tokens which came when their receipts were written already: of the oldest first."""
+    intents, columns = refresh_intents.c, withdrawals.c
+    won = select(intents.account_id, intents.consented).where(KEPT).order_by(intents.opened)
+    minted = select(columns.account_id, columns.consented).where(UNSAID).order_by(columns.created_at)
     found: Iterable[str | None] = [
         _first_to_reach(connection, one.account_id, consented=one.consented)
         for some in (won, minted)
-        for one in connection.execute(some).all()
+        for one in connection.execute(some.limit(limit)).all()
     ]
     return sorted({one for one in found if one is not None})
 
 
 def _first_to_reach(connection: Connection, account: str, *, consented: int) -> str | None:
     """The revocation that ended a consent, once it has come as far as its calls in flight."""
-    key = get_account(connection, account).key
-    named = (
-        ((revocations.c.kind == ScopeKind.TENANT) & (revocations.c.key == key.tenant))
-        | ((revocations.c.kind == ScopeKind.CONNECTION) & (revocations.c.key == key.connection))
-        | ((revocations.c.kind == ScopeKind.USER) & (revocations.c.key == key.principal))
-        | ((revocations.c.kind == ScopeKind.ACCOUNT) & (revocations.c.key == str(key)))
-    )
-    ended = select(revocations.c.id).where(named, revocations.c.number >= consented, revocations.c.revision > 0)
+    reaches = _reaches(get_account(connection, account).key)
+    ended = select(revocations.c.id).where(reaches, revocations.c.number >= consented, revocations.c.revision > 0)
     return connection.execute(ended.order_by(revocations.c.number).limit(1)).scalar_one_or_none()
+
+
+def newest_before(connection: Connection, account: AccountKey, number: int) -> int:
+    """The number of the last revocation before that one which ended an account's consents; 0: there is none."""
+    earlier = select(func.max(revocations.c.number)).where(_reaches(account), revocations.c.number < number)
+    return connection.execute(earlier).scalar_one() or 0
+
+
+def _reaches(account: AccountKey) -> ColumnElement[bool]:
+    return (
+        ((revocations.c.kind == ScopeKind.TENANT) & (revocations.c.key == account.tenant))
+        | ((revocations.c.kind == ScopeKind.CONNECTION) & (revocations.c.key == account.connection))
+        | ((revocations.c.kind == ScopeKind.USER) & (revocations.c.key == account.principal))
+        | ((revocations.c.kind == ScopeKind.ACCOUNT) & (revocations.c.key == str(account)))
+    )
 
 
 def measure_withdrawals(store: Store) -> None:

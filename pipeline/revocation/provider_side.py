@@ -28,16 +28,26 @@ from identity.store import Store
 from identity.tables import accounts, grants, refresh_intents
 from identity.transmitters import is_of_connection
 from identity.withdrawals import Origin, WithdrawalState, adopt, get_withdrawal, settle, take_answers, take_grant
-from identity.withdrawals.held_tokens import take_held
+from identity.withdrawals.held_tokens import alive, take_held
 from identity.withdrawals.tables import withdrawals
 from pipeline.batches import in_batches
 from pipeline.failures import Failures
 from pipeline.ledger.security_events import BY_TRANSMITTER
 from pipeline.revocation import glance, scope_of
-from pipeline.revocation.due_withdrawals import KEPT, UNSAID, Line, due_of, is_pending, late, overdue, uncollected
+from pipeline.revocation.due_withdrawals import (
+    KEPT,
+    UNSAID,
+    Line,
+    due_of,
+    is_pending,
+    late,
+    newest_before,
+    overdue,
+    uncollected,
+)
 from pipeline.revocation.inquiry import SAYS, SignalDoubt
 from pipeline.revocation.preview import below
-from pipeline.revocation.receipt import ProviderAnswer, ProviderSide
+from pipeline.revocation.receipt import ProviderAnswer, ProviderSide, outdate
 from pipeline.revocation.tables import revocations
 
 _PAGE = 200  # accounts, withdrawals
@@ -72,21 +82,21 @@ class ProviderAsker:
     def advance(self, revocation: str) -> bool:
         """Ask for all that is due of a revocation, and again for what a refresh that ended meanwhile has won.
 
-        False: something of it is still pending. Of the time half at most is for taking, so that a scope of very many
-        accounts is asked about meanwhile.
+        False: something of it is still pending. After half of the time no more are taken than a transaction takes, so
+        that a scope of very many accounts is asked about meanwhile.
         """
         until = self._monotonic() + self._within / 2
         self._ask_all(revocation, before=lambda: self._collect(revocation, until))
         return not self._store.read(lambda c: is_pending(c, revocation))
 
     def due(self, *, limit: int = 100) -> list[str]:
-        """The revocations of which something is to be asked now, for housekeeping. O(due)."""
+        """The revocations of which something is to be asked now, for housekeeping. O(pending)."""
         now = self._clock()
         found = self._store.read(lambda c: [*late(c, limit), *overdue(c, now, limit), *uncollected(c, limit)])
         return list(dict.fromkeys(found))
 
     def ask_leftovers(self) -> None:
-        """Ask about what refused connects had won, which is of no revocation. For housekeeping, O(due)."""
+        """Ask about what refused connects had won, which is of no revocation. For housekeeping, O(pending)."""
         self._ask_all(None, before=lambda: None)
 
     def _ask_all(self, revocation: str | None, *, before: Callable[[], None]) -> None:
@@ -99,24 +109,27 @@ class ProviderAsker:
         asked: set[str] = set()
         full: set[Line] = set()
         failures = Failures()
-        while True:
-            before()
-            look = partial(due_of, revocation=revocation, now=self._clock(), besides=full, limit=_PAGE + len(asked))
-            fresh = [one for one in self._store.read(look) if one.id not in asked]
-            for one in fresh:
-                if self._monotonic() >= end:
-                    break
-                if one.line in full:
-                    continue
-                asked.add(one.id)
+        with failures.told("credentials that could not be taken or asked about"):
+            while True:
                 try:
-                    if not self._ask(one.id):
-                        full.add(one.line)
-                except Exception as failure:  # noqa: BLE001 - told below, after the rest
-                    failures.add("withdrawal", one.id, failure)
-            if not fresh or self._monotonic() >= end:
-                break
-        failures.tell("credentials that could not be asked about")
+                    before()
+                except Exception as failure:  # noqa: BLE001 - told at the end: what was taken is asked about meanwhile
+                    failures.add("revocation", str(revocation), failure)
+                look = partial(due_of, revocation=revocation, now=self._clock(), besides=full, limit=_PAGE + len(asked))
+                fresh = [one for one in self._store.read(look) if one.id not in asked]
+                for one in fresh:
+                    if self._monotonic() >= end:
+                        break
+                    if one.line in full:
+                        continue
+                    asked.add(one.id)
+                    try:
+                        if not self._ask(one.id):
+                            full.add(one.line)
+                    except Exception as failure:  # noqa: BLE001 - told at the end, after the rest
+                        failures.add("withdrawal", one.id, failure)
+                if not fresh or self._monotonic() >= end:
+                    break
 
     def _collect(self, revocation: str, until: float) -> None:
         """Take what is to end, a few accounts a transaction. What there is no time for is taken the next time.
@@ -128,16 +141,27 @@ class ProviderAsker:
         row = self._store.read(lambda c: glance(c, revocation))
         if row.kind != ScopeKind.AGENT:  # an agent acts with credentials that others use too
             why = self._store.read(lambda c: _unasked(c, row))
-            look = partial(_accounts, row=row, reached=_left(row) if row.collected_at is None else _late(row))
-            after = ""
-            while page := self._store.read(partial(look, after=after)):
-                for some in in_batches(page, _TOGETHER):
-                    self._store.write(partial(_take, row=row, ids=some, why=why, now=self._clock()))
-                    if self._monotonic() >= until:
-                        return
-                after = page[-1]
+            looks = [_has_something_late(row)]  # first: it may be in the last of very many accounts
+            if row.collected_at is None:
+                looks.append(_has_something(row, self._clock()))
+            if not all(self._take_of(row, reached, why=why, until=until) for reached in looks):
+                return
         if row.collected_at is None:
             self._store.write(partial(_collected, revocation=revocation, now=self._clock()))
+
+    def _take_of(
+        self, row: Row[Any], reached: ColumnElement[bool], *, why: tuple[str, frozenset[Origin]] | None, until: float
+    ) -> bool:
+        """Take what those accounts have. False: there was no time for all of them."""
+        look = partial(_accounts, row=row, reached=reached)
+        after = ""
+        while page := self._store.read(partial(look, after=after)):
+            for some in in_batches(page, _TOGETHER):
+                self._store.write(partial(_take, row=row, ids=some, why=why, now=self._clock()))
+                if self._monotonic() >= until:
+                    return False
+            after = page[-1]
+        return True
 
 
 def provider_side(connection: Connection, revocation: str) -> ProviderSide:
@@ -193,22 +217,23 @@ def _accounts(connection: Connection, *, row: Row[Any], reached: ColumnElement[b
     return list(connection.execute(found.order_by(accounts.c.id).limit(_PAGE)).scalars())
 
 
-def _left(row: Row[Any]) -> ColumnElement[bool]:
-    """The accounts that have something which no revocation has yet."""
+def _has_something(row: Row[Any], now: datetime) -> ColumnElement[bool]:
+    """The accounts that have something which no revocation has yet, and which `_take` takes: else there is no end."""
     held = exists().where(grants.c.account_id == accounts.c.id, grants.c.consented <= row.number, _HELD)
     won = exists().where(refresh_intents.c.account_id == accounts.c.id, refresh_intents.c.consented <= row.number, KEPT)
     columns = withdrawals.c
-    # What nobody has said on whose receipt it is, and what is held: both are of no revocation yet.
+    # What nobody has said on whose receipt it is, and what is held and lives: both are of no revocation yet.
     unsaid = exists().where(
         columns.account_id == accounts.c.id,
         columns.revocation_id.is_(None),
         columns.consented <= row.number,
         columns.origin != Origin.CONNECT,
+        or_(columns.state != WithdrawalState.HELD, alive(now)),
     )
     return or_(held, won, unsaid)
 
 
-def _late(row: Row[Any]) -> ColumnElement[bool]:
+def _has_something_late(row: Row[Any]) -> ColumnElement[bool]:
     """The same, once all was taken: only a refresh or a mint that was under way can have brought more."""
     won = select(refresh_intents.c.account_id).where(KEPT, refresh_intents.c.consented <= row.number)
     unsaid = select(withdrawals.c.account_id).where(UNSAID, withdrawals.c.consented <= row.number)
@@ -227,15 +252,24 @@ def _take(
     some = sorted((get_account(connection, id) for id in ids), key=lambda account: str(account.key))
     for account in some:
         lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(account.key)))
+    found = False
     for account in some:
-        taken = take_grant(connection, account, before=row.number, revocation=row.id, now=now)
-        won = take_answers(connection, account, before=row.number, revocation=row.id, now=now)
-        held = take_held(connection, account, before=row.number, revocation=row.id, now=now)
-        kept = adopt(connection, account.id, before=row.number, revocation=row.id)
+        # What is not asked for is no word on what an earlier revocation ended, and may not have taken yet.
+        since = 0 if why is None else newest_before(connection, account.key, row.number)
+        which = {"before": row.number, "since": since, "revocation": row.id}
+        taken = take_grant(connection, account, **which, now=now)
+        won = take_answers(connection, account, **which, now=now)
+        held = take_held(connection, account, **which, now=now)
+        kept = adopt(connection, account.id, **which)
         for withdrawal in filter(None, [taken, *won, *held, *kept]):
+            found = True
+            if why is None:
+                continue
             one = get_withdrawal(connection, withdrawal)
-            if why is not None and one is not None and one.origin in why[1]:
+            if one is not None and one.origin in why[1]:
                 settle(connection, withdrawal, to=WithdrawalState.NOT_ASKED, reason=why[0], now=now)
+    if found and row.collected_at is not None:  # until then, that not all was taken is an open end of its receipt
+        outdate(connection, [row.id])
 
 
 def _collected(connection: Connection, *, revocation: str, now: datetime) -> None:

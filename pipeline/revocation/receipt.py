@@ -39,7 +39,7 @@ class ProviderAnswer(StrEnum):
     """How far the provider's own revocation of the credentials has come."""
 
     NOT_ASKED = "not_asked"  # the credentials stay valid there; Aswhom does not use them
-    PENDING = "pending"  # asked, or to be asked again
+    PENDING = "pending"  # asked, or to be asked again; or some accounts are still to be taken
     DONE = "done"
     STUCK = "stuck"  # given up until an operator acts
     GIVEN_UP = "given_up"  # for good: an operator deleted the tenant without it
@@ -102,11 +102,11 @@ def issue_next(connection: Connection, drafted: Draft, signer: Signer, *, now: d
 
     Raises Misconfigured if *signer* is not the installation's any more.
     """
-    hold_signing(connection, signer)
     columns = revocations.c
     held = select(columns.revision, columns.open_ends).where(columns.id == drafted.of.id).with_for_update()
     if tuple(connection.execute(held).one()) != (drafted.of.revision, drafted.of.open_ends):
         return False
+    hold_signing(connection, signer)  # after the row, as in `issue`: two orders could wait for each other in a ring
     _write(connection, drafted, now=now)
     return True
 

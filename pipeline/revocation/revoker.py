@@ -91,7 +91,8 @@ class Revoker:
         """Have the provider asked what is due now, and tell what came of it: once nothing is pending any more.
 
         Until then the receipt is issued anew when it is looked at for its open ends. One of very many credentials is
-        long, and would be signed and audited after each few answers.
+        long, and would be signed and audited after each few answers. One that had no open end before it learns at once
+        of what came late.
         """
         row = self._store.read(lambda c: glance(c, revocation))
         if row.state != Stage.QUIESCED:

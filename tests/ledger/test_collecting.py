@@ -8,12 +8,13 @@ from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
+from identity.errors import Unavailable
 from identity.model import AccountKey, PrincipalKind, Scope, ScopeKind
 from identity.sequence import lock_exclusive, next_number
 from identity.tables import accounts, grants, principals
-from identity.withdrawals import WithdrawalState, settle
+from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals
 from pipeline.reconcile import advance_withdrawals
 from pipeline.revocation import load
@@ -94,6 +95,81 @@ def test_what_a_pass_has_no_time_to_take_is_taken_by_the_next_and_the_receipt_wa
     assert row.collected_at is not None
     assert passes.count("done") == CROWD + 2
     assert (row.receipt["provider"]["answer"], len(row.receipt["provider"]["accounts"])) == ("done", CROWD + 2)
+
+
+def test_tokens_that_expired_while_they_were_held_keep_no_collection_from_its_end(crowded: House) -> None:
+    passes, made = Passes(crowded, step=1), revoke(crowded, TENANT)
+
+    def expire(connection: Connection) -> None:
+        gone = connection.execute(
+            delete(grants).where(grants.c.access_sealed == b"sealed").returning(grants.c.account_id)
+        )
+        expired = {"origin": Origin.CONFINED, "credential": "installation", "generation": 1, "consented": 1}
+        expired |= {"state": "held", "expires_at": NOW, "due_at": NOW, "created_at": NOW}
+        rows = [{**expired, "id": f"wit-{account}", "account_id": account} for account in gone.scalars()]
+        connection.execute(insert(withdrawals), rows)
+
+    crowded.database.write(expire)
+    for _ in range(2):  # the second finds that nothing is left
+        assert passes.revoker.advance(made)
+    assert (passes.row(made).collected_at, passes.count("done"), passes.count("held")) == (NOW, 2, CROWD)
+
+
+def test_what_came_late_is_taken_before_what_is_left_of_a_large_scope(crowded: House) -> None:
+    passes, made = Passes(crowded, step=1), revoke(crowded, TENANT)
+    assert passes.revoker.advance(made)
+    late = {
+        "origin": Origin.CONFINED,
+        "credential": "installation",
+        "generation": 1,
+        "consented": 1,
+        "state": "pending",
+    }
+    late |= {"id": "late", "account_id": "acc-acme.ada", "due_at": NOW, "created_at": NOW}
+    crowded.database.write(lambda c: c.execute(insert(withdrawals).values(late)).rowcount)
+    passes.asker.advance(made)
+    taken = select(withdrawals.c.revocation_id).where(withdrawals.c.id == "late")
+    assert crowded.database.read(lambda c: c.execute(taken).scalar_one()) == made
+    assert passes.row(made).collected_at is None
+
+
+def test_where_no_more_can_be_taken_now_what_was_taken_is_asked_about(
+    crowded: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held_up(*_: object, **__: object) -> None:
+        raise Unavailable("another has the lock")
+
+    passes, made = Passes(crowded, step=1), revoke(crowded, TENANT)
+    assert passes.revoker.advance(made)
+    before = passes.count("done")
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.revocation.provider_side.lock_exclusive", held_up)
+        with pytest.raises(Unavailable, match="could not be taken or asked about: another has the lock"):
+            passes.asker.advance(made)
+    assert before < passes.count("done") < CROWD
+    assert passes.row(made).collected_at is None
+    passes.asker.advance(made)
+    assert passes.count() == 50
+
+
+def test_amid_a_collection_a_person_may_connect_again_and_be_revoked_again(crowded: House) -> None:
+    passes, first = Passes(crowded, step=1), revoke(crowded, TENANT)
+    assert passes.revoker.advance(first)
+    crowded.connect("acme", "acme.ada")
+    crowded.connect("acme", "acme.p000")  # of the last accounts but ada's
+    second = revoke(crowded, Scope(kind=ScopeKind.USER, key="acme.ada"))
+    assert passes.revoker.advance(second)
+    while passes.asker.due():
+        advance_withdrawals(passes.revoker, passes.asker.due)
+    assert passes.row(first).collected_at == passes.row(second).collected_at == NOW
+    columns = withdrawals.c
+    taken = select(columns.account_id, columns.generation, columns.revocation_id)
+    by = crowded.database.read(lambda c: {(row[0], row[1]): row[2] for row in c.execute(taken)})
+    assert len(by) == passes.count() == CROWD + 3
+    assert by["acc-acme.ada", 2] == second
+    assert {one for account, one in by.items() if account[0] != "acc-acme.ada"} == {first}
+    kept = select(grants.c.account_id).where(grants.c.access_sealed.is_not(None), grants.c.account_id.like("acc-%"))
+    assert f"acc-{CROWD:03}" in crowded.database.read(lambda c: list(c.execute(kept).scalars()))
 
 
 def test_a_scope_of_which_all_was_taken_is_not_looked_through_again(crowded: House) -> None:

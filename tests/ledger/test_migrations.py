@@ -167,3 +167,20 @@ def test_a_ledger_that_is_taken_back_believes_no_transmitter_that_was_removed(da
     upgrade(database)
     assert column("removed_at") == {"okta": 5, "entra": None}
     database.close()
+
+
+def test_a_revocation_that_has_its_receipt_is_not_looked_through_again_after_the_upgrade(database_url: str) -> None:
+    database = open_database(DatabaseSettings(url=database_url, turn_timeout=timedelta(minutes=1)))
+    upgrade(database, "0039")
+    columns = (
+        "id, number, kind, key, source, requested_by, reason, state, effective_at, moved_at, quiesced_at, revision"
+    )
+    columns += ", cancelled_jobs, stopped_jobs, open_ends"
+    both = ("'told', 1, {}, 'quiesced', 5, 6, 7, 2", "'draining', 2, {}, 'draining', 5, 6, null, 0")
+    of = "'tenant', 'acme', 'cli', 'op', 'left'"
+    rows = ", ".join(f"({row.format(of)}, 0, 0, 0)" for row in both)
+    database.write(lambda c: c.execute(text(f"insert into revocations ({columns}) values {rows}")).rowcount)
+    upgrade(database)
+    collected = text("select id, collected_at from revocations order by number")
+    assert database.read(lambda c: [tuple(row) for row in c.execute(collected)]) == [("told", 7), ("draining", None)]
+    database.close()

@@ -349,7 +349,7 @@ def test_a_credential_that_cannot_be_asked_about_holds_up_no_other(side: Side) -
         return True
 
     asker = ProviderAsker(side.house.database, ask, clock=lambda: side.now)
-    with pytest.raises(ExceptionGroup, match="credentials that could not be asked about") as told:
+    with pytest.raises(ExceptionGroup, match="credentials that could not be taken or asked about") as told:
         asker.advance(made)
     assert [type(one) for one in told.value.exceptions] == [LookupError]
     assert len(set(asked)) == len(asked) == 2
@@ -488,6 +488,20 @@ def test_after_a_replayed_signal_nobody_is_asked(side: Side) -> None:
     told = side.receipt(made)["provider"]
     assert told["answer"] == ProviderAnswer.NOT_ASKED
     assert "replayed signal" in told["accounts"][0]["reason"]
+
+
+def test_a_replayed_signal_decides_nothing_of_what_an_earlier_revocation_has_not_taken_yet(side: Side) -> None:
+    intent = side.refresh_on_the_wire()
+    earlier = side.declare(Scope(kind=ScopeKind.TENANT, key="acme"))
+    side.answer(intent, {"access_token": "won", "expires_in": 60, "token_type": "bearer"})
+    replayed = side.declare()
+    alive = update(revocations).where(revocations.c.id == replayed).values(doubt="alive")
+    side.house.database.write(lambda c: c.execute(alive).rowcount)
+    assert side.revoker.advance(replayed)
+    assert side.receipt(replayed)["provider"] == {"answer": ProviderAnswer.NOT_ASKED, "accounts": []}
+    assert side.revoker.advance(earlier)
+    assert sorted(side.tokens()) == ["token-acme.ada-1", "won"]
+    assert side.receipt(earlier)["provider"]["answer"] == ProviderAnswer.DONE
 
 
 def test_behind_an_expired_token_what_renews_it_is_ended_by_its_own_name(side: Side) -> None:

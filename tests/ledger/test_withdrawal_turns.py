@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
+from identity.audit import Act
 from identity.model import Credential
-from identity.withdrawals import Origin, WithdrawalState, ask_again, settle
+from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals
+from pipeline.desk.revocations import retry
 from pipeline.reconcile import advance_withdrawals
 from pipeline.revocation import load
 from pipeline.revocation.provider_side import ProviderAsker, provider_side
@@ -106,10 +108,27 @@ def test_a_large_revocation_lets_the_small_ones_go_before_it_and_takes_only_its_
     provider, names = Provider(house, takes=2), _names()
     large, small = (revoke(house, account_scope()) for _ in range(2))
     rows = [_withdrawal(next(names), large, due_at=NOW - SECOND) for _ in range(10)]
-    provider.owe(*rows, *(_withdrawal(next(names), small) for _ in range(2)))
+    few = [_withdrawal(next(names), small) for _ in range(2)]
+    provider.owe(*rows, *few)
     assert provider.asker.due() == [small, large]
     provider.asker.advance(large)
     assert len(provider.asked) == 3
+    provider.asked.clear()
+    revoker = Revoker(house.database, SIGNER, provider_side=provider_side, withdraw=provider.asker.advance)
+    advance_withdrawals(revoker, provider.asker.due, monotonic=lambda: provider.seconds)
+    assert {row["id"] for row in few} <= set(provider.asked[:4]), "in the same tick, and first"
+
+
+def test_many_small_revocations_that_stay_due_hide_no_large_one(house: House) -> None:
+    """As where their provider has no room for them, and another asks for the large one's."""
+    provider, names = Provider(house), _names()
+    small = [f"rev-{place:03}" for place in range(101)]
+    provider.owe(*(_withdrawal(next(names), "rev-large", due_at=NOW - SECOND) for _ in range(2)))
+    provider.owe(*(_withdrawal(next(names), one) for one in small))
+    due = provider.asker.due()
+    assert due[0] in small
+    assert "rev-large" in due
+    assert len(due) == 100
 
 
 def test_what_came_late_goes_before_what_has_long_been_due(house: House) -> None:
@@ -148,7 +167,49 @@ def test_a_long_receipt_is_not_issued_anew_after_each_answer_but_with_the_last_a
     assert _told(house, made) == (3, "done", 4)
 
 
-def test_a_receipt_that_does_not_know_yet_that_something_is_pending_again_is_issued_anew_at_once(house: House) -> None:
+def test_a_receipt_that_does_not_know_yet_of_what_came_late_is_issued_anew_at_once(house: House) -> None:
+    provider, revoker, made = _stuck(house)
+    provider.owe(_withdrawal("late", None))
+    advance_withdrawals(revoker, provider.asker.due)
+    assert _told(house, made) == (2, "pending", 1)
+
+
+def _retried(house: House, made: str) -> None:
+    act = Act(audit_id=house.ids("aud"), by="test", now=NOW)
+    assert house.database.write(partial(retry, id=made, act=act)) == 1
+
+
+def _came_late(house: House, made: str) -> None:
+    house.database.write(lambda c: c.execute(insert(withdrawals).values(_withdrawal("wit-late", None))).rowcount)
+
+
+@pytest.mark.parametrize("comes", [_retried, _came_late])
+def test_what_ends_in_a_process_that_dies_before_it_tells_is_told_by_another(
+    house: House, comes: Callable[[House, str], None]
+) -> None:
+    provider, revoker, made = _stuck(house)
+    comes(house, made)
+    provider.ends |= {"wit", "wit-late"}
+
+    def die(point: str) -> None:
+        if point == "before_receipt":
+            raise InterruptedError(point)
+
+    withdraw = provider.asker.advance
+    dying = Revoker(house.database, SIGNER, provider_side=provider_side, withdraw=withdraw, reached=die)
+    with pytest.raises(InterruptedError):
+        dying.advance(made)
+    assert provider.asker.due() == []
+    long_ago = update(revocations).values(moved_at=datetime.now(UTC) - timedelta(hours=1))
+    house.database.write(lambda c: c.execute(long_ago).rowcount)
+    assert revoker.unfinished(idle_seconds=5) == [made]
+    assert revoker.advance(made)
+    assert _told(house, made)[0] == 2
+    assert revoker.unfinished(idle_seconds=5) == []
+
+
+def _stuck(house: House) -> tuple[Provider, Revoker, str]:
+    """A revocation whose receipt says that one credential has ended, and another is stuck."""
     provider = Provider(house)
     revoker = Revoker(house.database, SIGNER, provider_side=provider_side, withdraw=provider.asker.advance)
     made = revoke(house, account_scope())
@@ -156,9 +217,7 @@ def test_a_receipt_that_does_not_know_yet_that_something_is_pending_again_is_iss
     provider.ends = {"acc-acme.ada.1"}
     assert revoker.advance(made)
     assert _told(house, made) == (1, "stuck", 1)
-    assert house.database.write(lambda c: ask_again(c, made, now=NOW)) == 1
-    advance_withdrawals(revoker, provider.asker.due)
-    assert _told(house, made) == (2, "pending", 1)
+    return provider, revoker, made
 
 
 def _told(house: House, made: str) -> tuple[int, str, int]:
