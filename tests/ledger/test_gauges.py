@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -34,7 +34,7 @@ from pipeline.workflow import SERVICE, NoConfig, Tick, workflow
 from tests.heartbeats import ticked
 from tests.ledger.acts import close
 from tests.ledger.house import House, Say, intent_of
-from tests.ledger.plans import plans
+from tests.ledger.plans import kept_plans, plans
 
 NOW = datetime.now(UTC)
 
@@ -74,7 +74,9 @@ def test_dead_jobs_are_counted_without_those_that_retention_has_forgotten(
     house: House, read: Callable[[Connection], object]
 ) -> None:
     """There are ever more of these, and the gauge is read all day."""
-    told = plans(house.database, read)
+    told: Collection[str] = plans(house.database, read)
+    if house.database.engine.dialect.name == "postgresql":  # which reads a small table from end to end
+        told = kept_plans(house.database, lambda: house.database.read(read)).values()
     assert any("ix_jobs_dead" in plan for plan in told), told
 
 
