@@ -107,7 +107,8 @@ class PostgresqlDatabase:
         failures = 0
         while failures < _ATTEMPTS and (last is None or time.monotonic() < end):
             if last is not None:
-                # At most 2.5 s in all. The rivals were told to try again, and would meet again at once.
+                # The rivals were told to try again, and would meet again at once. At most 2.5 s for those that the
+                # server undid; who has waited for a lock waits for a few ms more, until its time is up.
                 time.sleep(random.uniform(0, 0.01 * 2**failures))  # noqa: S311 - spreads rivals, guards nothing
             try:
                 # Ahead, it waits for those alone whose locks it needs.

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -17,8 +16,6 @@ from identity.addresses import AddressPolicy
 from identity.http import Client
 from identity.jwks import KeyRing
 from identity.model import ScopeKind
-from identity.principals import link_alias
-from identity.transmitters import add_transmitter
 from pipeline.database import Ahead
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.revocation.tables import revocations
@@ -28,7 +25,7 @@ from tests.identity.providers import pretend_provider
 from tests.ledger.acts import open_
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
-from tests.webhooks.events import KEY, OTHER, TRANSMITTER, claims, public, sign
+from tests.webhooks.events import KEY, OTHER, TRANSMITTER, claims, public, register, sign
 from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
@@ -46,21 +43,8 @@ def pushed(house: House, ring: MemoryRing) -> Iterator[FlaskClient]:
     policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
     with pretend_provider() as transmitter, Client(policy=policy) as http:
         transmitter.user = public(KEY).as_dict(private=False)
-
-        def register(c: Any) -> None:
-            assert add_transmitter(c, replace(TRANSMITTER, jwks_url=transmitter.url), now=clock())
-            assert link_alias(
-                c,
-                tenant="acme",
-                provider="idp",
-                external_id="u-1",
-                principal="acme.ada",
-                login=None,
-                made_by="admin:t",
-                now=clock(),
-            )
-
-        house.database.write(register)
+        served = replace(TRANSMITTER, jwks_url=transmitter.url)
+        house.database.write(lambda c: register(c, served, now=clock()))
         intake = SecurityEventIntake(Ahead(database=house.database), KeyRing(http), house.ids, clock=clock)
         settings = WebSettings(base_url="https://aswhom.example")
         yield create_app(settings, MemoryLedger(), registry(), ring, security_events=intake).test_client()

@@ -21,7 +21,6 @@ from identity.http import Client
 from identity.jwks import KeyRing
 from identity.model import AccountKey, AccountState, ScopeKind
 from identity.people import taken_for
-from identity.principals import link_alias
 from identity.scopes import grant_scopes, revoked_since
 from identity.sequence import next_number
 from identity.tables import accounts, connect_sessions, grants
@@ -40,6 +39,7 @@ from tests.ledger.acts import SIGNER, listening, open_, receipt_of
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
 from tests.properties.held import Ledger
+from tests.webhooks.events import register
 
 IDP = Transmitter(
     id="idp", issuer="i", audience="a", jwks_url="https://idp.example/jwks", tenant="acme", connection=None
@@ -60,23 +60,7 @@ def event(jti: str = "j-1", signal: Signal | None = REVOKED, *, by: Transmitter 
 @pytest.fixture
 def told(house: House) -> House:
     """The house, with two transmitters, one of which knows ada as u-1."""
-    now = datetime.now(UTC)
-
-    def build(c: Any) -> None:
-        for transmitter in (IDP, GOOGLE):
-            assert add_transmitter(c, transmitter, now=now)
-        assert link_alias(
-            c,
-            tenant="acme",
-            provider="idp",
-            external_id="u-1",
-            principal="acme.ada",
-            login=None,
-            made_by="admin:t",
-            now=now,
-        )
-
-    house.database.write(build)
+    house.database.write(lambda c: register(c, IDP, GOOGLE, now=datetime.now(UTC)))
     return house
 
 

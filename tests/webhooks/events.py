@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from joserfc import jws
 from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
+from sqlalchemy import Connection
 
-from identity.transmitters import Transmitter
+from identity.principals import link_alias
+from identity.transmitters import Transmitter, add_transmitter
 
 ISSUER, AUDIENCE = "https://idp.example/", "https://aswhom.example/events"
 CAEP, RISC = (f"https://schemas.openid.net/secevent/{family}/event-type/" for family in ("caep", "risc"))
@@ -24,6 +27,14 @@ TRANSMITTER = Transmitter(
     tenant="acme",
     connection=None,
 )
+
+
+def register(c: Connection, *some: Transmitter, now: datetime) -> None:
+    """Add these, the first of which knows ada as u-1."""
+    for one in some:
+        assert add_transmitter(c, one, now=now)
+    whose: dict[str, Any] = {"tenant": "acme", "provider": some[0].id, "external_id": "u-1"}
+    assert link_alias(c, **whose, principal="acme.ada", login=None, made_by="admin:t", now=now)
 
 
 def public(*keys: RSAKey | ECKey) -> KeySet:
