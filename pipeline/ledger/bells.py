@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from identity.columns import database_in, database_now
+from identity.columns import database_in
 from identity.model import AccessPattern
 from identity.prepared import Prepared
 from identity.tables import tenants
@@ -34,11 +34,9 @@ RINGS_FOR = timedelta(seconds=30)  # an unanswered bell is lost after this, and 
 FIRST_SHARE = 16  # bells a tenant may have outstanding at once without the dispatcher's say
 
 _QUEUED = (jobs.c.pattern == bindparam("of_pattern")) & (jobs.c.tenant_id == bindparam("tenant")) & IS_QUEUED
-_OUTSTANDING = select(func.count()).where(_QUEUED, jobs.c.rung_until > database_now()).scalar_subquery()
+_OUTSTANDING = select(func.count()).where(_QUEUED, jobs.c.rung_until > NOW).scalar_subquery()
 _ROOM: ColumnElement[int] = bindparam("share") - _OUTSTANDING
-_UNRUNG = and_(
-    _QUEUED, jobs.c.due_at <= database_now(), (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= database_now())
-)
+_UNRUNG = and_(_QUEUED, jobs.c.due_at <= NOW, (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= NOW))
 # Materialized: PostgreSQL may run a subquery once for each row, and then its limit is no limit.
 _DUE = (
     select(jobs.c.id)
@@ -74,6 +72,16 @@ def _first_due(pattern: AccessPattern) -> Select[Any]:
 
 _WITH_DUE_JOBS = Prepared(union_all(*map(_first_due, AccessPattern)))
 
+_OF_TENANT = (jobs.c.pattern == bindparam("of_pattern")) & (jobs.c.tenant_id == tenants.c.id) & IS_QUEUED
+# Two index probes a tenant, however long its backlog is.
+_TENANTS_WITH_DUE_JOBS = Prepared(
+    select(
+        tenants.c.id, select(func.count()).where(_OF_TENANT, jobs.c.rung_until > NOW).scalar_subquery().label("rung")
+    )
+    .where(exists().where(_OF_TENANT, jobs.c.due_at <= NOW))
+    .order_by(tenants.c.id)
+)
+
 
 def ring_due(
     connection: Connection, tenant: str, pattern: AccessPattern | str, *, share: int = FIRST_SHARE
@@ -98,14 +106,11 @@ def patterns_with_due_jobs(connection: Connection) -> Sequence[str]:
 
 
 def top_up(connection: Connection, pattern: str, *, window: int) -> list[Bell]:
-    """The dispatcher's tick for one queue: share the window among the tenants that have due work."""
-    # One index probe a tenant, however long its backlog is.
-    due = exists().where(
-        jobs.c.pattern == pattern,
-        jobs.c.tenant_id == tenants.c.id,
-        IS_QUEUED,
-        jobs.c.due_at <= database_now(),
-    )
-    busy = connection.execute(select(tenants.c.id).where(due).order_by(tenants.c.id)).scalars().all()
+    """The dispatcher's tick for one queue: share the window among the tenants that have due work.
+
+    Most have their share outstanding, since each end of a job rings for its tenant's next.
+    """
+    busy = _TENANTS_WITH_DUE_JOBS.run(connection, {"of_pattern": pattern}).all()
     share = max(1, window // len(busy)) if busy else 0
-    return [bell for tenant in busy for bell in ring_due(connection, tenant, pattern, share=share)]
+    short = [tenant.id for tenant in busy if tenant.rung < share]
+    return [bell for tenant in short for bell in ring_due(connection, tenant, pattern, share=share)]

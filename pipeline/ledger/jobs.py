@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, Connection, Row, bindparam, case, func, null,
 from identity.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
 from identity.model import AccessPattern, AccountKey
 from identity.prepared import Prepared
+from pipeline.ledger.clock import NOW
 from pipeline.ledger.moving import JobColumns, move_job, moving_job
 from pipeline.limits import LONGEST_WAIT
 from pipeline.states import JobState, Wait
@@ -68,7 +69,7 @@ _CLAIM_NEXT = Prepared(
             jobs.c.pattern == bindparam("of_pattern"),
             jobs.c.tenant_id == bindparam("tenant"),
             IS_QUEUED,
-            jobs.c.due_at <= database_now(),
+            jobs.c.due_at <= NOW,
         )
         .order_by(jobs.c.due_at, jobs.c.accepted)
         .limit(1)
@@ -263,7 +264,7 @@ def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int, str]
     """Claims that ran out: the worker died, or was stopped for too long."""
     statement = (
         select(jobs.c.id, jobs.c.fence, jobs.c.pattern)
-        .where(jobs.c.claimed_until < database_now(), jobs.c.state.in_([JobState.RUNNING, JobState.STOPPING]))
+        .where(jobs.c.claimed_until < NOW, jobs.c.state.in_([JobState.RUNNING, JobState.STOPPING]))
         .limit(limit)
     )
     return connection.execute(statement).all()
