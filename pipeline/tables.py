@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     literal_column,
+    or_,
     text,
 )
 
@@ -112,7 +113,9 @@ jobs = Table(
     partial_index("ix_jobs_unpruned", "finished_at", "id", where="finished_at is not null and pruned_at is null"),
     partial_index("ix_jobs_due", "pattern", "tenant_id", "due_at", where="state = 'queued'"),
     partial_index("ix_jobs_rung", "pattern", "tenant_id", "rung_until", where="rung_until is not null"),
-    partial_index("ix_jobs_claimed", "claimed_until", where="claimed_until is not null"),
+    # Not by the time: each opening moves it, and where no index has it PostgreSQL writes the row's new version beside
+    # the old one, and to no index.
+    partial_index("ix_jobs_claimed", "id", where="state = 'running' or state = 'stopping'"),
     partial_index("ix_jobs_waiting", "wait", "due_at", "tenant_id", where="state = 'waiting'"),
     partial_index("ix_jobs_waits_for", "waits_for", where="waits_for is not null"),
     # How people list them: newest first, of all tenants and of one; those that ended badly, those that nobody has.
@@ -138,8 +141,10 @@ jobs = Table(
     partial_index("ix_jobs_unfinished", "scopes_sha256", "accepted", where="finished_at is null"),
 )
 
-# Word for word as `ix_jobs_due` says it: a plan that is kept for any values could not use the index for a parameter.
+# Word for word as `ix_jobs_due` and `ix_jobs_claimed` say it: a plan that is kept for any values could not use the
+# index for a parameter.
 IS_QUEUED = jobs.c.state == literal_column("'queued'")
+IS_CLAIMED = or_(jobs.c.state == literal_column("'running'"), jobs.c.state == literal_column("'stopping'"))
 
 # Sets of scopes, stored once by content: jobs of one workflow and one user share theirs.
 # For finding the jobs of a revocation; never the authority over whether a step may open.

@@ -16,7 +16,7 @@ from pipeline.ledger.clock import NOW
 from pipeline.ledger.moving import JobColumns, move_job, moving_job
 from pipeline.limits import LONGEST_WAIT
 from pipeline.states import JobState, Wait
-from pipeline.tables import IS_QUEUED, jobs, pinned_configuration
+from pipeline.tables import IS_CLAIMED, IS_QUEUED, jobs, pinned_configuration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,8 +263,6 @@ def wake(connection: Connection, waits_for: str) -> Sequence[str]:
 def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int, str]]:
     """Claims that ran out: the worker died, or was stopped for too long."""
     statement = (
-        select(jobs.c.id, jobs.c.fence, jobs.c.pattern)
-        .where(jobs.c.claimed_until < NOW, jobs.c.state.in_([JobState.RUNNING, JobState.STOPPING]))
-        .limit(limit)
+        select(jobs.c.id, jobs.c.fence, jobs.c.pattern).where(IS_CLAIMED, jobs.c.claimed_until < NOW).limit(limit)
     )
     return connection.execute(statement).all()

@@ -12,7 +12,7 @@ from identity.columns import database_now
 from identity.model import AccessPattern
 from pipeline.ledger.indexed import in_state
 from pipeline.states import JobState
-from pipeline.tables import jobs
+from pipeline.tables import IS_CLAIMED, jobs
 
 
 @dataclass(kw_only=True)
@@ -34,7 +34,7 @@ def queues(connection: Connection, tenant: str | None) -> list[Queue]:
     queued = select(jobs.c.pattern, is_due, func.count().label("number"), func.min(jobs.c.due_at).label("oldest"))
     queued = queued.where(in_state(JobState.QUEUED))
     # Whose they are is looked at here: asked with the tenant, SQLite would go through all that the tenant ever had.
-    claimed = select(jobs.c.pattern, jobs.c.state, jobs.c.tenant_id).where(jobs.c.claimed_until.is_not(None))
+    claimed = select(jobs.c.pattern, jobs.c.state, jobs.c.tenant_id).where(IS_CLAIMED)
     if tenant is not None:
         queued = queued.where(jobs.c.tenant_id == tenant)
     for row in connection.execute(queued.group_by(jobs.c.pattern, is_due)):

@@ -20,7 +20,7 @@ from pipeline.ledger.paging import Page, Record, Turn, equal, page_of, rows_of
 from pipeline.ledger.queries import steps_of, with_secrets
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
-from pipeline.tables import attempts, deliveries, jobs, schedules
+from pipeline.tables import IS_CLAIMED, attempts, deliveries, jobs, schedules
 
 _STATES = frozenset(JobState)
 _JOB = [
@@ -73,7 +73,7 @@ def jobs_page(
 
 def _claimed(connection: Connection, state: str) -> list[str]:
     """The jobs that a worker has: few, whatever is queued or was done; so their ids are found first."""
-    found = select(jobs.c.id, jobs.c.state).where(jobs.c.claimed_until.is_not(None))
+    found = select(jobs.c.id, jobs.c.state).where(IS_CLAIMED)
     return [row.id for row in connection.execute(found) if row.state == state]
 
 

@@ -12,9 +12,11 @@ from sqlalchemy import Connection, insert, select, text
 from identity.signing import Signer
 from pipeline.ledger import bells, jobs
 from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger.intents import Opened
+from pipeline.ledger.openings import open_attempt
 from pipeline.retention import Retention, prune
 from pipeline.tables import jobs as jobs_table
-from tests.ledger.house import House
+from tests.ledger.house import House, intent_of
 from tests.ledger.plans import kept_plans, plans
 
 
@@ -56,6 +58,25 @@ def test_a_queue_without_due_jobs_is_seen_without_reading_those_of_another(house
     assert house.database.read(bells.patterns_with_due_jobs) == ["hybrid"]
     (plan,) = plans(house.database, bells.patterns_with_due_jobs)
     assert "Seq Scan" not in plan, plan
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_an_opening_moves_its_jobs_claim_without_a_write_to_any_index(house: House) -> None:
+    """PostgreSQL counts such updates apart: "heap only"."""
+    asked = intent_of(house, house.claim(house.job()))
+    counts = "pg_stat_get_xact_tuples_updated('jobs'::regclass), pg_stat_get_xact_tuples_hot_updated('jobs'::regclass)"
+
+    def moved(c: Connection) -> tuple[int, int]:  # with what the connection has not told the server's statistics yet
+        every, heap_only = c.exec_driver_sql(f"select {counts}").one()
+        return every, heap_only
+
+    def opens(c: Connection) -> tuple[int, int]:
+        before = moved(c)
+        assert isinstance(open_attempt(c, asked), Opened)
+        after = moved(c)
+        return after[0] - before[0], after[1] - before[1]
+
+    assert house.database.write(opens) == (1, 1)
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
