@@ -133,7 +133,7 @@ def _end_by(
             metrics.STEPS.labels(step.name, str(step.decision.pattern), "skipped").inc()
             raise StepSkipped(reason)
         case OnceMismatch(owner=owner, done=once_of):
-            reason = f"the once key {step.once!r} was used by job {owner} with other parameters"
+            reason = f"the once key {step.spec.once!r} was used by job {owner} with other parameters"
             raise record_refusal(services, intent, reason, once_of=once_of)
         case PolicyMoved():
             raise policy_moved()
@@ -158,7 +158,7 @@ def intent_of(
         job=step.job,
         position=step.position,
         action=step.name,
-        occurrence=step.occurrence,
+        occurrence=step.spec.occurrence,
         named=step.named,
         decision=step.decision,
         principal=step.principal,
@@ -168,7 +168,7 @@ def intent_of(
         new_account=services.ids("acc"),
         request_hash=step.request_hash,
         parameters=step.action.model_dump(mode="json"),
-        once=step.once,
+        once=step.spec.once,
         request_changed=step.request_changed,
         purpose=purpose,
         number=number,

@@ -86,7 +86,7 @@ class OpenedAttempt:
     def goes_on(self) -> bool:
         """Whether there will be another attempt after one that did not settle the step."""
         waited = datetime.now(UTC) - self.step.tried_since
-        return self.tries < self.services.settings.attempts or waited < self.step.patience
+        return self.tries < self.services.settings.attempts or waited < self.step.spec.patience
 
     def again(self, reason: str, *, at_least: timedelta = timedelta()) -> RunAgain:
         """The job's way back to the queue, later with every attempt."""

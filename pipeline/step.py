@@ -16,7 +16,7 @@ from sqlalchemy import Row
 from identity.capability import issued
 from identity.model import AccessPattern, Effect, PrincipalKind
 from identity.policy.decision import Decision, Denied
-from pipeline.action import Action, Recovery, Result, hash_of
+from pipeline.action import Recovery, Result, hash_of
 from pipeline.approvals.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, record_refusal
 from pipeline.interruption import RunAgain, RunEnded
@@ -26,9 +26,10 @@ from pipeline.ledger.clock import clock
 from pipeline.ledger.intents import Adopted
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.deciding import Decisions
+from pipeline.run import StepSpec
 from pipeline.services import Services
 from pipeline.states import AttemptState, Purpose, StepState
-from pipeline.step_at_hand import StepAtHand
+from pipeline.step_at_hand import NAMES, StepAtHand
 from pipeline.stored_step import (
     came_out_since,
     left_out,
@@ -39,11 +40,9 @@ from pipeline.stored_step import (
     result_of,
 )
 from pipeline.uses import on_revoke_of
-from pipeline.workflow import SERVICE, SKIP, STOP, USER, OnRevoke, Who, Workflow
+from pipeline.workflow import SKIP, STOP, Workflow
 
 R = TypeVar("R", bound=Result)
-
-NAMES: Mapping[Who | None, str] = {None: "policy", USER: "user", SERVICE: "service"}
 
 
 class EarlierAttempts(Enum):
@@ -67,21 +66,12 @@ class StepRunner:
         self._new_steps = 0
         self._reached = 0
 
-    def perform(
-        self,
-        position: int,
-        occurrence: int,
-        action: Action[R],
-        *,
-        named: Who | None,
-        once: str | None,
-        patience: timedelta = timedelta(),
-        on_revoke: OnRevoke | None = None,
-    ) -> R:
+    def perform(self, spec: StepSpec[R]) -> R:
+        action, position = spec.action, spec.position
         self._reached = position
         name = action.action_name()
         declared = self._workflow.on_revoke.get(type(action), STOP)
-        then = on_revoke_of(f"step {position}, {name},", declared, on_revoke)
+        then = on_revoke_of(f"step {position}, {name},", declared, spec.on_revoke)
         stored = self._stored.get(position)
         request_hash = action.request_hash()
         if stored is not None:
@@ -89,8 +79,8 @@ class StepRunner:
                 raise_if_diverged(
                     stored,
                     action=name,
-                    occurrence=occurrence,
-                    named=NAMES[named],
+                    occurrence=spec.occurrence,
+                    named=NAMES[spec.named],
                     request_hash=request_hash,
                 )
             if stored.state == StepState.DONE:
@@ -98,17 +88,7 @@ class StepRunner:
             raise_if_ended(stored)
         self._yield_if_due(is_new=stored is None)
         self._new_steps += 1
-        step = self._prepare(
-            action,
-            position=position,
-            occurrence=occurrence,
-            named=named,
-            once=once,
-            request_hash=request_hash,
-            stored=stored,
-            patience=patience,
-            may_skip=then is SKIP,
-        )
+        step = self._prepare(spec, request_hash=request_hash, stored=stored, may_skip=then is SKIP)
         came = self._carry_out(step, stored)
         if isinstance(came, Adopted):
             return result_of(action, came.result, position=position, owner=came.owner)
@@ -171,30 +151,16 @@ class StepRunner:
         return all(row.state == AttemptState.NO_EFFECT and row.opened <= self._job.accepted for row in tried)
 
     def _prepare(
-        self,
-        action: Action[Any],
-        *,
-        position: int,
-        occurrence: int,
-        named: Who | None,
-        once: str | None,
-        request_hash: str,
-        stored: Row[Any] | None,
-        patience: timedelta,
-        may_skip: bool,
+        self, spec: StepSpec[Any], *, request_hash: str, stored: Row[Any] | None, may_skip: bool
     ) -> StepAtHand:
         """Decide as whom, and gather everything the step's attempts have in common. Raises as `record_refusal` says."""
-        ground = self._decisions.ground_for(action.facts.provider)
-        decision = self._decisions.of(action, named)
+        ground = self._decisions.ground_for(spec.action.facts.provider)
+        decision = self._decisions.of(spec.action, spec.named)
         granted = _decision_of_refusal(decision) if isinstance(decision, Denied) else decision
         step = StepAtHand(
             id=stored.id if stored is not None else self._services.ids("step"),
             job=self._job,
-            action=action,
-            position=position,
-            occurrence=occurrence,
-            named=NAMES[named],
-            once=once,
+            spec=spec,
             request_hash=request_hash,
             decision=granted,
             principal=self._job.user if granted.kind is PrincipalKind.USER and self._job.user else ground.service,
@@ -205,7 +171,6 @@ class StepRunner:
             request_changed=stored is not None
             and may_change(stored)
             and hash_of(stored.action, stored.parameters) != request_hash,
-            patience=patience,
             audience=ground.audience if granted.pattern is AccessPattern.CAPABILITY else None,
         )
         if isinstance(decision, Denied):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -19,10 +20,14 @@ from pipeline.interruption import AskOperator
 from pipeline.ledger.calls import word_wanted
 from pipeline.ledger.intents import Approved
 from pipeline.ledger.jobs import ClaimedJob
+from pipeline.run import StepSpec
 from pipeline.states import Purpose
 from pipeline.upstream import Written, write
+from pipeline.workflow import SERVICE, USER, Who
 
 log = logging.getLogger(__name__)
+
+NAMES: Mapping[Who | None, str] = {None: "policy", USER: "user", SERVICE: "service"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +36,7 @@ class StepAtHand:
 
     id: str
     job: ClaimedJob
-    action: Action[Any]
-    position: int
-    occurrence: int
-    named: str
-    once: str | None
+    spec: StepSpec[Any]
     request_hash: str
     decision: Decision
     principal: str
@@ -45,7 +46,6 @@ class StepAtHand:
     former: int = 0  # attempts of before its job was replayed, which count for no limit
     request_changed: bool = False  # it asks for something else than before its job was replayed: `reopen_steps`
     tried_otherwise: bool = False  # some of those asked for something else, and none of them had an effect
-    patience: timedelta = timedelta()  # how long "later" is taken for an answer, whatever number of attempts that makes
     may_skip: bool = False
     in_doubt: bool = False  # an attempt that may have had the effect has no outcome
     audience: Audience | None = None  # whom a capability is for, which the step runs by
@@ -53,8 +53,21 @@ class StepAtHand:
     approval: Approved | None = None
 
     @property
+    def action(self) -> Action[Any]:
+        return self.spec.action
+
+    @property
     def name(self) -> str:
         return self.action.action_name()
+
+    @property
+    def position(self) -> int:
+        return self.spec.position
+
+    @property
+    def named(self) -> str:
+        """Whom the function named, as it is stored."""
+        return NAMES[self.spec.named]
 
     @property
     def repeats(self) -> bool:
