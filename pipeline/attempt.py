@@ -189,7 +189,7 @@ def intent_of(
         deadline=services.settings.call_deadline,
         may_skip=step.may_skip,
         capability=wanted_capability(services, step, written),
-        resends=step.resends,
+        resends=step.earlier.resends,
         approval=step.approval,
     )
 

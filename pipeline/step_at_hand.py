@@ -31,6 +31,20 @@ NAMES: Mapping[Who | None, str] = {None: "policy", USER: "user", SERVICE: "servi
 
 
 @dataclass(frozen=True, kw_only=True)
+class EarlierAttempts:
+    """What the earlier attempts of a step mean for the next."""
+
+    former: int = 0  # of before its job was replayed, which count for no limit
+    since: datetime | None = None  # when the first that counts was opened: what patience runs from; None: none was
+    otherwise: bool = False  # some asked for something else, and none of them had an effect
+    resends: bool = False  # one of unknown outcome carried a capability that lives
+    in_doubt: bool = False  # one that may have had the effect has no outcome
+
+
+NONE_YET = EarlierAttempts()
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepAtHand:
     """What all attempts of a step have in common."""
 
@@ -42,15 +56,11 @@ class StepAtHand:
     principal: str
     through: ProviderConnection
     opened_at: datetime
-    tried_since: datetime  # since its job was accepted: what `patience` runs from
-    former: int = 0  # attempts of before its job was replayed, which count for no limit
     request_changed: bool = False  # it asks for something else than before its job was replayed: `reopen_steps`
-    tried_otherwise: bool = False  # some of those asked for something else, and none of them had an effect
     may_skip: bool = False
-    in_doubt: bool = False  # an attempt that may have had the effect has no outcome
     audience: Audience | None = None  # whom a capability is for, which the step runs by
-    resends: bool = False  # an attempt of unknown outcome carried a capability that lives
     approval: Approved | None = None
+    earlier: EarlierAttempts = NONE_YET  # until they are read, which is once it may be done
 
     @property
     def action(self) -> Action[Any]:
@@ -72,7 +82,7 @@ class StepAtHand:
     @property
     def repeats(self) -> bool:
         """Whether an attempt of unknown outcome may simply be made again."""
-        return self.resends or self.action.facts.effect is Effect.READ or self.action.facts.recovery.repeats
+        return self.earlier.resends or self.action.facts.effect is Effect.READ or self.action.facts.recovery.repeats
 
     def asks(self, why: str) -> AskOperator:
         """For a person's word: nothing else tells what became of its call."""
@@ -94,7 +104,7 @@ class StepAtHand:
     @property
     def _doubt(self) -> str:
         """What a person is told whose job ends though a call of the step may have had its effect."""
-        if not self.in_doubt:
+        if not self.earlier.in_doubt:
             return ""
         wanted = word_wanted(self.action.facts.provider, self.job.id)
         return f"; {self.name} was sent before and no answer came: {wanted}"
@@ -105,7 +115,7 @@ class StepAtHand:
 
         An upstream refuses a key that it knows with other parameters (https://docs.stripe.com/api/idempotent_requests).
         """
-        asked = f"\x00{self.request_hash}" if self.tried_otherwise else ""
+        asked = f"\x00{self.request_hash}" if self.earlier.otherwise else ""
         digest = sha256(f"{self.job.id}\x00{self.id}{asked}".encode()).digest()
         return Call(
             idempotency_key=digest.hex(),
