@@ -75,7 +75,7 @@ def _open_and_send(
 ) -> OpenedAttempt | Adopted:
     """Open the attempt and send it; refresh the token and open again where it is too old or was refused upstream."""
     written = step.written(purpose)  # before anything opens: what cannot be written is not taken for sent
-    ahead, after_generation, forced = True, 0, False
+    refresh_early, after_generation, forced = True, 0, False
     for _ in range(OPENINGS):
         intent = intent_of(
             services,
@@ -84,7 +84,7 @@ def _open_and_send(
             number=number,
             written=written,
             after_generation=after_generation,
-            ahead=ahead,
+            refresh_early=refresh_early,
         )
         mint_ahead(services, step, intent.lease)
         budget_use.take()
@@ -95,7 +95,7 @@ def _open_and_send(
                 return adopted
             case NeedsRefresh(account=account, generation=generation):
                 forced = after_generation >= generation
-                ahead = _refresh(services, account, generation, refused=forced) > generation
+                refresh_early = _refresh(services, account, generation, refused=forced) > generation
                 continue
             case Opened() as opened:
                 number += 1
@@ -149,7 +149,7 @@ def intent_of(
     number: int,
     written: Written | None = None,
     after_generation: int = 0,
-    ahead: bool = True,
+    refresh_early: bool = True,
 ) -> Intent:
     """A new attempt's intent, with ids of its own; *written* is what it sends, None where nothing is to be sent."""
     return Intent(
@@ -181,7 +181,7 @@ def intent_of(
             principal=step.principal,
             accepted=step.job.accepted,
             scopes=step.action.facts.scopes,
-            ahead=ahead,
+            refresh_early=refresh_early,
             after_generation=after_generation,
         ),
         send_within=services.settings.send_within,
