@@ -114,7 +114,7 @@ def _open_and_send(
         made.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")
         if forced:
             _infer_death(services, lease)
-        # If it was not the newest, another's refresh has killed it, and the next opening has the newest.
+        # A refused token that was not the newest was killed by another's refresh; the next opening leases the newest.
         after_generation, forced = lease.generation, False
     raise Unavailable("the token was renewed again and again without success", retry_after=timedelta(seconds=30))
 

@@ -198,7 +198,8 @@ class StepRunner:
         return EarlierAttempts(
             former=len(tried) - len(counted),
             since=counted[0].opened_at if counted else None,
-            # Opened for something else, it opens later than what was tried of it before: `write_step`.
+            # `write_step` resets `opened_at` where a replayed step asks for something else: then it is later than the
+            # first attempt's.
             otherwise=bool(tried) and (step.request_changed or tried[0].opened_at < step.opened_at),
             resends=settlement is Settlement.CARRIED,
             in_doubt=settlement is not Settlement.SETTLED and step.action.facts.effect is not Effect.READ,

@@ -137,8 +137,8 @@ def _stands(connection: Connection, closing: Closing, step: str) -> bool:
 
 def _late(connection: Connection, closing: Closing, row: Row[Any]) -> _Answer:
     """An answer whose attempt, *row*, was resolved otherwise before it came."""
-    # A call that opens meanwhile is seen here, or its opening sees this. So is this by whoever writes it again, since
-    # its commit was not seen.
+    # So that this and an opening see each other: it has committed, and its attempt is seen here, or it waits, and sees
+    # the step's result. Whoever writes this again, not having seen its commit, waits as well, and finds the record.
     _LOCK_JOB.run(connection, {"job": row.job_id})
     # A search is settled without its finding: that an effect is there is true however late. That none is, is not: the
     # call may have been made again.

@@ -195,8 +195,8 @@ def write_step(
 ) -> bool:
     """Insert the step with this decision, or move the one there is to *state* with it; whether its state allows that.
 
-    A step whose call has no outcome yet is not refused: it stays unknown, and its job ends. Unless
-    it only reads: that is opened again first.
+    Where a call has no outcome, the step's state forbids a refusal: it stays unknown, and the caller ends the job.
+    One that only reads is moved back to OPEN first.
     """
     if intent.reads and state is not StepState.OPEN:
         move_step(connection, intent.step, StepState.OPEN)

@@ -76,7 +76,8 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     match outcome:
         case RuledOut():
             return rule_out(connection, intent, outcome, now)
-        # The run has read it before. Whoever connects at another one of its id gives that one's API a token.
+        # The run has read the connection's address before this transaction. Since then the connection may have been
+        # removed, or registered again under its id with another address: that API's token must not go to the old one.
         case _ if held.api_url != intent.api_url:
             what = "was removed" if held.api_url is None else "has another address"
             reason = f"provider connection {intent.connection} {what}: it looks again"
