@@ -21,7 +21,7 @@ from identity.model import AccessPattern
 from identity.prepared import Prepared
 from identity.sequence import next_number_and_time
 from pipeline.ledger.calls import calls_in_doubt, may_have_acted
-from pipeline.ledger.intents import Intent, record
+from pipeline.ledger.intents import Intent, record_intent
 from pipeline.ledger.jobs import wake
 from pipeline.ledger.moving import StepColumns, move_attempt, move_step
 from pipeline.ledger.once import once_name
@@ -274,7 +274,7 @@ def _resolve_unknown(
     for attempt in calls_in_doubt(connection, intent.step, but=intent.attempt, before=before):
         if move_attempt(connection, attempt, to, closed=number, closed_at=now) is None:
             continue  # its own late answer was first
-        record(
+        record_intent(
             connection,
             intent,
             "attempt.resolved",

@@ -131,7 +131,7 @@ def claim_lost(connection: Connection, job: ClaimedJob) -> Ended:
     return Ended(reason="stopped" if stopped else "another worker has the job", moved=stopped)
 
 
-def record(
+def record_intent(
     connection: Connection,
     intent: Intent,
     kind: str,

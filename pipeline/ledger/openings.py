@@ -30,7 +30,7 @@ from pipeline.ledger.intents import (
     OpenOutcome,
     PolicyMoved,
     claim_lost,
-    record,
+    record_intent,
     write_step,
 )
 from pipeline.ledger.jobs import consent_of, park, requeue
@@ -160,7 +160,7 @@ def _insert_attempt(
             "settled_by": now + intent.send_within + intent.deadline,
         },
     )
-    record(
+    record_intent(
         connection,
         intent,
         "attempt.opened",
@@ -190,5 +190,7 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
         reason=reason,
         lacks=needs.missing_scopes,
     )
-    record(connection, intent, "job.parked", id=f"{intent.attempt}.parked", at=now, outcome="waiting", reason=reason)
+    record_intent(
+        connection, intent, "job.parked", id=f"{intent.attempt}.parked", at=now, outcome="waiting", reason=reason
+    )
     return Ended(reason=reason, moved=parked)
