@@ -59,13 +59,13 @@ class Intent:
     repeats_unknown: bool  # an unknown earlier attempt does not forbid this one: a probe, or a mode that may repeat
     send_within: timedelta
     deadline: timedelta  # of the call, from its start
+    consent_wait: timedelta  # should a person have to connect first
     request_changed: bool = False  # since before its job was replayed, with nothing done
     reads: bool = False  # its calls have no effect, so none leaves anything in doubt
     approval: Approved | None = None
     may_skip: bool = False  # a revocation skips the step, and the job goes on
     capability: Wanted | None = None  # in place of a lease: nobody's account is used
     resends: bool = False  # the capability of an attempt whose outcome is not known, while it lives
-    consent_wait: timedelta = timedelta(days=14)  # should a person have to connect first
 
     @property
     def claimed_for(self) -> timedelta:
