@@ -129,7 +129,7 @@ def _fresh(grant: Grant, request: LeaseRequest, profile: Profile | None, *, now:
     if grant.expires_at is None:
         return True
     rest = min(profile.min_ttl if profile else MIN_TTL, (grant.expires_at - grant.obtained_at) / 2)
-    return now < grant.expires_at - (rest if request.ahead else timedelta())
+    return now < grant.expires_at - (rest if request.refresh_early else timedelta())
 
 
 def _first_use(row: Row[Any], grant: Grant) -> bool:

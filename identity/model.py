@@ -147,7 +147,7 @@ class LeaseRequest:
     principal: str
     accepted: int  # the job's ledger number
     scopes: frozenset[str]  # required by the action
-    ahead: bool = True  # refresh before the end, as the provider's row says; False: what still lives will do
+    refresh_early: bool = True  # before the end, as the provider's row says; False: what still lives will do
     after_generation: int = 0  # a token of this generation or an older one was refused upstream
     now: datetime | None = None  # None: the database's clock
 

@@ -1,1 +1,4 @@
-"""How work moves: the ledger of jobs and steps, the workflow API, Celery, revocation and housekeeping."""
+"""How work moves: the ledger of jobs and steps, the workflow API, Celery, revocation and housekeeping.
+
+docs/explanation/how-a-step-works.md ends with the files that a step passes, in order.
+"""

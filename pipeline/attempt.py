@@ -75,7 +75,7 @@ def _open_and_send(
 ) -> OpenedAttempt | Adopted:
     """Open the attempt and send it; refresh the token and open again where it is too old or was refused upstream."""
     written = step.written(purpose)  # before anything opens: what cannot be written is not taken for sent
-    ahead, after_generation, forced = True, 0, False
+    refresh_early, after_generation, forced = True, 0, False
     for _ in range(OPENINGS):
         intent = intent_of(
             services,
@@ -84,7 +84,7 @@ def _open_and_send(
             number=number,
             written=written,
             after_generation=after_generation,
-            ahead=ahead,
+            refresh_early=refresh_early,
         )
         mint_ahead(services, step, intent.lease)
         budget_use.take()
@@ -95,7 +95,7 @@ def _open_and_send(
                 return adopted
             case NeedsRefresh(account=account, generation=generation):
                 forced = after_generation >= generation
-                ahead = _refresh(services, account, generation, refused=forced) > generation
+                refresh_early = _refresh(services, account, generation, refused=forced) > generation
                 continue
             case Opened() as opened:
                 number += 1
@@ -114,7 +114,7 @@ def _open_and_send(
         made.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")
         if forced:
             _infer_death(services, lease)
-        # If it was not the newest, another's refresh has killed it, and the next opening has the newest.
+        # A refused token that was not the newest was killed by another's refresh; the next opening leases the newest.
         after_generation, forced = lease.generation, False
     raise Unavailable("the token was renewed again and again without success", retry_after=timedelta(seconds=30))
 
@@ -133,7 +133,7 @@ def _end_by(
             metrics.STEPS.labels(step.name, str(step.decision.pattern), "skipped").inc()
             raise StepSkipped(reason)
         case OnceMismatch(owner=owner, done=once_of):
-            reason = f"the once key {step.once!r} was used by job {owner} with other parameters"
+            reason = f"the once key {step.spec.once!r} was used by job {owner} with other parameters"
             raise record_refusal(services, intent, reason, once_of=once_of)
         case PolicyMoved():
             raise policy_moved()
@@ -149,7 +149,7 @@ def intent_of(
     number: int,
     written: Written | None = None,
     after_generation: int = 0,
-    ahead: bool = True,
+    refresh_early: bool = True,
 ) -> Intent:
     """A new attempt's intent, with ids of its own; *written* is what it sends, None where nothing is to be sent."""
     return Intent(
@@ -158,7 +158,7 @@ def intent_of(
         job=step.job,
         position=step.position,
         action=step.name,
-        occurrence=step.occurrence,
+        occurrence=step.spec.occurrence,
         named=step.named,
         decision=step.decision,
         principal=step.principal,
@@ -168,7 +168,7 @@ def intent_of(
         new_account=services.ids("acc"),
         request_hash=step.request_hash,
         parameters=step.action.model_dump(mode="json"),
-        once=step.once,
+        once=step.spec.once,
         request_changed=step.request_changed,
         purpose=purpose,
         number=number,
@@ -181,7 +181,7 @@ def intent_of(
             principal=step.principal,
             accepted=step.job.accepted,
             scopes=step.action.facts.scopes,
-            ahead=ahead,
+            refresh_early=refresh_early,
             after_generation=after_generation,
         ),
         send_within=services.settings.send_within,
@@ -189,7 +189,7 @@ def intent_of(
         deadline=services.settings.call_deadline,
         may_skip=step.may_skip,
         capability=wanted_capability(services, step, written),
-        resends=step.resends,
+        resends=step.earlier.resends,
         approval=step.approval,
     )
 

@@ -80,13 +80,14 @@ class OpenedAttempt:
     @property
     def tries(self) -> int:
         """The attempts since the job was accepted, by its replay if it had one, this one included."""
-        return self.intent.number - self.step.former
+        return self.intent.number - self.step.earlier.former
 
     @property
     def goes_on(self) -> bool:
         """Whether there will be another attempt after one that did not settle the step."""
-        waited = datetime.now(UTC) - self.step.tried_since
-        return self.tries < self.services.settings.attempts or waited < self.step.patience
+        since = self.step.earlier.since
+        waited = datetime.now(UTC) - since if since else timedelta(seconds=time.monotonic() - self.began)
+        return self.tries < self.services.settings.attempts or waited < self.step.spec.patience
 
     def again(self, reason: str, *, at_least: timedelta = timedelta()) -> RunAgain:
         """The job's way back to the queue, later with every attempt."""
@@ -133,7 +134,7 @@ def close_call(opened: OpenedAttempt) -> Any:
                 if not opened.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason):
                     raise opened.overtaken()
                 raise BadInput(f"step {step.position}: {error}")
-    if step.in_doubt:  # this attempt had no effect, but one before it may have had, and nothing tells any more
+    if step.earlier.in_doubt:  # this attempt had no effect, but one before it may have had, and nothing tells any more
         opened.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=error)
         raise step.asks(f"{step.name} was sent and no answer came, and sent again it failed: {error}")
     resolves = AttemptState.NO_EFFECT if intent.reads else None  # of what only reads, no call leaves anything in doubt

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic, Protocol, TypeVar
 
@@ -58,20 +59,23 @@ class Diverged(Exception):
     """The function did not do what it did before: it must be deterministic between steps."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepSpec(Generic[R]):
+    """One step as the function asks for it, and its place in the run."""
+
+    action: Action[R]
+    position: int  # among the run's steps, from 1
+    occurrence: int  # among those of its action, from 1
+    named: Who | None  # None: policy picks
+    once: str | None
+    patience: timedelta  # how long "later" is taken for an answer, whatever number of attempts that makes
+    on_revoke: OnRevoke | None  # None: as `uses` says
+
+
 class Steps(Protocol):
     """What carries out the steps of one run; `pipeline.step.StepRunner` does."""
 
-    def perform(
-        self,
-        position: int,
-        occurrence: int,
-        action: Action[R],
-        *,
-        named: Who | None,
-        once: str | None,
-        patience: timedelta,
-        on_revoke: OnRevoke | None,
-    ) -> R: ...
+    def perform(self, spec: StepSpec[R]) -> R: ...
 
     def sleep(self, position: int, occurrence: int, duration: timedelta) -> None: ...
 
@@ -130,9 +134,16 @@ class Run(Generic[C]):
     ) -> R:
         _check(action, named=named, once=once, patience=patience)
         position, occurrence = self._next(action.action_name())
-        return self._steps.perform(
-            position, occurrence, action, named=named, once=once, patience=patience, on_revoke=on_revoke
+        spec = StepSpec(
+            action=action,
+            position=position,
+            occurrence=occurrence,
+            named=named,
+            once=once,
+            patience=patience,
+            on_revoke=on_revoke,
         )
+        return self._steps.perform(spec)
 
     def _sleep(self, duration: timedelta) -> None:
         _check_time("run.sleep sleeps for", duration)

@@ -16,7 +16,7 @@ from sqlalchemy import Row
 from identity.capability import issued
 from identity.model import AccessPattern, Effect, PrincipalKind
 from identity.policy.decision import Decision, Denied
-from pipeline.action import Action, Recovery, Result, hash_of
+from pipeline.action import Recovery, Result, hash_of
 from pipeline.approvals.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, record_refusal
 from pipeline.interruption import RunAgain, RunEnded
@@ -26,9 +26,10 @@ from pipeline.ledger.clock import clock
 from pipeline.ledger.intents import Adopted
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.deciding import Decisions
+from pipeline.run import StepSpec
 from pipeline.services import Services
 from pipeline.states import AttemptState, Purpose, StepState
-from pipeline.step_at_hand import StepAtHand
+from pipeline.step_at_hand import NAMES, EarlierAttempts, StepAtHand
 from pipeline.stored_step import (
     came_out_since,
     left_out,
@@ -39,15 +40,13 @@ from pipeline.stored_step import (
     result_of,
 )
 from pipeline.uses import on_revoke_of
-from pipeline.workflow import SERVICE, SKIP, STOP, USER, OnRevoke, Who, Workflow
+from pipeline.workflow import SKIP, STOP, Workflow
 
 R = TypeVar("R", bound=Result)
 
-NAMES: Mapping[Who | None, str] = {None: "policy", USER: "user", SERVICE: "service"}
 
-
-class EarlierAttempts(Enum):
-    """What is known of a step's earlier attempts."""
+class Settlement(Enum):
+    """Whether it is known what became of a step's earlier attempts."""
 
     SETTLED = auto()  # every one has an outcome
     CARRIED = auto()  # one has none, but its capability still lives: sent again it is the same spend, done once
@@ -67,21 +66,12 @@ class StepRunner:
         self._new_steps = 0
         self._reached = 0
 
-    def perform(
-        self,
-        position: int,
-        occurrence: int,
-        action: Action[R],
-        *,
-        named: Who | None,
-        once: str | None,
-        patience: timedelta = timedelta(),
-        on_revoke: OnRevoke | None = None,
-    ) -> R:
+    def perform(self, spec: StepSpec[R]) -> R:
+        action, position = spec.action, spec.position
         self._reached = position
         name = action.action_name()
         declared = self._workflow.on_revoke.get(type(action), STOP)
-        then = on_revoke_of(f"step {position}, {name},", declared, on_revoke)
+        then = on_revoke_of(f"step {position}, {name},", declared, spec.on_revoke)
         stored = self._stored.get(position)
         request_hash = action.request_hash()
         if stored is not None:
@@ -89,8 +79,8 @@ class StepRunner:
                 raise_if_diverged(
                     stored,
                     action=name,
-                    occurrence=occurrence,
-                    named=NAMES[named],
+                    occurrence=spec.occurrence,
+                    named=NAMES[spec.named],
                     request_hash=request_hash,
                 )
             if stored.state == StepState.DONE:
@@ -98,17 +88,7 @@ class StepRunner:
             raise_if_ended(stored)
         self._yield_if_due(is_new=stored is None)
         self._new_steps += 1
-        step = self._prepare(
-            action,
-            position=position,
-            occurrence=occurrence,
-            named=named,
-            once=once,
-            request_hash=request_hash,
-            stored=stored,
-            patience=patience,
-            may_skip=then is SKIP,
-        )
+        step = self._prepare(spec, request_hash=request_hash, stored=stored, may_skip=then is SKIP)
         came = self._carry_out(step, stored)
         if isinstance(came, Adopted):
             return result_of(action, came.result, position=position, owner=came.owner)
@@ -171,41 +151,25 @@ class StepRunner:
         return all(row.state == AttemptState.NO_EFFECT and row.opened <= self._job.accepted for row in tried)
 
     def _prepare(
-        self,
-        action: Action[Any],
-        *,
-        position: int,
-        occurrence: int,
-        named: Who | None,
-        once: str | None,
-        request_hash: str,
-        stored: Row[Any] | None,
-        patience: timedelta,
-        may_skip: bool,
+        self, spec: StepSpec[Any], *, request_hash: str, stored: Row[Any] | None, may_skip: bool
     ) -> StepAtHand:
         """Decide as whom, and gather everything the step's attempts have in common. Raises as `record_refusal` says."""
-        ground = self._decisions.ground_for(action.facts.provider)
-        decision = self._decisions.of(action, named)
+        ground = self._decisions.ground_for(spec.action.facts.provider)
+        decision = self._decisions.of(spec.action, spec.named)
         granted = _decision_of_refusal(decision) if isinstance(decision, Denied) else decision
         step = StepAtHand(
             id=stored.id if stored is not None else self._services.ids("step"),
             job=self._job,
-            action=action,
-            position=position,
-            occurrence=occurrence,
-            named=NAMES[named],
-            once=once,
+            spec=spec,
             request_hash=request_hash,
             decision=granted,
             principal=self._job.user if granted.kind is PrincipalKind.USER and self._job.user else ground.service,
             through=ground.through,
             may_skip=may_skip,
             opened_at=stored.opened_at if stored is not None else datetime.now(UTC),
-            tried_since=datetime.now(UTC),
             request_changed=stored is not None
             and may_change(stored)
             and hash_of(stored.action, stored.parameters) != request_hash,
-            patience=patience,
             audience=ground.audience if granted.pattern is AccessPattern.CAPABILITY else None,
         )
         if isinstance(decision, Denied):
@@ -216,36 +180,39 @@ class StepRunner:
         return replace(step, approval=approved(self._services, step))
 
     def _carry_out(self, step: StepAtHand, stored: Row[Any] | None) -> Any:
-        earlier: list[Row[Any]] = []
+        tried: list[Row[Any]] = []
         if stored is not None:
-            earlier = self._services.store.read(partial(ledger_steps.attempts_of, step=step.id))
-        known = self._recover(step, earlier)
-        renewed = [row for row in earlier if row.opened > self._job.accepted]  # since its replay, if it had one
-        step = replace(
-            step,
-            former=len(earlier) - len(renewed),
-            # Opened for something else, it opens later than what was tried of it before: `write_step`.
-            tried_otherwise=bool(earlier) and (step.request_changed or earlier[0].opened_at < step.opened_at),
-            tried_since=renewed[0].opened_at if renewed else step.tried_since,
-            resends=known is EarlierAttempts.CARRIED,
-            in_doubt=known is not EarlierAttempts.SETTLED and step.action.facts.effect is not Effect.READ,
-        )
-        made = len(earlier)
-        if known is EarlierAttempts.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:
+            tried = self._services.store.read(partial(ledger_steps.attempts_of, step=step.id))
+        settlement = self._recover(step, tried)
+        step = replace(step, earlier=self._earlier(step, tried, settlement))
+        made = len(tried)
+        if settlement is Settlement.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:
             found = probe(self._services, step, number=made + 1)
             if found is not None:
                 return found
-            step, made = replace(step, in_doubt=False), made + 1
+            step, made = replace(step, earlier=replace(step.earlier, in_doubt=False)), made + 1
         return attempt(self._services, step, number=made + 1)
 
-    def _recover(self, step: StepAtHand, earlier: list[Row[Any]]) -> EarlierAttempts:
+    def _earlier(self, step: StepAtHand, tried: list[Row[Any]], settlement: Settlement) -> EarlierAttempts:
+        counted = [row for row in tried if row.opened > self._job.accepted]  # since its replay, if it had one
+        return EarlierAttempts(
+            former=len(tried) - len(counted),
+            since=counted[0].opened_at if counted else None,
+            # `write_step` resets `opened_at` where a replayed step asks for something else: then it is later than the
+            # first attempt's.
+            otherwise=bool(tried) and (step.request_changed or tried[0].opened_at < step.opened_at),
+            resends=settlement is Settlement.CARRIED,
+            in_doubt=settlement is not Settlement.SETTLED and step.action.facts.effect is not Effect.READ,
+        )
+
+    def _recover(self, step: StepAtHand, tried: list[Row[Any]]) -> Settlement:
         """Whether an earlier attempt has no outcome. Waits until it is settled; asks where nothing can be looked up."""
         unsettled = (AttemptState.OPEN, AttemptState.UNKNOWN)
-        open_ended = [row for row in earlier if row.purpose == Purpose.CALL and row.state in unsettled]
+        open_ended = [row for row in tried if row.purpose == Purpose.CALL and row.state in unsettled]
         # They are over before anything more is sent: what they find after that is late, and held against it.
-        searches = [row for row in earlier if row.purpose == Purpose.PROBE and row.state == AttemptState.OPEN]
+        searches = [row for row in tried if row.purpose == Purpose.PROBE and row.state == AttemptState.OPEN]
         if not open_ended and not searches:
-            return EarlierAttempts.SETTLED
+            return Settlement.SETTLED
         now = self._services.store.read(clock)
         for row in (*open_ended, *searches):
             if row.settled_by > now:
@@ -254,7 +221,7 @@ class StepRunner:
             if row.state == AttemptState.OPEN:
                 self._services.store.write(partial(ledger_steps.settle, attempt=row, now=now))
         if not open_ended:
-            return EarlierAttempts.SETTLED
+            return Settlement.SETTLED
         elsewhere = sorted({row.connection_id for row in open_ended} - {step.through.id})
         if elsewhere and step.action.facts.effect is not Effect.READ:
             # Another workspace, maybe: it knows neither the key of that call nor, if searched, its effect.
@@ -266,10 +233,10 @@ class StepRunner:
             alive_at = now + self._services.settings.send_within * 2
             by = step.approval.by if step.approval else ()
             if self._services.store.read(partial(issued.living, step=step.id, at=alive_at, approved_by=by)) is not None:
-                return EarlierAttempts.CARRIED
+                return Settlement.CARRIED
         if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:
             raise step.asks(f"{step.name} was sent and no answer came")
-        return EarlierAttempts.UNSETTLED
+        return Settlement.UNSETTLED
 
 
 def _decision_of_refusal(denied: Denied) -> Decision:

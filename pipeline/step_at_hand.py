@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -19,10 +20,28 @@ from pipeline.interruption import AskOperator
 from pipeline.ledger.calls import word_wanted
 from pipeline.ledger.intents import Approved
 from pipeline.ledger.jobs import ClaimedJob
+from pipeline.run import StepSpec
 from pipeline.states import Purpose
 from pipeline.upstream import Written, write
+from pipeline.workflow import SERVICE, USER, Who
 
 log = logging.getLogger(__name__)
+
+NAMES: Mapping[Who | None, str] = {None: "policy", USER: "user", SERVICE: "service"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierAttempts:
+    """What the earlier attempts of a step mean for the next."""
+
+    former: int = 0  # of before its job was replayed, which count for no limit
+    since: datetime | None = None  # when the first that counts was opened: what patience runs from; None: none was
+    otherwise: bool = False  # some asked for something else, and none of them had an effect
+    resends: bool = False  # one of unknown outcome carried a capability that lives
+    in_doubt: bool = False  # one that may have had the effect has no outcome
+
+
+NONE_YET = EarlierAttempts()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,35 +50,39 @@ class StepAtHand:
 
     id: str
     job: ClaimedJob
-    action: Action[Any]
-    position: int
-    occurrence: int
-    named: str
-    once: str | None
+    spec: StepSpec[Any]
     request_hash: str
     decision: Decision
     principal: str
     through: ProviderConnection
     opened_at: datetime
-    tried_since: datetime  # since its job was accepted: what `patience` runs from
-    former: int = 0  # attempts of before its job was replayed, which count for no limit
     request_changed: bool = False  # it asks for something else than before its job was replayed: `reopen_steps`
-    tried_otherwise: bool = False  # some of those asked for something else, and none of them had an effect
-    patience: timedelta = timedelta()  # how long "later" is taken for an answer, whatever number of attempts that makes
     may_skip: bool = False
-    in_doubt: bool = False  # an attempt that may have had the effect has no outcome
     audience: Audience | None = None  # whom a capability is for, which the step runs by
-    resends: bool = False  # an attempt of unknown outcome carried a capability that lives
     approval: Approved | None = None
+    earlier: EarlierAttempts = NONE_YET  # until they are read, which is once it may be done
+
+    @property
+    def action(self) -> Action[Any]:
+        return self.spec.action
 
     @property
     def name(self) -> str:
         return self.action.action_name()
 
     @property
+    def position(self) -> int:
+        return self.spec.position
+
+    @property
+    def named(self) -> str:
+        """Whom the function named, as it is stored."""
+        return NAMES[self.spec.named]
+
+    @property
     def repeats(self) -> bool:
         """Whether an attempt of unknown outcome may simply be made again."""
-        return self.resends or self.action.facts.effect is Effect.READ or self.action.facts.recovery.repeats
+        return self.earlier.resends or self.action.facts.effect is Effect.READ or self.action.facts.recovery.repeats
 
     def asks(self, why: str) -> AskOperator:
         """For a person's word: nothing else tells what became of its call."""
@@ -81,7 +104,7 @@ class StepAtHand:
     @property
     def _doubt(self) -> str:
         """What a person is told whose job ends though a call of the step may have had its effect."""
-        if not self.in_doubt:
+        if not self.earlier.in_doubt:
             return ""
         wanted = word_wanted(self.action.facts.provider, self.job.id)
         return f"; {self.name} was sent before and no answer came: {wanted}"
@@ -92,7 +115,7 @@ class StepAtHand:
 
         An upstream refuses a key that it knows with other parameters (https://docs.stripe.com/api/idempotent_requests).
         """
-        asked = f"\x00{self.request_hash}" if self.tried_otherwise else ""
+        asked = f"\x00{self.request_hash}" if self.earlier.otherwise else ""
         digest = sha256(f"{self.job.id}\x00{self.id}{asked}".encode()).digest()
         return Call(
             idempotency_key=digest.hex(),

@@ -15,7 +15,7 @@ from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from pipeline.desk import schedules as acts
-from pipeline.desk.changes import record
+from pipeline.desk.changes import record_change
 from pipeline.ledger import queries
 from pipeline.schedules import changes
 from pipeline.schedules.changes import NewSchedule
@@ -87,7 +87,7 @@ def add(
         queries.living_tenant(c, tenant)
         next_at = changes.add_schedule(c, wanted, now=act.now)
         detail = {"schedule": wanted.id, "workflow": workflow, "cron": cron, "zone": zone}
-        record(c, "schedule.added", tenant, detail, act)
+        record_change(c, "schedule.added", tenant, detail, act)
         enabled = {row["workflow"] for row in queries.all_workflow_settings(c, tenant) if row["enabled"]}
         return next_at, workflow in enabled
 

@@ -7,11 +7,11 @@ from sqlalchemy import Connection, select
 from identity.approval_links import ApprovalLink
 from identity.audit import Act
 from pipeline.approvals.tables import approvals
-from pipeline.desk.changes import record
+from pipeline.desk.changes import record_change
 
 
 def link_made(connection: Connection, link: ApprovalLink, act: Act) -> None:
     """That somebody made a link, by which its bearer may answer as who it is for."""
     tenant = connection.execute(select(approvals.c.tenant_id).where(approvals.c.id == link.approval)).scalar_one()
     detail = {"approval": link.approval, "for": link.principal, "until": link.expires_at.isoformat()}
-    record(connection, "approval.link_made", tenant, detail, act)
+    record_change(connection, "approval.link_made", tenant, detail, act)

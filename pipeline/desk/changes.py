@@ -11,7 +11,7 @@ from identity import audit
 from identity.audit import Act, AsWhom
 
 
-def record(connection: Connection, kind: str, tenant: str | None, detail: Mapping[str, Any], act: Act) -> None:
+def record_change(connection: Connection, kind: str, tenant: str | None, detail: Mapping[str, Any], act: Act) -> None:
     """Where *kind* is `schedule.paused`, say, the outcome is `paused`; tenant None: it is the platform's."""
     outcome = kind.rpartition(".")[2]
     audit.record_act(connection, kind, AsWhom(tenant=tenant), act, outcome=outcome, detail=detail)

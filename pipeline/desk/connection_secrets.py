@@ -14,7 +14,7 @@ from identity.model import ProviderConnection
 from identity.secret import Secret
 from identity.tables import connection_secrets, provider_connections
 from identity.vault import Vault
-from pipeline.desk.changes import record
+from pipeline.desk.changes import record_change
 
 
 def seal(
@@ -30,7 +30,7 @@ def add(connection: Connection, sealed: SealedSecret, act: Act, *, tenant: str |
     """Let a further secret be used."""
     add_secret(connection, sealed)
     detail = {"connection": sealed.connection, "name": sealed.name, "secret": sealed.id}
-    record(connection, "connection.secret_added", tenant, detail, act)
+    record_change(connection, "connection.secret_added", tenant, detail, act)
 
 
 def rotate(
@@ -39,7 +39,7 @@ def rotate(
     """Follow a secret by another one; the ids of those before it, which end at *retire_at*. Raises Misconfigured."""
     former = tuple(one.id for one in rotate_secret(connection, sealed, retire_at=retire_at))
     detail = {"connection": sealed.connection, "name": sealed.name, "new": sealed.id, "old": list(former)}
-    record(connection, "connection.secret_rotated", tenant, detail, act)
+    record_change(connection, "connection.secret_rotated", tenant, detail, act)
     return former
 
 
@@ -55,4 +55,4 @@ def retire(connection: Connection, secret: str, act: Act) -> None:
     if not retire_secret(connection, secret):
         return
     detail = {"connection": found.connection_id, "name": found.name, "secret": secret}
-    record(connection, "connection.secret_retired", found.tenant_id, detail, act)
+    record_change(connection, "connection.secret_retired", found.tenant_id, detail, act)

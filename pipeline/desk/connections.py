@@ -32,7 +32,7 @@ from identity.tables import accounts, connect_sessions, connection_secrets, gran
 from identity.transmitters import leave_connection
 from identity.withdrawals import MOVES
 from identity.withdrawals.tables import withdrawals
-from pipeline.desk.changes import record
+from pipeline.desk.changes import record_change
 from pipeline.ledger import queries
 from pipeline.tables import attempts
 
@@ -60,7 +60,7 @@ def add(connection: Connection, owner: ProviderConnection, secrets: Sequence[Sea
         "token_url": owner.token_url,
         "secrets": [secret.id for secret in secrets],
     }
-    record(connection, "connection.added", owner.tenant, detail, act)
+    record_change(connection, "connection.added", owner.tenant, detail, act)
 
 
 def readdress(
@@ -80,7 +80,7 @@ def readdress(
     if after != before:
         rewrite_connection(connection, after)
         detail = {"connection": id, "authorize_url": after.authorize_url, "token_url": after.token_url}
-        record(connection, "connection.discovered", after.tenant, detail, act)
+        record_change(connection, "connection.discovered", after.tenant, detail, act)
         if after.token_url != before.token_url:
             _use_again(connection, after, replace(act, audit_id=f"{act.audit_id}.resumed"))
     return before, after
@@ -92,7 +92,7 @@ def name_people(connection: Connection, id: str, name: str, act: Act) -> int:
     owner = get_connection(connection, id)
     moved = people.name_people(connection, owner, name)
     detail = {"connection": id, "people": name, "before": owner.people, "moved": moved}
-    record(connection, "connection.people_named", owner.tenant, detail, act)
+    record_change(connection, "connection.people_named", owner.tenant, detail, act)
     return moved
 
 
@@ -118,7 +118,7 @@ def change(
         rewrite_connection(connection, after)
         detail = {"connection": id, "changed": names, "before": audited_values(before, names)}
         detail["after"] = audited_values(after, names)
-        record(connection, "connection.changed", after.tenant, detail, act)
+        record_change(connection, "connection.changed", after.tenant, detail, act)
         if authentication_fields(profile).intersection(names):
             _use_again(connection, after, replace(act, audit_id=f"{act.audit_id}.resumed"))
     return names
@@ -137,7 +137,7 @@ def _use_again(connection: Connection, owner: ProviderConnection, act: Act) -> b
     paused = paused_reason(connection, owner.id) is not None
     use_again(connection, owner.id)
     detail = {"connection": owner.id, "was_paused": paused}
-    record(connection, "connection.resumed", owner.tenant, detail, act)
+    record_change(connection, "connection.resumed", owner.tenant, detail, act)
     return paused
 
 
@@ -168,7 +168,7 @@ def remove(connection: Connection, id: str, act: Act) -> None:
         )
     remove_connection(connection, id)
     detail = {"connection": id, "provider": owner.provider, "client_id": owner.client_id, "was_stopped": was_stopped}
-    record(connection, "connection.removed", owner.tenant, detail, act)
+    record_change(connection, "connection.removed", owner.tenant, detail, act)
 
 
 def resume(connection: Connection, id: str, act: Act) -> bool:

@@ -8,7 +8,7 @@ from identity.audit import Act
 from identity.connect.return_targets import add_target, checked_url, remove_target
 from identity.errors import BadInput
 from identity.tables import return_targets
-from pipeline.desk.changes import record
+from pipeline.desk.changes import record_change
 from pipeline.ledger import queries
 
 
@@ -20,7 +20,7 @@ def add(connection: Connection, id: str, act: Act, *, tenant: str | None, url: s
     if not add_target(connection, id=id, tenant=tenant, url=url, now=act.now):
         raise BadInput(f"{url} is a return target already: see `aswhom connect returns`")
     detail = {"return_target": id, "url": url}
-    record(connection, "return_target.added", tenant, detail, act)
+    record_change(connection, "return_target.added", tenant, detail, act)
 
 
 def remove(connection: Connection, id: str, act: Act) -> None:
@@ -30,4 +30,4 @@ def remove(connection: Connection, id: str, act: Act) -> None:
     if found is None or not remove_target(connection, id):
         raise BadInput(f"there is no return target {id}: `aswhom connect returns` shows them")
     detail = {"return_target": id, "url": found.url}
-    record(connection, "return_target.removed", found.tenant_id, detail, act)
+    record_change(connection, "return_target.removed", found.tenant_id, detail, act)

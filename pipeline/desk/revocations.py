@@ -12,7 +12,7 @@ from identity.model import Scope
 from identity.sequence import lock_exclusive
 from identity.withdrawals import ask_again
 from pipeline import revocation
-from pipeline.desk.changes import record
+from pipeline.desk.changes import record_change
 from pipeline.ledger import queries
 from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import revocations
@@ -61,5 +61,5 @@ def retry(connection: Connection, id: str, act: Act) -> int:
     if again:
         outdate(connection, [id])  # so that it is issued anew also if whoever asks dies before it tells
         detail = {"revocation": id, "credentials": again}
-        record(connection, "revocation.retried", row["tenant_id"], detail, act)
+        record_change(connection, "revocation.retried", row["tenant_id"], detail, act)
     return again

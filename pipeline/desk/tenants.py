@@ -25,7 +25,7 @@ from identity.principals import (
 from identity.providers import PROFILES
 from identity.providers.salesforce import SALESFORCE, whole_person
 from identity.sequence import lock_exclusive
-from pipeline.desk.changes import record
+from pipeline.desk.changes import record_change
 from pipeline.ledger import queries
 from pipeline.ledger.approval_bars import scope_of
 from pipeline.ledger.votes import unsay
@@ -41,7 +41,7 @@ def add(connection: Connection, id: str, act: Act, *, name: str) -> str:
         raise BadInput(f"there is a tenant {id} already: choose another id")
     service = f"{id}.service"
     ensure_principal(connection, id=service, tenant=id, kind=PrincipalKind.SERVICE, name="service", now=act.now)
-    record(connection, "tenant.added", id, {"tenant": id, "name": name}, act)
+    record_change(connection, "tenant.added", id, {"tenant": id, "name": name}, act)
     return service
 
 
@@ -80,7 +80,7 @@ def add_alias(
             f"`{to_unlink(tenant, provider, external_id)}`"
         )
     detail = {"principal": principal, "provider": provider, "external_id": external_id}
-    record(connection, "alias.added", tenant, detail, act)
+    record_change(connection, "alias.added", tenant, detail, act)
 
 
 def alias(connection: Connection, tenant: str, provider: str, external_id: str) -> str:
@@ -114,7 +114,7 @@ def remove_alias(
         connection, tenant=tenant, principal=principal, provider=provider, external_id=external_id, now=act.now
     )
     detail = {"principal": principal, "provider": provider, "external_id": external_id, "voided": voided}
-    record(connection, "alias.removed", tenant, detail, act)
+    record_change(connection, "alias.removed", tenant, detail, act)
     return voided
 
 
@@ -150,7 +150,7 @@ def add_installation(connection: Connection, act: Act, *, connection_id: str, ex
             f"`aswhom installations remove {connection_id} {external_id}` takes it back"
         )
     detail = {"connection": connection_id, "external_id": external_id}
-    record(connection, "installation.added", tenant, detail, act)
+    record_change(connection, "installation.added", tenant, detail, act)
 
 
 def installation(connection: Connection, connection_id: str, external_id: str) -> str:
@@ -191,4 +191,4 @@ def remove_installation(connection: Connection, act: Act, *, connection_id: str,
     if not installations.remove_installation(connection, owner=connection_id, external_id=external_id, tenant=tenant):
         raise BadInput(f"installation {external_id} of {connection_id} is no longer {tenant}'s: look again")
     detail = {"connection": connection_id, "external_id": external_id}
-    record(connection, "installation.removed", tenant, detail, act)
+    record_change(connection, "installation.removed", tenant, detail, act)

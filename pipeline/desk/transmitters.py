@@ -8,7 +8,7 @@ from identity.audit import Act
 from identity.errors import BadInput
 from identity.people import known_as
 from identity.transmitters import Transmitter, add_transmitter, remove_transmitter, was_removed
-from pipeline.desk.changes import record
+from pipeline.desk.changes import record_change
 from pipeline.ledger import queries
 
 
@@ -25,7 +25,7 @@ def add(connection: Connection, new: Transmitter, act: Act) -> None:
             raise BadInput(f"there was a transmitter {new.id}, whose events are kept: choose another id")
         raise BadInput(f"there is a transmitter {new.id} already: choose another id")
     detail = {"transmitter": new.id, "issuer": new.issuer, "jwks_url": new.jwks_url, "connection": new.connection}
-    record(connection, "transmitter.added", new.tenant, detail, act)
+    record_change(connection, "transmitter.added", new.tenant, detail, act)
 
 
 def remove(connection: Connection, id: str, act: Act) -> None:
@@ -35,4 +35,4 @@ def remove(connection: Connection, id: str, act: Act) -> None:
     """
     gone = remove_transmitter(connection, id, now=act.now)
     detail = {"transmitter": id, "issuer": gone.issuer, "jwks_url": gone.jwks_url, "connection": gone.connection}
-    record(connection, "transmitter.removed", gone.tenant, detail, act)
+    record_change(connection, "transmitter.removed", gone.tenant, detail, act)

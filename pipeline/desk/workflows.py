@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from identity.audit import Act
 from identity.errors import BadInput
 from identity.rows import insert_or
-from pipeline.desk.changes import record
+from pipeline.desk.changes import record_change
 from pipeline.ledger import queries
 from pipeline.schedules.changes import ensure_schedule
 from pipeline.tables import workflow_settings
@@ -31,7 +31,7 @@ def enable(
     row = insert_or(connection, workflow_settings).values(tenant_id=tenant, workflow=workflow.name, **values)
     connection.execute(row.on_conflict_do_update(index_elements=["tenant_id", "workflow"], set_=values))
     ensure_schedule(connection, tenant, workflow, now=act.now)
-    record(connection, "workflow.enabled", tenant, {"workflow": workflow.name}, act)
+    record_change(connection, "workflow.enabled", tenant, {"workflow": workflow.name}, act)
     return chosen
 
 
@@ -42,7 +42,7 @@ def disable(connection: Connection, tenant: str, workflow: str, act: Act) -> Non
     off = workflow_settings.update().where(columns.tenant_id == tenant, columns.workflow == workflow)
     if connection.execute(off.values(enabled=False)).rowcount == 0:
         raise BadInput(f"{workflow} is not switched on for {tenant}: `aswhom workflows list` shows what is")
-    record(connection, "workflow.disabled", tenant, {"workflow": workflow}, act)
+    record_change(connection, "workflow.disabled", tenant, {"workflow": workflow}, act)
 
 
 def checked_config(workflow: Workflow, document: object) -> dict[str, Any]:

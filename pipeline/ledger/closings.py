@@ -21,7 +21,7 @@ from identity.model import AccessPattern
 from identity.prepared import Prepared
 from identity.sequence import next_number_and_time
 from pipeline.ledger.calls import calls_in_doubt, may_have_acted
-from pipeline.ledger.intents import Intent, record
+from pipeline.ledger.intents import Intent, record_intent
 from pipeline.ledger.jobs import wake
 from pipeline.ledger.moving import StepColumns, move_attempt, move_step
 from pipeline.ledger.once import once_name
@@ -137,8 +137,8 @@ def _stands(connection: Connection, closing: Closing, step: str) -> bool:
 
 def _late(connection: Connection, closing: Closing, row: Row[Any]) -> _Answer:
     """An answer whose attempt, *row*, was resolved otherwise before it came."""
-    # A call that opens meanwhile is seen here, or its opening sees this. So is this by whoever writes it again, since
-    # its commit was not seen.
+    # So that this and an opening see each other: it has committed, and its attempt is seen here, or it waits, and sees
+    # the step's result. Whoever writes this again, not having seen its commit, waits as well, and finds the record.
     _LOCK_JOB.run(connection, {"job": row.job_id})
     # A search is settled without its finding: that an effect is there is true however late. That none is, is not: the
     # call may have been made again.
@@ -274,7 +274,7 @@ def _resolve_unknown(
     for attempt in calls_in_doubt(connection, intent.step, but=intent.attempt, before=before):
         if move_attempt(connection, attempt, to, closed=number, closed_at=now) is None:
             continue  # its own late answer was first
-        record(
+        record_intent(
             connection,
             intent,
             "attempt.resolved",

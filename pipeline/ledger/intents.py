@@ -59,13 +59,13 @@ class Intent:
     repeats_unknown: bool  # an unknown earlier attempt does not forbid this one: a probe, or a mode that may repeat
     send_within: timedelta
     deadline: timedelta  # of the call, from its start
+    consent_wait: timedelta  # should a person have to connect first
     request_changed: bool = False  # since before its job was replayed, with nothing done
     reads: bool = False  # its calls have no effect, so none leaves anything in doubt
     approval: Approved | None = None
     may_skip: bool = False  # a revocation skips the step, and the job goes on
     capability: Wanted | None = None  # in place of a lease: nobody's account is used
     resends: bool = False  # the capability of an attempt whose outcome is not known, while it lives
-    consent_wait: timedelta = timedelta(days=14)  # should a person have to connect first
 
     @property
     def claimed_for(self) -> timedelta:
@@ -131,7 +131,7 @@ def claim_lost(connection: Connection, job: ClaimedJob) -> Ended:
     return Ended(reason="stopped" if stopped else "another worker has the job", moved=stopped)
 
 
-def record(
+def record_intent(
     connection: Connection,
     intent: Intent,
     kind: str,
@@ -195,8 +195,8 @@ def write_step(
 ) -> bool:
     """Insert the step with this decision, or move the one there is to *state* with it; whether its state allows that.
 
-    A step whose call has no outcome yet is not refused: it stays unknown, and its job ends. Unless
-    it only reads: that is opened again first.
+    Where a call has no outcome, the step's state forbids a refusal: it stays unknown, and the caller ends the job.
+    One that only reads is moved back to OPEN first.
     """
     if intent.reads and state is not StepState.OPEN:
         move_step(connection, intent.step, StepState.OPEN)

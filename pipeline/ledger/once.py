@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, exists, func, select, update
 
 from identity.rows import insert_or
 from pipeline.ledger.calls import may_have_acted
-from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, OpenOutcome, record, write_step
+from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, OpenOutcome, record_intent, write_step
 from pipeline.ledger.jobs import park
 from pipeline.states import ENDED, AttemptState, StepState, Wait
 from pipeline.tables import attempts, jobs, once_keys, steps
@@ -79,7 +79,7 @@ def _adopt(connection: Connection, intent: Intent, owner: Row[Any], now: datetim
         adopted_from=owner.id,
         closed_at=now,
     )
-    record(
+    record_intent(
         connection,
         intent,
         "step.adopted",
@@ -107,7 +107,7 @@ def _wait_for(connection: Connection, intent: Intent, held: Row[Any], now: datet
         reason=reason,
     )
     if not waited:  # once a wait, however often it looks again
-        record(
+        record_intent(
             connection, intent, "job.parked", id=f"{intent.attempt}.parked", at=now, outcome="waiting", reason=reason
         )
     return Ended(reason=reason, moved=parked)

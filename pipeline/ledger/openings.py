@@ -30,7 +30,7 @@ from pipeline.ledger.intents import (
     OpenOutcome,
     PolicyMoved,
     claim_lost,
-    record,
+    record_intent,
     write_step,
 )
 from pipeline.ledger.jobs import consent_of, park, requeue
@@ -76,7 +76,8 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     match outcome:
         case RuledOut():
             return rule_out(connection, intent, outcome, now)
-        # The run has read it before. Whoever connects at another one of its id gives that one's API a token.
+        # The run has read the connection's address before this transaction. Since then the connection may have been
+        # removed, or registered again under its id with another address: that API's token must not go to the old one.
         case _ if held.api_url != intent.api_url:
             what = "was removed" if held.api_url is None else "has another address"
             reason = f"provider connection {intent.connection} {what}: it looks again"
@@ -159,7 +160,7 @@ def _insert_attempt(
             "settled_by": now + intent.send_within + intent.deadline,
         },
     )
-    record(
+    record_intent(
         connection,
         intent,
         "attempt.opened",
@@ -189,5 +190,7 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
         reason=reason,
         lacks=needs.missing_scopes,
     )
-    record(connection, intent, "job.parked", id=f"{intent.attempt}.parked", at=now, outcome="waiting", reason=reason)
+    record_intent(
+        connection, intent, "job.parked", id=f"{intent.attempt}.parked", at=now, outcome="waiting", reason=reason
+    )
     return Ended(reason=reason, moved=parked)

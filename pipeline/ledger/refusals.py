@@ -15,7 +15,7 @@ from identity.model import RuledOut, ScopeKind
 from identity.policy.ledger import version_of
 from pipeline.ledger.calls import give_way, is_done, overtaken, word_wanted
 from pipeline.ledger.clock import clock
-from pipeline.ledger.intents import Ended, Intent, PolicyMoved, Skipped, claim_lost, record, write_step
+from pipeline.ledger.intents import Ended, Intent, PolicyMoved, Skipped, claim_lost, record_intent, write_step
 from pipeline.ledger.jobs import bury, lock_claim
 from pipeline.ledger.moving import StepColumns, move_job
 from pipeline.ledger.revocation_pages import write_refused
@@ -77,7 +77,9 @@ def rule_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datet
 
 def _skip(connection: Connection, intent: Intent, why: str, now: datetime) -> Skipped:
     write_step(connection, intent, StepState.SKIPPED, now, error=why, closed_at=now)
-    record(connection, intent, "step.skipped", id=f"{intent.attempt}.skipped", at=now, outcome="skipped", reason=why)
+    record_intent(
+        connection, intent, "step.skipped", id=f"{intent.attempt}.skipped", at=now, outcome="skipped", reason=why
+    )
     return Skipped(reason=why)
 
 
@@ -97,4 +99,4 @@ def _write(
     columns: StepColumns = {**(beside or {}), "error": why, "closed_at": now}
     refused = write_step(connection, intent, StepState.REFUSED, now, **columns)
     kind, outcome = ("step.refused", "refused") if refused else ("step.given_up", "unknown")
-    record(connection, intent, kind, id=f"{intent.attempt}.refused", at=now, outcome=outcome, reason=why)
+    record_intent(connection, intent, kind, id=f"{intent.attempt}.refused", at=now, outcome=outcome, reason=why)

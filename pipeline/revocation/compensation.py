@@ -171,7 +171,7 @@ def _lease(
         principal=principal,
         accepted=next_number(connection),
         scopes=by.facts.scopes,
-        ahead=False,
+        refresh_early=False,
         now=now,
     )
 

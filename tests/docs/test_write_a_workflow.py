@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from identity.model import AccessPattern
-from pipeline.action import Action
 from pipeline.interruption import RunEnded
-from pipeline.run import Run
+from pipeline.run import Run, StepSpec
 from pipeline.workflow import SERVICE, USER, Registry, Who, Workflow
 from tasks.actions import github
 from tasks.events.github import PullRequestEvent
@@ -64,16 +63,15 @@ class Steps:
         self.slept: timedelta | None = None
         self._awake = awake
 
-    def perform(
-        self, position: int, occurrence: int, action: Action[Any], *, named: Who | None, once: str | None, **_: object
-    ) -> Any:
-        self.done.append((action.action_name(), named))
+    def perform(self, spec: StepSpec[Any]) -> Any:
+        name = spec.action.action_name()
+        self.done.append((name, spec.named))
         results = {
             "github.AddLabels": github.LabelNames(names=("triage",)),
             "github.GetPull": PULL,
             "github.Comment": github.Made(id=1, html_url=PULL.html_url),
         }
-        return results[action.action_name()]
+        return results[name]
 
     def sleep(self, position: int, occurrence: int, duration: timedelta) -> None:
         self.slept = duration

@@ -144,9 +144,9 @@ def test_a_token_near_its_end_needs_a_refresh(world: World) -> None:
     assert isinstance(world.examine(), Leased)
     world.clock.advance(timedelta(minutes=1))  # GitHub's row says ten minutes
     assert world.examine() == NeedsRefresh(account=account, generation=1)
-    assert isinstance(world.examine(ahead=False), Leased)
+    assert isinstance(world.examine(refresh_early=False), Leased)
     world.clock.advance(timedelta(minutes=10))
-    assert world.examine(ahead=False) == NeedsRefresh(account=account, generation=1)
+    assert world.examine(refresh_early=False) == NeedsRefresh(account=account, generation=1)
 
 
 @pytest.mark.parametrize("provider", PROFILES)

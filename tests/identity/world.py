@@ -175,7 +175,7 @@ class World:
         *,
         accepted: int | None = None,
         scopes: frozenset[str] = frozenset(),
-        ahead: bool = True,
+        refresh_early: bool = True,
         after_generation: int = 0,
     ) -> LeaseOutcome:
         request = LeaseRequest(
@@ -185,7 +185,7 @@ class World:
             principal=key.principal,
             accepted=self.number() if accepted is None else accepted,
             scopes=scopes,
-            ahead=ahead,
+            refresh_early=refresh_early,
             after_generation=after_generation,
             now=self.clock.now,
         )

@@ -330,5 +330,6 @@ def intent_of(house: House, job: ClaimedJob, *, step: str = "", once: str | None
         ),
         send_within=timedelta(seconds=5),
         deadline=timedelta(seconds=20),
+        consent_wait=timedelta(days=14),
     )
     return replace(base, **more)

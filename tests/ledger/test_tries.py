@@ -128,6 +128,16 @@ def test_a_search_takes_no_call_its_turn(workers: Workers) -> None:
     assert attempt_states(workers.house) == [AttemptState.NO_EFFECT, AttemptState.NO_EFFECT, AttemptState.EFFECT]
 
 
+def test_patience_lasts_beyond_the_only_try_that_is_set(workers: Workers) -> None:
+    answers(workers, 503)
+    declare(workers, says_patiently)
+    job, settings = workers.house.job(), StepSettings(attempts=1)
+    for state in (JobState.QUEUED, JobState.DEAD):
+        workers.work(job, settings)
+        assert workers.house.row(job).state == state
+        time_passes(workers, HOUR * 2)
+
+
 def test_a_replay_begins_to_count_tries_and_patience_anew(workers: Workers) -> None:
     settings = StepSettings(attempts=2)
     answers(workers, 503)

@@ -9,8 +9,7 @@ from typing import Any, cast
 import pytest
 
 from identity.errors import BadInput
-from pipeline.action import Action
-from pipeline.run import Run
+from pipeline.run import Run, StepSpec
 from pipeline.workflow import SERVICE, Undone, Workflow, compensate
 from tests.ledger.house import Say
 from tests.ledger.undoing import say_and_undo
@@ -26,8 +25,8 @@ class Steps:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, Any]] = []
 
-    def perform(self, position: int, occurrence: int, action: Action[Any], **how: Any) -> None:
-        self.asked.append((action, how["named"]))
+    def perform(self, spec: StepSpec[Any]) -> None:
+        self.asked.append((spec.action, spec.named))
 
 
 def follow(making: Any, *, parameters: Mapping[str, Any], result: Mapping[str, Any]) -> list[tuple[Any, Any]]:

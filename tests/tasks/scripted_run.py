@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from pipeline.action import Action, Result
-from pipeline.run import OnceUsed, Run, StepRefused
-from pipeline.workflow import USER, Event, OnRevoke, Who, Workflow
+from pipeline.run import OnceUsed, Run, StepRefused, StepSpec
+from pipeline.workflow import USER, Event, Who, Workflow
 
 R = TypeVar("R", bound=Result)
 
@@ -47,17 +47,8 @@ class ScriptedSteps:
         self._has_user = has_user
         self._shared = tenant
 
-    def perform(
-        self,
-        position: int,
-        occurrence: int,
-        action: Action[R],
-        *,
-        named: Who | None,
-        once: str | None,
-        patience: timedelta = timedelta(),
-        on_revoke: OnRevoke | None = None,
-    ) -> R:
+    def perform(self, spec: StepSpec[R]) -> R:
+        action, named, once = spec.action, spec.named, spec.once
         assert named is not None, "the shipped workflows name whom each step acts as"
         assert named & self._declared.uses[type(action)], f"{action.action_name()} is not declared as {named}"
         if named is USER and not self._has_user:
@@ -70,7 +61,7 @@ class ScriptedSteps:
             self._shared.effects.append(action)
             if once:
                 self._shared.once[(action.action_name(), once)] = (action.request_hash(), result)
-        self.done.append(Step(action, named, once, held is not None, patience))
+        self.done.append(Step(action, named, once, held is not None, spec.patience))
         assert isinstance(result, action.result)
         return result  # type: ignore[return-value]  # a class variable cannot name the action's own R
 
