@@ -35,3 +35,7 @@ class Doorbells:
     def revocations(self, ids: Sequence[str]) -> None:
         """Ring for revocations; housekeeping goes on with them by itself."""
         self._ring.revocations(ids)
+
+    def unheard(self, queue: str) -> int:
+        """How many bells lie in a queue; 0 where that is not known."""
+        return self._ring.unheard(queue)

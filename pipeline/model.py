@@ -102,3 +102,6 @@ class Ring(Protocol):
         """Whether all of them were sent; False: some were not."""
 
     def revocations(self, ids: Sequence[str]) -> None: ...
+
+    def unheard(self, queue: str) -> int:
+        """How many bells lie in a queue; 0 where that is not known."""

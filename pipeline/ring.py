@@ -17,9 +17,11 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from amqp.exceptions import ChannelError
 from kombu import Connection
 from kombu.exceptions import KombuError
 from kombu.pools import ProducerPool
+from kombu.transport import virtual
 from redis.exceptions import RedisError
 
 from identity.columns import in_microseconds
@@ -111,6 +113,19 @@ class CeleryRing:
         """Ring for revocations to be advanced."""
         self._send([_message(REVOCATION, (revocation,), REVOCATIONS) for revocation in ids])
 
+    def unheard(self, queue: str) -> int:
+        """How many bells lie in a queue. 0 where the broker does not say: it is away, or knows no such queue."""
+        if not self._outage.permits():
+            return 0
+        producers = self._open()
+        try:
+            found = self._length(producers, queue)
+        except self._errors as error:
+            self._note_failure(producers, error)
+            return 0
+        self._note_success()
+        return found
+
     def close(self) -> None:
         """Close its connections to the broker; whoever rings afterwards opens them anew."""
         with self._lock:
@@ -130,18 +145,24 @@ class CeleryRing:
             self._publish(producers, messages)
         except self._errors as error:
             metrics.BELLS.labels("failed").inc(len(messages))
-            self._forget(producers)
-            if self._outage.failed():
-                log.warning(
-                    "the broker does not take bells (%s): the dispatcher will ring again",
-                    type(error).__name__,
-                    extra={"action": "ring.outage"},
-                )
+            self._note_failure(producers, error)
             return False
         metrics.BELLS.labels("rung").inc(len(messages))
+        self._note_success()
+        return True
+
+    def _note_failure(self, producers: ProducerPool, error: BaseException) -> None:
+        self._forget(producers)
+        if self._outage.failed():
+            log.warning(
+                "the broker does not take bells (%s): the dispatcher will ring again",
+                type(error).__name__,
+                extra={"action": "ring.outage"},
+            )
+
+    def _note_success(self) -> None:
         if self._outage.succeeded():
             log.info("the broker takes bells again", extra={"action": "ring.recovered"})
-        return True
 
     def _publish(self, producers: ProducerPool, messages: Sequence[_Message]) -> None:
         producer: Any = producers.acquire(block=True, timeout=_WAIT)
@@ -160,6 +181,20 @@ class CeleryRing:
                     )
         finally:
             producer.release()
+            if self._producers is not producers:  # forgotten meanwhile
+                _close(producers)
+
+    def _length(self, producers: ProducerPool, queue: str) -> int:
+        connection: Any = producers.connections.acquire(block=True, timeout=_WAIT)
+        try:
+            with connection.channel() as channel:  # of its own: RabbitMQ closes one that asks for a queue there is not
+                # A Redis is declared nothing by it, and asked passively kombu forgets the prefix of its keys.
+                on_redis = isinstance(channel, virtual.Channel)
+                return int(channel.queue_declare(queue, passive=not on_redis).message_count)
+        except ChannelError:
+            return 0
+        finally:
+            connection.release()
             if self._producers is not producers:  # forgotten meanwhile
                 _close(producers)
 

@@ -60,6 +60,9 @@ class NoRing:
 
     def revocations(self, ids: object) -> None: ...
 
+    def unheard(self, queue: str) -> int:
+        return 0
+
 
 class Trial:
     """A context. Its tenants and their people are the sandbox's (`deploy.sandbox.world`): ada of acme, say."""

@@ -36,13 +36,14 @@ FIRST_SHARE = 16  # bells a tenant may have outstanding at once without the disp
 _QUEUED = (jobs.c.pattern == bindparam("of_pattern")) & (jobs.c.tenant_id == bindparam("tenant")) & IS_QUEUED
 _OUTSTANDING = select(func.count()).where(_QUEUED, jobs.c.rung_until > NOW).scalar_subquery()
 _ROOM: ColumnElement[int] = bindparam("share") - _OUTSTANDING
+_MOST: ColumnElement[int] = bindparam("most")
 _UNRUNG = and_(_QUEUED, jobs.c.due_at <= NOW, (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= NOW))
 # Materialized: PostgreSQL may run a subquery once for each row, and then its limit is no limit.
 _DUE = (
     select(jobs.c.id)
     .where(_UNRUNG)
     .order_by(jobs.c.due_at, jobs.c.accepted)
-    .limit(case((_ROOM > 0, _ROOM), else_=0))  # below nothing means no limit to SQLite
+    .limit(case((_ROOM <= 0, 0), (_ROOM < _MOST, _ROOM), else_=_MOST))  # below nothing means no limit to SQLite
     .with_for_update(skip_locked=True)
     .cte("due")
     .prefix_with("MATERIALIZED")
@@ -84,10 +85,19 @@ _TENANTS_WITH_DUE_JOBS = Prepared(
 
 
 def ring_due(
-    connection: Connection, tenant: str, pattern: AccessPattern | str, *, share: int = FIRST_SHARE
+    connection: Connection,
+    tenant: str,
+    pattern: AccessPattern | str,
+    *,
+    share: int = FIRST_SHARE,
+    most: int = 1,
 ) -> tuple[Bell, ...]:
-    """Mark due jobs as rung until *share* bells are outstanding; the caller sends them after the commit."""
-    rung = _RING.run(connection, {"tenant": tenant, "of_pattern": pattern, "share": share})
+    """Mark up to *most* due jobs as rung, until *share* bells are outstanding; the caller sends them after the commit.
+
+    *most* is how many jobs became due just now, or ended: the dispatcher sees to the rest. Who rang for more would fill
+    the queue of workers that are slow with bells that are outstanding no longer.
+    """
+    rung = _RING.run(connection, {"tenant": tenant, "of_pattern": pattern, "share": share, "most": most})
     of = AccessPattern(pattern)
     return tuple(Bell(job=row.id, tenant=tenant, pattern=of, rung_until=row.rung_until) for row in rung)
 
@@ -105,12 +115,15 @@ def patterns_with_due_jobs(connection: Connection) -> Sequence[str]:
     return _WITH_DUE_JOBS.run(connection).scalars()
 
 
-def top_up(connection: Connection, pattern: str, *, window: int) -> list[Bell]:
+def top_up(connection: Connection, pattern: str, *, window: int, unheard: int = 0) -> list[Bell]:
     """The dispatcher's tick for one queue: share the window among the tenants that have due work.
 
-    Most have their share outstanding, since each end of a job rings for its tenant's next.
+    Most have their share outstanding, since each end of a job rings for its tenant's next. *unheard* bells lie in the
+    queue: where a window of them is outstanding no longer, it is not bells that lack.
     """
     busy = _TENANTS_WITH_DUE_JOBS.run(connection, {"of_pattern": pattern}).all()
+    if unheard - sum(tenant.rung for tenant in busy) >= window:
+        return []
     share = max(1, window // len(busy)) if busy else 0
     short = [tenant.id for tenant in busy if tenant.rung < share]
-    return [bell for tenant in short for bell in ring_due(connection, tenant, pattern, share=share)]
+    return [bell for tenant in short for bell in ring_due(connection, tenant, pattern, share=share, most=share)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -197,8 +198,8 @@ def start_jobs(
 
 def first_bells(connection: Connection, tenant: str, workflows: Iterable[Workflow]) -> tuple[Bell, ...]:
     """The bells of jobs of these workflows that were accepted just now."""
-    patterns = sorted({workflow.pattern for workflow in workflows})
-    return tuple(bell for one in patterns for bell in ring_due(connection, tenant, one))
+    accepted = Counter(workflow.pattern for workflow in workflows)
+    return tuple(bell for one in sorted(accepted) for bell in ring_due(connection, tenant, one, most=accepted[one]))
 
 
 def _remember_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:

@@ -198,7 +198,7 @@ class SlotFirer:
                 ),
                 now=now,
             )
-        return bells.ring_due(connection, row.tenant_id, workflow.pattern)
+        return bells.ring_due(connection, row.tenant_id, workflow.pattern, most=max(len(due), 1))
 
     def _set_aside(self, id: str, fault: str, now: datetime) -> None:
         """Have a schedule say why it is not kept; it stays due, and catches up as it is set to once that is mended."""

@@ -71,6 +71,14 @@ def test_ringing_a_broker_that_refuses_returns_at_once(broker: Server, caplog: p
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]  # once an outage, not once a bell
 
 
+def test_bells_that_lie_in_a_queue_are_counted(broker: Server, ring: CeleryRing) -> None:
+    assert ring.unheard("service") == 0, "there is no such queue yet"
+    ring.jobs(bells("j1", "j2", "j3"))
+    assert (ring.unheard("service"), ring.unheard("hybrid")) == (3, 0)
+    broker.kill()
+    assert ring.unheard("service") == 0, "nobody can say, and to ring would fail as well"
+
+
 def test_ringing_after_a_restart_costs_no_bell(broker: Server, ring: CeleryRing) -> None:
     ring.jobs(bells("before"))
     broker.kill()

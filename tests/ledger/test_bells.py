@@ -126,3 +126,41 @@ def test_a_backlog_of_long_jobs_has_no_more_bells_than_its_share(house: House) -
     for _ in range(2 * WINDOW // SLOTS):
         worker.round()
     assert "globex" in [one.tenant for one in worker.claimed[before:]]
+
+
+def test_a_queue_that_nobody_hears_does_not_grow_for_as_long_as_there_is_work(
+    house: House, doorbells: Doorbells, own_valkey: Valkey
+) -> None:
+    """Bells are outstanding for half a minute, and a broker keeps them until it is full."""
+
+    def accept() -> None:
+        doorbells.jobs(house.accept(house.delivery(key := house.ids("del"), text=key)).bells)
+
+    for _ in range(3 * WINDOW):
+        accept()
+
+    def half_a_minute_passes() -> None:
+        lapse = update(jobs_table).values(rung_until=jobs_table.c.created_at)
+        house.database.write(lambda c: c.execute(lapse).rowcount)
+        reconcile.dispatch(house.database, doorbells, window=WINDOW)
+
+    for _ in range(6):
+        half_a_minute_passes()
+        accept()
+    held = queued(own_valkey)
+    assert held <= bells.FIRST_SHARE + WINDOW + 6
+    for _ in range(3):
+        half_a_minute_passes()
+    assert queued(own_valkey) == held
+    with own_valkey.client() as client:
+        client.delete("aswhom:hybrid")  # all of them were heard
+    half_a_minute_passes()
+    assert queued(own_valkey) == WINDOW
+
+
+def test_each_job_that_ends_rings_for_one_more(house: House) -> None:
+    """Else workers whose jobs take minutes would be rung for ever more of them with each that ends."""
+    jobs_of_it = [house.accept(house.delivery(key, text=key)).jobs[0] for key in ("d1", "d2", "d3")]
+    house.database.write(lambda c: c.execute(update(jobs_table).values(rung_until=None)).rowcount)
+    rung = house.database.write(partial(bells.ring_due, tenant="acme", pattern="hybrid"))
+    assert [bell.job for bell in rung] == jobs_of_it[:1]

@@ -140,6 +140,9 @@ class Silence:
 
     def revocations(self, ids: Any) -> None: ...
 
+    def unheard(self, queue: str) -> int:
+        return 0
+
 
 def declare(workers: Workers, function: Callable[[Run[Any], Any], None]) -> None:
     """What the worker runs from now on, under the same name."""

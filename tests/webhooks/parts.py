@@ -99,6 +99,9 @@ class MemoryRing:
     def revocations(self, ids: Sequence[str]) -> None:
         self.rung += ids
 
+    def unheard(self, queue: str) -> int:
+        return 0
+
 
 class Opened(Event):
     number: int

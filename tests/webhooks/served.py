@@ -35,5 +35,8 @@ class FrozenRing:
         Path(os.environ["HANGS"]).touch()
         threading.Event().wait()
 
+    def unheard(self, queue: str) -> int:
+        return 0
+
 
 app = create_app(WebSettings(base_url="http://localhost", max_body=200_000), MemoryLedger(), registry(), FrozenRing())
