@@ -93,6 +93,16 @@ class AccountKey:
     def __str__(self) -> str:
         return f"{self.tenant}/{self.connection}/{self.principal}"
 
+    @classmethod
+    def parse(cls, text: str) -> AccountKey:
+        """The key whose text form that is: no id holds a slash (`principals.checked_id`)."""
+        tenant, connection, principal = text.split("/")
+        return cls(tenant=tenant, connection=connection, principal=principal)
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(kind=ScopeKind.ACCOUNT, key=str(self))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:

@@ -112,8 +112,7 @@ def revoke_scope(connection: Connection, scope: Scope, number: int, *, reason: s
     """
     _upsert(connection, scope, revoked=number)
     if scope.kind is ScopeKind.ACCOUNT:
-        tenant, through, principal = scope.key.split("/")
-        account = find_account(connection, AccountKey(tenant=tenant, connection=through, principal=principal))
+        account = find_account(connection, AccountKey.parse(scope.key))
         if account is not None:
             move_account(connection, account.id, to=AccountState.REVOKED, reason=reason, now=now)
 

@@ -85,7 +85,7 @@ def _needed(tenant: str, through: str | None, *principals: str | None) -> list[S
     if through is not None:
         found.append(Scope(kind=ScopeKind.CONNECTION, key=through))
         keys = (AccountKey(tenant=tenant, connection=through, principal=principal) for principal in acting)
-        found += [Scope(kind=ScopeKind.ACCOUNT, key=str(key)) for key in keys]
+        found += [key.scope for key in keys]
     return found
 
 

@@ -42,7 +42,7 @@ CONTROLS = (
     Control(
         name="the lock of a narrowing",
         file="identity/narrowing.py",
-        guard="lock_exclusive(connection, grant_scopes(account.key)[-1])",
+        guard="lock_exclusive(connection, account.key.scope)",
         without="pass",
         test="tests/ledger/test_narrowing.py::test_an_opening_beside_a_narrowing and postgresql",
     ),
