@@ -15,7 +15,7 @@ from identity.audit import AsWhom, Work
 from identity.connections import connection_for
 from identity.errors import AswhomError
 from identity.identifiers import fits, identify
-from identity.model import PrincipalKind, Scope, ScopeKind
+from identity.model import PrincipalKind, Scope, scopes_of_agent
 from identity.rows import insert_new
 from identity.sequence import lock_shared
 from pipeline import revocation
@@ -168,8 +168,7 @@ def keep_in(connection: Connection, caller: Caller, now: datetime) -> None:
 
     What is accepted after that has an older ledger number than they.
     """
-    scopes = (Scope(kind=ScopeKind.TENANT, key=caller.tenant), Scope(kind=ScopeKind.AGENT, key=caller.agent))
-    lock_shared(connection, scopes)
+    lock_shared(connection, scopes_of_agent(caller.tenant, caller.agent))
     let_in(connection, caller, now)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, Select, bindparam, exists, select
 
 from identity.columns import in_states
-from identity.model import AccountKey, Scope, ScopeKind
+from identity.model import AccountKey, Scope, ScopeKind, scopes_of_agent
 from identity.rows import insert_unless_there
 from pipeline.ledger.standing import Standing
 from pipeline.states import JobState
@@ -67,8 +67,7 @@ def store(connection: Connection, scopes: ScopeSet) -> None:
 def _scopes(here: Standing, workflow: Workflow, user: str | None) -> dict[Scope, OnRevoke]:
     """Each scope, and `skip` if every action that needs it says so. Without tenant or agent nothing can go on."""
     tenant = here.tenant
-    whole = (Scope(kind=ScopeKind.TENANT, key=tenant), Scope(kind=ScopeKind.AGENT, key=workflow.agent))
-    found = dict.fromkeys(whole, OnRevoke.STOP)
+    found = dict.fromkeys(scopes_of_agent(tenant, workflow.agent), OnRevoke.STOP)
     service = here.service
     for action, who in workflow.uses.items():
         then = workflow.on_revoke.get(action, OnRevoke.STOP)
