@@ -228,12 +228,12 @@ class Presenter:
             case ClientRefused(code=code) if (spare := spare_secret(situation.secrets, profile, code)) is not None:
                 first = situation.secrets[0].id
                 blamed = self._write(
-                    settlement.blame_secret, code, by=situation.connection, secret=first, spare=spare.id
+                    settlement.blame_secret, code, owner=situation.connection, secret=first, spare=spare.id
                 )
                 self._count(situation, "secret_refused", settled=blamed)
                 return None  # look again: the other one goes first now
             case ClientRefused(code=code):
-                blamed = self._write(settlement.blame_client, code, by=situation.connection, shown=situation.secrets)
+                blamed = self._write(settlement.blame_client, code, owner=situation.connection, shown=situation.secrets)
                 self._count(situation, "client_refused", settled=blamed)
                 if not blamed:
                     return None
