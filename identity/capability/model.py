@@ -41,7 +41,7 @@ class Audience:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class CapabilityRequest:
     """What an opening wants a capability for."""
 
     id: str  # of a new one
