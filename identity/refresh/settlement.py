@@ -38,7 +38,8 @@ class Settlement:
     """What the ends of one intent have in common."""
 
     account: Account
-    intent: RefreshIntent  # as its end was found out by: a stored answer that this does not know of is not overruled
+    #: As read when its end was decided. If its row has been ANSWERED since, that end is superseded (`_end`).
+    intent: RefreshIntent
     now: datetime
     ids: Callable[[], str]  # of records of the audit
     restored: Callable[[Connection, AccountKey], None]  # runs in the transaction that brings an account back

@@ -166,7 +166,7 @@ def let_in(connection: Connection, caller: Caller, now: datetime) -> None:
 def keep_in(connection: Connection, caller: Caller, now: datetime) -> None:
     """Look at the caller's key once more, and keep out what would end it until the transaction ends. Raises NotLetIn.
 
-    What is accepted after that has an older ledger number than they.
+    What this transaction accepts has a lower number than any revocation it keeps out, so that revocation reaches it.
     """
     lock_shared(connection, scopes_of_agent(caller.tenant, caller.agent))
     let_in(connection, caller, now)
