@@ -38,8 +38,7 @@ class Settlement:
     """What the ends of one intent have in common."""
 
     account: Account
-    #: As read when its end was decided. If its row has been ANSWERED since, that end is superseded (`_end`).
-    intent: RefreshIntent
+    intent: RefreshIntent  # as read when its end was decided: an answer that was stored since is not overruled (`_end`)
     now: datetime
     ids: Callable[[], str]  # of records of the audit
     restored: Callable[[Connection, AccountKey], None]  # runs in the transaction that brings an account back
@@ -129,8 +128,7 @@ class Settlement:
     ) -> Ending:
         """One secret of the client was refused while another is live: that one is tried, and nothing pauses.
 
-        Superseded if *owner*, as the request was made by it, was corrected or resumed meanwhile: then it is to be tried
-        again.
+        Superseded if *owner* was corrected or resumed since the request was made by it: then it is to be tried again.
         """
 
         def write(intent: RefreshIntent) -> Superseded | None:
