@@ -73,7 +73,7 @@ CONTROLS = (
     Control(
         name="the locks of an acceptance for a key",
         file="pipeline/ledger/requests.py",
-        guard="lock_shared(connection, scopes)",
+        guard="lock_shared(connection, scopes_of_agent(caller.tenant, caller.agent))",
         without="pass",
         test="tests/api/test_meanwhile.py::test_what_is_being_accepted",
     ),
