@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from identity.providers.profile import Assertion, Liveness, Profile, Renewal, Revocation, WhoAmI
-from identity.providers.sources import Source, Standing
+from identity.providers.sources import Evidence, Source
 from identity.refresh.pace import Pace
 
 _UNSOURCED = ("name", "title", "sources")
@@ -32,7 +32,7 @@ token; unless it is given, none is known, and nothing is refreshed for that reas
 
 def summary(profile: Profile) -> dict[str, object]:
     """One line of the list."""
-    standings = [source.standing for source in profile.sources.values()]
+    kinds = [source.evidence for source in profile.sources.values()]
     return {
         "name": profile.name,
         "title": profile.title,
@@ -41,7 +41,7 @@ def summary(profile: Profile) -> dict[str, object]:
         "jwt_bearer": profile.assertion is not None,
         "discovers": profile.discovers,
         "revokes": str(profile.revocation.reach) if profile.revocation else None,
-        **{str(standing).replace("-", "_"): standings.count(standing) for standing in Standing},
+        **{str(kind).replace("-", "_"): kinds.count(kind) for kind in Evidence},
     }
 
 
@@ -74,7 +74,7 @@ def _section(profile: Profile) -> str:
 def _source(source: Source) -> str:
     where = source.where
     linked = f"<{where}>" if where.startswith("https://") and " " not in where else where
-    return f"**{source.standing}**: {linked}"
+    return f"**{source.evidence}**: {linked}"
 
 
 def _said(value: object) -> str:

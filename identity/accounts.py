@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, select, update
 
 from identity.columns import in_states
 from identity.errors import Misconfigured
@@ -74,6 +74,17 @@ def find_account(connection: Connection, key: AccountKey) -> Account | None:
     named = {"tenant": key.tenant, "through": key.connection, "principal": key.principal}
     row = _BY_KEY.run(connection, named).one_or_none()
     return None if row is None else account_of(row)
+
+
+def is_account(name: str) -> ColumnElement[bool]:
+    """The account by its id, or as its scope is named, `tenant/connection/principal`."""
+    columns = accounts.c
+    match name.split("/"):
+        case [tenant, through, principal]:
+            return and_(
+                columns.tenant_id == tenant, columns.connection_id == through, columns.principal_id == principal
+            )
+    return columns.id == name
 
 
 def ensure_account(

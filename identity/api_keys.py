@@ -18,7 +18,7 @@ from identity import audit
 from identity.api_key_tables import api_keys
 from identity.audit import AsWhom
 from identity.errors import BadInput
-from identity.model import Scope, ScopeKind
+from identity.model import scopes_of_agent
 from identity.prepared import Prepared
 from identity.principals import ensure_agent
 from identity.scopes import standings
@@ -169,8 +169,7 @@ def _caller(connection: Connection, row: Row[tuple[object, ...]] | None, now: da
         return NoCaller.REVOKED
     if row.expires_at is not None and row.expires_at <= now:
         return NoCaller.EXPIRED
-    depends_on = (Scope(kind=ScopeKind.TENANT, key=row.tenant_id), Scope(kind=ScopeKind.AGENT, key=row.agent_id))
-    standing = standings(connection, depends_on).values()
+    standing = standings(connection, scopes_of_agent(row.tenant_id, row.agent_id)).values()
     if any(one.revoked >= row.issued for one in standing):
         return NoCaller.REVOKED
     if any(one.stopped for one in standing):

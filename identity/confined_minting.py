@@ -144,7 +144,7 @@ class ConfinedMinter:
         try:
             meaning, begun = present(keys[0])
             if isinstance(meaning, ClientRefused) and (spare := spare_secret(keys, profile, meaning.code)) is not None:
-                note = partial(note_refused, self.store, keys[0], by=owner, asked=begun, spare=spare)
+                note = partial(note_refused, self.store, keys[0], owner=owner, asked=begun, spare=spare)
                 note(code=meaning.code, tenant=account.key.tenant, audit_id=self.ids(), now=now)
                 meaning, _ = present(spare)
         except AswhomError as error:  # its row may be there, and no token is

@@ -183,15 +183,15 @@ def _asked_as(owner: ProviderConnection) -> tuple[str, str, object]:
     return owner.token_url, owner.client_id, owner.config
 
 
-def was_changed(connection: Connection, by: ProviderConnection, *, asked: int) -> bool:
-    """Whether its tokens are asked for otherwise by now than *by*, or an operator has resumed it since *asked*.
+def was_changed(connection: Connection, owner: ProviderConnection, *, asked: int) -> bool:
+    """Whether its tokens are asked for otherwise by now than *owner* says, or an operator has resumed it since *asked*.
 
     *asked* is a ledger number of before the request. Then what the provider refused says nothing of what holds now. It
     holds the connection's lock until the transaction ends.
     """
-    lock_connection(connection, by.id)
-    row = _BY_ID.run(connection, {"owner": by.id}).one()
-    if _asked_as(connection_of(row)) != _asked_as(by):
+    lock_connection(connection, owner.id)
+    row = _BY_ID.run(connection, {"owner": owner.id}).one()
+    if _asked_as(connection_of(row)) != _asked_as(owner):
         return True
     return row.resumed is not None and row.resumed >= asked
 

@@ -14,10 +14,9 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.accounts import get_account, move_account
 from identity.audit import AsWhom
+from identity.consent_ledger import lock_grant
 from identity.grants import get_grant
 from identity.model import AccountState
-from identity.scopes import grant_scopes
-from identity.sequence import lock_exclusive, lock_shared
 
 
 def infer_death(connection: Connection, account: str, *, generation: int, audit_id: str, now: datetime) -> bool:
@@ -26,9 +25,7 @@ def infer_death(connection: Connection, account: str, *, generation: int, audit_
     The account's lock is taken exclusively: a refresh that commits meanwhile must not be answered with this.
     """
     found = get_account(connection, account)
-    above, own = grant_scopes(found.key)[:-1], grant_scopes(found.key)[-1]
-    lock_shared(connection, above)
-    lock_exclusive(connection, own)
+    lock_grant(connection, found.key)
     grant = get_grant(connection, account)
     if grant is None or grant.generation != generation:
         return False

@@ -93,6 +93,35 @@ class AccountKey:
     def __str__(self) -> str:
         return f"{self.tenant}/{self.connection}/{self.principal}"
 
+    @classmethod
+    def parse(cls, text: str) -> AccountKey:
+        """The key whose text form that is: no id holds a slash (`principals.checked_id`)."""
+        tenant, connection, principal = text.split("/")
+        return cls(tenant=tenant, connection=connection, principal=principal)
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(kind=ScopeKind.ACCOUNT, key=str(self))
+
+
+def scopes_over(key: AccountKey, *, agent: str | None = None) -> tuple[Scope, ...]:
+    """What a grant depends on, and with *agent* a step: the account's own scope is the last.
+
+    Of several that rule something out, the first is named. Locks are taken in order whatever this one is.
+    """
+    return (
+        Scope(kind=ScopeKind.TENANT, key=key.tenant),
+        Scope(kind=ScopeKind.CONNECTION, key=key.connection),
+        *(() if agent is None else (Scope(kind=ScopeKind.AGENT, key=agent),)),
+        Scope(kind=ScopeKind.USER, key=key.principal),
+        key.scope,
+    )
+
+
+def scopes_of_agent(tenant: str, agent: str) -> tuple[Scope, ...]:
+    """What everything depends on that an agent does for a tenant, whoever it acts for."""
+    return (Scope(kind=ScopeKind.TENANT, key=tenant), Scope(kind=ScopeKind.AGENT, key=agent))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
@@ -157,14 +186,8 @@ class LeaseRequest:
 
     @property
     def scope_list(self) -> tuple[Scope, ...]:
-        """The five scopes the step depends on, in lock order."""
-        return (
-            Scope(kind=ScopeKind.TENANT, key=self.tenant),
-            Scope(kind=ScopeKind.CONNECTION, key=self.connection),
-            Scope(kind=ScopeKind.AGENT, key=self.agent),
-            Scope(kind=ScopeKind.USER, key=self.principal),
-            Scope(kind=ScopeKind.ACCOUNT, key=str(self.account_key)),
-        )
+        """The five scopes the step depends on."""
+        return scopes_over(self.account_key, agent=self.agent)
 
 
 @dataclass(frozen=True, kw_only=True)

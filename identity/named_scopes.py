@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select
+from sqlalchemy import Connection, or_, select
 
+from identity.accounts import is_account
 from identity.errors import BadInput
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.tables import accounts, agents, principals, provider_connections
@@ -38,18 +39,7 @@ def _principals(connection: Connection, tenant: str, name: str) -> list[str]:
 
 def _accounts(connection: Connection, tenant: str, name: str) -> list[str]:
     columns = (accounts.c.tenant_id, accounts.c.connection_id, accounts.c.principal_id)
-    rows = connection.execute(select(*columns).where(accounts.c.tenant_id == tenant, _is_named(name)))
+    rows = connection.execute(select(*columns).where(accounts.c.tenant_id == tenant, is_account(name)))
     return [
         str(AccountKey(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id)) for row in rows
     ]
-
-
-def _is_named(name: str) -> ColumnElement[bool]:
-    """By its id, or as an answer names its scope, TENANT/CONNECTION/PRINCIPAL."""
-    columns = accounts.c
-    match name.split("/"):
-        case [tenant, through, principal]:
-            return and_(
-                columns.tenant_id == tenant, columns.connection_id == through, columns.principal_id == principal
-            )
-    return columns.id == name

@@ -14,7 +14,6 @@ from identity.audit import Act, AsWhom
 from identity.bounds import covered, within
 from identity.errors import BadInput
 from identity.model import Credential
-from identity.scopes import grant_scopes
 from identity.sequence import lock_exclusive, next_number
 from identity.tables import grants
 
@@ -30,7 +29,7 @@ def narrow(
     Raises BadInput for scopes that it does not have, for all of them, for one that another kept one includes, and for
     none where a token is asked for by its scopes: without any it would have them all.
     """
-    lock_exclusive(connection, grant_scopes(account.key)[-1])
+    lock_exclusive(connection, account.key.scope)
     row = connection.execute(select(grants.c.scopes).where(grants.c.account_id == account.id)).one_or_none()
     if row is None:
         raise BadInput(f"account {account.key} was never connected: it has no scopes")

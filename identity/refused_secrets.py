@@ -22,7 +22,7 @@ def note_refused(
     store: Store,
     secret: SealedSecret,
     *,
-    by: ProviderConnection,
+    owner: ProviderConnection,
     asked: int,
     spare: SealedSecret,
     code: str,
@@ -32,12 +32,12 @@ def note_refused(
 ) -> None:
     """Note that *secret* was refused with *code*, and that *spare* is shown instead. Raises Unavailable.
 
-    Nothing is noted if the connection is another by now than *by*, as it was asked by, or was resumed since the ledger
-    number *asked*: then *secret* is to be tried again.
+    Nothing is noted if the connection is another by now than *owner*, as the request was made by it, or was resumed
+    since the ledger number *asked*: then *secret* is to be tried again.
     """
 
     def note(connection: Connection) -> None:
-        if not was_changed(connection, by, asked=asked) and refuse_secret(connection, secret.id, at=now):
+        if not was_changed(connection, owner, asked=asked) and refuse_secret(connection, secret.id, at=now):
             audit.record(
                 connection,
                 "connection.secret_refused",

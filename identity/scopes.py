@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, exists, or_, select, true
 
 from identity.accounts import find_account, move_account
-from identity.model import AccountKey, AccountState, RuledOut, Scope, ScopeKind
+from identity.model import AccountKey, AccountState, RuledOut, Scope, ScopeKind, scopes_over
 from identity.prepared import Prepared
 from identity.rows import insert_for
 from identity.tables import scopes
@@ -33,13 +33,8 @@ NEVER = Standing()
 
 
 def grant_scopes(key: AccountKey) -> tuple[Scope, ...]:
-    """The four scopes a grant depends on, in lock order."""
-    return (
-        Scope(kind=ScopeKind.TENANT, key=key.tenant),
-        Scope(kind=ScopeKind.CONNECTION, key=key.connection),
-        Scope(kind=ScopeKind.USER, key=key.principal),
-        Scope(kind=ScopeKind.ACCOUNT, key=str(key)),
-    )
+    """The four scopes a grant depends on."""
+    return scopes_over(key)
 
 
 def all_standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
@@ -112,8 +107,7 @@ def revoke_scope(connection: Connection, scope: Scope, number: int, *, reason: s
     """
     _upsert(connection, scope, revoked=number)
     if scope.kind is ScopeKind.ACCOUNT:
-        tenant, through, principal = scope.key.split("/")
-        account = find_account(connection, AccountKey(tenant=tenant, connection=through, principal=principal))
+        account = find_account(connection, AccountKey.parse(scope.key))
         if account is not None:
             move_account(connection, account.id, to=AccountState.REVOKED, reason=reason, now=now)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from identity import leases
 from identity.authorization import authorization
-from identity.capability.model import Audience, Wanted
+from identity.capability.model import Audience, CapabilityRequest
 from identity.capability.verifier import Limit
 from identity.confined_minting import Confinement
 from identity.errors import Misconfigured
@@ -22,11 +22,11 @@ from pipeline.step_at_hand import StepAtHand
 from pipeline.upstream import Written
 
 
-def wanted_capability(services: Services, step: StepAtHand, written: Written | None) -> Wanted | None:
+def wanted_capability(services: Services, step: StepAtHand, written: Written | None) -> CapabilityRequest | None:
     """The capability that a call or a probe needs; None: it goes by an account's token, or nothing is to be sent."""
     if step.audience is None or written is None:
         return None
-    return Wanted(
+    return CapabilityRequest(
         id=services.ids("cap"),
         audience=step.audience,
         tenant=step.job.tenant,

@@ -25,7 +25,7 @@ from deploy.sandbox.__main__ import SERVICES
 from deploy.sandbox.world import TENANTS, make_world
 from deploy.settings import Settings, load
 from identity.errors import Misconfigured, Unavailable
-from identity.model import AccountKey, Scope, ScopeKind
+from identity.model import AccountKey
 from identity.secret import Secret
 from pipeline import revocation
 from pipeline.runtime import Runtime
@@ -148,11 +148,10 @@ class Stage:
     def revoke(self, key: AccountKey, *, reason: str) -> str:
         """As `aswhom revoke account` does it: one commit. The revocation's id."""
         made = self.runtime.ids("rev")
-        scope = Scope(kind=ScopeKind.ACCOUNT, key=str(key))
         declare = partial(
             revocation.declare,
             id=made,
-            scope=scope,
+            scope=key.scope,
             tenant=key.tenant,
             source="cli",
             by="the demo's operator",

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
-from identity.capability.model import Issued, Outcome, Wanted
+from identity.capability.model import CapabilityRequest, Issued, Outcome
 from identity.capability.tables import capabilities
 from identity.capability.verifier import LONGEST, Capability, Limit
 from identity.prepared import Prepared
@@ -33,7 +33,7 @@ _CLOSE = Prepared(
 )
 
 
-def issue(connection: Connection, wanted: Wanted, *, now: datetime, use_within: timedelta) -> Capability:
+def issue(connection: Connection, wanted: CapabilityRequest, *, now: datetime, use_within: timedelta) -> Capability:
     """The step's capability: the one whose outcome is not known, if it lives *use_within* longer, else a new one."""
     earlier = living(connection, wanted.step, at=now + use_within, approved_by=wanted.approved_by)
     if earlier is not None and earlier.request_sha256 == wanted.request_sha256:

@@ -87,7 +87,7 @@ def states(keys: Iterable[SigningKey], now: datetime) -> dict[str, KeyState]:
     successors: dict[Algorithm, SigningKey] = {}
     for key in sorted(keys, key=lambda one: one.use_from, reverse=True):
         found[key.kid] = _state(key, successors.get(key.algorithm), now)
-        # One that signed ended what came before it, and its withdrawal brings none of that back.
+        # One that ever signed ends its predecessors, withdrawn since or not; one withdrawn before it signed ends none.
         if key.withdrawn_at is None or key.use_from <= key.withdrawn_at:
             successors[key.algorithm] = key
     return found

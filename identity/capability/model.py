@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from identity.capability.verifier import Capability, Limit
-from identity.model import AccountKey, Scope, ScopeKind
+from identity.model import AccountKey, Scope, ScopeKind, scopes_over
 
 #: How many actors a chain may have: the agent, who was given leave by it, and one more.
 DEEPEST = 3
@@ -41,7 +41,7 @@ class Audience:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class CapabilityRequest:
     """What an opening wants a capability for."""
 
     id: str  # of a new one
@@ -77,20 +77,14 @@ class Issued:
 
     @property
     def scope_list(self) -> tuple[Scope, ...]:
-        """The five scopes it depends on, in lock order."""
+        """The five scopes it depends on."""
         return scopes_of(self.capability, connection=self.connection, agent=self.agent)
 
 
 def scopes_of(capability: Capability, *, connection: str, agent: str) -> tuple[Scope, ...]:
     """The five scopes of a capability that *agent* was given for a step through *connection*."""
     key = AccountKey(tenant=capability.tenant, connection=connection, principal=capability.subject)
-    return (
-        Scope(kind=ScopeKind.TENANT, key=key.tenant),
-        Scope(kind=ScopeKind.CONNECTION, key=key.connection),
-        Scope(kind=ScopeKind.AGENT, key=agent),
-        Scope(kind=ScopeKind.USER, key=key.principal),
-        Scope(kind=ScopeKind.ACCOUNT, key=str(key)),
-    )
+    return scopes_over(key, agent=agent)
 
 
 def approvers_of(capability: Capability) -> tuple[Scope, ...]:

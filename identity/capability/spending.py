@@ -114,7 +114,8 @@ def spend(connection: Connection, claimed: Capability, by: Audience, *, request_
         return record
     if request_sha256 is not None and request_sha256 != record.capability.request_sha256:
         return NotSpent(why=Reason.REQUEST, record=record)
-    if record.spent_sha256 is None:  # else it is said again, since the service may have acted on it
+    # Approvers are checked before the first spend only: a repetition is told yes again, as the service may have acted.
+    if record.spent_sha256 is None:
         approvers = all_standings(connection, approvers_of(record.capability))
         if (ruled_out := prohibition(approvers, record.accepted)) is not None:
             return NotSpent(why=Unspendable.REVOKED, record=record, ruled_out=ruled_out)

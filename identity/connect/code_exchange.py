@@ -71,7 +71,7 @@ class CodeExchange:
             note_refused(
                 self.store,
                 secrets[0],
-                by=owner,
+                owner=owner,
                 asked=session.started,
                 spare=spare,
                 code=meaning.code,

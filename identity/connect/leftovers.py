@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from identity.accounts import ensure_account
 from identity.grants import ACCESS, REFRESH, get_grant, token_binding
-from identity.model import AccountKey, Credential, Scope, ScopeKind, TokenAnswer
+from identity.model import AccountKey, Credential, TokenAnswer
 from identity.rows import insert_new
 from identity.secret import Secret
 from identity.sequence import lock_exclusive
@@ -61,7 +61,7 @@ def leave(
     *account_id* is the account's, should it have no row yet. Takes the account's lock.
     """
     # A consent whose commit nobody heard of holds this lock until it has ended.
-    lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(leftover.key)))
+    lock_exclusive(connection, leftover.key.scope)
     credential = Credential.AUTHORIZATION_CODE
     account = ensure_account(
         connection, leftover.key, id=account_id, provider=leftover.provider, credential=credential, now=now

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Standing(StrEnum):
+class Evidence(StrEnum):
     """How far a value was verified."""
 
     READ = "read"  # in the provider's own documentation or source code
@@ -18,20 +18,20 @@ class Standing(StrEnum):
 class Source:
     """Why a value is believed."""
 
-    standing: Standing
+    evidence: Evidence
     where: str  # an address, or for an assumption its reason
 
 
 def read(where: str) -> Source:
     """The provider's own page, or the RFC, says so."""
-    return Source(standing=Standing.READ, where=where)
+    return Source(evidence=Evidence.READ, where=where)
 
 
 def heard(where: str) -> Source:
     """Somebody else's page says so."""
-    return Source(standing=Standing.HEARD, where=where)
+    return Source(evidence=Evidence.HEARD, where=where)
 
 
 def assumed(why: str) -> Source:
     """No page says so."""
-    return Source(standing=Standing.ASSUMED, where=why)
+    return Source(evidence=Evidence.ASSUMED, where=why)

@@ -28,7 +28,7 @@ from identity.refresh.gate import Gate
 from identity.refresh.intents import IntentState, RefreshIntent, abandoned, get_intent, may_present_again
 from identity.refresh.lock import Busy, Held, RefreshLock, Unreachable
 from identity.refresh.presentation import Presenter
-from identity.refresh.situation import Situation, glance, read_situation
+from identity.refresh.situation import Situation, generation_and_activity, read_situation
 from identity.refresh.waiting import Waiting
 from identity.store import Store
 from identity.token_endpoint import TokenEndpoint
@@ -140,7 +140,7 @@ class Coordinator:
         while True:
             # After a wait, and after a time-out too, look before doing anything. Whoever is woken is mostly served by
             # what woke it, and many are woken at once: this is one statement.
-            present, active = self._store.read(partial(glance, account=account))
+            present, active = self._store.read(partial(generation_and_activity, account=account))
             if present > wish.after_generation:
                 return present
             if not active and (served := self._served(self._read(wish), wish)) is not None:

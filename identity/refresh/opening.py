@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from identity.accounts import Account, get_account
 from identity.grants import get_grant
 from identity.model import AccountState, RuledOut
+from identity.refresh.endings import Superseded
 from identity.refresh.intents import RefreshIntent, open_intent
 from identity.scopes import grant_scopes, revoked_since
 from identity.sequence import lock_shared, next_number
@@ -21,8 +22,8 @@ def begin(
     *,
     former: RefreshIntent | None,
     granted: tuple[str, ...],
-) -> tuple[RefreshIntent | None, RuledOut | None]:
-    """Open the intent under the grant's locks and by the rule; (None, None) if someone was first.
+) -> RefreshIntent | RuledOut | Superseded:
+    """Open the intent under the grant's locks and by the rule.
 
     *granted* are the scopes that its request was made for.
     """
@@ -30,11 +31,11 @@ def begin(
     lock_shared(connection, scopes)
     grant = get_grant(connection, account.id)
     if grant is None or grant.generation != new.generation or grant.consented != new.consented:
-        return None, None
+        return Superseded()
     if grant.scopes != granted:
-        return None, None
-    if refusal := revoked_since(connection, scopes, grant.consented):
-        return None, refusal
+        return Superseded()
+    if ruled_out := revoked_since(connection, scopes, grant.consented):
+        return ruled_out
     if get_account(connection, account.id).state is not AccountState.ACTIVE:
-        return None, None
-    return open_intent(connection, replace(new, opened=next_number(connection)), former=former), None
+        return Superseded()
+    return open_intent(connection, replace(new, opened=next_number(connection)), former=former) or Superseded()

@@ -22,7 +22,7 @@ from identity.own_values import profile_for
 from identity.persistent_write import PersistentWrite
 from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
-from identity.refresh.endings import Ending, Settled
+from identity.refresh.endings import Ending, Settled, Superseded
 from identity.refresh.gate import Endpoint
 from identity.refresh.intents import IntentState, RefreshIntent, may_present_again, store_answer
 from identity.refresh.opening import begin
@@ -161,13 +161,17 @@ class Presenter:
         """The intent, committed. One whose commit is unknown sends nothing, and is taken back."""
         account, former, granted = situation.account, situation.intent, situation.grant.scopes
         try:
-            intent, refusal = self.store.write(lambda c: begin(c, account, new, former=former, granted=granted))
+            begun = self.store.write(lambda c: begin(c, account, new, former=former, granted=granted))
         except CommitUnknown:
             self._take_back(situation, new, "its commit was unknown, nothing was sent", retry_at=None)
             raise Unavailable(f"the refresh of account {account.id} could not be written down") from None
-        if refusal is not None:
-            raise GrantRevoked(f"account {account.id}: {refusal.reason}")
-        return intent
+        match begun:
+            case RuledOut():
+                raise GrantRevoked(f"account {account.id}: {begun.reason}")
+            case Superseded():
+                return None
+            case RefreshIntent():
+                return begun
 
     def _keep(self, situation: Situation, intent: RefreshIntent, answer: Answer) -> bool:
         """Commit the raw answer before anything can go wrong with reading it; False if it came too late."""
@@ -224,12 +228,12 @@ class Presenter:
             case ClientRefused(code=code) if (spare := spare_secret(situation.secrets, profile, code)) is not None:
                 first = situation.secrets[0].id
                 blamed = self._write(
-                    settlement.blame_secret, code, by=situation.connection, secret=first, spare=spare.id
+                    settlement.blame_secret, code, owner=situation.connection, secret=first, spare=spare.id
                 )
                 self._count(situation, "secret_refused", settled=blamed)
                 return None  # look again: the other one goes first now
             case ClientRefused(code=code):
-                blamed = self._write(settlement.blame_client, code, by=situation.connection, shown=situation.secrets)
+                blamed = self._write(settlement.blame_client, code, owner=situation.connection, shown=situation.secrets)
                 self._count(situation, "client_refused", settled=blamed)
                 if not blamed:
                     return None

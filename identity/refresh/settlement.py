@@ -38,7 +38,7 @@ class Settlement:
     """What the ends of one intent have in common."""
 
     account: Account
-    intent: RefreshIntent  # as its end was found out by: a stored answer that this does not know of is not overruled
+    intent: RefreshIntent  # as read when its end was decided: an answer that was stored since is not overruled (`_end`)
     now: datetime
     ids: Callable[[], str]  # of records of the audit
     restored: Callable[[Connection, AccountKey], None]  # runs in the transaction that brings an account back
@@ -99,40 +99,40 @@ class Settlement:
         )
 
     def blame_client(
-        self, connection: Connection, code: str, *, by: ProviderConnection, shown: Sequence[SealedSecret]
+        self, connection: Connection, code: str, *, owner: ProviderConnection, shown: Sequence[SealedSecret]
     ) -> Ending:
         """The client registration was refused: the provider connection pauses, the grant is not touched.
 
-        *by* is the connection as it was asked by, and *shown* were its live secrets, of which the first was shown.
-        Superseded if an operator changed any of it meanwhile, or resumed the connection: what was said before is not
-        held against what holds now, which is to be tried.
+        *owner* is the connection as the request was made by it, and *shown* were its live secrets, of which the first
+        was shown. Superseded if an operator changed any of it meanwhile, or resumed the connection: what was said
+        before is not held against what holds now, which is to be tried.
         """
 
         def write(intent: RefreshIntent) -> Superseded | None:
-            if was_changed(connection, by, asked=intent.opened):
+            if was_changed(connection, owner, asked=intent.opened):
                 return Superseded()
-            live = live_secrets(connection, by.id, shown[0].name) if shown else ()
+            live = live_secrets(connection, owner.id, shown[0].name) if shown else ()
             # A secret may have come between the look at them and the intent's number: that does not tell.
             if _which(live) != _which(shown):
                 return Superseded()
             which = f", which authenticated by its {shown[0].name}" if shown else ""  # for who is to replace it
             refused = f"its token endpoint refused the client{which} ({code[:60]})"
-            pause_connection(connection, by.id, reason=refused)
+            pause_connection(connection, owner.id, reason=refused)
             self._record(connection, "connection.paused", code, generation=self.intent.generation)
             return None
 
         return self._end(connection, IntentState.FAILED, code, write, restores=True)
 
     def blame_secret(
-        self, connection: Connection, code: str, *, by: ProviderConnection, secret: str, spare: str
+        self, connection: Connection, code: str, *, owner: ProviderConnection, secret: str, spare: str
     ) -> Ending:
         """One secret of the client was refused while another is live: that one is tried, and nothing pauses.
 
-        Superseded if *by*, as it was asked by, was corrected or resumed meanwhile: then it is to be tried again.
+        Superseded if *owner* was corrected or resumed since the request was made by it: then it is to be tried again.
         """
 
         def write(intent: RefreshIntent) -> Superseded | None:
-            if was_changed(connection, by, asked=intent.opened):
+            if was_changed(connection, owner, asked=intent.opened):
                 return Superseded()
             self._refuse(connection, code, secret=secret, spare=spare)
             return None

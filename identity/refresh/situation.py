@@ -36,7 +36,7 @@ _FIND = Prepared(
     .outerjoin(refresh_intents, _OF_GENERATION)
     .where(accounts.c.id == bindparam("account"))
 )
-_GLANCE = Prepared(
+_GENERATION_AND_ACTIVITY = Prepared(
     select(accounts.c.state, grants.c.generation)
     .select_from(accounts)
     .outerjoin(grants, grants.c.account_id == accounts.c.id)
@@ -122,9 +122,9 @@ class Situation:
         return None
 
 
-def glance(connection: Connection, account: str) -> tuple[int, bool]:
+def generation_and_activity(connection: Connection, account: str) -> tuple[int, bool]:
     """The generation of an account's credentials, 0 where there are none, and whether it is active."""
-    row = _GLANCE.run(connection, {"account": account}).one_or_none()
+    row = _GENERATION_AND_ACTIVITY.run(connection, {"account": account}).one_or_none()
     return (0, False) if row is None else (row.generation or 0, row.state == AccountState.ACTIVE)
 
 

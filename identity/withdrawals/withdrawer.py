@@ -26,7 +26,6 @@ from identity.connections import get_connection
 from identity.errors import KeyMissing, Misconfigured
 from identity.http import Answer
 from identity.metrics import WITHDRAWALS_ASKED
-from identity.model import Scope, ScopeKind
 from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.refresh.gate import AHEAD_KEEPS, Endpoint
@@ -158,7 +157,7 @@ class Withdrawer:
             return None
         account = get_account(connection, found.account)
         # In one statement with the reads, the snapshot would precede the wait for the lock.
-        lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(account.key)))
+        lock_exclusive(connection, account.key.scope)
         claimed = claim(connection, withdrawal, now=now, until=until)
         if claimed is None:
             return None

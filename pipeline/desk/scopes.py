@@ -21,7 +21,7 @@ def named_scope(
     match kind:
         case ScopeKind.ACCOUNT:
             row = queries.account(connection, key)
-            return Scope(kind=kind, key=str(queries.account_key(row))), row["tenant_id"]
+            return queries.account_key(row).scope, row["tenant_id"]
         case ScopeKind.USER:
             id = f"{tenant}.{key.removeprefix(f'{tenant}.')}" if tenant else key
             row = queries.one(connection, principals, id, what="user", listed_by="tenants people")

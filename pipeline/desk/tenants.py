@@ -27,7 +27,7 @@ from identity.providers.salesforce import SALESFORCE, whole_person
 from identity.sequence import lock_exclusive
 from pipeline.desk.changes import record_change
 from pipeline.ledger import queries
-from pipeline.ledger.approval_bars import scope_of
+from pipeline.ledger.approval_bars import user_scope
 from pipeline.ledger.votes import unsay
 
 _NAMED = 3  # accounts that a refusal names, each with its command
@@ -102,7 +102,7 @@ def remove_alias(
     that user said yes to is asked anew, unless it is done.
     """
     external_id = known_as(provider, external_id)
-    lock_exclusive(connection, scope_of(principal))  # an answer of theirs is counted before this, or not at all
+    lock_exclusive(connection, user_scope(principal))  # an answer of theirs is counted before this, or not at all
     linked = unlink_alias(connection, tenant=tenant, provider=provider, external_id=external_id)
     if linked is None:
         raise _nobody(tenant, provider, external_id)

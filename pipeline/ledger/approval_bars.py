@@ -22,7 +22,7 @@ def barred(connection: Connection, job: str, people: Collection[str]) -> dict[st
     asked = requesters(connection, job, people)
     why = dict.fromkeys(asked, "asked for it, and whoever asks does not approve")
     accepted = connection.execute(select(jobs.c.accepted).where(jobs.c.id == job)).scalar_one()
-    for scope, standing in all_standings(connection, map(scope_of, people)).items():
+    for scope, standing in all_standings(connection, map(user_scope, people)).items():
         if standing.stopped:
             why[scope.key] = "is stopped"
         elif standing.revoked >= accepted:
@@ -32,9 +32,9 @@ def barred(connection: Connection, job: str, people: Collection[str]) -> dict[st
 
 def approver_scopes(approved: Approved | None) -> list[Scope]:
     """What an opening locks, so that no approver is revoked or stopped beside it."""
-    return [] if approved is None else [scope_of(one) for one in approved.by]
+    return [] if approved is None else [user_scope(one) for one in approved.by]
 
 
-def scope_of(person: str) -> Scope:
+def user_scope(person: str) -> Scope:
     """What is locked while somebody's word is counted."""
     return Scope(kind=ScopeKind.USER, key=person)

@@ -18,7 +18,7 @@ from pipeline.ledger import signal_chunks, signals, signed_answers
 from pipeline.ledger.bells import ring_due
 from pipeline.ledger.delivery_tenant import Whose, record_trespass, whose_delivery
 from pipeline.ledger.new_jobs import NewJob, insert_job
-from pipeline.ledger.standing import Standing, standing_for
+from pipeline.ledger.tenant_setup import TenantSetup, setup_for
 from pipeline.model import Acceptance, Bell, DeliveryOutcome, SignedDelivery
 from pipeline.revocation.signal import Signal
 from pipeline.tables import deliveries, delivery_bodies, jobs
@@ -67,7 +67,7 @@ def accept(
     whose = whose_delivery(connection, delivery.connection, delivery.installation)
     here = None
     if whose.tenant is not None and matches:
-        here = standing_for(connection, whose.tenant, delivery.connection, matches)
+        here = setup_for(connection, whose.tenant, delivery.connection, matches)
     starts, outcome, reason = _plan(whose, here, ids.jobs, matches, outcome=outcome, reason=reason)
     row = {
         "id": ids.delivery,
@@ -105,7 +105,7 @@ def accept(
 
 def _plan(
     whose: Whose,
-    here: Standing | None,
+    here: TenantSetup | None,
     ids: Sequence[str],
     matches: Sequence[Match],
     *,
@@ -145,7 +145,7 @@ def _follow(
 
 
 def _start(
-    connection: Connection, here: Standing, through: str, delivery: str, starts: Sequence[Start], now: datetime
+    connection: Connection, here: TenantSetup, through: str, delivery: str, starts: Sequence[Start], now: datetime
 ) -> tuple[Bell, ...]:
     """Accept the jobs of a new delivery; the bells, and of those without one of their own whose turn it is."""
     rung = start_jobs(connection, here, through, delivery, starts, now=now, ring=True)
@@ -154,7 +154,7 @@ def _start(
     return (*rung, *first_bells(connection, here.tenant, without))
 
 
-def switched_on(here: Standing, ids: Sequence[str], matches: Sequence[Match]) -> tuple[list[Start], list[str]]:
+def switched_on(here: TenantSetup, ids: Sequence[str], matches: Sequence[Match]) -> tuple[list[Start], list[str]]:
     """A start for every match that the tenant has switched on, under the id in its place; and why not the others."""
     starts: list[Start] = []
     reasons: list[str] = []
@@ -169,7 +169,7 @@ def switched_on(here: Standing, ids: Sequence[str], matches: Sequence[Match]) ->
 
 def start_jobs(
     connection: Connection,
-    here: Standing,
+    here: TenantSetup,
     through: str,
     delivery: str,
     starts: Iterable[Start],

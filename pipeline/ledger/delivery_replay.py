@@ -25,7 +25,7 @@ from pipeline.ledger.deliveries import Start, first_bells, start_jobs
 from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.replay import compensated_by, names_of
 from pipeline.ledger.replay import replay as replay_job
-from pipeline.ledger.standing import standing_for
+from pipeline.ledger.tenant_setup import setup_for
 from pipeline.model import Bell, DeliveryOutcome
 from pipeline.states import JobState
 from pipeline.tables import deliveries, jobs
@@ -127,7 +127,7 @@ def replay(
     if tenant is None or not (starting or again):
         return Replayed(fates=fates, jobs=(), bells=())
     if starting:
-        here = standing_for(connection, tenant, delivery.connection, [start.match for start in starting])
+        here = setup_for(connection, tenant, delivery.connection, [start.match for start in starting])
         start_jobs(connection, here, delivery.connection, delivery.id, starting, now=act.now)
     for job in again:
         replay_job(connection, job, by=act.by, at=act.now, subject=subject)

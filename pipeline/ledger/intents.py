@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func
 
 from identity import audit
 from identity.audit import AsWhom, Work
-from identity.capability.model import Wanted
+from identity.capability.model import CapabilityRequest
 from identity.capability.verifier import Capability
 from identity.columns import in_states
 from identity.model import Leased, LeaseRequest, NeedsRefresh
@@ -64,7 +64,7 @@ class Intent:
     reads: bool = False  # its calls have no effect, so none leaves anything in doubt
     approval: Approved | None = None
     may_skip: bool = False  # a revocation skips the step, and the job goes on
-    capability: Wanted | None = None  # in place of a lease: nobody's account is used
+    capability: CapabilityRequest | None = None  # in place of a lease: nobody's account is used
     resends: bool = False  # the capability of an attempt whose outcome is not known, while it lives
 
     @property

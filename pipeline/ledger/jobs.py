@@ -251,8 +251,7 @@ def consenting(waits_for: str | None) -> AccountKey | None:
     """Whose consent that is, or None where it is none's."""
     if waits_for is None or not waits_for.startswith(_ACCOUNT):
         return None
-    tenant, connection, principal = waits_for.removeprefix(_ACCOUNT).split("/")
-    return AccountKey(tenant=tenant, connection=connection, principal=principal)
+    return AccountKey.parse(waits_for.removeprefix(_ACCOUNT))
 
 
 def wake(connection: Connection, waits_for: str) -> Sequence[str]:

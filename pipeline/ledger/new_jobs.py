@@ -16,7 +16,7 @@ from identity.principals import ensure_agent
 from identity.sequence import NUMBERS, next_number
 from identity.tables import agents
 from pipeline.ledger import bells, pins, scope_sets
-from pipeline.ledger.standing import Standing, standing
+from pipeline.ledger.tenant_setup import TenantSetup, setup_of
 from pipeline.model import Bell
 from pipeline.states import JobState
 from pipeline.tables import jobs, pinned_configuration
@@ -55,7 +55,7 @@ class NewJob:
 
 
 def insert_job(
-    connection: Connection, new: NewJob, *, now: datetime, here: Standing | None = None, ring: bool = False
+    connection: Connection, new: NewJob, *, now: datetime, here: TenantSetup | None = None, ring: bool = False
 ) -> Bell | None:
     """Accept one job: its ledger number decides what a revocation may still stop.
 
@@ -67,7 +67,7 @@ def insert_job(
     workflow, by = new.workflow, new.triggered_by
     sender = by if isinstance(by, ExternalUser) else None
     digest = pins.digest_of(new.config)
-    here = standing(connection, new.tenant, [workflow]) if here is None else here
+    here = setup_of(connection, new.tenant, [workflow]) if here is None else here
     scopes = scope_sets.scope_set(here, workflow, new.user)
     _store_shared(connection, new, digest, scopes, now)
     row = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, func, select
 
+from identity.accounts import is_account
 from identity.connections import connection_for, get_connection
 from identity.errors import BadInput
 from identity.model import AccountKey, ProviderConnection
@@ -143,17 +144,7 @@ def all_accounts(
 
 def account(connection: Connection, id: str) -> Record:
     """By its id, or by `tenant/connection/principal`. Raises BadInput."""
-    statement = _accounts()
-    if id.count("/") == 2:
-        tenant, through, principal = id.split("/")
-        statement = statement.where(
-            accounts.c.tenant_id == tenant,
-            accounts.c.connection_id == through,
-            accounts.c.principal_id == principal,
-        )
-    else:
-        statement = statement.where(accounts.c.id == id)
-    found = rows_of(connection, statement)
+    found = rows_of(connection, _accounts().where(is_account(id)))
     if not found:
         raise BadInput(f"there is no account {id}: `aswhom accounts list` shows them")
     return found[0]

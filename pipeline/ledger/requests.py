@@ -15,7 +15,7 @@ from identity.audit import AsWhom, Work
 from identity.connections import connection_for
 from identity.errors import AswhomError
 from identity.identifiers import fits, identify
-from identity.model import PrincipalKind, Scope, ScopeKind
+from identity.model import PrincipalKind, Scope, scopes_of_agent
 from identity.rows import insert_new
 from identity.sequence import lock_shared
 from pipeline import revocation
@@ -166,10 +166,9 @@ def let_in(connection: Connection, caller: Caller, now: datetime) -> None:
 def keep_in(connection: Connection, caller: Caller, now: datetime) -> None:
     """Look at the caller's key once more, and keep out what would end it until the transaction ends. Raises NotLetIn.
 
-    What is accepted after that has an older ledger number than they.
+    What this transaction accepts has a lower number than any revocation it keeps out, so that revocation reaches it.
     """
-    scopes = (Scope(kind=ScopeKind.TENANT, key=caller.tenant), Scope(kind=ScopeKind.AGENT, key=caller.agent))
-    lock_shared(connection, scopes)
+    lock_shared(connection, scopes_of_agent(caller.tenant, caller.agent))
     let_in(connection, caller, now)
 
 

@@ -15,9 +15,9 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, Select, bindparam, exists, select
 
 from identity.columns import in_states
-from identity.model import AccountKey, Scope, ScopeKind
+from identity.model import AccountKey, Scope, ScopeKind, scopes_of_agent
 from identity.rows import insert_unless_there
-from pipeline.ledger.standing import Standing
+from pipeline.ledger.tenant_setup import TenantSetup
 from pipeline.states import JobState
 from pipeline.tables import job_scopes, jobs
 from pipeline.workflow import OnRevoke, Who, Workflow
@@ -46,7 +46,7 @@ class ScopeSet:
     rows: tuple[tuple[str, str, str], ...]  # kind, key, on_revoke
 
 
-def scope_set(here: Standing, workflow: Workflow, user: str | None) -> ScopeSet:
+def scope_set(here: TenantSetup, workflow: Workflow, user: str | None) -> ScopeSet:
     """The set of a job of that workflow for that user. Raises Misconfigured without one service principal."""
     found = _scopes(here, workflow, user)
     rows = tuple(sorted((str(scope.kind), scope.key, str(then)) for scope, then in found.items()))
@@ -64,11 +64,10 @@ def store(connection: Connection, scopes: ScopeSet) -> None:
     )
 
 
-def _scopes(here: Standing, workflow: Workflow, user: str | None) -> dict[Scope, OnRevoke]:
+def _scopes(here: TenantSetup, workflow: Workflow, user: str | None) -> dict[Scope, OnRevoke]:
     """Each scope, and `skip` if every action that needs it says so. Without tenant or agent nothing can go on."""
     tenant = here.tenant
-    whole = (Scope(kind=ScopeKind.TENANT, key=tenant), Scope(kind=ScopeKind.AGENT, key=workflow.agent))
-    found = dict.fromkeys(whole, OnRevoke.STOP)
+    found = dict.fromkeys(scopes_of_agent(tenant, workflow.agent), OnRevoke.STOP)
     service = here.service
     for action, who in workflow.uses.items():
         then = workflow.on_revoke.get(action, OnRevoke.STOP)
@@ -85,7 +84,7 @@ def _needed(tenant: str, through: str | None, *principals: str | None) -> list[S
     if through is not None:
         found.append(Scope(kind=ScopeKind.CONNECTION, key=through))
         keys = (AccountKey(tenant=tenant, connection=through, principal=principal) for principal in acting)
-        found += [Scope(kind=ScopeKind.ACCOUNT, key=str(key)) for key in keys]
+        found += [key.scope for key in keys]
     return found
 
 

@@ -177,7 +177,7 @@ def _keys(connection: Connection, tenant: str, principal: str) -> list[AccountKe
 def _renew(connection: Connection, tenant: str, principal: str) -> str:
     renewed = 0
     for key in _keys(connection, tenant, principal):
-        lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(key)))
+        lock_exclusive(connection, key.scope)
         account = find_account(connection, key)
         renewed += account is not None and drop_access(connection, account)
     return f"with {renewed} account(s) renewed"

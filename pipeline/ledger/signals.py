@@ -24,7 +24,7 @@ from identity.connect.sessions import is_connecting
 from identity.connections import get_connection
 from identity.grants import Grant, get_grant
 from identity.installations import remove_installation, tenants_of_installations
-from identity.model import MINTED, AccountKey, AccountState, Credential, Scope, ScopeKind
+from identity.model import MINTED, AccountKey, AccountState, Credential, Scope
 from identity.narrowing import rescope
 from identity.sequence import lock_exclusive, next_number
 from identity.stale_access import drop_access
@@ -96,7 +96,7 @@ def reach(
     for nth, key in enumerate(keys, start=place):
         of_account = replace(word, id=f"{word.id}.{nth}" if nth else word.id)
         # In one statement with the read, the snapshot would precede the wait for the lock.
-        lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(key)))
+        lock_exclusive(connection, key.scope)
         outcome = _reach(connection, key, of_account, number)
         became[outcome] += 1
         if outcome == "revoked":
@@ -178,7 +178,7 @@ def _precedes(at: datetime | None, known: datetime | None, *, or_equals: bool = 
 
 
 def _revoke(connection: Connection, account: Account, word: Word) -> str:
-    scope, signal = Scope(kind=ScopeKind.ACCOUNT, key=str(account.key)), word.signal
+    scope, signal = account.key.scope, word.signal
     # Without a time it may be a replay, or the echo of a request of ours: it is followed, and the provider is asked.
     doubtful = signal.happened_at is None and (word.seen or _was_revoked(connection, scope))
     revocation.declare(

@@ -17,7 +17,7 @@ from identity.people import SIGNED_IN_HERE
 from identity.principals import get_principal, resolve_alias
 from identity.sequence import lock_shared, next_number
 from pipeline.approvals.tables import approval_votes, approvals
-from pipeline.ledger.approval_bars import barred, scope_of
+from pipeline.ledger.approval_bars import barred, user_scope
 from pipeline.ledger.approval_ends import WANTED, WITH_JOBS, end, end_if_over
 from pipeline.ledger.approvals import NO, YES, is_met, said_yes
 from pipeline.ledger.clock import NOW
@@ -82,7 +82,7 @@ def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | Not
     """Count an answer, decide by it if it is the deciding one, and wake the job. May run more than once."""
     # Before the approval's row, and before a number: a revocation of theirs is before this answer, or after it. Where a
     # delivery brings the answer, its own rows came first: a signal's do as well, so neither waits for the other's.
-    lock_shared(connection, [scope_of(given.principal)])
+    lock_shared(connection, [user_scope(given.principal)])
     of = approvals.c.id == given.approval
     held = connection.execute(
         select(approvals).where(of, approvals.c.tenant_id == given.tenant).with_for_update()

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, bind
 from identity import audit
 from identity.audit import AsWhom
 from identity.errors import BadInput
-from identity.model import Scope, ScopeKind
+from identity.model import AccountKey, Scope, ScopeKind
 from identity.prepared import Prepared
 from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive_and_number
@@ -160,7 +160,9 @@ def under(scope: Scope, table: Table) -> ColumnElement[bool]:
         case ScopeKind.USER:
             return columns.principal_id == scope.key
         case ScopeKind.ACCOUNT:
-            tenant, through, principal = scope.key.split("/", 2)
+            key = AccountKey.parse(scope.key)
             return and_(
-                columns.tenant_id == tenant, columns.connection_id == through, columns.principal_id == principal
+                columns.tenant_id == key.tenant,
+                columns.connection_id == key.connection,
+                columns.principal_id == key.principal,
             )

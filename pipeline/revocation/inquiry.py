@@ -88,12 +88,13 @@ class Inquirer:
         row = self._store.read(lambda c: glance(c, revocation))
         if row.doubt != SignalDoubt.OPEN:
             return True
-        verdict = self._verdict(revocation, row.key, number=row.number, since=self._clock() - row.effective_at)
+        key, since = AccountKey.parse(row.key), self._clock() - row.effective_at
+        verdict = self._verdict(revocation, key, number=row.number, since=since)
         now = self._clock()
         self._store.write(lambda c: _note(c, revocation, verdict, now=now))
         return verdict is not SignalDoubt.OPEN
 
-    def _verdict(self, revocation: str, key: str, *, number: int, since: timedelta) -> SignalDoubt:
+    def _verdict(self, revocation: str, key: AccountKey, *, number: int, since: timedelta) -> SignalDoubt:
         case = self._store.read(lambda c: _case(c, key, number=number, since=since, now=self._clock()))
         profile = None if case is None else self._profiles.get(case.account.provider)
         if case is None or profile is None or profile.liveness is None:
@@ -118,20 +119,19 @@ class Inquirer:
         return None
 
 
-def _case(connection: Connection, key: str, *, number: int, since: timedelta, now: datetime) -> _Case | None:
+def _case(connection: Connection, key: AccountKey, *, number: int, since: timedelta, now: datetime) -> _Case | None:
     """None: nothing is left to ask about, or with. A new consent's token says nothing of the one before."""
-    tenant, through, principal = key.split("/")
-    account = find_account(connection, AccountKey(tenant=tenant, connection=through, principal=principal))
+    account = find_account(connection, key)
     if account is None or account.state is not AccountState.REVOKED:
         return None
-    grant, secrets = get_grant(connection, account.id), live_secrets(connection, through, CLIENT_SECRET)
+    grant, secrets = get_grant(connection, account.id), live_secrets(connection, key.connection, CLIENT_SECRET)
     if account.credential is not Credential.AUTHORIZATION_CODE or not secrets:
         return None
     if grant is None or grant.consented > number or grant.access_sealed is None:
         return None
     if grant.expires_at is not None and grant.expires_at <= now:
         return None  # it would be dead either way
-    owner = get_connection(connection, through)
+    owner = get_connection(connection, key.connection)
     return _Case(account=account, grant=grant, owner=owner, secret=secrets[0], asked_since=since)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from identity.connections import connection_for
 from identity.errors import Misconfigured
-from identity.model import AccountState, PrincipalKind, Scope, ScopeKind
+from identity.model import AccountKey, AccountState, PrincipalKind, Scope
 from identity.tables import accounts, principals
 from pipeline.ledger.scope_sets import REACHED
 from pipeline.revocation import under
@@ -104,10 +104,12 @@ def _service(connection: Connection, row: Any, workflows: Registry) -> ServiceAt
         and declared.providers.get(row.provider, Who(0)) & SERVICE
         and _goes_through(connection, row)
     ]
-    key = f"{row.tenant_id}/{row.connection_id}/{row.principal_id}"
-    of_it = _jobs(connection, Scope(kind=ScopeKind.ACCOUNT, key=key))
+    key = AccountKey(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id)
     return ServiceAtStake(
-        account=key, provider=row.provider, workflows=tuple(using), unfinished_jobs=sum(one.jobs for one in of_it)
+        account=str(key),
+        provider=row.provider,
+        workflows=tuple(using),
+        unfinished_jobs=sum(one.jobs for one in _jobs(connection, key.scope)),
     )
 
 

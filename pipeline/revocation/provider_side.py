@@ -21,7 +21,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, exists, or_, select, update
 
 from identity.accounts import get_account
-from identity.model import Scope, ScopeKind
+from identity.model import ScopeKind
 from identity.providers import PROFILES
 from identity.sequence import lock_exclusive
 from identity.store import Store
@@ -251,7 +251,7 @@ def _take(
     """Take the credentials of some accounts, under the locks that consents take, in the order of the accounts' keys."""
     some = sorted((get_account(connection, id) for id in ids), key=lambda account: str(account.key))
     for account in some:
-        lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(account.key)))
+        lock_exclusive(connection, account.key.scope)
     found = False
     for account in some:
         # What is not asked for is no word on what an earlier revocation ended, and may not have taken yet.

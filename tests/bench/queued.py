@@ -13,7 +13,7 @@ from identity.columns import microseconds
 from identity.sequence import NUMBERS, next_number
 from identity.tables import ledger_numbers
 from pipeline.ledger import scope_sets
-from pipeline.ledger.standing import standing
+from pipeline.ledger.tenant_setup import setup_of
 from pipeline.tables import jobs as table
 from tests.bench.ground import Ledger
 
@@ -51,7 +51,7 @@ def _look(c: Connection) -> None:
 def _insert(
     c: Connection, *, ledger: Ledger, template: str, tenant: str, rows: int, prefix: str, now: datetime
 ) -> None:
-    here = standing(c, tenant, [ledger.house.workflow])
+    here = setup_of(c, tenant, [ledger.house.workflow])
     scopes = scope_sets.scope_set(here, ledger.house.workflow, f"{tenant}.ada")
     scope_sets.store(c, scopes)
     number = select(literal(1).label("number")).cte("numbers", recursive=True)

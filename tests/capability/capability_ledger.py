@@ -17,7 +17,7 @@ from identity.capability import audiences, issued, keys
 from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
 from identity.capability.keys import NewKey
-from identity.capability.model import Algorithm, Audience, Outcome, Wanted
+from identity.capability.model import Algorithm, Audience, CapabilityRequest, Outcome
 from identity.capability.narrowing import Narrower
 from identity.capability.tables import capabilities
 from identity.capability.verifier import Capability, Limit, request_hash
@@ -95,9 +95,9 @@ class CapabilityLedger:
         self.database.write(rows)
         return self
 
-    def wanted(self, **other: Any) -> Wanted:
+    def wanted(self, **other: Any) -> CapabilityRequest:
         """A payment of at most 1,500 euros; *other* says what is otherwise."""
-        base = Wanted(
+        base = CapabilityRequest(
             id=self.ids("cap"),
             audience=INVOICES,
             tenant="acme",
@@ -114,7 +114,7 @@ class CapabilityLedger:
         )
         return replace(base, **other)
 
-    def issue(self, wanted: Wanted | None = None, **other: Any) -> Capability:
+    def issue(self, wanted: CapabilityRequest | None = None, **other: Any) -> Capability:
         """Record one."""
         chosen = wanted or self.wanted(**other)
         now = self.now()

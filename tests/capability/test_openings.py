@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, select
 
 from identity.audit import Act
 from identity.audit.tables import audit
-from identity.capability.model import Outcome, Wanted
+from identity.capability.model import CapabilityRequest, Outcome
 from identity.capability.tables import capabilities
 from identity.connections import add_connection, get_connection
 from identity.errors import Misconfigured
@@ -50,7 +50,7 @@ class Till:
         self.step = self.house.ids("step")
 
     def intent(self, **more: Any) -> Intent:
-        wanted = Wanted(
+        wanted = CapabilityRequest(
             id=self.house.ids("cap"),
             audience=INVOICES,
             tenant="acme",

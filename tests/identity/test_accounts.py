@@ -11,7 +11,7 @@ from identity.connection_secrets import CLIENT_SECRET, WEBHOOK_SECRET, seal_secr
 from identity.consent_ledger import Consented
 from identity.errors import BadInput, Misconfigured
 from identity.grants import bury
-from identity.model import AccountState, PrincipalKind, ProviderConnection, RuledOut, Scope, ScopeKind
+from identity.model import AccountKey, AccountState, PrincipalKind, ProviderConnection, RuledOut, Scope, ScopeKind
 from identity.moves import IllegalMove
 from identity.secret import Secret
 from identity.tables import accounts as accounts_table
@@ -38,6 +38,13 @@ def test_an_account_moves_only_as_the_table_allows(world: World, source: Account
         with pytest.raises(IllegalMove):
             move()
         assert world.state() is source
+
+
+def test_a_key_is_read_back_from_its_text() -> None:
+    assert AccountKey.parse(str(ANNA)) == ANNA
+    assert AccountKey.parse(ANNA.scope.key) == ANNA
+    with pytest.raises(ValueError, match="unpack"):
+        AccountKey.parse(f"{ANNA}/more")
 
 
 def test_a_consent_makes_a_new_generation_and_never_resets_it(world: World) -> None:

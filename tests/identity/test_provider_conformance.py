@@ -21,7 +21,7 @@ from identity.oauth import Client, authorization_url, exchange_request, refresh_
 from identity.providers import PROFILES
 from identity.providers.openid import openid_user
 from identity.providers.profile import Profile
-from identity.providers.sources import Standing
+from identity.providers.sources import Evidence
 from identity.secret import Secret
 from identity.withdrawals.token_revocation import has_ended, revoke_request
 from tests.identity.published_providers import PUBLISHED, Asked, Published, Server, server
@@ -277,7 +277,7 @@ def test_every_row_has_a_published_counterpart() -> None:
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 def test_a_grace_for_a_second_presentation_was_read(profile: Profile) -> None:
-    assert profile.grace_seconds == 0 or profile.sources["grace_seconds"].standing is Standing.READ
+    assert profile.grace_seconds == 0 or profile.sources["grace_seconds"].evidence is Evidence.READ
 
 
 @those(lambda published: published.tokens_an_hour is not None)

@@ -396,11 +396,10 @@ class Ledger(RuleBasedStateMachine):
             settled_by=now + timedelta(seconds=25),
             presented=1,
         )
-        made, refusal = self.database.write(partial(begin, account=account, new=new, former=None, granted=grant.scopes))
-        if made is None:
+        made = self.database.write(partial(begin, account=account, new=new, former=None, granted=grant.scopes))
+        if not isinstance(made, RefreshIntent):
             return
         revoked = max(self.revoked[scope] for scope in OF_GRANT)
-        assert refusal is None
         assert grant.consented > revoked
         assert not self.stopped & set(OF_GRANT)
         sealed = seal_answer(

@@ -89,7 +89,7 @@ CONTROLS = (
     Control(
         name="an approver's revocation takes back no spend",
         file=SPENDING,
-        guard="if record.spent_sha256 is None:  # else it is said again, since the service may have acted on it",
+        guard="if record.spent_sha256 is None:",
         without="if True:",
         test=f"{SPENDS}::test_a_token_is_not_spent and sqlite and revoked",
     ),

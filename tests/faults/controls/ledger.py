@@ -212,7 +212,7 @@ CONTROLS = (
     Control(
         name="a refusal of what was shown before a correction pauses nothing",
         file="identity/connections.py",
-        guard="if _asked_as(connection_of(row)) != _asked_as(by):",
+        guard="if _asked_as(connection_of(row)) != _asked_as(owner):",
         without="if False:",
         test="tests/identity/test_refused_refreshes.py::test_a_refusal_of_the_client_before_a_correction and sqlite",
     ),

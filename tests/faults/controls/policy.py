@@ -120,7 +120,7 @@ CONTROLS = (
     Control(
         name="a link is taken back while no answer by it is counted",
         file="pipeline/desk/tenants.py",
-        guard="lock_exclusive(connection, scope_of(principal))  # an answer of theirs is counted before this, "
+        guard="lock_exclusive(connection, user_scope(principal))  # an answer of theirs is counted before this, "
         "or not at all",
         without="pass",
         test="tests/ledger/test_tenants.py::test_an_answer_beside_the_removal_of_its_link",

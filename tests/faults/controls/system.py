@@ -42,7 +42,7 @@ CONTROLS = (
     Control(
         name="the lock of a narrowing",
         file="identity/narrowing.py",
-        guard="lock_exclusive(connection, grant_scopes(account.key)[-1])",
+        guard="lock_exclusive(connection, account.key.scope)",
         without="pass",
         test="tests/ledger/test_narrowing.py::test_an_opening_beside_a_narrowing and postgresql",
     ),
@@ -73,7 +73,7 @@ CONTROLS = (
     Control(
         name="the locks of an acceptance for a key",
         file="pipeline/ledger/requests.py",
-        guard="lock_shared(connection, scopes)",
+        guard="lock_shared(connection, scopes_of_agent(caller.tenant, caller.agent))",
         without="pass",
         test="tests/api/test_meanwhile.py::test_what_is_being_accepted",
     ),

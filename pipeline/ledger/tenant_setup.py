@@ -17,8 +17,8 @@ from pipeline.workflow import ExternalUser, Match, Workflow
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """A tenant's, for certain workflows and people."""
+class TenantSetup:
+    """What a tenant has, for certain workflows and people."""
 
     tenant: str
     configs: Mapping[str, Mapping[str, Any]]  # of those workflows that are switched on
@@ -36,20 +36,20 @@ class Standing:
         return None if user is None else self.people.get((user.provider, user.id))
 
 
-def standing_for(connection: Connection, tenant: str, through: str, matches: Sequence[Match]) -> Standing:
+def setup_for(connection: Connection, tenant: str, through: str, matches: Sequence[Match]) -> TenantSetup:
     """For what a delivery through that connection would start."""
     users = {(match.user.provider, match.user.id) for match in matches if match.user is not None}
-    return standing(connection, tenant, [match.workflow for match in matches], users=users, through=through)
+    return setup_of(connection, tenant, [match.workflow for match in matches], users=users, through=through)
 
 
-def standing(
+def setup_of(
     connection: Connection,
     tenant: str,
     workflows: Sequence[Workflow],
     *,
     users: Iterable[tuple[str, str]] = (),
     through: str | None = None,
-) -> Standing:
+) -> TenantSetup:
     """For these workflows, and these *users* as the provider connection *through* names them."""
     names = sorted({workflow.name for workflow in workflows})
     reached = sorted({provider for workflow in workflows for provider in workflow.providers})
@@ -59,10 +59,10 @@ def standing(
     bound |= {f"reached_{place}": provider for place, provider in enumerate(reached)}
     for place, (provider, external) in enumerate(named):
         bound |= {f"provider_{place}": provider, f"external_{place}": external}
-    first, last, *found = _standing(len(names), len(named), len(reached)).run(connection, bound).one()
+    first, last, *found = _statement(len(names), len(named), len(reached)).run(connection, bound).one()
     configs, found = found[: len(names)], found[len(names) :]
     people, connections = found[: len(named)], found[len(named) :]
-    return Standing(
+    return TenantSetup(
         tenant=tenant,
         configs={name: config for name, config in zip(names, configs, strict=True) if config is not None},
         people={user: principal for user, principal in zip(named, people, strict=True) if principal is not None},
@@ -72,7 +72,7 @@ def standing(
 
 
 @cache
-def _standing(workflows: int, users: int, providers: int) -> Prepared:
+def _statement(workflows: int, users: int, providers: int) -> Prepared:
     """Built once for each shape: every acceptance runs one."""
     return Prepared(
         select(

@@ -16,15 +16,15 @@ from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal, resolve_alias, service_principal
 from identity.stops import set_stopped
 from pipeline.ledger.pins import enabled
-from pipeline.ledger.standing import Standing, standing
+from pipeline.ledger.tenant_setup import TenantSetup, setup_of
 from pipeline.tables import workflow_settings
 from tests.ledger.house import House
 
 USERS = [("github", "1001"), ("github", "2002"), ("ghe", "1001")]
 
 
-def read(house: House, tenant: str = "acme", through: str = "gh") -> Standing:
-    return house.database.read(lambda c: standing(c, tenant, [house.workflow], users=USERS, through=through))
+def read(house: House, tenant: str = "acme", through: str = "gh") -> TenantSetup:
+    return house.database.read(lambda c: setup_of(c, tenant, [house.workflow], users=USERS, through=through))
 
 
 def fits(house: House) -> str | None:
