@@ -33,7 +33,7 @@ from identity.withdrawals.tables import withdrawals
 from pipeline.batches import in_batches
 from pipeline.failures import Failures
 from pipeline.ledger.security_events import BY_TRANSMITTER
-from pipeline.revocation import glance, scope_of
+from pipeline.revocation import load_without_receipt, scope_of
 from pipeline.revocation.due_withdrawals import (
     KEPT,
     UNSAID,
@@ -138,7 +138,7 @@ class ProviderAsker:
         """
         if self._monotonic() >= until:
             return
-        row = self._store.read(lambda c: glance(c, revocation))
+        row = self._store.read(lambda c: load_without_receipt(c, revocation))
         if row.kind != ScopeKind.AGENT:  # an agent acts with credentials that others use too
             why = self._store.read(lambda c: _unasked(c, row))
             looks = [_has_something_late(row)]  # first: it may be in the last of very many accounts
