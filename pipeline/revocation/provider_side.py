@@ -174,10 +174,10 @@ def provider_side(connection: Connection, revocation: str) -> ProviderSide:
         states.add(WithdrawalState.PENDING)  # also while accounts of its scope are still to be taken
     ranked = (ProviderAnswer.PENDING, ProviderAnswer.STUCK, ProviderAnswer.GIVEN_UP, ProviderAnswer.DONE)
     answer = next((one for one in ranked if one in states), ProviderAnswer.NOT_ASKED)
-    return ProviderSide(answer=answer, accounts=tuple(_said(row) for row in rows))
+    return ProviderSide(answer=answer, accounts=tuple(_withdrawal_document(row) for row in rows))
 
 
-def _said(row: Row[Any]) -> dict[str, Any]:
+def _withdrawal_document(row: Row[Any]) -> dict[str, Any]:
     """One credential. While it is pending, only that: each try would be another receipt."""
     return {
         "account": row.account_id,

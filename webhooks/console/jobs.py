@@ -94,7 +94,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.post("/jobs/<id>/resolve")
     def resolve_job(id: str) -> BaseResponse:
         desk.read(partial(_found, id=id))
-        effect, result = _said()
+        effect, result = _resolution_form()
         resolved = desk.write(
             partial(
                 acts.resolve,
@@ -127,7 +127,7 @@ def _in_doubt(job: Record) -> list[list[UnansweredCall]]:
     return [calls] if waits and (calls := asked_about(job["steps"])) else []
 
 
-def _said() -> tuple[bool, dict[str, Any] | None]:
+def _resolution_form() -> tuple[bool, dict[str, Any] | None]:
     """What the form says of the call. Raises BadInput."""
     effect = {"yes": True, "no": False}.get(request.form.get("effect", ""))
     if effect is None:
