@@ -60,11 +60,6 @@ class ProviderSide:
 ReadProviderSide = Callable[[Connection, str], ProviderSide]
 
 
-def no_provider_side(connection: Connection, revocation: str) -> ProviderSide:
-    """Nothing to say: no provider is asked here."""
-    return ProviderSide()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Draft:
     """What there is to say of a revocation now, signed as the next revision of its receipt."""

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from identity.columns import database_in_microseconds, database_now, microseconds
+from identity.crash_points import none_reached
 from identity.ids import Ids
 from identity.signing import Signer
 from identity.store import Store
@@ -62,18 +63,18 @@ class Revoker:
         self,
         store: Store,
         signer: Signer,
-        workflows: Registry | None = None,
+        workflows: Registry,
         *,
-        ids: Ids | None = None,
-        provider_side: receipt.ReadProviderSide = receipt.no_provider_side,
-        withdraw: Callable[[str], bool] = lambda _: True,
-        inquire: Callable[[str], bool] = lambda _: True,
-        reached: Callable[[str], None] = lambda point: None,
+        ids: Ids,
+        provider_side: receipt.ReadProviderSide,
+        withdraw: Callable[[str], bool],
+        inquire: Callable[[str], bool],
+        reached: Callable[[str], None] = none_reached,
     ) -> None:
         self._store = store
         self._signer = signer
-        self._workflows = workflows or Registry(())
-        self._ids = ids or Ids()
+        self._workflows = workflows
+        self._ids = ids
         self._provider_side = provider_side
         self._withdraw = withdraw  # has the provider asked to end what was revoked; False: something is still pending
         self._inquire = inquire  # False while the provider has yet to say whether the signal was genuine

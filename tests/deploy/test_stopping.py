@@ -21,9 +21,9 @@ from identity.tables import accounts, refresh_intents
 from identity.withdrawals import EndedConsents, WithdrawalState, settle, take_grant
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.revocation.inquiry import SignalDoubt
-from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
 from tests.deploy.conftest import Cli
+from tests.ledger.revokers import quiet_revoker
 from tests.ledgers import turn_taken
 
 
@@ -57,7 +57,7 @@ def acme(cli: Cli) -> Cli:
 
 def advance(cli: Cli, revocation: str) -> None:
     with Installation(load(data_dir=cli.data_dir)) as at:
-        assert Revoker(at.ledger, at.signer, at.workflows).advance(revocation)
+        assert quiet_revoker(at.ledger, at.signer, at.workflows).advance(revocation)
 
 
 def test_a_dry_run_says_what_would_stop_and_revokes_nothing(acme: Cli) -> None:

@@ -40,6 +40,7 @@ from tests.ledger.house import House, Said, Say, account_scope, say_it
 from tests.ledger.house import Opened as Happened
 from tests.ledger.house import intent_of as intent
 from tests.ledger.replays import replayed, stored
+from tests.ledger.revokers import quiet_revoker
 from tests.ledgers import MOSTLY_SQLITE
 from tests.system.rig import NoRing
 
@@ -86,7 +87,7 @@ def compensating(database: Database) -> House:
 
 
 def _revoker(house: House, **more: Any) -> Revoker:
-    return Revoker(house.database, SIGNER, Registry([house.workflow]), ids=house.ids, **more)
+    return quiet_revoker(house.database, SIGNER, Registry([house.workflow]), ids=house.ids, **more)
 
 
 def _runtime(house: House, ledger_url: str) -> Runtime:
@@ -376,7 +377,7 @@ def test_a_replay_does_not_change_what_the_receipt_said_of_the_jobs(house: House
     made = revoke(house, account_scope())
     close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
     open_(house, intent(house, asked.job, position=2))
-    revoker = Revoker(house.database, SIGNER)
+    revoker = quiet_revoker(house.database, SIGNER)
     assert revoker.advance(made)
     before = receipt_of(house, made)
     house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
@@ -405,13 +406,13 @@ def test_a_revoker_that_crashes_after_a_chunk_goes_on_where_it_was(house: House)
             raise Crash
 
     with pytest.raises(Crash):
-        Revoker(house.database, SIGNER, reached=crash).advance(made)
+        quiet_revoker(house.database, SIGNER, reached=crash).advance(made)
     assert sorted(Counter(house.states().values()).items()) == [
         (JobState.CANCELLED, ChunkSize().jobs),
         (JobState.QUEUED, 8),
     ]
     later = house.job()
-    assert Revoker(house.database, SIGNER).advance(made)
+    assert quiet_revoker(house.database, SIGNER).advance(made)
     receipt = receipt_of(house, made)
     assert set(receipt["cancelled_jobs"]) == set(made_jobs)
     assert house.row(later).state == JobState.QUEUED
@@ -422,7 +423,7 @@ def test_of_two_revocations_of_the_same_jobs_each_job_is_on_one_receipt(house: H
     made = [revoke(house, account_scope()), revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))]
     other = open_database(DatabaseSettings(url=ledger_url))
     threads = [
-        threading.Thread(target=Revoker(database, SIGNER).advance, args=(one,))
+        threading.Thread(target=quiet_revoker(database, SIGNER).advance, args=(one,))
         for one in made
         for database in (house.database, other)
     ]
@@ -451,10 +452,10 @@ def test_a_revocation_between_two_chunks_of_another_takes_what_is_left_and_both_
             raise Crash
 
     with pytest.raises(Crash):
-        Revoker(house.database, SIGNER, reached=crash).advance(first)
+        quiet_revoker(house.database, SIGNER, reached=crash).advance(first)
     assert house.row(running.id).state == JobState.STOPPING
     second = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
-    revoker = Revoker(house.database, SIGNER)
+    revoker = quiet_revoker(house.database, SIGNER)
     assert [revoker.advance(one) for one in (second, first)] == [False, False], "the call is in flight under both"
     done(house, asked)
     assert [revoker.advance(one) for one in (second, first)] == [True, False], "who told it to stop waits for its end"
@@ -479,7 +480,7 @@ def test_what_has_finished_is_not_looked_at(house: House) -> None:
     shared = house.database.read(lambda c: c.execute(select(jobs.c.scopes_sha256).distinct()).scalars().all())
     assert len(shared) == 1  # one set for all of them
     made = revoke(house, account_scope())
-    assert Revoker(house.database, SIGNER).advance(made)
+    assert quiet_revoker(house.database, SIGNER).advance(made)
     assert receipt_of(house, made)["cancelled_jobs"] == [waiting]
 
 
@@ -518,7 +519,7 @@ def test_after_a_quick_chunk_the_next_one_reaches_more(house: House) -> None:
     for number in range(first + 1):
         house.job(text=str(number))
     store = Instant(house.database)
-    assert Revoker(store, SIGNER).advance(revoke(house, account_scope()))
+    assert quiet_revoker(store, SIGNER).advance(revoke(house, account_scope()))
     assert store.limits == [first, 2 * first]
     assert set(house.states().values()) == {JobState.CANCELLED}
 
