@@ -87,8 +87,8 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.post("/jobs/<id>/replay")
     def replay_job(id: str) -> BaseResponse:
         desk.read(partial(_found, id=id))
-        person, now = visitor().person, desk.clock()
-        rung = desk.write(lambda c: acts.replay_one(c, id, by=person.by, subject=person.known_by, now=now))
+        act, subject = desk.act(), visitor().person.known_by
+        rung = desk.write(lambda c: acts.replay_one(c, id, act, subject=subject))
         return _ringing(desk, _back(id, "replayed"), rung)
 
     @pages.post("/jobs/<id>/resolve")
@@ -99,11 +99,10 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
             partial(
                 acts.resolve,
                 id=id,
+                act=desk.act(),
                 effect=effect,
                 result=result,
                 workflows=desk.console.workflows,
-                by=visitor().person.by,
-                now=desk.clock(),
                 calls=request.form.getlist("call"),
             )
         )
