@@ -53,7 +53,7 @@ def configure(process: str, *, format: Format, level: str) -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *_told(process),
+            *_processors(process),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
@@ -73,7 +73,7 @@ def configuration(process: str, *, format: Format, level: str) -> dict[str, Any]
             "line": {
                 "()": structlog.stdlib.ProcessorFormatter,
                 # Foreign to structlog: what comes by the standard library's logging.
-                "foreign_pre_chain": _told(process),
+                "foreign_pre_chain": _processors(process),
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(format)],
             }
         },
@@ -96,7 +96,7 @@ def configuration(process: str, *, format: Format, level: str) -> dict[str, Any]
     }
 
 
-def _told(process: str) -> list[Processor]:
+def _processors(process: str) -> list[Processor]:
     """What every line tells beside its words: what is bound where it was logged, its level and time, its extras."""
 
     def name(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -59,7 +59,7 @@ def add_connection(connection: Connection, owner: ProviderConnection, *, now: da
         "tenant_id": owner.tenant,
         "provider": owner.provider,
         "created_at": now,
-        **_said(owner),
+        **_correctable(owner),
     }
     return insert_new(connection, provider_connections, row)
 
@@ -132,7 +132,7 @@ def running_by_place(connection: Connection) -> Mapping[tuple[str, str | None], 
 def rewrite_connection(connection: Connection, owner: ProviderConnection) -> None:
     """Store what an operator, or its issuer, says of a connection anew; its id, provider and tenant stay."""
     rewritten = update(provider_connections).where(provider_connections.c.id == owner.id)
-    connection.execute(rewritten.values(_said(owner)))
+    connection.execute(rewritten.values(_correctable(owner)))
 
 
 def remove_connection(connection: Connection, owner: str) -> None:
@@ -219,7 +219,7 @@ def connection_of(row: Row[tuple[object, ...]] | Part) -> ProviderConnection:
     )
 
 
-def _said(owner: ProviderConnection) -> dict[str, Any]:
+def _correctable(owner: ProviderConnection) -> dict[str, Any]:
     """The columns that can become others."""
     return {
         "client_id": owner.client_id,

@@ -16,7 +16,7 @@ from identity.rows import insert_new
 from identity.scopes import grant_scopes, newest_revocation, revoked_since
 from identity.sequence import lock_exclusive, lock_shared
 from identity.tables import accounts, grants
-from identity.withdrawals import take_grant
+from identity.withdrawals import EndedConsents, take_grant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,8 @@ def store_consent(
     if account.id != consent.id:
         return Moved()
     # What was revoked is still to end at the provider, by name.
-    take_grant(connection, account, before=newest_revocation(connection, (*above, own)), revocation=None, now=now)
+    ended = EndedConsents(upto=newest_revocation(connection, (*above, own)))
+    take_grant(connection, account, ended, revocation=None, now=now)
     if not _write(connection, account.id, sealed, consent, now=now):
         return Moved()
     replaced = consent.credential is Credential.AUTHORIZATION_CODE and consent.any_account

@@ -78,10 +78,10 @@ def ask_whose(
         others = {header: value for header, value in question.headers.items() if header.lower() != "authorization"}
         shown = dict([authorization(owner, token, token_type=KEY)])
         question = replace(question, headers=others | shown)
-    return _told(http.send(question, within=within), found, owner, profile.whoami)
+    return _liveness_of(http.send(question, within=within), found, owner, profile.whoami)
 
 
-def _told(answer: Outcome, account: Account, owner: ProviderConnection, whoami: WhoAmI) -> Liveness:
+def _liveness_of(answer: Outcome, account: Account, owner: ProviderConnection, whoami: WhoAmI) -> Liveness:
     """What the provider said of the account's token."""
     name = provider_name(account.provider)
     if not isinstance(answer, Answer):

@@ -24,7 +24,7 @@ from sqlalchemy import Connection, Engine
 from identity.errors import Unavailable
 from identity.store import CommitUnknown
 from pipeline.database import raise_if_late
-from pipeline.turnstile import Gate
+from pipeline.turnstile import WriteGate
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Writer:
     what the main thread writes: handlers of signals run in that one, and what they raise would come out of any line.
     """
 
-    def __init__(self, engine: Engine, gate: Gate, *, name: str, timeout: float) -> None:
+    def __init__(self, engine: Engine, gate: WriteGate, *, name: str, timeout: float) -> None:
         self._engine = engine
         self._gate = gate
         self._timeout = timeout

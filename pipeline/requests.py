@@ -94,7 +94,7 @@ class Requests:
 
     def cancel(self, caller: Caller, job: str, *, now: datetime) -> Changed:
         """End a job: at once, or at its next step where it runs. Raises BadInput or NotLetIn."""
-        act = Act(audit_id=self._ids("aud"), by=ledger.api_operator(caller), now=now)
+        act = self._act(caller, now)
 
         def end(connection: Connection) -> Sequence[Bell]:
             acts.cancel(connection, job, act)
@@ -104,7 +104,7 @@ class Requests:
 
     def replay(self, caller: Caller, job: str, *, now: datetime) -> Changed:
         """Accept a dead or cancelled job anew. Raises BadInput or NotLetIn."""
-        change = partial(acts.replay_one, id=job, by=ledger.api_operator(caller), now=now)
+        change = partial(acts.replay_one, id=job, act=self._act(caller, now))
         return self._change(caller, job, change, now=now)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
@@ -134,6 +134,9 @@ class Requests:
             request_hash=keyed.request_hash,
             now=now,
         )
+
+    def _act(self, caller: Caller, now: datetime) -> Act:
+        return Act(audit_id=self._ids("aud"), by=ledger.api_operator(caller), now=now)
 
     def _change(
         self, caller: Caller, job: str, change: Callable[[Connection], Sequence[Bell]], *, now: datetime

@@ -17,6 +17,7 @@ from identity.capability.issuer import Issuer
 from identity.confined import Confiner
 from identity.confined_minting import ConfinedMinter
 from identity.connect.flow import ConnectFlow
+from identity.crash_points import none_reached
 from identity.http import Client
 from identity.ids import Ids
 from identity.jwks import KeyRing
@@ -78,7 +79,7 @@ class Runtime:
         ring: Ring,
         *,
         clock: Callable[[], datetime] = _now,
-        reached: Callable[[str], None] = lambda point: None,
+        reached: Callable[[str], None] = none_reached,
     ) -> None:
         self.settings = settings
         self.workflows = workflows

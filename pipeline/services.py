@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from identity.capability.issuer import Issuer
 from identity.confined import Confiner
+from identity.crash_points import none_reached
 from identity.ids import Ids
 from identity.persistent_write import PersistentWrite
 from identity.policy.ledger import Policies
@@ -32,10 +33,6 @@ class StepSettings:
     capability_lifetime: timedelta = timedelta(seconds=120)  # of a capability token, at most three minutes
 
 
-def _nowhere(point: str) -> None:
-    """The crash points of production: none."""
-
-
 def _never() -> bool:
     """A process that nobody tells to stop."""
     return False
@@ -57,4 +54,4 @@ class Services:
     policies: Policies = field(default_factory=Policies)
     persistent: PersistentWrite = field(default_factory=PersistentWrite)  # of what is known to this process alone
     stopping: Callable[[], bool] = _never  # whether this process was told to stop: its runs begin no further step
-    reached: Callable[[str], None] = _nowhere  # named crash points, for the tests that kill
+    reached: Callable[[str], None] = none_reached  # named crash points, for the tests that kill

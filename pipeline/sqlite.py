@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 from identity.errors import Misconfigured, Unavailable
 from pipeline.database import raise_if_late
 from pipeline.group_commit import Writer
-from pipeline.turnstile import Gate, Turnstile
+from pipeline.turnstile import Turnstile, WriteGate
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class SqliteDatabase:
         self._free = free
         timeout = turn_timeout.total_seconds()
         self._writer = Writer(self._writer_engine, Turnstile(self.path), name="ledger-writer", timeout=timeout)
-        self._ahead = Writer(self._writer_engine, Gate(self.path), name="ledger-ahead", timeout=timeout)
+        self._ahead = Writer(self._writer_engine, WriteGate(self.path), name="ledger-ahead", timeout=timeout)
         self._pid = os.getpid()
 
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 
-class Gate:
+class WriteGate:
     """Whoever has passed it writes. To come here without a turn is to go before all who wait for theirs."""
 
     def __init__(self, database: Path) -> None:
@@ -27,7 +27,7 @@ class Gate:
         os.close(self._gate)
 
 
-class Turnstile(Gate):
+class Turnstile(WriteGate):
     """First the turn, then the gate: fair between processes, where SQLite's own busy handler starves a waiter."""
 
     def __init__(self, database: Path) -> None:

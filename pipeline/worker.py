@@ -25,7 +25,7 @@ from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.limits import LONGEST_WAIT
 from pipeline.model import Bell, Ring
-from pipeline.revocation import REACHING, glance
+from pipeline.revocation import REACHING, load_without_receipt
 from pipeline.revocation.compensation import compensated_revocation
 from pipeline.run import ActionFailed, Diverged, Run, StepRefused, StepSkipped
 from pipeline.services import Services
@@ -208,7 +208,7 @@ class Worker:
 
     def _reaches_jobs(self, revocation: str) -> bool:
         try:
-            return self._store.read(lambda c: glance(c, revocation)).state in REACHING
+            return self._store.read(lambda c: load_without_receipt(c, revocation)).state in REACHING
         except Unavailable:
             return False
 

@@ -79,7 +79,7 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
         offer = connector.offer(link, browser=browser(), now=clock())
         if isinstance(offer, Offer):
             return page("connect/start.html", offer=offer, minutes=minutes(offer.good_for))
-        return _told(offer)
+        return _result_page(offer)
 
     @pages.post("/<link>")
     def go(link: str) -> BaseResponse:
@@ -88,7 +88,7 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
         whose = browser() or secrets.token_urlsafe(32)
         away = connector.authorize(link, browser=whose, now=clock())
         if not isinstance(away, Away):
-            return _told(away)
+            return _result_page(away)
         # A page rather than a redirect: browsers hold the whole chain of a form's redirects against `form-action`,
         # and a provider's single sign-on may lead anywhere.
         response = page("connect/away.html", away=away)
@@ -113,7 +113,7 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
             log.warning("connect refused", extra=what)
         elif isinstance(ended, Done):
             log.info("account connected", extra={"action": "connect.done", "connection": connection})
-        return _told(ended)
+        return _result_page(ended)
 
     @pages.get("/result/<session>")
     def result(session: str) -> BaseResponse:
@@ -171,7 +171,7 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
     return pages
 
 
-def _told(ended: Ended) -> BaseResponse:
+def _result_page(ended: Ended) -> BaseResponse:
     """The page of its own, without the code in its address; where no browser is known, the reason at once."""
     if ended.session is None:
         assert isinstance(ended, Failed)  # noqa: S101 - the others have a session

@@ -100,7 +100,7 @@ def receiver(
         level = logging.ERROR if outcome is DeliveryOutcome.UNRECOGNISED else logging.INFO
         log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery, "jobs": acceptance.jobs})
         # A person who gave a command would be shown what we say of deliveries, and any answer but 200 as a failure.
-        response = Response() if received.answered_with_nothing else _said(acceptance)
+        response = Response() if received.answered_with_nothing else _accepted_response(acceptance)
         bells.ring_after(response, bells=acceptance.bells, revocations=acceptance.revocations)
         return outcome, response
 
@@ -182,7 +182,7 @@ def _matches(workflows: Registry, sender: str, received: Received) -> tuple[Sequ
     return matches, DeliveryOutcome.IGNORED, received.note or why
 
 
-def _said(acceptance: Acceptance) -> Response:
+def _accepted_response(acceptance: Acceptance) -> Response:
     document: dict[str, object] = {"outcome": acceptance.outcome, "delivery": acceptance.delivery}
     if acceptance.reason:
         document["reason"] = acceptance.reason

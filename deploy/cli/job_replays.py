@@ -79,8 +79,8 @@ def replay(
     refused: list[str] = []
     with out.progress(len(chosen), what="replaying") as bar:
         for start in range(0, len(chosen), _AT_ONCE):
-            some, now = chosen[start : start + _AT_ONCE], at.now()
-            replayed = at.write(partial(acts.replay_all, ids=some, by=at.operator, now=now))
+            some, act = chosen[start : start + _AT_ONCE], at.act()
+            replayed = at.write(partial(acts.replay_all, ids=some, act=act))
             at.ring_jobs(replayed.bells)
             done += replayed.jobs
             refused += replayed.refused

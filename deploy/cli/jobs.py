@@ -153,12 +153,10 @@ def resolve(
         named = "; ".join(f"{one.step['action']} (call {one.attempt['id']})" for one in asked)
         confirm(f"Record that {named} {said}? This cannot be undone.", yes=yes)
     shown = calls or [one.attempt["id"] for one in asked]
-    now = at.now()
+    act = at.act()
 
     def write(c: Connection) -> tuple[Record, acts.Resolved]:
-        resolved = acts.resolve(
-            c, id, effect=effect, result=result, workflows=at.workflows, by=at.operator, now=now, calls=shown
-        )
+        resolved = acts.resolve(c, id, act, effect=effect, result=result, workflows=at.workflows, calls=shown)
         return queries.job(c, id), resolved
 
     job, resolved = at.write(write)

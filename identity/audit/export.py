@@ -47,10 +47,10 @@ def export_lines(
     start, end = store.read(lambda c: (_start(c, after), last_seq(c)))
     yield _line({"says": FORMAT, "seq": start.seq, "digest": start.digest, "tenant": tenant})
     for link, row in sealed_rows_between(store, after=start.seq, end=end, progress=progress):
-        yield _told(link, row, tenant)
+        yield _link_line(link, row, tenant)
 
 
-def _told(link: Link, row: Mapping[str, Any] | None, tenant: str | None) -> bytes:
+def _link_line(link: Link, row: Mapping[str, Any] | None, tenant: str | None) -> bytes:
     told: dict[str, Any] = {"seq": link.seq, "digest": link.digest}
     if row is not None and tenant in (None, row["tenant_id"]):
         told["row"] = row

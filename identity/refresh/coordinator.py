@@ -16,6 +16,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from identity.crash_points import none_reached
 from identity.errors import AswhomError, Misconfigured, Unavailable
 from identity.http import Client
 from identity.metrics import LOCK_WAIT
@@ -37,10 +38,6 @@ from identity.vault import Vault
 __all__ = ["Coordinator", "RefreshBudget"]
 
 log = logging.getLogger(__name__)
-
-
-def _nowhere(_point: str) -> None:
-    """No test wants to know."""
 
 
 def _nobody_waits(_connection: Connection, _key: AccountKey) -> None:
@@ -66,7 +63,7 @@ class Coordinator:
         ids: Callable[[], str],
         budget: RefreshBudget | None = None,
         gate: Gate | None = None,
-        reached: Callable[[str], None] = _nowhere,
+        reached: Callable[[str], None] = none_reached,
         restored: Callable[[Connection, AccountKey], None] = _nobody_waits,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,

@@ -1,4 +1,4 @@
-"""One refresh of an account at a time in this process: the first flies, the others take what it comes back with.
+"""One refresh of an account at a time in this process (single-flight): the others take what the first brings back.
 
 It saves locks, reads and waking a thousand threads by the database; it decides nothing. What a flight brings is
 committed already, so a passenger may use it as if it had read it.

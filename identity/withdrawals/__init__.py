@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Connection, Row, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, or_, select, update
 
 from identity.accounts import Account
 from identity.model import Credential
@@ -80,6 +80,21 @@ class Withdrawal:
     answer_sealed: bytes | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class EndedConsents:
+    """The consents that a revocation ends, by their ledger numbers."""
+
+    after: int = 0  # those up to there an earlier revocation has ended; 0: none has
+    upto: int
+
+    def covers(self, consented: int) -> bool:
+        return self.after < consented <= self.upto
+
+    def between(self, consented: ColumnElement[int]) -> ColumnElement[bool]:
+        """`covers`, of a column."""
+        return consented.between(self.after + 1, self.upto)
+
+
 def get_withdrawal(connection: Connection, withdrawal: str) -> Withdrawal | None:
     """The withdrawal of that id."""
     row = connection.execute(select(withdrawals).where(withdrawals.c.id == withdrawal)).one_or_none()
@@ -87,12 +102,12 @@ def get_withdrawal(connection: Connection, withdrawal: str) -> Withdrawal | None
 
 
 def take_grant(
-    connection: Connection, account: Account, *, before: int, since: int = 0, revocation: str | None, now: datetime
+    connection: Connection, account: Account, ended: EndedConsents, *, revocation: str | None, now: datetime
 ) -> str | None:
-    """Move the credentials of a consent after *since*, up to *before*, into a withdrawal; its id, if any."""
+    """Move the credentials of a consent that has ended into a withdrawal; its id, if any."""
     columns = grants.c
     held = or_(columns.access_sealed.is_not(None), columns.refresh_sealed.is_not(None))
-    which = (columns.account_id == account.id) & columns.consented.between(since + 1, before) & held
+    which = (columns.account_id == account.id) & ended.between(columns.consented) & held
     grant = connection.execute(select(grants).where(which)).one_or_none()
     if grant is None:
         return None
@@ -112,12 +127,12 @@ def take_grant(
 
 
 def take_answers(
-    connection: Connection, account: Account, *, before: int, since: int = 0, revocation: str | None, now: datetime
+    connection: Connection, account: Account, ended: EndedConsents, *, revocation: str | None, now: datetime
 ) -> list[str]:
     """Move what discarded refreshes of such consents have won into withdrawals; their ids."""
     taken = []
     for intent in kept_answers(connection, account.id):
-        if not since < intent.consented <= before:
+        if not ended.covers(intent.consented):
             continue
         credential = {
             "generation": intent.generation,
@@ -139,12 +154,10 @@ def take_answers(
     return taken
 
 
-def adopt(connection: Connection, account: str, *, before: int, since: int = 0, revocation: str) -> list[str]:
+def adopt(connection: Connection, account: str, ended: EndedConsents, *, revocation: str) -> list[str]:
     """Of such consents, say on whose receipt those are that were taken before the revocation could; their ids."""
     columns = withdrawals.c
-    unsaid = (
-        (columns.account_id == account) & columns.revocation_id.is_(None) & columns.consented.between(since + 1, before)
-    )
+    unsaid = (columns.account_id == account) & columns.revocation_id.is_(None) & ended.between(columns.consented)
     unsaid &= (columns.state != WithdrawalState.HELD) & (columns.origin != Origin.CONNECT)
     found = list(connection.execute(select(columns.id).where(unsaid)).scalars())
     if found:

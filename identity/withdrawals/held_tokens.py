@@ -17,7 +17,7 @@ from identity.accounts import Account
 from identity.rows import insert_new
 from identity.scopes import grant_scopes, revoked_since
 from identity.sequence import lock_shared
-from identity.withdrawals import MOVES, Origin, WithdrawalState
+from identity.withdrawals import MOVES, EndedConsents, Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 
 
@@ -62,15 +62,15 @@ def hold(connection: Connection, new: HeldToken, *, now: datetime) -> bool:
 
 
 def take_held(
-    connection: Connection, account: Account, *, before: int, since: int = 0, revocation: str, now: datetime
+    connection: Connection, account: Account, ended: EndedConsents, *, revocation: str, now: datetime
 ) -> list[str]:
-    """Let those of consents after *since*, up to *before*, that still live end; their ids.
+    """Let those of consents that have ended end too, where they still live; their ids.
 
     The caller holds the account's lock.
     """
     columns = withdrawals.c
     held = (columns.account_id == account.id) & (columns.state == WithdrawalState.HELD)
-    held &= columns.consented.between(since + 1, before)
+    held &= ended.between(columns.consented)
     found = list(connection.execute(select(columns.id).where(held, alive(now)).order_by(columns.id)).scalars())
     if found:
         moved = update(withdrawals).where(

@@ -23,6 +23,7 @@ from identity.answers import retry_after_of
 from identity.audit import AsWhom
 from identity.connection_secrets import ending_authenticator, live_secrets
 from identity.connections import get_connection
+from identity.crash_points import none_reached
 from identity.errors import KeyMissing, Misconfigured
 from identity.http import Answer
 from identity.metrics import WITHDRAWALS_ASKED
@@ -91,7 +92,7 @@ class Withdrawer:
         clock: Callable[[], datetime],
         ids: Callable[[], str],
         budget: WithdrawalBudget | None = None,
-        reached: Callable[[str], None] = lambda point: None,
+        reached: Callable[[str], None] = none_reached,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store

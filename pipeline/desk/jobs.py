@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -55,42 +54,43 @@ def cancel(connection: Connection, id: str, act: Act) -> JobState:
 def resolve(
     connection: Connection,
     id: str,
+    act: Act,
     *,
     effect: bool,
     result: Mapping[str, Any] | None,
     workflows: Registry,
-    by: str,
-    now: datetime,
     calls: Collection[str],
 ) -> Resolved:
-    """Close a job's calls of unknown outcome as *by* says: `resolve_by_hand` has the rules. Raises BadInput."""
+    """Close a job's calls of unknown outcome as a person says: `resolve_by_hand` has the rules. Raises BadInput.
+
+    Each call has a record of its own, by its own id and not by the act's.
+    """
     revocations = resolve_by_hand(
-        connection, id, effect=effect, result=result, workflows=workflows, by=by, now=now, calls=calls
+        connection, id, effect=effect, result=result, workflows=workflows, by=act.by, now=act.now, calls=calls
     )
     job = queries.job(connection, id)
     rung = bells.ring_due(connection, job["tenant_id"], job["pattern"])
     return Resolved(bells=tuple(rung), revocations=tuple(revocations))
 
 
-def replay_one(
-    connection: Connection, id: str, *, by: str, now: datetime, subject: str | None = None
-) -> tuple[Bell, ...]:
-    """Accept a dead or cancelled job anew. Returns the bells to ring. Raises BadInput."""
+def replay_one(connection: Connection, id: str, act: Act, *, subject: str | None = None) -> tuple[Bell, ...]:
+    """Accept a dead or cancelled job anew. Returns the bells to ring. Raises BadInput.
+
+    Its record is by the job's id and not by the act's, which may be of several jobs.
+    """
     job = queries.job(connection, id)
-    replay(connection, id, by=by, at=now, subject=subject)
+    replay(connection, id, by=act.by, at=act.now, subject=subject)
     return bells.ring_due(connection, job["tenant_id"], job["pattern"])
 
 
-def replay_all(
-    connection: Connection, ids: Sequence[str], *, by: str, now: datetime, subject: str | None = None
-) -> Replayed:
+def replay_all(connection: Connection, ids: Sequence[str], act: Act, *, subject: str | None = None) -> Replayed:
     """Accept each of these anew; one that cannot be, because it moved meanwhile, holds up no other."""
     done: list[str] = []
     refused: list[str] = []
     rung: list[Bell] = []
     for id in ids:
         try:
-            rung += replay_one(connection, id, by=by, now=now, subject=subject)
+            rung += replay_one(connection, id, act, subject=subject)
         except BadInput as error:
             refused.append(str(error))
         else:

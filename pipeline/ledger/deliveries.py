@@ -130,7 +130,7 @@ def _follow(
 ) -> Acceptance:
     # Remembered apart from the deliveries, since a signal is never refused for being a repetition.
     first = _remember_body(connection, delivery, ids.delivery, digest, now)
-    word = signals.Word(
+    received = signals.ReceivedSignal(
         signal=signal,
         id=ids.revocation,
         by=signals.BY_PROVIDER + delivery.source,
@@ -138,8 +138,8 @@ def _follow(
         seen=not first,
         now=now,
     )
-    followed = signals.follow(connection, delivery.connection, word, at_most=signal_chunks.ACCOUNTS)
-    signal_chunks.leave(connection, word, followed)
+    followed = signals.follow(connection, delivery.connection, received, at_most=signal_chunks.ACCOUNTS)
+    signal_chunks.leave(connection, received, followed)
     concluded = _conclude(connection, ids.delivery, DeliveryOutcome.SIGNAL, followed.reason)
     return replace(concluded, revocations=followed.revocations, unfollowed=bool(followed.left))
 

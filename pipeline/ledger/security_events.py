@@ -17,7 +17,7 @@ from identity.stale_access import drop_access
 from identity.tables import accounts, grants
 from identity.transmitters import Transmitter
 from pipeline import revocation
-from pipeline.ledger.signals import Followed, Word, follow
+from pipeline.ledger.signals import Followed, ReceivedSignal, follow
 from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
 from pipeline.revocation.tables import revocations, security_events
@@ -47,7 +47,7 @@ def accept(
     followed = [
         _follow(
             connection,
-            Word(
+            ReceivedSignal(
                 signal=signal,
                 id=f"{id}.s{place}" if place else id,
                 by=f"{BY_TRANSMITTER}{transmitter.id}",
@@ -84,12 +84,12 @@ def _repetition(event: SecurityEvent) -> Acceptance:
     return Acceptance(delivery=event.jti, outcome=DeliveryOutcome.DUPLICATE, reason="this jti was taken before")
 
 
-def _follow(connection: Connection, word: Word, transmitter: Transmitter) -> Followed:
+def _follow(connection: Connection, received: ReceivedSignal, transmitter: Transmitter) -> Followed:
     if transmitter.connection is not None:
-        return follow(connection, transmitter.connection, word, tenant=transmitter.tenant)
+        return follow(connection, transmitter.connection, received, tenant=transmitter.tenant)
     made: list[str] = []
     outcomes: list[str] = []
-    for one in word.signal.whom:
+    for one in received.signal.whom:
         match one:
             case Nobody(why=why):
                 outcomes.append(why)
@@ -97,8 +97,8 @@ def _follow(connection: Connection, word: Word, transmitter: Transmitter) -> Fol
                 outcomes.append("the subject is a token, and this transmitter is of no provider connection")
             case People(ids=ids):
                 for place, external in enumerate(sorted(ids)):
-                    of_user = replace(word, id=f"{word.id}.{place}" if place else word.id)
-                    ended, outcome = _reach(connection, of_user, transmitter, external)
+                    of_user = replace(received, id=f"{received.id}.{place}" if place else received.id)
+                    ended, outcome = _apply(connection, of_user, transmitter, external)
                     made += ended
                     outcomes.append(f"1 user {outcome}")
             case _:
@@ -106,9 +106,11 @@ def _follow(connection: Connection, word: Word, transmitter: Transmitter) -> Fol
     return Followed(revocations=tuple(made), reason="; ".join(outcomes))
 
 
-def _reach(connection: Connection, word: Word, transmitter: Transmitter, external: str) -> tuple[tuple[str, ...], str]:
+def _apply(
+    connection: Connection, received: ReceivedSignal, transmitter: Transmitter, external: str
+) -> tuple[tuple[str, ...], str]:
     """The revocations of the user whom an identity provider means, and what becomes of them, in words."""
-    tenant, signal = transmitter.tenant or "", word.signal
+    tenant, signal = transmitter.tenant or "", received.signal
     principal = resolve_alias(connection, tenant, transmitter.id, external)
     if principal is None:
         return (), "unknown: nobody of the tenant is linked to this subject"
@@ -118,20 +120,20 @@ def _reach(connection: Connection, word: Word, transmitter: Transmitter, externa
     lock_exclusive(connection, scope)
     if _revoked_since(connection, scope, signal):
         return (), "revoked since"
-    if _connected_again(connection, principal, signal, now=word.now):
+    if _connected_again(connection, principal, signal, now=received.now):
         return (), "connected again since"
     revocation.declare(
         connection,
-        id=word.id,
+        id=received.id,
         scope=scope,
         tenant=tenant,
         source=signal.source,
-        by=word.by,
+        by=received.by,
         reason=signal.reason,
-        signal=word.signal_id,
-        now=word.now,
+        signal=received.signal_id,
+        now=received.now,
     )
-    return (word.id,), "revoked"
+    return (received.id,), "revoked"
 
 
 def _revoked_since(connection: Connection, scope: Scope, signal: Signal) -> bool:

@@ -35,18 +35,18 @@ class Progress:
     reason: str = ""  # of the whole signal, once nobody is left
 
 
-def leave(connection: Connection, word: signals.Word, followed: signals.Followed) -> None:
+def leave(connection: Connection, received: signals.ReceivedSignal, followed: signals.Followed) -> None:
     """Write down whom a signal has yet to reach, in the transaction that accepts it."""
     if not followed.left:
         return
     # Whom it means is known by now; why somebody could not be is said again when all is done.
-    nobodies = tuple(one for one in word.signal.whom if isinstance(one, Nobody))
+    nobodies = tuple(one for one in received.signal.whom if isinstance(one, Nobody))
     row = {
-        "delivery_id": word.signal_id,
+        "delivery_id": received.signal_id,
         "number": followed.number,
-        "revocation_id": word.id,
-        "signal": _SIGNAL.dump_python(replace(word.signal, whom=nobodies), mode="json"),
-        "seen": word.seen,
+        "revocation_id": received.id,
+        "signal": _SIGNAL.dump_python(replace(received.signal, whom=nobodies), mode="json"),
+        "seen": received.seen,
     }
     reached = sum(followed.became.values())
     rows = [{**row, "place": 0, "accounts": [], "became": dict(followed.became)}]
@@ -83,18 +83,18 @@ def follow_next(connection: Connection, delivery: str, *, now: datetime) -> Prog
     if not chunks:
         return Progress(left=False, reason=_reason(connection, delivery))
     chunk = chunks[0]
-    word = _word(chunk, by=signals.BY_PROVIDER + of.source, now=now)
+    received = _signal_of(chunk, by=signals.BY_PROVIDER + of.source, now=now)
     keys = [AccountKey(tenant=tenant, connection=of.connection_id, principal=who) for tenant, who in chunk.accounts]
-    made, became = signals.reach(connection, keys, word, number=chunk.number, place=chunk.place)
+    made, became = signals.reach(connection, keys, received, number=chunk.number, place=chunk.place)
     done = update(signal_chunks).where(columns.delivery_id == delivery, columns.place == chunk.place)
     connection.execute(done.values(became=dict(became)))
     if len(chunks) > 1:
         return Progress(revocations=made, left=True)
-    return Progress(revocations=made, left=False, reason=_conclude(connection, delivery, word.signal))
+    return Progress(revocations=made, left=False, reason=_conclude(connection, delivery, received.signal))
 
 
-def _word(chunk: Row[Any], *, by: str, now: datetime) -> signals.Word:
-    return signals.Word(
+def _signal_of(chunk: Row[Any], *, by: str, now: datetime) -> signals.ReceivedSignal:
+    return signals.ReceivedSignal(
         signal=_SIGNAL.validate_python(chunk.signal),
         id=chunk.revocation_id,
         by=by,

@@ -40,7 +40,7 @@ _WITHOUT_GRANT = (AccountState.REVOKED, AccountState.PENDING)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Word:
+class ReceivedSignal:
     """A signal as it was said: by whom, and in what."""
 
     signal: Signal
@@ -63,20 +63,25 @@ class Followed:
 
 
 def follow(
-    connection: Connection, through: str, word: Word, *, tenant: str | None = None, at_most: int | None = None
+    connection: Connection,
+    through: str,
+    received: ReceivedSignal,
+    *,
+    tenant: str | None = None,
+    at_most: int | None = None,
 ) -> Followed:
     """Do what the sender of the provider connection *through* asks for.
 
     *tenant*: of its accounts alone. *at_most* so many accounts are reached; the others are left to the caller.
     """
-    signal = word.signal
+    signal = received.signal
     if refusal := _other_client(connection, through, signal):
         return Followed(reason=refusal)
     meant = sorted((key for key in _meant(connection, through, signal.whom) if tenant in (None, key.tenant)), key=str)
     # Read first: whoever begins to connect from here on has not been meant.
     number = next_number(connection)
     few = meant[:at_most]
-    made, became = reach(connection, few, word, number=number, place=0)
+    made, became = reach(connection, few, received, number=number, place=0)
     _forget_installations(connection, through, signal)
     left = tuple(meant[len(few) :])
     reason = said(became, signal) + (f"; {len(left)} account(s) to go" if left else "")
@@ -84,7 +89,7 @@ def follow(
 
 
 def reach(
-    connection: Connection, keys: Sequence[AccountKey], word: Word, *, number: int, place: int
+    connection: Connection, keys: Sequence[AccountKey], received: ReceivedSignal, *, number: int, place: int
 ) -> tuple[tuple[str, ...], Counter[str]]:
     """The revocations that a signal comes to at these accounts, and how many accounts became what.
 
@@ -94,10 +99,10 @@ def reach(
     made: list[str] = []
     became: Counter[str] = Counter()
     for nth, key in enumerate(keys, start=place):
-        of_account = replace(word, id=f"{word.id}.{nth}" if nth else word.id)
+        of_account = replace(received, id=f"{received.id}.{nth}" if nth else received.id)
         # In one statement with the read, the snapshot would precede the wait for the lock.
         lock_exclusive(connection, key.scope)
-        outcome = _reach(connection, key, of_account, number)
+        outcome = _apply(connection, key, of_account, number)
         became[outcome] += 1
         if outcome == "revoked":
             made.append(of_account.id)
@@ -111,46 +116,52 @@ def said(became: Mapping[str, int], signal: Signal) -> str:
     return "; ".join(counts + whys) or "no account of this connection is meant"
 
 
-def _reach(connection: Connection, key: AccountKey, word: Word, number: int) -> str:
+def _apply(connection: Connection, key: AccountKey, received: ReceivedSignal, number: int) -> str:
     """What becomes of one account, in a word or a few. The caller holds its lock."""
     account = find_account(connection, key)
     if account is None:
         return "gone"
     grant = get_grant(connection, account.id)
-    if unmoved := _prohibits(connection, account, grant, word, number):
+    if unmoved := _prohibits(connection, account, grant, received, number):
         return unmoved
-    signal = word.signal
+    signal = received.signal
     match signal.asks:
         case Asks.REVOKE:
-            return _revoke(connection, account, word)
+            return _revoke(connection, account, received)
         case Asks.SUSPEND:
             note_said(connection, account.id, suspension=signal.happened_at)
-            move_account(connection, account.id, to=AccountState.SUSPENDED, reason=signal.reason, now=word.now)
-            return _record(connection, account, word, "suspended")
+            move_account(connection, account.id, to=AccountState.SUSPENDED, reason=signal.reason, now=received.now)
+            return _record(connection, account, received, "suspended")
         case Asks.RESUME:
             note_said(connection, account.id, suspension=signal.happened_at)
             if account.state is not AccountState.SUSPENDED:
                 return "not suspended"
-            return _resume(connection, account, grant, word)
+            return _resume(connection, account, grant, received)
         case Asks.RESCOPE:
             note_said(connection, account.id, permissions=signal.happened_at)
             rescope(connection, account, tuple(sorted(signal.scopes or ())))
             drop_access(connection, account)
             wake(connection, consent_of(key))
-            return _record(connection, account, word, "rescoped")
+            return _record(connection, account, received, "rescoped")
         case Asks.RENEW:
             renewed = drop_access(connection, account)
-            return _record(connection, account, word, "renewed" if renewed else "kept, since nothing could renew it")
+            return _record(
+                connection, account, received, "renewed" if renewed else "kept, since nothing could renew it"
+            )
         case Asks.NOTE:
-            return _record(connection, account, word, "noted")
+            return _record(connection, account, received, "noted")
 
 
-def _prohibits(connection: Connection, account: Account, grant: Grant | None, word: Word, number: int) -> str | None:
+def _prohibits(
+    connection: Connection, account: Account, grant: Grant | None, received: ReceivedSignal, number: int
+) -> str | None:
     """Why the signal changes nothing about this account, or None."""
-    signal, at = word.signal, word.signal.happened_at
+    signal, at = received.signal, received.signal.happened_at
     if account.state in _WITHOUT_GRANT:
         # A link that was opened before the signal must not be completed after it.
-        under_way = signal.asks is Asks.REVOKE and is_connecting(connection, account.key, now=word.now, before=number)
+        under_way = signal.asks is Asks.REVOKE and is_connecting(
+            connection, account.key, now=received.now, before=number
+        )
         return None if under_way else f"{account.state} already"
     # A workspace of thousands is reached one after the other: meanwhile somebody may have connected again.
     if grant is not None and grant.consented > number:
@@ -166,7 +177,7 @@ def _prohibits(connection: Connection, account: Account, grant: Grant | None, wo
             return "older than what is known"
         case Asks.RESUME if _precedes(at, account.suspension_said_at):
             return "older than what is known"
-        case Asks.RESCOPE if word.seen or _precedes(at, account.permissions_said_at):
+        case Asks.RESCOPE if received.seen or _precedes(at, account.permissions_said_at):
             return "older than what is known"
     return None
 
@@ -177,20 +188,20 @@ def _precedes(at: datetime | None, known: datetime | None, *, or_equals: bool = 
     return at <= known if or_equals else at < known
 
 
-def _revoke(connection: Connection, account: Account, word: Word) -> str:
-    scope, signal = account.key.scope, word.signal
+def _revoke(connection: Connection, account: Account, received: ReceivedSignal) -> str:
+    scope, signal = account.key.scope, received.signal
     # Without a time it may be a replay, or the echo of a request of ours: it is followed, and the provider is asked.
-    doubtful = signal.happened_at is None and (word.seen or _was_revoked(connection, scope))
+    doubtful = signal.happened_at is None and (received.seen or _was_revoked(connection, scope))
     revocation.declare(
         connection,
-        id=word.id,
+        id=received.id,
         scope=scope,
         tenant=account.key.tenant,
         source=signal.source,
-        by=word.by,
+        by=received.by,
         reason=signal.reason,
-        signal=word.signal_id,
-        now=word.now,
+        signal=received.signal_id,
+        now=received.now,
         doubt="open" if doubtful else None,
     )
     return "revoked"
@@ -201,27 +212,27 @@ def _was_revoked(connection: Connection, scope: Scope) -> bool:
     return bool(connection.execute(select(earlier)).scalar_one())
 
 
-def _resume(connection: Connection, account: Account, grant: Grant | None, word: Word) -> str:
+def _resume(connection: Connection, account: Account, grant: Grant | None, received: ReceivedSignal) -> str:
     dead = grant is None or (grant.access_sealed is None and grant.refresh_sealed is None)
     if dead and account.credential not in MINTED:
         reason = "its grant died while it was suspended"
-        move_account(connection, account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=word.now)
-        return _record(connection, account, word, "needs reconnect")
-    move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=word.now)
+        move_account(connection, account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=received.now)
+        return _record(connection, account, received, "needs reconnect")
+    move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=received.now)
     wake(connection, consent_of(account.key))
-    return _record(connection, account, word, "resumed")
+    return _record(connection, account, received, "resumed")
 
 
-def _record(connection: Connection, account: Account, word: Word, outcome: str) -> str:
+def _record(connection: Connection, account: Account, received: ReceivedSignal, outcome: str) -> str:
     audit.record(
         connection,
-        f"account.{word.signal.asks}",
+        f"account.{received.signal.asks}",
         AsWhom.of_account(account.key, id=account.id),
-        id=f"{word.id}.signal",
-        at=word.now,
+        id=f"{received.id}.signal",
+        at=received.now,
         outcome=outcome[:64],
-        reason=word.signal.reason,
-        detail={"source": word.signal.source, "by": word.by},
+        reason=received.signal.reason,
+        detail={"source": received.signal.source, "by": received.by},
     )
     return outcome
 

@@ -100,7 +100,7 @@ def load(connection: Connection, revocation: str) -> Row[Any]:
     return _one(connection, _BY_ID, revocation)
 
 
-def glance(connection: Connection, revocation: str) -> Row[Any]:
+def load_without_receipt(connection: Connection, revocation: str) -> Row[Any]:
     """One revocation without its receipt, which may be very long. Raises BadInput."""
     return _one(connection, _WITHOUT_RECEIPT, revocation)
 

@@ -25,14 +25,14 @@ from pipeline.workflow import OnRevoke
 
 _AIM = timedelta(milliseconds=8)  # of a chunk's statements; what is left of 20 ms is for the commit
 # With fewer, a chunk is little but its five round trips and its commit: on a busy machine these alone take longer than
-# the aim, and a pace that followed them down would cancel five jobs a commit.
+# the aim, and a size that followed them down would cancel five jobs a commit.
 _LEAST, _MOST = 250, 1_000
 _BUSY = 10  # jobs that are waited for in one chunk
 SETS = 100  # looked up at a time
 WAITS = 100  # ended in one transaction
 
 
-class Pace:
+class ChunkSize:
     """How many jobs a chunk takes: as many as the last one says can be done in the time."""
 
     def __init__(self) -> None:
@@ -47,8 +47,8 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Rest:
-    """What is still to be reached: the jobs of these sets, and of the first of them since that ledger number.
+class Cursor:
+    """Where to go on: at the jobs of these sets, and of the first of them since that ledger number.
 
     *busy*: those are left that other transactions had, some of which open a step. A chunk that waited for them would
     keep all of its jobs from everyone meanwhile.
@@ -63,8 +63,8 @@ class Rest:
 class Chunk:
     """What one transaction did."""
 
-    rest: Rest
-    reached: int
+    cursor: Cursor
+    jobs: int  # that it cancelled or told to stop
     cancelled: Counter[str]  # by pattern
     took: timedelta
 
@@ -73,17 +73,17 @@ def cancel_chunk(
     connection: Connection,
     revocation: str,
     *,
-    rest: Rest,
+    cursor: Cursor,
     limit: int,
     clock: Callable[[], float] = time.monotonic,
 ) -> Chunk:
-    """Cancel, or tell to stop, up to *limit* of the jobs of *rest* that were accepted before the revocation."""
+    """Cancel, or tell to stop, up to *limit* of the jobs from *cursor* on that were accepted before the revocation."""
     began = clock()
     row = load(connection, revocation)
     if row.state not in REACHING:
-        return Chunk(rest=Rest(), reached=0, cancelled=Counter(), took=timedelta())
-    limit = min(limit, _BUSY) if rest.busy else limit
-    reached, rest = _reach(connection, row, rest, limit, time_left=lambda: clock() - began < _AIM.total_seconds())
+        return Chunk(cursor=Cursor(), jobs=0, cancelled=Counter(), took=timedelta())
+    limit = min(limit, _BUSY) if cursor.busy else limit
+    reached, cursor = _reach(connection, row, cursor, limit, time_left=lambda: clock() - began < _AIM.total_seconds())
     if row.state == Stage.EFFECTIVE:
         moving = update(revocations).where(revocations.c.id == revocation, revocations.c.state == Stage.EFFECTIVE)
         connection.execute(moving.values(state=Stage.CANCELLING))
@@ -93,29 +93,29 @@ def cancel_chunk(
         )
         write_page(connection, revocation, cancelled, stopping)
     return Chunk(
-        rest=rest,
-        reached=len(reached),
+        cursor=cursor,
+        jobs=len(reached),
         cancelled=Counter(job.pattern for job in reached if job.state == JobState.CANCELLED),
         took=timedelta(seconds=clock() - began),
     )
 
 
 def _reach(
-    connection: Connection, revocation: Row[Any], rest: Rest, limit: int, *, time_left: Callable[[], bool]
-) -> tuple[Sequence[Row[Any]], Rest]:
-    """The jobs that were reached, each as `reach_jobs` says; and what there is still to be reached."""
+    connection: Connection, revocation: Row[Any], cursor: Cursor, limit: int, *, time_left: Callable[[], bool]
+) -> tuple[Sequence[Row[Any]], Cursor]:
+    """The jobs that were reached, each as `reach_jobs` says; and where to go on."""
     reached: list[Row[Any]] = []
-    since = rest.since
-    for place, digest in enumerate(rest.sets):
+    since = cursor.since
+    for place, digest in enumerate(cursor.sets):
         if reached and not time_left():
-            return reached, Rest(rest.sets[place:], busy=rest.busy)
+            return reached, Cursor(cursor.sets[place:], busy=cursor.busy)
         asked = limit - len(reached)
-        some = reach_jobs(connection, revocation, digest, since=since, limit=asked, waits=rest.busy)
+        some = reach_jobs(connection, revocation, digest, since=since, limit=asked, waits=cursor.busy)
         reached += some
         if len(some) == asked:
-            return reached, Rest(rest.sets[place:], since=max(job.accepted for job in some), busy=rest.busy)
+            return reached, Cursor(cursor.sets[place:], since=max(job.accepted for job in some), busy=cursor.busy)
         since = 0
-    return reached, Rest()
+    return reached, Cursor()
 
 
 def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], limit: int) -> Sequence[str]:

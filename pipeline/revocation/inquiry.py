@@ -28,7 +28,7 @@ from identity.providers.profile import Liveness, Profile
 from identity.request_names import REVOCATION_HEADER, named
 from identity.store import Store
 from identity.vault import Vault
-from pipeline.revocation import glance
+from pipeline.revocation import load_without_receipt
 from pipeline.revocation.tables import revocations
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Inquirer:
 
     def settle(self, revocation: str) -> bool:
         """Ask about a revocation's signal if that is open. True: there is nothing to ask any more."""
-        row = self._store.read(lambda c: glance(c, revocation))
+        row = self._store.read(lambda c: load_without_receipt(c, revocation))
         if row.doubt != SignalDoubt.OPEN:
             return True
         key, since = AccountKey.parse(row.key), self._clock() - row.effective_at
@@ -140,7 +140,7 @@ def _note(connection: Connection, revocation: str, verdict: SignalDoubt, *, now:
     # moved, so that housekeeping waits before it asks again
     noted = connection.execute(settled.values(doubt=verdict, moved_at=database_now())).rowcount
     if noted and verdict != SignalDoubt.OPEN:
-        row = glance(connection, revocation)
+        row = load_without_receipt(connection, revocation)
         audit.record(
             connection,
             "revocation.asked",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -27,13 +28,22 @@ from identity.sequence import lock_exclusive
 from identity.store import Store
 from identity.tables import accounts, grants, refresh_intents
 from identity.transmitters import is_of_connection
-from identity.withdrawals import Origin, WithdrawalState, adopt, get_withdrawal, settle, take_answers, take_grant
+from identity.withdrawals import (
+    EndedConsents,
+    Origin,
+    WithdrawalState,
+    adopt,
+    get_withdrawal,
+    settle,
+    take_answers,
+    take_grant,
+)
 from identity.withdrawals.held_tokens import alive, take_held
 from identity.withdrawals.tables import withdrawals
 from pipeline.batches import in_batches
 from pipeline.failures import Failures
 from pipeline.ledger.security_events import BY_TRANSMITTER
-from pipeline.revocation import glance, scope_of
+from pipeline.revocation import load_without_receipt, scope_of
 from pipeline.revocation.due_withdrawals import (
     KEPT,
     UNSAID,
@@ -59,6 +69,14 @@ _TOLD = tuple(
     withdrawals.c[name] for name in ("account_id", "generation", "origin", "state", "reason", "finished_at")
 )  # on the receipt: not the ciphertext
 _ONE_WORKSPACE = "slack.team_access_revoked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotAsked:
+    """For which of a revocation's credentials the provider is not asked, and why."""
+
+    reason: str
+    origins: frozenset[Origin]
 
 
 class ProviderAsker:
@@ -138,7 +156,7 @@ class ProviderAsker:
         """
         if self._monotonic() >= until:
             return
-        row = self._store.read(lambda c: glance(c, revocation))
+        row = self._store.read(lambda c: load_without_receipt(c, revocation))
         if row.kind != ScopeKind.AGENT:  # an agent acts with credentials that others use too
             why = self._store.read(lambda c: _unasked(c, row))
             looks = [_has_something_late(row)]  # first: it may be in the last of very many accounts
@@ -149,9 +167,7 @@ class ProviderAsker:
         if row.collected_at is None:
             self._store.write(partial(_collected, revocation=revocation, now=self._clock()))
 
-    def _take_of(
-        self, row: Row[Any], reached: ColumnElement[bool], *, why: tuple[str, frozenset[Origin]] | None, until: float
-    ) -> bool:
+    def _take_of(self, row: Row[Any], reached: ColumnElement[bool], *, why: NotAsked | None, until: float) -> bool:
         """Take what those accounts have. False: there was no time for all of them."""
         look = partial(_accounts, row=row, reached=reached)
         after = ""
@@ -174,10 +190,10 @@ def provider_side(connection: Connection, revocation: str) -> ProviderSide:
         states.add(WithdrawalState.PENDING)  # also while accounts of its scope are still to be taken
     ranked = (ProviderAnswer.PENDING, ProviderAnswer.STUCK, ProviderAnswer.GIVEN_UP, ProviderAnswer.DONE)
     answer = next((one for one in ranked if one in states), ProviderAnswer.NOT_ASKED)
-    return ProviderSide(answer=answer, accounts=tuple(_said(row) for row in rows))
+    return ProviderSide(answer=answer, accounts=tuple(_withdrawal_document(row) for row in rows))
 
 
-def _said(row: Row[Any]) -> dict[str, Any]:
+def _withdrawal_document(row: Row[Any]) -> dict[str, Any]:
     """One credential. While it is pending, only that: each try would be another receipt."""
     return {
         "account": row.account_id,
@@ -189,15 +205,16 @@ def _said(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def _unasked(connection: Connection, row: Row[Any]) -> tuple[str, frozenset[Origin]] | None:
-    """Why the provider is not asked for some credentials, and for which; None: it is asked for all."""
+def _unasked(connection: Connection, row: Row[Any]) -> NotAsked | None:
+    """None: the provider is asked for all credentials."""
     if row.doubt == SignalDoubt.ALIVE:
-        return SAYS[SignalDoubt.ALIVE], frozenset(Origin)
+        return NotAsked(reason=SAYS[SignalDoubt.ALIVE], origins=frozenset(Origin))
     if row.source == _ONE_WORKSPACE:
         reason = "the organization's token lives on for its other workspaces, and is no longer used here"
-        return reason, frozenset(Origin)
+        return NotAsked(reason=reason, origins=frozenset(Origin))
     if row.signal_id is not None and _is_the_providers(connection, row):
-        return "the provider itself said that it has ended", frozenset({Origin.GRANT, Origin.CONFINED})
+        reason = "the provider itself said that it has ended"
+        return NotAsked(reason=reason, origins=frozenset({Origin.GRANT, Origin.CONFINED}))
     return None
 
 
@@ -218,7 +235,10 @@ def _accounts(connection: Connection, *, row: Row[Any], reached: ColumnElement[b
 
 
 def _has_something(row: Row[Any], now: datetime) -> ColumnElement[bool]:
-    """The accounts that have something which no revocation has yet, and which `_take` takes: else there is no end."""
+    """The accounts with something that no revocation has taken.
+
+    What `_take` left there for good would be found by every pass, and collecting might never end.
+    """
     held = exists().where(grants.c.account_id == accounts.c.id, grants.c.consented <= row.number, _HELD)
     won = exists().where(refresh_intents.c.account_id == accounts.c.id, refresh_intents.c.consented <= row.number, KEPT)
     columns = withdrawals.c
@@ -240,34 +260,27 @@ def _has_something_late(row: Row[Any]) -> ColumnElement[bool]:
     return accounts.c.id.in_(won.union(unsaid))
 
 
-def _take(
-    connection: Connection,
-    *,
-    row: Row[Any],
-    ids: Sequence[str],
-    why: tuple[str, frozenset[Origin]] | None,
-    now: datetime,
-) -> None:
+def _take(connection: Connection, *, row: Row[Any], ids: Sequence[str], why: NotAsked | None, now: datetime) -> None:
     """Take the credentials of some accounts, under the locks that consents take, in the order of the accounts' keys."""
     some = sorted((get_account(connection, id) for id in ids), key=lambda account: str(account.key))
     for account in some:
         lock_exclusive(connection, account.key.scope)
     found = False
     for account in some:
-        # What is not asked for is no word on what an earlier revocation ended, and may not have taken yet.
+        # Where we do not ask, leave what an earlier revocation ended to that one: it may not have collected it yet.
         since = 0 if why is None else newest_before(connection, account.key, row.number)
-        which = {"before": row.number, "since": since, "revocation": row.id}
-        taken = take_grant(connection, account, **which, now=now)
-        won = take_answers(connection, account, **which, now=now)
-        held = take_held(connection, account, **which, now=now)
-        kept = adopt(connection, account.id, **which)
+        ended = EndedConsents(after=since, upto=row.number)
+        taken = take_grant(connection, account, ended, revocation=row.id, now=now)
+        won = take_answers(connection, account, ended, revocation=row.id, now=now)
+        held = take_held(connection, account, ended, revocation=row.id, now=now)
+        kept = adopt(connection, account.id, ended, revocation=row.id)
         for withdrawal in filter(None, [taken, *won, *held, *kept]):
             found = True
             if why is None:
                 continue
             one = get_withdrawal(connection, withdrawal)
-            if one is not None and one.origin in why[1]:
-                settle(connection, withdrawal, to=WithdrawalState.NOT_ASKED, reason=why[0], now=now)
+            if one is not None and one.origin in why.origins:
+                settle(connection, withdrawal, to=WithdrawalState.NOT_ASKED, reason=why.reason, now=now)
     if found and row.collected_at is not None:  # until then, that not all was taken is an open end of its receipt
         outdate(connection, [row.id])
 

@@ -60,11 +60,6 @@ class ProviderSide:
 ReadProviderSide = Callable[[Connection, str], ProviderSide]
 
 
-def no_provider_side(connection: Connection, revocation: str) -> ProviderSide:
-    """Nothing to say: no provider is asked here."""
-    return ProviderSide()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Draft:
     """What there is to say of a revocation now, signed as the next revision of its receipt."""
@@ -79,7 +74,7 @@ class Draft:
 def draft(row: Row[Any], said: Receipt, signer: Signer, *, now: datetime) -> Draft:
     """The next revision of the receipt of *row*, of which there is *said*; see `compose`."""
     open_ends = _open_ends(said)
-    if row.receipt is not None and _said(row.receipt) == said:
+    if row.receipt is not None and _without_revision(row.receipt) == said:
         return Draft(of=row, open_ends=open_ends, signed=None)
     signed = {**said, "revision": row.revision + 1, "issued_at": now.isoformat()}
     signature, sha256 = signer.sign(signed), digest(signed)
@@ -171,7 +166,7 @@ def audited_as(revocation: str, revision: int) -> str:
     return f"{revocation}.quiesced" if revision == 1 else f"{revocation}.receipt.{revision}"
 
 
-def _said(receipt: Receipt) -> Receipt:
+def _without_revision(receipt: Receipt) -> Receipt:
     """A receipt without what is new in every revision."""
     return {key: value for key, value in receipt.items() if key not in ("revision", "issued_at")}
 

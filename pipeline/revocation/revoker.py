@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from identity.columns import database_in_microseconds, database_now, microseconds
+from identity.crash_points import none_reached
 from identity.ids import Ids
 from identity.signing import Signer
 from identity.store import Store
@@ -36,7 +37,17 @@ from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.clock import NOW, clock
 from pipeline.ledger.indexed import is_one
 from pipeline.ledger.revocation_pages import stopping_jobs
-from pipeline.revocation import REACHING, Stage, cancelling, compensation, glance, in_flight, load, receipt, scope_of
+from pipeline.revocation import (
+    REACHING,
+    Stage,
+    cancelling,
+    compensation,
+    in_flight,
+    load,
+    load_without_receipt,
+    receipt,
+    scope_of,
+)
 from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import jobs
@@ -53,18 +64,18 @@ class Revoker:
         self,
         store: Store,
         signer: Signer,
-        workflows: Registry | None = None,
+        workflows: Registry,
         *,
-        ids: Ids | None = None,
-        provider_side: receipt.ReadProviderSide = receipt.no_provider_side,
-        withdraw: Callable[[str], bool] = lambda _: True,
-        inquire: Callable[[str], bool] = lambda _: True,
-        reached: Callable[[str], None] = lambda point: None,
+        ids: Ids,
+        provider_side: receipt.ReadProviderSide,
+        withdraw: Callable[[str], bool],
+        inquire: Callable[[str], bool],
+        reached: Callable[[str], None] = none_reached,
     ) -> None:
         self._store = store
         self._signer = signer
-        self._workflows = workflows or Registry(())
-        self._ids = ids or Ids()
+        self._workflows = workflows
+        self._ids = ids
         self._provider_side = provider_side
         self._withdraw = withdraw  # has the provider asked to end what was revoked; False: something is still pending
         self._inquire = inquire  # False while the provider has yet to say whether the signal was genuine
@@ -72,7 +83,7 @@ class Revoker:
 
     def advance(self, revocation: str) -> bool:
         """Do what can be done now. True: it is quiesced and has its receipt; False: calls are still in flight."""
-        state = self._store.read(lambda c: glance(c, revocation)).state
+        state = self._store.read(lambda c: load_without_receipt(c, revocation)).state
         if state in REACHING:
             self._cancel(revocation)
         if state != Stage.QUIESCED and not self._store.write(lambda c: _drained(c, revocation)):
@@ -84,7 +95,7 @@ class Revoker:
         self._reached("before_withdrawals")
         self._withdraw(revocation)
         self._reached("before_receipt")
-        self._tell(revocation)
+        self._issue_receipt(revocation)
         return True
 
     def follow_up(self, revocation: str) -> None:
@@ -94,11 +105,11 @@ class Revoker:
         long, and would be signed and audited after each few answers. One that had no open end before it learns at once
         of what came late.
         """
-        row = self._store.read(lambda c: glance(c, revocation))
+        row = self._store.read(lambda c: load_without_receipt(c, revocation))
         if row.state != Stage.QUIESCED:
             self.advance(revocation)
         elif self._withdraw(revocation) or not row.open_ends:
-            self._tell(revocation)
+            self._issue_receipt(revocation)
 
     def unfinished(self, *, idle_seconds: float, pending_seconds: float = 15, limit: int = 500) -> list[str]:
         """Revocations that have not moved for a while: lost bells, calls in flight, or a receipt with open ends.
@@ -112,7 +123,7 @@ class Revoker:
         moved = update(revocations).where(revocations.c.id == revocation).values(moved_at=database_now())
         self._store.write(lambda c: c.execute(moved).rowcount)
 
-    def _tell(self, revocation: str) -> None:
+    def _issue_receipt(self, revocation: str) -> None:
         """Write the receipt, or its next revision. That may be long, and is composed before others wait for its write.
 
         Not so the first: whoever writes a page that it may name waits for it, and it for them.
@@ -129,7 +140,7 @@ class Revoker:
             metrics.REVOCATION_SECONDS.observe(seconds)
 
     def _cancel(self, revocation: str) -> None:
-        pace = cancelling.Pace()
+        size = cancelling.ChunkSize()
         row = self._store.read(lambda c: load(c, revocation))
         for then in OnRevoke:
             after = ""
@@ -141,23 +152,23 @@ class Revoker:
                 if then is OnRevoke.SKIP:
                     self._end_waits_in(revocation, sets)
                 else:
-                    self._cancel_in(revocation, sets, pace)
+                    self._cancel_in(revocation, sets, size)
         self._store.write(lambda c: cancelling.begin_draining(c, revocation))
 
-    def _cancel_in(self, revocation: str, sets: list[str], pace: cancelling.Pace) -> None:
+    def _cancel_in(self, revocation: str, sets: list[str], size: cancelling.ChunkSize) -> None:
         for busy in (False, True):
-            self._reach(revocation, cancelling.Rest(sets, busy=busy), pace)
+            self._cancel_chunks(revocation, cancelling.Cursor(sets, busy=busy), size)
 
-    def _reach(self, revocation: str, rest: cancelling.Rest, pace: cancelling.Pace) -> None:
-        while rest.sets:
-            act = partial(cancelling.cancel_chunk, revocation=revocation, rest=rest, limit=pace.jobs)
+    def _cancel_chunks(self, revocation: str, cursor: cancelling.Cursor, size: cancelling.ChunkSize) -> None:
+        while cursor.sets:
+            act = partial(cancelling.cancel_chunk, revocation=revocation, cursor=cursor, limit=size.jobs)
             chunk = self._store.write(act)
             metrics.REVOCATION_CHUNK_SECONDS.observe(chunk.took.total_seconds())
             for pattern, number in chunk.cancelled.items():
                 metrics.count_end(pattern, JobState.CANCELLED, jobs=number)
-            if not rest.busy:
-                pace.after(chunk.reached, chunk.took)
-            rest = chunk.rest
+            if not cursor.busy:
+                size.after(chunk.jobs, chunk.took)
+            cursor = chunk.cursor
             self._reached("after_chunk")
 
     def _end_waits_in(self, revocation: str, sets: list[str]) -> None:
@@ -168,7 +179,7 @@ class Revoker:
 
     def _compensate(self, revocation: str, *, again: bool) -> None:
         """One transaction a step, each of them at most once. *again*: what was unknown may have turned out done."""
-        for page in self._store.read(lambda c: _reached_jobs(c, revocation, calls_only=again)):
+        for page in self._store.read(lambda c: _jobs_to_compensate(c, revocation, calls_only=again)):
             look = partial(compensation.compensable, among=page, workflows=self._workflows)
             for step in self._store.read(look):
                 now = self._store.read(clock)
@@ -237,7 +248,7 @@ def _stopping(connection: Connection, revocation: str) -> bool:
     return False
 
 
-def _reached_jobs(connection: Connection, revocation: str, *, calls_only: bool) -> list[list[str]]:
+def _jobs_to_compensate(connection: Connection, revocation: str, *, calls_only: bool) -> list[list[str]]:
     """The jobs it reached, a list a page; or those of its calls in flight alone."""
     row = load(connection, revocation)
     flying = sorted({attempt.job_id for attempt in in_flight(connection, row)})

@@ -34,13 +34,13 @@ from pipeline.desk.audiences import register
 from pipeline.intake import Intake
 from pipeline.ledger import jobs
 from pipeline.requests import Requests
-from pipeline.revocation.revoker import Revoker
 from pipeline.security_event_intake import SecurityEventIntake
 from pipeline.states import StepState
 from pipeline.tables import steps
 from pipeline.workflow import Registry, Workflow
 from tests.ledger.connect_flow import connect_flow
 from tests.ledger.house import House, Say, say_it
+from tests.ledger.revokers import quiet_revoker
 from tests.webhooks.parts import MemoryRing
 from webhooks.api.app import Agents
 from webhooks.app import create_app
@@ -66,7 +66,7 @@ class AgentsApi:
         self.workflows = Registry(workflows or [say_it])
         self.ring = MemoryRing()
         self.signer = Signer.from_seed(bytes(32))
-        self.revoker = Revoker(database, self.signer, self.workflows)
+        self.revoker = quiet_revoker(database, self.signer, self.workflows)
         self.at_work: Callable[[], None] = lambda: None  # what happens while a request waits
         self.keys = {(tenant, role): self.key(tenant, role=role) for tenant in TENANTS for role in Role}
         keys = KeyRing(self._http)

@@ -23,13 +23,13 @@ from pipeline.ledger import openings
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Opened
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.revocation.revoker import Revoker
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import jobs
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger, as_a_worker_does, at_once, persistently
 from tests.bench.queued import queue
 from tests.ledger.house import House, account_scope, intent_of
+from tests.ledger.revokers import quiet_revoker
 
 T = TypeVar("T")
 
@@ -171,7 +171,7 @@ def cancel(ledger: Ledger, sheet: Sheet) -> None:
     made = declare(ledger, Scope(kind=ScopeKind.TENANT, key="globex"), tenant="globex")
     timed = _Timed(ledger)
     began = time.perf_counter()
-    done = Revoker(timed, Signer.from_seed(b"s" * 32)).advance(made)
+    done = quiet_revoker(timed, Signer.from_seed(b"s" * 32)).advance(made)
     lasted = time.perf_counter() - began
     row = ledger.database.read(lambda c: revocation.load(c, made))
     assert done, "nothing was in flight"

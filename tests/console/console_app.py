@@ -32,7 +32,6 @@ from pipeline.approvals.approving import Approving
 from pipeline.database import Ahead, Database
 from pipeline.intake import Intake
 from pipeline.ledger import jobs
-from pipeline.revocation.revoker import Revoker
 from pipeline.schedules.changes import NewSchedule, add_schedule
 from pipeline.schedules.timetable import CatchUp, Timetable
 from pipeline.states import AttemptState, JobState, StepState, Wait
@@ -41,6 +40,7 @@ from pipeline.tables import jobs as jobs_table
 from pipeline.workflow import Registry, Tick, workflow
 from tests.ledger.connect_flow import connect_flow
 from tests.ledger.house import HOLD, House, Say, say_it
+from tests.ledger.revokers import quiet_revoker
 from tests.webhooks.parts import MemoryRing
 from webhooks.app import create_app
 from webhooks.console.door import csrf_of
@@ -217,7 +217,7 @@ class ConsoleApp:
         id = self.house.ids("rev")
         declare = partial(revocation.declare, id=id, scope=scope, tenant=tenant, source="test", by="test", reason="no")
         self.database.write(partial(declare, now=datetime.now(UTC)))
-        Revoker(self.database, self.signer, self.workflows).advance(id)
+        quiet_revoker(self.database, self.signer, self.workflows).advance(id)
         return id
 
     def stick(self, revocation: str, account: str = "acc-globex.ada") -> None:

@@ -16,7 +16,6 @@ from deploy.settings import load
 from pipeline.ledger.dead_letters import MOST
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.queries import compensation_of
-from pipeline.revocation.revoker import Revoker
 from pipeline.states import AttemptState, StepState, Wait
 from pipeline.tables import attempts, jobs
 from pipeline.workflow import Registry
@@ -25,6 +24,7 @@ from tests.deploy.conftest import Cli
 from tests.ledger.acts import close, done, open_, revoke
 from tests.ledger.house import account_scope
 from tests.ledger.house import intent_of as intent
+from tests.ledger.revokers import quiet_revoker
 from tests.ledger.undoing import house_that_undoes, say_and_undo
 
 
@@ -155,7 +155,7 @@ def test_a_job_that_a_revocation_stopped_in_the_middle_is_told_step_by_step(cli:
         close(house, lost, AttemptState.UNKNOWN, StepState.UNKNOWN)
         made = revoke(house, account_scope())
         open_(house, intent(house, stopped, position=3, occurrence=3))
-        assert Revoker(at.ledger, at.signer, Registry([say_and_undo])).advance(made)
+        assert quiet_revoker(at.ledger, at.signer, Registry([say_and_undo])).advance(made)
         (followed,) = at.read(lambda c: compensation_of(c, stopped.id))
     told = cli("jobs", "show", stopped.id).output.splitlines()
     look = f"look, then `aswhom jobs resolve {stopped.id} --call {lost.attempt}`"

@@ -18,12 +18,12 @@ from deploy.settings import load
 from identity.accounts import get_account
 from identity.sequence import next_number
 from identity.tables import accounts, refresh_intents
-from identity.withdrawals import WithdrawalState, settle, take_grant
+from identity.withdrawals import EndedConsents, WithdrawalState, settle, take_grant
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.revocation.inquiry import SignalDoubt
-from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
 from tests.deploy.conftest import Cli
+from tests.ledger.revokers import quiet_revoker
 from tests.ledgers import turn_taken
 
 
@@ -57,7 +57,7 @@ def acme(cli: Cli) -> Cli:
 
 def advance(cli: Cli, revocation: str) -> None:
     with Installation(load(data_dir=cli.data_dir)) as at:
-        assert Revoker(at.ledger, at.signer, at.workflows).advance(revocation)
+        assert quiet_revoker(at.ledger, at.signer, at.workflows).advance(revocation)
 
 
 def test_a_dry_run_says_what_would_stop_and_revokes_nothing(acme: Cli) -> None:
@@ -80,7 +80,7 @@ def test_what_is_stuck_at_the_provider_is_listed_and_asked_about_again(acme: Cli
         (account,) = c.execute(select(accounts.c.id)).scalars()
         number = c.execute(select(revocations.c.number)).scalar_one()
         now = datetime.now(UTC)
-        taken = take_grant(c, get_account(c, account), before=number, revocation=made, now=now)
+        taken = take_grant(c, get_account(c, account), EndedConsents(upto=number), revocation=made, now=now)
         assert taken is not None
         settle(c, taken, to=WithdrawalState.STUCK, reason="asked 12 times: it answered 502", now=now)
 

@@ -32,7 +32,7 @@ from identity.secret import Secret
 from identity.sequence import next_number
 from identity.signing import Signer
 from identity.tables import connect_sessions
-from identity.withdrawals import WithdrawalState, settle, take_grant
+from identity.withdrawals import EndedConsents, WithdrawalState, settle, take_grant
 from tests.identity.browser_flow import ANNAS_BROWSER, ANOTHER_BROWSER, BrowserFlow, link_person, why
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.stores import EngineStore, StandsStill
@@ -546,7 +546,7 @@ def end_at_the_provider(connection: Connection, world: World) -> None:
     account = find_account(connection, ANNA)
     assert account is not None
     number = next_number(connection)
-    taken = take_grant(connection, account, before=number, revocation="rev", now=world.clock.now)
+    taken = take_grant(connection, account, EndedConsents(upto=number), revocation="rev", now=world.clock.now)
     assert taken is not None
     settle(connection, taken, to=WithdrawalState.DONE, reason=None, now=world.clock.now)
 

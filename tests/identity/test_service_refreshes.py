@@ -12,7 +12,7 @@ from identity.refresh.endings import Superseded
 from identity.refresh.intents import RefreshIntent
 from identity.refresh.settlement import Settlement
 from identity.refresh.situation import read_situation
-from identity.withdrawals import take_grant
+from identity.withdrawals import EndedConsents, take_grant
 from tests.identity.coordinators import Killed, MakeCoordinator
 from tests.identity.providers import PretendProvider
 from tests.identity.world import ROBOT, START, World
@@ -50,8 +50,8 @@ def test_a_static_token_that_is_refused_needs_a_person_and_can_still_be_ended_at
         make_coordinator().refresh(account, after_generation=1)  # it lives by its date, and is served no more
     assert connected.token(ROBOT) == "xoxb-canary"
     number = connected.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ROBOT)))
-    robot, now = connected.account(ROBOT), connected.clock.now
-    assert connected.store.write(lambda c: take_grant(c, robot, before=number, revocation=None, now=now)) is not None
+    robot, ended, now = connected.account(ROBOT), EndedConsents(upto=number), connected.clock.now
+    assert connected.store.write(lambda c: take_grant(c, robot, ended, revocation=None, now=now)) is not None
 
 
 def test_a_service_token_that_was_replaced_meanwhile_is_not_taken_for_ended(

@@ -24,7 +24,7 @@ from identity.secret import Secret
 from identity.store import Store
 from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint
-from identity.withdrawals import Withdrawal, WithdrawalState, get_withdrawal, take_grant
+from identity.withdrawals import EndedConsents, Withdrawal, WithdrawalState, get_withdrawal, take_grant
 from identity.withdrawals.withdrawer import WithdrawalBudget, Withdrawer
 from tests.identity.keys import pem
 from tests.identity.published_providers import Server, server
@@ -61,9 +61,9 @@ class Salesforce:
     def withdraw(self) -> Withdrawal:
         """Revoke the account, and ask once for its end."""
         world = self.world
-        number = world.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ROBOT)))
+        ended = EndedConsents(upto=world.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ROBOT))))
         account = world.account(ROBOT)
-        taken = world.store.write(lambda c: take_grant(c, account, before=number, revocation=None, now=world.clock.now))
+        taken = world.store.write(lambda c: take_grant(c, account, ended, revocation=None, now=world.clock.now))
         assert taken is not None
         return self.ask(taken)
 

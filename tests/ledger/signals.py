@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from pipeline.ledger.signals import Followed, Word, follow
+from pipeline.ledger.signals import Followed, ReceivedSignal, follow
 from pipeline.revocation.signal import Asks, People, Signal, Whom
 from tests.ledger.house import House
 
@@ -16,7 +16,7 @@ def signal(asks: Asks, *whom: Whom, at: datetime | None = None, **more: Any) -> 
 
 
 def say(house: House, said: Signal, *, seen: bool = False) -> Followed:
-    word = Word(
+    received = ReceivedSignal(
         signal=said,
         id=house.ids("rev"),
         by="provider:test",
@@ -24,7 +24,7 @@ def say(house: House, said: Signal, *, seen: bool = False) -> Followed:
         seen=seen,
         now=datetime.now(UTC),
     )
-    return house.database.write(partial(follow, through="gh", word=word))
+    return house.database.write(partial(follow, through="gh", received=received))
 
 
 def person(*ids: str) -> People:

@@ -19,10 +19,10 @@ from identity.withdrawals.tables import withdrawals
 from pipeline.reconcile import advance_withdrawals
 from pipeline.revocation import load
 from pipeline.revocation.provider_side import ProviderAsker, provider_side
-from pipeline.revocation.revoker import Revoker
 from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import House
 from tests.ledger.plans import statements_of
+from tests.ledger.revokers import quiet_revoker
 
 NOW = datetime.now(UTC)
 TENANT = Scope(kind=ScopeKind.TENANT, key="acme")
@@ -59,7 +59,7 @@ class Passes:
         self.asker = ProviderAsker(
             house.database, self._ask, clock=lambda: NOW, monotonic=partial(next, count(step=step))
         )
-        self.revoker = Revoker(house.database, SIGNER, provider_side=provider_side, withdraw=self.asker.advance)
+        self.revoker = quiet_revoker(house.database, SIGNER, provider_side=provider_side, withdraw=self.asker.advance)
 
     def _ask(self, withdrawal: str) -> bool:
         ended = partial(settle, withdrawal=withdrawal, to=WithdrawalState.DONE, reason=None, now=NOW)

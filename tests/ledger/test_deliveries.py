@@ -19,7 +19,6 @@ from identity.model import AccountState
 from identity.tables import accounts, provider_connections
 from pipeline.intake import Intake
 from pipeline.model import DeliveryOutcome
-from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks, People, Signal
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
@@ -27,6 +26,7 @@ from pipeline.tables import deliveries, delivery_bodies, job_scopes, jobs, workf
 from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, receipt_of
 from tests.ledger.house import House
+from tests.ledger.revokers import quiet_revoker
 from tests.ledgers import MOSTLY_SQLITE
 
 CONSENT_GONE = Signal(
@@ -201,7 +201,7 @@ def test_a_revocation_signal_is_effective_when_it_is_accepted(house: House) -> N
     assert house.database.read(lambda c: c.execute(state).scalar_one()) == AccountState.REVOKED
     assert house.row(job).state == JobState.QUEUED  # tidying is the queue's; the rule already refuses it
     (made,) = accepted.revocations
-    assert Revoker(house.database, SIGNER).advance(made)
+    assert quiet_revoker(house.database, SIGNER).advance(made)
     assert receipt_of(house, made)["signal"] == accepted.delivery
 
 

@@ -12,10 +12,10 @@ from pipeline import revocation
 from pipeline.database import Database
 from pipeline.ledger import jobs
 from pipeline.ledger.replay import replay
-from pipeline.revocation.revoker import Revoker
 from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, done, open_, receipt_of, revoke
 from tests.ledger.house import account_scope, intent_of
+from tests.ledger.revokers import quiet_revoker
 from tests.ledger.undoing import house_that_undoes
 
 
@@ -28,7 +28,7 @@ def test_a_compensation_that_failed_is_on_the_next_receipt_with_its_reason(datab
     done(house, asked)
     made = revoke(house, account_scope())
     open_(house, intent_of(house, stopped, position=2))
-    revoker = Revoker(database, SIGNER, Registry([house.workflow]))
+    revoker = quiet_revoker(database, SIGNER, Registry([house.workflow]))
     assert revoker.advance(made)
     first = receipt_of(house, made)
     (pending,) = first["compensations"]
@@ -54,7 +54,7 @@ def test_a_failed_compensation_that_is_replayed_is_looked_at_again_whether_or_no
     done(house, asked)
     made = revoke(house, account_scope())
     open_(house, intent_of(house, stopped, position=2))
-    revoker = Revoker(database, SIGNER, Registry([house.workflow]))
+    revoker = quiet_revoker(database, SIGNER, Registry([house.workflow]))
     told: list[tuple[str, int, int]] = []
 
     def tell() -> str:

@@ -13,6 +13,7 @@ from identity.model import AccountKey, Scope, ScopeKind
 from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive, next_number
 from identity.tables import grants
+from identity.withdrawals import EndedConsents
 from identity.withdrawals.held_tokens import HeldToken, hold, take_held
 from identity.withdrawals.tables import withdrawals
 from tests.ledger.house import House
@@ -52,7 +53,9 @@ def revoke(house: House, scope: Scope) -> int:
 def take(house: House, before: int) -> list[str]:
     """What a revocation of that number takes."""
     account = house.database.read(partial(get_account, account="acc-acme.ada"))
-    return house.database.write(partial(take_held, account=account, before=before, revocation="rev_1", now=NOW))
+    return house.database.write(
+        partial(take_held, account=account, ended=EndedConsents(upto=before), revocation="rev_1", now=NOW)
+    )
 
 
 def states(house: House) -> dict[str, tuple[str, str | None]]:

@@ -22,10 +22,10 @@ from identity.signing import Signer
 from identity.tables import grants, provider_connections
 from pipeline import revocation
 from pipeline.revocation.inquiry import SAYS, Inquirer, SignalDoubt
-from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks, People, Signal
 from tests.identity.providers import PretendProvider, pretend_provider
 from tests.ledger.house import House
+from tests.ledger.revokers import quiet_revoker
 from tests.ledger.signals import say
 
 SIGNER = Signer.from_seed(b"s" * 32)
@@ -53,7 +53,7 @@ class Asking:
         self.house = house
         self.now = datetime.now(UTC)
         inquirer = Inquirer(house.database, house.vault, http, PROFILES, clock=lambda: self.now)
-        self.revoker = Revoker(house.database, SIGNER, inquire=inquirer.settle)
+        self.revoker = quiet_revoker(house.database, SIGNER, inquire=inquirer.settle)
 
     def again(self) -> str:
         """Revoked, reconnected, revoked by the same bytes: the second revocation."""

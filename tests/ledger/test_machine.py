@@ -57,7 +57,6 @@ from pipeline.ledger.jobs import ClaimedJob
 from pipeline.ledger.replay import replay
 from pipeline.revocation import declare
 from pipeline.revocation.provider_side import ProviderAsker
-from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks, Installation, People, Signal
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState, StepState
@@ -65,6 +64,7 @@ from pipeline.tables import jobs as jobs_table
 from tests.ledger.acts import SIGNER, close, open_
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
+from tests.ledger.revokers import quiet_revoker
 from tests.ledger.signals import say
 from tests.servers.postgres import Emptied
 
@@ -222,7 +222,7 @@ class Ledger(RuleBasedStateMachine):
     @rule()
     def tidy(self) -> None:
         asker = ProviderAsker(self.database, self._ask, clock=lambda: datetime.now(UTC))
-        revoker = Revoker(self.database, SIGNER, withdraw=asker.advance)
+        revoker = quiet_revoker(self.database, SIGNER, withdraw=asker.advance)
         quiet = [revoker.advance(made) for made in (*revoker.unfinished(idle_seconds=-1), *asker.due())]
         if all(quiet):  # else calls are in flight, and it is asked after those
             self.reached["its end at the provider"] += bool(self.won)

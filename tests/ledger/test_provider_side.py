@@ -45,7 +45,6 @@ from pipeline.retention import Retention, prune
 from pipeline.revocation.due_withdrawals import measure_withdrawals
 from pipeline.revocation.provider_side import ProviderAsker, provider_side
 from pipeline.revocation.receipt import ProviderAnswer
-from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks, People, Signal
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, StepState
@@ -53,6 +52,7 @@ from tests.identity.providers import Ended, PretendProvider, pretend_provider, r
 from tests.ledger.acts import close, open_
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
+from tests.ledger.revokers import quiet_revoker
 from tests.ledger.signals import say
 from tests.ledgers import MOSTLY_SQLITE
 
@@ -90,7 +90,7 @@ class Side:
             ids=partial(house.ids, "wit"),
         )
         self.asker = ProviderAsker(house.database, withdrawer.ask, clock=clock)
-        self.revoker = Revoker(house.database, SIGNER, provider_side=provider_side, withdraw=self.asker.advance)
+        self.revoker = quiet_revoker(house.database, SIGNER, provider_side=provider_side, withdraw=self.asker.advance)
 
     def declare(self, scope: Scope = ACCOUNT) -> str:
         made = self.house.ids("rev")

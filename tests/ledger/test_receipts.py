@@ -15,10 +15,10 @@ from identity.trusted_keys import HANDOVER, TrustedKeys
 from pipeline import revocation
 from pipeline.revocation.proof import disproof, holds
 from pipeline.revocation.receipt import ProviderAnswer, ProviderSide, issue, outdate
-from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
 from tests.ledger.acts import revoke
 from tests.ledger.house import House, account_scope
+from tests.ledger.revokers import quiet_revoker
 
 SIGNER = Signer.from_seed(b"s" * 32)
 KEYS = TrustedKeys(SIGNER.public_key())
@@ -26,7 +26,7 @@ KEYS = TrustedKeys(SIGNER.public_key())
 
 def receipted(house: House, scope: Scope | None = None) -> str:
     made = revoke(house, scope or account_scope())
-    assert Revoker(house.database, SIGNER).advance(made)
+    assert quiet_revoker(house.database, SIGNER).advance(made)
     return made
 
 
@@ -75,7 +75,7 @@ def test_what_changes_while_a_revision_is_composed_is_not_lost(house: House, ope
             house.database.write(lambda c: outdate(c, [made]))
         return ProviderSide(answer=ProviderAnswer.DONE)
 
-    assert Revoker(house.database, SIGNER, provider_side=side).advance(made)
+    assert quiet_revoker(house.database, SIGNER, provider_side=side).advance(made)
     assert looks == [made, made]
     assert [row_of(house, made)[name] for name in ("revision", "open_ends")] == [2, 0]
     assert why(house, made) is None
@@ -90,7 +90,7 @@ def test_of_two_who_compose_the_next_revision_one_writes_it(house: House) -> Non
             issued_again(house, made)
         return ProviderSide(answer=ProviderAnswer.DONE)
 
-    assert Revoker(house.database, SIGNER, provider_side=side).advance(made)
+    assert quiet_revoker(house.database, SIGNER, provider_side=side).advance(made)
     assert (looks, row_of(house, made)["revision"], why(house, made)) == ([made, made], 2, None)
 
 

@@ -20,13 +20,13 @@ from pipeline.ledger.intents import Ended, Opened
 from pipeline.ledger.openings import open_attempt
 from pipeline.ledger.revocation_pages import first_cancelled, page_digest
 from pipeline.reconcile import advance_revocations
-from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, jobs
 from tests.ledger.acts import SIGNER, close, done, listening, open_, receipt_of, revoke, until_awaited
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
+from tests.ledger.revokers import quiet_revoker
 from tests.ledgers import MOSTLY_SQLITE
 
 
@@ -35,7 +35,7 @@ def test_what_is_queued_or_waits_is_cancelled_and_what_runs_stops_at_its_next_st
     claimed = house.claim(running)
     other = house.job(tenant="globex")
     made = revoke(house, account_scope())
-    revoker = Revoker(house.database, SIGNER)
+    revoker = quiet_revoker(house.database, SIGNER)
     assert not revoker.advance(made)  # a job of it still runs
     assert house.row(queued).state == JobState.CANCELLED
     assert house.row(running).state == JobState.STOPPING
@@ -49,7 +49,7 @@ def test_what_is_queued_or_waits_is_cancelled_and_what_runs_stops_at_its_next_st
 def test_jobs_accepted_after_it_are_left_alone(house: House) -> None:
     made = revoke(house, account_scope())
     later = house.job()
-    assert Revoker(house.database, SIGNER).advance(made)
+    assert quiet_revoker(house.database, SIGNER).advance(made)
     assert house.row(later).state == JobState.QUEUED
 
 
@@ -58,7 +58,7 @@ def test_calls_in_flight_are_waited_for_and_listed(house: House) -> None:
     asked = intent(house, job)
     assert isinstance(open_(house, asked), Opened)
     made = revoke(house, account_scope())
-    revoker = Revoker(house.database, SIGNER)
+    revoker = quiet_revoker(house.database, SIGNER)
     assert not revoker.advance(made)
     done(house, asked)
     # Its next step finds the stop.
@@ -75,7 +75,7 @@ def test_a_call_whose_deadline_has_passed_is_presumed_ended(house: House) -> Non
     made = revoke(house, account_scope())
     past = update(attempts).values(settled_by=datetime.now(UTC) - timedelta(seconds=1))
     house.database.write(lambda c: c.execute(past).rowcount)
-    revoker = Revoker(house.database, SIGNER)
+    revoker = quiet_revoker(house.database, SIGNER)
     revoker.advance(made)
     open_(house, intent(house, job, step=house.ids("step")))
     assert revoker.advance(made)
@@ -88,7 +88,7 @@ def test_a_call_that_had_ended_before_is_not_listed(house: House) -> None:
     open_(house, asked)
     close(house, asked, AttemptState.EFFECT, StepState.DONE, result={"id": "1"})
     made = revoke(house, account_scope())
-    revoker = Revoker(house.database, SIGNER)
+    revoker = quiet_revoker(house.database, SIGNER)
     revoker.advance(made)
     open_(house, intent(house, asked.job, step=house.ids("step")))
     assert revoker.advance(made)
@@ -98,7 +98,7 @@ def test_a_call_that_had_ended_before_is_not_listed(house: House) -> None:
 def test_advancing_twice_changes_nothing_and_a_tampered_receipt_shows(house: House) -> None:
     house.job()
     made = revoke(house, account_scope())
-    revoker = Revoker(house.database, SIGNER)
+    revoker = quiet_revoker(house.database, SIGNER)
     assert revoker.advance(made)
     first = house.database.read(partial(revocation.load, revocation=made))
     assert revoker.advance(made)
@@ -110,7 +110,7 @@ def test_advancing_twice_changes_nothing_and_a_tampered_receipt_shows(house: Hou
 def test_a_large_backlog_is_cancelled_in_chunks(house: House) -> None:
     made_jobs = [house.job(text=str(n)) for n in range(300)]
     made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
-    assert Revoker(house.database, SIGNER).advance(made)
+    assert quiet_revoker(house.database, SIGNER).advance(made)
     states = house.states()
     assert {states[job] for job in made_jobs} == {JobState.CANCELLED}
     assert house.database.read(lambda c: c.execute(select(revocations.c.cancelled_jobs)).scalar_one()) == len(made_jobs)
@@ -196,7 +196,7 @@ def test_the_first_chunk_and_an_opening_that_is_refused_wait_for_each_other_in_n
         undone.append(str(context.original_exception))
 
     waiting = text("select count(*) from pg_locks where locktype = 'transactionid' and not granted")
-    cancelling = threading.Thread(target=Revoker(second, SIGNER).advance, args=(made,))
+    cancelling = threading.Thread(target=quiet_revoker(second, SIGNER).advance, args=(made,))
 
     def open_slowly(c: Connection) -> Any:
         c.execute(select(jobs.c.id).where(jobs.c.id == asked.job.id).with_for_update())
@@ -231,7 +231,7 @@ def test_a_job_that_moves_while_a_revocation_waits_for_it_is_taken_as_it_is_then
     second: Database = open_database(DatabaseSettings(url=ledger_url))
     job, later = house.claim(house.job()), house.job(text="another")
     made = revoke(house, account_scope())
-    revoker = Revoker(second, SIGNER)
+    revoker = quiet_revoker(second, SIGNER)
     until_awaited(house.database, partial(move, job=job), by=threading.Thread(target=revoker.advance, args=(made,)))
     second.close()
     assert house.states() == {job.id: becomes, later: JobState.CANCELLED}
@@ -244,7 +244,7 @@ def test_a_call_that_was_unknown_before_it_is_still_listed(house: House) -> None
     open_(house, asked)
     close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
     made = revoke(house, account_scope())
-    revoker = Revoker(house.database, SIGNER)
+    revoker = quiet_revoker(house.database, SIGNER)
     revoker.advance(made)
     open_(house, intent(house, asked.job, step=house.ids("step")))
     assert revoker.advance(made)
@@ -256,7 +256,7 @@ def test_a_job_the_rule_refuses_before_it_is_looked_at_is_on_the_receipt(house: 
     job = house.claim(house.job())
     made = revoke(house, account_scope())
     open_(house, intent(house, job))
-    assert Revoker(house.database, SIGNER).advance(made)
+    assert quiet_revoker(house.database, SIGNER).advance(made)
     assert receipt_of(house, made)["cancelled_jobs"] == [job.id]
 
 
@@ -269,7 +269,7 @@ def test_a_revocation_that_meets_an_error_does_not_hold_up_those_after_it(house:
             raise LookupError("no key opens it")
         return True
 
-    revoker = Revoker(house.database, SIGNER, inquire=inquire)
+    revoker = quiet_revoker(house.database, SIGNER, inquire=inquire)
     with pytest.raises(ExceptionGroup) as raised:
         advance_revocations(revoker, idle=timedelta())
     assert [type(one) for one in raised.value.exceptions] == [LookupError]

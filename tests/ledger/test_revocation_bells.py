@@ -6,12 +6,12 @@ from typing import Any
 
 from pipeline import revocation
 from pipeline.revocation import Stage
-from pipeline.revocation.revoker import Revoker
 from pipeline.run import Run
 from pipeline.states import JobState
 from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import Say, account_scope
+from tests.ledger.revokers import quiet_revoker
 from tests.ledger.workers import Workers, declare
 from tests.webhooks.parts import MemoryRing
 
@@ -23,7 +23,9 @@ def _stopped_under_way(workers: Workers, *, advance: bool) -> tuple[str, MemoryR
     def say_after(run: Run[Any], event: Any) -> None:
         made.append(revoke(workers.house, account_scope()))
         if advance:
-            revoker = Revoker(workers.house.database, SIGNER, Registry([workers.house.workflow]), ids=workers.house.ids)
+            revoker = quiet_revoker(
+                workers.house.database, SIGNER, Registry([workers.house.workflow]), ids=workers.house.ids
+            )
             assert not revoker.advance(made[0]), "the job is still running"
         run.do(Say(text="after"), as_=run.user)
 
@@ -41,5 +43,5 @@ def test_who_waits_for_a_job_to_stop_is_rung_for_when_it_has(workers: Workers) -
 
 def test_who_is_still_reaching_jobs_is_not_rung_for(workers: Workers) -> None:
     made, ring = _stopped_under_way(workers, advance=False)
-    assert workers.house.database.read(lambda c: revocation.glance(c, made)).state == Stage.EFFECTIVE
+    assert workers.house.database.read(lambda c: revocation.load_without_receipt(c, made)).state == Stage.EFFECTIVE
     assert ring.rung == []

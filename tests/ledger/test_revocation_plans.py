@@ -23,7 +23,6 @@ from pipeline.ledger.overview import overview
 from pipeline.revocation.due_withdrawals import measure_withdrawals
 from pipeline.revocation.preview import preview
 from pipeline.revocation.provider_side import ProviderAsker
-from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, StepState
@@ -33,6 +32,7 @@ from tests.ledger.acts import SIGNER, close, open_, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 from tests.ledger.plans import plans, plans_of, statements_of
+from tests.ledger.revokers import quiet_revoker
 from tests.ledger.signals import person, say, signal
 
 CROWD = 1_000
@@ -184,7 +184,7 @@ def test_a_signal_finds_by_the_scope_whether_it_was_revoked_before(crowded: Hous
 
 @pytest.mark.parametrize("index", ["ix_revocations_unfinished", "ix_revocations_open_ends"])
 def test_what_goes_on_is_found_among_those_that_have_ended(crowded: House, index: str) -> None:
-    look = partial(Revoker(crowded.database, SIGNER).unfinished, idle_seconds=5)
+    look = partial(quiet_revoker(crowded.database, SIGNER).unfinished, idle_seconds=5)
     _by_index(crowded, look, table="revocations", index=index)
 
 
@@ -240,7 +240,7 @@ def test_a_look_at_a_receipt_with_open_ends_reads_its_own_calls_and_not_what_was
     close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
     made = revoke(house, account_scope())
     open_(house, intent(house, asked.job, position=2))
-    revoker = Revoker(house.database, SIGNER)
+    revoker = quiet_revoker(house.database, SIGNER)
     assert revoker.advance(made)
 
     def work_on(connection: Connection) -> None:

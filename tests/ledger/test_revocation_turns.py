@@ -14,13 +14,13 @@ from identity.errors import Unavailable
 from pipeline.database import DatabaseSettings
 from pipeline.reconcile import advance_revocations
 from pipeline.revocation import Stage, load
-from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import House, account_scope
+from tests.ledger.revokers import quiet_revoker
 from tests.system.rig import NoRing
 
 
@@ -36,13 +36,13 @@ def test_what_a_tick_has_no_time_for_has_its_turn_at_the_next_one(house: House) 
         revoker.put_off(revocation)  # the provider says nothing yet
         return False
 
-    revoker = Revoker(house.database, SIGNER, inquire=inquire)
+    revoker = quiet_revoker(house.database, SIGNER, inquire=inquire)
     for _ in range(3):
         advance_revocations(revoker, idle=timedelta(), monotonic=partial(next, count(step=6)))
     assert asked == [made[2], made[0], made[1]], "first whose jobs are to be reached, then who waits longest"
     assert revoker.unfinished(idle_seconds=0, limit=2) == [made[2], made[0]]
     with pytest.raises(Unavailable, match="revocations that could not go on: busy"):
-        advance_revocations(Revoker(house.database, SIGNER, inquire=_busy), idle=timedelta())
+        advance_revocations(quiet_revoker(house.database, SIGNER, inquire=_busy), idle=timedelta())
 
 
 def _busy(revocation: str) -> bool:
@@ -80,7 +80,7 @@ def test_an_open_end_is_looked_at_ever_more_seldom(house: House) -> None:
     }
     for (quiesced, looked), expected in due.items():
         _move(house, made, state="quiesced", open_ends=1, quiesced_at=now - quiesced, moved_at=now - looked)
-        found = Revoker(house.database, SIGNER).unfinished(idle_seconds=5)
+        found = quiet_revoker(house.database, SIGNER).unfinished(idle_seconds=5)
         assert found == ([made] if expected else []), (quiesced, looked)
 
 

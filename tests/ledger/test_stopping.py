@@ -23,7 +23,7 @@ from pipeline.ledger.delivery_replay import Does
 from pipeline.ledger.intents import Adopted, Ended, Opened, Skipped
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
-from pipeline.revocation.cancelling import Chunk, Pace, Rest, cancel_chunk, end_waits
+from pipeline.revocation.cancelling import Chunk, ChunkSize, Cursor, cancel_chunk, end_waits
 from pipeline.revocation.compensation import compensable, compensate_step
 from pipeline.revocation.preview import preview
 from pipeline.revocation.revoker import Revoker
@@ -40,6 +40,7 @@ from tests.ledger.house import House, Said, Say, account_scope, say_it
 from tests.ledger.house import Opened as Happened
 from tests.ledger.house import intent_of as intent
 from tests.ledger.replays import replayed, stored
+from tests.ledger.revokers import quiet_revoker
 from tests.ledgers import MOSTLY_SQLITE
 from tests.system.rig import NoRing
 
@@ -86,7 +87,7 @@ def compensating(database: Database) -> House:
 
 
 def _revoker(house: House, **more: Any) -> Revoker:
-    return Revoker(house.database, SIGNER, Registry([house.workflow]), ids=house.ids, **more)
+    return quiet_revoker(house.database, SIGNER, Registry([house.workflow]), ids=house.ids, **more)
 
 
 def _runtime(house: House, ledger_url: str) -> Runtime:
@@ -376,7 +377,7 @@ def test_a_replay_does_not_change_what_the_receipt_said_of_the_jobs(house: House
     made = revoke(house, account_scope())
     close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
     open_(house, intent(house, asked.job, position=2))
-    revoker = Revoker(house.database, SIGNER)
+    revoker = quiet_revoker(house.database, SIGNER)
     assert revoker.advance(made)
     before = receipt_of(house, made)
     house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
@@ -394,7 +395,7 @@ def test_a_replay_does_not_change_what_the_receipt_said_of_the_jobs(house: House
 
 @MOSTLY_SQLITE
 def test_a_revoker_that_crashes_after_a_chunk_goes_on_where_it_was(house: House) -> None:
-    made_jobs = [house.job(text=str(n)) for n in range(Pace().jobs + 8)]
+    made_jobs = [house.job(text=str(n)) for n in range(ChunkSize().jobs + 8)]
     made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
 
     class Crash(BaseException):
@@ -405,10 +406,13 @@ def test_a_revoker_that_crashes_after_a_chunk_goes_on_where_it_was(house: House)
             raise Crash
 
     with pytest.raises(Crash):
-        Revoker(house.database, SIGNER, reached=crash).advance(made)
-    assert sorted(Counter(house.states().values()).items()) == [(JobState.CANCELLED, Pace().jobs), (JobState.QUEUED, 8)]
+        quiet_revoker(house.database, SIGNER, reached=crash).advance(made)
+    assert sorted(Counter(house.states().values()).items()) == [
+        (JobState.CANCELLED, ChunkSize().jobs),
+        (JobState.QUEUED, 8),
+    ]
     later = house.job()
-    assert Revoker(house.database, SIGNER).advance(made)
+    assert quiet_revoker(house.database, SIGNER).advance(made)
     receipt = receipt_of(house, made)
     assert set(receipt["cancelled_jobs"]) == set(made_jobs)
     assert house.row(later).state == JobState.QUEUED
@@ -419,7 +423,7 @@ def test_of_two_revocations_of_the_same_jobs_each_job_is_on_one_receipt(house: H
     made = [revoke(house, account_scope()), revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))]
     other = open_database(DatabaseSettings(url=ledger_url))
     threads = [
-        threading.Thread(target=Revoker(database, SIGNER).advance, args=(one,))
+        threading.Thread(target=quiet_revoker(database, SIGNER).advance, args=(one,))
         for one in made
         for database in (house.database, other)
     ]
@@ -437,7 +441,7 @@ def test_a_revocation_between_two_chunks_of_another_takes_what_is_left_and_both_
     running = house.claim(house.job())
     asked = intent(house, running)
     open_(house, asked)
-    queued = {house.job(text=str(n)) for n in range(Pace().jobs + 8)}
+    queued = {house.job(text=str(n)) for n in range(ChunkSize().jobs + 8)}
     first = revoke(house, account_scope())
 
     class Crash(BaseException):
@@ -448,10 +452,10 @@ def test_a_revocation_between_two_chunks_of_another_takes_what_is_left_and_both_
             raise Crash
 
     with pytest.raises(Crash):
-        Revoker(house.database, SIGNER, reached=crash).advance(first)
+        quiet_revoker(house.database, SIGNER, reached=crash).advance(first)
     assert house.row(running.id).state == JobState.STOPPING
     second = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
-    revoker = Revoker(house.database, SIGNER)
+    revoker = quiet_revoker(house.database, SIGNER)
     assert [revoker.advance(one) for one in (second, first)] == [False, False], "the call is in flight under both"
     done(house, asked)
     assert [revoker.advance(one) for one in (second, first)] == [True, False], "who told it to stop waits for its end"
@@ -476,22 +480,22 @@ def test_what_has_finished_is_not_looked_at(house: House) -> None:
     shared = house.database.read(lambda c: c.execute(select(jobs.c.scopes_sha256).distinct()).scalars().all())
     assert len(shared) == 1  # one set for all of them
     made = revoke(house, account_scope())
-    assert Revoker(house.database, SIGNER).advance(made)
+    assert quiet_revoker(house.database, SIGNER).advance(made)
     assert receipt_of(house, made)["cancelled_jobs"] == [waiting]
 
 
-def test_the_pace_follows_what_the_last_chunk_took() -> None:
-    pace = Pace()
-    first = pace.jobs
+def test_the_size_of_a_chunk_follows_what_the_last_chunk_took() -> None:
+    size = ChunkSize()
+    first = size.jobs
     for doubled in (2 * first, 4 * first, 4 * first):  # which is the most
-        pace.after(pace.jobs, timedelta(milliseconds=1))
-        assert pace.jobs == doubled
-    pace.after(pace.jobs, timedelta(milliseconds=16))
-    assert pace.jobs == 2 * first
-    pace.after(0, timedelta(milliseconds=1))
-    assert pace.jobs == 2 * first  # it says nothing
-    pace.after(pace.jobs, timedelta(milliseconds=80))
-    assert pace.jobs == first  # and never less
+        size.after(size.jobs, timedelta(milliseconds=1))
+        assert size.jobs == doubled
+    size.after(size.jobs, timedelta(milliseconds=16))
+    assert size.jobs == 2 * first
+    size.after(0, timedelta(milliseconds=1))
+    assert size.jobs == 2 * first  # it says nothing
+    size.after(size.jobs, timedelta(milliseconds=80))
+    assert size.jobs == first  # and never less
 
 
 class Instant:
@@ -504,28 +508,28 @@ class Instant:
 
     def write(self, fn: Any, **more: Any) -> Any:
         if isinstance(fn, partial) and fn.func is cancel_chunk:
-            self.limits += () if fn.keywords["rest"].busy else (fn.keywords["limit"],)
+            self.limits += () if fn.keywords["cursor"].busy else (fn.keywords["limit"],)
             fn = partial(fn, clock=partial(next, count(step=0.000001)))
         return self._database.write(fn, **more)
 
 
 @MOSTLY_SQLITE
 def test_after_a_quick_chunk_the_next_one_reaches_more(house: House) -> None:
-    first = Pace().jobs
+    first = ChunkSize().jobs
     for number in range(first + 1):
         house.job(text=str(number))
     store = Instant(house.database)
-    assert Revoker(store, SIGNER).advance(revoke(house, account_scope()))
+    assert quiet_revoker(store, SIGNER).advance(revoke(house, account_scope()))
     assert store.limits == [first, 2 * first]
     assert set(house.states().values()) == {JobState.CANCELLED}
 
 
-def test_where_each_statement_is_slow_the_pace_stays_worth_a_commit() -> None:
-    pace = Pace()
-    first = pace.jobs
+def test_where_each_statement_is_slow_a_chunk_stays_worth_a_commit() -> None:
+    size = ChunkSize()
+    first = size.jobs
     for _ in range(10):
-        pace.after(pace.jobs, timedelta(milliseconds=50))  # however few the jobs are
-    assert pace.jobs == first == 250
+        size.after(size.jobs, timedelta(milliseconds=50))  # however few the jobs are
+    assert size.jobs == first == 250
 
 
 def test_a_chunk_whose_time_is_over_leaves_the_next_set_to_another(house: House) -> None:
@@ -534,11 +538,11 @@ def test_a_chunk_whose_time_is_over_leaves_the_next_set_to_another(house: House)
     made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
     chunk = partial(cancel_chunk, revocation=made, limit=10)
     slow, quick = (count(step=milliseconds / 1000) for milliseconds in (9, 1))
-    first = house.database.write(partial(chunk, rest=Rest(sets), clock=partial(next, slow)))
-    assert (first.reached, first.rest) == (2, Rest(sets[1:]))
+    first = house.database.write(partial(chunk, cursor=Cursor(sets), clock=partial(next, slow)))
+    assert (first.jobs, first.cursor) == (2, Cursor(sets[1:]))
     assert Counter(house.states().values()) == {JobState.CANCELLED: 2, JobState.QUEUED: 2}
-    second = house.database.write(partial(chunk, rest=Rest(sets), clock=partial(next, quick)))
-    assert (second.reached, second.rest) == (2, Rest())
+    second = house.database.write(partial(chunk, cursor=Cursor(sets), clock=partial(next, quick)))
+    assert (second.jobs, second.cursor) == (2, Cursor())
     assert set(house.states().values()) == {JobState.CANCELLED}
 
 
@@ -548,12 +552,12 @@ def test_a_chunk_goes_on_where_the_one_before_left_off(house: House) -> None:
     numbers = [house.row(job).accepted for job in queued]
     (digest,) = {house.row(job).scopes_sha256 for job in queued}
     chunk = partial(cancel_chunk, revocation=revoke(house, account_scope()), limit=2)
-    rest, reached = Rest([digest]), []
-    while rest.sets:
-        done = house.database.write(partial(chunk, rest=rest))
-        reached.append((done.reached, done.rest))
-        rest = done.rest
-    assert reached == [(2, Rest([digest], numbers[1])), (2, Rest([digest], numbers[3])), (1, Rest())]
+    cursor, reached = Cursor([digest]), []
+    while cursor.sets:
+        done = house.database.write(partial(chunk, cursor=cursor))
+        reached.append((done.jobs, done.cursor))
+        cursor = done.cursor
+    assert reached == [(2, Cursor([digest], numbers[1])), (2, Cursor([digest], numbers[3])), (1, Cursor())]
     assert set(house.states().values()) == {JobState.CANCELLED}
 
 
@@ -563,17 +567,17 @@ def test_a_job_that_somebody_has_keeps_no_other_from_being_reached(house: House,
     opens, *others = (house.job(text=str(number)) for number in range(4))
     made = revoke(house, account_scope())
     chunk = partial(cancel_chunk, revocation=made, limit=10)
-    rest = Rest([house.row(opens).scopes_sha256])
+    cursor = Cursor([house.row(opens).scopes_sha256])
     second = open_database(DatabaseSettings(url=ledger_url))
 
     def hold(c: Connection) -> Chunk:
         c.execute(select(jobs.c.id).where(jobs.c.id == opens).with_for_update())
-        return second.write(partial(chunk, rest=rest))
+        return second.write(partial(chunk, cursor=cursor))
 
-    assert house.database.write(hold).reached == len(others)
+    assert house.database.write(hold).jobs == len(others)
     second.close()
     assert house.states() == {opens: JobState.QUEUED, **dict.fromkeys(others, JobState.CANCELLED)}
-    assert house.database.write(partial(chunk, rest=replace(rest, busy=True))).reached == 1
+    assert house.database.write(partial(chunk, cursor=replace(cursor, busy=True))).jobs == 1
     assert house.states()[opens] == JobState.CANCELLED
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.revocation.revoker import Revoker
 from pipeline.run import Run, StepSkipped
 from pipeline.states import JobState, StepState
 from pipeline.uses import as_use
 from pipeline.workflow import SERVICE, SKIP, STOP, USER, Compensation, OnRevoke, Registry, Workflow, compensate
 from tests.ledger.acts import SIGNER, receipt_of, revoke, steps_of
 from tests.ledger.house import Say, account_scope, say_it
+from tests.ledger.revokers import quiet_revoker
 from tests.ledger.workers import Workers
 
 UNDONE = compensate(Say, lambda say, said: Say(text=f"{say.text} was undone"))
@@ -47,7 +47,7 @@ def test_of_two_steps_of_one_action_one_is_skipped_and_the_other_ends_the_job(
 ) -> None:
     house = workers.house
     house.workflow = declared(SKIP, say_what_can_be_said)
-    job, revoker = house.job(), Revoker(house.database, SIGNER, Registry([house.workflow]))
+    job, revoker = house.job(), quiet_revoker(house.database, SIGNER, Registry([house.workflow]))
     made = revoke(house, account_scope())
     if told_first:  # jobs are found by what `uses` says, so it is left alone until it comes to that step
         assert revoker.advance(made)

@@ -22,12 +22,12 @@ from identity.sequence import lock_exclusive, next_number
 from identity.tables import refresh_intents
 from pipeline import revocation
 from pipeline.migrations import upgrade
-from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
 from tests.celery.rig import eventually
 from tests.ledger.acts import AWAITED, SIGNER, receipt_of, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.plans import plans_of
+from tests.ledger.revokers import quiet_revoker
 
 ADA, SERVICE = "acc-acme.ada", "acc-acme.service"
 
@@ -91,7 +91,7 @@ def mint_ends(house: House, one: Mint, outcome: str) -> None:
 
 def advanced(house: House, made: str) -> list[dict[str, Any]]:
     """What its receipt says of them by now."""
-    assert Revoker(house.database, SIGNER).advance(made)
+    assert quiet_revoker(house.database, SIGNER).advance(made)
     told: list[dict[str, Any]] = receipt_of(house, made)["token_requests"]
     return told
 
@@ -197,7 +197,7 @@ def test_a_receipt_from_before_they_were_told_stays_as_it_was(house: House) -> N
     put_back = update(revocations).where(revocations.c.id == made)
     put_back = put_back.values(receipt=older, signature=SIGNER.sign(older), open_ends=1)
     house.database.write(lambda c: c.execute(put_back).rowcount)
-    assert Revoker(house.database, SIGNER).advance(made)
+    assert quiet_revoker(house.database, SIGNER).advance(made)
     assert (receipt_of(house, made), open_ends(house, made)) == (older, 0)
 
 

@@ -24,6 +24,7 @@ from pipeline.revocation.tables import revocations
 from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.plans import statements_of
+from tests.ledger.revokers import quiet_revoker
 
 NOW = datetime.now(UTC)
 SECOND = timedelta(seconds=1)
@@ -114,7 +115,7 @@ def test_a_large_revocation_lets_the_small_ones_go_before_it_and_takes_only_its_
     provider.asker.advance(large)
     assert len(provider.asked) == 3
     provider.asked.clear()
-    revoker = Revoker(house.database, SIGNER, provider_side=provider_side, withdraw=provider.asker.advance)
+    revoker = quiet_revoker(house.database, SIGNER, provider_side=provider_side, withdraw=provider.asker.advance)
     advance_withdrawals(revoker, provider.asker.due, monotonic=lambda: provider.seconds)
     assert {row["id"] for row in few} <= set(provider.asked[:4]), "in the same tick, and first"
 
@@ -143,7 +144,7 @@ def test_a_long_receipt_is_not_issued_anew_after_each_answer_but_with_the_last_a
     house: House,
 ) -> None:
     provider, names = Provider(house), _names()
-    revoker = Revoker(house.database, SIGNER, provider_side=provider_side, withdraw=provider.asker.advance)
+    revoker = quiet_revoker(house.database, SIGNER, provider_side=provider_side, withdraw=provider.asker.advance)
     made = revoke(house, account_scope())
     owed = [next(names) for _ in range(3)]
     provider.owe(*(_withdrawal(id, made) for id in owed))
@@ -196,7 +197,7 @@ def test_what_ends_in_a_process_that_dies_before_it_tells_is_told_by_another(
             raise InterruptedError(point)
 
     withdraw = provider.asker.advance
-    dying = Revoker(house.database, SIGNER, provider_side=provider_side, withdraw=withdraw, reached=die)
+    dying = quiet_revoker(house.database, SIGNER, provider_side=provider_side, withdraw=withdraw, reached=die)
     with pytest.raises(InterruptedError):
         dying.advance(made)
     assert provider.asker.due() == []
@@ -211,7 +212,7 @@ def test_what_ends_in_a_process_that_dies_before_it_tells_is_told_by_another(
 def _stuck(house: House) -> tuple[Provider, Revoker, str]:
     """A revocation whose receipt says that one credential has ended, and another is stuck."""
     provider = Provider(house)
-    revoker = Revoker(house.database, SIGNER, provider_side=provider_side, withdraw=provider.asker.advance)
+    revoker = quiet_revoker(house.database, SIGNER, provider_side=provider_side, withdraw=provider.asker.advance)
     made = revoke(house, account_scope())
     provider.owe(_withdrawal("wit", made, state="stuck"))
     provider.ends = {"acc-acme.ada.1"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from flask import Blueprint, redirect, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -44,9 +42,8 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
         oldest_first = desk.read(lambda c: still_dead(c, shown, tenant, workflow=workflow, why=cause))
         if not oldest_first:
             raise BadInput("none of the jobs that you were shown is dead of that any more: look at the list again")
-        person, now = visitor().person, desk.clock()
-        replay = partial(acts.replay_all, ids=oldest_first, by=person.by, subject=person.known_by, now=now)
-        done = desk.write(replay)
+        act, subject = desk.act(), visitor().person.known_by
+        done = desk.write(lambda c: acts.replay_all(c, oldest_first, act, subject=subject))
         left = _left(desk, tenant, workflow, cause)
         response = redirect(url_for("console.dead", tenant=tenant, replayed=len(done.jobs), left=left), 303)
         desk.bells.ring_after(response, bells=done.bells)

@@ -87,23 +87,22 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.post("/jobs/<id>/replay")
     def replay_job(id: str) -> BaseResponse:
         desk.read(partial(_found, id=id))
-        person, now = visitor().person, desk.clock()
-        rung = desk.write(lambda c: acts.replay_one(c, id, by=person.by, subject=person.known_by, now=now))
+        act, subject = desk.act(), visitor().person.known_by
+        rung = desk.write(lambda c: acts.replay_one(c, id, act, subject=subject))
         return _ringing(desk, _back(id, "replayed"), rung)
 
     @pages.post("/jobs/<id>/resolve")
     def resolve_job(id: str) -> BaseResponse:
         desk.read(partial(_found, id=id))
-        effect, result = _said()
+        effect, result = _resolution_form()
         resolved = desk.write(
             partial(
                 acts.resolve,
                 id=id,
+                act=desk.act(),
                 effect=effect,
                 result=result,
                 workflows=desk.console.workflows,
-                by=visitor().person.by,
-                now=desk.clock(),
                 calls=request.form.getlist("call"),
             )
         )
@@ -127,7 +126,7 @@ def _in_doubt(job: Record) -> list[list[UnansweredCall]]:
     return [calls] if waits and (calls := asked_about(job["steps"])) else []
 
 
-def _said() -> tuple[bool, dict[str, Any] | None]:
+def _resolution_form() -> tuple[bool, dict[str, Any] | None]:
     """What the form says of the call. Raises BadInput."""
     effect = {"yes": True, "no": False}.get(request.form.get("effect", ""))
     if effect is None:

@@ -46,7 +46,13 @@ class Moment:
 
 def timeline(job: Record, records: Sequence[Record], compensations: Sequence[Record]) -> list[Moment]:
     """Everything about *job*, oldest first."""
-    moments = [_accepted(job), *map(_step, job["steps"]), *_told(records), *_compensated(compensations), *_now(job)]
+    moments = [
+        _accepted(job),
+        *map(_step, job["steps"]),
+        *_record_moments(records),
+        *_compensated(compensations),
+        *_now(job),
+    ]
     return sorted(moments, key=lambda moment: moment.at)
 
 
@@ -60,7 +66,7 @@ def _step(step: Record) -> Moment:
     return Moment(at=step["opened_at"], kind="step", title=step["action"], step=step, whom=as_whom(step))
 
 
-def _told(records: Sequence[Record]) -> Iterator[Moment]:
+def _record_moments(records: Sequence[Record]) -> Iterator[Moment]:
     for row in records:
         if title := _RECORDS.get(row["kind"]):
             yield Moment(at=row["at"], kind="record", title=title, detail=row["reason"] or "")

@@ -1,0 +1,44 @@
+"""A revoker that asks no provider: what the tests of all else that a revocation does want."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from identity.crash_points import none_reached
+from identity.ids import Ids
+from identity.signing import Signer
+from identity.store import Store
+from pipeline.revocation.receipt import ProviderSide, ReadProviderSide
+from pipeline.revocation.revoker import Revoker
+from pipeline.workflow import Registry
+
+
+def nothing_to_say(_connection: Connection, _revocation: str) -> ProviderSide:
+    """No provider is asked here."""
+    return ProviderSide()
+
+
+def quiet_revoker(
+    store: Store,
+    signer: Signer,
+    workflows: Registry | None = None,
+    *,
+    ids: Ids | None = None,
+    provider_side: ReadProviderSide = nothing_to_say,
+    withdraw: Callable[[str], bool] = lambda _: True,
+    inquire: Callable[[str], bool] = lambda _: True,
+    reached: Callable[[str], None] = none_reached,
+) -> Revoker:
+    """It asks only by what a test hands it."""
+    return Revoker(
+        store,
+        signer,
+        workflows or Registry(()),
+        ids=ids or Ids(),
+        provider_side=provider_side,
+        withdraw=withdraw,
+        inquire=inquire,
+        reached=reached,
+    )
