@@ -6,6 +6,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import ModelSchema
+
 from identity.model import Effect
 from pipeline.action import Action, Recovery
 from pipeline.workflow import Registry
@@ -29,7 +32,7 @@ def described(action: type[Action[Any]]) -> dict[str, Any]:
         "effect": str(facts.effect),
         "attribution": facts.attribution,
         "parameters": action.model_json_schema(),
-        "result": action.result.model_json_schema(mode="serialization"),
+        "result": _result_schema(action),
     }
 
 
@@ -51,7 +54,7 @@ def for_mcp(action: type[Action[Any]]) -> dict[str, Any]:
         "name": _model_name(action),
         "description": _said(action),
         "inputSchema": action.model_json_schema(),
-        "outputSchema": action.result.model_json_schema(mode="serialization"),
+        "outputSchema": _result_schema(action),
         "annotations": {
             "readOnlyHint": reads,
             "destructiveHint": action.facts.effect is Effect.HIGH_RISK,
@@ -66,6 +69,21 @@ FORMS: Mapping[str, Callable[[type[Action[Any]]], dict[str, Any]]] = {
     "anthropic": for_anthropic,
     "mcp": for_mcp,
 }
+
+
+class _AsStored(GenerateJsonSchema):
+    """Fields by the names that a result is stored with: an alias only where its model says `serialize_by_alias`."""
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        around, self.by_alias = self.by_alias, bool(schema["cls"].model_config.get("serialize_by_alias"))
+        try:
+            return super().model_schema(schema)
+        finally:
+            self.by_alias = around
+
+
+def _result_schema(action: type[Action[Any]]) -> dict[str, Any]:
+    return action.result.model_json_schema(mode="serialization", by_alias=False, schema_generator=_AsStored)
 
 
 def _model_name(action: type[Action[Any]]) -> str:

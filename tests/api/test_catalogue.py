@@ -9,13 +9,18 @@ from pkgutil import iter_modules
 from typing import Any
 
 import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline import tools
+from pipeline.action import Result
 from pipeline.workflow import Registry
 from tasks import actions
 from tests.api.agents_api import AgentsApi
 from tests.docs.pages import DOCS
+from tests.tasks.sound_action import Make
 from webhooks.api.app import document
 from webhooks.api.other_endpoints import BESIDE, written
 
@@ -31,6 +36,53 @@ def test_every_tool_has_schemas_that_are_schemas(name: str) -> None:
         assert schema["type"] == "object"
     assert told["description"]
     assert not Draft202012Validator(told["parameters"]).is_valid({"no such parameter": 1})
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_what_a_tool_returns_is_what_its_schemas_promise(name: str) -> None:
+    action = TOOLS[name]
+    promised = [tools.described(action)["result"], tools.for_mcp(action)["outputSchema"]]
+
+    @settings(max_examples=10, deadline=None, database=None, derandomize=True)
+    @given(st.data())
+    def returned(data: st.DataObject) -> None:
+        try:
+            result = data.draw(st.from_type(action.result))
+        except ValidationError:  # a number that is none: no answer has one
+            reject()
+        for schema in promised:
+            Draft202012Validator(schema).validate(result.model_dump(mode="json"))
+
+    returned()
+
+
+class ByItsName(BaseModel):
+    number: int = Field(alias="Number")
+
+
+class ByItsAlias(Result):
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    of: ByItsName = Field(alias="Of")
+
+
+class Both(Result):
+    inner: ByItsAlias = Field(alias="Inner")
+    more: ByItsName = Field(alias="More")
+
+
+class ReturnsBoth(Make):
+    result = Both
+
+
+def test_what_is_stored_by_its_alias_is_promised_by_it() -> None:
+    number = {"Number": 1}
+    stored = Both.model_validate({"Inner": {"Of": number}, "More": number}).model_dump(mode="json")
+    assert stored == {"inner": {"Of": {"number": 1}}, "more": {"number": 1}}
+    promised = tools.described(ReturnsBoth)["result"]
+    Draft202012Validator(promised).validate(stored)
+    assert promised["required"] == ["inner", "more"]
+    assert promised["$defs"]["ByItsAlias"]["required"] == ["Of"]
 
 
 @pytest.mark.parametrize("name", TOOLS)
