@@ -38,8 +38,15 @@ def described(action: type[Action[Any]]) -> dict[str, Any]:
 
 def for_openai(action: type[Action[Any]]) -> dict[str, Any]:
     """As `tools` of OpenAI's Chat Completions take it (platform.openai.com/docs/guides/function-calling)."""
-    function = {"name": _model_name(action), "description": _said(action), "parameters": action.model_json_schema()}
-    return {"type": "function", "function": function}
+    return {"type": "function", "function": _function(action)}
+
+
+def for_openai_responses(action: type[Action[Any]]) -> dict[str, Any]:
+    """As `tools` of OpenAI's Responses take it (platform.openai.com/docs/api-reference/responses/create).
+
+    They are strict where nothing else is said, and a strict schema requires every parameter: ours have defaults.
+    """
+    return {"type": "function", **_function(action), "strict": False}
 
 
 def for_anthropic(action: type[Action[Any]]) -> dict[str, Any]:
@@ -66,6 +73,7 @@ def for_mcp(action: type[Action[Any]]) -> dict[str, Any]:
 
 FORMS: Mapping[str, Callable[[type[Action[Any]]], dict[str, Any]]] = {
     "openai": for_openai,
+    "openai-responses": for_openai_responses,
     "anthropic": for_anthropic,
     "mcp": for_mcp,
 }
@@ -84,6 +92,10 @@ class _AsStored(GenerateJsonSchema):
 
 def _result_schema(action: type[Action[Any]]) -> dict[str, Any]:
     return action.result.model_json_schema(mode="serialization", by_alias=False, schema_generator=_AsStored)
+
+
+def _function(action: type[Action[Any]]) -> dict[str, Any]:
+    return {"name": _model_name(action), "description": _said(action), "parameters": action.model_json_schema()}
 
 
 def _model_name(action: type[Action[Any]]) -> str:

@@ -22,6 +22,7 @@ from tests.api.agents_api import AgentsApi
 from tests.docs.pages import DOCS
 from tests.tasks.sound_action import Make
 from webhooks.api.app import document
+from webhooks.api.models import Form
 from webhooks.api.other_endpoints import BESIDE, written
 
 BARE = frozenset(map(written, BESIDE))  # addresses with which no agent shows its key
@@ -90,13 +91,15 @@ def test_every_tool_has_the_forms_that_models_take(name: str) -> None:
     action = TOOLS[name]
     openai = tools.for_openai(action)["function"]
     anthropic, mcp = tools.for_anthropic(action), tools.for_mcp(action)
+    # Responses have no `function` within, and are strict unless told otherwise: these schemas have fields left out.
+    assert tools.for_openai_responses(action) == {"type": "function", "strict": False, **openai}
     assert {openai["name"], anthropic["name"], mcp["name"]} == {name.replace(".", "__")}
     assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", openai["name"])
     assert openai["parameters"] == anthropic["input_schema"] == mcp["inputSchema"] == action.model_json_schema()
     assert mcp["annotations"]["readOnlyHint"] is (action.facts.effect == "read")
 
 
-@pytest.mark.parametrize("form", ["plain", "openai", "anthropic", "mcp"])
+@pytest.mark.parametrize("form", list(Form))
 def test_the_catalogue_comes_in_each_form(sqlite_api: AgentsApi, form: str) -> None:
     answer = sqlite_api.ask("GET", f"/v1/tools?format={form}")
     assert answer.status_code == 200

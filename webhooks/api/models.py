@@ -61,6 +61,7 @@ class Form(StrEnum):
 
     PLAIN = "plain"
     OPENAI = "openai"
+    OPENAI_RESPONSES = "openai-responses"
     ANTHROPIC = "anthropic"
     MCP = "mcp"
 
@@ -72,7 +73,11 @@ class Query(BaseModel):
 
 
 class CatalogueQuery(Query):
-    format: Form = Field(Form.PLAIN, description="`plain`, or the form that a model's API takes")
+    format: Form = Field(
+        Form.PLAIN,
+        description="`plain`, or the form that a model's API takes: `openai` is that of Chat Completions, "
+        "`openai-responses` that of Responses",
+    )
 
 
 class Paged(Query):
