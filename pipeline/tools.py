@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
+from pydantic import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import ModelSchema
 
@@ -13,12 +16,31 @@ from identity.model import Effect
 from pipeline.action import Action, Recovery
 from pipeline.workflow import Registry
 
-SEPARATOR = "__"  # models take letters, digits, '_' and '-' in a tool's name, and no dot
+SEPARATOR = "__"  # for the dot, which models do not take in a tool's name
+_MODEL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # OpenAI's and Anthropic's rule
 
 
 def named(workflows: Registry, name: str) -> type[Action[Any]] | None:
     """The tool of that name, which a model writes with two underscores for the dot."""
-    return workflows.tools.get(name) or workflows.tools.get(name.replace(SEPARATOR, ".", 1))
+    return workflows.tools.get(name) or workflows.tools.get(_plain_name(name))
+
+
+@cache
+def check_tool(action: type[Action[Any]]) -> None:
+    """Refuse what models could not be told of, or not call by its name. Raises TypeError.
+
+    In a catalogue it would take the others with it: models' APIs refuse the whole list.
+    """
+    name, models = action.action_name(), _model_name(action)
+    if not _MODEL_NAME.fullmatch(models) or _plain_name(models) != name:
+        raise TypeError(
+            f"{name} cannot be a tool: models call it {models}, and take 64 characters at most, of ASCII's letters, "
+            f"digits, _ and -; the first {SEPARATOR} is the dot. Name its class, or its provider, otherwise"
+        )
+    try:
+        described(action)
+    except PydanticUserError as fault:
+        raise TypeError(f"{name} cannot be described to agents: {fault.message}") from fault
 
 
 def described(action: type[Action[Any]]) -> dict[str, Any]:
@@ -100,6 +122,10 @@ def _function(action: type[Action[Any]]) -> dict[str, Any]:
 
 def _model_name(action: type[Action[Any]]) -> str:
     return action.action_name().replace(".", SEPARATOR)
+
+
+def _plain_name(of_model: str) -> str:
+    return of_model.replace(SEPARATOR, ".", 1)
 
 
 def _said(action: type[Action[Any]]) -> str:
