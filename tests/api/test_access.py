@@ -51,9 +51,9 @@ def operations(api: AgentsApi) -> Iterator[tuple[str, str, Rule]]:
             yield name, method, rule
 
 
-def call(api: AgentsApi, method: str, rule: Rule, key: Secret | None) -> tuple[int, str]:
+def call(api: AgentsApi, method: str, rule: Rule, key: Secret | None, query: str = "") -> tuple[int, str]:
     """The status of a call that names nothing there is, and the kind of problem."""
-    path = rule.rule.replace("<tool>", "none").replace("<id>", "none")
+    path = rule.rule.replace("<tool>", "none").replace("<id>", "none") + query
     headers = {} if key is None else {"Authorization": f"Bearer {key.reveal()}"}
     answer = api.client.open(path, method=method, json={} if method == "POST" else None, headers=headers)
     return answer.status_code, (answer.json or {}).get("type", "")
@@ -75,6 +75,12 @@ def test_every_operation_lets_in_the_roles_it_says_and_no_other(sqlite_api: Agen
             let_in = kind != "urn:aswhom:problem:not-allowed"
             assert let_in is (role in MATRIX[name]), (name, role, status)
             assert let_in or status == 403
+
+
+def test_a_parameter_that_an_operation_does_not_have_is_refused(sqlite_api: AgentsApi) -> None:
+    for name, method, rule in operations(sqlite_api):
+        answer = call(sqlite_api, method, rule, sqlite_api.keys["acme", ADMIN], "?mispelt=0")
+        assert answer == (422, "urn:aswhom:problem:unusable"), name
 
 
 def test_nothing_is_answered_without_a_key(sqlite_api: AgentsApi) -> None:

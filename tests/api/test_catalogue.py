@@ -115,6 +115,12 @@ def test_a_tool_is_found_by_the_name_a_model_calls_it(sqlite_api: AgentsApi) -> 
     assert sqlite_api.ask("GET", "/v1/tools/github.Nothing").status_code == 404
 
 
+@pytest.mark.parametrize("form", list(Form))
+def test_one_tool_comes_in_each_form_as_in_the_catalogue(sqlite_api: AgentsApi, form: str) -> None:
+    (listed,) = sqlite_api.ask("GET", f"/v1/tools?format={form}").json["tools"]
+    assert sqlite_api.ask("GET", f"/v1/tools/github.Say?format={form}").json == listed
+
+
 def made(api: AgentsApi) -> dict[str, Any]:
     return json.loads(json.dumps(document(api.app)))  # type: ignore[no-any-return,arg-type]
 

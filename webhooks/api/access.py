@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
+from inspect import signature
 from typing import Protocol
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, current_app, g, request
 
 from identity.api_keys import Caller, NoCaller, Role
 from identity.secret import Secret
@@ -154,7 +155,13 @@ def _authenticated(callers: Callers, now: datetime) -> Caller:
 
 
 def _read_query() -> None:
-    """Refuse a parameter that is sent twice: which of the two was meant is nobody's guess."""
+    """Refuse a parameter that nothing would read, and one that is sent twice: which was meant is nobody's guess."""
+    # Where an operation has a model of them, that refuses others.
+    if request.args and "query" not in signature(current_app.view_functions[request.endpoint or ""]).parameters:
+        unread = next(iter(request.args))[:50]
+        raise Problem(
+            problems.UNUSABLE, f"This takes nothing in its address, and `{unread}` stands there. Leave it out."
+        )
     if twice := [name for name, values in request.args.lists() if len(values) > 1]:
         raise Problem(problems.UNUSABLE, f"`{twice[0][:50]}` stands in the address more than once. Send it once.")
 

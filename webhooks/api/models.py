@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 # No control characters: a database refuses some of them.
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -111,8 +111,12 @@ class ToolOut(Given):
     result: dict[str, Any]
 
 
+class OneTool(RootModel[ToolOut | dict[str, Any]]):
+    """In another form than `plain`: as that form has it."""
+
+
 class Catalogue(Given):
-    tools: list[ToolOut | dict[str, Any]] = Field(description="in another form than `plain`: as that form has them")
+    tools: list[OneTool]
 
 
 class Principal(Given):

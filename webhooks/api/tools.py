@@ -29,9 +29,9 @@ from webhooks.api.models import (
     ExecuteBody,
     Form,
     IdempotencyHeader,
+    OneTool,
     Outcome,
     ToolAnswer,
-    ToolOut,
     ToolPath,
 )
 from webhooks.bells import Bells
@@ -54,10 +54,10 @@ def tool_operations(
         allowed = [action for name, action in workflows.tools.items() if who.may_execute(name)]
         return jsonify(tools=[_formed(action, query.format) for action in allowed])
 
-    @pages.get("/tools/<tool>", responses={200: ToolOut})
-    def show_tool(path: ToolPath) -> Response:
-        """One tool."""
-        return jsonify(tools.described(_tool(workflows, path.tool, caller())))
+    @pages.get("/tools/<tool>", responses={200: OneTool})
+    def show_tool(path: ToolPath, query: CatalogueQuery) -> Response:
+        """One tool, as the catalogue has it."""
+        return jsonify(_formed(_tool(workflows, path.tool, caller()), query.format))
 
     @pages.post("/tools/<tool>/execute", responses={200: ToolAnswer, 202: ToolAnswer})
     def execute_tool(path: ToolPath, header: IdempotencyHeader, body: ExecuteBody) -> Response:
