@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from inspect import signature
-from typing import Protocol
+from types import SimpleNamespace
+from typing import Any, Protocol
 
 from flask import Blueprint, Response, current_app, g, request
 
@@ -167,11 +170,12 @@ def _read_query() -> None:
 
 
 def _read_json() -> None:
-    """Refuse a body that is no JSON object, before a model is asked about it."""
+    """Refuse a body that is no JSON object, or could be read as two, before a model is asked about it."""
     if request.method != "POST":
         return
     if not request.is_json:
         raise Problem(problems.CONTENT_TYPE, f"Bodies are JSON here. Send Content-Type: application/json{_EMPTY}.")
+    request.json_module = _JSON  # for whoever asks for it again, too
     try:
         body = request.get_json(silent=True)
     except RecursionError:
@@ -181,3 +185,16 @@ def _read_json() -> None:
         raise Problem(problems.NOT_JSON, f"{said}. Send a JSON object{_EMPTY}.")
     if not isinstance(body, dict):
         raise Problem(problems.UNUSABLE, "The body is a JSON object, as /v1/openapi.json describes it.")
+
+
+def _each_once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Of a member that stands there twice, who looks at a request before us may read the other."""
+    read: dict[str, Any] = {}
+    for name, value in members:
+        if name in read:
+            raise Problem(problems.UNUSABLE, f"`{name[:50]}` stands in the body more than once. Send it once.")
+        read[name] = value
+    return read
+
+
+_JSON = SimpleNamespace(loads=partial(json.loads, object_pairs_hook=_each_once))
