@@ -21,8 +21,13 @@ _MODEL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # OpenAI's and Anthropic's rul
 
 
 def named(workflows: Registry, name: str) -> type[Action[Any]] | None:
-    """The tool of that name, which a model writes with two underscores for the dot."""
-    return workflows.tools.get(name) or workflows.tools.get(_plain_name(name))
+    """The tool of that name, or of that which models call it by."""
+    return workflows.tools.get(plain_name(name))
+
+
+def plain_name(name: str) -> str:
+    """The name of a tool, which a model writes with two underscores for the dot."""
+    return name if "." in name else name.replace(SEPARATOR, ".", 1)
 
 
 @cache
@@ -32,7 +37,7 @@ def check_tool(action: type[Action[Any]]) -> None:
     In a catalogue it would take the others with it: models' APIs refuse the whole list.
     """
     name, models = action.action_name(), _model_name(action)
-    if not _MODEL_NAME.fullmatch(models) or _plain_name(models) != name:
+    if not _MODEL_NAME.fullmatch(models) or plain_name(models) != name:
         raise TypeError(
             f"{name} cannot be a tool: models call it {models}, and take 64 characters at most, of ASCII's letters, "
             f"digits, _ and -; the first {SEPARATOR} is the dot. Name its class, or its provider, otherwise"
@@ -122,10 +127,6 @@ def _function(action: type[Action[Any]]) -> dict[str, Any]:
 
 def _model_name(action: type[Action[Any]]) -> str:
     return action.action_name().replace(".", SEPARATOR)
-
-
-def _plain_name(of_model: str) -> str:
-    return of_model.replace(SEPARATOR, ".", 1)
 
 
 def _said(action: type[Action[Any]]) -> str:
