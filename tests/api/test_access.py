@@ -91,13 +91,32 @@ def test_nothing_is_answered_without_a_key(sqlite_api: AgentsApi) -> None:
 
 def test_a_refusal_says_how_to_come_in(sqlite_api: AgentsApi) -> None:
     answer = sqlite_api.client.get("/v1/jobs", headers={"Authorization": "Basic canary"})
-    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Bearer realm="aswhom"')
     assert answer.content_type == "application/problem+json"
     assert answer.headers["Request-Id"].startswith("req_")
     nowhere = sqlite_api.client.get("/v1/jobs?user=%00")  # refused before anybody is asked for a key
     assert nowhere.status_code == 400
     assert nowhere.headers["Request-Id"].startswith("req_")
     assert "canary" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "challenge"),
+    [
+        (None, 401, 'Bearer realm="aswhom"'),
+        ("Bearer", 401, 'Bearer realm="aswhom", error="invalid_token"'),
+        ("bearer awk_nobody", 401, 'Bearer realm="aswhom", error="invalid_token"'),
+        ("of an agent", 403, 'Bearer realm="aswhom", error="insufficient_scope"'),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_with_the_key(
+    sqlite_api: AgentsApi, sent: str | None, status: int, challenge: str
+) -> None:
+    """As RFC 6750 §3.1 words it: of none at all, nothing is wrong."""
+    if sent == "of an agent":
+        sent = f"Bearer {sqlite_api.keys['acme', AGENT].reveal()}"
+    answer = sqlite_api.client.get("/v1/revocations", headers={"Authorization": sent} if sent else {})
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (status, challenge)
 
 
 def test_an_expired_key_lets_nobody_in(api: AgentsApi) -> None:

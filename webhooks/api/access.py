@@ -25,6 +25,7 @@ from webhooks.rates import Counts
 log = logging.getLogger(__name__)
 
 _KEY = re.compile(r"Bearer +([A-Za-z0-9_.~+/=-]{1,4000})", re.IGNORECASE)  # RFC 6750 §2.1
+_CHALLENGE = 'Bearer realm="aswhom"'  # RFC 6750 §3; of a key that was sent, §3.1 says what was wrong with it
 
 
 class May(StrEnum):
@@ -100,7 +101,7 @@ def guard(
         needed = NEEDS.get((request.endpoint or "").rpartition(".")[2])
         if needed is None or needed not in ROLES[who.role]:
             detail = f"A key of role {who.role} may not {needed or 'do this'}. Use one whose role allows it."
-            raise Problem(problems.NOT_ALLOWED, detail)
+            raise Problem(problems.NOT_ALLOWED, detail, challenge=f'{_CHALLENGE}, error="insufficient_scope"')
         _read_query()
         _read_json()
 
@@ -141,15 +142,16 @@ def caller() -> Caller:
 
 def refused(why: NoCaller) -> Problem:
     """The problem of a key that lets nobody in."""
-    kind = problems.STOPPED if why is NoCaller.STOPPED else problems.KEY_REFUSED
-    return Problem(kind, REASONS[why])
+    if why is NoCaller.STOPPED:
+        return Problem(problems.STOPPED, REASONS[why])
+    return Problem(problems.KEY_REFUSED, REASONS[why], challenge=f'{_CHALLENGE}, error="invalid_token"')
 
 
 def _authenticated(callers: Callers, now: datetime) -> Caller:
-    sent = request.headers.get("Authorization", "")
-    if not sent:
-        raise Problem(problems.NO_KEY, "Send a key as `Authorization: Bearer …`.")
-    found = _KEY.fullmatch(sent.strip())
+    sent = request.headers.get("Authorization", "").strip()
+    if not sent.lower().startswith("bearer"):
+        raise Problem(problems.NO_KEY, "Send a key as `Authorization: Bearer …`.", challenge=_CHALLENGE)
+    found = _KEY.fullmatch(sent)
     who = callers.caller(Secret(found[1]), now=now) if found else NoCaller.UNKNOWN
     if isinstance(who, NoCaller):
         log.warning("key refused", extra={"action": "api.refused", "request": g.request_id, "why": str(who)})
