@@ -223,7 +223,10 @@ class ConnectBody(Sent):
     user: Id = Field(description="their name or the id of their principal; made if it is new")
     connection: Id = Field(description="a provider, or the id of a provider connection")
     scopes: list[Id] | None = Field(
-        None, max_length=50, description="what to ask for; left out: the connection's, and what waiting jobs lack"
+        None,
+        min_length=1,
+        max_length=50,
+        description="what to ask for; left out: the connection's, and what waiting jobs lack",
     )
     return_to: str | None = Field(
         None, max_length=2000, pattern=r"^[^\x00]*$", description="a registered return target"
