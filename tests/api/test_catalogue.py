@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from identity.api_keys import Role
 from pipeline import tools
 from pipeline.action import Result
 from pipeline.workflow import Registry
@@ -146,8 +147,34 @@ def test_the_document_is_openapi_3_1_and_tells_of_every_operation(sqlite_api: Ag
                 assert operation["security"] in ([], [{"audience": []}])
             else:
                 assert operation["security"] == [{"key": []}]
-                assert "401" in operation["responses"]
+                assert {"401", "413", "500"} <= operation["responses"].keys()
     named = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(spec)))
     assert named <= spec["components"]["schemas"].keys()
     for schema in spec["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
+
+
+UNTOLD = frozenset(
+    {"Content-Type", "Content-Length", "Cache-Control", "X-Content-Type-Options"}
+)  # any answer of HTTP's
+
+
+def test_every_header_of_an_answer_is_described(sqlite_api: AgentsApi) -> None:
+    api, paths = sqlite_api, made(sqlite_api)["paths"]
+    reader, admin = api.keys["acme", Role.READER], api.keys["acme", Role.ADMIN]
+    revoke = {"kind": "user", "key": "ada", "reason": "she left"}
+    answers = {
+        ("get", "/v1/tools"): [api.ask("GET", "/v1/tools"), api.client.get("/v1/tools")],
+        ("post", "/v1/tools/{tool}/execute"): [api.execute(), api.execute(key=reader), api.execute("nobody")],
+        ("post", "/v1/revocations"): [api.ask("POST", "/v1/revocations", admin, json=revoke)],
+    }
+    api.limit(0)
+    answers["get", "/v1/jobs"] = [api.ask("GET", "/v1/jobs")]
+    told = set()
+    for (method, path), each in answers.items():
+        for answer in each:
+            described = paths[path][method]["responses"][str(answer.status_code)]["headers"].keys()
+            sent = set(answer.headers.keys()) - UNTOLD
+            assert sent <= described
+            told |= sent
+    assert told == made(api)["components"]["headers"].keys()
