@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from identity.api_keys import Role
+from identity.secret import Secret
 from pipeline import tools
 from pipeline.action import Result
 from pipeline.workflow import Registry
@@ -109,6 +110,19 @@ def test_the_catalogue_comes_in_each_form(sqlite_api: AgentsApi, form: str) -> N
     assert sqlite_api.ask("GET", "/v1/tools?format=other").status_code == 422
 
 
+def test_a_catalogue_that_is_as_it_was_is_not_sent_again(sqlite_api: AgentsApi) -> None:
+    first = sqlite_api.ask("GET", "/v1/tools")
+    assert first.headers["Cache-Control"] == "private, no-cache"
+
+    def again(path: str, key: Secret | None = None) -> Any:
+        return sqlite_api.ask("GET", path, key, headers={"If-None-Match": first.headers["ETag"]})
+
+    same = again("/v1/tools")
+    assert (same.status_code, same.data, same.headers["ETag"]) == (304, b"", first.headers["ETag"])
+    assert again("/v1/tools?format=mcp").status_code == 200
+    assert again("/v1/tools", sqlite_api.key(tools=["linear.*"])).status_code == 200
+
+
 def test_a_tool_is_found_by_the_name_a_model_calls_it(sqlite_api: AgentsApi) -> None:
     plain, models = (sqlite_api.ask("GET", f"/v1/tools/{name}") for name in ("github.Say", "github__Say"))
     assert plain.json == models.json
@@ -154,17 +168,21 @@ def test_the_document_is_openapi_3_1_and_tells_of_every_operation(sqlite_api: Ag
         Draft202012Validator.check_schema(schema)
 
 
-UNTOLD = frozenset(
-    {"Content-Type", "Content-Length", "Cache-Control", "X-Content-Type-Options"}
-)  # any answer of HTTP's
+#: What any answer of HTTP's may have.
+UNTOLD = frozenset({"Date", "Content-Type", "Content-Length", "Cache-Control", "X-Content-Type-Options"})
 
 
 def test_every_header_of_an_answer_is_described(sqlite_api: AgentsApi) -> None:
     api, paths = sqlite_api, made(sqlite_api)["paths"]
     reader, admin = api.keys["acme", Role.READER], api.keys["acme", Role.ADMIN]
     revoke = {"kind": "user", "key": "ada", "reason": "she left"}
+    as_it_was = {"If-None-Match": api.ask("GET", "/v1/tools").headers.get("ETag", "")}
     answers = {
-        ("get", "/v1/tools"): [api.ask("GET", "/v1/tools"), api.client.get("/v1/tools")],
+        ("get", "/v1/tools"): [
+            api.ask("GET", "/v1/tools"),
+            api.ask("GET", "/v1/tools", headers=as_it_was),
+            api.client.get("/v1/tools"),
+        ],
         ("post", "/v1/tools/{tool}/execute"): [api.execute(), api.execute(key=reader), api.execute("nobody")],
         ("post", "/v1/revocations"): [api.ask("POST", "/v1/revocations", admin, json=revoke)],
     }

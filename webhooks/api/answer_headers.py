@@ -17,6 +17,7 @@ HEADERS: Mapping[str, Mapping[str, Any]] = {
     "RateLimit": {"description": "How many of them are left, for how many seconds", "schema": _TEXT},
     "Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "What is wrong with the key, if one was sent (RFC 6750 §3)", "schema": _TEXT},
+    "ETag": {"description": "Of the catalogue, for If-None-Match", "schema": _TEXT},
     "Location": {"description": "The path of what was made", "schema": _TEXT},
 }
 
@@ -28,6 +29,8 @@ _BY_STATUS: Mapping[str, tuple[str, ...]] = {
     "503": ("Retry-After",),
 }
 _BY_OPERATION: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("list_tools", "200"): ("ETag",),
+    ("list_tools", "304"): ("ETag",),
     ("execute_tool", "200"): ("Location",),
     ("execute_tool", "202"): ("Location",),
     ("create_revocation", "201"): ("Location",),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Response, jsonify, request
 from flask_openapi.blueprint import APIBlueprint
 from pydantic import ValidationError
 
@@ -47,12 +47,19 @@ def tool_operations(
 ) -> None:
     """Add the operations on tools."""
 
-    @pages.get("/tools", responses={200: Catalogue})
+    @pages.get("/tools", responses={200: Catalogue, 304: None})
     def list_tools(query: CatalogueQuery) -> Response:
-        """The tools this key may execute, with JSON Schemas, or in the form that a model's API takes."""
+        """The tools this key may execute, with JSON Schemas, or in the form that a model's API takes.
+
+        304: they are as If-None-Match has them, which is the ETag of an answer before.
+        """
         who = caller()
         allowed = [action for name, action in workflows.tools.items() if who.may_execute(name)]
-        return jsonify(tools=[_formed(action, query.format) for action in allowed])
+        response = jsonify(tools=[_formed(action, query.format) for action in allowed])
+        response.headers["Cache-Control"] = "private, no-cache"  # kept by whoever asks again whether it is so yet
+        response.add_etag()
+        response.make_conditional(request)
+        return response
 
     @pages.get("/tools/<tool>", responses={200: OneTool})
     def show_tool(path: ToolPath, query: CatalogueQuery) -> Response:
