@@ -87,6 +87,13 @@ class Requests:
         accept = partial(ledger.accept_tool, asked=asked, workflows=self._workflows, action=action)
         return _make(self._store, partial(accept, identifier=identifier, request=request))
 
+    def job_before(self, caller: Caller, keyed: Keyed, *, now: datetime) -> Made | None:
+        """What `execute` made of this very request, if it came with this key before. Raises KeyReused."""
+        if keyed.key is None:
+            return None
+        asked = self._asked(caller, "job", keyed, now)
+        return self._store.read(lambda c: ledger.job_before(c, asked))
+
     def revoke(self, caller: Caller, scope: Scope, keyed: Keyed, *, reason: str, now: datetime) -> Made:
         """Revoke: effective when this returns. Raises NotLetIn or KeyReused."""
         asked = self._asked(caller, "rev", keyed, now)

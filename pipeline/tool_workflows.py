@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any
 
-from pydantic import PydanticUserError, ValidationError
+from pydantic import ValidationError
 
 from identity.errors import BadInput
 from pipeline.action import Action, check_action
 from pipeline.run import Run
+from pipeline.tools import check_tool
 from pipeline.uses import SERVICE, USER, Who
 from pipeline.workflow import Event, NoConfig, Workflow
 
@@ -63,7 +63,7 @@ def derived(actions: Iterable[type[Action[Any]]]) -> dict[tuple[type[Action[Any]
 def by_name(actions: Iterable[type[Action[Any]]]) -> dict[str, type[Action[Any]]]:
     """The actions by their names, sorted.
 
-    Raises TypeError if two have the same name, or one could not be carried out, recovered or described.
+    Raises TypeError if two have the same name, or one could not be carried out, recovered, described or called.
     """
     found: dict[str, type[Action[Any]]] = {}
     for action in actions:
@@ -73,15 +73,5 @@ def by_name(actions: Iterable[type[Action[Any]]]) -> dict[str, type[Action[Any]]
             raise TypeError(f"two actions are named {action.action_name()}, {where}")
     for action in found.values():
         check_action(action)  # some are no workflow's, and some name what was defined after their workflow
-        _check_described(action)
+        check_tool(action)
     return dict(sorted(found.items()))
-
-
-@cache
-def _check_described(action: type[Action[Any]]) -> None:
-    """Both its schemas can be made: where they are asked for, one that cannot would take the others' with it."""
-    try:
-        action.model_json_schema()
-        action.result.model_json_schema(mode="serialization")
-    except PydanticUserError as fault:
-        raise TypeError(f"{action.action_name()} cannot be described to agents: {fault.message}") from fault

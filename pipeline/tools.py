@@ -3,19 +3,49 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
+
+from pydantic import PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import ModelSchema
 
 from identity.model import Effect
 from pipeline.action import Action, Recovery
 from pipeline.workflow import Registry
 
-SEPARATOR = "__"  # models take letters, digits, '_' and '-' in a tool's name, and no dot
+SEPARATOR = "__"  # for the dot, which models do not take in a tool's name
+_MODEL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # OpenAI's and Anthropic's rule
 
 
 def named(workflows: Registry, name: str) -> type[Action[Any]] | None:
-    """The tool of that name, which a model writes with two underscores for the dot."""
-    return workflows.tools.get(name) or workflows.tools.get(name.replace(SEPARATOR, ".", 1))
+    """The tool of that name, or of that which models call it by."""
+    return workflows.tools.get(plain_name(name))
+
+
+def plain_name(name: str) -> str:
+    """The name of a tool, which a model writes with two underscores for the dot."""
+    return name if "." in name else name.replace(SEPARATOR, ".", 1)
+
+
+@cache
+def check_tool(action: type[Action[Any]]) -> None:
+    """Refuse what models could not be told of, or not call by its name. Raises TypeError.
+
+    In a catalogue it would take the others with it: models' APIs refuse the whole list.
+    """
+    name, models = action.action_name(), _model_name(action)
+    if not _MODEL_NAME.fullmatch(models) or plain_name(models) != name:
+        raise TypeError(
+            f"{name} cannot be a tool: models call it {models}, and take 64 characters at most, of ASCII's letters, "
+            f"digits, _ and -; the first {SEPARATOR} is the dot. Name its class, or its provider, otherwise"
+        )
+    try:
+        described(action)
+    except PydanticUserError as fault:
+        raise TypeError(f"{name} cannot be described to agents: {fault.message}") from fault
 
 
 def described(action: type[Action[Any]]) -> dict[str, Any]:
@@ -29,14 +59,21 @@ def described(action: type[Action[Any]]) -> dict[str, Any]:
         "effect": str(facts.effect),
         "attribution": facts.attribution,
         "parameters": action.model_json_schema(),
-        "result": action.result.model_json_schema(mode="serialization"),
+        "result": _result_schema(action),
     }
 
 
 def for_openai(action: type[Action[Any]]) -> dict[str, Any]:
     """As `tools` of OpenAI's Chat Completions take it (platform.openai.com/docs/guides/function-calling)."""
-    function = {"name": _model_name(action), "description": _said(action), "parameters": action.model_json_schema()}
-    return {"type": "function", "function": function}
+    return {"type": "function", "function": _function(action)}
+
+
+def for_openai_responses(action: type[Action[Any]]) -> dict[str, Any]:
+    """As `tools` of OpenAI's Responses take it (platform.openai.com/docs/api-reference/responses/create).
+
+    They are strict where nothing else is said, and a strict schema requires every parameter: ours have defaults.
+    """
+    return {"type": "function", **_function(action), "strict": False}
 
 
 def for_anthropic(action: type[Action[Any]]) -> dict[str, Any]:
@@ -51,7 +88,7 @@ def for_mcp(action: type[Action[Any]]) -> dict[str, Any]:
         "name": _model_name(action),
         "description": _said(action),
         "inputSchema": action.model_json_schema(),
-        "outputSchema": action.result.model_json_schema(mode="serialization"),
+        "outputSchema": _result_schema(action),
         "annotations": {
             "readOnlyHint": reads,
             "destructiveHint": action.facts.effect is Effect.HIGH_RISK,
@@ -63,9 +100,29 @@ def for_mcp(action: type[Action[Any]]) -> dict[str, Any]:
 
 FORMS: Mapping[str, Callable[[type[Action[Any]]], dict[str, Any]]] = {
     "openai": for_openai,
+    "openai-responses": for_openai_responses,
     "anthropic": for_anthropic,
     "mcp": for_mcp,
 }
+
+
+class _AsStored(GenerateJsonSchema):
+    """Fields by the names that a result is stored with: an alias only where its model says `serialize_by_alias`."""
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        around, self.by_alias = self.by_alias, bool(schema["cls"].model_config.get("serialize_by_alias"))
+        try:
+            return super().model_schema(schema)
+        finally:
+            self.by_alias = around
+
+
+def _result_schema(action: type[Action[Any]]) -> dict[str, Any]:
+    return action.result.model_json_schema(mode="serialization", by_alias=False, schema_generator=_AsStored)
+
+
+def _function(action: type[Action[Any]]) -> dict[str, Any]:
+    return {"name": _model_name(action), "description": _said(action), "parameters": action.model_json_schema()}
 
 
 def _model_name(action: type[Action[Any]]) -> str:

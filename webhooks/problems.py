@@ -113,13 +113,18 @@ class Problem(Exception):
         *,
         retry_after: timedelta | None = None,
         errors: Sequence[Mapping[str, str]] = (),
+        challenge: str = "",
     ) -> None:
-        """*errors*: what is wrong with which part of the request, never with what stood there."""
+        """*errors*: what is wrong with which part of the request, never with what stood there.
+
+        *challenge*: how to come in (RFC 9110 §11.6.1).
+        """
         super().__init__(f"{kind.slug}: {detail}")
         self.kind = kind
         self.detail = detail
         self.retry_after = retry_after
         self.errors = errors
+        self.challenge = challenge
 
     @classmethod
     def not_now(cls, error: Unavailable) -> Problem:
@@ -138,8 +143,8 @@ class Problem(Exception):
         """The answer."""
         kind = self.kind
         answer = _document(f"urn:aswhom:problem:{kind.slug}", kind.title, kind.status, self.detail, self.errors)
-        if kind in (NO_KEY, KEY_REFUSED):
-            answer.headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 §11.6.1, RFC 6750 §3
+        if self.challenge:
+            answer.headers["WWW-Authenticate"] = self.challenge
         if self.retry_after is not None:
             # RFC 9110 §10.2.3: whole seconds; rounded up, and never "at once"
             answer.headers["Retry-After"] = str(max(1, math.ceil(self.retry_after.total_seconds())))

@@ -119,6 +119,12 @@ def accept_tool(
     return _once(connection, asked, make, exists=jobs.c.id, look=views.job)
 
 
+def job_before(connection: Connection, asked: Asked) -> Made | None:
+    """The job that the idempotency key made, if this request came with it before. Raises KeyReused."""
+    made = _made_before(connection, asked)
+    return None if made is None else Made(id=made, repeated=True, row=views.job(connection, asked.caller.tenant, made))
+
+
 def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, reason: str) -> Made:
     """Revoke, effective with this transaction. Raises NotLetIn or KeyReused."""
 

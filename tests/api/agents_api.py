@@ -63,28 +63,32 @@ class AgentsApi:
         self.house.connect("globex", "globex.ada")
         self.house.give_secret("gh")
         self.database = database
-        self.workflows = Registry(workflows or [say_it])
         self.ring = MemoryRing()
         self.signer = Signer.from_seed(bytes(32))
-        self.revoker = quiet_revoker(database, self.signer, self.workflows)
         self.at_work: Callable[[], None] = lambda: None  # what happens while a request waits
         self.keys = {(tenant, role): self.key(tenant, role=role) for tenant in TENANTS for role in Role}
+        self.deploy(Registry(workflows or [say_it]))
+
+    def deploy(self, workflows: Registry) -> None:
+        """From here on, the web has these."""
+        self.workflows = workflows
+        self.revoker = quiet_revoker(self.database, self.signer, workflows)
         keys = KeyRing(self._http)
-        workloads = Workloads(database, keys)
+        workloads = Workloads(self.database, keys)
         self.invitations = self._invitations()
-        self.requests = Requests(database, self.workflows, self.house.ids, workloads, pause=self._while_waiting)
+        self.requests = Requests(self.database, workflows, self.house.ids, workloads, pause=self._while_waiting)
         self.app = create_app(
             WebSettings(base_url=BASE),
-            Intake(database, self.house.vault, self.house.ids, clock=self.now),
-            self.workflows,
+            Intake(self.database, self.house.vault, self.house.ids, clock=self.now),
+            workflows,
             self.ring,
             agents=Agents(
                 requests=self.requests,
                 invitations=self.invitations,
-                workflows=self.workflows,
+                workflows=workflows,
                 quota=self,
             ),
-            security_events=SecurityEventIntake(database, keys, self.house.ids, clock=self.now),
+            security_events=SecurityEventIntake(self.database, keys, self.house.ids, clock=self.now),
             authority=self._authority(),
             clock=self.now,
         )

@@ -51,9 +51,9 @@ def operations(api: AgentsApi) -> Iterator[tuple[str, str, Rule]]:
             yield name, method, rule
 
 
-def call(api: AgentsApi, method: str, rule: Rule, key: Secret | None) -> tuple[int, str]:
+def call(api: AgentsApi, method: str, rule: Rule, key: Secret | None, query: str = "") -> tuple[int, str]:
     """The status of a call that names nothing there is, and the kind of problem."""
-    path = rule.rule.replace("<tool>", "none").replace("<id>", "none")
+    path = rule.rule.replace("<tool>", "none").replace("<id>", "none") + query
     headers = {} if key is None else {"Authorization": f"Bearer {key.reveal()}"}
     answer = api.client.open(path, method=method, json={} if method == "POST" else None, headers=headers)
     return answer.status_code, (answer.json or {}).get("type", "")
@@ -77,6 +77,12 @@ def test_every_operation_lets_in_the_roles_it_says_and_no_other(sqlite_api: Agen
             assert let_in or status == 403
 
 
+def test_a_parameter_that_an_operation_does_not_have_is_refused(sqlite_api: AgentsApi) -> None:
+    for name, method, rule in operations(sqlite_api):
+        answer = call(sqlite_api, method, rule, sqlite_api.keys["acme", ADMIN], "?mispelt=0")
+        assert answer == (422, "urn:aswhom:problem:unusable"), name
+
+
 def test_nothing_is_answered_without_a_key(sqlite_api: AgentsApi) -> None:
     for name, method, rule in operations(sqlite_api):
         assert call(sqlite_api, method, rule, None)[0] == 401, name
@@ -85,13 +91,32 @@ def test_nothing_is_answered_without_a_key(sqlite_api: AgentsApi) -> None:
 
 def test_a_refusal_says_how_to_come_in(sqlite_api: AgentsApi) -> None:
     answer = sqlite_api.client.get("/v1/jobs", headers={"Authorization": "Basic canary"})
-    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Bearer realm="aswhom"')
     assert answer.content_type == "application/problem+json"
     assert answer.headers["Request-Id"].startswith("req_")
     nowhere = sqlite_api.client.get("/v1/jobs?user=%00")  # refused before anybody is asked for a key
     assert nowhere.status_code == 400
     assert nowhere.headers["Request-Id"].startswith("req_")
     assert "canary" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "challenge"),
+    [
+        (None, 401, 'Bearer realm="aswhom"'),
+        ("Bearer", 401, 'Bearer realm="aswhom", error="invalid_token"'),
+        ("bearer awk_nobody", 401, 'Bearer realm="aswhom", error="invalid_token"'),
+        ("of an agent", 403, 'Bearer realm="aswhom", error="insufficient_scope"'),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_with_the_key(
+    sqlite_api: AgentsApi, sent: str | None, status: int, challenge: str
+) -> None:
+    """As RFC 6750 §3.1 words it: of none at all, nothing is wrong."""
+    if sent == "of an agent":
+        sent = f"Bearer {sqlite_api.keys['acme', AGENT].reveal()}"
+    answer = sqlite_api.client.get("/v1/revocations", headers={"Authorization": sent} if sent else {})
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (status, challenge)
 
 
 def test_an_expired_key_lets_nobody_in(api: AgentsApi) -> None:

@@ -186,6 +186,7 @@ def test_a_caller_whose_key_ended_meanwhile_has_no_link_made_and_nobody_either(a
         ({"user": "x" * 80, "connection": "github"}, 422),
         ({"user": "ada", "connection": "linear"}, 409),
         ({"user": "ada", "connection": "github", "return_to": "https://evil.example"}, 422),
+        ({"user": "ada", "connection": "github", "scopes": []}, 422),
         ({"user": "ada", "connection": "github", "more": 1}, 422),
         ({"user": "ada"}, 422),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -10,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from pydantic import create_model
 from sqlalchemy import Connection, func, select, update
 
 from identity.api_keys import Role
@@ -24,6 +24,7 @@ from pipeline.ledger.requests import NotLetIn
 from pipeline.requests import Keyed
 from pipeline.states import Wait
 from pipeline.tables import jobs
+from pipeline.workflow import Registry
 from tests.api.agents_api import AgentsApi
 from tests.ledger.house import Say
 from tests.ledgers import MOSTLY_SQLITE
@@ -152,6 +153,35 @@ def test_a_key_with_another_request_is_refused(api: AgentsApi) -> None:
     assert count(api) == 1
 
 
+@pytest.mark.parametrize(
+    ("deployed", "status"),
+    [
+        (Registry([]), 404),
+        (Registry([], [create_model("Say", __base__=Say, __module__=Say.__module__, to=(str, ...))]), 422),
+    ],
+    ids=["the tool is gone", "it takes more"],
+)
+def test_the_same_key_tells_of_its_job_whatever_was_deployed_meanwhile(
+    api: AgentsApi, deployed: Registry, status: int
+) -> None:
+    job = api.execute(Idempotency_Key="k-1").json["job"]["id"]
+    api.finish(job, result={"id": "7"})
+    api.deploy(deployed)
+    for name in ("github.Say", "github__Say"):
+        body = {"identifier": "ada", "parameters": {"text": "hello"}}
+        again = api.ask("POST", f"/v1/tools/{name}/execute", json=body, headers={"Idempotency-Key": "k-1"})
+        assert (again.status_code, again.json["job"]["id"], again.json["result"]) == (200, job, {"id": "7"})
+    assert api.execute("acme", Idempotency_Key="k-1").json["type"] == "urn:aswhom:problem:idempotency-key-reused"
+    for none in (
+        api.execute(),
+        api.execute(Idempotency_Key="k-2"),
+        api.execute(Idempotency_Key="k-1", key=api.key(agent="o")),
+    ):
+        assert none.status_code == status
+    assert api.execute(Idempotency_Key="k-1", key=api.key(tools=["linear.*"])).status_code == 404
+    assert count(api) == 1
+
+
 def test_a_key_belongs_to_its_agent_alone(api: AgentsApi) -> None:
     first = api.execute(Idempotency_Key="k-1")
     other = api.execute(Idempotency_Key="k-1", key=api.key(agent="other"))
@@ -166,23 +196,6 @@ def test_parameters_that_do_not_fit_are_told_of_without_what_was_sent(sqlite_api
     assert {error["where"] for error in answer.json["errors"]} == {"parameters.text", "parameters.more"}
     assert "canary" not in answer.text
     assert count(sqlite_api) == 0
-
-
-def test_a_body_nested_beyond_reading_is_refused_like_one_that_is_no_json(sqlite_api: AgentsApi) -> None:
-    deep = '{"identifier": "ada", "parameters": ' + "[" * 100_000 + "]" * 100_000 + "}"
-    key = sqlite_api.keys["acme", Role.AGENT].reveal()
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    answer = sqlite_api.client.post("/v1/tools/github.Say/execute", data=deep, headers=headers)
-    assert (answer.status_code, json.loads(answer.data)["type"]) == (400, "urn:aswhom:problem:not-json")
-
-
-@pytest.mark.parametrize("content", ["application/json", None])
-def test_who_sends_no_body_is_told_what_to_send(sqlite_api: AgentsApi, content: str | None) -> None:
-    headers = {"Authorization": f"Bearer {sqlite_api.keys['acme', Role.AGENT].reveal()}"}
-    headers |= {"Content-Type": content} if content else {}
-    answer = sqlite_api.client.post("/v1/jobs/job_1/cancel", headers=headers)
-    assert answer.status_code == (400 if content else 415)
-    assert "{}" in json.loads(answer.data)["detail"]
 
 
 def test_a_key_covers_the_tools_it_names(sqlite_api: AgentsApi) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Required, TypeVar
 
 import pytest
@@ -16,6 +16,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
+from pipeline import tools
 from pipeline.action import Action, Call, Facts, Request, Response, Result, check_action
 from pipeline.workflow import Registry
 from tests.tasks.sound_action import Made, Make
@@ -174,6 +175,35 @@ class UnschemedResult(Action[ResultUnschemed]):
 def test_an_action_that_could_not_be_described_to_agents_is_refused(action: type[Action[Any]]) -> None:
     with pytest.raises(TypeError, match=f"{action.action_name()} cannot be described"):
         Registry([], [Make, action])
+
+
+def _named(name: str, provider: str = "example") -> type[Action[Any]]:
+    return type(name, (Make,), {"__module__": __name__, "facts": replace(Make.facts, provider=provider)})
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        _named("M" + 55 * "a"),  # with example__, one character too many
+        _named("Régler"),
+        _named("Make", provider="my__crm"),
+        _named("Make", provider="my_"),
+        _named("Make", provider="my.crm"),
+    ],
+    ids=lambda action: action.action_name(),
+)
+def test_an_action_that_no_model_could_call_by_its_name_is_refused(action: type[Action[Any]]) -> None:
+    with pytest.raises(TypeError, match=f"{action.action_name()} cannot be a tool"):
+        Registry([], [Make, action])
+
+
+@pytest.mark.parametrize(
+    "action", [_named("M" + 54 * "a"), _named("_Make"), _named("Make__It", provider="my_crm")], ids=str
+)
+def test_an_action_is_found_by_the_name_that_models_are_told(action: type[Action[Any]]) -> None:
+    registry = Registry([], [Make, action])
+    for of in (Make, action):
+        assert tools.named(registry, tools.for_anthropic(of)["name"]) is of
 
 
 def test_an_action_whose_field_hides_what_every_action_answers_is_refused() -> None:

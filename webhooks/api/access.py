@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from functools import partial
+from inspect import signature
+from types import SimpleNamespace
+from typing import Any, Protocol
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, current_app, g, request
 
 from identity.api_keys import Caller, NoCaller, Role
 from identity.secret import Secret
@@ -21,6 +25,7 @@ from webhooks.rates import Counts
 log = logging.getLogger(__name__)
 
 _KEY = re.compile(r"Bearer +([A-Za-z0-9_.~+/=-]{1,4000})", re.IGNORECASE)  # RFC 6750 §2.1
+_CHALLENGE = 'Bearer realm="aswhom"'  # RFC 6750 §3; of a key that was sent, §3.1 says what was wrong with it
 
 
 class May(StrEnum):
@@ -96,7 +101,7 @@ def guard(
         needed = NEEDS.get((request.endpoint or "").rpartition(".")[2])
         if needed is None or needed not in ROLES[who.role]:
             detail = f"A key of role {who.role} may not {needed or 'do this'}. Use one whose role allows it."
-            raise Problem(problems.NOT_ALLOWED, detail)
+            raise Problem(problems.NOT_ALLOWED, detail, challenge=f'{_CHALLENGE}, error="insufficient_scope"')
         _read_query()
         _read_json()
 
@@ -137,15 +142,16 @@ def caller() -> Caller:
 
 def refused(why: NoCaller) -> Problem:
     """The problem of a key that lets nobody in."""
-    kind = problems.STOPPED if why is NoCaller.STOPPED else problems.KEY_REFUSED
-    return Problem(kind, REASONS[why])
+    if why is NoCaller.STOPPED:
+        return Problem(problems.STOPPED, REASONS[why])
+    return Problem(problems.KEY_REFUSED, REASONS[why], challenge=f'{_CHALLENGE}, error="invalid_token"')
 
 
 def _authenticated(callers: Callers, now: datetime) -> Caller:
-    sent = request.headers.get("Authorization", "")
-    if not sent:
-        raise Problem(problems.NO_KEY, "Send a key as `Authorization: Bearer …`.")
-    found = _KEY.fullmatch(sent.strip())
+    sent = request.headers.get("Authorization", "").strip()
+    if not sent.lower().startswith("bearer"):
+        raise Problem(problems.NO_KEY, "Send a key as `Authorization: Bearer …`.", challenge=_CHALLENGE)
+    found = _KEY.fullmatch(sent)
     who = callers.caller(Secret(found[1]), now=now) if found else NoCaller.UNKNOWN
     if isinstance(who, NoCaller):
         log.warning("key refused", extra={"action": "api.refused", "request": g.request_id, "why": str(who)})
@@ -154,17 +160,24 @@ def _authenticated(callers: Callers, now: datetime) -> Caller:
 
 
 def _read_query() -> None:
-    """Refuse a parameter that is sent twice: which of the two was meant is nobody's guess."""
+    """Refuse a parameter that nothing would read, and one that is sent twice: which was meant is nobody's guess."""
+    # Where an operation has a model of them, that refuses others.
+    if request.args and "query" not in signature(current_app.view_functions[request.endpoint or ""]).parameters:
+        unread = next(iter(request.args))[:50]
+        raise Problem(
+            problems.UNUSABLE, f"This takes nothing in its address, and `{unread}` stands there. Leave it out."
+        )
     if twice := [name for name, values in request.args.lists() if len(values) > 1]:
         raise Problem(problems.UNUSABLE, f"`{twice[0][:50]}` stands in the address more than once. Send it once.")
 
 
 def _read_json() -> None:
-    """Refuse a body that is no JSON object, before a model is asked about it."""
+    """Refuse a body that is no JSON object, or could be read as two, before a model is asked about it."""
     if request.method != "POST":
         return
     if not request.is_json:
         raise Problem(problems.CONTENT_TYPE, f"Bodies are JSON here. Send Content-Type: application/json{_EMPTY}.")
+    request.json_module = _JSON  # for whoever asks for it again, too
     try:
         body = request.get_json(silent=True)
     except RecursionError:
@@ -174,3 +187,16 @@ def _read_json() -> None:
         raise Problem(problems.NOT_JSON, f"{said}. Send a JSON object{_EMPTY}.")
     if not isinstance(body, dict):
         raise Problem(problems.UNUSABLE, "The body is a JSON object, as /v1/openapi.json describes it.")
+
+
+def _each_once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Of a member that stands there twice, who looks at a request before us may read the other."""
+    read: dict[str, Any] = {}
+    for name, value in members:
+        if name in read:
+            raise Problem(problems.UNUSABLE, f"`{name[:50]}` stands in the body more than once. Send it once.")
+        read[name] = value
+    return read
+
+
+_JSON = SimpleNamespace(loads=partial(json.loads, object_pairs_hook=_each_once))

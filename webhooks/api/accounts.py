@@ -79,7 +79,7 @@ def account_operations(
             caller(),
             body.user,
             body.connection,
-            scopes=tuple(body.scopes) if body.scopes else None,
+            scopes=None if body.scopes is None else tuple(body.scopes),
             return_to=body.return_to,
             keyed=keyed,
             now=clock(),

@@ -23,6 +23,7 @@ from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api.access import guard, refused
 from webhooks.api.accounts import account_operations
+from webhooks.api.answer_headers import HEADERS, with_headers
 from webhooks.api.deliveries import delivery_operations
 from webhooks.api.jobs import job_operations
 from webhooks.api.models import ProblemDocument
@@ -43,9 +44,11 @@ PROBLEMS = {
     "403": "The key's role does not allow it, or its agent is stopped",
     "404": "There is no such thing in this tenant",
     "409": "An operator must set something up first",
+    "413": "The body is too large",
     "415": "The body is not JSON",
     "422": "The request cannot be used as it is",
     "429": "Too many requests",
+    "500": "A fault of ours, whose reason is in our log",
     "503": "Not now; whether something was stored, the detail says",
 }
 
@@ -137,8 +140,8 @@ def document(app: OpenAPI) -> dict[str, Any]:
     schemes = {**components["securitySchemes"], **SCHEMES}
     return {
         **made,
-        "paths": {**made["paths"], **beside(app)},
-        "components": {**components, "securitySchemes": schemes},
+        "paths": {**with_headers(made["paths"]), **beside(app)},
+        "components": {**components, "headers": dict(HEADERS), "securitySchemes": schemes},
     }
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 # No control characters: a database refuses some of them.
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -61,6 +61,7 @@ class Form(StrEnum):
 
     PLAIN = "plain"
     OPENAI = "openai"
+    OPENAI_RESPONSES = "openai-responses"
     ANTHROPIC = "anthropic"
     MCP = "mcp"
 
@@ -72,7 +73,11 @@ class Query(BaseModel):
 
 
 class CatalogueQuery(Query):
-    format: Form = Field(Form.PLAIN, description="`plain`, or the form that a model's API takes")
+    format: Form = Field(
+        Form.PLAIN,
+        description="`plain`, or the form that a model's API takes: `openai` is that of Chat Completions, "
+        "`openai-responses` that of Responses",
+    )
 
 
 class Paged(Query):
@@ -106,8 +111,12 @@ class ToolOut(Given):
     result: dict[str, Any]
 
 
+class OneTool(RootModel[ToolOut | dict[str, Any]]):
+    """In another form than `plain`: as that form has it."""
+
+
 class Catalogue(Given):
-    tools: list[ToolOut | dict[str, Any]] = Field(description="in another form than `plain`: as that form has them")
+    tools: list[OneTool]
 
 
 class Principal(Given):
@@ -214,7 +223,10 @@ class ConnectBody(Sent):
     user: Id = Field(description="their name or the id of their principal; made if it is new")
     connection: Id = Field(description="a provider, or the id of a provider connection")
     scopes: list[Id] | None = Field(
-        None, max_length=50, description="what to ask for; left out: the connection's, and what waiting jobs lack"
+        None,
+        min_length=1,
+        max_length=50,
+        description="what to ask for; left out: the connection's, and what waiting jobs lack",
     )
     return_to: str | None = Field(
         None, max_length=2000, pattern=r"^[^\x00]*$", description="a registered return target"

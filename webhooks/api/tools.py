@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Response, jsonify, request
 from flask_openapi.blueprint import APIBlueprint
 from pydantic import ValidationError
 
@@ -29,9 +29,9 @@ from webhooks.api.models import (
     ExecuteBody,
     Form,
     IdempotencyHeader,
+    OneTool,
     Outcome,
     ToolAnswer,
-    ToolOut,
     ToolPath,
 )
 from webhooks.bells import Bells
@@ -47,17 +47,24 @@ def tool_operations(
 ) -> None:
     """Add the operations on tools."""
 
-    @pages.get("/tools", responses={200: Catalogue})
+    @pages.get("/tools", responses={200: Catalogue, 304: None})
     def list_tools(query: CatalogueQuery) -> Response:
-        """The tools this key may execute, with JSON Schemas, or in the form that a model's API takes."""
+        """The tools this key may execute, with JSON Schemas, or in the form that a model's API takes.
+
+        304: they are as If-None-Match has them, which is the ETag of an answer before.
+        """
         who = caller()
         allowed = [action for name, action in workflows.tools.items() if who.may_execute(name)]
-        return jsonify(tools=[_formed(action, query.format) for action in allowed])
+        response = jsonify(tools=[_formed(action, query.format) for action in allowed])
+        response.headers["Cache-Control"] = "private, no-cache"  # kept by whoever asks again whether it is so yet
+        response.add_etag()
+        response.make_conditional(request)
+        return response
 
-    @pages.get("/tools/<tool>", responses={200: ToolOut})
-    def show_tool(path: ToolPath) -> Response:
-        """One tool."""
-        return jsonify(tools.described(_tool(workflows, path.tool, caller())))
+    @pages.get("/tools/<tool>", responses={200: OneTool})
+    def show_tool(path: ToolPath, query: CatalogueQuery) -> Response:
+        """One tool, as the catalogue has it."""
+        return jsonify(_formed(_tool(workflows, path.tool, caller()), query.format))
 
     @pages.post("/tools/<tool>/execute", responses={200: ToolAnswer, 202: ToolAnswer})
     def execute_tool(path: ToolPath, header: IdempotencyHeader, body: ExecuteBody) -> Response:
@@ -66,10 +73,19 @@ def tool_operations(
         200: the job has ended, and `outcome` says how. 202: it has not yet; look at the job again.
         """
         who = caller()
-        action = _filled(_tool(workflows, path.tool, who), body.parameters)
-        wanted = {"tool": action.action_name(), "identifier": body.identifier, "parameters": body.parameters}
+        name, now = tools.plain_name(path.tool), clock()
+        wanted = {"tool": name, "identifier": body.identifier, "parameters": body.parameters}
         keyed = Keyed(key=header.idempotency_key, document=wanted)
-        made = requests.execute(who, action, keyed, identifier=body.identifier, request=request_id(), now=clock())
+        try:
+            action = _filled(_tool(workflows, path.tool, who), body.parameters)
+        except Problem:
+            # What was accepted before the tool became another, or went, is told of as it was.
+            before = requests.job_before(who, keyed, now=now) if who.may_execute(name) else None
+            if before is None:
+                raise
+            made = before
+        else:
+            made = requests.execute(who, action, keyed, identifier=body.identifier, request=request_id(), now=now)
         makes(made.id)
         if made.bells:
             # Before the wait, not after the answer: nobody waits for a job that nobody was told of.
