@@ -108,6 +108,13 @@ class PostgresqlDatabase:
                     "see default_transaction_isolation"
                 )
 
+        @event.listens_for(self.engine, "checkin")
+        def forget_how_it_was_begun(raw: Any, record: ConnectionPoolEntry) -> None:
+            # SQLAlchemy would have the next write say READ WRITE, which default_transaction_read_only does not stop,
+            # and which a standby refuses by another code.
+            if raw is not None and raw.read_only is not None:
+                raw.read_only = None
+
         self._liveness = _Liveness(self.engine, idle_after.total_seconds())
 
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:

@@ -318,6 +318,23 @@ def test_a_postgresql_that_may_lose_a_commit_is_found(on_postgresql: Callable[[s
     assert {one.state for one in found if one.what == "ledger"} == {State.OK}
 
 
+@pytest.mark.parametrize("attributes", ["", "&target_session_attrs=any"])
+def test_a_postgresql_that_cannot_be_written_is_found_and_nothing_is_said_of_housekeeping(
+    postgres: Postgres, cli: Cli, monkeypatch: pytest.MonkeyPatch, attributes: str
+) -> None:
+    """Which may well run, and can leave no heartbeat."""
+    name = postgres.create_database()
+    monkeypatch.setenv("ASWHOM_DATABASE_URL", postgres.url(name) + attributes)
+    monkeypatch.setenv("ASWHOM_TURN_TIMEOUT", "1")
+    cli("db", "upgrade")
+    with postgres.connect() as connection:
+        connection.execute(f'alter database "{name}" set default_transaction_read_only = on'.encode())
+    ((state, says),) = told(cli, "ledger")
+    assert (state, "is read-only" in says) == ("wrong", True)
+    assert told(cli, "housekeeping") == []
+    assert "is not looked at" in told(cli, "disk")[0][1]
+
+
 def test_what_cannot_be_asked_is_told_of_where_it_belongs(cli: Cli) -> None:
     settings = load(data_dir=cli.data_dir, broker_url=f"redis://127.0.0.1:{free_port()}/0")
     with Installation(settings) as at:

@@ -671,10 +671,10 @@ def test_a_server_that_turned_read_only_is_unavailable_and_is_connected_to_anew_
         # That is for whoever connects from now on, and a standby is so for those that are connected.
         database.write(lambda c: c.exec_driver_sql("set session characteristics as transaction read only"))
         for _ in range(2):
+            if reads:
+                assert database.read(_one) == 1
             with pytest.raises(Unavailable, match=says):
                 database.write(lambda c: c.execute(insert_one))
-        if reads:
-            assert database.read(_one) == 1
         turn("off")
         database.write(lambda c: c.execute(insert_one))
         assert database.read(lambda c: c.execute(text("select it from kept")).scalars().all()) == [1]
