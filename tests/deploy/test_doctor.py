@@ -25,6 +25,7 @@ from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.reconcile import heartbeat
 from pipeline.rhythms import RHYTHMS
 from pipeline.tables import jobs
+from tests.celery.rig import eventually
 from tests.deploy.conftest import Cli, told
 from tests.heartbeats import ticked
 from tests.identity.keys import pem
@@ -102,6 +103,32 @@ def test_a_broker_that_may_forget_is_found_until_it_may_not(
         monkeypatch.setenv("ASWHOM_BROKER_URL", f"redis://127.0.0.1:{free_port()}/0")
         monkeypatch.setenv("ASWHOM_REDIS_URL", own_valkey.url)
         assert (told(cli, "broker")[0][0], told(cli, "locks")[0][0]) == ("wrong", "ok")
+
+
+def test_a_broker_that_answers_and_takes_no_writes_is_found_with_what_to_do(
+    cli: Cli, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASWHOM_BROKER_URL", own_valkey.url)
+
+    def expect(said: str) -> None:
+        ((state, says),) = told(cli, "broker")
+        assert (state, said in says) == ("wrong", True)
+
+    with own_valkey.client() as client:
+        client.replicaof("127.0.0.1", str(free_port()))  # as where an address leads to after a failover
+        expect("lead to the primary")
+        client.replicaof("NO", "ONE")
+        client.config_set("maxmemory", 1)
+        assert "raise its maxmemory" in told(cli, "broker")[0][1]
+        client.config_set("maxmemory", 0)
+        (own_valkey.directory / "dump.rdb").mkdir()  # so that it cannot save there, as on a full disk
+        client.config_set("save", "3600 1")
+        client.bgsave()
+        eventually(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", what="it could not save")
+        expect("make room on its disk")
+        client.config_set("save", "")
+        assert told(cli, "broker")[0][0] == "ok"
+        assert client.keys() == []
 
 
 def test_a_broker_that_keeps_its_configuration_to_itself_is_reached_all_the_same(
