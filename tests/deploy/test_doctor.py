@@ -24,7 +24,7 @@ from identity.tables import accounts, connection_secrets
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.reconcile import heartbeat
 from pipeline.rhythms import RHYTHMS
-from pipeline.tables import jobs
+from pipeline.tables import heartbeats, jobs
 from tests.celery.rig import eventually
 from tests.deploy.conftest import Cli, told
 from tests.heartbeats import ticked
@@ -179,6 +179,21 @@ def test_a_duty_is_late_by_its_own_rhythm(acme: Cli, at: Installation) -> None:
     done(100, "dispatch")
     ((state, says),) = told(acme, "housekeeping")
     assert (state, says.partition(" since")[0]) == ("wrong", "nothing was done")
+
+
+def test_an_error_is_told_of_for_ten_minutes_though_later_ticks_were_well(acme: Cli, at: Installation) -> None:
+    """As of one revocation that fails whenever it is its turn, and waits in between while others go on."""
+    beat = partial(heartbeat, at.ledger, duty="revocations", host="here", now=at.now())
+    beat(error="KeyError")
+    assert told(acme, "housekeeping") == [("wrong", "revocations fails: KeyError")]
+    beat(error=None)
+    heartbeat(at.ledger, duty="revocations", host="there", now=at.now(), error=None)
+    failed, done = told(acme, "housekeeping")
+    assert (failed[0], "revocations failed at" in failed[1], "KeyError" in failed[1]) == ("unknown", True, True)
+    assert done == ("ok", "1 duties are done in time")
+    ago = update(heartbeats).values(failed_at=at.now() - timedelta(minutes=11))
+    at.write(lambda c: c.execute(ago).rowcount)
+    assert told(acme, "housekeeping") == [done]
 
 
 def test_every_duty_has_its_rhythm_and_every_rhythm_its_duty(at: Installation) -> None:
