@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
@@ -80,7 +81,9 @@ def stuck(at: Installation) -> Iterator[Finding]:
     found = at.read(troubles.look)
     for pattern, since in found.due_for.items():
         if since > _LATE:
-            says = f"{pattern} jobs have been due for {since.total_seconds():.0f} s: do enough workers run?"
+            most = at.read(partial(troubles.most_due, pattern=pattern))
+            whose = f", {most[1]} of {found.due[pattern]} of them {most[0]}'s" if most else ""
+            says = f"{pattern} jobs have been due for {since.total_seconds():.0f} s{whose}: do enough workers run?"
             yield wrong("jobs", says)
     if found.asking:
         says = f"{found.asking} ask what became of a call: `aswhom jobs list --wait unknown`, then `jobs resolve`"

@@ -293,6 +293,19 @@ def test_jobs_that_do_not_move_without_somebody_are_found(
     assert (found, says in said) == (state, True)
 
 
+def test_the_tenant_that_has_most_of_what_waits_is_named(acme: Cli, at: Installation) -> None:
+    acme.json("tenants", "add", "flood")
+    due = at.now() - timedelta(minutes=5)
+
+    def accept(c: Connection) -> None:
+        for number, tenant in enumerate(("acme", "flood", "flood")):
+            job(c, at, f"job_{number}", tenant_id=tenant, due_at=due)
+
+    at.write(accept)
+    ((_, says),) = told(acme, "jobs")
+    assert "2 of 3 of them flood's" in says
+
+
 def grant_services(acme: Cli, at: Installation, number: int) -> list[str]:
     """So many accounts of acme's service, each at a connection of its own."""
     registered = at.read(lambda c: get_connection(c, "github"))
