@@ -67,7 +67,8 @@ class Budgets:
         """None: send now, it is counted. Otherwise how long to wait before asking again."""
         guess, little = GUESSED_WINDOW // _MICROSECOND, A_LITTLE // _MICROSECOND
         wait = self._ask(budget, "enter", UNKNOWN_FLYING, guess, little)
-        outcome = "unwatched" if wait is None else "waits" if wait else "passes"
+        without = "unconfigured" if self._script is None else "unwatched"
+        outcome = without if wait is None else "waits" if wait else "passes"
         metrics.BUDGET_REQUESTS.labels(budget.provider, budget.endpoints.name, outcome).inc()
         return timedelta(microseconds=wait) if wait else None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from identity.connection_secrets import WEBHOOK_SECRET, find_with_secrets
 from identity.errors import Unavailable
@@ -18,6 +18,7 @@ from identity.vault import Vault
 from pipeline.database import Ahead, Database, Hurried
 from pipeline.ledger import deliveries
 from pipeline.ledger.delivery_tenant import whose_delivery
+from pipeline.ledger.rehearsal import rehearse
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
 from pipeline.revocation.signal_following import follow_on
 from pipeline.workflow import Match
@@ -119,7 +120,7 @@ class Intake:
         self._look_at_the_tables()
         self._store.check_room()  # what the next line writes is nothing, and takes none
         # A write, since that is what a delivery needs: a ledger whose writer is stopped can still be read.
-        self._store.write(lambda c: c.execute(select(1)).scalar_one())
+        self._store.write(rehearse)
 
     def _look_at_the_tables(self) -> None:
         """Until they are seen to be this version's: before that, a delivery would fail, and GitHub repeats none."""

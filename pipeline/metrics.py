@@ -89,7 +89,7 @@ BUDGET_LEFT = Histogram(
 )
 BUDGET_REQUESTS = Counter(
     "aswhom_budget_requests",
-    "Requests that drew on a rate limit: passes, waits, unwatched",
+    "Requests that drew on a rate limit: passes, waits, unwatched, unconfigured",
     ["provider", "endpoints", "outcome"],
 )
 BUDGET_PAUSES = Counter(

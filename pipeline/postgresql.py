@@ -33,6 +33,13 @@ _UNDONE = {"40001", "40P01", "55P03"}
 _ATTEMPTS = 8  # apart from those that waited for a lock
 _BUSY = "the ledger's locks were busy or its server away too long"
 
+# By their code, what somebody is to see to there. The server's words may quote what was written, and are left out.
+_SAID = {
+    "53100": "the disk of the ledger's server is full: make room there",
+    "25006": "the ledger's server is read-only: a standby, or default_transaction_read_only is on; "
+    "see ASWHOM_DATABASE_URL",
+}
+
 _LOCK_TIMEOUT = 2.0  # seconds
 
 _WORDS = 400  # of a server's own, as many as say what it is
@@ -40,6 +47,9 @@ _WORDS = 400  # of a server's own, as many as say what it is
 # A process stopped inside a transaction must not keep a revocation out: that is the idle timeout.
 _STOPPED = "-c idle_in_transaction_session_timeout=2s"
 _OPTIONS = f"-c timezone=UTC {_STOPPED} -c statement_timeout=30s"
+
+# A standby that has the primary's address takes connections, and a pool would keep them after the address moved on.
+_WRITABLE = {"target_session_attrs": "read-write"}
 
 # A host that vanishes says nothing more, and TCP would go on asking it for a quarter of an hour. Seconds, but for
 # tcp_user_timeout, which is in milliseconds. https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
@@ -74,7 +84,7 @@ class PostgresqlDatabase:
         self._places = threading.BoundedSemaphore(writes_at_once or threads)
         self._url = make_url(url)
         said = self._url.query
-        noticed = {name: value for name, value in _NOTICED.items() if name not in said}
+        asked = {name: value for name, value in (_NOTICED | _WRITABLE).items() if name not in said}
         self.engine = create_engine(
             url,
             pool_size=threads,
@@ -82,7 +92,7 @@ class PostgresqlDatabase:
             pool_timeout=self._timeout,
             pool_use_lifo=True,  # few are in use as a rule, and those have prepared what they are asked
             hide_parameters=True,  # an error's text must not carry what was written
-            connect_args={"options": f"{_OPTIONS} -c lock_timeout={self._lock_timeout * 1000:.0f}", **noticed},
+            connect_args={"options": f"{_OPTIONS} -c lock_timeout={self._lock_timeout * 1000:.0f}", **asked},
         )
 
         # The server refuses what would write: `BEGIN READ ONLY` is no further round trip.
@@ -97,6 +107,13 @@ class PostgresqlDatabase:
                     f"PostgreSQL runs transactions as {level!r}: the rule needs 'read committed', "
                     "see default_transaction_isolation"
                 )
+
+        @event.listens_for(self.engine, "checkin")
+        def forget_how_it_was_begun(raw: Any, record: ConnectionPoolEntry) -> None:
+            # SQLAlchemy would have the next write say READ WRITE, which default_transaction_read_only does not stop,
+            # and which a standby refuses by another code.
+            if raw is not None and raw.read_only is not None:
+                raw.read_only = None
 
         self._liveness = _Liveness(self.engine, idle_after.total_seconds())
 
@@ -117,13 +134,13 @@ class PostgresqlDatabase:
             except DBAPIError as error:
                 self._liveness.learn(error)
                 _raise_if_slow(error)
-                if not _repeatable(error):
+                if not _repeatable(error) and not _is_read_only(error):
                     raise
                 last = error
                 failures += not _was_locked(error)  # which takes its own time, and may be had the next time
             except PoolTimeout as error:
                 raise Unavailable("every connection to the ledger is busy") from error
-        raise self._refusal(last) or Unavailable(_BUSY) from last
+        raise self._refusal(last, _BUSY) from last
 
     @contextmanager
     def _place(self, end: float, last: DBAPIError | None) -> Iterator[None]:
@@ -133,7 +150,7 @@ class PostgresqlDatabase:
         """
         if not self._places.acquire(timeout=max(end - time.monotonic(), 0)):
             none = "the ledger had no turn for this write in time"
-            raise self._refusal(last) or Unavailable(none if last is None else _BUSY) from last
+            raise self._refusal(last, none if last is None else _BUSY) from last
         try:
             yield
         finally:
@@ -149,7 +166,9 @@ class PostgresqlDatabase:
                     connection.exec_driver_sql(f"set local lock_timeout = {wait}")
                 outcome = fn(connection)
                 raise_if_late(until)
-            except BaseException:  # a refusal by an Interruption too: nothing that raised was written
+            except BaseException as error:  # a refusal by an Interruption too: nothing that raised was written
+                if _is_read_only(error):
+                    connection.invalidate()  # it works, so that nobody else would: the next try connects anew
                 if not connection.invalidated:
                     transaction.rollback()
                 raise
@@ -174,13 +193,17 @@ class PostgresqlDatabase:
             _raise_if_slow(error)
             if not _repeatable(error):
                 raise
-            ended = Unavailable("the ledger's server does not answer, or ended the transaction")
-            raise self._refusal(error) or ended from error
+            raise self._refusal(error, "the ledger's server does not answer, or ended the transaction") from error
 
-    def _refusal(self, error: DBAPIError | None) -> Unavailable | None:
-        """What there is to say if no connection was had: the server's words tell a wrong URL from its absence."""
-        if error is None or error.statement is not None or not isinstance(error.orig, psycopg.Error):
-            return None
+    def _refusal(self, error: DBAPIError | None, otherwise: str) -> Unavailable:
+        """What there is to say of the last try.
+
+        If no connection was had, the server's words tell a wrong URL from its absence.
+        """
+        if error is None or not isinstance(error.orig, psycopg.Error):
+            return Unavailable(otherwise)
+        if error.statement is not None:
+            return Unavailable(_SAID.get(error.orig.sqlstate or "", f"{otherwise} ({type(error.orig).__name__})"))
         lines = (" ".join(line.split()) for line in str(error.orig).splitlines())  # libpq's never hold the password
         words = " ".join(line for line in lines if not line.startswith("Is the server running"))[:_WORDS]
         host = self._url.host or self._url.query.get("host") or "localhost"
@@ -233,6 +256,11 @@ def _undone(error: DBAPIError) -> bool:
 
 def _was_locked(error: DBAPIError) -> bool:
     return isinstance(error.orig, psycopg.errors.LockNotAvailable)
+
+
+def _is_read_only(error: BaseException) -> bool:
+    """Of a write; what only reads is told so by ourselves."""
+    return isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.errors.ReadOnlySqlTransaction)
 
 
 def _raise_if_slow(error: DBAPIError) -> None:

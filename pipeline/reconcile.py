@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -144,7 +145,9 @@ def _advance_or_put_off(revoker: Revoker, revocation: str) -> None:
 
 def heartbeat(store: Store, *, duty: str, host: str, error: str | None, now: datetime) -> None:
     """Store that a duty ticked, for `aswhom doctor`. *now*: by the host's clock, which is told and not relied on."""
-    said = {"at": database_now(), "host_at": now, "error": error}
+    said: dict[str, Any] = {"at": database_now(), "host_at": now, "error": error}
+    if error is not None:  # stays when later ticks are well: one in five may have met what always fails
+        said |= {"last_error": error, "failed_at": database_now()}
 
     def beat(c: Connection) -> None:
         row = insert_or(c, heartbeats).values(duty=duty, host=host, **said)

@@ -297,5 +297,7 @@ heartbeats = Table(
     Column("host", String(200), primary_key=True),
     Column("at", Instant, nullable=False),  # by the ledger's clock
     Column("host_at", Instant),  # by the host's, which may be wrong
-    Column("error", Text),
+    Column("error", Text),  # of the last tick; None: it was well
+    Column("last_error", Text),  # of the last tick that was not
+    Column("failed_at", Instant),  # which was told then
 )

@@ -29,7 +29,11 @@ from webhooks.sources.reading import Challenge, Fault, Received, Refusal, Source
 
 log = logging.getLogger(__name__)
 
-_FAULTS = {Fault.SIGNATURE: problems.SIGNATURE_REFUSED, Fault.MALFORMED: problems.MALFORMED}
+_FAULTS = {
+    Fault.SIGNATURE: problems.SIGNATURE_REFUSED,
+    Fault.STALE: problems.SIGNATURE_REFUSED,
+    Fault.MALFORMED: problems.MALFORMED,
+}
 
 
 def receiver(

@@ -1,16 +1,19 @@
-"""The broker, and the Redis of locks and budgets: reachable, and never forgetting by itself."""
+"""The broker, and the Redis of locks and budgets: reachable, taking writes, and never forgetting by itself."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
+from datetime import timedelta
 
 from redis import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
 
 _OLDEST = (6, 2)
+_BRIEFLY = timedelta(seconds=10)
 
 
 def open_redis(url: str) -> Redis:
@@ -27,30 +30,51 @@ def _policy(client: Redis) -> str | None:
     return found
 
 
+def _refusal(client: Redis, prefix: str) -> str | None:
+    """Why it takes no writes, and what to do; None: it does."""
+    key = f"{prefix}doctor:{secrets.token_hex(8)}"
+    try:
+        client.set(key, "", px=_BRIEFLY)
+        client.delete(key)
+    except ReadOnlyError:
+        return "it is a replica: let its URL (ASWHOM_BROKER_URL, ASWHOM_REDIS_URL) lead to the primary"
+    except OutOfMemoryError:
+        return "its memory is full: raise its maxmemory"
+    except ResponseError as error:
+        if str(error).startswith("MISCONF"):
+            return "it cannot save what it is given: make room on its disk, and see its log"
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
 def broker(at: Installation) -> Iterator[Finding]:
     """The broker, and the Redis of the locks where that is another."""
+    prefix = at.settings.key_prefix
     if (url := at.settings.broker_redis()) is not None:
         own = "is `aswhom up` running, which starts it?"
-        yield from _server("broker", url, own if at.settings.embedded else "see ASWHOM_BROKER_URL")
+        yield from _server("broker", url, prefix, own if at.settings.embedded else "see ASWHOM_BROKER_URL")
     else:
         alone = "" if at.settings.redis() else "; refreshes are serialized by the ledger"
         yield unknown("broker", f"no Redis or Valkey, so it is not looked at{alone}")
     if at.settings.redis_url is not None:
-        yield from _server("locks", at.settings.redis_url.get_secret_value(), "see ASWHOM_REDIS_URL")
+        yield from _server("locks", at.settings.redis_url.get_secret_value(), prefix, "see ASWHOM_REDIS_URL")
 
 
-def _server(what: str, url: str, where: str) -> Iterator[Finding]:
+def _server(what: str, url: str, prefix: str, where: str) -> Iterator[Finding]:
     client = open_redis(url)
     try:
         policy = _policy(client)
         version = str(client.info("server").get("redis_version", "0"))
         memory = client.info("memory")
+        refusal = _refusal(client, prefix)
     except RedisError as error:
         yield wrong(what, f"not reachable ({type(error).__name__}): {where}")
         return
     finally:
         client.close()
-    if policy is None:
+    if refusal is not None:
+        yield wrong(what, f"reachable, and takes no writes: {refusal}")
+    elif policy is None:
         yield unknown(what, "reachable; it does not let its maxmemory-policy be read, which must be noeviction")
     elif policy != "noeviction":
         yield wrong(what, f"its maxmemory-policy is {policy}: it may drop messages and locks; set it to noeviction")

@@ -19,6 +19,7 @@ from pipeline.ledger.clock import clock as database_clock
 
 _LATELY = timedelta(minutes=1)  # whoever does duties says so every few seconds
 _OFF = timedelta(seconds=2)  # beside what asking takes, and the whole seconds of HTTP
+_WAITED = timedelta(seconds=30)  # what a heartbeat may wait for its turn, after the host looked at its clock
 
 
 def clock(at: Installation) -> Iterator[Finding]:
@@ -30,8 +31,9 @@ def clock(at: Installation) -> Iterator[Finding]:
         if (off := max(behind, ahead)) > _OFF:
             way = "behind" if behind > ahead else "ahead of"
             apart.append(f"{whose} is {off.total_seconds():.0f} s {way} this machine's: keep both by NTP")
-    if hosts := _hosts_ahead(at):
-        apart.append(f"that of host {hosts[0]} is ahead of the ledger's{_and_more(hosts)}: keep both by NTP")
+    for way, hosts in _hosts_apart(at).items():
+        if hosts:
+            apart.append(f"that of host {hosts[0]} is {way} the ledger's{_and_more(hosts)}: keep both by NTP")
     yield from (wrong("clock", one) for one in apart)
     if not apart:
         yield ok("clock", f"as {compared} others say" if compared else "there is no other to compare it with")
@@ -53,11 +55,13 @@ def _others(at: Installation) -> Iterator[tuple[str, datetime, datetime]]:
         yield "the web's clock", parsedate_to_datetime(said) + timedelta(seconds=1), asked
 
 
-def _hosts_ahead(at: Installation) -> list[str]:
-    """Hosts that do duties and whose clocks were ahead as they said so. What each shows is read before the ledger's."""
+def _hosts_apart(at: Installation) -> dict[str, list[str]]:
+    """Hosts that do duties and whose clocks were off as they said so. What each shows is read before the ledger's."""
     now, rows = at.read(lambda c: (database_clock(c), queries.all_heartbeats(c)))
     lately = [row for row in rows if row["host_at"] is not None and now - row["at"] < _LATELY]
-    return sorted({row["host"] for row in lately if row["host_at"] - row["at"] > _OFF})
+    ahead = {row["host"] for row in lately if row["host_at"] - row["at"] > _OFF}
+    behind = {row["host"] for row in lately if row["at"] - row["host_at"] > _WAITED}
+    return {"ahead of": sorted(ahead), "behind": sorted(behind)}
 
 
 def _and_more(hosts: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The ledger: reachable, at this version's tables, and durable."""
+"""The ledger: reachable, taking writes, at this version's tables, and durable."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from deploy.checkup.finding import Finding, ok, wrong
 from deploy.installation import Installation
 from pipeline.ledger import queries
+from pipeline.ledger.rehearsal import rehearse
 
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs"})  # no shared memory for SQLite's WAL
 _CONNECTIONS = 34 * 5  # one process of each kind
@@ -19,8 +20,9 @@ _POSTGRESQL = 150_000
 
 def ledger(at: Installation) -> Iterator[Finding]:
     at.read(queries.all_tenants)
+    at.write(rehearse)
     faults = list(_of_file(at) if at.settings.on_sqlite else _of_server(at))
-    yield ok("ledger", "reachable, at this version's tables")
+    yield ok("ledger", "reachable and written to, at this version's tables")
     yield from faults or [ok("durability", "a commit that was answered survives a loss of power")]
 
 

@@ -51,4 +51,5 @@ def disk(at: Installation) -> Iterator[Finding]:
         what = f"{free // 1_000_000} MB are free where {at.settings.data_dir} lies"
         yield wrong("disk", f"{what}: make room, or move the data directory; `aswhom db prune` forgets what may be")
     else:
-        yield ok("disk", f"{free // 1_000_000_000} GB are free")
+        of_server = "" if at.settings.on_sqlite else " here; that of PostgreSQL's server is not looked at"
+        yield ok("disk", f"{free // 1_000_000_000} GB are free{of_server}")

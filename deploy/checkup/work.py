@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
@@ -12,12 +13,14 @@ from pipeline.accounts.scope_report import scope_report, what_to_do
 from pipeline.ledger import queries, troubles
 from pipeline.ledger.clock import clock
 from pipeline.ledger.missing_workflows import missing_workflows as missing
+from pipeline.ledger.paging import Record
 from pipeline.model import BEAT
 from pipeline.rhythms import silence_of
 from pipeline.schedules import punctuality
 
 _STALE = timedelta(minutes=1)
 _LATE = timedelta(minutes=2)
+_REMEMBERED = timedelta(minutes=10)  # an error of a duty that was done well since
 _SHOWN = 20  # of a kind, by name; how many more there are is said
 _DUTIES_AT = "is `aswhom up`, or housekeeping, running?"
 
@@ -38,8 +41,17 @@ def heartbeats(at: Installation) -> Iterator[Finding]:
             yield wrong("housekeeping", f"{duty} was last done at {row['at']:%Y-%m-%d %H:%M}: its log says why")
         elif row["error"]:
             yield wrong("housekeeping", f"{duty} fails: {row['error']}")
+        elif failed := _failed_lately([beat for beat in beats if beat["duty"] == duty], now):
+            says = f"{duty} failed at {failed['failed_at']:%H:%M:%S}, and not since: {failed['last_error']}"
+            yield unknown("housekeeping", says)
     if newest and not stale and not any(row["error"] for row in newest.values()):
         yield ok("housekeeping", f"{len(newest)} duties are done in time")
+
+
+def _failed_lately(beats: list[Record], now: datetime) -> Record | None:
+    """Of one duty's heartbeats, that of the host where it failed last."""
+    lately = [row for row in beats if row["failed_at"] is not None and now - row["failed_at"] < _REMEMBERED]
+    return max(lately, key=lambda row: row["failed_at"], default=None)
 
 
 def schedules(at: Installation) -> Iterator[Finding]:
@@ -69,7 +81,9 @@ def stuck(at: Installation) -> Iterator[Finding]:
     found = at.read(troubles.look)
     for pattern, since in found.due_for.items():
         if since > _LATE:
-            says = f"{pattern} jobs have been due for {since.total_seconds():.0f} s: do enough workers run?"
+            most = at.read(partial(troubles.most_due, pattern=pattern))
+            whose = f", {most[1]} of {found.due[pattern]} of them {most[0]}'s" if most else ""
+            says = f"{pattern} jobs have been due for {since.total_seconds():.0f} s{whose}: do enough workers run?"
             yield wrong("jobs", says)
     if found.asking:
         says = f"{found.asking} ask what became of a call: `aswhom jobs list --wait unknown`, then `jobs resolve`"

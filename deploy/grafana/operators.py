@@ -160,7 +160,7 @@ _UPSTREAMS = (
     ),
     Panel(
         title="Requests that draw on a budget",
-        says="`waits`: the job comes back when the window ends. `unwatched`: there is no Redis.",
+        says="`waits`: the job comes back when the window ends. `unwatched`: the Redis is away.",
         queries={
             "{{provider}} {{endpoints}} {{outcome}}": rate_or_none(
                 "budget_requests", "provider", "endpoints", "outcome"

@@ -15,6 +15,8 @@ from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, in_state
 from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, jobs
 
+_IS_DUE = in_state(JobState.QUEUED) & (jobs.c.due_at <= database_now())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Troubles:
@@ -40,8 +42,7 @@ class Troubles:
 def look(connection: Connection) -> Troubles:
     """Read them, by indexes over what is unfinished or dead."""
     now = clock(connection)
-    is_due = in_state(JobState.QUEUED) & (jobs.c.due_at <= database_now())
-    of_pattern = select(jobs.c.pattern, func.count(), func.min(jobs.c.due_at)).where(is_due).group_by(jobs.c.pattern)
+    of_pattern = select(jobs.c.pattern, func.count(), func.min(jobs.c.due_at)).where(_IS_DUE).group_by(jobs.c.pattern)
     due = connection.execute(of_pattern).all()
     waiting = select(jobs.c.wait, func.count()).where(in_state(JobState.WAITING)).group_by(jobs.c.wait)
     dead = select(jobs.c.pattern, func.count()).where(REPLAYABLE).group_by(jobs.c.pattern)
@@ -55,6 +56,14 @@ def look(connection: Connection) -> Troubles:
         unknown=connection.execute(unknown).scalar_one(),
         unsealed=timedelta() if unsealed is None else max(now - unsealed, timedelta()),
     )
+
+
+def most_due(connection: Connection, pattern: str) -> tuple[str, int] | None:
+    """Of the jobs of a pattern that are due: the tenant with most of them, and how many."""
+    number = func.count()
+    of_tenant = select(jobs.c.tenant_id, number).where(_IS_DUE, jobs.c.pattern == pattern).group_by(jobs.c.tenant_id)
+    found = connection.execute(of_tenant.order_by(number.desc(), jobs.c.tenant_id).limit(1)).first()
+    return None if found is None else (found[0], found[1])
 
 
 def _counted(connection: Connection, statement: Select[str | None, int] | Select[str, int]) -> dict[str, int]:

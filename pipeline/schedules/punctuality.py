@@ -44,12 +44,14 @@ def look(connection: Connection, *, now: datetime) -> Punctuality:
 
 
 def measure(store: Store) -> None:
-    """Set the gauges of the schedules; housekeeping alone does. A beat that never ticked is silent for ever."""
+    """Set the gauges of the schedules; housekeeping alone does.
+
+    A beat that never ticked is silent for ever, and one that nobody waits for is not silent.
+    """
     now, found = store.read(lambda c: ((now := clock(c)), look(c, now=now)))
-    if found.ticked_at is not None:
-        silent = max((now - found.ticked_at).total_seconds(), 0.0)
-    else:
-        silent = math.inf if found.live else 0.0
+    silent = 0.0
+    if found.live:
+        silent = math.inf if found.ticked_at is None else max((now - found.ticked_at).total_seconds(), 0.0)
     metrics.BEAT_SILENT_SECONDS.set(silent)
     metrics.SCHEDULE_LATE_SECONDS.set(found.late.total_seconds())
     metrics.SCHEDULES_FAULTY.set(len(found.faults))

@@ -24,7 +24,8 @@ from identity.tables import accounts, connection_secrets
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.reconcile import heartbeat
 from pipeline.rhythms import RHYTHMS
-from pipeline.tables import jobs
+from pipeline.tables import heartbeats, jobs
+from tests.celery.rig import eventually
 from tests.deploy.conftest import Cli, told
 from tests.heartbeats import ticked
 from tests.identity.keys import pem
@@ -104,6 +105,32 @@ def test_a_broker_that_may_forget_is_found_until_it_may_not(
         assert (told(cli, "broker")[0][0], told(cli, "locks")[0][0]) == ("wrong", "ok")
 
 
+def test_a_broker_that_answers_and_takes_no_writes_is_found_with_what_to_do(
+    cli: Cli, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASWHOM_BROKER_URL", own_valkey.url)
+
+    def expect(said: str) -> None:
+        ((state, says),) = told(cli, "broker")
+        assert (state, said in says) == ("wrong", True)
+
+    with own_valkey.client() as client:
+        client.replicaof("127.0.0.1", str(free_port()))  # as where an address leads to after a failover
+        expect("lead to the primary")
+        client.replicaof("NO", "ONE")
+        client.config_set("maxmemory", 1)
+        assert "raise its maxmemory" in told(cli, "broker")[0][1]
+        client.config_set("maxmemory", 0)
+        (own_valkey.directory / "dump.rdb").mkdir()  # so that it cannot save there, as on a full disk
+        client.config_set("save", "3600 1")
+        client.bgsave()
+        eventually(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", what="it could not save")
+        expect("make room on its disk")
+        client.config_set("save", "")
+        assert told(cli, "broker")[0][0] == "ok"
+        assert client.keys() == []
+
+
 def test_a_broker_that_keeps_its_configuration_to_itself_is_reached_all_the_same(
     cli: Cli, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,10 +153,15 @@ def test_a_clock_that_differs_from_the_brokers_is_found(own_valkey: Valkey, cli:
         assert (found.state, says in found.says) == (state, True)
 
 
-def test_a_host_that_did_a_duty_later_than_now_has_a_clock_ahead(cli: Cli, at: Installation) -> None:
-    heartbeat(at.ledger, duty="dispatch", host="far", error=None, now=at.now() + timedelta(minutes=1))
+@pytest.mark.parametrize(("seconds", "way"), [(60, "ahead of"), (-3600, "behind"), (-5, None)])
+def test_a_host_whose_clock_is_not_the_ledgers_is_found_in_what_it_says_of_its_duties(
+    cli: Cli, at: Installation, seconds: int, way: str | None
+) -> None:
+    """The little by which it may have waited for its turn is no such difference."""
+    heartbeat(at.ledger, duty="dispatch", host="far", error=None, now=at.now() + timedelta(seconds=seconds))
     ((state, says),) = told(cli, "clock")
-    assert (state, "host far" in says) == ("wrong", True)
+    expected = ("wrong", True) if way else ("ok", False)
+    assert (state, f"that of host far is {way} the ledger's" in says) == expected
 
 
 def test_a_duty_is_late_by_its_own_rhythm(acme: Cli, at: Installation) -> None:
@@ -147,6 +179,21 @@ def test_a_duty_is_late_by_its_own_rhythm(acme: Cli, at: Installation) -> None:
     done(100, "dispatch")
     ((state, says),) = told(acme, "housekeeping")
     assert (state, says.partition(" since")[0]) == ("wrong", "nothing was done")
+
+
+def test_an_error_is_told_of_for_ten_minutes_though_later_ticks_were_well(acme: Cli, at: Installation) -> None:
+    """As of one revocation that fails whenever it is its turn, and waits in between while others go on."""
+    beat = partial(heartbeat, at.ledger, duty="revocations", host="here", now=at.now())
+    beat(error="KeyError")
+    assert told(acme, "housekeeping") == [("wrong", "revocations fails: KeyError")]
+    beat(error=None)
+    heartbeat(at.ledger, duty="revocations", host="there", now=at.now(), error=None)
+    failed, done = told(acme, "housekeeping")
+    assert (failed[0], "revocations failed at" in failed[1], "KeyError" in failed[1]) == ("unknown", True, True)
+    assert done == ("ok", "1 duties are done in time")
+    ago = update(heartbeats).values(failed_at=at.now() - timedelta(minutes=11))
+    at.write(lambda c: c.execute(ago).rowcount)
+    assert told(acme, "housekeeping") == [done]
 
 
 def test_every_duty_has_its_rhythm_and_every_rhythm_its_duty(at: Installation) -> None:
@@ -246,6 +293,19 @@ def test_jobs_that_do_not_move_without_somebody_are_found(
     assert (found, says in said) == (state, True)
 
 
+def test_the_tenant_that_has_most_of_what_waits_is_named(acme: Cli, at: Installation) -> None:
+    acme.json("tenants", "add", "flood")
+    due = at.now() - timedelta(minutes=5)
+
+    def accept(c: Connection) -> None:
+        for number, tenant in enumerate(("acme", "flood", "flood")):
+            job(c, at, f"job_{number}", tenant_id=tenant, due_at=due)
+
+    at.write(accept)
+    ((_, says),) = told(acme, "jobs")
+    assert "2 of 3 of them flood's" in says
+
+
 def grant_services(acme: Cli, at: Installation, number: int) -> list[str]:
     """So many accounts of acme's service, each at a connection of its own."""
     registered = at.read(lambda c: get_connection(c, "github"))
@@ -316,6 +376,23 @@ def test_a_postgresql_that_may_lose_a_commit_is_found(on_postgresql: Callable[[s
     assert any("synchronous_commit is off" in one for one in says)
     assert any("fsync is off" in one for one in says)  # the tests' cluster is not durable
     assert {one.state for one in found if one.what == "ledger"} == {State.OK}
+
+
+@pytest.mark.parametrize("attributes", ["", "&target_session_attrs=any"])
+def test_a_postgresql_that_cannot_be_written_is_found_and_nothing_is_said_of_housekeeping(
+    postgres: Postgres, cli: Cli, monkeypatch: pytest.MonkeyPatch, attributes: str
+) -> None:
+    """Which may well run, and can leave no heartbeat."""
+    name = postgres.create_database()
+    monkeypatch.setenv("ASWHOM_DATABASE_URL", postgres.url(name) + attributes)
+    monkeypatch.setenv("ASWHOM_TURN_TIMEOUT", "1")
+    cli("db", "upgrade")
+    with postgres.connect() as connection:
+        connection.execute(f'alter database "{name}" set default_transaction_read_only = on'.encode())
+    ((state, says),) = told(cli, "ledger")
+    assert (state, "is read-only" in says) == ("wrong", True)
+    assert told(cli, "housekeeping") == []
+    assert "is not looked at" in told(cli, "disk")[0][1]
 
 
 def test_what_cannot_be_asked_is_told_of_where_it_belongs(cli: Cli) -> None:

@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY
 from identity.model import AccountKey
 from pipeline.budget import UNKNOWN_FLYING, Budget, Budgets
 from pipeline.limits import EndpointClass, Left, Limits, Per
+from tests.servers.process import free_port
 from tests.servers.valkey import Valkey
 
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
@@ -96,6 +97,20 @@ def test_while_nobody_has_told_how_much_there_is_only_a_few_fly(client: redis.Re
     # What still flies is taken as not counted in what is said.
     budgets.told(budget(), said(10), pause=None)
     assert drawn(budgets, budget()) == 10 - (UNKNOWN_FLYING - 1)
+
+
+@pytest.mark.parametrize(("configured", "outcome"), [(False, "unconfigured"), (True, "unwatched")])
+def test_a_redis_that_is_away_is_told_from_one_that_was_never_meant_to_be(configured: bool, outcome: str) -> None:
+    """Nobody is to be called for what was chosen."""
+
+    def counted() -> float:
+        labels = {"provider": "github", "endpoints": "core", "outcome": outcome}
+        return REGISTRY.get_sample_value("aswhom_budget_requests_total", labels) or 0
+
+    before = counted()
+    with redis.Redis(port=free_port()) as away:
+        assert Budgets(away if configured else None).enter(budget()) is None
+    assert counted() - before == 1
 
 
 def test_a_late_answer_that_says_more_gives_nothing_back(client: redis.Redis, prefix: str) -> None:

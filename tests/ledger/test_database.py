@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -645,6 +646,59 @@ def test_a_wrong_url_is_explained_in_the_servers_words_and_without_the_password(
             assert "ASWHOM_DATABASE_URL" in str(caught.value)
             assert "hunter2" not in str(caught.value)
             assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("attributes", "says", "reads"),
+    [("", "session is read-only", False), ("&target_session_attrs=any", "the ledger's server is read-only", True)],
+)
+def test_a_server_that_turned_read_only_is_unavailable_and_is_connected_to_anew_until_it_is_not(
+    postgres: Postgres, database_url: str, attributes: str, says: str, reads: bool
+) -> None:
+    """A pool would keep the connections to a standby for ever: nothing is broken about them."""
+    settings = DatabaseSettings(url=database_url + attributes, turn_timeout=timedelta(seconds=1))
+    insert_one = text("insert into kept values (1)")
+
+    def turn(read_only: str) -> None:
+        with postgres.connect() as connection:
+            name = make_url(database_url).database
+            connection.execute(f'alter database "{name}" set default_transaction_read_only = {read_only}'.encode())
+
+    with closing(open_database(settings)) as database:
+        database.write(lambda c: c.execute(text("create table kept (it integer)")))
+        turn("on")
+        # That is for whoever connects from now on, and a standby is so for those that are connected.
+        database.write(lambda c: c.exec_driver_sql("set session characteristics as transaction read only"))
+        for _ in range(2):
+            if reads:
+                assert database.read(_one) == 1
+            with pytest.raises(Unavailable, match=says):
+                database.write(lambda c: c.execute(insert_one))
+        turn("off")
+        database.write(lambda c: c.execute(insert_one))
+        assert database.read(lambda c: c.execute(text("select it from kept")).scalars().all()) == [1]
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("53100", "the disk of the ledger's server is full"),
+        ("40P01", r"locks were busy or its server away too long \(DeadlockDetected\)"),
+        ("53200", r"locks were busy or its server away too long \(OutOfMemory\)"),
+    ],
+)
+def test_what_ended_the_last_try_is_told_without_what_the_server_said_of_it(
+    database: Database, code: str, says: str
+) -> None:
+    raised = text(f"do $$ begin raise exception 'of hunter2' using errcode = '{code}'; end $$")
+    for ask in (database.write, database.read):
+        with pytest.raises(Unavailable) as caught:
+            ask(lambda c: c.execute(raised))
+        assert "hunter2" not in str(caught.value)
+        if ask == database.write or code == "53100":
+            assert re.search(says, str(caught.value))
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)

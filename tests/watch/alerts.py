@@ -171,8 +171,8 @@ ALERTS: Mapping[str, Alert] = {
     "AswhomBudgetUnwatched": Alert(
         after=10,
         bad={'aswhom_budget_requests_total{outcome="unwatched"}': "0+6x20"},
-        says="there is no Redis to count rate limits in; each worker finds them out alone",
-        good={'aswhom_budget_requests_total{outcome="passes"}': "0+6x20"},
+        says="the Redis to count rate limits in is away; each worker finds them out alone",
+        good={'aswhom_budget_requests_total{outcome="unconfigured"}': "0+6x20"},
     ),
     "AswhomClientRefused": Alert(
         after=5,

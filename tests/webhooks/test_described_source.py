@@ -114,7 +114,7 @@ def test_no_text_in_a_header_is_a_crash(signature: str, stamp: str, id: str) -> 
 
 @given(body=st.binary(max_size=100), stamp=st.from_regex("[0-9]{1,15}", fullmatch=True))
 def test_nothing_that_is_signed_is_a_crash(body: bytes, stamp: str) -> None:
-    assert fault_of(_read(TIMED, _timed(body, stamp=stamp), body)) in (Fault.SIGNATURE, Fault.MALFORMED, None)
+    assert fault_of(_read(TIMED, _timed(body, stamp=stamp), body)) in (Fault.STALE, Fault.MALFORMED, None)
 
 
 @given(id=st.text("{}bodyimestap|", max_size=20))
@@ -209,10 +209,10 @@ def test_a_secret_may_be_given_in_base64() -> None:
 def test_the_tolerance_is_the_connections() -> None:
     stamp = str(int((NOW - timedelta(seconds=100)).timestamp()))
     assert isinstance(_read(TIMED, _timed(stamp=stamp)), Received)
-    assert fault_of(_read({**TIMED, "tolerance": "60"}, _timed(stamp=stamp))) is Fault.SIGNATURE
+    assert fault_of(_read({**TIMED, "tolerance": "60"}, _timed(stamp=stamp))) is Fault.STALE
     in_ms = {**TIMED, "timestamp_unit": "ms"}
     assert isinstance(_read(in_ms, _timed(stamp=f"{STAMP}000")), Received)
-    assert fault_of(_read(in_ms, _timed())) is Fault.SIGNATURE
+    assert fault_of(_read(in_ms, _timed())) is Fault.STALE
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_the_recomputed_vector_is_accepted_at_its_time_only() -> None:
     headers = lower({**linear_headers(b""), **vector["headers"]})
     then = datetime.fromtimestamp(vector["clock_ms"] / 1000, UTC)
     assert isinstance(read(headers, body, keys, then), Received)
-    assert fault_of(read(headers, body, keys, NOW)) is Fault.SIGNATURE
+    assert fault_of(read(headers, body, keys, NOW)) is Fault.STALE
     assert fault_of(read(headers, body, KEYS, then)) is Fault.SIGNATURE
 
 
@@ -107,7 +107,7 @@ def test_a_minute_is_tolerated_either_way_and_more_asks_about_the_clock() -> Non
     for away, word in ((timedelta(seconds=61), "past"), (timedelta(seconds=-61), "future")):
         reading = _read(BODY, now=NOW + away)
         assert isinstance(reading, Refusal)
-        assert reading.fault is Fault.SIGNATURE
+        assert reading.fault is Fault.STALE
         assert word in reading.detail
         assert "clock skew" in reading.detail
 
@@ -123,8 +123,8 @@ def test_without_its_time_nothing_is_taken_and_a_header_does_not_replace_it(stam
 def test_a_late_revocation_is_taken_and_a_late_comment_is_not() -> None:
     later = NOW + timedelta(hours=6)
     assert _received(stamped(**REMOVED), now=later).signal is not None
-    assert fault_of(_read(BODY, now=later)) is Fault.SIGNATURE
-    assert fault_of(_read(stamped(**REMOVED), now=NOW - timedelta(hours=1))) is Fault.SIGNATURE
+    assert fault_of(_read(BODY, now=later)) is Fault.STALE
+    assert fault_of(_read(stamped(**REMOVED), now=NOW - timedelta(hours=1))) is Fault.STALE
 
 
 def test_both_secrets_fit_while_they_are_rotated_and_neither_when_there_is_none() -> None:

@@ -315,11 +315,15 @@ def test_slacks_challenge_is_answered_and_not_recorded(client: FlaskClient, ledg
     assert ledger.accepted == []
 
 
-def test_slack_is_told_about_clock_skew_with_401(client: FlaskClient) -> None:
+def test_slack_is_told_about_clock_skew_with_401_and_so_is_our_log(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
     body = b'{"type":"url_verification","challenge":"3eZbrw1a"}'
     headers = slack_headers(body, at=NOW - timedelta(hours=1))
     response = client.post("/webhooks/slack/sl", data=body, headers=headers, content_type=JSON)
     assert "clock skew" in problem(response, 401, "signature-refused")
+    (refused,) = [record for record in caplog.records if record.getMessage() == "delivery refused"]
+    assert vars(refused)["fault"] == "stale"
 
 
 @pytest.mark.parametrize("example", published.github(), ids=lambda one: f"{one.event}-{one.name}")

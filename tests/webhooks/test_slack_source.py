@@ -48,7 +48,7 @@ def test_the_documented_signature_is_accepted_at_its_time_only() -> None:
     assert (reading.event, reading.installation) == ("command", "T1DC2JH3J")
     assert reading.document["command"] == "/webhook-collect"
     assert reading.delivery_id == "398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c"
-    assert fault_of(read(headers, vector["body"].encode(), keys, NOW)) is Fault.SIGNATURE
+    assert fault_of(read(headers, vector["body"].encode(), keys, NOW)) is Fault.STALE
 
 
 def _as_sent(path: Path) -> tuple[bytes, str]:
@@ -131,7 +131,7 @@ def test_five_minutes_are_tolerated_either_way_and_more_asks_about_the_clock() -
     for away, word in ((timedelta(seconds=301), "future"), (timedelta(seconds=-301), "past")):
         reading = _read(BODY, at=NOW + away)
         assert isinstance(reading, Refusal)
-        assert reading.fault is Fault.SIGNATURE
+        assert reading.fault is Fault.STALE
         assert word in reading.detail
         assert "clock skew" in reading.detail
 

@@ -48,7 +48,7 @@ def test_the_vector_of_the_reference_library_is_accepted_at_its_time_only() -> N
     reading = _read(vector["headers"], body, vector["secret"], now=then)
     assert isinstance(reading, Received)
     assert (reading.event, reading.delivery_id) == ("untyped", "msg_p5jXN8AQM9LWM0D4loKWxJek")
-    assert fault_of(_read(vector["headers"], body, vector["secret"], now=NOW)) is Fault.SIGNATURE
+    assert fault_of(_read(vector["headers"], body, vector["secret"], now=NOW)) is Fault.STALE
 
 
 @given(

@@ -16,7 +16,7 @@ def stale(now: datetime, sent_at: float, tolerance: timedelta) -> Refusal | None
     if abs(away) <= tolerance.total_seconds():
         return None
     return Refusal(
-        fault=Fault.SIGNATURE,
+        fault=Fault.STALE,
         detail=f"The request is signed, but {abs(away):.0f} s in the {'past' if away > 0 else 'future'}, and more "
         f"than {tolerance.total_seconds():.0f} s is refused as a replay. If it is new, look for clock skew here.",
     )

@@ -17,7 +17,8 @@ from pipeline.revocation.signal import Signal
 class Fault(StrEnum):
     """Why a request is no delivery."""
 
-    SIGNATURE = "signature"  # nobody we know signed it, or too long ago
+    SIGNATURE = "signature"  # nobody we know signed it
+    STALE = "stale"  # somebody we know did, but not just now: a replay, or a clock that is off
     MALFORMED = "malformed"  # signed, but unreadable
 
 

@@ -345,6 +345,13 @@ CONTROLS = (
         test="tests/ledger/test_database.py::test_who_waits_for_a_lock",
     ),
     Control(
+        name="a connection to a server that turned read-only is not kept",
+        file="pipeline/postgresql.py",
+        guard="if _is_read_only(error):",
+        without="if False:",
+        test="tests/ledger/test_database.py::test_a_server_that_turned_read_only",
+    ),
+    Control(
         name="a tenant's share of the window",
         file="pipeline/ledger/bells.py",
         guard="share = max(1, window // len(busy)) if busy else 0",
