@@ -31,6 +31,13 @@ ALERTS: Mapping[str, Alert] = {
         says="a:1 does not answer",
         good={f"up{{{A}}}": "1 0 1x5", 'up{job="another"}': "0x5"},
     ),
+    "AswhomProcessMissing": Alert(
+        after=3,
+        bad={f'up{{{A},process="{one}"}}': "1x5" for one in ("web", "worker-1", "housekeeping")},
+        labels={"job": "aswhom", "process": "revocations"},
+        says="no process revocations is scraped",
+        good={f'up{{{A},process="{one}"}}': "0x5" for one in ("web", "worker-2", "revocations")},
+    ),
     "AswhomProcessRestarts": Alert(
         after=5,
         bad={f"process_start_time_seconds{{{A}}}": "1 2 3 4 4x5"},

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy import procfile
 from tests.docs.pages import ROOT, page, section
 from tests.watch.alerts import ALERTS, Alert
 
@@ -60,6 +61,27 @@ def test_promtool_would_have_told(promtool: Path, tmp_path: Path) -> None:
     name, alert = "AswhomWorkWaits", ALERTS["AswhomWorkWaits"]
     assert name in judged([expect(name, alert, alert.good, fires=True)], tmp_path, promtool)
     assert name in judged([expect(name, alert, alert.bad, fires=False)], tmp_path, promtool)
+
+
+@pytest.mark.parametrize("workers", [("worker",), ("worker-1", "worker-2")], ids=["of Compose", "of one machine"])
+def test_the_last_process_of_a_kind_is_missed_by_its_name(
+    workers: tuple[str, ...], promtool: Path, tmp_path: Path
+) -> None:
+    """Housekeeping has a rule of its own; a beat is missed by its heartbeat, where there are schedules."""
+    kinds = {one.name: (one.name,) for one in procfile.read()} | {"worker": workers}
+    tests = []
+    for kind in kinds:
+        left = {
+            f'up{{job="aswhom",process="{name}"}}': "1x5"
+            for other, names in kinds.items()
+            for name in names
+            if other != kind
+        }
+        missing = Alert(
+            after=3, bad=left, good={}, says=f"no process {kind} is scraped", labels={"job": "aswhom", "process": kind}
+        )
+        tests.append(expect("AswhomProcessMissing", missing, left, fires=kind not in ("housekeeping", "beat")))
+    assert judged(tests, tmp_path, promtool) == ""
 
 
 def test_the_rules_and_the_configuration_are_in_order(promtool: Path) -> None:
