@@ -14,16 +14,17 @@ ROUTE = 'route="/webhooks/<source>/<connection>"'
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """One alert. It is looked at *after* so many minutes."""
+    """One alert. It is looked at *after* so many minutes. *good* is None for the one that is to fire always."""
 
     after: int
     bad: Mapping[str, str]
     says: str
-    good: Mapping[str, str]
+    good: Mapping[str, str] | None
     labels: Mapping[str, str] | None = None
 
 
 ALERTS: Mapping[str, Alert] = {
+    "AswhomAlwaysFiring": Alert(after=0, bad={}, says="alerts arrive", good=None),
     "AswhomProcessDown": Alert(
         after=3,
         bad={f"up{{{A}}}": "0x5"},
