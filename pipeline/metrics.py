@@ -26,8 +26,14 @@ DUPLICATE_EFFECTS = Counter(
     "aswhom_duplicate_effects", "Calls of which an answer or a search told an effect after it was ruled out"
 )
 DEAD = Counter("aswhom_dead_letters", "Jobs that are dead until a person replays them", ["pattern"])
+MISCONFIGURED = Counter(
+    "aswhom_misconfigured_runs",
+    "Runs that met an operator's mistake; the job is tried again until it is mended",
+    ["pattern"],
+)
 for _pattern in AccessPattern:  # from nothing to one is no increase that Prometheus sees
     DEAD.labels(str(_pattern))
+    MISCONFIGURED.labels(str(_pattern))
 REVOCATION_SECONDS = Histogram(
     "aswhom_revocation_seconds", "From a revocation's commit until nothing of it is in flight", buckets=_QUIESCE
 )

@@ -146,6 +146,13 @@ ALERTS: Mapping[str, Alert] = {
         says="hybrid jobs died",
         good={'aswhom_dead_letters_total{pattern="hybrid"}': "1x5"},
     ),
+    "AswhomRunsMisconfigured": Alert(
+        after=18,
+        bad={'aswhom_misconfigured_runs_total{pattern="hybrid"}': "0+1x20"},
+        labels={"pattern": "hybrid"},
+        says="hybrid jobs meet a mistake of configuration and are tried again in vain",
+        good={'aswhom_misconfigured_runs_total{pattern="hybrid"}': "0 5 10 12x20"},
+    ),
     "AswhomUnknownOutcomes": Alert(
         after=11,
         bad={'aswhom_jobs_waiting{wait="unknown"}': "2x20"},
