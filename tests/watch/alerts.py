@@ -126,6 +126,23 @@ ALERTS: Mapping[str, Alert] = {
         says="signed deliveries of slack are not of the published shape",
         good={'aswhom_webhooks_total{source="slack",outcome="ignored"}': "0 0 1x5"},
     ),
+    "AswhomDeliveriesMalformed": Alert(
+        after=5,
+        bad={'aswhom_webhooks_total{source="linear",outcome="malformed"}': "0 0 1x5"},
+        labels={"source": "linear"},
+        says="signed deliveries of linear cannot be read and were turned away",
+        good={'aswhom_webhooks_total{source="linear",outcome="incomplete"}': "0 0 1x5"},
+    ),
+    "AswhomSecurityEventsRefused": Alert(
+        after=5,
+        bad={'aswhom_security_events_total{outcome="invalid_key"}': "0 0 1x5"},
+        labels={"outcome": "invalid_key"},
+        says="Security Event Tokens are refused for good: invalid_key",
+        good={
+            'aswhom_security_events_total{outcome="unavailable"}': "0 0 1x5",
+            'aswhom_security_events_total{outcome="invalid_audience"}': "1x5",
+        },
+    ),
     "AswhomDeliveriesLost": Alert(
         after=5,
         bad={'aswhom_redeliveries_total{outcome="lost"}': "0 0 1x5"},
