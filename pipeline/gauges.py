@@ -22,3 +22,4 @@ def measure(store: Store) -> None:
         metrics.JOBS_WAITING.labels(wait).set(found.waiting.get(wait, 0))
     metrics.UNKNOWN_ATTEMPTS.set(found.unknown)
     metrics.UNSEALED_SECONDS.set(found.unsealed.total_seconds())
+    metrics.REVOCATION_UNFINISHED_SECONDS.set(found.revoking.total_seconds())

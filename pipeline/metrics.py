@@ -37,6 +37,11 @@ for _pattern in AccessPattern:  # from nothing to one is no increase that Promet
 REVOCATION_SECONDS = Histogram(
     "aswhom_revocation_seconds", "From a revocation's commit until nothing of it is in flight", buckets=_QUIESCE
 )
+REVOCATION_UNFINISHED_SECONDS = Gauge(
+    "aswhom_revocation_unfinished_seconds",
+    "How long the oldest revocation that has no receipt yet has been effective",
+    multiprocess_mode="mostrecent",
+)
 REVOCATION_CHUNK_SECONDS = Histogram(
     "aswhom_revocation_chunk_seconds",
     "One transaction that cancels jobs of a revocation, without its commit",

@@ -112,6 +112,12 @@ _REVOCATION = (
         unit="s",
     ),
     Panel(
+        title="The oldest without a receipt",
+        says="How long it has been effective. Runbook: AswhomRevocationUnfinished.",
+        queries={"oldest": gauge("revocation_unfinished_seconds")},
+        unit="s",
+    ),
+    Panel(
         title="Still to end at providers",
         says="`stuck` until an operator acts. Runbook: AswhomWithdrawalsStuck.",
         queries={"{{state}}": gauge("withdrawals", "state")},

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import BigInteger, Connection, Select, func, select, type_coerce
 
 from identity.audit.sealer import oldest_unsealed
 from identity.columns import database_now
-from pipeline.ledger.clock import clock
-from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, in_state
+from pipeline.ledger.clock import NOW, clock
+from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, in_state, is_one
+from pipeline.revocation import Stage
+from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, jobs
 
@@ -26,6 +28,7 @@ class Troubles:
     dead_by: Mapping[str, int]  # by pattern; those that can still be replayed
     unknown: int  # calls whose outcome nobody knows
     unsealed: timedelta  # since when the oldest audit record without a seal is there
+    revoking: timedelta  # since when the oldest revocation that is not quiesced is effective
 
     @property
     def asking(self) -> int:
@@ -54,7 +57,15 @@ def look(connection: Connection) -> Troubles:
         dead_by=_counted(connection, dead),
         unknown=connection.execute(unknown).scalar_one(),
         unsealed=timedelta() if unsealed is None else max(now - unsealed, timedelta()),
+        revoking=_revoking(connection),
     )
+
+
+def _revoking(connection: Connection) -> timedelta:
+    """The greatest age. Asked for the least date, a database looks through all there ever were, in that order."""
+    age = type_coerce(NOW, BigInteger) - type_coerce(revocations.c.effective_at, BigInteger)
+    oldest = select(func.max(age)).where(~is_one(revocations.c.state, Stage.QUIESCED))
+    return timedelta(microseconds=max(connection.execute(oldest).scalar_one() or 0, 0))
 
 
 def _counted(connection: Connection, statement: Select[str | None, int] | Select[str, int]) -> dict[str, int]:

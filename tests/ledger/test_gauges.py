@@ -15,7 +15,7 @@ from sqlalchemy import Connection, update
 from identity import audit
 from identity.audit import AsWhom
 from identity.audit.sealer import Sealer
-from identity.model import AccessPattern
+from identity.model import AccessPattern, Scope, ScopeKind
 from identity.signing import Signer
 from pipeline import gauges
 from pipeline.ledger import jobs, openings, troubles
@@ -23,6 +23,8 @@ from pipeline.ledger.overview import overview
 from pipeline.ledger.replay import replay
 from pipeline.model import BEAT
 from pipeline.retention import prune_steps
+from pipeline.revocation.revoker import Revoker
+from pipeline.revocation.tables import revocations
 from pipeline.run import Run
 from pipeline.schedules import punctuality
 from pipeline.schedules.changes import NewSchedule, add_schedule
@@ -32,7 +34,7 @@ from pipeline.tables import jobs as jobs_table
 from pipeline.tables import schedules
 from pipeline.workflow import SERVICE, NoConfig, Tick, workflow
 from tests.heartbeats import ticked
-from tests.ledger.acts import close
+from tests.ledger.acts import close, revoke
 from tests.ledger.house import House, Say, intent_of
 from tests.ledger.plans import kept_plans, plans
 
@@ -131,6 +133,33 @@ def test_the_oldest_unsealed_record_has_its_age_shown_until_it_is_sealed(house: 
         pass
     gauges.measure(house.database)
     assert gauge("audit_unsealed_seconds") == 0
+
+
+def test_the_oldest_revocation_without_a_receipt_has_its_age_shown_until_it_has_one(house: House) -> None:
+    def shown() -> float:
+        gauges.measure(house.database)
+        return gauge("revocation_unfinished_seconds") or 0
+
+    assert shown() == 0
+    old, new = (revoke(house, Scope(kind=ScopeKind.USER, key=user)) for user in ("ada", "grace"))
+    ago = update(revocations).where(revocations.c.id == old)
+    house.database.write(
+        partial(Connection.execute, statement=ago.values(effective_at=datetime.now(UTC) - timedelta(hours=1)))
+    )
+    assert 3600 <= shown() < 3660
+    assert Revoker(house.database, Signer.from_seed(b"k" * 32)).advance(old)
+    assert shown() < 60
+    assert Revoker(house.database, Signer.from_seed(b"k" * 32)).advance(new)
+    assert shown() == 0
+
+
+def test_revocations_that_have_their_receipt_are_not_looked_through(house: House) -> None:
+    """They are kept for years, and the gauge is read all day."""
+    told: Collection[str] = plans(house.database, troubles.look)
+    if house.database.engine.dialect.name == "postgresql":
+        told = kept_plans(house.database, lambda: house.database.read(troubles.look)).values()
+    assert any("ix_revocations_unfinished" in plan for plan in told), told
+    assert not any("ix_revocations_effective" in plan for plan in told), told
 
 
 @workflow(agent="tester", uses={Say: SERVICE})

@@ -282,6 +282,12 @@ ALERTS: Mapping[str, Alert] = {
             'aswhom_revocation_seconds_bucket{le="+Inf"}': "0+60x20",
         },
     ),
+    "AswhomRevocationUnfinished": Alert(
+        after=3,
+        bad={"aswhom_revocation_unfinished_seconds": "900x5"},
+        says="a revocation has had no receipt for 15m 0s",
+        good={"aswhom_revocation_unfinished_seconds": "300x5"},
+    ),
     "AswhomWithdrawalsStuck": Alert(
         after=6,
         bad={'aswhom_withdrawals{state="stuck"}': "1x10"},
