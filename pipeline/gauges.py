@@ -10,10 +10,24 @@ from pipeline import metrics
 from pipeline.ledger import troubles
 from pipeline.states import Wait
 
+_GAUGES = (
+    metrics.QUEUE_DEPTH,
+    metrics.OLDEST_DUE_SECONDS,
+    metrics.JOBS_DEAD,
+    metrics.JOBS_WAITING,
+    metrics.UNKNOWN_ATTEMPTS,
+    metrics.UNSEALED_SECONDS,
+    metrics.REVOCATION_UNFINISHED_SECONDS,
+)
+
 
 def measure(store: Store) -> None:
     """Set them all."""
-    found = store.read(troubles.look)
+    with metrics.measuring(*_GAUGES):
+        _set(store.read(troubles.look))
+
+
+def _set(found: troubles.Troubles) -> None:
     for pattern in map(str, AccessPattern):
         metrics.QUEUE_DEPTH.labels(pattern).set(found.due.get(pattern, 0))
         metrics.OLDEST_DUE_SECONDS.labels(pattern).set(found.due_for.get(pattern, timedelta()).total_seconds())

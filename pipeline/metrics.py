@@ -5,7 +5,9 @@ The gauges about the ledger are set by housekeeping alone; every other process l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
@@ -116,6 +118,21 @@ def count_end(pattern: str, to: JobState | None, *, jobs: int = 1) -> None:
         JOBS.labels(pattern, str(to)).inc(jobs)
     if to is JobState.DEAD:
         DEAD.labels(pattern).inc(jobs)
+
+
+@contextmanager
+def measuring(*gauges: Gauge) -> Iterator[None]:
+    """Set *gauges* within. Where that fails they show no number: the last would pass for what holds now, and outlast
+    what a healthy host measures, since of all hosts the greatest counts.
+    """
+    try:
+        yield
+    except BaseException:
+        for gauge in gauges:
+            for metric in gauge.collect():
+                for shown in metric.samples:
+                    (gauge.labels(**shown.labels) if shown.labels else gauge).set(math.nan)
+        raise
 
 
 def serve(port: int, *, host: str = "127.0.0.1") -> Callable[[], None]:

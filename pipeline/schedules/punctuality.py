@@ -45,7 +45,11 @@ def look(connection: Connection, *, now: datetime) -> Punctuality:
 
 def measure(store: Store) -> None:
     """Set the gauges of the schedules; housekeeping alone does. A beat that never ticked is silent for ever."""
-    now, found = store.read(lambda c: ((now := clock(c)), look(c, now=now)))
+    with metrics.measuring(metrics.BEAT_SILENT_SECONDS, metrics.SCHEDULE_LATE_SECONDS, metrics.SCHEDULES_FAULTY):
+        _set(*store.read(lambda c: ((now := clock(c)), look(c, now=now))))
+
+
+def _set(now: datetime, found: Punctuality) -> None:
     if found.ticked_at is not None:
         silent = max((now - found.ticked_at).total_seconds(), 0.0)
     else:

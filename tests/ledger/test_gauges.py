@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client import REGISTRY
@@ -15,14 +15,17 @@ from sqlalchemy import Connection, update
 from identity import audit
 from identity.audit import AsWhom
 from identity.audit.sealer import Sealer
+from identity.errors import Unavailable
 from identity.model import AccessPattern, Scope, ScopeKind
 from identity.signing import Signer
+from identity.store import Store
 from pipeline import gauges
 from pipeline.ledger import jobs, openings, troubles
 from pipeline.ledger.overview import overview
 from pipeline.ledger.replay import replay
 from pipeline.model import BEAT
 from pipeline.retention import prune_steps
+from pipeline.revocation.due_withdrawals import measure_withdrawals
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
 from pipeline.run import Run
@@ -160,6 +163,34 @@ def test_revocations_that_have_their_receipt_are_not_looked_through(house: House
         told = kept_plans(house.database, lambda: house.database.read(troubles.look)).values()
     assert any("ix_revocations_unfinished" in plan for plan in told), told
     assert not any("ix_revocations_effective" in plan for plan in told), told
+
+
+@pytest.mark.parametrize(
+    ("measure", "shows"),
+    [
+        (gauges.measure, partial(gauge, "queue_depth", pattern="hybrid")),
+        (gauges.measure, partial(gauge, "audit_unsealed_seconds")),
+        (punctuality.measure, partial(gauge, "beat_silent_seconds")),
+        (measure_withdrawals, partial(gauge, "withdrawals", state="stuck")),
+    ],
+    ids=["jobs", "the audit", "schedules", "withdrawals"],
+)
+def test_what_cannot_be_measured_shows_no_number_until_it_can(
+    house: House, measure: Callable[[Store], None], shows: Callable[[], float | None]
+) -> None:
+    """The last number would pass for what holds now."""
+
+    class Away:
+        def read(self, _fn: object) -> object:
+            raise Unavailable("no ledger")
+
+    measure(house.database)
+    assert math.isfinite(shows() or 0)
+    with pytest.raises(Unavailable):
+        measure(cast("Store", Away()))
+    assert math.isnan(shows() or 0)
+    measure(house.database)
+    assert math.isfinite(shows() or 0)
 
 
 @workflow(agent="tester", uses={Say: SERVICE})

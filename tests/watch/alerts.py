@@ -50,7 +50,7 @@ ALERTS: Mapping[str, Alert] = {
         after=3,
         bad={f"up{{{A}}}": "1x5"},
         says="no housekeeping process is scraped",
-        good={'aswhom_queue_depth{pattern="service"}': "0x5"},
+        good={'aswhom_duty_stuck{duty="measure"}': "0x5"},
     ),
     "AswhomDutyStuck": Alert(
         after=3,
@@ -58,6 +58,20 @@ ALERTS: Mapping[str, Alert] = {
         labels={"duty": "dispatch"},
         says="the duty dispatch is past its deadline",
         good={'aswhom_duty_stuck{duty="dispatch"}': "1 0x5"},
+    ),
+    "AswhomUnmeasured": Alert(
+        after=6,
+        bad={
+            'aswhom_duty_seconds_count{duty="measure",outcome="done"}': "12x10",
+            'aswhom_duty_seconds_count{duty="measure-schedules",outcome="done"}': "0+12x10",
+            'aswhom_duty_seconds_count{duty="prune",outcome="done"}': "0x10",
+        },
+        labels={"duty": "measure"},
+        says="the duty measure was not done for minutes: alerts on its gauges are blind",
+        good={
+            'aswhom_duty_seconds_count{duty="measure",outcome="done",instance="lost:1"}': "12x10",
+            'aswhom_duty_seconds_count{duty="measure",outcome="done",instance="well:1"}': "0+12x10",
+        },
     ),
     "AswhomDutyFails": Alert(
         after=16,
