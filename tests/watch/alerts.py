@@ -74,13 +74,16 @@ ALERTS: Mapping[str, Alert] = {
         },
     ),
     "AswhomDutyFails": Alert(
-        after=16,
-        bad={'aswhom_duty_seconds_count{duty="prune",outcome="failed"}': "0+1x20"},
-        labels={"duty": "prune"},
-        says="the duty prune failed 10 times in 10 minutes",
+        after=30,
+        bad={
+            f'aswhom_duty_seconds_count{{{A},duty="prune",outcome="failed"}}': "0+3x30",
+            f'aswhom_duty_seconds_count{{{A},duty="prune",outcome="done"}}': "0+1x30",
+        },
+        labels={"duty": "prune", "instance": "a:1"},
+        says="the duty prune of a:1 failed 75% of its ticks",
         good={
-            'aswhom_duty_seconds_count{duty="prune",outcome="failed"}': "0 1 2 3 3x20",
-            'aswhom_duty_seconds_count{duty="prune",outcome="done"}': "0+1x20",
+            f'aswhom_duty_seconds_count{{{A},duty="prune",outcome="failed"}}': "0+1x30",
+            f'aswhom_duty_seconds_count{{{A},duty="prune",outcome="done"}}': "0+3x30",
         },
     ),
     "AswhomBellsFail": Alert(

@@ -86,6 +86,28 @@ def test_the_last_process_of_a_kind_is_missed_by_its_name(
     assert judged(tests, tmp_path, promtool) == ""
 
 
+def test_a_duty_fails_by_its_own_pace_and_not_for_one_outage(promtool: Path, tmp_path: Path) -> None:
+    def seen(duty: str, *, done: str, failed: str, after: int, fires: bool) -> dict[str, Any]:
+        whose = f'duty="{duty}",instance="a:1"'
+        counted = {
+            f'aswhom_duty_seconds_count{{{whose},outcome="{outcome}"}}': values
+            for outcome, values in (("done", done), ("failed", failed))
+        }
+        says = f"the duty {duty} of a:1 failed 100% of its ticks"
+        labels = {"duty": duty, "instance": "a:1"}
+        return expect(
+            "AswhomDutyFails", Alert(after=after, bad={}, good={}, says=says, labels=labels), counted, fires=fires
+        )
+
+    outage = [
+        seen("dispatch", done="0+240x20 4800x5 4800+240x30", failed="0x20 0+60x5 300x30", after=after, fires=False)
+        for after in range(20, 50)
+    ]
+    # Its tick takes eleven minutes and comes to nothing.
+    slow = seen("catch-up", done="0x60", failed="0x10 1x10 2x10 3x10 4x10", after=40, fires=True)
+    assert judged([*outage, slow], tmp_path, promtool) == ""
+
+
 def test_the_rules_and_the_configuration_are_in_order(promtool: Path) -> None:
     for kind, file in (("rules", RULES), ("config", RULES.with_name("prometheus.yml"))):
         done = subprocess.run([promtool, "check", kind, file], capture_output=True, text=True, check=False)
