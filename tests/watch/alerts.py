@@ -101,13 +101,31 @@ ALERTS: Mapping[str, Alert] = {
     "AswhomRequestsFail": Alert(
         after=12,
         bad={
-            'aswhom_http_requests_total{status="503"}': "0+6x20",
-            'aswhom_http_requests_total{status="202"}': "0+54x20",
+            'aswhom_http_requests_total{route="/v1/jobs",status="503"}': "0+6x20",
+            'aswhom_http_requests_total{route="/v1/jobs",status="202"}': "0+54x20",
+            'aswhom_http_requests_total{route="/metrics",status="200"}': "0+6000x20",
         },
         says="10% of requests are answered with 5xx",
         good={
-            'aswhom_http_requests_total{status="503"}': "0+1x20",
-            'aswhom_http_requests_total{status="401"}': "0+99x20",
+            'aswhom_http_requests_total{route="/v1/jobs",status="503"}': "0+1x20",
+            'aswhom_http_requests_total{route="/v1/jobs",status="401"}': "0+99x20",
+            'aswhom_http_requests_total{route="/readyz",status="503"}': "0+99x20",
+        },
+    ),
+    "AswhomDeliveriesFail": Alert(
+        after=31,
+        bad={
+            f'aswhom_http_requests_total{{{ROUTE},status="503"}}': "0x10 1x10 2x20",
+            f'aswhom_http_requests_total{{{ROUTE},status="202"}}': "0x5 1x10 2x30",
+            'aswhom_http_requests_total{route="/v1/jobs",status="200"}': "0+6000x40",
+        },
+        labels={"route": "/webhooks/<source>/<connection>"},
+        says="50% of what comes to /webhooks/<source>/<connection> is answered with 5xx",
+        good={
+            f'aswhom_http_requests_total{{{ROUTE},status="202"}}': "0+1x40",
+            f'aswhom_http_requests_total{{{ROUTE},status="503"}}': "0+1x5 5x30",
+            'aswhom_http_requests_total{route="/events/<transmitter>",status="503"}': "5x10 6x30",
+            'aswhom_http_requests_total{route="/v1/jobs",status="503"}': "0+6000x40",
         },
     ),
     "AswhomRequestsSlow": Alert(
