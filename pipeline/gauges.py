@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from identity.model import AccessPattern
+from identity.providers import PROFILES
 from identity.store import Store
 from pipeline import metrics
 from pipeline.ledger import troubles
@@ -16,6 +17,7 @@ _GAUGES = (
     metrics.JOBS_DEAD,
     metrics.JOBS_WAITING,
     metrics.UNKNOWN_ATTEMPTS,
+    metrics.CONNECTIONS_PAUSED,
     metrics.UNSEALED_SECONDS,
     metrics.REVOCATION_UNFINISHED_SECONDS,
 )
@@ -35,5 +37,7 @@ def _set(found: troubles.Troubles) -> None:
     for wait in map(str, Wait):
         metrics.JOBS_WAITING.labels(wait).set(found.waiting.get(wait, 0))
     metrics.UNKNOWN_ATTEMPTS.set(found.unknown)
+    for provider in PROFILES:
+        metrics.CONNECTIONS_PAUSED.labels(provider).set(found.paused.get(provider, 0))
     metrics.UNSEALED_SECONDS.set(found.unsealed.total_seconds())
     metrics.REVOCATION_UNFINISHED_SECONDS.set(found.revoking.total_seconds())

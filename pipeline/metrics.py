@@ -84,6 +84,12 @@ UNSEALED_SECONDS = Gauge(
     "How long the oldest audit record that is not sealed has been there",
     multiprocess_mode="mostrecent",
 )
+CONNECTIONS_PAUSED = Gauge(
+    "aswhom_connections_paused",
+    "Provider connections that fetch no tokens until an operator acts, by provider",
+    ["provider"],
+    multiprocess_mode="mostrecent",
+)
 BEAT_SILENT_SECONDS = Gauge(
     "aswhom_beat_silent_seconds", "Since any beat left a heartbeat", multiprocess_mode="mostrecent"
 )

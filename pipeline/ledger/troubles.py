@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Connection, Select, func, select, type_coerce
 
 from identity.audit.sealer import oldest_unsealed
 from identity.columns import database_now
+from identity.tables import provider_connections
 from pipeline.ledger.clock import NOW, clock
 from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, in_state, is_one
 from pipeline.revocation import Stage
@@ -28,6 +29,7 @@ class Troubles:
     dead_by: Mapping[str, int]  # by pattern; those that can still be replayed
     unknown: int  # calls whose outcome nobody knows
     unsealed: timedelta  # since when the oldest audit record without a seal is there
+    paused: Mapping[str, int]  # provider connections that fetch no tokens, by provider
     revoking: timedelta  # since when the oldest revocation that is not quiesced is effective
 
     @property
@@ -49,6 +51,8 @@ def look(connection: Connection) -> Troubles:
     waiting = select(jobs.c.wait, func.count()).where(in_state(JobState.WAITING)).group_by(jobs.c.wait)
     dead = select(jobs.c.pattern, func.count()).where(REPLAYABLE).group_by(jobs.c.pattern)
     unknown = select(func.count()).select_from(attempts).where(OF_UNKNOWN_OUTCOME)
+    pauses = provider_connections.c
+    paused = select(pauses.provider, func.count()).where(pauses.paused_reason.is_not(None)).group_by(pauses.provider)
     unsealed = oldest_unsealed(connection)
     return Troubles(
         due={pattern: depth for pattern, depth, _ in due},
@@ -57,6 +61,7 @@ def look(connection: Connection) -> Troubles:
         dead_by=_counted(connection, dead),
         unknown=connection.execute(unknown).scalar_one(),
         unsealed=timedelta() if unsealed is None else max(now - unsealed, timedelta()),
+        paused=_counted(connection, paused),
         revoking=_revoking(connection),
     )
 

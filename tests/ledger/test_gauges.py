@@ -10,15 +10,17 @@ from typing import Any, cast
 
 import pytest
 from prometheus_client import REGISTRY
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from identity import audit
 from identity.audit import AsWhom
 from identity.audit.sealer import Sealer
+from identity.connections import pause_connection, resume_connection
 from identity.errors import Unavailable
 from identity.model import AccessPattern, Scope, ScopeKind
 from identity.signing import Signer
 from identity.store import Store
+from identity.tables import provider_connections
 from pipeline import gauges
 from pipeline.ledger import jobs, openings, troubles
 from pipeline.ledger.overview import overview
@@ -123,6 +125,21 @@ def test_a_call_without_an_answer_is_counted_until_it_is_resolved(house: House) 
     close(house, asked, AttemptState.EFFECT, StepState.DONE, result={"id": "1"}, external_id="1")
     gauges.measure(house.database)
     assert gauge("attempts_unknown") == 0
+
+
+def test_connections_that_are_paused_are_counted_until_they_are_resumed(house: House) -> None:
+    """A paused one asks its provider for nothing, so no counter goes on."""
+
+    def shown() -> tuple[float | None, float | None]:
+        gauges.measure(house.database)
+        return gauge("connections_paused", provider="github"), gauge("connections_paused", provider="slack")
+
+    assert shown() == (0, 0)
+    (owner,) = house.database.read(lambda c: c.execute(select(provider_connections.c.id)).scalars().all())
+    house.database.write(partial(pause_connection, owner=owner, reason="invalid_client"))
+    assert shown() == (1, 0)
+    house.database.write(partial(resume_connection, owner=owner))
+    assert shown() == (0, 0)
 
 
 def test_the_oldest_unsealed_record_has_its_age_shown_until_it_is_sealed(house: House) -> None:

@@ -243,10 +243,10 @@ ALERTS: Mapping[str, Alert] = {
     ),
     "AswhomClientRefused": Alert(
         after=5,
-        bad={'aswhom_refreshes_total{provider="slack",outcome="client_refused"}': "0 0 1x5"},
+        bad={'aswhom_connections_paused{provider="slack"}': "0 1x5"},
         labels={"provider": "slack"},
-        says="slack refuses our client: its connection is paused",
-        good={'aswhom_refreshes_total{provider="slack",outcome="dead"}': "0 0 1x5"},
+        says="slack refuses our client: connections to it are paused (1)",
+        good={'aswhom_connections_paused{provider="slack"}': "1 0x5"},
     ),
     "AswhomAssertionRefused": Alert(
         after=5,
