@@ -142,16 +142,17 @@ ALERTS: Mapping[str, Alert] = {
         },
     ),
     "AswhomSignaturesRefused": Alert(
-        after=16,
+        after=30,
         bad={
-            'aswhom_webhooks_total{source="github",outcome="signature-refused"}': "0+30x20",
-            'aswhom_webhooks_total{source="github",outcome="accepted"}': "0+30x20",
+            'aswhom_webhooks_total{source="github",outcome="signature-refused"}': "0+1x40",
+            'aswhom_webhooks_total{source="github",outcome="accepted"}': "0+49x40",
         },
         labels={"source": "github"},
-        says="50% of github deliveries are refused for their signature",
+        says="2% of github deliveries are refused for their signature",
         good={
-            'aswhom_webhooks_total{source="github",outcome="signature-refused"}': "0+10x20",
-            'aswhom_webhooks_total{source="github",outcome="accepted"}': "0+90x20",
+            'aswhom_webhooks_total{source="github",outcome="signature-refused"}': "0+1x40",
+            'aswhom_webhooks_total{source="github",outcome="accepted"}': "0+199x40",
+            'aswhom_webhooks_total{source="slack",outcome="signature-refused"}': "0 1 2x40",
         },
     ),
     "AswhomDeliveriesUnrecognised": Alert(

@@ -76,7 +76,8 @@ def test_refusals_that_an_alert_waits_for_are_exposed_before_the_first(client: F
     for code in Code:
         assert f'aswhom_security_events_total{{outcome="{code}"}}' in page
     for source in SOURCES:
-        assert f'aswhom_webhooks_total{{outcome="malformed",source="{source}"}}' in page
+        for outcome in ("malformed", "signature-refused"):
+            assert f'aswhom_webhooks_total{{outcome="{outcome}",source="{source}"}}' in page
 
 
 def test_requests_are_timed_by_route(client: FlaskClient) -> None:
