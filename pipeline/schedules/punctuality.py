@@ -50,10 +50,12 @@ def measure(store: Store) -> None:
 
 
 def _set(now: datetime, found: Punctuality) -> None:
-    if found.ticked_at is not None:
-        silent = max((now - found.ticked_at).total_seconds(), 0.0)
+    if not found.live:  # then a beat that does not run is missed by nobody
+        silent = 0.0
+    elif found.ticked_at is None:
+        silent = math.inf
     else:
-        silent = math.inf if found.live else 0.0
+        silent = max((now - found.ticked_at).total_seconds(), 0.0)
     metrics.BEAT_SILENT_SECONDS.set(silent)
     metrics.SCHEDULE_LATE_SECONDS.set(found.late.total_seconds())
     metrics.SCHEDULES_FAULTY.set(len(found.faults))

@@ -239,3 +239,5 @@ def test_a_beat_that_is_silent_and_schedules_that_are_late_or_faulty_are_measure
     assert measured() == about(3600, 120, 0)
     change(fault="its workflow is gone")
     assert measured() == about(3600, 0, 1)
+    change(paused=True)
+    assert measured() == (0, 0, 0)  # nobody misses a beat that was ended with them
