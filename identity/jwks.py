@@ -1,8 +1,9 @@
 """Other people's public keys: a JWK Set (RFC 7517), fetched through the guarded client and kept for a while.
 
 - a key id that is not in the set makes it be fetched anew, at most once a minute: a rotation is seen, a flood is not;
-- a set that cannot be fetched anew serves on for a day, since what it verifies can only take authority away; one that
-  was never fetched is asked for again after a few seconds, not for each token;
+- a set that cannot be fetched anew serves on for a day, since what it verifies can only take authority away; whether a
+  key that is not in it is one by now, nobody can say; one that was never fetched is asked for again after a few
+  seconds, not for each token;
 - anyone may name a key id, so a host that hangs holds the one thread that asks it, and others for a moment at most;
 - keys that are too weak or not for signing are left out.
 """
@@ -73,6 +74,10 @@ class KeyRing:
         if self._monotonic() - held.fetched > self._stale:  # or never
             raise Unavailable(f"the keys at {url} cannot be fetched", retry_after=self._budget)
         found = held.keys.get(kid)
+        if found is None and held.tried > held.fetched:
+            raise Unavailable(
+                f"the keys at {url} could not be fetched anew", retry_after=timedelta(seconds=self._pause)
+            )
         return None if found is None else KeySet([found])
 
     def _renewed(self, url: str, kid: str, held: _Held | None) -> _Held:

@@ -5,15 +5,31 @@ from __future__ import annotations
 from datetime import timedelta
 
 from identity.model import AccessPattern
+from identity.providers import PROFILES
 from identity.store import Store
 from pipeline import metrics
 from pipeline.ledger import troubles
 from pipeline.states import Wait
 
+_GAUGES = (
+    metrics.QUEUE_DEPTH,
+    metrics.OLDEST_DUE_SECONDS,
+    metrics.JOBS_DEAD,
+    metrics.JOBS_WAITING,
+    metrics.UNKNOWN_ATTEMPTS,
+    metrics.CONNECTIONS_PAUSED,
+    metrics.UNSEALED_SECONDS,
+    metrics.REVOCATION_UNFINISHED_SECONDS,
+)
+
 
 def measure(store: Store) -> None:
     """Set them all."""
-    found = store.read(troubles.look)
+    with metrics.measuring(*_GAUGES):
+        _set(store.read(troubles.look))
+
+
+def _set(found: troubles.Troubles) -> None:
     for pattern in map(str, AccessPattern):
         metrics.QUEUE_DEPTH.labels(pattern).set(found.due.get(pattern, 0))
         metrics.OLDEST_DUE_SECONDS.labels(pattern).set(found.due_for.get(pattern, timedelta()).total_seconds())
@@ -21,4 +37,7 @@ def measure(store: Store) -> None:
     for wait in map(str, Wait):
         metrics.JOBS_WAITING.labels(wait).set(found.waiting.get(wait, 0))
     metrics.UNKNOWN_ATTEMPTS.set(found.unknown)
+    for provider in PROFILES:
+        metrics.CONNECTIONS_PAUSED.labels(provider).set(found.paused.get(provider, 0))
     metrics.UNSEALED_SECONDS.set(found.unsealed.total_seconds())
+    metrics.REVOCATION_UNFINISHED_SECONDS.set(found.revoking.total_seconds())

@@ -55,6 +55,8 @@ class _Keeper:
         self._told_at: float | None = None
         self.thread = threading.Thread(target=self._run, name=f"duty-{duty.name}", daemon=True)
         metrics.DUTY_STUCK.labels(duty.name).set(0)
+        for outcome in ("done", "failed"):  # from nothing to one is no increase that Prometheus sees
+            metrics.DUTY_SECONDS.labels(duty.name, outcome)
 
     def report_if_stuck(self) -> None:
         """Tell once of a tick that is past its deadline, or that took its thread along."""

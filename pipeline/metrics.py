@@ -5,7 +5,9 @@ The gauges about the ledger are set by housekeeping alone; every other process l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
@@ -26,10 +28,21 @@ DUPLICATE_EFFECTS = Counter(
     "aswhom_duplicate_effects", "Calls of which an answer or a search told an effect after it was ruled out"
 )
 DEAD = Counter("aswhom_dead_letters", "Jobs that are dead until a person replays them", ["pattern"])
+MISCONFIGURED = Counter(
+    "aswhom_misconfigured_runs",
+    "Runs that met an operator's mistake; the job is tried again until it is mended",
+    ["pattern"],
+)
 for _pattern in AccessPattern:  # from nothing to one is no increase that Prometheus sees
     DEAD.labels(str(_pattern))
+    MISCONFIGURED.labels(str(_pattern))
 REVOCATION_SECONDS = Histogram(
     "aswhom_revocation_seconds", "From a revocation's commit until nothing of it is in flight", buckets=_QUIESCE
+)
+REVOCATION_UNFINISHED_SECONDS = Gauge(
+    "aswhom_revocation_unfinished_seconds",
+    "How long the oldest revocation that has no receipt yet has been effective",
+    multiprocess_mode="mostrecent",
 )
 REVOCATION_CHUNK_SECONDS = Histogram(
     "aswhom_revocation_chunk_seconds",
@@ -71,6 +84,12 @@ UNSEALED_SECONDS = Gauge(
     "How long the oldest audit record that is not sealed has been there",
     multiprocess_mode="mostrecent",
 )
+CONNECTIONS_PAUSED = Gauge(
+    "aswhom_connections_paused",
+    "Provider connections that fetch no tokens until an operator acts, by provider",
+    ["provider"],
+    multiprocess_mode="mostrecent",
+)
 BEAT_SILENT_SECONDS = Gauge(
     "aswhom_beat_silent_seconds", "Since any beat left a heartbeat", multiprocess_mode="mostrecent"
 )
@@ -105,6 +124,21 @@ def count_end(pattern: str, to: JobState | None, *, jobs: int = 1) -> None:
         JOBS.labels(pattern, str(to)).inc(jobs)
     if to is JobState.DEAD:
         DEAD.labels(pattern).inc(jobs)
+
+
+@contextmanager
+def measuring(*gauges: Gauge) -> Iterator[None]:
+    """Set *gauges* within. Where that fails they show no number: the last would pass for what holds now, and outlast
+    what a healthy host measures, since of all hosts the greatest counts.
+    """
+    try:
+        yield
+    except BaseException:
+        for gauge in gauges:
+            for metric in gauge.collect():
+                for shown in metric.samples:
+                    (gauge.labels(**shown.labels) if shown.labels else gauge).set(math.nan)
+        raise
 
 
 def serve(port: int, *, host: str = "127.0.0.1") -> Callable[[], None]:

@@ -120,6 +120,7 @@ class Worker:
             case Misconfigured():
                 # The operator's fault spends no run: the job goes on once it is mended.
                 log.error("misconfigured", extra={"action": "job.misconfigured", "reason": reason})
+                metrics.MISCONFIGURED.labels(str(job.pattern)).inc()
                 self._end(job, partial(jobs.requeue, job=job, delay=settings.misconfigured_delay, reason=reason))
             case AskOperator():
                 log.warning("a step's outcome is not known", extra={"action": "job.asks", "reason": reason})

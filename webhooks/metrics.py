@@ -41,8 +41,11 @@ WEBHOOKS = Counter(
     "aswhom_webhooks_total", "Requests to the webhook receiver by what became of them", ["source", "outcome"]
 )
 for _source in SOURCES:  # from nothing to one is no increase that Prometheus sees
-    WEBHOOKS.labels(source=_source, outcome=DeliveryOutcome.UNRECOGNISED)
+    for _outcome in (DeliveryOutcome.UNRECOGNISED, problems.MALFORMED.slug, problems.SIGNATURE_REFUSED.slug):
+        WEBHOOKS.labels(source=_source, outcome=_outcome)
 SECURITY_EVENTS = Counter("aswhom_security_events_total", "Security Event Tokens by what became of them", ["outcome"])
+for _code in Code:
+    SECURITY_EVENTS.labels(outcome=_code)
 REQUESTS = Counter(
     "aswhom_http_requests_total", "Requests by route and by the status of their answer", ["route", "method", "status"]
 )

@@ -39,6 +39,7 @@ UNKNOWN_CONNECTION = Kind(slug="unknown-connection", status=404, title="No such 
 UNKNOWN_TRANSMITTER = Kind(slug="unknown-transmitter", status=404, title="No such transmitter")
 SIGNATURE_REFUSED = Kind(slug="signature-refused", status=401, title="The signature was refused")
 MALFORMED = Kind(slug="malformed", status=400, title="The delivery cannot be read")
+INCOMPLETE = Kind(slug="incomplete", status=400, title="The body is not whole")
 UNAVAILABLE = Kind(slug="unavailable", status=503, title="Not now")
 FAILED = Kind(slug="failed", status=500, title="A fault of ours")
 TOO_MANY = Kind(slug="too-many-requests", status=429, title="Too many requests")
@@ -77,6 +78,7 @@ KINDS = (
     UNKNOWN_TRANSMITTER,
     SIGNATURE_REFUSED,
     MALFORMED,
+    INCOMPLETE,
     TOO_MANY,
     UNAVAILABLE,
     FAILED,

@@ -146,13 +146,13 @@ def _body(settings: WebSettings) -> bytes:
     except ClientDisconnected:
         if request.content_length is None:  # in chunks: what came could be told from nothing
             g.body_was_read = True
-            raise Problem(problems.MALFORMED, "The body broke off before its last chunk. Send it whole.") from None
+            raise Problem(problems.INCOMPLETE, "The body broke off before its last chunk. Send it whole.") from None
         body = b""
     if len(body) > settings.max_body:
         raise _too_large(settings)
     g.body_was_read = True
     if len(body) < (request.content_length or 0):  # RFC 9112 §8: incomplete, even if what came is signed
-        raise Problem(problems.MALFORMED, "The body is shorter than Content-Length says. Send it whole.")
+        raise Problem(problems.INCOMPLETE, "The body is shorter than Content-Length says. Send it whole.")
     return body
 
 

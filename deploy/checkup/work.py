@@ -21,6 +21,7 @@ from pipeline.schedules import punctuality
 _STALE = timedelta(minutes=1)
 _LATE = timedelta(minutes=2)
 _REMEMBERED = timedelta(minutes=10)  # an error of a duty that was done well since
+_LONG = timedelta(minutes=10)  # beyond what any call, or the question to a provider whether a signal was true, may take
 _SHOWN = 20  # of a kind, by name; how many more there are is said
 _DUTIES_AT = "is `aswhom up`, or housekeeping, running?"
 
@@ -77,7 +78,7 @@ def schedules(at: Installation) -> Iterator[Finding]:
 
 
 def stuck(at: Installation) -> Iterator[Finding]:
-    """Jobs that wait for a worker, or for an operator."""
+    """Jobs that wait for a worker, or for an operator; records without a seal, and revocations without a receipt."""
     found = at.read(troubles.look)
     for pattern, since in found.due_for.items():
         if since > _LATE:
@@ -93,6 +94,11 @@ def stuck(at: Installation) -> Iterator[Finding]:
     if found.unsealed > _LATE:
         says = f"records have been unsealed for {found.unsealed.total_seconds():.0f} s: housekeeping's log says why"
         yield wrong("audit", says)
+    if found.revoking > _LONG:
+        says = (
+            f"one has had no receipt for {found.revoking.total_seconds():.0f} s: `aswhom revocations list` has its id"
+        )
+        yield wrong("revocations", f"{says}, the log of revocations and of housekeeping why")
 
 
 def missing_workflows(at: Installation) -> Iterator[Finding]:

@@ -19,6 +19,11 @@ _CREDENTIALS = (
         unit="ops",
     ),
     Panel(
+        title="Paused connections",
+        says="Their provider refuses our client, so they fetch no tokens. Runbook: AswhomClientRefused.",
+        queries={"{{provider}}": gauge("connections_paused", "provider")},
+    ),
+    Panel(
         title="How long a refresh is waited for",
         says="For the lock, or for another's refresh; 95 of 100 wait less.",
         queries={"wait": quantile(0.95, "refresh_lock_wait_seconds")},
@@ -109,6 +114,12 @@ _REVOCATION = (
         title="Until nothing of it is in flight",
         says="From its commit to its receipt; 99 of 100 are faster.",
         queries={"quiesced": quantile(0.99, "revocation_seconds")},
+        unit="s",
+    ),
+    Panel(
+        title="The oldest without a receipt",
+        says="How long it has been effective. Runbook: AswhomRevocationUnfinished.",
+        queries={"oldest": gauge("revocation_unfinished_seconds")},
         unit="s",
     ),
     Panel(

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import BigInteger, Connection, Select, func, select, type_coerce
 
 from identity.audit.sealer import oldest_unsealed
 from identity.columns import database_now
-from pipeline.ledger.clock import clock
-from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, in_state
+from identity.tables import provider_connections
+from pipeline.ledger.clock import NOW, clock
+from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, in_state, is_one
+from pipeline.revocation import Stage
+from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, jobs
 
@@ -28,6 +31,8 @@ class Troubles:
     dead_by: Mapping[str, int]  # by pattern; those that can still be replayed
     unknown: int  # calls whose outcome nobody knows
     unsealed: timedelta  # since when the oldest audit record without a seal is there
+    paused: Mapping[str, int]  # provider connections that fetch no tokens, by provider
+    revoking: timedelta  # since when the oldest revocation that is not quiesced is effective
 
     @property
     def asking(self) -> int:
@@ -47,6 +52,8 @@ def look(connection: Connection) -> Troubles:
     waiting = select(jobs.c.wait, func.count()).where(in_state(JobState.WAITING)).group_by(jobs.c.wait)
     dead = select(jobs.c.pattern, func.count()).where(REPLAYABLE).group_by(jobs.c.pattern)
     unknown = select(func.count()).select_from(attempts).where(OF_UNKNOWN_OUTCOME)
+    pauses = provider_connections.c
+    paused = select(pauses.provider, func.count()).where(pauses.paused_reason.is_not(None)).group_by(pauses.provider)
     unsealed = oldest_unsealed(connection)
     return Troubles(
         due={pattern: depth for pattern, depth, _ in due},
@@ -55,6 +62,8 @@ def look(connection: Connection) -> Troubles:
         dead_by=_counted(connection, dead),
         unknown=connection.execute(unknown).scalar_one(),
         unsealed=timedelta() if unsealed is None else max(now - unsealed, timedelta()),
+        paused=_counted(connection, paused),
+        revoking=_revoking(connection),
     )
 
 
@@ -64,6 +73,13 @@ def most_due(connection: Connection, pattern: str) -> tuple[str, int] | None:
     of_tenant = select(jobs.c.tenant_id, number).where(_IS_DUE, jobs.c.pattern == pattern).group_by(jobs.c.tenant_id)
     found = connection.execute(of_tenant.order_by(number.desc(), jobs.c.tenant_id).limit(1)).first()
     return None if found is None else (found[0], found[1])
+
+
+def _revoking(connection: Connection) -> timedelta:
+    """The greatest age. Asked for the least date, a database looks through all there ever were, in that order."""
+    age = type_coerce(NOW, BigInteger) - type_coerce(revocations.c.effective_at, BigInteger)
+    oldest = select(func.max(age)).where(~is_one(revocations.c.state, Stage.QUIESCED))
+    return timedelta(microseconds=max(connection.execute(oldest).scalar_one() or 0, 0))
 
 
 def _counted(connection: Connection, statement: Select[str | None, int] | Select[str, int]) -> dict[str, int]:

@@ -141,8 +141,9 @@ def _reaches(account: AccountKey) -> ColumnElement[bool]:
 
 def measure_withdrawals(store: Store) -> None:
     """Set the gauges of what is pending and stuck; housekeeping alone does."""
-    for state in (WithdrawalState.PENDING, WithdrawalState.STUCK):
-        metrics.WITHDRAWALS.labels(str(state)).set(store.read(partial(_count, state=state)))
+    with metrics.measuring(metrics.WITHDRAWALS):
+        for state in (WithdrawalState.PENDING, WithdrawalState.STUCK):
+            metrics.WITHDRAWALS.labels(str(state)).set(store.read(partial(_count, state=state)))
 
 
 def _is_due(now: datetime) -> ColumnElement[bool]:

@@ -44,14 +44,18 @@ def look(connection: Connection, *, now: datetime) -> Punctuality:
 
 
 def measure(store: Store) -> None:
-    """Set the gauges of the schedules; housekeeping alone does.
+    """Set the gauges of the schedules; housekeeping alone does. A beat that never ticked is silent for ever."""
+    with metrics.measuring(metrics.BEAT_SILENT_SECONDS, metrics.SCHEDULE_LATE_SECONDS, metrics.SCHEDULES_FAULTY):
+        _set(*store.read(lambda c: ((now := clock(c)), look(c, now=now))))
 
-    A beat that never ticked is silent for ever, and one that nobody waits for is not silent.
-    """
-    now, found = store.read(lambda c: ((now := clock(c)), look(c, now=now)))
-    silent = 0.0
-    if found.live:
-        silent = math.inf if found.ticked_at is None else max((now - found.ticked_at).total_seconds(), 0.0)
+
+def _set(now: datetime, found: Punctuality) -> None:
+    if not found.live:  # then a beat that does not run is missed by nobody
+        silent = 0.0
+    elif found.ticked_at is None:
+        silent = math.inf
+    else:
+        silent = max((now - found.ticked_at).total_seconds(), 0.0)
     metrics.BEAT_SILENT_SECONDS.set(silent)
     metrics.SCHEDULE_LATE_SECONDS.set(found.late.total_seconds())
     metrics.SCHEDULES_FAULTY.set(len(found.faults))

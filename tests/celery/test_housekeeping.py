@@ -184,6 +184,14 @@ def test_what_a_tick_uses_is_closed_only_once_it_has_ended(hangs: bool) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (1 if hangs else 0)
 
 
+def test_both_outcomes_of_a_duty_are_exposed_before_its_first_tick() -> None:
+    """Prometheus sees no increase from nothing to one."""
+    Housekeeping([duty("unticked", lambda: None)], Heartbeats())
+    for outcome in ("done", "failed"):
+        labels = {"duty": "unticked", "outcome": outcome}
+        assert REGISTRY.get_sample_value("aswhom_duty_seconds_count", labels) == 0
+
+
 def test_two_duties_cannot_share_a_name() -> None:
     with pytest.raises(ValueError, match="one name"):
         Housekeeping([duty("sweep", lambda: None), duty("sweep", lambda: None)], Heartbeats())

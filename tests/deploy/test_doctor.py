@@ -23,6 +23,7 @@ from identity.model import AccountState, ProviderConnection
 from identity.tables import accounts, connection_secrets
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.reconcile import heartbeat
+from pipeline.revocation.tables import revocations
 from pipeline.rhythms import RHYTHMS
 from pipeline.tables import heartbeats, jobs
 from tests.celery.rig import eventually
@@ -340,6 +341,15 @@ def test_accounts_that_are_not_active_are_named_and_beyond_twenty_counted(acme: 
     *named, last = work.accounts(at)
     assert [found.says.split()[0] for found in named] == sorted(granted)[:20]
     assert last.says == "2 more are not active: see `aswhom accounts list`"
+
+
+def test_a_revocation_that_does_not_come_to_its_receipt_is_found(acme: Cli, at: Installation) -> None:
+    acme.json("revoke", "tenant", "acme", "--yes")
+    assert told(acme, "revocations") == []
+    long_ago = update(revocations).values(effective_at=at.now() - timedelta(hours=1))
+    at.write(partial(Connection.execute, statement=long_ago))
+    ((state, says),) = told(acme, "revocations")
+    assert (state, "`aswhom revocations list`" in says) == ("wrong", True)
 
 
 def test_an_audit_that_nobody_seals_is_found(acme: Cli, at: Installation) -> None:

@@ -89,6 +89,22 @@ def test_a_transmitter_that_is_away_is_asked_again_later_and_its_keys_serve_for_
         ring.has("k1")
 
 
+def test_a_key_that_may_have_been_rotated_in_is_not_called_none_while_its_set_cannot_be_fetched(ring: Ring) -> None:
+    """Its token would be refused for good, and what it revokes with it."""
+    assert ring.has("k1")
+    ring.transmitter.user = None
+    ring.passes(timedelta(minutes=1))
+    for _ in range(2):  # by the try, and by what it left
+        with pytest.raises(Unavailable):
+            ring.has("k2")
+    assert ring.has("k1")
+    ring.transmitter.user = keys(KEY, NEXT)
+    ring.passes(timedelta(minutes=1))
+    assert ring.has("k2")
+    assert not ring.has("k3")
+    assert ring.transmitter.asked == 3
+
+
 class SlowHost:
     """An HTTP client before a host that takes its time."""
 

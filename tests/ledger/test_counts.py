@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import pytest
 from prometheus_client import REGISTRY
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from identity.capability.issuer import Issuer
+from identity.errors import Misconfigured
 from identity.refresh.coordinator import Coordinator
 from pipeline import reconcile
 from pipeline.interruption import RunAgain, RunEnded
@@ -166,3 +167,20 @@ def test_a_finally_that_acts_does_not_hide_how_the_run_ended(house: House) -> No
 
     with pytest.raises(RunAgain):
         acts_in_a_finally()
+
+
+def test_each_run_that_meets_an_operators_mistake_is_counted(house: House) -> None:
+    """Its job neither dies nor grows old in the queue, so nothing else would tell of it."""
+
+    def counted() -> float:
+        return REGISTRY.get_sample_value("aswhom_misconfigured_runs_total", {"pattern": "hybrid"}) or 0.0
+
+    def misconfigured(run: Run[Any], event: Any) -> None:
+        raise Misconfigured("no key is here")
+
+    before, job = counted(), house.job()
+    for met in (1, 2):
+        work(house, misconfigured, job)
+        assert (counted() - before, house.row(job).state) == (met, JobState.QUEUED)
+        due = update(jobs_table).where(jobs_table.c.id == job).values(due_at=jobs_table.c.created_at)
+        house.database.write(partial(Connection.execute, statement=due))

@@ -6,23 +6,29 @@ import math
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client import REGISTRY
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from identity import audit
 from identity.audit import AsWhom
 from identity.audit.sealer import Sealer
-from identity.model import AccessPattern
+from identity.connections import pause_connection, resume_connection
+from identity.errors import Unavailable
+from identity.model import AccessPattern, Scope, ScopeKind
 from identity.signing import Signer
+from identity.store import Store
+from identity.tables import provider_connections
 from pipeline import gauges
 from pipeline.ledger import jobs, openings, troubles
 from pipeline.ledger.overview import overview
 from pipeline.ledger.replay import replay
 from pipeline.model import BEAT
 from pipeline.retention import prune_steps
+from pipeline.revocation.due_withdrawals import measure_withdrawals
+from pipeline.revocation.tables import revocations
 from pipeline.run import Run
 from pipeline.schedules import punctuality
 from pipeline.schedules.changes import NewSchedule, add_schedule
@@ -32,9 +38,10 @@ from pipeline.tables import jobs as jobs_table
 from pipeline.tables import schedules
 from pipeline.workflow import SERVICE, NoConfig, Tick, workflow
 from tests.heartbeats import ticked
-from tests.ledger.acts import close
+from tests.ledger.acts import close, revoke
 from tests.ledger.house import House, Say, intent_of
 from tests.ledger.plans import kept_plans, plans
+from tests.ledger.revokers import quiet_revoker
 
 NOW = datetime.now(UTC)
 
@@ -120,6 +127,21 @@ def test_a_call_without_an_answer_is_counted_until_it_is_resolved(house: House) 
     assert gauge("attempts_unknown") == 0
 
 
+def test_connections_that_are_paused_are_counted_until_they_are_resumed(house: House) -> None:
+    """A paused one asks its provider for nothing, so no counter goes on."""
+
+    def shown() -> tuple[float | None, float | None]:
+        gauges.measure(house.database)
+        return gauge("connections_paused", provider="github"), gauge("connections_paused", provider="slack")
+
+    assert shown() == (0, 0)
+    (owner,) = house.database.read(lambda c: c.execute(select(provider_connections.c.id)).scalars().all())
+    house.database.write(partial(pause_connection, owner=owner, reason="invalid_client"))
+    assert shown() == (1, 0)
+    house.database.write(partial(resume_connection, owner=owner))
+    assert shown() == (0, 0)
+
+
 def test_the_oldest_unsealed_record_has_its_age_shown_until_it_is_sealed(house: House) -> None:
     now = datetime.now(UTC)
     house.database.write(
@@ -131,6 +153,61 @@ def test_the_oldest_unsealed_record_has_its_age_shown_until_it_is_sealed(house: 
         pass
     gauges.measure(house.database)
     assert gauge("audit_unsealed_seconds") == 0
+
+
+def test_the_oldest_revocation_without_a_receipt_has_its_age_shown_until_it_has_one(house: House) -> None:
+    def shown() -> float:
+        gauges.measure(house.database)
+        return gauge("revocation_unfinished_seconds") or 0
+
+    assert shown() == 0
+    old, new = (revoke(house, Scope(kind=ScopeKind.USER, key=user)) for user in ("ada", "grace"))
+    ago = update(revocations).where(revocations.c.id == old)
+    house.database.write(
+        partial(Connection.execute, statement=ago.values(effective_at=datetime.now(UTC) - timedelta(hours=1)))
+    )
+    assert 3600 <= shown() < 3660
+    assert quiet_revoker(house.database, Signer.from_seed(b"k" * 32)).advance(old)
+    assert shown() < 60
+    assert quiet_revoker(house.database, Signer.from_seed(b"k" * 32)).advance(new)
+    assert shown() == 0
+
+
+def test_revocations_that_have_their_receipt_are_not_looked_through(house: House) -> None:
+    """They are kept for years, and the gauge is read all day."""
+    told: Collection[str] = plans(house.database, troubles.look)
+    if house.database.engine.dialect.name == "postgresql":
+        told = kept_plans(house.database, lambda: house.database.read(troubles.look)).values()
+    assert any("ix_revocations_unfinished" in plan for plan in told), told
+    assert not any("ix_revocations_effective" in plan for plan in told), told
+
+
+@pytest.mark.parametrize(
+    ("measure", "shows"),
+    [
+        (gauges.measure, partial(gauge, "queue_depth", pattern="hybrid")),
+        (gauges.measure, partial(gauge, "audit_unsealed_seconds")),
+        (punctuality.measure, partial(gauge, "beat_silent_seconds")),
+        (measure_withdrawals, partial(gauge, "withdrawals", state="stuck")),
+    ],
+    ids=["jobs", "the audit", "schedules", "withdrawals"],
+)
+def test_what_cannot_be_measured_shows_no_number_until_it_can(
+    house: House, measure: Callable[[Store], None], shows: Callable[[], float | None]
+) -> None:
+    """The last number would pass for what holds now."""
+
+    class Away:
+        def read(self, _fn: object) -> object:
+            raise Unavailable("no ledger")
+
+    measure(house.database)
+    assert math.isfinite(shows() or 0)
+    with pytest.raises(Unavailable):
+        measure(cast("Store", Away()))
+    assert math.isnan(shows() or 0)
+    measure(house.database)
+    assert math.isfinite(shows() or 0)
 
 
 @workflow(agent="tester", uses={Say: SERVICE})
@@ -163,4 +240,4 @@ def test_a_beat_that_is_silent_and_schedules_that_are_late_or_faulty_are_measure
     change(fault="its workflow is gone")
     assert measured() == about(3600, 0, 1)
     change(paused=True)
-    assert measured() == (0, 0, 0)  # a beat that once ticked is missed by nobody
+    assert measured() == (0, 0, 0)  # nobody misses a beat that was ended with them

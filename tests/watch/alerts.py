@@ -14,22 +14,30 @@ ROUTE = 'route="/webhooks/<source>/<connection>"'
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """One alert. It is looked at *after* so many minutes."""
+    """One alert. It is looked at *after* so many minutes. *good* is None for the one that is to fire always."""
 
     after: int
     bad: Mapping[str, str]
     says: str
-    good: Mapping[str, str]
+    good: Mapping[str, str] | None
     labels: Mapping[str, str] | None = None
 
 
 ALERTS: Mapping[str, Alert] = {
+    "AswhomAlwaysFiring": Alert(after=0, bad={}, says="alerts arrive", good=None),
     "AswhomProcessDown": Alert(
         after=3,
         bad={f"up{{{A}}}": "0x5"},
         labels={"job": "aswhom", "instance": "a:1"},
         says="a:1 does not answer",
         good={f"up{{{A}}}": "1 0 1x5", 'up{job="another"}': "0x5"},
+    ),
+    "AswhomProcessMissing": Alert(
+        after=3,
+        bad={f'up{{{A},process="{one}"}}': "1x5" for one in ("web", "worker-1", "housekeeping")},
+        labels={"job": "aswhom", "process": "revocations"},
+        says="no process revocations is scraped",
+        good={f'up{{{A},process="{one}"}}': "0x5" for one in ("web", "worker-2", "revocations")},
     ),
     "AswhomProcessRestarts": Alert(
         after=5,
@@ -42,7 +50,7 @@ ALERTS: Mapping[str, Alert] = {
         after=3,
         bad={f"up{{{A}}}": "1x5"},
         says="no housekeeping process is scraped",
-        good={'aswhom_queue_depth{pattern="service"}': "0x5"},
+        good={'aswhom_duty_stuck{duty="measure"}': "0x5"},
     ),
     "AswhomDutyStuck": Alert(
         after=3,
@@ -51,14 +59,31 @@ ALERTS: Mapping[str, Alert] = {
         says="the duty dispatch is past its deadline",
         good={'aswhom_duty_stuck{duty="dispatch"}': "1 0x5"},
     ),
-    "AswhomDutyFails": Alert(
-        after=16,
-        bad={'aswhom_duty_seconds_count{duty="prune",outcome="failed"}': "0+1x20"},
-        labels={"duty": "prune"},
-        says="the duty prune failed 10 times in 10 minutes",
+    "AswhomUnmeasured": Alert(
+        after=6,
+        bad={
+            'aswhom_duty_seconds_count{duty="measure",outcome="done"}': "12x10",
+            'aswhom_duty_seconds_count{duty="measure-schedules",outcome="done"}': "0+12x10",
+            'aswhom_duty_seconds_count{duty="prune",outcome="done"}': "0x10",
+        },
+        labels={"duty": "measure"},
+        says="the duty measure was not done for minutes: alerts on its gauges are blind",
         good={
-            'aswhom_duty_seconds_count{duty="prune",outcome="failed"}': "0 1 2 3 3x20",
-            'aswhom_duty_seconds_count{duty="prune",outcome="done"}': "0+1x20",
+            'aswhom_duty_seconds_count{duty="measure",outcome="done",instance="lost:1"}': "12x10",
+            'aswhom_duty_seconds_count{duty="measure",outcome="done",instance="well:1"}': "0+12x10",
+        },
+    ),
+    "AswhomDutyFails": Alert(
+        after=30,
+        bad={
+            f'aswhom_duty_seconds_count{{{A},duty="prune",outcome="failed"}}': "0+3x30",
+            f'aswhom_duty_seconds_count{{{A},duty="prune",outcome="done"}}': "0+1x30",
+        },
+        labels={"duty": "prune", "instance": "a:1"},
+        says="the duty prune of a:1 failed 75% of its ticks",
+        good={
+            f'aswhom_duty_seconds_count{{{A},duty="prune",outcome="failed"}}': "0+1x30",
+            f'aswhom_duty_seconds_count{{{A},duty="prune",outcome="done"}}': "0+3x30",
         },
     ),
     "AswhomBellsFail": Alert(
@@ -76,13 +101,31 @@ ALERTS: Mapping[str, Alert] = {
     "AswhomRequestsFail": Alert(
         after=12,
         bad={
-            'aswhom_http_requests_total{status="503"}': "0+6x20",
-            'aswhom_http_requests_total{status="202"}': "0+54x20",
+            'aswhom_http_requests_total{route="/v1/jobs",status="503"}': "0+6x20",
+            'aswhom_http_requests_total{route="/v1/jobs",status="202"}': "0+54x20",
+            'aswhom_http_requests_total{route="/metrics",status="200"}': "0+6000x20",
         },
         says="10% of requests are answered with 5xx",
         good={
-            'aswhom_http_requests_total{status="503"}': "0+1x20",
-            'aswhom_http_requests_total{status="401"}': "0+99x20",
+            'aswhom_http_requests_total{route="/v1/jobs",status="503"}': "0+1x20",
+            'aswhom_http_requests_total{route="/v1/jobs",status="401"}': "0+99x20",
+            'aswhom_http_requests_total{route="/readyz",status="503"}': "0+99x20",
+        },
+    ),
+    "AswhomDeliveriesFail": Alert(
+        after=31,
+        bad={
+            f'aswhom_http_requests_total{{{ROUTE},status="503"}}': "0x10 1x10 2x20",
+            f'aswhom_http_requests_total{{{ROUTE},status="202"}}': "0x5 1x10 2x30",
+            'aswhom_http_requests_total{route="/v1/jobs",status="200"}': "0+6000x40",
+        },
+        labels={"route": "/webhooks/<source>/<connection>"},
+        says="50% of what comes to /webhooks/<source>/<connection> is answered with 5xx",
+        good={
+            f'aswhom_http_requests_total{{{ROUTE},status="202"}}': "0+1x40",
+            f'aswhom_http_requests_total{{{ROUTE},status="503"}}': "0+1x5 5x30",
+            'aswhom_http_requests_total{route="/events/<transmitter>",status="503"}': "5x10 6x30",
+            'aswhom_http_requests_total{route="/v1/jobs",status="503"}': "0+6000x40",
         },
     ),
     "AswhomRequestsSlow": Alert(
@@ -99,16 +142,17 @@ ALERTS: Mapping[str, Alert] = {
         },
     ),
     "AswhomSignaturesRefused": Alert(
-        after=16,
+        after=30,
         bad={
-            'aswhom_webhooks_total{source="github",outcome="signature-refused"}': "0+30x20",
-            'aswhom_webhooks_total{source="github",outcome="accepted"}': "0+30x20",
+            'aswhom_webhooks_total{source="github",outcome="signature-refused"}': "0+1x40",
+            'aswhom_webhooks_total{source="github",outcome="accepted"}': "0+49x40",
         },
         labels={"source": "github"},
-        says="50% of github deliveries are refused for their signature",
+        says="2% of github deliveries are refused for their signature",
         good={
-            'aswhom_webhooks_total{source="github",outcome="signature-refused"}': "0+10x20",
-            'aswhom_webhooks_total{source="github",outcome="accepted"}': "0+90x20",
+            'aswhom_webhooks_total{source="github",outcome="signature-refused"}': "0+1x40",
+            'aswhom_webhooks_total{source="github",outcome="accepted"}': "0+199x40",
+            'aswhom_webhooks_total{source="slack",outcome="signature-refused"}': "0 1 2x40",
         },
     ),
     "AswhomDeliveriesUnrecognised": Alert(
@@ -117,6 +161,23 @@ ALERTS: Mapping[str, Alert] = {
         labels={"source": "slack"},
         says="signed deliveries of slack are not of the published shape",
         good={'aswhom_webhooks_total{source="slack",outcome="ignored"}': "0 0 1x5"},
+    ),
+    "AswhomDeliveriesMalformed": Alert(
+        after=5,
+        bad={'aswhom_webhooks_total{source="linear",outcome="malformed"}': "0 0 1x5"},
+        labels={"source": "linear"},
+        says="signed deliveries of linear cannot be read and were turned away",
+        good={'aswhom_webhooks_total{source="linear",outcome="incomplete"}': "0 0 1x5"},
+    ),
+    "AswhomSecurityEventsRefused": Alert(
+        after=5,
+        bad={'aswhom_security_events_total{outcome="invalid_key"}': "0 0 1x5"},
+        labels={"outcome": "invalid_key"},
+        says="Security Event Tokens are refused for good: invalid_key",
+        good={
+            'aswhom_security_events_total{outcome="unavailable"}': "0 0 1x5",
+            'aswhom_security_events_total{outcome="invalid_audience"}': "1x5",
+        },
     ),
     "AswhomDeliveriesLost": Alert(
         after=5,
@@ -137,6 +198,13 @@ ALERTS: Mapping[str, Alert] = {
         labels={"pattern": "hybrid"},
         says="hybrid jobs died",
         good={'aswhom_dead_letters_total{pattern="hybrid"}': "1x5"},
+    ),
+    "AswhomRunsMisconfigured": Alert(
+        after=18,
+        bad={'aswhom_misconfigured_runs_total{pattern="hybrid"}': "0+1x20"},
+        labels={"pattern": "hybrid"},
+        says="hybrid jobs meet a mistake of configuration and are tried again in vain",
+        good={'aswhom_misconfigured_runs_total{pattern="hybrid"}': "0 5 10 12x20"},
     ),
     "AswhomUnknownOutcomes": Alert(
         after=11,
@@ -176,10 +244,10 @@ ALERTS: Mapping[str, Alert] = {
     ),
     "AswhomClientRefused": Alert(
         after=5,
-        bad={'aswhom_refreshes_total{provider="slack",outcome="client_refused"}': "0 0 1x5"},
+        bad={'aswhom_connections_paused{provider="slack"}': "0 1x5"},
         labels={"provider": "slack"},
-        says="slack refuses our client: its connection is paused",
-        good={'aswhom_refreshes_total{provider="slack",outcome="dead"}': "0 0 1x5"},
+        says="slack refuses our client: connections to it are paused (1)",
+        good={'aswhom_connections_paused{provider="slack"}': "1 0x5"},
     ),
     "AswhomAssertionRefused": Alert(
         after=5,
@@ -249,6 +317,12 @@ ALERTS: Mapping[str, Alert] = {
             'aswhom_revocation_seconds_bucket{le="1"}': "0+60x20",
             'aswhom_revocation_seconds_bucket{le="+Inf"}': "0+60x20",
         },
+    ),
+    "AswhomRevocationUnfinished": Alert(
+        after=3,
+        bad={"aswhom_revocation_unfinished_seconds": "900x5"},
+        says="a revocation has had no receipt for 15m 0s",
+        good={"aswhom_revocation_unfinished_seconds": "300x5"},
     ),
     "AswhomWithdrawalsStuck": Alert(
         after=6,

@@ -87,9 +87,11 @@ def test_a_token_is_answered_with_202_and_nothing_and_rung_for(
     ],
 )
 def test_a_refusal_is_400_with_a_code_and_leaves_nothing(
-    pushed: FlaskClient, events: MemoryEvents, token: bytes, code: str
+    pushed: FlaskClient, events: MemoryEvents, token: bytes, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = push(pushed, token)
+    (told,) = (vars(one) for one in caplog.records if vars(one).get("action") == "event.refused")
+    assert (told["transmitter"], told["err"]) == ("idp", code)
     assert (response.status_code, response.content_type) == (400, "application/json")
     document = json.loads(response.data)
     assert document.keys() == {"err", "description"}

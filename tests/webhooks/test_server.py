@@ -139,7 +139,8 @@ def test_a_length_that_says_less_cuts_the_body_and_its_signature(server: str) ->
 
 def test_a_length_that_says_more_is_no_delivery(server: str) -> None:
     status, document = answer(server, head(OPENED, length=len(OPENED) + 5), OPENED, hang_up=True)
-    assert (status, document["type"]) == (400, "urn:aswhom:problem:malformed")
+    # Not `malformed`, which says that it was signed.
+    assert (status, document["type"]) == (400, "urn:aswhom:problem:incomplete")
 
 
 def test_a_giant_is_refused_by_its_length_before_it_is_sent(server: str) -> None:
@@ -235,7 +236,7 @@ def test_chunks_that_stop_coming_are_no_wrong_signature(hasty: str) -> None:
         slow = connected(hasty, stack)
         slow.sendall(head(OPENED, "Transfer-Encoding: chunked") + b"64\r\n{")
         status, body = answer_on(slow)
-        assert (status, json.loads(body)["type"]) == (400, "urn:aswhom:problem:malformed")
+        assert (status, json.loads(body)["type"]) == (400, "urn:aswhom:problem:incomplete")
 
 
 def test_who_reads_nothing_of_their_answers_holds_no_thread_for_long(hasty: str) -> None:

@@ -17,7 +17,9 @@ from pipeline.model import Acceptance, DeliveryOutcome
 from tests.webhooks.parts import JSON, MemoryLedger, MemoryRing, github_headers, registry
 from webhooks import metrics
 from webhooks.app import create_app
+from webhooks.security_event import Code
 from webhooks.settings import WebSettings
+from webhooks.sources import SOURCES
 
 BODY = b'{"action":"closed","issue":{"number":7}}'
 
@@ -66,6 +68,16 @@ def test_labels_come_from_closed_sets(client: FlaskClient) -> None:
     assert "canary" not in client.get("/metrics").text
     with pytest.raises(ValueError, match="not an outcome"):
         metrics.count("github", "surprise")
+
+
+def test_refusals_that_an_alert_waits_for_are_exposed_before_the_first(client: FlaskClient) -> None:
+    """Prometheus sees no increase from nothing to one."""
+    page = client.get("/metrics").text
+    for code in Code:
+        assert f'aswhom_security_events_total{{outcome="{code}"}}' in page
+    for source in SOURCES:
+        for outcome in ("malformed", "signature-refused"):
+            assert f'aswhom_webhooks_total{{outcome="{outcome}",source="{source}"}}' in page
 
 
 def test_requests_are_timed_by_route(client: FlaskClient) -> None:

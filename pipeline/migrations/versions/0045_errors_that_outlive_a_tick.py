@@ -1,7 +1,7 @@
 """A heartbeat keeps the last error of its duty, and when that was, while later ticks are well.
 
 Revision ID: 0045
-Revises: 0043
+Revises: 0044
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0045"
-down_revision: str | None = "0043"
+down_revision: str | None = "0044"
 branch_labels: str | None = None
 depends_on: str | None = None
 
