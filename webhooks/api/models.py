@@ -151,23 +151,42 @@ class JobWithSteps(JobOut):
 
 
 class Outcome(StrEnum):
-    """What became of a tool's job, as far as is known."""
+    """What became of a tool's job, as far as is known.
+
+    It goes on while it is
+    - `pending`: it is queued, or runs;
+    - `needs_consent`: a person must connect an account; then it goes on by itself;
+    - `waiting`: for an operator, or for somebody to approve.
+
+    It has ended once it is
+    - `done`;
+    - `failed`: the upstream refused it, and nothing was done;
+    - `refused`: policy or scope forbids it, and nothing was done;
+    - `cancelled`: by a revocation, a stop or an operator;
+    - `dead`: it cannot be carried out for another reason;
+    - `unknown`: it was ended as `cancelled` or `dead` is, and may have been done all the same: a call was sent, and
+      nobody knows what became of it. Asked for under a new key, it may be done twice: look at the provider first.
+
+    An answer that comes late, or an operator's word, still counts: then it is no more `unknown`, and where it was done
+    after all, a `result` stands beside `cancelled` or `dead`.
+    """
 
     DONE = "done"
-    FAILED = "failed"  # the upstream refused it, and nothing was done
-    REFUSED = "refused"  # policy or scope forbids it
-    CANCELLED = "cancelled"  # a revocation, a stop or an operator
-    DEAD = "dead"  # it cannot be carried out for another reason
-    NEEDS_CONSENT = "needs_consent"  # a person must connect an account; then it goes on by itself
-    WAITING = "waiting"  # for an operator, or an approval
+    FAILED = "failed"
+    REFUSED = "refused"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+    NEEDS_CONSENT = "needs_consent"
+    WAITING = "waiting"
     PENDING = "pending"
 
 
 class ToolAnswer(Given):
-    """What became of a tool: `result` where it is done, else `reason`. With 202, look at the job again."""
+    """What became of a tool: `result` where it was done, else `reason`. With 202, look at the job again."""
 
     outcome: Outcome
-    result: dict[str, Any] | None
+    result: dict[str, Any] | None = Field(description="of what was done, even where its job was cancelled meanwhile")
     reason: str | None
     job: JobWithSteps
 

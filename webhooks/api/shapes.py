@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.accounts.health import Health
 from pipeline.ledger.paging import Record
-from pipeline.states import JobState, StepState, Wait
+from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from webhooks.api.models import (
     AccountOut,
     DeliveryOut,
@@ -65,25 +65,34 @@ def tool_answer(row: Record) -> ToolAnswer:
     done = told.steps[0] if told.steps else None
     result = done.result if done is not None and done.state == StepState.DONE else None
     reason = None if result is not None else (done and done.error) or told.reason
-    return ToolAnswer(outcome=_outcome(told, done), result=result, reason=reason, job=told)
+    return ToolAnswer(outcome=_outcome(row), result=result, reason=reason, job=told)
 
 
-def _outcome(told: JobOut, done: StepOut | None) -> Outcome:
-    wait = Wait(told.wait) if told.wait else None
-    match JobState(told.state):
+def _outcome(row: Record) -> Outcome:
+    wait = Wait(row["wait"]) if row["wait"] else None
+    match JobState(row["state"]):
         case JobState.DONE:
             return Outcome.DONE
+        case JobState.CANCELLED | JobState.DEAD if any(map(_is_in_doubt, row["steps"])):
+            return Outcome.UNKNOWN
         case JobState.CANCELLED:
             return Outcome.CANCELLED
         case JobState.DEAD:
             by_step = {StepState.REFUSED: Outcome.REFUSED, StepState.FAILED: Outcome.FAILED}
-            return by_step.get(StepState(done.state), Outcome.DEAD) if done is not None else Outcome.DEAD
+            return next((by_step[one["state"]] for one in row["steps"] if one["state"] in by_step), Outcome.DEAD)
         case JobState.WAITING if wait is Wait.CONSENT:
             return Outcome.NEEDS_CONSENT
         case JobState.WAITING if wait in (Wait.APPROVAL, Wait.UNKNOWN):
             return Outcome.WAITING
         case _:
             return Outcome.PENDING
+
+
+def _is_in_doubt(step: Record) -> bool:
+    """Whether a step that is not over may have been done. A search for its effect may have opened it again."""
+    unsettled = {AttemptState.OPEN, AttemptState.UNKNOWN}
+    calls = {one["state"] for one in step["attempts"] if one["purpose"] == Purpose.CALL}
+    return step["state"] == StepState.UNKNOWN or (step["state"] == StepState.OPEN and not calls.isdisjoint(unsettled))
 
 
 def account(row: Record, of: Health) -> AccountOut:

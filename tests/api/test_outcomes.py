@@ -1,0 +1,92 @@
+"""What an agent is told of a tool's end: at once, or by asking for its job again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+
+from pipeline.ledger import jobs, waits
+from pipeline.ledger.intents import Intent
+from pipeline.states import AttemptState, StepState, Wait
+from tests.api.agents_api import AgentsApi
+from tests.ledger.acts import close, done, open_
+from tests.ledger.house import intent_of
+
+DAYS = timedelta(days=14)
+
+
+def again(api: AgentsApi) -> Any:
+    """The one request of these tests, and what it is answered each time."""
+    return api.execute(Idempotency_Key="k-1")
+
+
+def called(api: AgentsApi) -> Intent:
+    """The call of a tool whose job a worker has, on the wire."""
+    asked = intent_of(api.house, api.house.claim(again(api).json["job"]["id"]))
+    open_(api.house, asked)
+    return asked
+
+
+def unanswered(api: AgentsApi) -> Intent:
+    """A call that got no answer, whose job waits for a person's word about it."""
+    asked = called(api)
+    close(api.house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN, error="no answer came")
+    wait = partial(jobs.park, job=asked.job, wait=Wait.UNKNOWN, waits_for=None, due_in=DAYS, expires_in=DAYS)
+    api.database.write(partial(wait, reason="look at github"))
+    return asked
+
+
+def cancel(api: AgentsApi, job: str) -> None:
+    assert api.ask("POST", f"/v1/jobs/{job}/cancel", json={}).status_code == 200
+
+
+def cancelled(api: AgentsApi) -> Intent:
+    asked = unanswered(api)
+    cancel(api, asked.job.id)
+    return asked
+
+
+def forgotten(api: AgentsApi) -> Intent:
+    asked = unanswered(api)
+    late = partial(waits.end_wait, job=asked.job.id, wait=Wait.UNKNOWN, expired=True, reason="look at github")
+    api.database.write(late)
+    return asked
+
+
+def stopped_at_its_search(api: AgentsApi) -> Intent:
+    """Its step is open again, as the search for its effect had opened it."""
+    asked = called(api)
+    close(api.house, asked, AttemptState.UNKNOWN, StepState.OPEN)
+    cancel(api, asked.job.id)
+    api.database.write(partial(jobs.cancel, job=asked.job, reason="it was to stop"))
+    return asked
+
+
+def on_the_wire(api: AgentsApi) -> Intent:
+    asked = called(api)
+    cancel(api, asked.job.id)
+    api.database.write(partial(jobs.cancel, job=asked.job, reason="it was to stop"))
+    return asked
+
+
+@pytest.mark.parametrize("ends", [cancelled, forgotten, stopped_at_its_search, on_the_wire])
+def test_a_tool_that_ended_with_a_call_that_may_have_been_made_is_unknown(api: AgentsApi, ends: Any) -> None:
+    ended = ends(api)
+    answer = again(api)
+    assert (answer.status_code, answer.json["outcome"]) == (200, "unknown")
+    assert (answer.json["job"]["id"], answer.json["result"]) == (ended.job.id, None)
+    assert answer.json["reason"]
+
+
+def test_a_late_answer_says_what_was_unknown(api: AgentsApi) -> None:
+    done(api.house, cancelled(api), {"id": "7"})
+    answer = again(api)
+    assert (answer.json["outcome"], answer.json["result"], answer.json["reason"]) == ("cancelled", {"id": "7"}, None)
+
+
+def test_a_tool_that_was_never_called_is_cancelled_and_nothing_more(api: AgentsApi) -> None:
+    cancel(api, again(api).json["job"]["id"])
+    assert (again(api).json["outcome"], again(api).json["result"]) == ("cancelled", None)
