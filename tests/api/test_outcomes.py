@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from identity.api_keys import Role
 from pipeline.ledger import jobs, waits
 from pipeline.ledger.intents import Intent
 from pipeline.states import AttemptState, StepState, Wait
@@ -90,3 +91,21 @@ def test_a_late_answer_says_what_was_unknown(api: AgentsApi) -> None:
 def test_a_tool_that_was_never_called_is_cancelled_and_nothing_more(api: AgentsApi) -> None:
     cancel(api, again(api).json["job"]["id"])
     assert (again(api).json["outcome"], again(api).json["result"]) == ("cancelled", None)
+
+
+def shown(api: AgentsApi, job: str) -> Any:
+    return api.ask("GET", f"/v1/jobs/{job}").json
+
+
+def test_a_tools_job_tells_its_outcome_as_the_request_for_it_does(api: AgentsApi) -> None:
+    job = again(api).json["job"]["id"]
+    assert (shown(api, job)["outcome"], shown(api, job)["result"]) == ("pending", None)
+    api.finish(job, result={"id": "7"})
+    answer = again(api).json
+    assert (shown(api, job)["outcome"], shown(api, job)["result"]) == ("done", {"id": "7"})
+    assert (answer["outcome"], answer["result"], answer["job"]) == ("done", {"id": "7"}, shown(api, job))
+
+
+def test_another_workflows_job_has_steps_and_no_outcome(sqlite_api: AgentsApi) -> None:
+    job = sqlite_api.ask("GET", f"/v1/jobs/{sqlite_api.house.job()}", sqlite_api.keys["acme", Role.ADMIN]).json
+    assert (job["outcome"], job["result"], job["steps"]) == (None, None, [])

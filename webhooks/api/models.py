@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from identity.model import AccessPattern
+from pipeline.states import JobState, StepState, Wait
+
 # No control characters: a database refuses some of them.
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.:-]+$")]
@@ -121,22 +124,22 @@ class StepOut(Given):
     position: int
     action: str
     as_whom: Principal | None = Field(description="null: nobody was let")
-    pattern: str | None
+    pattern: AccessPattern | None
     why: str = Field(description="of the decision as whom, or of the refusal")
-    state: str
+    state: StepState
     attempts: int
     external_id: str | None = Field(description="the upstream's id of what was made")
     result: dict[str, Any] | None
-    error: str | None
+    error: str | None = Field(description="why it failed, or what is known of a call without an answer")
 
 
 class JobOut(Given):
     id: str
     workflow: str
     agent: str
-    pattern: str
-    state: Literal["queued", "running", "stopping", "waiting", "done", "cancelled", "dead"]
-    wait: Literal["time", "consent", "approval", "once", "unknown"] | None = Field(description="why it waits")
+    pattern: AccessPattern
+    state: JobState
+    wait: Wait | None = Field(description="why it waits")
     reason: str | None
     user: str | None = Field(description="the user it acts for")
     triggered_by: str | None
@@ -144,10 +147,6 @@ class JobOut(Given):
     revocation: str | None = Field(description="the one that cancelled or stops it")
     created_at: datetime
     finished_at: datetime | None
-
-
-class JobWithSteps(JobOut):
-    steps: list[StepOut]
 
 
 class Outcome(StrEnum):
@@ -180,6 +179,12 @@ class Outcome(StrEnum):
     NEEDS_CONSENT = "needs_consent"
     WAITING = "waiting"
     PENDING = "pending"
+
+
+class JobWithSteps(JobOut):
+    outcome: Outcome | None = Field(description="of a tool's job; null: it is another workflow's")
+    result: dict[str, Any] | None = Field(description="of a tool that was done, until its steps are forgotten")
+    steps: list[StepOut]
 
 
 class ToolAnswer(Given):

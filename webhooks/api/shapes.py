@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.accounts.health import Health
 from pipeline.ledger.paging import Record
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
+from pipeline.tool_workflows import is_of_a_tool
 from webhooks.api.models import (
     AccountOut,
     DeliveryOut,
@@ -40,7 +41,10 @@ def job(row: Record) -> JobOut:
 
 
 def job_with_steps(row: Record) -> JobWithSteps:
-    return JobWithSteps(**job(row).model_dump(), steps=[step(one) for one in row["steps"]])
+    outcome = _outcome(row) if is_of_a_tool(row["workflow"]) else None
+    steps = [step(one) for one in row["steps"]]
+    result = next((one.result for one in steps if one.state is StepState.DONE), None) if outcome else None
+    return JobWithSteps(**job(row).model_dump(), outcome=outcome, result=result, steps=steps)
 
 
 def step(row: Record) -> StepOut:
@@ -62,10 +66,9 @@ def step(row: Record) -> StepOut:
 def tool_answer(row: Record) -> ToolAnswer:
     """What became of a tool's job; its one step tells why it failed."""
     told = job_with_steps(row)
-    done = told.steps[0] if told.steps else None
-    result = done.result if done is not None and done.state == StepState.DONE else None
-    reason = None if result is not None else (done and done.error) or told.reason
-    return ToolAnswer(outcome=_outcome(row), result=result, reason=reason, job=told)
+    why = next((one.error for one in told.steps), None) or told.reason
+    reason = None if told.result is not None else why
+    return ToolAnswer(outcome=_outcome(row), result=told.result, reason=reason, job=told)
 
 
 def _outcome(row: Record) -> Outcome:
