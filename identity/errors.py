@@ -7,6 +7,7 @@
     ├── PolicyDenied     refuse    policy, scope, audience or approval
     ├── Misconfigured    refuse    the operator's fault: never touches a user's grant; raises an alarm
     └── BadInput         answer    a caller's request cannot be used as it is
+        └── NotInState             nor while what it is about is in the state that it is in
 
 Messages name principals and accounts by id and never contain a token or a body.
 """
@@ -58,3 +59,7 @@ class KeyMissing(Misconfigured):
 
 class BadInput(AswhomError):
     """What a caller sent cannot be used; the message says what, why and what to do."""
+
+
+class NotInState(BadInput):
+    """What was asked for is not done to a thing in this state; the request itself is right."""

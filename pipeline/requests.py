@@ -83,29 +83,29 @@ class Requests:
         """Accept the job of one tool; *request* is the request's id. Raises BadInput, Misconfigured, NotLetIn or
         KeyReused.
         """
-        asked = self._asked(caller, "job", keyed, now)
+        asked = self._asked(caller, self._ids("job"), keyed, now)
         accept = partial(ledger.accept_tool, asked=asked, workflows=self._workflows, action=action)
         return _make(self._store, partial(accept, identifier=identifier, request=request))
 
     def revoke(self, caller: Caller, scope: Scope, keyed: Keyed, *, reason: str, now: datetime) -> Made:
         """Revoke: effective when this returns. Raises NotLetIn or KeyReused."""
-        asked = self._asked(caller, "rev", keyed, now)
+        asked = self._asked(caller, self._ids("rev"), keyed, now)
         return _make(Ahead(database=self._store), lambda c: ledger.accept_revocation(c, asked, scope, reason=reason))
 
-    def cancel(self, caller: Caller, job: str, *, now: datetime) -> Changed:
-        """End a job: at once, or at its next step where it runs. Raises BadInput or NotLetIn."""
+    def cancel(self, caller: Caller, job: str, keyed: Keyed, *, now: datetime) -> Changed:
+        """End a job: at once, or at its next step where it runs. Raises BadInput, NotLetIn or KeyReused."""
         act = Act(audit_id=self._ids("aud"), by=ledger.api_operator(caller), now=now)
 
         def end(connection: Connection) -> Sequence[Bell]:
             acts.cancel(connection, job, act)
             return ()
 
-        return self._change(caller, job, end, now=now)
+        return self._change(self._asked(caller, job, keyed, now), end)
 
-    def replay(self, caller: Caller, job: str, *, now: datetime) -> Changed:
-        """Accept a dead or cancelled job anew. Raises BadInput or NotLetIn."""
+    def replay(self, caller: Caller, job: str, keyed: Keyed, *, now: datetime) -> Changed:
+        """Accept a dead or cancelled job anew. Raises BadInput, NotLetIn or KeyReused."""
         change = partial(acts.replay_one, id=job, by=ledger.api_operator(caller), now=now)
-        return self._change(caller, job, change, now=now)
+        return self._change(self._asked(caller, job, keyed, now), change)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         """A plain read, of `pipeline.ledger.views`."""
@@ -126,20 +126,18 @@ class Requests:
         finally:
             self._waiting.release()
 
-    def _asked(self, caller: Caller, prefix: str, keyed: Keyed, now: datetime) -> Asked:
+    def _asked(self, caller: Caller, id: str, keyed: Keyed, now: datetime) -> Asked:
         return Asked(
             caller=caller,
-            id=self._ids(prefix),
+            id=id,
             idempotency_key=keyed.key,
             request_hash=keyed.request_hash,
             now=now,
         )
 
-    def _change(
-        self, caller: Caller, job: str, change: Callable[[Connection], Sequence[Bell]], *, now: datetime
-    ) -> Changed:
+    def _change(self, asked: Asked, change: Callable[[Connection], Sequence[Bell]]) -> Changed:
         try:
-            return self._store.write(lambda c: ledger.change_job(c, caller, job, change, now=now))
+            return self._store.write(lambda c: ledger.change_job(c, asked, change))
         except CommitUnknown as error:  # repeated, it would say that the job has moved already
             raise Unconfirmed("the ledger did not confirm the commit: look at the job") from error
 

@@ -14,7 +14,7 @@ from flask_openapi.models.info import Info
 from flask_openapi.openapi import OpenAPI
 from pydantic import ValidationError
 
-from identity.errors import BadInput, Misconfigured, PolicyDenied
+from identity.errors import BadInput, Misconfigured, NotInState, PolicyDenied
 from identity.ids import Ids
 from pipeline.accounts.invitations import Invitations
 from pipeline.ledger.requests import KeyReused, NotLetIn
@@ -110,6 +110,10 @@ def operations(agents: Agents, bells: Bells, *, clock: Callable[[], datetime]) -
     @pages.errorhandler(BadInput)
     def bad_input(error: BadInput) -> Response:
         return Problem(problems.UNUSABLE, str(error)).document()
+
+    @pages.errorhandler(NotInState)
+    def not_in_state(error: NotInState) -> Response:
+        return Problem(problems.NOT_IN_STATE, str(error)).document()
 
     @pages.errorhandler(PolicyDenied)
     def denied(error: PolicyDenied) -> Response:
