@@ -33,6 +33,10 @@ class Unconfirmed(Unavailable):
     """It may have been done, or not: no commit of it was confirmed. Look, or ask again by the same key."""
 
 
+class KeysAway(Unavailable):
+    """The public keys that a token is verified by cannot be fetched from whoever issues it."""
+
+
 class ReauthRequired(AswhomError):
     """The account needs a person to connect it again."""
 

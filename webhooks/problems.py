@@ -15,7 +15,7 @@ from flask import Flask, Response, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
-from identity.errors import AswhomError, Unavailable, Unconfirmed
+from identity.errors import AswhomError, KeysAway, Unavailable, Unconfirmed
 from identity.store import CommitUnknown
 from pipeline.model import Unfollowed
 from webhooks.pages import page
@@ -125,7 +125,7 @@ class Problem(Exception):
 
     @classmethod
     def not_now(cls, error: Unavailable) -> Problem:
-        """The problem of a ledger that cannot answer, or did not say whether it wrote."""
+        """The problem of a ledger that cannot answer, or did not say whether it wrote; or of keys that are away."""
         if isinstance(error, Unconfirmed):
             return cls(UNAVAILABLE, _UNCONFIRMED, retry_after=error.retry_after)
         detail = "The ledger cannot take this now, and stored nothing. Send the same request again after Retry-After."
@@ -133,6 +133,11 @@ class Problem(Exception):
             detail = (
                 "This is stored, and holds for some of the accounts it means. The others are reached meanwhile. "
                 "Send the same request again after Retry-After: it is answered when it holds for all."
+            )
+        if isinstance(error, KeysAway):
+            detail = (
+                "The keys of the token's issuer cannot be fetched, so nobody can tell whether it is good. Nothing was "
+                "stored. Send the same request again after Retry-After."
             )
         return cls(UNAVAILABLE, detail, retry_after=error.retry_after)
 
