@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from sqlalchemy import select
@@ -15,9 +15,11 @@ from identity.audit.tables import audit
 from identity.model import Scope, ScopeKind
 from pipeline.ledger import jobs
 from pipeline.ledger.requests import NotLetIn
+from pipeline.model import DeliveryOutcome
 from pipeline.requests import Keyed
 from tests.api.agents_api import AgentsApi
 from tests.ledger.acts import until_awaited
+from webhooks.api.models import Recorded
 
 
 def post(
@@ -130,8 +132,27 @@ def test_a_key_that_ended_before_the_commit_changes_nothing(api: AgentsApi) -> N
     assert api.house.row(job).state == state
 
 
-def test_no_job_is_in_a_state_that_there_is_not(api: AgentsApi) -> None:
+@pytest.mark.parametrize(
+    ("filter", "wrong"),
+    [
+        ("jobs?state=queued", "Queued"),
+        ("accounts?state=active", "needs-reconnect"),
+        ("deliveries?outcome=signal", "done"),
+    ],
+)
+def test_a_filter_by_a_word_that_there_is_not_is_refused(sqlite_api: AgentsApi, filter: str, wrong: str) -> None:
+    key, (field, _, right) = sqlite_api.keys["acme", Role.ADMIN], filter.partition("?")[2].partition("=")
+    answer = sqlite_api.ask("GET", f"/v1/{filter}", key)
+    assert (answer.status_code, [error["where"] for error in answer.json.get("errors", ())]) == (200, [])
+    answer = sqlite_api.ask("GET", f"/v1/{filter.removesuffix(right)}{wrong}", key)
+    assert (answer.status_code, [error["where"] for error in answer.json["errors"]]) == (422, [field])
+
+
+def test_deliveries_are_found_by_every_outcome_that_is_on_record() -> None:
+    assert set(get_args(Recorded)) == set(DeliveryOutcome) - {DeliveryOutcome.DUPLICATE}
+
+
+def test_jobs_are_found_by_their_state(api: AgentsApi) -> None:
     api.execute()
-    answer = api.ask("GET", "/v1/jobs?state=nonsense")
-    assert (answer.status_code, answer.json["items"]) == (200, [])
     assert len(api.ask("GET", "/v1/jobs?state=queued").json["items"]) == 1
+    assert api.ask("GET", "/v1/jobs?state=done").json["items"] == []

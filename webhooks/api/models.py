@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from identity.model import AccessPattern
+from identity.model import AccessPattern, AccountState
 from pipeline.states import JobState, StepState, Wait
 
 # No control characters: a database refuses some of them.
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# Of the outcomes of deliveries, those on record: a duplicate is not.
+Recorded = Literal["accepted", "ignored", "unrecognised", "refused", "signal"]
 Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.:-]+$")]
 
 
@@ -202,7 +204,7 @@ class JobPage(Given):
 
 
 class JobsQuery(Paged):
-    state: Word | None = None
+    state: JobState | None = None
     workflow: Word | None = None
 
 
@@ -211,7 +213,7 @@ class AccountOut(Given):
     provider: str
     connection: str
     principal: Principal
-    state: Literal["pending", "active", "needs_reconnect", "suspended", "revoked"]
+    state: AccountState
     usable: bool = Field(description="whether a step could open with it now")
     why: str | None = Field(description="why not")
     login: str | None = Field(description="as the provider names who consented")
@@ -227,7 +229,7 @@ class AccountPage(Given):
 
 
 class AccountsQuery(Paged):
-    state: Word | None = None
+    state: AccountState | None = None
     provider: Word | None = None
     principal: Id | None = Field(None, description="its id or name")
 
@@ -259,7 +261,7 @@ class DeliveryOut(Given):
     connection: str
     event: str
     sender_id: str
-    outcome: str
+    outcome: Recorded
     reason: str | None
     received_at: datetime
 
@@ -274,7 +276,7 @@ class DeliveryPage(Given):
 
 
 class DeliveriesQuery(Paged):
-    outcome: Word | None = None
+    outcome: Recorded | None = None
 
 
 class RevokeBody(Sent):
