@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -83,13 +83,13 @@ class Requests:
         """Accept the job of one tool; *request* is the request's id. Raises BadInput, Misconfigured, NotLetIn or
         KeyReused.
         """
-        asked = self._asked(caller, self._ids("job"), keyed, now)
+        asked = self._asked(caller, "job", keyed, now)
         accept = partial(ledger.accept_tool, asked=asked, workflows=self._workflows, action=action)
         return _make(self._store, partial(accept, identifier=identifier, request=request))
 
     def revoke(self, caller: Caller, scope: Scope, keyed: Keyed, *, reason: str, now: datetime) -> Made:
         """Revoke: effective when this returns. Raises NotLetIn or KeyReused."""
-        asked = self._asked(caller, self._ids("rev"), keyed, now)
+        asked = self._asked(caller, "rev", keyed, now)
         return _make(Ahead(database=self._store), lambda c: ledger.accept_revocation(c, asked, scope, reason=reason))
 
     def cancel(self, caller: Caller, job: str, keyed: Keyed, *, now: datetime) -> Changed:
@@ -100,12 +100,12 @@ class Requests:
             acts.cancel(connection, job, act)
             return ()
 
-        return self._change(self._asked(caller, job, keyed, now), end)
+        return self._change(replace(self._asked(caller, "job", keyed, now), id=job), end)
 
     def replay(self, caller: Caller, job: str, keyed: Keyed, *, now: datetime) -> Changed:
         """Accept a dead or cancelled job anew. Raises BadInput, NotLetIn or KeyReused."""
         change = partial(acts.replay_one, id=job, by=ledger.api_operator(caller), now=now)
-        return self._change(self._asked(caller, job, keyed, now), change)
+        return self._change(replace(self._asked(caller, "job", keyed, now), id=job), change)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         """A plain read, of `pipeline.ledger.views`."""
@@ -126,10 +126,10 @@ class Requests:
         finally:
             self._waiting.release()
 
-    def _asked(self, caller: Caller, id: str, keyed: Keyed, now: datetime) -> Asked:
+    def _asked(self, caller: Caller, prefix: str, keyed: Keyed, now: datetime) -> Asked:
         return Asked(
             caller=caller,
-            id=id,
+            id=self._ids(prefix),
             idempotency_key=keyed.key,
             request_hash=keyed.request_hash,
             now=now,

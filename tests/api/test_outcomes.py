@@ -109,3 +109,36 @@ def test_a_tools_job_tells_its_outcome_as_the_request_for_it_does(api: AgentsApi
 def test_another_workflows_job_has_steps_and_no_outcome(sqlite_api: AgentsApi) -> None:
     job = sqlite_api.ask("GET", f"/v1/jobs/{sqlite_api.house.job()}", sqlite_api.keys["acme", Role.ADMIN]).json
     assert (job["outcome"], job["result"], job["steps"]) == (None, None, [])
+
+
+def test_whoever_asks_for_a_job_may_wait_for_its_end(api: AgentsApi) -> None:
+    job = again(api).json["job"]["id"]
+    api.at_work = lambda: api.finish(job, result={"id": "7"})
+    answer = api.ask("GET", f"/v1/jobs/{job}?wait=20").json
+    assert (answer["outcome"], answer["result"]) == ("done", {"id": "7"})
+
+
+def test_whoever_may_not_see_a_job_does_not_wait_for_it(sqlite_api: AgentsApi) -> None:
+    api, waited = sqlite_api, list[str]()
+    job = again(api).json["job"]["id"]
+    api.at_work = lambda: waited.append(job)
+    answer = api.ask("GET", f"/v1/jobs/{job}?wait=20", api.keys["globex", Role.ADMIN])
+    assert (answer.status_code, waited) == (404, [])
+
+
+def test_nobody_waits_longer_for_a_job_than_for_a_tool(sqlite_api: AgentsApi) -> None:
+    job = again(sqlite_api).json["job"]["id"]
+    assert [sqlite_api.ask("GET", f"/v1/jobs/{job}?wait={wait}").status_code for wait in ("20.5", "-1", "x")] == [
+        422
+    ] * 3
+
+
+def test_an_answer_before_the_end_says_when_to_ask_again(api: AgentsApi) -> None:
+    first = again(api)
+    assert (first.status_code, first.headers["Retry-After"]) == (202, "1")
+    job = api.house.claim(first.json["job"]["id"])
+    park = partial(jobs.park, job=job, wait=Wait.CONSENT, waits_for="x", due_in=DAYS, expires_in=DAYS, reason="connect")
+    api.database.write(park)
+    assert (again(api).json["outcome"], again(api).headers["Retry-After"]) == ("needs_consent", "30")
+    cancel(api, job.id)
+    assert "Retry-After" not in again(api).headers

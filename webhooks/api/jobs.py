@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from flask import Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
@@ -15,7 +15,7 @@ from pipeline.requests import Keyed, Requests
 from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller
-from webhooks.api.models import IdempotencyHeader, JobPage, JobsQuery, JobWithSteps, Nothing, OnePath
+from webhooks.api.models import IdempotencyHeader, JobPage, JobQuery, JobsQuery, JobWithSteps, Nothing, OnePath
 from webhooks.api.pages import turn
 from webhooks.bells import Bells
 from webhooks.cursors import cursor
@@ -38,9 +38,14 @@ def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clo
         return jsonify(items=items, next=cursor(page.next))
 
     @pages.get("/jobs/<id>", responses={200: JobWithSteps})
-    def show_job(path: OnePath) -> Response:
+    def show_job(path: OnePath, query: JobQuery) -> Response:
         """One job with its steps: what, as whom, by which pattern, and why."""
-        return jsonify(shapes.job_with_steps(found_job(requests, caller(), path.id)).model_dump(mode="json"))
+        who = caller()
+        row = found_job(requests, who, path.id)
+        if query.wait:
+            requests.wait(path.id, within=timedelta(seconds=query.wait))
+            row = found_job(requests, who, path.id)
+        return jsonify(shapes.job_with_steps(row).model_dump(mode="json"))
 
     @pages.post("/jobs/<id>/cancel", responses={200: JobWithSteps})
     def cancel_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> Response:

@@ -87,6 +87,9 @@ class Paged(Query):
     )
 
 
+_LONGEST_WAIT = 20  # seconds
+
+
 class ExecuteBody(Sent):
     """Carry out a tool."""
 
@@ -95,7 +98,7 @@ class ExecuteBody(Sent):
         "`user:`, `tenant:` or `workspace:` before it says which is meant"
     )
     parameters: dict[str, Any] = Field({}, description="as the tool's schema has them")
-    wait: float = Field(5, ge=0, le=20, description="seconds to wait for the end; 0: answer at once")
+    wait: float = Field(5, ge=0, le=_LONGEST_WAIT, description="seconds to wait for the end; 0: answer at once")
 
 
 class ToolOut(Given):
@@ -201,6 +204,12 @@ class ToolAnswer(Given):
 class JobPage(Given):
     items: list[JobOut]
     next: str | None
+
+
+class JobQuery(Query):
+    wait: float = Field(
+        0, ge=0, le=_LONGEST_WAIT, description="seconds to wait until it has ended, or waits for somebody"
+    )
 
 
 class JobsQuery(Paged):
