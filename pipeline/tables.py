@@ -234,9 +234,7 @@ idempotency_keys = Table(
     Column("agent_id", ForeignKey("agents.id"), primary_key=True),
     Column("key", String(200), primary_key=True),
     Column("request_hash", String(64), nullable=False),
-    Column(
-        "made_id", String(64), nullable=False
-    ),  # the job, the revocation or the connect session; or the job that was changed
+    Column("made_id", String(64), nullable=False),  # the job, the revocation or the connect session
     Column("made_at", Instant, nullable=False),
     Index("ix_idempotency_keys_made", "made_at"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from identity.api_keys import Role
 from pipeline.ledger import jobs, waits
-from pipeline.ledger.intents import Intent
+from pipeline.ledger.intents import Ended, Intent
 from pipeline.states import AttemptState, StepState, Wait
 from tests.api.agents_api import AgentsApi
 from tests.ledger.acts import close, done, open_
@@ -142,3 +143,36 @@ def test_an_answer_before_the_end_says_when_to_ask_again(api: AgentsApi) -> None
     assert (again(api).json["outcome"], again(api).headers["Retry-After"]) == ("needs_consent", "30")
     cancel(api, job.id)
     assert "Retry-After" not in again(api).headers
+
+
+def awaits(api: AgentsApi, identifier: str, principal: str) -> Any:
+    """The answer for a tool as *identifier*, whose job waits for the consent of *principal*."""
+    answer = api.execute(identifier, Idempotency_Key=identifier)
+    lacking = intent_of(api.house, api.house.claim(answer.json["job"]["id"]), principal=principal)
+    lease = replace(lacking.lease, principal=principal, scopes=frozenset({"repo", "admin"}))
+    outcome = open_(api.house, replace(lacking, lease=lease))
+    assert isinstance(outcome, Ended)
+    return api.execute(identifier, Idempotency_Key=identifier).json
+
+
+def test_who_must_connect_what_is_told_as_the_request_for_a_link_takes_it(api: AgentsApi) -> None:
+    answer = awaits(api, "ada", "acme.ada")
+    assert answer["outcome"] == "needs_consent"
+    consent = {
+        "account": "acme/gh/acme.ada",
+        "connection": "gh",
+        "user": "acme.ada",
+        "missing_scopes": ["admin", "repo"],
+    }
+    assert answer["job"]["consent"] == consent
+    (listed,) = api.ask("GET", "/v1/jobs?state=waiting").json["items"]
+    assert listed["consent"] == consent
+
+
+def test_of_a_service_an_operator_is_told_which_account_it_is(sqlite_api: AgentsApi) -> None:
+    consent = awaits(sqlite_api, "acme", "acme.service")["job"]["consent"]
+    assert (consent["account"], consent["user"]) == ("acme/gh/acme.service", None)
+
+
+def test_a_job_that_waits_for_no_consent_needs_none(sqlite_api: AgentsApi) -> None:
+    assert again(sqlite_api).json["job"]["consent"] is None

@@ -138,6 +138,17 @@ class StepOut(Given):
     error: str | None = Field(description="why it failed, or what is known of a call without an answer")
 
 
+class ConsentOut(Given):
+    """The consent that a job waits for: `user` and `connection` are what `POST /v1/connect-links` takes."""
+
+    account: str = Field(description="TENANT/CONNECTION/PRINCIPAL")
+    connection: str
+    user: str | None = Field(
+        description="null: it is the service's account, which an operator connects; `aswhom accounts show` says how"
+    )
+    missing_scopes: list[str] = Field(description="of an account that is connected; a link asks for them")
+
+
 class JobOut(Given):
     id: str
     workflow: str
@@ -145,6 +156,7 @@ class JobOut(Given):
     pattern: AccessPattern
     state: JobState
     wait: Wait | None = Field(description="why it waits")
+    consent: ConsentOut | None = Field(description="which one it waits for, if it does")
     reason: str | None
     user: str | None = Field(description="the user it acts for")
     triggered_by: str | None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pipeline.accounts.health import Health
+from pipeline.ledger.jobs import consenting
 from pipeline.ledger.paging import Record
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tool_workflows import is_of_a_tool
 from webhooks.api.models import (
     AccountOut,
+    ConsentOut,
     DeliveryOut,
     DeliveryWithJobs,
     JobOut,
@@ -30,6 +32,7 @@ def job(row: Record) -> JobOut:
         pattern=row["pattern"],
         state=row["state"],
         wait=row["wait"],
+        consent=_consent(row),
         reason=row["reason"],
         user=row["user_id"],
         triggered_by=row["triggered_by"],
@@ -38,6 +41,14 @@ def job(row: Record) -> JobOut:
         created_at=row["created_at"],
         finished_at=row["finished_at"],
     )
+
+
+def _consent(row: Record) -> ConsentOut | None:
+    key = consenting(row["waits_for"])
+    if key is None:
+        return None
+    user = key.principal if key.principal == row["user_id"] else None
+    return ConsentOut(account=str(key), connection=key.connection, user=user, missing_scopes=row["lacks"] or [])
 
 
 def job_with_steps(row: Record) -> JobWithSteps:
