@@ -17,6 +17,7 @@ from pipeline.ledger import jobs
 from pipeline.ledger.requests import NotLetIn
 from pipeline.model import DeliveryOutcome
 from pipeline.requests import Keyed
+from pipeline.states import Wait
 from tests.api.agents_api import AgentsApi
 from tests.ledger.acts import until_awaited
 from webhooks.api.models import Recorded
@@ -150,6 +151,22 @@ def test_a_filter_by_a_word_that_there_is_not_is_refused(sqlite_api: AgentsApi, 
 
 def test_deliveries_are_found_by_every_outcome_that_is_on_record() -> None:
     assert set(get_args(Recorded)) == set(DeliveryOutcome) - {DeliveryOutcome.DUPLICATE}
+
+
+def test_jobs_are_found_by_whom_they_act_for_and_what_they_wait_for(api: AgentsApi) -> None:
+    adas, ours = (api.execute(identifier).json["job"]["id"] for identifier in ("ada", "acme"))
+    days = timedelta(days=14)
+    park = partial(jobs.park, wait=Wait.CONSENT, waits_for=None, due_in=days, expires_in=days, reason="connect")
+    api.database.write(partial(park, job=api.house.claim(adas)))
+    for filters, found in {
+        "user=acme.ada": [adas],
+        "user=acme.grace": [],
+        "pattern=service": [ours],
+        "pattern=delegated&wait=consent": [adas],
+        "wait=consent": [adas],
+        "wait=approval": [],
+    }.items():
+        assert [job["id"] for job in api.ask("GET", f"/v1/jobs?{filters}").json["items"]] == found, filters
 
 
 def test_jobs_are_found_by_their_state(api: AgentsApi) -> None:

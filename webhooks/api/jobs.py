@@ -31,7 +31,15 @@ def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clo
         who, wanted = caller(), turn(query)
         page = requests.read(
             lambda c: views.jobs_page(
-                c, who.tenant, wanted, agent=_only(who), state=query.state, workflow=query.workflow
+                c,
+                who.tenant,
+                wanted,
+                state=query.state,
+                agent=_only(who),
+                workflow=query.workflow,
+                pattern=query.pattern,
+                user=query.user,
+                wait=query.wait,
             )
         )
         items = [shapes.job(row).model_dump(mode="json") for row in page.rows]

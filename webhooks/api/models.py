@@ -227,6 +227,9 @@ class JobQuery(Query):
 class JobsQuery(Paged):
     state: JobState | None = None
     workflow: Word | None = None
+    wait: Wait | None = Field(None, description="why it waits")
+    user: Id | None = Field(None, description="the id of the user it acts for")
+    pattern: AccessPattern | None = None
 
 
 class AccountOut(Given):
