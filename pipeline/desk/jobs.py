@@ -44,9 +44,9 @@ def cancel(connection: Connection, id: str, act: Act) -> JobState:
 
     One that stops or is cancelled already, whoever ended it, is left as it is.
     """
-    columns = (jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id)
-    # The lock keeps out a worker that would claim it, which nobody who wants it ended could wait for.
-    job = connection.execute(select(*columns).where(jobs.c.id == id).with_for_update()).one_or_none()
+    found = select(jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id).where(jobs.c.id == id)
+    # A worker that claims it now has it before this, or after: it stops or is cancelled, and nobody has to try again.
+    job = connection.execute(found.with_for_update()).one_or_none()
     if job is None:
         raise BadInput(f"there is no job {id}: `aswhom jobs list` shows them")
     if job.state in (JobState.STOPPING, JobState.CANCELLED):
