@@ -7,6 +7,7 @@
     ├── PolicyDenied     refuse    policy, scope, audience or approval
     ├── Misconfigured    refuse    the operator's fault: never touches a user's grant; raises an alarm
     └── BadInput         answer    a caller's request cannot be used as it is
+        └── NotInState             nor while what it is about is in the state that it is in
 
 Messages name principals and accounts by id and never contain a token or a body.
 """
@@ -30,6 +31,10 @@ class Unavailable(AswhomError):
 
 class Unconfirmed(Unavailable):
     """It may have been done, or not: no commit of it was confirmed. Look, or ask again by the same key."""
+
+
+class KeysAway(Unavailable):
+    """The public keys that a token is verified by cannot be fetched from whoever issues it."""
 
 
 class ReauthRequired(AswhomError):
@@ -58,3 +63,7 @@ class KeyMissing(Misconfigured):
 
 class BadInput(AswhomError):
     """What a caller sent cannot be used; the message says what, why and what to do."""
+
+
+class NotInState(BadInput):
+    """What was asked for is not done to a thing in this state; the request itself is right."""

@@ -25,7 +25,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 from joserfc.util import base64_to_int
 
-from identity.errors import Unavailable
+from identity.errors import KeysAway
 from identity.http import Answer, Client, HttpRequest
 
 log = logging.getLogger(__name__)
@@ -67,17 +67,15 @@ class KeyRing:
         self._lock = Lock()
 
     def key(self, url: str, kid: str) -> KeySet | None:
-        """The key of that id alone, or None: there is none in the set at *url*. Raises Unavailable."""
+        """The key of that id alone, or None: there is none in the set at *url*. Raises KeysAway."""
         held = self._held.get(url)
         if held is None or self._is_due(held, kid):
             held = self._renewed(url, kid, held)
         if self._monotonic() - held.fetched > self._stale:  # or never
-            raise Unavailable(f"the keys at {url} cannot be fetched", retry_after=self._budget)
+            raise KeysAway(f"the keys at {url} cannot be fetched", retry_after=self._budget)
         found = held.keys.get(kid)
         if found is None and held.tried > held.fetched:
-            raise Unavailable(
-                f"the keys at {url} could not be fetched anew", retry_after=timedelta(seconds=self._pause)
-            )
+            raise KeysAway(f"the keys at {url} could not be fetched anew", retry_after=timedelta(seconds=self._pause))
         return None if found is None else KeySet([found])
 
     def _renewed(self, url: str, kid: str, held: _Held | None) -> _Held:
@@ -88,7 +86,7 @@ class KeyRing:
         if not one.acquire(timeout=0 if failed else self._patience):
             if held is not None and kid in held.keys:
                 return held
-            raise Unavailable(f"the keys at {url} are still being fetched", retry_after=self._budget)
+            raise KeysAway(f"the keys at {url} are still being fetched", retry_after=self._budget)
         try:
             held = self._held.get(url)
             if held is None or self._is_due(held, kid):

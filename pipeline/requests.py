@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -99,20 +99,20 @@ class Requests:
         asked = self._asked(caller, "rev", keyed, now)
         return _make(Ahead(database=self._store), lambda c: ledger.accept_revocation(c, asked, scope, reason=reason))
 
-    def cancel(self, caller: Caller, job: str, *, now: datetime) -> Changed:
-        """End a job: at once, or at its next step where it runs. Raises BadInput or NotLetIn."""
+    def cancel(self, caller: Caller, job: str, keyed: Keyed, *, now: datetime) -> Changed:
+        """End a job: at once, or at its next step where it runs. Raises BadInput, NotLetIn or KeyReused."""
         act = self._act(caller, now)
 
         def end(connection: Connection) -> Sequence[Bell]:
             acts.cancel(connection, job, act)
             return ()
 
-        return self._change(caller, job, end, now=now)
+        return self._change(replace(self._asked(caller, "job", keyed, now), id=job), end)
 
-    def replay(self, caller: Caller, job: str, *, now: datetime) -> Changed:
-        """Accept a dead or cancelled job anew. Raises BadInput or NotLetIn."""
+    def replay(self, caller: Caller, job: str, keyed: Keyed, *, now: datetime) -> Changed:
+        """Accept a dead or cancelled job anew. Raises BadInput, NotLetIn or KeyReused."""
         change = partial(acts.replay_one, id=job, act=self._act(caller, now))
-        return self._change(caller, job, change, now=now)
+        return self._change(replace(self._asked(caller, "job", keyed, now), id=job), change)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         """A plain read, of `pipeline.ledger.views`."""
@@ -145,11 +145,9 @@ class Requests:
     def _act(self, caller: Caller, now: datetime) -> Act:
         return Act(audit_id=self._ids("aud"), by=ledger.api_operator(caller), now=now)
 
-    def _change(
-        self, caller: Caller, job: str, change: Callable[[Connection], Sequence[Bell]], *, now: datetime
-    ) -> Changed:
+    def _change(self, asked: Asked, change: Callable[[Connection], Sequence[Bell]]) -> Changed:
         try:
-            return self._store.write(lambda c: ledger.change_job(c, caller, job, change, now=now))
+            return self._store.write(lambda c: ledger.change_job(c, asked, change))
         except CommitUnknown as error:  # repeated, it would say that the job has moved already
             raise Unconfirmed("the ledger did not confirm the commit: look at the job") from error
 

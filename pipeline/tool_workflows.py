@@ -22,9 +22,17 @@ class ToolCall(Event):
     requested_by: str  # the key it called with
 
 
+_TOOL = "tool:"  # no function has such a name
+
+
 def tool_workflow_name(action: type[Action[Any]], who: Who) -> str:
-    """`tool:github.Comment:user`; no function has such a name."""
-    return f"tool:{action.action_name()}:{'user' if who is USER else 'service'}"
+    """`tool:github.Comment:user`."""
+    return f"{_TOOL}{action.action_name()}:{'user' if who is USER else 'service'}"
+
+
+def is_of_a_tool(workflow: str) -> bool:
+    """Whether a workflow of that name is a tool's."""
+    return workflow.startswith(_TOOL)
 
 
 def tool_workflow(action: type[Action[Any]], who: Who) -> Workflow:

@@ -60,7 +60,7 @@ def create_app(
     if security_events is not None:
         app.register_blueprint(event_receiver(settings, security_events, bells, clock=clock))
     if authority is not None:
-        app.register_blueprint(authority_pages(settings, authority))
+        app.register_blueprint(authority_pages(settings, authority, clock=clock))
     app.register_blueprint(metrics.page(settings.metrics_dir))
     app.register_blueprint(health(ledger))
     app.register_blueprint(pages())

@@ -15,7 +15,7 @@ from flask import Flask, Response, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
-from identity.errors import AswhomError, Unavailable, Unconfirmed
+from identity.errors import AswhomError, KeysAway, Unavailable, Unconfirmed
 from identity.store import CommitUnknown
 from pipeline.model import Unfollowed
 from webhooks.pages import page
@@ -53,6 +53,7 @@ NOT_THERE = Kind(slug="not-there", status=404, title="There is no such thing")
 NOT_JSON = Kind(slug="not-json", status=400, title="The body cannot be read")
 UNUSABLE = Kind(slug="unusable", status=422, title="The request cannot be used as it is")
 KEY_REUSED = Kind(slug="idempotency-key-reused", status=422, title="The idempotency key belongs to another request")
+NOT_IN_STATE = Kind(slug="not-in-state", status=409, title="It is in no state for this")
 NOT_SET_UP = Kind(slug="not-set-up", status=409, title="Something is not set up here")
 
 OF_API = (
@@ -64,6 +65,7 @@ OF_API = (
     NOT_JSON,
     UNUSABLE,
     KEY_REUSED,
+    NOT_IN_STATE,
     NOT_SET_UP,
     TOO_MANY,
     CONTENT_TYPE,
@@ -130,7 +132,7 @@ class Problem(Exception):
 
     @classmethod
     def not_now(cls, error: Unavailable) -> Problem:
-        """The problem of a ledger that cannot answer, or did not say whether it wrote."""
+        """The problem of a ledger that cannot answer, or did not say whether it wrote; or of keys that are away."""
         if isinstance(error, Unconfirmed):
             return cls(UNAVAILABLE, _UNCONFIRMED, retry_after=error.retry_after)
         detail = "The ledger cannot take this now, and stored nothing. Send the same request again after Retry-After."
@@ -138,6 +140,11 @@ class Problem(Exception):
             detail = (
                 "This is stored, and holds for some of the accounts it means. The others are reached meanwhile. "
                 "Send the same request again after Retry-After: it is answered when it holds for all."
+            )
+        if isinstance(error, KeysAway):
+            detail = (
+                "The keys of the token's issuer cannot be fetched, so nobody can tell whether it is good. Nothing was "
+                "stored. Send the same request again after Retry-After."
             )
         return cls(UNAVAILABLE, detail, retry_after=error.retry_after)
 

@@ -6,17 +6,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from identity import audit
 from identity.audit import Act, AsWhom, Work
-from identity.errors import BadInput
+from identity.errors import BadInput, NotInState
 from pipeline.ledger import bells, queries
 from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
 from pipeline.model import Bell
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import JobState
+from pipeline.tables import jobs
 from pipeline.workflow import Registry
 
 
@@ -38,15 +39,22 @@ class Resolved:
 
 
 def cancel(connection: Connection, id: str, act: Act) -> JobState:
-    """End a job: at once where it is queued or waits, at its next step where it runs. Raises BadInput."""
-    job = queries.job(connection, id)
-    running = job["state"] == JobState.RUNNING
-    to = JobState.STOPPING if running else JobState.CANCELLED
-    if job["state"] not in queries.UNFINISHED or job["state"] == JobState.STOPPING:
-        raise BadInput(f"job {id} is {job['state']} already")
-    if not move_job(connection, id, to, source=JobState(job["state"]), reason=f"cancelled by {act.by}"):
-        raise BadInput(f"job {id} moved meanwhile: look at it with `aswhom jobs show {id}` and try again")
-    whom = AsWhom(tenant=job["tenant_id"], agent=job["agent_id"])
+    """End a job: at once where it is queued or waits, at its next step where it runs. Raises BadInput.
+
+    One that stops or is cancelled already, whoever ended it, is left as it is.
+    """
+    found = select(jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id).where(jobs.c.id == id)
+    # A worker that claims it now has it before this, or after: it stops or is cancelled, and nobody has to try again.
+    job = connection.execute(found.with_for_update()).one_or_none()
+    if job is None:
+        raise BadInput(f"there is no job {id}: `aswhom jobs list` shows them")
+    if job.state in (JobState.STOPPING, JobState.CANCELLED):
+        return JobState(job.state)
+    if job.state not in queries.UNFINISHED:
+        raise NotInState(f"job {id} is {job.state} already")
+    to = JobState.STOPPING if job.state == JobState.RUNNING else JobState.CANCELLED
+    move_job(connection, id, to, source=JobState(job.state), reason=f"cancelled by {act.by}")
+    whom = AsWhom(tenant=job.tenant_id, agent=job.agent_id)
     audit.record_act(connection, "job.cancelled", whom, act, work=Work(job=id), outcome=str(to))
     return to
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, select
 from identity import audit
 from identity.audit import AsWhom, Work
 from identity.columns import database_now
-from identity.errors import BadInput
+from identity.errors import BadInput, NotInState
 from identity.sequence import next_number
 from pipeline.ledger import pins
 from pipeline.ledger.moving import move_job, reopen_steps
@@ -35,7 +35,7 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
     if row is None:
         raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
     if row.state not in (JobState.DEAD, JobState.CANCELLED):
-        raise BadInput(f"job {job} is {row.state}: only dead and cancelled jobs are replayed")
+        raise NotInState(f"job {job} is {row.state}: only dead and cancelled jobs are replayed")
     if row.pruned_at is not None:
         raise BadInput(f"job {job} was pruned: its steps are forgotten, and done ones would be done again")
     if by_job := compensated_by(connection, job):

@@ -48,7 +48,7 @@ class Asked:
     """What every request that makes something has in common; its id was made before the transaction."""
 
     caller: Caller
-    id: str  # of what is to be made
+    id: str  # of what is to be made, or of the job that is to be changed
     idempotency_key: str | None
     request_hash: str
     now: datetime
@@ -144,16 +144,15 @@ def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, rea
     return _once(connection, asked, make, exists=revocations.c.id, look=views.revocation)
 
 
-def change_job(
-    connection: Connection, caller: Caller, job: str, change: Callable[[Connection], Sequence[Bell]], *, now: datetime
-) -> Changed:
+def change_job(connection: Connection, asked: Asked, change: Callable[[Connection], Sequence[Bell]]) -> Changed:
     """Have *change*, which says what to ring, done in the name of a key that lets its caller in yet.
 
-    Raises NotLetIn.
+    An idempotency key has it done once. Raises NotLetIn or KeyReused.
     """
-    keep_in(connection, caller, now)
-    rung = change(connection)
-    row = {**queries.job(connection, job), "steps": queries.steps_of(connection, job)}
+    before = _by_key_before(connection, asked)
+    keep_in(connection, asked.caller, asked.now)
+    rung = change(connection) if before is None else ()
+    row = {**queries.job(connection, asked.id), "steps": queries.steps_of(connection, asked.id)}
     return Changed(row=row, bells=tuple(rung))
 
 
@@ -205,9 +204,14 @@ def _made(connection: Connection, asked: Asked, make: Callable[[], tuple[Bell, .
 
 def made_by_key(connection: Connection, asked: Asked) -> str:
     """What the idempotency key stands for from now on: what is asked, or what it made before. Raises KeyReused."""
+    return _by_key_before(connection, asked) or asked.id
+
+
+def _by_key_before(connection: Connection, asked: Asked) -> str | None:
+    """What the idempotency key made before; None: it stands for what is asked, from now on. Raises KeyReused."""
     caller = asked.caller
     if asked.idempotency_key is None:
-        return asked.id
+        return None
     row = {
         "tenant_id": caller.tenant,
         "agent_id": caller.agent,
@@ -220,7 +224,7 @@ def made_by_key(connection: Connection, asked: Asked) -> str:
         if (made := _made_before(connection, asked)) is not None:
             return made
         # Housekeeping took the key, which was old, between the two statements: it is free now.
-    return asked.id
+    return None
 
 
 def _made_before(connection: Connection, asked: Asked) -> str | None:

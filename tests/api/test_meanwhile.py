@@ -73,8 +73,9 @@ def test_what_is_being_accepted_comes_before_the_revocation_and_falls_under_it(a
 
 def test_so_does_a_replay(api: AgentsApi) -> None:
     job, who = execute(api), api.caller(api.keys["acme", Role.ADMIN])
-    api.requests.cancel(who, job, now=api.now())
+    unkeyed = Keyed(key=None, document={})
+    api.requests.cancel(who, job, unkeyed, now=api.now())
     with revoked_at(api, "nextval"):
-        api.requests.replay(who, job, now=api.now())
+        api.requests.replay(who, job, unkeyed, now=api.now())
     accepted, revoked = accepted_and_revoked(api, job)
     assert accepted < revoked

@@ -175,3 +175,6 @@ def test_without_the_issuers_keys_nobody_is_refused_for_good(sqlite_api: AgentsA
     issuer.user = None
     answer = sqlite_api.ask("GET", "/v1/jobs", token(sqlite_api))
     assert (answer.status_code, answer.json["type"]) == (503, "urn:aswhom:problem:unavailable")
+    assert answer.headers["Retry-After"] == "5"
+    assert "keys of the token's issuer" in answer.json["detail"]
+    assert issuer.url not in answer.text

@@ -20,7 +20,8 @@ JWT = "urn:ietf:params:oauth:token-type:jwt"
 
 def client_of(ledger: CapabilityLedger) -> FlaskClient:
     web = WebSettings(base_url=BASE)
-    return create_app(web, MemoryLedger(), registry(), MemoryRing(), authority=ledger.authority).test_client()
+    app = create_app(web, MemoryLedger(), registry(), MemoryRing(), authority=ledger.authority, clock=ledger.now)
+    return app.test_client()
 
 
 def basic(id: str, secret: str) -> dict[str, str]:

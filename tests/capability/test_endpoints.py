@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask.testing import FlaskClient
 from prometheus_client import REGISTRY
 
 from identity.capability.verifier import Verifier, read_key_set
-from tests.capability.asking import EXCHANGE, JWT, ask, exchange_form, of
+from tests.capability.asking import EXCHANGE, JWT, ask, client_of, exchange_form, of
 from tests.capability.capability_ledger import BANK, BASE, INVOICES, NEXT, PAID, CapabilityLedger
 
 
@@ -107,3 +107,17 @@ def test_an_exchange_gives_a_token_for_the_next_service(client: FlaskClient, sha
     assert 0 < said["expires_in"] <= 120
     status, told = ask(client, "/oauth/introspect", of(BANK), token=said["access_token"], request_sha256=NEXT)
     assert (told["active"], told["authorization_details"][0]["limit"]["amount"]) == (True, "100.00")
+
+
+def test_an_exchange_that_is_repeated_says_how_long_its_token_lives_from_then_on(
+    ledger_on_sqlite: CapabilityLedger,
+) -> None:
+    """RFC 6749 §5.1, as RFC 8693 §2.2.1 has it: counted from the answer."""
+    ledger = ledger_on_sqlite
+    client, form = client_of(ledger), exchange_form(ledger.token().reveal())
+    _, first = ask(client, "/oauth/token", of(INVOICES), **form)
+    ledger.ahead = timedelta(seconds=40)
+    _, again = ask(client, "/oauth/token", of(INVOICES), **form)
+    assert again["expires_in"] <= first["expires_in"] - 39
+    _, told = ask(client, "/oauth/introspect", of(BANK), token=again["access_token"], request_sha256=NEXT)
+    assert told["exp"] - ledger.now().timestamp() >= again["expires_in"] - 1

@@ -32,7 +32,7 @@ _BY_OPERATION: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("list_tools", "200"): ("ETag",),
     ("list_tools", "304"): ("ETag",),
     ("execute_tool", "200"): ("Location",),
-    ("execute_tool", "202"): ("Location",),
+    ("execute_tool", "202"): ("Location", "Retry-After"),
     ("create_revocation", "201"): ("Location",),
 }
 

@@ -14,7 +14,7 @@ from flask_openapi.models.info import Info
 from flask_openapi.openapi import OpenAPI
 from pydantic import ValidationError
 
-from identity.errors import BadInput, Misconfigured, PolicyDenied
+from identity.errors import BadInput, Misconfigured, NotInState, PolicyDenied
 from identity.ids import Ids
 from pipeline.accounts.invitations import Invitations
 from pipeline.ledger.requests import KeyReused, NotLetIn
@@ -43,7 +43,7 @@ PROBLEMS = {
     "401": "No key, or one that lets nobody in",
     "403": "The key's role does not allow it, or its agent is stopped",
     "404": "There is no such thing in this tenant",
-    "409": "An operator must set something up first",
+    "409": "It is in no state for this, or an operator must set something up first",
     "413": "The body is too large",
     "415": "The body is not JSON",
     "422": "The request cannot be used as it is",
@@ -113,6 +113,10 @@ def operations(agents: Agents, bells: Bells, *, clock: Callable[[], datetime]) -
     @pages.errorhandler(BadInput)
     def bad_input(error: BadInput) -> Response:
         return Problem(problems.UNUSABLE, str(error)).document()
+
+    @pages.errorhandler(NotInState)
+    def not_in_state(error: NotInState) -> Response:
+        return Problem(problems.NOT_IN_STATE, str(error)).document()
 
     @pages.errorhandler(PolicyDenied)
     def denied(error: PolicyDenied) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from flask import Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
@@ -11,11 +11,11 @@ from flask_openapi.blueprint import APIBlueprint
 from identity.api_keys import Caller, Role
 from pipeline.ledger import views
 from pipeline.ledger.paging import Record
-from pipeline.requests import Requests
+from pipeline.requests import Keyed, Requests
 from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller
-from webhooks.api.models import JobPage, JobsQuery, JobWithSteps, Nothing, OnePath
+from webhooks.api.models import IdempotencyHeader, JobPage, JobQuery, JobsQuery, JobWithSteps, Nothing, OnePath
 from webhooks.api.pages import turn
 from webhooks.bells import Bells
 from webhooks.cursors import cursor
@@ -31,31 +31,49 @@ def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clo
         who, wanted = caller(), turn(query)
         page = requests.read(
             lambda c: views.jobs_page(
-                c, who.tenant, wanted, agent=_only(who), state=query.state, workflow=query.workflow
+                c,
+                who.tenant,
+                wanted,
+                state=query.state,
+                agent=_only(who),
+                workflow=query.workflow,
+                pattern=query.pattern,
+                user=query.user,
+                wait=query.wait,
             )
         )
         items = [shapes.job(row).model_dump(mode="json") for row in page.rows]
         return jsonify(items=items, next=cursor(page.next))
 
     @pages.get("/jobs/<id>", responses={200: JobWithSteps})
-    def show_job(path: OnePath) -> Response:
+    def show_job(path: OnePath, query: JobQuery) -> Response:
         """One job with its steps: what, as whom, by which pattern, and why."""
-        return jsonify(shapes.job_with_steps(found_job(requests, caller(), path.id)).model_dump(mode="json"))
+        who = caller()
+        row = found_job(requests, who, path.id)
+        if query.wait:
+            requests.wait(path.id, within=timedelta(seconds=query.wait))
+            row = found_job(requests, who, path.id)
+        return jsonify(shapes.job_with_steps(row).model_dump(mode="json"))
 
     @pages.post("/jobs/<id>/cancel", responses={200: JobWithSteps})
-    def cancel_job(path: OnePath, body: Nothing) -> Response:
-        """End a job: at once where it is queued or waits, at its next step where it runs."""
+    def cancel_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> Response:
+        """End a job: at once where it is queued or waits, at its next step where it runs.
+
+        One that stops or is cancelled already is answered as it stands.
+        """
         who = caller()
         found_job(requests, who, path.id)
-        ended = requests.cancel(who, path.id, now=clock())
+        keyed = Keyed(key=header.idempotency_key, document={"cancel": path.id})
+        ended = requests.cancel(who, path.id, keyed, now=clock())
         return jsonify(shapes.job_with_steps(ended.row).model_dump(mode="json"))
 
     @pages.post("/jobs/<id>/replay", responses={202: JobWithSteps})
-    def replay_job(path: OnePath, body: Nothing) -> tuple[Response, int]:
+    def replay_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> tuple[Response, int]:
         """Accept a dead or cancelled job anew: steps that were done keep their results."""
         who = caller()
         found_job(requests, who, path.id)
-        accepted = requests.replay(who, path.id, now=clock())
+        keyed = Keyed(key=header.idempotency_key, document={"replay": path.id})
+        accepted = requests.replay(who, path.id, keyed, now=clock())
         response = jsonify(shapes.job_with_steps(accepted.row).model_dump(mode="json"))
         bells.ring_after(response, bells=accepted.bells)
         return response, 202

@@ -8,8 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from identity.model import AccessPattern, AccountState
+from pipeline.states import JobState, StepState, Wait
+
 # No control characters: a database refuses some of them.
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# Of the outcomes of deliveries, those on record: a duplicate is not.
+Recorded = Literal["accepted", "ignored", "unrecognised", "refused", "signal"]
 Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.:-]+$")]
 
 
@@ -87,6 +92,9 @@ class Paged(Query):
     )
 
 
+_LONGEST_WAIT = 20  # seconds
+
+
 class ExecuteBody(Sent):
     """Carry out a tool."""
 
@@ -95,7 +103,7 @@ class ExecuteBody(Sent):
         "`user:`, `tenant:` or `workspace:` before it says which is meant"
     )
     parameters: dict[str, Any] = Field({}, description="as the tool's schema has them")
-    wait: float = Field(5, ge=0, le=20, description="seconds to wait for the end; 0: answer at once")
+    wait: float = Field(5, ge=0, le=_LONGEST_WAIT, description="seconds to wait for the end; 0: answer at once")
 
 
 class ToolOut(Given):
@@ -130,22 +138,34 @@ class StepOut(Given):
     position: int
     action: str
     as_whom: Principal | None = Field(description="null: nobody was let")
-    pattern: str | None
+    pattern: AccessPattern | None
     why: str = Field(description="of the decision as whom, or of the refusal")
-    state: str
+    state: StepState
     attempts: int
     external_id: str | None = Field(description="the upstream's id of what was made")
     result: dict[str, Any] | None
-    error: str | None
+    error: str | None = Field(description="why it failed, or what is known of a call without an answer")
+
+
+class ConsentOut(Given):
+    """The consent that a job waits for: `user` and `connection` are what `POST /v1/connect-links` takes."""
+
+    account: str = Field(description="TENANT/CONNECTION/PRINCIPAL")
+    connection: str
+    user: str | None = Field(
+        description="null: it is the service's account, which an operator connects; `aswhom accounts show` says how"
+    )
+    missing_scopes: list[str] = Field(description="of an account that is connected; a link asks for them")
 
 
 class JobOut(Given):
     id: str
     workflow: str
     agent: str
-    pattern: str
-    state: Literal["queued", "running", "stopping", "waiting", "done", "cancelled", "dead"]
-    wait: Literal["time", "consent", "approval", "once", "unknown"] | None = Field(description="why it waits")
+    pattern: AccessPattern
+    state: JobState
+    wait: Wait | None = Field(description="why it waits")
+    consent: ConsentOut | None = Field(description="which one it waits for, if it does")
     reason: str | None
     user: str | None = Field(description="the user it acts for")
     triggered_by: str | None
@@ -155,28 +175,49 @@ class JobOut(Given):
     finished_at: datetime | None
 
 
-class JobWithSteps(JobOut):
-    steps: list[StepOut]
-
-
 class Outcome(StrEnum):
-    """What became of a tool's job, as far as is known."""
+    """What became of a tool's job, as far as is known.
+
+    It goes on while it is
+    - `pending`: it is queued, or runs;
+    - `needs_consent`: a person must connect an account; then it goes on by itself;
+    - `waiting`: for an operator, or for somebody to approve.
+
+    It has ended once it is
+    - `done`;
+    - `failed`: the upstream refused it, and nothing was done;
+    - `refused`: policy or scope forbids it, and nothing was done;
+    - `cancelled`: by a revocation, a stop or an operator;
+    - `dead`: it cannot be carried out for another reason;
+    - `unknown`: it was ended as `cancelled` or `dead` is, and may have been done all the same: a call was sent, and
+      nobody knows what became of it. Asked for under a new key, it may be done twice: look at the provider first.
+
+    An answer that comes late, or an operator's word, still counts: then it is no more `unknown`, and where it was done
+    after all, a `result` stands beside `cancelled` or `dead`.
+    """
 
     DONE = "done"
-    FAILED = "failed"  # the upstream refused it, and nothing was done
-    REFUSED = "refused"  # policy or scope forbids it
-    CANCELLED = "cancelled"  # a revocation, a stop or an operator
-    DEAD = "dead"  # it cannot be carried out for another reason
-    NEEDS_CONSENT = "needs_consent"  # a person must connect an account; then it goes on by itself
-    WAITING = "waiting"  # for an operator, or an approval
+    FAILED = "failed"
+    REFUSED = "refused"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+    NEEDS_CONSENT = "needs_consent"
+    WAITING = "waiting"
     PENDING = "pending"
 
 
+class JobWithSteps(JobOut):
+    outcome: Outcome | None = Field(description="of a tool's job; null: it is another workflow's")
+    result: dict[str, Any] | None = Field(description="of a tool that was done, until its steps are forgotten")
+    steps: list[StepOut]
+
+
 class ToolAnswer(Given):
-    """What became of a tool: `result` where it is done, else `reason`. With 202, look at the job again."""
+    """What became of a tool: `result` where it was done, else `reason`. With 202, look at the job again."""
 
     outcome: Outcome
-    result: dict[str, Any] | None
+    result: dict[str, Any] | None = Field(description="of what was done, even where its job was cancelled meanwhile")
     reason: str | None
     job: JobWithSteps
 
@@ -186,9 +227,18 @@ class JobPage(Given):
     next: str | None
 
 
+class JobQuery(Query):
+    wait: float = Field(
+        0, ge=0, le=_LONGEST_WAIT, description="seconds to wait until it has ended, or waits for somebody"
+    )
+
+
 class JobsQuery(Paged):
-    state: Word | None = None
+    state: JobState | None = None
     workflow: Word | None = None
+    wait: Wait | None = Field(None, description="why it waits")
+    user: Id | None = Field(None, description="the id of the user it acts for")
+    pattern: AccessPattern | None = None
 
 
 class AccountOut(Given):
@@ -196,7 +246,7 @@ class AccountOut(Given):
     provider: str
     connection: str
     principal: Principal
-    state: Literal["pending", "active", "needs_reconnect", "suspended", "revoked"]
+    state: AccountState
     usable: bool = Field(description="whether a step could open with it now")
     why: str | None = Field(description="why not")
     login: str | None = Field(description="as the provider names who consented")
@@ -212,7 +262,7 @@ class AccountPage(Given):
 
 
 class AccountsQuery(Paged):
-    state: Word | None = None
+    state: AccountState | None = None
     provider: Word | None = None
     principal: Id | None = Field(None, description="its id or name")
 
@@ -247,7 +297,7 @@ class DeliveryOut(Given):
     connection: str
     event: str
     sender_id: str
-    outcome: str
+    outcome: Recorded
     reason: str | None
     received_at: datetime
 
@@ -262,7 +312,7 @@ class DeliveryPage(Given):
 
 
 class DeliveriesQuery(Paged):
-    outcome: Word | None = None
+    outcome: Recorded | None = None
 
 
 class RevokeBody(Sent):

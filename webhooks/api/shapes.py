@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pipeline.accounts.health import Health
+from pipeline.ledger.jobs import consenting
 from pipeline.ledger.paging import Record
-from pipeline.states import JobState, StepState, Wait
+from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
+from pipeline.tool_workflows import is_of_a_tool
 from webhooks.api.models import (
     AccountOut,
+    ConsentOut,
     DeliveryOut,
     DeliveryWithJobs,
     JobOut,
@@ -29,6 +32,7 @@ def job(row: Record) -> JobOut:
         pattern=row["pattern"],
         state=row["state"],
         wait=row["wait"],
+        consent=_consent(row),
         reason=row["reason"],
         user=row["user_id"],
         triggered_by=row["triggered_by"],
@@ -39,8 +43,19 @@ def job(row: Record) -> JobOut:
     )
 
 
+def _consent(row: Record) -> ConsentOut | None:
+    key = consenting(row["waits_for"])
+    if key is None:
+        return None
+    user = key.principal if key.principal == row["user_id"] else None
+    return ConsentOut(account=str(key), connection=key.connection, user=user, missing_scopes=row["lacks"] or [])
+
+
 def job_with_steps(row: Record) -> JobWithSteps:
-    return JobWithSteps(**job(row).model_dump(), steps=[step(one) for one in row["steps"]])
+    outcome = _outcome(row) if is_of_a_tool(row["workflow"]) else None
+    steps = [step(one) for one in row["steps"]]
+    result = next((one.result for one in steps if one.state is StepState.DONE), None) if outcome else None
+    return JobWithSteps(**job(row).model_dump(), outcome=outcome, result=result, steps=steps)
 
 
 def step(row: Record) -> StepOut:
@@ -62,28 +77,36 @@ def step(row: Record) -> StepOut:
 def tool_answer(row: Record) -> ToolAnswer:
     """What became of a tool's job; its one step tells why it failed."""
     told = job_with_steps(row)
-    done = told.steps[0] if told.steps else None
-    result = done.result if done is not None and done.state == StepState.DONE else None
-    reason = None if result is not None else (done and done.error) or told.reason
-    return ToolAnswer(outcome=_outcome(told, done), result=result, reason=reason, job=told)
+    why = next((one.error for one in told.steps), None) or told.reason
+    reason = None if told.result is not None else why
+    return ToolAnswer(outcome=_outcome(row), result=told.result, reason=reason, job=told)
 
 
-def _outcome(told: JobOut, done: StepOut | None) -> Outcome:
-    wait = Wait(told.wait) if told.wait else None
-    match JobState(told.state):
+def _outcome(row: Record) -> Outcome:
+    wait = Wait(row["wait"]) if row["wait"] else None
+    match JobState(row["state"]):
         case JobState.DONE:
             return Outcome.DONE
+        case JobState.CANCELLED | JobState.DEAD if any(map(_is_in_doubt, row["steps"])):
+            return Outcome.UNKNOWN
         case JobState.CANCELLED:
             return Outcome.CANCELLED
         case JobState.DEAD:
             by_step = {StepState.REFUSED: Outcome.REFUSED, StepState.FAILED: Outcome.FAILED}
-            return by_step.get(StepState(done.state), Outcome.DEAD) if done is not None else Outcome.DEAD
+            return next((by_step[one["state"]] for one in row["steps"] if one["state"] in by_step), Outcome.DEAD)
         case JobState.WAITING if wait is Wait.CONSENT:
             return Outcome.NEEDS_CONSENT
         case JobState.WAITING if wait in (Wait.APPROVAL, Wait.UNKNOWN):
             return Outcome.WAITING
         case _:
             return Outcome.PENDING
+
+
+def _is_in_doubt(step: Record) -> bool:
+    """Whether a step that is not over may have been done. A search for its effect may have opened it again."""
+    unsettled = {AttemptState.OPEN, AttemptState.UNKNOWN}
+    calls = {one["state"] for one in step["attempts"] if one["purpose"] == Purpose.CALL}
+    return step["state"] == StepState.UNKNOWN or (step["state"] == StepState.OPEN and not calls.isdisjoint(unsettled))
 
 
 def account(row: Record, of: Health) -> AccountOut:

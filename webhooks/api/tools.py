@@ -39,7 +39,8 @@ from webhooks.problems import Problem
 
 log = logging.getLogger(__name__)
 
-UNDERWAY = frozenset({Outcome.PENDING, Outcome.WAITING, Outcome.NEEDS_CONSENT})
+#: What has not ended, and in how many seconds it is worth looking again: people take their time.
+UNDERWAY = {Outcome.PENDING: 1, Outcome.WAITING: 30, Outcome.NEEDS_CONSENT: 30}
 
 
 def tool_operations(
@@ -92,7 +93,9 @@ def tool_operations(
             bells.ring_now(bells=made.bells)
         answer = shapes.tool_answer(_after_a_wait(requests, who, made, within=timedelta(seconds=body.wait)))
         response = jsonify(answer.model_dump(mode="json"))
-        response.status_code = 202 if answer.outcome in UNDERWAY else 200
+        if (look_again := UNDERWAY.get(answer.outcome)) is not None:
+            response.status_code = 202
+            response.headers["Retry-After"] = str(look_again)
         response.headers["Location"] = f"/v1/jobs/{made.id}"
         return response
 

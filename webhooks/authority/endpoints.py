@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Protocol
 
 from flask import Blueprint, Response, request
@@ -38,7 +39,7 @@ class Authority(Protocol):
     def exchange(self, token: Secret, by: Audience, *, target: str, asked: Narrower) -> Exchanged | NotExchanged: ...
 
 
-def authority_pages(settings: WebSettings, authority: Authority) -> Blueprint:
+def authority_pages(settings: WebSettings, authority: Authority, *, clock: Callable[[], datetime]) -> Blueprint:
     """The four addresses."""
     pages = Blueprint("authority", __name__)
     base = settings.base_url.rstrip("/")
@@ -87,7 +88,8 @@ def authority_pages(settings: WebSettings, authority: Authority) -> Blueprint:
         token = Secret(needed(given, "subject_token"))
         match authority.exchange(token, by, target=target, asked=asked):
             case Exchanged(token=token, capability=made):
-                seconds = int((made.expires_at - made.issued_at).total_seconds())
+                # RFC 6749 §5.1 counts from the answer, which for a token that was made before is not its beginning.
+                seconds = max(0, int((made.expires_at - clock()).total_seconds()))
                 return answer(
                     {
                         "access_token": token.reveal(),

@@ -78,6 +78,20 @@ CONTROLS = (
         test="tests/api/test_meanwhile.py::test_what_is_being_accepted",
     ),
     Control(
+        name="a cancel waits for a claim",
+        file="pipeline/desk/jobs.py",
+        guard="job = connection.execute(found.with_for_update()).one_or_none()",
+        without="job = connection.execute(found).one_or_none()",
+        test="tests/api/test_jobs.py::test_a_job_that_a_worker_claims_meanwhile and postgresql",
+    ),
+    Control(
+        name="an act with a key is done once",
+        file="pipeline/ledger/requests.py",
+        guard="rung = change(connection) if before is None else ()",
+        without="rung = change(connection)",
+        test="tests/api/test_jobs.py::test_an_act_with_a_key and sqlite",
+    ),
+    Control(
         name="the attempt's id on every request",
         file="pipeline/upstream.py",
         guard="ATTEMPT_HEADER: attempt,",

@@ -1,0 +1,178 @@
+"""What an agent is told of a tool's end: at once, or by asking for its job again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+
+from identity.api_keys import Role
+from pipeline.ledger import jobs, waits
+from pipeline.ledger.intents import Ended, Intent
+from pipeline.states import AttemptState, StepState, Wait
+from tests.api.agents_api import AgentsApi
+from tests.ledger.acts import close, done, open_
+from tests.ledger.house import intent_of
+
+DAYS = timedelta(days=14)
+
+
+def again(api: AgentsApi) -> Any:
+    """The one request of these tests, and what it is answered each time."""
+    return api.execute(Idempotency_Key="k-1")
+
+
+def called(api: AgentsApi) -> Intent:
+    """The call of a tool whose job a worker has, on the wire."""
+    asked = intent_of(api.house, api.house.claim(again(api).json["job"]["id"]))
+    open_(api.house, asked)
+    return asked
+
+
+def unanswered(api: AgentsApi) -> Intent:
+    """A call that got no answer, whose job waits for a person's word about it."""
+    asked = called(api)
+    close(api.house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN, error="no answer came")
+    wait = partial(jobs.park, job=asked.job, wait=Wait.UNKNOWN, waits_for=None, due_in=DAYS, expires_in=DAYS)
+    api.database.write(partial(wait, reason="look at github"))
+    return asked
+
+
+def cancel(api: AgentsApi, job: str) -> None:
+    assert api.ask("POST", f"/v1/jobs/{job}/cancel", json={}).status_code == 200
+
+
+def cancelled(api: AgentsApi) -> Intent:
+    asked = unanswered(api)
+    cancel(api, asked.job.id)
+    return asked
+
+
+def forgotten(api: AgentsApi) -> Intent:
+    asked = unanswered(api)
+    late = partial(waits.end_wait, job=asked.job.id, wait=Wait.UNKNOWN, expired=True, reason="look at github")
+    api.database.write(late)
+    return asked
+
+
+def stopped_at_its_search(api: AgentsApi) -> Intent:
+    """Its step is open again, as the search for its effect had opened it."""
+    asked = called(api)
+    close(api.house, asked, AttemptState.UNKNOWN, StepState.OPEN)
+    cancel(api, asked.job.id)
+    api.database.write(partial(jobs.cancel, job=asked.job, reason="it was to stop"))
+    return asked
+
+
+def on_the_wire(api: AgentsApi) -> Intent:
+    asked = called(api)
+    cancel(api, asked.job.id)
+    api.database.write(partial(jobs.cancel, job=asked.job, reason="it was to stop"))
+    return asked
+
+
+@pytest.mark.parametrize("ends", [cancelled, forgotten, stopped_at_its_search, on_the_wire])
+def test_a_tool_that_ended_with_a_call_that_may_have_been_made_is_unknown(api: AgentsApi, ends: Any) -> None:
+    ended = ends(api)
+    answer = again(api)
+    assert (answer.status_code, answer.json["outcome"]) == (200, "unknown")
+    assert (answer.json["job"]["id"], answer.json["result"]) == (ended.job.id, None)
+    assert answer.json["reason"]
+
+
+def test_a_late_answer_says_what_was_unknown(api: AgentsApi) -> None:
+    done(api.house, cancelled(api), {"id": "7"})
+    answer = again(api)
+    assert (answer.json["outcome"], answer.json["result"], answer.json["reason"]) == ("cancelled", {"id": "7"}, None)
+
+
+def test_a_tool_that_was_never_called_is_cancelled_and_nothing_more(api: AgentsApi) -> None:
+    cancel(api, again(api).json["job"]["id"])
+    assert (again(api).json["outcome"], again(api).json["result"]) == ("cancelled", None)
+
+
+def shown(api: AgentsApi, job: str) -> Any:
+    return api.ask("GET", f"/v1/jobs/{job}").json
+
+
+def test_a_tools_job_tells_its_outcome_as_the_request_for_it_does(api: AgentsApi) -> None:
+    job = again(api).json["job"]["id"]
+    assert (shown(api, job)["outcome"], shown(api, job)["result"]) == ("pending", None)
+    api.finish(job, result={"id": "7"})
+    answer = again(api).json
+    assert (shown(api, job)["outcome"], shown(api, job)["result"]) == ("done", {"id": "7"})
+    assert (answer["outcome"], answer["result"], answer["job"]) == ("done", {"id": "7"}, shown(api, job))
+
+
+def test_another_workflows_job_has_steps_and_no_outcome(sqlite_api: AgentsApi) -> None:
+    job = sqlite_api.ask("GET", f"/v1/jobs/{sqlite_api.house.job()}", sqlite_api.keys["acme", Role.ADMIN]).json
+    assert (job["outcome"], job["result"], job["steps"]) == (None, None, [])
+
+
+def test_whoever_asks_for_a_job_may_wait_for_its_end(api: AgentsApi) -> None:
+    job = again(api).json["job"]["id"]
+    api.at_work = lambda: api.finish(job, result={"id": "7"})
+    answer = api.ask("GET", f"/v1/jobs/{job}?wait=20").json
+    assert (answer["outcome"], answer["result"]) == ("done", {"id": "7"})
+
+
+def test_whoever_may_not_see_a_job_does_not_wait_for_it(sqlite_api: AgentsApi) -> None:
+    api, waited = sqlite_api, list[str]()
+    job = again(api).json["job"]["id"]
+    api.at_work = lambda: waited.append(job)
+    answer = api.ask("GET", f"/v1/jobs/{job}?wait=20", api.keys["globex", Role.ADMIN])
+    assert (answer.status_code, waited) == (404, [])
+
+
+def test_nobody_waits_longer_for_a_job_than_for_a_tool(sqlite_api: AgentsApi) -> None:
+    job = again(sqlite_api).json["job"]["id"]
+    assert [sqlite_api.ask("GET", f"/v1/jobs/{job}?wait={wait}").status_code for wait in ("20.5", "-1", "x")] == [
+        422
+    ] * 3
+
+
+def test_an_answer_before_the_end_says_when_to_ask_again(api: AgentsApi) -> None:
+    first = again(api)
+    assert (first.status_code, first.headers["Retry-After"]) == (202, "1")
+    job = api.house.claim(first.json["job"]["id"])
+    park = partial(jobs.park, job=job, wait=Wait.CONSENT, waits_for="x", due_in=DAYS, expires_in=DAYS, reason="connect")
+    api.database.write(park)
+    assert (again(api).json["outcome"], again(api).headers["Retry-After"]) == ("needs_consent", "30")
+    cancel(api, job.id)
+    assert "Retry-After" not in again(api).headers
+
+
+def awaits(api: AgentsApi, identifier: str, principal: str) -> Any:
+    """The answer for a tool as *identifier*, whose job waits for the consent of *principal*."""
+    answer = api.execute(identifier, Idempotency_Key=identifier)
+    lacking = intent_of(api.house, api.house.claim(answer.json["job"]["id"]), principal=principal)
+    lease = replace(lacking.lease, principal=principal, scopes=frozenset({"repo", "admin"}))
+    outcome = open_(api.house, replace(lacking, lease=lease))
+    assert isinstance(outcome, Ended)
+    return api.execute(identifier, Idempotency_Key=identifier).json
+
+
+def test_who_must_connect_what_is_told_as_the_request_for_a_link_takes_it(api: AgentsApi) -> None:
+    answer = awaits(api, "ada", "acme.ada")
+    assert answer["outcome"] == "needs_consent"
+    consent = {
+        "account": "acme/gh/acme.ada",
+        "connection": "gh",
+        "user": "acme.ada",
+        "missing_scopes": ["admin", "repo"],
+    }
+    assert answer["job"]["consent"] == consent
+    (listed,) = api.ask("GET", "/v1/jobs?state=waiting").json["items"]
+    assert listed["consent"] == consent
+
+
+def test_of_a_service_an_operator_is_told_which_account_it_is(sqlite_api: AgentsApi) -> None:
+    consent = awaits(sqlite_api, "acme", "acme.service")["job"]["consent"]
+    assert (consent["account"], consent["user"]) == ("acme/gh/acme.service", None)
+
+
+def test_a_job_that_waits_for_no_consent_needs_none(sqlite_api: AgentsApi) -> None:
+    assert again(sqlite_api).json["job"]["consent"] is None
