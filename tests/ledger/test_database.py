@@ -263,22 +263,26 @@ def _are_queued(database: Database, number: int) -> bool:
 
 
 ENDED = """
-import signal, sys
+import signal, sys, threading
 from sqlalchemy import text
 from pipeline.database import DatabaseSettings, open_database
 
-LONG = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 3000000) select count(*) from n"
+SOME = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 3000) select count(*) from n"
 database = open_database(DatabaseSettings(url=sys.argv[1]))
+told = threading.Event()
 def end(number, frame):
     print("told", flush=True)
+    told.set()
     raise SystemExit(3)
 signal.signal(signal.SIGALRM, end)
-def long(connection):
+def until_told(connection):
     signal.setitimer(signal.ITIMER_REAL, 0.05)
-    connection.execute(text(LONG)).all()
+    while not told.is_set():
+        connection.execute(text(SOME)).all()
 for ahead in (False, True):
+    told.clear()
     try:
-        database.write(long, ahead=ahead)
+        database.write(until_told, ahead=ahead)
     except SystemExit:
         print("ended", flush=True)
 """
