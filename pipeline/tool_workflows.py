@@ -12,7 +12,7 @@ from identity.errors import BadInput
 from pipeline.action import Action, check_action
 from pipeline.run import Run
 from pipeline.uses import SERVICE, USER, Who
-from pipeline.workflow import Event, NoConfig, Workflow
+from pipeline.workflow import TOOL, Event, NoConfig, Workflow
 
 
 class ToolCall(Event):
@@ -23,8 +23,8 @@ class ToolCall(Event):
 
 
 def tool_workflow_name(action: type[Action[Any]], who: Who) -> str:
-    """`tool:github.Comment:user`; no function has such a name."""
-    return f"tool:{action.action_name()}:{'user' if who is USER else 'service'}"
+    """`tool:github.Comment:user`."""
+    return f"{TOOL}{action.action_name()}:{'user' if who is USER else 'service'}"
 
 
 def tool_workflow(action: type[Action[Any]], who: Who) -> Workflow:

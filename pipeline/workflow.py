@@ -79,6 +79,7 @@ class Undone(Event):
 log = logging.getLogger(__name__)
 
 PLATFORM_AGENT = "aswhom"  # as which compensations are made
+TOOL = "tool:"  # how the workflows of tools are named; no function has such a name
 _COMPENSATION = ".compensation"
 
 
