@@ -18,6 +18,7 @@ from identity.vault import Vault
 from pipeline.database import Ahead, Database, Hurried
 from pipeline.ledger import deliveries
 from pipeline.ledger.delivery_tenant import whose_delivery
+from pipeline.ledger.revision import misfit, revision_of
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
 from pipeline.revocation.signal_following import follow_on
 from pipeline.workflow import Match
@@ -125,13 +126,6 @@ class Intake:
         """Until they are seen to be this version's: before that, a delivery would fail, and GitHub repeats none."""
         if self._fits:
             return
-        from pipeline.migrations import of_a_newer_version, revisions  # and Alembic, which no other process needs
-
-        found, newest = revisions(self._store)
-        if said := of_a_newer_version(found):
+        if said := misfit(revision_of(self._store)):
             raise Unavailable(said)
-        if found != newest:
-            raise Unavailable(
-                f"the ledger is at revision {found}, and this version is made for {newest}: run its `aswhom db upgrade`"
-            )
         self._fits = True

@@ -16,8 +16,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from identity.errors import Misconfigured
-from identity.store import Store
 from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.ledger.revision import of_a_newer_version
 
 _PATIENCE = timedelta(minutes=10)
 
@@ -76,30 +76,7 @@ def _upgrade(connection: Connection, *, revision: str, begins: Begins) -> None:
     command.upgrade(config, revision)
 
 
-def revisions(store: Store) -> tuple[str | None, str | None]:
-    """The ledger's revision and the newest one; different means `aswhom db upgrade` is due."""
-    current = store.read(lambda c: MigrationContext.configure(c).get_current_revision())
-    return current, _newest()
-
-
-def of_a_newer_version(revision: str | None) -> str | None:
-    """What is to be said of a ledger at *revision* if this version does not know it; else None."""
-    if revision is None or revision in _known():
-        return None
-    return f"the ledger is at revision {revision}, of a newer Aswhom: install that version, or restore a backup"
-
-
 @cache
 def _scripts() -> ScriptDirectory:
     """Read from every migration's file, which are what they are."""
     return ScriptDirectory.from_config(_config())
-
-
-@cache
-def _newest() -> str | None:
-    return _scripts().get_current_head()
-
-
-@cache
-def _known() -> frozenset[str]:
-    return frozenset(script.revision for script in _scripts().walk_revisions())
