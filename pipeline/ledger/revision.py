@@ -1,4 +1,4 @@
-"""The revision of the ledger's tables, and whether it is this version's; without Alembic, which an upgrade alone needs."""
+"""The revision of the ledger's tables, and whether it is this version's. Alembic is for upgrades alone."""
 
 from __future__ import annotations
 

@@ -14,8 +14,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
-from identity.errors import Misconfigured
+from identity.errors import Misconfigured, Unavailable
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger.revision import of_a_newer_version
 
@@ -49,13 +50,28 @@ def upgrade(database: Database, revision: str = "head", *, begins: Begins = _unw
 
     Raises Misconfigured for a ledger of a newer version.
     """
-    database.write(partial(_upgrade, revision=revision, begins=begins))
+    try:
+        database.write(partial(_upgrade, revision=revision, begins=begins))
+    except Unavailable as fault:
+        if not _was_locked(fault.__cause__):
+            raise
+        raise Unavailable(
+            "another process holds a table that the upgrade needs, and nothing was upgraded: stop every process of an "
+            "old Aswhom, and let a `pg_dump` end, before you repeat it"
+        ) from fault
+
+
+def _was_locked(cause: BaseException | None) -> bool:
+    """Whether PostgreSQL gave no lock in time (lock_not_available). Its driver is not there for SQLite alone."""
+    return isinstance(cause, DBAPIError) and getattr(cause.orig, "sqlstate", None) == "55P03"
 
 
 def _upgrade(connection: Connection, *, revision: str, begins: Begins) -> None:
     if connection.dialect.name == "postgresql":
-        # The limit of a step's statements is not for the index of a large table.
+        # The limit of a step's statements is not for the index of a large table, nor that of its pauses for what a
+        # migration computes itself.
         connection.execute(text("set local statement_timeout = 0"))
+        connection.execute(text("set local idle_in_transaction_session_timeout = 0"))
         # Nor is that of their locks for another's upgrade. For the tables it holds: who waits for one keeps others out.
         connection.execute(text("set local lock_timeout = 0"))
         connection.execute(text("select pg_advisory_xact_lock(hashtext('aswhom migrations'))"))

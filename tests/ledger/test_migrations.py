@@ -88,17 +88,31 @@ def test_an_older_ledger_is_not_ready_and_its_schedules_keep_their_slots(databas
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite limits no statement
 def test_a_long_index_is_not_cut_off_by_the_limit_of_steps(database_url: str) -> None:
     database = open_database(DatabaseSettings(url=database_url))
-    limits: set[str] = set()
+    limits: set[tuple[str, ...]] = set()
+    named = ("statement_timeout", "idle_in_transaction_session_timeout")
 
     def look(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         if statement.lstrip().upper().startswith("CREATE INDEX"):
-            limits.add(cursor.connection.execute("show statement_timeout").fetchone()[0])
+            limits.add(tuple(cursor.connection.execute(f"show {one}").fetchone()[0] for one in named))
 
     event.listen(database.engine, "before_cursor_execute", look)
     upgrade(database)
-    assert limits == {"0"}
+    assert limits == {("0", "0")}
     event.remove(database.engine, "before_cursor_execute", look)
-    assert database.read(lambda c: c.execute(text("show statement_timeout")).scalar_one()) == "30s"
+    assert database.read(lambda c: [c.execute(text(f"show {one}")).scalar_one() for one in named]) == ["30s", "2s"]
+    database.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one lock for all
+def test_an_upgrade_that_gets_no_lock_says_who_may_hold_the_table(database_url: str) -> None:
+    database = open_database(DatabaseSettings(url=database_url, turn_timeout=timedelta(seconds=1)))
+    upgrade(database, "0042")
+    with database.engine.connect() as another:
+        another.execute(text("set idle_in_transaction_session_timeout = 0"))
+        another.execute(text("lock table scopes in row exclusive mode"))
+        with pytest.raises(Unavailable, match=r"another process holds a table .*an old Aswhom.*pg_dump"):
+            upgrade(database)
+    upgrade(database)
     database.close()
 
 
