@@ -149,6 +149,14 @@ def test_a_duty_is_late_by_its_own_rhythm(acme: Cli, at: Installation) -> None:
     assert (state, says.partition(" since")[0]) == ("wrong", "nothing was done")
 
 
+def test_a_duty_that_fails_on_one_host_is_not_hidden_by_another_that_does_it(acme: Cli, at: Installation) -> None:
+    ticked(at.ledger, "dispatch", at=at.now() - timedelta(seconds=3), host="near", error="OSError")
+    ticked(at.ledger, "dispatch", at=at.now() - timedelta(seconds=1), host="far")
+    assert told(acme, "housekeeping") == [("wrong", "dispatch fails on near: OSError")]
+    ticked(at.ledger, "dispatch", at=at.now() - timedelta(days=1), host="near", error="OSError")
+    assert told(acme, "housekeeping") == [("ok", "1 duties are done in time")]
+
+
 def test_every_duty_has_its_rhythm_and_every_rhythm_its_duty(at: Installation) -> None:
     assert {duty.name for duty in at.runtime.duties()} == set(RHYTHMS)
 
