@@ -11,6 +11,7 @@ from identity.model import PrincipalKind
 from pipeline.accounts.scope_report import scope_report, what_to_do
 from pipeline.ledger import queries, troubles
 from pipeline.ledger.clock import clock
+from pipeline.ledger.configurations import refused
 from pipeline.ledger.missing_workflows import missing_workflows as missing
 from pipeline.model import BEAT
 from pipeline.rhythms import silence_of
@@ -89,6 +90,15 @@ def missing_workflows(at: Installation) -> Iterator[Finding]:
         yield wrong("workflows", one.sentence)
     if len(found) > _SHOWN:
         yield wrong("workflows", f"{len(found) - _SHOWN} more are not installed: see `aswhom workflows list`")
+
+
+def configurations(at: Installation) -> Iterator[Finding]:
+    """What was stored for an older version of a workflow: each job that is accepted under it will be dead."""
+    said = at.read(lambda c: refused(c, at.workflows))
+    for one in said[:_SHOWN]:
+        yield wrong("configurations", one)
+    if len(said) > _SHOWN:
+        yield wrong("configurations", f"{len(said) - _SHOWN} more no longer fit their workflows")
 
 
 def stopped(at: Installation) -> Iterator[Finding]:

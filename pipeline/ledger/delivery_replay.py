@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
 from identity.audit import Act, AsWhom
 from identity.errors import BadInput
-from pipeline.fields import misfitting
 from pipeline.ledger import pins
+from pipeline.ledger.configurations import refusal
 from pipeline.ledger.deliveries import Start, first_bells, start_jobs
 from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.replay import compensated_by, names_of
@@ -161,7 +160,7 @@ def _fate_without_job(connection: Connection, one: Considered, tenant: str | Non
         return replace(fate, reason=barred)
     if config is None:
         return replace(fate, reason=f"it is not switched on for tenant {tenant}")
-    if fault := _misfit(one, config):
+    if fault := refusal(one.workflow, config):
         return replace(fate, reason=fault)
     return replace(fate, does=Does.START, reason=f"it is wanted, and on for tenant {tenant}")
 
@@ -176,7 +175,7 @@ def _fate_of_job(
         return replace(fate, config=pins.pinned(connection, job.id))
     pin = pins.at_replay(connection, job.id)
     fate = replace(fate, config=pin.config)
-    if pin.moved and (fault := _misfit(one, pin.config)):
+    if pin.moved and (fault := refusal(one.workflow, pin.config)):
         return replace(fate, reason=f"{reason}, and {fault}")
     return replace(fate, does=Does.AGAIN, reason=f"{reason}; {pin.kept}" if pin.kept else reason)
 
@@ -195,12 +194,3 @@ def _again(connection: Connection, job: Row[*tuple[Any, ...]], *, cancelled: boo
     if ended and barred:
         return False, f"{state}, and {barred}"
     return ended, state
-
-
-def _misfit(considered: Considered, config: Mapping[str, Any]) -> str:
-    try:
-        considered.workflow.config.model_validate(config)
-    except ValidationError as error:
-        fields = misfitting(error)
-        return f"the tenant's configuration of it no longer fits ({fields}): `aswhom workflows enable --config`"
-    return ""
