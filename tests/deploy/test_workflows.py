@@ -153,11 +153,11 @@ def test_a_configuration_that_the_workflows_new_version_refuses_is_found(
     cli.json("workflows", "enable", "mine", "--tenant", "acme")
     assert not told(cli, "configurations")
     declare("of_new", CONFIGURED)
-    (said,) = told(cli, "configurations")
-    assert said == (
-        "wrong",
+    ((state, says),) = told(cli, "configurations")
+    assert state == "wrong"
+    assert says == (
         "mine is on for acme, and the tenant's configuration of it no longer fits (channel): "
-        "`aswhom workflows enable --config`",
+        "`aswhom workflows enable --config`"
     )
     cli.json("workflows", "disable", "mine", "--tenant", "acme")
     assert not told(cli, "configurations")
