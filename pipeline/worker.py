@@ -25,6 +25,7 @@ from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.limits import LONGEST_WAIT
 from pipeline.model import Bell, Ring
+from pipeline.revocation import REACHING, glance
 from pipeline.revocation.compensation import compensated_revocation
 from pipeline.run import ActionFailed, Diverged, Run, StepRefused, StepSkipped
 from pipeline.services import Services
@@ -190,10 +191,26 @@ class Worker:
         moved, state, revocation, rung = ended
         self._ring.jobs(rung)
         metrics.count_end(str(job.pattern), moved)
-        # They waited for this job to stop, or to compensate.
-        told = [one for one in (revocation, compensated_revocation(job.agent, job.event)) if one is not None]
-        if state in ENDED and told:
+        if state in ENDED:
+            self._ring_for_revocations(job, revocation)
+
+    def _ring_for_revocations(self, job: ClaimedJob, revocation: str | None) -> None:
+        """Ring for those that waited for *job*, which has ended: to stop, or to compensate.
+
+        Not for one that is still reaching jobs: when it has reached them all it looks at this end, which is committed.
+        A bell would have another thread reach them beside it.
+        """
+        told = [] if revocation is None or self._reaches_jobs(revocation) else [revocation]
+        if (compensated := compensated_revocation(job.agent, job.event)) is not None:
+            told.append(compensated)
+        if told:
             self._ring.revocations(told)
+
+    def _reaches_jobs(self, revocation: str) -> bool:
+        try:
+            return self._store.read(lambda c: glance(c, revocation)).state in REACHING
+        except Unavailable:
+            return False
 
     @property
     def active_jobs(self) -> dict[int, str]:

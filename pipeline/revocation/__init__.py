@@ -41,6 +41,10 @@ class Stage(StrEnum):
     QUIESCED = "quiesced"  # it has its receipt; what the receipt calls pending may still be told better
 
 
+#: While it cancels jobs, or has yet to begin.
+REACHING = (Stage.EFFECTIVE, Stage.CANCELLING)
+
+
 def declare(
     connection: Connection,
     *,

@@ -17,7 +17,7 @@ from pipeline.ledger.clock import clock
 from pipeline.ledger.moving import move_jobs
 from pipeline.ledger.reaching import reach_jobs
 from pipeline.ledger.revocation_pages import counted, write_page
-from pipeline.revocation import Stage, load, scope_of
+from pipeline.revocation import REACHING, Stage, load, scope_of
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs
@@ -80,7 +80,7 @@ def cancel_chunk(
     """Cancel, or tell to stop, up to *limit* of the jobs of *rest* that were accepted before the revocation."""
     began = clock()
     row = load(connection, revocation)
-    if row.state not in (Stage.EFFECTIVE, Stage.CANCELLING):
+    if row.state not in REACHING:
         return Chunk(rest=Rest(), reached=0, cancelled=Counter(), took=timedelta())
     limit = min(limit, _BUSY) if rest.busy else limit
     reached, rest = _reach(connection, row, rest, limit, time_left=lambda: clock() - began < _AIM.total_seconds())
@@ -141,7 +141,7 @@ def begin_draining(connection: Connection, revocation: str) -> None:
     """Every job was reached."""
     connection.execute(
         update(revocations)
-        .where(revocations.c.id == revocation, revocations.c.state.in_([Stage.EFFECTIVE, Stage.CANCELLING]))
+        .where(revocations.c.id == revocation, revocations.c.state.in_(REACHING))
         .values(state=Stage.DRAINING, moved_at=database_now(), **counted(revocation))
     )
 

@@ -36,7 +36,7 @@ from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.clock import NOW, clock
 from pipeline.ledger.indexed import is_one
 from pipeline.ledger.revocation_pages import stopping_jobs
-from pipeline.revocation import Stage, cancelling, compensation, glance, in_flight, load, receipt, scope_of
+from pipeline.revocation import REACHING, Stage, cancelling, compensation, glance, in_flight, load, receipt, scope_of
 from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import jobs
@@ -73,7 +73,7 @@ class Revoker:
     def advance(self, revocation: str) -> bool:
         """Do what can be done now. True: it is quiesced and has its receipt; False: calls are still in flight."""
         state = self._store.read(lambda c: glance(c, revocation)).state
-        if state in (Stage.EFFECTIVE, Stage.CANCELLING):
+        if state in REACHING:
             self._cancel(revocation)
         if state != Stage.QUIESCED and not self._store.write(lambda c: _drained(c, revocation)):
             return False
@@ -194,7 +194,7 @@ def _ago(parameter: str) -> ColumnElement[datetime]:
 # Built once, as what housekeeping asks every second; the first two conditions are as their indexes say them.
 _GOES_ON = ~is_one(revocations.c.state, Stage.QUIESCED)
 _OPEN_ENDED = revocations.c.open_ends > literal(0, literal_execute=True)
-_REACHES_JOBS = revocations.c.state.in_([Stage.EFFECTIVE, Stage.CANCELLING])
+_REACHES_JOBS = revocations.c.state.in_(REACHING)
 _MOVED, _QUIET = (type_coerce(column, BigInteger) for column in (revocations.c.moved_at, revocations.c.quiesced_at))
 _UNMOVED_FOR = type_coerce(NOW, BigInteger) - _MOVED
 # An open end is looked at ever more seldom: after a tenth of the time that it has been open, and within an hour.

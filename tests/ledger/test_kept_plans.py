@@ -6,13 +6,15 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
+from sqlalchemy import Connection, insert, select, text
 
 from identity.signing import Signer
 from pipeline.ledger import bells, jobs
 from pipeline.ledger import steps as ledger_steps
 from pipeline.retention import Retention, prune
+from pipeline.tables import jobs as jobs_table
 from tests.ledger.house import House
-from tests.ledger.plans import kept_plans
+from tests.ledger.plans import kept_plans, plans
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
@@ -35,6 +37,22 @@ def test_bells_claims_and_late_attempts_are_found_by_their_index_whatever_the_va
     assert all("ix_jobs_due" in plan for plan in of_queue), of_queue
     (late,) = (plan for statement, plan in told.items() if "attempts.settled_by <" in statement)
     assert "ix_attempts_open" in late
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_queue_without_due_jobs_is_seen_without_reading_those_of_another(house: House) -> None:
+    """The table has been counted, and nearly all of it is due in one queue."""
+    job = house.job()
+
+    def queue(c: Connection) -> None:
+        one = dict(c.execute(select(jobs_table).where(jobs_table.c.id == job)).mappings().one())
+        c.execute(insert(jobs_table), [{**one, "id": f"job-{place}"} for place in range(2_000)])
+        c.execute(text("analyze jobs"))
+
+    house.database.write(queue)
+    assert house.database.read(bells.patterns_with_due_jobs) == ["hybrid"]
+    (plan,) = plans(house.database, bells.patterns_with_due_jobs)
+    assert "Seq Scan" not in plan, plan
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)

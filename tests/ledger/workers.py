@@ -26,6 +26,7 @@ from identity.secret import Secret
 from identity.tables import accounts, grants, provider_connections
 from pipeline import reconcile
 from pipeline.accounts.connecting import Away, Connecting, Done
+from pipeline.model import Ring
 from pipeline.run import Run
 from pipeline.services import Services, StepSettings
 from pipeline.states import JobState
@@ -95,6 +96,7 @@ class Workers:
         *,
         jobs: WorkerSettings | None = None,
         stopping: Callable[[], bool] = lambda: False,
+        ring: Ring | None = None,
     ) -> Worker:
         services = Services(
             store=self.house.database,
@@ -106,7 +108,7 @@ class Workers:
             settings=settings,
             stopping=stopping,
         )
-        return Worker(services, Registry([self.house.workflow]), Silence(), jobs or WorkerSettings())
+        return Worker(services, Registry([self.house.workflow]), ring or Silence(), jobs or WorkerSettings())
 
     def ada_connects_anew(self, *, login: str = "ada") -> None:
         """Through the flow of the pages, to its callback."""
