@@ -17,7 +17,7 @@ def main() -> int:
     settings = process.settings_or_exit()
     process.set_up("housekeeping", settings)
     try:
-        runtime = process.open_runtime(settings)
+        runtime = process.of_its_tables(process.open_runtime(settings))
     except Misconfigured as fault:
         sys.stderr.write(f"aswhom: {fault}\n")
         return process.EX_CONFIG

@@ -80,18 +80,14 @@ class Installation:
     @cached_property
     def ledger(self) -> Database:
         """The ledger, at this version's tables. Raises Misconfigured."""
-        from pipeline.migrations import of_a_newer_version, revisions
+        from pipeline.ledger.revision import misfit, revision_of
 
         database = self.unchecked_ledger
-        found, newest = revisions(database)
+        found = revision_of(database)
         if found is None:
             raise Misconfigured(f"there is no ledger at {self._place()}: make it with `aswhom init`")
-        if said := of_a_newer_version(found):
+        if said := misfit(found):
             raise Misconfigured(said)
-        if found != newest:
-            raise Misconfigured(
-                f"the ledger is at revision {found}, and this version needs {newest}: run `aswhom db upgrade`"
-            )
         return database
 
     @cached_property

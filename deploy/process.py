@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from deploy import logs
 from deploy.settings import Settings, load
-from identity.errors import Misconfigured
+from identity.errors import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
     from pipeline.celery import App
@@ -114,7 +114,7 @@ def celery_app(settings: Settings, registry: Registry) -> App:
     def opened() -> Runtime:
         opens = settings.runtime()
         few = replace(opens.database, writes_at_once=settings.worker_writes)
-        return Runtime(replace(opens, database=few), registry, CeleryRing(app))
+        return of_its_tables(Runtime(replace(opens, database=few), registry, CeleryRing(app)))
 
     app = make_celery(settings.broker(), opened, limits=settings.limits())
     return app
@@ -127,3 +127,21 @@ def open_runtime(settings: Settings) -> Runtime:
 
     registry = workflows(settings)
     return Runtime(settings.runtime(), registry, CeleryRing(celery_app(settings, registry)))
+
+
+def of_its_tables(runtime: Runtime) -> Runtime:
+    """*runtime*, for a process that moves jobs: on other tables each of its statements fails, and buries them.
+
+    The web is not ready instead (`/readyz`), and goes on once they are there. Raises Misconfigured.
+    """
+    from pipeline.ledger.revision import misfit, revision_of
+
+    try:
+        said = misfit(revision_of(runtime.database))
+    except Unavailable as away:  # nor can anything be buried meanwhile; who waits for the server starts as ever
+        log.warning("the ledger's revision is not known: %s", away, extra={"action": "ledger.revision_unknown"})
+        return runtime
+    if said:
+        runtime.close()
+        raise Misconfigured(said)
+    return runtime

@@ -16,12 +16,13 @@ from identity.secret import Secret
 from identity.store import Store, write_idempotent
 from identity.vault import Vault
 from pipeline.database import Ahead, Database, Hurried
-from pipeline.ledger import deliveries
+from pipeline.ledger import deliveries, missing_workflows
 from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.rehearsal import rehearse
+from pipeline.ledger.revision import misfit, revision_of
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
 from pipeline.revocation.signal_following import follow_on
-from pipeline.workflow import Match
+from pipeline.workflow import Match, Registry
 
 ACCEPT_WITHIN = timedelta(seconds=2.5)  # Slack waits 3 s for its answer
 
@@ -122,17 +123,14 @@ class Intake:
         # A write, since that is what a delivery needs: a ledger whose writer is stopped can still be read.
         self._store.write(rehearse)
 
+    def not_installed(self, workflows: Registry) -> list[str]:
+        """The names of workflows that are on for somebody and not among those."""
+        return self._store.read(lambda c: missing_workflows.not_installed(c, workflows))
+
     def _look_at_the_tables(self) -> None:
         """Until they are seen to be this version's: before that, a delivery would fail, and GitHub repeats none."""
         if self._fits:
             return
-        from pipeline.migrations import of_a_newer_version, revisions  # and Alembic, which no other process needs
-
-        found, newest = revisions(self._store)
-        if said := of_a_newer_version(found):
+        if said := misfit(revision_of(self._store)):
             raise Unavailable(said)
-        if found != newest:
-            raise Unavailable(
-                f"the ledger is at revision {found}, and this version is made for {newest}: run its `aswhom db upgrade`"
-            )
         self._fits = True

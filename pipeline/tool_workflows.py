@@ -12,7 +12,7 @@ from pipeline.action import Action, check_action
 from pipeline.run import Run
 from pipeline.tools import check_tool
 from pipeline.uses import SERVICE, USER, Who
-from pipeline.workflow import Event, NoConfig, Workflow
+from pipeline.workflow import TOOL, Event, NoConfig, Workflow
 
 
 class ToolCall(Event):
@@ -22,17 +22,14 @@ class ToolCall(Event):
     requested_by: str  # the key it called with
 
 
-_TOOL = "tool:"  # no function has such a name
-
-
 def tool_workflow_name(action: type[Action[Any]], who: Who) -> str:
     """`tool:github.Comment:user`."""
-    return f"{_TOOL}{action.action_name()}:{'user' if who is USER else 'service'}"
+    return f"{TOOL}{action.action_name()}:{'user' if who is USER else 'service'}"
 
 
 def is_of_a_tool(workflow: str) -> bool:
     """Whether a workflow of that name is a tool's."""
-    return workflow.startswith(_TOOL)
+    return workflow.startswith(TOOL)
 
 
 def tool_workflow(action: type[Action[Any]], who: Who) -> Workflow:

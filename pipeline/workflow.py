@@ -79,6 +79,7 @@ class Undone(Event):
 log = logging.getLogger(__name__)
 
 PLATFORM_AGENT = "aswhom"  # as which compensations are made
+TOOL = "tool:"  # how the workflows of tools are named; no function has such a name
 _COMPENSATION = ".compensation"
 
 
@@ -128,8 +129,14 @@ class Workflow:
         )
 
     def _compensate(self, run: Run[Any], event: Undone) -> None:
-        ((action, how),) = [item for item in self.compensations.items() if item[0].action_name() == event.action]
-        run.do(how.of(action, event.parameters, event.result), as_=SERVICE)
+        for action, how in self.compensations.items():
+            if action.action_name() == event.action:
+                run.do(how.of(action, event.parameters, event.result), as_=SERVICE)
+                return
+        raise BadInput(
+            f"{self.name} no longer says what follows {event.action}: "
+            f"bring that code back, then `aswhom jobs replay {run.job}`"
+        )
 
     @property
     def providers(self) -> Mapping[str, Who]:

@@ -62,7 +62,7 @@ def create_app(
     if authority is not None:
         app.register_blueprint(authority_pages(settings, authority, clock=clock))
     app.register_blueprint(metrics.page(settings.metrics_dir))
-    app.register_blueprint(health(ledger))
+    app.register_blueprint(health(ledger, workflows))
     app.register_blueprint(pages())
     if agents is not None:
         api.install(app, agents, bells, clock=clock)

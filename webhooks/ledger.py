@@ -7,7 +7,7 @@ from typing import Protocol
 
 from identity.secret import Secret
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery
-from pipeline.workflow import Match
+from pipeline.workflow import Match, Registry
 
 
 class ConnectionSecrets(Protocol):
@@ -47,3 +47,6 @@ class Ledger(Protocol):
 
     def ready(self) -> None:
         """Return if a delivery could be accepted now."""
+
+    def not_installed(self, workflows: Registry) -> Sequence[str]:
+        """The names of workflows that are on for somebody and not among those."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
@@ -12,8 +12,8 @@ from identity.model import PrincipalKind
 from pipeline.accounts.scope_report import scope_report, what_to_do
 from pipeline.ledger import queries, troubles
 from pipeline.ledger.clock import clock
+from pipeline.ledger.configurations import refused
 from pipeline.ledger.missing_workflows import missing_workflows as missing
-from pipeline.ledger.paging import Record
 from pipeline.model import BEAT
 from pipeline.rhythms import silence_of
 from pipeline.schedules import punctuality
@@ -37,22 +37,19 @@ def heartbeats(at: Installation) -> Iterator[Finding]:
     if now - last > _STALE:
         yield wrong("housekeeping", f"nothing was done since {last:%Y-%m-%d %H:%M}: {_DUTIES_AT}")
         return
-    for duty, row in newest.items():
-        if duty in stale:
-            yield wrong("housekeeping", f"{duty} was last done at {row['at']:%Y-%m-%d %H:%M}: its log says why")
-        elif row["error"]:
-            yield wrong("housekeeping", f"{duty} fails: {row['error']}")
-        elif failed := _failed_lately([beat for beat in beats if beat["duty"] == duty], now):
-            says = f"{duty} failed at {failed['failed_at']:%H:%M:%S}, and not since: {failed['last_error']}"
-            yield unknown("housekeeping", says)
-    if newest and not stale and not any(row["error"] for row in newest.values()):
+    for duty in stale:
+        yield wrong("housekeeping", f"{duty} was last done at {newest[duty]['at']:%Y-%m-%d %H:%M}: its log says why")
+    # Of every host that lives: what always fails on one is done by the others.
+    living = [row for row in beats if now - row["at"] <= silence_of(row["duty"])]
+    failing = [row for row in living if row["error"]]
+    for row in failing:
+        yield wrong("housekeeping", f"{row['duty']} fails on {row['host']}: {row['error']}")
+    for row in living:
+        if not row["error"] and row["failed_at"] is not None and now - row["failed_at"] < _REMEMBERED:
+            says = f"{row['duty']} failed on {row['host']} at {row['failed_at']:%H:%M:%S}, and not since"
+            yield unknown("housekeeping", f"{says}: {row['last_error']}")
+    if newest and not stale and not failing:
         yield ok("housekeeping", f"{len(newest)} duties are done in time")
-
-
-def _failed_lately(beats: list[Record], now: datetime) -> Record | None:
-    """Of one duty's heartbeats, that of the host where it failed last."""
-    lately = [row for row in beats if row["failed_at"] is not None and now - row["failed_at"] < _REMEMBERED]
-    return max(lately, key=lambda row: row["failed_at"], default=None)
 
 
 def schedules(at: Installation) -> Iterator[Finding]:
@@ -108,6 +105,15 @@ def missing_workflows(at: Installation) -> Iterator[Finding]:
         yield wrong("workflows", one.sentence)
     if len(found) > _SHOWN:
         yield wrong("workflows", f"{len(found) - _SHOWN} more are not installed: see `aswhom workflows list`")
+
+
+def configurations(at: Installation) -> Iterator[Finding]:
+    """What was stored for an older version of a workflow: each job that is accepted under it will be dead."""
+    said = at.read(lambda c: refused(c, at.workflows))
+    for one in said[:_SHOWN]:
+        yield wrong("configurations", one)
+    if len(said) > _SHOWN:
+        yield wrong("configurations", f"{len(said) - _SHOWN} more no longer fit their workflows")
 
 
 def stopped(at: Installation) -> Iterator[Finding]:

@@ -34,6 +34,7 @@ _THEN: Mapping[str, Look] = {
     "schedules": work.schedules,
     "jobs": work.stuck,
     "workflows": work.missing_workflows,
+    "configurations": work.configurations,
     "connections": providers.connections,
     "webhook secrets": providers.webhook_secrets,
     "stopped": work.stopped,

@@ -93,12 +93,13 @@ def db() -> None:
 def upgrade(at: Installation, out: Output) -> None:
     """Bring the ledger to this version's tables; nothing happens where it is there already."""
     from pipeline import migrations
+    from pipeline.ledger.revision import revision_of
 
-    before, _ = migrations.revisions(at.unchecked_ledger)
+    before = revision_of(at.unchecked_ledger)
     migrations.upgrade_at(
         at.settings.database(), begins=lambda to, number, of: out.now(f"upgrading to {to} ({number} of {of})")
     )
-    after, _ = migrations.revisions(at.unchecked_ledger)
+    after = revision_of(at.unchecked_ledger)
     sentence = f"upgraded from {before or 'nothing'} to {after}" if before != after else f"already at {after}"
     out.done(sentence, {"before": before, "after": after})
 

@@ -19,8 +19,8 @@ from sqlalchemy import Connection, Row, select, update
 from identity import audit
 from identity.audit import Act, AsWhom
 from identity.errors import BadInput
-from pipeline.fields import misfitting
 from pipeline.ledger import pins
+from pipeline.ledger.configurations import refusal
 from pipeline.ledger.deliveries import Start, first_bells, start_jobs
 from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.replay import compensated_by, names_of
@@ -50,6 +50,7 @@ class Fate:
     job: str | None = None  # the one there is
     config: Mapping[str, Any] | None = None  # that it has, or would have; None: it has no job and is not switched on
     match: Match | None = None
+    event: Mapping[str, Any] | None = None  # read anew, in the place of its job's that no longer fits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ def weigh(
     started = {
         row.workflow: row
         for row in connection.execute(
-            select(jobs.c.workflow, jobs.c.id, jobs.c.state, jobs.c.reason, jobs.c.pruned_at).where(
+            select(jobs.c.workflow, jobs.c.id, jobs.c.state, jobs.c.reason, jobs.c.event, jobs.c.pruned_at).where(
                 jobs.c.delivery_id == delivery.id
             )
         )
@@ -123,14 +124,14 @@ def replay(
         for job, fate in zip(new_jobs, fates, strict=True)
         if fate.does is Does.START and fate.match and fate.config is not None
     ]
-    again = [fate.job for fate in fates if fate.does is Does.AGAIN and fate.job]
+    again = {fate.job: fate.event for fate in fates if fate.does is Does.AGAIN and fate.job}
     if tenant is None or not (starting or again):
         return Replayed(fates=fates, jobs=(), bells=())
     if starting:
         here = setup_for(connection, tenant, delivery.connection, [start.match for start in starting])
         start_jobs(connection, here, delivery.connection, delivery.id, starting, now=act.now)
-    for job in again:
-        replay_job(connection, job, by=act.by, at=act.now, subject=subject)
+    for job, event in again.items():
+        replay_job(connection, job, by=act.by, at=act.now, subject=subject, event=event)
     made = (*(start.job for start in starting), *again)
     workflows = [one.workflow for one, fate in zip(considered, fates, strict=True) if fate.does is not Does.NOTHING]
     why = f"replayed by {act.by}: {len(made)} job(s)"
@@ -161,7 +162,7 @@ def _fate_without_job(connection: Connection, one: Considered, tenant: str | Non
         return replace(fate, reason=barred)
     if config is None:
         return replace(fate, reason=f"it is not switched on for tenant {tenant}")
-    if fault := _misfit(one, config):
+    if fault := refusal(one.workflow, config):
         return replace(fate, reason=fault)
     return replace(fate, does=Does.START, reason=f"it is wanted, and on for tenant {tenant}")
 
@@ -176,8 +177,10 @@ def _fate_of_job(
         return replace(fate, config=pins.pinned(connection, job.id))
     pin = pins.at_replay(connection, job.id)
     fate = replace(fate, config=pin.config)
-    if pin.moved and (fault := _misfit(one, pin.config)):
+    if pin.moved and (fault := refusal(one.workflow, pin.config)):
         return replace(fate, reason=f"{reason}, and {fault}")
+    if pin.unbound and one.match is not None and not _fits(one, job.event):
+        reason, fate = f"{reason}; its event is read anew", replace(fate, event=one.match.document)
     return replace(fate, does=Does.AGAIN, reason=f"{reason}; {pin.kept}" if pin.kept else reason)
 
 
@@ -197,10 +200,10 @@ def _again(connection: Connection, job: Row[*tuple[Any, ...]], *, cancelled: boo
     return ended, state
 
 
-def _misfit(considered: Considered, config: Mapping[str, Any]) -> str:
+def _fits(considered: Considered, event: Mapping[str, Any]) -> bool:
+    """Whether a job's event, read by the workflow as it was, is one of the workflow as it is."""
     try:
-        considered.workflow.config.model_validate(config)
-    except ValidationError as error:
-        fields = misfitting(error)
-        return f"the tenant's configuration of it no longer fits ({fields}): `aswhom workflows enable --config`"
-    return ""
+        considered.workflow.event.model_validate(event)
+    except ValidationError:
+        return False
+    return True

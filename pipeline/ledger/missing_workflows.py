@@ -10,6 +10,10 @@ from identity.tables import tenants
 from pipeline.tables import jobs, workflow_settings
 from pipeline.workflow import Registry
 
+_IS_ON = workflow_settings.c.enabled & workflow_settings.c.tenant_id.in_(
+    select(tenants.c.id).where(tenants.c.deleted_at.is_(None))
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MissingWorkflow:
@@ -29,14 +33,17 @@ class MissingWorkflow:
         return f"{self.name} is not installed{on}{waits}: is its module in ASWHOM_WORKFLOWS? Install it{off}"
 
 
+def not_installed(connection: Connection, workflows: Registry) -> list[str]:
+    """The names of those that are on for somebody, whose deliveries are ignored by a web that lacks them."""
+    on = select(workflow_settings.c.workflow).where(_IS_ON).distinct()
+    return sorted(name for name in connection.execute(on).scalars() if workflows.find(name) is None)
+
+
 def missing_workflows(
     connection: Connection, workflows: Registry, *, tenant: str | None = None
 ) -> list[MissingWorkflow]:
     """Those of one tenant, or of all, by name."""
-    on = select(workflow_settings.c.workflow, workflow_settings.c.tenant_id).where(
-        workflow_settings.c.enabled,
-        workflow_settings.c.tenant_id.in_(select(tenants.c.id).where(tenants.c.deleted_at.is_(None))),
-    )
+    on = select(workflow_settings.c.workflow, workflow_settings.c.tenant_id).where(_IS_ON)
     unfinished = select(jobs.c.workflow, func.count()).where(jobs.c.finished_at.is_(None)).group_by(jobs.c.workflow)
     if tenant is not None:
         on = on.where(workflow_settings.c.tenant_id == tenant)

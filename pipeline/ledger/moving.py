@@ -38,6 +38,7 @@ class JobColumns(TypedDict, total=False):
     accepted: int
     replayed_by: list[str]
     config_sha256: str
+    event: Mapping[str, Any]
 
 
 class StepColumns(TypedDict, total=False):

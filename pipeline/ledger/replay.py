@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
@@ -12,7 +14,7 @@ from identity.columns import database_now
 from identity.errors import BadInput, NotInState
 from identity.sequence import next_number
 from pipeline.ledger import pins
-from pipeline.ledger.moving import move_job, reopen_steps
+from pipeline.ledger.moving import JobColumns, move_job, reopen_steps
 from pipeline.revocation.compensation import compensated_revocation
 from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import compensations
@@ -20,14 +22,22 @@ from pipeline.states import JobState
 from pipeline.tables import jobs, once_keys, steps
 
 
-def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: str | None = None) -> None:
+def replay(
+    connection: Connection,
+    job: str,
+    *,
+    by: str,
+    at: datetime,
+    subject: str | None = None,
+    event: Mapping[str, Any] | None = None,
+) -> None:
     """Accept a dead or cancelled job anew: done steps keep their results and keys, every other that ended opens again.
 
     It runs under the tenant's present configuration or under its own, as `pins.at_replay` says.
 
     *by* is who wants it, for the audit; *subject* that of their sign-in at the console, if they came by one. Whoever
-    they are does not approve it. Raises BadInput for a job in any other state, one that was pruned, and one that was
-    compensated.
+    they are does not approve it. *event* is put in the place of its own, where nothing binds that. Raises BadInput for
+    a job in any other state, one that was pruned, and one that was compensated.
     """
     columns = (jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id, jobs.c.event, jobs.c.pruned_at, jobs.c.replayed_by)
     # The lock keeps out what forgets its steps, or compensates them, until it is queued.
@@ -45,11 +55,7 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
         )
     pin = pins.at_replay(connection, job)
     number = next_number(connection)
-    moved = move_job(
-        connection,
-        job,
-        JobState.QUEUED,
-        source=JobState(row.state),
+    values = JobColumns(
         accepted=number,
         due_at=database_now(),
         runs_spent=0,
@@ -58,6 +64,11 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
         revocation_id=None,
         config_sha256=pins.store(connection, pin.config),
     )
+    changed = {"configuration": "the present one"} if pin.moved else {}
+    if event is not None and pin.unbound:
+        values["event"] = event
+        changed["event"] = "read anew"
+    moved = move_job(connection, job, JobState.QUEUED, source=JobState(row.state), **values)
     if not moved:
         raise BadInput(f"job {job} moved meanwhile: look at it with `aswhom jobs show {job}` and try again")
     reopen_steps(connection, job, unbound=pin.unbound)
@@ -74,7 +85,7 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
         at=at,
         outcome="queued",
         reason=f"by {by}",
-        detail={"configuration": "the present one"} if pin.moved else None,
+        detail=changed or None,
     )
 
 

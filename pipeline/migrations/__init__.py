@@ -14,10 +14,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
-from identity.errors import Misconfigured
-from identity.store import Store
+from identity.errors import Misconfigured, Unavailable
 from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.ledger.revision import of_a_newer_version
 
 _PATIENCE = timedelta(minutes=10)
 
@@ -49,13 +50,28 @@ def upgrade(database: Database, revision: str = "head", *, begins: Begins = _unw
 
     Raises Misconfigured for a ledger of a newer version.
     """
-    database.write(partial(_upgrade, revision=revision, begins=begins))
+    try:
+        database.write(partial(_upgrade, revision=revision, begins=begins))
+    except Unavailable as fault:
+        if not _was_locked(fault.__cause__):
+            raise
+        raise Unavailable(
+            "another process holds a table that the upgrade needs, and nothing was upgraded: stop every process of an "
+            "old Aswhom, and let a `pg_dump` end, before you repeat it"
+        ) from fault
+
+
+def _was_locked(cause: BaseException | None) -> bool:
+    """Whether PostgreSQL gave no lock in time (lock_not_available). Its driver is not there for SQLite alone."""
+    return isinstance(cause, DBAPIError) and getattr(cause.orig, "sqlstate", None) == "55P03"
 
 
 def _upgrade(connection: Connection, *, revision: str, begins: Begins) -> None:
     if connection.dialect.name == "postgresql":
-        # The limit of a step's statements is not for the index of a large table.
+        # The limit of a step's statements is not for the index of a large table, nor that of its pauses for what a
+        # migration computes itself.
         connection.execute(text("set local statement_timeout = 0"))
+        connection.execute(text("set local idle_in_transaction_session_timeout = 0"))
         # Nor is that of their locks for another's upgrade. For the tables it holds: who waits for one keeps others out.
         connection.execute(text("set local lock_timeout = 0"))
         connection.execute(text("select pg_advisory_xact_lock(hashtext('aswhom migrations'))"))
@@ -76,30 +92,7 @@ def _upgrade(connection: Connection, *, revision: str, begins: Begins) -> None:
     command.upgrade(config, revision)
 
 
-def revisions(store: Store) -> tuple[str | None, str | None]:
-    """The ledger's revision and the newest one; different means `aswhom db upgrade` is due."""
-    current = store.read(lambda c: MigrationContext.configure(c).get_current_revision())
-    return current, _newest()
-
-
-def of_a_newer_version(revision: str | None) -> str | None:
-    """What is to be said of a ledger at *revision* if this version does not know it; else None."""
-    if revision is None or revision in _known():
-        return None
-    return f"the ledger is at revision {revision}, of a newer Aswhom: install that version, or restore a backup"
-
-
 @cache
 def _scripts() -> ScriptDirectory:
     """Read from every migration's file, which are what they are."""
     return ScriptDirectory.from_config(_config())
-
-
-@cache
-def _newest() -> str | None:
-    return _scripts().get_current_head()
-
-
-@cache
-def _known() -> frozenset[str]:
-    return frozenset(script.revision for script in _scripts().walk_revisions())

@@ -1,7 +1,8 @@
 """Compensations: what a cancelled job has done is followed by what its workflow declares, in a job of its own.
 
 It runs as the service of the provider connection it needs, under an agent of the platform, and only where the
-revocation leaves those: otherwise the receipt says what was not compensated, and why.
+revocation leaves those, and where the process that carries it out has the workflow: otherwise the receipt says what was
+not compensated, and why.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, and_, insert, or_, select
 
 from identity import audit, leases
 from identity.audit import AsWhom, Work
 from identity.connections import connection_for
-from identity.errors import BadInput, Misconfigured
+from identity.errors import Misconfigured
 from identity.model import LeaseRequest, NeedsConsent, RuledOut
 from identity.principals import service_principal
 from identity.sequence import lock_shared, next_number
@@ -24,16 +25,22 @@ from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.revocation.tables import compensations
 from pipeline.states import JobState, StepState
 from pipeline.tables import jobs, steps
-from pipeline.workflow import PLATFORM_AGENT, Registry, Undone, Workflow
+from pipeline.workflow import PLATFORM_AGENT, TOOL, Registry, Undone, Workflow
 
 _BATCH = 200
 
 
 def compensable(connection: Connection, among: Iterable[str], workflows: Registry) -> list[str]:
-    """The done steps of these jobs, where they are cancelled, that are to be compensated and are not yet."""
+    """The done steps of these jobs, where they are cancelled, that are to be compensated and are not yet.
+
+    And those of workflows that are not installed here: whether something was to follow them cannot be known.
+    """
     actions = {action.action_name() for declared in workflows for action in declared.compensations}
-    if not actions:
-        return []
+    unknown = and_(
+        jobs.c.workflow.not_in([declared.name for declared in workflows]),
+        ~jobs.c.workflow.startswith(TOOL, autoescape=True),  # which declare nothing to follow, nor do compensations
+        jobs.c.agent_id != PLATFORM_AGENT,
+    )
     found: list[str] = []
     for some in in_batches(list(among), _BATCH):
         statement = (
@@ -44,7 +51,7 @@ def compensable(connection: Connection, among: Iterable[str], workflows: Registr
                 steps.c.job_id.in_(some),
                 jobs.c.state == JobState.CANCELLED,
                 steps.c.state == StepState.DONE,
-                steps.c.action.in_(actions),
+                or_(steps.c.action.in_(actions), unknown),
                 steps.c.adopted_from.is_(None),  # another job's effect
                 compensations.c.step_id.is_(None),
             )
@@ -68,10 +75,17 @@ def compensate_step(
     owner = select(jobs).join(steps, steps.c.job_id == jobs.c.id).where(steps.c.id == step)
     # What says whose locks to take never changes, so it is read before them.
     seen = connection.execute(owner.with_only_columns(jobs.c.tenant_id, jobs.c.workflow, steps.c.action)).one()
-    declared = _declared(workflows, seen.workflow, seen.action)
+    declared = workflows.find(seen.workflow)
+    wanted: LeaseRequest | str
     if declared is None:
+        wanted = (
+            f"{seen.workflow} is not installed where the revocation was carried out, so whether something is to follow "
+            f"{seen.action} is not known"
+        )
+    elif any(one.action_name() == seen.action for one in declared.compensations):
+        wanted = _lease(connection, declared, seen.action, tenant=seen.tenant_id, now=now)
+    else:
         return False
-    wanted = _lease(connection, declared, seen.action, tenant=seen.tenant_id, now=now)
     if isinstance(wanted, LeaseRequest):
         lock_shared(connection, wanted.scope_list)
     # The job's lock keeps a replay out, which would make the effect wanted again. It comes after those of the scopes:
@@ -82,7 +96,7 @@ def compensate_step(
         return False
     done = connection.execute(select(steps).where(steps.c.id == step)).one()
     reason = _prohibition(connection, wanted) if isinstance(wanted, LeaseRequest) else wanted
-    if reason is None:
+    if declared is not None and reason is None:
         _accept(connection, declared, of, done, revocation=revocation, job=job, now=now)
     connection.execute(
         insert(compensations).values(
@@ -113,14 +127,6 @@ def compensated_revocation(agent: str, event: Mapping[str, Any]) -> str | None:
         return None
     of: str = event["revocation"]
     return of
-
-
-def _declared(workflows: Registry, name: str, action: str) -> Workflow | None:
-    try:
-        declared = workflows.get(name)
-    except BadInput:
-        return None  # it is not installed any more
-    return declared if any(one.action_name() == action for one in declared.compensations) else None
 
 
 def _accept(

@@ -57,7 +57,7 @@ compensations = Table(
     metadata,
     Column("step_id", ForeignKey("steps.id"), primary_key=True),
     Column("revocation_id", ForeignKey("revocations.id"), nullable=False),
-    Column("job_id", String(64)),  # the job that does it; NULL: nothing was left to do it as
+    Column("job_id", String(64)),  # the job that does it; NULL: nothing does
     Column("reason", Text),  # why not
     Column("created_at", Instant, nullable=False),
     Index("ix_compensations_revocation", "revocation_id"),

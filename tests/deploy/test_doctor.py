@@ -186,15 +186,23 @@ def test_an_error_is_told_of_for_ten_minutes_though_later_ticks_were_well(acme: 
     """As of one revocation that fails whenever it is its turn, and waits in between while others go on."""
     beat = partial(heartbeat, at.ledger, duty="revocations", host="here", now=at.now())
     beat(error="KeyError")
-    assert told(acme, "housekeeping") == [("wrong", "revocations fails: KeyError")]
+    assert told(acme, "housekeeping") == [("wrong", "revocations fails on here: KeyError")]
     beat(error=None)
     heartbeat(at.ledger, duty="revocations", host="there", now=at.now(), error=None)
     failed, done = told(acme, "housekeeping")
-    assert (failed[0], "revocations failed at" in failed[1], "KeyError" in failed[1]) == ("unknown", True, True)
+    assert (failed[0], "revocations failed on here at" in failed[1], "KeyError" in failed[1]) == ("unknown", True, True)
     assert done == ("ok", "1 duties are done in time")
     ago = update(heartbeats).values(failed_at=at.now() - timedelta(minutes=11))
     at.write(lambda c: c.execute(ago).rowcount)
     assert told(acme, "housekeeping") == [done]
+
+
+def test_a_duty_that_fails_on_one_host_is_not_hidden_by_another_that_does_it(acme: Cli, at: Installation) -> None:
+    ticked(at.ledger, "dispatch", at=at.now() - timedelta(seconds=3), host="near", error="OSError")
+    ticked(at.ledger, "dispatch", at=at.now() - timedelta(seconds=1), host="far")
+    assert told(acme, "housekeeping") == [("wrong", "dispatch fails on near: OSError")]
+    ticked(at.ledger, "dispatch", at=at.now() - timedelta(days=1), host="near", error="OSError")
+    assert told(acme, "housekeeping") == [("ok", "1 duties are done in time")]
 
 
 def test_every_duty_has_its_rhythm_and_every_rhythm_its_duty(at: Installation) -> None:

@@ -9,14 +9,17 @@ import re
 import shlex
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from deploy import procfile, supervisor, up, valkey
+from deploy.process import of_its_tables, open_runtime
 from deploy.procfile import Process
 from deploy.settings import load
 from deploy.supervisor import Supervisor
@@ -138,6 +141,30 @@ def test_a_wrong_setting_ends_each_process_with_one_line_and_the_code_for_it(
         end(started, signal.SIGKILL)
     (line,) = log.read_text().splitlines()
     assert "ASWHOM_WORKFLOWS" in line
+
+
+@pytest.mark.parametrize("name", ["worker", "revocations", "housekeeping", "beat"])
+def test_a_process_does_not_begin_on_the_tables_of_another_version(name: str, cli: Cli, tmp_path: Path) -> None:
+    with sqlite3.connect(cli.data_dir / "ledger.db") as ledger:
+        ledger.execute("update alembic_version set version_num = '0001'")
+    ledger.close()
+    (process,) = [one for one in procfile.read() if one.name == name]
+    module, *arguments = process.command[2:] if process.command[0] == "python" else process.command
+    without = f"ASWHOM_{name.upper()}_METRICS_PORT"
+    environment = {"PATH": os.environ["PATH"], "ASWHOM_DATA_DIR": str(cli.data_dir), without: "0"}
+    log = tmp_path / "log"
+    started = start_python(module, *arguments, log=log, environment=environment, warm=WARM)
+    try:
+        assert started.wait(60) == 78
+    finally:
+        end(started, signal.SIGKILL)
+    assert "the ledger is at revision 0001" in log.read_text()
+
+
+def test_a_process_begins_before_the_ledgers_server_answers(cli: Cli) -> None:
+    nowhere = f"postgresql+psycopg://aswhom@127.0.0.1:{free_port()}/aswhom"
+    with closing(open_runtime(load(data_dir=cli.data_dir, database_url=nowhere))) as runtime:
+        assert of_its_tables(runtime) is runtime
 
 
 def test_a_taken_address_is_told_before_anything_starts(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from deploy.installation import Installation
 from deploy.settings import load
 from pipeline.ledger.new_jobs import NewJob, insert_job
-from tests.deploy.conftest import Cli
+from tests.deploy.conftest import Cli, told
 
 TWICE = """
 from dataclasses import replace
@@ -33,6 +33,17 @@ from tasks.actions.slack import PostMessage
 def mine(run, event): ...
 """
 BROKEN = "import a_module_that_nobody_has\n"
+CONFIGURED = """
+from pydantic import BaseModel
+from pipeline.workflow import SERVICE, workflow
+from tasks.actions.slack import PostMessage
+
+class Where(BaseModel):
+    channel: str
+
+@workflow(agent="mine", uses={PostMessage: SERVICE}, config=Where)
+def mine(run, event): ...
+"""
 UNWRITTEN = "\ndef mine(run, event)\n"
 UNNAMED = "import json\n\nmine = json.nothing_of_it\n"
 UNSOUND = "class Unsound(Exception): ...\nraise Unsound('as its author says')\n"
@@ -132,6 +143,24 @@ def test_a_workflow_that_is_on_and_not_installed_is_named_with_its_jobs(
     cli.json("jobs", "cancel", "job_1", "--yes")
     cli.json("workflows", "disable", "mine", "--tenant", "acme")
     assert all(row["installed"] for row in cli.json("workflows", "list"))
+
+
+def test_a_configuration_that_the_workflows_new_version_refuses_is_found(
+    cli: Cli, declare: Callable[[str, str], None]
+) -> None:
+    cli.json("tenants", "add", "acme")
+    declare("of_old", MINE)
+    cli.json("workflows", "enable", "mine", "--tenant", "acme")
+    assert not told(cli, "configurations")
+    declare("of_new", CONFIGURED)
+    ((state, says),) = told(cli, "configurations")
+    assert state == "wrong"
+    assert says == (
+        "mine is on for acme, and the tenant's configuration of it no longer fits (channel): "
+        "`aswhom workflows enable --config`"
+    )
+    cli.json("workflows", "disable", "mine", "--tenant", "acme")
+    assert not told(cli, "configurations")
 
 
 def _of_workflows(cli: Cli) -> list[str]:

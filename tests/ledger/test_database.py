@@ -269,20 +269,21 @@ from pipeline.database import DatabaseSettings, open_database
 
 SOME = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 3000) select count(*) from n"
 database = open_database(DatabaseSettings(url=sys.argv[1]))
-told = threading.Event()
 def end(number, frame):
     print("told", flush=True)
     told.set()
     raise SystemExit(3)
 signal.signal(signal.SIGALRM, end)
-def until_told(connection):
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
-    while not told.is_set():
-        connection.execute(text(SOME)).all()
+def until(told):
+    def write(connection):
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        while not told.is_set():
+            connection.execute(text(SOME)).all()
+    return write
 for ahead in (False, True):
-    told.clear()
+    told = threading.Event()
     try:
-        database.write(until_told, ahead=ahead)
+        database.write(until(told), ahead=ahead)
     except SystemExit:
         print("ended", flush=True)
 """

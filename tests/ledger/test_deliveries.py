@@ -219,3 +219,9 @@ def test_a_signal_about_a_stranger_revokes_nobody(house: House) -> None:
     stranger = replace(CONSENT_GONE, whom=(People(ids=frozenset({"9999"})),))
     outcome = house.accept(house.delivery("gone", signal=stranger, installation=None))
     assert (outcome.outcome, outcome.revocations, _count(house, revocations)) == ("signal", (), 0)
+
+
+def test_a_workflow_that_is_on_and_that_the_web_lacks_is_known_by_its_name(house: House) -> None:
+    intake = Intake(house.database, house.vault, house.ids, clock=lambda: datetime.now(UTC))
+    assert intake.not_installed(Registry([house.workflow])) == []
+    assert intake.not_installed(Registry(())) == [house.workflow.name]

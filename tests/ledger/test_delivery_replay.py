@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +22,8 @@ from pipeline.ledger.delivery_replay import Does, Replayed, Stored, weigh
 from pipeline.ledger.openings import open_attempt
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, deliveries, jobs, steps, workflow_settings
-from tests.ledger.house import House, intent_of
+from pipeline.workflow import Trigger
+from tests.ledger.house import House, Opened, intent_of
 from tests.ledger.replays import considered, replayed, stored
 
 
@@ -207,6 +209,35 @@ def test_a_dead_job_stays_dead_while_the_configuration_it_would_have_does_not_fi
     done = replayed(house, delivery)
     assert (done.jobs, done.fates[0].does) == ((), Does.NOTHING)
     assert "workflows enable --config" in done.fates[0].reason
+
+
+class Counted(Opened):
+    words: int  # which events of an older version lack
+
+
+@pytest.mark.parametrize(
+    ("step", "attempt", "anew"),
+    [(None, None, True), (StepState.DONE, AttemptState.EFFECT, False)],
+)
+def test_a_dead_job_whose_event_no_longer_fits_has_it_read_anew_unless_it_did_something_under_its_own(
+    house: House, step: StepState | None, attempt: AttemptState | None, anew: bool
+) -> None:
+    delivery = dead(house, step, attempt)
+    (job,) = house.states()
+    had = house.row(job).event
+    assert replayed(house, delivery).jobs == (job,)
+    assert house.row(job).event == had, "it fits"
+    house.database.write(lambda c: c.execute(update(jobs).values(state=JobState.DEAD)).rowcount)
+
+    def read(body: Mapping[str, Any]) -> Counted:
+        return Counted(**body, words=len(body["text"].split()))
+
+    listens = Trigger(source="github", event="pull_request", read=read)
+    house.workflow = replace(house.workflow, event=Counted, on=(listens,))
+    done = replayed(house, delivery)
+    assert done.jobs == (job,)
+    assert ("its event is read anew" in done.fates[0].reason) is anew
+    assert house.row(job).event == ({"author": "1001", "text": "hello", "words": 1} if anew else had)
 
 
 def test_a_delivery_that_is_not_there_is_not_replayed(house: House) -> None:

@@ -11,10 +11,11 @@ import pytest
 from pipeline import revocation
 from pipeline.database import Database
 from pipeline.ledger import jobs
+from pipeline.ledger.queries import compensation_of
 from pipeline.ledger.replay import replay
 from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, done, open_, receipt_of, revoke
-from tests.ledger.house import account_scope, intent_of
+from tests.ledger.house import House, account_scope, intent_of
 from tests.ledger.revokers import quiet_revoker
 from tests.ledger.undoing import house_that_undoes
 
@@ -73,3 +74,31 @@ def test_a_failed_compensation_that_is_replayed_is_looked_at_again_whether_or_no
     database.write(partial(jobs.finish, job=house.claim(by)))
     tell()
     assert told == [("pending", 1, 1), ("failed", 2, 0), ("pending", 3, 1), ("done", 4, 0)]
+
+
+def test_what_is_to_follow_and_is_not_installed_where_the_revocation_is_carried_out_is_told(database: Database) -> None:
+    house = house_that_undoes(database)
+    stopped = house.claim(house.job())
+    asked = intent_of(house, stopped)
+    open_(house, asked)
+    done(house, asked)
+    made = revoke(house, account_scope())
+    open_(house, intent_of(house, stopped, position=2))
+    assert quiet_revoker(database, SIGNER, Registry(())).advance(made)
+    (one,) = receipt_of(house, made)["compensations"]
+    assert (one["job"], one["action"], one["by_job"]) == (stopped.id, "github.Say", None)
+    assert one["outcome"] == "not compensated"
+    assert one["reason"].startswith("say_it is not installed where the revocation was carried out")
+    (shown,) = database.read(lambda c: compensation_of(c, stopped.id))
+    assert shown["reason"] == one["reason"]
+
+
+def test_a_step_that_nothing_follows_is_not_told_of_where_its_workflow_is_installed(house: House) -> None:
+    stopped = house.claim(house.job())
+    asked = intent_of(house, stopped)
+    open_(house, asked)
+    done(house, asked)
+    made = revoke(house, account_scope())
+    open_(house, intent_of(house, stopped, position=2))
+    assert quiet_revoker(house.database, SIGNER, Registry([house.workflow])).advance(made)
+    assert receipt_of(house, made)["compensations"] == []

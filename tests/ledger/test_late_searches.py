@@ -21,7 +21,8 @@ from pipeline.desk.unanswered import unanswered_calls
 from pipeline.ledger import jobs, queries
 from pipeline.ledger.intents import Ended, Intent, Opened
 from pipeline.ledger.openings import open_attempt
-from pipeline.migrations import revisions, upgrade
+from pipeline.ledger.revision import newest
+from pipeline.migrations import upgrade
 from pipeline.reconcile import reclaim, settle_attempts
 from pipeline.resolution import resolve_by_hand
 from pipeline.services import StepSettings
@@ -117,8 +118,9 @@ def test_a_search_that_an_older_version_gave_up_is_over_after_the_upgrade(house:
     house.database.write(as_it_was)
     upgrade(house.database, "0036")
     # The rest it has: what was set back was the number alone, and other tests are given this ledger.
-    newest = {"newest": revisions(house.database)[1]}
-    house.database.write(lambda c: c.execute(text("update alembic_version set version_num = :newest"), newest).rowcount)
+    house.database.write(
+        lambda c: c.execute(text("update alembic_version set version_num = :newest"), {"newest": newest()}).rowcount
+    )
     assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
     after = revoke(house, account_scope())
     row = house.database.read(partial(revocation.load, revocation=after))

@@ -25,7 +25,8 @@ from identity.vault import Vault
 from pipeline import migrations
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.intake import Intake
-from pipeline.migrations import revisions, upgrade, upgrade_at
+from pipeline.ledger.revision import newest, revision_of
+from pipeline.migrations import upgrade, upgrade_at
 from tests.celery.rig import eventually
 
 
@@ -41,8 +42,7 @@ def test_the_migrated_schema_is_the_one_the_code_declares(database: Database) ->
 def test_upgrading_twice_is_once(ledger_url: str) -> None:
     database = open_database(DatabaseSettings(url=ledger_url))
     upgrade(database)
-    current, newest = revisions(database)
-    assert current == newest is not None
+    assert revision_of(database) == newest()
     database.close()
 
 
@@ -55,14 +55,14 @@ def test_a_ledger_of_a_newer_version_is_neither_upgraded_nor_ready_and_both_say_
         upgrade_at(DatabaseSettings(url=ledger_url))
     with pytest.raises(Unavailable, match=said):
         web.ready()
-    assert revisions(database)[0] == "9000"
+    assert revision_of(database) == "9000"
     database.close()
 
 
 def test_an_older_ledger_is_not_ready_and_its_schedules_keep_their_slots(database_url: str) -> None:
     database = open_database(DatabaseSettings(url=database_url, turn_timeout=timedelta(minutes=1)))
     web = Intake(database, Vault({1: bytes(32)}, secrets.token_bytes), Ids(), clock=lambda: datetime.now(UTC))
-    with pytest.raises(Unavailable, match="at revision None, and this version is made for"):
+    with pytest.raises(Unavailable, match="without tables, and this version needs"):
         web.ready()
     upgrade(database, "0006")
     with pytest.raises(Unavailable, match="at revision 0006"):
@@ -88,17 +88,31 @@ def test_an_older_ledger_is_not_ready_and_its_schedules_keep_their_slots(databas
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite limits no statement
 def test_a_long_index_is_not_cut_off_by_the_limit_of_steps(database_url: str) -> None:
     database = open_database(DatabaseSettings(url=database_url))
-    limits: set[str] = set()
+    limits: set[tuple[str, ...]] = set()
+    named = ("statement_timeout", "idle_in_transaction_session_timeout")
 
     def look(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         if statement.lstrip().upper().startswith("CREATE INDEX"):
-            limits.add(cursor.connection.execute("show statement_timeout").fetchone()[0])
+            limits.add(tuple(cursor.connection.execute(f"show {one}").fetchone()[0] for one in named))
 
     event.listen(database.engine, "before_cursor_execute", look)
     upgrade(database)
-    assert limits == {"0"}
+    assert limits == {("0", "0")}
     event.remove(database.engine, "before_cursor_execute", look)
-    assert database.read(lambda c: c.execute(text("show statement_timeout")).scalar_one()) == "30s"
+    assert database.read(lambda c: [c.execute(text(f"show {one}")).scalar_one() for one in named]) == ["30s", "2s"]
+    database.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one lock for all
+def test_an_upgrade_that_gets_no_lock_says_who_may_hold_the_table(database_url: str) -> None:
+    database = open_database(DatabaseSettings(url=database_url, turn_timeout=timedelta(seconds=1)))
+    upgrade(database, "0042")
+    with database.engine.connect() as another:
+        another.execute(text("set idle_in_transaction_session_timeout = 0"))
+        another.execute(text("lock table scopes in row exclusive mode"))
+        with pytest.raises(Unavailable, match=r"another process holds a table .*an old Aswhom.*pg_dump"):
+            upgrade(database)
+    upgrade(database)
     database.close()
 
 
@@ -109,7 +123,7 @@ def test_an_upgrade_waits_for_another_however_long_its_index_takes(database_url:
 
     def upgrade_too() -> None:
         upgrade_at(DatabaseSettings(url=database_url))
-        second.append(revisions(first))
+        second.append(revision_of(first))
 
     other = threading.Thread(target=upgrade_too)
     # Longer than a step's statement waits for a lock.
@@ -123,9 +137,7 @@ def test_an_upgrade_waits_for_another_however_long_its_index_takes(database_url:
         other.start()
         eventually(lambda: first.read(lambda c: c.execute(waits).scalar_one()), seconds=20, what="it still waits")
     other.join(60)
-    current, newest = revisions(first)
-    assert second == [(newest, newest)]
-    assert current == newest
+    assert second == [revision_of(first)] == [newest()]
     first.close()
 
 
@@ -133,9 +145,8 @@ def test_an_upgrade_has_more_time_than_a_step(database_url: str) -> None:
     hasty = DatabaseSettings(url=database_url, turn_timeout=timedelta(milliseconds=1))
     upgrade_at(hasty)
     database = open_database(DatabaseSettings(url=database_url))
-    current, newest = revisions(database)
+    assert revision_of(database) == newest()
     database.close()
-    assert current == newest
 
 
 def _take_back(connection: Connection, to: str) -> None:

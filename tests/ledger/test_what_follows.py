@@ -69,3 +69,12 @@ def test_what_is_stored_of_an_older_action_is_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(BadInput, match=r"what is stored of a github\.Say no longer fits it"):
         follow(undo, parameters=parameters, result=result)
+
+
+def test_a_compensation_that_the_code_no_longer_declares_asks_for_that_code() -> None:
+    declared: Workflow = replace(say_and_undo, compensations={}).compensating
+    of = {"revocation": "r", "job": "j", "step": "step-1", "action": "github.Say"}
+    run = Run(cast("Any", Steps()), job="j", tenant="acme", config=cast("Any", None), has_user=False)
+    says = r"say_it no longer says what follows github\.Say: bring that code back, then `aswhom jobs replay j`"
+    with pytest.raises(BadInput, match=says):
+        declared.function(run, Undone(**of, parameters={"text": "hello"}, result={"id": "7"}))

@@ -46,6 +46,7 @@ class MemoryLedger:
     away: Unavailable | None = None
     bug: Exception | None = None
     answer: Acceptance | None = None  # to whatever comes; else one made up after what the receiver asks for
+    lacking: tuple[str, ...] = ()  # workflows that are on and not installed
     accepted: list[tuple[SignedDelivery, Acceptance]] = field(default_factory=list)
 
     def connection_secrets(self, connection: str) -> Secrets | None:
@@ -58,6 +59,9 @@ class MemoryLedger:
     def ready(self) -> None:
         if self.away:
             raise self.away
+
+    def not_installed(self, workflows: Registry) -> Sequence[str]:
+        return self.lacking
 
     def accept(
         self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str

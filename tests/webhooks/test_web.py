@@ -9,14 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client import REGISTRY
 
 from identity.errors import Unavailable
 from pipeline.model import Acceptance, DeliveryOutcome
+from pipeline.workflow import Registry
 from tests.webhooks.parts import JSON, MemoryLedger, MemoryRing, github_headers, registry
 from webhooks import metrics
 from webhooks.app import create_app
+from webhooks.health import health
 from webhooks.security_event import Code
 from webhooks.settings import WebSettings
 from webhooks.sources import SOURCES
@@ -33,6 +36,20 @@ def test_the_process_is_up_even_when_the_ledger_is_not(client: FlaskClient, ledg
     ledger.away = Unavailable("disk full")
     assert (client.get("/healthz").status_code, client.get("/readyz").status_code) == (200, 503)
     assert "disk full" not in client.get("/readyz").text
+
+
+def test_a_workflow_that_is_on_and_not_installed_is_told_of_every_hour_and_the_web_is_ready(
+    ledger: MemoryLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    times = iter((0.0, 0.0, 3599.0, 3600.0, 3600.0))
+    app = Flask("web")
+    app.register_blueprint(health(ledger, Registry(()), monotonic=lambda: next(times)))
+    ledger.lacking = ("triage",)
+    for told in (1, 1, 2):
+        assert app.test_client().get("/readyz").status_code == 200
+        said = [record.getMessage() for record in caplog.records if record.name == "webhooks.health"]
+        assert len(said) == told
+    assert said[0].startswith("triage is on and not installed here, so deliveries that want it are ignored")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""The revision of the ledger's tables, and whether it is this version's. Alembic is for upgrades alone."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from identity.store import Store
+
+_VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"
+
+
+def revision_of(store: Store) -> str | None:
+    """The ledger's; None: it has no tables."""
+    return store.read(_found)
+
+
+def newest() -> str:
+    """This version's."""
+    return max(_known())
+
+
+def misfit(revision: str | None) -> str | None:
+    """What is to be said of a ledger at *revision* if its tables are not this version's; else None."""
+    if revision == newest():
+        return None
+    at = f"at revision {revision}" if revision else "without tables"
+    return of_a_newer_version(revision) or (
+        f"the ledger is {at}, and this version needs {newest()}: run `aswhom db upgrade`"
+    )
+
+
+def of_a_newer_version(revision: str | None) -> str | None:
+    """What is to be said of a ledger at *revision* if this version does not know it; else None."""
+    if revision is None or revision in _known():
+        return None
+    return f"the ledger is at revision {revision}, of a newer Aswhom: install that version, or restore a backup"
+
+
+def _found(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.execute(text("select version_num from alembic_version")).scalar()
+    return revision
+
+
+@cache
+def _known() -> frozenset[str]:
+    """By the names of the migrations' files, which begin with their revisions."""
+    return frozenset(path.name.partition("_")[0] for path in _VERSIONS.glob("[0-9]*.py"))
