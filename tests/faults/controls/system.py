@@ -223,7 +223,7 @@ CONTROLS = (
     Control(
         name="what may have been done is searched for before it is sent again",
         file="pipeline/step.py",
-        guard="if settlement is Settlement.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:",
+        guard="if known is Known.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:",
         without="if False:",
         test="tests/tasks/test_every_step.py::test_a_worker_killed_at_a_step and after_call and link_pull_request-3",
     ),
