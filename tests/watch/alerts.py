@@ -80,7 +80,7 @@ ALERTS: Mapping[str, Alert] = {
             f'aswhom_duty_seconds_count{{{A},duty="prune",outcome="done"}}': "0+1x30",
         },
         labels={"duty": "prune", "instance": "a:1"},
-        says="the duty prune of a:1 failed 75% of its ticks",
+        says="the duty prune of a:1 keeps failing",
         good={
             f'aswhom_duty_seconds_count{{{A},duty="prune",outcome="failed"}}': "0+1x30",
             f'aswhom_duty_seconds_count{{{A},duty="prune",outcome="done"}}': "0+3x30",

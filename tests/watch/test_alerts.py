@@ -86,26 +86,34 @@ def test_the_last_process_of_a_kind_is_missed_by_its_name(
     assert judged(tests, tmp_path, promtool) == ""
 
 
-def test_a_duty_fails_by_its_own_pace_and_not_for_one_outage(promtool: Path, tmp_path: Path) -> None:
-    def seen(duty: str, *, done: str, failed: str, after: int, fires: bool) -> dict[str, Any]:
-        whose = f'duty="{duty}",instance="a:1"'
-        counted = {
-            f'aswhom_duty_seconds_count{{{whose},outcome="{outcome}"}}': values
-            for outcome, values in (("done", done), ("failed", failed))
-        }
-        says = f"the duty {duty} of a:1 failed 100% of its ticks"
-        labels = {"duty": duty, "instance": "a:1"}
-        return expect(
-            "AswhomDutyFails", Alert(after=after, bad={}, good={}, says=says, labels=labels), counted, fires=fires
-        )
+def of_duty(duty: str, *, done: str, failed: str, after: int, fires: bool) -> dict[str, Any]:
+    whose = f'duty="{duty}",instance="a:1"'
+    counted = {
+        f'aswhom_duty_seconds_count{{{whose},outcome="{outcome}"}}': values
+        for outcome, values in (("done", done), ("failed", failed))
+    }
+    says, labels = f"the duty {duty} of a:1 keeps failing", {"duty": duty, "instance": "a:1"}
+    alert = Alert(after=after, bad={}, good={}, says=says, labels=labels)
+    return expect("AswhomDutyFails", alert, counted, fires=fires)
 
+
+def test_a_duty_fails_by_its_own_pace_and_not_for_one_outage(promtool: Path, tmp_path: Path) -> None:
     outage = [
-        seen("dispatch", done="0+240x20 4800x5 4800+240x30", failed="0x20 0+60x5 300x30", after=after, fires=False)
-        for after in range(20, 50)
+        of_duty("dispatch", done="0+240x20 4800x5 4800+240x80", failed="0x20 0+60x5 300x80", after=after, fires=False)
+        for after in (*range(20, 50, 3), 85)
     ]
     # Its tick takes eleven minutes and comes to nothing.
-    slow = seen("catch-up", done="0x60", failed="0x10 1x10 2x10 3x10 4x10", after=40, fires=True)
+    slow = of_duty("catch-up", done="0x60", failed="0x10 1x10 2x10 3x10 4x10", after=40, fires=True)
     assert judged([*outage, slow], tmp_path, promtool) == ""
+
+
+def test_a_duty_fails_that_meets_one_thing_again_and_again_and_does_the_rest(promtool: Path, tmp_path: Path) -> None:
+    """A signal that cannot go on has a turn a minute, and the duty ticks sixty times meanwhile."""
+    for_ever = of_duty("signals", done="0+59x80", failed="0+1x80", after=75, fires=True)
+    mended = [
+        of_duty("signals", done="0+59x80", failed="0+1x35 35x45", after=after, fires=False) for after in (40, 60, 80)
+    ]
+    assert judged([for_ever, *mended], tmp_path, promtool) == ""
 
 
 def test_the_rules_and_the_configuration_are_in_order(promtool: Path) -> None:
