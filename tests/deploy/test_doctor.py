@@ -231,6 +231,8 @@ def test_a_paused_connection_is_found_with_the_commands_for_the_secrets_it_has(a
     ((_, says),) = told(acme, "connections")
     for name in ("client_secret", "private_key"):
         assert f"aswhom connections rotate-secret github --name {name} --file FILE" in says
+    acme.json("connections", "stop", "github", "--yes")
+    assert told(acme, "connections") == []
 
 
 def test_connections_that_were_added_before_something_was_refused_are_found(acme: Cli, at: Installation) -> None:

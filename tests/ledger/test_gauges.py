@@ -18,6 +18,7 @@ from identity.audit.sealer import Sealer
 from identity.connections import pause_connection, resume_connection
 from identity.errors import Unavailable
 from identity.model import AccessPattern, Scope, ScopeKind
+from identity.scopes import open_scope, stop_scope
 from identity.signing import Signer
 from identity.store import Store
 from identity.tables import provider_connections
@@ -137,6 +138,11 @@ def test_connections_that_are_paused_are_counted_until_they_are_resumed(house: H
     assert shown() == (0, 0)
     (owner,) = house.database.read(lambda c: c.execute(select(provider_connections.c.id)).scalars().all())
     house.database.write(partial(pause_connection, owner=owner, reason="invalid_client"))
+    assert shown() == (1, 0)
+    stopped = Scope(kind=ScopeKind.CONNECTION, key=owner)
+    house.database.write(partial(stop_scope, scope=stopped))  # for good, it may be: nobody is to act for it
+    assert shown() == (0, 0)
+    house.database.write(partial(open_scope, scope=stopped))
     assert shown() == (1, 0)
     house.database.write(partial(resume_connection, owner=owner))
     assert shown() == (0, 0)
