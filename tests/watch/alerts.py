@@ -219,7 +219,7 @@ ALERTS: Mapping[str, Alert] = {
         good={"aswhom_duplicate_effects_total": "0x5"},
     ),
     "AswhomBeatSilent": Alert(
-        after=3,
+        after=5,
         bad={'aswhom_beat_silent_seconds{process="housekeeping"}': "90x5"},
         says="no beat has ticked for 1m 30s",
         good={'aswhom_beat_silent_seconds{process="housekeeping"}': "5x5"},
@@ -319,7 +319,7 @@ ALERTS: Mapping[str, Alert] = {
         },
     ),
     "AswhomRevocationUnfinished": Alert(
-        after=3,
+        after=5,
         bad={"aswhom_revocation_unfinished_seconds": "900x5"},
         says="a revocation has had no receipt for 15m 0s",
         good={"aswhom_revocation_unfinished_seconds": "300x5"},
@@ -331,7 +331,7 @@ ALERTS: Mapping[str, Alert] = {
         good={'aswhom_withdrawals{state="pending"}': "1x10"},
     ),
     "AswhomAuditUnsealed": Alert(
-        after=3,
+        after=5,
         bad={"aswhom_audit_unsealed_seconds": "90x5"},
         says="audit records have been unsealed for 1m 30s",
         good={"aswhom_audit_unsealed_seconds": "2x5"},

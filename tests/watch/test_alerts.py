@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import pytest
 import yaml
 
 from deploy import procfile
+from identity import metrics as of_identity
+from pipeline import metrics as of_pipeline
+from tests.docs.metrics import metrics_of
 from tests.docs.pages import ROOT, page, section
 from tests.watch.alerts import ALERTS, Alert
 
@@ -22,6 +26,15 @@ DECLARED = {
     for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
 }
+#: Those of the ledger, which a duty measures.
+GAUGES = re.compile(
+    "|".join(
+        rf"\b{gauge._name}\b"
+        for module in (of_identity, of_pipeline)
+        for gauge in metrics_of(module)
+        if gauge._type == "gauge" and gauge is not of_pipeline.DUTY_STUCK
+    )
+)
 
 
 def test_every_alert_has_its_case() -> None:
@@ -56,6 +69,19 @@ def test_every_alert_fires_and_says_what_is_wrong(promtool: Path, tmp_path: Path
 def test_no_alert_fires_for_what_is_in_order(promtool: Path, tmp_path: Path) -> None:
     tests = [expect(name, one, one.good, fires=False) for name, one in ALERTS.items() if one.good is not None]
     assert len(tests) == len(ALERTS) - 1
+    assert judged(tests, tmp_path, promtool) == ""
+
+
+@pytest.mark.parametrize("name", [name for name, rule in DECLARED.items() if GAUGES.search(rule["expr"])])
+def test_one_measurement_that_failed_neither_ends_an_alert_nor_begins_its_wait_anew(name: str, promtool: Path, tmp_path: Path) -> None:
+    """Its gauges show no number then, which is greater than nothing."""
+    alert = ALERTS[name]
+    ((series, values),) = alert.bad.items()
+    value = re.split(r"[ x]", values)[-2]
+    gaps = [{series: f"{value}x{at - 1} NaN {value}x5"} for at in (alert.after - 1, alert.after)]
+    tests = [expect(name, alert, gap, fires=True) for gap in gaps]
+    away = {series: f"{value}x{alert.after}" + " NaN" * 5}  # what is not known for minutes fires no more
+    tests.append(expect(name, replace(alert, after=alert.after + 4), away, fires=False))
     assert judged(tests, tmp_path, promtool) == ""
 
 
