@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -38,6 +41,7 @@ from pipeline.states import AttemptState, StepState, Wait
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import schedules
 from pipeline.workflow import SERVICE, NoConfig, Tick, workflow
+from tests.docs.pages import ROOT
 from tests.heartbeats import ticked
 from tests.ledger.acts import close, revoke
 from tests.ledger.house import House, Say, intent_of
@@ -214,6 +218,17 @@ def test_what_cannot_be_measured_shows_no_number_until_it_can(
     assert math.isnan(shows() or 0)
     measure(house.database)
     assert math.isfinite(shows() or 0)
+
+
+def test_a_process_that_measures_nothing_shows_no_number() -> None:
+    """A 0 would pass for what holds now where nobody can measure. In a new process, since this one has measured."""
+    show = "import identity.metrics, pipeline.metrics, prometheus_client as p; print(p.generate_latest().decode())"
+    shown = subprocess.run([sys.executable, "-c", show], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    declared = re.findall(r"^# TYPE (aswhom_\w+)(?<!_created) gauge$", shown, re.MULTILINE)
+    told = dict(re.findall(r"^(aswhom_\w+) (\S+)$", shown, re.MULTILINE))  # those without labels
+    numbers = {name: told[name] for name in declared if name in told}
+    assert {"aswhom_revocation_unfinished_seconds", "aswhom_keepalive_lag_seconds"} <= numbers.keys()
+    assert set(numbers.values()) == {"NaN"}
 
 
 @workflow(agent="tester", uses={Say: SERVICE})

@@ -73,7 +73,9 @@ def test_no_alert_fires_for_what_is_in_order(promtool: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", [name for name, rule in DECLARED.items() if GAUGES.search(rule["expr"])])
-def test_one_measurement_that_failed_neither_ends_an_alert_nor_begins_its_wait_anew(name: str, promtool: Path, tmp_path: Path) -> None:
+def test_one_measurement_that_failed_neither_ends_an_alert_nor_delays_it(
+    name: str, promtool: Path, tmp_path: Path
+) -> None:
     """Its gauges show no number then, which is greater than nothing."""
     alert = ALERTS[name]
     ((series, values),) = alert.bad.items()
