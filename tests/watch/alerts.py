@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 A = 'job="aswhom",instance="a:1"'
 ROUTE = 'route="/webhooks/<source>/<connection>"'
+EVENTS = 'route="/events/<transmitter>"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,7 @@ ALERTS: Mapping[str, Alert] = {
             'aswhom_http_requests_total{route="/v1/jobs",status="503"}': "0+1x20",
             'aswhom_http_requests_total{route="/v1/jobs",status="401"}': "0+99x20",
             'aswhom_http_requests_total{route="/readyz",status="503"}': "0+99x20",
+            f'aswhom_http_requests_total{{{EVENTS},status="503"}}': "0+99x20",
         },
     ),
     "AswhomDeliveriesFail": Alert(
@@ -119,13 +121,25 @@ ALERTS: Mapping[str, Alert] = {
             f'aswhom_http_requests_total{{{ROUTE},status="202"}}': "0x5 1x10 2x30",
             'aswhom_http_requests_total{route="/v1/jobs",status="200"}': "0+6000x40",
         },
-        labels={"route": "/webhooks/<source>/<connection>"},
-        says="50% of what comes to /webhooks/<source>/<connection> is answered with 5xx",
+        says="50% of deliveries are answered with 5xx",
         good={
             f'aswhom_http_requests_total{{{ROUTE},status="202"}}': "0+1x40",
             f'aswhom_http_requests_total{{{ROUTE},status="503"}}': "0+1x5 5x30",
-            'aswhom_http_requests_total{route="/events/<transmitter>",status="503"}': "5x10 6x30",
+            f'aswhom_http_requests_total{{{EVENTS},status="503"}}': "0+6000x40",
             'aswhom_http_requests_total{route="/v1/jobs",status="503"}': "0+6000x40",
+        },
+    ),
+    "AswhomSecurityEventsFail": Alert(
+        after=31,
+        bad={
+            f'aswhom_http_requests_total{{{EVENTS},status="503"}}': "0x10 1x10 2x20",
+            f'aswhom_http_requests_total{{{EVENTS},status="202"}}': "0x5 1x10 2x30",
+            f'aswhom_http_requests_total{{{ROUTE},status="202"}}': "0+6000x40",
+        },
+        says="50% of Security Event Tokens are answered with 5xx",
+        good={
+            f'aswhom_http_requests_total{{{EVENTS},status="503"}}': "5x10 6x30",
+            f'aswhom_http_requests_total{{{ROUTE},status="503"}}': "0+6000x40",
         },
     ),
     "AswhomRequestsSlow": Alert(
