@@ -144,6 +144,15 @@ def test_a_duty_fails_that_meets_one_thing_again_and_again_and_does_the_rest(pro
     assert judged([for_ever, *mended], tmp_path, promtool) == ""
 
 
+def test_a_kind_of_process_is_missed_by_a_rule_of_its_own() -> None:
+    """Who does without one takes its rule out."""
+    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    rules = [rule for group in groups for rule in group["rules"] if rule["alert"] == "AswhomProcessMissing"]
+    told = [re.findall(r'process=~?"([a-z]+)', rule["expr"]) for rule in rules]
+    assert told == [["web"], ["revocations"], ["worker"]]
+    assert [{**rule, "expr": ""} for rule in rules] == [{**rules[0], "expr": ""}] * 3
+
+
 def test_the_rules_and_the_configuration_are_in_order(promtool: Path) -> None:
     for kind, file in (("rules", RULES), ("config", RULES.with_name("prometheus.yml"))):
         done = subprocess.run([promtool, "check", kind, file], capture_output=True, text=True, check=False)
