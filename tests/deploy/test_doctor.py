@@ -360,6 +360,8 @@ def test_a_revocation_that_does_not_come_to_its_receipt_is_found(acme: Cli, at: 
     at.write(partial(Connection.execute, statement=long_ago))
     ((state, says),) = told(acme, "revocations")
     assert (state, "`aswhom revocations list`" in says) == ("wrong", True)
+    with Installation(load(data_dir=acme.data_dir, call_deadline=timedelta(hours=1))) as patient:
+        assert [found for found in work.stuck(patient) if found.what == "revocations"] == []
 
 
 def test_an_audit_that_nobody_seals_is_found(acme: Cli, at: Installation) -> None:
