@@ -186,6 +186,7 @@ def test_every_header_of_an_answer_is_described(sqlite_api: AgentsApi) -> None:
         ("post", "/v1/tools/{tool}/execute"): [api.execute(), api.execute(key=reader), api.execute("nobody")],
         ("post", "/v1/revocations"): [api.ask("POST", "/v1/revocations", admin, json=revoke)],
     }
+    answers["get", "/v1/jobs/{id}"] = [api.ask("GET", api.execute().headers["Location"])]
     api.limit(0)
     answers["get", "/v1/jobs"] = [api.ask("GET", "/v1/jobs")]
     told = set()

@@ -47,13 +47,19 @@ def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clo
 
     @pages.get("/jobs/<id>", responses={200: JobWithSteps})
     def show_job(path: OnePath, query: JobQuery) -> Response:
-        """One job with its steps: what, as whom, by which pattern, and why."""
+        """One job with its steps: what, as whom, by which pattern, and why.
+
+        Until it has ended, Retry-After says when to look again, however long the answer was held back.
+        """
         who = caller()
         row = found_job(requests, who, path.id)
         if query.wait:
             requests.wait(path.id, within=timedelta(seconds=query.wait))
             row = found_job(requests, who, path.id)
-        return jsonify(shapes.job_with_steps(row).model_dump(mode="json"))
+        response = jsonify(shapes.job_with_steps(row).model_dump(mode="json"))
+        if (seconds := shapes.look_again(row, clock())) is not None:
+            response.headers["Retry-After"] = str(seconds)
+        return response
 
     @pages.post("/jobs/<id>/cancel", responses={200: JobWithSteps})
     def cancel_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> Response:

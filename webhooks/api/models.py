@@ -179,7 +179,7 @@ class Outcome(StrEnum):
     """What became of a tool's job, as far as is known.
 
     It goes on while it is
-    - `pending`: it is queued, or runs;
+    - `pending`: it is queued, if only for a later try, runs, if only until it stops, or waits for time or another job;
     - `needs_consent`: a person must connect an account; then it goes on by itself;
     - `waiting`: for an operator, or for somebody to approve.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from math import ceil
+
 from pipeline.accounts.health import Health
 from pipeline.ledger.jobs import consenting
 from pipeline.ledger.paging import Record
-from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
+from pipeline.states import ENDED, AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tool_workflows import is_of_a_tool
 from webhooks.api.models import (
     AccountOut,
@@ -22,6 +25,8 @@ from webhooks.api.models import (
     StepOut,
     ToolAnswer,
 )
+
+SOON, SELDOM = 1, 30  # seconds until it is worth looking again: people take their time
 
 
 def job(row: Record) -> JobOut:
@@ -100,6 +105,16 @@ def _outcome(row: Record) -> Outcome:
             return Outcome.WAITING
         case _:
             return Outcome.PENDING
+
+
+def look_again(row: Record, now: datetime) -> int | None:
+    """In how many seconds it is worth looking at the job again; None: it has ended."""
+    state, wait = JobState(row["state"]), Wait(row["wait"]) if row["wait"] else None
+    if state in ENDED:
+        return None
+    if state is JobState.QUEUED or wait is Wait.TIME:  # not before it is due
+        return max(SOON, min(ceil((row["due_at"] - now).total_seconds()), SELDOM))
+    return SELDOM if wait in (Wait.CONSENT, Wait.APPROVAL, Wait.UNKNOWN) else SOON
 
 
 def _is_in_doubt(step: Record) -> bool:

@@ -30,7 +30,6 @@ from webhooks.api.models import (
     Form,
     IdempotencyHeader,
     OneTool,
-    Outcome,
     ToolAnswer,
     ToolPath,
 )
@@ -38,9 +37,6 @@ from webhooks.bells import Bells
 from webhooks.problems import Problem
 
 log = logging.getLogger(__name__)
-
-#: What has not ended, and in how many seconds it is worth looking again: people take their time.
-UNDERWAY = {Outcome.PENDING: 1, Outcome.WAITING: 30, Outcome.NEEDS_CONSENT: 30}
 
 
 def tool_operations(
@@ -91,11 +87,11 @@ def tool_operations(
         if made.bells:
             # Before the wait, not after the answer: nobody waits for a job that nobody was told of.
             bells.ring_now(bells=made.bells)
-        answer = shapes.tool_answer(_after_a_wait(requests, who, made, within=timedelta(seconds=body.wait)))
-        response = jsonify(answer.model_dump(mode="json"))
-        if (look_again := UNDERWAY.get(answer.outcome)) is not None:
+        row = _after_a_wait(requests, who, made, within=timedelta(seconds=body.wait))
+        response = jsonify(shapes.tool_answer(row).model_dump(mode="json"))
+        if (seconds := shapes.look_again(row, clock())) is not None:
             response.status_code = 202
-            response.headers["Retry-After"] = str(look_again)
+            response.headers["Retry-After"] = str(seconds)
         response.headers["Location"] = f"/v1/jobs/{made.id}"
         return response
 
