@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -36,6 +37,7 @@ T = TypeVar("T")
 
 FIRST_LOOK, LONGEST_LOOK = 0.02, 0.25  # seconds between two looks at a job that is waited for
 WAITERS = 12  # of a process's 32 threads: whoever comes when they are taken gets its job at once, and asks again
+WAITERS_OF_A_KEY = 4  # of those: no key keeps another's callers from waiting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +64,13 @@ class Requests:
         workloads: Workloads,
         *,
         pause: Callable[[float], object] | None = None,
-        waiters: int = WAITERS,
     ) -> None:
         self._store = store
         self._workflows = workflows
         self._ids = ids
         self._workloads = workloads
         self._pause = pause or threading.Event().wait
-        self._waiting = threading.BoundedSemaphore(waiters)
+        self._waiting = _Waiting()
 
     def caller(self, secret: Secret, *, now: datetime) -> Caller | NoCaller:
         """Who holds the key, or is the workload of the token, or why that lets nobody in."""
@@ -118,9 +119,9 @@ class Requests:
         """A plain read, of `pipeline.ledger.views`."""
         return self._store.read(fn)
 
-    def wait(self, job: str, *, within: timedelta) -> None:
+    def wait(self, caller: Caller, job: str, *, within: timedelta) -> None:
         """Return once *job* has ended, or waits for somebody, or the time is over, or too many wait already."""
-        if within <= timedelta() or not self._waiting.acquire(blocking=False):
+        if within <= timedelta() or not self._waiting.enter(caller.key):
             return
         try:
             deadline, pause = time.monotonic() + within.total_seconds(), FIRST_LOOK
@@ -131,7 +132,7 @@ class Requests:
                 self._pause(min(pause, left))
                 pause = min(pause * 1.5, LONGEST_LOOK)
         finally:
-            self._waiting.release()
+            self._waiting.leave(caller.key)
 
     def _asked(self, caller: Caller, prefix: str, keyed: Keyed, now: datetime) -> Asked:
         return Asked(
@@ -150,6 +151,26 @@ class Requests:
             return self._store.write(lambda c: ledger.change_job(c, asked, change))
         except CommitUnknown as error:  # repeated, it would say that the job has moved already
             raise Unconfirmed("the ledger did not confirm the commit: look at the job") from error
+
+
+class _Waiting:
+    """How many wait, by their keys."""
+
+    def __init__(self) -> None:
+        self._of: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def enter(self, key: str) -> bool:
+        """Whether one more with this key may wait, and does from here on."""
+        with self._lock:
+            if self._of.total() >= WAITERS or self._of[key] >= WAITERS_OF_A_KEY:
+                return False
+            self._of[key] += 1
+            return True
+
+    def leave(self, key: str) -> None:
+        with self._lock:
+            self._of -= Counter((key,))  # which keeps no key of nobody
 
 
 def _make(store: Store, fn: Callable[[Connection], Made]) -> Made:

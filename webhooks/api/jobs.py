@@ -54,7 +54,7 @@ def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clo
         who = caller()
         row = found_job(requests, who, path.id)
         if query.wait:
-            requests.wait(path.id, within=timedelta(seconds=query.wait))
+            requests.wait(who, path.id, within=timedelta(seconds=query.wait))
             row = found_job(requests, who, path.id)
         response = jsonify(shapes.job_with_steps(row).model_dump(mode="json"))
         if (seconds := shapes.look_again(row, clock())) is not None:

@@ -102,7 +102,7 @@ def _after_a_wait(requests: Requests, who: Caller, made: Made, *, within: timede
     It is in the ledger: whoever were told to send it again would have it done twice.
     """
     try:
-        requests.wait(made.id, within=within)
+        requests.wait(who, made.id, within=within)
         return found_job(requests, who, made.id)
     except Unavailable as error:
         log.warning("a job is not waited for: %s", error, extra={"action": "api.not_waited", "job": made.id})
