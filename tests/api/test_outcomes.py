@@ -6,17 +6,21 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from pydantic import create_model
 
 from identity.api_keys import Role
+from identity.model import Effect
+from pipeline.action import Facts
 from pipeline.ledger import jobs, waits
 from pipeline.ledger.intents import Ended, Intent
 from pipeline.states import AttemptState, StepState, Wait
+from pipeline.workflow import Registry
 from tests.api.agents_api import AgentsApi
 from tests.ledger.acts import close, done, open_
-from tests.ledger.house import intent_of
+from tests.ledger.house import Say, intent_of
 
 DAYS = timedelta(days=14)
 
@@ -82,6 +86,20 @@ def test_a_tool_that_ended_with_a_call_that_may_have_been_made_is_unknown(api: A
     assert (answer.status_code, answer.json["outcome"]) == (200, "unknown")
     assert (answer.json["job"]["id"], answer.json["result"]) == (ended.job.id, None)
     assert answer.json["reason"]
+
+
+class Read(Say):
+    """The same tool, were it one that only looks."""
+
+    facts: ClassVar[Facts] = replace(Say.facts, effect=Effect.READ)
+
+
+@pytest.mark.parametrize("ends", [stopped_at_its_search, on_the_wire])
+def test_a_tool_that_only_reads_leaves_nothing_in_doubt(sqlite_api: AgentsApi, ends: Any) -> None:
+    reads = create_model("Say", __base__=Read, __module__=Say.__module__)
+    sqlite_api.deploy(Registry([], [reads]))
+    ended = ends(sqlite_api)
+    assert (again(sqlite_api).json["outcome"], shown(sqlite_api, ended.job.id)["outcome"]) == ("cancelled",) * 2
 
 
 def test_a_late_answer_says_what_was_unknown(api: AgentsApi) -> None:

@@ -12,6 +12,7 @@ from identity.api_keys import Caller, Role
 from pipeline.ledger import views
 from pipeline.ledger.paging import Record
 from pipeline.requests import Keyed, Requests
+from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller
@@ -22,7 +23,9 @@ from webhooks.cursors import cursor
 from webhooks.problems import Problem
 
 
-def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clock: Callable[[], datetime]) -> None:
+def job_operations(
+    pages: APIBlueprint, requests: Requests, workflows: Registry, bells: Bells, *, clock: Callable[[], datetime]
+) -> None:
     """Add the operations on jobs."""
 
     @pages.get("/jobs", responses={200: JobPage})
@@ -56,7 +59,7 @@ def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clo
         if query.wait:
             requests.wait(who, path.id, within=timedelta(seconds=query.wait))
             row = found_job(requests, who, path.id)
-        response = jsonify(shapes.job_with_steps(row).model_dump(mode="json"))
+        response = jsonify(shapes.job_with_steps(row, workflows).model_dump(mode="json"))
         if (seconds := shapes.look_again(row, clock())) is not None:
             response.headers["Retry-After"] = str(seconds)
         return response
@@ -71,7 +74,7 @@ def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clo
         found_job(requests, who, path.id)
         keyed = Keyed(key=header.idempotency_key, document={"cancel": path.id})
         ended = requests.cancel(who, path.id, keyed, now=clock())
-        return jsonify(shapes.job_with_steps(ended.row).model_dump(mode="json"))
+        return jsonify(shapes.job_with_steps(ended.row, workflows).model_dump(mode="json"))
 
     @pages.post("/jobs/<id>/replay", responses={202: JobWithSteps})
     def replay_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> tuple[Response, int]:
@@ -80,7 +83,7 @@ def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clo
         found_job(requests, who, path.id)
         keyed = Keyed(key=header.idempotency_key, document={"replay": path.id})
         accepted = requests.replay(who, path.id, keyed, now=clock())
-        response = jsonify(shapes.job_with_steps(accepted.row).model_dump(mode="json"))
+        response = jsonify(shapes.job_with_steps(accepted.row, workflows).model_dump(mode="json"))
         bells.ring_after(response, bells=accepted.bells)
         return response, 202
 

@@ -190,7 +190,8 @@ class Outcome(StrEnum):
     - `cancelled`: by a revocation, a stop or an operator;
     - `dead`: it cannot be carried out for another reason;
     - `unknown`: it was ended as `cancelled` or `dead` is, and may have been done all the same: a call was sent, and
-      nobody knows what became of it. Asked for under a new key, it may be done twice: look at the provider first.
+      nobody knows what became of it. Asked for under a new key, it may be done twice: look at the provider first. A
+      tool that only reads never is.
 
     An answer that comes late, or an operator's word, still counts: then it is no more `unknown`, and where it was done
     after all, a `result` stands beside `cancelled` or `dead`.

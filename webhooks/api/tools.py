@@ -88,7 +88,7 @@ def tool_operations(
             # Before the wait, not after the answer: nobody waits for a job that nobody was told of.
             bells.ring_now(bells=made.bells)
         row = _after_a_wait(requests, who, made, within=timedelta(seconds=body.wait))
-        response = jsonify(shapes.tool_answer(row).model_dump(mode="json"))
+        response = jsonify(shapes.tool_answer(row, workflows).model_dump(mode="json"))
         if (seconds := shapes.look_again(row, clock())) is not None:
             response.status_code = 202
             response.headers["Retry-After"] = str(seconds)
