@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, get_args
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from identity.api_keys import Role
 from identity.audit.tables import audit
@@ -18,6 +18,7 @@ from pipeline.ledger.requests import NotLetIn
 from pipeline.model import DeliveryOutcome
 from pipeline.requests import Keyed
 from pipeline.states import Wait
+from pipeline.tables import jobs as rows
 from tests.api.agents_api import AgentsApi
 from tests.ledger.acts import until_awaited
 from webhooks.api.models import Recorded
@@ -167,6 +168,18 @@ def test_jobs_are_found_by_whom_they_act_for_and_what_they_wait_for(api: AgentsA
         "wait=approval": [],
     }.items():
         assert [job["id"] for job in api.ask("GET", f"/v1/jobs?{filters}").json["items"]] == found, filters
+
+
+def test_a_page_looks_through_so_many_jobs_and_says_where_to_go_on(sqlite_api: AgentsApi) -> None:
+    api = sqlite_api
+    adas, ours = (api.execute(identifier).json["job"]["id"] for identifier in ("ada", "acme"))
+    row = api.house.row(ours)._asdict()
+    many = [row | {"id": f"job_{number}"} for number in range(10_000)]
+    api.database.write(lambda c: c.execute(insert(rows), many).rowcount)
+    first = api.ask("GET", "/v1/jobs?user=acme.ada").json
+    assert first["items"] == []
+    rest = api.ask("GET", f"/v1/jobs?user=acme.ada&cursor={first['next']}").json
+    assert ([job["id"] for job in rest["items"]], rest["next"]) == ([adas], None)
 
 
 def test_jobs_are_found_by_their_state(api: AgentsApi) -> None:

@@ -15,6 +15,13 @@ from pipeline.states import JobState, StepState, Wait
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 # Of the outcomes of deliveries, those on record: a duplicate is not.
 Recorded = Literal["accepted", "ignored", "unrecognised", "refused", "signal"]
+# A page looks through so many rows for what no index finds.
+Next = Annotated[
+    str | None,
+    Field(
+        description="the `cursor` of the following page; null: this is the last. Before it, a page may be short or empty"
+    ),
+]
 Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.:-]+$")]
 
 
@@ -225,7 +232,7 @@ class ToolAnswer(Given):
 
 class JobPage(Given):
     items: list[JobOut]
-    next: str | None
+    next: Next
 
 
 class JobQuery(Query):
@@ -259,7 +266,7 @@ class AccountOut(Given):
 
 class AccountPage(Given):
     items: list[AccountOut]
-    next: str | None
+    next: Next
 
 
 class AccountsQuery(Paged):
@@ -309,7 +316,7 @@ class DeliveryWithJobs(DeliveryOut):
 
 class DeliveryPage(Given):
     items: list[DeliveryOut]
-    next: str | None
+    next: Next
 
 
 class DeliveriesQuery(Paged):
@@ -351,4 +358,4 @@ class RevocationWithReceipt(RevocationOut):
 
 class RevocationPage(Given):
     items: list[RevocationOut]
-    next: str | None
+    next: Next
