@@ -108,12 +108,14 @@ class Requests:
             acts.cancel(connection, job, act)
             return ()
 
-        return self._change(replace(self._asked(caller, "job", keyed, now), id=job), end)
+        asked = replace(self._asked(caller, "job", keyed, now), id=job)
+        return self._change(asked, end, finds_itself_done=True)  # a job that stops or is cancelled is left as it is
 
     def replay(self, caller: Caller, job: str, keyed: Keyed, *, now: datetime) -> Changed:
         """Accept a dead or cancelled job anew. Raises BadInput, NotLetIn or KeyReused."""
         change = partial(acts.replay_one, id=job, act=self._act(caller, now))
-        return self._change(replace(self._asked(caller, "job", keyed, now), id=job), change)
+        asked = replace(self._asked(caller, "job", keyed, now), id=job)
+        return self._change(asked, change, finds_itself_done=False)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         """A plain read, of `pipeline.ledger.views`."""
@@ -146,9 +148,14 @@ class Requests:
     def _act(self, caller: Caller, now: datetime) -> Act:
         return Act(audit_id=self._ids("aud"), by=ledger.api_operator(caller), now=now)
 
-    def _change(self, asked: Asked, change: Callable[[Connection], Sequence[Bell]]) -> Changed:
+    def _change(
+        self, asked: Asked, change: Callable[[Connection], Sequence[Bell]], *, finds_itself_done: bool
+    ) -> Changed:
+        fn = partial(ledger.change_job, asked=asked, change=change)
+        if finds_itself_done or asked.idempotency_key is not None:
+            return write_idempotent(self._store, fn)
         try:
-            return self._store.write(lambda c: ledger.change_job(c, asked, change))
+            return self._store.write(fn)
         except CommitUnknown as error:  # repeated, it would say that the job has moved already
             raise Unconfirmed("the ledger did not confirm the commit: look at the job") from error
 
