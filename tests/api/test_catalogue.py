@@ -123,6 +123,11 @@ def test_a_catalogue_that_is_as_it_was_is_not_sent_again(sqlite_api: AgentsApi) 
     assert again("/v1/tools", sqlite_api.key(tools=["linear.*"])).status_code == 200
 
 
+def test_a_catalogue_is_sent_whatever_else_a_request_for_it_must_match(sqlite_api: AgentsApi) -> None:
+    answer = sqlite_api.ask("GET", "/v1/tools", headers={"If-Match": '"x"'})
+    assert (answer.status_code, len(answer.json["tools"])) == (200, 1)
+
+
 def test_a_tool_is_found_by_the_name_a_model_calls_it(sqlite_api: AgentsApi) -> None:
     plain, models = (sqlite_api.ask("GET", f"/v1/tools/{name}") for name in ("github.Say", "github__Say"))
     assert plain.json == models.json

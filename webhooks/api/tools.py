@@ -55,7 +55,9 @@ def tool_operations(
         response = jsonify(tools=[_formed(action, query.format) for action in allowed])
         response.headers["Cache-Control"] = "private, no-cache"  # kept by whoever asks again whether it is so yet
         response.add_etag()
-        response.make_conditional(request)
+        etag, _ = response.get_etag()
+        if etag is not None and request.if_none_match.contains_weak(etag):
+            response.status_code = 304
         return response
 
     @pages.get("/tools/<tool>", responses={200: OneTool})
