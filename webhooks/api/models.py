@@ -18,9 +18,7 @@ Recorded = Literal["accepted", "ignored", "unrecognised", "refused", "signal"]
 # A page looks through so many rows for what no index finds.
 Next = Annotated[
     str | None,
-    Field(
-        description="the `cursor` of the following page; null: this is the last. Before it, a page may be short or empty"
-    ),
+    Field(description="the `cursor` of the following page, also of a short or an empty one; null: this is the last"),
 ]
 Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.:-]+$")]
 
@@ -64,7 +62,7 @@ class IdempotencyHeader(BaseModel):
         min_length=1,
         max_length=200,
         pattern=r"^[\x21-\x7e]*$",
-        description="the same key with the same body makes one thing, however often it is sent",
+        description="the same key with the same path and body is one request, however often it is sent",
     )
 
 
