@@ -24,7 +24,7 @@ from tests.api.agents_api import AgentsApi
 from tests.docs.pages import DOCS
 from tests.tasks.sound_action import Make
 from webhooks.api.app import document
-from webhooks.api.models import Form
+from webhooks.api.job_models import Form
 from webhooks.api.other_endpoints import BESIDE, written
 
 BARE = frozenset(map(written, BESIDE))  # addresses with which no agent shows its key

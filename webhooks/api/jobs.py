@@ -16,7 +16,8 @@ from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller
-from webhooks.api.models import IdempotencyHeader, JobPage, JobQuery, JobsQuery, JobWithSteps, Nothing, OnePath
+from webhooks.api.job_models import JobPage, JobQuery, JobsQuery, JobWithSteps
+from webhooks.api.models import IdempotencyHeader, Nothing, OnePath
 from webhooks.api.pages import turn
 from webhooks.bells import Bells
 from webhooks.cursors import cursor

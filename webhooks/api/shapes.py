@@ -12,20 +12,15 @@ from pipeline.ledger.paging import Record
 from pipeline.states import ENDED, AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tool_workflows import is_of_a_tool
 from pipeline.workflow import Registry
+from webhooks.api.job_models import ConsentOut, JobOut, JobWithSteps, Outcome, StepOut, ToolAnswer
 from webhooks.api.models import (
     AccountOut,
-    ConsentOut,
     DeliveryOut,
     DeliveryWithJobs,
-    JobOut,
-    JobWithSteps,
-    Outcome,
     Principal,
     RevocationOut,
     RevocationWithReceipt,
     ScopeOut,
-    StepOut,
-    ToolAnswer,
 )
 
 SOON, SELDOM = 1, 30  # seconds until it is worth looking again: people take their time

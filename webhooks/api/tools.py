@@ -22,17 +22,9 @@ from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller, makes, request_id
+from webhooks.api.job_models import Catalogue, CatalogueQuery, ExecuteBody, Form, OneTool, ToolAnswer, ToolPath
 from webhooks.api.jobs import found_job, there
-from webhooks.api.models import (
-    Catalogue,
-    CatalogueQuery,
-    ExecuteBody,
-    Form,
-    IdempotencyHeader,
-    OneTool,
-    ToolAnswer,
-    ToolPath,
-)
+from webhooks.api.models import IdempotencyHeader
 from webhooks.bells import Bells
 from webhooks.problems import Problem
 
