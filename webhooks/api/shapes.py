@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import ceil
 
 from identity.model import Effect
@@ -110,7 +110,8 @@ def look_again(row: Record, now: datetime) -> int | None:
     if state in ENDED:
         return None
     if state is JobState.QUEUED or wait is Wait.TIME:  # not before it is due
-        return max(SOON, min(ceil((row["due_at"] - now).total_seconds()), SELDOM))
+        left: timedelta = row["due_at"] - now
+        return max(SOON, min(ceil(left.total_seconds()), SELDOM))
     return SELDOM if wait in (Wait.CONSENT, Wait.APPROVAL, Wait.UNKNOWN) else SOON
 
 
