@@ -36,11 +36,7 @@ TICK = timedelta(seconds=10)  # no revocation is begun after it: each may ask it
 
 
 def dispatch(store: Store, ring: Ring, *, window: int) -> None:
-    """Top up the bells of every queue, a fair share a tenant; bells that nobody answered are rung again.
-
-    Not while that many lie in the queue which are outstanding no longer: without a worker it would grow for as long as
-    there is work, until the broker is full.
-    """
+    """Top up the bells of every queue, a fair share a tenant; bells that nobody answered are rung again."""
     for pattern in store.read(bells.patterns_with_due_jobs):
         unheard = ring.unheard(pattern)
         ring.jobs(store.write(partial(bells.top_up, pattern=pattern, window=window, unheard=unheard)))

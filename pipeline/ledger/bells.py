@@ -48,12 +48,14 @@ _DUE = (
     .cte("due")
     .prefix_with("MATERIALIZED")
 )
-_RING = Prepared(
+_RINGING = (
     update(jobs)
     .where(jobs.c.id.in_(select(_DUE.c.id)))
     .values(rung_until=database_in(RINGS_FOR))
     .returning(jobs.c.id, jobs.c.rung_until)
 )
+_RING = Prepared(_RINGING.where(jobs.c.rung_until.is_(None)))
+_RING_AGAIN = Prepared(_RINGING)
 
 # For a due job that is being accepted. Rung at once if the tenant's share has room and no older due job is unrung;
 # else NULL.
@@ -91,13 +93,16 @@ def ring_due(
     *,
     share: int = FIRST_SHARE,
     most: int = 1,
+    again: bool = False,
 ) -> tuple[Bell, ...]:
-    """Mark up to *most* due jobs as rung, until *share* bells are outstanding; the caller sends them after the commit.
+    """Mark the oldest due jobs as rung, until *share* bells are outstanding; the caller sends them after the commit.
 
-    *most* is how many jobs became due just now, or ended: the dispatcher sees to the rest. Who rang for more would fill
-    the queue of workers that are slow with bells that are outstanding no longer.
+    *most* are looked at: as many as became due just now, or ended. Those that were rung before and not answered are
+    rung *again* by the dispatcher alone, which sees how many bells nobody hears: else a queue would grow for as long as
+    there is work and no worker, until the broker is full.
     """
-    rung = _RING.run(connection, {"tenant": tenant, "of_pattern": pattern, "share": share, "most": most})
+    statement = _RING_AGAIN if again else _RING
+    rung = statement.run(connection, {"tenant": tenant, "of_pattern": pattern, "share": share, "most": most})
     of = AccessPattern(pattern)
     return tuple(Bell(job=row.id, tenant=tenant, pattern=of, rung_until=row.rung_until) for row in rung)
 
@@ -119,11 +124,15 @@ def top_up(connection: Connection, pattern: str, *, window: int, unheard: int = 
     """The dispatcher's tick for one queue: share the window among the tenants that have due work.
 
     Most have their share outstanding, since each end of a job rings for its tenant's next. *unheard* bells lie in the
-    queue: where a window of them is outstanding no longer, it is not bells that lack.
+    queue. Where a window of them is outstanding no longer, its workers are slow or away, and bells are not what lacks:
+    then a tenant that has none outstanding gets one, for a job that was never rung.
     """
     busy = _TENANTS_WITH_DUE_JOBS.run(connection, {"of_pattern": pattern}).all()
     if unheard - sum(tenant.rung for tenant in busy) >= window:
-        return []
+        silent = [tenant.id for tenant in busy if tenant.rung == 0]
+        return [bell for tenant in silent for bell in ring_due(connection, tenant, pattern)]
     share = max(1, window // len(busy)) if busy else 0
     short = [tenant.id for tenant in busy if tenant.rung < share]
-    return [bell for tenant in short for bell in ring_due(connection, tenant, pattern, share=share, most=share)]
+    return [
+        bell for tenant in short for bell in ring_due(connection, tenant, pattern, share=share, most=share, again=True)
+    ]
