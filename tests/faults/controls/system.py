@@ -143,7 +143,7 @@ CONTROLS = (
     Control(
         name="the dispatcher rings again what was not heard",
         file="pipeline/reconcile.py",
-        guard="ring.jobs(store.write(partial(bells.top_up, pattern=pattern, window=window, unheard=unheard)))",
+        guard="ring.jobs(store.write(partial(bells.top_up, pattern=pattern, topping=topping)))",
         without="pass",
         test="tests/faults/test_broker.py::test_what_was_accepted_ends and sqlite",
         timeout=240,
