@@ -16,11 +16,10 @@ from identity.model import AccountState, Leased, Scope, ScopeKind
 from identity.refresh.coordinator import RefreshBudget
 from identity.refresh.intents import kept_answers
 from pipeline import revocation
-from pipeline.database import DatabaseSettings, open_database
 from pipeline.states import JobState
 from tests.failure_cases.rig import ADA, Killed, Rig
 from tests.failure_cases.waiting import at_once, until
-from tests.ledgers import MOSTLY_SQLITE
+from tests.ledgers import MOSTLY_SQLITE, open_ledger
 
 pytestmark = MOSTLY_SQLITE
 
@@ -195,7 +194,7 @@ def test_case_08_a_rotated_token_has_nowhere_to_be_saved(rig: Rig, ledger_url: s
     """
     account = rig.consent()
     for generation, die_at in ((1, None), (2, "after_answer_stored"), (3, None)):
-        fresh = open_database(DatabaseSettings(url=ledger_url))  # another process's
+        fresh = open_ledger(ledger_url)  # another process's
         try:
             if die_at:
                 with pytest.raises(Killed):

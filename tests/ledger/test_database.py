@@ -35,7 +35,7 @@ from pipeline.sqlite import ROOM, SqliteDatabase
 from pipeline.turnstile import Turnstile
 from tests.celery.rig import eventually
 from tests.ledger.house import House
-from tests.ledgers import turn_taken
+from tests.ledgers import TURN, open_ledger, turn_taken
 from tests.servers.postgres import Postgres
 
 ROOT = Path(__file__).parents[2]
@@ -136,7 +136,7 @@ def test_a_transaction_that_failed_is_no_answer_and_is_in_nobody_s_way(
         from_there(partial(database.write, fails))
     assert from_there(partial(database.write, _insert("after"))) == "after"
     assert from_there(partial(database.write, _insert("ahead"), ahead=True)) == "ahead"
-    with closing(open_database(DatabaseSettings(url=ledger_url))) as other:
+    with closing(open_ledger(ledger_url)) as other:
         assert other.write(_insert("another's")) == "another's"
     assert _names(database) == {"after", "ahead", "another's"}
 
@@ -215,7 +215,7 @@ def test_who_has_to_wait_for_nobody_writes_in_its_own_thread_unless_it_is_the_ma
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 def test_nobody_overtakes_those_of_its_process_who_wait_for_a_turn(ledger_url: str) -> None:
-    settings = DatabaseSettings(url=ledger_url, turn_timeout=timedelta(seconds=30))
+    settings = DatabaseSettings(url=ledger_url, turn_timeout=TURN)
     order: list[int] = []
     with closing(open_database(settings)) as database, ThreadPoolExecutor(5) as pool:
         with turn_taken(database):
@@ -387,7 +387,7 @@ def test_what_is_late_before_its_commit_is_not_written(database: Database, from_
 
 
 def test_what_two_processes_write_at_once_is_all_kept(ledger_url: str) -> None:
-    first, second = (open_database(DatabaseSettings(url=ledger_url)) for _ in range(2))
+    first, second = (open_ledger(ledger_url) for _ in range(2))
     threads = [
         threading.Thread(target=database.write, args=(_insert(f"{name}{n}"),))
         for name, database in (("a", first), ("b", second))
@@ -405,7 +405,7 @@ def test_what_two_processes_write_at_once_is_all_kept(ledger_url: str) -> None:
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 def test_a_process_that_asked_for_a_turn_is_before_the_one_that_writes_all_the_time(ledger_url: str) -> None:
     """SQLite's own lock goes to whoever tries at the right moment, which is nearly always who has just let go of it."""
-    settings = DatabaseSettings(url=ledger_url, turn_timeout=timedelta(seconds=30))
+    settings = DatabaseSettings(url=ledger_url, turn_timeout=TURN)
     busy, other = (open_database(settings) for _ in range(2))
     under_way, go_on = threading.Event(), threading.Event()
     order: list[str] = []
@@ -441,7 +441,7 @@ def test_a_process_that_asked_for_a_turn_is_before_the_one_that_writes_all_the_t
 
 def test_what_goes_ahead_waits_for_nobodys_turn_not_even_for_its_own_process(ledger_url: str) -> None:
     with (
-        closing(open_database(DatabaseSettings(url=ledger_url, turn_timeout=timedelta(seconds=30)))) as database,
+        closing(open_ledger(ledger_url)) as database,
         closing(open_database(DatabaseSettings(url=ledger_url, turn_timeout=timedelta(milliseconds=50)))) as hasty,
     ):
         waits = threading.Thread(target=database.write, args=[_insert("waits")])
@@ -468,7 +468,7 @@ def _is_locked(file: Path) -> bool:
 def test_readers_keep_their_connections(ledger_url: str) -> None:
     """As many as read at once do: each new one opens the file, and reads the whole schema, anew."""
     readers, opened = 20, []
-    with closing(open_database(DatabaseSettings(url=ledger_url, threads=readers))) as database:
+    with closing(open_ledger(ledger_url, threads=readers)) as database:
         event.listen(database.engine, "connect", lambda raw, record: opened.append(raw))
         together = threading.Barrier(readers)
 
@@ -721,7 +721,7 @@ def test_a_server_that_vanishes_is_noticed_in_seconds_unless_the_url_says_when(l
         (ledger_url, {"connect_timeout": "5"}),
         (said, {"keepalives_idle": "60", "connect_timeout": "9"}),
     ):
-        with closing(open_database(DatabaseSettings(url=url))) as database:
+        with closing(open_ledger(url)) as database:
             parameters = database.read(parameters_of)
         expected = noticed | changed
         assert {name: parameters.get(name) for name in expected} == expected
@@ -744,7 +744,7 @@ def test_a_statement_that_took_too_long_is_not_tried_again(database: Database) -
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_a_few_threads_write_at_once_and_what_goes_ahead_waits_for_none(ledger_url: str, database: Database) -> None:
-    few = open_database(DatabaseSettings(url=ledger_url, writes_at_once=4))
+    few = open_ledger(ledger_url, writes_at_once=4)
     with closing(few):
         _few_at_once(few)
 
