@@ -168,8 +168,7 @@ def test_a_failed_commit_answers_every_caller_of_the_group_and_the_writer_goes_o
     threads = [threading.Thread(target=call, args=item) for item in others.items()]
     for thread in threads:
         thread.start()
-    while len(database._writer._queue) < 3:
-        pass
+    eventually(partial(_are_queued, database, 3), what="they are queued")
     together.set()
     for thread in [holder, *threads]:
         thread.join(10)
@@ -349,22 +348,22 @@ def test_a_write_that_gets_no_turn_in_time_is_unavailable_and_is_not_done_later(
 ) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(migrated_sqlite.read_bytes())
-    database = SqliteDatabase(f"sqlite:///{path}", turn_timeout=timedelta(seconds=2))
+    database = SqliteDatabase(f"sqlite:///{path}", turn_timeout=timedelta(seconds=3))
     entered, release = threading.Event(), threading.Event()
 
     def hold(c: Connection) -> None:
         entered.set()
-        assert release.wait(10)
+        assert release.wait(30)
 
     with ThreadPoolExecutor(1) as pool:
         with turn_taken(database):
             holder = pool.submit(database.write, hold)
             eventually(partial(_are_queued, database, 1), what="it waits")
-        assert entered.wait(10)
+        assert entered.wait(30)
         with pytest.raises(Unavailable):
             database.write(_insert("late"))
         with pytest.raises(CommitUnknown, match="in time"):
-            holder.result(10)  # it holds on for longer than its own patience
+            holder.result(30)  # it holds on for longer than its own patience
         release.set()
     assert database.write(lambda c: True)
     assert _names(database) == set()
