@@ -18,6 +18,9 @@ MOSTLY_SQLITE = pytest.mark.mostly_sqlite
 # The disk of a machine that others use too may take longer for one commit than a caller in production waits.
 TURN = timedelta(seconds=30)
 
+# For what no database has a part in, where the fixtures come with one.
+ONLY_SQLITE = pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+
 _EACH = pytest.mark.parametrize(
     "ledger_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
 )
