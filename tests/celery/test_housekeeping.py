@@ -14,7 +14,7 @@ from deploy.housekeeping import keep
 from identity.errors import Misconfigured, Unavailable
 from identity.store import CommitUnknown
 from pipeline.housekeeping import Duty, Housekeeping
-from tests.celery.rig import eventually
+from tests.waiting import eventually
 
 
 class Heartbeats:

@@ -15,7 +15,8 @@ import pytest
 
 from pipeline import metrics
 from pipeline.ring import CeleryRing, Outage
-from tests.celery.rig import Server, bells, eventually, publisher
+from tests.celery.rig import Server, bells, publisher
+from tests.waiting import eventually
 
 SOON = (
     10  # seconds: two of a stall, one for a sender, and a slow machine's; who is not bounded does not come back at all

@@ -14,9 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.deploy.running import ASWHOM, Running, answers, eventually
+from tests.deploy.running import ASWHOM, Running, answers
 from tests.servers.postgres import Postgres
 from tests.servers.valkey import Valkey
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc, as Linux has it"),

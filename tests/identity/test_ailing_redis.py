@@ -16,11 +16,11 @@ from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.gate import Breaker, Endpoint, Gate
 from identity.refresh.lock import Held, RefreshLock
 from identity.refresh.pace import CAUTIOUS
-from tests.failure_cases.waiting import until
 from tests.identity.coordinators import BUDGET
 from tests.identity.providers import PretendProvider
 from tests.identity.world import World
 from tests.servers.valkey import Valkey
+from tests.waiting import eventually
 
 SECOND = timedelta(seconds=1)
 
@@ -91,7 +91,7 @@ def test_who_waits_for_anothers_refresh_is_woken_by_its_end(
         waits = pool.submit(
             coordinator(connected, http, client, Gate(None), never).refresh, account, after_generation=1
         )
-        until(lambda: waits.done() or client.pubsub_numsub(held.channel)[0][1] == 1, "it listens for the lock")
+        eventually(lambda: waits.done() or client.pubsub_numsub(held.channel)[0][1] == 1, "it listens for the lock")
         assert provider.presented.total() == 0
         held.release()
         assert waits.result() == 2

@@ -13,10 +13,10 @@ from identity.audit.tables import audit
 from identity.errors import Unavailable, Unconfirmed
 from identity.model import Credential, Scope, ScopeKind
 from identity.store import CommitUnknown
-from tests.celery.rig import eventually
 from tests.identity.stores import EngineStore, FailingStore
 from tests.identity.world import ROBOT, World
 from tests.ledger.acts import AWAITED
+from tests.waiting import eventually
 
 T = TypeVar("T")
 

@@ -33,10 +33,10 @@ from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.postgresql import PostgresqlDatabase
 from pipeline.sqlite import ROOM, SqliteDatabase
 from pipeline.turnstile import Turnstile
-from tests.celery.rig import eventually
 from tests.ledger.house import House
 from tests.ledgers import TURN, open_ledger, turn_taken
 from tests.servers.postgres import Postgres
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 Act = Callable[[Callable[[], object]], object]  # calls a function

@@ -27,8 +27,8 @@ from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.intake import Intake
 from pipeline.ledger.revision import newest, revision_of
 from pipeline.migrations import upgrade, upgrade_at
-from tests.celery.rig import eventually
 from tests.ledgers import open_ledger
+from tests.waiting import eventually
 
 
 def test_the_migrated_schema_is_the_one_the_code_declares(database: Database) -> None:

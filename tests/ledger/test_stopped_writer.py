@@ -23,8 +23,8 @@ from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.intake import Intake
 from pipeline.sqlite import ROOM, SqliteDatabase
 from pipeline.workflow import Registry
-from tests.celery.rig import eventually
 from tests.ledger.acts import Rung
+from tests.waiting import eventually
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
 

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.celery.rig import eventually
 from tests.sandbox.driver import Sandbox
+from tests.waiting import eventually
 
 
 def comment(sandbox: Sandbox, token: str, number: int) -> httpx.Response:
