@@ -42,6 +42,8 @@ _PAUSED = Prepared(_BY_ID.statement.with_only_columns(provider_connections.c.pau
 IS_STOPPED = exists().where(
     scopes.c.kind == str(ScopeKind.CONNECTION), scopes.c.key == provider_connections.c.id, scopes.c.stopped.is_(True)
 )
+#: Whether it fetches no tokens until an operator acts. Through one that is stopped, perhaps for good, none are wanted.
+NEEDS_OPERATOR = provider_connections.c.paused_reason.is_not(None) & not_(IS_STOPPED)
 _FITTING = Prepared(
     select(provider_connections, IS_STOPPED.label("is_stopped"))
     .where(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from identity.measuring import show_no_number
 from identity.providers import PROFILES
 
 # outcome: success, transient, rate_limited, client_refused, secret_refused, assertion_refused, dead, unknown, moved,
@@ -40,6 +41,7 @@ KEEPALIVE_DUE = Gauge(
 KEEPALIVE_LAG = Gauge(
     "aswhom_keepalive_lag_seconds", "How long the oldest of them has been due.", multiprocess_mode="mostrecent"
 )
+show_no_number(KEEPALIVE_DUE, KEEPALIVE_LAG)
 
 # outcome: passes, waits
 TOKEN_REQUESTS = Counter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from identity.measuring import measuring
 from identity.model import AccessPattern
 from identity.providers import PROFILES
 from identity.store import Store
@@ -25,7 +26,7 @@ _GAUGES = (
 
 def measure(store: Store) -> None:
     """Set them all."""
-    with metrics.measuring(*_GAUGES):
+    with measuring(*_GAUGES):
         _set(store.read(troubles.look))
 
 

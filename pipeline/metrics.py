@@ -1,16 +1,15 @@
 """What the pipeline counts. Labels come from closed sets: never a tenant, user or job id.
 
-The gauges about the ledger are set by housekeeping alone; every other process leaves them untouched.
+The gauges about the ledger are set by housekeeping alone; in every other process they show no number.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
+from identity.measuring import show_no_number
 from identity.model import AccessPattern
 from pipeline.states import ENDED, JobState
 
@@ -99,6 +98,14 @@ SCHEDULE_LATE_SECONDS = Gauge(
 SCHEDULES_FAULTY = Gauge(
     "aswhom_schedules_faulty", "Schedules whose last slot could not be fired", multiprocess_mode="mostrecent"
 )
+show_no_number(
+    REVOCATION_UNFINISHED_SECONDS,
+    UNKNOWN_ATTEMPTS,
+    UNSEALED_SECONDS,
+    BEAT_SILENT_SECONDS,
+    SCHEDULE_LATE_SECONDS,
+    SCHEDULES_FAULTY,
+)
 # Histograms and counters, since a gauge of all accounts together would say nothing and one an account is not allowed.
 BUDGET_LEFT = Histogram(
     "aswhom_budget_left",
@@ -124,21 +131,6 @@ def count_end(pattern: str, to: JobState | None, *, jobs: int = 1) -> None:
         JOBS.labels(pattern, str(to)).inc(jobs)
     if to is JobState.DEAD:
         DEAD.labels(pattern).inc(jobs)
-
-
-@contextmanager
-def measuring(*gauges: Gauge) -> Iterator[None]:
-    """Set *gauges* within. Where that fails they show no number: the last would pass for what holds now, and outlast
-    what a healthy host measures, since of all hosts the greatest counts.
-    """
-    try:
-        yield
-    except BaseException:
-        for gauge in gauges:
-            for metric in gauge.collect():
-                for shown in metric.samples:
-                    (gauge.labels(**shown.labels) if shown.labels else gauge).set(math.nan)
-        raise
 
 
 def serve(port: int, *, host: str = "127.0.0.1") -> Callable[[], None]:

@@ -36,14 +36,10 @@ TICK = timedelta(seconds=10)  # no revocation is begun after it: each may ask it
 
 
 def dispatch(store: Store, ring: Ring, *, window: int) -> None:
-    """Top up the bells of every queue, a fair share a tenant; bells that nobody answered are rung again.
-
-    Not while that many lie in the queue which are outstanding no longer: without a worker it would grow for as long as
-    there is work, until the broker is full.
-    """
-    for pattern in store.read(bells.patterns_with_due_jobs):
-        unheard = ring.unheard(pattern)
-        ring.jobs(store.write(partial(bells.top_up, pattern=pattern, window=window, unheard=unheard)))
+    """Top up the bells of every queue, a fair share a tenant; bells that nobody answered are rung again."""
+    for pattern, busy in store.read(bells.busy_tenants).items():
+        if busy and (topping := bells.share_out(busy, window=window, unheard=ring.unheard(pattern))).shares:
+            ring.jobs(store.write(partial(bells.top_up, pattern=pattern, topping=topping)))
 
 
 def end_approvals(store: Store) -> None:

@@ -187,10 +187,11 @@ class CeleryRing:
     def _length(self, producers: ProducerPool, queue: str) -> int:
         connection: Any = producers.connections.acquire(block=True, timeout=_WAIT)
         try:
+            if isinstance(connection.transport, virtual.Transport):
+                # This declares nothing to a Redis, and asked passively kombu forgets the prefix of its keys.
+                return int(connection.default_channel.queue_declare(queue).message_count)
             with connection.channel() as channel:  # of its own: RabbitMQ closes one that asks for a queue there is not
-                # A Redis is declared nothing by it, and asked passively kombu forgets the prefix of its keys.
-                on_redis = isinstance(channel, virtual.Channel)
-                return int(channel.queue_declare(queue, passive=not on_redis).message_count)
+                return int(channel.queue_declare(queue, passive=True).message_count)
         except ChannelError:
             return 0
         finally:

@@ -45,7 +45,7 @@ from pipeline.workflow import SKIP, STOP, Workflow
 R = TypeVar("R", bound=Result)
 
 
-class Settlement(Enum):
+class Known(Enum):
     """Whether it is known what became of a step's earlier attempts."""
 
     SETTLED = auto()  # every one has an outcome
@@ -183,17 +183,17 @@ class StepRunner:
         tried: list[Row[Any]] = []
         if stored is not None:
             tried = self._services.store.read(partial(ledger_steps.attempts_of, step=step.id))
-        settlement = self._recover(step, tried)
-        step = replace(step, earlier=self._earlier(step, tried, settlement))
+        known = self._recover(step, tried)
+        step = replace(step, earlier=self._earlier(step, tried, known))
         made = len(tried)
-        if settlement is Settlement.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:
+        if known is Known.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:
             found = probe(self._services, step, number=made + 1)
             if found is not None:
                 return found
             step, made = replace(step, earlier=replace(step.earlier, in_doubt=False)), made + 1
         return attempt(self._services, step, number=made + 1)
 
-    def _earlier(self, step: StepAtHand, tried: list[Row[Any]], settlement: Settlement) -> EarlierAttempts:
+    def _earlier(self, step: StepAtHand, tried: list[Row[Any]], known: Known) -> EarlierAttempts:
         counted = [row for row in tried if row.opened > self._job.accepted]  # since its replay, if it had one
         return EarlierAttempts(
             former=len(tried) - len(counted),
@@ -201,18 +201,18 @@ class StepRunner:
             # `write_step` resets `opened_at` where a replayed step asks for something else: then it is later than the
             # first attempt's.
             otherwise=bool(tried) and (step.request_changed or tried[0].opened_at < step.opened_at),
-            resends=settlement is Settlement.CARRIED,
-            in_doubt=settlement is not Settlement.SETTLED and step.action.facts.effect is not Effect.READ,
+            resends=known is Known.CARRIED,
+            in_doubt=known is not Known.SETTLED and step.action.facts.effect is not Effect.READ,
         )
 
-    def _recover(self, step: StepAtHand, tried: list[Row[Any]]) -> Settlement:
+    def _recover(self, step: StepAtHand, tried: list[Row[Any]]) -> Known:
         """Whether an earlier attempt has no outcome. Waits until it is settled; asks where nothing can be looked up."""
         unsettled = (AttemptState.OPEN, AttemptState.UNKNOWN)
         open_ended = [row for row in tried if row.purpose == Purpose.CALL and row.state in unsettled]
         # They are over before anything more is sent: what they find after that is late, and held against it.
         searches = [row for row in tried if row.purpose == Purpose.PROBE and row.state == AttemptState.OPEN]
         if not open_ended and not searches:
-            return Settlement.SETTLED
+            return Known.SETTLED
         now = self._services.store.read(clock)
         for row in (*open_ended, *searches):
             if row.settled_by > now:
@@ -221,7 +221,7 @@ class StepRunner:
             if row.state == AttemptState.OPEN:
                 self._services.store.write(partial(ledger_steps.settle, attempt=row, now=now))
         if not open_ended:
-            return Settlement.SETTLED
+            return Known.SETTLED
         elsewhere = sorted({row.connection_id for row in open_ended} - {step.through.id})
         if elsewhere and step.action.facts.effect is not Effect.READ:
             # Another workspace, maybe: it knows neither the key of that call nor, if searched, its effect.
@@ -233,10 +233,10 @@ class StepRunner:
             alive_at = now + self._services.settings.send_within * 2
             by = step.approval.by if step.approval else ()
             if self._services.store.read(partial(issued.living, step=step.id, at=alive_at, approved_by=by)) is not None:
-                return Settlement.CARRIED
+                return Known.CARRIED
         if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:
             raise step.asks(f"{step.name} was sent and no answer came")
-        return Settlement.UNSETTLED
+        return Known.UNSETTLED
 
 
 def _decision_of_refusal(denied: Denied) -> Decision:

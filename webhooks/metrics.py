@@ -49,6 +49,9 @@ for _code in Code:
 REQUESTS = Counter(
     "aswhom_http_requests_total", "Requests by route and by the status of their answer", ["route", "method", "status"]
 )
+for _route in ("/webhooks/<source>/<connection>", "/events/<transmitter>"):  # an alert goes by these, however few
+    for _kind in (problems.UNAVAILABLE, problems.FAILED):
+        REQUESTS.labels(route=_route, method="POST", status=str(_kind.status))
 SECONDS = Histogram(
     "aswhom_http_request_seconds",
     "From the head of a request to the answer, built but not yet sent",

@@ -91,7 +91,7 @@ def stuck(at: Installation) -> Iterator[Finding]:
     if found.unsealed > _LATE:
         says = f"records have been unsealed for {found.unsealed.total_seconds():.0f} s: housekeeping's log says why"
         yield wrong("audit", says)
-    if found.revoking > _LONG:
+    if found.revoking > _LONG + (at.settings.call_deadline or timedelta()):
         says = (
             f"one has had no receipt for {found.revoking.total_seconds():.0f} s: `aswhom revocations list` has its id"
         )

@@ -1,7 +1,7 @@
 """The few shapes of PromQL that panels are made of.
 
-Gauges of the ledger come from every housekeeping process, with the same values, and stand at 0 everywhere else: so the
-greatest is the one that counts, never the sum.
+Gauges of the ledger come from every housekeeping process, with the same values. Everywhere else they have no number
+(NaN, which the greatest passes over), or are not there: so the greatest is the one that counts, never the sum.
 """
 
 from __future__ import annotations

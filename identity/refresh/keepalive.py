@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from identity.errors import AswhomError, GrantRevoked, ReauthRequired, Unavailable
+from identity.measuring import measuring
 from identity.metrics import KEEPALIVE, KEEPALIVE_DUE, KEEPALIVE_LAG
 from identity.own_values import profile_for
 from identity.providers.profile import Profile
@@ -88,12 +89,13 @@ class Keepalive:
         end = self._monotonic() + self._settings.within.total_seconds()
         one_pass = _Pass(self._refresh, self._profiles, self._pacing, self._clock, self._settings, self._stopping)
         try:
-            with ThreadPoolExecutor(self._settings.threads, thread_name_prefix="keepalive") as threads:
-                while not self._stopping() and (batch := self._claim()):
-                    self._put_back(one_pass.go(batch, threads))
-                    if self._monotonic() >= end:
-                        break
-            self._measure()
+            with measuring(KEEPALIVE_DUE, KEEPALIVE_LAG):
+                with ThreadPoolExecutor(self._settings.threads, thread_name_prefix="keepalive") as threads:
+                    while not self._stopping() and (batch := self._claim()):
+                        self._put_back(one_pass.go(batch, threads))
+                        if self._monotonic() >= end:
+                            break
+                self._measure()
         except (Unavailable, CommitUnknown) as away:
             if not one_pass.failures:
                 raise

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -15,17 +15,14 @@ from sqlalchemy import (
     case,
     exists,
     func,
-    literal,
     null,
     select,
-    union_all,
     update,
 )
 
 from identity.columns import database_in
 from identity.model import AccessPattern
 from identity.prepared import Prepared
-from identity.tables import tenants
 from pipeline.ledger.clock import NOW
 from pipeline.model import Bell
 from pipeline.tables import IS_QUEUED, jobs
@@ -48,40 +45,38 @@ _DUE = (
     .cte("due")
     .prefix_with("MATERIALIZED")
 )
-_RING = Prepared(
+_RINGING = (
     update(jobs)
     .where(jobs.c.id.in_(select(_DUE.c.id)))
     .values(rung_until=database_in(RINGS_FOR))
     .returning(jobs.c.id, jobs.c.rung_until)
 )
+_RING = Prepared(_RINGING.where(jobs.c.rung_until.is_(None)))
+_RING_AGAIN = Prepared(_RINGING)
 
 # For a due job that is being accepted. Rung at once if the tenant's share has room and no older due job is unrung;
 # else NULL.
 RUNG_UNTIL_IF_ROOM = case((and_(_ROOM > 0, ~exists().where(_UNRUNG)), database_in(RINGS_FOR)), else_=null())
 
 
-def _first_due(pattern: AccessPattern) -> Select[Any]:
-    """The pattern, if it has a due job.
+def _tenants_with_due_jobs() -> Select[str, int]:
+    """The tenants that have due jobs of a pattern, each with how many of its bells are outstanding.
 
-    Asked for in the order of the index: asked whether there is any, PostgreSQL expects to meet one soon, and reads the
-    whole table for a pattern that has none.
+    From one tenant in the index to the next: by what is queued, not by how many tenants there are, or jobs of one.
     """
-    due = select(jobs.c.id).where(jobs.c.pattern == pattern, IS_QUEUED, jobs.c.due_at <= NOW)
-    first = due.order_by(jobs.c.pattern, jobs.c.tenant_id, jobs.c.due_at).limit(1).subquery()
-    return select(literal(str(pattern))).select_from(first)
+    queued = (jobs.c.pattern == bindparam("of_pattern")) & IS_QUEUED
+    least = select(func.min(jobs.c.tenant_id).label("tenant"))
+    walk = least.where(queued).cte("walk", recursive=True)
+    following = least.where(queued, jobs.c.tenant_id > walk.c.tenant).scalar_subquery()
+    walk = walk.union_all(select(following).where(walk.c.tenant.is_not(None)))
+    of_it = queued & (jobs.c.tenant_id == walk.c.tenant)
+    rung = select(func.count()).where(of_it, jobs.c.rung_until > NOW).scalar_subquery()
+    # Asked whether any is due, PostgreSQL expects to meet one soon, and may read the whole table for it.
+    first_due = select(func.min(jobs.c.due_at)).where(of_it).scalar_subquery()
+    return select(walk.c.tenant, rung.label("rung")).where(first_due <= NOW)
 
 
-_WITH_DUE_JOBS = Prepared(union_all(*map(_first_due, AccessPattern)))
-
-_OF_TENANT = (jobs.c.pattern == bindparam("of_pattern")) & (jobs.c.tenant_id == tenants.c.id) & IS_QUEUED
-# Two index probes a tenant, however long its backlog is.
-_TENANTS_WITH_DUE_JOBS = Prepared(
-    select(
-        tenants.c.id, select(func.count()).where(_OF_TENANT, jobs.c.rung_until > NOW).scalar_subquery().label("rung")
-    )
-    .where(exists().where(_OF_TENANT, jobs.c.due_at <= NOW))
-    .order_by(tenants.c.id)
-)
+_BUSY = Prepared(_tenants_with_due_jobs())
 
 
 def ring_due(
@@ -91,13 +86,16 @@ def ring_due(
     *,
     share: int = FIRST_SHARE,
     most: int = 1,
+    again: bool = False,
 ) -> tuple[Bell, ...]:
-    """Mark up to *most* due jobs as rung, until *share* bells are outstanding; the caller sends them after the commit.
+    """Mark the oldest due jobs as rung, until *share* bells are outstanding; the caller sends them after the commit.
 
-    *most* is how many jobs became due just now, or ended: the dispatcher sees to the rest. Who rang for more would fill
-    the queue of workers that are slow with bells that are outstanding no longer.
+    *most* are looked at: as many as became due just now, or ended. Those that were rung before and not answered are
+    rung *again* by the dispatcher alone, which sees how many bells nobody hears: else a queue would grow for as long as
+    there is work and no worker, until the broker is full.
     """
-    rung = _RING.run(connection, {"tenant": tenant, "of_pattern": pattern, "share": share, "most": most})
+    statement = _RING_AGAIN if again else _RING
+    rung = statement.run(connection, {"tenant": tenant, "of_pattern": pattern, "share": share, "most": most})
     of = AccessPattern(pattern)
     return tuple(Bell(job=row.id, tenant=tenant, pattern=of, rung_until=row.rung_until) for row in rung)
 
@@ -110,20 +108,39 @@ def take_back(connection: Connection, bells: Sequence[Bell]) -> None:
         connection.execute(update(jobs).where(which).values(rung_until=None))
 
 
-def patterns_with_due_jobs(connection: Connection) -> Sequence[str]:
-    """The queues that have something to be rung for, in one question: the dispatcher asks it several times a second."""
-    return _WITH_DUE_JOBS.run(connection).scalars()
+@dataclass(frozen=True)
+class Topping:
+    """What the dispatcher rings for in one queue: tenants that lack bells, each with how many it is to have.
 
-
-def top_up(connection: Connection, pattern: str, *, window: int, unheard: int = 0) -> list[Bell]:
-    """The dispatcher's tick for one queue: share the window among the tenants that have due work.
-
-    Most have their share outstanding, since each end of a job rings for its tenant's next. *unheard* bells lie in the
-    queue: where a window of them is outstanding no longer, it is not bells that lack.
+    *again*: also for jobs that were rung before, and not answered in time.
     """
-    busy = _TENANTS_WITH_DUE_JOBS.run(connection, {"of_pattern": pattern}).all()
-    if unheard - sum(tenant.rung for tenant in busy) >= window:
-        return []
-    share = max(1, window // len(busy)) if busy else 0
-    short = [tenant.id for tenant in busy if tenant.rung < share]
-    return [bell for tenant in short for bell in ring_due(connection, tenant, pattern, share=share, most=share)]
+
+    shares: Mapping[str, int]
+    again: bool
+
+
+def busy_tenants(connection: Connection) -> dict[str, dict[str, int]]:
+    """By pattern the tenants that have due jobs, each with how many of its bells are outstanding."""
+    found = {str(pattern): _BUSY.run(connection, {"of_pattern": pattern}) for pattern in AccessPattern}
+    return {pattern: {row.tenant: row.rung for row in rows} for pattern, rows in found.items()}
+
+
+def share_out(busy: Mapping[str, int], *, window: int, unheard: int) -> Topping:
+    """Share the window of one queue among the tenants that have due work; *busy* has how many bells each has.
+
+    Most have their share, since each end of a job rings for its tenant's next. *unheard* bells lie in the queue. Where
+    a window of them is outstanding no longer, its workers are slow or away, and bells are not what lacks: then a tenant
+    that has none outstanding gets one, for a job that was never rung.
+    """
+    held_up = unheard - sum(busy.values()) >= window
+    share = 1 if held_up or not busy else max(1, window // len(busy))
+    return Topping({tenant: share for tenant, rung in busy.items() if rung < share}, again=not held_up)
+
+
+def top_up(connection: Connection, pattern: str, topping: Topping) -> list[Bell]:
+    """Ring for the due jobs of these tenants, until each has its share."""
+    return [
+        bell
+        for tenant, share in topping.shares.items()
+        for bell in ring_due(connection, tenant, pattern, share=share, most=share, again=topping.again)
+    ]

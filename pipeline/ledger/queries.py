@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, func, select
 
 from identity.accounts import is_account
-from identity.connections import connection_for, get_connection
+from identity.connections import NEEDS_OPERATOR, connection_for, get_connection
 from identity.errors import BadInput
 from identity.model import AccountKey, ProviderConnection
 from identity.tables import (
@@ -259,11 +259,9 @@ def stopped_scopes(connection: Connection) -> list[Record]:
 
 
 def paused_connections(connection: Connection) -> list[Record]:
+    """Those that somebody is to act for."""
     columns = provider_connections.c
-    return rows_of(
-        connection,
-        select(columns.id, columns.provider, columns.paused_reason).where(columns.paused_reason.is_not(None)),
-    )
+    return rows_of(connection, select(columns.id, columns.provider, columns.paused_reason).where(NEEDS_OPERATOR))
 
 
 def troubled_accounts(connection: Connection, *, limit: int) -> tuple[list[Record], int]:

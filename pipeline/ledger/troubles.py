@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Connection, Select, func, select, type_coerce
 
 from identity.audit.sealer import oldest_unsealed
 from identity.columns import database_now
+from identity.connections import NEEDS_OPERATOR
 from identity.tables import provider_connections
 from pipeline.ledger.clock import NOW, clock
 from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, in_state, is_one
@@ -31,7 +32,7 @@ class Troubles:
     dead_by: Mapping[str, int]  # by pattern; those that can still be replayed
     unknown: int  # calls whose outcome nobody knows
     unsealed: timedelta  # since when the oldest audit record without a seal is there
-    paused: Mapping[str, int]  # provider connections that fetch no tokens, by provider
+    paused: Mapping[str, int]  # provider connections that fetch no tokens until an operator acts, by provider
     revoking: timedelta  # since when the oldest revocation that is not quiesced is effective
 
     @property
@@ -52,8 +53,8 @@ def look(connection: Connection) -> Troubles:
     waiting = select(jobs.c.wait, func.count()).where(in_state(JobState.WAITING)).group_by(jobs.c.wait)
     dead = select(jobs.c.pattern, func.count()).where(REPLAYABLE).group_by(jobs.c.pattern)
     unknown = select(func.count()).select_from(attempts).where(OF_UNKNOWN_OUTCOME)
-    pauses = provider_connections.c
-    paused = select(pauses.provider, func.count()).where(pauses.paused_reason.is_not(None)).group_by(pauses.provider)
+    provider = provider_connections.c.provider
+    paused = select(provider, func.count()).where(NEEDS_OPERATOR).group_by(provider)
     unsealed = oldest_unsealed(connection)
     return Troubles(
         due={pattern: depth for pattern, depth, _ in due},

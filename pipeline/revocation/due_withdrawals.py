@@ -10,6 +10,7 @@ from functools import partial
 from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from identity.accounts import get_account
+from identity.measuring import measuring
 from identity.model import AccountKey, ScopeKind
 from identity.refresh.intents import IntentState
 from identity.store import Store
@@ -141,7 +142,7 @@ def _reaches(account: AccountKey) -> ColumnElement[bool]:
 
 def measure_withdrawals(store: Store) -> None:
     """Set the gauges of what is pending and stuck; housekeeping alone does."""
-    with metrics.measuring(metrics.WITHDRAWALS):
+    with measuring(metrics.WITHDRAWALS):
         for state in (WithdrawalState.PENDING, WithdrawalState.STUCK):
             metrics.WITHDRAWALS.labels(str(state)).set(store.read(partial(_count, state=state)))
 

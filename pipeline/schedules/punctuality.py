@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, func, select
 
+from identity.measuring import measuring
 from identity.store import Store
 from pipeline import metrics
 from pipeline.ledger.clock import clock
@@ -45,7 +46,7 @@ def look(connection: Connection, *, now: datetime) -> Punctuality:
 
 def measure(store: Store) -> None:
     """Set the gauges of the schedules; housekeeping alone does. A beat that never ticked is silent for ever."""
-    with metrics.measuring(metrics.BEAT_SILENT_SECONDS, metrics.SCHEDULE_LATE_SECONDS, metrics.SCHEDULES_FAULTY):
+    with measuring(metrics.BEAT_SILENT_SECONDS, metrics.SCHEDULE_LATE_SECONDS, metrics.SCHEDULES_FAULTY):
         _set(*store.read(lambda c: ((now := clock(c)), look(c, now=now))))
 
 

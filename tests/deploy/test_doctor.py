@@ -231,6 +231,8 @@ def test_a_paused_connection_is_found_with_the_commands_for_the_secrets_it_has(a
     ((_, says),) = told(acme, "connections")
     for name in ("client_secret", "private_key"):
         assert f"aswhom connections rotate-secret github --name {name} --file FILE" in says
+    acme.json("connections", "stop", "github", "--yes")
+    assert told(acme, "connections") == []
 
 
 def test_connections_that_were_added_before_something_was_refused_are_found(acme: Cli, at: Installation) -> None:
@@ -358,6 +360,8 @@ def test_a_revocation_that_does_not_come_to_its_receipt_is_found(acme: Cli, at: 
     at.write(partial(Connection.execute, statement=long_ago))
     ((state, says),) = told(acme, "revocations")
     assert (state, "`aswhom revocations list`" in says) == ("wrong", True)
+    with Installation(load(data_dir=acme.data_dir, call_deadline=timedelta(hours=1))) as patient:
+        assert [found for found in work.stuck(patient) if found.what == "revocations"] == []
 
 
 def test_an_audit_that_nobody_seals_is_found(acme: Cli, at: Installation) -> None:

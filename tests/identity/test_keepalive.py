@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import Connection, insert, select, update
 
 from identity.accounts import move_account
@@ -418,3 +420,18 @@ def test_what_nobody_foresaw_is_told_of_though_the_ledger_goes_away_after_it(con
         ValueError,
         Unavailable if fault == "no turn" else CommitUnknown,
     ]
+
+
+def test_what_cannot_be_measured_shows_no_number_until_it_can(connected: World, make: Make) -> None:
+    def shown() -> tuple[float | None, ...]:
+        return tuple(REGISTRY.get_sample_value(f"aswhom_keepalive_{name}") for name in ("due", "lag_seconds"))
+
+    away = FailingStore(connected.store, {1: "no turn"})
+    keepalive = Keepalive(away, lambda due: 1, {}, lambda due, profile: None, clock=connected.clock)
+    make().run()
+    assert shown() == (0, 0)
+    with pytest.raises(Unavailable):
+        keepalive.run()
+    assert all(math.isnan(one or 0) for one in shown())
+    keepalive.run()
+    assert shown() == (0, 0)

@@ -122,8 +122,9 @@ def receipt_of(house: House, made: str) -> dict[str, Any]:
 class Rung:
     """A ring that remembers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, unheard: Callable[[], int] = lambda: 0) -> None:
         self.bells: list[Bell] = []
+        self._unheard = unheard
 
     def jobs(self, bells: Any) -> bool:
         self.bells += bells
@@ -132,7 +133,7 @@ class Rung:
     def revocations(self, ids: Any) -> None: ...
 
     def unheard(self, queue: str) -> int:
-        return 0
+        return self._unheard()
 
 
 def lapse(house: House, job: str) -> None:

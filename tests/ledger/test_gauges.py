@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,6 +21,7 @@ from identity.audit.sealer import Sealer
 from identity.connections import pause_connection, resume_connection
 from identity.errors import Unavailable
 from identity.model import AccessPattern, Scope, ScopeKind
+from identity.scopes import open_scope, stop_scope
 from identity.signing import Signer
 from identity.store import Store
 from identity.tables import provider_connections
@@ -37,6 +41,7 @@ from pipeline.states import AttemptState, StepState, Wait
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import schedules
 from pipeline.workflow import SERVICE, NoConfig, Tick, workflow
+from tests.docs.pages import ROOT
 from tests.heartbeats import ticked
 from tests.ledger.acts import close, revoke
 from tests.ledger.house import House, Say, intent_of
@@ -138,6 +143,11 @@ def test_connections_that_are_paused_are_counted_until_they_are_resumed(house: H
     (owner,) = house.database.read(lambda c: c.execute(select(provider_connections.c.id)).scalars().all())
     house.database.write(partial(pause_connection, owner=owner, reason="invalid_client"))
     assert shown() == (1, 0)
+    stopped = Scope(kind=ScopeKind.CONNECTION, key=owner)
+    house.database.write(partial(stop_scope, scope=stopped))  # for good, it may be: nobody is to act for it
+    assert shown() == (0, 0)
+    house.database.write(partial(open_scope, scope=stopped))
+    assert shown() == (1, 0)
     house.database.write(partial(resume_connection, owner=owner))
     assert shown() == (0, 0)
 
@@ -208,6 +218,17 @@ def test_what_cannot_be_measured_shows_no_number_until_it_can(
     assert math.isnan(shows() or 0)
     measure(house.database)
     assert math.isfinite(shows() or 0)
+
+
+def test_a_process_that_measures_nothing_shows_no_number() -> None:
+    """A 0 would pass for what holds now where nobody can measure. In a new process, since this one has measured."""
+    show = "import identity.metrics, pipeline.metrics, prometheus_client as p; print(p.generate_latest().decode())"
+    shown = subprocess.run([sys.executable, "-c", show], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    declared = re.findall(r"^# TYPE (aswhom_\w+)(?<!_created) gauge$", shown, re.MULTILINE)
+    told = dict(re.findall(r"^(aswhom_\w+) (\S+)$", shown, re.MULTILINE))  # those without labels
+    numbers = {name: told[name] for name in declared if name in told}
+    assert {"aswhom_revocation_unfinished_seconds", "aswhom_keepalive_lag_seconds"} <= numbers.keys()
+    assert set(numbers.values()) == {"NaN"}
 
 
 @workflow(agent="tester", uses={Say: SERVICE})

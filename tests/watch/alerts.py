@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 A = 'job="aswhom",instance="a:1"'
 ROUTE = 'route="/webhooks/<source>/<connection>"'
+EVENTS = 'route="/events/<transmitter>"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ ALERTS: Mapping[str, Alert] = {
             f'aswhom_duty_seconds_count{{{A},duty="prune",outcome="done"}}': "0+1x30",
         },
         labels={"duty": "prune", "instance": "a:1"},
-        says="the duty prune of a:1 failed 75% of its ticks",
+        says="the duty prune of a:1 keeps failing",
         good={
             f'aswhom_duty_seconds_count{{{A},duty="prune",outcome="failed"}}': "0+1x30",
             f'aswhom_duty_seconds_count{{{A},duty="prune",outcome="done"}}': "0+3x30",
@@ -110,6 +111,7 @@ ALERTS: Mapping[str, Alert] = {
             'aswhom_http_requests_total{route="/v1/jobs",status="503"}': "0+1x20",
             'aswhom_http_requests_total{route="/v1/jobs",status="401"}': "0+99x20",
             'aswhom_http_requests_total{route="/readyz",status="503"}': "0+99x20",
+            f'aswhom_http_requests_total{{{EVENTS},status="503"}}': "0+99x20",
         },
     ),
     "AswhomDeliveriesFail": Alert(
@@ -119,13 +121,25 @@ ALERTS: Mapping[str, Alert] = {
             f'aswhom_http_requests_total{{{ROUTE},status="202"}}': "0x5 1x10 2x30",
             'aswhom_http_requests_total{route="/v1/jobs",status="200"}': "0+6000x40",
         },
-        labels={"route": "/webhooks/<source>/<connection>"},
-        says="50% of what comes to /webhooks/<source>/<connection> is answered with 5xx",
+        says="50% of deliveries are answered with 5xx",
         good={
             f'aswhom_http_requests_total{{{ROUTE},status="202"}}': "0+1x40",
             f'aswhom_http_requests_total{{{ROUTE},status="503"}}': "0+1x5 5x30",
-            'aswhom_http_requests_total{route="/events/<transmitter>",status="503"}': "5x10 6x30",
+            f'aswhom_http_requests_total{{{EVENTS},status="503"}}': "0+6000x40",
             'aswhom_http_requests_total{route="/v1/jobs",status="503"}': "0+6000x40",
+        },
+    ),
+    "AswhomSecurityEventsFail": Alert(
+        after=31,
+        bad={
+            f'aswhom_http_requests_total{{{EVENTS},status="503"}}': "0x10 1x10 2x20",
+            f'aswhom_http_requests_total{{{EVENTS},status="202"}}': "0x5 1x10 2x30",
+            f'aswhom_http_requests_total{{{ROUTE},status="202"}}': "0+6000x40",
+        },
+        says="50% of Security Event Tokens are answered with 5xx",
+        good={
+            f'aswhom_http_requests_total{{{EVENTS},status="503"}}': "5x10 6x30",
+            f'aswhom_http_requests_total{{{ROUTE},status="503"}}': "0+6000x40",
         },
     ),
     "AswhomRequestsSlow": Alert(
@@ -219,7 +233,7 @@ ALERTS: Mapping[str, Alert] = {
         good={"aswhom_duplicate_effects_total": "0x5"},
     ),
     "AswhomBeatSilent": Alert(
-        after=3,
+        after=5,
         bad={'aswhom_beat_silent_seconds{process="housekeeping"}': "90x5"},
         says="no beat has ticked for 1m 30s",
         good={'aswhom_beat_silent_seconds{process="housekeeping"}': "5x5"},
@@ -319,7 +333,7 @@ ALERTS: Mapping[str, Alert] = {
         },
     ),
     "AswhomRevocationUnfinished": Alert(
-        after=3,
+        after=5,
         bad={"aswhom_revocation_unfinished_seconds": "900x5"},
         says="a revocation has had no receipt for 15m 0s",
         good={"aswhom_revocation_unfinished_seconds": "300x5"},
@@ -331,7 +345,7 @@ ALERTS: Mapping[str, Alert] = {
         good={'aswhom_withdrawals{state="pending"}': "1x10"},
     ),
     "AswhomAuditUnsealed": Alert(
-        after=3,
+        after=5,
         bad={"aswhom_audit_unsealed_seconds": "90x5"},
         says="audit records have been unsealed for 1m 30s",
         good={"aswhom_audit_unsealed_seconds": "2x5"},

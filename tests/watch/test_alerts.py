@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import pytest
 import yaml
 
 from deploy import procfile
+from identity import metrics as of_identity
+from pipeline import metrics as of_pipeline
+from tests.docs.metrics import metrics_of
 from tests.docs.pages import ROOT, page, section
 from tests.watch.alerts import ALERTS, Alert
 
@@ -22,6 +26,15 @@ DECLARED = {
     for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
 }
+#: Those of the ledger, which a duty measures.
+GAUGES = re.compile(
+    "|".join(
+        rf"\b{gauge._name}\b"
+        for module in (of_identity, of_pipeline)
+        for gauge in metrics_of(module)
+        if gauge._type == "gauge" and gauge is not of_pipeline.DUTY_STUCK
+    )
+)
 
 
 def test_every_alert_has_its_case() -> None:
@@ -59,6 +72,21 @@ def test_no_alert_fires_for_what_is_in_order(promtool: Path, tmp_path: Path) -> 
     assert judged(tests, tmp_path, promtool) == ""
 
 
+@pytest.mark.parametrize("name", [name for name, rule in DECLARED.items() if GAUGES.search(rule["expr"])])
+def test_one_measurement_that_failed_neither_ends_an_alert_nor_delays_it(
+    name: str, promtool: Path, tmp_path: Path
+) -> None:
+    """Its gauges show no number then, which is greater than nothing."""
+    alert = ALERTS[name]
+    ((series, values),) = alert.bad.items()
+    value = re.split(r"[ x]", values)[-2]
+    gaps = [{series: f"{value}x{at - 1} NaN {value}x5"} for at in (alert.after - 1, alert.after)]
+    tests = [expect(name, alert, gap, fires=True) for gap in gaps]
+    away = {series: f"{value}x{alert.after}" + " NaN" * 5}  # what is not known for minutes fires no more
+    tests.append(expect(name, replace(alert, after=alert.after + 4), away, fires=False))
+    assert judged(tests, tmp_path, promtool) == ""
+
+
 def test_promtool_would_have_told(promtool: Path, tmp_path: Path) -> None:
     name, alert = "AswhomWorkWaits", ALERTS["AswhomWorkWaits"]
     assert name in judged([expect(name, alert, alert.good or {}, fires=True)], tmp_path, promtool)
@@ -86,26 +114,43 @@ def test_the_last_process_of_a_kind_is_missed_by_its_name(
     assert judged(tests, tmp_path, promtool) == ""
 
 
-def test_a_duty_fails_by_its_own_pace_and_not_for_one_outage(promtool: Path, tmp_path: Path) -> None:
-    def seen(duty: str, *, done: str, failed: str, after: int, fires: bool) -> dict[str, Any]:
-        whose = f'duty="{duty}",instance="a:1"'
-        counted = {
-            f'aswhom_duty_seconds_count{{{whose},outcome="{outcome}"}}': values
-            for outcome, values in (("done", done), ("failed", failed))
-        }
-        says = f"the duty {duty} of a:1 failed 100% of its ticks"
-        labels = {"duty": duty, "instance": "a:1"}
-        return expect(
-            "AswhomDutyFails", Alert(after=after, bad={}, good={}, says=says, labels=labels), counted, fires=fires
-        )
+def of_duty(duty: str, *, done: str, failed: str, after: int, fires: bool) -> dict[str, Any]:
+    whose = f'duty="{duty}",instance="a:1"'
+    counted = {
+        f'aswhom_duty_seconds_count{{{whose},outcome="{outcome}"}}': values
+        for outcome, values in (("done", done), ("failed", failed))
+    }
+    says, labels = f"the duty {duty} of a:1 keeps failing", {"duty": duty, "instance": "a:1"}
+    alert = Alert(after=after, bad={}, good={}, says=says, labels=labels)
+    return expect("AswhomDutyFails", alert, counted, fires=fires)
 
+
+def test_a_duty_fails_by_its_own_pace_and_not_for_one_outage(promtool: Path, tmp_path: Path) -> None:
     outage = [
-        seen("dispatch", done="0+240x20 4800x5 4800+240x30", failed="0x20 0+60x5 300x30", after=after, fires=False)
-        for after in range(20, 50)
+        of_duty("dispatch", done="0+240x20 4800x5 4800+240x80", failed="0x20 0+60x5 300x80", after=after, fires=False)
+        for after in (*range(20, 50, 3), 85)
     ]
     # Its tick takes eleven minutes and comes to nothing.
-    slow = seen("catch-up", done="0x60", failed="0x10 1x10 2x10 3x10 4x10", after=40, fires=True)
+    slow = of_duty("catch-up", done="0x60", failed="0x10 1x10 2x10 3x10 4x10", after=40, fires=True)
     assert judged([*outage, slow], tmp_path, promtool) == ""
+
+
+def test_a_duty_fails_that_meets_one_thing_again_and_again_and_does_the_rest(promtool: Path, tmp_path: Path) -> None:
+    """A signal that cannot go on has a turn a minute, and the duty ticks sixty times meanwhile."""
+    for_ever = of_duty("signals", done="0+59x80", failed="0+1x80", after=75, fires=True)
+    mended = [
+        of_duty("signals", done="0+59x80", failed="0+1x35 35x45", after=after, fires=False) for after in (40, 60, 80)
+    ]
+    assert judged([for_ever, *mended], tmp_path, promtool) == ""
+
+
+def test_a_kind_of_process_is_missed_by_a_rule_of_its_own() -> None:
+    """Who does without one takes its rule out."""
+    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    rules = [rule for group in groups for rule in group["rules"] if rule["alert"] == "AswhomProcessMissing"]
+    told = [re.findall(r'process=~?"([a-z]+)', rule["expr"]) for rule in rules]
+    assert told == [["web"], ["revocations"], ["worker"]]
+    assert [{**rule, "expr": ""} for rule in rules] == [{**rules[0], "expr": ""}] * 3
 
 
 def test_the_rules_and_the_configuration_are_in_order(promtool: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 
 import pytest
@@ -64,6 +65,16 @@ def pushed(events: MemoryEvents, ledger: MemoryLedger, ring: MemoryRing) -> Flas
 
 def push(client: FlaskClient, token: bytes, *, to: str = "idp", content_type: str = SET) -> TestResponse:
     return client.post(f"/events/{to}", data=token, content_type=content_type, buffered=True)
+
+
+def test_an_alert_sees_the_first_delivery_and_the_first_token_that_are_answered_with_5xx(pushed: FlaskClient) -> None:
+    """Prometheus sees no increase from nothing to one."""
+    page = pushed.get("/metrics").text
+    routes = [one.rule for one in pushed.application.url_map.iter_rules() if re.match("/(webhooks|events)/", one.rule)]
+    assert len(routes) == 2
+    for route in routes:
+        for status in (500, 503):
+            assert f'aswhom_http_requests_total{{method="POST",route="{route}",status="{status}"}}' in page
 
 
 def test_a_token_is_answered_with_202_and_nothing_and_rung_for(

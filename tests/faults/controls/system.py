@@ -143,7 +143,7 @@ CONTROLS = (
     Control(
         name="the dispatcher rings again what was not heard",
         file="pipeline/reconcile.py",
-        guard="ring.jobs(store.write(partial(bells.top_up, pattern=pattern, window=window)))",
+        guard="ring.jobs(store.write(partial(bells.top_up, pattern=pattern, topping=topping)))",
         without="pass",
         test="tests/faults/test_broker.py::test_what_was_accepted_ends and sqlite",
         timeout=240,
@@ -223,7 +223,7 @@ CONTROLS = (
     Control(
         name="what may have been done is searched for before it is sent again",
         file="pipeline/step.py",
-        guard="if settlement is Settlement.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:",
+        guard="if known is Known.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:",
         without="if False:",
         test="tests/tasks/test_every_step.py::test_a_worker_killed_at_a_step and after_call and link_pull_request-3",
     ),
