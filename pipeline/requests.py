@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -36,6 +37,7 @@ T = TypeVar("T")
 
 FIRST_LOOK, LONGEST_LOOK = 0.02, 0.25  # seconds between two looks at a job that is waited for
 WAITERS = 12  # of a process's 32 threads: whoever comes when they are taken gets its job at once, and asks again
+WAITERS_OF_A_KEY = 4  # of those: no key keeps another's callers from waiting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +64,13 @@ class Requests:
         workloads: Workloads,
         *,
         pause: Callable[[float], object] | None = None,
-        waiters: int = WAITERS,
     ) -> None:
         self._store = store
         self._workflows = workflows
         self._ids = ids
         self._workloads = workloads
         self._pause = pause or threading.Event().wait
-        self._waiting = threading.BoundedSemaphore(waiters)
+        self._waiting = _Waiting()
 
     def caller(self, secret: Secret, *, now: datetime) -> Caller | NoCaller:
         """Who holds the key, or is the workload of the token, or why that lets nobody in."""
@@ -107,20 +108,22 @@ class Requests:
             acts.cancel(connection, job, act)
             return ()
 
-        return self._change(replace(self._asked(caller, "job", keyed, now), id=job), end)
+        asked = replace(self._asked(caller, "job", keyed, now), id=job)
+        return self._change(asked, end, finds_itself_done=True)  # a job that stops or is cancelled is left as it is
 
     def replay(self, caller: Caller, job: str, keyed: Keyed, *, now: datetime) -> Changed:
         """Accept a dead or cancelled job anew. Raises BadInput, NotLetIn or KeyReused."""
         change = partial(acts.replay_one, id=job, act=self._act(caller, now))
-        return self._change(replace(self._asked(caller, "job", keyed, now), id=job), change)
+        asked = replace(self._asked(caller, "job", keyed, now), id=job)
+        return self._change(asked, change, finds_itself_done=False)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         """A plain read, of `pipeline.ledger.views`."""
         return self._store.read(fn)
 
-    def wait(self, job: str, *, within: timedelta) -> None:
+    def wait(self, caller: Caller, job: str, *, within: timedelta) -> None:
         """Return once *job* has ended, or waits for somebody, or the time is over, or too many wait already."""
-        if within <= timedelta() or not self._waiting.acquire(blocking=False):
+        if within <= timedelta() or not self._waiting.enter(caller.key):
             return
         try:
             deadline, pause = time.monotonic() + within.total_seconds(), FIRST_LOOK
@@ -131,7 +134,7 @@ class Requests:
                 self._pause(min(pause, left))
                 pause = min(pause * 1.5, LONGEST_LOOK)
         finally:
-            self._waiting.release()
+            self._waiting.leave(caller.key)
 
     def _asked(self, caller: Caller, prefix: str, keyed: Keyed, now: datetime) -> Asked:
         return Asked(
@@ -145,11 +148,36 @@ class Requests:
     def _act(self, caller: Caller, now: datetime) -> Act:
         return Act(audit_id=self._ids("aud"), by=ledger.api_operator(caller), now=now)
 
-    def _change(self, asked: Asked, change: Callable[[Connection], Sequence[Bell]]) -> Changed:
+    def _change(
+        self, asked: Asked, change: Callable[[Connection], Sequence[Bell]], *, finds_itself_done: bool
+    ) -> Changed:
+        fn = partial(ledger.change_job, asked=asked, change=change)
+        if finds_itself_done or asked.idempotency_key is not None:
+            return write_idempotent(self._store, fn)
         try:
-            return self._store.write(lambda c: ledger.change_job(c, asked, change))
+            return self._store.write(fn)
         except CommitUnknown as error:  # repeated, it would say that the job has moved already
             raise Unconfirmed("the ledger did not confirm the commit: look at the job") from error
+
+
+class _Waiting:
+    """How many wait, by their keys."""
+
+    def __init__(self) -> None:
+        self._of: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def enter(self, key: str) -> bool:
+        """Whether one more with this key may wait, and does from here on."""
+        with self._lock:
+            if self._of.total() >= WAITERS or self._of[key] >= WAITERS_OF_A_KEY:
+                return False
+            self._of[key] += 1
+            return True
+
+    def leave(self, key: str) -> None:
+        with self._lock:
+            self._of -= Counter((key,))  # which keeps no key of nobody
 
 
 def _make(store: Store, fn: Callable[[Connection], Made]) -> Made:

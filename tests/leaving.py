@@ -1,4 +1,4 @@
-"""A ledger that goes away right after a commit: what was done is known to whoever asked for it, and no read is."""
+"""A ledger that goes away right after a commit, whose outcome is known to whoever asked for it, or is not."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from identity.errors import Unavailable
+from identity.store import CommitUnknown
 from pipeline.database import Database
 
 T = TypeVar("T")
 
 
 class Leaving:
-    """A ledger that answers no read after the next write, until it is told to."""
+    """A ledger that answers no read after the next write, until it is told to; or does not confirm that write."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.engine = database.engine
         self.check_room, self.close = database.check_room, database.close
-        self.leaves = False
+        self.leaves = self.loses_a_commit = False
         self._away = False
 
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
         outcome = self._database.write(fn, until=until, ahead=ahead)
         self._away = self.leaves
+        if self.loses_a_commit:
+            self.loses_a_commit = False
+            raise CommitUnknown("the connection broke after COMMIT")
         return outcome
 
     def read(self, fn: Callable[[Connection], T]) -> T:

@@ -48,8 +48,9 @@ def revoke(
 ) -> int | None:
     """Withdraw authority, now: account, user, agent, connection or tenant.
 
-    From the moment this returns, no step that depends on it opens, whatever is queued. KEY is an id; an account is also
-    TENANT/CONNECTION/PRINCIPAL. Of an account, some scopes alone: `aswhom accounts narrow`.
+    From the moment this returns, no step that depends on it opens, whatever is queued. KEY is an id: of a user as
+    acme.ada, or ada with --tenant acme; an account is also TENANT/CONNECTION/PRINCIPAL. Of an account, some scopes
+    alone: `aswhom accounts narrow`.
     """
     scope, whose = at.read(lambda c: named_scope(c, at.workflows, ScopeKind(kind), key, tenant=tenant))
     stake = at.read(lambda c: preview(c, scope, at.workflows))

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Select, and_, asc, desc, or_, select
 
 Record = dict[str, Any]
+STRETCH = 10_000  # rows that one page of a list on the web looks through for what no index finds
 Also = Callable[[Any], Sequence[ColumnElement[bool]]]  # further conditions, on columns of a table or of a stretch of it
 
 

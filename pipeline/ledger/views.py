@@ -57,7 +57,7 @@ def jobs_page(
     user: str | None = None,
     wait: str | None = None,
 ) -> Page:
-    """The jobs: those of a state are found by an index, the rest are looked for."""
+    """The jobs: those of a state, and those that wait, are found by an index; the rest are looked for."""
     statement = select(*_JOB)
     if tenant is not None:
         statement = statement.where(jobs.c.tenant_id == tenant)
@@ -67,6 +67,8 @@ def jobs_page(
         statement = statement.where(in_state(state) if state in _STATES else false())
     if wait == Wait.UNKNOWN:  # few, among however many that wait for something else
         statement = statement.where(jobs.c.id.in_(select(attempts.c.job_id).where(OF_UNKNOWN_OUTCOME)))
+    elif wait is not None and state is None:  # no other state has one
+        statement = statement.where(in_state(JobState.WAITING))
     also = equal(agent_id=agent, workflow=workflow, pattern=pattern, user_id=user, wait=wait)
     return page_of(connection, statement, turn, at=jobs.c.created_at, id=jobs.c.id, also=also)
 

@@ -10,11 +10,12 @@ from functools import partial
 from typing import Any
 
 from flask.testing import FlaskClient
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from identity.addresses import AddressPolicy
 from identity.api_keys import Caller, Role, add_key, new_key
 from identity.audit import Act
+from identity.audit.tables import audit
 from identity.capability.audiences import new_secret
 from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
@@ -191,6 +192,11 @@ class AgentsApi:
     def stop(self, scope: Scope, *, stopped: bool = True) -> None:
         act = Act(audit_id=self.house.ids("aud"), by="test", now=datetime.now(UTC))
         self.database.write(lambda c: set_stopped(c, scope, act, stopped=stopped, tenant="acme"))
+
+    def acts(self) -> list[str]:
+        """What people did about jobs, as the audit has it."""
+        kinds = select(audit.c.kind).where(audit.c.kind.in_(("job.cancelled", "job.replayed"))).order_by(audit.c.number)
+        return list(self.database.read(lambda c: c.execute(kinds).scalars().all()))
 
     def finish(self, job: str, *, result: dict[str, Any]) -> None:
         """As a worker would end the job of a tool: its step is done, and it is."""

@@ -24,7 +24,7 @@ from tests.api.agents_api import AgentsApi
 from tests.docs.pages import DOCS
 from tests.tasks.sound_action import Make
 from webhooks.api.app import document
-from webhooks.api.models import Form
+from webhooks.api.job_models import Form
 from webhooks.api.other_endpoints import BESIDE, written
 
 BARE = frozenset(map(written, BESIDE))  # addresses with which no agent shows its key
@@ -123,6 +123,11 @@ def test_a_catalogue_that_is_as_it_was_is_not_sent_again(sqlite_api: AgentsApi) 
     assert again("/v1/tools", sqlite_api.key(tools=["linear.*"])).status_code == 200
 
 
+def test_a_catalogue_is_sent_whatever_else_a_request_for_it_must_match(sqlite_api: AgentsApi) -> None:
+    answer = sqlite_api.ask("GET", "/v1/tools", headers={"If-Match": '"x"'})
+    assert (answer.status_code, len(answer.json["tools"])) == (200, 1)
+
+
 def test_a_tool_is_found_by_the_name_a_model_calls_it(sqlite_api: AgentsApi) -> None:
     plain, models = (sqlite_api.ask("GET", f"/v1/tools/{name}") for name in ("github.Say", "github__Say"))
     assert plain.json == models.json
@@ -186,6 +191,7 @@ def test_every_header_of_an_answer_is_described(sqlite_api: AgentsApi) -> None:
         ("post", "/v1/tools/{tool}/execute"): [api.execute(), api.execute(key=reader), api.execute("nobody")],
         ("post", "/v1/revocations"): [api.ask("POST", "/v1/revocations", admin, json=revoke)],
     }
+    answers["get", "/v1/jobs/{id}"] = [api.ask("GET", api.execute().headers["Location"])]
     api.limit(0)
     answers["get", "/v1/jobs"] = [api.ask("GET", "/v1/jobs")]
     told = set()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 import pytest
 from pydantic import create_model
 from sqlalchemy import Connection, func, select, update
 
-from identity.api_keys import Role
+from identity.api_keys import Caller, Role
 from identity.audit.tables import audit
 from identity.connections import add_connection, get_connection
 from identity.installations import add_installation
@@ -244,13 +245,37 @@ def test_nobody_waits_for_a_job_that_waits_for_a_person(api: AgentsApi) -> None:
     assert answer.json["reason"] == "ada must connect github"
 
 
-def test_more_than_so_many_do_not_wait(sqlite_api: AgentsApi) -> None:
-    taken: list[Any] = []
-    for _ in range(12):
-        assert sqlite_api.requests._waiting.acquire(blocking=False)
-    sqlite_api.at_work = lambda: taken.append("waited")
-    assert sqlite_api.execute(wait=20).status_code == 202
-    assert taken == []
+def waiting_at_once(api: AgentsApi, callers: Iterator[Caller]) -> list[str]:
+    """The keys of those of *callers* that wait for one job, each of whom comes while all before it wait yet."""
+    job, waited = api.execute(text=secrets.token_hex(4)).json["job"]["id"], list[str]()
+
+    def look(who: Caller) -> None:
+        waited.append(who.key)
+        api.at_work = come
+        come()
+
+    def come() -> None:
+        for who in callers:
+            api.at_work = partial(look, who)
+            api.requests.wait(who, job, within=timedelta(seconds=20))
+        if api.house.states()[job] != "done":
+            api.finish(job, result={"id": "7"})
+
+    come()
+    return waited
+
+
+def test_so_many_of_a_process_wait_and_no_more(sqlite_api: AgentsApi) -> None:
+    who = sqlite_api.caller()
+    keys = [f"key_{number}" for number in range(14)]
+    for _ in range(2):  # who has waited makes room
+        assert waiting_at_once(sqlite_api, (replace(who, key=key) for key in keys)) == keys[:12]
+
+
+def test_one_key_leaves_places_to_the_others(sqlite_api: AgentsApi) -> None:
+    one, other = sqlite_api.caller(), sqlite_api.caller(sqlite_api.keys["acme", Role.READER])
+    for _ in range(2):
+        assert waiting_at_once(sqlite_api, iter([*[one] * 12, other])) == [*[one.key] * 4, other.key]
 
 
 def test_a_key_that_comes_at_once_from_many_makes_one_job(api: AgentsApi) -> None:

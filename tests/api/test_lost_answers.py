@@ -74,3 +74,26 @@ def test_a_job_that_was_ended_and_accepted_anew_is_told_and_rung_for(api: Agents
         leaving.back()
         assert (answer.status_code, answer.json["state"]) == said
     assert api.ring.rung == [job]
+
+
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "once"}])
+def test_a_job_whose_end_was_not_confirmed_is_ended_once_and_told(
+    api: AgentsApi, leaving: Leaving, key: dict[str, str]
+) -> None:
+    job, admin = api.execute().json["job"]["id"], api.keys["acme", ADMIN]
+    leaving.loses_a_commit = True
+    answer = api.ask("POST", f"/v1/jobs/{job}/cancel", admin, json={}, headers=key)
+    assert (answer.status_code, answer.json["state"]) == (200, "cancelled")
+    assert (leaving.loses_a_commit, api.acts()) == (False, ["job.cancelled"])
+
+
+def test_a_replay_that_was_not_confirmed_is_done_once_and_told_where_it_has_a_key(
+    api: AgentsApi, leaving: Leaving
+) -> None:
+    job, admin = api.execute().json["job"]["id"], api.keys["acme", ADMIN]
+    for key, status in (({"Idempotency-Key": "once"}, 202), ({}, 503)):
+        api.ask("POST", f"/v1/jobs/{job}/cancel", admin, json={})
+        leaving.loses_a_commit = True
+        answer = api.ask("POST", f"/v1/jobs/{job}/replay", admin, json={}, headers=key)
+        assert (answer.status_code, api.house.row(job).state) == (status, "queued")
+    assert api.acts() == ["job.cancelled", "job.replayed"] * 2

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from pydantic import create_model
 
 from identity.api_keys import Role
+from identity.model import Effect
+from pipeline.action import Facts
 from pipeline.ledger import jobs, waits
 from pipeline.ledger.intents import Ended, Intent
 from pipeline.states import AttemptState, StepState, Wait
+from pipeline.workflow import Registry
 from tests.api.agents_api import AgentsApi
 from tests.ledger.acts import close, done, open_
-from tests.ledger.house import intent_of
+from tests.ledger.house import Say, intent_of
 
 DAYS = timedelta(days=14)
 
@@ -83,6 +88,20 @@ def test_a_tool_that_ended_with_a_call_that_may_have_been_made_is_unknown(api: A
     assert answer.json["reason"]
 
 
+class Read(Say):
+    """The same tool, were it one that only looks."""
+
+    facts: ClassVar[Facts] = replace(Say.facts, effect=Effect.READ)
+
+
+@pytest.mark.parametrize("ends", [stopped_at_its_search, on_the_wire])
+def test_a_tool_that_only_reads_leaves_nothing_in_doubt(sqlite_api: AgentsApi, ends: Any) -> None:
+    reads = create_model("Say", __base__=Read, __module__=Say.__module__)
+    sqlite_api.deploy(Registry([], [reads]))
+    ended = ends(sqlite_api)
+    assert (again(sqlite_api).json["outcome"], shown(sqlite_api, ended.job.id)["outcome"]) == ("cancelled",) * 2
+
+
 def test_a_late_answer_says_what_was_unknown(api: AgentsApi) -> None:
     done(api.house, cancelled(api), {"id": "7"})
     answer = again(api)
@@ -134,15 +153,33 @@ def test_nobody_waits_longer_for_a_job_than_for_a_tool(sqlite_api: AgentsApi) ->
     ] * 3
 
 
+def when_to_look_again(api: AgentsApi, job: str) -> list[str | None]:
+    """As the request for the tool is told, and whoever asks for its job."""
+    return [answer.headers.get("Retry-After") for answer in (again(api), api.ask("GET", f"/v1/jobs/{job}"))]
+
+
 def test_an_answer_before_the_end_says_when_to_ask_again(api: AgentsApi) -> None:
-    first = again(api)
-    assert (first.status_code, first.headers["Retry-After"]) == (202, "1")
-    job = api.house.claim(first.json["job"]["id"])
-    park = partial(jobs.park, job=job, wait=Wait.CONSENT, waits_for="x", due_in=DAYS, expires_in=DAYS, reason="connect")
-    api.database.write(park)
-    assert (again(api).json["outcome"], again(api).headers["Retry-After"]) == ("needs_consent", "30")
-    cancel(api, job.id)
-    assert "Retry-After" not in again(api).headers
+    job = again(api).json["job"]["id"]
+    assert when_to_look_again(api, job) == ["1", "1"]
+    claimed = api.house.claim(job)
+    assert when_to_look_again(api, job) == ["1", "1"]
+    park = partial(jobs.park, waits_for="x", due_in=DAYS, expires_in=DAYS, reason="connect")
+    api.database.write(partial(park, job=claimed, wait=Wait.CONSENT))
+    assert (again(api).json["outcome"], when_to_look_again(api, job)) == ("needs_consent", ["30", "30"])
+    cancel(api, job)
+    assert when_to_look_again(api, job) == [None, None]
+
+
+@pytest.mark.parametrize(("pause", "seconds"), [(25, range(2, 26)), (3600, [30])])
+def test_a_job_that_is_tried_again_later_is_not_asked_for_before(
+    api: AgentsApi, pause: int, seconds: Collection[int]
+) -> None:
+    job = again(api).json["job"]["id"]
+    claimed, delay = api.house.claim(job), timedelta(seconds=pause)
+    api.database.write(partial(jobs.requeue, job=claimed, delay=delay, reason="the rate is limited"))
+    for told in when_to_look_again(api, job):
+        assert told is not None
+        assert int(told) in seconds
 
 
 def awaits(api: AgentsApi, identifier: str, principal: str) -> Any:

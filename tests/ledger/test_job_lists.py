@@ -22,3 +22,6 @@ def test_the_newest_of_a_state_are_read_and_not_all_of_them_to_be_sorted(house: 
         for tenant in (None, whose):
             (plan,) = plans(house.database, partial(jobs_page, tenant=tenant, turn=Turn(limit=1), state=state))
             assert not any(word in plan for word in ("Sort", "TEMP B-TREE")), plan
+    for wait in ("consent", "time"):  # all that wait are in one state
+        (plan,) = plans(house.database, partial(jobs_page, tenant=None, turn=Turn(limit=50), wait=wait))
+        assert "ix_jobs_open" in plan or "ix_jobs_waiting" in plan, plan

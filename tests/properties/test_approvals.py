@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -251,8 +252,7 @@ def _build(url: str) -> None:
 @pytest.fixture
 def on_sqlite(migrated_sqlite: Path, tmp_path: Path) -> Iterator[None]:
     memory = Path("/dev/shm")
-    folder = memory / f"aswhom-{tmp_path.parent.name}-{tmp_path.name}" if memory.is_dir() else tmp_path / "made"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="aswhom-", dir=memory if memory.is_dir() else tmp_path))
     template, numbers = folder / "built.sqlite", itertools.count(1)
     shutil.copy(migrated_sqlite, template)
     _build(f"sqlite:///{template}")

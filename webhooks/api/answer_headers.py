@@ -33,6 +33,7 @@ _BY_OPERATION: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("list_tools", "304"): ("ETag",),
     ("execute_tool", "200"): ("Location",),
     ("execute_tool", "202"): ("Location", "Retry-After"),
+    ("show_job", "200"): ("Retry-After",),
     ("create_revocation", "201"): ("Location",),
 }
 

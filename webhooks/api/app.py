@@ -105,7 +105,7 @@ def operations(agents: Agents, bells: Bells, *, clock: Callable[[], datetime]) -
     )
     guard(pages, agents.requests, agents.quota, clock=clock, ids=Ids())
     tool_operations(pages, agents.requests, agents.workflows, bells, clock=clock)
-    job_operations(pages, agents.requests, bells, clock=clock)
+    job_operations(pages, agents.requests, agents.workflows, bells, clock=clock)
     account_operations(pages, agents.requests, agents.invitations, agents.workflows, clock=clock)
     delivery_operations(pages, agents.requests)
     revocation_operations(pages, agents.requests, bells, clock=clock)

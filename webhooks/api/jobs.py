@@ -12,17 +12,21 @@ from identity.api_keys import Caller, Role
 from pipeline.ledger import views
 from pipeline.ledger.paging import Record
 from pipeline.requests import Keyed, Requests
+from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller
-from webhooks.api.models import IdempotencyHeader, JobPage, JobQuery, JobsQuery, JobWithSteps, Nothing, OnePath
+from webhooks.api.job_models import JobPage, JobQuery, JobsQuery, JobWithSteps
+from webhooks.api.models import IdempotencyHeader, Nothing, OnePath
 from webhooks.api.pages import turn
 from webhooks.bells import Bells
 from webhooks.cursors import cursor
 from webhooks.problems import Problem
 
 
-def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clock: Callable[[], datetime]) -> None:
+def job_operations(
+    pages: APIBlueprint, requests: Requests, workflows: Registry, bells: Bells, *, clock: Callable[[], datetime]
+) -> None:
     """Add the operations on jobs."""
 
     @pages.get("/jobs", responses={200: JobPage})
@@ -47,13 +51,19 @@ def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clo
 
     @pages.get("/jobs/<id>", responses={200: JobWithSteps})
     def show_job(path: OnePath, query: JobQuery) -> Response:
-        """One job with its steps: what, as whom, by which pattern, and why."""
+        """One job with its steps: what, as whom, by which pattern, and why.
+
+        Until it has ended, Retry-After says when to look again, however long the answer was held back.
+        """
         who = caller()
         row = found_job(requests, who, path.id)
         if query.wait:
-            requests.wait(path.id, within=timedelta(seconds=query.wait))
+            requests.wait(who, path.id, within=timedelta(seconds=query.wait))
             row = found_job(requests, who, path.id)
-        return jsonify(shapes.job_with_steps(row).model_dump(mode="json"))
+        response = jsonify(shapes.job_with_steps(row, workflows).model_dump(mode="json"))
+        if (seconds := shapes.look_again(row, clock())) is not None:
+            response.headers["Retry-After"] = str(seconds)
+        return response
 
     @pages.post("/jobs/<id>/cancel", responses={200: JobWithSteps})
     def cancel_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> Response:
@@ -65,7 +75,7 @@ def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clo
         found_job(requests, who, path.id)
         keyed = Keyed(key=header.idempotency_key, document={"cancel": path.id})
         ended = requests.cancel(who, path.id, keyed, now=clock())
-        return jsonify(shapes.job_with_steps(ended.row).model_dump(mode="json"))
+        return jsonify(shapes.job_with_steps(ended.row, workflows).model_dump(mode="json"))
 
     @pages.post("/jobs/<id>/replay", responses={202: JobWithSteps})
     def replay_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> tuple[Response, int]:
@@ -74,7 +84,7 @@ def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clo
         found_job(requests, who, path.id)
         keyed = Keyed(key=header.idempotency_key, document={"replay": path.id})
         accepted = requests.replay(who, path.id, keyed, now=clock())
-        response = jsonify(shapes.job_with_steps(accepted.row).model_dump(mode="json"))
+        response = jsonify(shapes.job_with_steps(accepted.row, workflows).model_dump(mode="json"))
         bells.ring_after(response, bells=accepted.bells)
         return response, 202
 

@@ -1,20 +1,23 @@
-"""The API's bodies, as its document describes them."""
+"""What the API takes and gives, but for tools and jobs, as its document describes it."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field
 
-from identity.model import AccessPattern, AccountState
-from pipeline.states import JobState, StepState, Wait
+from identity.model import AccountState
 
 # No control characters: a database refuses some of them.
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 # Of the outcomes of deliveries, those on record: a duplicate is not.
 Recorded = Literal["accepted", "ignored", "unrecognised", "refused", "signal"]
+# A page looks through so many rows for what no index finds.
+Next = Annotated[
+    str | None,
+    Field(description="the `cursor` of the following page, also of a short or an empty one; null: this is the last"),
+]
 Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.:-]+$")]
 
 
@@ -42,10 +45,6 @@ class Nothing(Sent):
     """An object without a member."""
 
 
-class ToolPath(BaseModel):
-    tool: Id = Field(description="`github.CreateIssue`, or as models write it: `github__CreateIssue`")
-
-
 class OnePath(BaseModel):
     id: Id
 
@@ -57,32 +56,14 @@ class IdempotencyHeader(BaseModel):
         min_length=1,
         max_length=200,
         pattern=r"^[\x21-\x7e]*$",
-        description="the same key with the same body makes one thing, however often it is sent",
+        description="the same key with the same path and body is one request, however often it is sent",
     )
-
-
-class Form(StrEnum):
-    """The forms in which a catalogue comes."""
-
-    PLAIN = "plain"
-    OPENAI = "openai"
-    OPENAI_RESPONSES = "openai-responses"
-    ANTHROPIC = "anthropic"
-    MCP = "mcp"
 
 
 class Query(BaseModel):
     """What stands after the question mark: a filter that is misspelt must not let everything through."""
 
     model_config = ConfigDict(extra="forbid")
-
-
-class CatalogueQuery(Query):
-    format: Form = Field(
-        Form.PLAIN,
-        description="`plain`, or the form that a model's API takes: `openai` is that of Chat Completions, "
-        "`openai-responses` that of Responses",
-    )
 
 
 class Paged(Query):
@@ -92,153 +73,11 @@ class Paged(Query):
     )
 
 
-_LONGEST_WAIT = 20  # seconds
-
-
-class ExecuteBody(Sent):
-    """Carry out a tool."""
-
-    identifier: Id = Field(
-        description="as whom: a user's (delegated), or the tenant's or a workspace's (service). "
-        "`user:`, `tenant:` or `workspace:` before it says which is meant"
-    )
-    parameters: dict[str, Any] = Field({}, description="as the tool's schema has them")
-    wait: float = Field(5, ge=0, le=_LONGEST_WAIT, description="seconds to wait for the end; 0: answer at once")
-
-
-class ToolOut(Given):
-    """A tool, with JSON Schemas of its parameters and its result."""
-
-    name: str
-    description: str
-    provider: str
-    scopes: list[str]
-    effect: Literal["read", "write", "high_risk"]
-    attribution: bool = Field(description="whether it must be traceable to a person")
-    parameters: dict[str, Any]
-    result: dict[str, Any]
-
-
-class OneTool(RootModel[ToolOut | dict[str, Any]]):
-    """In another form than `plain`: as that form has it."""
-
-
-class Catalogue(Given):
-    tools: list[OneTool]
-
-
 class Principal(Given):
     """As whom."""
 
     kind: Literal["user", "service"]
     name: str
-
-
-class StepOut(Given):
-    position: int
-    action: str
-    as_whom: Principal | None = Field(description="null: nobody was let")
-    pattern: AccessPattern | None
-    why: str = Field(description="of the decision as whom, or of the refusal")
-    state: StepState
-    attempts: int
-    external_id: str | None = Field(description="the upstream's id of what was made")
-    result: dict[str, Any] | None
-    error: str | None = Field(description="why it failed, or what is known of a call without an answer")
-
-
-class ConsentOut(Given):
-    """The consent that a job waits for: `user` and `connection` are what `POST /v1/connect-links` takes."""
-
-    account: str = Field(description="TENANT/CONNECTION/PRINCIPAL")
-    connection: str
-    user: str | None = Field(
-        description="null: it is the service's account, which an operator connects; `aswhom accounts show` says how"
-    )
-    missing_scopes: list[str] = Field(description="of an account that is connected; a link asks for them")
-
-
-class JobOut(Given):
-    id: str
-    workflow: str
-    agent: str
-    pattern: AccessPattern
-    state: JobState
-    wait: Wait | None = Field(description="why it waits")
-    consent: ConsentOut | None = Field(description="which one it waits for, if it does")
-    reason: str | None
-    user: str | None = Field(description="the user it acts for")
-    triggered_by: str | None
-    delivery: str | None
-    revocation: str | None = Field(description="the one that cancelled or stops it")
-    created_at: datetime
-    finished_at: datetime | None
-
-
-class Outcome(StrEnum):
-    """What became of a tool's job, as far as is known.
-
-    It goes on while it is
-    - `pending`: it is queued, or runs;
-    - `needs_consent`: a person must connect an account; then it goes on by itself;
-    - `waiting`: for an operator, or for somebody to approve.
-
-    It has ended once it is
-    - `done`;
-    - `failed`: the upstream refused it, and nothing was done;
-    - `refused`: policy or scope forbids it, and nothing was done;
-    - `cancelled`: by a revocation, a stop or an operator;
-    - `dead`: it cannot be carried out for another reason;
-    - `unknown`: it was ended as `cancelled` or `dead` is, and may have been done all the same: a call was sent, and
-      nobody knows what became of it. Asked for under a new key, it may be done twice: look at the provider first.
-
-    An answer that comes late, or an operator's word, still counts: then it is no more `unknown`, and where it was done
-    after all, a `result` stands beside `cancelled` or `dead`.
-    """
-
-    DONE = "done"
-    FAILED = "failed"
-    REFUSED = "refused"
-    CANCELLED = "cancelled"
-    DEAD = "dead"
-    UNKNOWN = "unknown"
-    NEEDS_CONSENT = "needs_consent"
-    WAITING = "waiting"
-    PENDING = "pending"
-
-
-class JobWithSteps(JobOut):
-    outcome: Outcome | None = Field(description="of a tool's job; null: it is another workflow's")
-    result: dict[str, Any] | None = Field(description="of a tool that was done, until its steps are forgotten")
-    steps: list[StepOut]
-
-
-class ToolAnswer(Given):
-    """What became of a tool: `result` where it was done, else `reason`. With 202, look at the job again."""
-
-    outcome: Outcome
-    result: dict[str, Any] | None = Field(description="of what was done, even where its job was cancelled meanwhile")
-    reason: str | None
-    job: JobWithSteps
-
-
-class JobPage(Given):
-    items: list[JobOut]
-    next: str | None
-
-
-class JobQuery(Query):
-    wait: float = Field(
-        0, ge=0, le=_LONGEST_WAIT, description="seconds to wait until it has ended, or waits for somebody"
-    )
-
-
-class JobsQuery(Paged):
-    state: JobState | None = None
-    workflow: Word | None = None
-    wait: Wait | None = Field(None, description="why it waits")
-    user: Id | None = Field(None, description="the id of the user it acts for")
-    pattern: AccessPattern | None = None
 
 
 class AccountOut(Given):
@@ -258,7 +97,7 @@ class AccountOut(Given):
 
 class AccountPage(Given):
     items: list[AccountOut]
-    next: str | None
+    next: Next
 
 
 class AccountsQuery(Paged):
@@ -308,7 +147,7 @@ class DeliveryWithJobs(DeliveryOut):
 
 class DeliveryPage(Given):
     items: list[DeliveryOut]
-    next: str | None
+    next: Next
 
 
 class DeliveriesQuery(Paged):
@@ -350,4 +189,4 @@ class RevocationWithReceipt(RevocationOut):
 
 class RevocationPage(Given):
     items: list[RevocationOut]
-    next: str | None
+    next: Next

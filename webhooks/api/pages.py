@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.ledger.paging import Place, Turn
+from pipeline.ledger.paging import STRETCH, Place, Turn
 from webhooks import problems
 from webhooks.api.models import Paged
 from webhooks.cursors import place_in_time
@@ -11,7 +11,7 @@ from webhooks.problems import Problem
 
 def turn(query: Paged) -> Turn:
     """Which page *query* asks for. Raises Problem for a cursor that is none of ours."""
-    return Turn(limit=query.limit, after=None if query.cursor is None else _place(query.cursor))
+    return Turn(limit=query.limit, after=None if query.cursor is None else _place(query.cursor), stretch=STRETCH)
 
 
 def _place(text: str) -> Place:

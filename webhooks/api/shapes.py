@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from math import ceil
+
+from identity.model import Effect
 from pipeline.accounts.health import Health
 from pipeline.ledger.jobs import consenting
 from pipeline.ledger.paging import Record
-from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
+from pipeline.states import ENDED, AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tool_workflows import is_of_a_tool
+from pipeline.workflow import Registry
+from webhooks.api.job_models import ConsentOut, JobOut, JobWithSteps, Outcome, StepOut, ToolAnswer
 from webhooks.api.models import (
     AccountOut,
-    ConsentOut,
     DeliveryOut,
     DeliveryWithJobs,
-    JobOut,
-    JobWithSteps,
-    Outcome,
     Principal,
     RevocationOut,
     RevocationWithReceipt,
     ScopeOut,
-    StepOut,
-    ToolAnswer,
 )
+
+SOON, SELDOM = 1, 30  # seconds until it is worth looking again: people take their time
 
 
 def job(row: Record) -> JobOut:
@@ -51,8 +53,8 @@ def _consent(row: Record) -> ConsentOut | None:
     return ConsentOut(account=str(key), connection=key.connection, user=user, missing_scopes=row["lacks"] or [])
 
 
-def job_with_steps(row: Record) -> JobWithSteps:
-    outcome = _outcome(row) if is_of_a_tool(row["workflow"]) else None
+def job_with_steps(row: Record, workflows: Registry) -> JobWithSteps:
+    outcome = _outcome(row, workflows) if is_of_a_tool(row["workflow"]) else None
     steps = [step(one) for one in row["steps"]]
     result = next((one.result for one in steps if one.state is StepState.DONE), None) if outcome else None
     return JobWithSteps(**job(row).model_dump(), outcome=outcome, result=result, steps=steps)
@@ -74,20 +76,20 @@ def step(row: Record) -> StepOut:
     )
 
 
-def tool_answer(row: Record) -> ToolAnswer:
+def tool_answer(row: Record, workflows: Registry) -> ToolAnswer:
     """What became of a tool's job; its one step tells why it failed."""
-    told = job_with_steps(row)
+    told = job_with_steps(row, workflows)
     why = next((one.error for one in told.steps), None) or told.reason
     reason = None if told.result is not None else why
-    return ToolAnswer(outcome=_outcome(row), result=told.result, reason=reason, job=told)
+    return ToolAnswer(outcome=_outcome(row, workflows), result=told.result, reason=reason, job=told)
 
 
-def _outcome(row: Record) -> Outcome:
+def _outcome(row: Record, workflows: Registry) -> Outcome:
     wait = Wait(row["wait"]) if row["wait"] else None
     match JobState(row["state"]):
         case JobState.DONE:
             return Outcome.DONE
-        case JobState.CANCELLED | JobState.DEAD if any(map(_is_in_doubt, row["steps"])):
+        case JobState.CANCELLED | JobState.DEAD if any(_is_in_doubt(one, workflows) for one in row["steps"]):
             return Outcome.UNKNOWN
         case JobState.CANCELLED:
             return Outcome.CANCELLED
@@ -102,8 +104,22 @@ def _outcome(row: Record) -> Outcome:
             return Outcome.PENDING
 
 
-def _is_in_doubt(step: Record) -> bool:
+def look_again(row: Record, now: datetime) -> int | None:
+    """In how many seconds it is worth looking at the job again; None: it has ended."""
+    state, wait = JobState(row["state"]), Wait(row["wait"]) if row["wait"] else None
+    if state in ENDED:
+        return None
+    if state is JobState.QUEUED or wait is Wait.TIME:  # not before it is due
+        left: timedelta = row["due_at"] - now
+        return max(SOON, min(ceil(left.total_seconds()), SELDOM))
+    return SELDOM if wait in (Wait.CONSENT, Wait.APPROVAL, Wait.UNKNOWN) else SOON
+
+
+def _is_in_doubt(step: Record, workflows: Registry) -> bool:
     """Whether a step that is not over may have been done. A search for its effect may have opened it again."""
+    tool = workflows.tools.get(step["action"])
+    if tool is not None and tool.facts.effect is Effect.READ:
+        return False  # whatever became of its call, it changed nothing
     unsettled = {AttemptState.OPEN, AttemptState.UNKNOWN}
     calls = {one["state"] for one in step["attempts"] if one["purpose"] == Purpose.CALL}
     return step["state"] == StepState.UNKNOWN or (step["state"] == StepState.OPEN and not calls.isdisjoint(unsettled))

@@ -22,25 +22,13 @@ from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller, makes, request_id
+from webhooks.api.job_models import Catalogue, CatalogueQuery, ExecuteBody, Form, OneTool, ToolAnswer, ToolPath
 from webhooks.api.jobs import found_job, there
-from webhooks.api.models import (
-    Catalogue,
-    CatalogueQuery,
-    ExecuteBody,
-    Form,
-    IdempotencyHeader,
-    OneTool,
-    Outcome,
-    ToolAnswer,
-    ToolPath,
-)
+from webhooks.api.models import IdempotencyHeader
 from webhooks.bells import Bells
 from webhooks.problems import Problem
 
 log = logging.getLogger(__name__)
-
-#: What has not ended, and in how many seconds it is worth looking again: people take their time.
-UNDERWAY = {Outcome.PENDING: 1, Outcome.WAITING: 30, Outcome.NEEDS_CONSENT: 30}
 
 
 def tool_operations(
@@ -59,7 +47,9 @@ def tool_operations(
         response = jsonify(tools=[_formed(action, query.format) for action in allowed])
         response.headers["Cache-Control"] = "private, no-cache"  # kept by whoever asks again whether it is so yet
         response.add_etag()
-        response.make_conditional(request)
+        etag, _ = response.get_etag()
+        if etag is not None and request.if_none_match.contains_weak(etag):
+            response.status_code = 304
         return response
 
     @pages.get("/tools/<tool>", responses={200: OneTool})
@@ -91,11 +81,11 @@ def tool_operations(
         if made.bells:
             # Before the wait, not after the answer: nobody waits for a job that nobody was told of.
             bells.ring_now(bells=made.bells)
-        answer = shapes.tool_answer(_after_a_wait(requests, who, made, within=timedelta(seconds=body.wait)))
-        response = jsonify(answer.model_dump(mode="json"))
-        if (look_again := UNDERWAY.get(answer.outcome)) is not None:
+        row = _after_a_wait(requests, who, made, within=timedelta(seconds=body.wait))
+        response = jsonify(shapes.tool_answer(row, workflows).model_dump(mode="json"))
+        if (seconds := shapes.look_again(row, clock())) is not None:
             response.status_code = 202
-            response.headers["Retry-After"] = str(look_again)
+            response.headers["Retry-After"] = str(seconds)
         response.headers["Location"] = f"/v1/jobs/{made.id}"
         return response
 
@@ -106,7 +96,7 @@ def _after_a_wait(requests: Requests, who: Caller, made: Made, *, within: timede
     It is in the ledger: whoever were told to send it again would have it done twice.
     """
     try:
-        requests.wait(made.id, within=within)
+        requests.wait(who, made.id, within=within)
         return found_job(requests, who, made.id)
     except Unavailable as error:
         log.warning("a job is not waited for: %s", error, extra={"action": "api.not_waited", "job": made.id})

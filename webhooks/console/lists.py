@@ -8,11 +8,10 @@ from urllib.parse import urlencode
 from flask import request, url_for
 
 from identity.errors import BadInput
-from pipeline.ledger.paging import Place, Turn
+from pipeline.ledger.paging import STRETCH, Place, Turn
 from webhooks.cursors import place_in_time
 
 ROWS = 50
-STRETCH = 10_000  # rows that a page looks through for what no index finds
 
 
 def turn(read: Callable[[str], Place] = place_in_time) -> Turn:

@@ -1,0 +1,177 @@
+"""Tools, and jobs with what became of them, as the API's document describes them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, RootModel
+
+from identity.model import AccessPattern
+from pipeline.states import JobState, StepState, Wait
+from webhooks.api.models import Given, Id, Next, Paged, Principal, Query, Sent, Word
+
+_LONGEST_WAIT = 20  # seconds
+
+
+class ToolPath(BaseModel):
+    tool: Id = Field(description="`github.CreateIssue`, or as models write it: `github__CreateIssue`")
+
+
+class Form(StrEnum):
+    """The forms in which a catalogue comes."""
+
+    PLAIN = "plain"
+    OPENAI = "openai"
+    OPENAI_RESPONSES = "openai-responses"
+    ANTHROPIC = "anthropic"
+    MCP = "mcp"
+
+
+class CatalogueQuery(Query):
+    format: Form = Field(
+        Form.PLAIN,
+        description="`plain`, or the form that a model's API takes: `openai` is that of Chat Completions, "
+        "`openai-responses` that of Responses",
+    )
+
+
+class ExecuteBody(Sent):
+    """Carry out a tool."""
+
+    identifier: Id = Field(
+        description="as whom: a user's (delegated), or the tenant's or a workspace's (service). "
+        "`user:`, `tenant:` or `workspace:` before it says which is meant"
+    )
+    parameters: dict[str, Any] = Field({}, description="as the tool's schema has them")
+    wait: float = Field(5, ge=0, le=_LONGEST_WAIT, description="seconds to wait for the end; 0: answer at once")
+
+
+class ToolOut(Given):
+    """A tool, with JSON Schemas of its parameters and its result."""
+
+    name: str
+    description: str
+    provider: str
+    scopes: list[str]
+    effect: Literal["read", "write", "high_risk"]
+    attribution: bool = Field(description="whether it must be traceable to a person")
+    parameters: dict[str, Any]
+    result: dict[str, Any]
+
+
+class OneTool(RootModel[ToolOut | dict[str, Any]]):
+    """In another form than `plain`: as that form has it."""
+
+
+class Catalogue(Given):
+    tools: list[OneTool]
+
+
+class StepOut(Given):
+    position: int
+    action: str
+    as_whom: Principal | None = Field(description="null: nobody was let")
+    pattern: AccessPattern | None
+    why: str = Field(description="of the decision as whom, or of the refusal")
+    state: StepState
+    attempts: int
+    external_id: str | None = Field(description="the upstream's id of what was made")
+    result: dict[str, Any] | None
+    error: str | None = Field(description="why it failed, or what is known of a call without an answer")
+
+
+class ConsentOut(Given):
+    """The consent that a job waits for: `user` and `connection` are what `POST /v1/connect-links` takes."""
+
+    account: str = Field(description="TENANT/CONNECTION/PRINCIPAL")
+    connection: str
+    user: str | None = Field(
+        description="null: it is the service's account, which an operator connects; `aswhom accounts show` says how"
+    )
+    missing_scopes: list[str] = Field(description="of an account that is connected; a link asks for them")
+
+
+class JobOut(Given):
+    id: str
+    workflow: str
+    agent: str
+    pattern: AccessPattern
+    state: JobState
+    wait: Wait | None = Field(description="why it waits")
+    consent: ConsentOut | None = Field(description="which one it waits for, if it does")
+    reason: str | None
+    user: str | None = Field(description="the user it acts for")
+    triggered_by: str | None
+    delivery: str | None
+    revocation: str | None = Field(description="the one that cancelled or stops it")
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class Outcome(StrEnum):
+    """What became of a tool's job, as far as is known.
+
+    It goes on while it is
+    - `pending`: it is queued, if only for a later try, runs, if only until it stops, or waits for time or another job;
+    - `needs_consent`: a person must connect an account; then it goes on by itself;
+    - `waiting`: for an operator, or for somebody to approve.
+
+    It has ended once it is
+    - `done`;
+    - `failed`: the upstream refused it, and nothing was done;
+    - `refused`: policy or scope forbids it, and nothing was done;
+    - `cancelled`: by a revocation, a stop or an operator;
+    - `dead`: it cannot be carried out for another reason;
+    - `unknown`: it was ended as `cancelled` or `dead` is, and may have been done all the same: a call was sent, and
+      nobody knows what became of it. Asked for under a new key, it may be done twice: look at the provider first. A
+      tool that only reads never is.
+
+    An answer that comes late, or an operator's word, still counts: then it is no more `unknown`, and where it was done
+    after all, a `result` stands beside `cancelled` or `dead`.
+    """
+
+    DONE = "done"
+    FAILED = "failed"
+    REFUSED = "refused"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+    NEEDS_CONSENT = "needs_consent"
+    WAITING = "waiting"
+    PENDING = "pending"
+
+
+class JobWithSteps(JobOut):
+    outcome: Outcome | None = Field(description="of a tool's job; null: it is another workflow's")
+    result: dict[str, Any] | None = Field(description="of a tool that was done, until its steps are forgotten")
+    steps: list[StepOut]
+
+
+class ToolAnswer(Given):
+    """What became of a tool: `result` where it was done, else `reason`. With 202, look at the job again."""
+
+    outcome: Outcome
+    result: dict[str, Any] | None = Field(description="of what was done, even where its job was cancelled meanwhile")
+    reason: str | None
+    job: JobWithSteps
+
+
+class JobPage(Given):
+    items: list[JobOut]
+    next: Next
+
+
+class JobQuery(Query):
+    wait: float = Field(
+        0, ge=0, le=_LONGEST_WAIT, description="seconds to wait until it has ended, or waits for somebody"
+    )
+
+
+class JobsQuery(Paged):
+    state: JobState | None = None
+    workflow: Word | None = None
+    wait: Wait | None = Field(None, description="why it waits")
+    user: Id | None = Field(None, description="the id of the user it acts for")
+    pattern: AccessPattern | None = None
