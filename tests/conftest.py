@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from hypothesis import settings
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.database import Database, DatabaseSettings
 from pipeline.migrations import upgrade_at
-from tests.ledgers import share_out
+from tests.ledgers import open_ledger, share_out
 from tests.servers import shared_data as published
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
@@ -32,9 +31,6 @@ from tests.statements import compiled_once
 # An example that takes longer than Hypothesis's 200 ms is a busy machine, not a fault of what is tested.
 settings.register_profile("aswhom", deadline=None)
 settings.load_profile("aswhom")
-
-# The disk of a machine that others use too may take longer for one commit than a caller in production waits.
-TURN = timedelta(seconds=30)
 
 
 def pytest_configure() -> None:
@@ -126,7 +122,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def opened_postgres(migrated_postgres: Emptied) -> Iterator[Database]:
     """Opened once: what a new connection costs is much of what a test of the ledger takes."""
-    opened = open_database(DatabaseSettings(url=migrated_postgres.url))
+    opened = open_ledger(migrated_postgres.url)
     yield opened
     opened.close()
 
@@ -137,7 +133,7 @@ def database(ledger_url: str, request: pytest.FixtureRequest) -> Iterator[Databa
     if not ledger_url.startswith("sqlite"):
         yield request.getfixturevalue("opened_postgres")
         return
-    opened = open_database(DatabaseSettings(url=ledger_url, turn_timeout=TURN))
+    opened = open_ledger(ledger_url)
     yield opened
     opened.close()
 
@@ -146,7 +142,7 @@ def database(ledger_url: str, request: pytest.FixtureRequest) -> Iterator[Databa
 def sqlite_database(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Database]:
     """One on SQLite alone, where the database is not what is tested."""
     shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
-    opened = open_database(DatabaseSettings(url=f"sqlite:///{tmp_path}/ledger.sqlite", turn_timeout=TURN))
+    opened = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     yield opened
     opened.close()
 

@@ -14,8 +14,8 @@ from identity.audit import Act
 from identity.console import sessions
 from identity.console.sign_in import SignIn
 from identity.secret import Secret
-from pipeline.database import DatabaseSettings, open_database
 from tests.console.console_app import ConsoleApp
+from tests.ledgers import open_ledger
 from tests.servers.process import free_port
 
 
@@ -29,7 +29,7 @@ class ConsoleSite:
     def __init__(self, ledger: Path, *, port: int | None = None, sign_in: SignIn | None = None) -> None:
         port = port or free_port()
         self.web = f"http://127.0.0.1:{port}"
-        self._database = open_database(DatabaseSettings(url=f"sqlite:///{ledger}"))
+        self._database = open_ledger(f"sqlite:///{ledger}")
         self.console = ConsoleApp(self._database, base_url=self.web, sign_in=sign_in)
         self.ids = self.console.fill()
         self._server = make_server("127.0.0.1", port, self.console.app, threaded=True, request_handler=_Quiet)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from pipeline.database import DatabaseSettings, open_database
 from tests.capability.asking import client_of
 from tests.capability.capability_ledger import CapabilityLedger
+from tests.ledgers import open_ledger
 
 
 @pytest.fixture
 def ledger(ledger_url: str) -> Iterator[CapabilityLedger]:
-    database = open_database(DatabaseSettings(url=ledger_url))
+    database = open_ledger(ledger_url)
     yield CapabilityLedger(database).build()
     database.close()
 
@@ -26,7 +26,7 @@ def shared_ledger(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactor
     """One for all tests that use tokens of their own, and revoke, stop and rotate nothing."""
     folder = tmp_path_factory.mktemp("ledger")
     shutil.copy(migrated_sqlite, folder / "ledger.sqlite")
-    database = open_database(DatabaseSettings(url=f"sqlite:///{folder}/ledger.sqlite"))
+    database = open_ledger(f"sqlite:///{folder}/ledger.sqlite")
     yield CapabilityLedger(database).build()
     database.close()
 
@@ -34,7 +34,7 @@ def shared_ledger(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def ledger_on_sqlite(migrated_sqlite: Path, tmp_path: Path) -> Iterator[CapabilityLedger]:
     shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
-    database = open_database(DatabaseSettings(url=f"sqlite:///{tmp_path}/ledger.sqlite"))
+    database = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     yield CapabilityLedger(database).build()
     database.close()
 

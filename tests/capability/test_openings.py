@@ -22,7 +22,7 @@ from identity.policy.decision import Decision
 from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive, next_number
 from identity.stops import set_stopped
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.database import Database
 from pipeline.desk import connections as acts
 from pipeline.ledger import openings
 from pipeline.ledger import steps as ledger_steps
@@ -33,6 +33,7 @@ from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts
 from tests.capability.capability_ledger import INVOICES, PAID
 from tests.ledger.house import House, intent_of
+from tests.ledgers import open_ledger
 
 BY_CAPABILITY = Decision(
     kind=PrincipalKind.USER, pattern=AccessPattern.CAPABILITY, reason="named by the workflow", policy=0
@@ -88,7 +89,7 @@ class Till:
 
 @pytest.fixture
 def till(ledger_url: str) -> Iterator[Till]:
-    database = open_database(DatabaseSettings(url=ledger_url))
+    database = open_ledger(ledger_url)
     yield Till(database)
     database.close()
 

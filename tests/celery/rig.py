@@ -7,8 +7,7 @@ import secrets
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -22,24 +21,12 @@ from pipeline.model import Bell
 from pipeline.ring import CeleryRing
 from tests.servers.process import Process, free_port, start_python
 from tests.servers.warm import CELERY
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 ALL_QUEUES = "delegated,service,hybrid,capability,revocations"
 # The kernel ends the child with us, whichever way we end.
 SETPRIV = [path, "--pdeathsig", "KILL", "--"] if (path := shutil.which("setpriv")) else []
-
-
-def eventually(
-    condition: Callable[[], object], *, seconds: float = 60, what: str = "", log: Path | None = None
-) -> float:
-    """Wait until *condition* holds and return how long that took; AssertionError at the deadline."""
-    began = time.monotonic()
-    while not condition():
-        if time.monotonic() - began > seconds:
-            tail = "\n".join(log.read_text().splitlines()[-40:]) if log else ""
-            raise AssertionError(f"not within {seconds} s: {what or condition}\n{tail}")
-        time.sleep(0.01)
-    return time.monotonic() - began
 
 
 class Server:

@@ -14,7 +14,7 @@ from deploy.housekeeping import keep
 from identity.errors import Misconfigured, Unavailable
 from identity.store import CommitUnknown
 from pipeline.housekeeping import Duty, Housekeeping
-from tests.celery.rig import eventually
+from tests.waiting import eventually
 
 
 class Heartbeats:
@@ -115,7 +115,7 @@ def test_a_duty_that_took_its_thread_along_is_visible() -> None:
         raise Unmarked
 
     beats = Heartbeats()
-    keeping = Housekeeping([duty("dies", run, deadline=0.1)], beats)
+    keeping = Housekeeping([duty("dies", run, deadline=30)], beats)
     keeping.start()
     eventually(lambda: beats.of("dies") == ["stuck: ended by an exception that nothing catches"])
     assert stuck("dies") == 1
@@ -170,17 +170,20 @@ def test_what_a_tick_uses_is_closed_only_once_it_has_ended(hangs: bool) -> None:
     """A request that is cut short may have taken effect, and one that has not begun must not fail half way."""
     child = os.fork()
     if child == 0:
-        closed = threading.Event()
+        try:
+            closed = threading.Event()
 
-        def run() -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
-            threading.Event().wait(None if hangs else 0.2)
-            if closed.is_set():
-                os._exit(3)
+            def run() -> None:
+                os.kill(os.getpid(), signal.SIGTERM)
+                threading.Event().wait(None if hangs else 0.2)
+                if closed.is_set():
+                    os._exit(3)
 
-        keeping = Housekeeping([duty("sweep", run)], Heartbeats())
-        keep(keeping, closed.set, patience=timedelta(seconds=1 if hangs else 30))
-        os._exit(0 if closed.is_set() else 4)
+            keeping = Housekeeping([duty("sweep", run)], Heartbeats())
+            keep(keeping, closed.set, patience=timedelta(seconds=1 if hangs else 30))
+            os._exit(0 if closed.is_set() else 4)
+        finally:
+            os._exit(5)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (1 if hangs else 0)
 
 
@@ -200,14 +203,16 @@ def test_two_duties_cannot_share_a_name() -> None:
 def test_sigterm_ends_the_process_after_the_tick_it_is_in() -> None:
     child = os.fork()
     if child == 0:
-        inside, ended = threading.Event(), threading.Event()
+        try:
+            ended = threading.Event()
 
-        def run() -> None:
-            inside.set()
-            os.kill(os.getpid(), signal.SIGTERM)
-            threading.Event().wait(0.2)
-            ended.set()
+            def run() -> None:
+                os.kill(os.getpid(), signal.SIGTERM)
+                threading.Event().wait(0.2)
+                ended.set()
 
-        clean = Housekeeping([duty("sweep", run)], Heartbeats()).run()
-        os._exit(0 if clean and ended.is_set() else 1)
+            clean = Housekeeping([duty("sweep", run)], Heartbeats()).run()
+            os._exit(0 if clean and ended.is_set() else 1)
+        finally:
+            os._exit(5)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

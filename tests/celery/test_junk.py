@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, Server, bells, eventually, publisher, ring_once
+from tests.celery.rig import Child, Server, bells, publisher, ring_once
+from tests.waiting import eventually
 
 QUEUE = "aswhom:service"
 

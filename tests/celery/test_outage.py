@@ -19,7 +19,8 @@ import pytest
 import redis
 
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, Sentinel, Server, bells, eventually, publisher, ring_once
+from tests.celery.rig import Child, Sentinel, Server, bells, publisher, ring_once
+from tests.waiting import eventually
 
 SLOTS = 4
 STOCK = json.dumps(

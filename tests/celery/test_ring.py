@@ -20,7 +20,8 @@ from amqp.protocol import queue_declare_ok_t
 
 from pipeline import metrics
 from pipeline.ring import CeleryRing, Outage
-from tests.celery.rig import Server, bells, eventually, publisher
+from tests.celery.rig import Server, bells, publisher
+from tests.waiting import eventually
 
 SOON = (
     10  # seconds: two of a stall, one for a sender, and a slow machine's; who is not bounded does not come back at all
@@ -52,7 +53,9 @@ def test_a_message_carries_an_id_and_says_whose_and_which_pattern(broker: Server
 def test_many_bells_go_in_one_batch(broker: Server, ring: CeleryRing) -> None:
     with broker.client() as client:
         before = client.info("clients")["connected_clients"]
+        reads = client.info("stats")["total_reads_processed"]
         took = timed(ring, *(f"j{n}" for n in range(2_500)))
+        assert client.info("stats")["total_reads_processed"] - reads < 1_000
         assert client.llen("aswhom:service") == 2_500
         assert client.info("clients")["connected_clients"] <= before + 2
     assert took < SOON
@@ -165,8 +168,11 @@ def test_a_ring_made_before_a_fork_works_in_the_child_and_in_the_parent(broker: 
     ring.jobs(bells("parent-before"))
     child = os.fork()
     if child == 0:
-        ring.jobs(bells("child"))
-        os._exit(0)
+        try:
+            ring.jobs(bells("child"))
+            os._exit(0)
+        finally:
+            os._exit(1)
     assert os.waitpid(child, 0)[1] == 0
     ring.jobs(bells("parent-after"))
     with broker.client() as client:

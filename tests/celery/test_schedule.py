@@ -13,7 +13,8 @@ import pytest
 from pipeline.celery import App, BrokerSettings, make_celery
 from pipeline.model import Bell
 from pipeline.schedules.beat import Scheduler
-from tests.celery.rig import Child, Server, eventually
+from tests.celery.rig import Child, Server
+from tests.waiting import eventually
 
 SCHEDULER = ("beat", "--scheduler", "pipeline.schedules.beat:Scheduler")
 

@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.ring import CeleryRing
 from pipeline.watchdog import EXIT_CODE, Limits, Task, Watchdog
-from tests.celery.rig import Child, bells, eventually
+from tests.celery.rig import Child, bells
+from tests.waiting import eventually
 
 LIMITS = Limits(task=timedelta(seconds=60), grace=timedelta(seconds=0.2))
 

@@ -11,7 +11,8 @@ import pytest
 
 from identity.model import AccessPattern
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, Server, bells, eventually, ring_once
+from tests.celery.rig import Child, Server, bells, ring_once
+from tests.waiting import eventually
 
 
 def test_bells_of_every_pattern_and_revocations_arrive(ring: CeleryRing, child: Callable[..., Child]) -> None:

@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import Engine, event
 
 from identity.console.roles import Held, Role
-from pipeline.database import DatabaseSettings, open_database
+from pipeline.database import DatabaseSettings
 from pipeline.migrations import upgrade_at
 from tests.bench.console import PAGES
 from tests.bench.population import fill
 from tests.console.console_app import ConsoleApp, Visit
+from tests.ledgers import open_ledger
 
 EVERY = 100  # steps of the machine between two calls of the handler
 
@@ -24,7 +25,7 @@ def cost(directory: Path, jobs: int) -> dict[str, int]:
     """Steps that each page takes of a ledger with so many jobs."""
     url = f"sqlite:///{directory}/{jobs}.db"
     upgrade_at(DatabaseSettings(url=url))
-    database = open_database(DatabaseSettings(url=url))
+    database = open_ledger(url)
     console = ConsoleApp(database, built=True)
     console.house.build()
     fill(url, jobs)

@@ -7,8 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
@@ -16,17 +15,9 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from tests.servers.process import free_port
+from tests.waiting import eventually
 
 ASWHOM = Path(sys.executable).parent / "aswhom"
-
-
-def eventually(condition: Callable[[], object], *, seconds: float, what: str, log: Path) -> None:
-    """Wait until *condition* holds; AssertionError, with the end of the log, when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what}\n{log.read_text()[-4000:]}")
-        time.sleep(0.02)
 
 
 def answers(url: str) -> bool:

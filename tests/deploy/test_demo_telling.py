@@ -17,6 +17,7 @@ from pipeline.sqlite import SqliteDatabase
 from pipeline.tables import steps
 from pipeline.workflow import Registry
 from tests.console.console_app import ConsoleApp
+from tests.ledgers import TURN
 from tests.system.rig import NoRing
 
 STEP = {
@@ -41,7 +42,7 @@ def console(sqlite_database: SqliteDatabase) -> Iterator[ConsoleApp]:
 def sight(console: ConsoleApp, sqlite_database: SqliteDatabase) -> Iterator[Sight]:
     """Of the console's ledger."""
     settings = RuntimeSettings(
-        database=DatabaseSettings(url=f"sqlite:///{sqlite_database.path}"),
+        database=DatabaseSettings(url=f"sqlite:///{sqlite_database.path}", turn_timeout=TURN),
         keys=Keys(vault={1: b"k" * 32}, signing=b"s" * 32),
         base_url="http://127.0.0.1:1",
     )

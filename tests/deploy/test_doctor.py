@@ -26,13 +26,13 @@ from pipeline.reconcile import heartbeat
 from pipeline.revocation.tables import revocations
 from pipeline.rhythms import RHYTHMS
 from pipeline.tables import heartbeats, jobs
-from tests.celery.rig import eventually
 from tests.deploy.conftest import Cli, told
 from tests.heartbeats import ticked
 from tests.identity.keys import pem
 from tests.servers.postgres import Postgres
 from tests.servers.process import free_port
 from tests.servers.valkey import Valkey
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.deploy.running import ASWHOM, Running, answers, eventually
+from tests.deploy.running import ASWHOM, Running, answers
 from tests.servers.postgres import Postgres
 from tests.servers.valkey import Valkey
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc, as Linux has it"),
@@ -57,7 +58,7 @@ def test_everything_of_the_process_list_runs_and_answers(up: Running) -> None:
         "deploy.beat",
     ):
         assert up.pids(word), word
-    assert answers(f"{up.url}/metrics")
+    eventually(lambda: answers(f"{up.url}/metrics"), seconds=90, what="the web answers Prometheus", log=up.log)
     eventually(
         lambda: answers(f"http://127.0.0.1:{up.housekeeping_metrics}/metrics"),
         seconds=90,
@@ -102,7 +103,7 @@ def test_a_second_one_on_the_same_data_is_refused(up: Running) -> None:
     second = _aswhom(up, "up")
     assert second.returncode == 1
     assert "another `aswhom up` runs" in second.stderr
-    assert answers(f"{up.url}/readyz")
+    eventually(lambda: answers(f"{up.url}/readyz"), seconds=90, what="the first one is ready", log=up.log)
 
 
 def test_a_worker_that_is_killed_is_started_again(up: Running) -> None:

@@ -24,9 +24,10 @@ from identity.http import Client
 from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.principals import ensure_principal
 from identity.tables import provider_connections, refresh_intents
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.database import Database
 from tests.identity.peer import Peer
 from tests.identity.world import World
+from tests.ledgers import open_ledger
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
 from tests.servers.process import Process, end, start_python
@@ -101,7 +102,7 @@ def refreshers(ledger_url: str, tmp_path: Path) -> Start:
 
 @pytest.fixture
 def database(ledger_url: str) -> Iterator[Database]:
-    opened = open_database(DatabaseSettings(url=ledger_url))
+    opened = open_ledger(ledger_url)
     yield opened
     opened.close()
 

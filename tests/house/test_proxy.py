@@ -12,6 +12,8 @@ import pytest
 
 from tests.servers.proxy import Mode, Proxy, proxy
 
+SHORT = 0.5  # seconds, for what is not answered
+
 
 class _Echo(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -54,7 +56,7 @@ def between(heard: list[str]) -> Iterator[Proxy]:
 @pytest.fixture
 def client(between: Proxy) -> Iterator[httpx.Client]:
     """A client with one kept-alive connection through the proxy."""
-    with httpx.Client(base_url=between.url, timeout=0.5, trust_env=False) as client:
+    with httpx.Client(base_url=between.url, timeout=10, trust_env=False) as client:
         assert client.get("/warm").text == "ok"
         yield client
 
@@ -62,7 +64,7 @@ def client(between: Proxy) -> Iterator[httpx.Client]:
 def test_a_dropped_response_was_acted_upon(between: Proxy, client: httpx.Client, heard: list[str]) -> None:
     between.set(Mode.DROP_RESPONSE, times=1)
     with pytest.raises(httpx.ReadTimeout):
-        client.get("/lost")
+        client.get("/lost", timeout=SHORT)
     between.wait_dropped()
     assert client.get("/next").text == "ok"
     assert heard == ["/warm", "/lost", "/next"]
@@ -83,9 +85,9 @@ def test_what_is_reset_or_swallowed_on_the_way_was_never_heard(
 ) -> None:
     between.set(mode)
     with pytest.raises((httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError)):
-        client.get("/kept-alive")
+        client.get("/kept-alive", timeout=SHORT)
     with pytest.raises(httpx.TransportError):  # the reset may come while connecting, writing or reading
-        client.get("/new")
+        client.get("/new", timeout=SHORT)
     between.set(Mode.PASS)
     assert client.get("/after").text == "ok"
     assert heard == ["/warm", "/after"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import redis
@@ -15,19 +16,25 @@ from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.gate import Breaker, Endpoint, Gate
 from identity.refresh.lock import Held, RefreshLock
 from identity.refresh.pace import CAUTIOUS
-from tests.failure_cases.waiting import until
+from tests.identity.coordinators import BUDGET
 from tests.identity.providers import PretendProvider
 from tests.identity.world import World
 from tests.servers.valkey import Valkey
+from tests.waiting import eventually
 
 SECOND = timedelta(seconds=1)
-BUDGET = RefreshBudget(send=SECOND, http=3 * SECOND, store=SECOND, wait=5 * SECOND, poll=timedelta(milliseconds=20))
 
 
 def coordinator(
-    world: World, http: Client, client: redis.Redis, gate: Gate, sleep: Callable[[float], None]
+    world: World,
+    http: Client,
+    client: redis.Redis,
+    gate: Gate,
+    sleep: Callable[[float], None],
+    *,
+    budget: RefreshBudget = BUDGET,
 ) -> Coordinator:
-    lock = RefreshLock(client, ttl=BUDGET.lock_ttl, token=world.id)
+    lock = RefreshLock(client, ttl=budget.lock_ttl, token=world.id)
     return Coordinator(
         world.store,
         world.vault,
@@ -36,7 +43,7 @@ def coordinator(
         PROFILES,
         clock=world.clock,
         ids=world.id,
-        budget=BUDGET,
+        budget=budget,
         gate=gate,
         sleep=sleep,
     )
@@ -51,9 +58,10 @@ def test_a_redis_that_hangs_as_long_as_there_is_to_send_stops_no_refresh(
 ) -> None:
     account, where = connected.consent(), Endpoint.of(connected.owner, Credential.AUTHORIZATION_CODE)
     own_valkey.pause()
-    with redis.Redis.from_url(own_valkey.url, socket_timeout=SECOND.total_seconds()) as client:
+    short = replace(BUDGET, send=2 * SECOND)
+    with redis.Redis.from_url(own_valkey.url, socket_timeout=short.send.total_seconds()) as client:
         gate = Gate(client, breaker=Breaker(threshold=1))
-        refreshes = coordinator(connected, http, client, gate, never)
+        refreshes = coordinator(connected, http, client, gate, never, budget=short)
         assert refreshes.refresh(account, after_generation=1) == 2
         assert refreshes.refresh(account, after_generation=2) == 3
         assert gate.look(where, CAUTIOUS) is None  # no failure was put down to the provider
@@ -83,7 +91,7 @@ def test_who_waits_for_anothers_refresh_is_woken_by_its_end(
         waits = pool.submit(
             coordinator(connected, http, client, Gate(None), never).refresh, account, after_generation=1
         )
-        until(lambda: waits.done() or client.pubsub_numsub(held.channel)[0][1] == 1, "it listens for the lock")
+        eventually(lambda: waits.done() or client.pubsub_numsub(held.channel)[0][1] == 1, "it listens for the lock")
         assert provider.presented.total() == 0
         held.release()
         assert waits.result() == 2

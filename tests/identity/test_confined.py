@@ -37,6 +37,7 @@ from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.services import Make, service
 from tests.identity.stores import EngineStore, FailingStore, StandsStill
 from tests.identity.world import ANNA, ROBOT, World
+from tests.ledgers import ONLY_SQLITE
 
 T = TypeVar("T")
 SECOND = timedelta(seconds=1)
@@ -493,6 +494,7 @@ def test_of_many_that_come_at_once_none_opens_without_its_token(
     assert [type(one) for one in opened] == [Secret]
 
 
+@ONLY_SQLITE
 @pytest.mark.parametrize(
     ("answer", "why", "least"),
     [
@@ -561,6 +563,7 @@ def test_no_more_refusals_are_remembered_than_tokens_are_kept(
     assert minted(provider) == ["a", "b", "c", "a"]
 
 
+@ONLY_SQLITE
 @pytest.mark.parametrize(
     ("status", "why", "final"),
     [(422, "422: it lacks a permission or repository", True), (404, "404: the installation is gone", False)],
@@ -574,6 +577,7 @@ def test_a_refusal_says_its_code_and_only_what_this_token_asks_for_is_refused_fo
     assert confined(world, http) == expected
 
 
+@ONLY_SQLITE
 @pytest.mark.parametrize("status", [418, 403])
 def test_an_answer_that_nobody_knows_is_counted_said_and_left_to_the_opened_step(
     make: Make, provider: PretendProvider, http: Client, caplog: pytest.LogCaptureFixture, status: int
@@ -612,6 +616,7 @@ def answers_for(*names: object) -> Reply:
     return reply(LIVES | {"token": "ghs_1", "repositories": [{"id": 1, "full_name": name} for name in names]}, 201)
 
 
+@ONLY_SQLITE
 @pytest.mark.parametrize(
     "names",
     [("acme/shop",), ("other/shop", "acme/shop"), ("acme/shop", None), ("other/shop", 7), (None,), ("",)],
@@ -635,6 +640,7 @@ def test_a_token_that_is_not_said_to_be_for_the_one_repository_alone_is_held_and
     ], "a revocation ends it too"
 
 
+@ONLY_SQLITE
 @pytest.mark.parametrize("names", [("ACME/Shop",), ()], ids=["as written", "none"])
 def test_a_token_whose_repository_is_the_one_or_is_not_said_is_used(
     make: Make, provider: PretendProvider, http: Client, names: tuple[object, ...]

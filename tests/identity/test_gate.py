@@ -116,6 +116,16 @@ def _hold(gate: Gate, where: Endpoint) -> None:
     gate.hold(where, timedelta(hours=1))
 
 
+def _pass(ticks: Ticks, client: redis.Redis | None, where: Endpoint, time: timedelta) -> None:
+    """So much passes, or is set back: seen from then, what Redis keeps lies so much earlier, or ahead."""
+    if client is None:
+        ticks.now += time.total_seconds()
+        return
+    key = f"gates:endpoint:{where}"
+    for field in {"due", "held", "open", "probe", "seen"} & set(client.hkeys(key)):
+        client.hincrby(key, field, -time // timedelta(microseconds=1))
+
+
 @pytest.mark.parametrize("close", [_fill, _fail, _hold], ids=lambda close: close.__name__.strip("_"))
 @pytest.mark.parametrize("kept", ["redis", "alone"])
 def test_a_clock_that_is_set_back_closes_no_endpoint_for_longer(
@@ -126,12 +136,7 @@ def test_a_clock_that_is_set_back_closes_no_endpoint_for_longer(
     gate = Gate(client, breaker=BREAKER, prefix="gates:", monotonic=ticks)
     close(gate, where)
     before = gate.look(where, HOURLY)
-    if client is None:
-        ticks.now -= back.total_seconds()
-    else:  # seen from a clock that was set back, its state lies ahead
-        key = f"gates:endpoint:{where}"
-        for field in {"due", "held", "open", "probe", "seen"} & set(client.hkeys(key)):
-            client.hincrby(key, field, back // timedelta(microseconds=1))
+    _pass(ticks, client, where, -back)
     after = gate.look(where, HOURLY)
     assert before is not None
     assert after is not None
@@ -172,17 +177,19 @@ def test_after_cooling_one_probe_goes_and_the_others_wait_for_it(quick: Gate) ->
     assert [quick.enter(where, CAUTIOUS) for _ in range(8)] == [None] * 8
 
 
-def test_a_probe_that_fails_opens_it_for_longer(quick: Gate) -> None:
-    where = endpoint()
-    for _ in range(3):
-        quick.failed(where)
-    waits = []
-    for _ in range(3):
-        reopened(quick, where)
-        assert quick.enter(where, CAUTIOUS) is None
-        quick.failed(where)
-        waits.append(quick.look(where, CAUTIOUS) or timedelta())
-    assert waits[0] < waits[1] < waits[2]
+@pytest.mark.parametrize("kept", ["redis", "alone"])
+def test_a_probe_that_fails_opens_it_for_longer(request: pytest.FixtureRequest, kept: str) -> None:
+    client: redis.Redis | None = request.getfixturevalue("valkey_client") if kept == "redis" else None
+    ticks, where = Ticks(), endpoint()
+    gate = Gate(client, breaker=BREAKER, prefix="gates:", monotonic=ticks)
+    _fail(gate, where)
+    for opened, again in [(1, 2), (2, 4), (4, 4)]:  # hours
+        _pass(ticks, client, where, timedelta(hours=opened))
+        assert gate.enter(where, CAUTIOUS) is None
+        gate.failed(where)
+        wait = gate.look(where, CAUTIOUS)
+        assert wait is not None
+        assert timedelta(hours=again) - NEAR < wait <= timedelta(hours=again)
 
 
 OF_ROWS = [pace for profile in PROFILES.values() for pace in (profile.token_pace, profile.api_pace) if pace is not None]

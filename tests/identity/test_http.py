@@ -64,19 +64,28 @@ def server(speak: Speak, *, requests: int = 1) -> Iterator[str]:
         thread.join()
 
 
-def drip(data: bytes, gap: float = 0.1) -> Speak:
-    """Send *data* a byte at a time: each byte resets a timeout that counts only silence."""
+def drip(data: bytes) -> Speak:
+    """Send *data* a byte at a time, half a minute long: each byte resets a timeout that counts only silence."""
 
     def speak(peer: socket.socket) -> None:
         for byte in data:
             peer.sendall(bytes([byte]))
-            time.sleep(gap)
+            time.sleep(0.1)
 
     return speak
 
 
 def say(data: bytes) -> Speak:
     return lambda peer: peer.sendall(data)
+
+
+def say_without_end(head: bytes, more: bytes) -> Speak:
+    def speak(peer: socket.socket) -> None:
+        peer.sendall(head)
+        while True:  # until the other end has closed
+            peer.sendall(more)
+
+    return speak
 
 
 def whole(body: bytes, *headers: bytes) -> bytes:
@@ -99,16 +108,16 @@ def test_an_answer_comes_whole(http: Client) -> None:
 @pytest.mark.parametrize(
     "speak",
     [
-        pytest.param(drip(whole(b"x" * 100)), id="headers drip"),
+        pytest.param(drip(whole(b"x" * 300)), id="headers drip"),
         pytest.param(
-            lambda peer: drip(b"x" * 100)(say_then(peer, HEAD + b"content-length: 100\r\n\r\n")), id="body drips"
+            lambda peer: drip(b"x" * 300)(say_then(peer, HEAD + b"content-length: 300\r\n\r\n")), id="body drips"
         ),
         pytest.param(
-            lambda peer: drip(b"1\r\nx\r\n" * 30)(say_then(peer, HEAD + b"transfer-encoding: chunked\r\n\r\n")),
+            lambda peer: drip(b"1\r\nx\r\n" * 50)(say_then(peer, HEAD + b"transfer-encoding: chunked\r\n\r\n")),
             id="chunks drip",
         ),
         pytest.param(drip(b"HTTP/1.1 100 Continue\r\n\r\n" * 20), id="informational answers drip"),
-        pytest.param(lambda peer: time.sleep(3), id="silence"),
+        pytest.param(lambda peer: time.sleep(30), id="silence"),
     ],
 )
 @pytest.mark.parametrize("fresh", [True, False])
@@ -118,7 +127,7 @@ def test_the_deadline_is_total(http: Client, speak: Speak, fresh: bool) -> None:
         outcome = http.send(get(url), within=SHORT, fresh=fresh)
         took = time.monotonic() - began
     assert isinstance(outcome, NoAnswer)
-    assert took < 2.5
+    assert took < 10
 
 
 def say_then(peer: socket.socket, data: bytes) -> socket.socket:
@@ -141,39 +150,41 @@ def test_a_handshake_that_is_too_late_to_begin_closes_its_connection() -> None:
 
 def sip(peer: socket.socket) -> None:
     """Read a little at a time: each piece that goes resets a timeout that counts only silence."""
-    for _ in range(30):
-        peer.recv(262_144)
+    for _ in range(300):
+        peer.recv(65_536)
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("speak", [pytest.param(lambda peer: time.sleep(3), id="not at all"), sip])
+@pytest.mark.parametrize("speak", [pytest.param(lambda peer: time.sleep(30), id="not at all"), sip])
 def test_a_body_nobody_reads_ends_with_the_deadline(http: Client, speak: Speak) -> None:
     with server(speak) as url:
         began = time.monotonic()
         outcome = http.send(HttpRequest(method="POST", url=url, body=b"x" * 30_000_000), within=SHORT)
     assert isinstance(outcome, NoAnswer)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(
-    "data",
+    "speak",
     [
-        pytest.param(b"", id="closed at once"),
-        pytest.param(HEAD, id="cut in the headers"),
-        pytest.param(HEAD + b"content-length: 10\r\n\r\nabc", id="cut in the body"),
-        pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\nab", id="cut in a chunk"),
-        pytest.param(b"SSH-2.0-OpenSSH\r\n\r\n", id="another protocol"),
-        pytest.param(HEAD + b"x: " + b"y" * 200_000, id="endless header"),
-        pytest.param(whole(b"x" * 2000), id="larger than the cap"),
-        pytest.param(whole(gzip.compress(b"x" * 50_000_000), b"content-encoding: gzip"), id="gzip bomb"),
-        pytest.param(whole(gzip.compress(b"hello")[:-6], b"content-encoding: gzip"), id="gzip cut short"),
-        pytest.param(whole(b"hello", b"content-encoding: gzip"), id="not gzip"),
-        pytest.param(whole(b"hello", b"content-encoding: br"), id="encoding not asked for"),
+        pytest.param(say(b""), id="closed at once"),
+        pytest.param(say(HEAD), id="cut in the headers"),
+        pytest.param(say(HEAD + b"content-length: 10\r\n\r\nabc"), id="cut in the body"),
+        pytest.param(say(HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\nab"), id="cut in a chunk"),
+        pytest.param(say(b"SSH-2.0-OpenSSH\r\n\r\n"), id="another protocol"),
+        pytest.param(say_without_end(HEAD + b"x: ", b"y" * 65_536), id="endless header"),
+        pytest.param(say(whole(b"x" * 2000)), id="larger than the cap"),
+        pytest.param(say(whole(gzip.compress(b"x" * 50_000_000), b"content-encoding: gzip")), id="gzip bomb"),
+        pytest.param(say(whole(gzip.compress(b"hello")[:-6], b"content-encoding: gzip")), id="gzip cut short"),
+        pytest.param(say(whole(b"hello", b"content-encoding: gzip")), id="not gzip"),
+        pytest.param(say(whole(b"hello", b"content-encoding: br")), id="encoding not asked for"),
     ],
 )
-def test_what_is_not_a_whole_answer_is_no_answer(http: Client, data: bytes) -> None:
-    with server(say(data)) as url:
-        assert isinstance(http.send(get(url), within=timedelta(seconds=3), cap=1000), NoAnswer)
+def test_what_is_not_a_whole_answer_is_no_answer(http: Client, speak: Speak) -> None:
+    with server(speak) as url:
+        outcome = http.send(get(url), within=LONG, cap=1000)
+    assert isinstance(outcome, NoAnswer)
+    assert "timed out" not in outcome.reason
 
 
 @pytest.mark.parametrize(
@@ -355,7 +366,7 @@ def test_a_client_that_is_closed_under_a_request_that_has_its_connection_says_so
 ) -> None:
     client = Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"})))
     with server(say(whole(b"hello")), requests=2) as url:
-        assert isinstance(client.send(get(url), within=SHORT), Answer)
+        assert isinstance(client.send(get(url), within=LONG), Answer)
         handle = httpcore.HTTPConnection.handle_request
 
         def late(connection: httpcore.HTTPConnection, request: httpcore.Request) -> httpcore.Response:
@@ -363,7 +374,7 @@ def test_a_client_that_is_closed_under_a_request_that_has_its_connection_says_so
             return handle(connection, request)
 
         monkeypatch.setattr(httpcore.HTTPConnection, "handle_request", late)
-        outcome = client.send(get(url), within=SHORT)
+        outcome = client.send(get(url), within=LONG)
     assert outcome == NotSent(reason="this process is ending, and its client is closed", untried=True)
 
 
@@ -378,7 +389,7 @@ def test_a_client_that_is_closed_while_a_connection_opens_sends_nothing(monkeypa
 
     monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", late)
     with server(lambda peer: asked.set()) as url:
-        outcome = client.send(get(url), within=SHORT)
+        outcome = client.send(get(url), within=LONG)
     assert outcome == NotSent(reason="this process is ending, and its client is closed", untried=True)
     assert not asked.is_set()
 

@@ -24,6 +24,7 @@ from identity.providers import PROFILES
 from identity.scopes import open_scope, stop_scope
 from tests.identity.stores import EngineStore
 from tests.identity.world import ANNA, ROBOT, World
+from tests.ledgers import ONLY_SQLITE
 
 SCOPES = {
     "tenant": Scope(kind=ScopeKind.TENANT, key="acme"),
@@ -149,6 +150,7 @@ def test_a_token_near_its_end_needs_a_refresh(world: World) -> None:
     assert world.examine(refresh_early=False) == NeedsRefresh(account=account, generation=1)
 
 
+@ONLY_SQLITE
 @pytest.mark.parametrize("provider", PROFILES)
 def test_each_provider_says_how_far_ahead_its_tokens_are_renewed(store: EngineStore, provider: str) -> None:
     world, ahead = World(store=store, provider=provider).build(), PROFILES[provider].min_ttl

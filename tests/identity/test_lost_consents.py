@@ -16,6 +16,7 @@ from identity.store import CommitUnknown
 from tests.identity.stores import EngineStore, FailingStore
 from tests.identity.world import ROBOT, World
 from tests.ledger.acts import AWAITED
+from tests.waiting import eventually
 
 T = TypeVar("T")
 
@@ -60,20 +61,24 @@ class Underway(EngineStore):
         connection = self.engine.connect()
         connection.begin()
         fn(connection)
-        threading.Thread(target=self._commit, args=(connection,), daemon=True).start()
+        self.under_way = threading.Thread(target=self._commit, args=(connection,))
+        self.under_way.start()
         raise CommitUnknown("the connection broke in COMMIT")
 
     @staticmethod
     def _commit(connection: Connection) -> None:
-        while not connection.execute(AWAITED).scalar_one():
-            pass
-        connection.commit()
-        connection.close()
+        with connection:  # it is rolled back should nobody come
+            eventually(lambda: connection.execute(AWAITED).scalar_one(), what="another transaction waits for it")
+            connection.commit()
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)  # SQLite has one writer
 def test_so_is_one_whose_commit_was_under_way(world: World) -> None:
-    World(Underway(world.store.engine), vault=world.vault, clock=world.clock).service(Credential.STATIC, token="t-1")
+    store = Underway(world.store.engine)
+    try:
+        World(store, vault=world.vault, clock=world.clock).service(Credential.STATIC, token="t-1")
+    finally:
+        store.under_way.join()
     assert (world.generation(ROBOT), connected(world)) == (1, [1])
 
 

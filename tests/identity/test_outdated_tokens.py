@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from identity.narrowing import rescope
 from identity.sequence import lock_exclusive
 from identity.stale_access import drop_access
 from identity.tables import grants
-from tests.identity.coordinators import Killed, MakeCoordinator
+from tests.identity.coordinators import ABANDONED_AFTER, Killed, MakeCoordinator
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import ANNA, ROBOT, World
 
@@ -69,7 +68,7 @@ def test_a_late_answer_to_what_was_given_up_is_out_of_date_too(
     def told_and_paused_meanwhile(form: dict[str, str]) -> Any:
         if before:
             assert put_out_of_date(connected, ANNA)
-        connected.clock.advance(timedelta(seconds=30))
+        connected.clock.advance(ABANDONED_AFTER)
         assert make_coordinator().settle_abandoned() == 1
         if not before:
             assert put_out_of_date(connected, ANNA)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from identity.errors import GrantRevoked
 from identity.inferred_death import infer_death
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
 from identity.refresh.intents import kept_answers, store_answer
-from tests.identity.coordinators import MakeCoordinator, intents
+from tests.identity.coordinators import ABANDONED_AFTER, MakeCoordinator, intents
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import ANNA, World
 
@@ -100,7 +99,7 @@ def test_an_answer_that_comes_after_its_refresh_was_taken_for_abandoned_and_disc
 
     def revoked_and_given_up(form: dict[str, str]) -> Any:
         connected.revoke(ACCOUNT)
-        connected.clock.advance(timedelta(seconds=30))
+        connected.clock.advance(ABANDONED_AFTER)
         assert make_coordinator().settle_abandoned() == 1
         assert [(row.state, row.answer_sealed) for row in intents(connected)] == [("discarded", None)]
         return provider.rotate(form)

@@ -27,7 +27,7 @@ from identity.withdrawals.token_revocation import has_ended, revoke_request
 from tests.identity.published_providers import PUBLISHED, Asked, Published, Server, server
 from tests.identity.world import START
 
-WITHIN = timedelta(seconds=5)
+WITHIN = timedelta(seconds=30)
 SECRET = "s:e/c r+t"
 
 

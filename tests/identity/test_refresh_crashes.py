@@ -12,7 +12,7 @@ from identity.model import AccountState
 from identity.refresh.situation import read_situation
 from identity.secret import Secret
 from identity.tables import refresh_intents
-from tests.identity.coordinators import Killed, MakeCoordinator
+from tests.identity.coordinators import ABANDONED_AFTER, Killed, MakeCoordinator
 from tests.identity.providers import PretendProvider
 from tests.identity.world import ANNA, ROBOT, World
 
@@ -24,7 +24,7 @@ def test_a_crash_without_a_stored_answer_needs_a_person_and_never_presents_again
     account = connected.consent()
     with pytest.raises(Killed):
         make_coordinator(die_at=point).refresh(account, after_generation=1)
-    connected.clock.advance(timedelta(seconds=5))
+    connected.clock.advance(ABANDONED_AFTER)
     assert make_coordinator().settle_abandoned() == 1
     assert connected.state() is AccountState.NEEDS_RECONNECT
     with pytest.raises(ReauthRequired):
@@ -52,7 +52,7 @@ def test_housekeeping_recovers_a_stored_answer(
     with pytest.raises(Killed):
         make_coordinator(die_at="after_answer_stored").refresh(connected.account().id, after_generation=1)
     assert make_coordinator().settle_abandoned() == 0  # not yet due
-    connected.clock.advance(timedelta(seconds=5))
+    connected.clock.advance(ABANDONED_AFTER)
     assert make_coordinator().settle_abandoned() == 1
     assert (connected.generation(), connected.state()) == (2, AccountState.ACTIVE)
 
@@ -69,7 +69,7 @@ def test_an_answer_that_nobody_can_read_holds_up_no_other_account(
     unread = connected.vault.seal(Secret("no answer"), anna.answer_binding)
     of_anna = update(refresh_intents).where(refresh_intents.c.account_id == anna.account.id)
     connected.store.write(lambda c: c.execute(of_anna.values(answer_sealed=unread)).rowcount)
-    connected.clock.advance(timedelta(seconds=5))
+    connected.clock.advance(ABANDONED_AFTER)
     for _ in range(2):
         with pytest.raises(ExceptionGroup):
             make_coordinator().settle_abandoned(page=1)

@@ -13,7 +13,7 @@ import redis
 from prometheus_client import REGISTRY
 
 from identity.errors import Unavailable
-from tests.identity.coordinators import UNHURRIED, MakeCoordinator
+from tests.identity.coordinators import BUDGET, MakeCoordinator
 from tests.identity.providers import PretendProvider, Reply
 from tests.identity.world import World
 
@@ -45,8 +45,8 @@ def test_every_callers_wait_is_observed_once_and_a_refresh_is_no_wait(
             began_to_wait.set()
         return now
 
-    winner = make_coordinator(client=valkey_client, budget=UNHURRIED, monotonic=monotonic)
-    waiter = winner if together else make_coordinator(client=valkey_client, budget=UNHURRIED, monotonic=monotonic)
+    winner = make_coordinator(client=valkey_client, monotonic=monotonic)
+    waiter = winner if together else make_coordinator(client=valkey_client, monotonic=monotonic)
 
     def late(form: dict[str, str]) -> Reply:
         asked.set()
@@ -73,7 +73,7 @@ def test_the_wait_of_a_caller_that_gives_up_is_observed_too(
     connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider, together: bool
 ) -> None:
     account = connected.consent()
-    short = replace(UNHURRIED, wait=timedelta(seconds=1))
+    short = replace(BUDGET, wait=timedelta(seconds=1))
     winner = make_coordinator(budget=short)
     # Without Redis the lock is everyone's: it finds the intent open, and looks again and again.
     waiter = winner if together else make_coordinator(budget=short)

@@ -94,7 +94,7 @@ class Minting:
 
     def ask(self, said: tuple[int, object]) -> tuple[Asked, Meaning | AssertionRefused]:
         self.server.say(*said)  # type: ignore[arg-type]
-        answer = self.http.send(self.request(), within=timedelta(seconds=5))
+        answer = self.http.send(self.request(), within=timedelta(seconds=30))
         assert isinstance(answer, Answer), answer
         scopes = self.service.scopes
         return self.server.asked[-1], read_token(self.situation, self.profile, answer, started_at=START, scopes=scopes)

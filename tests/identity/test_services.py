@@ -35,6 +35,7 @@ from tests.identity.published_providers import server
 from tests.identity.services import Make, coordinator_of, service
 from tests.identity.stores import EngineStore
 from tests.identity.world import ROBOT, World
+from tests.ledgers import ONLY_SQLITE
 
 
 def test_a_signed_assertion_is_exchanged_once_for_all_workers(make: Make, provider: PretendProvider) -> None:
@@ -290,6 +291,7 @@ def test_scopes_that_are_no_permissions_narrow_nothing() -> None:
     assert permissions(("issues:write", "issues:read", "admin:read")) == {"issues": "write", "admin": "read"}
 
 
+@ONLY_SQLITE
 @pytest.mark.parametrize(
     ("credential", "given"),
     [
@@ -307,6 +309,7 @@ def test_a_credential_comes_with_what_it_needs_and_nothing_else(
         service(world, credential, **given)
 
 
+@ONLY_SQLITE
 @pytest.mark.parametrize("token", ["canary one", "canary\none", "canary\x00", "canaryé"])
 @pytest.mark.parametrize("credential", [Credential.STATIC, Credential.ROTATING])
 def test_a_pasted_token_that_no_header_can_hold_is_refused_and_not_quoted(
@@ -321,6 +324,7 @@ def test_a_pasted_token_that_no_header_can_hold_is_refused_and_not_quoted(
     assert "canary" not in str(error.value)
 
 
+@ONLY_SQLITE
 def test_a_client_secret_of_two_lines_is_refused_and_not_quoted(make: Make) -> None:
     world, _ = make("slack")
     with pytest.raises(BadInput, match="line break") as error:

@@ -20,18 +20,12 @@ from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.lock import RefreshLock
 from identity.tables import provider_connections, refresh_intents
+from tests.identity.coordinators import ABANDONED_AFTER, BUDGET
 from tests.identity.providers import PretendProvider
 from tests.identity.stores import FailingStore
 from tests.identity.world import World
 
 T = TypeVar("T")
-BUDGET = RefreshBudget(
-    send=timedelta(seconds=2),
-    http=timedelta(seconds=2),
-    store=timedelta(seconds=1),
-    wait=timedelta(seconds=3),
-    poll=timedelta(milliseconds=10),
-)
 
 
 def coordinator(
@@ -41,17 +35,18 @@ def coordinator(
     *,
     gate: Gate | None = None,
     profiles: Mapping[str, Profile] = PROFILES,
+    budget: RefreshBudget = BUDGET,
     reached: Callable[[str], None] = lambda point: None,
 ) -> Coordinator:
     return Coordinator(
         FailingStore(world.store, faults),
         world.vault,
         http,
-        RefreshLock(None, ttl=BUDGET.lock_ttl, token=world.id),
+        RefreshLock(None, ttl=budget.lock_ttl, token=world.id),
         profiles,
         clock=world.clock,
         ids=world.id,
-        budget=BUDGET,
+        budget=budget,
         gate=gate,
         reached=reached,
     )
@@ -99,7 +94,7 @@ def test_what_was_certainly_not_sent_is_written_down_so_and_never_taken_for_unkn
     with suppress(Unavailable):  # any other error fails the test
         coordinator(connected, http, faults, gate=gate, reached=fill).refresh(account, after_generation=1)
     lead_to(provider.url)
-    connected.clock.advance(timedelta(seconds=30))
+    connected.clock.advance(ABANDONED_AFTER)
     sound = coordinator(connected, http, {})
     assert sound.settle_abandoned() == 0
     (intent,) = connected.store.read(lambda c: c.execute(select(refresh_intents)).all())
@@ -122,7 +117,7 @@ def test_a_repetition_that_was_not_sent_is_taken_back_once_and_the_one_before_it
 
     with pytest.raises(Unavailable, match="loses the answer"):
         coordinator(connected, http, {}, profiles=graceful, reached=lose).refresh(account, after_generation=1)
-    connected.clock.advance(timedelta(seconds=10))
+    connected.clock.advance(ABANDONED_AFTER)
     away = update(provider_connections).values(token_url="http://127.0.0.1:1/token")
     connected.store.write(lambda c: c.execute(away).rowcount)
     with suppress(Unavailable):  # the first write says that it is unknown, the second that it is repeated
@@ -136,10 +131,11 @@ def test_an_answer_that_cannot_be_stored_in_time_is_unknown(
     connected: World, http: Client, provider: PretendProvider
 ) -> None:
     account = connected.consent()
-    failing = coordinator(connected, http, dict.fromkeys(range(2, 10_000), "no turn"))
+    hasty = replace(BUDGET, store=timedelta(seconds=1))
+    failing = coordinator(connected, http, dict.fromkeys(range(2, 10_000), "no turn"), budget=hasty)
     with pytest.raises(Unavailable, match="could not be stored"):
         failing.refresh(account, after_generation=1)
-    connected.clock.advance(timedelta(seconds=5))
+    connected.clock.advance(ABANDONED_AFTER)
     assert coordinator(connected, http, {}).settle_abandoned() == 1
     assert connected.state() is AccountState.NEEDS_RECONNECT
     assert provider.presented == {"refresh-0": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,6 +13,7 @@ from pipeline.database import Database
 from tests.identity.providers import pretend_provider
 from tests.ledger.house import House
 from tests.ledger.workers import Workers
+from tests.ledger.writes import Act
 
 
 @pytest.fixture
@@ -27,3 +29,10 @@ def workers(house: House) -> Iterator[Workers]:
     policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
     with pretend_provider() as provider, Client(policy=policy, pool_size=16) as http:
         yield Workers(house, provider, http)
+
+
+@pytest.fixture(params=["in the main thread", "in a thread of its own"])
+def from_there(request: pytest.FixtureRequest) -> Iterator[Act]:
+    """Calls a function: what the main thread writes to SQLite is queued, what another writes is written at once."""
+    with ThreadPoolExecutor(1) as pool:
+        yield (lambda act: act()) if "main" in request.param else (lambda act: pool.submit(act).result(30))

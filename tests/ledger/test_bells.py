@@ -19,10 +19,11 @@ from pipeline.ledger import bells, jobs
 from pipeline.model import Bell
 from pipeline.ring import CeleryRing
 from pipeline.tables import jobs as jobs_table
-from tests.celery.rig import eventually, publisher
+from tests.celery.rig import publisher
 from tests.ledger.acts import Rung
 from tests.ledger.house import HOLD, House
 from tests.servers.valkey import Valkey
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ from identity.secret import Secret
 from identity.sequence import next_number
 from identity.withdrawals import Withdrawal, WithdrawalState, get_withdrawal, settle
 from pipeline.accounts.connecting import wake_waiting
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.database import Database
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Intent, Opened
 from pipeline.ledger.jobs import ClaimedJob
@@ -66,6 +66,7 @@ from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 from tests.ledger.revokers import quiet_revoker
 from tests.ledger.signals import say
+from tests.ledgers import open_ledger
 from tests.servers.postgres import Emptied
 
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
@@ -121,7 +122,7 @@ class Ledger(RuleBasedStateMachine):
         path = self.folder / f"{self._made}.sqlite"
         shutil.copy(self.template, path)
         self.path: Path | None = path
-        return open_database(DatabaseSettings(url=f"sqlite:///{path}"))
+        return open_ledger(f"sqlite:///{path}")
 
     def teardown(self) -> None:
         if hasattr(self, "database"):
@@ -535,7 +536,7 @@ class OnPostgres(Ledger):
     def opened(self) -> Database:
         self.path = None
         self.migrated.empty()
-        database = Patient(open_database(DatabaseSettings(url=self.migrated.url)))
+        database = Patient(open_ledger(self.migrated.url))
         House(database).build()
         return database
 
@@ -559,7 +560,7 @@ def on_postgres(migrated_postgres: Emptied) -> Iterator[type[OnPostgres]]:
 def run_on_sqlite(folder: Path, migrated: Path, *, examples: int) -> None:
     Ledger.folder, Ledger.template = folder, folder / "built.sqlite"
     shutil.copy(migrated, Ledger.template)
-    database = open_database(DatabaseSettings(url=f"sqlite:///{Ledger.template}"))
+    database = open_ledger(f"sqlite:///{Ledger.template}")
     House(database).build()
     database.close()
     drive(Ledger, examples=examples)

@@ -27,7 +27,8 @@ from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.intake import Intake
 from pipeline.ledger.revision import newest, revision_of
 from pipeline.migrations import upgrade, upgrade_at
-from tests.celery.rig import eventually
+from tests.ledgers import open_ledger
+from tests.waiting import eventually
 
 
 def test_the_migrated_schema_is_the_one_the_code_declares(database: Database) -> None:
@@ -40,14 +41,14 @@ def test_the_migrated_schema_is_the_one_the_code_declares(database: Database) ->
 
 
 def test_upgrading_twice_is_once(ledger_url: str) -> None:
-    database = open_database(DatabaseSettings(url=ledger_url))
+    database = open_ledger(ledger_url)
     upgrade(database)
     assert revision_of(database) == newest()
     database.close()
 
 
 def test_a_ledger_of_a_newer_version_is_neither_upgraded_nor_ready_and_both_say_why(ledger_url: str) -> None:
-    database = open_database(DatabaseSettings(url=ledger_url))
+    database = open_ledger(ledger_url)
     web = Intake(database, Vault({1: bytes(32)}, secrets.token_bytes), Ids(), clock=lambda: datetime.now(UTC))
     database.write(lambda c: c.execute(text("update alembic_version set version_num = '9000'")).rowcount)
     said = "the ledger is at revision 9000, of a newer Aswhom: install that version, or restore a backup"
@@ -87,7 +88,7 @@ def test_an_older_ledger_is_not_ready_and_its_schedules_keep_their_slots(databas
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite limits no statement
 def test_a_long_index_is_not_cut_off_by_the_limit_of_steps(database_url: str) -> None:
-    database = open_database(DatabaseSettings(url=database_url))
+    database = open_ledger(database_url)
     limits: set[tuple[str, ...]] = set()
     named = ("statement_timeout", "idle_in_transaction_session_timeout")
 
@@ -118,7 +119,7 @@ def test_an_upgrade_that_gets_no_lock_says_who_may_hold_the_table(database_url: 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite's writes take turns anyhow
 def test_an_upgrade_waits_for_another_however_long_its_index_takes(database_url: str) -> None:
-    first = open_database(DatabaseSettings(url=database_url))
+    first = open_ledger(database_url)
     second: list[object] = []
 
     def upgrade_too() -> None:
@@ -144,7 +145,7 @@ def test_an_upgrade_waits_for_another_however_long_its_index_takes(database_url:
 def test_an_upgrade_has_more_time_than_a_step(database_url: str) -> None:
     hasty = DatabaseSettings(url=database_url, turn_timeout=timedelta(milliseconds=1))
     upgrade_at(hasty)
-    database = open_database(DatabaseSettings(url=database_url))
+    database = open_ledger(database_url)
     assert revision_of(database) == newest()
     database.close()
 

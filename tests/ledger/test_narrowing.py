@@ -20,7 +20,7 @@ from identity.model import Credential, TokenAnswer
 from identity.narrowing import narrow
 from identity.secret import Secret
 from identity.tables import grants
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.database import Database
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.ledger.openings import open_attempt
 from pipeline.revocation.tables import revocations
@@ -28,6 +28,7 @@ from pipeline.states import JobState, Wait
 from tests.ledger.acts import open_, until_awaited
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
+from tests.ledgers import open_ledger
 
 
 def _grant_scopes(house: House, *scopes: str) -> str:
@@ -71,7 +72,7 @@ def test_an_opening_beside_a_narrowing_waits_for_it_and_reads_what_is_left(house
     account = _grant_scopes(house, "issues", "comments")
     asked = intent(house, house.claim(house.job()))
     needs = replace(asked, lease=replace(asked.lease, scopes=frozenset({"issues"})))
-    second: Database = open_database(DatabaseSettings(url=ledger_url))
+    second: Database = open_ledger(ledger_url)
     outcomes: list[Any] = []
     opener = threading.Thread(target=lambda: outcomes.append(second.write(partial(open_attempt, intent=needs))))
     until_awaited(house.database, _narrowing(house, account, "comments"), by=opener)

@@ -19,7 +19,6 @@ from identity.model import (
 )
 from identity.tables import accounts, grants
 from pipeline import reconcile
-from pipeline.database import DatabaseSettings, open_database
 from pipeline.ledger import jobs, refusals
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
@@ -33,6 +32,7 @@ from pipeline.workflow import Registry
 from tests.ledger.acts import attempt_states, audit_kinds, close, done, listening, open_, revoke, step_state
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
+from tests.ledgers import open_ledger
 
 
 def test_an_opening_is_written_before_anything_is_sent_and_says_as_whom(house: House) -> None:
@@ -398,7 +398,7 @@ def test_a_once_key_that_is_given_up_as_another_job_looks_at_it_is_that_jobs(hou
     first, second = (intent(house, house.claim(house.job()), once="pull#1") for _ in range(2))
     open_(house, first)
     close(house, first, AttemptState.NO_EFFECT, StepState.FAILED, error="channel_not_found")
-    other = open_database(DatabaseSettings(url=ledger_url))
+    other = open_ledger(ledger_url)
     given_up: list[int] = []
 
     def give_up(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:

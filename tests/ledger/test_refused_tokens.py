@@ -27,6 +27,7 @@ from pipeline.workflow import Registry
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
 from tests.ledger.workers import ADA, Silence, Workers
+from tests.ledgers import TURN
 
 
 def test_a_token_that_anothers_refresh_killed_is_replaced_and_not_refreshed(workers: Workers) -> None:
@@ -110,7 +111,7 @@ def test_what_waited_for_a_dead_grant_goes_on_when_its_person_has_connected_anew
 def test_what_waits_for_an_account_that_a_late_answer_brings_back_goes_on(workers: Workers, ledger_url: str) -> None:
     past = [timedelta()]
     settings = RuntimeSettings(
-        database=DatabaseSettings(url=ledger_url),
+        database=DatabaseSettings(url=ledger_url, turn_timeout=TURN),
         keys=Keys(vault={1: b"k" * 32}, signing=b"s" * 32),
         base_url="http://127.0.0.1:1",
         allow_hosts=frozenset({"127.0.0.1"}),

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import delete, select
 
 from identity.api_keys import Caller, Role
-from pipeline.database import DatabaseSettings, open_database
 from pipeline.ledger.requests import Asked, made_by_key
 from pipeline.tables import idempotency_keys
 from tests.ledger.acts import listening
 from tests.ledger.house import House
+from tests.ledgers import open_ledger
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
@@ -22,7 +22,7 @@ def test_a_key_that_is_forgotten_as_it_comes_again_stands_for_the_new_request(ho
     """It is there for the insert, and gone for the read that follows. SQLite has one writer anyway."""
     caller = Caller(key="k", tenant="acme", agent=house.row(house.job()).agent_id, role=Role.AGENT, tools=None)
     ask = partial(Asked, caller=caller, idempotency_key="once", request_hash="", now=datetime.now(UTC))
-    housekeeping = open_database(DatabaseSettings(url=ledger_url))
+    housekeeping = open_ledger(ledger_url)
     forgotten: list[int] = []
 
     def forget(_c: Any, _cursor: Any, statement: str, *_rest: object) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, ExceptionContext, select, text, update
 from identity.ids import Ids
 from identity.model import Scope, ScopeKind
 from pipeline import revocation
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.database import Database
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.ledger.openings import open_attempt
@@ -27,7 +27,7 @@ from tests.ledger.acts import SIGNER, close, done, listening, open_, receipt_of,
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 from tests.ledger.revokers import quiet_revoker
-from tests.ledgers import MOSTLY_SQLITE
+from tests.ledgers import MOSTLY_SQLITE, open_ledger
 
 
 def test_what_is_queued_or_waits_is_cancelled_and_what_runs_stops_at_its_next_step(house: House) -> None:
@@ -128,7 +128,7 @@ def test_a_large_backlog_is_cancelled_in_chunks(house: House) -> None:
 
 def test_openings_and_revocations_of_one_account_agree_about_who_came_first(house: House, ledger_url: str) -> None:
     """Racing openers and revokers: no opening of a job is numbered after a revocation that is newer than the job."""
-    second: Database = open_database(DatabaseSettings(url=ledger_url))
+    second: Database = open_ledger(ledger_url)
     ids = Ids()
     stop = threading.Event()
     opened: list[tuple[int, str]] = []
@@ -162,7 +162,7 @@ def test_openings_and_revocations_of_one_account_agree_about_who_came_first(hous
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_an_opening_that_waited_for_a_revocation_reads_what_that_committed(house: House, ledger_url: str) -> None:
     """The snapshot of a statement that locks and reads would be older than its lock. SQLite has one writer anyway."""
-    second: Database = open_database(DatabaseSettings(url=ledger_url))
+    second: Database = open_ledger(ledger_url)
     asked = intent(house, house.claim(house.job()))
     outcomes: list[Any] = []
     opener = threading.Thread(target=lambda: outcomes.append(second.write(partial(open_attempt, intent=asked))))
@@ -187,7 +187,7 @@ def test_the_first_chunk_and_an_opening_that_is_refused_wait_for_each_other_in_n
     house: House, ledger_url: str
 ) -> None:
     """Both count the job on the revocation's row: after they have the job. SQLite has one writer anyway."""
-    second: Database = open_database(DatabaseSettings(url=ledger_url))
+    second: Database = open_ledger(ledger_url)
     asked = intent(house, house.claim(house.job()))
     made = revoke(house, account_scope())
     undone: list[str] = []
@@ -228,7 +228,7 @@ def test_a_job_that_moves_while_a_revocation_waits_for_it_is_taken_as_it_is_then
     house: House, ledger_url: str, move: Callable[..., Any], becomes: JobState
 ) -> None:
     """To stop it would leave it to a worker who has it no longer. SQLite has one writer anyway."""
-    second: Database = open_database(DatabaseSettings(url=ledger_url))
+    second: Database = open_ledger(ledger_url)
     job, later = house.claim(house.job()), house.job(text="another")
     made = revoke(house, account_scope())
     revoker = quiet_revoker(second, SIGNER)

@@ -21,6 +21,7 @@ from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.revokers import quiet_revoker
+from tests.ledgers import TURN
 from tests.system.rig import NoRing
 
 
@@ -51,7 +52,7 @@ def _busy(revocation: str) -> bool:
 
 def test_housekeeping_goes_on_with_what_has_not_moved_for_five_seconds(house: House, ledger_url: str) -> None:
     settings = RuntimeSettings(
-        database=DatabaseSettings(url=ledger_url),
+        database=DatabaseSettings(url=ledger_url, turn_timeout=TURN),
         keys=Keys(vault={1: b"k" * 32}, signing=b"s" * 32),
         base_url="http://127.0.0.1:1",
     )

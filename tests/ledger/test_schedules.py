@@ -18,7 +18,7 @@ from identity.errors import BadInput, Unavailable
 from identity.model import PrincipalKind
 from identity.store import Store
 from identity.tables import principals
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.database import Database
 from pipeline.model import BEAT, Bell
 from pipeline.schedules.changes import (
     NewSchedule,
@@ -35,6 +35,7 @@ from pipeline.tables import jobs, schedules, slots, workflow_settings
 from pipeline.workflow import SERVICE, Daily, Registry, Tick, Workflow, workflow
 from tests.heartbeats import ticked
 from tests.ledger.house import House, Say, say_it
+from tests.ledgers import open_ledger
 
 T = TypeVar("T")
 
@@ -373,7 +374,7 @@ def test_many_beats_at_once_fire_each_slot_once(ledger: ScheduledLedger, ledger_
     barrier, bells, errors = threading.Barrier(4), [], []
 
     def keep() -> None:
-        database = open_database(DatabaseSettings(url=ledger_url))
+        database = open_ledger(ledger_url)
         try:
             barrier.wait(30)
             bells.extend(SlotFirer(database, Registry([ledger.digest])).fire_due(NINE + 4 * DAY))

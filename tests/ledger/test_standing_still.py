@@ -12,10 +12,10 @@ from sqlalchemy import Connection, text
 
 from pipeline import revocation
 from pipeline.ledger.openings import open_attempt
-from tests.celery.rig import eventually
 from tests.ledger.acts import listening
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 _THERE = text("select count(*) from pg_stat_activity where pid = :pid")

@@ -24,6 +24,7 @@ from pipeline.intake import Intake
 from pipeline.sqlite import ROOM, SqliteDatabase
 from pipeline.workflow import Registry
 from tests.ledger.acts import Rung
+from tests.waiting import eventually
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
 
@@ -125,7 +126,7 @@ def test_writes_go_on_once_the_stopped_process_is_continued_or_killed(
         holder.stdin.write("\n")
         holder.stdin.flush()
     assert _writes(ledger)
-    assert client.get("/readyz").status_code == 200
+    eventually(lambda: client.get("/readyz").status_code == 200, what="it is ready")
 
 
 def test_a_process_can_end_while_another_is_stopped_with_the_gate(

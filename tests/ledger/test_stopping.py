@@ -17,7 +17,7 @@ from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from pipeline import revocation
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.database import Database, DatabaseSettings
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.delivery_replay import Does
 from pipeline.ledger.intents import Adopted, Ended, Opened, Skipped
@@ -41,7 +41,7 @@ from tests.ledger.house import Opened as Happened
 from tests.ledger.house import intent_of as intent
 from tests.ledger.replays import replayed, stored
 from tests.ledger.revokers import quiet_revoker
-from tests.ledgers import MOSTLY_SQLITE
+from tests.ledgers import MOSTLY_SQLITE, TURN, open_ledger
 from tests.system.rig import NoRing
 
 SERVICE_ACCOUNT = account_scope("acme.service")
@@ -92,7 +92,7 @@ def _revoker(house: House, **more: Any) -> Revoker:
 
 def _runtime(house: House, ledger_url: str) -> Runtime:
     settings = RuntimeSettings(
-        database=DatabaseSettings(url=ledger_url),
+        database=DatabaseSettings(url=ledger_url, turn_timeout=TURN),
         keys=Keys(vault={1: b"k" * 32}, signing=b"s" * 32),
         base_url="http://127.0.0.1:1",
     )
@@ -421,7 +421,7 @@ def test_a_revoker_that_crashes_after_a_chunk_goes_on_where_it_was(house: House)
 def test_of_two_revocations_of_the_same_jobs_each_job_is_on_one_receipt(house: House, ledger_url: str) -> None:
     made_jobs = {house.job(text=str(n)) for n in range(30)}
     made = [revoke(house, account_scope()), revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))]
-    other = open_database(DatabaseSettings(url=ledger_url))
+    other = open_ledger(ledger_url)
     threads = [
         threading.Thread(target=quiet_revoker(database, SIGNER).advance, args=(one,))
         for one in made
@@ -568,7 +568,7 @@ def test_a_job_that_somebody_has_keeps_no_other_from_being_reached(house: House,
     made = revoke(house, account_scope())
     chunk = partial(cancel_chunk, revocation=made, limit=10)
     cursor = Cursor([house.row(opens).scopes_sha256])
-    second = open_database(DatabaseSettings(url=ledger_url))
+    second = open_ledger(ledger_url)
 
     def hold(c: Connection) -> Chunk:
         c.execute(select(jobs.c.id).where(jobs.c.id == opens).with_for_update())
@@ -584,7 +584,7 @@ def test_a_job_that_somebody_has_keeps_no_other_from_being_reached(house: House,
 @MOSTLY_SQLITE
 def test_a_revocation_is_not_starved_by_openings(house: House, ledger_url: str) -> None:
     """While it waits for its lock, whoever is at it ends, and nobody gets in between again and again."""
-    second = open_database(DatabaseSettings(url=ledger_url))
+    second = open_ledger(ledger_url)
     stop = threading.Event()
     opened = [0] * 8
 

@@ -23,11 +23,11 @@ from identity.tables import refresh_intents
 from pipeline import revocation
 from pipeline.migrations import upgrade
 from pipeline.revocation.tables import revocations
-from tests.celery.rig import eventually
 from tests.ledger.acts import AWAITED, SIGNER, receipt_of, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.plans import plans_of
 from tests.ledger.revokers import quiet_revoker
+from tests.waiting import eventually
 
 ADA, SERVICE = "acc-acme.ada", "acc-acme.service"
 

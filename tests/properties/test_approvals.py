@@ -37,7 +37,7 @@ from identity.principals import ensure_principal, link_alias
 from identity.scopes import revoke_scope, stop_scope
 from identity.sequence import lock_exclusive, next_number
 from pipeline.approvals.shown import digest_of
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.database import Database
 from pipeline.ledger import waits
 from pipeline.ledger.intents import Approved, Opened
 from pipeline.ledger.moving import move_job
@@ -48,6 +48,7 @@ from pipeline.states import JobState, Wait
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.approval_case import HOUR, POLICY, ApprovalCase
 from tests.ledger.house import House
+from tests.ledgers import open_ledger
 from tests.servers.postgres import Emptied
 
 APPROVERS = ("acme.erin", "acme.carol", "acme.bob", "acme.dave")  # first those of whom most may turn out
@@ -80,7 +81,7 @@ class Approvals(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.database: Database = open_database(DatabaseSettings(url=type(self).fresh()))
+        self.database: Database = open_ledger(type(self).fresh())
         self.case = ApprovalCase(House(self.database), TWO)
         make = partial(ensure_principal, kind=PrincipalKind.USER, tenant="acme", now=datetime.now(UTC))
         for name in ("dave", "erin"):
@@ -243,7 +244,7 @@ class Approvals(RuleBasedStateMachine):
 
 
 def _build(url: str) -> None:
-    database = open_database(DatabaseSettings(url=url))
+    database = open_ledger(url)
     House(database).build()
     database.close()
 

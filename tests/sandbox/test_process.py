@@ -28,12 +28,12 @@ def a_world(**options: Any) -> dict[str, object]:
 
 def test_sixty_four_at_once_are_all_answered(sandbox: Sandbox) -> None:
     token, since = sandbox.connect("github", "ada")["access_token"], len(sandbox.read("github", "log"))
-    sandbox.order("github", "faults", endpoint="get_user", mode="delay", seconds=0.3, times=64)
+    sandbox.order("github", "faults", endpoint="get_user", mode="delay", seconds=1, times=64)
     began = time.monotonic()
     with ThreadPoolExecutor(64) as pool:
         answers = list(pool.map(lambda _: sandbox.github("GET", "/user", token).status_code, range(64)))
     assert answers == [200] * 64
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 32  # one after the other they take 64
     rows = sandbox.read("github", f"log?since={since}")
     assert [row["seq"] for row in rows] == list(range(since + 1, since + 65))
 

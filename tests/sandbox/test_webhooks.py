@@ -133,7 +133,7 @@ def test_slack_events_are_signed_and_repeated_with_their_id(sandbox: Sandbox) ->
     signed = b"v0:" + moment.encode() + b":" + body
     secret = sandbox.world["slack"]["signing_secret"].encode()
     assert headers["X-Slack-Signature"] == "v0=" + hmac.new(secret, signed, hashlib.sha256).hexdigest()
-    assert abs(int(moment) - time.time()) < 5
+    assert abs(int(moment) - time.time()) < 60
     payload = json.loads(body)
     assert (payload["type"], payload["team_id"], payload["event_id"]) == ("event_callback", team_id, sent["event_id"])
     assert (again, again_headers["X-Slack-Retry-Num"]) == (body, "1")
@@ -162,7 +162,7 @@ def test_an_organization_that_throws_the_app_out_ends_its_grants_and_no_others(s
     payload = json.loads(body)
     assert (payload["type"], payload["action"]) == ("OAuthApp", "revoked")
     assert payload["organizationId"] == sandbox.world["linear"]["organizations"][1]["id"]
-    assert abs(payload["webhookTimestamp"] / 1000 - time.time()) < 5
+    assert abs(payload["webhookTimestamp"] / 1000 - time.time()) < 60
     assert sandbox.linear(ours, "{ viewer { id } }").status_code == 401
     assert sandbox.linear(theirs, "{ viewer { id } }").status_code == 200
 

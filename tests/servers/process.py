@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from tests.servers import warm as warmed
+from tests.waiting import eventually
 
 # The kernel ends the child when the thread that started it ends: the only way to leave nothing behind after a kill -9
 # of the tests. So start servers from a thread that stays, as fixtures do. macOS has no such thing.
@@ -109,14 +109,19 @@ def _group_of(user: str) -> str:
 
 def wait_until(ready: Callable[[], bool], *, process: Process, log: Path, seconds: float = 20.0) -> None:
     """Wait for *ready*; say what the server wrote if it ends or is late."""
-    deadline = time.monotonic() + seconds
-    while not ready():
+
+    def is_ready() -> bool:
+        if ready():
+            return True
         if process.poll() is not None and not ready():  # which may come with its end
             raise DidNotStart(f"{process.args!r} ended with {process.returncode}:\n{tail(log)}")
-        if time.monotonic() > deadline:
-            end(process, signal.SIGKILL)
-            raise DidNotStart(f"{process.args!r} was not ready after {seconds} s:\n{tail(log)}")
-        time.sleep(0.005)
+        return False
+
+    try:
+        eventually(is_ready, f"{process.args!r} is ready", seconds=seconds, log=log)
+    except AssertionError as late:
+        end(process, signal.SIGKILL)
+        raise DidNotStart(str(late)) from late
 
 
 def end(process: Process, with_signal: signal.Signals = signal.SIGTERM, *, seconds: float = 10.0) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -38,6 +37,7 @@ from pipeline.workflow import Registry
 from tests.servers.process import Process, end, free_port, start_python, tail
 from tests.servers.valkey import Valkey
 from tests.servers.warm import CELERY
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ("tasks.devops_assistant", "tasks.daily_digest", "tasks.slack_mention")
@@ -326,14 +326,16 @@ class System:
 
     def wait(self, condition: Callable[[], object], what: str, *, seconds: float = PATIENCE) -> None:
         """Wait until *condition* holds; a process that ended in the meantime is told of."""
-        deadline = time.monotonic() + seconds
-        while not condition():
+
+        def holds() -> bool:
+            if condition():
+                return True
             ended = [name for name, process in self.processes.items() if process.poll() is not None]
             if ended:
                 raise AssertionError(f"{ended} ended while waiting for {what}:\n{self.log(ended[0])}")
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{what} did not come about in {seconds} s\n{self.state()}")
-            time.sleep(0.02)
+            return False
+
+        eventually(holds, what, seconds=seconds, log=self.state)
 
     def settled(self, *, seconds: float = PATIENCE) -> list[Row[Any]]:
         """Wait until no job is queued, running or stopping; return all jobs."""

@@ -13,10 +13,11 @@ from identity.addresses import AddressPolicy
 from identity.connect.flow import Connected
 from identity.grants import ACCESS, REFRESH
 from identity.http import Client
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.database import Database, DatabaseSettings
 from pipeline.migrations import upgrade_at
 from tests.identity.peer import Peer
 from tests.identity.world import World
+from tests.ledgers import open_ledger
 from tests.servers.oidc import Oidc
 from tests.servers.valkey import Valkey
 from tests.system.rig import ROOT
@@ -27,7 +28,7 @@ PROCESSES = 50
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     upgrade_at(DatabaseSettings(url=database_url))
-    opened = open_database(DatabaseSettings(url=database_url))
+    opened = open_ledger(database_url)
     yield opened
     opened.close()
 

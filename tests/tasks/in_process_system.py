@@ -31,6 +31,7 @@ from pipeline.services import StepSettings
 from pipeline.states import ENDED, JobState
 from pipeline.tables import attempts, jobs, schedules, steps
 from pipeline.workflow import Registry
+from tests.ledgers import TURN
 from tests.sandbox.driver import Form, Sandbox
 from tests.system.rig import NoRing
 
@@ -77,7 +78,7 @@ class InProcessSystem:
         self.registry = Registry.load(workflows)
         keys = Keys(vault={1: b"k" * 32}, signing=b"s" * 32)
         settings = RuntimeSettings(
-            database=DatabaseSettings(url=database_url),
+            database=DatabaseSettings(url=database_url, turn_timeout=TURN),
             keys=keys,
             base_url=base_url,
             redis_url=redis_url,

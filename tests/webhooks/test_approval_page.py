@@ -14,10 +14,11 @@ from identity.errors import BadInput
 from identity.signing import Signer
 from identity.store import CommitUnknown
 from pipeline.approvals.approving import Approving
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.database import Database
 from pipeline.states import ApprovalState
 from tests.ledger.approval_case import HIDING, ON_A_PAGE, SHOWN, UNSEEN, UNSEEN_SPELT_OUT, ApprovalCase
 from tests.ledger.house import House
+from tests.ledgers import open_ledger
 from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
@@ -60,7 +61,7 @@ class Room:
 
 @pytest.fixture
 def database(ledger_url: str) -> Iterator[Database]:
-    with closing(open_database(DatabaseSettings(url=ledger_url))) as opened:
+    with closing(open_ledger(ledger_url)) as opened:
         yield opened
 
 

@@ -38,12 +38,12 @@ def test_any_bytes_are_an_object_or_malformed(body: bytes) -> None:
 @pytest.mark.parametrize("opening", [b'{"a":', b"["])
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 900, 100_000, 1_000_000])
 def test_deep_nesting_is_malformed_and_quick(opening: bytes, depth: int) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     closing = b"}" if opening.startswith(b"{") else b"]"
     for body in (opening * depth + b"1" + closing * depth, opening * depth):
         with pytest.raises(Malformed):
             from_json(b'{"x":' + body + b"}")
-    assert time.perf_counter() - started < 5
+    assert time.thread_time() - started < 5
 
 
 def test_sixty_four_levels_are_read() -> None:

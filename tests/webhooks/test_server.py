@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.failure_cases.waiting import until
+from tests.waiting import eventually
 from tests.webhooks.parts import JSON, github_headers
 
 OPENED = b'{"action":"opened","issue":{"number":7}}'
@@ -48,7 +48,7 @@ def serving(worker: str) -> Iterator[str]:
         command = [sys.executable, "-m", "gunicorn", *options, "--no-control-socket", "tests.webhooks.served:app"]
         process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment, stderr=subprocess.DEVNULL)
         try:
-            until(lambda: process.poll() is not None or listens(path), "the server started", seconds=60)
+            eventually(lambda: process.poll() is not None or listens(path), "the server started", seconds=60)
             assert process.poll() is None, "the server ended"
             yield path
         finally:
@@ -116,7 +116,7 @@ def test_a_broker_that_hangs_delays_no_answer(server: str) -> None:
         body = OPENED.replace(b"7", b"%d" % (100 + number))
         status, document = answer(server, head(body, length=len(body), delivery=f"bell-{number}"), body)
         assert (status, document["outcome"]) == (202, "accepted")
-    until(Path(hanging(server)).exists, "somebody hangs in the broker", seconds=PATIENCE)
+    eventually(Path(hanging(server)).exists, "somebody hangs in the broker", seconds=PATIENCE)
 
 
 def test_a_chunked_body_is_read_to_its_end(server: str) -> None:
@@ -259,7 +259,7 @@ def test_a_byte_now_and_then_buys_no_time(hasty: str) -> None:
             connection.sendall(head(OPENED, length=100_000))
         asking = connected(hasty, stack)
         asking.sendall(ASK % b"")
-        until(lambda: _answered(asking, slow), "the server answers", seconds=SOON)
+        eventually(lambda: _answered(asking, slow), "the server answers", seconds=SOON)
         assert answer_on(asking)[0] == 200
 
 

@@ -1,0 +1,235 @@
+"""The connections to PostgreSQL: which are kept, which are found dead, and how many write at once."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, select, text
+
+from identity.errors import Unavailable
+from identity.model import Scope, ScopeKind
+from identity.sequence import lock_exclusive, lock_shared
+from identity.tables import tenants
+from pipeline.database import Database
+from pipeline.postgresql import PostgresqlDatabase
+from tests.ledger.writes import inserts, names_in, select_one
+from tests.ledgers import open_ledger
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+
+
+def test_one_caller_after_the_other_is_given_the_same_connection(database: Database) -> None:
+    """It has prepared its statements; after many at once, the others would have to."""
+    together = threading.Barrier(4)
+
+    def meet(c: Connection) -> None:
+        c.execute(select(1))
+        together.wait(10)
+
+    threads = [threading.Thread(target=database.read, args=(meet,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    who = text("select pg_backend_pid()")
+    assert len({database.read(lambda c: c.execute(who).scalar_one()) for _ in range(4)}) == 1
+
+
+def test_what_a_connection_has_prepared_outlives_a_read(database: Database) -> None:
+    """The server would plan each statement anew, which takes longer than to run it."""
+    kept = text("select count(*) from pg_prepared_statements where statement like '%123456%'")
+
+    def remarkable(c: Connection) -> object:
+        return c.execute(text("select 123456")).scalar_one()
+
+    for _ in range(8):
+        database.read(remarkable)
+        database.write(lambda c: None)
+    assert database.read(lambda c: c.execute(kept).scalar_one()) == 1
+
+
+def test_a_read_whose_transaction_the_server_ended_is_unavailable(database: Database) -> None:
+    """As PostgreSQL ends one that stood still for too long."""
+    there = text("select count(*) from pg_stat_activity where pid = :pid")
+
+    def stand_still(c: Connection) -> object:
+        pid = c.execute(text("select pg_backend_pid()")).scalar_one()
+        c.exec_driver_sql("set idle_in_transaction_session_timeout = 20")
+        eventually(lambda: database.read(lambda other: other.execute(there, {"pid": pid}).scalar_one()) == 0)
+        return c.execute(select(tenants.c.id)).all()
+
+    with pytest.raises(Unavailable, match="ended the transaction"):
+        database.read(stand_still)
+
+
+def test_a_connection_that_died_while_it_was_idle_is_replaced_and_one_used_just_now_is_believed(
+    ledger_url: str, database: Database
+) -> None:
+    who = text("select pg_backend_pid()")
+
+    def end(pid: int, c: Connection) -> bool:
+        return bool(c.execute(text("select pg_terminate_backend(:pid, 5000)"), {"pid": pid}).scalar_one())
+
+    idle = PostgresqlDatabase(ledger_url, idle_after=timedelta(0))
+    used = PostgresqlDatabase(ledger_url, idle_after=timedelta(hours=1))
+    with closing(idle), closing(used):
+        for one in (idle, used):
+            pid = one.read(lambda c: c.execute(who).scalar_one())
+            assert database.read(partial(end, pid))
+        assert idle.read(select_one) == 1
+        with pytest.raises(Unavailable):
+            used.read(select_one)
+        assert used.read(select_one) == 1
+
+
+def test_one_connection_that_is_found_dead_has_all_others_asked(ledger_url: str, database: Database) -> None:
+    """As after a restart of the server, or behind a proxy that went."""
+    together = threading.Barrier(3)
+
+    def pid_of(c: Connection) -> int:
+        together.wait(10)  # so that each has a connection of its own
+        return int(c.execute(text("select pg_backend_pid()")).scalar_one())
+
+    def end(c: Connection) -> None:
+        for pid in pids:
+            assert c.execute(text("select pg_terminate_backend(:pid, 5000)"), {"pid": pid}).scalar_one()
+
+    used = PostgresqlDatabase(ledger_url, idle_after=timedelta(hours=1))
+    with closing(used), ThreadPoolExecutor(3) as pool:
+        pids = list(pool.map(used.read, [pid_of] * 3))
+        database.read(end)
+        with pytest.raises(Unavailable):
+            used.read(select_one)
+        now = list(pool.map(used.read, [pid_of] * 3))
+    assert len({*pids, *now}) == 6
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("53100", "the disk of the ledger's server is full"),
+        ("40P01", r"locks were busy or its server away too long \(DeadlockDetected\)"),
+        ("53200", r"locks were busy or its server away too long \(OutOfMemory\)"),
+    ],
+)
+def test_what_ended_the_last_try_is_told_without_what_the_server_said_of_it(
+    database: Database, code: str, says: str
+) -> None:
+    raised = text(f"do $$ begin raise exception 'of hunter2' using errcode = '{code}'; end $$")
+    for ask in (database.write, database.read):
+        with pytest.raises(Unavailable) as caught:
+            ask(lambda c: c.execute(raised))
+        assert "hunter2" not in str(caught.value)
+        if ask == database.write or code == "53100":
+            assert re.search(says, str(caught.value))
+
+
+def test_a_server_that_vanishes_is_noticed_in_seconds_unless_the_url_says_when(ledger_url: str) -> None:
+    """Without these, TCP goes on sending for a quarter of an hour."""
+
+    def parameters_of(c: Connection) -> dict[str, str]:
+        driver: Any = c.connection.driver_connection
+        return dict(driver.info.get_parameters())
+
+    noticed = {"tcp_user_timeout": "10000", "keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3"}
+    joint = "&" if "?" in ledger_url else "?"
+    said = f"{ledger_url}{joint}keepalives_idle=60&connect_timeout=9"
+    for url, changed in (
+        (ledger_url, {"connect_timeout": "5"}),
+        (said, {"keepalives_idle": "60", "connect_timeout": "9"}),
+    ):
+        with closing(open_ledger(url)) as database:
+            parameters = database.read(parameters_of)
+        expected = noticed | changed
+        assert {name: parameters.get(name) for name in expected} == expected
+
+
+def test_a_statement_that_took_too_long_is_not_tried_again(database: Database) -> None:
+    tries: list[int] = []
+
+    def too_long(c: Connection) -> object:
+        tries.append(len(tries))
+        c.exec_driver_sql("set local statement_timeout = 20")
+        return c.execute(text("select pg_sleep(60)")).scalar_one()
+
+    for run in (database.write, database.read):
+        with pytest.raises(Unavailable, match="took too long"):
+            run(too_long)
+    assert tries == [0, 1]
+
+
+def test_a_few_threads_write_at_once_and_what_goes_ahead_waits_for_none(ledger_url: str, database: Database) -> None:
+    few = open_ledger(ledger_url, writes_at_once=4)
+    with closing(few):
+        _few_at_once(few)
+
+
+def _few_at_once(database: Database) -> None:
+    within, let_go = threading.Semaphore(0), threading.Event()
+
+    def stay(_: Connection) -> None:
+        within.release()
+        let_go.wait(20)
+
+    pool = ThreadPoolExecutor(6)
+    staying = [pool.submit(database.write, stay) for _ in range(6)]
+    try:
+        for _ in range(4):
+            assert within.acquire(timeout=10)
+        assert not within.acquire(timeout=0.3)
+        assert database.write(inserts("ahead"), ahead=True) == "ahead"
+        assert names_in(database) == {"ahead"}  # nor does who reads
+        with pytest.raises(Unavailable, match="no turn"):
+            database.write(inserts("late"), until=time.monotonic() + 0.05)
+    finally:
+        let_go.set()
+        pool.shutdown()
+    assert [one.result() for one in staying] == [None] * 6
+    assert database.write(inserts("after")) == "after"
+    assert names_in(database) == {"ahead", "after"}
+
+
+def test_who_waits_for_a_lock_lets_others_have_its_place_and_is_tried_until_its_time_is_up(
+    ledger_url: str, database: Database
+) -> None:
+    held, let_go, tries = threading.Event(), threading.Event(), threading.Semaphore(0)
+    scope = Scope(kind=ScopeKind.TENANT, key="one")
+
+    def hold(c: Connection) -> None:
+        lock_exclusive(c, scope)
+        held.set()
+        while not let_go.wait(0.5):
+            c.execute(text("select 1"))  # it does something, and is not ended for standing still
+
+    def locked(c: Connection) -> str:
+        tries.release()
+        lock_shared(c, [scope])
+        return "locked"
+
+    soon, late = timedelta(seconds=0.05), timedelta(seconds=60)
+    few = PostgresqlDatabase(ledger_url, writes_at_once=2, turn_timeout=late, gives_way_after=soon)
+    with closing(few), ThreadPoolExecutor(3) as pool:
+        holder = pool.submit(database.write, hold)
+        assert held.wait(10)
+        waiters = [pool.submit(few.write, locked) for _ in range(2)]
+        try:
+            for _ in range(2):
+                assert tries.acquire(timeout=10)
+            until = time.monotonic() + 1.5  # less than a lock is waited for by who has no place to give
+            assert few.write(inserts("another's"), until=until) == "another's"
+            for _ in range(32):
+                assert tries.acquire(timeout=10)
+            assert not any(waiter.done() for waiter in waiters)
+        finally:
+            let_go.set()
+        assert [waiter.result() for waiter in waiters] == ["locked", "locked"]
+        holder.result()
