@@ -38,8 +38,8 @@ TICK = timedelta(seconds=10)  # no revocation is begun after it: each may ask it
 def dispatch(store: Store, ring: Ring, *, window: int) -> None:
     """Top up the bells of every queue, a fair share a tenant; bells that nobody answered are rung again."""
     for pattern, busy in store.read(bells.busy_tenants).items():
-        if busy and (topping := bells.share_out(busy, window=window, unheard=ring.unheard(pattern))).shares:
-            ring.jobs(store.write(partial(bells.top_up, pattern=pattern, topping=topping)))
+        if shares := bells.share_out(busy, window=window, unheard=partial(ring.unheard, pattern)):
+            ring.jobs(store.write(partial(bells.top_up, pattern=pattern, shares=shares)))
 
 
 def end_approvals(store: Store) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from typing import NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -34,7 +34,8 @@ _QUEUED = (jobs.c.pattern == bindparam("of_pattern")) & (jobs.c.tenant_id == bin
 _OUTSTANDING = select(func.count()).where(_QUEUED, jobs.c.rung_until > NOW).scalar_subquery()
 _ROOM: ColumnElement[int] = bindparam("share") - _OUTSTANDING
 _MOST: ColumnElement[int] = bindparam("most")
-_UNRUNG = and_(_QUEUED, jobs.c.due_at <= NOW, (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= NOW))
+_SILENT = (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= NOW)
+_UNRUNG = and_(_QUEUED, jobs.c.due_at <= NOW, _SILENT)
 # Materialized: PostgreSQL may run a subquery once for each row, and then its limit is no limit.
 _DUE = (
     select(jobs.c.id)
@@ -59,8 +60,8 @@ _RING_AGAIN = Prepared(_RINGING)
 RUNG_UNTIL_IF_ROOM = case((and_(_ROOM > 0, ~exists().where(_UNRUNG)), database_in(RINGS_FOR)), else_=null())
 
 
-def _tenants_with_due_jobs() -> Select[str, int]:
-    """The tenants that have due jobs of a pattern, each with how many of its bells are outstanding.
+def _tenants_with_due_jobs() -> Select[str, int, bool]:
+    """The tenants that have due jobs of a pattern, each with how many of its bells are outstanding, and if one lacks.
 
     From one tenant in the index to the next: by what is queued, not by how many tenants there are, or jobs of one.
     """
@@ -73,7 +74,9 @@ def _tenants_with_due_jobs() -> Select[str, int]:
     rung = select(func.count()).where(of_it, jobs.c.rung_until > NOW).scalar_subquery()
     # Asked whether any is due, PostgreSQL expects to meet one soon, and may read the whole table for it.
     first_due = select(func.min(jobs.c.due_at)).where(of_it).scalar_subquery()
-    return select(walk.c.tenant, rung.label("rung")).where(first_due <= NOW)
+    unrung = select(jobs.c.due_at).where(of_it, jobs.c.due_at <= NOW, _SILENT).order_by(jobs.c.due_at).limit(1)
+    lacks = unrung.scalar_subquery().is_not(None)
+    return select(walk.c.tenant, rung.label("rung"), lacks.label("lacks")).where(first_due <= NOW)
 
 
 _BUSY = Prepared(_tenants_with_due_jobs())
@@ -91,8 +94,7 @@ def ring_due(
     """Mark the oldest due jobs as rung, until *share* bells are outstanding; the caller sends them after the commit.
 
     *most* are looked at: as many as became due just now, or ended. Those that were rung before and not answered are
-    rung *again* by the dispatcher alone, which sees how many bells nobody hears: else a queue would grow for as long as
-    there is work and no worker, until the broker is full.
+    rung *again* by the dispatcher alone, which sees how many bells nobody hears (`share_out`).
     """
     statement = _RING_AGAIN if again else _RING
     rung = statement.run(connection, {"tenant": tenant, "of_pattern": pattern, "share": share, "most": most})
@@ -108,39 +110,42 @@ def take_back(connection: Connection, bells: Sequence[Bell]) -> None:
         connection.execute(update(jobs).where(which).values(rung_until=None))
 
 
-@dataclass(frozen=True)
-class Topping:
-    """What the dispatcher rings for in one queue: tenants that lack bells, each with how many it is to have.
+class Busy(NamedTuple):
+    """A tenant that has due jobs of a pattern."""
 
-    *again*: also for jobs that were rung before, and not answered in time.
-    """
-
-    shares: Mapping[str, int]
-    again: bool
+    rung: int  # bells that are outstanding
+    lacks: bool  # a due job has none
 
 
-def busy_tenants(connection: Connection) -> dict[str, dict[str, int]]:
-    """By pattern the tenants that have due jobs, each with how many of its bells are outstanding."""
+def busy_tenants(connection: Connection) -> dict[str, dict[str, Busy]]:
+    """By pattern the tenants that have due jobs."""
     found = {str(pattern): _BUSY.run(connection, {"of_pattern": pattern}) for pattern in AccessPattern}
-    return {pattern: {row.tenant: row.rung for row in rows} for pattern, rows in found.items()}
+    return {pattern: {row.tenant: Busy(row.rung, row.lacks) for row in rows} for pattern, rows in found.items()}
 
 
-def share_out(busy: Mapping[str, int], *, window: int, unheard: int) -> Topping:
-    """Share the window of one queue among the tenants that have due work; *busy* has how many bells each has.
+def share_out(busy: Mapping[str, Busy], *, window: int, unheard: Callable[[], int]) -> dict[str, int]:
+    """The tenants of one queue that lack bells, each with how many it is to have: its share of the *window*.
 
-    Most have their share, since each end of a job rings for its tenant's next. *unheard* bells lie in the queue. Where
-    a window of them is outstanding no longer, its workers are slow or away, and bells are not what lacks: then a tenant
-    that has none outstanding gets one, for a job that was never rung.
+    *unheard* says how many bells lie in the queue. Where a window of them is outstanding no longer, its workers are
+    slow or away, and bells are not what lacks: then a tenant that has none outstanding gets one. A queue that is longer
+    than slow workers make it gets none: nobody hears it, and it would grow until the broker is full.
     """
-    held_up = unheard - sum(busy.values()) >= window
-    share = 1 if held_up or not busy else max(1, window // len(busy))
-    return Topping({tenant: share for tenant, rung in busy.items() if rung < share}, again=not held_up)
+    share = max(1, window // len(busy)) if busy else 0
+    short = {tenant: one for tenant, one in busy.items() if one.lacks and one.rung < share}
+    if not short:
+        return {}
+    lying = unheard()
+    if lying >= 2 * (window + FIRST_SHARE * len(busy)):
+        return {}
+    if lying - sum(one.rung for one in busy.values()) >= window:
+        return {tenant: 1 for tenant, one in short.items() if one.rung == 0}
+    return dict.fromkeys(short, share)
 
 
-def top_up(connection: Connection, pattern: str, topping: Topping) -> list[Bell]:
-    """Ring for the due jobs of these tenants, until each has its share."""
+def top_up(connection: Connection, pattern: str, shares: Mapping[str, int]) -> list[Bell]:
+    """The dispatcher's bells for one queue, until each tenant has its share: for jobs that nobody answered for, too."""
     return [
         bell
-        for tenant, share in topping.shares.items()
-        for bell in ring_due(connection, tenant, pattern, share=share, most=share, again=topping.again)
+        for tenant, share in shares.items()
+        for bell in ring_due(connection, tenant, pattern, share=share, most=share, again=True)
     ]

@@ -20,15 +20,28 @@ from tests.ledger.house import House, intent_of
 from tests.ledger.plans import kept_plans, plans
 
 
+def _queued(house: House) -> str:
+    """Two thousand due jobs of one queue, in a table that has been counted. The first of them."""
+    job = house.job()
+
+    def queue(c: Connection) -> None:
+        one = dict(c.execute(select(jobs_table).where(jobs_table.c.id == job)).mappings().one())
+        c.execute(insert(jobs_table), [{**one, "id": f"job-{place}"} for place in range(2_000)])
+        c.execute(text("analyze jobs"))
+
+    house.database.write(queue)
+    return job
+
+
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_bells_claims_and_late_attempts_are_found_by_their_index_whatever_the_values(house: House) -> None:
     """Its condition names a state: a plan for any state could not use it."""
     write = house.database.write
-    first, _ = house.job(), house.job()
+    first = _queued(house)
 
     def accept_dispatch_and_claim() -> None:
         house.job()
-        write(partial(bells.top_up, pattern="hybrid", topping=bells.Topping({"acme": 16}, again=True)))
+        write(partial(bells.top_up, pattern="hybrid", shares={"acme": 16}))
         write(bells.busy_tenants)
         for _ in range(2):  # the job that is named, and then the next one
             write(partial(jobs.claim, job=first, hold=timedelta(seconds=1)))
@@ -36,7 +49,7 @@ def test_bells_claims_and_late_attempts_are_found_by_their_index_whatever_the_va
 
     told = kept_plans(house.database, accept_dispatch_and_claim)
     of_queue = {statement: plan for statement, plan in told.items() if "jobs.pattern =" in statement}
-    assert len(of_queue) == 4
+    assert len(of_queue) == 5
     assert all("ix_jobs_due" in plan for plan in of_queue.values()), of_queue
     # What is not due yet is not even passed: there may be very much of it while a provider is away.
     bounded = {
@@ -51,14 +64,7 @@ def test_bells_claims_and_late_attempts_are_found_by_their_index_whatever_the_va
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_a_queue_without_due_jobs_is_seen_without_reading_those_of_another(house: House) -> None:
     """The table has been counted, and nearly all of it is due in one queue."""
-    job = house.job()
-
-    def queue(c: Connection) -> None:
-        one = dict(c.execute(select(jobs_table).where(jobs_table.c.id == job)).mappings().one())
-        c.execute(insert(jobs_table), [{**one, "id": f"job-{place}"} for place in range(2_000)])
-        c.execute(text("analyze jobs"))
-
-    house.database.write(queue)
+    _queued(house)
     assert {pattern for pattern, busy in house.database.read(bells.busy_tenants).items() if busy} == {"hybrid"}
     told = plans(house.database, bells.busy_tenants)
     assert len(told) == 4

@@ -354,7 +354,7 @@ CONTROLS = (
     Control(
         name="a tenant's share of the window",
         file="pipeline/ledger/bells.py",
-        guard="share = 1 if held_up or not busy else max(1, window // len(busy))",
+        guard="share = max(1, window // len(busy)) if busy else 0",
         without="share = window",
         test="tests/ledger/test_jobs.py::test_five_jobs_of_another_tenant and sqlite",
     ),

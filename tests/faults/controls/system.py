@@ -143,7 +143,7 @@ CONTROLS = (
     Control(
         name="the dispatcher rings again what was not heard",
         file="pipeline/reconcile.py",
-        guard="ring.jobs(store.write(partial(bells.top_up, pattern=pattern, topping=topping)))",
+        guard="ring.jobs(store.write(partial(bells.top_up, pattern=pattern, shares=shares)))",
         without="pass",
         test="tests/faults/test_broker.py::test_what_was_accepted_ends and sqlite",
         timeout=240,
