@@ -5,17 +5,24 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
+from datetime import timedelta
+from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from deploy import logs
 from deploy.settings import Settings, load
+from deploy.signals import handling
 from identity.errors import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
     from pipeline.celery import App
+    from pipeline.database import Database
     from pipeline.runtime import Runtime
     from pipeline.workflow import Registry
 
@@ -23,6 +30,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 EX_CONFIG = 78  # of sysexits.h: a supervisor need not try again
+LOOK_AGAIN = timedelta(seconds=2)
 
 
 def settings_or_exit() -> Settings:
@@ -132,16 +140,34 @@ def open_runtime(settings: Settings) -> Runtime:
 def of_its_tables(runtime: Runtime) -> Runtime:
     """*runtime*, for a process that moves jobs: on other tables each of its statements fails, and buries them.
 
-    The web is not ready instead (`/readyz`), and goes on once they are there. Raises Misconfigured.
+    One that is away is waited for: it may come back with any. The web is not ready instead (`/readyz`), and goes on
+    once they are there. Raises Misconfigured.
     """
-    from pipeline.ledger.revision import misfit, revision_of
+    from pipeline.ledger.revision import misfit
 
-    try:
-        said = misfit(revision_of(runtime.database))
-    except Unavailable as away:  # nor can anything be buried meanwhile; who waits for the server starts as ever
-        log.warning("the ledger's revision is not known: %s", away, extra={"action": "ledger.revision_unknown"})
-        return runtime
-    if said:
-        runtime.close()
-        raise Misconfigured(said)
+    with ExitStack() as failing:
+        failing.callback(runtime.close)
+        if said := misfit(_revision(runtime.database)):
+            raise Misconfigured(said)
+        failing.pop_all()
     return runtime
+
+
+def _revision(database: Database) -> str | None:
+    """The ledger's, once its server says so."""
+    from pipeline.ledger.revision import revision_of
+
+    pause = threading.Event()
+    # Nobody listens for these yet, or it is Celery's beat, which first makes its scheduler and would wait here again.
+    with handling((signal.SIGTERM, signal.SIGINT), _leave):
+        while True:
+            try:
+                return revision_of(database)
+            except Unavailable as away:
+                log.warning("the ledger is waited for: %s", away, extra={"action": "ledger.awaited"})
+            pause.wait(LOOK_AGAIN.total_seconds())
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    """Nothing was begun."""
+    raise SystemExit(0)

@@ -24,6 +24,7 @@ from deploy.ledger_keys import prove_keys, refuse_new_keys
 from deploy.process import workflows
 from deploy.procfile import Process
 from deploy.settings import Settings
+from deploy.signals import handling
 from deploy.supervisor import Supervisor
 from identity.errors import AswhomError, Misconfigured
 from identity.store import CommitUnknown
@@ -218,17 +219,6 @@ def _point_at_console(settings: Settings, say: Say) -> None:
         say(f"the console is at {settings.base_url}/console/; `aswhom console link` prints a link to it ({fault})")
         return
     say(f"the console: {url} signs you in once, within ten minutes; `aswhom console link` prints another")
-
-
-@contextmanager
-def handling(numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Have these signals call *handler* for as long as that."""
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
 
 
 def _sole(directory: Path, patience: timedelta) -> int:

@@ -29,7 +29,19 @@ from pipeline.ledger.tenant_setup import setup_for
 from pipeline.model import Bell, DeliveryOutcome
 from pipeline.states import JobState
 from pipeline.tables import deliveries, jobs
-from pipeline.workflow import Considered, Match
+from pipeline.workflow import Considered, ExternalUser, Match
+
+_OF_JOB = (
+    jobs.c.workflow,
+    jobs.c.id,
+    jobs.c.tenant_id,
+    jobs.c.state,
+    jobs.c.reason,
+    jobs.c.event,
+    jobs.c.user_id,
+    jobs.c.triggered_by,
+    jobs.c.pruned_at,
+)
 
 
 class Does(StrEnum):
@@ -81,15 +93,10 @@ def weigh(
         return tuple(Fate(workflow=one.workflow.name, does=Does.NOTHING, reason=why) for one in considered)
     tenant, barred = _whose(connection, delivery)
     started = {
-        row.workflow: row
-        for row in connection.execute(
-            select(jobs.c.workflow, jobs.c.id, jobs.c.state, jobs.c.reason, jobs.c.event, jobs.c.pruned_at).where(
-                jobs.c.delivery_id == delivery.id
-            )
-        )
+        row.workflow: row for row in connection.execute(select(*_OF_JOB).where(jobs.c.delivery_id == delivery.id))
     }
     return tuple(
-        _fate_of_job(connection, one, job, cancelled=cancelled, barred=barred)
+        _fate_of_job(connection, delivery, one, job, cancelled=cancelled, barred=barred)
         if (job := started.get(one.workflow.name)) is not None
         else _fate_without_job(connection, one, tenant, barred)
         for one in considered
@@ -168,7 +175,13 @@ def _fate_without_job(connection: Connection, one: Considered, tenant: str | Non
 
 
 def _fate_of_job(
-    connection: Connection, one: Considered, job: Row[*tuple[Any, ...]], *, cancelled: bool, barred: str
+    connection: Connection,
+    delivery: Stored,
+    one: Considered,
+    job: Row[*tuple[Any, ...]],
+    *,
+    cancelled: bool,
+    barred: str,
 ) -> Fate:
     """Whether the job there is has another go, and under which configuration."""
     again, reason = _again(connection, job, cancelled=cancelled, barred=barred)
@@ -180,6 +193,9 @@ def _fate_of_job(
     if pin.moved and (fault := refusal(one.workflow, pin.config)):
         return replace(fate, reason=f"{reason}, and {fault}")
     if pin.unbound and one.match is not None and not _fits(one, job.event):
+        if not _is_for_the_same(connection, delivery, one.match, job):
+            why = "its event, read anew, has another user or sender: only a new delivery starts a job of theirs"
+            return replace(fate, reason=f"{reason}, and {why}")
         reason, fate = f"{reason}; its event is read anew", replace(fate, event=one.match.document)
     return replace(fate, does=Does.AGAIN, reason=f"{reason}; {pin.kept}" if pin.kept else reason)
 
@@ -207,3 +223,11 @@ def _fits(considered: Considered, event: Mapping[str, Any]) -> bool:
     except ValidationError:
         return False
     return True
+
+
+def _is_for_the_same(connection: Connection, delivery: Stored, match: Match, job: Row[*tuple[Any, ...]]) -> bool:
+    """Whether an event that is read anew is of the job's own user and sender, which a replay leaves as they are."""
+    user = setup_for(connection, job.tenant_id, delivery.connection, [match]).principal(match.user)
+    by = match.triggered_by
+    sender = by.name_for_good if isinstance(by, ExternalUser) else by
+    return (user, sender) == (job.user_id, job.triggered_by)

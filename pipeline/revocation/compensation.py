@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select
+from sqlalchemy import Connection, Row, Select, and_, delete, insert, or_, select
 
 from identity import audit, leases
 from identity.audit import AsWhom, Work
@@ -22,7 +22,7 @@ from identity.principals import service_principal
 from identity.sequence import lock_shared, next_number
 from pipeline.batches import in_batches
 from pipeline.ledger.new_jobs import NewJob, insert_job
-from pipeline.revocation.tables import compensations
+from pipeline.revocation.tables import compensations, revocations
 from pipeline.states import JobState, StepState
 from pipeline.tables import jobs, steps
 from pipeline.workflow import PLATFORM_AGENT, TOOL, Registry, Undone, Workflow
@@ -30,30 +30,31 @@ from pipeline.workflow import PLATFORM_AGENT, TOOL, Registry, Undone, Workflow
 _BATCH = 200
 
 
-def compensable(connection: Connection, among: Iterable[str], workflows: Registry) -> list[str]:
+def compensable(connection: Connection, among: Iterable[str], *, revocation: str, workflows: Registry) -> list[str]:
     """The done steps of these jobs, where they are cancelled, that are to be compensated and are not yet.
 
-    And those of workflows that are not installed here: whether something was to follow them cannot be known.
+    And those of workflows that are not installed here: whether something was to follow them cannot be known. What an
+    earlier revocation could not compensate is looked at anew: its job may have been replayed since.
     """
     actions = {action.action_name() for declared in workflows for action in declared.compensations}
     unknown = and_(
         jobs.c.workflow.not_in([declared.name for declared in workflows]),
         ~jobs.c.workflow.startswith(TOOL, autoescape=True),  # which declare nothing to follow, nor do compensations
         jobs.c.agent_id != PLATFORM_AGENT,
+        steps.c.action != "run.sleep",  # which did nothing
     )
     found: list[str] = []
     for some in in_batches(list(among), _BATCH):
         statement = (
             select(steps.c.id)
             .join(jobs, jobs.c.id == steps.c.job_id)
-            .outerjoin(compensations, compensations.c.step_id == steps.c.id)
             .where(
                 steps.c.job_id.in_(some),
                 jobs.c.state == JobState.CANCELLED,
                 steps.c.state == StepState.DONE,
                 or_(steps.c.action.in_(actions), unknown),
                 steps.c.adopted_from.is_(None),  # another job's effect
-                compensations.c.step_id.is_(None),
+                ~_settled(revocation).where(compensations.c.step_id == steps.c.id).exists(),
             )
             .order_by(steps.c.job_id, steps.c.position)
         )
@@ -91,9 +92,10 @@ def compensate_step(
     # The job's lock keeps a replay out, which would make the effect wanted again. It comes after those of the scopes:
     # a replay by the API has its tenant's before it waits for the job.
     of = connection.execute(owner.with_for_update(of=jobs)).one()
-    again = select(compensations.c.step_id).where(compensations.c.step_id == step)
+    again = _settled(revocation).where(compensations.c.step_id == step)
     if of.state != JobState.CANCELLED or connection.execute(again).first() is not None:
         return False
+    connection.execute(delete(compensations).where(compensations.c.step_id == step))  # an earlier one's, in vain
     done = connection.execute(select(steps).where(steps.c.id == step)).one()
     reason = _prohibition(connection, wanted) if isinstance(wanted, LeaseRequest) else wanted
     if declared is not None and reason is None:
@@ -119,6 +121,17 @@ def compensate_step(
         detail={"revocation": revocation, "by_job": job if reason is None else None},
     )
     return True
+
+
+def _settled(revocation: str) -> Select[str]:
+    """The steps that have their compensation, or of which this revocation, or a later one, has said why not."""
+    this = revocations.alias("this")
+    number = select(this.c.number).where(this.c.id == revocation).scalar_subquery()
+    return (
+        select(compensations.c.step_id)
+        .join(revocations, revocations.c.id == compensations.c.revocation_id)
+        .where(or_(compensations.c.job_id.is_not(None), revocations.c.number >= number))
+    )
 
 
 def compensated_revocation(agent: str, event: Mapping[str, Any]) -> str | None:

@@ -195,7 +195,7 @@ def compose(connection: Connection, row: Row[Any], provider_side: ReadProviderSi
         **_jobs(connection, row),
         "in_flight": _calls(connection, row),
         **_token_requests(connection, row, now),
-        "compensations": _compensations(connection, row.id),
+        "compensations": _compensations(connection, row),
         "provider": provider_side(connection, row.id).document(),
     }
 
@@ -256,19 +256,22 @@ def _call(attempt: Row[Any]) -> dict[str, Any]:
     }
 
 
-def _compensations(connection: Connection, revocation: str) -> list[dict[str, Any]]:
-    """What followed the effects of the cancelled jobs, or why nothing did."""
+def _compensations(connection: Connection, row: Row[Any]) -> list[dict[str, Any]]:
+    """What followed the effects of the cancelled jobs, or why nothing did.
+
+    Of what nothing followed a later revocation tells from when it comes to it: the last receipt's words stay.
+    """
     by = jobs.alias("by")
     its_end = by.c.state.label("by_state"), by.c.reason.label("by_reason")
     found = connection.execute(
         select(compensations, steps.c.action, steps.c.job_id.label("of_job"), *its_end)
         .join(steps, steps.c.id == compensations.c.step_id)
         .outerjoin(by, by.c.id == compensations.c.job_id)
-        .where(compensations.c.revocation_id == revocation)
+        .where(compensations.c.revocation_id == row.id)
         .order_by(compensations.c.created_at, compensations.c.step_id)
     )
-    return [
-        {
+    now = {
+        one.step_id: {
             "step": one.step_id,
             "job": one.of_job,
             "action": one.action,
@@ -277,7 +280,9 @@ def _compensations(connection: Connection, revocation: str) -> list[dict[str, An
             "reason": one.by_reason if _outcome(one.by_state) == "failed" else one.reason,
         }
         for one in found
-    ]
+    }
+    told = row.receipt["compensations"] if row.receipt is not None else []
+    return [*(now.pop(one["step"], one) for one in told), *now.values()]
 
 
 def _outcome(state: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import errno
+import logging
 import os
 import re
 import shlex
@@ -12,9 +13,12 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import quote
 
 import pytest
 
@@ -25,10 +29,12 @@ from deploy.settings import load
 from deploy.supervisor import Supervisor
 from identity.errors import Misconfigured
 from tests.deploy.conftest import Cli
-from tests.servers.process import end, free_port, start_python
+from tests.servers.postgres import Emptied, Postgres
+from tests.servers.process import end, free_port, start_python, wait_until
 from tests.system.rig import WARM
 
 ROOT = Path(__file__).parents[2]
+_SOCKET = ".s.PGSQL.5432"
 
 
 def _programs(text: str) -> dict[str, list[str]]:
@@ -126,8 +132,7 @@ def test_the_supervisor_of_another_data_directory_is_not_waited_for(tmp_path: Pa
 def test_a_wrong_setting_ends_each_process_with_one_line_and_the_code_for_it(
     name: str, cli: Cli, tmp_path: Path
 ) -> None:
-    (process,) = [one for one in procfile.read() if one.name == name]
-    module, *arguments = process.command[2:] if process.command[0] == "python" else process.command
+    module, arguments = _begun(name)
     environment = {
         "PATH": os.environ["PATH"],
         "ASWHOM_DATA_DIR": str(cli.data_dir),
@@ -148,12 +153,9 @@ def test_a_process_does_not_begin_on_the_tables_of_another_version(name: str, cl
     with sqlite3.connect(cli.data_dir / "ledger.db") as ledger:
         ledger.execute("update alembic_version set version_num = '0001'")
     ledger.close()
-    (process,) = [one for one in procfile.read() if one.name == name]
-    module, *arguments = process.command[2:] if process.command[0] == "python" else process.command
-    without = f"ASWHOM_{name.upper()}_METRICS_PORT"
-    environment = {"PATH": os.environ["PATH"], "ASWHOM_DATA_DIR": str(cli.data_dir), without: "0"}
+    module, arguments = _begun(name)
     log = tmp_path / "log"
-    started = start_python(module, *arguments, log=log, environment=environment, warm=WARM)
+    started = start_python(module, *arguments, log=log, environment=_environment(name, cli), warm=WARM)
     try:
         assert started.wait(60) == 78
     finally:
@@ -161,10 +163,69 @@ def test_a_process_does_not_begin_on_the_tables_of_another_version(name: str, cl
     assert "the ledger is at revision 0001" in log.read_text()
 
 
-def test_a_process_begins_before_the_ledgers_server_answers(cli: Cli) -> None:
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where a ledger's server may come to listen: the path of a socket has at most 107 bytes."""
+    with TemporaryDirectory(prefix="aswhom-place-") as directory:
+        yield Path(directory)
+
+
+class Appears(logging.Handler):
+    """The server of *postgres* listens at *place* once a process has said that it waits for it."""
+
+    def __init__(self, postgres: Postgres, place: Path) -> None:
+        super().__init__()
+        self.waited = 0
+        self._link, self._socket = place / _SOCKET, postgres.directory / _SOCKET
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "action", None) == "ledger.awaited":
+            self.waited += 1
+            self._link.symlink_to(self._socket)
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_process_waits_for_the_ledgers_server_and_then_looks_at_the_tables(
+    cli: Cli, postgres: Postgres, migrated_postgres: Emptied, place: Path, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appears = Appears(postgres, place)
+    monkeypatch.setattr("deploy.process.log.handlers", [appears])
+    url = migrated_postgres.url if fits else postgres.url()
+    there = url.replace(quote(str(postgres.directory), safe=""), quote(str(place), safe=""))
+    with closing(open_runtime(load(data_dir=cli.data_dir, database_url=there))) as runtime:
+        if fits:
+            assert of_its_tables(runtime) is runtime
+        else:
+            with pytest.raises(Misconfigured, match="the ledger is without tables"):
+                of_its_tables(runtime)
+    assert appears.waited == 1
+
+
+@pytest.mark.parametrize("name", ["worker", "housekeeping", "beat"])
+def test_a_process_that_waits_for_the_ledgers_server_is_stopped_at_once(name: str, cli: Cli, tmp_path: Path) -> None:
+    module, arguments = _begun(name)
     nowhere = f"postgresql+psycopg://aswhom@127.0.0.1:{free_port()}/aswhom"
-    with closing(open_runtime(load(data_dir=cli.data_dir, database_url=nowhere))) as runtime:
-        assert of_its_tables(runtime) is runtime
+    environment = _environment(name, cli) | {"ASWHOM_DATABASE_URL": nowhere}
+    log = tmp_path / "log"
+    started = start_python(module, *arguments, log=log, environment=environment, warm=WARM)
+    try:
+        wait_until(lambda: "the ledger is waited for" in log.read_text(), process=started, log=log, seconds=60)
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(10) == 0, log.read_text()
+    finally:
+        end(started, signal.SIGKILL)
+
+
+def _begun(name: str) -> tuple[str, list[str]]:
+    """The module and the arguments of that process of the list."""
+    (process,) = [one for one in procfile.read() if one.name == name]
+    module, *arguments = process.command[2:] if process.command[0] == "python" else process.command
+    return module, arguments
+
+
+def _environment(name: str, cli: Cli) -> dict[str, str]:
+    without = f"ASWHOM_{name.upper()}_METRICS_PORT"
+    return {"PATH": os.environ["PATH"], "ASWHOM_DATA_DIR": str(cli.data_dir), without: "0"}
 
 
 def test_a_taken_address_is_told_before_anything_starts(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pipeline.ledger.delivery_replay import Does, Replayed, Stored, weigh
 from pipeline.ledger.openings import open_attempt
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, deliveries, jobs, steps, workflow_settings
-from pipeline.workflow import Trigger
+from pipeline.workflow import ExternalUser, Trigger
 from tests.ledger.house import House, Opened, intent_of
 from tests.ledger.replays import considered, replayed, stored
 
@@ -238,6 +238,26 @@ def test_a_dead_job_whose_event_no_longer_fits_has_it_read_anew_unless_it_did_so
     assert done.jobs == (job,)
     assert ("its event is read anew" in done.fates[0].reason) is anew
     assert house.row(job).event == ({"author": "1001", "text": "hello", "words": 1} if anew else had)
+
+
+@pytest.mark.parametrize("whose", ["user", "triggered_by"])
+def test_a_dead_job_whose_event_has_another_user_or_sender_as_it_is_read_now_stays_dead(
+    house: House, whose: str
+) -> None:
+    delivery = dead(house)
+
+    def read(body: Mapping[str, Any]) -> Counted:
+        return Counted(**body, words=len(body["text"].split()))
+
+    def another(event: Any) -> ExternalUser:
+        return ExternalUser(provider="github", id="1002", login="grace")
+
+    listens = Trigger(source="github", event="pull_request", read=read)
+    changed: dict[str, Any] = {whose: another}
+    house.workflow = replace(house.workflow, event=Counted, on=(listens,), **changed)
+    done = replayed(house, delivery)
+    assert (done.jobs, done.fates[0].does) == ((), Does.NOTHING)
+    assert "another user or sender" in done.fates[0].reason
 
 
 def test_a_delivery_that_is_not_there_is_not_replayed(house: House) -> None:

@@ -7,12 +7,15 @@ from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from pipeline import revocation
 from pipeline.database import Database
 from pipeline.ledger import jobs
 from pipeline.ledger.queries import compensation_of
 from pipeline.ledger.replay import replay
+from pipeline.revocation.receipt import outdate
+from pipeline.tables import steps
 from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, done, open_, receipt_of, revoke
 from tests.ledger.house import House, account_scope, intent_of
@@ -91,6 +94,46 @@ def test_what_is_to_follow_and_is_not_installed_where_the_revocation_is_carried_
     assert one["reason"].startswith("say_it is not installed where the revocation was carried out")
     (shown,) = database.read(lambda c: compensation_of(c, stopped.id))
     assert shown["reason"] == one["reason"]
+
+
+def test_what_one_revocation_could_not_compensate_a_later_one_does_after_a_replay(database: Database) -> None:
+    house = house_that_undoes(database)
+    stopped = house.claim(house.job())
+    asked = intent_of(house, stopped)
+    open_(house, asked)
+    done(house, asked)
+    first = revoke(house, account_scope())
+    open_(house, intent_of(house, stopped, position=2))
+    without = quiet_revoker(database, SIGNER, Registry(()))
+    assert without.advance(first)
+    said = receipt_of(house, first)
+    database.write(partial(replay, job=stopped.id, by="ops", at=datetime.now(UTC)))
+    second = revoke(house, account_scope())
+    revoker = quiet_revoker(database, SIGNER, Registry([house.workflow]))
+    assert revoker.advance(second)
+    (one,) = receipt_of(house, second)["compensations"]
+    assert (one["step"], one["outcome"]) == (asked.step, "pending")
+    (shown,) = database.read(lambda c: compensation_of(c, stopped.id))
+    assert (shown["revocation_id"], shown["job_id"]) == (second, one["by_job"])
+    database.write(lambda c: outdate(c, [first]))
+    assert without.advance(first)
+    assert revoker.advance(first)
+    assert receipt_of(house, first) == said, "what it said stays"
+    assert database.read(lambda c: compensation_of(c, stopped.id)) == [shown]
+
+
+def test_a_step_that_only_slept_is_not_told_of_where_its_workflow_is_not_installed(database: Database) -> None:
+    house = house_that_undoes(database)
+    stopped = house.claim(house.job())
+    asked = intent_of(house, stopped)
+    open_(house, asked)
+    done(house, asked)
+    slept = update(steps).where(steps.c.id == asked.step).values(action="run.sleep")
+    database.write(lambda c: c.execute(slept).rowcount)
+    made = revoke(house, account_scope())
+    open_(house, intent_of(house, stopped, position=2))
+    assert quiet_revoker(database, SIGNER, Registry(())).advance(made)
+    assert receipt_of(house, made)["compensations"] == []
 
 
 def test_a_step_that_nothing_follows_is_not_told_of_where_its_workflow_is_installed(house: House) -> None:
