@@ -19,6 +19,7 @@ from kombu import Exchange, Queue
 
 from identity.errors import Misconfigured
 from identity.model import AccessPattern
+from pipeline.coalescing import Coalescing
 from pipeline.model import Ring
 from pipeline.ring import JOB, REVOCATION, REVOCATIONS
 from pipeline.schedules.beat import Schedules
@@ -219,6 +220,7 @@ class Process:
         self._app = app
         self._runtime: Runtime | None = None
         self._watchdog = Watchdog(limits, before_exit=self._before_exit)
+        self._advance = Coalescing(self._advance_now)
 
     def job(self, job_id: str, lapses: object) -> None:
         with self._watchdog.watch(_an_id(job_id)):
@@ -226,7 +228,10 @@ class Process:
 
     def revocation(self, revocation_id: str) -> None:
         with self._watchdog.watch(None):
-            self._opened().revoker.advance(_an_id(revocation_id))
+            self._advance(_an_id(revocation_id))
+
+    def _advance_now(self, revocation: str) -> None:
+        self._opened().revoker.advance(revocation)
 
     def open(self, sender: Any, **_: Any) -> None:
         if sender.app is not self._app:

@@ -27,7 +27,7 @@ from pipeline.states import JobState, StepState
 from pipeline.tables import jobs, steps
 from pipeline.workflow import PLATFORM_AGENT, TOOL, Registry, Undone, Workflow
 
-_BATCH = 200
+LOOKED_AT = 1_000  # jobs at a time
 
 
 def compensable(connection: Connection, among: Iterable[str], *, revocation: str, workflows: Registry) -> list[str]:
@@ -44,16 +44,20 @@ def compensable(connection: Connection, among: Iterable[str], *, revocation: str
         steps.c.action != "run.sleep",  # which did nothing
     )
     found: list[str] = []
-    for some in in_batches(list(among), _BATCH):
+    did = (steps.c.state == StepState.DONE) & steps.c.adopted_from.is_(None)  # else it is another job's effect
+    for some in in_batches(list(among), LOOKED_AT):
+        # Of very many that were queued hardly any did something.
+        of = connection.execute(select(steps.c.job_id).where(steps.c.job_id.in_(some), did).distinct()).scalars().all()
+        if not of:
+            continue
         statement = (
             select(steps.c.id)
             .join(jobs, jobs.c.id == steps.c.job_id)
             .where(
-                steps.c.job_id.in_(some),
+                steps.c.job_id.in_(of),
                 jobs.c.state == JobState.CANCELLED,
-                steps.c.state == StepState.DONE,
+                did,
                 or_(steps.c.action.in_(actions), unknown),
-                steps.c.adopted_from.is_(None),  # another job's effect
                 ~_settled(revocation).where(compensations.c.step_id == steps.c.id).exists(),
             )
             .order_by(steps.c.job_id, steps.c.position)

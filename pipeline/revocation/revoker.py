@@ -249,15 +249,17 @@ def _stopping(connection: Connection, revocation: str) -> bool:
 
 
 def _jobs_to_compensate(connection: Connection, revocation: str, *, calls_only: bool) -> list[list[str]]:
-    """The jobs it reached, a list a page; or those of its calls in flight alone."""
+    """The jobs it reached, many at a time; or those of its calls in flight alone."""
     row = load(connection, revocation)
     flying = sorted({attempt.job_id for attempt in in_flight(connection, row)})
     if calls_only:
         return [flying]
     columns = revocation_pages.c
     pages = select(columns.cancelled, columns.stopping).where(columns.revocation_id == revocation)
-    reached = [[*page.cancelled, *page.stopping] for page in connection.execute(pages.order_by(columns.number))]
-    return [*reached, flying]
+    found = [
+        id for page in connection.execute(pages.order_by(columns.number)) for id in (*page.cancelled, *page.stopping)
+    ]
+    return [*map(list, in_batches(found, compensation.LOOKED_AT)), flying]
 
 
 def _compose(
