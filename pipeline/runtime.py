@@ -227,6 +227,7 @@ class Runtime:
             self.database,
             self.signer,
             self.workflows,
+            ahead=Ahead(database=self.database),
             ids=self.ids,
             provider_side=provider_side,
             withdraw=self.asker.advance,

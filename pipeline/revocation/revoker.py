@@ -66,6 +66,7 @@ class Revoker:
         signer: Signer,
         workflows: Registry,
         *,
+        ahead: Store,
         ids: Ids,
         provider_side: receipt.ReadProviderSide,
         withdraw: Callable[[str], bool],
@@ -73,6 +74,7 @@ class Revoker:
         reached: Callable[[str], None] = none_reached,
     ) -> None:
         self._store = store
+        self._ahead = ahead  # the same ledger, for the chunks: each would wait its turn among all who write
         self._signer = signer
         self._workflows = workflows
         self._ids = ids
@@ -162,7 +164,7 @@ class Revoker:
     def _cancel_chunks(self, revocation: str, cursor: cancelling.Cursor, size: cancelling.ChunkSize) -> None:
         while cursor.sets:
             act = partial(cancelling.cancel_chunk, revocation=revocation, cursor=cursor, limit=size.jobs)
-            chunk = self._store.write(act)
+            chunk = self._ahead.write(act)
             metrics.REVOCATION_CHUNK_SECONDS.observe(chunk.took.total_seconds())
             for pattern, number in chunk.cancelled.items():
                 metrics.count_end(pattern, JobState.CANCELLED, jobs=number)

@@ -36,6 +36,7 @@ def quiet_revoker(
         store,
         signer,
         workflows or Registry(()),
+        ahead=store,
         ids=ids or Ids(),
         provider_side=provider_side,
         withdraw=withdraw,
