@@ -227,11 +227,11 @@ class Process:
             self._opened().worker.handle(job_id, lapses=_a_time(lapses))
 
     def revocation(self, revocation_id: str) -> None:
-        with self._watchdog.watch(None):
-            self._advance(_an_id(revocation_id))
+        self._advance(_an_id(revocation_id))
 
     def _advance_now(self, revocation: str) -> None:
-        self._opened().revoker.advance(revocation)
+        with self._watchdog.watch(None):
+            self._opened().revoker.advance(revocation)
 
     def open(self, sender: Any, **_: Any) -> None:
         if sender.app is not self._app:

@@ -15,7 +15,7 @@ from identity.errors import BadInput, NotInState
 from identity.sequence import next_number
 from pipeline.ledger import pins
 from pipeline.ledger.moving import JobColumns, move_job, reopen_steps
-from pipeline.revocation.compensation import compensated_revocation
+from pipeline.revocation.compensation import compensated_revocation, forget_refused
 from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import compensations
 from pipeline.states import JobState
@@ -72,6 +72,7 @@ def replay(
     if not moved:
         raise BadInput(f"job {job} moved meanwhile: look at it with `aswhom jobs show {job}` and try again")
     reopen_steps(connection, job, unbound=pin.unbound)
+    forget_refused(connection, job)
     if pin.unbound:  # what its steps held without an effect, they may not want any more
         connection.execute(delete(once_keys).where(once_keys.c.job_id == job))
     if (revocation := compensated_revocation(row.agent_id, row.event)) is not None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, delete, insert, or_, select
+from sqlalchemy import Connection, Row, and_, delete, exists, insert, or_, select
 
 from identity import audit, leases
 from identity.audit import AsWhom, Work
@@ -22,6 +22,7 @@ from identity.principals import service_principal
 from identity.sequence import lock_shared, next_number
 from pipeline.batches import in_batches
 from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.revocation import Stage
 from pipeline.revocation.tables import compensations, revocations
 from pipeline.states import JobState, StepState
 from pipeline.tables import jobs, steps
@@ -30,11 +31,10 @@ from pipeline.workflow import PLATFORM_AGENT, TOOL, Registry, Undone, Workflow
 LOOKED_AT = 1_000  # jobs at a time
 
 
-def compensable(connection: Connection, among: Iterable[str], *, revocation: str, workflows: Registry) -> list[str]:
+def compensable(connection: Connection, among: Iterable[str], *, workflows: Registry) -> list[str]:
     """The done steps of these jobs, where they are cancelled, that are to be compensated and are not yet.
 
-    And those of workflows that are not installed here: whether something was to follow them cannot be known. What an
-    earlier revocation could not compensate is looked at anew: its job may have been replayed since.
+    And those of workflows that are not installed here: whether something was to follow them cannot be known.
     """
     actions = {action.action_name() for declared in workflows for action in declared.compensations}
     unknown = and_(
@@ -58,7 +58,7 @@ def compensable(connection: Connection, among: Iterable[str], *, revocation: str
                 jobs.c.state == JobState.CANCELLED,
                 did,
                 or_(steps.c.action.in_(actions), unknown),
-                ~_settled(revocation).where(compensations.c.step_id == steps.c.id).exists(),
+                ~exists().where(compensations.c.step_id == steps.c.id),
             )
             .order_by(steps.c.job_id, steps.c.position)
         )
@@ -96,10 +96,9 @@ def compensate_step(
     # The job's lock keeps a replay out, which would make the effect wanted again. It comes after those of the scopes:
     # a replay by the API has its tenant's before it waits for the job.
     of = connection.execute(owner.with_for_update(of=jobs)).one()
-    again = _settled(revocation).where(compensations.c.step_id == step)
+    again = select(compensations.c.step_id).where(compensations.c.step_id == step)
     if of.state != JobState.CANCELLED or connection.execute(again).first() is not None:
         return False
-    connection.execute(delete(compensations).where(compensations.c.step_id == step))  # an earlier one's, in vain
     done = connection.execute(select(steps).where(steps.c.id == step)).one()
     reason = _prohibition(connection, wanted) if isinstance(wanted, LeaseRequest) else wanted
     if declared is not None and reason is None:
@@ -127,15 +126,15 @@ def compensate_step(
     return True
 
 
-def _settled(revocation: str) -> Select[str]:
-    """The steps that have their compensation, or of which this revocation, or a later one, has said why not."""
-    this = revocations.alias("this")
-    number = select(this.c.number).where(this.c.id == revocation).scalar_subquery()
-    return (
-        select(compensations.c.step_id)
-        .join(revocations, revocations.c.id == compensations.c.revocation_id)
-        .where(or_(compensations.c.job_id.is_not(None), revocations.c.number >= number))
-    )
+def forget_refused(connection: Connection, job: str) -> None:
+    """*job* was accepted anew: what could not be compensated of it is looked at again where it is cancelled again.
+
+    A receipt that has said so keeps its words; of a revocation that has none yet the reason stays, since it will tell.
+    """
+    told = select(revocations.c.id).where(revocations.c.state == Stage.QUIESCED)
+    of_it = compensations.c.step_id.in_(select(steps.c.id).where(steps.c.job_id == job))
+    refused = compensations.c.job_id.is_(None) & compensations.c.revocation_id.in_(told)
+    connection.execute(delete(compensations).where(of_it, refused))
 
 
 def compensated_revocation(agent: str, event: Mapping[str, Any]) -> str | None:

@@ -259,7 +259,7 @@ def _call(attempt: Row[Any]) -> dict[str, Any]:
 def _compensations(connection: Connection, row: Row[Any]) -> list[dict[str, Any]]:
     """What followed the effects of the cancelled jobs, or why nothing did.
 
-    Of what nothing followed a later revocation tells from when it comes to it: the last receipt's words stay.
+    The last receipt's words stay of what nothing followed, though a replay has it looked at anew.
     """
     by = jobs.alias("by")
     its_end = by.c.state.label("by_state"), by.c.reason.label("by_reason")

@@ -182,7 +182,7 @@ class Revoker:
     def _compensate(self, revocation: str, *, again: bool) -> None:
         """One transaction a step, each of them at most once. *again*: what was unknown may have turned out done."""
         for page in self._store.read(lambda c: _jobs_to_compensate(c, revocation, calls_only=again)):
-            look = partial(compensation.compensable, among=page, revocation=revocation, workflows=self._workflows)
+            look = partial(compensation.compensable, among=page, workflows=self._workflows)
             for step in self._store.read(look):
                 now = self._store.read(clock)
                 self._store.write(

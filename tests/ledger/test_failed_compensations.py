@@ -145,3 +145,25 @@ def test_a_step_that_nothing_follows_is_not_told_of_where_its_workflow_is_instal
     open_(house, intent_of(house, stopped, position=2))
     assert quiet_revoker(house.database, SIGNER, Registry([house.workflow])).advance(made)
     assert receipt_of(house, made)["compensations"] == []
+
+
+def test_what_a_revocation_has_yet_to_tell_another_does_not_take_from_it(database: Database) -> None:
+    """Both reach the job, and the second comes to its step before the first has its receipt."""
+    house = house_that_undoes(database)
+    stopped = house.claim(house.job())
+    asked = intent_of(house, stopped)
+    open_(house, asked)
+    done(house, asked)
+    first = revoke(house, account_scope())
+    open_(house, intent_of(house, stopped, position=2))
+
+    def replayed_and_revoked_again(point: str) -> None:
+        if point == "before_withdrawals":
+            database.write(partial(replay, job=stopped.id, by="ops", at=datetime.now(UTC)))
+            again = revoke(house, account_scope())
+            assert quiet_revoker(database, SIGNER, Registry([house.workflow])).advance(again)
+            assert receipt_of(house, again)["compensations"] == []
+
+    assert quiet_revoker(database, SIGNER, Registry(()), reached=replayed_and_revoked_again).advance(first)
+    (one,) = receipt_of(house, first)["compensations"]
+    assert (one["step"], one["outcome"]) == (asked.step, "not compensated")

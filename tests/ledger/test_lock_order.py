@@ -58,7 +58,7 @@ def test_a_compensation_locks_its_scopes_before_the_job(database: Database) -> N
     made = revoke(house, account_scope())
     open_(house, intent(house, asked.job, position=2))
     workflows = Registry([say_and_undo])
-    (step,) = database.read(partial(compensable, among=[asked.job.id], revocation=made, workflows=workflows))
+    (step,) = database.read(partial(compensable, among=[asked.job.id], workflows=workflows))
     undo = partial(compensate_step, step=step, revocation=made, workflows=workflows, now=datetime.now(UTC))
     undo = partial(undo, job=house.ids("job"), audit_id=house.ids("aud"))
     said = [statement for statement, _ in statements_of(lambda: database.write(undo))]
