@@ -12,6 +12,7 @@ from sqlalchemy import update
 from pipeline import revocation
 from pipeline.database import Database
 from pipeline.ledger import jobs
+from pipeline.ledger.intents import Intent
 from pipeline.ledger.queries import compensation_of
 from pipeline.ledger.replay import replay
 from pipeline.revocation.receipt import outdate
@@ -23,15 +24,21 @@ from tests.ledger.revokers import quiet_revoker
 from tests.ledger.undoing import house_that_undoes
 
 
-@pytest.mark.parametrize("ends", [jobs.bury, jobs.cancel], ids=["dead", "cancelled"])
-def test_a_compensation_that_failed_is_on_the_next_receipt_with_its_reason(database: Database, ends: Any) -> None:
-    house = house_that_undoes(database)
+def _stopped_after_a_step(house: House) -> tuple[Intent, str]:
+    """A job's first step, which is done, and the revocation of Ada by which its second is refused."""
     stopped = house.claim(house.job())
     asked = intent_of(house, stopped)
     open_(house, asked)
     done(house, asked)
     made = revoke(house, account_scope())
     open_(house, intent_of(house, stopped, position=2))
+    return asked, made
+
+
+@pytest.mark.parametrize("ends", [jobs.bury, jobs.cancel], ids=["dead", "cancelled"])
+def test_a_compensation_that_failed_is_on_the_next_receipt_with_its_reason(database: Database, ends: Any) -> None:
+    house = house_that_undoes(database)
+    _, made = _stopped_after_a_step(house)
     revoker = quiet_revoker(database, SIGNER, Registry([house.workflow]))
     assert revoker.advance(made)
     first = receipt_of(house, made)
@@ -52,12 +59,7 @@ def test_a_failed_compensation_that_is_replayed_is_looked_at_again_whether_or_no
     database: Database,
 ) -> None:
     house = house_that_undoes(database)
-    stopped = house.claim(house.job())
-    asked = intent_of(house, stopped)
-    open_(house, asked)
-    done(house, asked)
-    made = revoke(house, account_scope())
-    open_(house, intent_of(house, stopped, position=2))
+    _, made = _stopped_after_a_step(house)
     revoker = quiet_revoker(database, SIGNER, Registry([house.workflow]))
     told: list[tuple[str, int, int]] = []
 
@@ -81,45 +83,35 @@ def test_a_failed_compensation_that_is_replayed_is_looked_at_again_whether_or_no
 
 def test_what_is_to_follow_and_is_not_installed_where_the_revocation_is_carried_out_is_told(database: Database) -> None:
     house = house_that_undoes(database)
-    stopped = house.claim(house.job())
-    asked = intent_of(house, stopped)
-    open_(house, asked)
-    done(house, asked)
-    made = revoke(house, account_scope())
-    open_(house, intent_of(house, stopped, position=2))
+    asked, made = _stopped_after_a_step(house)
     assert quiet_revoker(database, SIGNER, Registry(())).advance(made)
     (one,) = receipt_of(house, made)["compensations"]
-    assert (one["job"], one["action"], one["by_job"]) == (stopped.id, "github.Say", None)
+    assert (one["job"], one["action"], one["by_job"]) == (asked.job.id, "github.Say", None)
     assert one["outcome"] == "not compensated"
     assert one["reason"].startswith("say_it is not installed where the revocation was carried out")
-    (shown,) = database.read(lambda c: compensation_of(c, stopped.id))
+    (shown,) = database.read(lambda c: compensation_of(c, asked.job.id))
     assert shown["reason"] == one["reason"]
 
 
 def test_what_one_revocation_could_not_compensate_a_later_one_does_after_a_replay(database: Database) -> None:
     house = house_that_undoes(database)
-    stopped = house.claim(house.job())
-    asked = intent_of(house, stopped)
-    open_(house, asked)
-    done(house, asked)
-    first = revoke(house, account_scope())
-    open_(house, intent_of(house, stopped, position=2))
+    asked, first = _stopped_after_a_step(house)
     without = quiet_revoker(database, SIGNER, Registry(()))
     assert without.advance(first)
     said = receipt_of(house, first)
-    database.write(partial(replay, job=stopped.id, by="ops", at=datetime.now(UTC)))
+    database.write(partial(replay, job=asked.job.id, by="ops", at=datetime.now(UTC)))
     second = revoke(house, account_scope())
     revoker = quiet_revoker(database, SIGNER, Registry([house.workflow]))
     assert revoker.advance(second)
     (one,) = receipt_of(house, second)["compensations"]
     assert (one["step"], one["outcome"]) == (asked.step, "pending")
-    (shown,) = database.read(lambda c: compensation_of(c, stopped.id))
+    (shown,) = database.read(lambda c: compensation_of(c, asked.job.id))
     assert (shown["revocation_id"], shown["job_id"]) == (second, one["by_job"])
     database.write(lambda c: outdate(c, [first]))
     assert without.advance(first)
     assert revoker.advance(first)
     assert receipt_of(house, first) == said, "what it said stays"
-    assert database.read(lambda c: compensation_of(c, stopped.id)) == [shown]
+    assert database.read(lambda c: compensation_of(c, asked.job.id)) == [shown]
 
 
 def test_a_step_that_only_slept_is_not_told_of_where_its_workflow_is_not_installed(database: Database) -> None:
@@ -137,12 +129,7 @@ def test_a_step_that_only_slept_is_not_told_of_where_its_workflow_is_not_install
 
 
 def test_a_step_that_nothing_follows_is_not_told_of_where_its_workflow_is_installed(house: House) -> None:
-    stopped = house.claim(house.job())
-    asked = intent_of(house, stopped)
-    open_(house, asked)
-    done(house, asked)
-    made = revoke(house, account_scope())
-    open_(house, intent_of(house, stopped, position=2))
+    _, made = _stopped_after_a_step(house)
     assert quiet_revoker(house.database, SIGNER, Registry([house.workflow])).advance(made)
     assert receipt_of(house, made)["compensations"] == []
 
@@ -150,16 +137,11 @@ def test_a_step_that_nothing_follows_is_not_told_of_where_its_workflow_is_instal
 def test_what_a_revocation_has_yet_to_tell_another_does_not_take_from_it(database: Database) -> None:
     """Both reach the job, and the second comes to its step before the first has its receipt."""
     house = house_that_undoes(database)
-    stopped = house.claim(house.job())
-    asked = intent_of(house, stopped)
-    open_(house, asked)
-    done(house, asked)
-    first = revoke(house, account_scope())
-    open_(house, intent_of(house, stopped, position=2))
+    asked, first = _stopped_after_a_step(house)
 
     def replayed_and_revoked_again(point: str) -> None:
         if point == "before_withdrawals":
-            database.write(partial(replay, job=stopped.id, by="ops", at=datetime.now(UTC)))
+            database.write(partial(replay, job=asked.job.id, by="ops", at=datetime.now(UTC)))
             again = revoke(house, account_scope())
             assert quiet_revoker(database, SIGNER, Registry([house.workflow])).advance(again)
             assert receipt_of(house, again)["compensations"] == []
