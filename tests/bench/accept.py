@@ -18,7 +18,7 @@ WARM = 1.5  # seconds that are not measured: connections are opened and statemen
 SECONDS = 2.5
 AWAY = 2.0  # seconds of load while there is no broker, over the most connections
 BROKER = "Valkey"
-MOST = 2_500  # accepts a second for which there are requests
+MOST = 4_000  # accepts a second for which there are requests
 
 
 @dataclass(kw_only=True)
@@ -30,6 +30,7 @@ class Web:
     servers: Mapping[str, int]  # process ids, by what each is
     peer: str | None = None
     ledger: Ledger | None = None
+    app: str = ""  # of `tests.bench.peer`
 
     def warm(self, *, connections: int) -> None:
         send(deliveries(int(MOST * WARM), self.port), self.port, connections=connections, seconds=WARM)
@@ -62,9 +63,11 @@ def measure(ground: Ground, rounds: int) -> Sheet:
         for kind, ledger in ledgers.items():
             number = 1 if kind == "SQLite" else 2
             ledger.receive("http://127.0.0.1:1")
-            peer = f"Flask + Celery, {number} process{'es' if number > 1 else ''}"
+            count = f"{number} process{'es' if number > 1 else ''}"
+            peer = f"Flask + Celery, {count}"
             webs.append(_peer(processes, ledger, peer))
             webs.append(_web(processes, ledger, peer))
+            webs.append(_peer(processes, ledger, f"Flask that only verifies, {count}", app="bare", peer=peer))
         for web in webs:
             web.warm(connections=CONNECTIONS[-1])
         for number in range(rounds):
@@ -74,6 +77,7 @@ def measure(ground: Ground, rounds: int) -> Sheet:
                     loaded = web.load(SECONDS, connections=connections)
                     _add(sheet, web.name + at, loaded, peer=web.peer and web.peer + at)
         ground.broker.kill()
+        webs = [web for web in webs if web.app != "bare"]  # which has no broker
         for web in webs:
             web.servers = {name: pid for name, pid in web.servers.items() if name != BROKER}
         for number in range(rounds):
@@ -111,11 +115,12 @@ def _web(processes: Processes, ledger: Ledger, peer: str) -> Web:
     return Web(name=f"Aswhom, {ledger.kind}", port=port, servers=servers, peer=peer, ledger=ledger)
 
 
-def _peer(processes: Processes, ledger: Ledger, name: str) -> Web:
-    """Under the very Gunicorn settings of *ledger*'s web process."""
+def _peer(processes: Processes, ledger: Ledger, name: str, *, app: str = "app", peer: str | None = None) -> Web:
+    """An application of `tests.bench.peer`, under the very Gunicorn settings of *ledger*'s web process."""
     port = free_port()
     broker = ledger.ground.broker.url
     environment = ledger.environment(ASWHOM_LISTEN=f"127.0.0.1:{port}", PEER_BROKER_URL=broker)
-    command = [word.replace("deploy.wsgi:app", "tests.bench.peer:app") for word in listed("web").command]
+    command = [word.replace("deploy.wsgi:app", f"tests.bench.peer:{app}") for word in listed("web").command]
     pid = processes.serve(command, environment, f"http://127.0.0.1:{port}/")
-    return Web(name=name, port=port, servers={"the web": pid, BROKER: ledger.ground.broker.pid})
+    servers = {"the web": pid, BROKER: ledger.ground.broker.pid}
+    return Web(name=name, port=port, servers=servers, peer=peer, app=app)

@@ -1,8 +1,8 @@
 """What Aswhom is measured beside: Flask, Celery, no ledger. One task, which calls the upstream; default settings.
 
 `gunicorn tests.bench.peer:app` verifies the signature, notes the delivery id in Redis (SET NX), reads the document and
-puts it in the queue; `celery --app tests.bench.peer worker` calls. A message that the broker or a killed worker loses
-is lost.
+puts it in the queue, `:bare` verifies the signature alone; `celery --app tests.bench.peer worker` calls. A message that
+the broker or a killed worker loses is lost.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ celery.conf.update(
 )
 http = httpx.Client(base_url=os.environ.get("PEER_UPSTREAM", ""), trust_env=False)
 app = Flask("peer")
+bare = Flask("bare")  # the most that any receiver under this server could reach: it verifies, and forgets
 
 
 @celery.task(name="peer.call", shared=False)
@@ -48,11 +49,20 @@ def call_as(grant: str) -> None:
     http.post("/say", json={"text": grant}, headers=headers).raise_for_status()
 
 
+def is_signed() -> bool:
+    """Whether the request's body is what its signature says."""
+    signature = "sha256=" + hmac.digest(WEBHOOK_KEY.encode(), request.get_data(), "sha256").hex()
+    return hmac.compare_digest(signature, request.headers.get("X-Hub-Signature-256", ""))
+
+
+@bare.post("/webhooks/github/<connection>")
+def verify(connection: str) -> Response:
+    return Response(status=202 if is_signed() else 401)
+
+
 @app.post("/webhooks/github/<connection>")
 def receive(connection: str) -> Response:
-    body = request.get_data()
-    signature = "sha256=" + hmac.digest(WEBHOOK_KEY.encode(), body, "sha256").hex()
-    if not hmac.compare_digest(signature, request.headers.get("X-Hub-Signature-256", "")):
+    if not is_signed():
         return Response(status=401)
     if redis.set(f"peer:seen:{request.headers['X-GitHub-Delivery']}", 1, nx=True, ex=REMEMBERED):
         call.apply_async((request.get_json(),))
