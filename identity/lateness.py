@@ -1,7 +1,7 @@
 """How late a sender's delivery is taken: as its provider connection says, else as long as the sender tries again.
 
-A sender that tries again with the same signed bytes says the time of its first try. What comes within this is no replay:
-its body was not seen before, and bodies are remembered for longer than any of these.
+A sender that tries again with the same signed bytes says the time of its first try. A replay within this is known by
+its body, since bodies are remembered for longer.
 """
 
 from __future__ import annotations

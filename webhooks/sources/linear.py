@@ -3,10 +3,10 @@
 The signature covers the raw body, and the body holds the time at which it was sent. Linear's own SDK looks at that time
 only where there is one; here it must be there. The delivery id is an unsigned header, so bodies are deduplicated too.
 
-Linear tries again after a minute, an hour and six, with the same bytes: the minute that its SDK allows would refuse each
-of them, and an outage would lose all that was sent meanwhile. So a body may be late for as long as it is remembered
-(`identity.lateness`), which is what tells a replay; ahead of our clock it may be by a minute. A revocation is taken
-however late it is: its time says which consents it can mean.
+Linear tries again after a minute, an hour and six, with the same bytes: the minute that its SDK allows would refuse
+each of them, and an outage would lose all that was sent meanwhile. So a body may be late, though by less than the time
+for which it is remembered (`identity.lateness`), which is what tells a replay; ahead of our clock it may be by a minute.
+A revocation is taken however late it is: its time says which consents it can mean.
 https://linear.app/developers/webhooks
 """
 
