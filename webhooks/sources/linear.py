@@ -5,8 +5,8 @@ only where there is one; here it must be there. The delivery id is an unsigned h
 
 Linear tries again after a minute, an hour and six, with the same bytes: the minute that its SDK allows would refuse
 each of them, and an outage would lose all that was sent meanwhile. So a body may be late, though by less than the time
-for which it is remembered (`identity.lateness`), which is what tells a replay; ahead of our clock it may be by a minute.
-A revocation is taken however late it is: its time says which consents it can mean.
+for which it is remembered (`identity.lateness`), which is what tells a replay. Ahead of our clock it may be by a
+minute. A revocation is taken however late it is: its time says which consents it can mean.
 https://linear.app/developers/webhooks
 """
 
