@@ -231,6 +231,7 @@ def test_new_permissions_do_not_widen_an_installation_past_what_its_admin_asked_
         provider="github",
         scopes=("issues:write",),
         also=lambda connection, key: None,
+        replace=True,
     )
     wide = frozenset({"issues:write", "issues:read", "contents:write", "contents:read"})
     for said, kept in ((wide, {"issues:write", "issues:read"}), (wide - {"issues:write"}, {"issues:read"})):
