@@ -22,6 +22,7 @@ from identity.providers import PROFILES, profile_of
 from identity.secret import Secret
 from identity.service_credential import ServiceCredential
 from pipeline.accounts.connecting import wake_waiting
+from pipeline.desk.tenants import list_own
 from pipeline.ledger import queries
 
 
@@ -43,16 +44,23 @@ def _connect_service(
         lambda c: (queries.fitting_connection(c, tenant, connection), service_principal(c, tenant))
     )
     key = AccountKey(tenant=tenant, connection=owner.id, principal=service.id)
+    act = at.act()
+
+    def also(c: Connection, of: AccountKey) -> None:
+        wake_waiting(c, of)
+        if credential.kind is Credential.INSTALLATION and credential.external_id is not None:
+            list_own(c, act, connection_id=owner.id, external_id=credential.external_id, tenant=tenant)
+
     consented = connect_service(
         at.ledger,
         at.vault,
         key,
         credential,
-        at.act(),
+        act,
         id=at.ids("acc"),
         provider=owner.provider,
         scopes=owner.scopes if scopes is None else scopes,
-        also=wake_waiting,
+        also=also,
         replace=replace,
     )
     out.done(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.conftest import Cli
+from tests.deploy.conftest import Cli, told
 from tests.identity.keys import pem
 
 OF = ("github", "42")
@@ -68,6 +68,30 @@ def test_a_second_installation_takes_the_place_of_the_first_only_if_that_is_said
     given.json("revoke", "account", "globex/github/globex.service", "--yes")
     act_through("44")  # where it was installed anew, it has a new number
     assert acts_through() == "44"
+
+
+def test_what_acmes_service_acts_through_at_its_own_app_is_listed_by_that(given: Cli) -> None:
+    own = ("--id", "own", "--tenant", "acme", "--client-id", "Iv2", "--client-secret-file", "-")
+    given.json("connections", "add", "github", *own, input="s3cret")
+    given.json("connections", "rotate-secret", "own", "--name", "private_key", "--file", "-", input=pem())
+    for _ in range(2):
+        given.json("accounts", "add-installation", "--tenant", "acme", "--connection", "own", "--installation", "77")
+    listed = [(row["connection_id"], row["external_id"]) for row in given.json("installations", "list")]
+    assert listed == [OF, ("own", "77")]
+    rows = given.json("audit", "search", "--kind", "installation.added")
+    assert [row["detail"]["external_id"] for row in rows if row["tenant_id"] == "acme"] == ["77"]
+
+
+def test_a_tenants_own_app_that_lists_nothing_is_pointed_at(given: Cli) -> None:
+    def unlisted() -> list[str]:
+        return [says for _, says in told(given, "connections") if "lists no" in says]
+
+    own = ("--id", "linear-acme", "--tenant", "acme", "--client-id", "c", "--webhook-secret-file", "-")
+    given.json("connections", "add", "linear", *own, input="lin_wh_secret")
+    (says,) = unlisted()
+    assert "`aswhom installations add linear-acme ID acme`" in says
+    given.json("installations", "add", "linear-acme", "ORG", "acme")
+    assert unlisted() == []
 
 
 def test_a_service_moves_to_another_workspace_only_if_that_is_said(given: Cli) -> None:
