@@ -64,11 +64,15 @@ def whose_delivery(connection: Connection, through: str, installation: str | Non
     if installed is not None and installed != owner:
         refusal = f"installation {installation} belongs to another tenant than the signing secret"
         return Whose(tenant=None, refusal=refusal, trespassed=owner)
-    if installation is not None and installed is None and _LISTS.run(connection, {"through": through}).first():
+    if installation is not None and installed is None and _lists_some(connection, through):
         # Anybody may install a public app: what is listed says which of its installations are the tenant's.
         add = f"`aswhom installations add {through} {installation} {owner}`"
         return Whose(tenant=None, refusal=f"{through} lists its installations, and {installation} is not one: {add}")
     return Whose(tenant=owner)
+
+
+def _lists_some(connection: Connection, through: str) -> bool:
+    return _LISTS.run(connection, {"through": through}).first() is not None
 
 
 def record_trespass(connection: Connection, delivery: SignedDelivery, whose: Whose, *, id: str, now: datetime) -> None:
