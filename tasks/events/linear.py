@@ -22,9 +22,7 @@ class CommentEvent(Event):
     issue_id: str | None  # None: a comment on a document, project or update
     url: str | None
     body: str
-    author: (
-        ExternalUser | None
-    )  # of an app, too, which is a user at Linear; None: an integration or an outsider wrote it
+    author: ExternalUser | None  # or an app, which is a user at Linear; None: an integration or an outsider
     by_app: bool = False  # an app or an integration did it; what one does by a person's token is that person's
     changed: tuple[str, ...] = ()  # an update's fields, as Linear names them: `body`, `resolvedAt` …
 
