@@ -7,9 +7,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection, update
 
-from identity.accounts import ensure_account, move_account
+from identity.accounts import Account, ensure_account, move_account
 from identity.connect.awaited import Awaited, awaited_at
 from identity.connections import get_connection, lock_connection, people_of
+from identity.errors import BadInput
 from identity.grants import SealedAnswer, look_at
 from identity.model import AccountKey, AccountState, Credential, RuledOut, Scope
 from identity.rows import insert_new
@@ -33,6 +34,7 @@ class Consent:
     resources: tuple[str, ...] | None = None  # what its tokens are narrowed to
     ceiling: tuple[str, ...] | None = None  # the scopes an admin bounded it to; None: whatever is granted
     any_account: bool = False  # whoever the provider says it is: an admin said so
+    elsewhere: bool = False  # a service acts through this installation or workspace, instead of the one until now
     client_id: str | None = None  # of the client that won its tokens, which alone renews them; None: an admin gave them
     began_at: datetime | None = None  # when its connect session began; None: now
 
@@ -73,6 +75,8 @@ def store_consent(
 ) -> Consented | Moved | AnotherAccount | AnotherClient | RuledOut:
     """A completed consent: a new generation, and the account is active. Refused by the rule for grants.
 
+    Raises BadInput for a service that acts through another installation or workspace, unless it is to be *elsewhere*.
+
     It takes the account's lock exclusively, as parking takes it shared: a job cannot park between the consent and the
     wake-up that follows it.
     """
@@ -93,6 +97,8 @@ def store_consent(
     )
     if account.id != consent.id:
         return Moved()
+    if not consent.elsewhere:
+        _check_same_place(account, consent)
     # What was revoked is still to end at the provider, by name.
     ended = EndedConsents(upto=newest_revocation(connection, (*above, own)))
     take_grant(connection, account, ended, revocation=None, now=now)
@@ -109,6 +115,19 @@ def store_consent(
     connection.execute(update(accounts).where(accounts.c.id == account.id).values(named))
     move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=now)
     return Consented(account=account.id, generation=sealed.generation)
+
+
+def _check_same_place(account: Account, consent: Consent) -> None:
+    """One account is one installation's: those of the other would be answered by tokens that cannot see it."""
+    now, then = account.external_id, consent.external_id
+    of_person = Credential.AUTHORIZATION_CODE in (account.credential, consent.credential)
+    if of_person or account.state is AccountState.REVOKED or None in (now, then) or now == then:
+        return
+    raise BadInput(
+        f"{account.key.principal} acts through {now} at {account.key.connection}, and a tenant's service acts through "
+        f"one there: {then} would take its place, and what comes from {now} would be answered by tokens that do not "
+        f"reach it. Give --replace where that is meant; otherwise make a tenant of its own for {then}"
+    )
 
 
 def lock_grant(connection: Connection, key: AccountKey) -> tuple[tuple[Scope, ...], Scope]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -74,7 +75,7 @@ def _write_once(
     """Seal it for the generation that is next by now, and store it; *again*: unless an earlier try has stored it."""
     consent, answer = completed.consent, completed.answer
     account, generation = store.read(lambda connection: _present(connection, consent))
-    named = replace(consent, id=account or consent.id)
+    named = dataclasses.replace(consent, id=account or consent.id)
     sealed = (
         no_token_yet(completed.scopes, generation=generation + 1)
         if answer is None
@@ -110,11 +111,12 @@ def connect_service(
     provider: str,
     scopes: tuple[str, ...],
     also: Callable[[Connection, AccountKey], None],
+    replace: bool = False,
 ) -> Consented:
     """An admin connects a service account, by this credential and for these scopes.
 
-    *also* runs in the consent's own commit: it wakes the jobs that waited for it. Raises GrantRevoked, Unavailable
-    or Unconfirmed.
+    *also* runs in the consent's own commit: it wakes the jobs that waited for it. *replace*: it may be of another
+    installation or workspace than the one before. Raises BadInput, GrantRevoked, Unavailable or Unconfirmed.
     """
     answer = credential.answer(scopes=scopes, now=act.now)
     consented = store.write(next_number)
@@ -128,6 +130,7 @@ def connect_service(
         resources=credential.resources,
         ceiling=credential.ceiling,
         any_account=True,
+        elsewhere=replace,
     )
 
     def write_audit(connection: Connection, stored: Consented) -> None:

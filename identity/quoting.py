@@ -7,6 +7,10 @@ import re
 # Letters in words: `invalid_grant`, `authentication error`, `ThrottlingException`. No token is made like that.
 _NAME = re.compile(r"[A-Za-z]{1,24}(?:[ _.-][A-Za-z]{1,24}){0,7}")
 
+# The same, as a sentence: words of letters alone, with what stands between and around words.
+_WORD = r"[(`'\"]?[A-Za-z]{1,24}(?:['/-][A-Za-z]{1,24}){0,3}[.,:;!?)`'\"]{0,2}"
+_SENTENCE = re.compile(rf"{_WORD}(?: {_WORD}){{0,40}}")
+
 # A text column of PostgreSQL takes no NUL, and UTF-8 no half of a surrogate pair: JSON can spell both.
 _UNKEPT = re.compile(r"[\0\ud800-\udfff]")
 
@@ -14,6 +18,11 @@ _UNKEPT = re.compile(r"[\0\ud800-\udfff]")
 def error_name(said: str) -> str:
     """*said*, if it looks like the name of an error."""
     return said if _NAME.fullmatch(said) else "an error that has no name"
+
+
+def sentence(said: str) -> str | None:
+    """*said*, if it looks like a sentence in plain words; None: it may hold what nobody should read."""
+    return said if len(said) <= 200 and _SENTENCE.fullmatch(said) else None
 
 
 def kept(said: str, *, longest: int = 200) -> str:

@@ -13,6 +13,7 @@ from identity.addresses import AddressPolicy
 from identity.assertions import ALGORITHMS
 from identity.discovery import Metadata
 from identity.errors import BadInput
+from identity.lateness import SETTING, TRIES_FOR, allowed_lateness
 from identity.model import ProviderConnection
 from identity.oauth import client_auth
 from identity.own_values import OWN, OWN_VALUES, check_own
@@ -142,6 +143,7 @@ def _check_known(profile: Profile, config: Mapping[str, str]) -> None:
     """Raises BadInput for a name that nobody reads: misspelt, it would be without effect."""
     own = {"app_id"} if profile.installation_of_app else set()
     own |= {profile.assertion.issuer} if profile.assertion and profile.assertion.issuer else set()
+    own |= {SETTING} if profile.name in TRIES_FOR else set()
     known = {*_AUTHENTICATION, *_OTHERS, *_NAMED, *own} | (OWN_VALUES if profile.name in OWN else frozenset())
     # What another server's may say, `check_own` refuses with its reason.
     if unknown := sorted(config.keys() - known - OWN_VALUES):
@@ -163,6 +165,8 @@ def _check(owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -
         policy.checked_url(url, what=what)
     config = owner.config
     check_own(profile, config)
+    if profile.name in TRIES_FOR:
+        allowed_lateness(profile.name, config)
     if (people := config.get("people")) is not None:
         checked_name(people)
     if (algorithm := config.get("signing_alg")) is not None and algorithm not in ALGORITHMS:

@@ -45,6 +45,7 @@ class _Failed:
     delivered_at: datetime
     asked: int = 0
     ask_at: datetime
+    too_large: bool = False  # for what we take now
 
 
 @dataclass(kw_only=True)
@@ -136,7 +137,7 @@ class CatchUp:
             page = read_page(self._send(owner, list_request(owner, key, query=listing.query, now=self._clock())))
             for row in page.rows:
                 if row.delivered_at >= listing.since:
-                    _note(known, listing, row, now)
+                    _note(owner, known, listing, row, now)
             if page.next_query is None or len(page.rows) == 0 or page.rows[-1].delivered_at < listing.since:
                 known.seen_to = listing.began
                 return
@@ -158,7 +159,7 @@ class CatchUp:
                 del known.failed[guid]
 
     def _ask(self, owner: ProviderConnection, key: Secret, one: _Failed, now: datetime) -> None:
-        one.ask_at = now + min(FIRST * 2**one.asked, LONGEST)
+        one.ask_at = now + (LONGEST if one.too_large else min(FIRST * 2**one.asked, LONGEST))
         one.asked += 1
         request = redeliver_request(owner, key, one.row, now=now)
         self._send(owner, request)
@@ -187,15 +188,20 @@ def _apps(c: Connection) -> list[tuple[ProviderConnection, SealedSecret]]:
     return found
 
 
-def _note(known: _Known, listing: _Listing, row: Row, now: datetime) -> None:
+def _note(owner: ProviderConnection, known: _Known, listing: _Listing, row: Row, now: datetime) -> None:
     """Of the tries of one delivery the newest decides, which comes first."""
     if row.guid in listing.decided:
         return
     listing.decided.add(row.guid)
     if row.arrived:
         known.failed.pop(row.guid, None)
-    elif row.guid not in known.failed:
-        known.failed[row.guid] = _Failed(row=row.id, delivered_at=row.delivered_at.astimezone(UTC), ask_at=now)
+        return
+    fresh = _Failed(row=row.id, delivered_at=row.delivered_at.astimezone(UTC), ask_at=now)
+    one = known.failed.setdefault(row.guid, fresh)
+    if row.is_too_large and not one.too_large:
+        one.too_large, one.ask_at = True, now + LONGEST  # by then somebody may have let in longer ones
+        note = {"action": "catch_up.too_large", "connection": owner.id, "delivery": row.guid}
+        log.error("a delivery is longer than is let in: raise ASWHOM_MAX_BODY, and what a proxy allows", extra=note)
 
 
 def _recorded(c: Connection, owner: str, guids: Sequence[str]) -> set[str]:

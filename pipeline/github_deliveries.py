@@ -36,6 +36,11 @@ class Row(BaseModel):
         """Whether we took it. GitHub says it of an answer alone: none is 0, or its own 502 or 504."""
         return 200 <= self.status_code < 300
 
+    @property
+    def is_too_large(self) -> bool:
+        """Whether we, or what stands before us, take nothing so long: the next try ends alike."""
+        return self.status_code == 413
+
 
 @dataclass(frozen=True, kw_only=True)
 class Page:

@@ -20,6 +20,7 @@ from pipeline.interruption import AskOperator
 from pipeline.ledger.calls import word_wanted
 from pipeline.ledger.intents import Approved
 from pipeline.ledger.jobs import ClaimedJob
+from pipeline.marker import marker_of
 from pipeline.run import StepSpec
 from pipeline.states import Purpose
 from pipeline.upstream import Written, write
@@ -120,6 +121,6 @@ class StepAtHand:
         return Call(
             idempotency_key=digest.hex(),
             client_id=str(UUID(bytes=digest[:16], version=4)),
-            marker=f"<!-- aswhom:{digest.hex()[:32]} -->",
+            marker=marker_of(digest),
             opened_at=self.opened_at,
         )

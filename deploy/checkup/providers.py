@@ -45,6 +45,7 @@ def connections(at: Installation) -> Iterator[Finding]:
     yield from _rivals(at)
     yield from _people(at)
     yield from _own_values(at)
+    yield from _unlisted(at)
 
 
 def _rivals(at: Installation) -> Iterator[Finding]:
@@ -70,6 +71,25 @@ def _own_values(at: Installation) -> Iterator[Finding]:
         for fault in unreadable(profile, row["config"]) if profile else ():
             says = f"{row['id']}: {fault}; what is stored is not read, and the cautious value holds"
             yield unknown("connections", says)
+
+
+def _unlisted(at: Installation) -> Iterator[Finding]:
+    """Of a public app anybody has an installation: at a tenant's own connection that lists none, it is the tenant's."""
+    listing = {row["connection_id"] for row in at.read(queries.all_installations)}
+    for row in at.read(queries.all_connections):
+        id, tenant = row["id"], row["tenant_id"]
+        profile, secrets = PROFILES.get(row["provider"]), row["secrets"]
+        if tenant is None or id in listing or profile is None or WEBHOOK_SECRET not in secrets:
+            continue
+        if profile.installation_of_app and PRIVATE_KEY not in secrets:  # a repository's webhook is of no installation
+            continue
+        what = "installation" if profile.installation_of_app else "workspace or organization"
+        does = "starts its workflows" if profile.installation_of_app else "and removes it again ends its accounts"
+        says = (
+            f"{id} is {tenant}'s own and lists no {what}, so any is taken for {tenant}'s: where its app is public, a "
+            f"stranger who installs it {does}. List {tenant}'s: `aswhom installations add {id} ID {tenant}`"
+        )
+        yield unknown("connections", says)
 
 
 def webhook_secrets(at: Installation) -> Iterator[Finding]:

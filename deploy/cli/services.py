@@ -22,6 +22,7 @@ from identity.providers import PROFILES, profile_of
 from identity.secret import Secret
 from identity.service_credential import ServiceCredential
 from pipeline.accounts.connecting import wake_waiting
+from pipeline.desk.tenants import list_own
 from pipeline.ledger import queries
 
 
@@ -33,6 +34,7 @@ def _connect_service(
     credential: ServiceCredential,
     *,
     scopes: tuple[str, ...] | None,
+    replace: bool = False,
 ) -> None:
     """An admin's consent for the tenant's service principal. The jobs that waited for it go on.
 
@@ -42,16 +44,24 @@ def _connect_service(
         lambda c: (queries.fitting_connection(c, tenant, connection), service_principal(c, tenant))
     )
     key = AccountKey(tenant=tenant, connection=owner.id, principal=service.id)
+    act = at.act()
+
+    def also(c: Connection, of: AccountKey) -> None:
+        wake_waiting(c, of)
+        if credential.kind is Credential.INSTALLATION and credential.external_id is not None:
+            list_own(c, act, connection_id=owner.id, external_id=credential.external_id, tenant=tenant)
+
     consented = connect_service(
         at.ledger,
         at.vault,
         key,
         credential,
-        at.act(),
+        act,
         id=at.ids("acc"),
         provider=owner.provider,
         scopes=owner.scopes if scopes is None else scopes,
-        also=wake_waiting,
+        also=also,
+        replace=replace,
     )
     out.done(
         f"account {consented.account}: {service.id} acts at {owner.provider} by its own {credential.kind} credential",
@@ -64,12 +74,16 @@ def _connect_service(
     )
 
 
+_REPLACE = click.option("--replace", is_flag=True, help="Instead of the one that it acts through until now.")
+
+
 @command(accounts, "add-installation")
 @click.option("--tenant", required=True)
 @click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
 @click.option("--installation", "external_id", required=True, help="The provider's id of the installation.")
 @click.option("--permissions", callback=names, help="What its tokens are for, as scopes.  [default: the connection's]")
 @click.option("--repositories", callback=names, help="Its tokens are for these alone: a,b,c.  [default: all it has]")
+@_REPLACE
 def add_installation(
     at: Installation,
     out: Output,
@@ -78,6 +92,7 @@ def add_installation(
     external_id: str,
     permissions: tuple[str, ...] | None,
     repositories: tuple[str, ...] | None,
+    replace: bool,
 ) -> None:
     """Let the tenant's service act by tokens of a GitHub App's installation, narrowed to what is said here."""
     if repositories == ():
@@ -89,7 +104,7 @@ def add_installation(
     credential = ServiceCredential(
         kind=Credential.INSTALLATION, external_id=external_id, resources=repositories, ceiling=permissions
     )
-    _connect_service(at, out, tenant, connection, credential, scopes=permissions)
+    _connect_service(at, out, tenant, connection, credential, scopes=permissions, replace=replace)
 
 
 def _no_app(connection: Connection, owner: ProviderConnection) -> str | None:
@@ -113,6 +128,7 @@ def _no_app(connection: Connection, owner: ProviderConnection) -> str | None:
 @secret_option("--token-file", help="A bot token or key that does not expire.", required=True)
 @click.option("--scopes", callback=names, help="What it may do: a,b,c.  [default: the connection's]")
 @click.option("--external-id", help="The provider's id of the workspace or bot, so that its signals are understood.")
+@_REPLACE
 def add_static(
     at: Installation,
     out: Output,
@@ -121,10 +137,11 @@ def add_static(
     token_file: Secret,
     scopes: tuple[str, ...] | None,
     external_id: str | None,
+    replace: bool,
 ) -> None:
     """Let the tenant's service act by a token that stays the same."""
     credential = ServiceCredential(kind=Credential.STATIC, token=token_file, external_id=external_id)
-    _connect_service(at, out, tenant, connection, credential, scopes=scopes)
+    _connect_service(at, out, tenant, connection, credential, scopes=scopes, replace=replace)
 
 
 @command(accounts, "add-client-credentials")
@@ -155,7 +172,7 @@ def add_jwt_bearer(
     if profile.assertion.needs_subject and not subject:
         raise BadInput(f"{profile.title} wants to know whom it acts as: give --subject")
     credential = ServiceCredential(kind=Credential.JWT_BEARER, external_id=subject)
-    _connect_service(at, out, tenant, connection, credential, scopes=scopes)
+    _connect_service(at, out, tenant, connection, credential, scopes=scopes, replace=True)  # a subject is no place
 
 
 @command(accounts, "add-rotating")
@@ -165,6 +182,7 @@ def add_jwt_bearer(
 @secret_option("--refresh-token-file", help="Its refresh token.", required=True)
 @click.option("--scopes", callback=names, help="What it may do: a,b,c.  [default: the connection's]")
 @click.option("--external-id", help="The provider's id of the workspace or bot, so that its signals are understood.")
+@_REPLACE
 def add_rotating(
     at: Installation,
     out: Output,
@@ -174,9 +192,10 @@ def add_rotating(
     refresh_token_file: Secret,
     scopes: tuple[str, ...] | None,
     external_id: str | None,
+    replace: bool,
 ) -> None:
     """Let the tenant's service act by a bot token that rotates: it is renewed before its first use, and then kept."""
     credential = ServiceCredential(
         kind=Credential.ROTATING, token=token_file, refresh_token=refresh_token_file, external_id=external_id
     )
-    _connect_service(at, out, tenant, connection, credential, scopes=scopes)
+    _connect_service(at, out, tenant, connection, credential, scopes=scopes, replace=replace)

@@ -147,6 +147,7 @@ class Provision:
         (workspace,) = [one for one in self._world["slack"]["workspaces"] if one["name"] == tenant]
         self._install(GITHUB, str(installation["id"]), tenant)
         self._install(SLACK, workspace["team_id"], tenant)
+        self._install(linear_of(tenant), organization["id"], tenant)
         account = partial(self._service_account, tenant)
         app = ServiceCredential(kind=Credential.INSTALLATION, external_id=str(installation["id"]))
         bot = ServiceCredential(kind=Credential.STATIC, token=Secret(workspace["bot_token"]))

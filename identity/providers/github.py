@@ -122,7 +122,8 @@ GITHUB = Profile(
     revocation=Revocation(
         reach=Reach.AUTHORIZATION,
         presents="access_token",
-        gone_statuses=frozenset({404, 422}),
+        # 422 is "Validation failed, or the endpoint has been spammed", and 404 is not among the published answers.
+        unclear_statuses=frozenset({404, 422}),
         by_itself=frozenset({Credential.INSTALLATION}),
     ),
     revoke=_revoke,

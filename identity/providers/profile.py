@@ -68,6 +68,7 @@ class Revocation:
     reach: Reach
     presents: str  # access_token or refresh_token: which of the two the request is about, if there is a choice
     gone_statuses: frozenset[int] = frozenset()  # besides 2xx: it had ended before
+    unclear_statuses: frozenset[int] = frozenset()  # it had ended, or it was not done: `Profile.liveness` tells which
     gone_codes: frozenset[str] = frozenset()  # the same, as an error code in the body
     by_itself: frozenset[Credential] = frozenset()  # whose token authenticates the request: a 401 says it had ended
 

@@ -15,7 +15,7 @@ from identity.grants import ACCESS, REFRESH, token_binding
 from identity.http import Answer, HttpRequest
 from identity.model import MINTED, Credential, ProviderConnection
 from identity.oauth import Client
-from identity.providers.profile import Profile, Reach, Renewal
+from identity.providers.profile import Liveness, Profile, Reach, Renewal
 from identity.refresh.intents import TOKEN_ANSWER
 from identity.refresh.pace import Pace
 from identity.secret import Secret
@@ -37,12 +37,22 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """Answers that may mean that it had ended and may mean that nothing was done, and how to ask which it was."""
+
+    statuses: frozenset[int]
+    request: HttpRequest
+    liveness: Liveness
+
+
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """What the provider is asked, how often it lets itself be asked that, and whether an answer says yes."""
 
     request: HttpRequest
     pace: Pace
     has_ended: Callable[[Answer], bool]
+    doubt: Doubt | None = None
     remark: str | None = None  # for the receipt, when it has ended
 
 
@@ -85,7 +95,21 @@ def question(
     if request is None:
         return _nothing("the provider cannot be asked to end such a credential")
     ended = partial(has_ended, profile, credential=claimed.credential)
-    return Question(request=request, pace=profile.api_pace or profile.token_pace, has_ended=ended)
+    return Question(
+        request=request,
+        pace=profile.api_pace or profile.token_pace,
+        has_ended=ended,
+        doubt=_doubt(case, profile, secret=secret, token=token),
+    )
+
+
+def _doubt(case: Case, profile: Profile, *, secret: Secret, token: Secret) -> Doubt | None:
+    """None: the provider's answers have one meaning, or it cannot be asked whether such a token is alive."""
+    unclear = profile.revocation.unclear_statuses if profile.revocation else frozenset()
+    if not unclear or profile.liveness is None or case.withdrawal.credential is not Credential.AUTHORIZATION_CODE:
+        return None
+    request = profile.liveness.request(case.owner, secret, token)
+    return Doubt(statuses=unclear, request=request, liveness=profile.liveness)
 
 
 def reaches_all(profile: Profile, credential: Credential) -> bool:

@@ -108,7 +108,7 @@ class Withdrawer:
     def ask(self, withdrawal: str) -> bool:
         """Ask about one withdrawal if it is due. False: where it is asked there is no room for more now."""
         began, now = self._monotonic(), self._clock()
-        until = now + self._budget.send + self._endpoint.budget + self._budget.margin
+        until = now + self._budget.send + 2 * self._endpoint.budget + self._budget.margin  # it may be asked twice
         try:
             case = self._store.write(lambda c: self._claim(c, withdrawal, now=now, until=until))
         except Misconfigured as fault:  # nothing of the claim was written, and it would be the first to be due again
@@ -148,8 +148,25 @@ class Withdrawer:
         else:
             if outcome.status == 429:
                 gate.hold(to, retry_after_of(outcome, self._clock(), timedelta(minutes=1)))
-            self._failed(case, f"it answered {outcome.status}, which does not say that the credential has ended")
+            alive = self._is_alive(case, asked, outcome)
+            if alive is False:
+                self._end(case.withdrawal, case.account, WithdrawalState.DONE, asked.remark)
+                return True
+            still = "and still takes the credential" if alive else "which does not say that the credential has ended"
+            self._failed(case, f"it answered {outcome.status}, {still}")
         return True
+
+    def _is_alive(self, case: Case, asked: Question, answer: Answer) -> bool | None:
+        """What the provider says of the credential, where *answer* has two meanings; None: nothing."""
+        doubt = asked.doubt
+        if doubt is None or answer.status not in doubt.statuses:
+            return None
+        to = Endpoint(connection=case.owner.id, url=doubt.request.url)
+        if self._endpoint.gate.enter(to, asked.pace, keep=AHEAD_KEEPS) is not None:
+            return None
+        request = named(doubt.request, REVOCATION_HEADER, case.withdrawal.revocation or case.withdrawal.id)
+        outcome = self._endpoint.send(request, to=to)
+        return doubt.liveness.read(outcome) if isinstance(outcome, Answer) else None
 
     def _claim(self, connection: Connection, withdrawal: str, *, now: datetime, until: datetime) -> Case | None:
         """The withdrawal, ours to ask about; None: not now, or never."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -151,6 +152,22 @@ def add_installation(connection: Connection, act: Act, *, connection_id: str, ex
         )
     detail = {"connection": connection_id, "external_id": external_id}
     record_change(connection, "installation.added", tenant, detail, act)
+
+
+def list_own(connection: Connection, act: Act, *, connection_id: str, external_id: str, tenant: str) -> None:
+    """List an installation that the tenant's service acts through, at the tenant's own connection.
+
+    From then on no other is taken for the tenant's: anybody may install a public app, and send by it. At the platform's
+    connection whose it is decides whose deliveries are, so that is said by itself.
+    """
+    if queries.provider_connection(connection, connection_id)["tenant_id"] != tenant:
+        return
+    if installations.add_installation(
+        connection, owner=connection_id, external_id=external_id, tenant=tenant, now=act.now
+    ):
+        detail = {"connection": connection_id, "external_id": external_id}
+        listed = dataclasses.replace(act, audit_id=f"{act.audit_id}.listed")
+        record_change(connection, "installation.added", tenant, detail, listed)
 
 
 def installation(connection: Connection, connection_id: str, external_id: str) -> str:

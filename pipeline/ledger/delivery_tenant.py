@@ -24,6 +24,10 @@ _WHOSE = Prepared(
     .where(provider_connections.c.id == bindparam("through"))
 )
 
+_LISTS = Prepared(
+    select(installations.c.external_id).where(installations.c.connection_id == bindparam("through")).limit(1)
+)
+
 # Where an id is of one app, and of one host: at GitHub Enterprise, 42 is another installation. A workspace of Slack's
 # or an organization of Linear's has an app of the platform's and one of a tenant's, and nothing is wrong.
 _SIGNED, _OTHER = provider_connections.alias(), provider_connections.alias()
@@ -60,7 +64,15 @@ def whose_delivery(connection: Connection, through: str, installation: str | Non
     if installed is not None and installed != owner:
         refusal = f"installation {installation} belongs to another tenant than the signing secret"
         return Whose(tenant=None, refusal=refusal, trespassed=owner)
+    if installation is not None and installed is None and _lists_some(connection, through):
+        # Anybody may install a public app: what is listed says which of its installations are the tenant's.
+        add = f"`aswhom installations add {through} {installation} {owner}`"
+        return Whose(tenant=None, refusal=f"{through} lists its installations, and {installation} is not one: {add}")
     return Whose(tenant=owner)
+
+
+def _lists_some(connection: Connection, through: str) -> bool:
+    return _LISTS.run(connection, {"through": through}).first() is not None
 
 
 def record_trespass(connection: Connection, delivery: SignedDelivery, whose: Whose, *, id: str, now: datetime) -> None:

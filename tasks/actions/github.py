@@ -106,8 +106,8 @@ class GitHubAction(Action[R], Generic[R]):
     """What all of GitHub's actions share: headers and the meaning of an answer."""
 
     def judge(self, response: Response) -> Judgement:
-        limited_or_moved = answers.rate_limited(response) or answers.moved(response)
-        return limited_or_moved or judge_status(response, effect=self.facts.effect)
+        told = answers.rate_limited(response) or answers.moved(response) or answers.refused(response)
+        return told or judge_status(response, effect=self.facts.effect)
 
     def limits(self, response: Response) -> Limits:
         return answers.limits(response)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel
 
 from identity.lifetime import count
-from pipeline.action import Judgement, Response, Verdict, retry_after
+from identity.quoting import sentence
+from pipeline.action import Judgement, Response, UnreadableAnswer, Verdict, retry_after
 from pipeline.limits import Left, Limits
 from pipeline.workflow import ExternalUser
 from tasks.actions.answers import wait_until
 
 # docs.github.com/rest, "Rate limits for the REST API": without a header that says how long, at least a minute.
 SECONDARY_LIMIT = timedelta(minutes=1)
+
+# How those that do not say how long are told from refusals; the second is that of older Enterprise Servers.
+_LIMITED = (b"rate limit", b"abuse detection")
+_TOO_QUICKLY = b"submitted too quickly"  # 422, of what was not made
+
+# `issues=write; pull_requests=write`: docs.github.com/rest, "Troubleshooting the REST API".
+_PERMISSIONS = re.compile(r"[a-z_]{1,40}=[a-z]{1,10}(?:[;,] ?[a-z_]{1,40}=[a-z]{1,10}){0,9}")
 
 
 class User(BaseModel):
@@ -93,14 +102,47 @@ def moved(response: Response) -> Judgement | None:
     return Judgement(verdict=Verdict.FAILED, reason=reason)
 
 
+def refused(response: Response) -> Judgement | None:
+    """A refusal, in words by which a person can mend it; None: its status says enough, or is none."""
+    if response.status not in (400, 403, 404, 410, 422, 451):
+        return None
+    headers = response.headers
+    says = [f"status {response.status}"]
+    if response.status == 404:
+        says.append("it is not there, or not visible to this account")
+    if (said := _message(response)) is not None:
+        says.append(f"GitHub says: {said.rstrip('.')}")
+    if response.status in (403, 404) and _PERMISSIONS.fullmatch(
+        wanted := headers.get("x-accepted-github-permissions", "")
+    ):
+        says.append(f"it takes the permission {wanted}, of the app as installed and of whoever it acts as")
+    if headers.get("x-github-sso", "").startswith("required"):  # what follows is an address for that person alone
+        says.append("the organization wants its single sign-on: the person signs in there, and authorizes the app anew")
+    return Judgement(verdict=Verdict.FAILED, reason="; ".join(says))
+
+
+def _message(response: Response) -> str | None:
+    """What GitHub says, if that is plain words: it may quote what it was sent."""
+    try:
+        match response.json():
+            case {"message": str(said)} if said != "Not Found":
+                return sentence(said)
+    except UnreadableAnswer:
+        pass
+    return None
+
+
 def rate_limited(response: Response) -> Judgement | None:
     """Whether a limit is reached: GitHub answers 403 or 429 then, and a plain 403 is a refusal."""
+    if response.status == 422 and _TOO_QUICKLY in response.body.lower():
+        reason = "status 422: too much was made in too short a time"
+        return Judgement(verdict=Verdict.RETRY, reason=reason, retry_after=SECONDARY_LIMIT)
     if response.status not in (403, 429):
         return None
     wait = retry_after(response.headers)
     if wait is None and response.headers.get("x-ratelimit-remaining") == "0":
         wait = _resets_in(response.headers) or SECONDARY_LIMIT
-    if wait is None and (response.status == 429 or b"rate limit" in response.body.lower()):
+    if wait is None and (response.status == 429 or any(word in response.body.lower() for word in _LIMITED)):
         wait = SECONDARY_LIMIT
     if wait is None:
         return None

@@ -8,7 +8,6 @@ issue and URL, so making it twice updates it.
 from __future__ import annotations
 
 from typing import Annotated, Any, Generic, TypeVar
-from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +18,7 @@ from tasks.actions import linear_queries as queries
 from tasks.actions.answers import parse
 from tasks.actions.github import PullRequest
 from tasks.actions.linear_answers import judge_answer, limits
+from tasks.actions.linear_ids import chosen_id
 from tasks.actions.linear_issues import Issue, Issues, OnBoard, TrackedIssues
 
 R = TypeVar("R", bound=Result)
@@ -77,11 +77,6 @@ def _facts(effect: Effect, scope: str, *, recovery: Recovery, attribution: bool 
 
 def _graphql(query: str, **variables: Any) -> Request:
     return Request(method="POST", path="/graphql", json={"query": query.strip(), "variables": variables})
-
-
-def chosen_id(call: Call) -> str:
-    """The id of what the call makes. The schema asks for "UUID v4 format", so the version bits say 4."""
-    return str(UUID(int=UUID(call.client_id).int, version=4))
 
 
 def title_prefix(pull: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, field_validator
 
 from identity.lifetime import count
 from identity.model import Effect
@@ -44,10 +44,26 @@ class _Extensions(BaseModel):
     code: str = ""
     userPresentableMessage: str = ""  # noqa: N815  (Linear's name)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> str:
+        """What is no text says nothing: it must not hide what the others say."""
+        return value if isinstance(value, str) else ""
+
 
 class _Error(BaseModel):
     message: str = ""
     extensions: _Extensions = _Extensions()
+
+    @field_validator("message", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> str:
+        return value if isinstance(value, str) else ""
+
+    @field_validator("extensions", mode="before")
+    @classmethod
+    def _object(cls, value: object) -> object:
+        return value if isinstance(value, dict) else {}
 
     @property
     def kinds(self) -> set[str]:
@@ -61,7 +77,7 @@ class _Error(BaseModel):
 
 class _Answer(BaseModel):
     data: dict[str, object] | None = None
-    errors: list[_Error] = []
+    errors: list[_Error] | None = None
 
 
 def judge_answer(response: Response, *, effect: Effect) -> Judgement:
@@ -71,7 +87,7 @@ def judge_answer(response: Response, *, effect: Effect) -> Judgement:
     try:
         answer = _Answer.model_validate_json(response.body)
     except ValidationError:
-        if by_status.verdict is Verdict.SUCCESS:
+        if by_status.verdict is Verdict.SUCCESS or response.status == 400:  # Linear's errors come as either
             return Judgement(verdict=unsure, reason=f"status {response.status}, but the body is no GraphQL answer")
         return by_status
     if not answer.errors:

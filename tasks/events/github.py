@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pipeline.marker import is_marked
 from pipeline.workflow import Event, ExternalUser, Trigger
 
 PULL_REQUEST_ACTIONS = frozenset(
@@ -108,6 +109,12 @@ class _Comment(BaseModel):
     id: int
     body: str
     user: _User | None
+    performed_via_github_app: dict[str, Any] | None = None
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a person wrote it: what an app writes by a person's token bears the person's name, too."""
+        return self.performed_via_github_app is None and not is_marked(self.body)
 
 
 class _Issue(BaseModel):
@@ -127,14 +134,20 @@ COMMAND = re.compile(r"/aswhom[ \t]+(?P<name>[a-z]+)(?P<words>[^\r\n]*)")
 
 
 def comment_command(name: str) -> Trigger[CommentCommand]:
-    """A new comment on a pull request begins with `/aswhom NAME`. An edited one starts nothing a second time."""
+    """A new comment on a pull request begins with `/aswhom NAME`. An edited one starts nothing a second time.
+
+    Neither does one that an app wrote in a person's name, ours or another's: an agent that may only comment could
+    otherwise be talked into giving commands, and they would count as that person's.
+    """
 
     def read(body: Mapping[str, Any]) -> CommentCommand | None:
         if body.get("action") != "created":
             return None
         said = _Commented.model_validate(body)
         found = COMMAND.match(said.comment.body)
-        if said.issue.pull_request is None or said.comment.user is None or found is None or found["name"] != name:
+        if found is None or found["name"] != name or not said.comment.by_hand:
+            return None
+        if said.issue.pull_request is None or said.comment.user is None:
             return None
         return CommentCommand(
             repo=said.repository.full_name,

@@ -8,8 +8,12 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from pipeline.workflow import Event, ExternalUser, Trigger
+from tasks.actions.linear_ids import is_ours
 
 COMMENT_ACTIONS = frozenset({"create", "update", "remove"})
+
+# Of the four kinds of actor in Linear's schema the two that are people; how the others are spelt is not published.
+_PEOPLE = frozenset({"user", "externaluser"})
 
 
 class CommentEvent(Event):
@@ -18,7 +22,9 @@ class CommentEvent(Event):
     issue_id: str | None  # None: a comment on a document, project or update
     url: str | None
     body: str
-    author: ExternalUser | None  # None: an integration wrote it
+    author: ExternalUser | None  # or an app, which is a user at Linear; None: an integration or an outsider
+    by_app: bool = False  # an app or an integration did it; what one does by a person's token is that person's
+    changed: tuple[str, ...] = ()  # an update's fields, as Linear names them: `body`, `resolvedAt` …
 
 
 class _Comment(BaseModel):
@@ -26,16 +32,30 @@ class _Comment(BaseModel):
     body: str
     issue_id: str | None = Field(default=None, alias="issueId")
     user_id: str | None = Field(default=None, alias="userId")
+    bot: Any = Field(default=None, alias="botActor")
+
+
+class _Actor(BaseModel):
+    type: str = ""
 
 
 class _Delivery(BaseModel):
     action: str
     data: _Comment
     url: str | None = None
+    actor: _Actor | None = None
+    updated_from: dict[str, Any] | None = Field(default=None, alias="updatedFrom")
+
+    @property
+    def by_app(self) -> bool:
+        return self.data.bot is not None or (self.actor is not None and self.actor.type.lower() not in _PEOPLE)
 
 
-def comment(*actions: str) -> Trigger[CommentEvent]:
-    """A comment was made (`create`), changed (`update`) or deleted (`remove`). Raises TypeError for another action."""
+def comment(*actions: str, ours: bool = False) -> Trigger[CommentEvent]:
+    """A comment was made (`create`), changed (`update`) or deleted (`remove`). Raises TypeError for another action.
+
+    Those that a step of ours made are left out unless *ours*: a workflow that answers comments would answer itself.
+    """
     unknown = set(actions) - COMMENT_ACTIONS
     if unknown or not actions:
         raise TypeError(f"comment() takes Linear's actions, not {', '.join(sorted(unknown)) or 'none at all'}")
@@ -45,6 +65,8 @@ def comment(*actions: str) -> Trigger[CommentEvent]:
             return None
         delivery = _Delivery.model_validate(body)
         said = delivery.data
+        if is_ours(said.id) and not ours:
+            return None
         return CommentEvent(
             action=delivery.action,
             id=said.id,
@@ -52,6 +74,8 @@ def comment(*actions: str) -> Trigger[CommentEvent]:
             url=delivery.url,
             body=said.body,
             author=ExternalUser(provider="linear", id=said.user_id, login=said.user_id) if said.user_id else None,
+            by_app=delivery.by_app,
+            changed=tuple(sorted(delivery.updated_from or ())),
         )
 
     return Trigger(source="linear", event="Comment", read=read)

@@ -317,6 +317,8 @@ def test_a_misspelt_setting_is_refused_and_those_there_are_are_named(cli: Cli) -
     assert refused("github", "appid=1").startswith("GitHub has no setting appid: it takes app_id, ")
     assert "Linear has no setting app_id: it takes " in refused("linear", "app_id=1")
     assert "row says that" in refused("github", "rotates=false")
+    assert "late_hours is a whole number from 0 to 71" in refused("linear", "late_hours=72")
+    assert "GitHub has no setting late_hours" in refused("github", "late_hours=1")
 
 
 def test_an_installation_wants_what_its_app_signs_by(cli: Cli) -> None:

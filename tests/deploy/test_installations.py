@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.deploy.conftest import Cli
+from tests.deploy.conftest import Cli, told
 from tests.identity.keys import pem
 
 OF = ("github", "42")
@@ -43,6 +45,62 @@ def test_an_installation_that_a_service_acts_through_stays_until_that_is_revoked
     given.json("revoke", "account", "globex/github/globex.service", "--yes")
     given.json(*REMOVE)
     assert given.json("installations", "list") == []
+
+
+def test_a_second_installation_takes_the_place_of_the_first_only_if_that_is_said(given: Cli) -> None:
+    def act_through(installation: str, *more: str, code: int = 0) -> dict[str, Any]:
+        add = ("accounts", "add-installation", "--tenant", "globex", "--connection", "github", "--installation")
+        said: dict[str, Any] = given.json(*add, installation, *more, code=code)
+        return said
+
+    def acts_through() -> str:
+        return str(given.json("accounts", "show", "globex/github/globex.service")["external_id"])
+
+    given.json("connections", "rotate-secret", "github", "--name", "private_key", "--file", "-", input=pem())
+    act_through("42")
+    act_through("42", "--permissions", "issues:write")  # the same place, for less
+    why = act_through("43", code=1)["message"]
+    assert "globex.service acts through 42 at github" in why
+    assert "--replace" in why
+    assert acts_through() == "42"
+    act_through("43", "--replace")
+    assert acts_through() == "43"
+    given.json("revoke", "account", "globex/github/globex.service", "--yes")
+    act_through("44")  # where it was installed anew, it has a new number
+    assert acts_through() == "44"
+
+
+def test_what_acmes_service_acts_through_at_its_own_app_is_listed_by_that(given: Cli) -> None:
+    own = ("--id", "own", "--tenant", "acme", "--client-id", "Iv2", "--client-secret-file", "-")
+    given.json("connections", "add", "github", *own, input="s3cret")
+    given.json("connections", "rotate-secret", "own", "--name", "private_key", "--file", "-", input=pem())
+    for _ in range(2):
+        given.json("accounts", "add-installation", "--tenant", "acme", "--connection", "own", "--installation", "77")
+    listed = [(row["connection_id"], row["external_id"]) for row in given.json("installations", "list")]
+    assert listed == [OF, ("own", "77")]
+    rows = given.json("audit", "search", "--kind", "installation.added")
+    assert [row["detail"]["external_id"] for row in rows if row["tenant_id"] == "acme"] == ["77"]
+
+
+def test_a_tenants_own_app_that_lists_nothing_is_pointed_at(given: Cli) -> None:
+    def unlisted() -> list[str]:
+        return [says for _, says in told(given, "connections") if "lists no" in says]
+
+    own = ("--id", "linear-acme", "--tenant", "acme", "--client-id", "c", "--webhook-secret-file", "-")
+    given.json("connections", "add", "linear", *own, input="lin_wh_secret")
+    (says,) = unlisted()
+    assert "`aswhom installations add linear-acme ID acme`" in says
+    given.json("installations", "add", "linear-acme", "ORG", "acme")
+    assert unlisted() == []
+
+
+def test_a_service_moves_to_another_workspace_only_if_that_is_said(given: Cli) -> None:
+    given.json("connections", "add", "slack", "--client-id", "1.2")
+    add = ("accounts", "add-static", "--tenant", "globex", "--connection", "slack", "--token-file", "-")
+    given.json(*add, "--external-id", "T1", input="xoxb-1")
+    given.json(*add, input="xoxb-2")  # of the same, as far as is said
+    assert "T2 would take its place" in given.json(*add, "--external-id", "T2", input="xoxb-3", code=1)["message"]
+    given.json(*add, "--external-id", "T2", "--replace", input="xoxb-3")
 
 
 def test_one_of_a_tenants_own_connection_is_listed_no_more_and_stays_that_tenants(given: Cli) -> None:

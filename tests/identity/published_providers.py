@@ -58,6 +58,9 @@ class Published:
     revoke: tuple[str, str] | None = None  # method, path
     revoked: tuple[int, Json | None] = (200, None)
     gone: tuple[int, Json | None] = (200, None)  # when it is asked again
+    unclear: tuple[int, Json] | None = (
+        None  # when that or something else is the matter; whether the token is alive tells which
+    )
     tokens_an_hour: int | None = None  # how many token requests of one client its pages allow; None: they do not say
     config: Json = field(default_factory=dict)  # {base} is the server's address
 
@@ -98,7 +101,8 @@ PUBLISHED = (
         who="583231",
         revoke=("DELETE", "/api/applications/the-client/grant"),
         revoked=(204, None),
-        gone=(404, {"message": "Not Found"}),
+        gone=(204, None),
+        unclear=(422, {"message": "Validation Failed"}),
         tokens_an_hour=2000,
     ),
     Published(

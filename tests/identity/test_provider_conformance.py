@@ -244,6 +244,19 @@ def test_it_is_asked_to_revoke_in_its_own_way(exchange: Exchange) -> None:
     assert not has_ended(exchange.profile, answer, credential=Credential.AUTHORIZATION_CODE)
 
 
+@those(lambda published: published.unclear is not None)
+def test_an_answer_with_two_meanings_is_not_taken_for_the_end_and_it_can_be_asked_which(exchange: Exchange) -> None:
+    request = revoke_request(exchange.client, credential=Credential.AUTHORIZATION_CODE, token=Secret("at-1"))
+    revocation = exchange.profile.revocation
+    assert request is not None
+    assert revocation is not None
+    assert exchange.published.unclear is not None
+    _, answer = exchange.send(request, exchange.published.unclear)
+    assert not has_ended(exchange.profile, answer, credential=Credential.AUTHORIZATION_CODE)
+    assert answer.status in revocation.unclear_statuses
+    assert exchange.profile.liveness is not None
+
+
 @those(lambda published: published.provider == "atlassian")
 def test_a_provider_that_has_no_way_to_revoke_is_not_asked(exchange: Exchange) -> None:
     assert revoke_request(exchange.client, credential=Credential.AUTHORIZATION_CODE, token=Secret("at-1")) is None

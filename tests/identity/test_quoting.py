@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from identity.quoting import error_name, kept
+from identity.quoting import error_name, kept, sentence
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,24 @@ def test_what_might_be_a_token_is_not(said: str) -> None:
 def test_what_a_ledger_cannot_hold_is_marked_and_cut(said: str, stored: str) -> None:
     assert kept(said) == stored
     assert kept(stored) == stored
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Resource not accessible by integration",
+        "Repository was archived so is read-only.",
+        "Although you appear to have the correct credentials, the `acme` organization has an IP allow list.",
+        "Issues aren't enabled",
+    ],
+)
+def test_a_sentence_in_plain_words_is_quoted(said: str) -> None:
+    assert sentence(said) == said
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "Bad token ghu_16C7e4", "a" * 25, "see https://x.example", "two\nlines", "word " * 41, "it is 7", "a  b"],
+)
+def test_what_is_no_sentence_in_plain_words_is_not(said: str) -> None:
+    assert sentence(said) is None

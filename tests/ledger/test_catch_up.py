@@ -46,6 +46,7 @@ class GithubAndWeb:
         self.now = datetime.now(UTC)
         self.ahead = timedelta()  # housekeeping's clock
         self.web_up = True
+        self.too_large = False  # what it is sent
         self.web_forgets = False  # the web takes it, and its answer is lost
         ports = dict.fromkeys(SERVICES, 9)
         nowhere = dict.fromkeys(("github", "linear", "slack"), "http://127.0.0.1:9")
@@ -63,6 +64,9 @@ class GithubAndWeb:
         def serve(environ: Any, start: Any) -> Any:
             if not self.web_up:
                 start("503 Service Unavailable", [("Content-Length", "0")])
+                return [b""]
+            if self.too_large:
+                start("413 Content Too Large", [("Content-Length", "0")])
                 return [b""]
             if self.web_forgets:
                 body = list(web.wsgi_app(environ, lambda *_: lambda _: None))
@@ -172,6 +176,21 @@ def test_requests_for_one_delivery_come_ever_more_slowly(github_and_web: GithubA
         0,
         1,
     ]  # 0, 1, 3, 7 …
+
+
+def test_one_that_is_too_large_is_told_of_once_and_asked_for_again_once_longer_ones_may_be_let_in(
+    github_and_web: GithubAndWeb, caplog: pytest.LogCaptureFixture
+) -> None:
+    github_and_web.too_large = True
+    assert github_and_web.open_pull() == [413]
+    assert [github_and_web.later(minutes=1), github_and_web.later(hours=1)] == [0, 0]
+    github_and_web.later(hours=5)
+    told = [one for one in caplog.records if getattr(one, "action", "") == "catch_up.too_large"]
+    assert len(told) == 1
+    assert "ASWHOM_MAX_BODY" in told[0].getMessage()
+    github_and_web.too_large = False
+    github_and_web.later(hours=6, minutes=1)
+    assert github_and_web.arrived() == ["pull_request"]
 
 
 def test_a_long_outage_is_caught_up_with_in_pieces_over_pages(github_and_web: GithubAndWeb) -> None:

@@ -18,7 +18,7 @@ from identity.installations import add_installation
 from identity.model import AccountState
 from identity.tables import accounts, provider_connections
 from pipeline.intake import Intake
-from pipeline.model import DeliveryOutcome
+from pipeline.model import Acceptance, DeliveryOutcome
 from pipeline.revocation.signal import Asks, People, Signal
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
@@ -152,6 +152,23 @@ def test_a_tenants_own_secret_that_names_what_is_anothers_at_the_platforms_conne
         lambda c: add_installation(c, owner="own", external_id=named["installation"], tenant="acme", now=now)
     )
     assert house.accept(house.delivery("three", connection="own", **named)).outcome == "accepted"
+
+
+def test_of_a_tenants_own_app_that_lists_its_installations_another_one_is_a_strangers(house: House) -> None:
+    """A public app is installed by anybody, and what they send is as genuinely signed."""
+    now, gh = datetime.now(UTC), house.database.read(lambda c: get_connection(c, "gh"))
+    house.database.write(lambda c: add_connection(c, replace(gh, id="own", tenant="acme"), now=now))
+
+    def send(id: str, installation: str | None) -> Acceptance:
+        return house.accept(house.delivery(id, connection="own", installation=installation, dedupe_by_body=False))
+
+    assert send("before", "77").outcome == "accepted"  # none is listed: wherever it is installed
+    house.database.write(lambda c: add_installation(c, owner="own", external_id="42", tenant="acme", now=now))
+    assert send("ours", "42").outcome == "accepted"
+    assert send("a repository's webhook", None).outcome == "accepted"
+    stranger = send("strangers", "77")
+    assert (stranger.outcome, stranger.jobs) == ("ignored", ())
+    assert "`aswhom installations add own 77 acme`" in stranger.reason
 
 
 def test_a_secret_of_one_tenant_that_names_anothers_installation_is_refused_and_audited(house: House) -> None:

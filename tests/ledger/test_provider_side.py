@@ -330,6 +330,7 @@ def test_what_a_discarded_refresh_won_is_ended_too(side: Side) -> None:
     assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.PENDING
     side.answer(intent, {"access_token": "won", "refresh_token": "won-too", "expires_in": 60, "token_type": "bearer"})
     side.github.ending = lambda asked: (422 if b"token-acme.ada-1" in asked.body else 204, {}, b"")
+    side.github.alive = False
     side.later(2)
     assert side.revoker.advance(made)
     assert sorted(side.tokens()) == ["token-acme.ada-1", "won"]
@@ -532,6 +533,52 @@ def test_while_a_request_by_the_expired_token_may_be_under_way_a_consent_waits(s
     side.expire()
     side.declare()
     assert side.awaits()
+
+
+@pytest.mark.parametrize("status", [404, 422])
+@pytest.mark.parametrize(
+    ("alive", "answer", "said"),
+    [
+        (False, ProviderAnswer.DONE, None),
+        (True, ProviderAnswer.PENDING, "still takes the credential"),
+        (None, ProviderAnswer.PENDING, "does not say"),
+    ],
+)
+def test_an_answer_of_two_meanings_is_done_only_if_the_token_is_dead(
+    side: Side, status: int, alive: bool | None, answer: ProviderAnswer, said: str | None
+) -> None:
+    """422 is "Validation failed, or the endpoint has been spammed", as when a whole company leaves."""
+    side.github.ending, side.github.alive = lambda _: (status, {}, b"{}"), alive
+    made = side.declare()
+    assert side.revoker.advance(made)
+    (one,) = side.receipt(made)["provider"]["accounts"]
+    assert one["answer"] == answer
+    (row,) = side.rows()
+    assert row.reason is None if said is None else said in row.reason
+    ((headers, body),) = side.github.checked
+    assert json.loads(body) == {"access_token": "token-acme.ada-1"}
+    assert headers["x-aswhom-revocation"] == made
+
+
+def test_what_was_not_ended_for_the_many_requests_is_ended_later(side: Side) -> None:
+    side.github.ending = lambda _: (422, {}, b"{}")
+    made = side.declare()
+    assert side.revoker.advance(made)
+    side.github.ending = lambda _: (204, {}, b"")
+    side.later(3)
+    assert side.revoker.advance(made)
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
+    assert len(side.github.checked) == 1
+
+
+def test_of_an_installations_token_an_answer_of_two_meanings_says_nothing(side: Side) -> None:
+    hers = update(accounts).where(accounts.c.principal_id == ADA.principal)
+    side.house.database.write(lambda c: c.execute(hers.values(credential=Credential.INSTALLATION)).rowcount)
+    side.github.ending, side.github.alive = lambda _: (404, {}, b"{}"), False
+    made = side.declare()
+    assert side.revoker.advance(made)
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.PENDING
+    assert side.github.checked == []  # it is no user's token
 
 
 @pytest.mark.parametrize("status", [404, 422, 429])

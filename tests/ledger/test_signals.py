@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from identity.accounts import find_account
 from identity.audit import Act
@@ -18,7 +18,7 @@ from identity.consents import connect_service
 from identity.grants import get_grant
 from identity.model import AccountKey, AccountState, Credential
 from identity.service_credential import ServiceCredential
-from identity.tables import accounts, grants, installations
+from identity.tables import accounts, grants, installations, provider_connections
 from identity.token_digests import double
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Ended, Opened
@@ -220,6 +220,15 @@ def test_new_permissions_are_the_scopes_and_wake_who_waited_for_them(house: Hous
     assert house.database.read(partial(get_grant, account=account.id)) == grant
 
 
+def test_of_a_tenants_own_app_that_lists_its_workspace_a_stranger_who_removes_it_ends_nothing(house: House) -> None:
+    own = update(provider_connections).where(provider_connections.c.id == "gh").values(tenant_id="acme")
+    house.database.write(lambda c: c.execute(own).rowcount)
+    removed = signal(Asks.REVOKE, Workspaces(ids=frozenset({"strangers"})), at=datetime.now(UTC) + HOUR)
+    assert say(house, removed).reason == "no account of this connection is meant"
+    house.database.write(lambda c: c.execute(delete(installations)).rowcount)
+    assert len(say(house, removed).revocations) == 2  # nothing is listed: in doubt it is meant
+
+
 def test_new_permissions_do_not_widen_an_installation_past_what_its_admin_asked_for(house: House) -> None:
     connect_service(
         house.database,
@@ -231,6 +240,7 @@ def test_new_permissions_do_not_widen_an_installation_past_what_its_admin_asked_
         provider="github",
         scopes=("issues:write",),
         also=lambda connection, key: None,
+        replace=True,
     )
     wide = frozenset({"issues:write", "issues:read", "contents:write", "contents:read"})
     for said, kept in ((wide, {"issues:write", "issues:read"}), (wide - {"issues:write"}, {"issues:read"})):

@@ -11,9 +11,11 @@ import pytest
 from pydantic import ValidationError
 
 from identity.errors import BadInput
+from pipeline.action import Call
 from pipeline.workflow import ExternalUser, Registry, Trigger
+from tasks.actions import github, linear
 from tasks.devops_assistant import link_pull_request
-from tasks.events.github import PULL_REQUEST_ACTIONS, PullRequestEvent, comment_command, pull_request
+from tasks.events.github import PULL_REQUEST_ACTIONS, CommentCommand, PullRequestEvent, comment_command, pull_request
 from tasks.events.linear import CommentEvent, comment
 from tasks.events.slack import AppMentionEvent, app_mention, slash_command
 from tasks.events.standard import DealValues, deal_changed, incident_reported
@@ -132,6 +134,39 @@ def test_the_published_comment_is_read() -> None:
     assert event.author.id == body["data"]["userId"]
     assert CommentEvent.model_validate_json(event.model_dump_json()) == event
     assert comment("remove").read(body) is None
+    assert (event.by_app, event.changed) == (False, ())
+
+
+def test_a_comment_of_ours_starts_nothing_by_itself_whoevers_token_made_it(call: Call) -> None:
+    said = linear.Comment(issue_id="i-1", body="Done.").request(call).json["variables"]["input"]
+    made = {"action": "create", "data": {**said, "userId": "u-ada"}, "actor": {"type": "user", "id": "u-ada"}}
+    assert comment("create").read(made) is None
+    event = comment("create", ours=True).read(made)
+    assert event is not None
+    assert event.id == said["id"]
+    of_somebody = {**made, "data": {**said, "id": "2174add1-f7c8-44e3-bbf3-2d60b5ea8bc9"}}
+    assert comment("create").read(of_somebody) is not None
+
+
+@pytest.mark.parametrize(
+    ("actor", "bot", "by_app"),
+    [
+        ({"type": "user"}, None, False),
+        ({"type": "externalUser"}, None, False),
+        ({"type": "oauthClient"}, None, True),
+        ({"type": "integration"}, None, True),
+        ({"type": "user"}, "{}", True),
+        (None, None, False),
+    ],
+)
+def test_a_change_of_a_comment_says_what_changed_and_whether_an_app_did_it(
+    actor: dict[str, str] | None, bot: str | None, by_app: bool
+) -> None:
+    said = {"id": "c-1", "issueId": "i-1", "body": "b", "userId": "u-1", "botActor": bot}
+    body = {"action": "update", "data": said, "actor": actor, "updatedFrom": {"updatedAt": "…", "body": "a"}}
+    event = comment("update").read(body)
+    assert event is not None
+    assert (event.by_app, event.changed) == (by_app, ("body", "updatedAt"))
 
 
 def test_a_published_review_request_names_the_reviewer(pulls: list[dict[str, Any]]) -> None:
@@ -157,6 +192,7 @@ def test_published_comments_are_read_and_only_those_on_pull_requests_command() -
         assert comment_command("link").read({**commanding, "issue": on_issue}) is None
         assert comment_command("other").read(on_pull) is None
         assert comment_command("link").read({**on_pull, "action": "edited"}) is None
+        assert comment_command("link").read({**on_pull, "comment": {**on_pull["comment"], "user": None}}) is None
         event = comment_command("link").read(on_pull)
         assert event is not None
         assert event.words == ("good", "first", "issue")
@@ -232,3 +268,17 @@ def test_an_incident_is_read_whole() -> None:
     assert event is not None
     assert {name: getattr(event, name) for name in INCIDENT} == INCIDENT
     assert event.severity == "normal"
+
+
+def test_a_comment_that_an_app_wrote_in_a_persons_name_is_no_command(call: Call) -> None:
+    """What our own `Comment` posts by her token comes back as hers; so does what another agent posts."""
+    body = next(body for body in shared_data.github_payloads()["issue_comment"] if body["action"] == "created")
+    body = {**body, "issue": {**body["issue"], "pull_request": {"url": "https://api.github.com"}}}
+
+    def command(**said: Any) -> CommentCommand | None:
+        return comment_command("link").read({**body, "comment": {**body["comment"], **said}})
+
+    ours = github.Comment(repo="acme/shop", number=1, body="/aswhom link prod").request(call).json["body"]
+    assert command(body="/aswhom link prod", performed_via_github_app=None) is not None
+    assert command(body=ours, performed_via_github_app=None) is None  # an older GitHub does not say by which app
+    assert command(body="/aswhom link prod", performed_via_github_app={"id": 7, "slug": "another"}) is None

@@ -199,6 +199,8 @@ def test_the_longest_body_leaves_room_for_the_marker(call: Call) -> None:
         (403, {"x_ratelimit_remaining": "0"}, "API rate limit exceeded.", 60),
         (403, {}, "You have exceeded a secondary rate limit.", 60),
         (429, {}, "", 60),
+        (403, {}, "You have triggered an abuse detection mechanism. Please wait a few minutes.", 60),
+        (422, {}, "Validation Failed: was submitted too quickly", 60),
     ],
 )
 def test_a_rate_limit_is_waited_out(
@@ -236,6 +238,55 @@ def test_a_repository_of_another_name_is_said_to_be_one(answer: Answer, status: 
 def test_a_plain_403_is_a_refusal(answer: Answer) -> None:
     refused = answer({"message": "Resource not accessible by integration"}, status=403, x_ratelimit_remaining="4999")
     assert COMMENT.judge(refused).verdict is Verdict.FAILED
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "headers", "said"),
+    [
+        (
+            403,
+            "Resource not accessible by integration",
+            {"x_accepted_github_permissions": "issues=write"},
+            "issues=write",
+        ),
+        (
+            403,
+            "Resource protected by organization SAML enforcement.",
+            {"x_github_sso": "required; url=https://x"},
+            "sign-on",
+        ),
+        (403, "Unable to create comment because issue is locked.", {}, "issue is locked"),
+        (
+            404,
+            "Not Found",
+            {"x_accepted_github_permissions": "issues=read; contents=read"},
+            "issues=read; contents=read",
+        ),
+        (404, "Not Found", {}, "not visible to this account"),
+        (410, "Issues are disabled for this repo", {}, "Issues are disabled"),
+        (422, "Validation Failed", {}, "Validation Failed"),
+        (451, "Repository access blocked", {}, "access blocked"),
+    ],
+)
+def test_a_refusal_says_what_there_is_to_mend(
+    answer: Answer, status: int, message: str, headers: dict[str, str], said: str
+) -> None:
+    judged = COMMENT.judge(answer({"message": message}, status=status, **headers))
+    assert judged.verdict is Verdict.FAILED
+    assert judged.reason.startswith(f"status {status}")
+    assert said in judged.reason
+    assert "https://" not in judged.reason  # an address for one person's sign-on
+
+
+@pytest.mark.parametrize(
+    "body", [{"message": "Bad token ghu_16C7e42F292c6912E7710c838347Ae178B4a"}, {"message": 7}, []]
+)
+@pytest.mark.parametrize("status", [403, 404, 422])
+def test_a_refusal_quotes_nothing_that_may_be_a_token(answer: Answer, status: int, body: Any) -> None:
+    wanted = "ghu_16C7e42F292c6912E7710c838347Ae178B4a"
+    judged = COMMENT.judge(answer(body, status=status, x_accepted_github_permissions=wanted, x_github_sso=wanted))
+    assert judged.verdict is Verdict.FAILED
+    assert "ghu_" not in judged.reason
 
 
 def test_a_read_that_broke_is_tried_again(answer: Answer) -> None:

@@ -16,6 +16,8 @@ from pydantic import ValidationError
 
 from pipeline.action import Action, Call, Recovery, Request, Response, UnreadableAnswer, Verdict
 from tasks.actions import github, linear
+from tasks.actions.linear_ids import chosen_id, is_ours
+from tests.tasks.calls import make_call
 
 Answer = Callable[..., Response]
 
@@ -29,7 +31,7 @@ MOVE = linear.MoveIssue(issue_id=TEAM, state_id=TEAM)
 ALL: list[Action[Any]] = [FILE, FIND, ATTACH, SAY, OF_PULL, MOVE]
 CHOSEN: list[Action[Any]] = [FILE, SAY]
 ISSUE = {
-    "id": "0b9c2a6e-3c1f-4b8d-9f2e-6d0a4c7e1b35",
+    "id": chosen_id(make_call()),
     "identifier": "ENG-7",
     "url": "https://linear.app/acme/issue/ENG-7",
 }
@@ -48,7 +50,7 @@ def faults(request: Request, schema: GraphQLSchema) -> list[str]:
     return found
 
 
-def refusal(kind: str, *, message: str = "no", code: str = "", presentable: str = "") -> dict[str, Any]:
+def refusal(kind: Any, *, message: str = "no", code: str = "", presentable: Any = "") -> dict[str, Any]:
     extensions = {"type": kind, "code": code, "userPresentableMessage": presentable}
     return {"errors": [{"message": message, "extensions": extensions}], "data": None}
 
@@ -86,7 +88,9 @@ def test_the_chosen_id_is_of_version_4_and_the_probe_asks_for_the_same(action: A
 
 def test_two_steps_choose_two_ids(call: Call) -> None:
     other = replace(call, client_id="0b9c2a6e-3c1f-5b8d-9f2e-6d0a4c7e1b36")
-    assert linear.chosen_id(call) != linear.chosen_id(other)
+    assert chosen_id(call) != chosen_id(other)
+    assert is_ours(chosen_id(call))
+    assert not any(map(is_ours, (call.client_id, "ENG-7", "", TEAM)))
 
 
 def test_what_was_made_is_read(answer: Answer) -> None:
@@ -110,7 +114,7 @@ def test_a_probe_adopts_the_issue_with_our_id(call: Call, answer: Answer) -> Non
     found = FILE.found(answer({"data": {"issues": {"nodes": [ISSUE]}}}), call)
     assert found is not None
     assert found.identifier == "ENG-7"
-    said = {"id": linear.chosen_id(call), "url": "https://linear.app/x"}
+    said = {"id": chosen_id(call), "url": "https://linear.app/x"}
     assert SAY.found(answer({"data": {"comments": {"nodes": [said]}}}), call) is not None
 
 
@@ -140,6 +144,12 @@ def test_a_probe_that_ignored_the_filter_adopts_nothing_foreign(call: Call, answ
         (refusal("lock timeout"), Verdict.UNKNOWN),
         (refusal("something new"), Verdict.UNKNOWN),
         ({"errors": [{"message": "no extensions"}]}, Verdict.UNKNOWN),
+        ({"errors": [{"message": None, "extensions": None}]}, Verdict.UNKNOWN),
+        ({"errors": ["not as published"]}, Verdict.UNKNOWN),
+        (refusal(None, code="AUTHENTICATION_ERROR"), Verdict.UNAUTHORIZED),
+        (refusal("ratelimited", presentable=None), Verdict.RETRY),
+        (refusal(None, message="Entity already exists"), Verdict.UNKNOWN),
+        (refusal("forbidden", presentable={"in": "English"}), Verdict.FAILED),
     ],
 )
 def test_what_an_error_means_for_a_write(answer: Answer, status: int, body: dict[str, Any], verdict: Verdict) -> None:

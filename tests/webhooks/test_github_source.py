@@ -196,6 +196,13 @@ def test_a_revoked_authorization_is_a_signal_and_never_a_repetition_of_its_body(
     assert not reading.dedupe_by_body
 
 
+def test_what_github_adds_to_a_revoked_authorization_some_day_does_not_hide_it() -> None:
+    body = b'{"action":"revoked","sender":{"id":1},"organization":{"id":2},"authorization":{"id":3}}'
+    reading = _received(body, event="github_app_authorization")
+    assert reading.signal is not None
+    assert not reading.unrecognised
+
+
 def test_a_deleted_installation_is_a_signal() -> None:
     body = b'{"action":"deleted","installation":{"id":5,"account":{"id":9}},"sender":{"id":1}}'
     reading = _received(body, event="installation")
@@ -218,7 +225,8 @@ def test_what_claims_to_revoke_and_has_another_shape_is_unrecognised() -> None:
     for event, body in [
         ("github_app_authorization", b'{"action":"revoked"}'),
         ("github_app_authorization", b'{"action":"revoked","sender":{"id":"1"}}'),
-        ("github_app_authorization", b'{"action":"revoked","sender":{"id":1},"alert":{},"repository":{}}'),
+        ("github_app_authorization", b'{"action":"revoked","sender":{"id":1},"alert":{}}'),
+        ("github_app_authorization", b'{"action":"revoked","sender":{"id":1},"repository":{}}'),
         ("installation", b'{"action":"deleted","comment":{},"installation":{"id":5}}'),
         ("installation", b'{"action":"deleted","installation":5}'),
         ("installation", b'{"action":"suspend","installation":{"id":5,"account":{},"suspended_at":null}}'),

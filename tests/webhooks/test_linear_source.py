@@ -12,13 +12,16 @@ from graphql import GraphQLObjectType, GraphQLSchema
 from hypothesis import given
 from hypothesis import strategies as st
 
+from identity.errors import Misconfigured
+from identity.lateness import MOST, TRIES_FOR
 from identity.secret import Secret
+from pipeline.ledger.deliveries import BODY_WINDOW
 from pipeline.revocation.signal import Asks, People, Workspaces
 from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
 from tests.webhooks.flips import flips, text_flips
 from tests.webhooks.parts import NOW, OLD_SECRET, SECRET, fault_of, linear_headers, lower
-from webhooks.sources.linear import read
+from webhooks.sources.linear import SOURCE, TOLERANCE, read
 from webhooks.sources.reading import Fault, Reading, Received, Refusal
 
 KEYS = (Secret(SECRET),)
@@ -56,7 +59,7 @@ def test_the_recomputed_vector_is_accepted_at_its_time_only() -> None:
     headers = lower({**linear_headers(b""), **vector["headers"]})
     then = datetime.fromtimestamp(vector["clock_ms"] / 1000, UTC)
     assert isinstance(read(headers, body, keys, then), Received)
-    assert fault_of(read(headers, body, keys, NOW)) is Fault.STALE
+    assert fault_of(read(headers, body, keys, then + timedelta(days=1))) is Fault.STALE
     assert fault_of(read(headers, body, KEYS, then)) is Fault.SIGNATURE
 
 
@@ -101,10 +104,18 @@ def test_whatever_is_signed_is_a_delivery_with_its_id_or_refused(body: str, deli
     assert_sound(read(lower(linear_headers(signed, delivery=delivery)), signed, KEYS, NOW))
 
 
-def test_a_minute_is_tolerated_either_way_and_more_asks_about_the_clock() -> None:
-    for away in (timedelta(seconds=60), timedelta(seconds=-60)):
+@pytest.mark.parametrize("after", [timedelta(minutes=1), timedelta(hours=1, minutes=1), timedelta(hours=7, minutes=1)])
+def test_each_of_linears_retries_is_taken_and_known_by_its_body(after: timedelta) -> None:
+    # It keeps the bytes, and with them the time of the first try.
+    reading = _received(BODY, now=NOW + after)
+    assert reading.dedupe_by_body
+    assert reading.signal is None
+
+
+def test_eight_hours_late_or_a_minute_ahead_is_tolerated_and_more_asks_about_the_clock() -> None:
+    for away in (timedelta(hours=8), timedelta(seconds=-60)):
         assert isinstance(_read(BODY, now=NOW + away), Received)
-    for away, word in ((timedelta(seconds=61), "past"), (timedelta(seconds=-61), "future")):
+    for away, word in ((timedelta(hours=8, seconds=1), "past"), (timedelta(seconds=-61), "future")):
         reading = _read(BODY, now=NOW + away)
         assert isinstance(reading, Refusal)
         assert reading.fault is Fault.STALE
@@ -120,8 +131,24 @@ def test_without_its_time_nothing_is_taken_and_a_header_does_not_replace_it(stam
     assert fault_of(reading) is Fault.MALFORMED
 
 
+@pytest.mark.parametrize(("hours", "late"), [("0", TOLERANCE), ("71", timedelta(hours=71))])
+def test_how_late_a_delivery_may_come_is_the_connections(hours: str, late: timedelta) -> None:
+    source, headers = SOURCE.of({"late_hours": hours}), lower(linear_headers(BODY))
+    assert isinstance(source.read(headers, BODY, KEYS, NOW + late), Received)
+    assert fault_of(source.read(headers, BODY, KEYS, NOW + late + timedelta(seconds=1))) is Fault.STALE
+    assert fault_of(source.read(headers, BODY, KEYS, NOW - timedelta(seconds=61))) is Fault.STALE
+
+
+def test_no_delivery_may_come_later_than_its_body_is_remembered() -> None:
+    # First seen as early as a clock that is behind allows, it is a replay for as long as it is taken at all.
+    assert MOST + TOLERANCE < BODY_WINDOW
+    assert max(TRIES_FOR.values()) <= MOST
+    with pytest.raises(Misconfigured, match="from 0 to 71"):
+        SOURCE.of({"late_hours": "72"})
+
+
 def test_a_late_revocation_is_taken_and_a_late_comment_is_not() -> None:
-    later = NOW + timedelta(hours=6)
+    later = NOW + timedelta(days=30)
     assert _received(stamped(**REMOVED), now=later).signal is not None
     assert fault_of(_read(BODY, now=later)) is Fault.STALE
     assert fault_of(_read(stamped(**REMOVED), now=NOW - timedelta(hours=1))) is Fault.STALE

@@ -7,16 +7,19 @@ from datetime import datetime, timedelta
 from webhooks.sources.reading import Fault, Refusal
 
 
-def stale(now: datetime, sent_at: float, tolerance: timedelta) -> Refusal | None:
+def stale(now: datetime, sent_at: float, tolerance: timedelta, *, late: timedelta = timedelta()) -> Refusal | None:
     """The refusal of what was signed longer than *tolerance* ago or ahead, or None. Ask only once it is verified.
+
+    *late*: so long ago is taken all the same, where something else tells a replay.
 
     *sent_at* is in seconds since 1970, as the sender gave it: it need not be a date that there is.
     """
     away = now.timestamp() - sent_at
-    if abs(away) <= tolerance.total_seconds():
+    most = (max(tolerance, late) if away > 0 else tolerance).total_seconds()
+    if abs(away) <= most:
         return None
     return Refusal(
         fault=Fault.STALE,
         detail=f"The request is signed, but {abs(away):.0f} s in the {'past' if away > 0 else 'future'}, and more "
-        f"than {tolerance.total_seconds():.0f} s is refused as a replay. If it is new, look for clock skew here.",
+        f"than {most:.0f} s is refused as a replay. If it is new, look for clock skew here.",
     )

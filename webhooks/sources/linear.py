@@ -1,8 +1,12 @@
 """Linear's webhooks.
 
 The signature covers the raw body, and the body holds the time at which it was sent. Linear's own SDK looks at that time
-only where there is one; here it must be there. The delivery id is an unsigned header, so bodies are deduplicated too. A
-late revocation is taken all the same: its time says which consents it can mean, and Linear tries again for hours.
+only where there is one; here it must be there. The delivery id is an unsigned header, so bodies are deduplicated too.
+
+Linear tries again after a minute, an hour and six, with the same bytes: the minute that its SDK allows would refuse
+each of them, and an outage would lose all that was sent meanwhile. So a body may be late, though by less than the time
+for which it is remembered (`identity.lateness`), which is what tells a replay. Ahead of our clock it may be by a
+minute. A revocation is taken however late it is: its time says which consents it can mean.
 https://linear.app/developers/webhooks
 """
 
@@ -10,9 +14,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
+from identity.errors import BadInput, Misconfigured
+from identity.lateness import TRIES_FOR, allowed_lateness
 from identity.secret import Secret
 from webhooks.sources import linear_signals
 from webhooks.sources.document import Malformed, from_json
@@ -27,8 +35,15 @@ _TYPE = re.compile(r"[A-Za-z0-9_]{1,100}")
 _KEY = re.compile(r"[A-Za-z0-9-]{1,200}")
 
 
-def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: datetime) -> Reading:
-    """What Linear says, if it was Linear, and just now unless it withdraws something."""
+def read(
+    headers: Mapping[str, str],
+    body: bytes,
+    secrets: Sequence[Secret],
+    now: datetime,
+    *,
+    late: timedelta = TRIES_FOR["linear"],
+) -> Reading:
+    """What Linear says, if it was Linear, and no later than *late* unless it withdraws something."""
     if not signed_by_any(secrets, body, headers.get("linear-signature", "")):
         return Refusal(
             fault=Fault.SIGNATURE,
@@ -44,7 +59,7 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now
     except Malformed as error:
         return unreadable(str(error))
     signal, unrecognised = linear_signals.signal(event, document)
-    refusal = stale(now, sent_at.timestamp(), TOLERANCE)
+    refusal = stale(now, sent_at.timestamp(), TOLERANCE, late=late)
     if refusal is not None and (signal is None or sent_at > now):
         return refusal
     return Received(
@@ -84,4 +99,13 @@ def content(body: bytes) -> Content:
     return Content(document=document, installation=_organization(document))
 
 
-SOURCE = Source(name="linear", content_types=frozenset({JSON}), read=read, content=content)
+def configured(config: Mapping[str, str]) -> Source:
+    """The source that takes what is as late as a connection's configuration says. Raises Misconfigured."""
+    try:
+        late = allowed_lateness("linear", config)
+    except BadInput as fault:
+        raise Misconfigured(str(fault)) from None
+    return replace(SOURCE, read=partial(read, late=late))
+
+
+SOURCE = Source(name="linear", content_types=frozenset({JSON}), read=read, content=content, configured=configured)

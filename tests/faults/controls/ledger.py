@@ -404,9 +404,9 @@ CONTROLS = (
     Control(
         name="the time that Linear signs",
         file="webhooks/sources/linear.py",
-        guard="refusal = stale(now, sent_at.timestamp(), TOLERANCE)",
+        guard="refusal = stale(now, sent_at.timestamp(), TOLERANCE, late=late)",
         without="refusal = None",
-        test="tests/webhooks/test_linear_source.py::test_a_minute_is_tolerated",
+        test="tests/webhooks/test_linear_source.py::test_eight_hours_late_or_a_minute_ahead",
     ),
     Control(
         name="the audit's signatures",

@@ -64,4 +64,11 @@ CONTROLS = (
         without="connection.execute(update(revocations).where(told).values(open_ends=1))",
         test="tests/ledger/test_receipts.py::test_what_changes_while_a_revision_is_composed and sqlite",
     ),
+    Control(
+        name="an answer of two meanings ends nothing by itself",
+        file="identity/withdrawals/withdrawer.py",
+        guard="if alive is False:",
+        without="if asked.doubt is not None and outcome.status in asked.doubt.statuses:",
+        test="tests/ledger/test_provider_side.py::test_an_answer_of_two_meanings and sqlite",
+    ),
 )
