@@ -4,6 +4,7 @@
     Transient      nothing was done, or nothing was even sent: the same credential may be presented again
     RateLimited    the same, and the provider says when
     ClientRefused  the client registration is at fault, and with it the operator
+    Withheld       neither is, and yet nothing is given until somebody acts
     Dead           the provider does not take the credential any more
     Unknown        it may have been taken, and what it was exchanged for is lost
 
@@ -34,12 +35,18 @@ from identity.quoting import error_name
 from identity.secret import Secret
 
 _CLIENT = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type", "redirect_uri_mismatch"})
+#: OpenID Connect Core §3.1.2.6; servers also answer a refresh so, once they want the person to sign in anew.
+_PERSON = frozenset({"interaction_required", "login_required", "consent_required", "account_selection_required"})
+#: RFC 6749 §5.2 and RFC 8707 §2: what was asked for is not to be had, however often it is asked.
+_WITHHELD = frozenset({"invalid_scope", "invalid_request", "invalid_target", "access_denied"})
 _TRANSIENT = frozenset({"temporarily_unavailable", "server_error", "request_timeout"})
 # `slow_down` is RFC 8628's; the others are what providers call it, compared without regard to case.
 _LIMITED = frozenset({"slow_down", "rate_limited", "ratelimited", "rate_limit_exceeded", "too_many_requests"})
 # RFC 9110 §15.6.5; 524 is Cloudflare's name for the same. The request had arrived behind the gateway.
 _GATEWAY_TIMEOUTS = frozenset({504, 524})
 UNRECOGNISED_WAIT = timedelta(minutes=1)
+#: RFC 6749 §5.2 has 401 for a client that was not authenticated, and no other error.
+UNNAMED_401 = "401 without an error code"
 _TRANSIENT_WAIT = timedelta(seconds=5)
 _UNSENT_WAIT = timedelta(seconds=2)
 _LIMITED_WAIT = timedelta(seconds=30)
@@ -80,6 +87,14 @@ class ClientRefused:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Withheld:
+    """Neither the client nor the credential is refused, and yet nothing is given until somebody acts."""
+
+    code: str
+    person: bool  # True: the account's person, at the provider; False: whoever asked for what is not to be had
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dead:
     """The presented credential is no good any more, for whatever reason."""
 
@@ -93,7 +108,7 @@ class Unknown:
     reason: str
 
 
-Meaning = Granted | Transient | RateLimited | ClientRefused | Dead | Unknown
+Meaning = Granted | Transient | RateLimited | ClientRefused | Withheld | Dead | Unknown
 
 
 def read_outcome(
@@ -127,6 +142,8 @@ def read_outcome(
         return Unknown(reason=f"status {status} with a body that is neither JSON nor a form")
     if document is not None and (code := _error_code(document)) is not None:
         return _refusal(code, profile, outcome, started_at)
+    if status == 401:
+        return ClientRefused(code=UNNAMED_401)
     if document is None or not succeeded:
         reason = f"status {status} without an error code"
         return Transient(reason=reason, retry_after=UNRECOGNISED_WAIT, recognised=False)
@@ -202,9 +219,9 @@ def _form(text: str) -> Mapping[str, str] | None:
 
 
 def _error_code(document: Mapping[str, Any]) -> str | None:
-    """The error an answer names: by RFC 6749 §5.2, by Slack's `ok`, or as GraphQL's list."""
+    """The error an answer names: by RFC 6749 §5.2, as Okta names it, by Slack's `ok`, or as GraphQL's list."""
     match document:
-        case {"error": str(code)} if code:
+        case {"error": str(code)} | {"errorCode": str(code)} if code:
             return code
         case {"error": {"code": str(code)} | {"type": str(code)}}:
             return code
@@ -227,6 +244,8 @@ def _refusal(code: str, profile: Profile, answer: Answer, started_at: datetime) 
         return RateLimited(reason=code, retry_after=retry_after_of(answer, started_at, _LIMITED_WAIT))
     if code in _TRANSIENT or code in profile.transient_codes:
         return Transient(reason=code, retry_after=retry_after_of(answer, started_at, _TRANSIENT_WAIT))
+    if code in _PERSON or code in _WITHHELD:
+        return Withheld(code=code, person=code in _PERSON)
     reason = f"unrecognised error {error_name(code)!r}"
     return Transient(reason=reason, retry_after=UNRECOGNISED_WAIT, recognised=False)
 

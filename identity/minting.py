@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from identity.accounts import Account
-from identity.answers import UNRECOGNISED_WAIT, ClientRefused, Dead, Granted, Meaning, Transient, read_outcome
+from identity.answers import (
+    UNNAMED_401,
+    UNRECOGNISED_WAIT,
+    ClientRefused,
+    Dead,
+    Granted,
+    Meaning,
+    Transient,
+    Withheld,
+    read_outcome,
+)
 from identity.connection_secrets import PRIVATE_KEY, SealedSecret
 from identity.errors import Misconfigured
 from identity.grants import SealedAnswer, seal_answer
@@ -132,6 +142,8 @@ def read_token(
             and meaning in _OF_ASSERTION
         ):
             return AssertionRefused(code=meaning.code)
+        if isinstance(meaning, Withheld) and situation.minted:
+            return replace(meaning, person=False)  # nobody signs in for it: whoever set it up acts
         return meaning
     # https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app
     match outcome:
@@ -162,9 +174,20 @@ def spare_secret(secrets: Sequence[SealedSecret], profile: Profile, code: str) -
 
     *code* is of a refused client.
     """
-    blames_it = code in ("invalid_client", _KEY_REFUSED) or code in profile.secret_codes
+    blames_it = code in ("invalid_client", UNNAMED_401, _KEY_REFUSED) or code in profile.secret_codes
     fresh = [secret for secret in secrets if secret.refused_at is None]
     return fresh[1] if blames_it and len(fresh) > 1 else None
+
+
+def may_be_of_account(code: str, credential: Credential) -> bool:
+    """Whether a refusal of the client may be of one account alone, or of nobody, and so must not pause the others'.
+
+    A server that serves many organisations says `unauthorized_client` once one of them has removed the client, which
+    its admin may do at will. A 401 that names no error may be a proxy's.
+    """
+    if code == UNNAMED_401:
+        return True
+    return code == "unauthorized_client" and credential in (Credential.AUTHORIZATION_CODE, Credential.ROTATING)
 
 
 def untried_key(secrets: Sequence[SealedSecret], intent: RefreshIntent, *, now: datetime) -> SealedSecret | None:
