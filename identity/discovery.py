@@ -37,14 +37,16 @@ class Metadata:
 
     def client_auth(self, *, has_secret: bool, has_key: bool) -> ClientAuth:
         """How a client with such credentials authenticates. Raises Misconfigured."""
+        later = not has_secret and not has_key  # it is still to come, and may be either
         for auth in _PREFERRED:
             usable = has_key if auth is ClientAuth.PRIVATE_KEY_JWT else has_secret
-            if usable and auth in self.client_auths:
+            if (usable or later) and auth in self.client_auths:
                 return auth
-        if not has_secret and not has_key:
-            return ClientAuth.BASIC  # the secret comes later
         offered = ", ".join(self.client_auths)
-        raise Misconfigured(f"{self.issuer} authenticates clients by {offered}, and this one has nothing that fits")
+        wanted = "nothing here does that" if later else "this one has nothing that fits"
+        raise Misconfigured(
+            f"{self.issuer} authenticates clients by {offered}, and {wanted}: known are {', '.join(_PREFERRED)}"
+        )
 
     def config(self) -> dict[str, str]:
         """What of it a provider connection keeps in its `config`."""
@@ -90,7 +92,11 @@ def _read(client: Client, issuer: str, body: bytes) -> Metadata:
     if not isinstance(document, dict):
         raise Misconfigured(f"the metadata of {issuer} is not a JSON object")
     if document.get("issuer") != issuer:
-        raise Misconfigured(f"the metadata found at {issuer} is that of another issuer: give it letter by letter")
+        raise Misconfigured(
+            f"the metadata found at {issuer} is that of another issuer: give it letter by letter. Where it is one "
+            "address for many issuers (Microsoft's /common and /organizations), none of it can be believed: add an "
+            "`oauth2` connection with --authorize-url, --token-url and --config userinfo_url=…"
+        )
 
     def address(name: str, *, required: bool = False) -> str | None:
         value = document.get(name)
