@@ -30,7 +30,7 @@ from identity.http import Answer, NoAnswer, NotSent, Outcome
 from identity.lifetime import count, expiry, http_date
 from identity.model import TokenAnswer
 from identity.permissions import allowed
-from identity.providers.profile import Profile
+from identity.providers.profile import UNSUPPORTED, Profile
 from identity.quoting import error_name
 from identity.secret import Secret
 
@@ -44,6 +44,7 @@ _TRANSIENT = frozenset({"temporarily_unavailable", "server_error", "request_time
 _LIMITED = frozenset({"slow_down", "rate_limited", "ratelimited", "rate_limit_exceeded", "too_many_requests"})
 # RFC 9110 §15.6.5; 524 is Cloudflare's name for the same. The request had arrived behind the gateway.
 _GATEWAY_TIMEOUTS = frozenset({504, 524})
+_BEARER = "bearer"
 UNRECOGNISED_WAIT = timedelta(minutes=1)
 #: RFC 6749 §5.2 has 401 for a client that was not authenticated, and no other error.
 UNNAMED_401 = "401 without an error code"
@@ -152,7 +153,7 @@ def read_outcome(
     token = _secret(held.get(token_field))
     if token is None or not token.fits_header():
         return Unknown(reason=f"status {status} without {token_field} that could stand in a header")
-    granted = allowed(scopes, held.get("permissions")) if installation else _scopes(held.get("scope"), scopes)
+    granted = allowed(scopes, held.get("permissions")) if installation else _scopes(held.get("scope"), scopes, profile)
     answered_at = http_date(outcome.headers.get("date", ""))
     last = lifetime or profile.default_lifetime
     return Granted(
@@ -161,7 +162,7 @@ def read_outcome(
             refresh_token=_secret(held.get("refresh_token")),
             expires_at=expiry(held, started_at=started_at, answered_at=answered_at, last=last),
             scopes=granted,
-            token_type=_token_type(held.get("token_type")),
+            token_type=_token_type(held.get("token_type"), profile),
             repositories=_repositories(held.get("repositories")) if installation else (),
         )
     )
@@ -274,9 +275,15 @@ def _secret(value: Any) -> Secret | None:
     return token if token.is_printable() else None
 
 
-def _token_type(value: Any) -> str:
-    """As the answer has it (RFC 6749 §7.1), unless it is no text that a ledger can keep."""
-    return value[:32] if isinstance(value, str) and value.isascii() and value.isprintable() and value else "bearer"
+def _token_type(value: Any, profile: Profile) -> str:
+    """`bearer`, also where the answer names none or what is no name; any other, marked: it is kept and not shown.
+
+    RFC 6749 §7.1: whoever does not understand the type must not use the token. It may come with what renews it.
+    """
+    if not (isinstance(value, str) and value.isascii() and value.isprintable() and value):
+        return _BEARER
+    known = value.lower() == _BEARER or value.lower() in profile.bearer_types
+    return _BEARER if known else (UNSUPPORTED + value)[:32]
 
 
 def _repositories(value: Any) -> tuple[str, ...]:
@@ -286,10 +293,15 @@ def _repositories(value: Any) -> tuple[str, ...]:
     return tuple(name if isinstance(name, str) else "" for name in names)
 
 
-def _scopes(value: Any, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The granted scopes: a list, or text with spaces or commas. GitHub Apps answer with an empty text."""
+def _scopes(value: Any, asked: tuple[str, ...], profile: Profile) -> tuple[str, ...]:
+    """The granted scopes: a list, or text with spaces or commas. What cannot be read says nothing of them.
+
+    RFC 6749 §5.1 lets what is as asked be left out, so an empty text grants nothing, unless the provider's says else.
+    """
     if isinstance(value, str):
         value = value.replace(",", " ").split()
     if not isinstance(value, list):
         return asked
+    if not value:
+        return asked if profile.empty_scope_means_asked else ()
     return tuple(scope for scope in value if isinstance(scope, str) and scope.isprintable()) or asked

@@ -144,7 +144,7 @@ def read_token(
             return AssertionRefused(code=meaning.code)
         if isinstance(meaning, Withheld) and situation.minted:
             return replace(meaning, person=False)  # nobody signs in for it: whoever set it up acts
-        return meaning
+        return _bounded(meaning, scopes) if situation.account.credential is Credential.JWT_BEARER else meaning
     # https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app
     match outcome:
         case Answer(status=401):
@@ -162,8 +162,12 @@ def read_token(
         lifetime=situation.last_lifetime,
         installation=True,
     )
+    return _bounded(meaning, scopes)
+
+
+def _bounded(meaning: Meaning, scopes: Sequence[str]) -> Meaning:
+    """Stored, no scopes at all would mean that the next token is asked for without a bound: so none is taken."""
     if isinstance(meaning, Granted) and scopes and not meaning.answer.scopes:
-        # Stored, no scopes at all would mean that the next token is asked for without a bound.
         reason = "a token with none of the permissions that were asked for"
         return Transient(reason=reason, retry_after=UNRECOGNISED_WAIT, recognised=False)
     return meaning

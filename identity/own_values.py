@@ -86,6 +86,17 @@ def _yes(name: str, text: str) -> bool:
     return text == "true"
 
 
+def _words(name: str, text: str) -> frozenset[str]:
+    words = text.split(",")
+    if not all(re.fullmatch(r"[!-~]{1,64}", word) for word in words):
+        raise BadInput(f"{name} is one or more words with commas between them")
+    return frozenset(words)
+
+
+def _types(name: str, text: str) -> frozenset[str]:
+    return _words(name, text.lower())
+
+
 def _days(name: str, text: str) -> timedelta:
     return timedelta(days=_whole(name, text, least=1, most=3650))
 
@@ -103,6 +114,9 @@ _VALUES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "rotates": ("rotates", _yes),
     "idle_limit_days": ("idle_limit", _days),
     "token_pace": ("token_pace", _pace),
+    "dead_codes": ("dead_codes", _words),
+    "bearer_types": ("bearer_types", _types),
+    "empty_scope_means_asked": ("empty_scope_means_asked", _yes),
 }
 
 OWN_VALUES = frozenset(_VALUES)

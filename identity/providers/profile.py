@@ -33,6 +33,9 @@ class ExternalIdentity:
     login: str | None
 
 
+UNSUPPORTED = "unsupported "  # how the token type begins of an access token that is no bearer's
+
+
 @dataclass(frozen=True, kw_only=True)
 class WhoAmI:
     """How to ask the provider whose token it is."""
@@ -131,6 +134,8 @@ class Profile:
     dead_codes: frozenset[str] = frozenset()  # besides invalid_grant: the refresh token is no good any more
     spent_codes: frozenset[str] = frozenset()  # the same of an authorization code: it was used, or has expired
     client_codes: frozenset[str] = frozenset()  # besides invalid_client: the client registration is at fault
+    bearer_types: frozenset[str] = frozenset()  # token types, in lower case, that are its names for bearer
+    empty_scope_means_asked: bool = False  # an answer with an empty `scope` grants what was asked for, not nothing
     secret_codes: frozenset[str] = frozenset()  # those among client_codes that a wrong client secret explains
     transient_codes: frozenset[str] = frozenset()  # besides temporarily_unavailable and the like
     authorize_extra: Mapping[str, str] = field(default_factory=dict)

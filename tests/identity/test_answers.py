@@ -153,7 +153,33 @@ def test_slacks_person_is_found_inside_the_answer() -> None:
 
 def test_slacks_bot_is_at_the_top() -> None:
     body = {"ok": True, "access_token": "xoxb-1", "token_type": "bot", "authed_user": {"id": "U1"}}
-    assert granted(body, provider="slack").token_type == "bot"
+    assert granted(body, provider="slack").access_token == Secret("xoxb-1")
+
+
+@pytest.mark.parametrize(
+    ("said", "provider", "kept"),
+    [
+        (None, "oidc", "bearer"),
+        ("Bearer", "oidc", "bearer"),
+        ("BEARER", "oidc", "bearer"),
+        ("bot", "slack", "bearer"),
+        ("user", "slack", "bearer"),
+        ("bot", "oidc", "unsupported bot"),
+        ("DPoP", "oidc", "unsupported DPoP"),
+        ("N_A", "oidc", "unsupported N_A"),
+        ("key", "oidc", "unsupported key"),  # no answer makes a token a static key
+        ("x" * 99, "oidc", "unsupported " + "x" * 20),
+    ],
+)
+def test_a_type_of_token_that_is_not_understood_is_kept_and_marked(said: Any, provider: str, kept: str) -> None:
+    answer = granted({"access_token": "a", "refresh_token": "r", "token_type": said}, provider=provider)
+    assert (answer.token_type, answer.refresh_token) == (kept, Secret("r"))
+
+
+def test_an_empty_scope_grants_nothing_but_where_the_provider_means_what_was_asked() -> None:
+    assert granted({"access_token": "a", "scope": ""}, provider="oidc").scopes == ()
+    assert granted({"access_token": "a", "scope": []}, provider="linear").scopes == ()
+    assert granted({"access_token": "a", "scope": ""}, provider="github").scopes == ("asked",)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_a_server_that_fails_is_asked_again_later_and_not_elsewhere(http: Client
 @pytest.mark.parametrize("issuer", ["https://other.example", None, 7, "{base}/"])
 def test_a_document_of_another_issuer_is_not_believed(playing: Server, http: Client, issuer: Any) -> None:
     said = issuer.replace("{base}", playing.url) if isinstance(issuer, str) else issuer
-    with pytest.raises(Misconfigured, match="another issuer"):
+    with pytest.raises(Misconfigured, match=r"another issuer.*add an `oauth2` connection"):
         found(playing, http, issuer=said)
 
 
@@ -135,6 +135,20 @@ def test_a_server_that_names_no_way_to_authenticate_means_basic(playing: Server,
     assert metadata.client_auth(has_secret=True, has_key=False) == "client_secret_basic"
     with pytest.raises(Misconfigured, match="nothing that fits"):
         metadata.client_auth(has_secret=False, has_key=True)
+
+
+def test_a_client_whose_secret_comes_later_authenticates_by_what_the_server_takes(
+    playing: Server, http: Client
+) -> None:
+    def chosen(*offered: str) -> str:
+        metadata = found(playing, http, token_endpoint_auth_methods_supported=list(offered))
+        return metadata.client_auth(has_secret=False, has_key=False)
+
+    assert chosen("client_secret_post", "client_secret_basic") == "client_secret_basic"
+    assert chosen("client_secret_post") == "client_secret_post"
+    assert chosen("private_key_jwt", "tls_client_auth") == "private_key_jwt"
+    with pytest.raises(Misconfigured, match="by none, and nothing here does that"):
+        chosen("none")
 
 
 def given(**changed: Any) -> Registration:
@@ -198,6 +212,9 @@ def test_an_operator_says_what_only_the_documentation_of_a_server_of_ones_own_ca
     said = of_ones_own(rotates="false", grace_seconds="30", idle_limit_days="14", token_pace="100/60")
     assert (said.rotates, said.grace_seconds, said.idle_limit) == (False, 30, timedelta(days=14))
     assert said.token_pace == Pace(requests=100, per=timedelta(minutes=1), burst=10)
+    said = of_ones_own(dead_codes="gone,session_over", bearer_types="BearerToken", empty_scope_means_asked="true")
+    assert said.dead_codes == {"gone", "session_over"}
+    assert (said.bearer_types, said.empty_scope_means_asked) == ({"bearertoken"}, True)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +228,10 @@ def test_an_operator_says_what_only_the_documentation_of_a_server_of_ones_own_ca
         ("token_pace", "100"),
         ("token_pace", "1/60"),
         ("token_pace", "100/0"),
+        ("dead_codes", "gone,"),
+        ("dead_codes", "it is gone"),
+        ("bearer_types", ""),
+        ("empty_scope_means_asked", "yes"),
     ],
 )
 def test_what_an_operator_says_has_to_be_a_value(name: str, value: str) -> None:

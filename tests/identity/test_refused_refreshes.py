@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from identity.connections import paused_reason, resume_connection
-from identity.consents import Consented
+from identity.consent_ledger import Consented
 from identity.errors import Misconfigured, ReauthRequired, Unavailable
 from identity.inferred_death import infer_death
 from identity.metrics import REFRESHES
@@ -21,7 +21,7 @@ from tests.identity.world import ROBOT, World
 
 
 def outcomes(name: str) -> float:
-    return REFRESHES.labels("github", name)._value.get()
+    return float(REFRESHES.labels("github", name)._value.get())
 
 
 @pytest.mark.parametrize("code", ["invalid_grant", "bad_refresh_token"])
