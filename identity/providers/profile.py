@@ -70,6 +70,7 @@ class Revocation:
 
     reach: Reach
     presents: str  # access_token or refresh_token: which of the two the request is about, if there is a choice
+    access_too: bool = False  # the access token is then ended by a request of its own: it may outlive the other
     gone_statuses: frozenset[int] = frozenset()  # besides 2xx: it had ended before
     gone_codes: frozenset[str] = frozenset()  # the same, as an error code in the body
     by_itself: frozenset[Credential] = frozenset()  # whose token authenticates the request: a 401 says it had ended

@@ -44,6 +44,7 @@ class Question:
     pace: Pace
     has_ended: Callable[[Answer], bool]
     remark: str | None = None  # for the receipt, when it has ended
+    then: HttpRequest | None = None  # asked after it, about the access token alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +81,22 @@ def question(
             return _nothing(_KEY_ALONE)
         raise Misconfigured(f"provider connection {case.owner.id} has no secret to ask with")
     secret = _shown(case).open(vault) if case.secrets else token
-    client = Client(connection=case.owner, profile=profile, secret=secret, now=now, jti=ids())
-    request = revoke_request(client, credential=claimed.credential, token=token)
+
+    def about(one: Secret, hint: str) -> HttpRequest | None:
+        client = Client(connection=case.owner, profile=profile, secret=secret, now=now, jti=ids())
+        return revoke_request(client, credential=claimed.credential, token=one, hint=hint)
+
+    wanted = presented(profile, claimed.credential)
+    request = about(token, wanted)
     if request is None:
         return _nothing("the provider cannot be asked to end such a credential")
     ended = partial(has_ended, profile, credential=claimed.credential)
-    return Question(request=request, pace=profile.api_pace or profile.token_pace, has_ended=ended)
+    pace = profile.api_pace or profile.token_pace
+    then = None
+    if profile.revocation.access_too and wanted == REFRESH and not _has_expired(claimed, now=now):
+        access = _token(case, profile, vault, ACCESS, now=now)
+        then = about(access, ACCESS) if access is not None and access != token else None
+    return Question(request=request, pace=pace, has_ended=ended, then=then)
 
 
 def reaches_all(profile: Profile, credential: Credential) -> bool:
@@ -104,7 +115,7 @@ def renews_expired(profile: Profile, claimed: Withdrawal, *, now: datetime) -> b
     """Whether the access token by which the provider is asked has expired, and what renews it has not been ended."""
     if presented(profile, claimed.credential) != ACCESS or claimed.refresh_sealed is None:
         return False
-    return claimed.expires_at is not None and claimed.expires_at <= now
+    return _has_expired(claimed, now=now)
 
 
 def _shown(case: Case) -> SealedSecret:
@@ -117,7 +128,11 @@ def _ended_by_itself(claimed: Withdrawal, *, now: datetime) -> bool:
     """Whether it is a token that nothing renews, and that has expired: a provider would refuse it as credentials."""
     if claimed.credential not in MINTED or claimed.origin is Origin.REFRESH:
         return False
-    return claimed.refresh_sealed is None and claimed.expires_at is not None and claimed.expires_at <= now
+    return claimed.refresh_sealed is None and _has_expired(claimed, now=now)
+
+
+def _has_expired(claimed: Withdrawal, *, now: datetime) -> bool:
+    return claimed.expires_at is not None and claimed.expires_at <= now
 
 
 def _nothing(reason: str) -> Unasked:
@@ -179,3 +194,6 @@ _EXPIRED = (
 )
 
 _KEY_ALONE = "its client has a key to sign with and no secret to ask with: the token ends when it expires"
+
+#: A remark for the receipt.
+ACCESS_OUTLIVES = "its server ends no access tokens: the last one is good until it expires, and nothing renews it"
