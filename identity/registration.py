@@ -15,7 +15,7 @@ from identity.discovery import Metadata
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.oauth import client_auth
-from identity.own_values import OWN, OWN_VALUES, check_own
+from identity.own_values import OWN, OWN_VALUES, check_own, is_own_value
 from identity.people import checked_name
 from identity.principals import checked_id
 from identity.providers.profile import Profile
@@ -86,7 +86,7 @@ class Change:
         _check_known(profile, self.config)
         if "people" in self.config:
             raise BadInput(f"people moves links too: `aswhom connections name-people {owner.id} NAME`")
-        if there := sorted(name for name in self.config if name == "issuer" or name.endswith("_url")):
+        if there := sorted(name for name in self.config if _is_address(name)):
             raise BadInput(
                 f"{there[0]} says where tokens go, and whose users are meant: that is another connection. Remove "
                 f"{owner.id} while nothing refers to it, and add it again"
@@ -144,8 +144,12 @@ def _check_known(profile: Profile, config: Mapping[str, str]) -> None:
     own |= {profile.assertion.issuer} if profile.assertion and profile.assertion.issuer else set()
     known = {*_AUTHENTICATION, *_OTHERS, *_NAMED, *own} | (OWN_VALUES if profile.name in OWN else frozenset())
     # What another server's may say, `check_own` refuses with its reason.
-    if unknown := sorted(config.keys() - known - OWN_VALUES):
+    if unknown := sorted(name for name in config if name not in known and not is_own_value(name)):
         raise BadInput(f"{profile.title} has no setting {', '.join(unknown)}: it takes {', '.join(sorted(known))}")
+
+
+def _is_address(name: str) -> bool:
+    return name == "issuer" or (name.endswith("_url") and not is_own_value(name))
 
 
 def _check(owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -> None:
@@ -158,7 +162,7 @@ def _check(owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -
     addresses = {"the API's address": owner.api_url, "the token endpoint": owner.token_url}
     if owner.authorize_url:
         addresses["the authorization endpoint"] = owner.authorize_url
-    addresses |= {name: url for name, url in owner.config.items() if name.endswith("_url") or name == "issuer"}
+    addresses |= {name: url for name, url in owner.config.items() if _is_address(name)}
     for what, url in addresses.items():
         policy.checked_url(url, what=what)
     config = owner.config

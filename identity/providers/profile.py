@@ -141,6 +141,7 @@ class Profile:
     transient_codes: frozenset[str] = frozenset()  # besides temporarily_unavailable and the like
     authorize_extra: Mapping[str, str] = field(default_factory=dict)
     client_credentials_extra: Mapping[str, str] = field(default_factory=dict)
+    token_extra: Mapping[str, str] = field(default_factory=dict)  # of every request for a token
     implies: Mapping[str, frozenset[str]] = field(default_factory=dict)  # a granted scope and those it covers as well
     select: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None  # the part of an answer that holds the token
     whoami: WhoAmI | None = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -14,6 +15,8 @@ from identity.discovery import Metadata, discover
 from identity.errors import BadInput, Misconfigured, Unavailable
 from identity.http import Client
 from identity.model import ProviderConnection
+from identity.oauth import Client as OAuthClient
+from identity.oauth import authorization_url, client_credentials_request, exchange_request, refresh_request
 from identity.own_values import profile_for, unreadable
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
@@ -217,9 +220,37 @@ def test_an_operator_says_what_only_the_documentation_of_a_server_of_ones_own_ca
     assert (said.bearer_types, said.empty_scope_means_asked) == ({"bearertoken"}, True)
 
 
+def test_an_operator_says_what_a_server_of_ones_own_wants_besides() -> None:
+    """Auth0's audience, and RFC 8707's resource."""
+    config = {"authorize.audience": "https://api.example", "authorize.prompt": "consent", "authorize.old": ""}
+    config |= {"token.resource": "https://api.example/v1?a=b&c"}
+    addresses = {"api_url": "https://api.example", "token_url": "https://as.example/token"}
+    made = given(**addresses, authorize_url="https://as.example/authorize", config=config)
+    owner = register(made, PROFILES["oauth2"], POLICY, metadata=None, has_secret=True, has_key=False)
+    profile = profile_for(PROFILES, owner)
+    url = authorization_url(owner, profile, redirect_uri="https://a/cb", scopes=("read",), state="s", verifier="v" * 43)
+    said = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    assert (said["audience"], said["prompt"], "old" in said) == ("https://api.example", "consent", False)
+    client = OAuthClient(connection=owner, profile=profile, secret=Secret("s"), now=datetime.now(UTC), jti="j")
+    for request in (
+        exchange_request(client, code="c", verifier="v", redirect_uri="https://a/cb"),
+        refresh_request(client, refresh_token=Secret("r")),
+        client_credentials_request(client, scopes=("read",)),
+    ):
+        assert dict(parse_qsl(request.body.decode()))["resource"] == "https://api.example/v1?a=b&c"
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("authorize.state", "mine"),
+        ("authorize.redirect_uri", "https://evil.example"),
+        ("authorize.response_mode", "form_post"),
+        ("authorize.code_challenge_method", "plain"),
+        ("authorize.a b", "c"),
+        ("authorize.audience", "a\nb"),
+        ("token.grant_type", "password"),
+        ("token.client_secret", "s"),
         ("rotates", "no"),
         ("grace_seconds", "-1"),
         ("grace_seconds", "86400"),
