@@ -35,7 +35,6 @@ from identity.permissions import permissions
 from identity.providers.profile import Profile
 from identity.refresh.intents import RefreshIntent
 from identity.refresh.situation import Situation
-from identity.secret import Secret
 from identity.vault import Vault
 
 # RFC 7523 §3.1 has the first for all that is wrong with an assertion. The second Google says of one person whom the
@@ -223,5 +222,5 @@ def _client(situation: Situation, profile: Profile, vault: Vault, now: datetime,
     if not situation.secrets:
         what = "private key" if wanted == PRIVATE_KEY else "client secret"
         raise Misconfigured(f"provider connection {owner.id} has no {what}: `aswhom connections add-secret {owner.id}`")
-    secret: Secret = situation.secrets[0].open(vault)
-    return Client(connection=owner, profile=profile, secret=secret, now=now, jti=jti)
+    first = situation.secrets[0]
+    return Client(connection=first.signing_for(owner), profile=profile, secret=first.open(vault), now=now, jti=jti)

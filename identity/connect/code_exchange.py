@@ -103,9 +103,8 @@ class CodeExchange:
         send_before: float,
     ) -> Meaning:
         session, owner, profile = arrival.session, arrival.owner, arrival.profile
-        client = OAuthClient(
-            connection=owner, profile=profile, secret=secret.open(self.vault), now=arrival.at, jti=self.ids()
-        )
+        opened, by = secret.open(self.vault), secret.signing_for(owner)
+        client = OAuthClient(connection=by, profile=profile, secret=opened, now=arrival.at, jti=self.ids())
         endpoint = TokenEndpoint(client=self.http, budget=self.budget, gate=self.gate)
         to = _endpoint(arrival)
         outcome = endpoint.send(

@@ -80,10 +80,12 @@ def question(
         if claimed.credential is Credential.JWT_BEARER:
             return _nothing(_KEY_ALONE)
         raise Misconfigured(f"provider connection {case.owner.id} has no secret to ask with")
-    secret = _shown(case).open(vault) if case.secrets else token
+    shown = _shown(case) if case.secrets else None
+    secret = token if shown is None else shown.open(vault)
+    by = case.owner if shown is None else shown.signing_for(case.owner)
 
     def about(one: Secret, hint: str) -> HttpRequest | None:
-        client = Client(connection=case.owner, profile=profile, secret=secret, now=now, jti=ids())
+        client = Client(connection=by, profile=profile, secret=secret, now=now, jti=ids())
         return revoke_request(client, credential=claimed.credential, token=one, hint=hint)
 
     wanted = presented(profile, claimed.credential)
