@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from identity.errors import Misconfigured, Unavailable
 from identity.http import Answer, Client, HttpRequest
+from identity.own_values import PKCE
 from identity.providers.profile import ClientAuth
 
 _CAP = 256 * 1024
@@ -34,6 +35,7 @@ class Metadata:
     jwks_url: str | None  # of the keys that sign its ID tokens
     client_auths: tuple[str, ...]  # how clients may authenticate, in the server's words
     sends_iss: bool  # RFC 9207: its callbacks carry `iss`
+    checks_challenges: bool  # RFC 7636: it says that it knows S256
 
     def client_auth(self, *, has_secret: bool, has_key: bool) -> ClientAuth:
         """How a client with such credentials authenticates. Raises Misconfigured."""
@@ -51,6 +53,7 @@ class Metadata:
     def config(self) -> dict[str, str]:
         """What of it a provider connection keeps in its `config`."""
         kept = {"issuer": self.issuer, "sends_iss": "true" if self.sends_iss else ""}
+        kept |= {PKCE: "S256" if self.checks_challenges else ""}
         kept |= {"revocation_url": self.revocation_url or "", "userinfo_url": self.userinfo_url or ""}
         return {name: value for name, value in kept.items() if value}
 
@@ -115,7 +118,12 @@ def _read(client: Client, issuer: str, body: bytes) -> Metadata:
         jwks_url=address("jwks_uri"),
         client_auths=_client_auths(document),
         sends_iss=document.get("authorization_response_iss_parameter_supported") is True,
+        checks_challenges=_lists(document.get("code_challenge_methods_supported"), "S256"),
     )
+
+
+def _lists(named: Any, word: str) -> bool:
+    return isinstance(named, list) and word in named
 
 
 def _client_auths(document: Mapping[str, Any]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from identity.providers.profile import Profile
 from identity.refresh.pace import Pace
 
 OWN = frozenset({"oidc", "oauth2"})  # the rows that stand for any server
+PKCE = "pkce"  # `S256`: the server is known to check the challenge that is sent with every consent
 
 
 class Configured(Protocol):
@@ -44,6 +45,14 @@ def profile_for(profiles: Mapping[str, Profile], owner: Configured) -> Profile:
 def unreadable(profile: Profile, config: Mapping[str, str]) -> list[str]:
     """What is wrong with the values in a connection's *config*."""
     return [str(value) for value in _given(profile, config).values() if isinstance(value, BadInput)]
+
+
+def unchecked_challenge(provider: str, config: Mapping[str, str]) -> bool:
+    """Whether nobody knows of the server that it checks our challenge (RFC 9700 §2.1.1).
+
+    At one that ignores it, whoever has stolen an unused code may connect its person's account as their own.
+    """
+    return provider in OWN and config.get(PKCE) != "S256"
 
 
 def check_own(profile: Profile, config: Mapping[str, str]) -> None:

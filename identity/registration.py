@@ -15,7 +15,7 @@ from identity.discovery import Metadata
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.oauth import client_auth
-from identity.own_values import OWN, OWN_VALUES, check_own, is_own_value
+from identity.own_values import OWN, OWN_VALUES, PKCE, check_own, is_own_value
 from identity.people import checked_name
 from identity.principals import checked_id
 from identity.providers.profile import Profile
@@ -25,7 +25,7 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 9110 §5.6.2
 _SCHEME = re.compile(r"[A-Za-z0-9._~+/-]{0,32}")
 #: Members of a connection's configuration.
 _AUTHENTICATION = ("client_auth", "signing_alg", "key_id", "assertion_audience")
-_OTHERS = ("key_header", "key_scheme", "sends_iss")
+_OTHERS = ("key_header", "key_scheme", "sends_iss", PKCE)
 _NAMED = ("people", "issuer", "revocation_url", "userinfo_url")
 
 
@@ -171,6 +171,8 @@ def _check(owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -
         checked_name(people)
     if (algorithm := config.get("signing_alg")) is not None and algorithm not in ALGORITHMS:
         raise BadInput(f"signing_alg is one of {', '.join(ALGORITHMS)}")
+    if config.get(PKCE, "S256") not in ("S256", ""):
+        raise BadInput(f"{PKCE} is S256 where the server is known to check it, or nothing")
     if not _HEADER.fullmatch(config.get("key_header", "authorization")):
         raise BadInput("key_header is not the name of a header")
     if not _SCHEME.fullmatch(config.get("key_scheme", "")):

@@ -43,6 +43,7 @@ def document(base: str, **changed: Any) -> dict[str, Any]:
         "userinfo_endpoint": f"{base}/me",
         "authorization_response_iss_parameter_supported": True,
         "token_endpoint_auth_methods_supported": ["private_key_jwt", "client_secret_post"],
+        "code_challenge_methods_supported": ["plain", "S256"],
     } | changed
     return {name: value for name, value in said.items() if value is not None}
 
@@ -57,12 +58,20 @@ def test_an_issuer_says_where_things_are(playing: Server, http: Client) -> None:
     assert metadata.config() == {
         "issuer": playing.url,
         "sends_iss": "true",
+        "pkce": "S256",
         "revocation_url": f"{playing.url}/revoke",
         "userinfo_url": f"{playing.url}/me",
     }
     assert metadata.client_auth(has_secret=True, has_key=True) == "client_secret_post"
     assert metadata.client_auth(has_secret=False, has_key=True) == "private_key_jwt"
     assert playing.asked[-1].path == "/.well-known/openid-configuration"
+
+
+@pytest.mark.parametrize("named", [None, ["plain"], "S256", [], [7]])
+def test_a_server_that_does_not_say_it_checks_challenges_is_not_taken_to(
+    playing: Server, http: Client, named: Any
+) -> None:
+    assert "pkce" not in found(playing, http, code_challenge_methods_supported=named).config()
 
 
 def test_without_openids_document_rfc_8414s_is_read(playing: Server, http: Client) -> None:
