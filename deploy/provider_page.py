@@ -25,8 +25,12 @@ is the default of `identity/providers/profile.py`, which is the cautious one too
 `aswhom connections add` takes each of them; `--api-url`, `--authorize-url`, `--token-url` and `--config` say otherwise
 for one connection. For a server of one's own (`oidc`, `oauth2`) `--config` also takes what its documentation says:
 `rotates` (`true`, `false`), `grace_seconds` (0 to 3600), `idle_limit_days` (after which it forgets an unused refresh
-token; unless it is given, none is known, and nothing is refreshed for that reason) and `token_pace` (`100/60`: at most
-100 token requests a minute, a tenth of them at once).
+token; unless it is given, none is known, and nothing is refreshed for that reason), `token_pace` (`100/60`: at most
+100 token requests a minute, a tenth of them at once), `dead_codes` (`gone,over`: errors besides `invalid_grant` that
+end a grant), `authorize.NAME` and `token.NAME` (a parameter of the consent page's address, and of each request for a
+token: `authorize.audience=…`, `token.resource=…`), `bearer_types` (what it calls bearer tokens; a token of any other
+type is kept and shown to nobody) and
+`empty_scope_means_asked` (`true`: an answer with `"scope": ""` grants what was asked for; otherwise, nothing).
 """
 
 

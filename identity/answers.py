@@ -4,6 +4,7 @@
     Transient      nothing was done, or nothing was even sent: the same credential may be presented again
     RateLimited    the same, and the provider says when
     ClientRefused  the client registration is at fault, and with it the operator
+    Withheld       neither is, and yet nothing is given until somebody acts
     Dead           the provider does not take the credential any more
     Unknown        it may have been taken, and what it was exchanged for is lost
 
@@ -29,17 +30,24 @@ from identity.http import Answer, NoAnswer, NotSent, Outcome
 from identity.lifetime import count, expiry, http_date
 from identity.model import TokenAnswer
 from identity.permissions import allowed
-from identity.providers.profile import Profile
+from identity.providers.profile import UNSUPPORTED, Profile
 from identity.quoting import error_name
 from identity.secret import Secret
 
 _CLIENT = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type", "redirect_uri_mismatch"})
+#: OpenID Connect Core §3.1.2.6; servers also answer a refresh so, once they want the person to sign in anew.
+_PERSON = frozenset({"interaction_required", "login_required", "consent_required", "account_selection_required"})
+#: RFC 6749 §5.2 and RFC 8707 §2: what was asked for is not to be had, however often it is asked.
+_WITHHELD = frozenset({"invalid_scope", "invalid_request", "invalid_target", "access_denied"})
 _TRANSIENT = frozenset({"temporarily_unavailable", "server_error", "request_timeout"})
 # `slow_down` is RFC 8628's; the others are what providers call it, compared without regard to case.
 _LIMITED = frozenset({"slow_down", "rate_limited", "ratelimited", "rate_limit_exceeded", "too_many_requests"})
 # RFC 9110 §15.6.5; 524 is Cloudflare's name for the same. The request had arrived behind the gateway.
 _GATEWAY_TIMEOUTS = frozenset({504, 524})
+_BEARER = "bearer"
 UNRECOGNISED_WAIT = timedelta(minutes=1)
+#: RFC 6749 §5.2 has 401 for a client that was not authenticated, and no other error.
+UNNAMED_401 = "401 without an error code"
 _TRANSIENT_WAIT = timedelta(seconds=5)
 _UNSENT_WAIT = timedelta(seconds=2)
 _LIMITED_WAIT = timedelta(seconds=30)
@@ -80,6 +88,14 @@ class ClientRefused:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Withheld:
+    """Neither the client nor the credential is refused, and yet nothing is given until somebody acts."""
+
+    code: str
+    person: bool  # True: the account's person, at the provider; False: whoever asked for what is not to be had
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dead:
     """The presented credential is no good any more, for whatever reason."""
 
@@ -93,7 +109,7 @@ class Unknown:
     reason: str
 
 
-Meaning = Granted | Transient | RateLimited | ClientRefused | Dead | Unknown
+Meaning = Granted | Transient | RateLimited | ClientRefused | Withheld | Dead | Unknown
 
 
 def read_outcome(
@@ -127,6 +143,8 @@ def read_outcome(
         return Unknown(reason=f"status {status} with a body that is neither JSON nor a form")
     if document is not None and (code := _error_code(document)) is not None:
         return _refusal(code, profile, outcome, started_at)
+    if status == 401:
+        return ClientRefused(code=UNNAMED_401)
     if document is None or not succeeded:
         reason = f"status {status} without an error code"
         return Transient(reason=reason, retry_after=UNRECOGNISED_WAIT, recognised=False)
@@ -135,7 +153,7 @@ def read_outcome(
     token = _secret(held.get(token_field))
     if token is None or not token.fits_header():
         return Unknown(reason=f"status {status} without {token_field} that could stand in a header")
-    granted = allowed(scopes, held.get("permissions")) if installation else _scopes(held.get("scope"), scopes)
+    granted = allowed(scopes, held.get("permissions")) if installation else _scopes(held.get("scope"), scopes, profile)
     answered_at = http_date(outcome.headers.get("date", ""))
     last = lifetime or profile.default_lifetime
     return Granted(
@@ -144,7 +162,7 @@ def read_outcome(
             refresh_token=_secret(held.get("refresh_token")),
             expires_at=expiry(held, started_at=started_at, answered_at=answered_at, last=last),
             scopes=granted,
-            token_type=_token_type(held.get("token_type")),
+            token_type=_token_type(held.get("token_type"), profile),
             repositories=_repositories(held.get("repositories")) if installation else (),
         )
     )
@@ -202,9 +220,9 @@ def _form(text: str) -> Mapping[str, str] | None:
 
 
 def _error_code(document: Mapping[str, Any]) -> str | None:
-    """The error an answer names: by RFC 6749 §5.2, by Slack's `ok`, or as GraphQL's list."""
+    """The error an answer names: by RFC 6749 §5.2, as Okta names it, by Slack's `ok`, or as GraphQL's list."""
     match document:
-        case {"error": str(code)} if code:
+        case {"error": str(code)} | {"errorCode": str(code)} if code:
             return code
         case {"error": {"code": str(code)} | {"type": str(code)}}:
             return code
@@ -227,6 +245,8 @@ def _refusal(code: str, profile: Profile, answer: Answer, started_at: datetime) 
         return RateLimited(reason=code, retry_after=retry_after_of(answer, started_at, _LIMITED_WAIT))
     if code in _TRANSIENT or code in profile.transient_codes:
         return Transient(reason=code, retry_after=retry_after_of(answer, started_at, _TRANSIENT_WAIT))
+    if code in _PERSON or code in _WITHHELD:
+        return Withheld(code=code, person=code in _PERSON)
     reason = f"unrecognised error {error_name(code)!r}"
     return Transient(reason=reason, retry_after=UNRECOGNISED_WAIT, recognised=False)
 
@@ -255,9 +275,15 @@ def _secret(value: Any) -> Secret | None:
     return token if token.is_printable() else None
 
 
-def _token_type(value: Any) -> str:
-    """As the answer has it (RFC 6749 §7.1), unless it is no text that a ledger can keep."""
-    return value[:32] if isinstance(value, str) and value.isascii() and value.isprintable() and value else "bearer"
+def _token_type(value: Any, profile: Profile) -> str:
+    """`bearer`, also where the answer names none or what is no name; any other, marked: it is kept and not shown.
+
+    RFC 6749 §7.1: whoever does not understand the type must not use the token. It may come with what renews it.
+    """
+    if not (isinstance(value, str) and value.isascii() and value.isprintable() and value):
+        return _BEARER
+    known = value.lower() == _BEARER or value.lower() in profile.bearer_types
+    return _BEARER if known else (UNSUPPORTED + value)[:32]
 
 
 def _repositories(value: Any) -> tuple[str, ...]:
@@ -267,10 +293,15 @@ def _repositories(value: Any) -> tuple[str, ...]:
     return tuple(name if isinstance(name, str) else "" for name in names)
 
 
-def _scopes(value: Any, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The granted scopes: a list, or text with spaces or commas. GitHub Apps answer with an empty text."""
+def _scopes(value: Any, asked: tuple[str, ...], profile: Profile) -> tuple[str, ...]:
+    """The granted scopes: a list, or text with spaces or commas. What cannot be read says nothing of them.
+
+    RFC 6749 §5.1 lets what is as asked be left out, so an empty text grants nothing, unless the provider's says else.
+    """
     if isinstance(value, str):
         value = value.replace(",", " ").split()
     if not isinstance(value, list):
         return asked
+    if not value:
+        return asked if profile.empty_scope_means_asked else ()
     return tuple(scope for scope in value if isinstance(scope, str) and scope.isprintable()) or asked

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from identity.errors import Misconfigured
 from identity.model import ProviderConnection
+from identity.own_values import profile_for
 from identity.providers import PROFILES, profile_of
+from identity.providers.profile import UNSUPPORTED
 from identity.secret import Secret
 
-KEY = "key"  # the token type of a static credential: shown as the provider wants keys
+KEY = "key"  # the token type of a static credential, which no answer can have: shown as the provider wants keys
 
 
 def authorization(owner: ProviderConnection, token: Secret, *, token_type: str) -> tuple[str, str]:
     """The header's name and value: `Authorization: Bearer …` (RFC 6750 §2.1), or a key as the provider wants it.
 
-    Raises Misconfigured.
+    Raises Misconfigured, for a token of a kind that is not to be shown so as well (RFC 6749 §7.1).
     """
+    if token_type.startswith(UNSUPPORTED):
+        given = token_type.removeprefix(UNSUPPORTED)
+        if given.lower() not in profile_for(PROFILES, owner).bearer_types:
+            raise Misconfigured(
+                f"{owner.provider} gave a token of type {given!r}, which may not be shown as a bearer's: let it give "
+                f"bearer tokens to the client of provider connection {owner.id}; or, where its documentation says they "
+                f"are, `aswhom connections set {owner.id} --config bearer_types={given}`"
+            )
     if token_type != KEY:
         return "Authorization", f"Bearer {token.reveal()}"
     profile = profile_of(PROFILES, owner.provider)

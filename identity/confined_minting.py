@@ -23,6 +23,7 @@ from identity.answers import (
     RateLimited,
     Transient,
     Unknown,
+    Withheld,
 )
 from identity.connection_secrets import SealedSecret
 from identity.errors import AswhomError, Misconfigured, Unavailable
@@ -47,7 +48,7 @@ from identity.vault import Vault
 
 log = logging.getLogger(__name__)
 
-Refused = ClientRefused | Dead | AssertionRefused
+Refused = ClientRefused | Withheld | Dead | AssertionRefused
 
 _SPREAD = 5.0  # seconds: those who wait for one moment come back spread over so long
 
@@ -161,7 +162,7 @@ class ConfinedMinter:
             return self._take(mint, meaning.answer)
         self._end(mint, meaning.code if isinstance(meaning, Refused) else meaning.reason)
         match meaning:
-            case ClientRefused(code=code) | Dead(code=code) | AssertionRefused(code=code):
+            case ClientRefused(code=code) | Withheld(code=code) | Dead(code=code) | AssertionRefused(code=code):
                 return _refusal(mint, code, final=meaning == OUT_OF_REACH)
             case Transient(reason=reason, recognised=False):
                 # Nobody knows whether it passes, so it is not waited for: the opened step's tries are its end.

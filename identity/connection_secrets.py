@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, and_, bindparam, func, insert, literal, or_, select, update
@@ -55,10 +55,15 @@ class SealedSecret:
     created_at: datetime
     used_from: datetime  # from then on it goes before those that are older
     refused_at: datetime | None = None  # the provider did not accept it while another was live
+    key_id: str | None = None  # by which the provider knows a private key; None: the connection's `key_id`
 
     def open(self, vault: Vault) -> Secret:
         """The secret itself. Raises Misconfigured."""
         return vault.open(self.sealed, self.binding)
+
+    def signing_for(self, owner: ProviderConnection) -> ProviderConnection:
+        """*owner* as it signs by this key: of two live ones, a server that selects by `kid` finds the right one."""
+        return owner if self.key_id is None else replace(owner, config={**owner.config, "key_id": self.key_id})
 
 
 def seal_secret(
@@ -70,11 +75,14 @@ def seal_secret(
     secret: Secret,
     now: datetime,
     used_from: datetime | None = None,
+    key_id: str | None = None,
 ) -> SealedSecret:
     """A secret of *owner*, ready for `add_secret`; *used_from* None: it is used at once.
 
-    Raises BadInput for a client secret that is none (RFC 6749 §A.2).
+    Raises BadInput for a client secret that is none (RFC 6749 §A.2), and for a *key_id* of what is no key.
     """
+    if key_id is not None and (name != PRIVATE_KEY or not 0 < len(key_id) <= 255 or not key_id.isprintable()):
+        raise BadInput(f"a key id is the name, of 255 characters at most, by which the provider knows a {PRIVATE_KEY}")
     if name == CLIENT_SECRET:
         # First: told of its lines alone, somebody would give it on one.
         if _KEY_IN_PEM.search(secret.reveal()):
@@ -96,6 +104,7 @@ def seal_secret(
         sealed=vault.seal(secret, binding),
         created_at=now,
         used_from=used_from or now,
+        key_id=key_id,
     )
 
 
@@ -108,6 +117,7 @@ def add_secret(connection: Connection, secret: SealedSecret) -> None:
         "sealed": secret.sealed,
         "created_at": secret.created_at,
         "used_from": secret.used_from,
+        "key_id": secret.key_id,
     }
     connection.execute(insert(connection_secrets), row)
     if secret.name in (CLIENT_SECRET, PRIVATE_KEY):
@@ -210,6 +220,7 @@ def find_with_secrets(
             created_at=row.secret_created_at,
             used_from=row.secret_used_from or row.secret_created_at,
             refused_at=row.secret_refused_at,
+            key_id=row.secret_key_id,
         )
         for row in rows
         if row.secret_id is not None

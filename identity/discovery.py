@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from identity.errors import Misconfigured, Unavailable
 from identity.http import Answer, Client, HttpRequest
+from identity.own_values import PKCE
 from identity.providers.profile import ClientAuth
 
 _CAP = 256 * 1024
@@ -34,21 +35,25 @@ class Metadata:
     jwks_url: str | None  # of the keys that sign its ID tokens
     client_auths: tuple[str, ...]  # how clients may authenticate, in the server's words
     sends_iss: bool  # RFC 9207: its callbacks carry `iss`
+    checks_challenges: bool  # RFC 7636: it says that it knows S256
 
     def client_auth(self, *, has_secret: bool, has_key: bool) -> ClientAuth:
         """How a client with such credentials authenticates. Raises Misconfigured."""
+        later = not has_secret and not has_key  # it is still to come, and may be either
         for auth in _PREFERRED:
             usable = has_key if auth is ClientAuth.PRIVATE_KEY_JWT else has_secret
-            if usable and auth in self.client_auths:
+            if (usable or later) and auth in self.client_auths:
                 return auth
-        if not has_secret and not has_key:
-            return ClientAuth.BASIC  # the secret comes later
         offered = ", ".join(self.client_auths)
-        raise Misconfigured(f"{self.issuer} authenticates clients by {offered}, and this one has nothing that fits")
+        wanted = "nothing here does that" if later else "this one has nothing that fits"
+        raise Misconfigured(
+            f"{self.issuer} authenticates clients by {offered}, and {wanted}: known are {', '.join(_PREFERRED)}"
+        )
 
     def config(self) -> dict[str, str]:
         """What of it a provider connection keeps in its `config`."""
         kept = {"issuer": self.issuer, "sends_iss": "true" if self.sends_iss else ""}
+        kept |= {PKCE: "S256" if self.checks_challenges else ""}
         kept |= {"revocation_url": self.revocation_url or "", "userinfo_url": self.userinfo_url or ""}
         return {name: value for name, value in kept.items() if value}
 
@@ -90,7 +95,11 @@ def _read(client: Client, issuer: str, body: bytes) -> Metadata:
     if not isinstance(document, dict):
         raise Misconfigured(f"the metadata of {issuer} is not a JSON object")
     if document.get("issuer") != issuer:
-        raise Misconfigured(f"the metadata found at {issuer} is that of another issuer: give it letter by letter")
+        raise Misconfigured(
+            f"the metadata found at {issuer} is that of another issuer: give it letter by letter. Where it is one "
+            "address for many issuers (Microsoft's /common and /organizations), none of it can be believed: add an "
+            "`oauth2` connection with --authorize-url, --token-url and --config userinfo_url=…"
+        )
 
     def address(name: str, *, required: bool = False) -> str | None:
         value = document.get(name)
@@ -109,7 +118,12 @@ def _read(client: Client, issuer: str, body: bytes) -> Metadata:
         jwks_url=address("jwks_uri"),
         client_auths=_client_auths(document),
         sends_iss=document.get("authorization_response_iss_parameter_supported") is True,
+        checks_challenges=_lists(document.get("code_challenge_methods_supported"), "S256"),
     )
+
+
+def _lists(named: Any, word: str) -> bool:
+    return isinstance(named, list) and word in named
 
 
 def _client_auths(document: Mapping[str, Any]) -> tuple[str, ...]:

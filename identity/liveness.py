@@ -58,7 +58,10 @@ def ask_whose(
     now: datetime,
     within: timedelta = timedelta(seconds=15),
 ) -> Liveness:
-    """Ask the provider whose the account's token is. Raises Misconfigured for an account there is not."""
+    """Ask the provider whose the account's token is.
+
+    Raises Misconfigured for an account there is not, and for a token of a kind that is not to be shown.
+    """
     found, owner, grant, revoked = store.read(lambda c: _asked_of(c, account))
     profile, name = profile_for(profiles, owner), provider_name(found.provider)
     if grant is None or grant.access_sealed is None:
@@ -74,10 +77,10 @@ def ask_whose(
     token = vault.open(grant.access_sealed, binding)
     if (question := profile.whoami.request(owner, token)) is None:
         return Liveness(life=Life.UNKNOWN, said=f"nobody said where {name} can be asked: give userinfo_url by --config")
+    shown = authorization(owner, token, token_type=grant.token_type)
     if grant.token_type == KEY:
         others = {header: value for header, value in question.headers.items() if header.lower() != "authorization"}
-        shown = dict([authorization(owner, token, token_type=KEY)])
-        question = replace(question, headers=others | shown)
+        question = replace(question, headers=others | dict([shown]))
     return _liveness_of(http.send(question, within=within), found, owner, profile.whoami)
 
 

@@ -7,11 +7,11 @@ from prometheus_client import Counter, Gauge, Histogram
 from identity.measuring import show_no_number
 from identity.providers import PROFILES
 
-# outcome: success, transient, rate_limited, client_refused, secret_refused, assertion_refused, dead, unknown, moved,
-# served
+# outcome: success, transient, rate_limited, client_refused, secret_refused, assertion_refused, account_refused,
+# needs_person, dead, unknown, moved, served
 REFRESHES = Counter("aswhom_refreshes", "Refreshes and mintings of access tokens.", ["provider", "outcome"])
 for _provider in PROFILES:  # from nothing to one is no increase that Prometheus sees
-    for _outcome in ("dead", "unknown", "client_refused", "assertion_refused"):
+    for _outcome in ("dead", "unknown", "client_refused", "assertion_refused", "account_refused"):
         REFRESHES.labels(_provider, _outcome)
 
 UNRECOGNISED = Counter(

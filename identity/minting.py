@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from identity.accounts import Account
-from identity.answers import UNRECOGNISED_WAIT, ClientRefused, Dead, Granted, Meaning, Transient, read_outcome
+from identity.answers import (
+    UNNAMED_401,
+    UNRECOGNISED_WAIT,
+    ClientRefused,
+    Dead,
+    Granted,
+    Meaning,
+    Transient,
+    Withheld,
+    read_outcome,
+)
 from identity.connection_secrets import PRIVATE_KEY, SealedSecret
 from identity.errors import Misconfigured
 from identity.grants import SealedAnswer, seal_answer
@@ -25,7 +35,6 @@ from identity.permissions import permissions
 from identity.providers.profile import Profile
 from identity.refresh.intents import RefreshIntent
 from identity.refresh.situation import Situation
-from identity.secret import Secret
 from identity.vault import Vault
 
 # RFC 7523 §3.1 has the first for all that is wrong with an assertion. The second Google says of one person whom the
@@ -132,7 +141,9 @@ def read_token(
             and meaning in _OF_ASSERTION
         ):
             return AssertionRefused(code=meaning.code)
-        return meaning
+        if isinstance(meaning, Withheld) and situation.minted:
+            return replace(meaning, person=False)  # nobody signs in for it: whoever set it up acts
+        return _bounded(meaning, scopes) if situation.account.credential is Credential.JWT_BEARER else meaning
     # https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app
     match outcome:
         case Answer(status=401):
@@ -150,8 +161,12 @@ def read_token(
         lifetime=situation.last_lifetime,
         installation=True,
     )
+    return _bounded(meaning, scopes)
+
+
+def _bounded(meaning: Meaning, scopes: Sequence[str]) -> Meaning:
+    """Stored, no scopes at all would mean that the next token is asked for without a bound: so none is taken."""
     if isinstance(meaning, Granted) and scopes and not meaning.answer.scopes:
-        # Stored, no scopes at all would mean that the next token is asked for without a bound.
         reason = "a token with none of the permissions that were asked for"
         return Transient(reason=reason, retry_after=UNRECOGNISED_WAIT, recognised=False)
     return meaning
@@ -162,9 +177,20 @@ def spare_secret(secrets: Sequence[SealedSecret], profile: Profile, code: str) -
 
     *code* is of a refused client.
     """
-    blames_it = code in ("invalid_client", _KEY_REFUSED) or code in profile.secret_codes
+    blames_it = code in ("invalid_client", UNNAMED_401, _KEY_REFUSED) or code in profile.secret_codes
     fresh = [secret for secret in secrets if secret.refused_at is None]
     return fresh[1] if blames_it and len(fresh) > 1 else None
+
+
+def may_be_of_account(code: str, credential: Credential) -> bool:
+    """Whether a refusal of the client may be of one account alone, or of nobody, and so must not pause the others'.
+
+    A server that serves many organisations says `unauthorized_client` once one of them has removed the client, which
+    its admin may do at will. A 401 that names no error may be a proxy's.
+    """
+    if code == UNNAMED_401:
+        return True
+    return code == "unauthorized_client" and credential in (Credential.AUTHORIZATION_CODE, Credential.ROTATING)
 
 
 def untried_key(secrets: Sequence[SealedSecret], intent: RefreshIntent, *, now: datetime) -> SealedSecret | None:
@@ -196,5 +222,5 @@ def _client(situation: Situation, profile: Profile, vault: Vault, now: datetime,
     if not situation.secrets:
         what = "private key" if wanted == PRIVATE_KEY else "client secret"
         raise Misconfigured(f"provider connection {owner.id} has no {what}: `aswhom connections add-secret {owner.id}`")
-    secret: Secret = situation.secrets[0].open(vault)
-    return Client(connection=owner, profile=profile, secret=secret, now=now, jti=jti)
+    first = situation.secrets[0]
+    return Client(connection=first.signing_for(owner), profile=profile, secret=first.open(vault), now=now, jti=jti)

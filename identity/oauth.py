@@ -115,7 +115,7 @@ def jwt_bearer_request(client: Client, *, subject: str | None, scopes: Sequence[
     assertion = grant_assertion(
         owner, form, client.secret, subject=subject, scopes=scopes, now=client.now, jti=client.jti
     )
-    parameters = {"assertion": assertion}
+    parameters = {**profile.token_extra, "assertion": assertion}
     if scopes and not form.scopes_inside and form.scopes_beside:
         parameters["scope"] = profile.scope_separator.join(scopes)
     body = prepare_token_request(JWT_BEARER, "", **parameters)
@@ -155,7 +155,8 @@ def revocation_request(client: Client, *, token: Secret, hint: str, url: str) ->
 
 
 def _form(client: Client, grant_type: str, **parameters: str) -> HttpRequest:
-    return _authenticated(client, client.connection.token_url, prepare_token_request(grant_type, "", **parameters))
+    body = prepare_token_request(grant_type, "", **{**client.profile.token_extra, **parameters})
+    return _authenticated(client, client.connection.token_url, body)
 
 
 def _authenticated(client: Client, url: str, body: str) -> HttpRequest:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
 
 from identity.errors import BadInput
@@ -17,6 +18,7 @@ from identity.providers.profile import Profile
 from identity.refresh.pace import Pace
 
 OWN = frozenset({"oidc", "oauth2"})  # the rows that stand for any server
+PKCE = "pkce"  # `S256`: the server is known to check the challenge that is sent with every consent
 
 
 class Configured(Protocol):
@@ -45,9 +47,17 @@ def unreadable(profile: Profile, config: Mapping[str, str]) -> list[str]:
     return [str(value) for value in _given(profile, config).values() if isinstance(value, BadInput)]
 
 
+def unchecked_challenge(provider: str, config: Mapping[str, str]) -> bool:
+    """Whether nobody knows of the server that it checks our challenge (RFC 9700 §2.1.1).
+
+    At one that ignores it, whoever has stolen an unused code may connect its person's account as their own.
+    """
+    return provider in OWN and config.get(PKCE) != "S256"
+
+
 def check_own(profile: Profile, config: Mapping[str, str]) -> None:
     """Raises BadInput for a value that cannot be read, or of a provider whose row says it with its source."""
-    named = sorted(_VALUES.keys() & config.keys())
+    named = sorted(name for name in config if is_own_value(name))
     if named and profile.name not in OWN:
         raise BadInput(
             f"{', '.join(named)}: {profile.title}'s row says that, with its source; it is for a server of one's own"
@@ -60,10 +70,33 @@ def _given(profile: Profile, config: Mapping[str, str]) -> dict[str, Any]:
     """The values by their fields of the row, or why one cannot be read."""
     if profile.name not in OWN:
         return {}
-    return {field: _read(read, name, config[name]) for name, (field, read) in _VALUES.items() if name in config}
+    read = {field: _read(read, name, config[name]) for name, (field, read) in _VALUES.items() if name in config}
+    for prefix, (field, reserved) in _PARAMETERS.items():
+        named = {name.removeprefix(prefix): value for name, value in config.items() if name.startswith(prefix)}
+        if named:
+            of_row = getattr(profile, field)
+            read[field] = _read(partial(_parameters, of_row=of_row, reserved=reserved), prefix, named)
+    return read
 
 
-def _read(read: Callable[[str, str], Any], name: str, text: str) -> Any:
+def is_own_value(name: str) -> bool:
+    """Whether a connection's configuration has it for a server of one's own alone."""
+    return name in _VALUES or name.startswith(tuple(_PARAMETERS))
+
+
+def _parameters(
+    prefix: str, named: Mapping[str, str], *, of_row: Mapping[str, str], reserved: frozenset[str]
+) -> dict[str, str]:
+    """What is sent besides, by name; an empty value is not sent."""
+    for name, value in named.items():
+        if name in reserved:
+            raise BadInput(f"{prefix}{name} cannot be given: {name} is what this protocol itself says there")
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or len(value) > 1024 or not value.isprintable():
+            raise BadInput(f"{prefix}{name} is not the name of a parameter with a printable value of 1024 characters")
+    return {name: value for name, value in {**of_row, **named}.items() if value}
+
+
+def _read(read: Callable[[str, Any], Any], name: str, text: Any) -> Any:
     try:
         return read(name, text)
     except BadInput as fault:
@@ -86,6 +119,17 @@ def _yes(name: str, text: str) -> bool:
     return text == "true"
 
 
+def _words(name: str, text: str) -> frozenset[str]:
+    words = text.split(",")
+    if not all(re.fullmatch(r"[!-~]{1,64}", word) for word in words):
+        raise BadInput(f"{name} is one or more words with commas between them")
+    return frozenset(words)
+
+
+def _types(name: str, text: str) -> frozenset[str]:
+    return _words(name, text.lower())
+
+
 def _days(name: str, text: str) -> timedelta:
     return timedelta(days=_whole(name, text, least=1, most=3650))
 
@@ -103,6 +147,28 @@ _VALUES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "rotates": ("rotates", _yes),
     "idle_limit_days": ("idle_limit", _days),
     "token_pace": ("token_pace", _pace),
+    "dead_codes": ("dead_codes", _words),
+    "bearer_types": ("bearer_types", _types),
+    "empty_scope_means_asked": ("empty_scope_means_asked", _yes),
 }
 
-OWN_VALUES = frozenset(_VALUES)
+#: Names that begin so are parameters of a request: the field of the row, and those that this protocol sets itself.
+#: Another `response_mode` would bring the code where nobody reads it; a request object would overrule the rest.
+_PARAMETERS: dict[str, tuple[str, frozenset[str]]] = {
+    "authorize.": (
+        "authorize_extra",
+        frozenset(
+            {"response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce"}
+            | {"code_challenge", "code_challenge_method", "request", "request_uri"}
+        ),
+    ),
+    "token.": (
+        "token_extra",
+        frozenset(
+            {"grant_type", "code", "redirect_uri", "code_verifier", "refresh_token", "scope", "assertion"}
+            | {"client_id", "client_secret", "client_assertion", "client_assertion_type"}
+        ),
+    ),
+}
+
+OWN_VALUES = frozenset(_VALUES) | {f"{prefix}NAME" for prefix in _PARAMETERS}

@@ -16,7 +16,7 @@ from identity.errors import BadInput
 from identity.lateness import SETTING, TRIES_FOR, allowed_lateness
 from identity.model import ProviderConnection
 from identity.oauth import client_auth
-from identity.own_values import OWN, OWN_VALUES, check_own
+from identity.own_values import OWN, OWN_VALUES, PKCE, check_own, is_own_value
 from identity.people import checked_name
 from identity.principals import checked_id
 from identity.providers.profile import Profile
@@ -26,7 +26,7 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 9110 §5.6.2
 _SCHEME = re.compile(r"[A-Za-z0-9._~+/-]{0,32}")
 #: Members of a connection's configuration.
 _AUTHENTICATION = ("client_auth", "signing_alg", "key_id", "assertion_audience")
-_OTHERS = ("key_header", "key_scheme", "sends_iss")
+_OTHERS = ("key_header", "key_scheme", "sends_iss", PKCE)
 _NAMED = ("people", "issuer", "revocation_url", "userinfo_url")
 
 
@@ -87,7 +87,7 @@ class Change:
         _check_known(profile, self.config)
         if "people" in self.config:
             raise BadInput(f"people moves links too: `aswhom connections name-people {owner.id} NAME`")
-        if there := sorted(name for name in self.config if name == "issuer" or name.endswith("_url")):
+        if there := sorted(name for name in self.config if _is_address(name)):
             raise BadInput(
                 f"{there[0]} says where tokens go, and whose users are meant: that is another connection. Remove "
                 f"{owner.id} while nothing refers to it, and add it again"
@@ -146,8 +146,12 @@ def _check_known(profile: Profile, config: Mapping[str, str]) -> None:
     own |= {SETTING} if profile.name in TRIES_FOR else set()
     known = {*_AUTHENTICATION, *_OTHERS, *_NAMED, *own} | (OWN_VALUES if profile.name in OWN else frozenset())
     # What another server's may say, `check_own` refuses with its reason.
-    if unknown := sorted(config.keys() - known - OWN_VALUES):
+    if unknown := sorted(name for name in config if name not in known and not is_own_value(name)):
         raise BadInput(f"{profile.title} has no setting {', '.join(unknown)}: it takes {', '.join(sorted(known))}")
+
+
+def _is_address(name: str) -> bool:
+    return name == "issuer" or (name.endswith("_url") and not is_own_value(name))
 
 
 def _check(owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -> None:
@@ -160,7 +164,7 @@ def _check(owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -
     addresses = {"the API's address": owner.api_url, "the token endpoint": owner.token_url}
     if owner.authorize_url:
         addresses["the authorization endpoint"] = owner.authorize_url
-    addresses |= {name: url for name, url in owner.config.items() if name.endswith("_url") or name == "issuer"}
+    addresses |= {name: url for name, url in owner.config.items() if _is_address(name)}
     for what, url in addresses.items():
         policy.checked_url(url, what=what)
     config = owner.config
@@ -171,6 +175,8 @@ def _check(owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -
         checked_name(people)
     if (algorithm := config.get("signing_alg")) is not None and algorithm not in ALGORITHMS:
         raise BadInput(f"signing_alg is one of {', '.join(ALGORITHMS)}")
+    if config.get(PKCE, "S256") not in ("S256", ""):
+        raise BadInput(f"{PKCE} is S256 where the server is known to check it, or nothing")
     if not _HEADER.fullmatch(config.get("key_header", "authorization")):
         raise BadInput("key_header is not the name of a header")
     if not _SCHEME.fullmatch(config.get("key_scheme", "")):

@@ -92,6 +92,7 @@ connection_secrets = Table(
     Column("used_from", Instant),  # the switch date: from then on it goes before older ones; NULL: since created_at
     Column("refused_at", Instant),  # the provider did not accept it while another was live: it goes last
     Column("retired_at", Instant),
+    Column("key_id", String(255)),  # of a private key: the `kid` it signs with; NULL: the connection's `key_id`
     Index("ix_connection_secrets_live", "connection_id", "name"),
 )
 

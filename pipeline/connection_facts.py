@@ -31,6 +31,7 @@ def whole(connection: Connection, id: str) -> Record:
             "used_from": one.used_from,
             "refused_at": one.refused_at,
             "retired_at": ends[one.id],
+            "key_id": one.key_id,
         }
         for name in (CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET)
         for one in live_secrets(connection, id, name)

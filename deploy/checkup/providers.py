@@ -13,7 +13,7 @@ from deploy.installation import Installation
 from identity.addresses import AddressPolicy
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
 from identity.http import Answer, Client, HttpRequest
-from identity.own_values import unreadable
+from identity.own_values import unchecked_challenge, unreadable
 from identity.people import all_taken_for
 from identity.providers import PROFILES
 from pipeline import connection_facts
@@ -27,6 +27,11 @@ _ROTATE = "`aswhom connections rotate-secret {id} --name {name} --file FILE`"
 _PAUSED = (
     "Store what it authenticates by anew with {rotate}, which resumes it; where it is mended at the provider, "
     "`aswhom connections resume {id}`"
+)
+_PKCE = (
+    "nothing says that its server checks the PKCE challenge, without which a stolen code could connect somebody else's "
+    "account: `aswhom connections discover {id}` asks a server that has metadata; where its documentation says so, "
+    "`aswhom connections set {id} --config pkce=S256`"
 )
 _ANOTHER = "`aswhom connections rotate-webhook-secret {id} --file FILE`"
 
@@ -71,6 +76,8 @@ def _own_values(at: Installation) -> Iterator[Finding]:
         for fault in unreadable(profile, row["config"]) if profile else ():
             says = f"{row['id']}: {fault}; what is stored is not read, and the cautious value holds"
             yield unknown("connections", says)
+        if row["authorize_url"] and unchecked_challenge(row["provider"], row["config"]):
+            yield unknown("connections", f"{row['id']}: {_PKCE.format(id=row['id'])}")
 
 
 def _unlisted(at: Installation) -> Iterator[Finding]:

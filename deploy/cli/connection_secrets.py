@@ -9,25 +9,30 @@ import click
 from deploy.cli.command import MOMENT, command, confirm, secret_option
 from deploy.cli.connections import connections
 from deploy.cli.output import Output
-from deploy.cli.secret_checks import check_secret
+from deploy.cli.secret_checks import check_secret, key_with_id
 from deploy.installation import Installation
-from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, seal_secret
+from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets, seal_secret
 from identity.connections import get_connection
 from identity.errors import BadInput
 from identity.secret import Secret
 from pipeline.desk import connection_secrets as acts
+
+_KEY_ID = click.option("--key-id", help="How the provider calls this private key: the `kid` it signs with.")
 
 
 @command(connections, "add-secret")
 @click.argument("id")
 @click.option("--name", type=click.Choice([CLIENT_SECRET, WEBHOOK_SECRET, PRIVATE_KEY]), required=True)
 @secret_option("--file", help="The new secret.", required=True)
-def add_secret_to(at: Installation, out: Output, id: str, name: str, file: Secret) -> None:
+@_KEY_ID
+def add_secret_to(at: Installation, out: Output, id: str, name: str, file: Secret, key_id: str | None) -> None:
     """Add a further secret, which is used from now on; the earlier ones still verify until they are retired."""
     owner = at.read(lambda c: get_connection(c, id))
+    live = at.read(lambda c: live_secrets(c, id, name))
+    file, key_id = key_with_id(owner, name, file, key_id, live=bool(live))
     check_secret(owner, name, file)
     act = at.act()
-    sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=act.now)
+    sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=act.now, key_id=key_id)
     at.write(lambda c: acts.add(c, sealed, act, tenant=owner.tenant))
     out.done(f"{name} {sealed.id} of {id} is used from now on", {"id": sealed.id, "connection": id, "name": name})
 
@@ -36,6 +41,7 @@ def add_secret_to(at: Installation, out: Output, id: str, name: str, file: Secre
 @click.argument("id")
 @click.option("--name", type=click.Choice([CLIENT_SECRET, PRIVATE_KEY]), default=CLIENT_SECRET)
 @secret_option("--file", help="The new secret.", required=True)
+@_KEY_ID
 @click.option("--switch-at", type=MOMENT, help="Use the new one first from then on.  [default: now]")
 @click.option("--retire-at", type=MOMENT, help="End the old one then.  [default: by `retire-secret`]")
 def rotate(
@@ -44,6 +50,7 @@ def rotate(
     id: str,
     name: str,
     file: Secret,
+    key_id: str | None,
     switch_at: datetime | None,
     retire_at: datetime | None,
 ) -> None:
@@ -54,8 +61,12 @@ def rotate(
     if retire_at is not None and retire_at <= switch:
         raise BadInput("the old secret ends before the new one is used: choose a later --retire-at")
     owner = at.read(lambda c: get_connection(c, id))
+    live = at.read(lambda c: live_secrets(c, id, name))
+    file, key_id = key_with_id(owner, name, file, key_id, live=bool(live))
     check_secret(owner, name, file)
-    sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=now, used_from=switch)
+    sealed = seal_secret(
+        at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=now, used_from=switch, key_id=key_id
+    )
     former = at.write(lambda c: acts.rotate(c, sealed, act, tenant=owner.tenant, retire_at=retire_at))
     document = {
         "id": sealed.id,

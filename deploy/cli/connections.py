@@ -147,7 +147,7 @@ def show(at: Installation, out: Output, id: str) -> None:
         out.sentence(f"paused because {row['paused_reason']}: `aswhom connections resume {row['id']}`")
     facts = ("scopes", "api_url", "authorize_url", "token_url", "config")
     out.table([{"": fact.replace("_", " "), "is": row[fact]} for fact in facts], ("", "is"))
-    out.table(row["secrets"], ("id", "name", "used_from", "refused_at", "retired_at"))
+    out.table(row["secrets"], ("id", "name", "key_id", "used_from", "refused_at", "retired_at"))
 
 
 @command(connections, "discover")

@@ -6,6 +6,7 @@ from identity.assertions import check_private_key
 from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET
 from identity.errors import BadInput, Misconfigured
 from identity.model import ProviderConnection
+from identity.registration import service_account
 from identity.secret import Secret
 from webhooks.sources import SOURCES
 
@@ -16,6 +17,28 @@ def check_secret(owner: ProviderConnection, name: str, secret: Secret) -> None:
         check_webhook_secret(owner, secret)
     elif name == PRIVATE_KEY:
         check_private_key(owner, secret)
+
+
+def key_with_id(
+    owner: ProviderConnection, name: str, secret: Secret, key_id: str | None, *, live: bool
+) -> tuple[Secret, str | None]:
+    """The secret and the `kid` of its own, both out of a Google service account's file where that was given.
+
+    *live*: there is another of that name. Raises BadInput where both would sign with the same `kid`.
+    """
+    if name != PRIVATE_KEY:
+        return secret, key_id
+    if secret.reveal().lstrip().startswith("{"):
+        secret, named = service_account(secret)
+        if named["service_account"] != owner.config.get("service_account"):
+            raise BadInput(f"that is the key of another service account than {owner.id} acts by")
+        key_id = key_id or named["key_id"]
+    if key_id is None and live and "key_id" in owner.config:
+        raise BadInput(
+            f"the key_id of {owner.id} names the key it has, and a server that selects by it would refuse the new one: "
+            "say by --key-id how the provider calls that"
+        )
+    return secret, key_id
 
 
 def check_webhook_secret(owner: ProviderConnection, secret: Secret) -> None:

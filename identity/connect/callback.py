@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.audit import AsWhom
+from identity.authorization import authorization
 from identity.connect.arrival import Arrival
 from identity.connect.awaited import Awaited
 from identity.connect.code_exchange import CodeExchange
@@ -31,6 +32,8 @@ from identity.providers.profile import ExternalIdentity, Profile
 from identity.scopes import grant_scopes, revoked_since
 from identity.store import Store
 from identity.vault import Vault
+
+_OFFLINE = frozenset({"offline_access"})  # OpenID Connect Core §11: whoever has a refresh token was granted it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +100,7 @@ class Callback:
             answer=answer,
         )
         with self.refusals.leaving(won, now=arrival.at):
+            authorization(owner, answer.access_token, token_type=answer.token_type)  # may it be used at all?
             external = self.exchange.whose(arrival, answer.access_token)
         with self.refusals.leaving(replace(won, external_id=external.id if external else None), now=arrival.at):
             return self._store(arrival, answer, external, also=also)
@@ -113,6 +117,8 @@ class Callback:
         consent = _consent_of(arrival, external, id=self.ids())
         audit_id = self.ids()
         covered = arrival.profile.covered(answer.scopes)
+        if answer.refresh_token is not None:
+            covered |= _OFFLINE  # some servers leave it out of the scopes they name
         missing = tuple(scope for scope in session.scopes if scope not in covered)
 
         def connected(stored: Consented) -> Connected:

@@ -10,7 +10,17 @@ from functools import partial
 from math import ceil
 from typing import NoReturn
 
-from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, Unknown, read_outcome
+from identity.answers import (
+    ClientRefused,
+    Dead,
+    Granted,
+    Meaning,
+    RateLimited,
+    Transient,
+    Unknown,
+    Withheld,
+    read_outcome,
+)
 from identity.connect.arrival import Arrival
 from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse
 from identity.connection_secrets import CLIENT_SECRET, SealedSecret, authenticator, live_secrets
@@ -93,9 +103,8 @@ class CodeExchange:
         send_before: float,
     ) -> Meaning:
         session, owner, profile = arrival.session, arrival.owner, arrival.profile
-        client = OAuthClient(
-            connection=owner, profile=profile, secret=secret.open(self.vault), now=arrival.at, jti=self.ids()
-        )
+        opened, by = secret.open(self.vault), secret.signing_for(owner)
+        client = OAuthClient(connection=by, profile=profile, secret=opened, now=arrival.at, jti=self.ids())
         endpoint = TokenEndpoint(client=self.http, budget=self.budget, gate=self.gate)
         to = _endpoint(arrival)
         outcome = endpoint.send(
@@ -140,10 +149,14 @@ def _no_tokens_now(arrival: Arrival) -> str:
     return f"{arrival.provider} gives no tokens at the moment"
 
 
-def _no_token(meaning: Transient | RateLimited | ClientRefused | Dead | Unknown, provider: str) -> NoReturn:
+def _no_token(meaning: Transient | RateLimited | ClientRefused | Withheld | Dead | Unknown, provider: str) -> NoReturn:
     match meaning:
         case ClientRefused():
             refuse(Why.OPERATOR, f"{provider} does not accept this installation's client", OPERATOR, final=True)
+        case Withheld(code=code, person=False):
+            refuse(Why.OPERATOR, f"{provider} does not give what was asked for ({code})", OPERATOR, final=True)
+        case Withheld(code=code):
+            refuse(Why.PROVIDER, f"{provider} wants you to sign in or consent there first ({code})", final=True)
         case Dead():
             refuse(Why.PROVIDER, f"{provider} does not accept the code: it was used or has expired", final=True)
         case Transient(reason=reason) | RateLimited(reason=reason) | Unknown(reason=reason):

@@ -116,6 +116,7 @@ GITHUB = Profile(
     spent_codes=frozenset({"bad_verification_code"}),
     client_codes=frozenset({"incorrect_client_credentials", "redirect_uri_mismatch"}),
     secret_codes=frozenset({"incorrect_client_credentials"}),
+    empty_scope_means_asked=True,  # of an App's tokens, whose permissions are no scopes
     implies={f"{what}:write": frozenset({f"{what}:read"}) for what in ("contents", "issues", "pull_requests")},
     whoami=WhoAmI(request=_ask_user, read=_read_user),
     liveness=Liveness(request=_ask_alive, read=_read_alive),
@@ -151,6 +152,7 @@ GITHUB = Profile(
         "spent_codes": _ERRORS,
         "client_codes": _ERRORS,
         "secret_codes": _ERRORS,
+        "empty_scope_means_asked": _GENERATING,
         "implies": read("https://docs.github.com/en/rest/authentication/permissions-required-for-github-apps"),
         "whoami": read("https://docs.github.com/en/rest/users/users#get-the-authenticated-user"),
         "liveness": read("https://docs.github.com/en/rest/apps/oauth-applications#check-a-token"),

@@ -26,6 +26,8 @@ GOOGLE = Profile(
     default_lifetime=timedelta(hours=1),
     # Without `consent`, a second consent brings no refresh token.
     authorize_extra={"access_type": "offline", "prompt": "consent"},
+    # Asked for by OpenID's names, it answers with its own.
+    implies={f"https://www.googleapis.com/auth/userinfo.{what}": frozenset({what}) for what in ("email", "profile")},
     whoami=openid_user("https://openidconnect.googleapis.com/v1/userinfo"),
     assertion=Assertion(
         issuer="service_account", scopes_inside=True, scopes_beside=False, lifetime=timedelta(minutes=59)
@@ -45,6 +47,9 @@ GOOGLE = Profile(
         "idle_limit": _EXPIRATION,
         "default_lifetime": heard("https://developers.google.com/identity/protocols/oauth2/web-server (its example)"),
         "authorize_extra": _WEB,
+        "implies": heard(
+            "https://developers.google.com/identity/protocols/oauth2/scopes#oauth2 (both names, one meaning)"
+        ),
         "whoami": heard("https://accounts.google.com/.well-known/openid-configuration"),
         "assertion": _SERVICE,
         "revocation": assumed("revoking takes the app from the person's account, so it counts as reaching everything"),

@@ -44,7 +44,10 @@ _RFC6749 = read("https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1")
 _RFC7009 = read("https://www.rfc-editor.org/rfc/rfc7009#section-2.1")
 _RFC7523 = read("https://www.rfc-editor.org/rfc/rfc7523#section-2.1")
 _UNKNOWN = assumed("nobody knows it of every server; counted as rotating, which is the cautious reading")
-_REVOCATION = Revocation(reach=Reach.GRANT, presents="refresh_token", gone_codes=frozenset({"invalid_token"}))
+# RFC 7009 §2.1: with the refresh token a server SHOULD end the access tokens, if it can end any. So both are presented.
+_REVOCATION = Revocation(
+    reach=Reach.GRANT, presents="refresh_token", access_too=True, gone_codes=frozenset({"invalid_token"})
+)
 
 OIDC = Profile(
     name="oidc",

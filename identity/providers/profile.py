@@ -33,6 +33,9 @@ class ExternalIdentity:
     login: str | None
 
 
+UNSUPPORTED = "unsupported "  # how the token type begins of an access token that is no bearer's
+
+
 @dataclass(frozen=True, kw_only=True)
 class WhoAmI:
     """How to ask the provider whose token it is."""
@@ -67,6 +70,7 @@ class Revocation:
 
     reach: Reach
     presents: str  # access_token or refresh_token: which of the two the request is about, if there is a choice
+    access_too: bool = False  # the access token is then ended by a request of its own: it may outlive the other
     gone_statuses: frozenset[int] = frozenset()  # besides 2xx: it had ended before
     unclear_statuses: frozenset[int] = frozenset()  # it had ended, or it was not done: `Profile.liveness` tells which
     gone_codes: frozenset[str] = frozenset()  # the same, as an error code in the body
@@ -132,10 +136,13 @@ class Profile:
     dead_codes: frozenset[str] = frozenset()  # besides invalid_grant: the refresh token is no good any more
     spent_codes: frozenset[str] = frozenset()  # the same of an authorization code: it was used, or has expired
     client_codes: frozenset[str] = frozenset()  # besides invalid_client: the client registration is at fault
+    bearer_types: frozenset[str] = frozenset()  # token types, in lower case, that are its names for bearer
+    empty_scope_means_asked: bool = False  # an answer with an empty `scope` grants what was asked for, not nothing
     secret_codes: frozenset[str] = frozenset()  # those among client_codes that a wrong client secret explains
     transient_codes: frozenset[str] = frozenset()  # besides temporarily_unavailable and the like
     authorize_extra: Mapping[str, str] = field(default_factory=dict)
     client_credentials_extra: Mapping[str, str] = field(default_factory=dict)
+    token_extra: Mapping[str, str] = field(default_factory=dict)  # of every request for a token
     implies: Mapping[str, frozenset[str]] = field(default_factory=dict)  # a granted scope and those it covers as well
     select: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None  # the part of an answer that holds the token
     whoami: WhoAmI | None = None

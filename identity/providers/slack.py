@@ -68,6 +68,7 @@ SLACK = Profile(
     client_codes=frozenset({"invalid_client_id", "bad_client_secret", "bad_redirect_uri"}),
     secret_codes=frozenset({"bad_client_secret"}),
     transient_codes=frozenset({"ratelimited", "fatal_error", "internal_error", "service_unavailable"}),
+    bearer_types=frozenset({"bot", "user"}),
     select=_select,
     whoami=WhoAmI(request=_ask_user, read=_read_user),
     revocation=Revocation(
@@ -90,6 +91,7 @@ SLACK = Profile(
         "client_codes": heard("https://docs.slack.dev/reference/methods/oauth.v2.access (its list of errors)"),
         "secret_codes": heard("https://docs.slack.dev/reference/methods/oauth.v2.access (its list of errors)"),
         "transient_codes": heard("https://docs.slack.dev/reference/methods/oauth.v2.access (its list of errors)"),
+        "bearer_types": _ACCESS,
         "select": _ACCESS,
         "whoami": read("https://docs.slack.dev/reference/methods/auth.test"),
         "revocation": _REVOKING,

@@ -12,11 +12,19 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transient, Unknown
+from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, Withheld
 from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.http import Answer, NoAnswer, Outcome
 from identity.metrics import REFRESHES, UNRECOGNISED
-from identity.minting import AssertionRefused, next_credentials, read_token, spare_secret, token_request, untried_key
+from identity.minting import (
+    AssertionRefused,
+    may_be_of_account,
+    next_credentials,
+    read_token,
+    spare_secret,
+    token_request,
+    untried_key,
+)
 from identity.model import AccountKey, RuledOut
 from identity.own_values import profile_for
 from identity.persistent_write import PersistentWrite
@@ -39,7 +47,7 @@ T = TypeVar("T")
 
 _HELD_BACK = "requests to its token endpoint are held back for now"
 _RETRY = timedelta(seconds=2)
-_ASSERTION_RETRY = timedelta(minutes=1)  # the first; each later one waits twice as long, up to eight times
+_REFUSED_RETRY = timedelta(minutes=1)  # the first; each later one waits twice as long, up to eight times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +240,8 @@ class Presenter:
                 )
                 self._count(situation, "secret_refused", settled=blamed)
                 return None  # look again: the other one goes first now
+            case ClientRefused(code=code) if may_be_of_account(code, account.credential):
+                return self._withhold(situation, intent, code)
             case ClientRefused(code=code):
                 blamed = self._write(settlement.blame_client, code, owner=situation.connection, shown=situation.secrets)
                 self._count(situation, "client_refused", settled=blamed)
@@ -241,6 +251,16 @@ class Presenter:
                 raise Misconfigured(f"{words} {situation.connection.id} ({code[:60]})")
             case AssertionRefused(code=code):
                 return self._refuse_assertion(situation, intent, code)
+            case Withheld(code=code, person=False):
+                return self._withhold(situation, intent, code)
+            case Withheld(code=code):
+                asked = self._write(settlement.ask_person, code)
+                self._count(situation, "needs_person", settled=asked)
+                if not asked:
+                    return None
+                raise ReauthRequired(
+                    f"the provider wants the person of account {account.id} ({code})", account=account.id
+                )
             case Dead(code=code):
                 buried = self._write(settlement.bury, code)
                 self._count(situation, "dead", settled=buried)
@@ -259,13 +279,26 @@ class Presenter:
             self._count(situation, "secret_refused", settled=noted)
             return None  # look again: for this account another one goes first now
         rounds = intent.presented // (1 + len(intent.refused_keys))  # in each, every key was shown
-        wait = _ASSERTION_RETRY * 2 ** min(rounds - 1, 3)
-        failed = self._write(settlement.blame_assertion, code, retry_at=settlement.now + wait)
+        failed = self._write(settlement.blame_assertion, code, retry_at=settlement.now + _longer(rounds))
         self._count(situation, "assertion_refused", settled=failed)
         why = (
             f"{account.provider} refuses what provider connection {situation.connection.id} signs for account "
             f"{account.id} ({code}): look at its key, at this machine's clock, and at what it was allowed there"
         )
+        return self.serve_or(Misconfigured(why), situation) if failed else None
+
+    def _withhold(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
+        """Serve the present token while it lives, and ask again later: it may be this account's fault alone."""
+        account = situation.account
+        settlement = self._settlement(situation, intent)
+        failed = self._write(settlement.fail, code, retry_at=settlement.now + _longer(intent.presented))
+        self._count(situation, "account_refused", settled=failed)
+        why = (
+            f"{account.provider} gives account {account.id} no token ({code[:60]}): look whether the client of "
+            f"provider connection {situation.connection.id} may have there what it asks for, in that account's "
+            "organisation too"
+        )
+        log.warning("%s", why, extra={"action": "grant.withheld", "account": account.id})
         return self.serve_or(Misconfigured(why), situation) if failed else None
 
     def _fail(
@@ -314,3 +347,8 @@ class Presenter:
     @staticmethod
     def _count(situation: Situation, outcome: str, *, settled: bool = True) -> None:
         REFRESHES.labels(situation.account.provider, outcome if settled else "moved").inc()
+
+
+def _longer(times: int) -> timedelta:
+    """How long to leave alone what was refused so many times, and may be until somebody acts."""
+    return _REFUSED_RETRY * (1 << min(times - 1, 3))

@@ -72,6 +72,17 @@ class Settlement:
 
         return self._end(connection, IntentState.DEAD, code, write)
 
+    def ask_person(self, connection: Connection, code: str) -> Ending:
+        """The provider gives no token before the account's person was there. The credentials stay sealed."""
+
+        def write(_: RefreshIntent) -> None:
+            words = f"the provider wants its person to sign in or consent anew ({code[:60]})"
+            if get_account(connection, self.account.id).state is AccountState.ACTIVE:
+                move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=words, now=self.now)
+            self._record(connection, "grant.needs_person", code, generation=self.intent.generation)
+
+        return self._end(connection, IntentState.FAILED, code, write)
+
     def give_up(self, connection: Connection, reason: str) -> Ending:
         """The outcome is unknown and cannot be found out: a person must reconnect. The credentials stay sealed."""
 

@@ -8,9 +8,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
+from identity.model import AccountState
 from identity.refresh.intents import IntentState
-from identity.tables import grants, refresh_intents
+from identity.tables import accounts, grants, refresh_intents
 
+_RECONNECT = "let the person connect the account again"
 _SAYS: Mapping[IntentState, str] = {
     IntentState.OPEN: "it was written down before sending, and its answer is awaited",
     IntentState.ANSWERED: "its answer is stored and not yet read",
@@ -23,7 +25,7 @@ _SAYS: Mapping[IntentState, str] = {
 _NEXT: Mapping[IntentState, str] = {
     IntentState.OPEN: "nothing: housekeeping settles it if its owner is gone",
     IntentState.ANSWERED: "nothing: whoever needs the token, or housekeeping, reads it",
-    IntentState.DEAD: "let the person connect the account again",
+    IntentState.DEAD: _RECONNECT,
     IntentState.UNKNOWN: "let the person connect the account again: to present the credential anew could end the grant",
     IntentState.FAILED: "nothing: it is tried again when a token is needed",
 }
@@ -50,8 +52,9 @@ def latest_refresh(connection: Connection, account: str) -> RefreshStory | None:
     """The account's latest refresh; None if there never was one. One that a consent has overtaken asks for nothing."""
     columns = refresh_intents.c
     newest = (
-        select(refresh_intents, grants.c.generation.label("present"))
-        .select_from(refresh_intents.outerjoin(grants, grants.c.account_id == columns.account_id))
+        select(refresh_intents, grants.c.generation.label("present"), accounts.c.state.label("account_state"))
+        .join_from(refresh_intents, accounts, accounts.c.id == columns.account_id)
+        .outerjoin(grants, grants.c.account_id == columns.account_id)
         .where(columns.account_id == account)
         .order_by(columns.opened.desc())
         .limit(1)
@@ -63,6 +66,8 @@ def latest_refresh(connection: Connection, account: str) -> RefreshStory | None:
     # Death is a generation of its own: the one after that which was presented.
     buried = state is IntentState.DEAD and row.present == row.generation + 1
     current = row.present == row.generation or buried
+    # Nothing was lost, and yet it is not tried again: the provider wants the person.
+    awaited = state is IntentState.FAILED and row.account_state == AccountState.NEEDS_RECONNECT
     return RefreshStory(
         intent=row.id,
         generation=row.generation,
@@ -74,5 +79,5 @@ def latest_refresh(connection: Connection, account: str) -> RefreshStory | None:
         retry_at=row.retry_at,
         why=row.outcome,
         says=_SAYS[state],
-        next=_NEXT.get(state) if current else None,
+        next=(_RECONNECT if awaited else _NEXT.get(state)) if current else None,
     )

@@ -15,7 +15,7 @@ from identity.grants import ACCESS, REFRESH, token_binding
 from identity.http import Answer, HttpRequest
 from identity.model import MINTED, Credential, ProviderConnection
 from identity.oauth import Client
-from identity.providers.profile import Liveness, Profile, Reach, Renewal
+from identity.providers.profile import Liveness, Profile, Reach, Renewal, Revocation
 from identity.refresh.intents import TOKEN_ANSWER
 from identity.refresh.pace import Pace
 from identity.secret import Secret
@@ -54,6 +54,7 @@ class Question:
     has_ended: Callable[[Answer], bool]
     doubt: Doubt | None = None
     remark: str | None = None  # for the receipt, when it has ended
+    then: HttpRequest | None = None  # asked after it, about the access token alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,27 +90,34 @@ def question(
         if claimed.credential is Credential.JWT_BEARER:
             return _nothing(_KEY_ALONE)
         raise Misconfigured(f"provider connection {case.owner.id} has no secret to ask with")
-    secret = _shown(case).open(vault) if case.secrets else token
-    client = Client(connection=case.owner, profile=profile, secret=secret, now=now, jti=ids())
-    request = revoke_request(client, credential=claimed.credential, token=token)
+    shown = _shown(case) if case.secrets else None
+    secret = token if shown is None else shown.open(vault)
+    by = case.owner if shown is None else shown.signing_for(case.owner)
+
+    def about(one: Secret, hint: str) -> HttpRequest | None:
+        client = Client(connection=by, profile=profile, secret=secret, now=now, jti=ids())
+        return revoke_request(client, credential=claimed.credential, token=one, hint=hint)
+
+    wanted = presented(profile, claimed.credential)
+    request = about(token, wanted)
     if request is None:
         return _nothing("the provider cannot be asked to end such a credential")
     ended = partial(has_ended, profile, credential=claimed.credential)
-    return Question(
-        request=request,
-        pace=profile.api_pace or profile.token_pace,
-        has_ended=ended,
-        doubt=_doubt(case, profile, secret=secret, token=token),
-    )
+    pace = profile.api_pace or profile.token_pace
+    then = None
+    if profile.revocation.access_too and wanted == REFRESH and not _has_expired(claimed, now=now):
+        access = _token(case, profile, vault, ACCESS, now=now)
+        then = about(access, ACCESS) if access is not None and access != token else None
+    doubt = _doubt(case, profile, profile.revocation, secret=secret, token=token)
+    return Question(request=request, pace=pace, has_ended=ended, doubt=doubt, then=then)
 
 
-def _doubt(case: Case, profile: Profile, *, secret: Secret, token: Secret) -> Doubt | None:
+def _doubt(case: Case, profile: Profile, revocation: Revocation, *, secret: Secret, token: Secret) -> Doubt | None:
     """None: the provider's answers have one meaning, or it cannot be asked whether such a token is alive."""
-    unclear = profile.revocation.unclear_statuses if profile.revocation else frozenset()
-    if not unclear or profile.liveness is None or case.withdrawal.credential is not Credential.AUTHORIZATION_CODE:
+    unclear, liveness = revocation.unclear_statuses, profile.liveness
+    if not unclear or liveness is None or case.withdrawal.credential is not Credential.AUTHORIZATION_CODE:
         return None
-    request = profile.liveness.request(case.owner, secret, token)
-    return Doubt(statuses=unclear, request=request, liveness=profile.liveness)
+    return Doubt(statuses=unclear, request=liveness.request(case.owner, secret, token), liveness=liveness)
 
 
 def reaches_all(profile: Profile, credential: Credential) -> bool:
@@ -128,7 +136,7 @@ def renews_expired(profile: Profile, claimed: Withdrawal, *, now: datetime) -> b
     """Whether the access token by which the provider is asked has expired, and what renews it has not been ended."""
     if presented(profile, claimed.credential) != ACCESS or claimed.refresh_sealed is None:
         return False
-    return claimed.expires_at is not None and claimed.expires_at <= now
+    return _has_expired(claimed, now=now)
 
 
 def _shown(case: Case) -> SealedSecret:
@@ -141,7 +149,11 @@ def _ended_by_itself(claimed: Withdrawal, *, now: datetime) -> bool:
     """Whether it is a token that nothing renews, and that has expired: a provider would refuse it as credentials."""
     if claimed.credential not in MINTED or claimed.origin is Origin.REFRESH:
         return False
-    return claimed.refresh_sealed is None and claimed.expires_at is not None and claimed.expires_at <= now
+    return claimed.refresh_sealed is None and _has_expired(claimed, now=now)
+
+
+def _has_expired(claimed: Withdrawal, *, now: datetime) -> bool:
+    return claimed.expires_at is not None and claimed.expires_at <= now
 
 
 def _nothing(reason: str) -> Unasked:
@@ -203,3 +215,6 @@ _EXPIRED = (
 )
 
 _KEY_ALONE = "its client has a key to sign with and no secret to ask with: the token ends when it expires"
+
+#: A remark for the receipt.
+ACCESS_OUTLIVES = "its server ends no access tokens: the last one is good until it expires, and nothing renews it"

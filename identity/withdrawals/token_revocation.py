@@ -19,8 +19,10 @@ def presented(profile: Profile, credential: Credential) -> str:
     return ACCESS if profile.revocation is None or credential in MINTED else profile.revocation.presents
 
 
-def revoke_request(client: Client, *, credential: Credential, token: Secret) -> HttpRequest | None:
+def revoke_request(client: Client, *, credential: Credential, token: Secret, hint: str) -> HttpRequest | None:
     """The request that ends *token*, obtained as *credential*; None: the provider cannot be asked for it.
+
+    *hint* is which of the two it is, in RFC 7009's words.
 
     By RFC 7009 unless the provider's row has its own way. Raises Misconfigured.
     """
@@ -41,7 +43,7 @@ def revoke_request(client: Client, *, credential: Credential, token: Secret) -> 
             f"provider connection {owner.id} has no revocation endpoint beside its own token endpoint: "
             "give it with --config revocation_url=…"
         )
-    return revocation_request(client, token=token, hint=presented(profile, credential), url=url)
+    return revocation_request(client, token=token, hint=hint, url=url)
 
 
 def _endpoint(profile: Profile, owner: ProviderConnection) -> str:
@@ -64,6 +66,11 @@ def has_ended(profile: Profile, answer: Answer, *, credential: Credential) -> bo
     if code is not None:
         return code in profile.revocation.gone_codes
     return 200 <= answer.status < 300
+
+
+def ends_none_such(answer: Answer) -> bool:
+    """Whether the server says that it ends no tokens of that kind (RFC 7009 §2.2.1)."""
+    return _code(answer) == "unsupported_token_type"
 
 
 def _code(answer: Answer) -> str | None:

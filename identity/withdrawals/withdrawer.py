@@ -25,7 +25,7 @@ from identity.connection_secrets import ending_authenticator, live_secrets
 from identity.connections import get_connection
 from identity.crash_points import none_reached
 from identity.errors import KeyMissing, Misconfigured
-from identity.http import Answer
+from identity.http import Answer, HttpRequest, Outcome
 from identity.metrics import WITHDRAWALS_ASKED
 from identity.own_values import profile_for
 from identity.providers.profile import Profile
@@ -48,6 +48,7 @@ from identity.withdrawals import (
     settle,
 )
 from identity.withdrawals.end_request import (
+    ACCESS_OUTLIVES,
     Case,
     Question,
     Unasked,
@@ -57,6 +58,7 @@ from identity.withdrawals.end_request import (
     renews_expired,
 )
 from identity.withdrawals.reach import reaches_others
+from identity.withdrawals.token_revocation import ends_none_such
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +110,7 @@ class Withdrawer:
     def ask(self, withdrawal: str) -> bool:
         """Ask about one withdrawal if it is due. False: where it is asked there is no room for more now."""
         began, now = self._monotonic(), self._clock()
-        until = now + self._budget.send + 2 * self._endpoint.budget + self._budget.margin  # it may be asked twice
+        until = now + self._budget.send + 2 * self._endpoint.budget + self._budget.margin  # two requests at most
         try:
             case = self._store.write(lambda c: self._claim(c, withdrawal, now=now, until=until))
         except Misconfigured as fault:  # nothing of the claim was written, and it would be the first to be due again
@@ -131,30 +133,49 @@ class Withdrawer:
         return self._send(case, asked, began=began)
 
     def _send(self, case: Case, asked: Question, *, began: float) -> bool:
-        request, gate = asked.request, self._endpoint.gate
-        to = Endpoint(connection=case.owner.id, url=request.url)
+        gate, remark = self._endpoint.gate, asked.remark
+        to = Endpoint(connection=case.owner.id, url=asked.request.url)
         if (wait := gate.enter(to, asked.pace, keep=AHEAD_KEEPS)) is not None:
             self._later(case, "requests to its provider are held back for now", wait=wait, counted=False)
             return False
+        send_before = began + self._budget.send.total_seconds()
+        outcome = self._present(case, asked.request, to, send_before=send_before)
+        if not self._has_ended(case, asked, outcome, to):
+            return True
+        if asked.then is not None:
+            # Counted, and sent whatever the gate says: where one is let through at a time, its turn would never come.
+            gate.enter(to, asked.pace)
+            send_before += self._endpoint.budget.total_seconds()
+            outcome = self._present(case, asked.then, to, send_before=send_before)
+            if isinstance(outcome, Answer) and ends_none_such(outcome):
+                remark = ACCESS_OUTLIVES
+            elif not self._has_ended(case, asked, outcome, to):
+                return True
+        self._end(case.withdrawal, case.account, WithdrawalState.DONE, remark)
+        return True
+
+    def _present(self, case: Case, request: HttpRequest, to: Endpoint, *, send_before: float) -> Outcome:
         request = named(request, REVOCATION_HEADER, case.withdrawal.revocation or case.withdrawal.id)
         self._reached("before_withdrawal_sent")
-        send_before = began + self._budget.send.total_seconds()
         outcome = self._endpoint.send(request, to=to, send_before=send_before)
         self._reached("after_withdrawal_sent")
+        return outcome
+
+    def _has_ended(self, case: Case, asked: Question, outcome: Outcome, to: Endpoint) -> bool:
+        """Whether the answer says so. If not, all of it is asked again later: of what has ended, it says so again."""
         if not isinstance(outcome, Answer):
             self._failed(case, outcome.reason)
-        elif asked.has_ended(outcome):
-            self._end(case.withdrawal, case.account, WithdrawalState.DONE, asked.remark)
-        else:
-            if outcome.status == 429:
-                gate.hold(to, retry_after_of(outcome, self._clock(), timedelta(minutes=1)))
-            alive = self._is_alive(case, asked, outcome)
-            if alive is False:
-                self._end(case.withdrawal, case.account, WithdrawalState.DONE, asked.remark)
-                return True
-            still = "and still takes the credential" if alive else "which does not say that the credential has ended"
-            self._failed(case, f"it answered {outcome.status}, {still}")
-        return True
+            return False
+        if asked.has_ended(outcome):
+            return True
+        if outcome.status == 429:
+            self._endpoint.gate.hold(to, retry_after_of(outcome, self._clock(), timedelta(minutes=1)))
+        alive = self._is_alive(case, asked, outcome)
+        if alive is False:
+            return True
+        still = "and still takes the credential" if alive else "which does not say that the credential has ended"
+        self._failed(case, f"it answered {outcome.status}, {still}")
+        return False
 
     def _is_alive(self, case: Case, asked: Question, answer: Answer) -> bool | None:
         """What the provider says of the credential, where *answer* has two meanings; None: nothing."""

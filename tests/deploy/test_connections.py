@@ -171,6 +171,22 @@ def test_a_service_accounts_file_is_all_google_needs(cli: Cli, tmp_path: Path) -
     assert "PRIVATE KEY" not in cli("connections", "show", "google", "--json").output
 
 
+def test_a_private_key_that_follows_another_has_a_kid_of_its_own(cli: Cli) -> None:
+    file = {"private_key": pem(), "client_email": "r@p.example", "private_key_id": "k1"}
+    cli.json("connections", "add", "google", "--service-account-file", "-", input=json.dumps(file))
+    rotate = ("connections", "rotate-secret", "google", "--name", "private_key", "--file", "-")
+    refused = cli.json(*rotate, input=pem(number=2), code=1)
+    assert "--key-id" in refused["message"]
+    other = file | {"client_email": "other@p.example"}
+    assert "another service account" in cli.json(*rotate, input=json.dumps(other), code=1)["message"]
+    assert "key id" in cli.json(*rotate, "--key-id", "", input=pem(number=2), code=1)["message"]
+    made = cli.json(*rotate, input=json.dumps(file | {"private_key": pem(number=2), "private_key_id": "k2"}))
+    secrets = cli.json("connections", "show", "google")["secrets"]
+    assert {one["id"]: one["key_id"] for one in secrets} == {made["former"][0]: None, made["id"]: "k2"}
+    cli.json("connections", "retire-secret", made["former"][0], "--yes")
+    assert cli.json(*rotate, "--key-id", "k3", input=pem(number=3))["former"] == [made["id"]]
+
+
 def test_services_get_narrowed_and_rotating_credentials(github: Cli, tmp_path: Path) -> None:
     github.json("connections", "rotate-secret", "github", "--name", "private_key", "--file", "-", input=pem())
     made = github.json(

@@ -239,7 +239,9 @@ def test_connections_that_were_added_before_something_was_refused_are_found(acme
     assert told(acme, "connections") == []
     github = at.read(partial(get_connection, owner="github"))
     merged = replace(github, id="ghe", tenant="acme", token_url="https://ghe.example/token")
-    admin = replace(merged, id="sign-in", provider="oidc", config={"people": "console", "rotates": "yes"})
+    admin = replace(
+        merged, id="sign-in", provider="oidc", config={"people": "console", "rotates": "yes", "pkce": "S256"}
+    )
     for owner in (merged, admin):
         at.write(partial(add_connection, owner=owner, now=at.now()))
     one, other, value = told(acme, "connections")
@@ -251,6 +253,17 @@ def test_connections_that_were_added_before_something_was_refused_are_found(acme
     for id in ("ghe", "sign-in"):
         acme.json("connections", "name-people", id, id)
     assert told(acme, "connections") == [value]
+
+
+def test_a_server_of_ones_own_that_is_not_known_to_check_challenges_is_named(acme: Cli, at: Installation) -> None:
+    github = at.read(partial(get_connection, owner="github"))
+    own = replace(github, id="own", provider="oauth2", config={"people": "own"})
+    at.write(partial(add_connection, owner=own, now=at.now()))
+    at.write(partial(add_connection, owner=replace(own, id="services", authorize_url=""), now=at.now()))
+    named = [says for _, says in told(acme, "connections") if "PKCE" in says]
+    assert [says.startswith("own: ") for says in named] == [True]
+    acme.json("connections", "set", "own", "--config", "pkce=S256")
+    assert not any("PKCE" in says for _, says in told(acme, "connections"))
 
 
 def test_a_provider_that_does_not_answer_is_found_unless_nobody_is_to_be_asked(acme: Cli) -> None:

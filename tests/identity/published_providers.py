@@ -290,6 +290,7 @@ class Server:
         self.asked: list[Asked] = []
         self.next: tuple[int, Json | None] = (500, None)
         self.at: dict[str, tuple[int, Json | None]] = {}  # what it answers instead at some paths
+        self.about: dict[bytes, tuple[int, Json | None]] = {}  # and to bodies that hold these
 
     def say(self, status: int, document: Json | None) -> None:
         self.next = (status, document)
@@ -306,7 +307,8 @@ def server() -> Iterator[Server]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             said.asked.append(Asked(method=self.command, path=self.path, headers=headers, body=body))
-            status, document = said.at.get(self.path, said.next)
+            other = (answer for held, answer in said.about.items() if held in body)
+            status, document = next(other, said.at.get(self.path, said.next))
             content = b"" if document is None else json.dumps(document).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")

@@ -12,7 +12,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, Unknown, read_outcome
+from identity.answers import (
+    ClientRefused,
+    Dead,
+    Granted,
+    Meaning,
+    RateLimited,
+    Transient,
+    Unknown,
+    Withheld,
+    read_outcome,
+)
 from identity.http import Answer, NoAnswer, NotSent, Outcome
 from identity.model import TokenAnswer
 from identity.providers import PROFILES
@@ -143,7 +153,33 @@ def test_slacks_person_is_found_inside_the_answer() -> None:
 
 def test_slacks_bot_is_at_the_top() -> None:
     body = {"ok": True, "access_token": "xoxb-1", "token_type": "bot", "authed_user": {"id": "U1"}}
-    assert granted(body, provider="slack").token_type == "bot"
+    assert granted(body, provider="slack").access_token == Secret("xoxb-1")
+
+
+@pytest.mark.parametrize(
+    ("said", "provider", "kept"),
+    [
+        (None, "oidc", "bearer"),
+        ("Bearer", "oidc", "bearer"),
+        ("BEARER", "oidc", "bearer"),
+        ("bot", "slack", "bearer"),
+        ("user", "slack", "bearer"),
+        ("bot", "oidc", "unsupported bot"),
+        ("DPoP", "oidc", "unsupported DPoP"),
+        ("N_A", "oidc", "unsupported N_A"),
+        ("key", "oidc", "unsupported key"),  # no answer makes a token a static key
+        ("x" * 99, "oidc", "unsupported " + "x" * 20),
+    ],
+)
+def test_a_type_of_token_that_is_not_understood_is_kept_and_marked(said: Any, provider: str, kept: str) -> None:
+    answer = granted({"access_token": "a", "refresh_token": "r", "token_type": said}, provider=provider)
+    assert (answer.token_type, answer.refresh_token) == (kept, Secret("r"))
+
+
+def test_an_empty_scope_grants_nothing_but_where_the_provider_means_what_was_asked() -> None:
+    assert granted({"access_token": "a", "scope": ""}, provider="oidc").scopes == ()
+    assert granted({"access_token": "a", "scope": []}, provider="linear").scopes == ()
+    assert granted({"access_token": "a", "scope": ""}, provider="github").scopes == ("asked",)
 
 
 @pytest.mark.parametrize(
@@ -167,10 +203,29 @@ def test_a_dead_credential_is_named_by_its_code(body: Any, status: int, provider
         ({"error": "unauthorized_client"}, 400, "linear"),
         ({"error": "incorrect_client_credentials"}, 200, "github"),
         ({"ok": False, "error": "bad_client_secret"}, 200, "slack"),
+        ({"errorCode": "invalid_client", "errorSummary": "Invalid value for 'client_id' parameter."}, 401, "oidc"),
+        (b"", 401, "oidc"),
+        (b"<html>who are you?</html>", 401, "oidc"),
+        ({"message": "no"}, 401, "github"),
     ],
 )
 def test_a_client_at_fault_is_the_operators(body: Any, status: int, provider: str) -> None:
     assert isinstance(meaning(body, status, provider=provider), ClientRefused)
+
+
+@pytest.mark.parametrize(
+    ("code", "person"),
+    [
+        ("interaction_required", True),
+        ("login_required", True),
+        ("consent_required", True),
+        ("invalid_scope", False),
+        ("invalid_target", False),
+        ("access_denied", False),
+    ],
+)
+def test_what_is_withheld_until_somebody_acts_ends_no_grant(code: str, person: bool) -> None:
+    assert meaning({"error": code}, 400, provider="oidc") == Withheld(code=code, person=person)
 
 
 WHATEVER = [{"error": "invalid_grant"}, b"<html>busy</html>", b"", {"access_token": "a"}]
@@ -266,7 +321,6 @@ def test_a_limit_that_says_no_time_is_left_alone_for_longer_than_a_fault() -> No
         ({"message": "no"}, 400, "github"),
         ({"access_token": "a"}, 400, "github"),
         (b"<html>no</html>", 403, "github"),
-        (b"", 401, "github"),
         ({}, 302, "github"),
     ],
 )

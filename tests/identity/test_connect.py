@@ -541,6 +541,30 @@ def test_scopes_that_were_not_granted_are_named(flow: BrowserFlow, provider: Pre
     assert flow.world.grant().scopes == ("read",)
 
 
+def test_what_a_server_grants_under_another_name_is_not_missing(flow: BrowserFlow, provider: PretendProvider) -> None:
+    """Google's names for OpenID's scopes; and offline_access, which whoever got a refresh token was granted."""
+    flow.profile = replace(flow.profile, implies=PROFILES["google"].implies)
+    named = {"scope": "openid https://www.googleapis.com/auth/userinfo.email"}
+    provider.answer = lambda form: reply({"access_token": "a", "refresh_token": "r"} | named)
+    asked = ("openid", "email", "profile", "offline_access")
+    outcome = flow.consents(scopes=asked)
+    assert isinstance(outcome, Connected)
+    assert outcome.missing_scopes == ("profile",)
+    provider.answer = lambda form: reply({"access_token": "a"} | named)
+    outcome = flow.consents(scopes=asked)
+    assert isinstance(outcome, Connected)
+    assert outcome.missing_scopes == ("profile", "offline_access")
+
+
+def test_a_token_that_is_no_bearers_connects_nothing_and_is_shown_to_nobody(
+    flow: BrowserFlow, provider: PretendProvider
+) -> None:
+    provider.answer = lambda form: reply({"access_token": "a", "refresh_token": "r", "token_type": "DPoP"})
+    state = flow.authorize(flow.start())["state"]
+    assert "not set up" in flow.refused({"code": "c", "state": state})
+    assert provider.asked == 0
+
+
 def end_at_the_provider(connection: Connection, world: World) -> None:
     """What asking GitHub comes to."""
     account = find_account(connection, ANNA)

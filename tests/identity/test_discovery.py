@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -14,6 +15,8 @@ from identity.discovery import Metadata, discover
 from identity.errors import BadInput, Misconfigured, Unavailable
 from identity.http import Client
 from identity.model import ProviderConnection
+from identity.oauth import Client as OAuthClient
+from identity.oauth import authorization_url, client_credentials_request, exchange_request, refresh_request
 from identity.own_values import profile_for, unreadable
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
@@ -40,6 +43,7 @@ def document(base: str, **changed: Any) -> dict[str, Any]:
         "userinfo_endpoint": f"{base}/me",
         "authorization_response_iss_parameter_supported": True,
         "token_endpoint_auth_methods_supported": ["private_key_jwt", "client_secret_post"],
+        "code_challenge_methods_supported": ["plain", "S256"],
     } | changed
     return {name: value for name, value in said.items() if value is not None}
 
@@ -54,12 +58,20 @@ def test_an_issuer_says_where_things_are(playing: Server, http: Client) -> None:
     assert metadata.config() == {
         "issuer": playing.url,
         "sends_iss": "true",
+        "pkce": "S256",
         "revocation_url": f"{playing.url}/revoke",
         "userinfo_url": f"{playing.url}/me",
     }
     assert metadata.client_auth(has_secret=True, has_key=True) == "client_secret_post"
     assert metadata.client_auth(has_secret=False, has_key=True) == "private_key_jwt"
     assert playing.asked[-1].path == "/.well-known/openid-configuration"
+
+
+@pytest.mark.parametrize("named", [None, ["plain"], "S256", [], [7]])
+def test_a_server_that_does_not_say_it_checks_challenges_is_not_taken_to(
+    playing: Server, http: Client, named: Any
+) -> None:
+    assert "pkce" not in found(playing, http, code_challenge_methods_supported=named).config()
 
 
 def test_without_openids_document_rfc_8414s_is_read(playing: Server, http: Client) -> None:
@@ -96,7 +108,7 @@ def test_a_server_that_fails_is_asked_again_later_and_not_elsewhere(http: Client
 @pytest.mark.parametrize("issuer", ["https://other.example", None, 7, "{base}/"])
 def test_a_document_of_another_issuer_is_not_believed(playing: Server, http: Client, issuer: Any) -> None:
     said = issuer.replace("{base}", playing.url) if isinstance(issuer, str) else issuer
-    with pytest.raises(Misconfigured, match="another issuer"):
+    with pytest.raises(Misconfigured, match=r"another issuer.*add an `oauth2` connection"):
         found(playing, http, issuer=said)
 
 
@@ -135,6 +147,20 @@ def test_a_server_that_names_no_way_to_authenticate_means_basic(playing: Server,
     assert metadata.client_auth(has_secret=True, has_key=False) == "client_secret_basic"
     with pytest.raises(Misconfigured, match="nothing that fits"):
         metadata.client_auth(has_secret=False, has_key=True)
+
+
+def test_a_client_whose_secret_comes_later_authenticates_by_what_the_server_takes(
+    playing: Server, http: Client
+) -> None:
+    def chosen(*offered: str) -> str:
+        metadata = found(playing, http, token_endpoint_auth_methods_supported=list(offered))
+        return metadata.client_auth(has_secret=False, has_key=False)
+
+    assert chosen("client_secret_post", "client_secret_basic") == "client_secret_basic"
+    assert chosen("client_secret_post") == "client_secret_post"
+    assert chosen("private_key_jwt", "tls_client_auth") == "private_key_jwt"
+    with pytest.raises(Misconfigured, match="by none, and nothing here does that"):
+        chosen("none")
 
 
 def given(**changed: Any) -> Registration:
@@ -198,11 +224,42 @@ def test_an_operator_says_what_only_the_documentation_of_a_server_of_ones_own_ca
     said = of_ones_own(rotates="false", grace_seconds="30", idle_limit_days="14", token_pace="100/60")
     assert (said.rotates, said.grace_seconds, said.idle_limit) == (False, 30, timedelta(days=14))
     assert said.token_pace == Pace(requests=100, per=timedelta(minutes=1), burst=10)
+    said = of_ones_own(dead_codes="gone,session_over", bearer_types="BearerToken", empty_scope_means_asked="true")
+    assert said.dead_codes == {"gone", "session_over"}
+    assert (said.bearer_types, said.empty_scope_means_asked) == ({"bearertoken"}, True)
+
+
+def test_an_operator_says_what_a_server_of_ones_own_wants_besides() -> None:
+    """Auth0's audience, and RFC 8707's resource."""
+    config = {"authorize.audience": "https://api.example", "authorize.prompt": "consent", "authorize.old": ""}
+    config |= {"token.resource": "https://api.example/v1?a=b&c"}
+    addresses = {"api_url": "https://api.example", "token_url": "https://as.example/token"}
+    made = given(**addresses, authorize_url="https://as.example/authorize", config=config)
+    owner = register(made, PROFILES["oauth2"], POLICY, metadata=None, has_secret=True, has_key=False)
+    profile = profile_for(PROFILES, owner)
+    url = authorization_url(owner, profile, redirect_uri="https://a/cb", scopes=("read",), state="s", verifier="v" * 43)
+    said = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    assert (said["audience"], said["prompt"], "old" in said) == ("https://api.example", "consent", False)
+    client = OAuthClient(connection=owner, profile=profile, secret=Secret("s"), now=datetime.now(UTC), jti="j")
+    for request in (
+        exchange_request(client, code="c", verifier="v", redirect_uri="https://a/cb"),
+        refresh_request(client, refresh_token=Secret("r")),
+        client_credentials_request(client, scopes=("read",)),
+    ):
+        assert dict(parse_qsl(request.body.decode()))["resource"] == "https://api.example/v1?a=b&c"
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("authorize.state", "mine"),
+        ("authorize.redirect_uri", "https://evil.example"),
+        ("authorize.response_mode", "form_post"),
+        ("authorize.code_challenge_method", "plain"),
+        ("authorize.a b", "c"),
+        ("authorize.audience", "a\nb"),
+        ("token.grant_type", "password"),
+        ("token.client_secret", "s"),
         ("rotates", "no"),
         ("grace_seconds", "-1"),
         ("grace_seconds", "86400"),
@@ -211,6 +268,10 @@ def test_an_operator_says_what_only_the_documentation_of_a_server_of_ones_own_ca
         ("token_pace", "100"),
         ("token_pace", "1/60"),
         ("token_pace", "100/0"),
+        ("dead_codes", "gone,"),
+        ("dead_codes", "it is gone"),
+        ("bearer_types", ""),
+        ("empty_scope_means_asked", "yes"),
     ],
 )
 def test_what_an_operator_says_has_to_be_a_value(name: str, value: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from joserfc import jwt
 from joserfc.errors import BadSignatureError
 from joserfc.jwk import RSAKey
+from joserfc.jws import extract_compact
 
 from identity.connection_secrets import PRIVATE_KEY, live_secrets, rotate_secret, seal_secret
 from identity.connections import paused_reason
@@ -28,7 +29,7 @@ TOMORROW = datetime.now(UTC) + timedelta(days=1)
 Shown = list[tuple[str, str]]  # for whom, and by which key, each assertion was
 
 
-def rotate(world: World, *, used_from: datetime | None = None) -> None:
+def rotate(world: World, *, used_from: datetime | None = None, key_id: str | None = None) -> None:
     new = seal_secret(
         world.vault,
         world.owner,
@@ -37,6 +38,7 @@ def rotate(world: World, *, used_from: datetime | None = None) -> None:
         secret=Secret(pem(number=2)),
         now=world.clock.now,
         used_from=used_from,
+        key_id=key_id,
     )
     world.store.write(lambda connection: rotate_secret(connection, new, retire_at=None))
     world.clock.advance(MINUTE)
@@ -135,6 +137,23 @@ def test_an_account_that_its_customer_has_delegated_nothing_of_pauses_no_other_c
     assert coordinator.refresh(grace, after_generation=1) == 2
     with pytest.raises(Unavailable):  # it waits, and longer each time
         coordinator.refresh(ada, after_generation=1)
+
+
+def test_each_key_signs_with_its_own_kid(make: Make, provider: PretendProvider) -> None:
+    """A server that selects by it would find one of the two only."""
+    world, coordinator = make("google", service_account="robot@project.example", key_id="k-old")
+    ada = service(world, Credential.JWT_BEARER, external_id="ada")
+    rotate(world, key_id="k-new")
+    shown: list[tuple[str, str]] = []
+
+    def answer(form: dict[str, str]) -> Reply:
+        by, _ = claims(form["assertion"])
+        shown.append((by, extract_compact(form["assertion"].encode()).headers()["kid"]))
+        return reply({"error": "invalid_grant"}, 400) if by == NEW else reply({"access_token": "m", "expires_in": 9})
+
+    provider.answer = answer
+    assert coordinator.refresh(ada, after_generation=1) == 2
+    assert shown == [(NEW, "k-new"), (OLD, "k-old")]
 
 
 def test_a_key_signs_no_assertion_before_its_switch_date(house: House, provider: PretendProvider) -> None:

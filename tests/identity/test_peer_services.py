@@ -25,7 +25,7 @@ from identity.refresh.lock import RefreshLock
 from identity.registration import Registration, register
 from identity.secret import Secret
 from identity.service_credential import ServiceCredential
-from identity.withdrawals.token_revocation import has_ended, revoke_request
+from identity.withdrawals.token_revocation import REFRESH, has_ended, revoke_request
 from tests.identity.keys import pem
 from tests.identity.stores import EngineStore
 from tests.identity.world import World
@@ -133,7 +133,9 @@ def test_a_revoked_token_has_ended(oidc: Oidc, http: Client) -> None:
         now=datetime.now(UTC),
         jti=secrets.token_hex(8),
     )
-    request = revoke_request(client, credential=Credential.AUTHORIZATION_CODE, token=Secret(tokens["refresh_token"]))
+    request = revoke_request(
+        client, credential=Credential.AUTHORIZATION_CODE, token=Secret(tokens["refresh_token"]), hint=REFRESH
+    )
     assert request is not None
     for _ in range(2):  # twice: what had ended before has ended
         answer = http.send(request, within=WITHIN)
@@ -142,7 +144,7 @@ def test_a_revoked_token_has_ended(oidc: Oidc, http: Client) -> None:
     assert not oidc.is_active(tokens["access_token"])
     assert not oidc.is_active(tokens["refresh_token"])
     wrong = replace(client, secret=Secret("not the secret"))
-    request = revoke_request(wrong, credential=Credential.AUTHORIZATION_CODE, token=Secret("t"))
+    request = revoke_request(wrong, credential=Credential.AUTHORIZATION_CODE, token=Secret("t"), hint=REFRESH)
     assert request is not None
     answer = http.send(request, within=WITHIN)
     assert isinstance(answer, Answer)

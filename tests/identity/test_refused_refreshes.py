@@ -8,13 +8,20 @@ import pytest
 from sqlalchemy import update
 
 from identity.connections import paused_reason, resume_connection
-from identity.errors import Misconfigured, ReauthRequired
+from identity.consent_ledger import Consented
+from identity.errors import Misconfigured, ReauthRequired, Unavailable
 from identity.inferred_death import infer_death
+from identity.metrics import REFRESHES
 from identity.model import AccountState, Leased
+from identity.refresh.story import latest_refresh
 from identity.tables import provider_connections
 from tests.identity.coordinators import MakeCoordinator
-from tests.identity.providers import PretendProvider, reply
-from tests.identity.world import World
+from tests.identity.providers import PretendProvider, Reply, reply
+from tests.identity.world import ROBOT, World
+
+
+def outcomes(name: str) -> float:
+    return float(REFRESHES.labels("github", name)._value.get())
 
 
 @pytest.mark.parametrize("code", ["invalid_grant", "bad_refresh_token"])
@@ -121,3 +128,53 @@ def test_messages_name_no_secret(
         make_coordinator().refresh(account, after_generation=1)
     assert "refresh-0" not in str(error.value)
     assert "canary" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "answer", [reply({"error": "unauthorized_client"}, 400), reply({}, 401), reply({"error": "invalid_scope"}, 400)]
+)
+def test_what_may_be_one_accounts_fault_pauses_nobody_else(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider, answer: Reply
+) -> None:
+    """A server of many organisations says the first of one whose admin has removed the client there."""
+    anna = connected.consent()
+    other = connected.try_consent(ROBOT, tokens=("access-9", "refresh-9"))
+    assert isinstance(other, Consented)
+    granted = provider.answer
+    provider.answer = lambda form: answer if form["refresh_token"] == "refresh-0" else granted(form)
+    before = outcomes("account_refused")
+    assert make_coordinator().refresh(anna, after_generation=1) == 1  # what lives is served
+    with pytest.raises(Unavailable):  # it waits
+        make_coordinator().refresh(anna, after_generation=1, refused=True)
+    connected.clock.advance(timedelta(minutes=1))
+    with pytest.raises(Misconfigured, match="may have there what it asks for"):
+        make_coordinator().refresh(anna, after_generation=1, refused=True)
+    connected.clock.advance(timedelta(minutes=1))
+    with pytest.raises(Unavailable):  # and longer each time
+        make_coordinator().refresh(anna, after_generation=1, refused=True)
+    assert outcomes("account_refused") - before == 2
+    assert connected.state() is AccountState.ACTIVE
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+    assert make_coordinator().refresh(other.account, after_generation=1) == 2
+
+
+@pytest.mark.parametrize("code", ["interaction_required", "login_required", "consent_required"])
+def test_a_provider_that_wants_the_person_is_given_the_person(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider, code: str
+) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": code}, 400)
+    with pytest.raises(ReauthRequired, match=code):
+        make_coordinator().refresh(account, after_generation=1)
+    grant = connected.grant()
+    assert (grant.generation, grant.refresh_sealed is None) == (1, False)  # what a revocation would end there
+    assert connected.state() is AccountState.NEEDS_RECONNECT
+    assert connected.audited("grant.needs_person") == 1
+    story = connected.store.read(lambda connection: latest_refresh(connection, account))
+    assert story is not None
+    assert (story.why, story.next) == (code, "let the person connect the account again")
+    with pytest.raises(ReauthRequired):
+        make_coordinator().refresh(account, after_generation=1)
+    assert provider.presented.total() == 1
+    connected.consent()
+    assert isinstance(connected.examine(), Leased)

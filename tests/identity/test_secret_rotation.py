@@ -175,7 +175,7 @@ def test_a_refusal_that_is_not_the_secrets_fault_tries_no_other(
 ) -> None:
     rotate(connected)
     account = connected.consent()
-    provider.answer = lambda form: reply({"error": "unauthorized_client"}, 400)
+    provider.answer = lambda form: reply({"error": "unsupported_grant_type"}, 400)
     with pytest.raises(Misconfigured):
         make().refresh(account, after_generation=1)
     assert provider.presented.total() == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -242,6 +243,22 @@ def test_a_token_that_was_granted_is_shown_as_a_bearer_whatever_keys_are(make: M
     leased = world.examine()
     assert isinstance(leased, Leased)
     assert authorization(world.owner, Secret("t"), token_type=leased.token_type) == ("Authorization", "Bearer t")
+
+
+def test_a_token_that_is_no_bearers_is_kept_and_shown_to_nobody_until_an_operator_says_it_is_one(
+    make: Make, provider: PretendProvider
+) -> None:
+    world, coordinator = make("oauth2")
+    account = world.consent()
+    provider.answer = lambda form: reply({"access_token": "a", "refresh_token": "r", "token_type": "DPoP"})
+    assert coordinator.refresh(account, after_generation=1) == 2
+    assert world.token(name=REFRESH) == "r"
+    leased = world.examine()
+    assert isinstance(leased, Leased)
+    with pytest.raises(Misconfigured, match=r"of type 'DPoP'.*bearer_types=DPoP"):
+        authorization(world.owner, Secret("a"), token_type=leased.token_type)
+    said = replace(world.owner, config={"bearer_types": "dpop"})
+    assert authorization(said, Secret("a"), token_type=leased.token_type) == ("Authorization", "Bearer a")
 
 
 def test_an_installation_that_lacks_a_permission_waits_for_an_admin_and_pauses_nobody_else(

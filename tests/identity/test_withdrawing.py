@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from urllib.parse import parse_qsl
 
 import pytest
 from prometheus_client import REGISTRY
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, retire_secret, seal_secret
 from identity.connections import rewrite_connection
@@ -25,11 +26,12 @@ from identity.store import Store
 from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals import EndedConsents, Withdrawal, WithdrawalState, get_withdrawal, take_grant
+from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import WithdrawalBudget, Withdrawer
 from tests.identity.keys import pem
 from tests.identity.published_providers import Server, server
 from tests.identity.stores import EngineStore, FailingStore
-from tests.identity.world import ROBOT, World
+from tests.identity.world import ANNA, ROBOT, World
 
 
 class Salesforce:
@@ -149,3 +151,72 @@ def test_whoever_asks_is_told_that_there_is_no_room_for_more_and_the_try_does_no
     salesforce.seconds += 60
     assert salesforce.withdrawer.ask(withdrawal.id)
     assert len(salesforce.shown.asked) == 1
+
+
+class OwnServer:
+    """An account of a person at a server of one's own, which is asked to end what was revoked."""
+
+    def __init__(self, store: EngineStore, http: Client, shown: Server) -> None:
+        self.shown, self.store = shown, store
+        self.world = world = World(store=store, url=shown.url, provider="oauth2").build()
+        owner = replace(world.owner, config={"revocation_url": f"{shown.url}/revoke"})
+        store.write(lambda c: rewrite_connection(c, owner))
+        endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=5), gate=Gate(None))
+        self.withdrawer = Withdrawer(store, world.vault, endpoint, PROFILES, clock=world.clock, ids=world.id)
+        world.try_consent(tokens=("its-access", "its-refresh"))
+        shown.say(200, None)
+
+    def take(self) -> str:
+        world = self.world
+        ended = EndedConsents(upto=world.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ANNA))))
+        taken = self.store.write(lambda c: take_grant(c, world.account(), ended, revocation=None, now=world.clock.now))
+        assert taken is not None
+        return taken
+
+    def ask(self, withdrawal: str) -> Withdrawal:
+        self.withdrawer.ask(withdrawal)
+        found = self.store.read(lambda c: get_withdrawal(c, withdrawal))
+        assert found is not None
+        return found
+
+    def presented(self) -> list[tuple[str, str]]:
+        """The tokens that it was shown, and what each was said to be."""
+        forms = [dict(parse_qsl(asked.body.decode())) for asked in self.shown.asked]
+        return [(form["token"], form["token_type_hint"]) for form in forms]
+
+
+@pytest.fixture
+def own(store: EngineStore, http: Client) -> Iterator[OwnServer]:
+    with server() as shown:
+        yield OwnServer(store, http, shown)
+
+
+BOTH = [("its-refresh", "refresh_token"), ("its-access", "access_token")]
+
+
+def test_at_a_server_of_ones_own_both_tokens_are_presented_before_it_is_done(own: OwnServer) -> None:
+    """RFC 7009 §2.1: that the access token ends with the refresh token is a SHOULD, where it can."""
+    own.shown.about[b"its-access"] = (503, None)
+    withdrawal = own.ask(own.take())
+    assert (own.presented(), withdrawal.state) == (BOTH, WithdrawalState.PENDING)
+    own.shown.about[b"its-access"] = (200, None)
+    own.world.clock.advance(timedelta(minutes=1))
+    withdrawal = own.ask(withdrawal.id)
+    assert (own.presented(), withdrawal.state) == (BOTH * 2, WithdrawalState.DONE)
+    assert withdrawal.access_sealed is None
+
+
+def test_a_server_that_ends_no_access_tokens_has_it_said_on_the_receipt(own: OwnServer) -> None:
+    own.shown.about[b"its-access"] = (400, {"error": "unsupported_token_type"})
+    taken = own.take()
+    assert own.ask(taken).state is WithdrawalState.DONE
+    (reason,) = own.store.read(lambda c: c.execute(select(withdrawals.c.reason)).scalars().all())
+    assert reason is not None
+    assert "good until it expires" in reason
+
+
+def test_an_access_token_that_has_expired_is_not_presented(own: OwnServer) -> None:
+    taken = own.take()
+    own.world.clock.advance(timedelta(hours=2))
+    assert own.ask(taken).state is WithdrawalState.DONE
+    assert own.presented() == BOTH[:1]

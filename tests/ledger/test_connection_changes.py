@@ -211,6 +211,7 @@ def test_another_token_endpoint_of_its_issuer_is_tried_though_the_one_before_had
         userinfo_url=None,
         jwks_url=None,
         client_auths=(),
+        checks_challenges=False,
         sends_iss=False,
     )
     added(house.database, "spare", token_url="https://idp.example/token")

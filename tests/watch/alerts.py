@@ -270,6 +270,13 @@ ALERTS: Mapping[str, Alert] = {
         says="google does not accept what our key signs for an account",
         good={'aswhom_refreshes_total{provider="google",outcome="transient"}': "0 0 1x5"},
     ),
+    "AswhomAccountRefused": Alert(
+        after=5,
+        bad={'aswhom_refreshes_total{provider="google",outcome="account_refused"}': "0 0 1x5"},
+        labels={"provider": "google"},
+        says="google gives some account no token until somebody acts",
+        good={'aswhom_refreshes_total{provider="google",outcome="transient"}': "0 0 1x5"},
+    ),
     "AswhomGrantsLost": Alert(
         after=61,
         bad={

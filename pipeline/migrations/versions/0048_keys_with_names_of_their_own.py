@@ -1,0 +1,23 @@
+"""A private key has the `kid` by which its provider knows it, beside its successor with another.
+
+Revision ID: 0048
+Revises: 0045
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0048"
+down_revision: str | None = "0045"
+branch_labels: str | None = None
+depends_on: str | None = None
+
+
+def upgrade() -> None:
+    op.add_column("connection_secrets", sa.Column("key_id", sa.String(255)))
+
+
+def downgrade() -> None:
+    op.drop_column("connection_secrets", "key_id")
