@@ -397,7 +397,7 @@ CONTROLS = (
     Control(
         name="a security event's type",
         file="webhooks/security_event.py",
-        guard="if not isinstance(kind, str) or kind.lower() not in TYPES:",
+        guard='if signed.type != TYPE and not (transmitter.plain_jwt and signed.type in (None, "jwt")):',
         without="if False:",
         test="tests/webhooks/test_security_event.py::test_an_id_token_and_an_unsigned_one",
     ),
