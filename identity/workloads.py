@@ -75,7 +75,8 @@ class Workloads:
 
     def __init__(self, store: Store, http: Client, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._keys = KeyRing.giving_authority(http, monotonic=monotonic)  # and no other: whom they let in acts
+        # And no other ring: whom its keys let in acts.
+        self._keys = KeyRing.giving_authority(http, monotonic=monotonic)
 
     def caller(self, token: Secret, *, now: datetime) -> Caller | NoCaller:
         """Who sent *token*, or why it lets nobody in. Raises Unavailable: its issuer's keys cannot be had."""

@@ -201,7 +201,8 @@ class Verifier:
             raise Refused(Reason.MALFORMED, "it is no signed JWT in compact form") from None
         if not isinstance(header, dict):
             raise Refused(Reason.MALFORMED, "its header is no JSON object")
-        if "crit" in header:  # no extension is understood here, and it may not be empty (RFC 7515 §4.1.11)
+        # No extension is understood here, and it may not be empty (RFC 7515 §4.1.11).
+        if "crit" in header:
             raise Refused(Reason.MALFORMED, "its header has a crit")
         if header.get("typ") != TYPE:
             raise Refused(Reason.TYPE, f"the header's typ should be {TYPE}")
