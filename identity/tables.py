@@ -296,6 +296,9 @@ transmitters = Table(
     Column("tenant_id", ForeignKey("tenants.id")),  # whose people it tells of; NULL: those of the provider connection
     # Its subjects are the external ids of this connection's accounts; NULL: aliases of the tenant, under its own id.
     Column("connection_id", ForeignKey("provider_connections.id")),
+    Column("other_audiences", JSON(none_as_null=True)),  # NULL: none but the one
+    Column("subject_issuer", Text),  # NULL: its subjects are of its own issuer
+    Column("plain_jwt", Boolean, nullable=False, server_default=false()),  # a typ of security events is not asked for
     Column("created_at", Instant, nullable=False),
     Column("removed_at", Instant),  # its id stays taken: its events, and aliases of its people, are under it
 )

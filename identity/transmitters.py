@@ -29,6 +29,21 @@ class Transmitter:
     jwks_url: str
     tenant: str | None
     connection: str | None
+    other_audiences: tuple[str, ...] = ()  # each as good: a Google project's clients share one stream
+    subject_issuer: str | None = (
+        None  # the `iss` of its subjects, if that is not its own: whoever tells of an IdP's people
+    )
+    plain_jwt: bool = False  # its tokens need no typ of their own (RFC 8417 §2.3 only recommends it)
+
+    @property
+    def audiences(self) -> frozenset[str]:
+        """Any of them means us."""
+        return frozenset({self.audience, *self.other_audiences})
+
+    @property
+    def names_subjects_of(self) -> str:
+        """The one issuer by whose `sub` its subjects are known: two would make one id mean two people."""
+        return self.subject_issuer or self.issuer
 
 
 def add_transmitter(connection: Connection, new: Transmitter, *, now: datetime) -> bool:
@@ -42,6 +57,9 @@ def add_transmitter(connection: Connection, new: Transmitter, *, now: datetime) 
         "jwks_url": new.jwks_url,
         "tenant_id": new.tenant,
         "connection_id": new.connection,
+        "other_audiences": list(new.other_audiences) or None,
+        "subject_issuer": new.subject_issuer,
+        "plain_jwt": new.plain_jwt,
         "created_at": now,
     }
     return insert_new(connection, transmitters, row)
@@ -97,4 +115,7 @@ def _transmitter(row: Row[tuple[object, ...]]) -> Transmitter:
         jwks_url=row.jwks_url,
         tenant=row.tenant_id,
         connection=row.connection_id,
+        other_audiences=tuple(row.other_audiences or ()),
+        subject_issuer=row.subject_issuer,
+        plain_jwt=row.plain_jwt,
     )

@@ -7,26 +7,25 @@ The token is checked as RFC 7523 §3 and RFC 8725 §3 say.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeGuard
 
-from joserfc import jws
-from joserfc.errors import JoseError
 from sqlalchemy import Connection, Row, insert, select
 
-from identity import audit
+from identity import audit, jose
 from identity.api_key_tables import api_keys, workloads
 from identity.api_keys import Caller, NoCaller, find_again
 from identity.audit import AsWhom
 from identity.errors import BadInput
+from identity.http import Client
+from identity.jose import Signed, Unusable
 from identity.jwks import KeyRing
 from identity.secret import Secret
 from identity.store import Store
 
-ALGORITHMS = ("RS256", "PS256", "ES256", "Ed25519", "EdDSA")  # asymmetric, or whoever verifies could sign
 TYPES = frozenset({None, "jwt", "at+jwt"})  # what is signed for another purpose says so (RFC 8725 §3.11)
 SKEW = timedelta(seconds=30)
 LONGEST = timedelta(days=1)  # a token that lives longer is a key that cannot be taken back
@@ -74,41 +73,37 @@ def add_workload(connection: Connection, key: str, new: Workload, *, by: str, no
 class Workloads:
     """Finds out who sent a token. One for all threads; open it after any fork."""
 
-    def __init__(self, store: Store, keys: KeyRing) -> None:
+    def __init__(self, store: Store, http: Client, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._keys = keys
+        # And no other ring: whom its keys let in acts.
+        self._keys = KeyRing.giving_authority(http, monotonic=monotonic)
 
     def caller(self, token: Secret, *, now: datetime) -> Caller | NoCaller:
         """Who sent *token*, or why it lets nobody in. Raises Unavailable: its issuer's keys cannot be had."""
         sent = _unverified(token)
         if sent is None:
             return NoCaller.UNKNOWN
-        kid, claims = sent
+        signed, claims = sent
         trusted = self._store.read(lambda c: _trusted(c, claims))
         if trusted is None:
             return NoCaller.UNKNOWN
-        key = self._keys.key(trusted.jwks_url, kid)
-        if key is None:
-            return NoCaller.UNKNOWN
+        key = self._keys.key(trusted.jwks_url, signed)
         try:
-            jws.deserialize_compact(token.reveal(), key, algorithms=list(ALGORITHMS))
-        except (JoseError, ValueError, TypeError):  # joserfc's own for an odd `crit`
+            if key is None or not signed.is_signed_by(key):
+                return NoCaller.UNKNOWN
+        except Unusable:
             return NoCaller.UNKNOWN
         return _untimely(claims, now) or self._store.read(lambda c: find_again(c, trusted.key_id, now=now))
 
 
-def _unverified(token: Secret) -> tuple[str, Mapping[str, Any]] | None:
-    """The key's id and the claims, which nobody may believe yet; None: it is no token of a workload."""
+def _unverified(token: Secret) -> tuple[Signed, Mapping[str, Any]] | None:
+    """The token and its claims, which nobody may believe yet; None: it is no token of a workload."""
     try:
-        parsed = jws.extract_compact(token.reveal().encode())
-        header, claims = parsed.headers(), json.loads(parsed.payload)
-        kind, kid, algorithm = header.get("typ"), header.get("kid"), header.get("alg")
-    except (JoseError, ValueError, TypeError, AttributeError, RecursionError):  # joserfc's own for an odd header
+        signed = jose.read(token.reveal().encode())
+    except (Unusable, UnicodeEncodeError):
         return None
-    kind = kind.lower().removeprefix("application/") if isinstance(kind, str) else kind
-    if not isinstance(kid, str) or not isinstance(kind, str | None) or kind not in TYPES:
-        return None
-    return (kid, claims) if algorithm in ALGORITHMS and isinstance(claims, dict) else None
+    claims = jose.claims(signed.payload)
+    return None if signed.type not in TYPES or claims is None else (signed, claims)
 
 
 def _trusted(connection: Connection, claims: Mapping[str, Any]) -> Row[Any] | None:

@@ -114,9 +114,9 @@ class Runtime:
         self.schedules = SlotFirer(self.database, workflows)
 
         # How the world comes in.
-        keys = KeyRing(self.http)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
-        self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, keys))
+        self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, self.http))
+        keys = KeyRing(self.http)
         self.security_events = SecurityEventIntake(Ahead(database=self.database), keys, self.ids, clock=clock)
 
         # What people are asked for: consent, and a yes or a no.

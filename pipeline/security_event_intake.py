@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from joserfc.jwk import KeySet
 from sqlalchemy import Connection
 
 from identity.ids import Ids
+from identity.jose import Key, Signed
 from identity.jwks import KeyRing
 from identity.store import Store, write_idempotent
 from identity.transmitters import Transmitter, find_transmitter, hold_transmitter
@@ -29,9 +29,9 @@ class SecurityEventIntake:
         """The registered transmitter of that id."""
         return self._store.read(lambda c: find_transmitter(c, transmitter))
 
-    def key(self, transmitter: Transmitter, kid: str) -> KeySet | None:
-        """The transmitter's key of that id. Raises Unavailable."""
-        return self._keys.key(transmitter.jwks_url, kid)
+    def key(self, transmitter: Transmitter, token: Signed) -> Key | None:
+        """The transmitter's key that *token* names. Raises Unavailable."""
+        return self._keys.key(transmitter.jwks_url, token)
 
     def accept(self, event: SecurityEvent, transmitter: Transmitter) -> Acceptance | None:
         """Commit a token and what follows from it; None: its transmitter was removed meanwhile. Raises Unavailable."""

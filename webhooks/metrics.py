@@ -23,6 +23,7 @@ from webhooks.security_event import Code
 from webhooks.sources import SOURCES
 
 CHALLENGE = "challenge"  # answered, and nothing recorded
+NOBODY = "nobody"  # a security event that asks for a revocation, and names its subject in no way that is known
 ELSEWHERE = "unknown"  # the source of a request to a path that names none
 #: What became of a request to the receiver; a refused one counts under its problem's slug.
 OUTCOMES = frozenset({*DeliveryOutcome, CHALLENGE, *(kind.slug for kind in problems.KINDS)})
@@ -32,6 +33,7 @@ EVENT_OUTCOMES = frozenset(
         DeliveryOutcome.SIGNAL,
         DeliveryOutcome.IGNORED,
         DeliveryOutcome.DUPLICATE,
+        NOBODY,
         *Code,
         *(kind.slug for kind in problems.KINDS),
     }
@@ -44,7 +46,7 @@ for _source in SOURCES:  # from nothing to one is no increase that Prometheus se
     for _outcome in (DeliveryOutcome.UNRECOGNISED, problems.MALFORMED.slug, problems.SIGNATURE_REFUSED.slug):
         WEBHOOKS.labels(source=_source, outcome=_outcome)
 SECURITY_EVENTS = Counter("aswhom_security_events_total", "Security Event Tokens by what became of them", ["outcome"])
-for _code in Code:
+for _code in (NOBODY, *Code):
     SECURITY_EVENTS.labels(outcome=_code)
 REQUESTS = Counter(
     "aswhom_http_requests_total", "Requests by route and by the status of their answer", ["route", "method", "status"]

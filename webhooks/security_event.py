@@ -8,19 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeGuard
 
-from joserfc import jws
-from joserfc.errors import BadSignatureError, JoseError
-from joserfc.jwk import KeySet
-
+from identity import jose
+from identity.jose import Key, NotASignedToken, Signed, Unusable
 from identity.transmitters import Transmitter
 from pipeline.model import SecurityEvent
 from webhooks.security_event_types import read_event
 from webhooks.sources.document import Malformed, from_json
 
-ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")  # asymmetric, or whoever verifies could sign
-TYPES = frozenset({"secevent+jwt", "application/secevent+jwt"})
+TYPE = "secevent+jwt"
 AHEAD = timedelta(minutes=5)  # how far a transmitter's clock may be ahead of ours
 
 
@@ -43,44 +40,38 @@ class Refused(Exception):
         self.description = description
 
 
-def key_id(token: bytes) -> str:
-    """The id of the key that the token says signed it. Raises Refused for what is no SET."""
+def unverified(token: bytes, transmitter: Transmitter) -> Signed:
+    """What the token says of itself, which nobody may believe yet. Raises Refused for what is no SET of this sender."""
     try:
-        header = jws.extract_compact(token).headers()
-    except (JoseError, ValueError, TypeError, AttributeError):  # the latter are joserfc's for an odd header
-        raise Refused(Code.INVALID_REQUEST, "the body is not a signed JWT in compact form") from None
-    if not isinstance(header, dict):
-        raise Refused(Code.INVALID_REQUEST, "the token's header is no JSON object")
-    kind, kid = header.get("typ"), header.get("kid")
-    # RFC 8417 §2.3: an ID token must not pass for one.
-    if not isinstance(kind, str) or kind.lower() not in TYPES:
-        raise Refused(Code.INVALID_REQUEST, "the header's typ should be secevent+jwt")
-    if header.get("alg") not in ALGORITHMS:
-        raise Refused(Code.INVALID_KEY, f"the header's alg should be one of {', '.join(ALGORITHMS)}")
-    if not isinstance(kid, str) or not kid:
-        raise Refused(Code.INVALID_KEY, "the header should name the key by a kid")
-    return kid
+        signed = jose.read(token)
+    except Unusable as error:
+        raise _unusable(error) from None
+    # RFC 8417 §2.3: an ID token must not pass for one. What is not typed is told apart by its claims, in `read`.
+    if signed.type != TYPE and not (transmitter.plain_jwt and signed.type in (None, "jwt")):
+        raise Refused(Code.INVALID_REQUEST, f"the header's typ should be {TYPE}")
+    return signed
 
 
-def read(token: bytes, key: KeySet | None, transmitter: Transmitter, *, now: datetime) -> SecurityEvent:
+def read(signed: Signed, key: Key | None, transmitter: Transmitter, *, now: datetime) -> SecurityEvent:
     """What the token says, if *key*, the one it names, signed it for us. Raises Refused."""
-    claims = _claims(token, key)
+    claims = _claims(signed, key)
     if claims.get("iss") != transmitter.issuer:
         raise Refused(Code.INVALID_ISSUER, "iss is not the issuer that is registered for this transmitter")
     audience = claims.get("aud")
-    if transmitter.audience not in (audience if isinstance(audience, list) else [audience]):
-        raise Refused(Code.INVALID_AUDIENCE, "aud is not the audience that is registered for this transmitter")
+    named = audience if isinstance(audience, list) else [audience]
+    if not any(isinstance(one, str) and one in transmitter.audiences for one in named):
+        raise Refused(Code.INVALID_AUDIENCE, "aud is no audience that is registered for this transmitter")
+    _untimely(claims, is_typed=signed.type == TYPE, now=now)
     jti = claims.get("jti")
     if not isinstance(jti, str) or not 0 < len(jti) <= 200 or not jti.isprintable():
         raise Refused(Code.INVALID_REQUEST, "jti should be a text of at most 200 characters")
-    issued = claims.get("iat")
-    if not isinstance(issued, int | float) or isinstance(issued, bool) or issued > (now + AHEAD).timestamp():
-        raise Refused(Code.INVALID_REQUEST, "iat should be a number of seconds, and not ahead of now")
     events = claims.get("events")
     if not isinstance(events, dict) or not events or not all(isinstance(event, dict) for event in events.values()):
         raise Refused(Code.INVALID_REQUEST, "events should hold at least one event, each an object")
     try:
-        readings = [read_event(kind, event, claims, issuer=transmitter.issuer) for kind, event in events.items()]
+        readings = [
+            read_event(kind, event, claims, issuer=transmitter.names_subjects_of) for kind, event in events.items()
+        ]
     except Malformed as error:
         raise Refused(Code.INVALID_REQUEST, str(error)) from None
     return SecurityEvent(
@@ -89,22 +80,46 @@ def read(token: bytes, key: KeySet | None, transmitter: Transmitter, *, now: dat
         events=tuple(events),
         signals=tuple(signal for signal, _ in readings if signal is not None),
         note="; ".join(note for _, note in readings if note),
-        token=token,
+        token=signed.token,
     )
 
 
-def _claims(token: bytes, key: KeySet | None) -> Mapping[str, Any]:
+def _claims(signed: Signed, key: Key | None) -> Mapping[str, Any]:
     if key is None:
-        raise Refused(Code.INVALID_KEY, "no key of the transmitter's key set has that kid")
-    try:
-        payload = jws.deserialize_compact(token, key, algorithms=list(ALGORITHMS)).payload
-    except BadSignatureError:
         raise Refused(
-            Code.AUTHENTICATION_FAILED, "the signature is not that of this token by the key it names"
-        ) from None
-    except (JoseError, ValueError, TypeError):
-        raise Refused(Code.INVALID_KEY, "the key it names does not go with its alg") from None
+            Code.INVALID_KEY,
+            "the transmitter's key set has no key of that kid for that alg, or without a kid, not exactly one",
+        )
     try:
-        return from_json(payload)
+        is_genuine = signed.is_signed_by(key)
+    except Unusable as error:
+        raise _unusable(error) from None
+    if not is_genuine:
+        raise Refused(Code.AUTHENTICATION_FAILED, "the signature is not that of this token by the key it names")
+    try:
+        return from_json(signed.payload)
     except Malformed as error:
         raise Refused(Code.INVALID_REQUEST, f"the claims cannot be read: {error}") from None
+
+
+def _unusable(error: Unusable) -> Refused:
+    """Said apart, or the transmitter's people would look at keys that are well."""
+    if isinstance(error, NotASignedToken):
+        return Refused(Code.INVALID_REQUEST, f"the token cannot be read: {error}")
+    return Refused(Code.INVALID_KEY, f"the token cannot be verified: {error}")
+
+
+def _untimely(claims: Mapping[str, Any], *, is_typed: bool, now: datetime) -> None:
+    """Raise Refused for a token of another time, or one that may be an ID token by what it says of time."""
+    issued, expires = claims.get("iat"), claims.get("exp")
+    if not _is_number(issued) or issued > (now + AHEAD).timestamp():
+        raise Refused(Code.INVALID_REQUEST, "iat should be a number of seconds, and not ahead of now")
+    if not is_typed and (expires is not None or "nonce" in claims):
+        raise Refused(Code.INVALID_REQUEST, f"without the typ {TYPE}, a token with exp or nonce may be an ID token")
+    # A SET should have none (RFC 8417 §2.2); one that has is not taken once it has passed (RFC 7519 §4.1.4).
+    if expires is not None and (not _is_number(expires) or expires <= (now - AHEAD).timestamp()):
+        raise Refused(Code.INVALID_REQUEST, "exp has passed, or is no number of seconds: leave it out of a SET")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -13,15 +13,17 @@ from datetime import datetime
 from typing import Protocol
 
 from flask import Blueprint, Response, request
-from joserfc.jwk import KeySet
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from identity.errors import Unavailable
+from identity.jose import Key, Signed
 from identity.transmitters import Transmitter
 from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
+from pipeline.revocation.signal import Nobody
 from webhooks import metrics, problems
 from webhooks.bells import Bells
 from webhooks.problems import Problem
-from webhooks.security_event import Refused, key_id, read
+from webhooks.security_event import Code, Refused, read, unverified
 from webhooks.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -36,8 +38,8 @@ class SecurityEvents(Protocol):
     def transmitter(self, transmitter: str) -> Transmitter | None:
         """None: none is registered under that id."""
 
-    def key(self, transmitter: Transmitter, kid: str) -> KeySet | None:
-        """Its key of that id, alone; None: it has none. Raises Unavailable."""
+    def key(self, transmitter: Transmitter, token: Signed) -> Key | None:
+        """Its key that *token* names; None: it has none. Raises Unavailable."""
 
     def accept(self, event: SecurityEvent, transmitter: Transmitter) -> Acceptance | None:
         """Commit the token and what follows from it. What it returns is committed; None: the transmitter was removed
@@ -74,25 +76,34 @@ def event_receiver(
         if sender is None:
             raise _unknown()
         if request.mimetype != SET:
-            raise Problem(problems.CONTENT_TYPE, f"A Security Event Token comes as {SET} (RFC 8935).")
-        token = _body(min(_CAP, settings.max_body))
-        kid = key_id(token)
-        event = read(token, events.key(sender, kid), sender, now=clock())
+            raise Refused(Code.INVALID_REQUEST, f"a Security Event Token comes with the content type {SET}")
+        signed = unverified(_body(min(_CAP, settings.max_body)), sender)
+        event = read(signed, events.key(sender, signed), sender, now=clock())
         acceptance = events.accept(event, sender)
         if acceptance is None:
             raise _unknown()
         if acceptance.revocations and acceptance.outcome is DeliveryOutcome.SIGNAL:
             metrics.count_effective()
-        log.info(
+        outcome = _became(event, acceptance)
+        log.log(
+            logging.WARNING if outcome == metrics.NOBODY else logging.INFO,
             "security event %s",
-            acceptance.outcome,
-            extra={"action": f"event.{acceptance.outcome}", "transmitter": name},
+            outcome,
+            extra={"action": f"event.{outcome}", "transmitter": name},
         )
         response = Response(status=202)  # RFC 8935 §2.2: an empty body
         bells.ring_after(response, revocations=acceptance.revocations)
-        return acceptance.outcome, response
+        return outcome, response
 
     return pages
+
+
+def _became(event: SecurityEvent, acceptance: Acceptance) -> str:
+    """What is counted: a signal that means nobody is told apart, since its sender has its 202 and says no more."""
+    whom = [one for signal in event.signals for one in signal.whom]
+    if acceptance.outcome is DeliveryOutcome.SIGNAL and all(isinstance(one, Nobody) for one in whom):
+        return metrics.NOBODY
+    return acceptance.outcome
 
 
 def _unknown() -> Problem:
@@ -101,8 +112,15 @@ def _unknown() -> Problem:
 
 def _body(cap: int) -> bytes:
     request.max_content_length = cap + 1
-    if (request.content_length or 0) > cap or len(body := request.get_data(cache=False)) > cap:
-        raise Problem(problems.TOO_LARGE, f"A Security Event Token may have {cap} bytes.")
+    too_large = Refused(Code.INVALID_REQUEST, f"a Security Event Token may have {cap} bytes")
+    if (request.content_length or 0) > cap:
+        raise too_large
+    try:
+        body = request.get_data(cache=False)
+    except RequestEntityTooLarge:  # of a body that did not say how long it is
+        raise too_large from None
+    if len(body) > cap:
+        raise too_large
     return body
 
 

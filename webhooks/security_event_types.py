@@ -1,7 +1,8 @@
 """What each type of security event asks for, as data, and whom its subject means. Pure.
 
-A subject is known by `iss_sub` (of the transmitter's own issuer) or `opaque`. An e-mail address or a phone number is
-never taken for a person: addresses pass from one person to another, and nobody here has proven to have one.
+A subject is known by `iss_sub` (of the one issuer that the transmitter tells of, mostly itself) or `opaque`, alone or
+among its `aliases`. An e-mail address or a phone number is never taken for a person: addresses pass from one person to
+another, and nobody here has proven to have one.
 CAEP 1.0, RISC 1.0 and SSF 1.0 at openid.net; Google's at https://developers.google.com/identity/protocols/risc
 """
 
@@ -105,7 +106,7 @@ def _person(subject: Claims, issuer: str) -> Whom:
     match kind:
         case "iss_sub" | "iss-sub" | "id_token_claims":  # the last is Google's: iss and sub, and an address beside them
             if subject.get("iss") != issuer:
-                return Nobody(why="the subject is of another issuer than the transmitter's")
+                return Nobody(why="the subject is of another issuer than the one this transmitter is registered for")
             return People(ids=frozenset({_text(subject, "sub")}))
         case "opaque":
             return People(ids=frozenset({_text(subject, "id")}))
@@ -116,10 +117,25 @@ def _person(subject: Claims, issuer: str) -> Whom:
             return _person(user, issuer)
         case "oauth_token":
             return _holders(subject)
-        case "email" | "phone_number" | "account" | "aliases":
+        case "aliases":
+            return _any_of(subject, issuer)
+        case "email" | "phone_number" | "account":
             return Nobody(why=f"the subject is named by {kind}, which is never taken for a person")
         case _:
             return Nobody(why="the subject is of a format that names no person here")
+
+
+def _any_of(subject: Claims, issuer: str) -> Whom:
+    """One subject by several names (RFC 9493 §3.2.8): whom those of our kinds mean; the others say nothing."""
+    names = subject.get("identifiers")
+    if not isinstance(names, list) or not names or not all(isinstance(name, dict) for name in names):
+        raise Malformed("aliases should have a list of identifiers, each an object")
+    if len(names) > 100 or any(name.get("format") == "aliases" for name in names):
+        raise Malformed("aliases should hold at most 100 identifiers, and no aliases again")
+    known = [one for one in (_person(name, issuer) for name in names) if isinstance(one, People)]
+    if not known:
+        return Nobody(why="none of the subject's aliases is a name by which people are known here")
+    return People(ids=frozenset().union(*(one.ids for one in known)))
 
 
 def _holders(subject: Claims) -> Whom:

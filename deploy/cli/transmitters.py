@@ -20,26 +20,46 @@ def transmitters() -> None:
 @command(transmitters)
 @click.argument("id")
 @click.option("--issuer", required=True, help="Its iss, to the letter.")
-@click.option("--audience", required=True, help="What its aud must be or hold: us, as it calls us.")
+@click.option(
+    "--audience",
+    "audiences",
+    required=True,
+    multiple=True,
+    help="What its aud must be or hold: us, as it calls us. Say it again for each, if it calls us by several.",
+)
 @click.option("--jwks-url", required=True, help="Where its public keys are.")
 @click.option("--tenant", help="Whose people it tells of: they are linked with `aswhom aliases add --provider ID`.")
 @click.option("--connection", help="The id of the provider connection whose accounts its subjects are.")
+@click.option("--subject-issuer", help="The iss of its subjects, if it tells of another issuer's people than its own.")
+@click.option("--plain-jwt", is_flag=True, help="Its tokens have no typ, or JWT: take them without secevent+jwt.")
 def add(
     at: Installation,
     out: Output,
     id: str,
     issuer: str,
-    audience: str,
+    audiences: tuple[str, ...],
     jwks_url: str,
     tenant: str | None,
     connection: str | None,
+    subject_issuer: str | None,
+    plain_jwt: bool,
 ) -> None:
     """Let a transmitter send security events to BASE_URL/events/ID.
 
     An identity provider is a tenant's; what it revokes ends everything that the user granted. Google is a provider
     connection's; what it revokes ends the account there.
     """
-    new = Transmitter(id=id, issuer=issuer, audience=audience, jwks_url=jwks_url, tenant=tenant, connection=connection)
+    new = Transmitter(
+        id=id,
+        issuer=issuer,
+        audience=audiences[0],
+        other_audiences=audiences[1:],
+        jwks_url=jwks_url,
+        tenant=tenant,
+        connection=connection,
+        subject_issuer=subject_issuer,
+        plain_jwt=plain_jwt,
+    )
     act = at.act()
     at.write(lambda c: acts.add(c, new, act))
     url = f"{at.settings.base_url}/events/{id}"
@@ -64,5 +84,6 @@ def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
 @command(transmitters, "list")
 def list_transmitters(at: Installation, out: Output) -> None:
     """The transmitters, removed ones too."""
-    columns = ("id", "issuer", "audience", "jwks_url", "tenant_id", "connection_id", "removed_at")
+    whose = ("tenant_id", "connection_id", "subject_issuer")
+    columns = ("id", "issuer", "audience", "other_audiences", "jwks_url", *whose, "plain_jwt", "removed_at")
     out.rows(at.read(queries.all_transmitters), columns, empty="None yet: `aswhom transmitters add --help`")

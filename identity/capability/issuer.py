@@ -20,6 +20,7 @@ from identity.secret import Secret
 from identity.store import Store
 from identity.vault import Vault
 
+EARLIER = 5  # seconds: a verifier whose clock is behind ours may have no leeway of its own
 FRESH = timedelta(seconds=5)  # how long a process goes by the keys it has read
 
 
@@ -111,7 +112,7 @@ def claims_of(capability: Capability, *, issuer: str) -> dict[str, Any]:
         "sub": capability.subject,
         "act": act,
         "iat": issued_at,
-        "nbf": issued_at,
+        "nbf": issued_at - EARLIER,
         "exp": int(capability.expires_at.timestamp()),
         "jti": capability.id,
         "tenant": capability.tenant,

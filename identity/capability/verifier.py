@@ -31,7 +31,7 @@ TYPE = "cap+jwt"
 DETAIL = "aswhom_action"  # the type of the one entry of `authorization_details` (RFC 9396 §2)
 LONGEST = timedelta(seconds=180)
 ALGORITHMS = ("Ed25519", "ES256")  # RFC 9864, RFC 7518 §3.4
-SIGNATURES = jws.JWSRegistry(algorithms=ALGORITHMS)
+SIGNATURES = jws.JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)  # the rest is ignored (RFC 7515 §4)
 
 _AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 
@@ -201,6 +201,9 @@ class Verifier:
             raise Refused(Reason.MALFORMED, "it is no signed JWT in compact form") from None
         if not isinstance(header, dict):
             raise Refused(Reason.MALFORMED, "its header is no JSON object")
+        # No extension is understood here, and it may not be empty (RFC 7515 §4.1.11).
+        if "crit" in header:
+            raise Refused(Reason.MALFORMED, "its header has a crit")
         if header.get("typ") != TYPE:
             raise Refused(Reason.TYPE, f"the header's typ should be {TYPE}")
         algorithm, kid = header.get("alg"), header.get("kid")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
+import math
 import threading
 import time
 from base64 import urlsafe_b64encode
@@ -18,12 +20,13 @@ from hashlib import sha256
 from typing import Any
 
 from authlib.oidc.core import CodeIDToken
-from joserfc import jws
 from joserfc.errors import JoseError
 
+from identity import jose
 from identity.discovery import Metadata, discover
 from identity.errors import AswhomError, Misconfigured, PolicyDenied, Unavailable
 from identity.http import Answer, Client, HttpRequest
+from identity.jose import Unusable
 from identity.jwks import KeyRing
 from identity.model import ProviderConnection
 from identity.oauth import Client as OAuthClient
@@ -31,9 +34,11 @@ from identity.oauth import authorization_url, exchange_request
 from identity.providers.openid import OIDC
 from identity.secret import Secret
 
-ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")  # asymmetric: the client's secret must not sign for the provider
+log = logging.getLogger(__name__)
+
 LEEWAY = 60  # seconds that the provider's clock may be off
 _WITHIN = timedelta(seconds=10)
+_FRESH = timedelta(hours=1)  # for what the provider said of itself: an address of it may have moved
 _PAUSE = timedelta(seconds=10)  # after the provider did not say what it is
 _PATIENCE = timedelta(seconds=1)  # with the thread that asks it
 _CAP = 256 * 1024
@@ -65,9 +70,9 @@ class SignIn:
         self.settings = settings
         self._monotonic = monotonic
         self._http = http
-        # Keys that cannot be fetched anew serve on for an hour only: what they verify gives authority.
-        self._keys = KeyRing(http, stale=timedelta(hours=1))
+        self._keys = KeyRing.giving_authority(http)
         self._metadata: Metadata | None = None
+        self._asked_at = -math.inf  # when it said that
         self._failed: float | None = None  # when the provider was last asked for it in vain
         self._lock = threading.Lock()
         self._exchanges = threading.BoundedSemaphore(AT_ONCE)
@@ -92,10 +97,12 @@ class SignIn:
         """
         if not hmac.compare_digest(answer.get("state", "").encode(), _derived(browser, "state").encode()):
             raise PolicyDenied("this sign-in was begun in another browser, or is over")
+        # RFC 9207 §2.4, of refusals too: who says that it sends its name is not believed without it.
+        unsaid = None if self._discovered().sends_iss else self.settings.issuer
+        if answer.get("iss", unsaid) != self.settings.issuer:
+            raise PolicyDenied("the answer is another provider's, or does not say whose it is")
         if "error" in answer or "code" not in answer:
             raise PolicyDenied("the provider did not sign you in")
-        if answer.get("iss", self.settings.issuer) != self.settings.issuer:  # RFC 9207
-            raise PolicyDenied("the answer is another provider's")
         if not self._exchanges.acquire(blocking=False):
             raise Crowded("too many sign-ins are under way: load this page again in a moment", retry_after=_PATIENCE)
         try:
@@ -106,27 +113,44 @@ class SignIn:
             self._exchanges.release()
 
     def _discovered(self) -> Metadata:
-        """What the provider says of itself. Anyone may ask for it, so a provider that hangs holds one thread only."""
-        if self._metadata is not None:
-            return self._metadata
-        patience = _PATIENCE.total_seconds() if self._failed is None else 0
+        """What the provider says of itself. Anyone may ask for it, so a provider that hangs holds one thread only.
+
+        It is asked again each hour; what it said before serves on until it answers.
+        """
+        known = self._metadata
+        if known is not None and not self._is_due():
+            return known
+        patience = _PATIENCE.total_seconds() if self._failed is None and known is None else 0
         if not self._lock.acquire(timeout=patience):
+            if known is not None:
+                return known
             raise Unavailable("the sign-in provider has not said yet what it is", retry_after=_PAUSE)
         try:
-            if self._metadata is None:
-                self._metadata = self._asked()
+            if self._metadata is None or self._is_due():
+                self._metadata = self._asked(self._metadata)
             return self._metadata
         finally:
             self._lock.release()
 
-    def _asked(self) -> Metadata:
+    def _is_due(self) -> bool:
+        return self._monotonic() - self._asked_at >= _FRESH.total_seconds()
+
+    def _asked(self, known: Metadata | None) -> Metadata:
+        """What it says now; for as long as it says nothing, what is *known*."""
         if self._failed is not None and self._monotonic() - self._failed < _PAUSE.total_seconds():
+            if known is not None:
+                return known
             raise Unavailable("the sign-in provider did not say what it is a moment ago", retry_after=_PAUSE)
         try:
-            return discover(self._http, self.settings.issuer)
-        except AswhomError:
+            found = discover(self._http, self.settings.issuer)
+        except AswhomError as error:
             self._failed = self._monotonic()
-            raise
+            if known is None:
+                raise
+            log.warning("the sign-in provider did not say what it is: %s", error, extra={"action": "sign_in.unasked"})
+            return known
+        self._failed, self._asked_at = None, self._monotonic()
+        return found
 
     def _owner(self) -> ProviderConnection:
         found = self._discovered()
@@ -161,19 +185,19 @@ class SignIn:
         if found.jwks_url is None:
             raise Misconfigured(f"{found.issuer} names no jwks_uri, so its ID tokens cannot be verified")
         try:
-            header = jws.extract_compact(token.encode()).headers()
-            key = self._keys.key(found.jwks_url, str(header.get("kid")))
-            if key is None or header.get("alg") not in ALGORITHMS:
+            signed = jose.read(token.encode())
+            key = self._keys.key(found.jwks_url, signed)
+            if key is None or not signed.is_signed_by(key):
                 raise PolicyDenied("the ID token is signed by a key that is not the provider's")
-            payload = json.loads(jws.deserialize_compact(token, key, algorithms=list(ALGORITHMS)).payload)
             claims = CodeIDToken(
-                payload,
-                header,
+                jose.claims(signed.payload) or {},
+                # Authlib hashes for `at_hash` by the name that Ed25519 had before RFC 9864.
+                {"alg": "EdDSA" if signed.algorithm == "Ed25519" else signed.algorithm},
                 {"iss": {"essential": True, "value": found.issuer}, "aud": {"value": self.settings.client_id}},
                 {"nonce": nonce, "client_id": self.settings.client_id, "access_token": tokens.get("access_token")},
             )
             claims.validate(now=int(now.timestamp()), leeway=LEEWAY)
-        except (JoseError, ValueError, TypeError, AttributeError) as error:  # the latter two for an odd header
+        except (JoseError, Unusable, ValueError, TypeError) as error:  # the latter two for odd claims
             raise PolicyDenied(f"the ID token does not hold: {type(error).__name__}") from error
         return dict(claims)
 

@@ -24,7 +24,15 @@ def add(connection: Connection, new: Transmitter, act: Act) -> None:
         if was_removed(connection, new.id):
             raise BadInput(f"there was a transmitter {new.id}, whose events are kept: choose another id")
         raise BadInput(f"there is a transmitter {new.id} already: choose another id")
-    detail = {"transmitter": new.id, "issuer": new.issuer, "jwks_url": new.jwks_url, "connection": new.connection}
+    detail = {
+        "transmitter": new.id,
+        "issuer": new.issuer,
+        "audiences": sorted(new.audiences),
+        "subject_issuer": new.names_subjects_of,
+        "plain_jwt": new.plain_jwt,
+        "jwks_url": new.jwks_url,
+        "connection": new.connection,
+    }
     record_change(connection, "transmitter.added", new.tenant, detail, act)
 
 

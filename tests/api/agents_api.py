@@ -75,7 +75,7 @@ class AgentsApi:
         self.workflows = workflows
         self.revoker = quiet_revoker(self.database, self.signer, workflows)
         keys = KeyRing(self._http)
-        workloads = Workloads(self.database, keys)
+        workloads = Workloads(self.database, self._http, monotonic=lambda: self.monotonic)
         self.invitations = self._invitations()
         self.requests = Requests(self.database, workflows, self.house.ids, workloads, pause=self._while_waiting)
         self.app = create_app(
@@ -96,6 +96,7 @@ class AgentsApi:
         self.client: FlaskClient = self.app.test_client()
 
     ahead = timedelta()
+    monotonic = 1000.0  # by which it goes how old the keys of workloads are
 
     def limit(self, rate: int) -> None:
         """From here on, *rate* requests a minute."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from tests.identity.providers import PretendProvider, pretend_provider
 KEY = OKPKey.generate_key("Ed25519", {"kid": "k1"})
 STRANGERS = OKPKey.generate_key("Ed25519", {"kid": "k1"})
 RSA = RSAKey.generate_key(2048, {"kid": "rsa"})
+OTHER_RSA = RSAKey.generate_key(2048, {"kid": "rsa"})
+LENIENT = jws.JWSRegistry(algorithms=["Ed25519", "RS256", "RS384", "HS256"], strict_check_header=False)
 POD = "system:serviceaccount:acme:bot"
 LIVE = timedelta(hours=1)
 
@@ -48,14 +51,23 @@ def trust(api: AgentsApi, workload: Workload, *, tenant: str = "acme", role: Rol
     return id
 
 
-def token(api: AgentsApi, *, key: Any = KEY, alg: str = "Ed25519", typ: str | None = "JWT", **changed: Any) -> Secret:
-    """A good token but for what is *changed*; None leaves a claim out."""
+def token(
+    api: AgentsApi,
+    *,
+    key: Any = KEY,
+    alg: str = "Ed25519",
+    typ: str | None = "JWT",
+    more: Mapping[str, Any] = MappingProxyType({}),
+    **changed: Any,
+) -> Secret:
+    """A good token but for what is *changed*, with *more* in its header; None leaves a claim or parameter out."""
     now = api.now().timestamp()
     claims = {"iss": "https://k8s.example", "sub": POD, "aud": ["other", "aswhom"], "iat": now}
     claims |= {"exp": now + LIVE.total_seconds()} | changed
-    header = {"alg": alg, "kid": key.kid} | ({"typ": typ} if typ is not None else {})
+    header = {"alg": alg, "kid": key.kid, "typ": typ, **more}
+    header = {name: value for name, value in header.items() if value is not None}
     body = json.dumps({name: value for name, value in claims.items() if value is not None})
-    return Secret(jws.serialize_compact(header, body, key, algorithms=[alg]))
+    return Secret(jws.serialize_compact(header, body, key, registry=LENIENT))
 
 
 def status(api: AgentsApi, secret: Secret) -> int:
@@ -72,6 +84,9 @@ def test_a_workload_does_what_its_agent_may_and_no_more(api: AgentsApi, issuer: 
     assert api.ask("GET", "/v1/deliveries", sent).status_code == 403
     assert status(api, token(api, key=RSA, alg="RS256")) == 200
     assert status(api, token(api, aud="aswhom", typ=None)) == 200
+    for more in ({"pi.atm": "x", "nonce": "n"}, {"kid": None}):  # RFC 7515 §4 and §4.1.4
+        assert status(api, token(api, more=more)) == 200
+    assert status(api, token(api, key=RSA, alg="RS384")) == 200
     assert issuer.asked == 1
 
 
@@ -91,7 +106,9 @@ def test_a_workload_does_what_its_agent_may_and_no_more(api: AgentsApi, issuer: 
         {"nbf": "now"},
         {"key": STRANGERS},
         {"key": OKPKey.generate_key("Ed25519", {"kid": "k2"})},
-        {"key": RSA, "alg": "RS512"},
+        {"key": OTHER_RSA, "alg": "RS256"},
+        {"more": {"crit": ["alg"]}},
+        {"more": {"kid": None}, "key": STRANGERS},
         {"key": OctKey.import_key("0" * 64, {"kid": "k1"}), "alg": "HS256"},
         {"typ": "secevent+jwt"},
         {"typ": "cap+jwt"},
@@ -136,7 +153,8 @@ def test_what_is_no_token_is_refused(sqlite_api: AgentsApi, sent: str) -> None:
 @pytest.mark.parametrize("name", ["iss", "sub", "aud"])
 def test_a_token_that_names_what_no_name_holds_is_refused(api: AgentsApi, name: str) -> None:
     for text in ("\0", "\ud800"):  # PostgreSQL takes neither in a text
-        assert status(api, token(api, **{name: text})) == 401
+        named: dict[str, Any] = {name: text}
+        assert status(api, token(api, **named)) == 401
 
 
 def test_a_header_that_asks_for_what_is_no_list_is_refused(sqlite_api: AgentsApi, issuer: PretendProvider) -> None:
@@ -168,6 +186,21 @@ def test_one_subject_calls_two_tenants_by_two_audiences_and_never_by_one(
     assert status(api, token(api, aud=["aswhom", "globex"])) == 401
     with pytest.raises(BadInput, match="called by these tokens already"):
         trust(api, trusted(issuer), tenant="globex")
+
+
+def test_a_key_that_was_taken_out_lets_nobody_in_for_long(sqlite_api: AgentsApi, issuer: PretendProvider) -> None:
+    """Those of transmitters serve for a day, since they only take authority away."""
+    trust(sqlite_api, trusted(issuer))
+    assert status(sqlite_api, token(sqlite_api)) == 200
+    issuer.user = None  # whoever stole it keeps us from the set
+    sqlite_api.monotonic += timedelta(minutes=59).total_seconds()
+    assert status(sqlite_api, token(sqlite_api)) == 200
+    sqlite_api.monotonic += timedelta(minutes=2).total_seconds()
+    assert status(sqlite_api, token(sqlite_api)) == 503
+    issuer.user = {"keys": [RSA.as_dict(private=False)]}
+    sqlite_api.monotonic += timedelta(minutes=1).total_seconds()
+    assert status(sqlite_api, token(sqlite_api)) == 401
+    assert status(sqlite_api, token(sqlite_api, key=RSA, alg="RS256")) == 200
 
 
 def test_without_the_issuers_keys_nobody_is_refused_for_good(sqlite_api: AgentsApi, issuer: PretendProvider) -> None:

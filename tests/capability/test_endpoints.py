@@ -49,6 +49,10 @@ def test_the_metadata_says_what_there_is_and_its_addresses_answer(
         "response_types_supported": [],
         "authorization_details_types_supported": ["aswhom_action"],
         "capability_signing_alg_values_supported": ["Ed25519", "ES256"],
+        "aswhom_extension_parameters": {
+            "token_endpoint": {"request_sha256": "required", "lifetime": "optional"},
+            "introspection_endpoint": {"request_sha256": "optional"},
+        },
     }
     exchange, introspect = (metadata[name].removeprefix(BASE) for name in ("token_endpoint", "introspection_endpoint"))
     form = exchange_form(shared_ledger.token().reveal(), grant_type=metadata["grant_types_supported"][0])
@@ -107,6 +111,15 @@ def test_an_exchange_gives_a_token_for_the_next_service(client: FlaskClient, sha
     assert 0 < said["expires_in"] <= 120
     status, told = ask(client, "/oauth/introspect", of(BANK), token=said["access_token"], request_sha256=NEXT)
     assert (told["active"], told["authorization_details"][0]["limit"]["amount"]) == (True, "100.00")
+
+
+def test_what_is_issued_is_called_as_it_was_asked_for(client: FlaskClient, shared_ledger: CapabilityLedger) -> None:
+    """RFC 8693 §2.2.1."""
+    access_token = "urn:ietf:params:oauth:token-type:access_token"
+    for asked, issued in ((access_token, access_token), (JWT, JWT), ("", JWT)):
+        form = exchange_form(shared_ledger.token().reveal(), requested_token_type=asked)
+        _, said = ask(client, "/oauth/token", of(INVOICES), **form)
+        assert said["issued_token_type"] == issued
 
 
 def test_an_exchange_that_is_repeated_says_how_long_its_token_lives_from_then_on(

@@ -162,8 +162,42 @@ def test_a_ledger_that_is_away_is_no_answer_about_a_token(path: str, knows: bool
     response = client.post(path, data={"token": "t", **exchange_form("t")}, headers=of(INVOICES))
     assert (response.status_code, response.headers["Cache-Control"]) == (503, "no-store")
     assert int(response.headers["Retry-After"]) > 0
-    assert response.json is not None
-    assert response.json["type"] == "urn:aswhom:problem:unavailable"
+    assert response.content_type == "application/json"
+    assert json.loads(response.data)["error"] == "temporarily_unavailable"
+
+
+@pytest.mark.parametrize("path", ["/oauth/introspect", "/oauth/token"])
+def test_every_error_is_one_that_clients_of_oauth_read(client: FlaskClient, path: str) -> None:
+    """RFC 6749 §5.2, where the app's own form would be a problem document; RFC 6749 §5.1's headers on each."""
+    large = client.post(path, data={"token": "t" * 30_000}, headers=of(INVOICES))
+    other = client.get(path)
+    for response, status in ((large, 413), (other, 405)):
+        assert (response.status_code, response.content_type) == (status, "application/json")
+        assert json.loads(response.data)["error"] == "invalid_request"
+        assert (response.headers["Cache-Control"], response.headers["Pragma"]) == ("no-store", "no-cache")
+    assert "POST" in other.headers["Allow"]
+    assert client.get("/oauth/else").content_type == "application/problem+json"
+    web = WebSettings(base_url=BASE)
+    faulty = Away(knows=True, error=LookupError())
+    broken = create_app(web, MemoryLedger(), registry(), MemoryRing(), authority=faulty).test_client()
+    failed = broken.post(path, data={"token": "t", **exchange_form("t")}, headers=of(INVOICES))
+    assert (failed.status_code, json.loads(failed.data)["error"]) == (500, "server_error")
+
+
+@pytest.mark.parametrize("path", ["/oauth/introspect", "/oauth/token"])
+@pytest.mark.parametrize(
+    "also", [{"client_id": "bank"}, {"client_id": "invoices", "client_secret": "x"}, {"client_assertion": "x"}]
+)
+def test_who_authenticates_in_two_ways_is_refused(client: FlaskClient, path: str, also: dict[str, str]) -> None:
+    """RFC 6749 §2.3: two would be two clients, of which a proxy may see one and we the other."""
+    status, said = ask(client, path, of(INVOICES), token="t", **exchange_form("t"), **also)
+    assert (status, said["error"]) == (400, "invalid_request")
+    assert "authenticate once" in said["error_description"]
+
+
+def test_the_name_alone_is_no_second_way(client: FlaskClient) -> None:
+    status, said = ask(client, "/oauth/introspect", of(INVOICES), token="t", client_id="invoices")
+    assert (status, said["active"]) == (200, False)
 
 
 def test_parameters_that_are_no_form_are_refused(client: FlaskClient) -> None:

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, jsonify, request
 from joserfc import jwt
-from joserfc.jwk import RSAKey
+from joserfc.jwk import OKPKey, RSAKey
+from joserfc.jws import JWSRegistry
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from tests.servers.web import serving
@@ -26,13 +27,20 @@ class Provider:
     """Its ID token is what `token` makes of the claims that would be right."""
 
     issuer: str
-    key: RSAKey
+    key: RSAKey | OKPKey
+    moved: RSAKey | None = None  # the key at an address that it may move to
     right: dict[str, Any] = field(default_factory=dict)
     token: Callable[[dict[str, Any]], str] = lambda claims: ""
     userinfo: dict[str, Any] = field(default_factory=dict)
+    says: dict[str, Any] = field(default_factory=dict)  # in its metadata, beside its addresses
+    away: bool = False  # and says nothing of itself
 
-    def signed(self, claims: dict[str, Any], *, key: Any = None, alg: str = "RS256", kid: str = "k1") -> str:
-        return jwt.encode({"alg": alg, "kid": kid}, claims, key or self.key, algorithms=[alg])
+    def signed(
+        self, claims: dict[str, Any], *, key: Any = None, alg: str = "RS256", kid: str | None = "k1", **more: Any
+    ) -> str:
+        header = {"alg": alg, **({} if kid is None else {"kid": kid}), **more}
+        registry = JWSRegistry(algorithms=[alg], strict_check_header=False)
+        return jwt.encode(header, claims, key or self.key, registry=registry)
 
 
 @contextmanager
@@ -46,18 +54,23 @@ def provider() -> Iterator[Provider]:
     made.token = made.signed
 
     @app.get("/.well-known/openid-configuration")
-    def metadata() -> Response:
-        return jsonify(
-            issuer=issuer,
-            authorization_endpoint=f"{issuer}/auth",
-            token_endpoint=f"{issuer}/token",
-            userinfo_endpoint=f"{issuer}/me",
-            jwks_uri=f"{issuer}/jwks",
-        )
+    def metadata() -> Response | tuple[str, int]:
+        if made.away:
+            return "", 503
+        addresses = {
+            "issuer": issuer,
+            "authorization_endpoint": f"{issuer}/auth",
+            "token_endpoint": f"{issuer}/token",
+            "userinfo_endpoint": f"{issuer}/me",
+            "jwks_uri": f"{issuer}/jwks",
+        }
+        return jsonify(addresses | made.says)
 
     @app.get("/jwks")
+    @app.get("/moved-jwks")
     def keys() -> Response:
-        return jsonify(keys=[key.as_dict(private=False)])
+        found = made.key if request.path == "/jwks" else made.moved or made.key
+        return jsonify(keys=[found.as_dict(private=False)])
 
     @app.post("/token")
     def token() -> Response:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import threading
+import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from hashlib import sha512
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from joserfc.jwk import OctKey, RSAKey
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from joserfc.jwk import OctKey, OKPKey, RSAKey
 
 from identity.addresses import AddressPolicy
 from identity.console.sign_in import AT_ONCE, SignIn, SignInSettings
@@ -38,6 +44,16 @@ def liar() -> Iterator[Provider]:
         yield running
 
 
+def headed(liar: Provider, claims: dict[str, Any], **header: Any) -> str:
+    """An ID token whose header the library would not write."""
+    head = {"alg": "RS256", "kid": "k1"} | header
+    parts = (json.dumps(part).encode() for part in (head, claims))
+    signed = b".".join(urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+    private = cast("rsa.RSAPrivateKey", liar.key.private_key)
+    signature = private.sign(signed, padding.PKCS1v15(), hashes.SHA256())
+    return (signed + b"." + urlsafe_b64encode(signature).rstrip(b"=")).decode()
+
+
 Forge = Callable[[Provider, dict[str, Any]], str]
 FORGED: dict[str, Forge] = {
     "another issuer": lambda p, c: p.signed({**c, "iss": "https://evil.example"}),
@@ -52,16 +68,19 @@ FORGED: dict[str, Forge] = {
     "signed with our secret": lambda p, c: p.signed(c, key=OctKey.import_key(CLIENT_SECRET), alg="HS256"),
     "not signed": lambda p, c: p.signed(c).rpartition(".")[0] + ".",
     "no token": lambda p, c: "x",
+    "with a crit that names nothing": lambda p, c: headed(p, c, crit=[]),
     "with a header that is no object": lambda p, c: f"WyJhbGciXQ.{p.signed(c).partition('.')[2]}",
 }
 
 
-def _begun(liar: Provider, http: Client, now: datetime) -> tuple[SignIn, Secret, dict[str, str]]:
+def _begun(
+    liar: Provider, http: Client, now: datetime, *, monotonic: Callable[[], float] = time.monotonic
+) -> tuple[SignIn, Secret, dict[str, str]]:
     """A sign-in that was begun, the browser's secret, and the answer that would be right."""
     settings = SignInSettings(
         issuer=liar.issuer, client_id=CLIENT_ID, client_secret=Secret(CLIENT_SECRET), redirect_uri=CALLBACK
     )
-    sign_in, mine = SignIn(settings, http), Secret(secrets.token_urlsafe(32))
+    sign_in, mine = SignIn(settings, http, monotonic=monotonic), Secret(secrets.token_urlsafe(32))
     asked = {name: value[0] for name, value in parse_qs(urlsplit(sign_in.begin(mine)).query).items()}
     iat = int(now.timestamp())
     liar.right = {"iss": liar.issuer, "sub": "ada", "aud": CLIENT_ID, "exp": iat + 60, "iat": iat}
@@ -107,6 +126,63 @@ def test_an_answer_that_is_not_of_this_sign_in_is_not_believed(
     sign_in, mine, answer = _begun(liar, http, now)
     with pytest.raises(PolicyDenied):
         sign_in.finish(mine, {**answer, **wrong}, jti="j", now=now)
+
+
+def test_who_says_that_it_sends_its_name_is_not_believed_without_it(liar: Provider, http: Client) -> None:
+    """RFC 9207 §2.4, and before anything else that an answer says."""
+    now = datetime.now(UTC)
+    liar.says = {"authorization_response_iss_parameter_supported": True}
+    try:
+        sign_in, mine, answer = _begun(liar, http, now)
+        for nameless in (answer, {**answer, "error": "access_denied"}):
+            with pytest.raises(PolicyDenied, match="whose it is"):
+                sign_in.finish(mine, nameless, jti="j", now=now)
+        assert sign_in.finish(mine, {**answer, "iss": liar.issuer}, jti="j", now=now)["sub"] == "ada"
+    finally:
+        liar.says = {}
+
+
+def test_what_a_provider_says_of_itself_is_asked_anew_each_hour_and_kept_while_it_is_away(
+    liar: Provider, http: Client
+) -> None:
+    now, passed = datetime.now(UTC), [0.0]
+    sign_in, mine, answer = _begun(liar, http, now, monotonic=lambda: passed[0])
+    liar.moved, liar.says = RSAKey.generate_key(2048, {"kid": "k1"}), {"jwks_uri": f"{liar.issuer}/moved-jwks"}
+    try:
+        assert sign_in.finish(mine, answer, jti="j", now=now)["sub"] == "ada"
+        passed[0], liar.away = 3600.0, True
+        assert sign_in.finish(mine, answer, jti="j", now=now)["sub"] == "ada"
+        passed[0], liar.away = 3610.0, False
+        with pytest.raises(PolicyDenied):
+            sign_in.finish(mine, answer, jti="j", now=now)
+        liar.token = partial(liar.signed, key=liar.moved)
+        assert sign_in.finish(mine, answer, jti="j", now=now)["sub"] == "ada"
+    finally:
+        liar.moved, liar.says, liar.away = None, {}, False
+
+
+def test_an_id_token_may_have_a_header_of_its_providers_own_and_no_key_id(liar: Provider, http: Client) -> None:
+    now = datetime.now(UTC)
+    sign_in, mine, answer = _begun(liar, http, now)
+    for more in ({"pi.atm": "x"}, {"kid": None}):
+        liar.token = partial(liar.signed, **more)
+        assert sign_in.finish(mine, answer, jti="j", now=now)["sub"] == "ada"
+
+
+def test_ed25519_signs_people_in_with_the_hash_of_their_access_token(liar: Provider, http: Client) -> None:
+    """OpenID Connect Core §3.1.3.6: with Ed25519 it is the half of SHA-512."""
+    now, before = datetime.now(UTC), liar.key
+    sign_in, mine, answer = _begun(liar, http, now)
+    liar.key = OKPKey.generate_key("Ed25519", {"kid": "k1"})
+    half = urlsafe_b64encode(sha512(b"at").digest()[:32]).rstrip(b"=").decode()
+    try:
+        liar.token = lambda claims: liar.signed(claims | {"at_hash": half}, alg="Ed25519")
+        assert sign_in.finish(mine, answer, jti="j", now=now)["sub"] == "ada"
+        liar.token = lambda claims: liar.signed(claims | {"at_hash": half[::-1]}, alg="Ed25519")
+        with pytest.raises(PolicyDenied):
+            sign_in.finish(mine, answer, jti="j", now=now)
+    finally:
+        liar.key = before
 
 
 @pytest.mark.parametrize("how", FORGED)

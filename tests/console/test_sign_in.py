@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from flask import Flask
@@ -274,7 +274,7 @@ def test_whoever_comes_while_too_many_sign_in_is_told_so_and_gets_in_with_the_sa
         def comes_with_a_code() -> None:
             one = app.test_client()
             (state,) = parse_qs(urlsplit(_begin(one)).query)["state"]
-            assert _come_back(one, f"{CALLBACK}?state={state}&code=x").status_code == 403
+            assert _come_back(one, f"{CALLBACK}?state={state}&code=x&iss={quote(peer.issuer)}").status_code == 403
 
         browser = app.test_client()
         answer = peer.consent(_begin(browser), login="owner")

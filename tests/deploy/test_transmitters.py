@@ -28,6 +28,18 @@ def test_a_tenants_identity_provider_is_added_once_and_listed(cli: Cli) -> None:
     assert "https://acme.okta.example" in cli("transmitters", "list").output
 
 
+def test_one_may_call_us_by_several_names_tell_of_anothers_people_and_leave_the_typ_out(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    more = ("--audience", "web", "--audience", "mobile", "--subject-issuer", "https://people.example", "--plain-jwt")
+    cli.json("transmitters", "add", "hub", *OKTA, KEYS, "--tenant", "acme", *more)
+    (row,) = cli.json("transmitters", "list")
+    assert (row["audience"], row["other_audiences"]) == ("https://aswhom.example", ["web", "mobile"])
+    assert (row["subject_issuer"], row["plain_jwt"]) == ("https://people.example", True)
+    (said,) = cli.json("audit", "search", "--kind", "transmitter.added")
+    assert said["detail"]["audiences"] == ["https://aswhom.example", "mobile", "web"]
+    assert (said["detail"]["subject_issuer"], said["detail"]["plain_jwt"]) == ("https://people.example", True)
+
+
 def test_a_transmitter_that_could_mean_nobody_is_not_added(cli: Cli) -> None:
     add = ("transmitters", "add", "okta", *OKTA, KEYS)
     for whose, says in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,7 +26,7 @@ from tests.identity.providers import pretend_provider
 from tests.ledger.acts import open_
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
-from tests.webhooks.events import KEY, OTHER, TRANSMITTER, claims, public, register, sign
+from tests.webhooks.events import KEY, OTHER, TRANSMITTER, claims, jwks, register, sign
 from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
@@ -42,7 +43,7 @@ def pushed(house: House, ring: MemoryRing) -> Iterator[FlaskClient]:
     clock = partial(datetime.now, UTC)
     policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
     with pretend_provider() as transmitter, Client(policy=policy) as http:
-        transmitter.user = public(KEY).as_dict(private=False)
+        transmitter.user = json.loads(jwks(KEY))
         served = replace(TRANSMITTER, jwks_url=transmitter.url)
         house.database.write(lambda c: register(c, served, now=clock()))
         intake = SecurityEventIntake(Ahead(database=house.database), KeyRing(http), house.ids, clock=clock)

@@ -193,6 +193,15 @@ ALERTS: Mapping[str, Alert] = {
             'aswhom_security_events_total{outcome="invalid_audience"}': "1x5",
         },
     ),
+    "AswhomSecurityEventsMeanNobody": Alert(
+        after=5,
+        bad={'aswhom_security_events_total{outcome="nobody"}': "0 0 1x5"},
+        says="Security Event Tokens revoke somebody whom they name in no way that is known here",
+        good={
+            'aswhom_security_events_total{outcome="ignored"}': "0 0 1x5",
+            'aswhom_security_events_total{outcome="nobody"}': "1x5",
+        },
+    ),
     "AswhomDeliveriesLost": Alert(
         after=5,
         bad={'aswhom_redeliveries_total{outcome="lost"}': "0 0 1x5"},

@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from joserfc import jws
-from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
+from joserfc.jwk import OctKey, RSAKey
 from sqlalchemy import Connection
 
+from identity.jose import Key, public_key
 from identity.principals import link_alias
 from identity.transmitters import Transmitter, add_transmitter
 
@@ -37,11 +38,14 @@ def register(c: Connection, *some: Transmitter, now: datetime) -> None:
     assert link_alias(c, **whose, principal="acme.ada", login=None, made_by="admin:t", now=now)
 
 
-def public(*keys: RSAKey | ECKey) -> KeySet:
-    return KeySet([type(key).import_key(key.as_dict(private=False)) for key in keys])
+def public(key: Key) -> Key:
+    """As a ring finds it in a key set."""
+    found = public_key(key.as_dict(private=False))
+    assert found is not None
+    return found
 
 
-def jwks(*keys: RSAKey | ECKey) -> bytes:
+def jwks(*keys: Key) -> bytes:
     return json.dumps({"keys": [key.as_dict(private=False) for key in keys]}).encode()
 
 
@@ -58,9 +62,7 @@ def claims(event: Mapping[str, Any] | None = None, *, kind: str = SESSION_REVOKE
     return {name: value for name, value in (stated | more).items() if value is not None}
 
 
-def sign(
-    payload: Mapping[str, Any] | bytes, key: RSAKey | ECKey | OctKey = KEY, *, alg: str = "RS256", **header: Any
-) -> bytes:
+def sign(payload: Mapping[str, Any] | bytes, key: Key | OctKey = KEY, *, alg: str = "RS256", **header: Any) -> bytes:
     head = {"alg": alg, "typ": "secevent+jwt", "kid": key.kid} | header
     head = {name: value for name, value in head.items() if value is not None}
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()

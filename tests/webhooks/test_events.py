@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from io import BytesIO
 
 import pytest
 from flask.testing import FlaskClient
-from joserfc.jwk import KeySet
+from prometheus_client import REGISTRY
 from werkzeug.test import TestResponse
 
 from identity.errors import Unavailable
+from identity.jose import Key, Signed
 from identity.transmitters import Transmitter
 from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 from tests.webhooks.events import KEY, OTHER, RISC, TRANSMITTER, claims, public, sign
@@ -19,6 +21,7 @@ from tests.webhooks.parts import NOW, MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
 
+CHUNKED = {"wsgi.input_terminated": True}  # a body that does not say how long it is
 SET = "application/secevent+jwt"
 
 
@@ -34,10 +37,10 @@ class MemoryEvents:
     def transmitter(self, transmitter: str) -> Transmitter | None:
         return TRANSMITTER if transmitter == "idp" else None
 
-    def key(self, transmitter: Transmitter, kid: str) -> KeySet | None:
+    def key(self, transmitter: Transmitter, token: Signed) -> Key | None:
         if self.keyless:
             raise self.keyless
-        return public(KEY) if kid == "k1" else None
+        return public(KEY) if token.kid == "k1" else None
 
     def accept(self, event: SecurityEvent, transmitter: Transmitter) -> Acceptance | None:
         if self.away:
@@ -122,6 +125,24 @@ def test_what_the_ledger_or_the_key_set_cannot_do_now_is_asked_for_again(
     assert not events.accepted
 
 
+def test_a_revocation_of_nobody_is_taken_and_counted_as_that(
+    pushed: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its sender has its 202, and says no more: somebody here has to look."""
+
+    def counted(outcome: str) -> float:
+        return REGISTRY.get_sample_value("aswhom_security_events_total", {"outcome": outcome}) or 0
+
+    before, signals = counted("nobody"), counted("signal")
+    elsewhere = {"format": "iss_sub", "iss": "https://another.example/", "sub": "u-1"}
+    assert push(pushed, sign(claims(sub_id=elsewhere))).status_code == 202
+    assert push(pushed, sign(claims(jti="j-2", sub_id={"format": "email", "email": "a@b"}))).status_code == 202
+    assert (counted("nobody"), counted("signal")) == (before + 2, signals)
+    assert [one.levelname for one in caplog.records if vars(one).get("action") == "event.nobody"] == ["WARNING"] * 2
+    assert push(pushed, sign(claims(jti="j-3"))).status_code == 202
+    assert (counted("nobody"), counted("signal")) == (before + 2, signals + 1)
+
+
 def test_an_event_that_asks_for_nothing_is_taken(pushed: FlaskClient, events: MemoryEvents, ring: MemoryRing) -> None:
     assert push(pushed, sign(claims(kind=RISC + "account-enabled"))).status_code == 202
     assert events.accepted["j-1"].signals == ()
@@ -129,10 +150,14 @@ def test_an_event_that_asks_for_nothing_is_taken(pushed: FlaskClient, events: Me
 
 
 def test_only_what_is_a_security_event_by_its_head_is_read(pushed: FlaskClient, events: MemoryEvents) -> None:
-    assert push(pushed, sign(claims()), content_type="application/json").status_code == 415
+    for odd in (
+        push(pushed, sign(claims()), content_type="application/json"),
+        push(pushed, b"x" * 100_001),
+        pushed.post("/events/idp", input_stream=BytesIO(b"x" * 100_002), content_type=SET, environ_base=CHUNKED),
+    ):
+        assert (odd.status_code, json.loads(odd.data)["err"]) == (400, "invalid_request")
     assert push(pushed, sign(claims()), to="nobody").status_code == 404
     events.removed = True
     assert push(pushed, sign(claims())).json == push(pushed, b"", to="nobody").json
-    assert push(pushed, b"x" * 100_001).status_code == 413
     assert pushed.get("/events/idp").status_code == 405
     assert not events.accepted

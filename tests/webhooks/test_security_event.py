@@ -8,35 +8,38 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
-from joserfc.jwk import ECKey, OctKey
+from joserfc.errors import SecurityWarning
+from joserfc.jwk import ECKey, OctKey, OKPKey
 
 from identity.quoting import kept
 from identity.token_digests import double
+from identity.transmitters import Transmitter
 from pipeline.model import SecurityEvent
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
 from tests.webhooks import published
 from tests.webhooks.events import CAEP, ISSUER, KEY, OTHER, RISC, SESSION_REVOKED, TRANSMITTER, claims, public, sign
 from tests.webhooks.parts import NOW
-from webhooks.security_event import Code, Refused, key_id, read
+from webhooks.security_event import Code, Refused, read, unverified
 
 TOKEN = sign(claims())
 GOOGLE = "https://accounts.google.com/"
 
 
 def take(token: bytes, **more: Any) -> SecurityEvent:
-    assert key_id(token) == "k1"
-    return read(token, public(KEY), TRANSMITTER, now=more.get("now", NOW))
+    by = more.get("by", TRANSMITTER)
+    return read(unverified(token, by), public(more.get("key", KEY)), by, now=more.get("now", NOW))
 
 
-def refusal(token: bytes, *, key: Any = None) -> Code:
+def refusal(token: bytes, *, key: Any = None, by: Transmitter = TRANSMITTER) -> Code:
     try:
-        key_id(token)
-        taken = read(token, key or public(KEY), TRANSMITTER, now=NOW)
+        taken = read(unverified(token, by), key or public(KEY), by, now=NOW)
     except Refused as error:
         said = error
     else:
@@ -75,7 +78,7 @@ def test_every_published_event_is_taken_and_asks_what_its_type_asks(path: Path) 
     audience = document["aud"] if isinstance(document["aud"], str) else document["aud"][-1]
     transmitter = replace(TRANSMITTER, issuer=document["iss"], audience=audience)
     now = datetime.fromtimestamp(document["iat"], UTC)
-    event = read(sign(document), public(KEY), transmitter, now=now)
+    event = take(sign(document), by=transmitter, now=now)
     assert event.events == tuple(document["events"])
     asked = {signal.asks for signal in event.signals}
     name = path.name.removesuffix(".json")[:-2]
@@ -145,9 +148,31 @@ def test_a_subject_is_known_by_its_id_at_the_issuer_and_never_by_an_address() ->
         {"format": "complex", "user": {"format": "email", "email": "a@b"}},
         {"format": "jwt_id", "iss": ISSUER, "jti": "x"},
         {"format": "unheard-of"},
+        {"format": "aliases", "identifiers": [{"format": "email", "email": "a@b"}]},
     ):
         assert isinstance(whom(nobody), Nobody)
     assert "never taken for a person" in whom({"format": "email", "email": "a@b"}).why
+
+
+def test_a_subject_by_several_names_is_whom_those_mean_that_are_known() -> None:
+    """RFC 9493 §3.2.8: they are names of one subject, of which an address is often the first."""
+    address, elsewhere = {"format": "email", "email": "ada@acme.example"}, {"format": "iss_sub", "iss": "x", "sub": "y"}
+    named = {"format": "iss_sub", "iss": ISSUER, "sub": "u-1"}
+    aliases = {"format": "aliases", "identifiers": [address, elsewhere, named]}
+    assert whom(aliases) == whom({"format": "complex", "user": aliases}) == People(ids=frozenset({"u-1"}))
+    both = {"format": "aliases", "identifiers": [named, {"format": "opaque", "id": "u-2"}]}
+    assert whom(both) == People(ids=frozenset({"u-1", "u-2"}))
+
+
+def test_a_transmitter_may_tell_of_one_other_issuers_people() -> None:
+    hub = replace(TRANSMITTER, subject_issuer="https://people.example/")
+
+    def means(issuer: str) -> Any:
+        event = take(sign(claims(sub_id={"format": "iss_sub", "iss": issuer, "sub": "u-1"})), by=hub)
+        return event.signals[0].whom[0]
+
+    assert means("https://people.example/") == People(ids=frozenset({"u-1"}))
+    assert isinstance(means(ISSUER), Nobody)  # the same `sub` there may be somebody else's
 
 
 def test_google_names_users_and_refresh_tokens_in_its_own_way() -> None:
@@ -193,8 +218,7 @@ def test_any_flipped_bit_is_refused_or_is_no_part_of_what_was_signed(place: int)
     flipped = bytearray(TOKEN)
     flipped[place // 8] ^= 1 << place % 8
     try:
-        key_id(bytes(flipped))
-        taken = read(bytes(flipped), public(KEY), TRANSMITTER, now=NOW)
+        taken = take(bytes(flipped))
     except Refused:
         return
     # The last Base64 character has bits that mean nothing; the signature over header and claims is what it was.
@@ -222,15 +246,63 @@ def test_an_id_token_and_an_unsigned_one_are_no_events() -> None:
     assert refusal(sign(claims(), secret, alg="HS256")) is Code.INVALID_KEY
 
 
+def test_a_header_parameter_that_nobody_knows_is_ignored_and_one_that_must_be_known_is_not() -> None:
+    """RFC 7515 §4 and §4.1.11; such a refusal is no fault of a key."""
+    private = {"pi.atm": "x", "nonce": "n", "x5c": ["A" * 4000]}
+    assert take(head({"alg": "RS256", "typ": "secevent+jwt", "kid": "k1", **private})).jti == "j-1"
+    for crit in (["pi.atm"], [], ["alg"], 1):
+        token = head({"alg": "RS256", "typ": "secevent+jwt", "kid": "k1", "pi.atm": "x", "crit": crit})
+        assert refusal(token) is Code.INVALID_REQUEST
+    assert refusal(head({"alg": "RS256", "typ": "secevent+jwt", "kid": "k1", "b64": False})) is Code.INVALID_REQUEST
+    with pytest.raises(Refused, match="crit"):
+        take(head({"alg": "RS256", "typ": "secevent+jwt", "kid": "k1", "crit": []}))
+
+
+def head(header: Mapping[str, Any]) -> bytes:
+    """A token signed by KEY whose header the library would not write."""
+    parts = (json.dumps(part).encode() for part in (header, claims()))
+    signed = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+    private = cast("rsa.RSAPrivateKey", KEY.private_key)
+    signature = private.sign(signed, padding.PKCS1v15(), hashes.SHA256())
+    return signed + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")
+
+
+def test_ed25519_is_taken_by_both_of_its_names_whichever_its_key_says() -> None:
+    """RFC 9864 gives `EdDSA` the name `Ed25519`; an issuer that moves to it says one here and the other there."""
+    for said in ("EdDSA", "Ed25519", None):
+        named: Any = {"kid": "k1"} | ({"alg": said} if said else {})
+        key = OKPKey.generate_key("Ed25519", named)
+        private = OKPKey.import_key({name: value for name, value in key.as_dict(private=True).items() if name != "alg"})
+        token = sign(claims(), private, alg="Ed25519")
+        assert take(token, key=key).jti == "j-1"
+        with pytest.warns(SecurityWarning):  # the library's, of signing by the former name
+            former = sign(claims(), private, alg="EdDSA")
+        assert take(former, key=key).jti == "j-1"
+    curve = ECKey.generate_key("P-384", {"kid": "k1"})
+    assert take(sign(claims(), curve, alg="ES384"), key=curve).jti == "j-1"
+    assert refusal(sign(claims(), curve, alg="ES384"), key=public(ECKey.generate_key("P-256"))) is Code.INVALID_KEY
+
+
+def test_an_untyped_token_is_taken_of_those_transmitters_alone_and_never_one_that_may_be_an_id_token() -> None:
+    plain = replace(TRANSMITTER, plain_jwt=True)
+    for kind in ("JWT", None, "secevent+jwt", "application/secevent+jwt"):
+        assert take(sign(claims(), typ=kind), by=plain).jti == "j-1"
+    later = claims()["iat"] + 600
+    assert take(sign(claims(exp=later))).jti == "j-1"
+    for changed in ({"exp": later}, {"nonce": "n"}, {"events": None}):
+        assert refusal(sign(claims(**changed), typ="JWT"), by=plain) is Code.INVALID_REQUEST
+    for kind in ("at+jwt", "logout+jwt", "cap+jwt", ""):
+        assert refusal(sign(claims(), typ=kind), by=plain) is Code.INVALID_REQUEST
+
+
 def test_another_key_an_unknown_one_and_one_of_another_kind_are_refused() -> None:
     assert refusal(sign(claims(), OTHER, kid="k1")) is Code.AUTHENTICATION_FAILED
     with pytest.raises(Refused) as unknown:
-        read(sign(claims(), OTHER), None, TRANSMITTER, now=NOW)
+        read(unverified(sign(claims(), OTHER), TRANSMITTER), None, TRANSMITTER, now=NOW)
     assert unknown.value.code is Code.INVALID_KEY
-    assert refusal(sign(claims(), kid=None)) is Code.INVALID_KEY
     curve = ECKey.generate_key("P-256", {"kid": "k1"})
     assert refusal(sign(claims()), key=public(curve)) is Code.INVALID_KEY
-    assert read(sign(claims(), curve, alg="ES256"), public(curve), TRANSMITTER, now=NOW).jti == "j-1"
+    assert take(sign(claims(), curve, alg="ES256"), key=curve).jti == "j-1"
 
 
 @pytest.mark.parametrize(
@@ -253,6 +325,12 @@ def test_another_key_an_unknown_one_and_one_of_another_kind_are_refused() -> Non
         ({"sub_id": {"format": "iss_sub", "iss": ISSUER}}, Code.INVALID_REQUEST),
         ({"sub_id": {"format": "iss_sub", "iss": ISSUER, "sub": "ada\0"}}, Code.INVALID_REQUEST),
         ({"sub_id": {"format": "opaque", "id": "\ud800"}}, Code.INVALID_REQUEST),
+        ({"sub_id": {"format": "aliases"}}, Code.INVALID_REQUEST),
+        ({"sub_id": {"format": "aliases", "identifiers": []}}, Code.INVALID_REQUEST),
+        ({"sub_id": {"format": "aliases", "identifiers": ["u-1"]}}, Code.INVALID_REQUEST),
+        ({"sub_id": {"format": "aliases", "identifiers": [{"format": "aliases"}]}}, Code.INVALID_REQUEST),
+        ({"exp": 1}, Code.INVALID_REQUEST),
+        ({"exp": "later"}, Code.INVALID_REQUEST),
     ],
 )
 def test_claims_that_are_not_for_us_are_refused_by_their_code(changed: dict[str, Any], code: Code) -> None:
@@ -261,6 +339,17 @@ def test_claims_that_are_not_for_us_are_refused_by_their_code(changed: dict[str,
 
 def test_an_audience_may_be_one_of_several() -> None:
     assert take(sign(claims(aud=["https://another.example", TRANSMITTER.audience]))).jti == "j-1"
+
+
+def test_a_transmitter_may_have_several_audiences() -> None:
+    several = replace(TRANSMITTER, other_audiences=("mobile", "web"))
+    ours: list[Any] = [TRANSMITTER.audience, "web", ["x", "mobile"]]
+    for audience in ours:
+        assert take(sign(claims(aud=audience)), by=several).jti == "j-1"
+    others: list[Any] = ["x", [["web"], {"web": 1}], None]
+    for audience in others:
+        assert refusal(sign(claims(aud=audience)), by=several) is Code.INVALID_AUDIENCE
+    assert refusal(sign(claims(aud="web"))) is Code.INVALID_AUDIENCE
 
 
 def test_claims_with_a_key_twice_are_refused() -> None:

@@ -84,7 +84,8 @@ _OAUTH_ERROR = _object(("error",), error={"enum": [*OAuthCode]}, error_descripti
 _REFUSED = {
     "400": _answer("Refused (RFC 6749 §5.2)", JSON, _OAUTH_ERROR),
     "401": _answer("No such audience, or not its secret", JSON, _OAUTH_ERROR),
-    **_problems(_413="The body is too large"),
+    "413": _answer("The body is too large", JSON, _OAUTH_ERROR),
+    "503": _answer("Not now", JSON, _OAUTH_ERROR),
 }
 _UP = _answer("It is", JSON, _object(("status",), status=TEXT))
 _ACCEPTED = _object(
@@ -140,13 +141,12 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
                     _object(
                         ("access_token", "issued_token_type", "token_type", "expires_in"),
                         access_token=TEXT,
-                        issued_token_type={"const": JWT},
+                        issued_token_type={"enum": [JWT, ACCESS_TOKEN]},
                         token_type={"const": "Bearer"},
                         expires_in={"type": "integer", "minimum": 0},
                     ),
                 ),
                 **_REFUSED,
-                **_NOT_NOW,
             },
             rfc=8693,
             secured=True,
@@ -172,7 +172,6 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
             {
                 "200": _answer("What is known", JSON, _object(("active",), active={"type": "boolean"})),
                 **_REFUSED,
-                **_NOT_NOW,
             },
             rfc=7662,
             secured=True,
@@ -190,7 +189,7 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
                     JSON,
                     _object(("err", "description"), err={"enum": [*EventCode]}, description=TEXT),
                 ),
-                **_problems(_404="No such transmitter", _413="The body is too large", _415="It is no secevent+jwt"),
+                **_problems(_404="No such transmitter"),
                 **_NOT_NOW,
             },
             rfc=8935,

@@ -18,12 +18,22 @@ from identity.capability.verifier import ALGORITHMS, DETAIL
 from identity.secret import Secret
 from webhooks.authority import narrower
 from webhooks.authority.narrower import ACCESS_TOKEN, JWT
-from webhooks.authority.oauth import Code, OAuthError, answer, credentials, needed, parameters
+from webhooks.authority.oauth import (
+    Code,
+    OAuthError,
+    answer,
+    credentials,
+    in_oauths_words,
+    needed,
+    parameters,
+    uses_one_method,
+)
 from webhooks.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+OF_OAUTH = frozenset({"/oauth/token", "/oauth/introspect"})  # what no route takes there is answered as the rest is
 KEYS_KEPT = 300  # seconds that others may keep the key set: less than a new key is published before it signs
 
 
@@ -58,7 +68,7 @@ def authority_pages(settings: WebSettings, authority: Authority, *, clock: Calla
 
     @pages.post("/oauth/introspect")
     def introspect() -> Response:
-        by, given = _client(authority), parameters(request)
+        by, given = _client(authority)
         seen = given.get("request_sha256")
         if seen is not None and not re.fullmatch(r"[0-9a-f]{64}", seen):
             raise OAuthError(Code.INVALID_REQUEST, "request_sha256 should be SHA-256 in lower-case hex")
@@ -69,7 +79,7 @@ def authority_pages(settings: WebSettings, authority: Authority, *, clock: Calla
 
     @pages.post("/oauth/token")
     def exchange() -> Response:
-        by, given = _client(authority), parameters(request)
+        by, given = _client(authority)
         if needed(given, "grant_type") != EXCHANGE:
             raise OAuthError(Code.UNSUPPORTED_GRANT_TYPE, f"the one grant there is: {EXCHANGE}")
         if needed(given, "subject_token_type") not in (JWT, ACCESS_TOKEN):
@@ -81,7 +91,8 @@ def authority_pages(settings: WebSettings, authority: Authority, *, clock: Calla
                 "actor_token, resource and scope are not taken: who acts is who authenticates, and what is asked for "
                 "is in audience and authorization_details",
             )
-        if given.get("requested_token_type", JWT) not in (JWT, ACCESS_TOKEN):
+        kind = given.get("requested_token_type", JWT)  # a capability is both: it is called as it was asked for
+        if kind not in (JWT, ACCESS_TOKEN):
             raise OAuthError(Code.INVALID_REQUEST, f"requested_token_type should be {JWT}")
         target = needed(given, "audience")
         asked = narrower.read(given, target=target)
@@ -93,7 +104,7 @@ def authority_pages(settings: WebSettings, authority: Authority, *, clock: Calla
                 return answer(
                     {
                         "access_token": token.reveal(),
-                        "issued_token_type": JWT,
+                        "issued_token_type": kind,
                         "token_type": "Bearer",
                         "expires_in": seconds,
                     }
@@ -105,6 +116,11 @@ def authority_pages(settings: WebSettings, authority: Authority, *, clock: Calla
     def refused(error: OAuthError) -> Response:
         log.warning("refused: %s", error.code, extra={"action": "authority.refused", "reason": error.reason})
         return error.document()
+
+    @pages.after_app_request
+    def speak(response: Response) -> Response:
+        is_ours = request.path in OF_OAUTH and response.mimetype == "application/problem+json"
+        return in_oauths_words(response) if is_ours else response
 
     return pages
 
@@ -123,16 +139,23 @@ def metadata_of(base: str) -> dict[str, Any]:
         "response_types_supported": [],  # there is no authorization endpoint
         "authorization_details_types_supported": [DETAIL],  # RFC 9396 §10
         "capability_signing_alg_values_supported": list(ALGORITHMS),
+        # What no RFC has, so that a client of RFC 8693's alone can tell that it needs more (RFC 8414 §2 allows it).
+        "aswhom_extension_parameters": {
+            "token_endpoint": {"request_sha256": "required", "lifetime": "optional"},
+            "introspection_endpoint": {"request_sha256": "optional"},
+        },
     }
 
 
-def _client(authority: Authority) -> Audience:
-    """Who asks. Raises OAuthError."""
+def _client(authority: Authority) -> tuple[Audience, Mapping[str, str]]:
+    """Who asks, and with what parameters. Raises OAuthError."""
     id, secret = credentials(request)
     by = authority.audience(id, secret)
     if by is None:
         raise OAuthError(Code.INVALID_CLIENT, "there is no such audience, or this is not its secret")
-    return by
+    given = parameters(request)
+    uses_one_method(given, id)
+    return by, given
 
 
 def _refusal(why: object) -> OAuthError:

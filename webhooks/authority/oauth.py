@@ -6,6 +6,7 @@ import json
 from base64 import b64decode
 from collections.abc import Mapping
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -25,6 +26,8 @@ class Code(StrEnum):
     UNSUPPORTED_GRANT_TYPE = "unsupported_grant_type"
     INVALID_TARGET = "invalid_target"  # RFC 8693 §2.2.2
     INVALID_DETAILS = "invalid_authorization_details"  # RFC 9396 §5
+    TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"  # this and the next are §4.1.2.1's, with which clients go on
+    SERVER_ERROR = "server_error"
 
 
 class OAuthError(Exception):
@@ -51,7 +54,23 @@ def answer(document: Mapping[str, Any], status: int = 200) -> Response:
     """A JSON document that nobody keeps (RFC 6749 §5.1)."""
     response = Response(json.dumps(document), status=status, content_type="application/json")
     response.headers["Cache-Control"] = "no-store"
+    response.headers["Pragma"] = "no-cache"
     return response
+
+
+def in_oauths_words(problem: Response) -> Response:
+    """A problem document of the app's (another method, too large, a ledger that is away), as clients of OAuth read it.
+
+    Its status and headers stay: `Allow`, `Retry-After`.
+    """
+    code = Code.INVALID_REQUEST
+    if problem.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        is_away = problem.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        code = Code.TEMPORARILY_UNAVAILABLE if is_away else Code.SERVER_ERROR
+    said = answer({"error": str(code), "error_description": json.loads(problem.get_data())["detail"]})
+    problem.set_data(said.get_data())
+    problem.headers.update(said.headers)
+    return problem
 
 
 def credentials(request: Request) -> tuple[str, Secret]:
@@ -80,6 +99,12 @@ def parameters(request: Request) -> Mapping[str, str]:
     if any("\0" in value for value in form.values()):  # PostgreSQL takes none in a text
         raise OAuthError(Code.INVALID_REQUEST, "a parameter holds a NUL")
     return {name: value for name, value in form.items() if value}
+
+
+def uses_one_method(given: Mapping[str, str], client: str) -> None:
+    """Raise OAuthError for a *client* that is known by Basic and authenticates in the form too (RFC 6749 §2.3)."""
+    if given.keys() & {"client_secret", "client_assertion"} or given.get("client_id", client) != client:
+        raise OAuthError(Code.INVALID_REQUEST, "authenticate once, by HTTP Basic, and not in the form as well")
 
 
 def needed(given: Mapping[str, str], name: str) -> str:

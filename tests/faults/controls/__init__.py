@@ -9,6 +9,7 @@ from tests.faults.controls import (
     policy,
     revoking,
     searching,
+    signed,
     system,
     waiting,
     watch,
@@ -25,5 +26,6 @@ CONTROLS = (
     *searching.CONTROLS,
     *revoking.CONTROLS,
     *console.CONTROLS,
+    *signed.CONTROLS,
     *watch.CONTROLS,
 )

@@ -150,6 +150,13 @@ CONTROLS = (
         test=f"{VERIFIES}::test_each_claim",
     ),
     Control(
+        name="what a capability says must be understood",
+        file=VERIFIER,
+        guard='if "crit" in header:',
+        without="if False:",
+        test=f"{VERIFIES}::test_another_kind_of_token",
+    ),
+    Control(
         name="a token is not used early",
         file=VERIFIER,
         guard='if now < _time(claims, "nbf") - self.leeway:',

@@ -395,13 +395,6 @@ CONTROLS = (
         test="tests/ledger/test_security_events.py::test_a_link_from_before and sqlite",
     ),
     Control(
-        name="a security event's type",
-        file="webhooks/security_event.py",
-        guard="if not isinstance(kind, str) or kind.lower() not in TYPES:",
-        without="if False:",
-        test="tests/webhooks/test_security_event.py::test_an_id_token_and_an_unsigned_one",
-    ),
-    Control(
         name="the time that Linear signs",
         file="webhooks/sources/linear.py",
         guard="refusal = stale(now, sent_at.timestamp(), TOLERANCE, late=late)",
