@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from deploy import logs
-from deploy.settings import Settings, load
+from deploy.settings import Settings, celerys_or_refuse, forget_celerys, load
 from deploy.signals import handling
 from identity.errors import Misconfigured, Unavailable
 
@@ -36,6 +36,11 @@ LOOK_AGAIN = timedelta(seconds=2)
 def settings_or_exit() -> Settings:
     """The settings, or the list of their faults and the end of the process."""
     return _or_exit(load)
+
+
+def celerys_or_exit() -> list[str]:
+    """For a `celery` command: which variables of Celery's own are not heeded, or the end of the process."""
+    return _or_exit(celerys_or_refuse)
 
 
 def workflows_or_exit(settings: Settings) -> Registry:
@@ -61,6 +66,16 @@ def set_up(process: str, settings: Settings) -> None:
     """Logs that name *process*, and its metrics for Prometheus."""
     logs.configure(process, format=settings.log_format, level=settings.log_level)
     serve_metrics(process, settings)
+
+
+def tell_ignored(names: Sequence[str]) -> None:
+    """Say which variables of Celery's own stand in the environment, to no effect."""
+    if names:
+        log.warning(
+            "not heeded: %s. Aswhom is set by ASWHOM_ variables alone",
+            ", ".join(names),
+            extra={"action": "celery.ignored"},
+        )
 
 
 def spare_what_is_loaded() -> None:
@@ -115,6 +130,7 @@ def workflows(settings: Settings) -> Registry:
 
 def celery_app(settings: Settings, registry: Registry) -> App:
     """The application of a process that rings, works or keeps the schedule. Nothing is opened yet."""
+    forget_celerys()
     from pipeline.celery import make_celery
     from pipeline.ring import CeleryRing
     from pipeline.runtime import Runtime

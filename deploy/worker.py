@@ -8,6 +8,7 @@ from celery.signals import celeryd_init, setup_logging, worker_ready
 
 from deploy import process
 
+ignored = process.celerys_or_exit()
 settings = process.settings_or_exit()
 app = process.celery_app(settings, process.workflows_or_exit(settings))
 
@@ -21,6 +22,7 @@ def leave_logging_alone(**_: Any) -> None:
 def set_up(sender: str, **_: Any) -> None:
     """The process is called what its command line says: `--hostname worker-1@%h`."""
     process.set_up(sender.partition("@")[0], settings)
+    process.tell_ignored(ignored)
 
 
 @worker_ready.connect(weak=False)

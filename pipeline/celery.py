@@ -33,11 +33,10 @@ QUEUES: tuple[str, ...] = (*(pattern.value for pattern in AccessPattern), REVOCA
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerSettings:
-    """How the broker is reached. Everyone on one database must agree on the prefix and the visibility timeout."""
+    """How the broker is reached. Everyone on one database must agree on the prefix."""
 
     url: str = field(repr=False)  # it may hold a password
     key_prefix: str = "aswhom:"
-    visibility_timeout: timedelta = timedelta(minutes=5)
     socket_timeout: timedelta = timedelta(seconds=5)
     connect_timeout: timedelta = timedelta(seconds=3)
     health_check_interval: timedelta = timedelta(seconds=5)
@@ -57,7 +56,6 @@ class BrokerSettings:
             return {"confirm_publish": True, **self.transport_options}
         return {
             "global_keyprefix": self.key_prefix,
-            "visibility_timeout": int(self.visibility_timeout.total_seconds()),
             "priority_steps": [0],  # no priorities: one key a queue
             "queue_order_strategy": "round_robin",
             "client_name": "aswhom",
@@ -104,8 +102,8 @@ class JobWorker(Protocol):
 
 
 class Revoker(Protocol):
-    def advance(self, revocation_id: str, /) -> object:
-        """Take a revocation as far as it goes now. Safe to repeat."""
+    def advance(self, revocation_id: str, /, *, moved: Callable[[], None]) -> object:
+        """Take a revocation as far as it goes now, and call *moved* after each part of it. Safe to repeat."""
         ...
 
 
@@ -149,6 +147,18 @@ class App(Celery):
 
     settings: BrokerSettings
     open_runtime: Callable[[], Runtime]
+    backend_cls = "disabled"  # Celery would ask the environment first
+
+    # Left to itself, Celery goes where the environment's CELERY_BROKER_URL says, or its like for reading and writing.
+
+    def connection(self, hostname: str | None = None, *words: Any, **options: Any) -> Any:
+        return super().connection(hostname or self.settings.url, *words, **options)
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
+        return super().connection_for_read(url or self.settings.url, **options)
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
+        return super().connection_for_write(url or self.settings.url, **options)
 
 
 def make_celery(
@@ -230,8 +240,9 @@ class Process:
         self._advance(_an_id(revocation_id))
 
     def _advance_now(self, revocation: str) -> None:
-        with self._watchdog.watch(None):
-            self._opened().revoker.advance(revocation)
+        # However long it is: it hangs once no part of it ends any more.
+        with self._watchdog.watch(None) as moved:
+            self._opened().revoker.advance(revocation, moved=moved)
 
     def open(self, sender: Any, **_: Any) -> None:
         if sender.app is not self._app:
