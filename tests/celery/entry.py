@@ -61,7 +61,12 @@ class Work:
                 threading.Event().wait()
         write(f"ended {job_id}")
 
-    def advance(self, revocation_id: str) -> None:
+    def advance(self, revocation_id: str, *, moved: Callable[[], None]) -> None:
+        match revocation_id.split("-"):
+            case ["long", parts]:
+                for _ in range(int(parts)):
+                    time.sleep(0.05)
+                    moved()
         write(f"advanced {revocation_id}")
 
 
