@@ -61,6 +61,9 @@ WITHDRAWALS = Gauge(
 )
 BELLS = Counter("aswhom_bells", "Doorbells by what became of them: rung, failed, skipped", ["outcome"])
 UNREADABLE = Counter("aswhom_unreadable_messages", "Items in a queue that are no bell, and were taken out and dropped")
+CONSUMER_FAILURES = Counter(
+    "aswhom_consumer_failures", "Times that a worker's consumer failed by no fault of the broker or of a message"
+)
 # A process that leaves takes its counters along: this one shows if it was scraped during the grace. The alert is on
 # `process_start_time_seconds`, which every restart changes.
 WATCHDOG_EXITS = Counter("aswhom_watchdog_exits", "Processes that left because a task overstayed")
