@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -62,10 +62,19 @@ def _or_exit(read: Callable[[], T]) -> T:
         raise SystemExit(EX_CONFIG) from None
 
 
-def set_up(process: str, settings: Settings) -> None:
-    """Logs that name *process*, and its metrics for Prometheus."""
+def set_up(
+    process: str, settings: Settings, *, listed: str | None = None, is_well: Callable[[], bool] = lambda: True
+) -> None:
+    """Logs that name *process*, and its metrics on the port of what is *listed* so, if not under its name."""
     logs.configure(process, format=settings.log_format, level=settings.log_level)
-    serve_metrics(process, settings)
+    serve_metrics(listed or process, settings, is_well=is_well)
+
+
+def listed_as(name: str, queues: Collection[str]) -> str:
+    """Which of the process list a Celery worker is, by what it listens to: it may be called anything."""
+    kind = "revocations" if set(queues) == {"revocations"} else "worker"
+    number = name.rpartition("-")[2]
+    return f"{kind}-{number}" if number.isdecimal() else kind
 
 
 def tell_ignored(names: Sequence[str]) -> None:
@@ -88,15 +97,15 @@ def spare_what_is_loaded() -> None:
     gc.freeze()
 
 
-def serve_metrics(process: str, settings: Settings) -> None:
+def serve_metrics(process: str, settings: Settings, *, is_well: Callable[[], bool]) -> None:
     """Answer Prometheus, unless the port is taken: work goes on without, and Prometheus sees that too."""
-    from pipeline import metrics
+    from pipeline.exposition import serve
 
     port = settings.metrics_port(process)
     if not port:
         return
     try:
-        metrics.serve(port, host=settings.metrics_host)
+        serve(port, host=settings.metrics_host, is_well=is_well)
     except OSError as error:
         name = process.partition("-")[0].upper()
         log.error(

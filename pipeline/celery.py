@@ -20,6 +20,7 @@ from kombu import Exchange, Queue
 from identity.errors import Misconfigured
 from identity.model import AccessPattern
 from pipeline.coalescing import Coalescing
+from pipeline.hearing import Hearing
 from pipeline.model import Ring
 from pipeline.ring import JOB, REVOCATION, REVOCATIONS
 from pipeline.schedules.beat import Schedules
@@ -147,6 +148,7 @@ class App(Celery):
 
     settings: BrokerSettings
     open_runtime: Callable[[], Runtime]
+    hearing: Hearing
     backend_cls = "disabled"  # Celery would ask the environment first
 
     # Left to itself, Celery goes where the environment's CELERY_BROKER_URL says, or its like for reading and writing.
@@ -169,7 +171,7 @@ def make_celery(
 ) -> App:
     """The application of every process that rings, works or keeps the schedule. Nothing is opened yet."""
     app = App("aswhom", set_as_current=False)
-    app.settings, app.open_runtime = settings, open_runtime
+    app.settings, app.open_runtime, app.hearing = settings, open_runtime, Hearing()
     app.conf.update(configuration(settings))
     process = Process(app, limits)
 
@@ -229,7 +231,7 @@ class Process:
     def __init__(self, app: App, limits: Limits) -> None:
         self._app = app
         self._runtime: Runtime | None = None
-        self._watchdog = Watchdog(limits, before_exit=self._before_exit)
+        self._watchdog = Watchdog(limits, before_exit=self._before_exit, hears=app.hearing.is_well)
         self._advance = Coalescing(self._advance_now)
 
     def job(self, job_id: str, lapses: object) -> None:
@@ -260,6 +262,7 @@ class Process:
 
     def wind_down(self, **_: Any) -> None:
         """Celery names the host here, not the application; a process that only rings has nothing open."""
+        self._app.hearing.end()
         if self._runtime is not None:
             self._runtime.wind_down()
 

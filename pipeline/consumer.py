@@ -23,7 +23,7 @@ from functools import partial
 from hashlib import sha256
 from json import JSONDecodeError
 from queue import Empty
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import WorkerShutdown
 from celery.signals import worker_shutting_down
@@ -32,11 +32,15 @@ from celery.worker.consumer import consumer
 
 from pipeline import metrics
 
+if TYPE_CHECKING:
+    from pipeline.celery import App
+
 log = logging.getLogger(__name__)
 
 #: So many failures in a row, without a bell in between, end the process.
 FAILURES = 10
 _REDIS_READS = "BRPOP"
+_LOOKS_ROUND = 5.0  # seconds
 
 
 class UnreadableMessage(Exception):
@@ -65,6 +69,7 @@ class Request(request.Request):
 class Consumer(consumer.Consumer):
     """`worker_consumer = "pipeline.consumer:Consumer"`."""
 
+    app: App
     hub: Any
     task_consumer: Any
     channel_errors: tuple[type[BaseException], ...]
@@ -79,10 +84,20 @@ class Consumer(consumer.Consumer):
         self._failures = 0
 
     def ensure_connected(self, conn: Any) -> Any:
-        conn.ensure_connection = partial(conn.ensure_connection, interval_start=0.5, interval_step=0.5, interval_max=3)
+        ensure = partial(conn.ensure_connection, interval_start=0.5, interval_step=0.5, interval_max=3)
+
+        def keep_trying(errback: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            def failed(*how: Any) -> Any:
+                self.app.hearing.tries()
+                return errback(*how)
+
+            return ensure(failed, *args, **kwargs)
+
+        conn.ensure_connection = keep_trying
         return super().ensure_connected(conn)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
+        self.app.hearing.tries()
         if isinstance(exc, self.channel_errors):  # Celery's own line names the class alone
             log.error("the broker refuses a command, and is asked again: %s", exc, extra={"action": "broker.refused"})
         super().on_connection_error_after_connected(exc)
@@ -99,9 +114,13 @@ class Consumer(consumer.Consumer):
 
     def loop(self, *args: Any) -> None:
         """The event loop, over one connection."""
-        handlers = getattr(self.task_consumer.channel, "handlers", {})
+        channel = self.task_consumer.channel
+        handlers = getattr(channel, "handlers", {})
         if _REDIS_READS in handlers:  # it decodes the item as well
             handlers[_REDIS_READS] = partial(self._read, handlers[_REDIS_READS])
+        self.app.hearing.listens()
+        look = partial(self._look_round, channel, is_asked=_REDIS_READS in handlers)
+        rounds = self.hub.call_repeatedly(_LOOKS_ROUND, look) if self.hub else None
         run = loops.asynloop if self.hub else loops.synloop
         try:
             run(*args)
@@ -110,10 +129,24 @@ class Consumer(consumer.Consumer):
         except Exception as error:
             self._failed(error)
             raise ConsumerFailed(type(error).__name__) from error
+        finally:
+            if rounds is not None:
+                rounds.cancel()
 
     def _read(self, read: Callable[[], Any]) -> Any:
-        with self._reading():
-            return read()
+        try:
+            with self._reading():
+                found = read()
+        except Empty:
+            self.app.hearing.listens()
+            raise
+        self.app.hearing.listens()
+        return found
+
+    def _look_round(self, channel: Any, *, is_asked: bool) -> None:
+        """The loop turns, which is all there is to see where no thread is free, or nothing need be asked for."""
+        if not is_asked or not channel.qos.can_consume():
+            self.app.hearing.listens()
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

@@ -1,9 +1,10 @@
-"""Leaves the process when a task overstays.
+"""Leaves the process when a task overstays, or when it takes no bells any more.
 
 Time limits do not bind threads: a thread that hangs keeps its slot, and a process told to stop waits for it for ever.
 So one thread watches the others. Past the limit it writes every stack to the log, asks the process to stop, has the
 ledger told (each job that overstays spends a run, the process's other claims go back unspent), waits until nothing
 runs any more but what overstays, for a grace at most, and leaves without asking. The supervisor starts the next one.
+The same happens to a process that is deaf for twice as long as its health tells of it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pipeline import metrics
+from pipeline.hearing import DEAF_AFTER
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,10 @@ class Task:
     since: float
 
 
+def _always(_within: timedelta) -> bool:
+    return True
+
+
 def terminate_self() -> None:
     """SIGTERM to this process: Celery's warm shutdown."""
     os.kill(os.getpid(), signal.SIGTERM)
@@ -64,12 +70,14 @@ class Watchdog:
         limits: Limits,
         *,
         before_exit: Callable[[Sequence[Task]], None],
+        hears: Callable[[timedelta], bool] = _always,
         clock: Callable[[], float] = time.monotonic,
         terminate: Callable[[], None] = terminate_self,
         leave: Callable[[int], object] = os._exit,
     ) -> None:
         self._limits = limits
         self._before_exit = before_exit
+        self._hears = hears  # whether it did, within so long
         self._clock = clock
         self._terminate = terminate
         self._leave = leave
@@ -107,17 +115,20 @@ class Watchdog:
         self._stopped.set()
 
     def check(self) -> bool:
-        """Leave if a task overstays; True if this process still stands, because it is stopping cleanly."""
+        """Leave if there is a reason; True if this process still stands, because it is stopping cleanly."""
         late = self.overstaying()
-        if not late:
+        if late:
+            reason = f"{len(late)} task(s) ran longer than {self._limits.task}"
+        elif not self._hears(2 * DEAF_AFTER):
+            reason = f"the broker was asked for nothing in {2 * DEAF_AFTER}"
+        else:
             return False
         until = time.monotonic() + self._limits.grace.total_seconds()
         try:
             metrics.WATCHDOG_EXITS.inc()
             log.critical(
-                "%d task(s) ran longer than %s: this process leaves\n%s",
-                len(late),
-                self._limits.task,
+                "%s: this process leaves\n%s",
+                reason,
                 stacks(),
                 extra={"action": "watchdog.exit", "jobs": [task.job for task in late]},
             )

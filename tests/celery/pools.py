@@ -1,10 +1,12 @@
-"""Pools that begin no task, or not every one: as beyond a control group's limit of processes."""
+"""Pools that begin no task, or not every one, as beyond a control group's limit of processes; and a loop that hangs."""
 
 from __future__ import annotations
 
+import threading
 from itertools import count
 from typing import Any
 
+from pipeline.consumer import Consumer
 from pipeline.pool import TaskPool
 
 
@@ -26,3 +28,11 @@ class EverySecond(TaskPool):
         if next(self._asked) % 2:
             raise RuntimeError("can't start new thread")
         return super().on_apply(*args, **options)
+
+
+class StandsStill(Consumer):
+    """`RIG_CONF={"worker_consumer": "tests.celery.pools:StandsStill"}`: its loop hangs in its first second."""
+
+    def on_ready(self) -> None:
+        super().on_ready()
+        self.hub.call_later(1, threading.Event().wait)

@@ -19,12 +19,19 @@ LIMITS = Limits(task=timedelta(seconds=60), grace=timedelta(seconds=0.2))
 class Process:
     """Stands in for the process that leaves, and for its clock."""
 
-    def __init__(self, before_exit: Callable[[Sequence[Task]], None] | None = None, *, limits: Limits = LIMITS) -> None:
+    def __init__(
+        self,
+        before_exit: Callable[[Sequence[Task]], None] | None = None,
+        *,
+        limits: Limits = LIMITS,
+        hears: Callable[[timedelta], bool] = lambda _: True,
+    ) -> None:
         self.now = 1000.0
         self.done: list[object] = []
         self.watchdog = Watchdog(
             limits,
             before_exit=before_exit or (lambda late: self.done.append(("spent", *(task.job for task in late)))),
+            hears=hears,
             clock=lambda: self.now,
             terminate=lambda: self.done.append("terminate"),
             leave=lambda code: self.done.append(("leave", code)),
@@ -71,6 +78,13 @@ def test_two_tasks_past_their_limit_are_told_of_together() -> None:
     assert process.done == ["terminate", ("spent", "j1", "j2"), ("leave", EXIT_CODE)]
     leave.set()
     thread.join(10)
+
+
+def test_a_process_that_hears_nothing_leaves_after_the_calls_that_it_makes() -> None:
+    deaf = Process(hears=lambda within: within > timedelta(minutes=2))
+    with deaf.watchdog.watch("j1"):
+        assert deaf.watchdog.check()
+    assert deaf.done == ["terminate", ("spent",), ("leave", EXIT_CODE)]
 
 
 class Beside:

@@ -11,6 +11,7 @@ import pytest
 import redis
 from kombu.exceptions import OperationalError
 
+from deploy.process import listed_as
 from deploy.settings import load, sudo_user
 from identity.errors import Misconfigured
 from pipeline.celery import Runtime, make_celery
@@ -212,6 +213,21 @@ def test_each_worker_of_a_machine_has_a_metrics_port_of_its_own() -> None:
     assert len(set(ports)) == len(names)
     assert load(worker_metrics_port=0).metrics_port("worker-2") == 0
     assert settings.metrics_port("web") == 0  # it answers on its own address
+
+
+@pytest.mark.parametrize(
+    ("name", "queues", "port"),
+    [
+        ("worker", ["service", "hybrid"], 9101),
+        ("delegated", ["delegated"], 9101),
+        ("fast-worker-2", ["service"], 9102),
+        ("anything", [], 9101),
+        ("revocations", ["revocations"], 9111),
+        ("quick", ["revocations"], 9111),
+    ],
+)
+def test_a_worker_has_a_metrics_port_whatever_it_is_called(name: str, queues: list[str], port: int) -> None:
+    assert load().metrics_port(listed_as(name, queues)) == port
 
 
 def test_settings_that_contradict_each_other_are_all_named_at_start(cli: Cli) -> None:
