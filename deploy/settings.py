@@ -120,6 +120,7 @@ class Settings(BaseSettings):
     job_runs: Annotated[int, Field(ge=1, le=1000)] | None = None
     job_backoff: Seconds | None = None
     misconfigured_delay: Seconds | None = None
+    workers: Annotated[int, Field(ge=1, le=10)] = 2  # of thirty-two threads each (docs/decisions/0004)
     task_limit: Seconds | None = None
     task_grace: Seconds | None = None
     beat_interval: Seconds | None = None
