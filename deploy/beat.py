@@ -8,6 +8,7 @@ from celery.signals import setup_logging
 
 from deploy import process
 
+ignored = process.celerys_or_exit()
 settings = process.settings_or_exit()
 app = process.celery_app(settings, process.workflows_or_exit(settings))
 
@@ -16,3 +17,4 @@ app = process.celery_app(settings, process.workflows_or_exit(settings))
 def set_up_logging(**_: Any) -> None:
     """Celery sets up logging unless someone listens here."""
     process.set_up("beat", settings)
+    process.tell_ignored(ignored)

@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 _BROKERS = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
+_WITH_SEVERAL = ("sentinel", "amqp", "amqps")  # whose members hold the same
+_REDISES = ("redis", "rediss", "unix")
 _CERTIFICATES = ("required", "optional", "none")  # what Kombu and redis-py both know
 
 
@@ -79,10 +81,25 @@ def _database(value: SecretStr) -> SecretStr:
 
 
 def _broker(value: SecretStr) -> SecretStr:
-    address = value.get_secret_value()
-    if urlsplit(address).scheme not in _BROKERS:
+    addresses = value.get_secret_value().split(";")  # Kombu takes several
+    schemes = {urlsplit(address).scheme for address in addresses}
+    if not schemes <= set(_BROKERS):
         raise ValueError(f"give an address that begins with one of: {', '.join(f'{name}://' for name in _BROKERS)}")
-    return SecretStr(";".join(map(_verifying, address.split(";"))))  # Kombu takes several
+    if len(addresses) > 1 and not (len(schemes) == 1 and schemes <= set(_WITH_SEVERAL)):
+        raise ValueError(
+            "give one address: two servers do not hold the same bells and locks. Sentinel (sentinel://) takes several, "
+            "separated by ;, and so does RabbitMQ. A ; in a password is written %3B"
+        )
+    return SecretStr(";".join(map(_verifying, addresses)))
+
+
+def _redis(value: SecretStr) -> SecretStr:
+    address = value.get_secret_value()
+    if urlsplit(address).scheme not in _REDISES:
+        raise ValueError(f"give an address that begins with one of: {', '.join(f'{name}://' for name in _REDISES)}")
+    if ";" in address:  # redis-py takes it into an option, and tells of that option with the second one's password
+        raise ValueError("give one address. A ; in a password is written %3B")
+    return value
 
 
 def _verifying(address: str) -> str:
@@ -113,6 +130,7 @@ def _authorities(value: Path) -> Path:
 
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Issuer = Annotated[str, AfterValidator(_issuer)]
 Operator = Annotated[str, AfterValidator(_operator)]

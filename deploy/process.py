@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from deploy import logs
-from deploy.settings import Settings, load
+from deploy.settings import Settings, celerys_or_refuse, forget_celerys, load
 from deploy.signals import handling
 from identity.errors import Misconfigured, Unavailable
 
@@ -38,6 +38,11 @@ def settings_or_exit() -> Settings:
     return _or_exit(load)
 
 
+def celerys_or_exit() -> list[str]:
+    """For a `celery` command: which variables of Celery's own are not heeded, or the end of the process."""
+    return _or_exit(celerys_or_refuse)
+
+
 def workflows_or_exit(settings: Settings) -> Registry:
     """The workflows and tools, or what is wrong with them and the end of the process."""
     return _or_exit(lambda: workflows(settings))
@@ -57,10 +62,29 @@ def _or_exit(read: Callable[[], T]) -> T:
         raise SystemExit(EX_CONFIG) from None
 
 
-def set_up(process: str, settings: Settings) -> None:
-    """Logs that name *process*, and its metrics for Prometheus."""
+def set_up(
+    process: str, settings: Settings, *, listed: str | None = None, is_well: Callable[[], bool] = lambda: True
+) -> None:
+    """Logs that name *process*, and its metrics on the port of what is *listed* so, if not under its name."""
     logs.configure(process, format=settings.log_format, level=settings.log_level)
-    serve_metrics(process, settings)
+    serve_metrics(listed or process, settings, is_well=is_well)
+
+
+def listed_as(name: str, queues: Collection[str]) -> str:
+    """Which of the process list a Celery worker is, by what it listens to: it may be called anything."""
+    kind = "revocations" if set(queues) == {"revocations"} else "worker"
+    number = name.rpartition("-")[2]
+    return f"{kind}-{number}" if number.isdecimal() else kind
+
+
+def tell_ignored(names: Sequence[str]) -> None:
+    """Say which variables of Celery's own stand in the environment, to no effect."""
+    if names:
+        log.warning(
+            "not heeded: %s. Aswhom is set by ASWHOM_ variables alone",
+            ", ".join(names),
+            extra={"action": "celery.ignored"},
+        )
 
 
 def spare_what_is_loaded() -> None:
@@ -73,15 +97,15 @@ def spare_what_is_loaded() -> None:
     gc.freeze()
 
 
-def serve_metrics(process: str, settings: Settings) -> None:
+def serve_metrics(process: str, settings: Settings, *, is_well: Callable[[], bool]) -> None:
     """Answer Prometheus, unless the port is taken: work goes on without, and Prometheus sees that too."""
-    from pipeline import metrics
+    from pipeline.exposition import serve
 
     port = settings.metrics_port(process)
     if not port:
         return
     try:
-        metrics.serve(port, host=settings.metrics_host)
+        serve(port, host=settings.metrics_host, is_well=is_well)
     except OSError as error:
         name = process.partition("-")[0].upper()
         log.error(
@@ -115,6 +139,7 @@ def workflows(settings: Settings) -> Registry:
 
 def celery_app(settings: Settings, registry: Registry) -> App:
     """The application of a process that rings, works or keeps the schedule. Nothing is opened yet."""
+    forget_celerys()
     from pipeline.celery import make_celery
     from pipeline.ring import CeleryRing
     from pipeline.runtime import Runtime

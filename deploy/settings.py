@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deploy import valkey
+from deploy.celerys import celerys, too_late
 from deploy.console import console_faults
 from deploy.forms import (
     Authorities,
@@ -30,6 +31,7 @@ from deploy.forms import (
     Origin,
     Place,
     Port,
+    RedisUrl,
     Seconds,
     as_text,
     is_operator,
@@ -43,10 +45,12 @@ if TYPE_CHECKING:
     from pipeline.database import DatabaseSettings
     from pipeline.retention import Retention
     from pipeline.runtime_settings import RuntimeSettings
+    from pipeline.services import StepSettings
     from pipeline.watchdog import Limits
     from webhooks.settings import WebSettings
 
 PREFIX = "ASWHOM_"
+_BEYOND_A_CALL = timedelta(seconds=10)  # the commits around it
 _LOCAL = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - what everywhere is called from here
 
 
@@ -65,7 +69,7 @@ class Settings(BaseSettings):
     data_dir: Place = Path(".aswhom")
     database_url: DatabaseUrl | None = None  # None: SQLite in the data directory
     broker_url: BrokerUrl | None = None  # None: the private Valkey of `aswhom up`
-    redis_url: SecretStr | None = None  # of the refresh locks; None: the broker, where that is a Redis or Valkey
+    redis_url: RedisUrl | None = None  # of the refresh locks; None: the broker, where that is a Redis or Valkey
     key_prefix: str = "aswhom:"
     vault_key_file: Place | None = None  # None: keys/vault in the data directory, and so on
     vault_keys: SecretStr | None = None  # the keys themselves, in place of that file
@@ -116,9 +120,9 @@ class Settings(BaseSettings):
     job_runs: Annotated[int, Field(ge=1, le=1000)] | None = None
     job_backoff: Seconds | None = None
     misconfigured_delay: Seconds | None = None
+    workers: Annotated[int, Field(ge=1, le=10)] = 2  # of thirty-two threads each (docs/decisions/0004)
     task_limit: Seconds | None = None
     task_grace: Seconds | None = None
-    visibility_timeout: Seconds | None = None
     beat_interval: Seconds | None = None
     turn_timeout: Seconds | None = None
     worker_writes: Annotated[int, Field(ge=1)] = 8  # on PostgreSQL
@@ -185,33 +189,23 @@ class Settings(BaseSettings):
         return BrokerSettings(
             url=url,
             key_prefix=self.key_prefix,
-            **_given(visibility_timeout=self.visibility_timeout, beat_interval=self.beat_interval),
+            **_given(beat_interval=self.beat_interval),
         )
 
     def runtime(self) -> RuntimeSettings:
         """What a process that runs work is opened with. Raises Misconfigured, for settings that contradict too."""
         from deploy.contradictions import contradictions
         from pipeline.runtime_settings import RuntimeSettings
-        from pipeline.services import StepSettings
         from pipeline.worker import WorkerSettings
 
         redis_url = self.redis()
-        given_steps = _given(
-            send_within=self.send_within,
-            call_deadline=self.call_deadline,
-            attempts=self.step_attempts,
-            backoff=self.step_backoff,
-            backoff_cap=self.step_backoff_cap,
-            yield_after=self.yield_after,
-            consent_wait=self.consent_wait,
-        )
         given_jobs = _given(
             hold=self.worker_hold,
             runs=self.job_runs,
             backoff=self.job_backoff,
             misconfigured_delay=self.misconfigured_delay,
         )
-        steps, jobs = StepSettings(**given_steps), WorkerSettings(**given_jobs)
+        steps, jobs = self.steps(), WorkerSettings(**given_jobs)
         refuse(list(contradictions(steps, jobs, self.limits())))
         return RuntimeSettings(
             database=self.database(),
@@ -228,6 +222,21 @@ class Settings(BaseSettings):
             **_given(window=self.window, connect_lifetime=self.connect_lifetime),
         )
 
+    def steps(self) -> StepSettings:
+        """How calls are made, and made again."""
+        from pipeline.services import StepSettings
+
+        given = _given(
+            send_within=self.send_within,
+            call_deadline=self.call_deadline,
+            attempts=self.step_attempts,
+            backoff=self.step_backoff,
+            backoff_cap=self.step_backoff_cap,
+            yield_after=self.yield_after,
+            consent_wait=self.consent_wait,
+        )
+        return StepSettings(**given)
+
     def retention(self) -> Retention:
         """What the ledger forgets, and when."""
         from pipeline.retention import Retention
@@ -235,10 +244,12 @@ class Settings(BaseSettings):
         return Retention(**_given(**{kept.name: getattr(self, f"keep_{kept.name}") for kept in fields(Retention)}))
 
     def limits(self) -> Limits:
-        """How long a task may take before its process leaves."""
+        """How long a task may take before its process leaves, and then the calls of the others."""
         from pipeline.watchdog import Limits
 
-        return Limits(**_given(task=self.task_limit, grace=self.task_grace))
+        steps = self.steps()
+        longest = max(Limits().grace, steps.send_within + steps.call_deadline + _BEYOND_A_CALL)
+        return Limits(**_given(task=self.task_limit, grace=self.task_grace or longest))
 
     def web(self, metrics_dir: Path | None = None) -> WebSettings:
         """What the web processes are told."""
@@ -273,7 +284,10 @@ class Settings(BaseSettings):
         keys = self.key_files()
         paths |= {"vault_key_file": keys.vault, "signing_key_file": keys.signing}
         own = {PREFIX + name.upper(): as_text(value) for name, value in {**given, **paths}.items() if value is not None}
-        return {**os.environ, **own, **more}
+        inherited = dict(os.environ)
+        for name in celerys(inherited):
+            del inherited[name]
+        return {**inherited, **own, **more}
 
 
 def load(**given: object) -> Settings:
@@ -292,6 +306,18 @@ def load(**given: object) -> Settings:
     refuse(faults)
     assert settings is not None  # noqa: S101 - for the type checker: its faults were refused
     return settings
+
+
+def celerys_or_refuse() -> list[str]:
+    """Which variables of Celery's own are not heeded. Raises Misconfigured for one that cannot be forgotten."""
+    refuse(too_late(name for name, value in os.environ.items() if value))
+    return celerys(os.environ)
+
+
+def forget_celerys() -> None:
+    """Take Celery's own variables out of this process's environment, before Celery looks for them."""
+    for name in celerys(os.environ):
+        del os.environ[name]
 
 
 def sudo_user(*, uid: int) -> str | None:

@@ -29,8 +29,6 @@ from deploy.supervisor import Supervisor
 from identity.errors import AswhomError, Misconfigured
 from identity.store import CommitUnknown
 
-#: Two processes of thirty-two threads (docs/decisions/0004).
-WORKERS = 2
 _CALL = timedelta(seconds=20)  # the longest call, where no other deadline is set
 _BEYOND = timedelta(seconds=15)  # the commits and the goodbyes around it
 
@@ -78,11 +76,11 @@ def migrate(settings: Settings) -> None:
     upgrade_at(settings.database())
 
 
-def processes() -> list[Process]:
-    """What runs, from the process list: two workers, and one of everything else."""
+def processes(settings: Settings) -> list[Process]:
+    """What runs, from the process list: so many workers, and one of everything else."""
     listed = []
     for process in procfile.read():
-        numbers = range(1, WORKERS + 1) if process.name == "worker" else ()
+        numbers = range(1, settings.workers + 1) if process.name == "worker" else ()
         listed += [process.numbered(number) for number in numbers] or [process]
     return listed
 
@@ -90,7 +88,7 @@ def processes() -> list[Process]:
 def targets(settings: Settings) -> list[dict[str, Any]]:
     """What Prometheus scrapes, for its `file_sd_configs`."""
     addresses = {"web": settings.listen}
-    ports = {process.name: settings.metrics_port(process.name) for process in processes()}
+    ports = {process.name: settings.metrics_port(process.name) for process in processes(settings)}
     addresses |= {name: f"{settings.metrics_host}:{port}" for name, port in ports.items() if port}
     return [{"targets": [address], "labels": {"process": name}} for name, address in addresses.items()]
 
@@ -142,7 +140,7 @@ class Up:
             groups.append(("broker", [Process(name="valkey", command=(server, configuration))]))
         if self._extra:
             groups.append(("beside", self._extra))
-        groups.append(("aswhom", processes()))
+        groups.append(("aswhom", processes(settings)))
         text = supervisor.configuration(groups, patience=patience(settings))
         with _writing(folder):
             (folder / TARGETS).write_text(json.dumps(targets(settings), indent=2), encoding="utf-8")

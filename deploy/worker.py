@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from celery.signals import celeryd_init, setup_logging, worker_ready
 
 from deploy import process
 
+ignored = process.celerys_or_exit()
 settings = process.settings_or_exit()
 app = process.celery_app(settings, process.workflows_or_exit(settings))
 
@@ -18,9 +20,12 @@ def leave_logging_alone(**_: Any) -> None:
 
 
 @celeryd_init.connect(weak=False)
-def set_up(sender: str, **_: Any) -> None:
+def set_up(sender: str, options: Mapping[str, Any], **_: Any) -> None:
     """The process is called what its command line says: `--hostname worker-1@%h`."""
-    process.set_up(sender.partition("@")[0], settings)
+    name = sender.partition("@")[0]
+    listed = process.listed_as(name, options.get("queues") or ())
+    process.set_up(name, settings, listed=listed, is_well=app.hearing.is_well)
+    process.tell_ignored(ignored)
 
 
 @worker_ready.connect(weak=False)

@@ -20,6 +20,7 @@ from kombu import Exchange, Queue
 from identity.errors import Misconfigured
 from identity.model import AccessPattern
 from pipeline.coalescing import Coalescing
+from pipeline.hearing import Hearing
 from pipeline.model import Ring
 from pipeline.ring import JOB, REVOCATION, REVOCATIONS
 from pipeline.schedules.beat import Schedules
@@ -33,11 +34,10 @@ QUEUES: tuple[str, ...] = (*(pattern.value for pattern in AccessPattern), REVOCA
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerSettings:
-    """How the broker is reached. Everyone on one database must agree on the prefix and the visibility timeout."""
+    """How the broker is reached. Everyone on one database must agree on the prefix."""
 
     url: str = field(repr=False)  # it may hold a password
     key_prefix: str = "aswhom:"
-    visibility_timeout: timedelta = timedelta(minutes=5)
     socket_timeout: timedelta = timedelta(seconds=5)
     connect_timeout: timedelta = timedelta(seconds=3)
     health_check_interval: timedelta = timedelta(seconds=5)
@@ -57,7 +57,6 @@ class BrokerSettings:
             return {"confirm_publish": True, **self.transport_options}
         return {
             "global_keyprefix": self.key_prefix,
-            "visibility_timeout": int(self.visibility_timeout.total_seconds()),
             "priority_steps": [0],  # no priorities: one key a queue
             "queue_order_strategy": "round_robin",
             "client_name": "aswhom",
@@ -104,8 +103,8 @@ class JobWorker(Protocol):
 
 
 class Revoker(Protocol):
-    def advance(self, revocation_id: str, /) -> object:
-        """Take a revocation as far as it goes now. Safe to repeat."""
+    def advance(self, revocation_id: str, /, *, moved: Callable[[], None]) -> object:
+        """Take a revocation as far as it goes now, and call *moved* after each part of it. Safe to repeat."""
         ...
 
 
@@ -149,6 +148,19 @@ class App(Celery):
 
     settings: BrokerSettings
     open_runtime: Callable[[], Runtime]
+    hearing: Hearing
+    backend_cls = "disabled"  # Celery would ask the environment first
+
+    # Left to itself, Celery goes where the environment's CELERY_BROKER_URL says, or its like for reading and writing.
+
+    def connection(self, hostname: str | None = None, *words: Any, **options: Any) -> Any:
+        return super().connection(hostname or self.settings.url, *words, **options)
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
+        return super().connection_for_read(url or self.settings.url, **options)
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
+        return super().connection_for_write(url or self.settings.url, **options)
 
 
 def make_celery(
@@ -159,7 +171,7 @@ def make_celery(
 ) -> App:
     """The application of every process that rings, works or keeps the schedule. Nothing is opened yet."""
     app = App("aswhom", set_as_current=False)
-    app.settings, app.open_runtime = settings, open_runtime
+    app.settings, app.open_runtime, app.hearing = settings, open_runtime, Hearing()
     app.conf.update(configuration(settings))
     process = Process(app, limits)
 
@@ -219,7 +231,7 @@ class Process:
     def __init__(self, app: App, limits: Limits) -> None:
         self._app = app
         self._runtime: Runtime | None = None
-        self._watchdog = Watchdog(limits, before_exit=self._before_exit)
+        self._watchdog = Watchdog(limits, before_exit=self._before_exit, hears=app.hearing.is_well)
         self._advance = Coalescing(self._advance_now)
 
     def job(self, job_id: str, lapses: object) -> None:
@@ -230,8 +242,9 @@ class Process:
         self._advance(_an_id(revocation_id))
 
     def _advance_now(self, revocation: str) -> None:
-        with self._watchdog.watch(None):
-            self._opened().revoker.advance(revocation)
+        # However long it is: it hangs once no part of it ends any more.
+        with self._watchdog.watch(None) as moved:
+            self._opened().revoker.advance(revocation, moved=moved)
 
     def open(self, sender: Any, **_: Any) -> None:
         if sender.app is not self._app:
@@ -249,6 +262,7 @@ class Process:
 
     def wind_down(self, **_: Any) -> None:
         """Celery names the host here, not the application; a process that only rings has nothing open."""
+        self._app.hearing.end()
         if self._runtime is not None:
             self._runtime.wind_down()
 

@@ -5,9 +5,7 @@ The gauges about the ledger are set by housekeeping alone; in every other proces
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram
 
 from identity.measuring import show_no_number
 from identity.model import AccessPattern
@@ -61,6 +59,14 @@ WITHDRAWALS = Gauge(
 )
 BELLS = Counter("aswhom_bells", "Doorbells by what became of them: rung, failed, skipped", ["outcome"])
 UNREADABLE = Counter("aswhom_unreadable_messages", "Items in a queue that are no bell, and were taken out and dropped")
+CONSUMER_FAILURES = Counter(
+    "aswhom_consumer_failures", "Times that a worker's consumer failed by no fault of the broker or of a message"
+)
+CONSUMER_LISTENED = Gauge(
+    "aswhom_consumer_listened_timestamp_seconds",
+    "When the broker last answered this worker's question for bells, or no thread was free to ask for",
+    multiprocess_mode="mostrecent",
+)
 # A process that leaves takes its counters along: this one shows if it was scraped during the grace. The alert is on
 # `process_start_time_seconds`, which every restart changes.
 WATCHDOG_EXITS = Counter("aswhom_watchdog_exits", "Processes that left because a task overstayed")
@@ -99,6 +105,7 @@ SCHEDULES_FAULTY = Gauge(
     "aswhom_schedules_faulty", "Schedules whose last slot could not be fired", multiprocess_mode="mostrecent"
 )
 show_no_number(
+    CONSUMER_LISTENED,
     REVOCATION_UNFINISHED_SECONDS,
     UNKNOWN_ATTEMPTS,
     UNSEALED_SECONDS,
@@ -131,15 +138,3 @@ def count_end(pattern: str, to: JobState | None, *, jobs: int = 1) -> None:
         JOBS.labels(pattern, str(to)).inc(jobs)
     if to is JobState.DEAD:
         DEAD.labels(pattern).inc(jobs)
-
-
-def serve(port: int, *, host: str = "127.0.0.1") -> Callable[[], None]:
-    """Answer Prometheus on *port*, from a thread that ends with the process or when the returned function is called."""
-    server, thread = start_http_server(port, addr=host)
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return stop

@@ -232,6 +232,7 @@ class Runtime:
             provider_side=provider_side,
             withdraw=self.asker.advance,
             inquire=inquirer.settle,
+            stopping=self.stopping.is_set,
             reached=self._reached,
         )
 

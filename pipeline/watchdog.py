@@ -1,9 +1,10 @@
-"""Leaves the process when a task overstays.
+"""Leaves the process when a task overstays, or when it takes no bells any more.
 
 Time limits do not bind threads: a thread that hangs keeps its slot, and a process told to stop waits for it for ever.
 So one thread watches the others. Past the limit it writes every stack to the log, asks the process to stop, has the
-ledger told (each job that overstays spends a run, the process's other claims go back unspent) and, after a grace,
-leaves without asking. The supervisor starts the next one.
+ledger told (each job that overstays spends a run, the process's other claims go back unspent), waits until nothing
+runs any more but what overstays, for a grace at most, and leaves without asking. The supervisor starts the next one.
+The same happens to a process that is deaf for twice as long as its health tells of it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pipeline import metrics
+from pipeline.hearing import DEAF_AFTER
 
 log = logging.getLogger(__name__)
+
+_LOOKS_AGAIN = 0.1  # seconds
 
 #: What a supervisor sees.
 EXIT_CODE = os.EX_SOFTWARE
@@ -30,10 +34,14 @@ EXIT_CODE = os.EX_SOFTWARE
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How long a task may take, and how long a process that must leave may take to do it cleanly."""
+    """How long a task may take without moving, and how long a process that must leave waits for the others' calls.
+
+    The grace is longer than a call, from its opening on, and than a token request: cut on the wire, the outcome of
+    either is unknown.
+    """
 
     task: timedelta = timedelta(minutes=5)
-    grace: timedelta = timedelta(seconds=10)
+    grace: timedelta = timedelta(seconds=35)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +51,10 @@ class Task:
     job: str | None
     thread: int
     since: float
+
+
+def _always(_within: timedelta) -> bool:
+    return True
 
 
 def terminate_self() -> None:
@@ -58,12 +70,14 @@ class Watchdog:
         limits: Limits,
         *,
         before_exit: Callable[[Sequence[Task]], None],
+        hears: Callable[[timedelta], bool] = _always,
         clock: Callable[[], float] = time.monotonic,
         terminate: Callable[[], None] = terminate_self,
         leave: Callable[[int], object] = os._exit,
     ) -> None:
         self._limits = limits
         self._before_exit = before_exit
+        self._hears = hears  # whether it did, within so long
         self._clock = clock
         self._terminate = terminate
         self._leave = leave
@@ -72,13 +86,17 @@ class Watchdog:
         self._stopped = threading.Event()
 
     @contextmanager
-    def watch(self, job: str | None) -> Iterator[None]:
-        """Count this thread's work from now until the block ends."""
+    def watch(self, job: str | None) -> Iterator[Callable[[], None]]:
+        """Count this thread's work from now until the block ends, or anew from each call of what it is given."""
         thread = threading.get_ident()
-        with self._lock:
-            self._tasks[thread] = Task(job=job, thread=thread, since=self._clock())
+
+        def moved() -> None:
+            with self._lock:
+                self._tasks[thread] = Task(job=job, thread=thread, since=self._clock())
+
+        moved()
         try:
-            yield
+            yield moved
         finally:
             with self._lock:
                 del self._tasks[thread]
@@ -97,28 +115,42 @@ class Watchdog:
         self._stopped.set()
 
     def check(self) -> bool:
-        """Leave if a task overstays; True if this process still stands, because it is stopping cleanly."""
+        """Leave if there is a reason; True if this process still stands, because it is stopping cleanly."""
         late = self.overstaying()
-        if not late:
+        if late:
+            reason = f"{len(late)} task(s) ran longer than {self._limits.task}"
+        elif not self._hears(2 * DEAF_AFTER):
+            reason = f"the broker was asked for nothing in {2 * DEAF_AFTER}"
+        else:
             return False
-        grace = self._limits.grace.total_seconds()
+        until = time.monotonic() + self._limits.grace.total_seconds()
         try:
             metrics.WATCHDOG_EXITS.inc()
             log.critical(
-                "%d task(s) ran longer than %s: this process leaves\n%s",
-                len(late),
-                self._limits.task,
+                "%s: this process leaves\n%s",
+                reason,
                 stacks(),
                 extra={"action": "watchdog.exit", "jobs": [task.job for task in late]},
             )
             self._terminate()  # first: what is handed back and rung for must not be taken here again
             told = threading.Thread(target=self._tell, args=(late,), name="watchdog-ledger", daemon=True)
             told.start()
-            told.join(grace)  # the ledger may be what hangs
+            told.join(until - time.monotonic())  # the ledger may be what hangs
         finally:  # even of a process that can start no thread any more
-            if not self._stopped.wait(grace):
+            if not self._stops(late, until):
                 self._leave(EXIT_CODE)
         return True
+
+    def _stops(self, late: list[Task], until: float) -> bool:
+        """Whether the process stops cleanly. While nothing runs but what is *late*, it does not."""
+        while (left := until - time.monotonic()) > 0 and not self._runs_only(late):
+            if self._stopped.wait(min(left, _LOOKS_AGAIN)):
+                break
+        return self._stopped.is_set()
+
+    def _runs_only(self, late: list[Task]) -> bool:
+        with self._lock:
+            return bool(self._tasks) and all(task in late for task in self._tasks.values())
 
     def _run(self) -> None:
         period = min(1.0, self._limits.task.total_seconds() / 4)

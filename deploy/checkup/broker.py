@@ -66,6 +66,7 @@ def _server(what: str, url: str, prefix: str, where: str) -> Iterator[Finding]:
         policy = _policy(client)
         version = str(client.info("server").get("redis_version", "0"))
         memory = client.info("memory")
+        in_cluster = bool(client.info("cluster").get("cluster_enabled"))
         refusal = _refusal(client, prefix)
     except RedisError as error:
         yield wrong(what, f"not reachable ({type(error).__name__}): {where}")
@@ -80,6 +81,10 @@ def _server(what: str, url: str, prefix: str, where: str) -> Iterator[Finding]:
         yield wrong(what, f"its maxmemory-policy is {policy}: it may drop messages and locks; set it to noeviction")
     else:
         yield ok(what, f"reachable, and never evicts (speaks as Redis {version})")
+    if in_cluster:  # a worker asks for several queues in one command, and their keys lie in several slots
+        yield wrong(
+            what, "it runs in cluster mode, which is not supported: take one primary, with replicas if you like"
+        )
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
         yield wrong("versions", f"the Redis of {what} speaks as Redis {version}: use 6.2 or later")
     used, most = int(memory["used_memory"]), int(memory.get("maxmemory", 0))

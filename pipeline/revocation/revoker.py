@@ -54,6 +54,14 @@ from pipeline.tables import jobs
 from pipeline.workflow import OnRevoke, Registry
 
 
+class _ToldToStop(Exception):
+    """The process is to end. Where the revocation is, it is gone on with elsewhere."""
+
+
+def _unwatched() -> None:
+    """Nobody asks whether it moves."""
+
+
 class Revoker:
     """Carries a revocation from effective to its signed receipt.
 
@@ -71,6 +79,7 @@ class Revoker:
         provider_side: receipt.ReadProviderSide,
         withdraw: Callable[[str], bool],
         inquire: Callable[[str], bool],
+        stopping: Callable[[], bool],
         reached: Callable[[str], None] = none_reached,
     ) -> None:
         self._store = store
@@ -81,21 +90,39 @@ class Revoker:
         self._provider_side = provider_side
         self._withdraw = withdraw  # has the provider asked to end what was revoked; False: something is still pending
         self._inquire = inquire  # False while the provider has yet to say whether the signal was genuine
+        self._stopping = stopping  # whether this process was told to stop
         self._reached = reached
 
-    def advance(self, revocation: str) -> bool:
-        """Do what can be done now. True: it is quiesced and has its receipt; False: calls are still in flight."""
+    def advance(self, revocation: str, *, moved: Callable[[], None] = _unwatched) -> bool:
+        """Do what can be done now. True: it is quiesced and has its receipt; False: calls are still in flight.
+
+        *moved* is called after each part, such as a chunk of its jobs. A process that was told to stop ends between
+        two of them, with False.
+        """
+
+        def onward() -> None:
+            moved()
+            if self._stopping():
+                raise _ToldToStop
+
+        try:
+            return self._advance(revocation, onward)
+        except _ToldToStop:
+            return False
+
+    def _advance(self, revocation: str, onward: Callable[[], None]) -> bool:
         state = self._store.read(lambda c: load_without_receipt(c, revocation)).state
         if state in REACHING:
-            self._cancel(revocation)
+            self._cancel(revocation, onward)
         if state != Stage.QUIESCED and not self._store.write(lambda c: _drained(c, revocation)):
             return False
         if not self._inquire(revocation):
             return False
         self._reached("before_compensations")
-        self._compensate(revocation, again=state == Stage.QUIESCED)
+        self._compensate(revocation, onward, again=state == Stage.QUIESCED)
         self._reached("before_withdrawals")
         self._withdraw(revocation)
+        onward()
         self._reached("before_receipt")
         self._issue_receipt(revocation)
         return True
@@ -141,7 +168,7 @@ class Revoker:
         if seconds is not None:
             metrics.REVOCATION_SECONDS.observe(seconds)
 
-    def _cancel(self, revocation: str) -> None:
+    def _cancel(self, revocation: str, onward: Callable[[], None]) -> None:
         size = cancelling.ChunkSize()
         row = self._store.read(lambda c: load(c, revocation))
         for then in OnRevoke:
@@ -152,16 +179,15 @@ class Revoker:
             while sets := self._store.read(partial(look, after=after)):
                 after = sets[-1]
                 if then is OnRevoke.SKIP:
-                    self._end_waits_in(revocation, sets)
+                    self._end_waits_in(revocation, sets, onward)
                 else:
-                    self._cancel_in(revocation, sets, size)
+                    for busy in (False, True):
+                        self._cancel_chunks(revocation, cancelling.Cursor(sets, busy=busy), size, onward)
         self._store.write(lambda c: cancelling.begin_draining(c, revocation))
 
-    def _cancel_in(self, revocation: str, sets: list[str], size: cancelling.ChunkSize) -> None:
-        for busy in (False, True):
-            self._cancel_chunks(revocation, cancelling.Cursor(sets, busy=busy), size)
-
-    def _cancel_chunks(self, revocation: str, cursor: cancelling.Cursor, size: cancelling.ChunkSize) -> None:
+    def _cancel_chunks(
+        self, revocation: str, cursor: cancelling.Cursor, size: cancelling.ChunkSize, onward: Callable[[], None]
+    ) -> None:
         while cursor.sets:
             act = partial(cancelling.cancel_chunk, revocation=revocation, cursor=cursor, limit=size.jobs)
             chunk = self._ahead.write(act)
@@ -172,14 +198,16 @@ class Revoker:
                 size.after(chunk.jobs, chunk.took)
             cursor = chunk.cursor
             self._reached("after_chunk")
+            onward()
 
-    def _end_waits_in(self, revocation: str, sets: list[str]) -> None:
+    def _end_waits_in(self, revocation: str, sets: list[str], onward: Callable[[], None]) -> None:
         left: Sequence[str] = sets
         while left:
             act = partial(cancelling.end_waits, revocation=revocation, sets=left, limit=cancelling.WAITS)
             left = self._store.write(act)
+            onward()
 
-    def _compensate(self, revocation: str, *, again: bool) -> None:
+    def _compensate(self, revocation: str, onward: Callable[[], None], *, again: bool) -> None:
         """One transaction a step, each of them at most once. *again*: what was unknown may have turned out done."""
         for page in self._store.read(lambda c: _jobs_to_compensate(c, revocation, calls_only=again)):
             look = partial(compensation.compensable, among=page, workflows=self._workflows)
@@ -197,6 +225,8 @@ class Revoker:
                     )
                 )
                 self._reached("after_compensation")
+                onward()
+            onward()
 
 
 def _ago(parameter: str) -> ColumnElement[datetime]:

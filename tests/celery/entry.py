@@ -20,6 +20,7 @@ from pathlib import Path
 from identity.errors import Misconfigured
 from identity.model import AccessPattern
 from pipeline.celery import BrokerSettings, make_celery
+from pipeline.exposition import serve
 from pipeline.model import Bell
 from pipeline.ring import CeleryRing
 from pipeline.watchdog import Limits
@@ -61,7 +62,12 @@ class Work:
                 threading.Event().wait()
         write(f"ended {job_id}")
 
-    def advance(self, revocation_id: str) -> None:
+    def advance(self, revocation_id: str, *, moved: Callable[[], None]) -> None:
+        match revocation_id.split("-"):
+            case ["long", parts]:
+                for _ in range(int(parts)):
+                    time.sleep(0.05)
+                    moved()
         write(f"advanced {revocation_id}")
 
 
@@ -128,6 +134,8 @@ app = make_celery(
         grace=timedelta(seconds=float(os.environ.get("RIG_GRACE", "10"))),
     ),
 )
+if "RIG_HEARD" in os.environ:  # whether the worker listened within six seconds
+    serve(int(os.environ["RIG_HEARD"]), is_well=lambda: app.hearing.is_well(timedelta(seconds=6)))
 # Negative controls: Celery's own ways instead of ours.
 app.conf.update(json.loads(os.environ.get("RIG_CONF", "{}")))
 if "RIG_ACK" in os.environ:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pipeline.consumer import Consumer
-from pipeline.ring import JOB, REVOCATION
-from tests.celery.rig import publisher
+from pipeline.consumer import FAILURES, Consumer
+from pipeline.ring import JOB, REVOCATION, CeleryRing
+from tests.celery.rig import Child, bells, publisher
+from tests.waiting import eventually
 
 
 class Connection:
@@ -39,3 +43,26 @@ def test_what_a_broker_keeps_is_acknowledged_and_nothing_else(broker: str, keeps
     assert {queue.no_ack for queue in app.conf.task_queues} == {not keeps}
     of = "celery.worker.request:Request" if keeps else "pipeline.consumer:Request"
     assert {app.tasks[name].Request for name in (JOB, REVOCATION)} == {of}
+
+
+def test_a_worker_that_can_begin_nothing_leaves_and_blames_no_message(
+    ring: CeleryRing, child: Callable[..., Child]
+) -> None:
+    worker = child(RIG_CONF=json.dumps({"worker_pool": "tests.celery.pools:NoThreads"}))
+    worker.work(concurrency=2)
+    ring.jobs(bells(*(f"ok-{n}" for n in range(FAILURES + 2))))
+    assert worker.wait() == os.EX_SOFTWARE
+    assert "took no bell in between: this process leaves" in worker.text()
+    assert "can't start new thread" in worker.text()
+    assert "is not a message" not in worker.text()
+    assert worker.lines()[-2:] == ["winds down", "closed"]
+
+
+def test_a_worker_that_begins_some_stays(ring: CeleryRing, child: Callable[..., Child]) -> None:
+    worker = child(RIG_CONF=json.dumps({"worker_pool": "tests.celery.pools:EverySecond"}))
+    worker.work(concurrency=2)
+    for pair in range(FAILURES + 1):
+        ring.jobs(bells(f"ok-{pair}", "ok-lost"))
+        eventually(lambda pair=pair: worker.ended(f"ok-{pair}"), log=worker.log)  # type: ignore[misc]
+        eventually(lambda pair=pair: worker.text().count("the consumer failed, and starts") > pair, log=worker.log)  # type: ignore[misc]
+    assert worker.running()

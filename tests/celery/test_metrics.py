@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.error
 import urllib.request
 
 import pytest
@@ -9,6 +10,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from identity import metrics as identity_metrics
 from pipeline import metrics
+from pipeline.exposition import serve
 from tests.servers.process import free_port
 from webhooks import metrics as webhooks_metrics
 
@@ -33,9 +35,22 @@ def test_no_label_can_name_a_tenant_a_user_or_a_job(metric: MetricWrapperBase) -
 
 def test_a_process_answers_prometheus() -> None:
     port = free_port()
-    stop = metrics.serve(port)
+    stop = serve(port)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             assert b"aswhom_bells_total" in answer.read()
+    finally:
+        stop()
+
+
+def test_a_process_says_whether_it_is_well() -> None:
+    port, well = free_port(), [True]
+    stop = serve(port, is_well=lambda: well[0])
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+            assert answer.status == 200
+        well[0] = False
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5)
     finally:
         stop()

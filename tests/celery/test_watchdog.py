@@ -19,12 +19,19 @@ LIMITS = Limits(task=timedelta(seconds=60), grace=timedelta(seconds=0.2))
 class Process:
     """Stands in for the process that leaves, and for its clock."""
 
-    def __init__(self, before_exit: Callable[[Sequence[Task]], None] | None = None) -> None:
+    def __init__(
+        self,
+        before_exit: Callable[[Sequence[Task]], None] | None = None,
+        *,
+        limits: Limits = LIMITS,
+        hears: Callable[[timedelta], bool] = lambda _: True,
+    ) -> None:
         self.now = 1000.0
         self.done: list[object] = []
         self.watchdog = Watchdog(
-            LIMITS,
+            limits,
             before_exit=before_exit or (lambda late: self.done.append(("spent", *(task.job for task in late)))),
+            hears=hears,
             clock=lambda: self.now,
             terminate=lambda: self.done.append("terminate"),
             leave=lambda code: self.done.append(("leave", code)),
@@ -71,6 +78,76 @@ def test_two_tasks_past_their_limit_are_told_of_together() -> None:
     assert process.done == ["terminate", ("spent", "j1", "j2"), ("leave", EXIT_CODE)]
     leave.set()
     thread.join(10)
+
+
+def test_a_process_that_hears_nothing_leaves_after_the_calls_that_it_makes() -> None:
+    deaf = Process(hears=lambda within: within > timedelta(minutes=2))
+    with deaf.watchdog.watch("j1"):
+        assert deaf.watchdog.check()
+    assert deaf.done == ["terminate", ("spent",), ("leave", EXIT_CODE)]
+
+
+class Beside:
+    """Another task of that process, in a thread of its own, until `end`."""
+
+    def __init__(self, process: Process, job: str) -> None:
+        self._process, self._job = process, job
+        self._watched, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work)
+
+    def _work(self) -> None:
+        with self._process.watchdog.watch(self._job):
+            self._watched.set()
+            self._over.wait(10)
+        self._process.done.append(("ended", self._job))
+
+    def begin(self) -> None:
+        self._thread.start()
+        assert self._watched.wait(10)
+
+    def end(self) -> None:
+        self._over.set()
+        self._thread.join(10)
+
+
+def test_the_calls_of_other_tasks_are_waited_for_and_what_hangs_is_not() -> None:
+    process = Process(limits=Limits(task=timedelta(seconds=60), grace=timedelta(minutes=5)))
+    other = Beside(process, "j2")
+    with process.watchdog.watch("j1"):
+        process.now += 30
+        other.begin()
+        process.now += 30
+        leaving = threading.Thread(target=process.watchdog.check)
+        leaving.start()
+        eventually(lambda: ("spent", "j1") in process.done)
+        assert leaving.is_alive()
+        other.end()
+        leaving.join(10)
+    assert process.done == ["terminate", ("spent", "j1"), ("ended", "j2"), ("leave", EXIT_CODE)]
+
+
+def test_a_call_that_outlives_the_grace_is_not_waited_for() -> None:
+    process = Process()
+    other = Beside(process, "j2")
+    with process.watchdog.watch("j1"):
+        process.now += 30
+        other.begin()
+        process.now += 30
+        assert process.watchdog.check()
+    assert process.done == ["terminate", ("spent", "j1"), ("leave", EXIT_CODE)]
+    other.end()
+
+
+def test_a_task_that_moves_is_not_one_that_hangs() -> None:
+    process = Process()
+    with process.watchdog.watch(None) as moved:
+        for _ in range(10):
+            process.now += 59
+            assert not process.watchdog.check()
+            moved()
+        process.now += 60
+        assert process.watchdog.check()
+    assert process.done == ["terminate", ("spent", None), ("leave", EXIT_CODE)]
 
 
 def test_the_process_leaves_though_it_can_start_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +202,17 @@ def test_a_process_that_stops_cleanly_within_the_grace_is_not_cut_short() -> Non
         process.now += 60
         assert stopping.check()
     assert process.done == [("spent", "j1")]
+
+
+def test_a_worker_whose_revocation_takes_longer_than_a_task_may_does_not_leave(
+    ring: CeleryRing, child: Callable[..., Child]
+) -> None:
+    worker = child(RIG_LIMIT="1", RIG_GRACE="1")
+    worker.work(concurrency=2)
+    ring.revocations(["long-40"])
+    eventually(lambda: "advanced long-40" in worker.lines(), log=worker.log)
+    assert worker.running()
+    assert "ran longer" not in worker.text()
 
 
 def test_a_worker_with_a_task_that_hangs_leaves_and_the_next_one_consumes(

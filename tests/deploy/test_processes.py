@@ -51,7 +51,7 @@ def _programs(text: str) -> dict[str, list[str]]:
 
 
 def test_supervisord_runs_the_process_list() -> None:
-    text = supervisor.configuration([("aswhom", up.processes())], patience=timedelta(seconds=30))
+    text = supervisor.configuration([("aswhom", up.processes(load()))], patience=timedelta(seconds=30))
     listed = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
     ran = _programs(text)
     assert sorted(ran) == sorted([*(listed.keys() - {"worker"}), "worker-1", "worker-2"])
@@ -72,8 +72,23 @@ def test_a_process_may_stop_for_longer_than_its_longest_call() -> None:
 
 def test_prometheus_is_told_of_every_process_once() -> None:
     told = [(entry["labels"]["process"], entry["targets"]) for entry in up.targets(load())]
-    assert [name for name, _ in told] == [process.name for process in up.processes()]
+    assert [name for name, _ in told] == [process.name for process in up.processes(load())]
     assert len({tuple(targets) for _, targets in told}) == len(told)
+
+
+@pytest.mark.parametrize("number", [1, 4, 10])
+def test_as_many_workers_run_as_are_asked_for_each_with_a_port_of_its_own(number: int) -> None:
+    settings = load(workers=number)
+    started = [process.name for process in up.processes(settings) if process.name.startswith("worker")]
+    assert started == [f"worker-{n}" for n in range(1, number + 1)]
+    targets = [target for entry in up.targets(settings) for target in entry["targets"]]
+    assert len(targets) == len(set(targets)) == number + 4
+
+
+@pytest.mark.parametrize("number", [0, 11])
+def test_no_workers_or_more_than_have_ports_are_refused(number: int) -> None:
+    with pytest.raises(Misconfigured, match="ASWHOM_WORKERS"):
+        load(workers=number)
 
 
 def test_words_that_supervisord_would_expand_are_kept(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import redis
 from kombu.exceptions import OperationalError
 
+from deploy.process import listed_as
 from deploy.settings import load, sudo_user
 from identity.errors import Misconfigured
 from pipeline.celery import Runtime, make_celery
@@ -118,6 +119,33 @@ def test_a_broker_over_tls_must_have_a_certificate_that_is_trusted(valkey: Valke
         load(broker_url="rediss://h:1/0?ssl_cert_reqs=CERT_REQUIRED")
 
 
+@pytest.mark.parametrize(
+    "broker",
+    [
+        "redis://:hunter2@a:1/3;redis://:hunter2@b:1/3",
+        "rediss://:hunter2@a:1/0;rediss://:hunter2@b:1/0",
+        "redis://:hunter2@a:1/0;kafka://hunter2@b",
+        "amqp://hunter2@a;redis://:hunter2@b:1/0",
+    ],
+)
+def test_two_servers_that_do_not_hold_the_same_are_refused(broker: str) -> None:
+    for name in ("broker_url", "redis_url"):
+        with pytest.raises(Misconfigured, match=f"ASWHOM_{name.upper()}: give") as caught:
+            load(**{name: broker})
+        assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("broker", ["amqp://u:p@a;amqp://u:p@b", "sentinel://a:1;sentinel://b:1"])
+def test_several_members_of_one_broker_are_taken(broker: str) -> None:
+    assert load(broker_url=broker).broker().url == broker
+
+
+def test_an_address_of_the_locks_that_is_none_is_refused_without_its_password() -> None:
+    with pytest.raises(Misconfigured, match="begins with one of: redis://") as caught:
+        load(redis_url="http://:hunter2@h")
+    assert "hunter2" not in str(caught.value)
+
+
 def _never() -> Runtime:
     raise AssertionError("no worker is started here")
 
@@ -164,6 +192,15 @@ def test_an_address_with_more_than_an_origin_is_refused(given: str) -> None:
     assert "hunter2" not in str(refused.value)
 
 
+def test_a_process_that_must_leave_waits_for_the_longest_call_of_the_others() -> None:
+    from pipeline.services import StepSettings
+
+    usual = StepSettings()
+    assert load().limits().grace > usual.send_within + usual.call_deadline
+    assert load(call_deadline=timedelta(minutes=2)).limits().grace > timedelta(minutes=2)
+    assert load(task_grace=timedelta(minutes=1)).limits().grace == timedelta(minutes=1)
+
+
 def test_secrets_in_addresses_are_not_shown() -> None:
     settings = load(database_url="postgresql://u:hunter2@db/x", broker_url="redis://:hunter2@h/0")
     assert "hunter2" not in f"{settings!r} {settings} {settings.broker()!r}"
@@ -178,6 +215,21 @@ def test_each_worker_of_a_machine_has_a_metrics_port_of_its_own() -> None:
     assert settings.metrics_port("web") == 0  # it answers on its own address
 
 
+@pytest.mark.parametrize(
+    ("name", "queues", "port"),
+    [
+        ("worker", ["service", "hybrid"], 9101),
+        ("delegated", ["delegated"], 9101),
+        ("fast-worker-2", ["service"], 9102),
+        ("anything", [], 9101),
+        ("revocations", ["revocations"], 9111),
+        ("quick", ["revocations"], 9111),
+    ],
+)
+def test_a_worker_has_a_metrics_port_whatever_it_is_called(name: str, queues: list[str], port: int) -> None:
+    assert load().metrics_port(listed_as(name, queues)) == port
+
+
 def test_settings_that_contradict_each_other_are_all_named_at_start(cli: Cli) -> None:
     wrong = load(
         data_dir=cli.data_dir,
@@ -189,6 +241,8 @@ def test_settings_that_contradict_each_other_are_all_named_at_start(cli: Cli) ->
         wrong.runtime()
     for name in ("ASWHOM_WORKER_HOLD (1 s)", "ASWHOM_STEP_BACKOFF (600 s)"):
         assert name in str(refused.value)
+    with pytest.raises(Misconfigured, match=r"ASWHOM_TASK_GRACE \(24 s\) is shorter than .* \(25 s\)"):
+        load(data_dir=cli.data_dir, task_grace=timedelta(seconds=24)).runtime()
     with pytest.raises(Misconfigured, match="ASWHOM_TASK_LIMIT"):
         load(data_dir=cli.data_dir, task_limit=timedelta(seconds=55)).runtime()
     assert load(data_dir=cli.data_dir, task_limit=timedelta(seconds=56)).runtime() is not None

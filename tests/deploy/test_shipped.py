@@ -89,6 +89,14 @@ def test_on_a_cluster_a_process_waits_for_its_versions_tables_and_the_web_for_it
         assert ("preStop" in container.get("lifecycle", {})) == (name == "web")
 
 
+def test_on_a_cluster_a_worker_that_is_deaf_is_ended() -> None:
+    probed = {name: one["livenessProbe"]["httpGet"] for name, one, _ in containers() if "livenessProbe" in one}
+    assert {name: probe["port"] for name, probe in probed.items()} == {
+        name: port for name, port in ports().items() if name in ("web", "worker", "revocations")
+    }
+    assert {probe["path"] for probe in probed.values()} == {"/healthz"}
+
+
 def test_every_process_is_scraped_where_it_answers() -> None:
     scraped = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text(encoding="utf-8"))
     (job,) = scraped["scrape_configs"]

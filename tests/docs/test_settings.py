@@ -41,7 +41,6 @@ ELSEWHERE: dict[str, tuple[type[Any], str]] = {
     "misconfigured_delay": (WorkerSettings, "misconfigured_delay"),
     "task_limit": (Limits, "task"),
     "task_grace": (Limits, "grace"),
-    "visibility_timeout": (BrokerSettings, "visibility_timeout"),
     "beat_interval": (BrokerSettings, "beat_interval"),
     "turn_timeout": (DatabaseSettings, "turn_timeout"),
     "window": (RuntimeSettings, "window"),

@@ -29,6 +29,7 @@ def quiet_revoker(
     provider_side: ReadProviderSide = nothing_to_say,
     withdraw: Callable[[str], bool] = lambda _: True,
     inquire: Callable[[str], bool] = lambda _: True,
+    stopping: Callable[[], bool] = lambda: False,
     reached: Callable[[str], None] = none_reached,
 ) -> Revoker:
     """It asks only by what a test hands it."""
@@ -41,5 +42,6 @@ def quiet_revoker(
         provider_side=provider_side,
         withdraw=withdraw,
         inquire=inquire,
+        stopping=stopping,
         reached=reached,
     )

@@ -126,6 +126,26 @@ def test_a_large_backlog_is_cancelled_in_chunks(house: House) -> None:
         assert house.database.read(partial(first_cancelled, revocation=made, limit=some)) == named[:some]
 
 
+@MOSTLY_SQLITE
+def test_a_long_one_shows_that_it_moves_and_a_process_that_is_told_to_stop_leaves_it_between_two_chunks(
+    house: House,
+) -> None:
+    made_jobs = [house.job(text=str(n)) for n in range(300)]
+    made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
+    moved: list[int] = []
+
+    def cancelled() -> int:
+        return sum(state == JobState.CANCELLED for state in house.states().values())
+
+    stopped = quiet_revoker(house.database, SIGNER, stopping=lambda: len(moved) == 1)
+    assert not stopped.advance(made, moved=lambda: moved.append(cancelled()))
+    assert [0 < number < len(made_jobs) for number in moved] == [True]
+    assert cancelled() == moved[0]
+    assert quiet_revoker(house.database, SIGNER).advance(made, moved=lambda: moved.append(cancelled()))
+    assert len(moved) > 2
+    assert receipt_of(house, made)["cancelled_count"] == len(made_jobs)
+
+
 def test_openings_and_revocations_of_one_account_agree_about_who_came_first(house: House, ledger_url: str) -> None:
     """Racing openers and revokers: no opening of a job is numbered after a revocation that is newer than the job."""
     second: Database = open_ledger(ledger_url)

@@ -99,6 +99,20 @@ ALERTS: Mapping[str, Alert] = {
         says="something else writes into the queues of the broker",
         good={"aswhom_unreadable_messages_total": "1x20"},
     ),
+    "AswhomWorkerDeaf": Alert(
+        after=5,
+        bad={f"aswhom_consumer_listened_timestamp_seconds{{{A}}}": "0 60 60x10"},
+        labels={"job": "aswhom", "instance": "a:1"},
+        says="a:1 has asked the broker for nothing in 4m 0s",
+        good={f"aswhom_consumer_listened_timestamp_seconds{{{A}}}": "0+60x10"},
+    ),
+    "AswhomConsumerFails": Alert(
+        after=6,
+        bad={f"aswhom_consumer_failures_total{{{A}}}": "0 2 4 4x5"},
+        labels={"instance": "a:1"},
+        says="the consumer of a:1 keeps failing by no fault of the broker",
+        good={f"aswhom_consumer_failures_total{{{A}}}": "0 0 1 2x10"},
+    ),
     "AswhomRequestsFail": Alert(
         after=12,
         bad={

@@ -26,13 +26,14 @@ DECLARED = {
     for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
 }
+_NOT_OF_IT = (of_pipeline.DUTY_STUCK, of_pipeline.CONSUMER_LISTENED)
 #: Those of the ledger, which a duty measures.
 GAUGES = re.compile(
     "|".join(
         rf"\b{gauge._name}\b"
         for module in (of_identity, of_pipeline)
         for gauge in metrics_of(module)
-        if gauge._type == "gauge" and gauge is not of_pipeline.DUTY_STUCK
+        if gauge._type == "gauge" and gauge not in _NOT_OF_IT
     )
 )
 

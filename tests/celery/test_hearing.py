@@ -1,0 +1,87 @@
+"""A worker that lives and takes no bells is seen; one that is busy, or waits for its broker, is not taken for it."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from datetime import timedelta
+
+from pipeline.hearing import Hearing
+from pipeline.ring import CeleryRing
+from tests.celery.rig import Child, Server, bells
+from tests.servers.process import free_port
+from tests.waiting import eventually
+
+
+def test_who_has_not_begun_or_was_told_to_stop_is_not_deaf() -> None:
+    now = [0.0]
+    hearing = Hearing(clock=lambda: now[0])
+    now[0] += 1000
+    assert hearing.is_well()
+    hearing.listens()
+    now[0] += 60
+    assert hearing.is_well()
+    now[0] += 1
+    assert not hearing.is_well()
+    assert hearing.is_well(timedelta(seconds=61))
+    hearing.tries()
+    assert hearing.is_well()
+    now[0] += 61
+    hearing.end()
+    assert hearing.is_well()
+
+
+class Asked:
+    """What a worker of the rig says of itself."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+
+    def is_well(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except urllib.error.HTTPError:
+            return False
+
+    def listened(self) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        (line,) = (one for one in text.splitlines() if one.startswith("aswhom_consumer_listened_timestamp_seconds "))
+        return float(line.split()[1])
+
+
+def test_a_worker_listens_while_it_is_idle_busy_and_without_a_broker(
+    broker: Server, ring: CeleryRing, child: Callable[..., Child]
+) -> None:
+    asked = Asked()
+    worker = child(RIG_HEARD=str(asked.port))
+    worker.work(concurrency=1)
+
+    def listens_from(moment: float) -> None:
+        eventually(lambda: asked.listened() > moment, seconds=20, log=worker.log)
+
+    listens_from(time.time() + 2)
+    ring.jobs(bells("held-a-1"))
+    eventually(lambda: worker.began("held-a-1"), log=worker.log)
+    listens_from(time.time() + 2)
+    worker.open_gate("a")
+    broker.kill()
+    eventually(lambda: worker.text().count("Cannot connect") > 4, seconds=30, what="it tries", log=worker.log)
+    assert asked.is_well()
+    assert asked.listened() < time.time() - 5
+    broker.start()
+    listens_from(time.time() + 2)
+
+
+def test_a_worker_whose_loop_stands_still_is_deaf(child: Callable[..., Child]) -> None:
+    asked = Asked()
+    worker = child(
+        RIG_HEARD=str(asked.port), RIG_CONF=json.dumps({"worker_consumer": "tests.celery.pools:StandsStill"})
+    )
+    worker.work(concurrency=1)
+    assert asked.is_well()
+    eventually(lambda: not asked.is_well(), seconds=20, what="it is deaf", log=worker.log)

@@ -1,0 +1,103 @@
+"""Variables that Celery reads by itself change nothing: neither where bells go, nor how a worker runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from celery.backends.base import DisabledBackend
+
+from deploy.celerys import celerys
+from deploy.process import celery_app, celerys_or_exit
+from deploy.settings import load
+from pipeline.celery import BrokerSettings, Runtime, make_celery
+from pipeline.workflow import Registry
+from tests.deploy.conftest import Cli
+
+OURS = "redis://:**@mine:6379/0"
+# What a `celery` command would make of each, as a worker's option or a setting of the application.
+HOSTILE = {
+    "CELERY_BROKER_URL": "redis://other:6379/5",
+    "CELERY_BROKER_READ_URL": "redis://other:6379/5",
+    "CELERY_BROKER_WRITE_URL": "redis://other:6379/5",
+    "CELERY_RESULT_BACKEND": "redis://other:6379/6",
+    "CELERY_BROKER": "redis://other:6379/5",
+    "CELERY_CONFIG_MODULE": "nobody.has.this",
+    "CELERY_LOADER": "nobody.has.this:Loader",
+    "CELERY_CUSTOM_WORKER_POOL": "nobody.has.this:Pool",
+    "CELERY_WORKER_POOL": "solo",
+    "CELERY_WORKER_AUTOSCALE": "3,1",
+    "CELERY_WORKER_MAX_TASKS_PER_CHILD": "1",
+}
+
+
+def never() -> Runtime:
+    raise AssertionError("nothing is opened here")
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTILE if name.endswith(("_URL", "_BACKEND"))])
+def test_bells_go_where_the_settings_say_though_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, HOSTILE[name])
+    app = make_celery(BrokerSettings(url=OURS), never)
+    for connection in (app.connection(), app.connection_for_read(), app.connection_for_write()):
+        assert connection.as_uri() == OURS
+    assert isinstance(app.backend, DisabledBackend)
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "REMAP_SIGTERM", "CELERY_WORKDIR"])
+def test_each_is_out_of_the_environment_once_the_application_is_made(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, HOSTILE.get(name, "x"))
+    assert celerys(load().environment()) == []
+    app = celery_app(load(broker_url=OURS), Registry.load(()))
+    assert name not in os.environ
+    assert (app.conf.broker_url, app.conf.result_backend) == (OURS, None)
+
+
+@pytest.mark.parametrize("name", ["REMAP_SIGTERM", "CELERY_WORKDIR"])
+def test_what_a_celery_command_cannot_forget_ends_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.setenv(name, "")
+    assert celerys_or_exit() == [name]
+    monkeypatch.setenv(name, "SIGQUIT")
+    with pytest.raises(SystemExit) as ended:
+        celerys_or_exit()
+    assert ended.value.code == os.EX_CONFIG
+    assert f"{name} is Celery's, which has acted on it already: unset it" in capsys.readouterr().err
+
+
+def test_the_options_of_a_worker_are_those_of_its_command_line(cli: Cli, tmp_path: Path) -> None:
+    """Read where `celery` would start the worker, in a process of its own: Click takes options from the environment."""
+    seen = """
+import sys
+from celery.bin import worker
+from celery.bin.celery import main
+def tell(ctx, **options):
+    print(options["pool"], options["autoscale"], options["max_tasks_per_child"], ctx.obj.app.connection().as_uri())
+worker.worker.callback = __import__("click").pass_context(tell)
+sys.argv[1:] = ["--app", "deploy.worker", "worker", "--queues", "service"]
+main()
+"""
+    environment = {
+        **os.environ,
+        **HOSTILE,
+        "ASWHOM_DATA_DIR": str(cli.data_dir),
+        "ASWHOM_BROKER_URL": OURS,
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", seen],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.stdout.splitlines() == [f"<class 'pipeline.pool.TaskPool'> None None {OURS}"], ran.stderr
