@@ -71,12 +71,12 @@ class Intake:
             provider=owner.provider, tenant=owner.tenant, config=owner.config, webhook_secrets=secrets
         )
 
-    def tenant_of(self, connection: str, installation: str | None) -> str | None:
+    def tenant_of(self, connection: str, installation: str | None, workspace: str | None = None) -> str | None:
         """The tenant of a delivery that came through *connection* and names *installation*.
 
         None: nobody's, or it is refused.
         """
-        return self._store.read(lambda c: whose_delivery(c, connection, installation).tenant)
+        return self._store.read(lambda c: whose_delivery(c, connection, installation, workspace).tenant)
 
     def accept(
         self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str

@@ -31,6 +31,7 @@ class SignedDelivery:
     document: Mapping[str, Any]
     installation: str | None  # the sender's id of the installation, workspace or organization
     dedupe_by_body: bool  # the sender does not sign its delivery id
+    workspace: str | None = None  # of that organization: whose it is decides where the organization is nobody's
     signal: Signal | None = None
     answer: SignedAnswer | None = None  # to an approval
 

@@ -34,7 +34,7 @@ class Ledger(Protocol):
     def connection_secrets(self, connection: str) -> ConnectionSecrets | None:
         """None: there is no such provider connection."""
 
-    def tenant_of(self, connection: str, installation: str | None) -> str | None:
+    def tenant_of(self, connection: str, installation: str | None, workspace: str | None = None) -> str | None:
         """The tenant of a delivery that came through *connection* and names *installation*; None: nobody's."""
 
     def accept(

@@ -85,7 +85,8 @@ def receiver(
                 return metrics.CHALLENGE, jsonify(challenge=answer) if answer is not None else Response()
             case Received():
                 if reading.signal is None:
-                    rates.admit(connection, partial(ledger.tenant_of, connection, reading.installation))
+                    named = (reading.installation, reading.workspace)
+                    rates.admit(connection, partial(ledger.tenant_of, connection, *named))
                 return accept(source, connection, body, reading)
 
     def accept(source: Source, connection: str, body: bytes, received: Received) -> tuple[str, Response]:

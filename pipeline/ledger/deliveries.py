@@ -64,7 +64,7 @@ def accept(
     A delivery seen before changes nothing; a revocation signal is never taken for a repetition of its body.
     """
     digest = sha256(delivery.body).hexdigest()
-    whose = whose_delivery(connection, delivery.connection, delivery.installation)
+    whose = whose_delivery(connection, delivery.connection, delivery.installation, delivery.workspace)
     here = None
     if whose.tenant is not None and matches:
         here = setup_for(connection, whose.tenant, delivery.connection, matches)

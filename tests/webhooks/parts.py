@@ -52,7 +52,7 @@ class MemoryLedger:
     def connection_secrets(self, connection: str) -> Secrets | None:
         return self.connections.get(connection)
 
-    def tenant_of(self, connection: str, installation: str | None) -> str | None:
+    def tenant_of(self, connection: str, installation: str | None, workspace: str | None = None) -> str | None:
         owner = self.connections[connection].tenant
         return owner or (f"tenant-of-{installation}" if installation else None)
 

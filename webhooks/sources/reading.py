@@ -51,6 +51,7 @@ class Received:
     installation: str | None
     document: Mapping[str, Any]
     dedupe_by_body: bool
+    workspace: str | None = None  # of that organization
     sender: str = ""  # by what name workflows listen to it, where that is not the source's
     signal: Signal | None = None
     answer: SignedAnswer | None = None  # to an approval
@@ -68,6 +69,7 @@ class Received:
             body=body,
             document=self.document,
             installation=self.installation,
+            workspace=self.workspace,
             dedupe_by_body=self.dedupe_by_body,
             signal=self.signal,
             answer=self.answer,
@@ -83,6 +85,7 @@ class Content:
 
     document: Mapping[str, Any]
     installation: str | None
+    workspace: str | None = None  # of that organization
 
 
 def _any_text(_: Secret) -> str | None:

@@ -22,6 +22,7 @@ from webhooks.sources.document import FORM, JSON, Malformed, check_content_type,
 from webhooks.sources.freshness import stale
 from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import signed_by_any
+from webhooks.sources.slack_installation import installed
 
 TOLERANCE = timedelta(minutes=5)
 
@@ -90,10 +91,12 @@ def _command(fields: dict[str, str], body: bytes, stamp: str) -> Reading:
         return Challenge(answer=None)
     if not fields.get("command", "").startswith("/"):
         raise Malformed("the form has neither a payload nor a command")
+    where = installed(fields)
     return Received(
         event="command",
         delivery_id=_key(fields.get("trigger_id")) or _made_key(body, stamp),
-        installation=_key(fields.get("team_id")) or _key(fields.get("enterprise_id")),
+        installation=where.installation,
+        workspace=where.workspace,
         document=fields,
         dedupe_by_body=False,  # the trigger id is signed
         answered_with_nothing=True,
@@ -106,10 +109,12 @@ def _event(document: dict[str, Any], body: bytes, stamp: str) -> Received:
     if not isinstance(event, str) or not _WORD.fullmatch(event):
         raise Malformed("event_callback has no event with a type")
     signal, unrecognised = slack_signals.signal(event, document)
+    where = installed(document)
     return Received(
         event=event,
         delivery_id=_key(document.get("event_id")) or _made_key(body, stamp),
-        installation=_key(document.get("team_id")) or _key(document.get("enterprise_id")),
+        installation=where.installation,
+        workspace=where.workspace,
         document=document,
         dedupe_by_body=False,  # the event id is signed
         signal=signal,
@@ -122,10 +127,12 @@ def _interaction(document: dict[str, Any], body: bytes, stamp: str, *, by_a_pers
     if not isinstance(kind, str) or not _WORD.fullmatch(kind):
         raise Malformed("the request has no type")
     answer, unrecognised = slack_answers.answer(document) if by_a_person else (None, "")
+    where = installed(document)
     return Received(
         event=kind,
         delivery_id=_key(document.get("trigger_id")) or _made_key(body, stamp),
-        installation=_where(document, "team") or _where(document, "enterprise"),
+        installation=where.installation,
+        workspace=where.workspace,
         document=document,
         dedupe_by_body=False,
         answer=answer,
@@ -134,16 +141,11 @@ def _interaction(document: dict[str, Any], body: bytes, stamp: str, *, by_a_pers
     )
 
 
-def _where(document: dict[str, Any], what: str) -> str | None:
-    """The workspace (or the organization) as interactivity names it, or as the Events API does."""
-    named = document.get(what)
-    return _key(named.get("id") if isinstance(named, dict) else document.get(f"{what}_id"))
-
-
 def content(body: bytes) -> Content:
     """What a body says that was verified before. Raises Malformed."""
     document = _document(_fields(body), body)
-    return Content(document=document, installation=_where(document, "team") or _where(document, "enterprise"))
+    where = installed(document)
+    return Content(document=document, installation=where.installation, workspace=where.workspace)
 
 
 def _made_key(body: bytes, stamp: str) -> str:
