@@ -186,7 +186,8 @@ def test_in_a_shared_channel_it_is_the_installations_and_never_the_workspaces_of
     said = {**EVENT, "team_id": "T_BETA", "event": {"type": "app_mention"}}
     ours = {"team_id": "T_ACME", "enterprise_id": None, "is_enterprise_install": False}
     assert _where(json.dumps({**said, "authorizations": [ours]}).encode()) == ("T_ACME", None)
-    for nowhere in ({}, 7):
+    empty: list[Any] = [{}, 7]
+    for nowhere in empty:
         assert _where(json.dumps({**said, "authorizations": [nowhere]}).encode()) == (None, None)
     assert _where(json.dumps({**said, "authorizations": []}).encode()) == ("T_BETA", None)
 
