@@ -31,6 +31,7 @@ class ExternalIdentity:
 
     id: str
     login: str | None
+    places: frozenset[str] = frozenset()  # the workspace, and the organization above it, where the token acts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,9 @@ def _read_user(_connection: ProviderConnection, document: Any) -> ExternalIdenti
     match document:
         case {"ok": True, "user_id": str(user)}:
             login = document.get("user")
-            return ExternalIdentity(id=user, login=login if isinstance(login, str) else None)
+            named = (document.get("team_id"), document.get("enterprise_id"))
+            places = frozenset(place for place in named if isinstance(place, str))
+            return ExternalIdentity(id=user, login=login if isinstance(login, str) else None, places=places)
         case _:
             return None
 

@@ -179,6 +179,7 @@ def test_it_says_whose_token_it_is(exchange: Exchange) -> None:
     who = exchange.profile.whoami.read(exchange.connection, json.loads(answer.body))
     assert who is not None
     assert who.id == (exchange.published.who or "").replace("{base}", exchange.server.url)
+    assert who.places == exchange.published.places
 
 
 @pytest.mark.parametrize("document", [None, [], {}, "x", {"id": None}, {"data": {"viewer": None}}, {"sub": ""}])
