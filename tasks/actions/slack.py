@@ -147,6 +147,44 @@ class AskApproval(_Posts):
         return Request(method="POST", path="/chat.postMessage", json=body)
 
 
+class EndQuestion(SlackAction[Message]):
+    """Take the buttons off a question that is decided, and say in it how."""
+
+    facts = Facts(
+        provider="slack",
+        scopes=frozenset({"chat:write"}),
+        effect=Effect.WRITE,
+        attribution=False,
+        recovery=Recovery.IDEMPOTENT,  # to replace a message by the same twice is to replace it once
+        endpoints=EndpointClass(name="chat.update", per=Per.TENANT),
+    )
+    result = Message
+
+    channel: Channel
+    ts: Timestamp  # of the question
+    shown: Shown
+    outcome: Annotated[str, Field(min_length=1, max_length=LONGEST_SECTION)]  # plain text
+
+    def request(self, call: Call) -> Request:
+        lines = in_lines(self.shown.document)
+        blocks: list[dict[str, Any]] = [
+            {"type": "section", "text": _plain("\n".join(lines)[:LONGEST_SECTION])},
+            {"type": "context", "elements": [_plain(self.outcome)]},
+        ]
+        text = escape(f"{self.outcome} {lines[0]}")
+        return Request(
+            method="POST",
+            path="/chat.update",
+            json={"channel": self.channel, "ts": self.ts, "text": text, "blocks": blocks},
+        )
+
+    def read(self, response: Response) -> Message:
+        return parse(response, Message)
+
+    def external_id(self, result: Message) -> str:
+        return f"{result.channel}:{result.ts}"
+
+
 def _button(text: str, action: str, value: str, style: str) -> dict[str, Any]:
     return {"type": "button", "action_id": action, "text": _plain(text), "value": value, "style": style}
 

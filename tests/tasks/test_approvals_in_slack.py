@@ -121,7 +121,10 @@ def test_two_people_approve_by_button_and_the_thread_says_so(chat: Chat) -> None
     chat.system.settle()
     assert ("salesforce", "ada", "user") in chat.system.authors()
     chat.tell()
-    _, reply = chat.messages()
+    closed, reply = chat.messages()
+    assert [block["type"] for block in closed["blocks"]] == ["section", "context"], "the buttons are gone"
+    assert closed["blocks"][0] == question["blocks"][0]
+    assert closed["blocks"][1]["elements"][0]["text"] == "This is approved: by acme.bob, acme.carol."
     assert (reply["thread_ts"], reply["text"]) == (question["ts"], "This is approved: by acme.bob, acme.carol.")
     chat.tell()  # what was told is not told again
     assert len(chat.messages()) == 2

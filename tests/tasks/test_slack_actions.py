@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -142,6 +143,22 @@ def test_the_buttons_of_a_question_carry_the_digest_of_what_it_shows(call: Call)
     assert set(carried.values()) == {f"apr_0123456789abcdef:{digest_of(SHOWN.document)}"}
     lower = ASK.model_copy(update={"shown": SHOWN.model_copy(update={"amount": "9 EUR"})})
     assert blocks_of(lower, call)[2]["elements"][0]["value"] not in carried.values()
+
+
+def test_a_question_that_is_decided_has_no_buttons(call: Call, answer: Answer, slack_document: SlackDocument) -> None:
+    end = slack.EndQuestion(channel=ASK.channel, ts="1401383885.000061", shown=SHOWN, outcome="This is denied: <no>.")
+    request = end.request(call)
+    assert request.json is not None
+    as_form = {**request.json, "blocks": json.dumps(request.json["blocks"])}  # the document has it as a field's text
+    slack_document.check(replace(request, json=as_form))
+    asked = blocks_of(ASK, call)
+    assert [block["type"] for block in request.json["blocks"]] == ["section", "context"]
+    assert request.json["blocks"][0] == asked[0]
+    assert request.json["blocks"][1]["elements"] == [{"type": "plain_text", "text": end.outcome, "emoji": False}]
+    assert "&lt;no&gt;" in request.json["text"]
+    documented = answer(slack_document.example("/chat.update", "200"))
+    assert end.judge(documented).verdict is Verdict.SUCCESS
+    assert end.external_id(end.read(documented)) == "C024BE91L:1401383885.000061"
 
 
 def test_what_slack_cannot_show_whole_has_no_buttons(call: Call) -> None:
