@@ -79,6 +79,7 @@ class Acceptance:
     jobs: tuple[str, ...] = ()
     revocations: tuple[str, ...] = ()
     bells: tuple[Bell, ...] = ()
+    unknown_user: bool = False  # a job that it started has a user whom nobody knows
     unfollowed: bool = False  # its signal means more accounts than were reached yet
 
 

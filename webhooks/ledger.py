@@ -24,6 +24,10 @@ class ConnectionSecrets(Protocol):
         """What the connection says of the provider or sender."""
 
     @property
+    def api_url(self) -> str:
+        """Where the provider is: what it may be told is told there."""
+
+    @property
     def webhook_secrets(self) -> tuple[Secret, ...]:
         """Every live one: two while a secret is rotated."""
 

@@ -94,24 +94,26 @@ class _Typed(BaseModel):
     text: str = ""
 
 
-def slash_command(name: str) -> Trigger[SlashCommand]:
+def slash_command(name: str, usage: str = "") -> Trigger[SlashCommand]:
     """A command of the app was typed with *name* as its first word: `/aswhom NAME …`, or as the app calls it at Slack.
 
+    In whatever capitals. *usage* is what has to follow it, as whoever typed something else is told; without any,
+    nothing has to.
     docs.slack.dev/interactivity/implementing-slash-commands
     """
 
     def read(body: Mapping[str, Any]) -> SlashCommand | None:
         typed = _Typed.model_validate(body)
-        first, _, rest = typed.text.strip().partition(" ")
-        if first != name:
+        first, *rest = typed.text.split(maxsplit=1) or [""]  # at whatever white space
+        if first.lower() != name.lower() or (usage and not rest):
             return None
         return SlashCommand(
             team=typed.team_id,
             channel=typed.channel_id,
             user=ExternalUser(provider="slack", id=typed.user_id, login=typed.user_id),
             command=typed.command,
-            name=first,
-            text=rest.strip(),
+            name=name,
+            text=rest[0].strip() if rest else "",
         )
 
-    return Trigger(source="slack", event="command", read=read)
+    return Trigger(source="slack", event="command", read=read, usage=f"{name} {usage}".strip())

@@ -191,6 +191,21 @@ def test_the_published_slash_command_is_read() -> None:
     assert (event.command, event.text) == (fields["command"], "The page is slow")
 
 
+@pytest.mark.parametrize("text", ["issue x", "Issue x", "ISSUE\tx", "issue\nx", "\u00a0issue  x "])
+def test_a_command_is_known_in_whatever_capitals_and_at_whatever_white_space(text: str) -> None:
+    typed = {"channel_id": "C1", "user_id": "U1", "command": "/aswhom", "text": text}
+    event = slash_command("issue", usage="TITLE").read(typed)
+    assert event is not None
+    assert (event.name, event.text, event.team) == ("issue", "x", None)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "help", "issue", "issues x"])
+def test_what_is_no_command_of_that_name_or_lacks_what_has_to_follow_is_not_meant(text: str) -> None:
+    typed = {"channel_id": "C1", "user_id": "U1", "command": "/aswhom", "text": text}
+    assert slash_command("issue", usage="TITLE").read(typed) is None
+    assert (slash_command("issue").read(typed) is not None) is (text == "issue")
+
+
 DEAL = {
     "organization": "00D000000000001AAA",
     "opportunity": "006000000000001AAA",

@@ -27,6 +27,7 @@ class Secrets:
     provider: str
     tenant: str | None = None
     config: Mapping[str, str] = field(default_factory=dict)
+    api_url: str = "https://slack.com/api"
     webhook_secrets: tuple[Secret, ...] = (Secret(SECRET),)
 
 

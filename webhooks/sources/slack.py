@@ -2,7 +2,8 @@
 
 Every one that is validly signed is answered with 2xx, whoever's workspace it is: Slack turns an app's events off when
 too many fail. A retry is not dropped for being one: it may be the only copy. The event id decides. What a person did
-(a command, a button, a dialog) is answered with nothing, because Slack shows them what the answer says.
+with a button or a dialog is answered with nothing. What comes of a command the answer says, which Slack shows to
+whoever gave it; what comes of a button of ours goes to the `response_url` that came with it.
 https://docs.slack.dev/authentication/verifying-requests-from-slack
 https://docs.slack.dev/interactivity/implementing-slash-commands
 https://docs.slack.dev/interactivity/handling-user-interaction
@@ -14,13 +15,14 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from identity.secret import Secret
-from webhooks.sources import slack_answers, slack_signals
+from webhooks.sources import slack_answers, slack_signals, slack_words
 from webhooks.sources.document import FORM, JSON, Malformed, check_content_type, from_form, from_json, is_form
 from webhooks.sources.freshness import stale
-from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal, Source, unreadable
+from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal, Source, Telling, unreadable
 from webhooks.sources.signature import signed_by_any
 from webhooks.sources.slack_installation import installed
 
@@ -99,7 +101,7 @@ def _command(fields: dict[str, str], body: bytes, stamp: str) -> Reading:
         workspace=where.workspace,
         document=fields,
         dedupe_by_body=False,  # the trigger id is signed
-        answered_with_nothing=True,
+        telling=Telling(says=partial(slack_words.of_command, command=fields["command"])),
     )
 
 
@@ -127,7 +129,8 @@ def _interaction(document: dict[str, Any], body: bytes, stamp: str, *, by_a_pers
     if not isinstance(kind, str) or not _WORD.fullmatch(kind):
         raise Malformed("the request has no type")
     answer, unrecognised = slack_answers.answer(document) if by_a_person else (None, "")
-    where = installed(document)
+    where, url = installed(document), document.get("response_url")
+    ours = answer is not None or bool(unrecognised)
     return Received(
         event=kind,
         delivery_id=_key(document.get("trigger_id")) or _made_key(body, stamp),
@@ -138,6 +141,7 @@ def _interaction(document: dict[str, Any], body: bytes, stamp: str, *, by_a_pers
         answer=answer,
         unrecognised=unrecognised,
         answered_with_nothing=by_a_person,
+        telling=Telling(says=slack_words.of_press, at=url) if ours and isinstance(url, str) else None,
     )
 
 
