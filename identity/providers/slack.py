@@ -52,6 +52,9 @@ _ROTATION = read("https://docs.slack.dev/authentication/using-token-rotation")
 _ACCESS = read("https://docs.slack.dev/reference/methods/oauth.v2.access")
 _REVOKING = read("https://docs.slack.dev/reference/methods/auth.revoke")
 
+_FAULTS = frozenset({"ratelimited", "fatal_error", "internal_error", "request_timeout", "service_unavailable"})
+_MOVING = frozenset({"org_login_required", "team_added_to_org"})  # the workspace, into an organization: later
+
 SLACK = Profile(
     name="slack",
     title="Slack",
@@ -69,7 +72,7 @@ SLACK = Profile(
     spent_codes=frozenset({"invalid_code", "code_already_used"}),
     client_codes=frozenset({"invalid_client_id", "bad_client_secret", "bad_redirect_uri"}),
     secret_codes=frozenset({"bad_client_secret"}),
-    transient_codes=frozenset({"ratelimited", "fatal_error", "internal_error", "service_unavailable"}),
+    transient_codes=_FAULTS | _MOVING,
     select=_select,
     whoami=WhoAmI(request=_ask_user, read=_read_user),
     revocation=Revocation(

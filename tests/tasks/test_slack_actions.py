@@ -54,6 +54,7 @@ def test_every_documented_error_has_a_meaning(answer: Answer, slack_document: Sl
     others = {error: verdict for error, verdict in judged.items() if verdict is not Verdict.FAILED}
     assert others == {
         "rate_limited": Verdict.RETRY,
+        "not_authed": Verdict.UNAUTHORIZED,
         "invalid_auth": Verdict.UNAUTHORIZED,
         "account_inactive": Verdict.UNAUTHORIZED,
     }
@@ -65,6 +66,9 @@ def test_every_documented_error_has_a_meaning(answer: Answer, slack_document: Sl
         ("ratelimited", Verdict.RETRY),
         ("token_revoked", Verdict.UNAUTHORIZED),
         ("token_expired", Verdict.UNAUTHORIZED),
+        ("not_authed", Verdict.UNAUTHORIZED),
+        ("org_login_required", Verdict.RETRY),
+        ("team_added_to_org", Verdict.RETRY),
         ("missing_scope", Verdict.FAILED),
         ("internal_error", Verdict.UNKNOWN),
         ("fatal_error", Verdict.UNKNOWN),
@@ -74,6 +78,27 @@ def test_every_documented_error_has_a_meaning(answer: Answer, slack_document: Sl
 )
 def test_an_error_in_a_200_is_an_error(answer: Answer, error: str, verdict: Verdict) -> None:
     assert POST.judge(answer({"ok": False, "error": error})).verdict is verdict
+
+
+def test_a_workspace_that_is_moving_is_left_alone_for_minutes(answer: Answer) -> None:
+    assert POST.judge(answer({"ok": False, "error": "team_added_to_org"})).retry_after == timedelta(minutes=5)
+
+
+def test_a_missing_scope_is_named_where_slack_names_one(answer: Answer) -> None:
+    refused = {"ok": False, "error": "missing_scope", "needed": "chat:write", "provided": "commands"}
+    assert POST.judge(answer(refused)).reason.endswith("install the app anew with the scope chat:write")
+    for needed in (None, 7, "<!channel> do this"):
+        assert POST.judge(answer({**refused, "needed": needed})).reason == "slack says missing_scope"
+
+
+@pytest.mark.parametrize("status", [200, 500, 503])
+def test_a_fault_of_slacks_own_may_have_posted_by_whatever_status_it_comes(answer: Answer, status: int) -> None:
+    assert POST.judge(answer({"ok": False, "error": "service_unavailable"}, status=status)).verdict is Verdict.UNKNOWN
+
+
+def test_without_words_of_slacks_the_status_says_it(answer: Answer) -> None:
+    assert POST.judge(Response(status=503, headers={}, body=b"<html>")).verdict is Verdict.RETRY
+    assert POST.judge(answer({"ok": False, "error": "an_error_of_tomorrow"}, status=429)).verdict is Verdict.RETRY
 
 
 def test_a_rate_limit_says_how_long(answer: Answer) -> None:
