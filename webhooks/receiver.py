@@ -108,6 +108,10 @@ def receiver(
         note = {"action": f"delivery.{outcome}", "source": source.name, "connection": connection}
         level = logging.ERROR if outcome is DeliveryOutcome.UNRECOGNISED else logging.INFO
         log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery, "jobs": acceptance.jobs})
+        if received.withheld and outcome is not DeliveryOutcome.DUPLICATE:
+            metrics.WITHHELD.labels(source=source.name).inc()
+            where = {"action": "delivery.withheld", "connection": connection, "installation": received.installation}
+            log.warning("the sender left out events", extra={**where, "delivery": acceptance.delivery})
         response = answer(received, acceptance, () if matches else workflows.usages(delivery.source, received.event))
         if received.telling and received.telling.at and replies and (words := received.telling.says(acceptance, ())):
             replies.send_after(response, received.telling.at, words, api_url=api_url)

@@ -239,6 +239,15 @@ def test_a_retry_is_the_same_delivery_and_is_not_dropped() -> None:
     assert first.delivery_id == "Ev1"
 
 
+def test_that_slack_left_out_events_is_noticed_and_no_form_says_so() -> None:
+    body = b'{"type":"app_rate_limited","team_id":"T1","minute_rate_limited":1518467820}'
+    reading = _received(body)
+    assert (reading.withheld, reading.event, reading.installation) == (True, "app_rate_limited", "T1")
+    assert "never come" in reading.note
+    assert not _received(urlencode({"payload": body.decode()}).encode(), content_type=FORM).withheld
+    assert not _received(BODY).withheld
+
+
 def test_a_request_without_an_id_is_known_by_what_was_signed() -> None:
     body = b'{"type":"app_rate_limited","team_id":"T1","minute_rate_limited":1518467820}'
     assert _received(body).delivery_id == _received(body).delivery_id

@@ -68,6 +68,7 @@ class Received:
     signal: Signal | None = None
     answer: SignedAnswer | None = None  # to an approval
     note: str = ""  # why nothing comes of it unless a workflow listens; a ping says so here
+    withheld: bool = False  # the sender says that it left out events, which never come
     unrecognised: str = ""  # what is not as published, where we would have to act on it ourselves
     answered_with_nothing: bool = False  # a person would be shown what the answer says
     telling: Telling | None = None  # how that person is told what came of it

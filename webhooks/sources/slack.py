@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -35,6 +36,8 @@ _FIELDS = frozenset({
     "user_id", "user_name", "command", "text", "api_app_id", "is_enterprise_install", "response_url", "trigger_id",
     "ssl_check",
 })  # fmt: skip
+# https://docs.slack.dev/apis/events-api/#rate_limiting: 30,000 of a workspace and app an hour
+_WITHHELD = "Slack sends more events of this workspace than it lets through, and those of a minute or more never come"
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
@@ -71,7 +74,9 @@ def _read(content_type: str, body: bytes, stamp: str) -> Reading:
             return Challenge(answer=challenge)
         case "event_callback":
             return _event(document, body, stamp)
-        case _:  # interactivity, app_rate_limited, and what is yet to come
+        case "app_rate_limited" if fields is None:
+            return replace(_interaction(document, body, stamp, by_a_person=False), withheld=True, note=_WITHHELD)
+        case _:  # interactivity, and what is yet to come
             return _interaction(document, body, stamp, by_a_person=fields is not None)
 
 
