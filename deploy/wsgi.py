@@ -15,6 +15,7 @@ from webhooks.api.app import Agents
 from webhooks.app import create_app
 from webhooks.quota import Quota
 from webhooks.rates import Rates
+from webhooks.replies import Replies
 
 settings = process.settings_or_exit()
 runtime = process.open_runtime(settings)
@@ -41,5 +42,6 @@ app = create_app(
         connection=quota(web.webhook_rate, of="connection") if web.webhook_rate else None,
         tenant=quota(web.webhook_tenant_rate, of="tenant") if web.webhook_tenant_rate else None,
     ),
+    replies=Replies(runtime.http),
     console=console(settings, runtime),
 )

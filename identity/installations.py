@@ -33,6 +33,12 @@ def tenants_of_installations(connection: Connection, owner: str, external_ids: I
     return frozenset() if tenant is None else frozenset({tenant})
 
 
+def listed_at(connection: Connection, owner: str) -> dict[str, str]:
+    """Every listing of this connection: whose it is by the external id."""
+    rows = select(installations.c.external_id, installations.c.tenant_id).where(installations.c.connection_id == owner)
+    return {row.external_id: row.tenant_id for row in connection.execute(rows)}
+
+
 def tenant_of_installation(connection: Connection, owner: str, external_id: str) -> str | None:
     """Whose this one is, as it was said; None: nobody's."""
     columns = installations.c

@@ -43,6 +43,7 @@ class Trigger(Generic[E]):
     source: str
     event: str
     read: Callable[[Mapping[str, Any]], E | None]
+    usage: str = ""  # what a person types to be meant, where people do
 
 
 class Tick(Event):

@@ -34,6 +34,7 @@ class SigningSecrets:
     provider: str
     tenant: str | None
     config: Mapping[str, str]
+    api_url: str
     webhook_secrets: tuple[Secret, ...] = field(repr=False)
 
 
@@ -68,15 +69,19 @@ class Intake:
         owner, sealed = found
         secrets = tuple(one.open(self._vault) for one in sealed)
         return SigningSecrets(
-            provider=owner.provider, tenant=owner.tenant, config=owner.config, webhook_secrets=secrets
+            provider=owner.provider,
+            tenant=owner.tenant,
+            config=owner.config,
+            api_url=owner.api_url,
+            webhook_secrets=secrets,
         )
 
-    def tenant_of(self, connection: str, installation: str | None) -> str | None:
+    def tenant_of(self, connection: str, installation: str | None, workspace: str | None = None) -> str | None:
         """The tenant of a delivery that came through *connection* and names *installation*.
 
         None: nobody's, or it is refused.
         """
-        return self._store.read(lambda c: whose_delivery(c, connection, installation).tenant)
+        return self._store.read(lambda c: whose_delivery(c, connection, installation, workspace).tenant)
 
     def accept(
         self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str

@@ -31,6 +31,7 @@ class SignedDelivery:
     document: Mapping[str, Any]
     installation: str | None  # the sender's id of the installation, workspace or organization
     dedupe_by_body: bool  # the sender does not sign its delivery id
+    workspace: str | None = None  # of that organization: whose it is decides where the organization is nobody's
     signal: Signal | None = None
     answer: SignedAnswer | None = None  # to an approval
 
@@ -78,6 +79,7 @@ class Acceptance:
     jobs: tuple[str, ...] = ()
     revocations: tuple[str, ...] = ()
     bells: tuple[Bell, ...] = ()
+    unknown_user: bool = False  # a job that it started has a user whom nobody knows
     unfollowed: bool = False  # its signal means more accounts than were reached yet
 
 

@@ -261,6 +261,11 @@ class Registry:
         """Whether any workflow listens to this kind of event at all."""
         return any(t.source == source and t.event == event for w in self._by_name.values() for t in w.on)
 
+    def usages(self, source: str, event: str) -> tuple[str, ...]:
+        """What a person could have typed for any workflow to want it."""
+        listened = [t for w in self._by_name.values() for t in w.on if (t.source, t.event) == (source, event)]
+        return tuple(sorted({trigger.usage for trigger in listened if trigger.usage}))
+
     def match(self, source: str, event: str, body: Mapping[str, Any]) -> list[Match]:
         """Every workflow this delivery starts, with its typed event.
 

@@ -1,11 +1,13 @@
-"""Approvals in Slack: the question with its buttons in a channel, and in its thread how it ended."""
+"""Approvals in Slack: the question with its buttons in a channel, and there and in its thread how it ended."""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.approvals.news import ApprovalNews, approval_news
-from pipeline.run import Run
+from pipeline.run import ActionFailed, Run
 from pipeline.states import ApprovalState
 from pipeline.workflow import SERVICE, workflow
 from tasks.actions import slack
@@ -23,11 +25,14 @@ class AskConfig(BaseModel):
     agent="approvals",
     on=approval_news(),
     event=ApprovalNews,
-    uses={slack.AskApproval: SERVICE, slack.PostMessage: SERVICE},
+    uses={slack.AskApproval: SERVICE, slack.EndQuestion: SERVICE, slack.PostMessage: SERVICE},
     config=AskConfig,
 )
 def ask_in_slack(run: Run[AskConfig], news: ApprovalNews) -> None:
-    """Ask once, and answer in the thread. What ended before anybody was asked here is not mentioned."""
+    """Ask once; when it is decided take the buttons off, and answer in the thread.
+
+    What ended before anybody was asked here is not mentioned.
+    """
     if news.state != ApprovalState.OPEN and not news.asked:
         return
     question = slack.AskApproval(
@@ -36,6 +41,9 @@ def ask_in_slack(run: Run[AskConfig], news: ApprovalNews) -> None:
     asked = run.do(question, as_=run.service, once=news.approval)
     if news.state == ApprovalState.OPEN:
         return
-    text = f"This is {news.state}" + (f": {slack.escape(news.reason)}." if news.reason else ".")
-    notice = slack.PostMessage(channel=asked.channel, text=text, thread=asked.ts)
+    outcome = f"This is {news.state}" + (f": {news.reason}." if news.reason else ".")
+    end = slack.EndQuestion(channel=asked.channel, ts=asked.ts, shown=news.shown, outcome=outcome)
+    with suppress(ActionFailed):  # deleted, or too old to be edited: the thread says it all the same
+        run.do(end, as_=run.service)
+    notice = slack.PostMessage(channel=asked.channel, text=slack.escape(outcome), thread=asked.ts)
     run.do(notice, as_=run.service, once=f"{news.approval}:{news.state}")

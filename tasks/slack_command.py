@@ -9,7 +9,6 @@ from pipeline.workflow import SERVICE, USER, workflow
 from tasks.actions import linear, slack
 from tasks.events.slack import SlashCommand, slash_command
 
-USAGE = "Say what the issue is: `/aswhom issue The title`"
 LONGEST = 200  # of a title
 
 
@@ -19,7 +18,7 @@ class CommandConfig(linear.IssueTemplate):
 
 @workflow(
     agent="devops-assistant",
-    on=slash_command("issue"),
+    on=slash_command("issue", usage="TITLE"),
     event=SlashCommand,
     user=lambda event: event.user,
     triggered_by=lambda event: event.user,
@@ -27,10 +26,11 @@ class CommandConfig(linear.IssueTemplate):
     config=CommandConfig,
 )
 def file_from_slack(run: Run[CommandConfig], event: SlashCommand) -> None:
-    """File it in their name, and tell the channel. Whoever is nobody we know is told so, and nothing is filed."""
-    if not event.text or not run.has_user:
-        text = USAGE if not event.text else "Nobody here knows you yet: connect Linear and Slack first."
-        run.do(slack.PostMessage(channel=event.channel, text=text), as_=run.service)
+    """File it in their name, and tell the channel. Of whoever is nobody we know nothing is filed.
+
+    That they are not known is what their command was answered.
+    """
+    if not run.has_user:
         return
     issue = linear.CreateIssue(
         team_id=run.config.team_id,

@@ -24,6 +24,7 @@ from webhooks.ledger import Ledger
 from webhooks.pages import pages
 from webhooks.rates import Rates
 from webhooks.receiver import receiver
+from webhooks.replies import Replies
 from webhooks.security_event_push import SecurityEvents, event_receiver
 from webhooks.settings import WebSettings
 
@@ -44,6 +45,7 @@ def create_app(
     authority: Authority | None = None,
     approver: Approver | None = None,
     rates: Rates | None = None,
+    replies: Replies | None = None,
     console: Console | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
@@ -56,7 +58,7 @@ def create_app(
     app.before_request(_holds_no_nul)
     app.after_request(_plainly)
     bells = Bells(ring)
-    app.register_blueprint(receiver(settings, ledger, workflows, bells, rates or Rates(), clock=clock))
+    app.register_blueprint(receiver(settings, ledger, workflows, bells, rates or Rates(), replies=replies, clock=clock))
     if security_events is not None:
         app.register_blueprint(event_receiver(settings, security_events, bells, clock=clock))
     if authority is not None:

@@ -24,6 +24,10 @@ class ConnectionSecrets(Protocol):
         """What the connection says of the provider or sender."""
 
     @property
+    def api_url(self) -> str:
+        """Where the provider is: what it may be told is told there."""
+
+    @property
     def webhook_secrets(self) -> tuple[Secret, ...]:
         """Every live one: two while a secret is rotated."""
 
@@ -34,7 +38,7 @@ class Ledger(Protocol):
     def connection_secrets(self, connection: str) -> ConnectionSecrets | None:
         """None: there is no such provider connection."""
 
-    def tenant_of(self, connection: str, installation: str | None) -> str | None:
+    def tenant_of(self, connection: str, installation: str | None, workspace: str | None = None) -> str | None:
         """The tenant of a delivery that came through *connection* and names *installation*; None: nobody's."""
 
     def accept(

@@ -45,6 +45,10 @@ WEBHOOKS = Counter(
 for _source in SOURCES:  # from nothing to one is no increase that Prometheus sees
     for _outcome in (DeliveryOutcome.UNRECOGNISED, problems.MALFORMED.slug, problems.SIGNATURE_REFUSED.slug):
         WEBHOOKS.labels(source=_source, outcome=_outcome)
+WITHHELD = Counter(
+    "aswhom_webhooks_withheld_total", "Times that a sender said it left out events, which never come", ["source"]
+)
+WITHHELD.labels(source="slack")  # the one that says so
 SECURITY_EVENTS = Counter("aswhom_security_events_total", "Security Event Tokens by what became of them", ["outcome"])
 for _code in (NOBODY, *Code):
     SECURITY_EVENTS.labels(outcome=_code)

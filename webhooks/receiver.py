@@ -23,6 +23,7 @@ from webhooks.ledger import ConnectionSecrets, Ledger
 from webhooks.lingering import read_on_after
 from webhooks.problems import Problem
 from webhooks.rates import Rates
+from webhooks.replies import Replies
 from webhooks.settings import WebSettings
 from webhooks.sources import SOURCES
 from webhooks.sources.reading import Challenge, Fault, Received, Refusal, Source
@@ -43,6 +44,7 @@ def receiver(
     bells: Bells,
     rates: Rates,
     *,
+    replies: Replies | None = None,
     clock: Callable[[], datetime],
 ) -> Blueprint:
     """`POST /webhooks/<source>/<connection>`."""
@@ -85,10 +87,13 @@ def receiver(
                 return metrics.CHALLENGE, jsonify(challenge=answer) if answer is not None else Response()
             case Received():
                 if reading.signal is None:
-                    rates.admit(connection, partial(ledger.tenant_of, connection, reading.installation))
-                return accept(source, connection, body, reading)
+                    named = (reading.installation, reading.workspace)
+                    rates.admit(connection, partial(ledger.tenant_of, connection, *named))
+                return accept(source, connection, body, reading, api_url=secrets.api_url)
 
-    def accept(source: Source, connection: str, body: bytes, received: Received) -> tuple[str, Response]:
+    def accept(
+        source: Source, connection: str, body: bytes, received: Received, *, api_url: str
+    ) -> tuple[str, Response]:
         delivery = received.signed(source=source.name, connection=connection, body=body)
         matches, idle, why = _matches(workflows, delivery.source, received)
         try:
@@ -103,10 +108,23 @@ def receiver(
         note = {"action": f"delivery.{outcome}", "source": source.name, "connection": connection}
         level = logging.ERROR if outcome is DeliveryOutcome.UNRECOGNISED else logging.INFO
         log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery, "jobs": acceptance.jobs})
-        # A person who gave a command would be shown what we say of deliveries, and any answer but 200 as a failure.
-        response = Response() if received.answered_with_nothing else _accepted_response(acceptance)
+        if received.withheld and outcome is not DeliveryOutcome.DUPLICATE:
+            metrics.WITHHELD.labels(source=source.name).inc()
+            where = {"action": "delivery.withheld", "connection": connection, "installation": received.installation}
+            log.warning("the sender left out events", extra={**where, "delivery": acceptance.delivery})
+        response = answer(received, acceptance, () if matches else workflows.usages(delivery.source, received.event))
+        if received.telling and received.telling.at and replies and (words := received.telling.says(acceptance, ())):
+            replies.send_after(response, received.telling.at, words, api_url=api_url)
         bells.ring_after(response, bells=acceptance.bells, revocations=acceptance.revocations)
         return outcome, response
+
+    def answer(received: Received, acceptance: Acceptance, usages: Sequence[str]) -> Response:
+        # A person who did something would be shown what we say of deliveries, and any answer but 200 as a failure.
+        if received.answered_with_nothing:
+            return Response()
+        if received.telling is not None and received.telling.at is None:
+            return jsonify(received.telling.says(acceptance, usages))
+        return _accepted_response(acceptance)
 
     return pages
 

@@ -23,5 +23,11 @@ def reconsider(row: dict[str, Any], owner: ProviderConnection, workflows: Regist
         content = SOURCES[owner.provider].of(owner.config).content(row["body"])
     except Malformed as error:
         raise BadInput(f"the body of {row['id']} cannot be read: {error}") from error
-    stored = Stored(id=row["id"], connection=owner.id, outcome=row["outcome"], installation=content.installation)
+    stored = Stored(
+        id=row["id"],
+        connection=owner.id,
+        outcome=row["outcome"],
+        installation=content.installation,
+        workspace=content.workspace,
+    )
     return stored, workflows.consider(row["source"], row["event"], content.document)

@@ -1,7 +1,8 @@
 """The callback: a provider's answer, checked and turned into a stored consent, once.
 
 The checks, in order: its state is one of ours; it came to the address of that state's provider connection and (where
-the provider sends it) from its issuer; in the same browser; in time; for the first time; from the account awaited.
+the provider sends it) from its issuer; in the same browser; in time; for the first time; from the account awaited,
+in a workspace of the tenant's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from identity.connect.awaited import Awaited
 from identity.connect.code_exchange import CodeExchange
 from identity.connect.leftovers import Leftover
 from identity.connect.outcomes import Connected, as_noted
+from identity.connect.place import check_place
 from identity.connect.reasons import AGAIN, OPERATOR, Refusal, Why, refuse
 from identity.connect.refusals import Refusals, in_words
 from identity.connect.sessions import CONNECTED, note_outcome, open_verifier, use_up
@@ -103,6 +105,7 @@ class Callback:
             authorization(owner, answer.access_token, token_type=answer.token_type)  # may it be used at all?
             external = self.exchange.whose(arrival, answer.access_token)
         with self.refusals.leaving(replace(won, external_id=external.id if external else None), now=arrival.at):
+            check_place(self.store, arrival, external)
             return self._store(arrival, answer, external, also=also)
 
     def _store(

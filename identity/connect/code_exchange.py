@@ -135,8 +135,8 @@ class CodeExchange:
 
 
 def _kept(external: ExternalIdentity | None) -> ExternalIdentity | None:
-    """As the ledger keeps it; None: it cannot keep the id, and by another it would be somebody else."""
-    if external is None or kept(external.id) != external.id:
+    """As the ledger keeps it; None: it cannot keep an id, and by another it would be somebody else, or elsewhere."""
+    if external is None or any(kept(id) != id for id in (external.id, *external.places)):
         return None
     return replace(external, login=external.login and kept(external.login))
 

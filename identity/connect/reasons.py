@@ -22,7 +22,7 @@ class Why(StrEnum):
     OTHER_BROWSER = "other_browser"  # opened in another browser first
     REVOKED = "revoked"  # access was withdrawn after the link was made
     DECLINED = "declined"  # the person said no at the provider
-    WRONG_ACCOUNT = "wrong_account"  # signed in at the provider as somebody else than the one awaited
+    WRONG_ACCOUNT = "wrong_account"  # signed in at the provider as somebody else than the one awaited, or elsewhere
     LINKED_ELSEWHERE = "linked_elsewhere"  # this login belongs to another person of the tenant
     UNTRUSTED = "untrusted"  # an answer that is not the one this session waits for
     PROVIDER = "provider"  # the provider gave no token, or did not say whose it is

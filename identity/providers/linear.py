@@ -12,7 +12,7 @@ from identity.providers.profile import ClientAuth, ExternalIdentity, Profile, Re
 from identity.providers.sources import assumed, heard, read
 from identity.secret import Secret
 
-_VIEWER = json.dumps({"query": "query Viewer { viewer { id displayName } }"}).encode()
+_VIEWER = json.dumps({"query": "query Viewer { viewer { id displayName organization { id } } }"}).encode()
 
 
 def _ask_viewer(connection: ProviderConnection, token: Secret) -> HttpRequest:
@@ -24,9 +24,17 @@ def _ask_viewer(connection: ProviderConnection, token: Secret) -> HttpRequest:
 def _read_viewer(_connection: ProviderConnection, document: Any) -> ExternalIdentity | None:
     match document:
         case {"data": {"viewer": {"id": str(viewer), "displayName": str(name)}}}:
-            return ExternalIdentity(id=viewer, login=name)
+            return ExternalIdentity(id=viewer, login=name, places=_places(document["data"]["viewer"]))
         case _:
             return None
+
+
+def _places(viewer: dict[str, Any]) -> frozenset[str]:
+    match viewer:
+        case {"organization": {"id": str(organization)}}:
+            return frozenset({organization})
+        case _:
+            return frozenset()
 
 
 _OAUTH = read("https://linear.app/developers/oauth-2-0-authentication")

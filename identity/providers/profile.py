@@ -31,6 +31,7 @@ class ExternalIdentity:
 
     id: str
     login: str | None
+    places: frozenset[str] = frozenset()  # the workspace, and the organization above it, where the token acts
 
 
 UNSUPPORTED = "unsupported "  # how the token type begins of an access token that is no bearer's

@@ -32,7 +32,9 @@ def _read_user(_connection: ProviderConnection, document: Any) -> ExternalIdenti
     match document:
         case {"ok": True, "user_id": str(user)}:
             login = document.get("user")
-            return ExternalIdentity(id=user, login=login if isinstance(login, str) else None)
+            named = (document.get("team_id"), document.get("enterprise_id"))
+            places = frozenset(place for place in named if isinstance(place, str))
+            return ExternalIdentity(id=user, login=login if isinstance(login, str) else None, places=places)
         case _:
             return None
 
@@ -49,6 +51,9 @@ def _revoke(ended: RevokedToken) -> HttpRequest:
 _ROTATION = read("https://docs.slack.dev/authentication/using-token-rotation")
 _ACCESS = read("https://docs.slack.dev/reference/methods/oauth.v2.access")
 _REVOKING = read("https://docs.slack.dev/reference/methods/auth.revoke")
+
+_FAULTS = frozenset({"ratelimited", "fatal_error", "internal_error", "request_timeout", "service_unavailable"})
+_MOVING = frozenset({"org_login_required", "team_added_to_org"})  # the workspace, into an organization: later
 
 SLACK = Profile(
     name="slack",
@@ -67,7 +72,7 @@ SLACK = Profile(
     spent_codes=frozenset({"invalid_code", "code_already_used"}),
     client_codes=frozenset({"invalid_client_id", "bad_client_secret", "bad_redirect_uri"}),
     secret_codes=frozenset({"bad_client_secret"}),
-    transient_codes=frozenset({"ratelimited", "fatal_error", "internal_error", "service_unavailable"}),
+    transient_codes=_FAULTS | _MOVING,
     bearer_types=frozenset({"bot", "user"}),
     select=_select,
     whoami=WhoAmI(request=_ask_user, read=_read_user),

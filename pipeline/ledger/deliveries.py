@@ -64,10 +64,12 @@ def accept(
     A delivery seen before changes nothing; a revocation signal is never taken for a repetition of its body.
     """
     digest = sha256(delivery.body).hexdigest()
-    whose = whose_delivery(connection, delivery.connection, delivery.installation)
+    whose = whose_delivery(connection, delivery.connection, delivery.installation, delivery.workspace)
     here = None
     if whose.tenant is not None and matches:
         here = setup_for(connection, whose.tenant, delivery.connection, matches)
+    if delivery.answer is not None and whose.tenant is None:
+        outcome, reason = DeliveryOutcome.REFUSED, whose.refusal
     starts, outcome, reason = _plan(whose, here, ids.jobs, matches, outcome=outcome, reason=reason)
     row = {
         "id": ids.delivery,
@@ -100,7 +102,9 @@ def accept(
     if here is None or not starts:
         return accepted
     bells = _start(connection, here, delivery.connection, ids.delivery, starts, now)
-    return replace(accepted, jobs=tuple(start.job for start in starts), bells=bells)
+    users = [start.match.user for start in starts if start.match.user is not None]
+    unknown = any(here.principal(user) is None for user in users)
+    return replace(accepted, jobs=tuple(start.job for start in starts), bells=bells, unknown_user=unknown)
 
 
 def _plan(

@@ -73,6 +73,7 @@ class Stored:
     connection: str
     outcome: str
     installation: str | None
+    workspace: str | None = None  # of that organization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +153,7 @@ def replay(
 def _whose(connection: Connection, delivery: Stored) -> tuple[str | None, str]:
     """For whom anything of it may be started, or None and why for nobody. Once somebody's, it is never another's."""
     came = connection.execute(select(deliveries.c.tenant_id).where(deliveries.c.id == delivery.id)).scalar_one()
-    whose = whose_delivery(connection, delivery.connection, delivery.installation)
+    whose = whose_delivery(connection, delivery.connection, delivery.installation, delivery.workspace)
     if whose.tenant is not None and came not in (None, whose.tenant):
         return None, f"it came as {came}'s, and its installation is another tenant's now"
     return whose.tenant, whose.refusal if whose.tenant is None else ""

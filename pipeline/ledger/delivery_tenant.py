@@ -52,12 +52,20 @@ class Whose:
     trespassed: str | None = None  # the tenant whose secret signed for another's installation
 
 
-def whose_delivery(connection: Connection, through: str, installation: str | None) -> Whose:
-    """Whose it is, by the secret that signed it and the installation it names."""
+def whose_delivery(
+    connection: Connection, through: str, installation: str | None, workspace: str | None = None
+) -> Whose:
+    """Whose it is, by the secret that signed it and the installation it names.
+
+    *workspace* is of the organization that *installation* is, and counts where nobody has that.
+    """
     named = {"through": through, "installation": installation}
     owner, installed = _WHOSE.run(connection, named).one()
+    if installed is None and workspace is not None:
+        _, installed = _WHOSE.run(connection, {"through": through, "installation": workspace}).one()
     if owner is None:
-        return Whose(tenant=installed, refusal=f"no tenant has installation {installation}")
+        beside = "" if workspace is None else f", nor its workspace {workspace}"
+        return Whose(tenant=installed, refusal=f"no tenant has installation {installation}{beside}")
     if installation is not None and installed is None:
         listed = set(connection.execute(_LISTED, named).scalars())
         installed = next(iter(listed)) if listed and owner not in listed else None

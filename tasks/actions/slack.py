@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -30,7 +31,10 @@ from tasks.actions.answers import parse
 R = TypeVar("R", bound=Result)
 
 RATE_LIMITED = frozenset({"rate_limited", "ratelimited"})  # the older and the newer spelling
-TOKEN_REFUSED = frozenset({"account_inactive", "invalid_auth", "token_expired", "token_revoked"})
+TOKEN_REFUSED = frozenset({"account_inactive", "invalid_auth", "not_authed", "token_expired", "token_revoked"})
+# The workspace is moving into an organization; nothing is done until it has.
+MIGRATING = frozenset({"org_login_required", "team_added_to_org"})
+MIGRATION = timedelta(minutes=5)
 # Slack's own faults: chat.postMessage documents that it may have failed half-way.
 MAYBE_DONE = frozenset({"fatal_error", "internal_error", "service_unavailable"})
 
@@ -61,6 +65,10 @@ class Message(Result):
 class _Answer(BaseModel):
     ok: bool
     error: str = ""
+    needed: Any = None  # of missing_scope: which
+
+
+_SCOPES = re.compile(r"[a-z:._,-]{1,200}")
 
 
 class SlackAction(Action[R], Generic[R]):
@@ -68,15 +76,16 @@ class SlackAction(Action[R], Generic[R]):
 
     def judge(self, response: Response) -> Judgement:
         by_status = judge_status(response, effect=self.facts.effect)
-        if by_status.verdict is not Verdict.SUCCESS:
-            return by_status
         unsure = Verdict.RETRY if self.facts.effect is Effect.READ else Verdict.UNKNOWN
         try:
             answer = _Answer.model_validate_json(response.body)
         except ValidationError:
+            if by_status.verdict is not Verdict.SUCCESS:
+                return by_status
             return Judgement(verdict=unsure, reason=f"status {response.status}, but the body does not say ok")
         if answer.ok:
             return by_status
+        # The body's word comes first: a 503 that says service_unavailable may have failed half-way, as a 200 may.
         reason = f"slack says {error_name(answer.error) if answer.error else 'no'}"
         if answer.error in RATE_LIMITED:
             wait = retry_after(response.headers) or PACE
@@ -85,6 +94,12 @@ class SlackAction(Action[R], Generic[R]):
             return Judgement(verdict=Verdict.UNAUTHORIZED, reason=reason)
         if answer.error in MAYBE_DONE:
             return Judgement(verdict=unsure, reason=reason)
+        if answer.error in MIGRATING:
+            return Judgement(verdict=Verdict.RETRY, reason=reason, retry_after=MIGRATION)
+        if by_status.verdict is not Verdict.SUCCESS:
+            return by_status
+        if answer.error == "missing_scope" and isinstance(answer.needed, str) and _SCOPES.fullmatch(answer.needed):
+            reason += f": install the app anew with the scope {answer.needed}"
         return Judgement(verdict=Verdict.FAILED, reason=reason)
 
 
@@ -145,6 +160,44 @@ class AskApproval(_Posts):
         text = escape(f"May this be done? {lines[0]}")
         body = {"channel": self.channel, "text": text, "blocks": blocks, "unfurl_links": False}
         return Request(method="POST", path="/chat.postMessage", json=body)
+
+
+class EndQuestion(SlackAction[Message]):
+    """Take the buttons off a question that is decided, and say in it how."""
+
+    facts = Facts(
+        provider="slack",
+        scopes=frozenset({"chat:write"}),
+        effect=Effect.WRITE,
+        attribution=False,
+        recovery=Recovery.IDEMPOTENT,  # to replace a message by the same twice is to replace it once
+        endpoints=EndpointClass(name="chat.update", per=Per.TENANT),
+    )
+    result = Message
+
+    channel: Channel
+    ts: Timestamp  # of the question
+    shown: Shown
+    outcome: Annotated[str, Field(min_length=1, max_length=LONGEST_SECTION)]  # plain text
+
+    def request(self, call: Call) -> Request:
+        lines = in_lines(self.shown.document)
+        blocks: list[dict[str, Any]] = [
+            {"type": "section", "text": _plain("\n".join(lines)[:LONGEST_SECTION])},
+            {"type": "context", "elements": [_plain(self.outcome)]},
+        ]
+        text = escape(f"{self.outcome} {lines[0]}")
+        return Request(
+            method="POST",
+            path="/chat.update",
+            json={"channel": self.channel, "ts": self.ts, "text": text, "blocks": blocks},
+        )
+
+    def read(self, response: Response) -> Message:
+        return parse(response, Message)
+
+    def external_id(self, result: Message) -> str:
+        return f"{result.channel}:{result.ts}"
 
 
 def _button(text: str, action: str, value: str, style: str) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class Published:
     away: tuple[int, Json | None] = (503, None)
     whoami: tuple[str, str, Json] | None = None  # method, path, answer
     who: str | None = None
+    places: frozenset[str] = frozenset()  # where it acts
     revoke: tuple[str, str] | None = None  # method, path
     revoked: tuple[int, Json | None] = (200, None)
     gone: tuple[int, Json | None] = (200, None)  # when it is asked again
@@ -74,6 +75,8 @@ _RFC = {
     "dead": (400, {"error": "invalid_grant"}),
     "bad_client": (401, {"error": "invalid_client"}),
 }
+
+_VIEWER = {"id": "4711-uuid", "displayName": "ada", "organization": {"id": "organization-uuid"}}
 
 PUBLISHED = (
     Published(
@@ -144,6 +147,7 @@ PUBLISHED = (
         away=(200, {"ok": False, "error": "ratelimited"}),
         whoami=("POST", "/api/auth.test", {"ok": True, "user_id": "U1234", "user": "grace", "team_id": "T9TK3CUKW"}),
         who="U1234",
+        places=frozenset({"T9TK3CUKW"}),
         revoke=("POST", "/api/auth.revoke"),
         revoked=(200, {"ok": True, "revoked": True}),
         gone=(200, {"ok": False, "error": "token_revoked"}),
@@ -182,8 +186,9 @@ PUBLISHED = (
         dead=_RFC["dead"],  # type: ignore[arg-type]
         bad_client=_RFC["bad_client"],  # type: ignore[arg-type]
         away=(400, {"errors": [{"extensions": {"code": "RATELIMITED"}}]}),
-        whoami=("POST", "/api/graphql", {"data": {"viewer": {"id": "4711-uuid", "displayName": "ada"}}}),
+        whoami=("POST", "/api/graphql", {"data": {"viewer": _VIEWER}}),
         who="4711-uuid",
+        places=frozenset({"organization-uuid"}),
         revoke=("POST", "/revoke"),
         gone=(400, {"error": "invalid_token"}),
     ),

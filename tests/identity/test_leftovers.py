@@ -33,6 +33,7 @@ from identity.withdrawals.token_revocation import ACCESS, REFRESH
 from identity.withdrawals.withdrawer import WithdrawalBudget, Withdrawer
 from tests.identity.browser_flow import ANNAS_BROWSER, BrowserFlow, link_person, why
 from tests.identity.peer import ENDS, Peer
+from tests.identity.places import acts_in, list_place
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.stores import FailingStore
 from tests.identity.world import ANNA, World
@@ -84,6 +85,14 @@ def wrong_account(flow: BrowserFlow, provider: PretendProvider) -> Why:
     return why(flow.consents())
 
 
+def another_companys_workspace(flow: BrowserFlow, provider: PretendProvider) -> Why:
+    acts_in(flow, "T_OTHER")
+    list_place(flow, "T_ACME", "acme")
+    refused = why(flow.consents())
+    acts_in(flow, "T_ACME")
+    return refused
+
+
 def whose_was_not_said(flow: BrowserFlow, provider: PretendProvider) -> Why:
     provider.user = None
     return why(flow.consents())
@@ -104,6 +113,7 @@ def client_corrected_meanwhile(flow: BrowserFlow, provider: PretendProvider) -> 
         (revoked_meanwhile, Why.REVOKED),
         (linked_elsewhere, Why.LINKED_ELSEWHERE),
         (wrong_account, Why.WRONG_ACCOUNT),
+        (another_companys_workspace, Why.WRONG_ACCOUNT),
         (whose_was_not_said, Why.PROVIDER),
         (client_corrected_meanwhile, Why.INTERRUPTED),
     ],

@@ -179,6 +179,7 @@ def test_it_says_whose_token_it_is(exchange: Exchange) -> None:
     who = exchange.profile.whoami.read(exchange.connection, json.loads(answer.body))
     assert who is not None
     assert who.id == (exchange.published.who or "").replace("{base}", exchange.server.url)
+    assert who.places == exchange.published.places
 
 
 @pytest.mark.parametrize("document", [None, [], {}, "x", {"id": None}, {"data": {"viewer": None}}, {"sub": ""}])
@@ -253,7 +254,9 @@ def test_it_is_asked_to_revoke_in_its_own_way(exchange: Exchange) -> None:
 
 @those(lambda published: published.unclear is not None)
 def test_an_answer_with_two_meanings_is_not_taken_for_the_end_and_it_can_be_asked_which(exchange: Exchange) -> None:
-    request = revoke_request(exchange.client, credential=Credential.AUTHORIZATION_CODE, token=Secret("at-1"))
+    request = revoke_request(
+        exchange.client, credential=Credential.AUTHORIZATION_CODE, token=Secret("at-1"), hint=REFRESH
+    )
     revocation = exchange.profile.revocation
     assert request is not None
     assert revocation is not None

@@ -18,6 +18,7 @@ from identity.installations import add_installation
 from identity.model import AccountState
 from identity.tables import accounts, provider_connections
 from pipeline.intake import Intake
+from pipeline.ledger.delivery_tenant import Whose, whose_delivery
 from pipeline.model import Acceptance, DeliveryOutcome
 from pipeline.revocation.signal import Asks, People, Signal
 from pipeline.revocation.tables import revocations
@@ -94,6 +95,17 @@ def test_whose_a_delivery_is_can_be_asked_before_it_is_accepted(house: House) ->
     intake = Intake(house.database, house.vault, house.ids, clock=lambda: datetime.now(UTC))
     assert intake.tenant_of("gh", "installation-acme") == "acme"
     assert intake.tenant_of("gh", "nobody's") is None
+
+
+def test_a_workspace_counts_where_its_organization_is_nobodys(house: House) -> None:
+    def whose(installation: str, workspace: str) -> Whose:
+        return house.database.read(lambda c: whose_delivery(c, "gh", installation, workspace))
+
+    assert whose("an organization", "installation-globex").tenant == "globex"
+    assert whose("installation-acme", "installation-globex").tenant == "acme"
+    nobody = whose("an organization", "a workspace")
+    assert nobody.tenant is None
+    assert "an organization, nor its workspace a workspace" in nobody.refusal
 
 
 def test_an_unknown_installation_starts_nothing_and_is_recorded(house: House) -> None:

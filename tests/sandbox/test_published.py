@@ -103,8 +103,10 @@ def test_the_queries_of_these_tests_are_valid_there_too(linear_schema: GraphQLSc
 def test_what_slack_answers_is_as_published(sandbox: Sandbox) -> None:
     published = slack_web()
     token = sandbox.world["slack"]["workspaces"][0]["bot_token"]
+    posted = sandbox.slack("chat.postMessage", token, channel="engineering", text="hello").json()
     cases: list[tuple[str, dict[str, Any]]] = [
         ("chat.postMessage", {"channel": "engineering", "text": "hello"}),
+        ("chat.update", {"channel": posted["channel"], "ts": posted["ts"], "text": "hello all"}),
         ("auth.test", {}),
         ("auth.revoke", {"test": True}),
         ("conversations.list", {}),

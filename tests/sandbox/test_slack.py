@@ -19,6 +19,17 @@ def test_a_message_is_kept_where_it_was_posted(sandbox: Sandbox) -> None:
     assert kept["user"] == workspace["bot_user_id"]
 
 
+def test_a_message_is_replaced_where_it_stands(sandbox: Sandbox) -> None:
+    posted = sandbox.slack("chat.postMessage", bot(sandbox), channel="engineering", text="open").json()
+    at = {"channel": posted["channel"], "ts": posted["ts"]}
+    assert sandbox.slack("chat.update", bot(sandbox), **at, text="closed").json()["text"] == "closed"
+    (kept,) = [one for one in sandbox.read("slack", "messages") if one["ts"] == posted["ts"]]
+    assert kept["text"] == "closed"
+    for token, where in ((bot(sandbox), {**at, "ts": "1.000001"}), (bot(sandbox, 1), at)):
+        answer = sandbox.slack("chat.update", token, **where, text="x").json()
+        assert answer["error"] in ("message_not_found", "channel_not_found")
+
+
 @pytest.mark.parametrize(
     ("token", "fields", "error"),
     [

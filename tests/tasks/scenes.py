@@ -231,7 +231,11 @@ SCENES = (
     Scene(
         workflow="ask_in_slack",
         start=_answered,
-        steps=(Step(action="slack.AskApproval", endpoint="chat_post_message"), NOTICE),
+        steps=(
+            Step(action="slack.AskApproval", endpoint="chat_post_message"),
+            Step(action="slack.EndQuestion", endpoint="chat_update", repeatable=True, dispensable=True),
+            NOTICE,
+        ),
     ),
     Scene(
         workflow="daily_digest",

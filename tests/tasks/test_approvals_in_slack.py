@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import pytest
 from sqlalchemy import Row, select, update
 
 from identity.connections import get_connection
+from identity.http import Answer, Client, HttpRequest
 from identity.principals import link_alias
 from identity.tables import provider_connections
 from pipeline.approvals.tables import approvals
@@ -26,10 +27,22 @@ from tests.tasks.approvals import apply, asked, say
 from tests.tasks.in_process_system import InProcessSystem
 from tests.webhooks.parts import FORM, MemoryRing, slack_headers
 from webhooks.app import create_app
+from webhooks.replies import Replies
 from webhooks.settings import WebSettings
 
 TRIGGERS = itertools.count(1)
 BOB, CAROL, STRANGER = "U0BOB", "U0CAROL", "U0STRANGER"
+
+
+class Hook:
+    """Slack's end of a `response_url`: what it was told, newest last."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def send(self, request: HttpRequest, **_: Any) -> Answer:
+        self.told.append(json.loads(request.body)["text"])
+        return Answer(status=200, headers={}, body=b"ok", elapsed=timedelta())
 
 
 class Chat:
@@ -38,7 +51,11 @@ class Chat:
     def __init__(self, system: InProcessSystem) -> None:
         self.system = system
         settings = WebSettings(base_url="https://aswhom.example")
-        self._web = create_app(settings, system.runtime.intake, system.registry, MemoryRing()).test_client()
+        self.hook = Hook()
+        replies = Replies(cast("Client", self.hook))
+        app = create_app(settings, system.runtime.intake, system.registry, MemoryRing(), replies=replies)
+        self._web = app.test_client()
+        self._api = system.runtime.database.read(lambda c: get_connection(c, "slack")).api_url
         (self.workspace,) = [one for one in system.sandbox.world["slack"]["workspaces"] if one["name"] == "acme"]
         self.channel = self.workspace["channels"][0]["id"]
         for name, user in (("bob", BOB), ("carol", CAROL)):
@@ -80,6 +97,7 @@ class Chat:
             "trigger_id": f"1.{next(TRIGGERS)}.x",
             "team": {"id": team or self.workspace["team_id"]},
             "user": {"id": user},
+            "response_url": f"{self._api}/response",
             "actions": [{"type": "button", "action_id": button["action_id"], "value": button["value"]}],
         }
         body = urlencode({"payload": json.dumps(payload)}).encode()
@@ -114,6 +132,7 @@ def test_two_people_approve_by_button_and_the_thread_says_so(chat: Chat) -> None
     yes = chat.buttons()["aswhom.approve"]
     assert chat.press(BOB, yes).outcome == "accepted"
     assert view(chat).state is ApprovalState.OPEN
+    assert chat.hook.told == [f"Your answer counts: acme.bob answered approval {view(chat).id}, which is open."]
     pressed = chat.press(CAROL, yes)
     assert (pressed.outcome, view(chat).state) == ("accepted", ApprovalState.APPROVED)
     (job,) = [one for one in chat.system.jobs() if one.id == view(chat).job]
@@ -121,7 +140,10 @@ def test_two_people_approve_by_button_and_the_thread_says_so(chat: Chat) -> None
     chat.system.settle()
     assert ("salesforce", "ada", "user") in chat.system.authors()
     chat.tell()
-    _, reply = chat.messages()
+    closed, reply = chat.messages()
+    assert [block["type"] for block in closed["blocks"]] == ["section", "context"], "the buttons are gone"
+    assert closed["blocks"][0] == question["blocks"][0]
+    assert closed["blocks"][1]["elements"][0]["text"] == "This is approved: by acme.bob, acme.carol."
     assert (reply["thread_ts"], reply["text"]) == (question["ts"], "This is approved: by acme.bob, acme.carol.")
     chat.tell()  # what was told is not told again
     assert len(chat.messages()) == 2
@@ -162,6 +184,10 @@ def test_whose_press_does_not_count(chat: Chat) -> None:
     stranger = chat.press(STRANGER, yes)
     assert stranger.outcome == "refused"
     assert "nobody's alias" in stranger.reason
+    assert "does not count: slack user U0STRANGER" in chat.hook.told[-1], "whoever pressed is told as much"
+    nobodys = chat.press(BOB, yes, team="T0NOBODY")
+    assert (nobodys.outcome, nobodys.reason) == ("refused", "no tenant has installation T0NOBODY")
+    assert chat.hook.told[-1] == "Your answer does not count: no tenant has installation T0NOBODY."
     (other,) = [one for one in chat.system.sandbox.world["slack"]["workspaces"] if one["name"] == "globex"]
     assert chat.press(BOB, yes, team=other["team_id"]).outcome == "refused"
     forged = chat.press(BOB, {**yes, "value": yes["value"][:-64] + "0" * 64})

@@ -107,7 +107,9 @@ def test_every_published_mention_is_read(mentions: list[dict[str, Any]]) -> None
             assert event is None
             continue
         assert event is not None
-        assert (event.team, event.channel, event.user.id) == (body["team_id"], "C111", "W222")
+        assert (event.channel, event.user.id) == ("C111", "W222")
+        rows = body.get("authorizations")
+        assert event.team == (rows[0]["team_id"] if rows else body["team_id"])
         assert event.thread == event.ts == "1595926230.009600"
         assert AppMentionEvent.model_validate_json(event.model_dump_json()) == event
 
@@ -117,6 +119,22 @@ def test_a_mention_in_a_thread_is_answered_there(mentions: list[dict[str, Any]])
     event = app_mention().read({**body, "event": {**body["event"], "thread_ts": "1595926000.000100"}})
     assert event is not None
     assert event.thread == "1595926000.000100"
+
+
+def test_an_edited_mention_starts_nothing_again_unless_that_is_asked_for(mentions: list[dict[str, Any]]) -> None:
+    body = mentions[0]
+    edited = {**body, "event": {**body["event"], "edited": {"user": "W222", "ts": "1595926290.000000"}}}
+    assert app_mention().read(edited) is None
+    event = app_mention(edits=True).read(edited)
+    assert event is not None
+    assert event.ts == body["event"]["ts"], "by which it is known to be the same message"
+
+
+def test_a_mention_in_a_shared_channel_is_ours_whoever_wrote(mentions: list[dict[str, Any]]) -> None:
+    rows = [{"team_id": "T_OURS", "enterprise_id": None, "is_enterprise_install": False}]
+    event = app_mention().read({**mentions[0], "team_id": "T_PARTNER", "authorizations": rows})
+    assert event is not None
+    assert event.team == "T_OURS"
 
 
 def test_a_bot_that_mentions_us_is_not_answered(mentions: list[dict[str, Any]]) -> None:
@@ -207,6 +225,21 @@ def test_the_published_slash_command_is_read() -> None:
     assert event is not None
     assert (event.team, event.channel, event.user.id) == (fields["team_id"], fields["channel_id"], fields["user_id"])
     assert (event.command, event.text) == (fields["command"], "The page is slow")
+
+
+@pytest.mark.parametrize("text", ["issue x", "Issue x", "ISSUE\tx", "issue\nx", "\u00a0issue  x "])
+def test_a_command_is_known_in_whatever_capitals_and_at_whatever_white_space(text: str) -> None:
+    typed = {"channel_id": "C1", "user_id": "U1", "command": "/aswhom", "text": text}
+    event = slash_command("issue", usage="TITLE").read(typed)
+    assert event is not None
+    assert (event.name, event.text, event.team) == ("issue", "x", None)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "help", "issue", "issues x"])
+def test_what_is_no_command_of_that_name_or_lacks_what_has_to_follow_is_not_meant(text: str) -> None:
+    typed = {"channel_id": "C1", "user_id": "U1", "command": "/aswhom", "text": text}
+    assert slash_command("issue", usage="TITLE").read(typed) is None
+    assert (slash_command("issue").read(typed) is not None) is (text == "issue")
 
 
 DEAL = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -53,6 +54,7 @@ def test_every_documented_error_has_a_meaning(answer: Answer, slack_document: Sl
     others = {error: verdict for error, verdict in judged.items() if verdict is not Verdict.FAILED}
     assert others == {
         "rate_limited": Verdict.RETRY,
+        "not_authed": Verdict.UNAUTHORIZED,
         "invalid_auth": Verdict.UNAUTHORIZED,
         "account_inactive": Verdict.UNAUTHORIZED,
     }
@@ -64,6 +66,9 @@ def test_every_documented_error_has_a_meaning(answer: Answer, slack_document: Sl
         ("ratelimited", Verdict.RETRY),
         ("token_revoked", Verdict.UNAUTHORIZED),
         ("token_expired", Verdict.UNAUTHORIZED),
+        ("not_authed", Verdict.UNAUTHORIZED),
+        ("org_login_required", Verdict.RETRY),
+        ("team_added_to_org", Verdict.RETRY),
         ("missing_scope", Verdict.FAILED),
         ("internal_error", Verdict.UNKNOWN),
         ("fatal_error", Verdict.UNKNOWN),
@@ -73,6 +78,27 @@ def test_every_documented_error_has_a_meaning(answer: Answer, slack_document: Sl
 )
 def test_an_error_in_a_200_is_an_error(answer: Answer, error: str, verdict: Verdict) -> None:
     assert POST.judge(answer({"ok": False, "error": error})).verdict is verdict
+
+
+def test_a_workspace_that_is_moving_is_left_alone_for_minutes(answer: Answer) -> None:
+    assert POST.judge(answer({"ok": False, "error": "team_added_to_org"})).retry_after == timedelta(minutes=5)
+
+
+def test_a_missing_scope_is_named_where_slack_names_one(answer: Answer) -> None:
+    refused = {"ok": False, "error": "missing_scope", "needed": "chat:write", "provided": "commands"}
+    assert POST.judge(answer(refused)).reason.endswith("install the app anew with the scope chat:write")
+    for needed in (None, 7, "<!channel> do this"):
+        assert POST.judge(answer({**refused, "needed": needed})).reason == "slack says missing_scope"
+
+
+@pytest.mark.parametrize("status", [200, 500, 503])
+def test_a_fault_of_slacks_own_may_have_posted_by_whatever_status_it_comes(answer: Answer, status: int) -> None:
+    assert POST.judge(answer({"ok": False, "error": "service_unavailable"}, status=status)).verdict is Verdict.UNKNOWN
+
+
+def test_without_words_of_slacks_the_status_says_it(answer: Answer) -> None:
+    assert POST.judge(Response(status=503, headers={}, body=b"<html>")).verdict is Verdict.RETRY
+    assert POST.judge(answer({"ok": False, "error": "an_error_of_tomorrow"}, status=429)).verdict is Verdict.RETRY
 
 
 def test_a_rate_limit_says_how_long(answer: Answer) -> None:
@@ -142,6 +168,22 @@ def test_the_buttons_of_a_question_carry_the_digest_of_what_it_shows(call: Call)
     assert set(carried.values()) == {f"apr_0123456789abcdef:{digest_of(SHOWN.document)}"}
     lower = ASK.model_copy(update={"shown": SHOWN.model_copy(update={"amount": "9 EUR"})})
     assert blocks_of(lower, call)[2]["elements"][0]["value"] not in carried.values()
+
+
+def test_a_question_that_is_decided_has_no_buttons(call: Call, answer: Answer, slack_document: SlackDocument) -> None:
+    end = slack.EndQuestion(channel=ASK.channel, ts="1401383885.000061", shown=SHOWN, outcome="This is denied: <no>.")
+    request = end.request(call)
+    assert request.json is not None
+    as_form = {**request.json, "blocks": json.dumps(request.json["blocks"])}  # the document has it as a field's text
+    slack_document.check(replace(request, json=as_form))
+    asked = blocks_of(ASK, call)
+    assert [block["type"] for block in request.json["blocks"]] == ["section", "context"]
+    assert request.json["blocks"][0] == asked[0]
+    assert request.json["blocks"][1]["elements"] == [{"type": "plain_text", "text": end.outcome, "emoji": False}]
+    assert "&lt;no&gt;" in request.json["text"]
+    documented = answer(slack_document.example("/chat.update", "200"))
+    assert end.judge(documented).verdict is Verdict.SUCCESS
+    assert end.external_id(end.read(documented)) == "C024BE91L:1401383885.000061"
 
 
 def test_what_slack_cannot_show_whole_has_no_buttons(call: Call) -> None:

@@ -190,6 +190,13 @@ ALERTS: Mapping[str, Alert] = {
         says="signed deliveries of slack are not of the published shape",
         good={'aswhom_webhooks_total{source="slack",outcome="ignored"}': "0 0 1x5"},
     ),
+    "AswhomDeliveriesWithheld": Alert(
+        after=5,
+        bad={'aswhom_webhooks_withheld_total{source="slack"}': "0 0 1x5"},
+        labels={"source": "slack"},
+        says="slack left out events, which never come",
+        good={'aswhom_webhooks_withheld_total{source="slack"}': "1x5"},
+    ),
     "AswhomDeliveriesMalformed": Alert(
         after=5,
         bad={'aswhom_webhooks_total{source="linear",outcome="malformed"}': "0 0 1x5"},

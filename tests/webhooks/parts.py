@@ -27,6 +27,7 @@ class Secrets:
     provider: str
     tenant: str | None = None
     config: Mapping[str, str] = field(default_factory=dict)
+    api_url: str = "https://slack.com/api"
     webhook_secrets: tuple[Secret, ...] = (Secret(SECRET),)
 
 
@@ -52,7 +53,7 @@ class MemoryLedger:
     def connection_secrets(self, connection: str) -> Secrets | None:
         return self.connections.get(connection)
 
-    def tenant_of(self, connection: str, installation: str | None) -> str | None:
+    def tenant_of(self, connection: str, installation: str | None, workspace: str | None = None) -> str | None:
         owner = self.connections[connection].tenant
         return owner or (f"tenant-of-{installation}" if installation else None)
 

@@ -9,10 +9,12 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from urllib.parse import urlencode
 
 import pytest
 from flask.testing import FlaskClient
+from prometheus_client import REGISTRY
 from werkzeug.test import TestResponse
 
 from identity.errors import Unavailable, Unconfirmed
@@ -78,17 +80,37 @@ def test_a_form_is_verified_as_it_was_sent_and_read_as_json(client: FlaskClient,
     assert ledger.deliveries[0].document == json.loads(OPENED)
 
 
-def test_what_a_person_did_at_slack_is_accepted_and_answered_with_nothing(
+def test_what_a_person_did_at_slack_is_accepted_and_answered_with_words_for_them_or_nothing(
     client: FlaskClient, ledger: MemoryLedger
 ) -> None:
     command = urlencode({"command": "/deploy", "team_id": "T1", "trigger_id": "1.2.a", "text": "main"}).encode()
+    told = client.post("/webhooks/slack/sl", data=command, headers=slack_headers(command), content_type=FORM)
+    assert (told.status_code, told.json["response_type"]) == (200, "ephemeral")  # type: ignore[index]
     pressed = json.dumps({"type": "block_actions", "team": {"id": "T1"}, "trigger_id": "1.2.b"})
     button = urlencode({"payload": pressed}).encode()
-    for body in (command, button):
-        response = client.post("/webhooks/slack/sl", data=body, headers=slack_headers(body), content_type=FORM)
-        assert (response.status_code, response.data) == (200, b"")  # Slack would show them anything else
+    response = client.post("/webhooks/slack/sl", data=button, headers=slack_headers(button), content_type=FORM)
+    assert (response.status_code, response.data) == (200, b"")  # Slack would show them anything else
     assert [delivery.event for delivery in ledger.deliveries] == ["command", "block_actions"]
     assert ledger.deliveries[0].document["text"] == "main"
+
+
+def test_that_a_sender_left_out_events_is_counted_and_logged(
+    client: FlaskClient, ledger: MemoryLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value("aswhom_webhooks_withheld_total", {"source": "slack"}) or 0
+
+    before = counted()
+    body = b'{"type":"app_rate_limited","team_id":"T1","minute_rate_limited":1518467820}'
+    sent = partial(client.post, "/webhooks/slack/sl", data=body, headers=slack_headers(body), content_type=JSON)
+    assert b"ignored" in sent().data
+    assert counted() == before + 1
+    (warned,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    told = warned.__dict__
+    assert (told["action"], told["connection"], told["installation"]) == ("delivery.withheld", "sl", "T1")
+    ledger.answer = Acceptance(delivery="dlv-1", outcome=DeliveryOutcome.DUPLICATE, reason="")
+    sent()
+    assert counted() == before + 1
 
 
 def test_a_sender_is_read_as_its_connection_describes_it(client: FlaskClient, ledger: MemoryLedger) -> None:

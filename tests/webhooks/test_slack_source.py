@@ -51,6 +51,10 @@ def test_the_documented_signature_is_accepted_at_its_time_only() -> None:
     assert fault_of(read(headers, vector["body"].encode(), keys, NOW)) is Fault.STALE
 
 
+def _content(reading: Received) -> Content:
+    return Content(document=reading.document, installation=reading.installation, workspace=reading.workspace)
+
+
 def _as_sent(path: Path) -> tuple[bytes, str]:
     """A published request's body and content type."""
     body = path.read_bytes()
@@ -71,8 +75,8 @@ def test_every_published_request_is_received_and_none_is_with_a_byte_lost_or_a_b
         assert isinstance(reading, Received)
         named = "slash_command" if reading.event == "command" else reading.event
         assert path.name.startswith((named, f"event_callback.{named}"))
-        assert reading.answered_with_nothing is (content_type == FORM)
-        assert content(body) == Content(document=reading.document, installation=reading.installation)
+        assert reading.answered_with_nothing is (content_type == FORM and reading.event != "command")
+        assert content(body) == _content(reading)
         assert reading.installation
         assert not reading.dedupe_by_body
     headers = lower(slack_headers(body), content_type=content_type)
@@ -163,6 +167,47 @@ def test_a_press_of_a_button_is_known_by_its_trigger_and_belongs_to_its_workspac
         assert (reading.event, reading.delivery_id, reading.installation) == ("block_actions", "13.37.x", where)
 
 
+def _where(body: bytes, content_type: str = JSON) -> tuple[str | None, str | None]:
+    reading = _received(body, content_type=content_type)
+    assert content(body) == _content(reading), "a replay finds the same"
+    return reading.installation, reading.workspace
+
+
+def test_in_a_shared_channel_it_is_the_installations_and_never_the_workspaces_of_whoever_wrote() -> None:
+    shared_data.folder()  # or nothing to read
+    outer = {path.name: json.loads(path.read_bytes()) for path in published.slack() if "event_callback" in path.name}
+    of_others = [name for name, body in outer.items() if body["team_id"] == "T_SOURCE"]
+    assert len(of_others) == 6
+    found = {path.name: _as_sent(path) for path in published.slack()}
+    for name in of_others:
+        assert _where(*found[name]) == ("T_INSTALLED", None)
+    assert _where(*found["event_callback.member_left_channel.3.json"]) == ("E333", None), "T222 is a stranger's"
+    assert _where(*found["view_submission.3.json"]) == ("T-installed-workspace", None)
+    said = {**EVENT, "team_id": "T_BETA", "event": {"type": "app_mention"}}
+    ours = {"team_id": "T_ACME", "enterprise_id": None, "is_enterprise_install": False}
+    assert _where(json.dumps({**said, "authorizations": [ours]}).encode()) == ("T_ACME", None)
+    empty: list[Any] = [{}, 7]
+    for nowhere in empty:
+        assert _where(json.dumps({**said, "authorizations": [nowhere]}).encode()) == (None, None)
+    assert _where(json.dumps({**said, "authorizations": []}).encode()) == ("T_BETA", None)
+
+
+def test_an_app_of_a_whole_organization_is_the_organizations_before_it_is_its_workspaces() -> None:
+    shared_data.folder()
+    found = {path.name: _as_sent(path) for path in published.slack()}
+    for kind in ("app_mention.3", "app_mention.5", "message.1", "app_home_opened.1"):
+        assert _where(*found[f"event_callback.{kind}.json"]) == ("E111", "T111")
+    team = {"id": "T1", "enterprise_id": "E1"}
+    for named in ({"team": team}, {"team": team, "enterprise": {"id": "E1"}}):
+        pressed = {"type": "block_actions", **named, "is_enterprise_install": True}
+        assert _where(urlencode({"payload": json.dumps(pressed)}).encode(), FORM) == ("E1", "T1")
+    nowhere = {"type": "block_actions", "team": None, "enterprise": {"id": "E1"}, "is_enterprise_install": True}
+    assert _where(urlencode({"payload": json.dumps(nowhere)}).encode(), FORM) == ("E1", None)
+    command = {"token": "x", "team_id": "T1", "enterprise_id": "E1", "command": "/aswhom"}
+    assert _where(urlencode({**command, "is_enterprise_install": "true"}).encode(), FORM) == ("E1", "T1")
+    assert _where(urlencode({**command, "is_enterprise_install": "false"}).encode(), FORM) == ("T1", None)
+
+
 def test_a_signed_event_is_no_press_of_a_button_because_a_header_that_nobody_signed_says_so() -> None:
     """What anybody writes in a channel holds a field of a form, whose payload is an approver's yes."""
     pressed = json.dumps({"type": "block_actions", "team": {"id": "T1"}, "user": {"id": "U7"}, "actions": [PRESSED]})
@@ -182,7 +227,7 @@ def test_a_command_is_known_by_whichever_of_its_fields_comes_first() -> None:
         body = urlencode(fields).encode()
         reading = _received(body, content_type=FORM)
         assert (reading.event, reading.document) == ("command", fields)
-        assert content(body) == Content(document=reading.document, installation=reading.installation)
+        assert content(body) == _content(reading)
 
 
 def test_a_retry_is_the_same_delivery_and_is_not_dropped() -> None:
@@ -192,6 +237,15 @@ def test_a_retry_is_the_same_delivery_and_is_not_dropped() -> None:
     retry = read(headers, BODY, KEYS, later)
     assert retry == first
     assert first.delivery_id == "Ev1"
+
+
+def test_that_slack_left_out_events_is_noticed_and_no_form_says_so() -> None:
+    body = b'{"type":"app_rate_limited","team_id":"T1","minute_rate_limited":1518467820}'
+    reading = _received(body)
+    assert (reading.withheld, reading.event, reading.installation) == (True, "app_rate_limited", "T1")
+    assert "never come" in reading.note
+    assert not _received(urlencode({"payload": body.decode()}).encode(), content_type=FORM).withheld
+    assert not _received(BODY).withheld
 
 
 def test_a_request_without_an_id_is_known_by_what_was_signed() -> None:

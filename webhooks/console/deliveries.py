@@ -67,7 +67,7 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
         row, _ = desk.read(lambda c: _found(c, id))
         owner = desk.read(lambda c: get_connection(c, row["connection_id"]))
         stored, considered = reconsider(row, owner, desk.console.workflows)
-        whose = desk.read(lambda c: whose_delivery(c, stored.connection, stored.installation).tenant)
+        whose = desk.read(lambda c: whose_delivery(c, stored.connection, stored.installation, stored.workspace).tenant)
         if whose is not None:
             check(whose)  # its installation may be another tenant's since
         jobs = [desk.console.ids("job") for _ in considered]

@@ -10,7 +10,7 @@ from typing import Any
 
 from identity.secret import Secret
 from pipeline.approvals.signed_answer import SignedAnswer
-from pipeline.model import SignedDelivery
+from pipeline.model import Acceptance, SignedDelivery
 from pipeline.revocation.signal import Signal
 
 
@@ -43,6 +43,18 @@ class Challenge:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Telling:
+    """How a person who did something in a chat is told what came of it.
+
+    *says* takes what was accepted, and what could have been said where no workflow wanted it; None: there is nothing to
+    tell.
+    """
+
+    says: Callable[[Acceptance, Sequence[str]], Mapping[str, Any] | None]
+    at: str | None = None  # where the chat takes it; None: in the answer itself
+
+
+@dataclass(frozen=True, kw_only=True)
 class Received:
     """A delivery whose signature was verified."""
 
@@ -51,12 +63,15 @@ class Received:
     installation: str | None
     document: Mapping[str, Any]
     dedupe_by_body: bool
+    workspace: str | None = None  # of that organization
     sender: str = ""  # by what name workflows listen to it, where that is not the source's
     signal: Signal | None = None
     answer: SignedAnswer | None = None  # to an approval
     note: str = ""  # why nothing comes of it unless a workflow listens; a ping says so here
+    withheld: bool = False  # the sender says that it left out events, which never come
     unrecognised: str = ""  # what is not as published, where we would have to act on it ourselves
     answered_with_nothing: bool = False  # a person would be shown what the answer says
+    telling: Telling | None = None  # how that person is told what came of it
 
     def signed(self, *, source: str, connection: str, body: bytes) -> SignedDelivery:
         """The delivery as the ledger takes it."""
@@ -68,6 +83,7 @@ class Received:
             body=body,
             document=self.document,
             installation=self.installation,
+            workspace=self.workspace,
             dedupe_by_body=self.dedupe_by_body,
             signal=self.signal,
             answer=self.answer,
@@ -83,6 +99,7 @@ class Content:
 
     document: Mapping[str, Any]
     installation: str | None
+    workspace: str | None = None  # of that organization
 
 
 def _any_text(_: Secret) -> str | None:

@@ -2,7 +2,8 @@
 
 Every one that is validly signed is answered with 2xx, whoever's workspace it is: Slack turns an app's events off when
 too many fail. A retry is not dropped for being one: it may be the only copy. The event id decides. What a person did
-(a command, a button, a dialog) is answered with nothing, because Slack shows them what the answer says.
+with a button or a dialog is answered with nothing. What comes of a command the answer says, which Slack shows to
+whoever gave it; what comes of a button of ours goes to the `response_url` that came with it.
 https://docs.slack.dev/authentication/verifying-requests-from-slack
 https://docs.slack.dev/interactivity/implementing-slash-commands
 https://docs.slack.dev/interactivity/handling-user-interaction
@@ -13,15 +14,18 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from identity.secret import Secret
-from webhooks.sources import slack_answers, slack_signals
+from webhooks.sources import slack_answers, slack_signals, slack_words
 from webhooks.sources.document import FORM, JSON, Malformed, check_content_type, from_form, from_json, is_form
 from webhooks.sources.freshness import stale
-from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal, Source, unreadable
+from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal, Source, Telling, unreadable
 from webhooks.sources.signature import signed_by_any
+from webhooks.sources.slack_installation import installed
 
 TOLERANCE = timedelta(minutes=5)
 
@@ -32,6 +36,8 @@ _FIELDS = frozenset({
     "user_id", "user_name", "command", "text", "api_app_id", "is_enterprise_install", "response_url", "trigger_id",
     "ssl_check",
 })  # fmt: skip
+# https://docs.slack.dev/apis/events-api/#rate_limiting: 30,000 of a workspace and app an hour
+_WITHHELD = "Slack sends more events of this workspace than it lets through, and those of a minute or more never come"
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
@@ -68,7 +74,9 @@ def _read(content_type: str, body: bytes, stamp: str) -> Reading:
             return Challenge(answer=challenge)
         case "event_callback":
             return _event(document, body, stamp)
-        case _:  # interactivity, app_rate_limited, and what is yet to come
+        case "app_rate_limited" if fields is None:
+            return replace(_interaction(document, body, stamp, by_a_person=False), withheld=True, note=_WITHHELD)
+        case _:  # interactivity, and what is yet to come
             return _interaction(document, body, stamp, by_a_person=fields is not None)
 
 
@@ -90,13 +98,15 @@ def _command(fields: dict[str, str], body: bytes, stamp: str) -> Reading:
         return Challenge(answer=None)
     if not fields.get("command", "").startswith("/"):
         raise Malformed("the form has neither a payload nor a command")
+    where = installed(fields)
     return Received(
         event="command",
         delivery_id=_key(fields.get("trigger_id")) or _made_key(body, stamp),
-        installation=_key(fields.get("team_id")) or _key(fields.get("enterprise_id")),
+        installation=where.installation,
+        workspace=where.workspace,
         document=fields,
         dedupe_by_body=False,  # the trigger id is signed
-        answered_with_nothing=True,
+        telling=Telling(says=partial(slack_words.of_command, command=fields["command"])),
     )
 
 
@@ -106,10 +116,12 @@ def _event(document: dict[str, Any], body: bytes, stamp: str) -> Received:
     if not isinstance(event, str) or not _WORD.fullmatch(event):
         raise Malformed("event_callback has no event with a type")
     signal, unrecognised = slack_signals.signal(event, document)
+    where = installed(document)
     return Received(
         event=event,
         delivery_id=_key(document.get("event_id")) or _made_key(body, stamp),
-        installation=_key(document.get("team_id")) or _key(document.get("enterprise_id")),
+        installation=where.installation,
+        workspace=where.workspace,
         document=document,
         dedupe_by_body=False,  # the event id is signed
         signal=signal,
@@ -122,28 +134,27 @@ def _interaction(document: dict[str, Any], body: bytes, stamp: str, *, by_a_pers
     if not isinstance(kind, str) or not _WORD.fullmatch(kind):
         raise Malformed("the request has no type")
     answer, unrecognised = slack_answers.answer(document) if by_a_person else (None, "")
+    where, url = installed(document), document.get("response_url")
+    ours = answer is not None or bool(unrecognised)
     return Received(
         event=kind,
         delivery_id=_key(document.get("trigger_id")) or _made_key(body, stamp),
-        installation=_where(document, "team") or _where(document, "enterprise"),
+        installation=where.installation,
+        workspace=where.workspace,
         document=document,
         dedupe_by_body=False,
         answer=answer,
         unrecognised=unrecognised,
         answered_with_nothing=by_a_person,
+        telling=Telling(says=slack_words.of_press, at=url) if ours and isinstance(url, str) else None,
     )
-
-
-def _where(document: dict[str, Any], what: str) -> str | None:
-    """The workspace (or the organization) as interactivity names it, or as the Events API does."""
-    named = document.get(what)
-    return _key(named.get("id") if isinstance(named, dict) else document.get(f"{what}_id"))
 
 
 def content(body: bytes) -> Content:
     """What a body says that was verified before. Raises Malformed."""
     document = _document(_fields(body), body)
-    return Content(document=document, installation=_where(document, "team") or _where(document, "enterprise"))
+    where = installed(document)
+    return Content(document=document, installation=where.installation, workspace=where.workspace)
 
 
 def _made_key(body: bytes, stamp: str) -> str:

@@ -57,6 +57,29 @@ def methods(slack: dict[str, Any], store: Store) -> Blueprint:
         touched(f"{workspace.name}/{message.channel_name}:{message.ts}")
         return jsonify(ok=True, channel=channel, ts=message.ts, message=_shown(workspace, message))
 
+    @routes.post("/chat.update")
+    def chat_update() -> Response:
+        workspace = caller("chat:write")
+        fields = _fields()
+        channel = workspace.channel(str(fields.get("channel", "")))
+        if channel is None:
+            raise Refused("channel_not_found")
+        text, blocks = fields.get("text") or "", fields.get("blocks") or []
+        if not text and not blocks:
+            raise Refused("no_text")
+        message = store.update(
+            workspace,
+            channel,
+            str(fields.get("ts", "")),
+            text=str(text),
+            blocks=blocks if isinstance(blocks, list) else [blocks],
+        )
+        if message is None:
+            raise Refused("message_not_found")
+        touched(f"{workspace.name}/{message.channel_name}:{message.ts}")
+        shown = _shown(workspace, message)
+        return jsonify(ok=True, channel=channel, ts=message.ts, text=message.text, message=shown)
+
     @routes.route("/auth.test", methods=["GET", "POST"])
     def auth_test() -> Response:
         workspace = caller(None)

@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from deploy.sandbox.fingerprint import fingerprint
@@ -92,6 +92,15 @@ class Store:
             )
             self._messages.append(message)
             return message
+
+    def update(self, workspace: Workspace, channel: str, ts: str, *, text: str, blocks: list[Any]) -> Message | None:
+        """The bot's own message with other words; None: there is none of that time in the channel."""
+        with self.lock:
+            for at, message in enumerate(self._messages):
+                if (message.team_id, message.channel, message.ts) == (workspace.team_id, channel, ts):
+                    self._messages[at] = replace(message, text=text, blocks=blocks)
+                    return self._messages[at]
+        return None
 
     def messages(self) -> list[dict[str, Any]]:
         with self.lock:

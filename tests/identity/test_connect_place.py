@@ -1,0 +1,53 @@
+"""In which workspace somebody consented, held against those that are listed for the tenant."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+
+from identity.audit.tables import audit
+from identity.connect.flow import Connected, ConnectRefused
+from identity.connect.reasons import Why
+from tests.identity.browser_flow import BrowserFlow, why
+from tests.identity.places import acts_in, list_place
+from tests.ledgers import ONLY_SQLITE
+
+pytestmark = ONLY_SQLITE
+
+
+@pytest.mark.parametrize("any_account", [False, True])
+def test_a_consent_in_a_workspace_that_is_not_the_tenants_is_refused(flow: BrowserFlow, any_account: bool) -> None:
+    """Whoever may connect, an admin's `--any-account` included: the workspace is the tenant's, or it is not."""
+    list_place(flow, "T_ACME", "acme")
+    acts_in(flow, "T_OTHER", "E_OTHER")
+    outcome = flow.consents(any_account=any_account)
+    assert isinstance(outcome, ConnectRefused)
+    assert why(outcome) is Why.WRONG_ACCOUNT
+    assert "(E_OTHER, T_OTHER) that is not listed as your company's" in outcome.reason
+    assert "choose your company's workspace" in outcome.next_step
+    assert (flow.world.generation(), flow.woken) == (0, [])
+    (detail,) = flow.world.store.read(
+        lambda c: c.scalars(select(audit.c.detail).where(audit.c.kind == "connect.refused")).all()
+    )
+    assert detail["places"] == "E_OTHER, T_OTHER"
+
+
+@pytest.mark.parametrize("listed", ["T_ACME", "E_ACME"])
+def test_the_workspace_or_its_organization_is_listed(flow: BrowserFlow, listed: str) -> None:
+    list_place(flow, "T_SECOND", "acme")
+    list_place(flow, listed, "acme")
+    acts_in(flow, "T_ACME", "E_ACME")
+    assert isinstance(flow.consents(), Connected)
+
+
+def test_where_nothing_is_listed_only_what_is_anothers_is_refused(flow: BrowserFlow) -> None:
+    list_place(flow, "T_GLOBEX", "globex")
+    acts_in(flow, "T_GLOBEX")
+    assert why(flow.consents()) is Why.WRONG_ACCOUNT
+    acts_in(flow, "T_ACME")
+    assert isinstance(flow.consents(), Connected)
+
+
+def test_a_provider_that_names_no_workspace_is_not_held_to_one(flow: BrowserFlow) -> None:
+    list_place(flow, "T_ACME", "acme")
+    assert isinstance(flow.consents(), Connected)

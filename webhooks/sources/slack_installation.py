@@ -1,0 +1,61 @@
+"""Which installation of the app a request of Slack's is for. Pure.
+
+An event's `authorizations` say so; its outer team is, in a channel that two companies share, that of whoever wrote. The
+outer fields are believed only where there is no such list. An app of a whole organization (`is_enterprise_install`)
+is installed in the organization, and may be listed by one of its workspaces as well.
+https://docs.slack.dev/apis/events-api/#authorizations
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from webhooks.sources.stated import name
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installed:
+    """Where the app is installed; *workspace* is one of an organization, where that is what has the app."""
+
+    installation: str | None
+    workspace: str | None = None
+
+
+def installed(document: Document) -> Installed:
+    """Where, by whatever kind of request it is: an event, a command's form, or what a person did with a button."""
+    rows = document.get("authorizations")
+    if isinstance(rows, list) and rows:
+        return _authorized(rows[0] if isinstance(rows[0], dict) else {}, document)
+    team, enterprise = _stated(document, "team"), _stated(document, "enterprise")
+    view = document.get("view")
+    at = name(view.get("app_installed_team_id")) if isinstance(view, dict) else None
+    if at is not None and at != team:  # a dialog that was opened from another company's side of a shared channel
+        return Installed(installation=at)
+    return _either(team, enterprise, wide=document.get("is_enterprise_install") in (True, "true"))
+
+
+def _authorized(row: Document, document: Document) -> Installed:
+    team, enterprise = name(row.get("team_id")), name(row.get("enterprise_id"))
+    wide = row.get("is_enterprise_install") is True
+    if wide and team is None and enterprise is not None and document.get("enterprise_id") == enterprise:
+        team = name(document.get("team_id"))  # the author's: of that organization, or it would be a stranger's
+    return _either(team, enterprise, wide=wide)
+
+
+def _either(team: str | None, enterprise: str | None, *, wide: bool) -> Installed:
+    if wide and enterprise is not None:
+        return Installed(installation=enterprise, workspace=team)
+    return Installed(installation=team or enterprise)
+
+
+def _stated(document: Document, what: str) -> str | None:
+    """The team or the enterprise: an object in interactivity, a field of its own elsewhere."""
+    named, team = document.get(what), document.get("team")
+    if isinstance(named, dict):
+        return name(named.get("id"))
+    inside = team.get(f"{what}_id") if isinstance(team, dict) else None  # of an organization's workspace
+    return name(document.get(f"{what}_id")) or name(inside)
