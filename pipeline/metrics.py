@@ -59,7 +59,7 @@ WITHDRAWALS = Gauge(
     ["state"],
     multiprocess_mode="mostrecent",
 )
-BELLS = Counter("aswhom_bells", "Doorbells by what became of them: rung, failed, skipped", ["outcome"])
+BELLS = Counter("aswhom_bells", "Doorbells by what became of them: rung, failed (a question too), skipped", ["outcome"])
 UNREADABLE = Counter("aswhom_unreadable_messages", "Items in a queue that are no bell, and were taken out and dropped")
 # A process that leaves takes its counters along: this one shows if it was scraped during the grace. The alert is on
 # `process_start_time_seconds`, which every restart changes.

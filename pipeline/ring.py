@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amqp.exceptions import ChannelError
 from kombu import Connection
-from kombu.exceptions import KombuError
+from kombu.exceptions import KombuError, LimitExceeded
 from kombu.pools import ProducerPool
 from kombu.transport import virtual
 from redis.exceptions import RedisError
@@ -84,6 +84,11 @@ class Outage:
             self._silent_until = self._clock() + _PAUSES[min(self._failures, len(_PAUSES)) - 1]
             return self._failures == 1
 
+    def undecided(self) -> None:
+        """Note that a trial went well and told nothing of bells: the next caller's is one, too."""
+        with self._lock:
+            self._silent_until = self._clock()
+
     def succeeded(self) -> bool:
         """Note a success; True if it ends an outage."""
         with self._lock:
@@ -113,17 +118,23 @@ class CeleryRing:
         """Ring for revocations to be advanced."""
         self._send([_message(REVOCATION, (revocation,), REVOCATIONS) for revocation in ids])
 
-    def unheard(self, queue: str) -> int:
-        """How many bells lie in a queue. 0 where the broker does not say: it is away, or knows no such queue."""
+    def unheard(self, queue: str) -> int | None:
+        """How many bells lie in a queue: 0 in one that there is not yet. None: the broker is away, or busy.
+
+        An answer ends no outage: one that is full, or a replica, answers and takes no bells.
+        """
         if not self._outage.permits():
-            return 0
+            return None
         producers = self._open()
         try:
             found = self._length(producers, queue)
+        except LimitExceeded:
+            return None
         except self._errors as error:
+            metrics.BELLS.labels("failed").inc()
             self._note_failure(producers, error)
-            return 0
-        self._note_success()
+            return None
+        self._outage.undecided()
         return found
 
     def close(self) -> None:
@@ -143,6 +154,9 @@ class CeleryRing:
         producers = self._open()
         try:
             self._publish(producers, messages)
+        except LimitExceeded:  # all senders are in use, which is no fault of the broker's: one that hangs fails theirs
+            metrics.BELLS.labels("skipped").inc(len(messages))
+            return False
         except self._errors as error:
             metrics.BELLS.labels("failed").inc(len(messages))
             self._note_failure(producers, error)

@@ -123,19 +123,20 @@ def busy_tenants(connection: Connection) -> dict[str, dict[str, Busy]]:
     return {pattern: {row.tenant: Busy(row.rung, row.lacks) for row in rows} for pattern, rows in found.items()}
 
 
-def share_out(busy: Mapping[str, Busy], *, window: int, unheard: Callable[[], int]) -> dict[str, int]:
+def share_out(busy: Mapping[str, Busy], *, window: int, unheard: Callable[[], int | None]) -> dict[str, int]:
     """The tenants of one queue that lack bells, each with how many it is to have: its share of the *window*.
 
     *unheard* says how many bells lie in the queue. Where a window of them is outstanding no longer, its workers are
     slow or away, and bells are not what lacks: then a tenant that has none outstanding gets one. A queue that is longer
-    than slow workers make it gets none: nobody hears it, and it would grow until the broker is full.
+    than slow workers make it gets none: nobody hears it, and it would grow until the broker is full. Nor does one that
+    cannot be asked: each bell would be written down, and taken back, for as long as the broker is away.
     """
     share = max(1, window // len(busy)) if busy else 0
     short = {tenant: one for tenant, one in busy.items() if one.lacks and one.rung < share}
     if not short:
         return {}
     lying = unheard()
-    if lying >= 2 * (window + FIRST_SHARE * len(busy)):
+    if lying is None or lying >= 2 * (window + FIRST_SHARE * len(busy)):
         return {}
     if lying - sum(one.rung for one in busy.values()) >= window:
         return {tenant: 1 for tenant, one in short.items() if one.rung == 0}

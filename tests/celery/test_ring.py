@@ -84,7 +84,58 @@ def test_bells_that_lie_in_a_queue_are_counted(broker: Server, ring: CeleryRing)
     ring.jobs(bells("j1", "j2", "j3"))
     assert (ring.unheard("service"), ring.unheard("hybrid")) == (3, 0)
     broker.kill()
-    assert ring.unheard("service") == 0, "nobody can say, and to ring would fail as well"
+    assert ring.unheard("service") is None, "nobody can say, and to ring would fail as well"
+
+
+def test_who_asks_a_broker_that_refuses_is_counted_as_one_failure_a_pause(broker: Server) -> None:
+    """Housekeeping asks before it rings: without a count nothing would say that it cannot."""
+    failed, now = count("failed"), [100.0]
+    broker.kill()
+    with closing(CeleryRing(publisher(broker.url), clock=lambda: now[0])) as ring:
+        assert [ring.unheard("service") for _ in range(20)] == [None] * 20
+        assert count("failed") == failed + 1
+        now[0] += 1
+        assert [ring.unheard("service") for _ in range(20)] == [None] * 20
+        assert count("failed") == failed + 2
+        broker.start()
+        now[0] += 10
+        assert ring.unheard("service") == 0
+        assert ring.jobs(bells("j1")), "whose trial the answer was does not silence the bell that follows it"
+
+
+def test_a_full_broker_that_answers_what_lies_there_stays_one_that_takes_no_bells(
+    broker: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else each of the dispatcher's ticks would write down what it rings for, and take it back."""
+    with broker.client() as client:
+        client.config_set("maxmemory", 1)
+    now = [100.0]
+    trials: list[float] = []
+    with (
+        closing(CeleryRing(publisher(broker.url), clock=lambda: now[0])) as ring,
+        caplog.at_level(logging.INFO, logger="pipeline.ring"),
+    ):
+        for _ in range(80):  # the dispatcher's ticks of 20 seconds
+            if ring.unheard("service") is not None:
+                trials.append(now[0] - 100)
+                assert not ring.jobs(bells("j1"))
+            now[0] += 0.25
+    assert trials == [0, 0.5, 1.5, 3.5, 8.5, 13.5, 18.5]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_senders_that_are_all_in_use_are_no_outage(broker: Server, ring: CeleryRing) -> None:
+    """They may stall for a second, with bells that the broker takes: nobody else is to be silent for it."""
+    ring.jobs(bells("warm"))
+    failed, skipped = count("failed"), count("skipped")
+    producers = ring._open()
+    in_use = [producers.acquire() for _ in range(producers.limit)]
+    assert not ring.jobs(bells("j1", "j2"))
+    assert ring.unheard("service") is None
+    for producer in in_use:
+        producer.release()
+    assert ring.jobs(bells("j3"))
+    assert (count("failed"), count("skipped")) == (failed, skipped + 2)
 
 
 class _Rabbit:
