@@ -104,8 +104,8 @@ class JobWorker(Protocol):
 
 
 class Revoker(Protocol):
-    def advance(self, revocation_id: str, /) -> object:
-        """Take a revocation as far as it goes now. Safe to repeat."""
+    def answer(self, revocation_id: str, /) -> object:
+        """Take a revocation as far as it goes now, if anything of it is open. Safe to repeat."""
         ...
 
 
@@ -231,7 +231,7 @@ class Process:
 
     def _advance_now(self, revocation: str) -> None:
         with self._watchdog.watch(None):
-            self._opened().revoker.advance(revocation)
+            self._opened().revoker.answer(revocation)
 
     def open(self, sender: Any, **_: Any) -> None:
         if sender.app is not self._app:

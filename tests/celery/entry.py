@@ -61,7 +61,7 @@ class Work:
                 threading.Event().wait()
         write(f"ended {job_id}")
 
-    def advance(self, revocation_id: str) -> None:
+    def answer(self, revocation_id: str) -> None:
         write(f"advanced {revocation_id}")
 
 

@@ -19,7 +19,7 @@ from amqp.exceptions import NotFound
 from amqp.protocol import queue_declare_ok_t
 
 from pipeline import metrics
-from pipeline.ring import CeleryRing, Outage
+from pipeline.ring import LIE_AT_MOST, CeleryRing, Outage
 from tests.celery.rig import Server, bells, publisher
 from tests.waiting import eventually
 
@@ -122,6 +122,23 @@ def test_a_full_broker_that_answers_what_lies_there_stays_one_that_takes_no_bell
             now[0] += 0.25
     assert trials == [0, 0.5, 1.5, 3.5, 8.5, 13.5, 18.5]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_bells_of_revocations_that_nobody_hears_do_not_fill_the_broker(broker: Server, ring: CeleryRing) -> None:
+    """An installation may do without the process that hears them: housekeeping advances revocations as well."""
+    skipped = count("skipped")
+    for chunk in range(3):  # of a signal that means very many accounts
+        ring.revocations([f"r-{chunk}-{n}" for n in range(2_000)])
+    ring.revocations(["later"])
+    with broker.client() as client:
+        assert client.llen("aswhom:revocations") == LIE_AT_MOST
+        assert count("skipped") == skipped + 6_001 - LIE_AT_MOST
+        client.lpop("aswhom:revocations", LIE_AT_MOST)
+        ring.revocations(["new"])
+        assert client.llen("aswhom:revocations") == 1
+    broker.kill()
+    ring.revocations(["r1", "r2"])
+    assert count("skipped") == skipped + 6_001 - LIE_AT_MOST + 2
 
 
 def test_senders_that_are_all_in_use_are_no_outage(broker: Server, ring: CeleryRing) -> None:
