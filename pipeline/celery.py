@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
 
+import amqp
 from celery import Celery
 from celery.signals import worker_init, worker_shutdown, worker_shutting_down
 from kombu import Exchange, Queue
@@ -72,13 +73,22 @@ class BrokerSettings:
         """Kombu's options for a connection that rings while somebody waits for an answer."""
         once = {"max_retries": 0, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
         if not self.is_redis:
-            return {**self.worker_options(), **once}
+            connect = self.publish_connect_timeout.total_seconds()
+            return {**self.worker_options(), **once, "connect_timeout": connect, "on_open": self._bound}
         return {
             **self.worker_options(),
             **once,
             "socket_timeout": self.publish_timeout.total_seconds(),
             "socket_connect_timeout": self.publish_connect_timeout.total_seconds(),
         }
+
+    def _bound(self, opened: amqp.Connection) -> None:
+        """End what waits for a broker that hangs: a confirm, or a close.
+
+        What py-amqp has of its own is no end: it repeats a read that `read_timeout` broke off, other waits have none.
+        """
+        if opened.sock is not None:
+            opened.sock.settimeout(self.publish_timeout.total_seconds())
 
     def request(self) -> str:
         """The class of a task's request: on Redis nothing is acknowledged, as `no_ack` of `queues` says."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import amqp
 from amqp.exceptions import ChannelError
 from kombu import Connection
 from kombu.exceptions import KombuError, LimitExceeded
@@ -203,7 +204,7 @@ class CeleryRing:
         finally:
             producer.release()
             if self._producers is not producers:  # forgotten meanwhile
-                _close(producers)
+                _close(producers, speechless=True)
 
     def _length(self, producers: ProducerPool, queue: str) -> int:
         connection: Any = producers.connections.acquire(block=True, timeout=_WAIT)
@@ -218,7 +219,7 @@ class CeleryRing:
         finally:
             connection.release()
             if self._producers is not producers:  # forgotten meanwhile
-                _close(producers)
+                _close(producers, speechless=True)
 
     def _open(self) -> ProducerPool:
         with self._lock:
@@ -240,17 +241,22 @@ class CeleryRing:
         with self._lock:
             if self._producers is producers:
                 self._producers = None
-        _close(producers)
+        _close(producers, speechless=True)
 
 
-def _close(producers: ProducerPool) -> None:
-    """Close the connections that nobody uses. All are taken first: one that was put back would be taken again."""
+def _close(producers: ProducerPool, *, speechless: bool = False) -> None:
+    """Close the connections that nobody uses. All are taken first: one that was put back would be taken again.
+
+    *speechless*: without a word to RabbitMQ, which may hang; else its channels and each connection wait for its answer.
+    """
     pool, idle = producers.connections, []
     with suppress(pool.LimitExceeded):
         while True:
             idle.append(pool.acquire(block=False))
     for connection in idle:
         try:
+            if speechless and connection.connected and isinstance(connection.connection, amqp.Connection):
+                connection.connection.collect()
             connection.close()
         finally:
             connection.release()  # somebody may be waiting for one, who then opens it anew
