@@ -71,19 +71,20 @@ def test_while_the_broker_is_away_the_dispatcher_writes_nothing(house: House, ow
     own_valkey.kill()
     now = [100.0]
 
-    def ten_seconds() -> None:
-        for _ in range(40):
-            reconcile.dispatch(house.database, doorbells, window=64)
-            now[0] += 0.25
-
     with closing(CeleryRing(publisher(own_valkey.url), clock=lambda: now[0])) as ring:
-        doorbells = Doorbells(house.database, ring)
+        dispatch = partial(reconcile.dispatch, house.database, Doorbells(house.database, ring), window=64)
+
+        def ten_seconds() -> None:
+            for _ in range(40):
+                dispatch()
+                now[0] += 0.25
+
         said = statements_of(ten_seconds)
         assert said
         assert not [statement for statement, _ in said if "UPDATE jobs" in statement]
         own_valkey.start()
         now[0] += 10
-        reconcile.dispatch(house.database, doorbells, window=64)
+        dispatch()
     assert queued(own_valkey) == 1
     assert house.row(job).rung_until is not None
 
@@ -183,6 +184,32 @@ def test_a_bell_that_was_lost_is_replaced_while_others_fill_the_queue(house: Hou
     reconcile.dispatch(house.database, ring, window=WINDOW)
     assert [bell.job for bell in ring.bells if bell.tenant == "globex"] == [lost]
     assert len(ring.bells) == 2, "and one of acme's, which has none outstanding either"
+
+
+def test_who_has_the_threads_has_fewer_bells_ahead_of_a_newcomers_and_never_less_than_acceptance_rings() -> None:
+    """Threads that wait for an upstream which hangs come back a window of bells later, for whoever comes new."""
+    shares = partial(bells.share_out, window=128, unheard=lambda: 0)
+    hangs, comes = bells.Busy(0, True, running=64), bells.Busy(0, True)
+    assert shares({"acme": hangs}) == {"acme": 64}
+    assert shares({"acme": hangs, "globex": comes}) == {"acme": bells.FIRST_SHARE, "globex": 64}
+    assert shares({"acme": hangs._replace(rung=bells.FIRST_SHARE), "globex": comes}) == {"globex": 64}
+    assert set(shares({f"t{n}": hangs for n in range(32)}).values()) == {4}
+    assert shares({"acme": hangs._replace(running=1_000)}) == {"acme": bells.FIRST_SHARE}
+
+
+def test_what_workers_have_of_a_tenant_counts_into_its_share_and_into_no_others(house: House) -> None:
+    for tenant, number in (("acme", 60), ("globex", 2)):
+        for n in range(number):
+            house.accept(house.delivery(f"{tenant}-{n}", tenant=tenant, text=f"{tenant}-{n}"))
+    for job in house.database.read(
+        lambda c: c.execute(select(jobs_table.c.id).where(jobs_table.c.tenant_id == "acme").limit(12)).scalars().all()
+    ):
+        house.claim(job)
+    house.database.write(lambda c: c.execute(update(jobs_table).values(rung_until=None)).rowcount)
+    ring = Rung()
+    reconcile.dispatch(house.database, ring, window=64)
+    rung = [bell.tenant for bell in ring.bells]
+    assert (rung.count("acme"), rung.count("globex")) == (32 - 12, 2)
 
 
 def test_where_every_due_job_has_its_bell_nobody_is_asked_and_nothing_written(house: House) -> None:
