@@ -7,8 +7,7 @@ from contextlib import closing
 
 from pipeline.ring import CeleryRing
 from tests.celery.rabbit import rabbit
-from tests.celery.rig import bells, publisher
-from tests.celery.test_ring import count
+from tests.celery.rig import bells, count, publisher
 
 SOON = 10  # seconds; who is not bounded does not come back at all
 

@@ -13,18 +13,13 @@ from contextlib import closing
 
 import pytest
 
-from pipeline import metrics
 from pipeline.ring import LIE_AT_MOST, CeleryRing, Outage
-from tests.celery.rig import Server, bells, publisher
+from tests.celery.rig import Server, bells, count, publisher
 from tests.waiting import eventually
 
 SOON = (
     10  # seconds: two of a stall, one for a sender, and a slow machine's; who is not bounded does not come back at all
 )
-
-
-def count(outcome: str) -> float:
-    return float(metrics.BELLS.labels(outcome)._value.get())
 
 
 def timed(ring: CeleryRing, *jobs: str) -> float:
