@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
 
+import amqp
 from celery import Celery
 from celery.signals import worker_init, worker_shutdown, worker_shutting_down
 from kombu import Exchange, Queue
@@ -71,13 +72,22 @@ class BrokerSettings:
         """Kombu's options for a connection that rings while somebody waits for an answer."""
         once = {"max_retries": 0, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
         if not self.is_redis:
-            return {**self.worker_options(), **once}
+            connect = self.publish_connect_timeout.total_seconds()
+            return {**self.worker_options(), **once, "connect_timeout": connect, "on_open": self._bound}
         return {
             **self.worker_options(),
             **once,
             "socket_timeout": self.publish_timeout.total_seconds(),
             "socket_connect_timeout": self.publish_connect_timeout.total_seconds(),
         }
+
+    def _bound(self, opened: amqp.Connection) -> None:
+        """End what waits for a broker that hangs: a confirm, or a close.
+
+        What py-amqp has of its own is no end: it repeats a read that `read_timeout` broke off, other waits have none.
+        """
+        if opened.sock is not None:
+            opened.sock.settimeout(self.publish_timeout.total_seconds())
 
     def request(self) -> str:
         """The class of a task's request: on Redis nothing is acknowledged, as `no_ack` of `queues` says."""
@@ -103,8 +113,11 @@ class JobWorker(Protocol):
 
 
 class Revoker(Protocol):
-    def advance(self, revocation_id: str, /, *, moved: Callable[[], None]) -> object:
-        """Take a revocation as far as it goes now, and call *moved* after each part of it. Safe to repeat."""
+    def answer(self, revocation_id: str, /, *, moved: Callable[[], None]) -> object:
+        """Take a revocation as far as it goes now, if anything of it is open, and call *moved* after each part of it.
+
+        Safe to repeat.
+        """
         ...
 
 
@@ -244,7 +257,7 @@ class Process:
     def _advance_now(self, revocation: str) -> None:
         # However long it is: it hangs once no part of it ends any more.
         with self._watchdog.watch(None) as moved:
-            self._opened().revoker.advance(revocation, moved=moved)
+            self._opened().revoker.answer(revocation, moved=moved)
 
     def open(self, sender: Any, **_: Any) -> None:
         if sender.app is not self._app:

@@ -36,6 +36,6 @@ class Doorbells:
         """Ring for revocations; housekeeping goes on with them by itself."""
         self._ring.revocations(ids)
 
-    def unheard(self, queue: str) -> int:
-        """How many bells lie in a queue; 0 where that is not known."""
+    def unheard(self, queue: str) -> int | None:
+        """How many bells lie in a queue; None where that is not known."""
         return self._ring.unheard(queue)

@@ -57,7 +57,7 @@ WITHDRAWALS = Gauge(
     ["state"],
     multiprocess_mode="mostrecent",
 )
-BELLS = Counter("aswhom_bells", "Doorbells by what became of them: rung, failed, skipped", ["outcome"])
+BELLS = Counter("aswhom_bells", "Doorbells by what became of them: rung, failed (a question too), skipped", ["outcome"])
 UNREADABLE = Counter("aswhom_unreadable_messages", "Items in a queue that are no bell, and were taken out and dropped")
 CONSUMER_FAILURES = Counter(
     "aswhom_consumer_failures", "Times that a worker's consumer failed by no fault of the broker or of a message"

@@ -105,5 +105,5 @@ class Ring(Protocol):
 
     def revocations(self, ids: Sequence[str]) -> None: ...
 
-    def unheard(self, queue: str) -> int:
-        """How many bells lie in a queue; 0 where that is not known."""
+    def unheard(self, queue: str) -> int | None:
+        """How many bells lie in a queue; None where that is not known, and to ring would fail as well."""

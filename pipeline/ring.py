@@ -17,9 +17,10 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import amqp
 from amqp.exceptions import ChannelError
 from kombu import Connection
-from kombu.exceptions import KombuError
+from kombu.exceptions import KombuError, LimitExceeded
 from kombu.pools import ProducerPool
 from kombu.transport import virtual
 from redis.exceptions import RedisError
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 JOB, REVOCATION = "aswhom.job", "aswhom.revocation"
 REVOCATIONS = "revocations"
+
+LIE_AT_MOST = 5_000  # bells of revocations, some 3 MB: no ledger's mark holds them back where nobody hears them
 
 _SENDERS = 4  # a connection each; a bell takes 0.2 ms of one
 _WAIT = 1.0  # seconds for a free sender
@@ -84,6 +87,11 @@ class Outage:
             self._silent_until = self._clock() + _PAUSES[min(self._failures, len(_PAUSES)) - 1]
             return self._failures == 1
 
+    def undecided(self) -> None:
+        """Note that a trial went well and told nothing of bells: the next caller's is one, too."""
+        with self._lock:
+            self._silent_until = self._clock()
+
     def succeeded(self) -> bool:
         """Note a success; True if it ends an outage."""
         with self._lock:
@@ -110,20 +118,31 @@ class CeleryRing:
         )
 
     def revocations(self, ids: Sequence[str]) -> None:
-        """Ring for revocations to be advanced."""
-        self._send([_message(REVOCATION, (revocation,), REVOCATIONS) for revocation in ids])
+        """Ring for revocations to be advanced, while there is room: who is not rung for, housekeeping advances."""
+        if not ids:
+            return
+        lying = self.unheard(REVOCATIONS)
+        room = 0 if lying is None else max(0, LIE_AT_MOST - lying)
+        metrics.BELLS.labels("skipped").inc(len(ids[room:]))
+        self._send([_message(REVOCATION, (revocation,), REVOCATIONS) for revocation in ids[:room]])
 
-    def unheard(self, queue: str) -> int:
-        """How many bells lie in a queue. 0 where the broker does not say: it is away, or knows no such queue."""
+    def unheard(self, queue: str) -> int | None:
+        """How many bells lie in a queue: 0 in one that there is not yet. None: the broker is away, or busy.
+
+        An answer ends no outage: one that is full, or a replica, answers and takes no bells.
+        """
         if not self._outage.permits():
-            return 0
+            return None
         producers = self._open()
         try:
             found = self._length(producers, queue)
+        except LimitExceeded:
+            return None
         except self._errors as error:
+            metrics.BELLS.labels("failed").inc()
             self._note_failure(producers, error)
-            return 0
-        self._note_success()
+            return None
+        self._outage.undecided()
         return found
 
     def close(self) -> None:
@@ -143,6 +162,9 @@ class CeleryRing:
         producers = self._open()
         try:
             self._publish(producers, messages)
+        except LimitExceeded:  # all senders are in use, which is no fault of the broker's: one that hangs fails theirs
+            metrics.BELLS.labels("skipped").inc(len(messages))
+            return False
         except self._errors as error:
             metrics.BELLS.labels("failed").inc(len(messages))
             self._note_failure(producers, error)
@@ -182,7 +204,7 @@ class CeleryRing:
         finally:
             producer.release()
             if self._producers is not producers:  # forgotten meanwhile
-                _close(producers)
+                _close(producers, speechless=True)
 
     def _length(self, producers: ProducerPool, queue: str) -> int:
         connection: Any = producers.connections.acquire(block=True, timeout=_WAIT)
@@ -197,7 +219,7 @@ class CeleryRing:
         finally:
             connection.release()
             if self._producers is not producers:  # forgotten meanwhile
-                _close(producers)
+                _close(producers, speechless=True)
 
     def _open(self) -> ProducerPool:
         with self._lock:
@@ -219,17 +241,22 @@ class CeleryRing:
         with self._lock:
             if self._producers is producers:
                 self._producers = None
-        _close(producers)
+        _close(producers, speechless=True)
 
 
-def _close(producers: ProducerPool) -> None:
-    """Close the connections that nobody uses. All are taken first: one that was put back would be taken again."""
+def _close(producers: ProducerPool, *, speechless: bool = False) -> None:
+    """Close the connections that nobody uses. All are taken first: one that was put back would be taken again.
+
+    *speechless*: without a word to RabbitMQ, which may hang; else its channels and each connection wait for its answer.
+    """
     pool, idle = producers.connections, []
     with suppress(pool.LimitExceeded):
         while True:
             idle.append(pool.acquire(block=False))
     for connection in idle:
         try:
+            if speechless and connection.connected and isinstance(connection.connection, amqp.Connection):
+                connection.connection.collect()
             connection.close()
         finally:
             connection.release()  # somebody may be waiting for one, who then opens it anew

@@ -25,7 +25,7 @@ from identity.model import AccessPattern
 from identity.prepared import Prepared
 from pipeline.ledger.clock import NOW
 from pipeline.model import Bell
-from pipeline.tables import IS_QUEUED, jobs
+from pipeline.tables import IS_CLAIMED, IS_QUEUED, jobs
 
 RINGS_FOR = timedelta(seconds=30)  # an unanswered bell is lost after this, and is replaced
 FIRST_SHARE = 16  # bells a tenant may have outstanding at once without the dispatcher's say
@@ -80,6 +80,12 @@ def _tenants_with_due_jobs() -> Select[str, int, bool]:
 
 
 _BUSY = Prepared(_tenants_with_due_jobs())
+# As many rows as workers have threads; how many jobs are queued, or have ended, is of no account.
+_RUNNING = Prepared(
+    select(jobs.c.pattern, jobs.c.tenant_id, func.count().label("running"))
+    .where(IS_CLAIMED)
+    .group_by(jobs.c.pattern, jobs.c.tenant_id)
+)
 
 
 def ring_due(
@@ -115,31 +121,48 @@ class Busy(NamedTuple):
 
     rung: int  # bells that are outstanding
     lacks: bool  # a due job has none
+    running: int = 0  # jobs that workers have
+
+    def most(self, share: int) -> int:
+        """How many bells it may have outstanding, of a *share* that what runs is counted into.
+
+        Acceptances and ends of runs ring for FIRST_SHARE anyway; with less, what is left of claims whose workers died
+        would have its tenant crawl until they lapse.
+        """
+        return max(min(share, FIRST_SHARE), share - self.running)
 
 
 def busy_tenants(connection: Connection) -> dict[str, dict[str, Busy]]:
     """By pattern the tenants that have due jobs."""
-    found = {str(pattern): _BUSY.run(connection, {"of_pattern": pattern}) for pattern in AccessPattern}
-    return {pattern: {row.tenant: Busy(row.rung, row.lacks) for row in rows} for pattern, rows in found.items()}
+    found = {str(pattern): list(_BUSY.run(connection, {"of_pattern": pattern})) for pattern in AccessPattern}
+    running: dict[tuple[str, str], int] = {}
+    if any(row.lacks for rows in found.values() for row in rows):  # else nobody's share is asked for
+        running = {(row.pattern, row.tenant_id): row.running for row in _RUNNING.run(connection)}
+    return {
+        pattern: {row.tenant: Busy(row.rung, row.lacks, running.get((pattern, row.tenant), 0)) for row in rows}
+        for pattern, rows in found.items()
+    }
 
 
-def share_out(busy: Mapping[str, Busy], *, window: int, unheard: Callable[[], int]) -> dict[str, int]:
-    """The tenants of one queue that lack bells, each with how many it is to have: its share of the *window*.
+def share_out(busy: Mapping[str, Busy], *, window: int, unheard: Callable[[], int | None]) -> dict[str, int]:
+    """The tenants of one queue that lack bells, each with how many it is to have: its share of the *window*,
+    less what workers run for it. Else who has every thread, with calls that hang, would have the window ahead as well.
 
     *unheard* says how many bells lie in the queue. Where a window of them is outstanding no longer, its workers are
     slow or away, and bells are not what lacks: then a tenant that has none outstanding gets one. A queue that is longer
-    than slow workers make it gets none: nobody hears it, and it would grow until the broker is full.
+    than slow workers make it gets none: nobody hears it, and it would grow until the broker is full. Nor does one that
+    cannot be asked: each bell would be written down, and taken back, for as long as the broker is away.
     """
     share = max(1, window // len(busy)) if busy else 0
-    short = {tenant: one for tenant, one in busy.items() if one.lacks and one.rung < share}
+    short = {tenant: one for tenant, one in busy.items() if one.lacks and one.rung < one.most(share)}
     if not short:
         return {}
     lying = unheard()
-    if lying >= 2 * (window + FIRST_SHARE * len(busy)):
+    if lying is None or lying >= 2 * (window + FIRST_SHARE * len(busy)):
         return {}
     if lying - sum(one.rung for one in busy.values()) >= window:
         return {tenant: 1 for tenant, one in short.items() if one.rung == 0}
-    return dict.fromkeys(short, share)
+    return {tenant: one.most(share) for tenant, one in short.items()}
 
 
 def top_up(connection: Connection, pattern: str, shares: Mapping[str, int]) -> list[Bell]:

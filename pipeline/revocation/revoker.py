@@ -127,6 +127,15 @@ class Revoker:
         self._issue_receipt(revocation)
         return True
 
+    def answer(self, revocation: str, *, moved: Callable[[], None] = _unwatched) -> None:
+        """Advance one that a bell rang for, unless nothing of it is open.
+
+        Bells may have lain for long, thousands of them, before the one of a revocation that is new.
+        """
+        row = self._store.read(lambda c: load_without_receipt(c, revocation))
+        if row.state != Stage.QUIESCED or row.open_ends:
+            self.advance(revocation, moved=moved)
+
     def follow_up(self, revocation: str) -> None:
         """Have the provider asked what is due now, and tell what came of it: once nothing is pending any more.
 

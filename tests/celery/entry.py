@@ -62,7 +62,7 @@ class Work:
                 threading.Event().wait()
         write(f"ended {job_id}")
 
-    def advance(self, revocation_id: str, *, moved: Callable[[], None]) -> None:
+    def answer(self, revocation_id: str, *, moved: Callable[[], None]) -> None:
         match revocation_id.split("-"):
             case ["long", parts]:
                 for _ in range(int(parts)):

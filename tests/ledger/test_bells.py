@@ -53,8 +53,6 @@ def test_work_accepted_while_the_broker_was_away_is_rung_for_as_soon_as_it_is_ba
     assert not doorbells.jobs(accepted.bells)
     assert house.row(accepted.jobs[0]).rung_until is None
     dispatch = partial(reconcile.dispatch, house.database, doorbells, window=64)
-    dispatch()  # still away: taken back too
-    assert house.row(accepted.jobs[0]).rung_until is None
     own_valkey.start()
 
     def heard() -> bool:
@@ -64,6 +62,31 @@ def test_work_accepted_while_the_broker_was_away_is_rung_for_as_soon_as_it_is_ba
     # The longest pause between two trials is 5 s; a bell that was left outstanding is replaced after 30.
     eventually(heard, seconds=20, what="the dispatcher rang")
     assert house.row(accepted.jobs[0]).rung_until is not None
+
+
+def test_while_the_broker_is_away_the_dispatcher_writes_nothing(house: House, own_valkey: Valkey) -> None:
+    """Four times a second, for each queue with work, in the hour when the ledger is what takes it in."""
+    job = house.accept(house.delivery("d1")).jobs[0]
+    house.database.write(lambda c: c.execute(update(jobs_table).values(rung_until=None)).rowcount)
+    own_valkey.kill()
+    now = [100.0]
+
+    with closing(CeleryRing(publisher(own_valkey.url), clock=lambda: now[0])) as ring:
+        dispatch = partial(reconcile.dispatch, house.database, Doorbells(house.database, ring), window=64)
+
+        def ten_seconds() -> None:
+            for _ in range(40):
+                dispatch()
+                now[0] += 0.25
+
+        said = statements_of(ten_seconds)
+        assert said
+        assert not [statement for statement, _ in said if "UPDATE jobs" in statement]
+        own_valkey.start()
+        now[0] += 10
+        dispatch()
+    assert queued(own_valkey) == 1
+    assert house.row(job).rung_until is not None
 
 
 def test_a_bell_that_was_rung_anew_meanwhile_is_not_taken_back(house: House) -> None:
@@ -163,12 +186,38 @@ def test_a_bell_that_was_lost_is_replaced_while_others_fill_the_queue(house: Hou
     assert len(ring.bells) == 2, "and one of acme's, which has none outstanding either"
 
 
+def test_who_has_the_threads_has_fewer_bells_ahead_of_a_newcomers_and_never_less_than_acceptance_rings() -> None:
+    """Threads that wait for an upstream which hangs come back a window of bells later, for whoever comes new."""
+    shares = partial(bells.share_out, window=128, unheard=lambda: 0)
+    hangs, comes = bells.Busy(0, True, running=64), bells.Busy(0, True)
+    assert shares({"acme": hangs}) == {"acme": 64}
+    assert shares({"acme": hangs, "globex": comes}) == {"acme": bells.FIRST_SHARE, "globex": 64}
+    assert shares({"acme": hangs._replace(rung=bells.FIRST_SHARE), "globex": comes}) == {"globex": 64}
+    assert set(shares({f"t{n}": hangs for n in range(32)}).values()) == {4}
+    assert shares({"acme": hangs._replace(running=1_000)}) == {"acme": bells.FIRST_SHARE}
+
+
+def test_what_workers_have_of_a_tenant_counts_into_its_share_and_into_no_others(house: House) -> None:
+    for tenant, number in (("acme", 60), ("globex", 2)):
+        for n in range(number):
+            house.accept(house.delivery(f"{tenant}-{n}", tenant=tenant, text=f"{tenant}-{n}"))
+    for job in house.database.read(
+        lambda c: c.execute(select(jobs_table.c.id).where(jobs_table.c.tenant_id == "acme").limit(12)).scalars().all()
+    ):
+        house.claim(job)
+    house.database.write(lambda c: c.execute(update(jobs_table).values(rung_until=None)).rowcount)
+    ring = Rung()
+    reconcile.dispatch(house.database, ring, window=64)
+    rung = [bell.tenant for bell in ring.bells]
+    assert (rung.count("acme"), rung.count("globex")) == (32 - 12, 2)
+
+
 def test_where_every_due_job_has_its_bell_nobody_is_asked_and_nothing_written(house: House) -> None:
     house.accept(house.delivery("d1"))
     ring = Rung(unheard=lambda: pytest.fail("the broker was asked"))
     dispatched = statements_of(partial(reconcile.dispatch, house.database, ring, window=WINDOW))
     assert ring.bells == []
-    assert not [statement for statement, _ in dispatched if statement.lstrip().startswith("UPDATE")]
+    assert not [statement for statement, _ in dispatched if "UPDATE jobs" in statement]
 
 
 def test_a_queue_that_nobody_hears_does_not_grow_for_as_long_as_there_is_work(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, insert, select, text, update
 
 from identity.signing import Signer
 from pipeline.ledger import bells, jobs
@@ -69,6 +69,17 @@ def test_a_queue_without_due_jobs_is_seen_without_reading_those_of_another(house
     told = plans(house.database, bells.busy_tenants)
     assert len(told) == 4
     assert not [plan for plan in told if "Seq Scan on jobs" in plan], told
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_what_workers_have_is_counted_without_reading_what_is_queued(house: House) -> None:
+    _queued(house)
+    house.claim(house.job())
+    house.database.write(lambda c: c.execute(update(jobs_table).values(rung_until=None)).rowcount)
+    told = plans(house.database, bells.busy_tenants)
+    assert len(told) == 5, "some lack bells"
+    assert not [plan for plan in told if "Seq Scan on jobs" in plan], told
+    assert [plan for plan in told if "ix_jobs_claimed" in plan]
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)

@@ -1,16 +1,19 @@
-"""A worker whose job has ended rings for the revocation that waits for it, not for one that still reaches jobs."""
+"""Whom bells of revocations are rung for, and what one costs that nothing is open of any more."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pipeline import revocation
 from pipeline.revocation import Stage
+from pipeline.revocation.receipt import outdate
 from pipeline.run import Run
 from pipeline.states import JobState
 from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, revoke
-from tests.ledger.house import Say, account_scope
+from tests.ledger.house import House, Say, account_scope
+from tests.ledger.plans import statements_of
 from tests.ledger.revokers import quiet_revoker
 from tests.ledger.workers import Workers, declare
 from tests.webhooks.parts import MemoryRing
@@ -45,3 +48,22 @@ def test_who_is_still_reaching_jobs_is_not_rung_for(workers: Workers) -> None:
     made, ring = _stopped_under_way(workers, advance=False)
     assert workers.house.database.read(lambda c: revocation.load_without_receipt(c, made)).state == Stage.EFFECTIVE
     assert ring.rung == []
+
+
+def test_a_bell_for_a_revocation_that_is_over_costs_one_look(house: House) -> None:
+    """While nobody heard them, one may have been rung for thousands, all before that of a revocation that is new."""
+    asked: list[str] = []
+
+    def withdraw(of: str) -> bool:
+        asked.append(of)
+        return True
+
+    revoker = quiet_revoker(house.database, SIGNER, withdraw=withdraw)
+    made = revoke(house, account_scope())
+    revoker.answer(made)
+    assert asked == [made]
+    looked = statements_of(partial(revoker.answer, made))
+    assert len([statement for statement, _ in looked if "FROM revocations" in statement]) == len(looked) == 1
+    house.database.write(lambda c: outdate(c, [made]))
+    revoker.answer(made)
+    assert asked == [made, made], "something of it is open again"
