@@ -11,10 +11,11 @@ from werkzeug.wrappers import Response as BaseResponse
 from identity.errors import BadInput
 from identity.model import AccountState, Credential
 from identity.providers import PROFILES
+from identity.scopes import grant_scopes
 from pipeline.accounts import facts
 from pipeline.accounts.health import Health, health, healths
-from pipeline.ledger import queries, views
-from pipeline.ledger.paging import Page
+from pipeline.ledger import lookup, queries, views
+from pipeline.ledger.paging import Page, Record
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
@@ -33,10 +34,12 @@ def account_pages(pages: Blueprint, desk: Desk) -> None:
         wanted = {
             "state": lists.chosen("state", [str(state) for state in AccountState]),
             "provider": lists.chosen("provider", list(PROFILES)),
+            "user": lists.chosen("user"),
         }
+        sought = {"state": wanted["state"], "provider": wanted["provider"], "principal": wanted["user"]}
 
         def read(c: Connection) -> tuple[Page, list[Told]]:
-            found = views.accounts_page(c, tenant, turn, **wanted)
+            found = views.accounts_page(c, tenant, turn, **sought)
             return found, list(zip(found.rows, healths(c, desk.console.workflows, found.rows), strict=True))
 
         found, rows = desk.read(read)
@@ -75,8 +78,16 @@ def _facts(desk: Desk, id: str) -> dict[str, Any]:
         row = facts.whole(c, queries.account(c, id))
         return {
             "account": row,
+            "revoked": _revoked(c, row),
             "health": health(c, desk.console.workflows, row),
             "by_a_person": row["credential"] == Credential.AUTHORIZATION_CODE,
         }
 
     return desk.read(read)
+
+
+def _revoked(c: Connection, row: Record) -> Record | None:
+    """The revocation that ended the account, which may have been of something above it."""
+    if row["state"] != AccountState.REVOKED:
+        return None
+    return lookup.newest_revocation(c, grant_scopes(queries.account_key(row)))

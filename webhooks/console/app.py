@@ -16,7 +16,7 @@ from identity.store import CommitUnknown
 from pipeline.ledger import queries
 from webhooks import problems
 from webhooks.bells import Bells
-from webhooks.console import access, lists, words
+from webhooks.console import access, links, lists, words
 from webhooks.console.access import May, NotForYou, NotThere
 from webhooks.console.accounts import account_pages
 from webhooks.console.approvals import approval_pages
@@ -26,6 +26,7 @@ from webhooks.console.connections import connection_pages
 from webhooks.console.dead import dead_pages
 from webhooks.console.deliveries import delivery_pages
 from webhooks.console.door import Door, NotOurs
+from webhooks.console.find import find_pages
 from webhooks.console.jobs import job_pages
 from webhooks.console.overview import overview_pages
 from webhooks.console.parts import Console, Desk
@@ -80,6 +81,7 @@ def install(
     desk = Desk(console=console, bells=bells, clock=clock)
     door.guard(pages)
     overview_pages(pages, desk)
+    find_pages(pages, desk)
     approval_pages(pages, desk)
     job_pages(pages, desk)
     dead_pages(pages, desk)
@@ -109,6 +111,8 @@ def _frame(pages: Blueprint, desk: Desk) -> None:
             "span": words.span,
             "short": words.short,
             "sentence": sentence,
+            "to": links.to,
+            "linked": links.linked,
             "here": lists.here,
             "May": May,
             "visitor": visitor,

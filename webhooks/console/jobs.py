@@ -10,6 +10,7 @@ from flask import Blueprint, redirect, request, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
+from identity.accounts import Account, find_account
 from identity.errors import BadInput
 from identity.model import AccessPattern
 from pipeline.desk import jobs as acts
@@ -17,6 +18,7 @@ from pipeline.desk.telling import started_by
 from pipeline.desk.unanswered import UnansweredCall, asked_about, by_step
 from pipeline.ledger import audit_queries, queries, views
 from pipeline.ledger.audit_queries import Search
+from pipeline.ledger.jobs import consenting
 from pipeline.ledger.paging import Record
 from pipeline.model import Bell
 from pipeline.states import ENDED, JobState, Wait
@@ -60,16 +62,17 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
 
     @pages.get("/jobs/<id>")
     def job(id: str) -> BaseResponse:
-        def read(c: Connection) -> tuple[Record, list[Record], list[Record]]:
+        def read(c: Connection) -> tuple[Record, list[Record], list[Record], Account | None]:
             found = _found(c, id)
             records = audit_queries.found(c, Search(tenant=found["tenant_id"], job=id), limit=RECORDS + 1)
-            return found, records, queries.compensation_of(c, id)
+            return found, records, queries.compensation_of(c, id), _consents(c, found)
 
-        found, records, compensations = desk.read(read)
+        found, records, compensations, consents = desk.read(read)
         return page(
             "console/job.html",
             job=found,
             started_by=started_by(found),
+            consents=consents,
             moments=timeline(found, records[:RECORDS], compensations),
             left_out=len(records) > RECORDS and RECORDS,
             in_doubt=_in_doubt(found),
@@ -116,6 +119,12 @@ def _found(c: Connection, id: str) -> Record:
         raise NotThere
     check(row["tenant_id"])
     return row
+
+
+def _consents(c: Connection, job: Record) -> Account | None:
+    """The account that the job waits for, where that has a row yet."""
+    key = consenting(job["waits_for"]) if job["state"] == JobState.WAITING else None
+    return None if key is None else find_account(c, key)
 
 
 def _in_doubt(job: Record) -> list[list[UnansweredCall]]:
