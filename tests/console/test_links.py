@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -14,6 +15,7 @@ from identity.tables import accounts
 from pipeline.ledger.jobs import consent_of
 from pipeline.tables import deliveries, jobs, steps
 from tests.console.console_app import ConsoleApp
+from tests.docs.pages import ROOT
 from tests.ledger.approval_case import SHOWN, ApprovalCase
 
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
@@ -110,3 +112,11 @@ def test_what_leads_nowhere_or_to_what_is_not_theirs_is_not_found_and_stays_type
         assert (answer.status_code, "<h1>Not found</h1>" in answer.text) == (404, True), wanted
     answer = stranger.client.get("/console/find", query_string={"id": "no-such <thing>"})
     assert 'value="no-such &lt;thing"' in answer.text
+
+
+def test_each_page_that_an_alert_leads_to_is_there(console: ConsoleApp) -> None:
+    rules = (ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
+    owner, led = console.at(Role.OWNER), re.findall(r"console: '{{ \$externalLabels\.console }}(\S+)'", rules)
+    assert "/console/dead" in led
+    for path in led:
+        assert "<h1" in owner.sees(path)
