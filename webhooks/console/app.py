@@ -107,6 +107,7 @@ def _frame(pages: Blueprint, desk: Desk) -> None:
         return {
             "now": now,
             "when": partial(words.when, now=now),
+            "listed": partial(words.listed, now=now),
             "exactly": words.exactly,
             "span": words.span,
             "short": words.short,

@@ -38,7 +38,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/jobs")
     def jobs() -> BaseResponse:
         tenant = seen_tenant()
-        wanted = {
+        wanted: dict[str, Any] = lists.between() | {
             "state": lists.chosen("state", [str(state) for state in JobState]),
             "workflow": lists.chosen("workflow"),
             "pattern": lists.chosen("pattern", [str(pattern) for pattern in AccessPattern]),

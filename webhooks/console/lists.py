@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from flask import request, url_for
@@ -33,6 +34,22 @@ def chosen(name: str, among: Sequence[str] | None = None) -> str | None:
     if among is not None and said not in among:
         raise BadInput(f"there is no {name} {said[:40]!r} to choose")
     return said[:200]
+
+
+def between() -> dict[str, datetime | None]:
+    """From when until when things are asked for, as forms send it: UTC. Raises BadInput."""
+    return {name: _moment(name) for name in ("since", "until")}
+
+
+def _moment(name: str) -> datetime | None:
+    said = request.args.get(name, "").strip()
+    if not said:
+        return None
+    try:
+        moment = datetime.fromisoformat(said)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadInput(f"{said[:40]!r} is no time: say it as 2026-11-28T14:02, in UTC") from error
 
 
 def here(**changed: str | None) -> str:

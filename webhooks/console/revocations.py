@@ -35,14 +35,16 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/revocations")
     def revocations() -> BaseResponse:
         tenant, turn = seen_tenant(), lists.turn()
-        alone = lists.chosen("stuck", ["1"]) is not None
+        alone, wanted = lists.chosen("stuck", ["1"]) is not None, lists.between()
 
         def read(c: Connection) -> tuple[Page, frozenset[str]]:
-            found = views.revocations_page(c, tenant, turn, stuck=alone)
+            found = views.revocations_page(c, tenant, turn, stuck=alone, **wanted)
             return found, views.stuck_among(c, [row["id"] for row in found.rows])
 
         found, stuck = desk.read(read)
-        return page("console/revocations.html", found=found, next=cursor(found.next), stuck=stuck, alone=alone)
+        return page(
+            "console/revocations.html", found=found, next=cursor(found.next), stuck=stuck, alone=alone, wanted=wanted
+        )
 
     @pages.get("/revocations/<id>")
     def revocation(id: str) -> BaseResponse:
