@@ -1,4 +1,4 @@
-"""Lists are narrowed by time, say the exact one, lead back to the newest, and claim nothing of what they did not see."""
+"""Lists are narrowed by time, say the exact one, lead back to the newest, and claim nothing of what is not seen."""
 
 from __future__ import annotations
 

@@ -98,7 +98,12 @@ def test_an_approver_reads_all_of_it_and_the_answer_wakes_the_job(room: Room) ->
     page = room.client.get(link)
     assert page.status_code == 200
     asks = "<strong>bob</strong>: agent <strong>billing</strong>, working for <strong>acme</strong>, asks you to"
-    for said in (*ON_A_PAGE, asks, "<dt>Started by</dt><dd>", "acme.ada asked for it, and whoever asks does not approve"):
+    for said in (
+        *ON_A_PAGE,
+        asks,
+        "<dt>Started by</dt><dd>",
+        "acme.ada asked for it, and whoever asks does not approve",
+    ):
         assert said in page.text
     assert "<script>alert" not in page.text
     assert re.search(r"default-src 'none'", page.headers["Content-Security-Policy"])
@@ -132,7 +137,9 @@ def test_a_link_is_for_an_approver_who_has_not_answered(room: Room) -> None:
 
 
 def test_what_the_requester_is_given_a_link_to_does_not_count(room: Room) -> None:
-    with pytest.raises(BadInput, match="not waiting for acme.ada, who asked for it, and whoever asks does not approve"):
+    with pytest.raises(
+        BadInput, match=r"not waiting for acme\.ada, who asked for it, and whoever asks does not approve"
+    ):
         room.link("acme.ada")  # though the policy names her
     link = room.old_link("acme.ada")
     page = room.client.get(link).text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint
+from flask import Blueprint, redirect, request, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -57,8 +57,10 @@ def account_pages(pages: Blueprint, desk: Desk) -> None:
     def account(id: str) -> BaseResponse:
         return page("console/account.html", **_facts(desk, id))
 
-    @pages.post("/accounts/<id>/reconnect")
+    @pages.route("/accounts/<id>/reconnect", methods=["GET", "POST"])
     def reconnect(id: str) -> BaseResponse:
+        if request.method == "GET":  # the link was shown once, as the answer to the form: whoever comes back, looks
+            return redirect(url_for("console.account", id=id), 303)
         facts = _facts(desk, id)
         if not facts["by_a_person"]:
             raise BadInput(f"no person consents to {id}, a service's account: {facts['account']['next'] or 'nothing'}")

@@ -42,9 +42,8 @@ def audit_pages(pages: Blueprint, desk: Desk) -> None:
 
 def about(record: Record) -> list[tuple[str, str, str | None]]:
     """What a record was about: of what kind each thing is, its id, and its address where the id does not say it."""
-    own = (("job", record["job_id"]), ("account", record["account_id"]), ("attempt", record["attempt_id"]))
-    if record["attempt_id"] is None:
-        own += (("step", record["step_id"]),)
+    call = "step" if record["attempt_id"] is None else "attempt"  # whose id begins with its step's
+    own = (("job", record["job_id"]), ("account", record["account_id"]), (call, record[f"{call}_id"]))
     told = [(name, record["detail"].get(name)) for name in ABOUT]
     return [(what, id, _address(what, id)) for what, id in (*own, *told) if isinstance(id, str)]
 

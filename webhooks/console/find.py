@@ -1,4 +1,4 @@
-"""Go to: the page of whatever somebody was given, an id of ours, a sender's of a delivery, or who or what has a name."""
+"""Go to: the page of whatever somebody was given: an id of ours, a sender's of a delivery, or a user's."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def _where(c: Connection, wanted: str) -> str | None:
         return url_for(f"console.{endpoint}", id=id)
     if id.startswith("step_"):
         job = lookup.job_of_step(c, id.partition(".")[0])
-        return job and _seen(May.SEE_WORK, job.tenant, url_for("console.job", id=job.id, _anchor=id.partition(".")[0]))
+        if job is None:
+            return None
+        return _seen(May.SEE_WORK, job.tenant, url_for("console.job", id=job.id, _anchor=id.partition(".")[0]))
     if (owner := lookup.tenant_of_connection(c, wanted)) is not None:
         return _seen(May.SEE_MORE, owner.tenant, url_for("console.connection", id=wanted))
     if (person := get_principal(c, wanted)) is not None:

@@ -60,8 +60,9 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
             workflows=names,
         )
 
-    @pages.get("/jobs/<id>")
-    def job(id: str) -> BaseResponse:
+    def show(id: str, status: int = 200, wrong: str | None = None) -> BaseResponse:
+        """The page of a job; *wrong*: with the form that was sent as it was filled in, and what is wrong with it."""
+
         def read(c: Connection) -> tuple[Record, list[Record], list[Record], Account | None]:
             found = _found(c, id)
             records = audit_queries.found(c, Search(tenant=found["tenant_id"], job=id), limit=RECORDS + 1)
@@ -70,7 +71,11 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
         found, records, compensations, consents = desk.read(read)
         return page(
             "console/job.html",
+            status,
             job=found,
+            wrong=wrong,
+            sent=request.form.getlist("call"),
+            written=request.form,
             started_by=started_by(found),
             consents=consents,
             moments=timeline(found, records[:RECORDS], compensations),
@@ -79,6 +84,10 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
             may_cancel=found["state"] in queries.UNFINISHED and found["state"] != JobState.STOPPING,
             may_replay=found["state"] in (JobState.DEAD, JobState.CANCELLED) and found["pruned_at"] is None,
         )
+
+    @pages.get("/jobs/<id>")
+    def job(id: str) -> BaseResponse:
+        return show(id)
 
     @pages.post("/jobs/<id>/cancel")
     def cancel_job(id: str) -> BaseResponse:
@@ -97,18 +106,21 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.post("/jobs/<id>/resolve")
     def resolve_job(id: str) -> BaseResponse:
         desk.read(partial(_found, id=id))
-        effect, result = _resolution_form()
-        resolved = desk.write(
-            partial(
-                acts.resolve,
-                id=id,
-                act=desk.act(),
-                effect=effect,
-                result=result,
-                workflows=desk.console.workflows,
-                calls=request.form.getlist("call"),
+        try:
+            effect, result = _resolution_form()
+            resolved = desk.write(
+                partial(
+                    acts.resolve,
+                    id=id,
+                    act=desk.act(),
+                    effect=effect,
+                    result=result,
+                    workflows=desk.console.workflows,
+                    calls=request.form.getlist("call"),
+                )
             )
-        )
+        except BadInput as error:
+            return show(id, 422, wrong=str(error))
         return _ringing(desk, _back(id, "resolved"), resolved.bells, revocations=resolved.revocations)
 
 

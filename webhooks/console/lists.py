@@ -56,5 +56,5 @@ def here(**changed: str | None) -> str:
     """The page at hand with some of its query changed; None takes one out. The cursor never stays by itself."""
     query: Mapping[str, str] = {**request.args.to_dict(), "after": "", **{k: v or "" for k, v in changed.items()}}
     kept = {name: value for name, value in query.items() if value}
-    at = url_for(request.endpoint or "", **(request.view_args or {}))
+    at = url_for(request.endpoint or "", tenant=None, **(request.view_args or {}))  # it is in the query that is kept
     return f"{at}?{urlencode(kept)}" if kept else at

@@ -89,7 +89,7 @@ def _page_of_scope(c: Connection, row: Record) -> str | None:
     match ScopeKind(row["kind"]):
         case ScopeKind.ACCOUNT:
             account = find_account(c, AccountKey.parse(row["key"]))
-            return account and url_for("console.account", id=account.id)
+            return None if account is None else url_for("console.account", id=account.id)
         case ScopeKind.USER:
             return url_for("console.accounts", tenant=row["tenant_id"], user=row["key"])
         case ScopeKind.CONNECTION:
