@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, Text, cast, false, or_, select
 
+from identity import audit
 from identity.capability import issued
 from identity.capability.model import Outcome
 from identity.columns import database_now
@@ -36,6 +37,7 @@ def resolve_by_hand(
     by: str,
     now: datetime,
     calls: Collection[str],
+    why: str | None = None,
 ) -> list[str]:
     """Close calls of unknown outcome as *by* says, and let the job go on if it waits for nobody's word any more.
 
@@ -65,7 +67,7 @@ def resolve_by_hand(
         raise BadInput(f"one word is about the calls of one step, and you named those of more: {_by_step(found)}")
     for attempt in closing:
         returned = _returned(workflows.get(row.workflow), attempt.action, result) if effect else None
-        _close(connection, attempt, returned, by=by, now=now)
+        _close(connection, attempt, returned, said=audit.said_by(by, why), now=now)
     # What is unknown of a step that is over, such as a read that was refused, holds no job.
     if waits and not any(attempt.step_state == StepState.UNKNOWN for attempt in found if attempt not in closing):
         reason = f"resolved by {by}"
@@ -113,7 +115,7 @@ def _returned(workflow: Workflow, action: str, result: Mapping[str, Any] | None)
 
 
 def _close(
-    connection: Connection, attempt: Row[Any], returned: Mapping[str, Any] | None, *, by: str, now: datetime
+    connection: Connection, attempt: Row[Any], returned: Mapping[str, Any] | None, *, said: str, now: datetime
 ) -> None:
     to = AttemptState.NO_EFFECT if returned is None else AttemptState.EFFECT
     number = next_number(connection)
@@ -131,7 +133,7 @@ def _close(
         number=number,
         action=attempt.action,
         outcome=str(to),
-        reason=f"resolved by {by}",
+        reason=f"resolved {said}",
     )
     if attempt.once_key is not None:
         wake(connection, once_name(attempt.tenant_id, attempt.action, attempt.once_key))

@@ -20,6 +20,7 @@ from identity.errors import Unavailable
 from identity.store import CommitUnknown
 from pipeline.approvals.approving import NoLink, Offered
 from pipeline.approvals.shown import letters
+from pipeline.desk.telling import started_by
 from pipeline.ledger.votes import Counted, NotCounted
 from webhooks import problems
 from webhooks.pages import from_own_page, is_prefetch, minutes, page, sentence
@@ -105,6 +106,9 @@ def _told(offer: Offered | NoLink) -> Response:
         "approvals/ask.html",
         view=view,
         person=offer.person,
+        why_not=offer.why_not,
+        started_by=started_by(offer.job),
+        accepted=offer.job["created_at"],
         parameters=letters(view.shown),
         minutes=minutes(offer.good_for),
     )

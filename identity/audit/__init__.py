@@ -22,11 +22,12 @@ _INSERT_NUMBERED = Prepared(insert(audit).values(number=NUMBERS.next_value()).re
 
 @dataclass(frozen=True, kw_only=True)
 class Act:
-    """What every act of a person carries: the id of its record in the audit, who does it, and when."""
+    """What every act of a person carries: the id of its record in the audit, who does it, when, and why if they say."""
 
     audit_id: str
     by: str
     now: datetime
+    why: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,11 @@ def record(
     return taken
 
 
+def said_by(by: str, why: str | None) -> str:
+    """The reason of a record of what a person did: that they did it, and what they said of it."""
+    return f"by {by}: {why}" if why else f"by {by}"
+
+
 def record_act(
     connection: Connection,
     kind: str,
@@ -112,7 +118,7 @@ def record_act(
     detail: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the row of what a person did: that they did it is its reason."""
-    reason = f"by {act.by}"
+    reason = said_by(act.by, act.why)
     record(connection, kind, whom, work, id=act.audit_id, at=act.now, outcome=outcome, reason=reason, detail=detail)
 
 

@@ -11,7 +11,9 @@ from identity.errors import BadInput
 from identity.principals import get_principal
 from identity.signing import Signer
 from identity.store import Store, write_idempotent
+from pipeline.ledger import queries
 from pipeline.ledger.approval_views import ApprovalView, approval
+from pipeline.ledger.paging import Record
 from pipeline.ledger.votes import Channel, Counted, NotCounted, Vote, vote
 
 
@@ -22,6 +24,8 @@ class Offered:
     view: ApprovalView
     person: str
     good_for: timedelta
+    job: Record  # whose step it is
+    why_not: str | None  # the person does not decide it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +48,10 @@ class Approving:
         """A link for *principal* alone, and its whole address. Raises BadInput for whom it does not await."""
         view = self._store.read(lambda c: approval(c, id))
         if view is None or not view.awaits(principal):
+            barred = None if view is None else view.barred.get(principal)
             raise BadInput(
-                f"approval {id} is not waiting for {principal}: `aswhom approvals show {id}` lists whom it waits for"
+                f"approval {id} is not waiting for {principal}{f', who {barred}' if barred else ''}: "
+                f"`aswhom approvals show {id}` lists whom it waits for"
             )
         expires_at = min(view.expires_at, now + self._lifetime)
         link = write_approval_link(self._signer, approval=id, principal=principal, expires_at=expires_at)
@@ -59,7 +65,13 @@ class Approving:
         view, who = self._store.read(lambda c: (approval(c, link.approval), get_principal(c, link.principal)))
         if view is None or who is None:
             return NoLink(expired=False)
-        return Offered(view=view, person=who.name, good_for=link.expires_at - now)
+        return Offered(
+            view=view,
+            person=who.name,
+            good_for=link.expires_at - now,
+            job=self._store.read(lambda c: queries.job(c, view.job)),
+            why_not=view.barred.get(who.id),
+        )
 
     def answer(self, text: str, *, yes: bool, digest: str, now: datetime) -> Counted | NotCounted | NoLink:
         """The answer of a link's person to what they were shown."""

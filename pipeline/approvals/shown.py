@@ -61,18 +61,26 @@ def digest_of(shown: Mapping[str, Any]) -> str:
 
 
 def to_the_letter(value: object) -> str:
-    """A parameter as it is: text if every character of it can be seen, else as JSON in ASCII.
+    """A parameter as it is, text or JSON, if every character of it can be seen, else as JSON in ASCII.
 
     A character that turns the direction of writing, or that has no width, makes text look like other text.
     """
     if isinstance(value, str) and is_seen(value.replace("\n", "")):
         return value
-    return json.dumps(value, ensure_ascii=True)
+    return _json(value)
 
 
 def letters(shown: Mapping[str, Any]) -> dict[str, str]:
-    """Every parameter, by its name."""
-    return {name: to_the_letter(value) for name, value in shown["parameters"].items()}
+    """Every parameter, by its name, one that holds others over several lines."""
+    return {
+        name: _json(value, indent=2) if isinstance(value, dict | list) else to_the_letter(value)
+        for name, value in shown["parameters"].items()
+    }
+
+
+def _json(value: object, *, indent: int | None = None) -> str:
+    plain = json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=isinstance(value, str) or not is_seen(plain), indent=indent)
 
 
 def on_a_line(value: object) -> str:

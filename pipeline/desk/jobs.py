@@ -74,7 +74,15 @@ def resolve(
     Each call has a record of its own, by its own id and not by the act's.
     """
     revocations = resolve_by_hand(
-        connection, id, effect=effect, result=result, workflows=workflows, by=act.by, now=act.now, calls=calls
+        connection,
+        id,
+        effect=effect,
+        result=result,
+        workflows=workflows,
+        by=act.by,
+        why=act.why,
+        now=act.now,
+        calls=calls,
     )
     job = queries.job(connection, id)
     rung = bells.ring_due(connection, job["tenant_id"], job["pattern"])
@@ -87,7 +95,7 @@ def replay_one(connection: Connection, id: str, act: Act, *, subject: str | None
     Its record is by the job's id and not by the act's, which may be of several jobs.
     """
     job = queries.job(connection, id)
-    replay(connection, id, by=act.by, at=act.now, subject=subject)
+    replay(connection, id, by=act.by, why=act.why, at=act.now, subject=subject)
     return bells.ring_due(connection, job["tenant_id"], job["pattern"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, select
 
 from identity.tables import principals
 from pipeline.approvals.tables import approval_votes, approvals
+from pipeline.ledger.approval_bars import barred
 from pipeline.ledger.approvals import YES
 from pipeline.ledger.paging import Page, Record, Turn, page_of, rows_of
 from pipeline.states import ApprovalState
@@ -56,29 +57,37 @@ class ApprovalView:
     expires_at: datetime
     decided_at: datetime | None
     used_at: datetime | None  # its step opened then
+    barred: Mapping[str, str] = field(default_factory=dict)  # whom it names and who do not decide it, and why
 
     def awaits(self, principal: str) -> bool:
-        """Whether it is open, names *principal*, and has no answer of theirs."""
+        """Whether it is open, names *principal*, who may decide it, and has no answer of theirs."""
         return (
             self.state is ApprovalState.OPEN
+            and principal not in self.barred
             and any(principal in need.approvers for need in self.needs)
             and all(principal != one.principal for one in self.answers)
         )
 
 
 def approval(connection: Connection, id: str, *, tenant: str | None = None) -> ApprovalView | None:
-    """The approval of that id; *tenant*: if it is that tenant's."""
+    """The approval of that id, with who does not decide it while it is open; *tenant*: if it is that tenant's."""
     which = approvals.c.id == id
     if tenant is not None:
         which &= approvals.c.tenant_id == tenant
     found = _views(connection, rows_of(connection, select(approvals).where(which)))
-    return found[0] if found else None
+    if not found or found[0].state is not ApprovalState.OPEN:
+        return found[0] if found else None
+    named = {one for need in found[0].needs for one in need.approvers}
+    return replace(found[0], barred=barred(connection, found[0].job, named))
 
 
 def approvals_page(
     connection: Connection, turn: Turn, *, tenant: str | None, state: ApprovalState | None
 ) -> tuple[Page, list[ApprovalView]]:
-    """A page of them, newest first, of one tenant and in one state where those are given; and its rows as views."""
+    """A page of them, newest first, of one tenant and in one state where those are given; and its rows as views.
+
+    Who of those it names does not decide one is not looked at: that is one look an approval.
+    """
     statement, columns = select(approvals), approvals.c
     if tenant is not None:
         statement = statement.where(columns.tenant_id == tenant)

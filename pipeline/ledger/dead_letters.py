@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from pipeline.ledger.indexed import REPLAYABLE
+from pipeline.ledger.paging import Record, rows_of
 from pipeline.tables import jobs
 
 MOST = 2_000  # the newest, which are looked at
@@ -57,6 +58,13 @@ def dead_letters(connection: Connection, tenant: str | None) -> DeadLetters:
         by.setdefault((row.workflow, cause(row.reason)), []).append(row)
     groups = sorted((_group(*key, of) for key, of in by.items()), key=lambda one: (-len(one.jobs), one.workflow))
     return DeadLetters(groups=tuple(groups), jobs=min(len(rows), MOST), all=len(rows) <= MOST)
+
+
+def jobs_of(connection: Connection, ids: Collection[str]) -> list[Record]:
+    """These jobs, the oldest first, with what a person looks at before they have them accepted anew."""
+    columns = (jobs.c.id, jobs.c.tenant_id, jobs.c.user_id, jobs.c.reason, jobs.c.created_at)
+    found = select(*columns).where(jobs.c.id.in_(ids))
+    return rows_of(connection, found.order_by(jobs.c.created_at, jobs.c.id))
 
 
 def still_dead(

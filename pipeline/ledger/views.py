@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, false, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, false, or_, select
 
 from identity.model import AccountState
 from identity.tables import accounts, grants, principals, provider_connections
@@ -56,9 +57,11 @@ def jobs_page(
     pattern: str | None = None,
     user: str | None = None,
     wait: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> Page:
     """The jobs: those of a state, and those that wait, are found by an index; the rest are looked for."""
-    statement = select(*_JOB)
+    statement = select(*_JOB).where(*_between(jobs.c.created_at, since, until))
     if tenant is not None:
         statement = statement.where(jobs.c.tenant_id == tenant)
     if state in (JobState.RUNNING, JobState.STOPPING):
@@ -129,9 +132,11 @@ def deliveries_page(
     outcome: str | None = None,
     source: str | None = None,
     not_taken: bool = False,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> Page:
     """The deliveries, without their bodies; *not_taken*: those alone that were unrecognised or refused."""
-    statement = select(*_DELIVERY)
+    statement = select(*_DELIVERY).where(*_between(deliveries.c.received_at, since, until))
     if not_taken:
         statement = statement.where(NOT_TAKEN)
     if tenant is not None:
@@ -149,9 +154,17 @@ def delivery(connection: Connection, tenant: str | None, id: str) -> Record | No
     return {**found, "jobs": list(started.scalars())}
 
 
-def revocations_page(connection: Connection, tenant: str | None, turn: Turn, *, stuck: bool = False) -> Page:
+def revocations_page(
+    connection: Connection,
+    tenant: str | None,
+    turn: Turn,
+    *,
+    stuck: bool = False,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Page:
     """The revocations, without their receipts; *stuck*: those alone that are so at a provider."""
-    statement = select(*_REVOCATION)
+    statement = select(*_REVOCATION).where(*_between(revocations.c.effective_at, since, until))
     if stuck:
         statement = statement.where(revocations.c.id.in_(STUCK))
     if tenant is not None:
@@ -189,6 +202,11 @@ def connections_page(connection: Connection, tenant: str | None, turn: Turn) -> 
         statement = statement.where(columns.tenant_id == tenant)
     page = page_of(connection, statement, turn, at=columns.created_at, id=columns.id)
     return replace(page, rows=with_secrets(connection, page.rows, among=[row["id"] for row in page.rows]))
+
+
+def _between(at: Column[Any], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
+    """From then until before then, of the column by which a list is in order: its index ends there."""
+    return [*([] if since is None else [at >= since]), *([] if until is None else [at < until])]
 
 
 def _of(table: Table, tenant: str | None, id: str) -> ColumnElement[bool]:

@@ -73,12 +73,13 @@ def test_a_page_that_changes_stays_scrolled_and_offers_what_can_be_done_now(site
     owner.tab.get_by_role("row").nth(before).wait_for()
     assert owner.tab.locator(".scroll").evaluate("it => it.scrollLeft") == 60
     owner.goes_to(f"{site.web}/console/jobs/{job}")
-    owner.tab.get_by_role("button", name="Cancel the job").click()
+    owner.tab.get_by_text("Cancel the job…").click()
+    owner.tab.get_by_role("button", name="Cancel the job", exact=True).click()
     owner.tab.get_by_text("The job is cancelled.").wait_for()
     owner.tab.wait_for_url(lambda url: "done=" not in url)
     owner.tab.get_by_role("button", name="Replay the job").wait_for()
     site.console.database.write(partial(replay, job=job, by="somebody else", at=site.console.now()))
-    owner.tab.get_by_role("button", name="Cancel the job").wait_for()
+    owner.tab.get_by_text("Cancel the job…").wait_for()
     assert owner.tab.get_by_role("button", name="Replay the job").count() == 0
     assert owner.complaints == []
 
@@ -186,6 +187,7 @@ def test_people_sign_in_at_a_certified_provider(tmp_path: Path, migrated_sqlite:
             grace.tab.get_by_role("button", name="Continue to sign-in").click()
             grace.signs_in_at_oidc("operator-grace", back="**/console/dead")
             assert grace.heading == "Dead letters"
-            grace.tab.get_by_role("button", name="Replay 1").click()
+            grace.tab.get_by_role("link", name="Replay 1…").click()
+            grace.tab.get_by_role("button", name="Replay 1 of acme").click()
             assert "1 job accepted anew" in grace.text
             assert site.console.house.row(site.ids["dead"]).reason == "replayed by console:operator-grace@example.test"

@@ -47,6 +47,8 @@ def test_an_owner_signs_in_by_the_link_and_cancels_a_job_by_keyboard_alone(site:
     owner.tab.keyboard.type(site.ids["waiting"])
     owner.presses("Enter")
     owner.tab.wait_for_url(f"**/jobs/{site.ids['waiting']}")
+    owner.reaches("Cancel the job…")
+    owner.presses("Enter")
     owner.reaches("Cancel the job")
     owner.presses("Enter")
     owner.tab.wait_for_url("**done=cancelled")
@@ -91,7 +93,8 @@ def test_what_came_to_nothing_is_put_right_by_keyboard_alone(site: ConsoleSite, 
     assert console.state(lost) is JobState.QUEUED
 
     owner.chooses("Dead letters", leads_to="**/console/dead")
-    owner.chooses("Replay 1 of say_it: the provider answers 500", leads_to="**replayed=1**")
+    owner.chooses("Replay 1… of say_it: the provider answers 500", leads_to="**/dead/replay?**")
+    owner.chooses("Replay 1 of acme", leads_to="**replayed=1**")
     assert "1 job accepted anew" in owner.text
     assert console.state(site.ids["dead"]) is JobState.QUEUED
 

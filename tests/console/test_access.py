@@ -19,7 +19,7 @@ from webhooks.console.access import NEEDS
 WORK = {"overview", "find", "approvals", "approval", "jobs", "job", "dead"}
 SEEN = "queues deliveries delivery accounts account connections connection revocations revocation receipt"
 REST = set(f"{SEEN} schedules audit".split())
-DONE = "cancel_job replay_job resolve_job replay_dead replay_delivery reconnect retry_revocation"
+DONE = "cancel_job replay_job resolve_job look_dead replay_dead replay_delivery reconnect retry_revocation"
 ACTS = set(f"{DONE} pause_schedule resume_schedule".split())
 REVOKING = {"stake", "revoke"}
 OPENING = {"resume_connection"}
@@ -69,6 +69,8 @@ def test_no_page_offers_a_role_what_it_may_not(sqlite_console: ConsoleApp, role:
     where = sqlite_console.app.url_map.bind("127.0.0.1")
     pages = [path for name, method, path in _asked(sqlite_console, ids) if method == "GET" and name in MAY[role]]
     offered: set[str] = set()
+    if "look_dead" in MAY[role]:
+        pages.append("/console/dead/replay?workflow=say_it&cause=the+provider+answers+500")
     for path in (*pages, *(f"/console/jobs/{ids[job]}" for job in ("waiting", "dead", "in doubt"))):
         shown = somebody.client.get(path).text
         assert shown.count("<h1") <= 1, path

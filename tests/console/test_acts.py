@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from html import unescape
 from typing import TypeVar
 
 import pytest
@@ -51,6 +52,78 @@ def test_a_job_is_cancelled_and_replayed(console: ConsoleApp) -> None:
     assert console.ring.rung == [job]
     assert (_said(console, "job.cancelled"), _said(console, "job.replayed")) == ([f"by {BY}"], [f"by {BY}"])
     assert operator.sends(f"/console/jobs/{job}/replay").status_code == 422
+
+
+def test_a_form_that_is_refused_comes_back_as_it_was_filled_in(sqlite_console: ConsoleApp) -> None:
+    console, operator = sqlite_console, sqlite_console.at(Role.OPERATOR)
+    asks = console.in_doubt()
+    call = _call(operator, asks)
+    back = operator.sends(f"/console/jobs/{asks}/resolve", effect="yes", result='{"id": <7>', call=call)
+    assert back.status_code == 422
+    assert "has to be JSON" in back.text
+    assert ">{&#34;id&#34;: &lt;7&gt;</textarea>" in back.text
+    assert 'value="yes" required checked>' in back.text
+    stale = operator.sends(f"/console/jobs/{asks}/resolve", effect="yes", result="{}", call="step_of_another.1")
+    assert "></textarea>" in stale.text, "what was written of one call is not said of another"
+    form = {"kind": "user", "key": "acme.ada", "id": console.house.ids("rev")}
+    back = operator.sends("/console/revoke", **form, reason="she left, INC-4711", typed="acme.bob")
+    assert (back.status_code, 'value="she left, INC-4711"' in back.text) == (422, True)
+    assert f'name="id" value="{form["id"]}"' in back.text, "sent twice, it is one revocation"
+    assert 'aria-describedby="mistyped"' in back.text
+
+
+def test_what_a_person_gives_as_their_reason_is_in_the_audit(sqlite_console: ConsoleApp) -> None:
+    console, operator = sqlite_console, sqlite_console.at(Role.OPERATOR)
+    job, asks, dead = console.waiting(), console.in_doubt(), console.dead("a KeyError")
+    operator.sends(f"/console/jobs/{job}/cancel", why="sent\nby mistake")
+    operator.sends(f"/console/jobs/{job}/replay", why="it was right")
+    operator.sends(f"/console/jobs/{asks}/resolve", effect="no", call=_call(operator, asks), why="not in the channel")
+    form = {"workflow": "say_it", "cause": "a KeyError", "jobs": dead}
+    operator.sends("/console/dead/replay", **form, why="mended in 1.2")
+    assert _said(console, "job.cancelled") == [f"by {BY}: sent by mistake"]
+    assert _said(console, "job.replayed") == [f"by {BY}: it was right", f"by {BY}: mended in 1.2"]
+    assert _said(console, "attempt.resolved") == [f"resolved by {BY}: not in the channel"]
+    assert console.house.row(dead).replayed_by == NAMES, "which tells who does not approve it"
+
+
+def test_what_an_act_did_is_said_once_and_to_whoever_did_it(sqlite_console: ConsoleApp) -> None:
+    job, operator = sqlite_console.waiting(), sqlite_console.at(Role.OPERATOR)
+    id = sqlite_console.revoke(Scope(kind=ScopeKind.USER, key="globex.ada"), "globex")
+    for path, claim in (
+        (f"jobs/{job}?done=cancelled", "The job is cancelled."),
+        (f"revocations/{id}?done=revoked", "It is revoked."),
+        ("dead?replayed=200", "200 jobs accepted anew"),
+    ):
+        assert claim not in operator.sees(f"/console/{path}"), "an address that anybody can send"
+    where = operator.sends(f"/console/jobs/{job}/cancel").headers["Location"]
+    assert "The job is cancelled." not in sqlite_console.at(Role.OPERATOR).sees(where), "it was somebody else"
+    assert "The job is cancelled." not in operator.sees(f"/console/jobs/{sqlite_console.waiting()}?done=cancelled")
+    assert "The job is cancelled." in operator.sees(where)
+    assert "The job is cancelled." not in operator.sees(where), "once"
+
+
+def test_the_tenant_that_was_chosen_stays_chosen(sqlite_console: ConsoleApp) -> None:
+    job, operator = sqlite_console.dead("a KeyError"), sqlite_console.at(Role.OPERATOR)
+    page = operator.sees("/console/jobs?tenant=acme")
+    assert "<h1>Jobs of acme</h1>" in page
+    assert "<title>Jobs of acme · Aswhom" in page
+    leads = f"/console/jobs/{job}?tenant=acme"
+    assert f'href="{leads}"' in page
+    shown = operator.sees(leads)
+    assert 'href="/console/dead?tenant=acme"' in shown
+    answer = operator.sends(f"/console/jobs/{job}/replay?tenant=acme")
+    assert answer.headers["Location"] == f"/console/jobs/{job}?done=replayed&tenant=acme"
+    assert 'href="/console/dead"' in operator.sees(f"/console/jobs/{job}")
+
+
+def test_whoever_comes_back_to_the_page_of_a_reconnect_link_comes_to_the_account(sqlite_console: ConsoleApp) -> None:
+    operator, path = sqlite_console.at(Role.OPERATOR), "/console/accounts/acc-acme.ada"
+    sqlite_console.lose("acc-acme.ada")
+    sqlite_console.house.give_secret("gh")
+    made = operator.sends(f"{path}/reconnect")
+    assert 'readonly autofocus value="http' in made.text
+    back = operator.client.get(f"{path}/reconnect")
+    assert (back.status_code, back.location) == (303, path)
 
 
 def test_a_persons_word_about_a_call_lets_the_job_go_on(sqlite_console: ConsoleApp) -> None:
@@ -122,9 +195,14 @@ def test_all_that_one_cause_killed_comes_back_and_nothing_else(console: ConsoleA
     other, theirs = console.dead("a KeyError"), console.dead("the provider answers 500 to job_x", tenant="globex")
     operator = console.at(Role.OPERATOR)
     shown = operator.sees("/console/dead?tenant=acme")
-    assert "Replay 3" in shown
+    (leads,) = re.findall(r'href="(/console/dead/replay[^"]*the\+provider[^"]*)">Replay 3…', shown)
+    shown = operator.sees(unescape(leads))
+    assert "Nothing is replayed yet." in shown
+    assert "<strong>acme</strong> (3)" in shown
+    assert all(job in shown.partition("<tbody>")[2].partition("<form")[0] for job in killed)
+    assert "Replay 3 of acme</button>" in shown
     (cause,) = re.findall(r'name="cause" value="(the provider[^"]*)"', shown)
-    (jobs,) = [found for found in re.findall(r'name="jobs" value="([^"]*)"', shown) if killed[0] in found]
+    (jobs,) = re.findall(r'name="jobs" value="([^"]*)"', shown)
     assert sorted(jobs.split()) == sorted(killed)
     form = {"tenant": "acme", "workflow": "say_it", "cause": cause, "jobs": jobs}
     behind = console.dead(f"the provider answers 500 to job_{9:026d}")
@@ -134,6 +212,7 @@ def test_all_that_one_cause_killed_comes_back_and_nothing_else(console: ConsoleA
     assert all(console.house.row(job).replayed_by == NAMES for job in killed)
     again = operator.sends("/console/dead/replay", **form)
     assert (again.status_code, "none of the jobs that you were shown" in again.text.lower()) == (422, True)
+    assert operator.client.get(unescape(leads)).status_code == 200, "the one behind them is looked at by itself"
     assert {console.state(other), console.state(theirs), console.state(behind)} == {JobState.DEAD}, (
         "the button counted three"
     )
@@ -198,7 +277,7 @@ def test_a_link_to_reconnect_is_shown_once_and_leads_to_the_connect_page(sqlite_
     console.house.give_secret("gh")
     answer = asks()
     assert answer.status_code == 201
-    assert re.search(r"<code>http://127\.0\.0\.1/connect/[\w.-]+</code>", answer.text)
+    assert re.search(r'value="http://127\.0\.0\.1/connect/[\w.-]+"', answer.text)
     assert _said(console, "connect.invited") == [f"through gh, by {BY}"]
     of_service = console.at(Role.OPERATOR).sends("/console/accounts/acc-acme.service/reconnect")
     assert of_service.status_code == 422

@@ -60,12 +60,14 @@ def test_an_approver_sees_all_that_is_asked_and_their_yes_counts(console: Consol
     _known(console)
     bob, id = _bob(console), case.row.id
     assert "Refund a charge" in bob.sees("/console/approvals")
-    shown = bob.sees(f"/console/approvals/{id}")
+    shown = bob.sees(f"/console/approvals/{id}?done=yes")
+    assert "Your yes counts." not in shown, "whatever the address says"
     for said in (*ON_A_PAGE, "As <strong>acme.bob"):
         assert said in shown
     answer = bob.sends(f"/console/approvals/{id}/answer", answer="yes", digest=case.row.digest)
     assert answer.status_code == 303
     assert case.row.state == "approved"
+    assert "Your yes counts." in bob.sees(answer.headers["Location"])
     (row,) = console.rows(select(audit).where(audit.c.kind == "approval.answered"))
     assert (row.principal_id, row.detail["said_as"], row.detail["through"]) == ("acme.bob", f"console:{BOB}", "console")
     assert "Nothing waits for an approval" in bob.sees("/console/approvals")
@@ -87,6 +89,9 @@ def test_whom_nobody_has_introduced_whoever_asked_and_whoever_came_by_a_link_can
     assert "aswhom aliases add --tenant acme" in _bob(console).sees(path)
     assert _bob(console).sends(f"{path}/answer", **form).status_code == 422
     _known(console, "acme.ada")
+    page = _bob(console).sees(path)
+    assert "Nothing is asked of you: acme.ada asked for it, and whoever asks does not approve." in page
+    assert 'name="answer"' not in page
     assert "asked for it, and whoever asks does not approve" in _bob(console).sends(f"{path}/answer", **form).text
     by_link = _bob(console, Role.OWNER, Via.LINK)
     assert f"aswhom approvals link {case.row.id} --for USER" in by_link.sees(path)

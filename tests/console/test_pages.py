@@ -105,7 +105,7 @@ def test_a_job_whose_compensation_failed_says_which_job_that_was(sqlite_console:
         created_at=datetime.now(UTC),
     )
     sqlite_console.database.write(lambda c: c.execute(followed).rowcount)
-    assert f"by {follows}, which is dead" in owner.sees(f"/console/jobs/{job}")
+    assert f"{follows}</a>, which is dead" in owner.sees(f"/console/jobs/{job}")
 
 
 def test_a_job_in_doubt_shows_whoever_may_resolve_it_which_call_that_is_and_what_it_sent(

@@ -324,6 +324,29 @@ class OneWrite:
         return self._store.write(work)
 
 
+def test_whoever_signs_in_by_a_link_goes_on_to_the_page_that_they_wanted(sqlite_console: ConsoleApp) -> None:
+    job, browser = sqlite_console.done(), sqlite_console.app.test_client()
+    wanted = f"/console/jobs/{job}?tenant=acme"
+    asked = browser.get(wanted)
+    assert f"go on to <code>{wanted}</code>" in browser.get(asked.location).text
+    link = _link(sqlite_console)
+    assert f"go on to <code>{wanted}</code>" in browser.get(f"/console/link/{link}").text
+    assert browser.post(f"/console/link/{link}").location == wanted
+    assert browser.get("/console/sign-in").location == "/console/", "and only this once"
+    assert browser.post(f"/console/link/{_link(sqlite_console)}").location == "/console/"
+
+
+@pytest.mark.parametrize(
+    "next", ["https://evil.example/", "//evil.example/", "/console/\\evil", "/elsewhere", "/console"]
+)
+def test_a_link_leads_to_no_other_site(sqlite_console: ConsoleApp, next: str) -> None:
+    browser = sqlite_console.app.test_client()
+    assert "evil" not in browser.get("/console/sign-in", query_string={"next": next}).text
+    assert browser.post(f"/console/link/{_link(sqlite_console)}").location == "/console/"
+    browser.set_cookie("aswhom-wanted", next)  # whoever set it
+    assert browser.post(f"/console/link/{_link(sqlite_console)}").location == "/console/"
+
+
 def test_a_link_is_used_up_in_the_transaction_that_signs_in(sqlite_console: ConsoleApp) -> None:
     console, link = sqlite_console, _link(sqlite_console)
     browser = _app(console, None, store=OneWrite(console.database)).test_client()

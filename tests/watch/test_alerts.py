@@ -38,16 +38,43 @@ GAUGES = re.compile(
 )
 
 
+WEB, RUNBOOK = "https://aswhom.example", "https://docs.example/runbook.md"
+
+
+def console_path(name: str) -> str:
+    """The console's page of that alert, or nothing."""
+    return str(DECLARED[name]["annotations"].get("console", "")).rpartition("}}")[2]
+
+
 def test_every_alert_has_its_case() -> None:
     assert sorted(ALERTS) == sorted(DECLARED)
 
 
+@pytest.mark.parametrize("name", [name for name in DECLARED if console_path(name)])
+def test_the_section_of_an_alert_that_has_a_page_of_the_console_names_it(name: str) -> None:
+    assert f"`{console_path(name)}`" in section(page("runbook.md"), name)
+
+
+def test_whoever_has_not_said_where_the_runbook_is_finds_it_among_the_documents(promtool: Path, tmp_path: Path) -> None:
+    alert = ALERTS["AswhomDeadLetters"]
+    test = expect("AswhomDeadLetters", alert, alert.bad, fires=True)
+    del test["external_labels"]
+    (said,) = test["alert_rule_test"][0]["exp_alerts"]
+    said["exp_annotations"] |= {"runbook_url": "docs/runbook.md#aswhomdeadletters", "console": "/console/dead"}
+    assert judged([test], tmp_path, promtool) == ""
+
+
 def expect(name: str, alert: Alert, series: Mapping[str, str], *, fires: bool) -> dict[str, Any]:
     labels = {**(alert.labels or {}), **DECLARED[name]["labels"]}
-    said = [{"exp_labels": labels, "exp_annotations": {"summary": alert.says}}] if fires else []
+    links = {
+        "runbook_url": f"{RUNBOOK}#{name.lower()}",
+        **({"console": f"{WEB}{where}"} if (where := console_path(name)) else {}),
+    }
+    said = [{"exp_labels": labels, "exp_annotations": {"summary": alert.says, **links}}] if fires else []
     return {
         "name": f"{name} {'fires' if fires else 'is quiet'}",
         "interval": "1m",
+        "external_labels": {"console": WEB, "runbook": RUNBOOK},
         "input_series": [{"series": one, "values": values} for one, values in series.items()],
         "alert_rule_test": [{"eval_time": f"{alert.after}m", "alertname": name, "exp_alerts": said}],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -10,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from identity.approval_links import write_approval_link
 from identity.errors import BadInput
 from identity.signing import Signer
 from identity.store import CommitUnknown
@@ -37,8 +39,8 @@ class Room:
         self.case = ApprovalCase(house)
         self.case.ask(shown=shown)
         self.ahead = timedelta()
-        signer = Signer.from_seed(bytes(32))
-        self.approving = Approving(database, signer, base_url=OURS, lifetime=timedelta(minutes=15))
+        self._signer = Signer.from_seed(bytes(32))
+        self.approving = Approving(database, self._signer, base_url=OURS, lifetime=timedelta(minutes=15))
         app = create_app(
             WebSettings(base_url=OURS),
             MemoryLedger(),
@@ -52,6 +54,12 @@ class Room:
     def link(self, who: str = "acme.bob") -> str:
         _, url = self.approving.invite(self.case.row.id, who, now=datetime.now(UTC))
         return url.removeprefix(OURS)
+
+    def old_link(self, who: str) -> str:
+        """One that was made when nothing barred them yet."""
+        until = datetime.now(UTC) + timedelta(minutes=15)
+        link = write_approval_link(self._signer, approval=self.case.row.id, principal=who, expires_at=until)
+        return f"/approvals/{link.text}"
 
     def answer(self, link: str, said: str = "yes", *, digest: str = "", **headers: str) -> Any:
         headers.setdefault("Origin", OURS)
@@ -74,14 +82,28 @@ def test_no_fact_of_the_page_holds_what_cannot_be_seen(database: Database) -> No
     room = Room(database, shown=HIDING)
     page = room.client.get(room.link()).text
     assert UNSEEN not in page
-    assert page.count(UNSEEN_SPELT_OUT) == 10  # does is in the title too
+    assert page.count(UNSEEN_SPELT_OUT) == 11  # does is in the title too, and the agent in the first sentence
+
+
+def test_what_can_be_seen_is_shown_as_it_is_also_within_what_holds_others(database: Database) -> None:
+    seen, hidden = {"to": ["José", "雪"]}, {"to": ["a\u202eb", "é"]}
+    room = Room(database, shown={**SHOWN, "parameters": {"seen": seen, "hidden": hidden}})
+    page = html.unescape(room.client.get(room.link()).text)
+    assert '<pre>{\n  "to": [\n    "José",\n    "雪"\n  ]\n}</pre>' in page
+    assert '"a\\u202eb",\n    "\\u00e9"' in page
 
 
 def test_an_approver_reads_all_of_it_and_the_answer_wakes_the_job(room: Room) -> None:
     link = room.link()
     page = room.client.get(link)
     assert page.status_code == 200
-    for said in (*ON_A_PAGE, "bob"):
+    asks = "<strong>bob</strong>: agent <strong>billing</strong>, working for <strong>acme</strong>, asks you to"
+    for said in (
+        *ON_A_PAGE,
+        asks,
+        "<dt>Started by</dt><dd>",
+        "acme.ada asked for it, and whoever asks does not approve",
+    ):
         assert said in page.text
     assert "<script>alert" not in page.text
     assert re.search(r"default-src 'none'", page.headers["Content-Security-Policy"])
@@ -115,7 +137,15 @@ def test_a_link_is_for_an_approver_who_has_not_answered(room: Room) -> None:
 
 
 def test_what_the_requester_is_given_a_link_to_does_not_count(room: Room) -> None:
-    refused = room.answer(room.link("acme.ada"))  # the policy names her, and she asked for it
+    with pytest.raises(
+        BadInput, match=r"not waiting for acme\.ada, who asked for it, and whoever asks does not approve"
+    ):
+        room.link("acme.ada")  # though the policy names her
+    link = room.old_link("acme.ada")
+    page = room.client.get(link).text
+    assert "Nothing is asked of you: ada asked for it" in page
+    assert 'name="answer"' not in page
+    refused = room.answer(link)
     assert refused.status_code == 409
     assert "whoever asks does not approve" in refused.text
     assert room.case.row.state == ApprovalState.OPEN

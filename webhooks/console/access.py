@@ -42,6 +42,7 @@ NEEDS: Mapping[str, May] = {
     "replay_job": May.WORK,
     "resolve_job": May.WORK,
     "dead": May.SEE_WORK,
+    "look_dead": May.WORK,
     "replay_dead": May.WORK,
     "deliveries": May.SEE_MORE,
     "delivery": May.SEE_MORE,

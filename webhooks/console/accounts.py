@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint
+from flask import Blueprint, redirect, request, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import BadInput
 from identity.model import AccountState, Credential
 from identity.providers import PROFILES
+from identity.scopes import grant_scopes
 from pipeline.accounts import facts
 from pipeline.accounts.health import Health, health, healths
-from pipeline.ledger import queries, views
-from pipeline.ledger.paging import Page
+from pipeline.ledger import lookup, queries, views
+from pipeline.ledger.paging import Page, Record
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
@@ -33,10 +34,12 @@ def account_pages(pages: Blueprint, desk: Desk) -> None:
         wanted = {
             "state": lists.chosen("state", [str(state) for state in AccountState]),
             "provider": lists.chosen("provider", list(PROFILES)),
+            "user": lists.chosen("user"),
         }
+        sought = {"state": wanted["state"], "provider": wanted["provider"], "principal": wanted["user"]}
 
         def read(c: Connection) -> tuple[Page, list[Told]]:
-            found = views.accounts_page(c, tenant, turn, **wanted)
+            found = views.accounts_page(c, tenant, turn, **sought)
             return found, list(zip(found.rows, healths(c, desk.console.workflows, found.rows), strict=True))
 
         found, rows = desk.read(read)
@@ -54,8 +57,10 @@ def account_pages(pages: Blueprint, desk: Desk) -> None:
     def account(id: str) -> BaseResponse:
         return page("console/account.html", **_facts(desk, id))
 
-    @pages.post("/accounts/<id>/reconnect")
+    @pages.route("/accounts/<id>/reconnect", methods=["GET", "POST"])
     def reconnect(id: str) -> BaseResponse:
+        if request.method == "GET":  # the link was shown once, as the answer to the form: whoever comes back, looks
+            return redirect(url_for("console.account", id=id), 303)
         facts = _facts(desk, id)
         if not facts["by_a_person"]:
             raise BadInput(f"no person consents to {id}, a service's account: {facts['account']['next'] or 'nothing'}")
@@ -75,8 +80,16 @@ def _facts(desk: Desk, id: str) -> dict[str, Any]:
         row = facts.whole(c, queries.account(c, id))
         return {
             "account": row,
+            "revoked": _revoked(c, row),
             "health": health(c, desk.console.workflows, row),
             "by_a_person": row["credential"] == Credential.AUTHORIZATION_CODE,
         }
 
     return desk.read(read)
+
+
+def _revoked(c: Connection, row: Record) -> Record | None:
+    """The revocation that ended the account, which may have been of something above it."""
+    if row["state"] != AccountState.REVOKED:
+        return None
+    return lookup.newest_revocation(c, grant_scopes(queries.account_key(row)))

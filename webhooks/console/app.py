@@ -16,9 +16,10 @@ from identity.store import CommitUnknown
 from pipeline.ledger import queries
 from webhooks import problems
 from webhooks.bells import Bells
-from webhooks.console import access, lists, words
+from webhooks.console import access, links, lists, words
 from webhooks.console.access import May, NotForYou, NotThere
 from webhooks.console.accounts import account_pages
+from webhooks.console.acted import acts_are_told, just_acted
 from webhooks.console.approvals import approval_pages
 from webhooks.console.audit import audit_pages
 from webhooks.console.back_links import way_back
@@ -26,6 +27,7 @@ from webhooks.console.connections import connection_pages
 from webhooks.console.dead import dead_pages
 from webhooks.console.deliveries import delivery_pages
 from webhooks.console.door import Door, NotOurs
+from webhooks.console.find import find_pages
 from webhooks.console.jobs import job_pages
 from webhooks.console.overview import overview_pages
 from webhooks.console.parts import Console, Desk
@@ -57,12 +59,16 @@ NAVIGATION = (
 SECTIONS = {
     "approval": "approvals",
     "job": "jobs",
+    "resolve_job": "jobs",
+    "look_dead": "dead",
+    "find": "overview",
     "delivery": "deliveries",
     "account": "accounts",
     "reconnect": "accounts",
     "connection": "connections",
     "revocation": "revocations",
     "stake": "revocations",
+    "revoke": "revocations",
 }
 
 
@@ -79,7 +85,10 @@ def install(
     pages = Blueprint("console", __name__, url_prefix="/console")
     desk = Desk(console=console, bells=bells, clock=clock)
     door.guard(pages)
+    acts_are_told(pages, settings)
+    _keep_tenant(pages)
     overview_pages(pages, desk)
+    find_pages(pages, desk)
     approval_pages(pages, desk)
     job_pages(pages, desk)
     dead_pages(pages, desk)
@@ -95,6 +104,15 @@ def install(
     app.register_blueprint(pages)
 
 
+def _keep_tenant(pages: Blueprint) -> None:
+    """Have every link of a page lead on within the tenant that was chosen."""
+
+    @pages.url_defaults
+    def keep(_: str, values: dict[str, object]) -> None:
+        if tenant := request.args.get("tenant"):
+            values.setdefault("tenant", tenant)
+
+
 def _frame(pages: Blueprint, desk: Desk) -> None:
     """What every template of the console may use."""
 
@@ -105,10 +123,13 @@ def _frame(pages: Blueprint, desk: Desk) -> None:
         return {
             "now": now,
             "when": partial(words.when, now=now),
+            "listed": partial(words.listed, now=now),
             "exactly": words.exactly,
             "span": words.span,
             "short": words.short,
             "sentence": sentence,
+            "to": links.to,
+            "linked": links.linked,
             "here": lists.here,
             "May": May,
             "visitor": visitor,
@@ -119,7 +140,7 @@ def _frame(pages: Blueprint, desk: Desk) -> None:
             "tenants": partial(_tenants, desk),
             "all_tenants": _all_tenants,
             "tenant": request.args.get("tenant", ""),
-            "done": request.args.get("done", ""),
+            "done": request.args.get("done", "") if just_acted() else "",
         }
 
     @pages.after_request

@@ -14,6 +14,8 @@ from identity.console.sessions import Person
 from identity.errors import BadInput
 from identity.people import SIGNED_IN_HERE
 from pipeline.approvals.shown import letters
+from pipeline.desk.telling import started_by
+from pipeline.ledger import queries
 from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page
 from pipeline.ledger.votes import Channel, Link, NotCounted, Vote
 from pipeline.states import ApprovalState
@@ -41,13 +43,17 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/approvals/<id>", endpoint="approval")
     def show(id: str) -> BaseResponse:
         view = desk.read(lambda c: _found(c, id))
+        job = desk.read(lambda c: queries.job(c, view.job))
         link = _link(visitor().person)
         me = None if link is None else desk.read(lambda c: link.holder(c, view.tenant))
         return page(
             "console/approval.html",
             view=view,
             parameters=letters(view.shown),
+            started_by=started_by(job),
+            accepted=job["created_at"],
             me=me,
+            said=next((one for one in view.answers if one.principal == me), None),
             awaited=me is not None and view.awaits(me),
             alias=SIGNED_IN_HERE,
             by_provider=desk.console.sign_in is not None,
@@ -75,7 +81,7 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
         counted = desk.console.approving.vote(given, now=desk.clock())
         if isinstance(counted, NotCounted):
             raise BadInput(f"your answer does not count: {counted.reason}")
-        return redirect(url_for("console.approval", id=id, done=said), 303)
+        return redirect(url_for("console.approval", id=id), 303)
 
 
 def _found(c: Connection, id: str) -> ApprovalView:

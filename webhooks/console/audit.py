@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from flask import Blueprint
+from flask import Blueprint, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from pipeline.ledger import audit_queries
 from pipeline.ledger.audit_queries import Search
+from pipeline.ledger.paging import Record
 from webhooks.console import lists
-from webhooks.console.access import seen_tenant
+from webhooks.console.access import May, seen_tenant, visitor
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor, place_by_number
 from webhooks.pages import page
 
+#: What a record's detail may say that it was about, by the names that its writers use.
+ABOUT = ("connection", "schedule", "revocation", "delivery", "approval", "workflow", "scope", "agent", "who", "key")
 LOOKED_FOR = ("kind", "principal", "agent", "action", "account", "job", "outcome")
 
 
@@ -25,7 +28,7 @@ def audit_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/audit")
     def audit() -> BaseResponse:
         turn = lists.turn(place_by_number)
-        wanted: dict[str, Any] = {name: lists.chosen(name) for name in LOOKED_FOR}
+        wanted: dict[str, Any] = {name: lists.chosen(name) for name in LOOKED_FOR} | lists.between()
         search = replace(Search(tenant=seen_tenant()), **wanted)
         found = desk.read(lambda c: audit_queries.page(c, search, turn))
         return page(
@@ -33,4 +36,25 @@ def audit_pages(pages: Blueprint, desk: Desk) -> None:
             found=found,
             next=cursor(found.next),
             wanted=wanted,
+            about=about,
         )
+
+
+def about(record: Record) -> list[tuple[str, str, str | None]]:
+    """What a record was about: of what kind each thing is, its id, and its address where the id does not say it."""
+    call = "step" if record["attempt_id"] is None else "attempt"  # whose id begins with its step's
+    own = (("job", record["job_id"]), ("account", record["account_id"]), (call, record[f"{call}_id"]))
+    told = [(name, record["detail"].get(name)) for name in ABOUT]
+    return [(what, id, _address(what, id)) for what, id in (*own, *told) if isinstance(id, str)]
+
+
+def _address(what: str, id: str) -> str | None:
+    match what:
+        case "attempt" | "step":
+            return url_for("console.find", id=id)
+        case "connection" if visitor().may(May.SEE_MORE, None):  # a platform's own is there for nobody else
+            return url_for("console.connection", id=id)
+        case "schedule":
+            return url_for("console.schedules", tenant=id.partition(":")[0])
+        case _:
+            return None

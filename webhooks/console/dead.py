@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from flask import Blueprint, redirect, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import BadInput, Unavailable
 from pipeline.desk import jobs as acts
-from pipeline.ledger.dead_letters import dead_letters, still_dead
+from pipeline.ledger.dead_letters import dead_letters, jobs_of, still_dead
 from webhooks.console.access import May, check, seen_tenant, visitor
+from webhooks.console.acted import just_acted
 from webhooks.console.parts import Desk
 from webhooks.pages import page
 
@@ -27,9 +30,27 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
             found=found,
             tenant=tenant or "",  # the one whose jobs are shown, whether or not the address names it
             may_replay=visitor().may(May.WORK, tenant),
-            batch=lambda group: group.jobs[-AT_ONCE:],
+            at_once=AT_ONCE,
             replayed=_number("replayed"),
             left=_number("left"),
+        )
+
+    @pages.get("/dead/replay", endpoint="look_dead")
+    def look() -> BaseResponse:
+        tenant = seen_tenant()
+        check(tenant)
+        workflow, cause = request.args.get("workflow", ""), request.args.get("cause", "")
+        found = desk.read(lambda c: dead_letters(c, tenant))
+        group = next((one for one in found.groups if (one.workflow, one.cause) == (workflow, cause)), None)
+        if group is None:  # somebody has replayed them, or they were forgotten
+            return redirect(url_for("console.dead", tenant=tenant), 303)
+        rows = desk.read(lambda c: jobs_of(c, group.jobs[-AT_ONCE:]))
+        return page(
+            "console/replay_dead.html",
+            tenant=tenant or "",
+            group=group,
+            rows=rows,
+            tenants=Counter(row["tenant_id"] for row in rows).most_common(),
         )
 
     @pages.post("/dead/replay")
@@ -60,5 +81,5 @@ def _left(desk: Desk, tenant: str | None, workflow: str, cause: str) -> int | No
 
 
 def _number(name: str) -> int | None:
-    said = request.args.get(name, "")
+    said = request.args.get(name, "") if just_acted() else ""
     return int(said) if said.isdecimal() and len(said) < 9 else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, redirect, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
@@ -31,7 +33,10 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/deliveries")
     def deliveries() -> BaseResponse:
         tenant, turn = seen_tenant(), lists.turn()
-        wanted = {"outcome": lists.chosen("outcome", OUTCOMES), "source": lists.chosen("source", list(SOURCES))}
+        wanted: dict[str, Any] = lists.between() | {
+            "outcome": lists.chosen("outcome", OUTCOMES),
+            "source": lists.chosen("source", list(SOURCES)),
+        }
         alone = lists.chosen("not_taken", ["1"]) is not None
         found = desk.read(lambda c: views.deliveries_page(c, tenant, turn, not_taken=alone, **wanted))
         return page(

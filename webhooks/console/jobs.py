@@ -10,6 +10,7 @@ from flask import Blueprint, redirect, request, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
+from identity.accounts import Account, find_account
 from identity.errors import BadInput
 from identity.model import AccessPattern
 from pipeline.desk import jobs as acts
@@ -17,6 +18,7 @@ from pipeline.desk.telling import started_by
 from pipeline.desk.unanswered import UnansweredCall, asked_about, by_step
 from pipeline.ledger import audit_queries, queries, views
 from pipeline.ledger.audit_queries import Search
+from pipeline.ledger.jobs import consenting
 from pipeline.ledger.paging import Record
 from pipeline.model import Bell
 from pipeline.states import ENDED, JobState, Wait
@@ -36,7 +38,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/jobs")
     def jobs() -> BaseResponse:
         tenant = seen_tenant()
-        wanted = {
+        wanted: dict[str, Any] = lists.between() | {
             "state": lists.chosen("state", [str(state) for state in JobState]),
             "workflow": lists.chosen("workflow"),
             "pattern": lists.chosen("pattern", [str(pattern) for pattern in AccessPattern]),
@@ -58,24 +60,34 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
             workflows=names,
         )
 
-    @pages.get("/jobs/<id>")
-    def job(id: str) -> BaseResponse:
-        def read(c: Connection) -> tuple[Record, list[Record], list[Record]]:
+    def show(id: str, status: int = 200, wrong: str | None = None) -> BaseResponse:
+        """The page of a job; *wrong*: with the form that was sent as it was filled in, and what is wrong with it."""
+
+        def read(c: Connection) -> tuple[Record, list[Record], list[Record], Account | None]:
             found = _found(c, id)
             records = audit_queries.found(c, Search(tenant=found["tenant_id"], job=id), limit=RECORDS + 1)
-            return found, records, queries.compensation_of(c, id)
+            return found, records, queries.compensation_of(c, id), _consents(c, found)
 
-        found, records, compensations = desk.read(read)
+        found, records, compensations, consents = desk.read(read)
         return page(
             "console/job.html",
+            status,
             job=found,
+            wrong=wrong,
+            sent=request.form.getlist("call"),
+            written=request.form,
             started_by=started_by(found),
+            consents=consents,
             moments=timeline(found, records[:RECORDS], compensations),
             left_out=len(records) > RECORDS and RECORDS,
             in_doubt=_in_doubt(found),
             may_cancel=found["state"] in queries.UNFINISHED and found["state"] != JobState.STOPPING,
             may_replay=found["state"] in (JobState.DEAD, JobState.CANCELLED) and found["pruned_at"] is None,
         )
+
+    @pages.get("/jobs/<id>")
+    def job(id: str) -> BaseResponse:
+        return show(id)
 
     @pages.post("/jobs/<id>/cancel")
     def cancel_job(id: str) -> BaseResponse:
@@ -94,18 +106,21 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.post("/jobs/<id>/resolve")
     def resolve_job(id: str) -> BaseResponse:
         desk.read(partial(_found, id=id))
-        effect, result = _resolution_form()
-        resolved = desk.write(
-            partial(
-                acts.resolve,
-                id=id,
-                act=desk.act(),
-                effect=effect,
-                result=result,
-                workflows=desk.console.workflows,
-                calls=request.form.getlist("call"),
+        try:
+            effect, result = _resolution_form()
+            resolved = desk.write(
+                partial(
+                    acts.resolve,
+                    id=id,
+                    act=desk.act(),
+                    effect=effect,
+                    result=result,
+                    workflows=desk.console.workflows,
+                    calls=request.form.getlist("call"),
+                )
             )
-        )
+        except BadInput as error:
+            return show(id, 422, wrong=str(error))
         return _ringing(desk, _back(id, "resolved"), resolved.bells, revocations=resolved.revocations)
 
 
@@ -116,6 +131,12 @@ def _found(c: Connection, id: str) -> Record:
         raise NotThere
     check(row["tenant_id"])
     return row
+
+
+def _consents(c: Connection, job: Record) -> Account | None:
+    """The account that the job waits for, where that has a row yet."""
+    key = consenting(job["waits_for"]) if job["state"] == JobState.WAITING else None
+    return None if key is None else find_account(c, key)
 
 
 def _in_doubt(job: Record) -> list[list[UnansweredCall]]:

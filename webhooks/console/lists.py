@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from flask import request, url_for
@@ -35,9 +36,25 @@ def chosen(name: str, among: Sequence[str] | None = None) -> str | None:
     return said[:200]
 
 
+def between() -> dict[str, datetime | None]:
+    """From when until when things are asked for, as forms send it: UTC. Raises BadInput."""
+    return {name: _moment(name) for name in ("since", "until")}
+
+
+def _moment(name: str) -> datetime | None:
+    said = request.args.get(name, "").strip()
+    if not said:
+        return None
+    try:
+        moment = datetime.fromisoformat(said)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadInput(f"{said[:40]!r} is no time: say it as 2026-11-28T14:02, in UTC") from error
+
+
 def here(**changed: str | None) -> str:
     """The page at hand with some of its query changed; None takes one out. The cursor never stays by itself."""
     query: Mapping[str, str] = {**request.args.to_dict(), "after": "", **{k: v or "" for k, v in changed.items()}}
     kept = {name: value for name, value in query.items() if value}
-    at = url_for(request.endpoint or "", **(request.view_args or {}))
+    at = url_for(request.endpoint or "", tenant=None, **(request.view_args or {}))  # it is in the query that is kept
     return f"{at}?{urlencode(kept)}" if kept else at

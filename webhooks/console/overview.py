@@ -1,32 +1,19 @@
-"""What needs a person now, the queues, and the way to anything by its id."""
+"""What needs a person now, and the queues."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from flask import Blueprint, redirect, request, url_for
+from flask import Blueprint
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity.errors import BadInput
 from pipeline.ledger.overview import MOST, overview
 from pipeline.ledger.queues import queues, waiting
 from webhooks.console.access import seen_tenant
 from webhooks.console.parts import Desk
 from webhooks.pages import page
 
-#: The page of a thing, by how its id begins; an account may have that of the connect session that made it.
-PAGES: Mapping[str, str] = {
-    "job": "job",
-    "del": "delivery",
-    "rev": "revocation",
-    "acc": "account",
-    "con": "account",
-    "apr": "approval",
-}
-
 
 def overview_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the overview, the queues, and `find`."""
+    """Add the overview and the queues."""
 
     @pages.get("/", endpoint="overview")
     def show_overview() -> BaseResponse:
@@ -39,14 +26,3 @@ def overview_pages(pages: Blueprint, desk: Desk) -> None:
         tenant = seen_tenant()
         work, waits = desk.read(lambda c: (queues(c, tenant), waiting(c, tenant)))
         return page("console/queues.html", queues=work, waits=waits)
-
-    @pages.get("/find")
-    def find() -> BaseResponse:
-        id = request.args.get("id", "").strip()
-        endpoint = PAGES.get(id.partition("_")[0].partition("-")[0])
-        if endpoint is None:
-            raise BadInput(
-                "that is no id of a job, a delivery, an account, an approval or a revocation: "
-                "these begin with job, del, acc, apr or rev"
-            )
-        return redirect(url_for(f"console.{endpoint}", id=id), 303)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from flask import request
 from sqlalchemy import Connection
 
 from identity.audit import Act
@@ -54,4 +55,5 @@ class Desk:
 
     def act(self) -> Act:
         """A new act of the visitor at hand, for what is written: made before the write, which may run twice."""
-        return Act(audit_id=self.console.ids("aud"), by=visitor().person.by, now=self.clock())
+        why = " ".join(request.form.get("why", "").split())[:500] or None
+        return Act(audit_id=self.console.ids("aud"), by=visitor().person.by, now=self.clock(), why=why)

@@ -8,17 +8,19 @@ from flask import Blueprint, Response, redirect, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
+from identity.accounts import find_account
 from identity.errors import BadInput
 from identity.handovers import trusted_keys
+from identity.model import AccountKey, ScopeKind
 from pipeline.desk import revocations as acts
-from pipeline.ledger import views
+from pipeline.ledger import lookup, views
 from pipeline.ledger.paging import Page, Record
 from pipeline.revocation.inquiry import SAYS
 from pipeline.revocation.proof import disproof
 from pipeline.revocation.receipt import ProviderAnswer
 from pipeline.revocation.unasked import why_not_asked
 from webhooks.console import lists
-from webhooks.console.access import NotThere, check, seen_tenant
+from webhooks.console.access import May, NotThere, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import guarded, page
@@ -33,14 +35,16 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/revocations")
     def revocations() -> BaseResponse:
         tenant, turn = seen_tenant(), lists.turn()
-        alone = lists.chosen("stuck", ["1"]) is not None
+        alone, wanted = lists.chosen("stuck", ["1"]) is not None, lists.between()
 
         def read(c: Connection) -> tuple[Page, frozenset[str]]:
-            found = views.revocations_page(c, tenant, turn, stuck=alone)
+            found = views.revocations_page(c, tenant, turn, stuck=alone, **wanted)
             return found, views.stuck_among(c, [row["id"] for row in found.rows])
 
         found, stuck = desk.read(read)
-        return page("console/revocations.html", found=found, next=cursor(found.next), stuck=stuck, alone=alone)
+        return page(
+            "console/revocations.html", found=found, next=cursor(found.next), stuck=stuck, alone=alone, wanted=wanted
+        )
 
     @pages.get("/revocations/<id>")
     def revocation(id: str) -> BaseResponse:
@@ -49,9 +53,11 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
         receipt = row["receipt"]
         why = desk.read(lambda c: disproof(c, keys, row)) if receipt else None
         told = receipt["provider"]["accounts"] if receipt else []
+        of = desk.read(lambda c: _page_of_scope(c, row))
         return page(
             "console/revocation.html",
             revocation=row,
+            of=of,
             why=why,
             doubt=SAYS.get(receipt["doubt"]) if receipt else None,
             not_asked=why_not_asked(receipt) if receipt else None,
@@ -76,6 +82,22 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
         if desk.write(lambda c: acts.retry(c, id, act)) == 0:
             raise BadInput(f"nothing of {id} is stuck")
         return redirect(url_for("console.revocation", id=id, done="asked"), 303)
+
+
+def _page_of_scope(c: Connection, row: Record) -> str | None:
+    """The address of what was revoked, where that has a page that the visitor may see."""
+    match ScopeKind(row["kind"]):
+        case ScopeKind.ACCOUNT:
+            account = find_account(c, AccountKey.parse(row["key"]))
+            return None if account is None else url_for("console.account", id=account.id)
+        case ScopeKind.USER:
+            return url_for("console.accounts", tenant=row["tenant_id"], user=row["key"])
+        case ScopeKind.CONNECTION:
+            owner = lookup.tenant_of_connection(c, row["key"])
+            seen = owner is not None and visitor().may(May.SEE_MORE, owner.tenant)
+            return url_for("console.connection", id=row["key"]) if seen else None
+        case _:
+            return None
 
 
 def _found(c: Connection, id: str) -> Record:

@@ -30,18 +30,17 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
         if not request.args.get("key"):
             return page("console/revoke.html", kinds=list(ScopeKind), scope=None, stake=None)
         scope, _ = desk.read(lambda c: _meant(c, desk))
-        found = desk.read(lambda c: preview(c, scope, desk.console.workflows))
-        return page("console/revoke.html", scope=scope, stake=found, reason=_REASON, id=desk.console.ids("rev"))
+        return _form(desk, scope, id=desk.console.ids("rev"))
 
     @pages.post("/revoke")
     def revoke() -> BaseResponse:
         scope, owner = desk.read(lambda c: _meant(c, desk))
-        if request.form.get("typed", "").strip() != scope.key:
-            raise BadInput(f"nothing is revoked: type {scope.key} to say that you mean it")
         reason = request.form.get("reason", "").strip()[:500] or _REASON
         id, by, now = request.form.get("id", ""), visitor().person.by, desk.clock()
         if not _ID.fullmatch(id):
             raise BadInput("nothing is revoked: the form is incomplete, open it again")
+        if request.form.get("typed", "").strip() != scope.key:
+            return _form(desk, scope, id=id, mistyped=True)
 
         def write(c: Connection) -> bool:
             return acts.revoke_once(
@@ -53,6 +52,21 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
             metrics.count_effective()
             desk.bells.ring_after(response, revocations=[id])
         return response
+
+
+def _form(desk: Desk, scope: Scope, *, id: str, mistyped: bool = False) -> BaseResponse:
+    """What revoking it would do, and the form, which keeps what was written into it."""
+    found = desk.read(lambda c: preview(c, scope, desk.console.workflows))
+    return page(
+        "console/revoke.html",
+        422 if mistyped else 200,
+        scope=scope,
+        stake=found,
+        reason=_REASON,
+        written=request.form.get("reason", ""),
+        mistyped=mistyped,
+        id=id,
+    )
 
 
 def _meant(c: Connection, desk: Desk) -> tuple[Scope, str | None]:

@@ -61,7 +61,10 @@ def sign_in_pages(
         wanted = local_path(request.args.get("next"))
         if door.person() is not None:
             return redirect(wanted, 303)
-        return page("console/sign_in.html", by_provider=provider is not None, next=wanted)
+        response = page("console/sign_in.html", by_provider=provider is not None, next=wanted)
+        if provider is None:
+            reception.go_on_to(response, wanted)
+        return response
 
     _by_provider(pages, reception, provider)
     _by_link(pages, reception)
@@ -124,6 +127,30 @@ class _Reception:
             samesite="Lax",
         )
 
+    @property
+    def wanted(self) -> str:
+        """Where somebody wanted to go who signs in by a link, in this browser: a page of the console."""
+        return local_path(request.cookies.get(self._wanted))
+
+    @property
+    def _wanted(self) -> str:
+        return "__Host-aswhom-wanted" if self.settings.secure else "aswhom-wanted"
+
+    def go_on_to(self, response: BaseResponse, wanted: str) -> None:
+        """Have the browser keep that until a link is used."""
+        response.set_cookie(
+            self._wanted,
+            wanted,
+            max_age=_TO_THE_PROVIDER_AND_BACK,
+            secure=self.settings.secure,
+            httponly=True,
+            samesite="Lax",
+        )
+
+    def arrived(self, response: BaseResponse) -> None:
+        """Take that back."""
+        response.delete_cookie(self._wanted, secure=self.settings.secure, httponly=True, samesite="Lax")
+
     def forget(self, response: BaseResponse) -> None:
         """Take that back."""
         response.delete_cookie(self.begun, secure=self.settings.secure, httponly=True, samesite="Lax")
@@ -168,7 +195,7 @@ def _by_link(pages: Blueprint, at: _Reception) -> None:
     @pages.get("/link/<token>")
     def link(token: str) -> BaseResponse:
         # Whoever only looks ahead, a previewer say, must not use it up: that takes a form.
-        return page("console/link.html", known=_LINK.fullmatch(token) is not None)
+        return page("console/link.html", known=_LINK.fullmatch(token) is not None, next=at.wanted)
 
     @pages.post("/link/<token>")
     def use(token: str) -> BaseResponse:
@@ -183,9 +210,11 @@ def _by_link(pages: Blueprint, at: _Reception) -> None:
             return person
 
         try:
-            return at.admit(whose, url_for("console.overview"), now=now)
+            response = at.admit(whose, at.wanted, now=now)
         except _LinkOver:
             return at.refused("This link is no longer good", "it was used, or its ten minutes are over", 410)
+        at.arrived(response)
+        return response
 
 
 def _out(pages: Blueprint, at: _Reception) -> None:

@@ -69,7 +69,8 @@ def _step(step: Record) -> Moment:
 def _record_moments(records: Sequence[Record]) -> Iterator[Moment]:
     for row in records:
         if title := _RECORDS.get(row["kind"]):
-            yield Moment(at=row["at"], kind="record", title=title, detail=row["reason"] or "")
+            told = (row["reason"], row["detail"].get("approval"))
+            yield Moment(at=row["at"], kind="record", title=title, detail=", ".join(filter(None, told)))
 
 
 def _compensated(compensations: Sequence[Record]) -> Iterator[Moment]:

@@ -26,6 +26,14 @@ def when(moment: datetime | None, now: datetime) -> Markup | str:
     return _time(moment, said)
 
 
+def listed(moment: datetime | None, now: datetime) -> Markup | str:
+    """A moment in a list: the second, UTC, by which a row is found in a log, and how long ago that is."""
+    if moment is None:
+        return "–"
+    at = _time(moment, f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    return Markup("{} · {}").format(at, when(moment, now))
+
+
 def exactly(moment: datetime | None) -> Markup | str:
     """A moment to the millisecond, UTC."""
     return "–" if moment is None else _time(moment, f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC")

@@ -1,0 +1,55 @@
+"""Whose a thing is that somebody names by another id than its page's: plain reads, by an index each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, false, or_, select
+
+from identity.model import Scope
+from identity.tables import provider_connections
+from pipeline.ledger.paging import Record, rows_of
+from pipeline.revocation.tables import revocations
+from pipeline.tables import deliveries, jobs, steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whose:
+    """A thing by its id, and whose it is; tenant None: the platform's, or nobody's."""
+
+    id: str
+    tenant: str | None
+
+
+def job_of_step(connection: Connection, step: str) -> Whose | None:
+    """The job that a step is of."""
+    found = select(jobs.c.id, jobs.c.tenant_id).join(steps, steps.c.job_id == jobs.c.id).where(steps.c.id == step)
+    row = connection.execute(found).one_or_none()
+    return None if row is None else Whose(id=row.id, tenant=row.tenant_id)
+
+
+def tenant_of_connection(connection: Connection, id: str) -> Whose | None:
+    """The provider connection of that id."""
+    columns = provider_connections.c
+    row = connection.execute(select(columns.id, columns.tenant_id).where(columns.id == id)).one_or_none()
+    return None if row is None else Whose(id=row.id, tenant=row.tenant_id)
+
+
+def deliveries_of_sender(connection: Connection, sent_as: str) -> list[Whose]:
+    """The deliveries that a sender gave this id, through whichever connections."""
+    columns = deliveries.c
+    # The index begins with the connection, so each is named.
+    through = columns.connection_id.in_(select(provider_connections.c.id))
+    found = select(columns.id, columns.tenant_id).where(through, columns.delivery_id == sent_as)
+    rows = connection.execute(found.order_by(columns.received_at.desc(), columns.id))
+    return [Whose(id=row.id, tenant=row.tenant_id) for row in rows]
+
+
+def newest_revocation(connection: Connection, scopes: Collection[Scope]) -> Record | None:
+    """The newest revocation of any of these."""
+    columns = revocations.c
+    which = or_(false(), *((columns.kind == scope.kind) & (columns.key == scope.key) for scope in scopes))
+    told = select(columns.id, columns.tenant_id, columns.requested_by, columns.effective_at).where(which)
+    found = rows_of(connection, told.order_by(columns.number.desc()).limit(1))
+    return found[0] if found else None

@@ -1,0 +1,55 @@
+"""Go to: the page of whatever somebody was given: an id of ours, a sender's of a delivery, or a user's."""
+
+from __future__ import annotations
+
+from flask import Blueprint, redirect, request, url_for
+from sqlalchemy import Connection
+from werkzeug.wrappers import Response as BaseResponse
+
+from identity.principals import get_principal
+from pipeline.ledger import lookup
+from webhooks.console import access
+from webhooks.console.access import May, visitor
+from webhooks.console.links import page_of
+from webhooks.console.parts import Desk
+from webhooks.pages import page
+
+_AROUND = " \t\r\n\"'`“”‘’«»<>()[],;."  # what is copied along with an id
+
+
+def find_pages(pages: Blueprint, desk: Desk) -> None:
+    """Add `find`."""
+
+    @pages.get("/find")
+    def find() -> BaseResponse:
+        wanted = request.args.get("id", "").strip(_AROUND)[:300]
+        where = desk.read(lambda c: _where(c, wanted)) if wanted else None
+        if where is None:
+            return page("console/nothing_found.html", 404, wanted=wanted)
+        return redirect(where, 303)
+
+
+def _where(c: Connection, wanted: str) -> str | None:
+    """The address of what *wanted* names, among what the visitor may see; of what has a page by its id, of any."""
+    id = wanted.lower()
+    if (endpoint := page_of(id)) is not None:
+        return url_for(f"console.{endpoint}", id=id)
+    if id.startswith("step_"):
+        job = lookup.job_of_step(c, id.partition(".")[0])
+        if job is None:
+            return None
+        return _seen(May.SEE_WORK, job.tenant, url_for("console.job", id=job.id, _anchor=id.partition(".")[0]))
+    if (owner := lookup.tenant_of_connection(c, wanted)) is not None:
+        return _seen(May.SEE_MORE, owner.tenant, url_for("console.connection", id=wanted))
+    if (person := get_principal(c, wanted)) is not None:
+        accounts = url_for("console.accounts", tenant=person.tenant, user=person.id)
+        return _seen(access.NEEDS["accounts"], person.tenant, accounts)
+    for delivery in lookup.deliveries_of_sender(c, wanted):
+        if visitor().may(May.SEE_MORE, delivery.tenant):
+            return url_for("console.delivery", id=delivery.id)
+    return None
+
+
+def _seen(need: May, tenant: str | None, where: str) -> str | None:
+    """*where*, for whoever may see what is *tenant*'s; to others it looks like what is not there."""
+    return where if visitor().may(need, tenant) else None
