@@ -36,7 +36,7 @@ SHOWN: dict[str, Any] = {
         "charge": "ch_1",
         "note": "<script>alert(1)</script>",
         "cents": 90_000,
-        "statement_descriptor_suffix_for_customer": "a refund of what was charged twice; " * 60,
+        "statement_descriptor_suffix_for_customer": "a refund of what was charged twice",
     },
     "as_whom": {"id": "acme.service", "name": "the service", "kind": "service", "pattern": "service"},
     "on_behalf_of": {"id": "acme.ada", "name": "ada"},
