@@ -91,6 +91,7 @@ class Settings(BaseSettings):
     console_scopes: Annotated[Names, NoDecode] = ("openid", "email", "profile")
     console_roles_claim: str | None = None
     console_session: Seconds = timedelta(hours=8)
+    console_label: Annotated[str, Field(max_length=40)] | None = None  # which installation it is; None: its host
 
     workflows: Annotated[
         Names, NoDecode

@@ -18,6 +18,7 @@ _GAUGES = (
     metrics.JOBS_DEAD,
     metrics.JOBS_WAITING,
     metrics.UNKNOWN_ATTEMPTS,
+    metrics.UNANSWERED_CALLS,
     metrics.CONNECTIONS_PAUSED,
     metrics.UNSEALED_SECONDS,
     metrics.REVOCATION_UNFINISHED_SECONDS,
@@ -38,6 +39,7 @@ def _set(found: troubles.Troubles) -> None:
     for wait in map(str, Wait):
         metrics.JOBS_WAITING.labels(wait).set(found.waiting.get(wait, 0))
     metrics.UNKNOWN_ATTEMPTS.set(found.unknown)
+    metrics.UNANSWERED_CALLS.set(found.unanswered)
     for provider in PROFILES:
         metrics.CONNECTIONS_PAUSED.labels(provider).set(found.paused.get(provider, 0))
     metrics.UNSEALED_SECONDS.set(found.unsealed.total_seconds())

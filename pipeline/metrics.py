@@ -84,6 +84,9 @@ JOBS_DEAD = Gauge("aswhom_jobs_dead", "Dead jobs that nobody replayed yet", ["pa
 UNKNOWN_ATTEMPTS = Gauge(
     "aswhom_attempts_unknown", "Calls whose outcome nobody knows yet", multiprocess_mode="mostrecent"
 )
+UNANSWERED_CALLS = Gauge(
+    "aswhom_calls_unanswered", "Calls that only a person's word settles", multiprocess_mode="mostrecent"
+)
 UNSEALED_SECONDS = Gauge(
     "aswhom_audit_unsealed_seconds",
     "How long the oldest audit record that is not sealed has been there",
@@ -108,6 +111,7 @@ show_no_number(
     CONSUMER_LISTENED,
     REVOCATION_UNFINISHED_SECONDS,
     UNKNOWN_ATTEMPTS,
+    UNANSWERED_CALLS,
     UNSEALED_SECONDS,
     BEAT_SILENT_SECONDS,
     SCHEDULE_LATE_SECONDS,

@@ -83,8 +83,11 @@ def stuck(at: Installation) -> Iterator[Finding]:
             whose = f", {most[1]} of {found.due[pattern]} of them {most[0]}'s" if most else ""
             says = f"{pattern} jobs have been due for {since.total_seconds():.0f} s{whose}: do enough workers run?"
             yield wrong("jobs", says)
-    if found.asking:
-        says = f"{found.asking} ask what became of a call: `aswhom jobs list --wait unknown`, then `jobs resolve`"
+    if found.unanswered:
+        says = (
+            f"of {found.unanswered} call(s) only a person can say what became: `aswhom jobs list --wait unknown`, then "
+            "`jobs resolve`"
+        )
         yield wrong("jobs", says)
     if found.dead:
         yield unknown("jobs", f"{found.dead} are dead: `aswhom jobs failures` says why, `jobs replay` brings them back")

@@ -32,7 +32,11 @@ def jobs() -> None:
 @command(jobs, "list")
 @click.option("--tenant")
 @click.option("--state", type=click.Choice([str(state) for state in JobState]))
-@click.option("--wait", type=click.Choice([str(wait) for wait in Wait]), help="Those that wait, and for this.")
+@click.option(
+    "--wait",
+    type=click.Choice([str(wait) for wait in Wait]),
+    help="Those that wait, and for this. unknown: also those that ended without a word about a call.",
+)
 @click.option("--workflow")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
 def list_jobs(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import ColumnElement, Connection, Row, Text, cast, exists, or_, select
 
 from identity.tables import principals
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred
 from pipeline.ledger.approvals import YES
+from pipeline.ledger.indexed import is_one
 from pipeline.ledger.paging import Page, Record, Turn, page_of, rows_of
 from pipeline.states import ApprovalState
 
@@ -82,19 +84,43 @@ def approval(connection: Connection, id: str, *, tenant: str | None = None) -> A
 
 
 def approvals_page(
-    connection: Connection, turn: Turn, *, tenant: str | None, state: ApprovalState | None
+    connection: Connection,
+    turn: Turn,
+    *,
+    tenant: str | None,
+    state: ApprovalState | None,
+    awaiting: Collection[str] = (),
 ) -> tuple[Page, list[ApprovalView]]:
     """A page of them, newest first, of one tenant and in one state where those are given; and its rows as views.
 
+    Of those that are open, what expires next comes first. *awaiting*: those alone that await one of these principals.
     Who of those it names does not decide one is not looked at: that is one look an approval.
     """
     statement, columns = select(approvals), approvals.c
     if tenant is not None:
         statement = statement.where(columns.tenant_id == tenant)
     if state is not None:
-        statement = statement.where(columns.state == state)
-    page = page_of(connection, statement, turn, at=columns.created_at, id=columns.id)
-    return page, _views(connection, page.rows)
+        statement = statement.where(is_one(columns.state, state))
+
+    def also(of: Any) -> Sequence[ColumnElement[bool]]:
+        if not awaiting:
+            return ()
+        named = (cast(of.needs, Text).contains(json.dumps(one), autoescape=True) for one in awaiting)
+        voted = exists().where(approval_votes.c.approval_id == of.id, approval_votes.c.principal_id.in_(awaiting))
+        return or_(*named), ~voted
+
+    is_open = state is ApprovalState.OPEN
+    at = columns.expires_at if is_open else columns.created_at
+    page = page_of(connection, statement, turn, at=at, id=columns.id, also=also, soonest_first=is_open)
+    views = _views(connection, page.rows)
+    # The text says that somebody is named, and the view where: a rule may be called as they are.
+    return page, [one for one in views if not awaiting or any(one.awaits(somebody) for somebody in awaiting)]
+
+
+def tenants_that_ask(connection: Connection) -> Sequence[str]:
+    """Those with an approval that is open."""
+    found = select(approvals.c.tenant_id).where(is_one(approvals.c.state, ApprovalState.OPEN)).distinct()
+    return connection.execute(found.order_by(approvals.c.tenant_id)).scalars().all()
 
 
 def _views(connection: Connection, rows: Sequence[Record]) -> list[ApprovalView]:

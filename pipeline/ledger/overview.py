@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, exists, func, literal, or_, select
 
 from identity.model import AccountState, ScopeKind
-from identity.tables import accounts, provider_connections, scopes
+from identity.tables import accounts, installations, provider_connections, scopes
 from pipeline.ledger.clock import clock
-from pipeline.ledger.indexed import NOT_TAKEN, REPLAYABLE, STUCK, TROUBLED
+from pipeline.ledger.indexed import NOT_TAKEN, REPLAYABLE, STUCK, TROUBLED, UNANSWERED, in_state
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocations
 from pipeline.rhythms import silence_of
 from pipeline.schedules.changes import LIVE
-from pipeline.tables import deliveries, heartbeats, jobs, schedules
+from pipeline.states import JobState
+from pipeline.tables import attempts, deliveries, heartbeats, jobs, schedules
 
 MOST = 1_000  # counted; more than that is "over a thousand" to anybody
 _RECENT = timedelta(days=1)
@@ -26,6 +27,7 @@ _RECENT = timedelta(days=1)
 class Overview:
     """How many of each there are, up to `MOST` + 1."""
 
+    unanswered: int  # calls that only a person's word settles
     dead: int  # jobs that can still be replayed
     lost: int  # accounts that somebody has to connect again
     suspended: int  # accounts, by their provider
@@ -35,6 +37,7 @@ class Overview:
     schedules: int  # with a fault
     paused: tuple[str, ...]  # provider connections
     stopped: tuple[str, ...]  # scopes
+    withheld: int  # of the platform's, used by one tenant, and paused or stopped: connections and agents
     duties: tuple[str, ...]  # of housekeeping, that failed or are late; of all tenants alone
 
 
@@ -45,8 +48,10 @@ def overview(connection: Connection, tenant: str | None, *, now: datetime) -> Ov
         found = select(literal(1)).select_from(table).where(*where)
         return _counted(connection, found if tenant is None else found.where(table.c.tenant_id == tenant))
 
+    unanswered = UNANSWERED if tenant is None else UNANSWERED.where(attempts.c.tenant_id == tenant)
     bad = (deliveries.c.received_at > now - _RECENT) & NOT_TAKEN
     return Overview(
+        unanswered=_counted(connection, unanswered),
         dead=count(jobs, REPLAYABLE),
         lost=count(accounts, TROUBLED, accounts.c.state == AccountState.NEEDS_RECONNECT),
         suspended=count(accounts, TROUBLED, accounts.c.state == AccountState.SUSPENDED),
@@ -56,6 +61,7 @@ def overview(connection: Connection, tenant: str | None, *, now: datetime) -> Ov
         schedules=count(schedules, LIVE, schedules.c.fault.is_not(None)),
         paused=_paused(connection, tenant),
         stopped=_stopped(connection, tenant),
+        withheld=0 if tenant is None else _withheld(connection, tenant),
         duties=() if tenant is not None else _duties(connection),
     )
 
@@ -75,6 +81,22 @@ def _stopped(connection: Connection, tenant: str | None) -> tuple[str, ...]:
     if tenant is not None:
         found = found.where(scopes.c.kind == ScopeKind.TENANT, scopes.c.key == tenant)
     return tuple(f"{row.kind} {row.key}" for row in connection.execute(found))
+
+
+def _withheld(connection: Connection, tenant: str) -> int:
+    """What is not theirs has no name here: that it is so is enough to ask the platform."""
+    own, stops = provider_connections.c, scopes.c
+    stopped = exists().where(stops.stopped.is_(True), stops.kind == ScopeKind.CONNECTION, stops.key == own.id)
+    used = or_(
+        exists().where(accounts.c.connection_id == own.id, accounts.c.tenant_id == tenant),
+        exists().where(installations.c.connection_id == own.id, installations.c.tenant_id == tenant),
+    )
+    through = select(own.id).where(own.tenant_id.is_(None), or_(own.paused_reason.is_not(None), stopped), used)
+    # Not the bare column, or SQLite would look through all the jobs that the tenant ever had.
+    is_theirs = (func.coalesce(jobs.c.tenant_id, "") == tenant) & (jobs.c.agent_id == stops.key)
+    works = or_(*(exists().where(in_state(state), is_theirs) for state in (JobState.QUEUED, JobState.WAITING)))
+    under = select(stops.key).where(stops.stopped.is_(True), stops.kind == ScopeKind.AGENT, works)
+    return _counted(connection, through) + _counted(connection, under)
 
 
 def _duties(connection: Connection) -> tuple[str, ...]:

@@ -27,11 +27,11 @@ from identity.tables import (
     tenants,
     transmitters,
 )
-from pipeline.ledger.indexed import STUCK, TROUBLED, in_state
+from pipeline.ledger.indexed import STUCK, TROUBLED, UNANSWERED, in_state
 from pipeline.ledger.paging import Record, rows_of
 from pipeline.revocation.tables import compensations, revocation_pages, revocations
 from pipeline.schedules.changes import CODE
-from pipeline.states import JobState
+from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, heartbeats, jobs, schedules, steps, workflow_settings
 
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPING, JobState.WAITING)
@@ -175,7 +175,9 @@ def all_jobs(
     limit: int,
 ) -> list[Record]:
     statement = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
-    if wait:  # in the words of the partial index that has those of a wait
+    if wait == Wait.UNKNOWN:
+        statement = statement.where(jobs.c.id.in_(UNANSWERED.with_only_columns(attempts.c.job_id)))
+    elif wait:  # in the words of the partial index that has those of a wait
         statement = statement.where(in_state(JobState.WAITING), jobs.c.wait == wait)
     for column, wanted in ((jobs.c.tenant_id, tenant), (jobs.c.state, state), (jobs.c.workflow, workflow)):
         if wanted:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, case, func, select
 
@@ -13,6 +13,8 @@ from identity.model import AccessPattern
 from pipeline.ledger.indexed import in_state
 from pipeline.states import JobState
 from pipeline.tables import IS_CLAIMED, jobs
+
+LATE = timedelta(minutes=2)  # due for longer, and no worker has it: as AswhomWorkWaits has it
 
 
 @dataclass(kw_only=True)
@@ -25,6 +27,12 @@ class Queue:
     running: int = 0
     stopping: int = 0
     oldest_due: datetime | None = None
+
+
+def late(found: Iterable[Queue], *, now: datetime) -> tuple[int, datetime] | None:
+    """How many jobs are due in the queues that are late, and since when the oldest is; None: no queue is."""
+    behind = [(queue.due, queue.oldest_due) for queue in found if queue.oldest_due and now - queue.oldest_due > LATE]
+    return (sum(due for due, _ in behind), min(oldest for _, oldest in behind)) if behind else None
 
 
 def queues(connection: Connection, tenant: str | None) -> list[Queue]:

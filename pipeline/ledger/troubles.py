@@ -13,10 +13,10 @@ from identity.columns import database_now
 from identity.connections import NEEDS_OPERATOR
 from identity.tables import provider_connections
 from pipeline.ledger.clock import NOW, clock
-from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, in_state, is_one
+from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, UNANSWERED, in_state, is_one
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocations
-from pipeline.states import JobState, Wait
+from pipeline.states import JobState
 from pipeline.tables import attempts, jobs
 
 _IS_DUE = in_state(JobState.QUEUED) & (jobs.c.due_at <= database_now())
@@ -31,14 +31,10 @@ class Troubles:
     waiting: Mapping[str, int]  # by what for
     dead_by: Mapping[str, int]  # by pattern; those that can still be replayed
     unknown: int  # calls whose outcome nobody knows
+    unanswered: int  # those among them that only a person's word settles
     unsealed: timedelta  # since when the oldest audit record without a seal is there
     paused: Mapping[str, int]  # provider connections that fetch no tokens until an operator acts, by provider
     revoking: timedelta  # since when the oldest revocation that is not quiesced is effective
-
-    @property
-    def asking(self) -> int:
-        """Jobs that ask an operator what became of a call."""
-        return self.waiting.get(Wait.UNKNOWN, 0)
 
     @property
     def dead(self) -> int:
@@ -62,6 +58,7 @@ def look(connection: Connection) -> Troubles:
         waiting=_counted(connection, waiting),
         dead_by=_counted(connection, dead),
         unknown=connection.execute(unknown).scalar_one(),
+        unanswered=connection.execute(select(func.count()).select_from(UNANSWERED.subquery())).scalar_one(),
         unsealed=timedelta() if unsealed is None else max(now - unsealed, timedelta()),
         paused=_counted(connection, paused),
         revoking=_revoking(connection),

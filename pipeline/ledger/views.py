@@ -16,7 +16,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, Table, false, 
 from identity.model import AccountState
 from identity.tables import accounts, grants, principals, provider_connections
 from identity.withdrawals.tables import withdrawals
-from pipeline.ledger.indexed import NOT_TAKEN, OF_UNKNOWN_OUTCOME, STUCK, TROUBLED, in_state
+from pipeline.ledger.indexed import NOT_TAKEN, OF_UNKNOWN_OUTCOME, STUCK, TROUBLED, UNANSWERED, in_state
 from pipeline.ledger.paging import Page, Record, Turn, equal, page_of, rows_of
 from pipeline.ledger.queries import steps_of, with_secrets
 from pipeline.revocation.tables import revocations
@@ -57,10 +57,14 @@ def jobs_page(
     pattern: str | None = None,
     user: str | None = None,
     wait: str | None = None,
+    unanswered: bool = False,
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Page:
-    """The jobs: those of a state, and those that wait, are found by an index; the rest are looked for."""
+    """The jobs: those of a state, and those that wait, are found by an index; the rest are looked for.
+
+    *unanswered*: those alone that have a call which only a person's word settles, whatever became of the job.
+    """
     statement = select(*_JOB).where(*_between(jobs.c.created_at, since, until))
     if tenant is not None:
         statement = statement.where(jobs.c.tenant_id == tenant)
@@ -72,6 +76,8 @@ def jobs_page(
         statement = statement.where(jobs.c.id.in_(select(attempts.c.job_id).where(OF_UNKNOWN_OUTCOME)))
     elif wait is not None and state is None:  # no other state has one
         statement = statement.where(in_state(JobState.WAITING))
+    if unanswered:
+        statement = statement.where(jobs.c.id.in_(UNANSWERED.with_only_columns(attempts.c.job_id)))
     also = equal(agent_id=agent, workflow=workflow, pattern=pattern, user_id=user, wait=wait)
     return page_of(connection, statement, turn, at=jobs.c.created_at, id=jobs.c.id, also=also)
 

@@ -21,7 +21,7 @@ PAGES = {
     "jobs, dead": "jobs?state=dead",
     "jobs of a tenant, dead": "jobs?state=dead&tenant=tenant-7",
     "jobs, waiting": "jobs?state=waiting",
-    "jobs, waiting for a word": "jobs?state=waiting&wait=unknown",
+    "jobs, waiting for a word": "jobs?wait=unknown",
     "jobs of a tenant, waiting": "jobs?state=waiting&tenant=tenant-3",
     "jobs, running (none)": "jobs?state=running",
     "jobs of a rare workflow": "jobs?workflow=rare",

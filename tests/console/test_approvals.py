@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
@@ -70,7 +71,8 @@ def test_an_approver_sees_all_that_is_asked_and_their_yes_counts(console: Consol
     assert "Your yes counts." in bob.sees(answer.headers["Location"])
     (row,) = console.rows(select(audit).where(audit.c.kind == "approval.answered"))
     assert (row.principal_id, row.detail["said_as"], row.detail["through"]) == ("acme.bob", f"console:{BOB}", "console")
-    assert "Nothing waits for an approval" in bob.sees("/console/approvals")
+    assert "Nothing awaits your answer" in bob.sees("/console/approvals")
+    assert "Nothing waits for an approval" in bob.sees("/console/approvals?state=open")
     assert "Refund a charge" in bob.sees("/console/approvals?state=approved")
 
 
@@ -143,3 +145,58 @@ def test_where_people_sign_in_the_link_of_an_approval_answers_nothing_by_itself(
     assert bob.client.get(link).location == page
     assert bob.sends(f"{page}/answer", **form).status_code == 303
     assert case.row.state == "approved"
+
+
+def _row(case: ApprovalCase, id: str, approvers: list[str], expires_at: datetime, action: str) -> dict[str, Any]:
+    """One that is like the case's."""
+    (need,) = case.row.needs
+    needs = [{**need, "rule": "acme.bob decides", "approvers": approvers}]
+    shown = {**SHOWN, "does": action}
+    return {**case.row._mapping, "id": id, "needs": needs, "shown": shown, "expires_at": expires_at}
+
+
+def _listed(page: str) -> list[str]:
+    return re.findall(r'href="/console/approvals/(\w+)"', page)
+
+
+def test_an_approver_sees_first_what_awaits_them_and_what_expires_next_before_the_rest(
+    console: ConsoleApp, case: ApprovalCase
+) -> None:
+    _known(console)
+    bob, now = _bob(console), datetime.now(UTC)
+    console.database.write(
+        lambda c: c.execute(
+            insert(approvals),
+            [
+                _row(case, "apr_soon", ["acme.bob", "acme.carol"], now + timedelta(minutes=5), "soon"),
+                _row(case, "apr_other", ["acme.carol"], now + timedelta(minutes=50), "carol's"),
+            ],
+        )
+    )
+    mine = bob.sees("/console/approvals")
+    assert _listed(mine) == ["apr_soon", case.row.id]
+    assert mine.count('<strong class="error"><time') == 1, "what expires within minutes is marked"
+    assert _listed(bob.sees("/console/approvals?state=open")) == ["apr_soon", "apr_other", case.row.id]
+    answer = {"answer": "yes", "digest": case.row.digest}
+    assert bob.sends(f"/console/approvals/{case.row.id}/answer", **answer).status_code == 303
+    assert _listed(bob.sees("/console/approvals?awaits=me")) == ["apr_soon"]
+    owner = _bob(console, Role.OWNER)
+    assert _listed(owner.sees("/console/approvals")) == ["apr_soon", "apr_other"], "who runs this sees everybody's"
+    assert _listed(owner.sees("/console/approvals?awaits=me")) == ["apr_soon"]
+
+
+def test_what_awaits_somebody_is_listed_of_every_tenant_at_which_they_decide(
+    console: ConsoleApp, case: ApprovalCase
+) -> None:
+    _known(console)
+    bob = console.visit(Held(role=Role.APPROVER, tenant="aaa"), Held(role=Role.APPROVER, tenant="acme"), name=BOB)
+    assert _listed(bob.sees("/console/approvals")) == [case.row.id]
+    assert _listed(bob.sees("/console/approvals?awaits=me&tenant=aaa")) == []
+
+
+def test_who_does_not_decide_is_offered_no_list_of_theirs(console: ConsoleApp, case: ApprovalCase) -> None:
+    _known(console)
+    for role, offered in ((Role.APPROVER, True), (Role.OWNER, True), (Role.OPERATOR, False), (Role.AUDITOR, False)):
+        told = _bob(console, role).sees("/console/approvals")
+        assert ('name="awaits"' in told) is offered
+        assert _listed(told) == [case.row.id]

@@ -6,18 +6,20 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Update, update
 
-from identity.console.roles import Role
+from identity.console.roles import Held, Role
 from identity.model import Scope, ScopeKind
 from identity.scopes import stop_scope
+from pipeline.ledger.queues import LATE
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries, jobs, schedules
-from tests.console.console_app import ConsoleApp
+from tests.console.console_app import ConsoleApp, Visit
 
 
 def change(console: ConsoleApp, statement: Update) -> None:
@@ -76,6 +78,61 @@ def test_what_needs_a_person_is_named_and_leads_there(
     assert re.findall(r'href="([^"]*)"', named) == ([f"/console/{leads}"] if leads else [])
     if leads:
         owner.sees(f"/console/{leads}")
+
+
+def operator(console: ConsoleApp, *tenants: str) -> Visit:
+    return console.visit(*(Held(role=Role.OPERATOR, tenant=tenant) for tenant in tenants))
+
+
+def test_who_has_roles_at_several_tenants_is_told_of_each(sqlite_console: ConsoleApp) -> None:
+    both = operator(sqlite_console, "acme", "globex")
+    sqlite_console.dead("a KeyError", tenant="globex")
+    told = both.sees("/console/")
+    assert "Nothing needs you at acme." in told
+    assert "Nothing needs you at globex." not in told
+    assert "/console/dead?tenant=globex" in told
+    assert (told.count("<h3>acme</h3>"), told.count("<h3>globex</h3>")) == (1, 1), "and of the queues"
+    assert "Nothing needs you." in both.sees("/console/?tenant=acme")
+    assert "/console/dead?tenant=globex" in both.sees("/console/?tenant=globex")
+    assert both.client.get("/console/?tenant=initech").status_code == 403
+
+
+@pytest.mark.parametrize("tenant", ["acme", None])
+def test_work_that_is_due_and_that_nobody_takes_needs_somebody(sqlite_console: ConsoleApp, tenant: str | None) -> None:
+    seen, made = sqlite_console.at(Role.OPERATOR, tenant), sqlite_console.house.job()
+    assert "Nothing needs you." in seen.sees("/console/"), "it has only just become due"
+    due_at = datetime.now(UTC) - timedelta(hours=5)
+    change(sqlite_console, update(jobs).where(jobs.c.id == made).values(due_at=due_at))
+    told = seen.sees("/console/")
+    assert "job due and not taken" in told
+    assert "The oldest for 5 h." in told
+    assert "Nothing needs you" not in told
+
+
+def test_what_is_late_at_the_overview_is_late_in_the_alert() -> None:
+    (rule,) = re.findall(r"AswhomWorkWaits\n +expr: .*> (\d+)", Path("deploy/prometheus/alerts.yml").read_text())
+    assert timedelta(seconds=int(rule)) == LATE
+
+
+def stopped_connection(console: ConsoleApp) -> None:
+    console.database.write(partial(stop_scope, scope=Scope(kind=ScopeKind.CONNECTION, key="gh")))
+
+
+def stopped_agent_with_work(console: ConsoleApp) -> None:
+    stopped_agent(console)
+    console.house.job()
+
+
+@pytest.mark.parametrize("cause", [ConsoleApp.pause, stopped_connection, stopped_agent_with_work])
+def test_a_tenant_is_told_that_something_of_the_platforms_it_uses_is_stopped_and_not_what(
+    console: ConsoleApp, cause: Callable[[ConsoleApp], None]
+) -> None:
+    cause(console)
+    told = operator(console, "acme").sees("/console/")
+    (named,) = re.findall(r'<li class="need .*?</li>', told, re.DOTALL)
+    assert "thing of the platform’s is paused or stopped" in named
+    assert "gh" not in re.sub(r"<[^>]*>", "", named)
+    assert "Nothing needs you." in operator(console, "initech").sees("/console/"), "it uses none of that"
 
 
 def queue(console: ConsoleApp, tenant: str | None) -> list[str]:

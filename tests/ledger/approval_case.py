@@ -32,7 +32,12 @@ SHOWN: dict[str, Any] = {
     "provider": "stripe",
     "resource": "charge ch_1",
     "amount": "900 EUR",
-    "parameters": {"charge": "ch_1", "note": "<script>alert(1)</script>", "cents": 90_000},
+    "parameters": {
+        "charge": "ch_1",
+        "note": "<script>alert(1)</script>",
+        "cents": 90_000,
+        "statement_descriptor_suffix_for_customer": "a refund of what was charged twice",
+    },
     "as_whom": {"id": "acme.service", "name": "the service", "kind": "service", "pattern": "service"},
     "on_behalf_of": {"id": "acme.ada", "name": "ada"},
     "agent": "billing",

@@ -252,9 +252,9 @@ ALERTS: Mapping[str, Alert] = {
     ),
     "AswhomUnknownOutcomes": Alert(
         after=11,
-        bad={'aswhom_jobs_waiting{wait="unknown"}': "2x20"},
-        says="2 jobs ask an operator what became of a call",
-        good={'aswhom_jobs_waiting{wait="unknown"}': "0x20", 'aswhom_jobs_waiting{wait="consent"}': "5x20"},
+        bad={"aswhom_calls_unanswered": "2x20"},
+        says="2 calls wait for an operator to say what became of them",
+        good={"aswhom_calls_unanswered": "0x20", "aswhom_attempts_unknown": "5x20"},
     ),
     "AswhomDuplicateEffect": Alert(
         after=5,

@@ -122,6 +122,13 @@ def seen_tenant() -> str | None:
     return chosen
 
 
+def seen_tenants() -> tuple[str | None, ...]:
+    """Those whose things a page shows that shows each by itself: the chosen one, or all that they have a role at."""
+    if request.values.get("tenant"):
+        return (seen_tenant(),)
+    return visitor().tenants(need_of(request.endpoint) or May.SEE_MORE) or (None,)
+
+
 @contextmanager
 def as_not_there() -> Iterator[None]:
     """Only who has the role for every tenant learns that a thing does not exist.

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
@@ -55,6 +56,8 @@ NAVIGATION = (
     ("audit", "Audit"),
 )
 
+MOST_CHOICES = 50  # tenants to choose from; where there are more, one is typed
+
 #: Where in the navigation a page of one thing belongs.
 SECTIONS = {
     "approval": "approvals",
@@ -99,7 +102,7 @@ def install(
     revoke_pages(pages, desk)
     schedule_pages(pages, desk)
     audit_pages(pages, desk)
-    _frame(pages, desk)
+    _frame(pages, desk, console.label or urlsplit(settings.base_url).netloc)
     _refusals(pages)
     app.register_blueprint(pages)
 
@@ -113,7 +116,7 @@ def _keep_tenant(pages: Blueprint) -> None:
             values.setdefault("tenant", tenant)
 
 
-def _frame(pages: Blueprint, desk: Desk) -> None:
+def _frame(pages: Blueprint, desk: Desk, installation: str) -> None:
     """What every template of the console may use."""
 
     @pages.context_processor
@@ -133,12 +136,15 @@ def _frame(pages: Blueprint, desk: Desk) -> None:
             "here": lists.here,
             "May": May,
             "visitor": visitor,
+            "installation": installation,
+            "live": request.headers.get("Aswhom-Live") == "1",
             "navigation": [one for one in NAVIGATION if visitor and visitor.may_anywhere(access.NEEDS[one[0]])],
             "page_name": page_name,
             "section": SECTIONS.get(page_name, page_name),
             # Asked by the frame alone: a page that refuses needs no ledger, which may be what it is about.
             "tenants": partial(_tenants, desk),
             "all_tenants": _all_tenants,
+            "most_choices": MOST_CHOICES,
             "tenant": request.args.get("tenant", ""),
             "done": request.args.get("done", "") if just_acted() else "",
         }

@@ -6,6 +6,8 @@ An answer is a user's of the tenant, not an account's of the console: who somebo
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from flask import Blueprint, redirect, request, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
@@ -16,14 +18,17 @@ from identity.people import SIGNED_IN_HERE
 from pipeline.approvals.shown import letters
 from pipeline.desk.telling import started_by
 from pipeline.ledger import queries
-from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page
+from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page, tenants_that_ask
 from pipeline.ledger.votes import Channel, Link, NotCounted, Vote
 from pipeline.states import ApprovalState
 from webhooks.console import lists
-from webhooks.console.access import NotThere, check, seen_tenant, visitor
+from webhooks.console.access import May, NotThere, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import page
+
+ME = "me"
+SOON = timedelta(minutes=15)  # an open approval that expires within it is marked
 
 
 def approval_pages(pages: Blueprint, desk: Desk) -> None:
@@ -33,11 +38,24 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
     def approvals() -> BaseResponse:
         tenant, states = seen_tenant(), [str(state) for state in ApprovalState]
         state = lists.chosen("state", states) or (None if "state" in request.args else ApprovalState.OPEN)
-        wanted = ApprovalState(state) if state else None
-        turn = lists.turn()
-        found, views = desk.read(lambda c: approvals_page(c, turn, tenant=tenant, state=wanted))
+        mine, chosen = desk.read(_awaited), request.args.get("tenant")
+        whose = lists.chosen("awaits", [ME]) or (None if request.args.keys() & {"awaits", "state"} else _at_first())
+        of_me = bool(mine) and whose == ME
+        wanted = ApprovalState.OPEN if of_me else ApprovalState(state) if state else None
+        if of_me and not chosen:
+            tenant = None  # who somebody is at each says whose they are
+        turn, awaiting = lists.turn(), mine if of_me else ()
+        found, views = desk.read(lambda c: approvals_page(c, turn, tenant=tenant, state=wanted, awaiting=awaiting))
         return page(
-            "console/approvals.html", found=found, views=views, next=cursor(found.next), state=wanted, states=states
+            "console/approvals.html",
+            found=found,
+            views=views,
+            next=cursor(found.next),
+            state=wanted,
+            states=states,
+            awaits=ME if of_me else None,
+            whose=[ME] if mine else [],
+            soon=SOON,
         )
 
     @pages.get("/approvals/<id>", endpoint="approval")
@@ -91,6 +109,19 @@ def _found(c: Connection, id: str) -> ApprovalView:
         raise NotThere
     check(view.tenant)
     return view
+
+
+def _awaited(c: Connection) -> frozenset[str]:
+    """Who the visitor is at the tenants whose approvals they may decide: the chosen one, or all."""
+    link, chosen, deciding = _link(visitor().person), request.args.get("tenant"), visitor().tenants(May.DECIDE)
+    tenants = [chosen] if chosen else tenants_that_ask(c) if deciding is None else deciding
+    may = [one for one in tenants if visitor().may(May.DECIDE, one)]
+    return frozenset(me for one in may if link is not None and (me := link.holder(c, one)) is not None)
+
+
+def _at_first() -> str | None:
+    """Whose approvals a visitor sees first: who is here to decide, their own; who runs this, everybody's."""
+    return None if visitor().may_anywhere(May.SEE_MORE) else ME
 
 
 def _link(person: Person) -> Link | None:

@@ -47,7 +47,10 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
             "agent": lists.chosen("agent"),
         }
         turn = lists.turn()
-        found = desk.read(lambda c: views.jobs_page(c, tenant, turn, **wanted))
+        # Whoever looks for calls of unknown outcome wants those too that nobody waits for any more.
+        unanswered = wanted["wait"] == Wait.UNKNOWN
+        asked = {**wanted, "wait": None} if unanswered else wanted
+        found = desk.read(lambda c: views.jobs_page(c, tenant, turn, **asked, unanswered=unanswered))
         names = sorted(workflow.name for workflow in desk.console.workflows)
         return page(
             "console/jobs.html",

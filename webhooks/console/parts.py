@@ -37,6 +37,7 @@ class Console:
     approving: Approving
     sign_in: SignIn | None = None  # None: links alone sign in
     lifetime: timedelta = timedelta(hours=8)  # of a session
+    label: str | None = None  # which installation this is, for people with several; None: the host says it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,23 +1,100 @@
-// Keeps what is on a page up to date: asks for the page again, and puts in what has changed. Has a double click send a
-// form once. Everything works without it.
+// Keeps what is on a page up to date: asks for the page again, and puts in what has changed. Where it cannot, it says
+// so. Has a double click send a form once. Everything works without it.
 "use strict";
 
 const EVERY = 4000; // milliseconds
+const PATIENCE = 15000; // with one answer
+const SELDOM = 10; // times what the last answer took: a list that is long in coming is asked for less often
+const SELDOMEST = 60000;
+const FAILURES = 2; // in a row: one may be a restart
 
-/** Whether a person is at work in *part*, so that it had better stay as it is. */
+const asOf = document.querySelector("[data-as-of]");
+const pausing = document.querySelector("[data-pause]");
+const trouble = document.querySelector("[data-trouble]");
+const held = document.querySelector("[data-held]");
+const title = document.title;
+// What follows a first page is as it was when somebody turned to it: rows that come in would push it along.
+const isLive = document.querySelector("[data-live]") !== null && !new URL(location).searchParams.has("after");
+
+let pause = EVERY; // until the next try
+let failures = 0;
+let fresh = null; // the newest answer
+
+/** Whether a person is at work in *part*, so that it had better stay as it is. To look at a table is no work. */
 function inUse(part) {
   const selected = document.getSelection();
   const fields = [...part.querySelectorAll("input, textarea")];
   const filled = fields.some((one) => one.value !== one.defaultValue || one.checked !== one.defaultChecked);
-  return filled || part.contains(document.activeElement) || part.querySelector("details[open]") !== null
+  const focused = document.activeElement?.closest("input, textarea, select, button");
+  return filled || (focused && part.contains(focused))
     || (selected !== null && !selected.isCollapsed && part.contains(selected.anchorNode));
 }
 
-/** Put *nodes* into *part*, whose wide tables stay scrolled as they are. */
-function replace(part, nodes) {
-  const scrolled = [...part.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
-  part.replaceChildren(...nodes);
-  part.querySelectorAll(".scroll").forEach((one, place) => { one.scrollLeft = scrolled[place] ?? 0; });
+/** By what a row or an entry is known again: what it leads to first, or when it was. */
+function keyOf(node) {
+  if (node.nodeName !== "TR" && node.nodeName !== "LI") return "";
+  return node.querySelector("a[href]")?.getAttribute("href") ?? node.querySelector("time")?.dateTime ?? "";
+}
+
+/** The children of *parent* by their kind, their key, and which of that kind and key each is. */
+function named(parent) {
+  const seen = new Map(), found = new Map();
+  for (const node of parent.childNodes) {
+    const kind = `${node.nodeName} ${keyOf(node)}`;
+    seen.set(kind, (seen.get(kind) ?? 0) + 1);
+    found.set(`${kind} ${seen.get(kind)}`, node);
+  }
+  return found;
+}
+
+/**
+ * Make *old* what *next* is, and leave each node that is the same where it is: what is read, focused, scrolled or
+ * unfolded stays so.
+ */
+function renew(old, next) {
+  if (!(old instanceof Element)) {
+    if (old.nodeValue !== next.nodeValue) old.nodeValue = next.nodeValue;
+    return;
+  }
+  for (const { name } of [...old.attributes]) {
+    if (name !== "open" && !next.hasAttribute(name)) old.removeAttribute(name);
+  }
+  for (const { name, value } of next.attributes) {
+    if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  const had = named(old), wanted = named(next);
+  for (const [name, node] of had) if (!wanted.has(name)) node.remove();
+  let place = old.firstChild;
+  for (const [name, node] of wanted) {
+    const mine = had.get(name);
+    if (mine === undefined) old.insertBefore(node, place);
+    else {
+      if (mine === place) place = place.nextSibling;
+      else old.insertBefore(mine, place);
+      renew(mine, node);
+    }
+  }
+}
+
+/** What *part* says, but for how long ago things were. */
+function saying(part) {
+  const copy = part.cloneNode(true);
+  copy.querySelectorAll("time").forEach((one) => { one.textContent = ""; });
+  copy.querySelectorAll("details").forEach((one) => { one.open = false; });
+  return copy.innerHTML;
+}
+
+/** Put in what the newest answer has. Parts that a person is at work in wait, unless *all* are wanted. */
+function show(all) {
+  let waiting = false;
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const next = fresh.querySelector(`[data-live="${part.dataset.live}"]`);
+    if (next === null) continue;
+    if (all || !inUse(part)) renew(part, next.cloneNode(true)); // what is new moves in, and the answer may be shown again
+    else waiting ||= saying(part) !== saying(next);
+  }
+  if (!waiting) renew(asOf, fresh.querySelector("[data-as-of]"));
+  held.hidden = !waiting;
 }
 
 /** What an act did was said once: whoever comes back to the page, or reloads it, is not told again. */
@@ -27,23 +104,69 @@ function forgetWhatWasDone() {
   if (address.href !== location.href) history.replaceState(history.state, "", address);
 }
 
-async function refresh() {
-  forgetWhatWasDone();
-  const parts = document.querySelectorAll("[data-live]");
-  if (document.hidden || parts.length === 0) return;
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "error", cache: "no-store" });
-  if (!answer.ok) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const part of parts) {
-    const next = fresh.querySelector(`[data-live="${part.dataset.live}"]`);
-    if (next !== null && !inUse(part) && next.innerHTML !== part.innerHTML) replace(part, next.childNodes);
-  }
+/** Say, or say no more, that what is seen is not what is so. */
+function tell(kind, reason) {
+  document.body.classList.toggle("stale", kind !== null);
+  document.title = kind === null ? title : `${kind} · ${title}`;
+  const said = kind === null ? "" : `${kind} since ${asOf.textContent}: ${reason}`;
+  if (trouble.textContent !== said) trouble.textContent = said; // a screen reader says each change once
 }
 
+/** Why the page cannot be had; null: here it is. Certain is what no further try will mend. */
+async function ask() {
+  const began = performance.now();
+  let answer;
+  try {
+    const headers = { Accept: "text/html", "Aswhom-Live": "1" };
+    const signal = AbortSignal.timeout(PATIENCE);
+    answer = await fetch(location.href, { headers, redirect: "manual", cache: "no-store", signal });
+    if (answer.ok) fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  } catch {
+    return { reason: "Aswhom does not answer." };
+  }
+  if (answer.type === "opaqueredirect") return { certain: true, reason: "your session is over. Load the page again to sign in." };
+  if (answer.ok && fresh.querySelector("[data-as-of]") !== null) {
+    pause = Math.min(Math.max(EVERY, SELDOM * (performance.now() - began)), SELDOMEST);
+    return null;
+  }
+  return { reason: `Aswhom answers ${answer.status}. Load the page again to see why.` };
+}
+
+function isPaused() {
+  return sessionStorage.getItem("paused") !== null;
+}
+
+async function refresh() {
+  forgetWhatWasDone();
+  if (!isLive || document.hidden) return;
+  if (isPaused()) {
+    tell("Paused", "updates are paused here.");
+    return;
+  }
+  const refused = await ask();
+  if (isPaused()) return;
+  failures = refused === null ? 0 : failures + 1;
+  if (refused === null) {
+    show(false);
+    tell(null);
+  } else if (refused.certain || failures >= FAILURES) tell("Not up to date", refused.reason);
+}
+
+let timer = 0;
+let busy = false;
+
 async function keep() {
-  // A page that cannot be had now, or whose session is over, stays as it was: the next click says why.
-  await refresh().catch(() => undefined);
-  setTimeout(keep, EVERY);
+  clearTimeout(timer);
+  if (busy) return;
+  busy = true;
+  // Whatever goes wrong here is a reason to say so, and none to stop.
+  await refresh().catch((error) => tell("Not up to date", `this page’s script failed (${error.message}). Load it again.`));
+  busy = false;
+  timer = setTimeout(keep, pause);
+}
+
+function labelPausing() {
+  pausing.textContent = isPaused() ? "Resume updates" : "Pause updates";
 }
 
 const sent = new WeakSet();
@@ -55,4 +178,17 @@ document.addEventListener("submit", (event) => {
   setTimeout(() => sent.delete(event.target), EVERY);
 });
 
-setTimeout(keep, EVERY);
+if (isLive) {
+  pausing.hidden = false;
+  labelPausing();
+  pausing.addEventListener("click", () => {
+    if (isPaused()) sessionStorage.removeItem("paused");
+    else sessionStorage.setItem("paused", "1");
+    labelPausing();
+    keep();
+  });
+  held.querySelector("button").addEventListener("click", () => show(true));
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) keep(); });
+}
+timer = setTimeout(keep, pause);
+if (isLive && isPaused()) keep();

@@ -1,0 +1,131 @@
+"""A page of the console that keeps itself up to date, says since when it cannot, and leaves alone who reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+from sqlalchemy import update
+
+from identity.console.roles import Held, Role
+from pipeline.tables import jobs
+from tests.browser.console_site import ConsoleSite
+from tests.browser.person import Person
+
+Meet = Callable[..., Person]
+SOON = 30_000  # milliseconds
+
+pytestmark = pytest.mark.usefixtures("chromium")  # by name, so that CI installs it
+
+
+@pytest.fixture
+def owner(site: ConsoleSite, person: Meet) -> Person:
+    """Signed in, at the jobs."""
+    somebody = person(viewport={"width": 1280, "height": 860})
+    token = site.console.session(Held(role=Role.OWNER, tenant=None), name="owner@acme.example")
+    somebody.is_given("aswhom-console", token.reveal(), at=site.web)
+    somebody.goes_to(f"{site.web}/console/jobs")
+    return somebody
+
+
+def test_a_page_whose_session_is_over_says_since_when_it_is_not_up_to_date(owner: Person) -> None:
+    as_of = owner.tab.locator("[data-as-of]").inner_text()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", as_of)
+    owner.tab.context.clear_cookies()
+    trouble = owner.tab.get_by_role("status")
+    expect(trouble).to_contain_text("your session is over. Load the page again to sign in.", timeout=SOON)
+    expect(trouble).to_contain_text(f"Not up to date since {owner.tab.locator('[data-as-of]').inner_text()}")
+    expect(owner.tab).to_have_title(re.compile("^Not up to date · Jobs"))
+    assert "grayscale" in owner.tab.locator("[data-live]").evaluate("it => getComputedStyle(it).filter")
+    owner.finds_it_accessible("stale")
+    assert owner.complaints == []
+
+
+def test_a_page_that_gets_no_answer_says_so_until_there_is_one(site: ConsoleSite, owner: Person) -> None:
+    trouble, rows = owner.tab.get_by_role("status"), owner.tab.get_by_role("row")
+    before = rows.count()
+    owner.tab.context.set_offline(True)
+    expect(trouble).to_contain_text("Aswhom does not answer.", timeout=SOON)
+    site.console.waiting()
+    owner.tab.context.set_offline(False)
+    expect(rows).to_have_count(before + 1, timeout=SOON)
+    expect(trouble).to_be_empty()
+    expect(owner.tab).to_have_title(re.compile("^Jobs"))
+
+
+def test_a_click_into_a_table_stops_nothing_and_what_is_the_same_stays_where_it_is(
+    site: ConsoleSite, owner: Person
+) -> None:
+    rows = owner.tab.get_by_role("row")
+    before, first = rows.count(), rows.nth(1).element_handle()
+    as_of = owner.tab.locator("[data-as-of]").inner_text()
+    owner.tab.get_by_role("cell").first.click()
+    assert owner.tab.evaluate("document.activeElement.className") == "scroll"
+    owner.tab.evaluate(
+        """() => {
+            window.replaced = 0;
+            const seen = (all) => { for (const one of all) window.replaced += one.removedNodes.length; };
+            new MutationObserver(seen).observe(document.querySelector("table"), { childList: true, subtree: true });
+        }"""
+    )
+    expect(owner.tab.locator("[data-as-of]")).not_to_have_text(as_of, timeout=SOON)
+    assert owner.tab.evaluate("window.replaced") == 0, "nothing was new"
+    site.console.waiting()
+    expect(rows).to_have_count(before + 1, timeout=SOON)
+    assert first.evaluate("it => it.isConnected")
+    assert owner.tab.evaluate("document.activeElement.className") == "scroll"
+
+
+def test_what_is_unfolded_stays_so_while_its_story_goes_on(site: ConsoleSite, owner: Person) -> None:
+    job = site.console.done()
+    owner.goes_to(f"{site.web}/console/jobs/{job}")
+    owner.tab.get_by_text("Result", exact=True).click()
+    site.console.database.write(
+        lambda c: c.execute(update(jobs).where(jobs.c.id == job).values(state="dead", reason="something new"))
+    )
+    expect(owner.tab.get_by_text("Something new.")).to_be_visible(timeout=SOON)
+    expect(owner.tab.locator("details pre")).to_be_visible()
+
+
+def test_what_a_person_is_at_work_in_is_held_and_that_is_said(site: ConsoleSite, owner: Person) -> None:
+    job = site.console.in_doubt()
+    owner.goes_to(f"{site.web}/console/jobs/{job}")
+    owner.tab.locator("textarea").fill('{"id": "say-1"')
+    site.console.database.write(
+        lambda c: c.execute(update(jobs).where(jobs.c.id == job).values(state="cancelled", wait=None))
+    )
+    held = owner.tab.locator("[data-held]")
+    expect(held).to_be_visible(timeout=SOON)
+    assert owner.tab.get_by_role("button", name="Cancel the job").count() == 1
+    held.get_by_role("button", name="Show it").click()
+    expect(owner.tab.get_by_role("button", name="Replay the job")).to_be_visible()
+    assert owner.tab.locator("textarea").input_value() == '{"id": "say-1"'
+    expect(held).to_be_hidden()
+
+
+def test_updates_can_be_paused_and_stay_so_on_the_next_page(site: ConsoleSite, owner: Person) -> None:
+    rows = owner.tab.get_by_role("row")
+    before = rows.count()
+    owner.tab.get_by_role("button", name="Pause updates").click()
+    expect(owner.tab.get_by_role("status")).to_contain_text("updates are paused here")
+    owner.goes_to(f"{site.web}/console/jobs?state=")
+    expect(owner.tab).to_have_title(re.compile("^Paused · Jobs"))
+    site.console.waiting()
+    owner.tab.get_by_role("button", name="Resume updates").click()
+    expect(rows).to_have_count(before + 1, timeout=SOON)
+    expect(owner.tab.get_by_role("status")).to_be_empty()
+
+
+def test_a_page_asks_for_what_changes_alone_and_a_later_page_of_a_list_not_at_all(
+    site: ConsoleSite, owner: Person
+) -> None:
+    with owner.tab.expect_response(re.compile("/console/jobs$"), timeout=SOON) as answered:
+        owner.tab.wait_for_event("response", timeout=SOON)
+    assert '<nav class="side"' not in answered.value.text()
+    for _ in range(60):
+        site.console.waiting()
+    owner.goes_to(f"{site.web}/console/jobs")
+    owner.tab.get_by_role("link", name="Older").click()
+    expect(owner.tab.locator("[data-pause]")).to_be_hidden()
