@@ -1,7 +1,7 @@
 """A transmitter may have several audiences, tell of another issuer's subjects, and leave the typ of its tokens out.
 
-Revision ID: 0049
-Revises: 0045
+Revision ID: 0047
+Revises: 0046
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0049"
-down_revision: str | None = "0045"
+revision: str = "0047"
+down_revision: str | None = "0046"
 branch_labels: str | None = None
 depends_on: str | None = None
 

@@ -1,6 +1,6 @@
 """A private key has the `kid` by which its provider knows it, beside its successor with another.
 
-Revision ID: 0048
+Revision ID: 0046
 Revises: 0045
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0048"
+revision: str = "0046"
 down_revision: str | None = "0045"
 branch_labels: str | None = None
 depends_on: str | None = None
