@@ -93,8 +93,8 @@ def approvals_page(
 ) -> tuple[Page, list[ApprovalView]]:
     """A page of them, newest first, of one tenant and in one state where those are given; and its rows as views.
 
-    Of those that are open, what expires next comes first. *awaiting*: those alone that await one of these principals.
-    Who of those it names does not decide one is not looked at: that is one look an approval.
+    Of those that are open, what expires next comes first. *awaiting*: those alone that await one of these principals,
+    who are looked at; who else does not decide is not, since that is a look an approval.
     """
     statement, columns = select(approvals), approvals.c
     if tenant is not None:
@@ -113,8 +113,11 @@ def approvals_page(
     at = columns.expires_at if is_open else columns.created_at
     page = page_of(connection, statement, turn, at=at, id=columns.id, also=also, soonest_first=is_open)
     views = _views(connection, page.rows)
-    # The text says that somebody is named, and the view where: a rule may be called as they are.
-    return page, [one for one in views if not awaiting or any(one.awaits(somebody) for somebody in awaiting)]
+    if awaiting:
+        views = [replace(one, barred=barred(connection, one.job, awaiting)) for one in views]
+        # The text says that somebody is named, and the view where: a rule may be called as they are.
+        views = [one for one in views if any(one.awaits(somebody) for somebody in awaiting)]
+    return page, views
 
 
 def tenants_that_ask(connection: Connection) -> Sequence[str]:

@@ -94,6 +94,7 @@ def test_whom_nobody_has_introduced_whoever_asked_and_whoever_came_by_a_link_can
     page = _bob(console).sees(path)
     assert "Nothing is asked of you: acme.ada asked for it, and whoever asks does not approve." in page
     assert 'name="answer"' not in page
+    assert _listed(_bob(console).sees("/console/approvals?awaits=me")) == []
     assert "asked for it, and whoever asks does not approve" in _bob(console).sends(f"{path}/answer", **form).text
     by_link = _bob(console, Role.OWNER, Via.LINK)
     assert f"aswhom approvals link {case.row.id} --for USER" in by_link.sees(path)
