@@ -120,7 +120,7 @@ def test_another_browser_cannot_finish_what_one_has_begun(connect_site: ConnectS
 
 
 def test_whose_grant_is_dead_is_told_why_and_connects_again(connect_site: ConnectSite, person: Meet) -> None:
-    key, margaret = connect_site.someone("margaret", at=linear_of("acme")), person()
+    key, margaret = connect_site.someone("margaret", at=linear_of("globex"), tenant="globex"), person()
     margaret.connects(connect_site.link(key), "margaret")
     assert margaret.heading == "Linear is connected"
     connect_site.dies(key, reason="Linear does not accept its credential any more")

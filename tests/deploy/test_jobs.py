@@ -327,5 +327,6 @@ def test_jobs_are_listed_by_what_they_wait_for(cli: Cli) -> None:
         assert [row["id"] for row in cli.json("jobs", "list", "--wait", wait)] == [job]
     assert cli.json("jobs", "list", "--wait", "once") == []
     cli.json("jobs", "cancel", asks, "--yes")
-    assert cli.json("jobs", "list", "--wait", "unknown") == []
+    told = [(row["id"], row["state"]) for row in cli.json("jobs", "list", "--wait", "unknown")]
+    assert told == [(asks, "cancelled")], "nobody has said what became of its call"
     assert cli("jobs", "list", "--wait", "for-godot").exit_code == 2

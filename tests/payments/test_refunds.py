@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
+from identity.errors import BadInput
 from pipeline.states import JobState
 from pipeline.tables import workflow_settings
 from tests.payments.payments import SMALL, Payments
@@ -27,7 +28,8 @@ def back(payments: Payments) -> list[str]:
 
 
 def test_a_refund_is_made_once_two_others_said_yes_and_both_are_in_its_token(paid: Payments) -> None:
-    assert paid.answer(by="ada").status_code == 409, "whoever asked may not"
+    with pytest.raises(BadInput, match="asked for it, and whoever asks does not approve"):
+        paid.answer(by="ada")
     assert paid.answer(by="grace").status_code == 200
     paid.system.settle()
     assert back(paid) == [], "one yes is not two"
