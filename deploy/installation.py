@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -103,6 +104,18 @@ class Installation:
         database = open_database(self.settings.database())
         self._close.append(database.close)
         return database
+
+    @property
+    def ledger_file(self) -> Path | None:
+        """The file of a ledger on SQLite, which may be damaged; else None. Raises Misconfigured if it is not there."""
+        from sqlalchemy import make_url
+
+        if not self.settings.on_sqlite:
+            return None
+        file = Path(make_url(self.settings.ledger_url()).database or "")
+        if not file.is_file():
+            raise Misconfigured(f"there is no ledger at {file}: make it with `aswhom init`, or restore it")
+        return file
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         return self.ledger.read(fn)

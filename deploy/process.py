@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from deploy import logs
 from deploy.settings import Settings, celerys_or_refuse, forget_celerys, load
 from deploy.signals import handling
-from identity.errors import Misconfigured, Unavailable
+from identity.errors import LedgerDamaged, Misconfigured, Unavailable
 
 if TYPE_CHECKING:
     from pipeline.celery import App
@@ -188,6 +188,8 @@ def _revision(database: Database) -> str | None:
         while True:
             try:
                 return revision_of(database)
+            except LedgerDamaged as damaged:
+                raise Misconfigured(str(damaged)) from damaged  # not to be waited for: no restore reaches this process
             except Unavailable as away:
                 log.warning("the ledger is waited for: %s", away, extra={"action": "ledger.awaited"})
             pause.wait(LOOK_AGAIN.total_seconds())

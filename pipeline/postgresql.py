@@ -210,7 +210,7 @@ class PostgresqlDatabase:
         place = f"{host}:{self._url.port or self._url.query.get('port') or 5432}"
         return Unavailable(f"no connection to the ledger's server at {place}: {words}; see ASWHOM_DATABASE_URL")
 
-    def check_room(self) -> None:
+    def check_fit(self) -> None:
         """Nothing to check: the disk is the server's, which says by refusing that it is full."""
 
     def close(self) -> None:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from deploy.checkup.finding import Finding, ok, wrong
+from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
 from pipeline.ledger import queries
 from pipeline.ledger.rehearsal import rehearse
+from pipeline.sqlite_file import TookTooLong, faults, what_to_do
 
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs"})  # no shared memory for SQLite's WAL
 _CONNECTIONS = 34 * 5  # one process of each kind
 _POSTGRESQL = 150_000
+_LOOK = timedelta(seconds=10)  # whoever asks for a checkup waits for it
 
 
 def ledger(at: Installation) -> Iterator[Finding]:
     at.read(queries.all_tenants)
     at.write(rehearse)
-    faults = list(_of_file(at) if at.settings.on_sqlite else _of_server(at))
+    told = list(_of_file(at) if at.settings.on_sqlite else _of_server(at))
     yield ok("ledger", "reachable and written to, at this version's tables")
-    yield from faults or [ok("durability", "a commit that was answered survives a loss of power")]
+    yield from told or [ok("durability", "a commit that was answered survives a loss of power")]
 
 
 def _of_file(at: Installation) -> Iterator[Finding]:
@@ -35,6 +38,12 @@ def _of_file(at: Installation) -> Iterator[Finding]:
         yield wrong("durability", f"{path} lies on {kind}, where SQLite's locks do not hold: use a local disk")
     if path.stat().st_mode & stat.S_IRWXO:
         yield wrong("durability", f"everybody on this machine may look into {path}: run `chmod 600 '{path}'`")
+    try:
+        if found := faults(path, fully=False, within=_LOOK):
+            yield wrong("durability", f"{what_to_do(path)}. {found[0]}")
+    except TookTooLong:
+        says = f"{path} was not looked through for damage, which takes over {_LOOK.seconds} s: run `aswhom db check`"
+        yield unknown("durability", says)
 
 
 def _file_system(path: Path, mounts: Path) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
@@ -15,6 +15,7 @@ from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Bar, Output
 from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
+from deploy.new_file import whole
 from identity.audit.chain import FirstBad, Verified
 from identity.audit.export import Audited, export_lines, verify_files
 from identity.audit.links import links_behind, newest_checkpoint
@@ -98,7 +99,9 @@ def export(at: Installation, out: Output, tenant: str | None, after: int, output
     """Write the sealed records as JSON Lines, for `audit verify` on any machine."""
     lines = 0
     with ExitStack() as files:
-        file = sys.stdout.buffer if output is None else files.enter_context(_whole(output, at.ids("part")))
+        file = sys.stdout.buffer
+        if output is not None:
+            file = files.enter_context(files.enter_context(whole(output, at.ids("part"))).open("wb"))
         on_screen = output is None and sys.stdout.isatty()  # where a bar would stand among the records
         behind = at.read(lambda c: links_behind(c, after))
         bar = files.enter_context(out.progress(behind, what="exporting", hidden=on_screen))
@@ -149,23 +152,6 @@ def checkpoint(at: Installation, out: Output) -> None:
     if head is None:
         raise BadInput("nothing is sealed yet: there is no record")
     click.echo(head.line())
-
-
-@contextmanager
-def _whole(output: Path, part: str) -> Iterator[BinaryIO]:
-    """A file beside *output* that takes its name once all is written, and goes if it is not. Raises BadInput."""
-    if output.exists():
-        raise BadInput(f"{output} exists: name a new file")
-    written = output.with_name(f".{output.name}.{part}")
-    try:
-        with written.open("xb") as file:
-            yield file
-        written.rename(output)
-    except OSError as error:
-        raise BadInput(f"{output} cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):  # whatever kept it from being written may keep it from being looked for
-            written.unlink()
 
 
 def _read_checkpoint(file: Path, keys: TrustedKeys) -> Head:
