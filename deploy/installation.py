@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from deploy import logs
-from deploy.settings import Settings, load, sudo_user
+from deploy.settings import Settings, load, name_connections, sudo_user
 from identity.errors import Misconfigured
 from identity.ids import Ids
 
@@ -47,6 +47,7 @@ class Installation:
         """The installation of these settings and of the environment. Raises Misconfigured."""
         settings = load(**given)
         logs.configure("aswhom", format=settings.log_format, level="WARNING")
+        name_connections("command")
         return cls(settings)
 
     def __enter__(self) -> Self:
