@@ -446,6 +446,25 @@ def test_a_postgresql_that_may_lose_a_commit_is_found(on_postgresql: Callable[[s
     assert {one.state for one in found if one.what == "ledger"} == {State.OK}
 
 
+def test_indexes_of_another_collation_than_the_servers_are_found(
+    on_postgresql: Callable[[str], list[Finding]],
+) -> None:
+    found = on_postgresql("update pg_database set datcollversion = '2.28' where datname = '{name}'")
+    (says,) = [one.says for one in found if "collation version 2.28" in one.says]
+    assert "reindex database" in says
+    assert {one.state for one in found if one.what == "ledger"} == {State.OK, State.WRONG}
+
+
+def test_a_database_in_another_encoding_is_found(postgres: Postgres, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{postgres.create_database()}_latin"
+    with postgres.connect() as connection:
+        connection.execute(f"create database {name} encoding 'LATIN1' locale 'C' template template0".encode())
+    monkeypatch.setenv("ASWHOM_DATABASE_URL", postgres.url(name))
+    cli("db", "upgrade")
+    assert any("encoding is LATIN1" in says for _, says in told(cli, "ledger"))
+    postgres.drop_database(name)
+
+
 @pytest.mark.parametrize("attributes", ["", "&target_session_attrs=any"])
 def test_a_postgresql_that_cannot_be_written_is_found_and_nothing_is_said_of_housekeeping(
     postgres: Postgres, cli: Cli, monkeypatch: pytest.MonkeyPatch, attributes: str
