@@ -23,12 +23,20 @@ _COLLATION = """
     select datname as name, datcollversion as of_indexes, pg_database_collation_actual_version(oid) as of_server
     from pg_database where datname = current_database()
 """
+_TOLD = 5
 _LOOK = timedelta(seconds=10)  # whoever asks for a checkup waits for it
 
 
 def ledger(at: Installation) -> Iterator[Finding]:
     at.read(queries.all_tenants)
     at.write(rehearse)
+    from pipeline.migrations.shape import lacks  # needs Alembic, and with it half a second
+
+    if lacking := at.read(lacks):
+        says = f"the ledger is not as its migrations made it: {'; '.join(lacking[:_TOLD])}"
+        yield wrong(
+            "ledger", f"{says}. Was a restore broken off, or did it go on after an error? See docs/operations.md"
+        )
     told = list(_of_file(at) if at.settings.on_sqlite else _of_server(at))
     yield ok("ledger", "reachable and written to, at this version's tables")
     yield from told or [ok("durability", "a commit that was answered survives a loss of power")]

@@ -84,6 +84,13 @@ def test_a_ledger_that_is_not_at_this_versions_tables_is_found(cli: Cli) -> None
     assert (state, "aswhom db upgrade" in says) == ("wrong", True)
 
 
+def test_a_ledger_that_lacks_what_its_migrations_made_is_found(cli: Cli) -> None:
+    with sqlite3.connect(cli.data_dir / "ledger.db") as opened:
+        opened.execute("drop trigger audit_no_update")
+    opened.close()
+    assert ("wrong", True) in [(state, "audit_no_update is not there" in says) for state, says in told(cli, "ledger")]
+
+
 def test_a_ledger_on_a_network_file_system_is_known_by_its_mount(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text("a / ext4 rw 0 0\nb /srv nfs4 rw 0 0\nc /srv/local\\040disk xfs rw 0 0\n")
