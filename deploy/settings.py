@@ -338,7 +338,7 @@ def name_connections(process: str) -> None:
     An `application_name` in the ledger's URL goes before, and so does a PGAPPNAME that is not a parent's of ours.
     """
     if os.environ.get("PGAPPNAME", "aswhom").startswith("aswhom"):
-        os.environ["PGAPPNAME"] = f"aswhom {process}"
+        os.environ["PGAPPNAME"] = f"aswhom-{process}"
 
 
 def metrics_folder() -> Path | None:

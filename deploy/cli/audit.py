@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from deploy.cli.command import MOMENT, PROBLEM, command
+from deploy.cli.command import MOMENT, PROBLEM, command, new_file_option
 from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Bar, Output
 from deploy.cli.public_key import key_option, public_keys
@@ -92,9 +92,7 @@ def show(at: Installation, out: Output, id: str) -> None:
 @command(audit)
 @click.option("--tenant", help="The rows of this tenant; of the others, their digests alone.")
 @click.option("--after", default=0, help="Go on behind this number of the chain: an earlier export's last.")
-@click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file.  [default: standard output]"
-)
+@new_file_option
 def export(at: Installation, out: Output, tenant: str | None, after: int, output: Path | None) -> None:
     """Write the sealed records as JSON Lines, for `audit verify` on any machine."""
     lines = 0
@@ -142,7 +140,8 @@ def verify_chain(
 
 
 @command(audit)
-def checkpoint(at: Installation, out: Output) -> None:
+@new_file_option
+def checkpoint(at: Installation, out: Output, output: Path | None) -> None:
     """Print the chain's length and head, signed: keep it elsewhere, and a chain cut at its end is found."""
     sealer = Sealer(at.ledger, at.signer)
     with out.count("sealing") as tell:
@@ -151,7 +150,12 @@ def checkpoint(at: Installation, out: Output) -> None:
     head = at.read(newest_checkpoint)
     if head is None:
         raise BadInput("nothing is sealed yet: there is no record")
-    click.echo(head.line())
+    if output is None:
+        click.echo(head.line())
+        return
+    with whole(output, at.ids("part")) as part:
+        part.write_text(f"{head.line()}\n", encoding="utf-8")
+    out.done(f"the checkpoint at {head.seq} is in {output}", {"file": str(output), "seq": head.seq})
 
 
 def _read_checkpoint(file: Path, keys: TrustedKeys) -> Head:

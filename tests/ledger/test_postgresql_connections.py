@@ -254,8 +254,8 @@ def test_the_options_of_the_url_are_kept_beside_ours(ledger_url: str) -> None:
 @pytest.mark.parametrize(
     ("given", "of_the_url", "named"),
     [
-        (None, "", "aswhom worker-1"),
-        ("aswhom command", "", "aswhom worker-1"),  # a parent's
+        (None, "", "aswhom-worker-1"),
+        ("aswhom-command", "", "aswhom-worker-1"),  # a parent's
         ("billing", "", "billing"),
         (None, "&application_name=agents", "agents"),
     ],

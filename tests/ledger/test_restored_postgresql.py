@@ -44,10 +44,11 @@ def restored(postgres: Postgres, ledger_url: str, tmp_path: Path) -> Iterator[Re
         dump = tmp_path / f"ledger-{len(made)}.dump"
         name = make_url(ledger_url).database or ""
         made.append(postgres.create_database())
-        for command in (
+        commands: tuple[list[str | Path], ...] = (
             [postgres.binaries / "pg_dump", *reach, "--format", "custom", "--file", dump, name],
             [postgres.binaries / "pg_restore", *reach, "--dbname", made[-1], *options, dump],
-        ):
+        )
+        for command in commands:
             subprocess.run(command, check=True, timeout=60)
         opened.append(open_ledger(postgres.url(made[-1])))
         return opened[-1]
