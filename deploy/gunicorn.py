@@ -12,7 +12,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from deploy import logs, process
-from deploy.settings import metrics_folder, share_metrics
+from deploy.settings import metrics_folder, name_connections, share_metrics
 
 
 class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - the setting's name; Gunicorn has no types
@@ -58,6 +58,7 @@ process.fit_or_exit(_settings)
 def post_fork(server: Any, worker: Any) -> None:
     """Before the application is imported."""
     logs.configure("web", format=_settings.log_format, level=_settings.log_level)
+    name_connections("web")
 
 
 def post_worker_init(worker: Any) -> None:

@@ -8,11 +8,12 @@ import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from deploy import logs
-from deploy.settings import Settings, load, sudo_user
+from deploy.settings import Settings, load, name_connections, sudo_user
 from identity.errors import Misconfigured
 from identity.ids import Ids
 
@@ -46,6 +47,7 @@ class Installation:
         """The installation of these settings and of the environment. Raises Misconfigured."""
         settings = load(**given)
         logs.configure("aswhom", format=settings.log_format, level="WARNING")
+        name_connections("command")
         return cls(settings)
 
     def __enter__(self) -> Self:
@@ -103,6 +105,18 @@ class Installation:
         database = open_database(self.settings.database())
         self._close.append(database.close)
         return database
+
+    @property
+    def ledger_file(self) -> Path | None:
+        """The file of a ledger on SQLite, which may be damaged; else None. Raises Misconfigured if it is not there."""
+        from sqlalchemy import make_url
+
+        if not self.settings.on_sqlite:
+            return None
+        file = Path(make_url(self.settings.ledger_url()).database or "")
+        if not file.is_file():
+            raise Misconfigured(f"there is no ledger at {file}: make it with `aswhom init`, or restore it")
+        return file
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         return self.ledger.read(fn)

@@ -16,9 +16,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from deploy import logs
-from deploy.settings import Settings, celerys_or_refuse, forget_celerys, load
+from deploy.settings import Settings, celerys_or_refuse, forget_celerys, load, name_connections
 from deploy.signals import handling
-from identity.errors import Misconfigured, Unavailable
+from identity.errors import LedgerDamaged, Misconfigured, Unavailable
 
 if TYPE_CHECKING:
     from pipeline.celery import App
@@ -65,8 +65,9 @@ def _or_exit(read: Callable[[], T]) -> T:
 def set_up(
     process: str, settings: Settings, *, listed: str | None = None, is_well: Callable[[], bool] = lambda: True
 ) -> None:
-    """Logs that name *process*, and its metrics on the port of what is *listed* so, if not under its name."""
+    """Logs and connections that name *process*; its metrics on the port of what is *listed* so, else of that name."""
     logs.configure(process, format=settings.log_format, level=settings.log_level)
+    name_connections(process)
     serve_metrics(listed or process, settings, is_well=is_well)
 
 
@@ -188,6 +189,8 @@ def _revision(database: Database) -> str | None:
         while True:
             try:
                 return revision_of(database)
+            except LedgerDamaged as damaged:
+                raise Misconfigured(str(damaged)) from damaged  # not to be waited for: no restore reaches this process
             except Unavailable as away:
                 log.warning("the ledger is waited for: %s", away, extra={"action": "ledger.awaited"})
             pause.wait(LOOK_AGAIN.total_seconds())

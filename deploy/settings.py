@@ -332,6 +332,15 @@ def share_metrics(folder: Path) -> None:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
+def name_connections(process: str) -> None:
+    """Have PostgreSQL's views and log call this process's connections by its name.
+
+    An `application_name` in the ledger's URL goes before, and so does a PGAPPNAME that is not a parent's of ours.
+    """
+    if os.environ.get("PGAPPNAME", "aswhom").startswith("aswhom"):
+        os.environ["PGAPPNAME"] = f"aswhom-{process}"
+
+
 def metrics_folder() -> Path | None:
     """The folder that `share_metrics`, or whoever started us, named."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")

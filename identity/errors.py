@@ -2,6 +2,7 @@
 
     AswhomError
     ├── Unavailable      retry     a lock is busy, a provider is down or limits us; spends no run
+    │   └── LedgerDamaged          until somebody has restored the ledger
     ├── ReauthRequired   park      waits for a person; the job is kept
     ├── GrantRevoked     cancel    an explicit signal; what depends on the grant is cancelled
     ├── PolicyDenied     refuse    policy, scope, audience or approval
@@ -31,6 +32,10 @@ class Unavailable(AswhomError):
 
 class Unconfirmed(Unavailable):
     """It may have been done, or not: no commit of it was confirmed. Look, or ask again by the same key."""
+
+
+class LedgerDamaged(Unavailable):
+    """The ledger's file is not what was written: a backup must be restored. Senders are to repeat until then."""
 
 
 class KeysAway(Unavailable):

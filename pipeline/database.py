@@ -34,8 +34,11 @@ class Database(Protocol):
 
     def read(self, fn: Callable[[Connection], T]) -> T: ...
 
-    def check_room(self) -> None:
-        """Return if there is room for what writes add, as far as this machine can see. Raises Unavailable."""
+    def check_fit(self) -> None:
+        """Return if there is room for what writes add and no damage was met, as far as this process can see.
+
+        Raises Unavailable, and LedgerDamaged from the first damage to the process's end.
+        """
         ...
 
     def close(self) -> None: ...

@@ -220,6 +220,7 @@ def _fail(group: Sequence[_Write[Any]], error: BaseException) -> None:
     )
     for write in group:
         write.raised = CommitUnknown("the commit failed; read again by your own key")
+        write.raised.__cause__ = error
 
 
 def _run(connection: Connection, group: Sequence[_Write[Any]]) -> None:

@@ -124,7 +124,7 @@ class Intake:
     def ready(self) -> None:
         """Return if a delivery can be accepted now. Raises Unavailable, for tables of another version too."""
         self._look_at_the_tables()
-        self._store.check_room()  # what the next line writes is nothing, and takes none
+        self._store.check_fit()  # what the next line writes is nothing, and takes none
         # A write, since that is what a delivery needs: a ledger whose writer is stopped can still be read.
         self._store.write(rehearse)
 

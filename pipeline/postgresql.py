@@ -46,7 +46,7 @@ _WORDS = 400  # of a server's own, as many as say what it is
 
 # A process stopped inside a transaction must not keep a revocation out: that is the idle timeout.
 _STOPPED = "-c idle_in_transaction_session_timeout=2s"
-_OPTIONS = f"-c timezone=UTC {_STOPPED} -c statement_timeout=30s"
+_OPTIONS = f"-c timezone=UTC {_STOPPED} -c statement_timeout=30s"  # behind the URL's own: the last one holds
 
 # A standby that has the primary's address takes connections, and a pool would keep them after the address moved on.
 _WRITABLE = {"target_session_attrs": "read-write"}
@@ -85,6 +85,9 @@ class PostgresqlDatabase:
         self._url = make_url(url)
         said = self._url.query
         asked = {name: value for name, value in (_NOTICED | _WRITABLE).items() if name not in said}
+        theirs = said.get("options", ())
+        options = [theirs] if isinstance(theirs, str) else [*theirs]
+        options += [_OPTIONS, f"-c lock_timeout={self._lock_timeout * 1000:.0f}"]
         self.engine = create_engine(
             url,
             pool_size=threads,
@@ -92,7 +95,7 @@ class PostgresqlDatabase:
             pool_timeout=self._timeout,
             pool_use_lifo=True,  # few are in use as a rule, and those have prepared what they are asked
             hide_parameters=True,  # an error's text must not carry what was written
-            connect_args={"options": f"{_OPTIONS} -c lock_timeout={self._lock_timeout * 1000:.0f}", **asked},
+            connect_args={"options": " ".join(options), **asked},
         )
 
         # The server refuses what would write: `BEGIN READ ONLY` is no further round trip.
@@ -210,7 +213,7 @@ class PostgresqlDatabase:
         place = f"{host}:{self._url.port or self._url.query.get('port') or 5432}"
         return Unavailable(f"no connection to the ledger's server at {place}: {words}; see ASWHOM_DATABASE_URL")
 
-    def check_room(self) -> None:
+    def check_fit(self) -> None:
         """Nothing to check: the disk is the server's, which says by refusing that it is full."""
 
     def close(self) -> None:

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from identity.errors import Misconfigured, Unavailable
+from identity.errors import LedgerDamaged, Misconfigured, Unavailable
+from identity.store import CommitUnknown
 from pipeline.database import raise_if_late
 from pipeline.group_commit import Writer
+from pipeline.sqlite_file import is_damage, what_to_do
 from pipeline.turnstile import Turnstile, WriteGate
 
 T = TypeVar("T")
@@ -75,12 +77,21 @@ class SqliteDatabase:
         self._writer = Writer(self._writer_engine, Turnstile(self.path), name="ledger-writer", timeout=timeout)
         self._ahead = Writer(self._writer_engine, WriteGate(self.path), name="ledger-ahead", timeout=timeout)
         self._pid = os.getpid()
+        self._damaged = False  # once met, it stays: nothing but a restart on another file mends it
 
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
         if os.getpid() != self._pid:
             raise RuntimeError("the ledger was opened before a fork: open it in the child")
         raise_if_late(until)
-        return (self._ahead if ahead else self._writer).write(fn, until)
+        try:
+            return (self._ahead if ahead else self._writer).write(fn, until)
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            self._raise_if_damaged(error)
+            raise
+        except CommitUnknown as unknown:
+            if is_damage(unknown.__cause__):
+                self._note_damage(unknown.__cause__)
+            raise
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         try:
@@ -92,13 +103,29 @@ class SqliteDatabase:
                 finally:
                     if not connection.invalidated:
                         driver.rollback()
-        except (OperationalError, sqlite3.OperationalError) as error:
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            self._raise_if_damaged(error)
+            if not isinstance(error, (OperationalError, sqlite3.OperationalError)):
+                raise
             fault = error.orig if isinstance(error, OperationalError) else error
             if getattr(fault, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
                 raise  # the statement's own fault: a bug, or migrations that were not run
             raise Unavailable(f"the ledger {self.path} cannot be read: {fault}") from error
 
-    def check_room(self) -> None:
+    def _raise_if_damaged(self, error: Exception) -> None:
+        if is_damage(error):
+            self._note_damage(error)
+            raise LedgerDamaged(what_to_do(self.path)) from error
+
+    def _note_damage(self, error: BaseException | None) -> None:
+        if not self._damaged:
+            said = getattr(error, "orig", error)
+            log.critical("%s (%s)", what_to_do(self.path), said, extra={"action": "ledger.damaged"})
+        self._damaged = True
+
+    def check_fit(self) -> None:
+        if self._damaged:
+            raise LedgerDamaged(what_to_do(self.path))
         # Not by a write: one that is taken back reaches no disk, and a commit a question is too dear.
         free = self._free(self.path.parent)
         if free < ROOM:

@@ -20,7 +20,7 @@ class Leaving:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.engine = database.engine
-        self.check_room, self.close = database.check_room, database.close
+        self.check_fit, self.close = database.check_fit, database.close
         self.leaves = self.loses_a_commit = False
         self._away = False
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
-from deploy.cli.command import MOMENT, PROBLEM, command
+from deploy.cli.command import MOMENT, PROBLEM, command, new_file_option
 from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Bar, Output
 from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
+from deploy.new_file import whole
 from identity.audit.chain import FirstBad, Verified
 from identity.audit.export import Audited, export_lines, verify_files
 from identity.audit.links import links_behind, newest_checkpoint
@@ -91,14 +92,14 @@ def show(at: Installation, out: Output, id: str) -> None:
 @command(audit)
 @click.option("--tenant", help="The rows of this tenant; of the others, their digests alone.")
 @click.option("--after", default=0, help="Go on behind this number of the chain: an earlier export's last.")
-@click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file.  [default: standard output]"
-)
+@new_file_option
 def export(at: Installation, out: Output, tenant: str | None, after: int, output: Path | None) -> None:
     """Write the sealed records as JSON Lines, for `audit verify` on any machine."""
     lines = 0
     with ExitStack() as files:
-        file = sys.stdout.buffer if output is None else files.enter_context(_whole(output, at.ids("part")))
+        file = sys.stdout.buffer
+        if output is not None:
+            file = files.enter_context(files.enter_context(whole(output, at.ids("part"))).open("wb"))
         on_screen = output is None and sys.stdout.isatty()  # where a bar would stand among the records
         behind = at.read(lambda c: links_behind(c, after))
         bar = files.enter_context(out.progress(behind, what="exporting", hidden=on_screen))
@@ -139,7 +140,8 @@ def verify_chain(
 
 
 @command(audit)
-def checkpoint(at: Installation, out: Output) -> None:
+@new_file_option
+def checkpoint(at: Installation, out: Output, output: Path | None) -> None:
     """Print the chain's length and head, signed: keep it elsewhere, and a chain cut at its end is found."""
     sealer = Sealer(at.ledger, at.signer)
     with out.count("sealing") as tell:
@@ -148,24 +150,12 @@ def checkpoint(at: Installation, out: Output) -> None:
     head = at.read(newest_checkpoint)
     if head is None:
         raise BadInput("nothing is sealed yet: there is no record")
-    click.echo(head.line())
-
-
-@contextmanager
-def _whole(output: Path, part: str) -> Iterator[BinaryIO]:
-    """A file beside *output* that takes its name once all is written, and goes if it is not. Raises BadInput."""
-    if output.exists():
-        raise BadInput(f"{output} exists: name a new file")
-    written = output.with_name(f".{output.name}.{part}")
-    try:
-        with written.open("xb") as file:
-            yield file
-        written.rename(output)
-    except OSError as error:
-        raise BadInput(f"{output} cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):  # whatever kept it from being written may keep it from being looked for
-            written.unlink()
+    if output is None:
+        click.echo(head.line())
+        return
+    with whole(output, at.ids("part")) as part:
+        part.write_text(f"{head.line()}\n", encoding="utf-8")
+    out.done(f"the checkpoint at {head.seq} is in {output}", {"file": str(output), "seq": head.seq})
 
 
 def _read_checkpoint(file: Path, keys: TrustedKeys) -> Head:

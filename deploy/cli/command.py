@@ -79,6 +79,13 @@ def confirm(question: str, *, yes: bool) -> None:
     click.confirm(question, abort=True, err=True)
 
 
+# What is kept beyond the ledger's life goes into a file that is whole or not there: a shell would empty the one that it
+# names before the command runs, also where that fails.
+new_file_option = click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file.  [default: standard output]"
+)
+
+
 def secret_option(*names: str, help: str, required: bool = False) -> Callable[[Any], Any]:
     """An option whose value is a file that holds a secret, or `-` for standard input: never the secret itself, which
     every user of the machine could read in the list of processes.

@@ -106,7 +106,12 @@ class Output:
 
     def document(self, document: object) -> None:
         """As JSON, whoever reads it."""
-        click.echo(json.dumps(document, default=_plain, ensure_ascii=False, indent=2))
+        click.echo(as_document(document))
+
+
+def as_document(document: object) -> str:
+    """What --json prints of it."""
+    return json.dumps(document, default=_plain, ensure_ascii=False, indent=2)
 
 
 def _cell(value: object) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
-from deploy.cli.command import PROBLEM, command
-from deploy.cli.output import Output
+from deploy.cli.command import PROBLEM, command, new_file_option
+from deploy.cli.output import Output, as_document
 from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
+from deploy.new_file import whole
 from identity.errors import BadInput
 from pipeline.desk import revocations as acts
 from pipeline.ledger import queries
@@ -35,8 +36,15 @@ def revocations() -> None:
 @command(revocations, "list")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
 @click.option("--stuck", is_flag=True, help="Those alone that a provider could not be asked to follow.")
-def list_revocations(at: Installation, out: Output, limit: int, stuck: bool) -> None:
-    """The revocations, newest first."""
+@new_file_option
+def list_revocations(at: Installation, out: Output, limit: int, stuck: bool, output: Path | None) -> None:
+    """The revocations, newest first; with --output all of them, as JSON, whatever --limit says."""
+    if output is not None:
+        every = at.read(lambda c: queries.all_revocations(c, limit=None, stuck=stuck))
+        with whole(output, at.ids("part")) as part:
+            part.write_text(f"{as_document(every)}\n", encoding="utf-8")
+        out.done(f"{len(every)} revocation(s) are in {output}", {"file": str(output), "revocations": len(every)})
+        return
     rows = at.read(lambda c: queries.all_revocations(c, limit=limit + 1, stuck=stuck))
     columns = ("id", "kind", "key", "state", "cancelled_jobs", "stopped_jobs", "requested_by", "effective_at", "reason")
     out.page(rows, columns, limit=limit, empty="Nothing is stuck" if stuck else "Nothing was ever revoked")

@@ -86,7 +86,7 @@ def demo(as_json: bool, data_dir: Path | None, within: int) -> None:
 
 @click.group()
 def db() -> None:
-    """The ledger's tables."""
+    """The ledger: its tables, a copy of it, and whether it is whole."""
 
 
 @command(db)

@@ -203,7 +203,7 @@ def steps_of(connection: Connection, job: str) -> list[Record]:
     return [{**step, "attempts": [one for one in tries if one["step_id"] == step["id"]]} for step in found]
 
 
-def all_revocations(connection: Connection, *, limit: int, stuck: bool = False) -> list[Record]:
+def all_revocations(connection: Connection, *, limit: int | None, stuck: bool = False) -> list[Record]:
     columns = [column for column in revocations.c if column.name not in ("receipt", "signature")]
     found = select(*columns)
     if stuck:

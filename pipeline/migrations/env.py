@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-import identity.api_key_tables
-import identity.capability.tables
-import identity.mint_tables  # noqa: F401 - adds its table to the metadata, as those beside it do
-import pipeline.approvals.tables
-import pipeline.revocation.tables
-import pipeline.tables  # noqa: F401
-from identity.tables import metadata
+from pipeline.migrations.declared import metadata
 
 given = context.config.attributes
 context.configure(

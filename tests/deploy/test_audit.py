@@ -128,6 +128,23 @@ def test_a_file_that_cannot_be_written_or_read_is_told_in_a_sentence(recorded: C
     assert "not a text in UTF-8" in recorded.json("audit", "verify", "--checkpoint", str(kept), code=1)["message"]
 
 
+def test_what_a_restored_ledger_will_lack_goes_into_new_files_that_are_whole(recorded: Cli, tmp_path: Path) -> None:
+    made = [revoked(recorded) for _ in range(2)][::-1]
+    kept, listed = tmp_path / "checkpoint.json", tmp_path / "revocations.json"
+    assert recorded.json("revocations", "list", "--limit", "1", "--output", str(listed))["revocations"] == 2
+    assert [row["id"] for row in json.loads(listed.read_text())] == made
+    assert recorded.json("audit", "checkpoint", "--output", str(kept))["seq"] == json.loads(kept.read_text())["seq"]
+    assert recorded.json("audit", "verify", "--checkpoint", str(kept))["verified"]
+    before = kept.read_bytes(), listed.read_bytes()
+    for path in (recorded.data_dir / "ledger.db").parent.glob("ledger.db*"):
+        path.unlink()  # and cron comes again, by names that are taken, and by new ones
+    for name in ("", ".new"):
+        recorded.json("audit", "checkpoint", "--output", f"{kept}{name}", code=1)
+        recorded.json("revocations", "list", "--output", f"{listed}{name}", code=1)
+    assert (kept.read_bytes(), listed.read_bytes()) == before
+    assert sorted(path.name for path in tmp_path.glob("*.json*")) == ["checkpoint.json", "revocations.json"]
+
+
 def test_a_checkpoint_that_is_too_old_to_be_compared_is_a_problem(recorded: Cli, tmp_path: Path) -> None:
     kept, late = tmp_path / "checkpoint", tmp_path / "late.jsonl"
     kept.write_text(recorded("audit", "checkpoint").stdout)

@@ -84,6 +84,13 @@ def test_a_ledger_that_is_not_at_this_versions_tables_is_found(cli: Cli) -> None
     assert (state, "aswhom db upgrade" in says) == ("wrong", True)
 
 
+def test_a_ledger_that_lacks_what_its_migrations_made_is_found(cli: Cli) -> None:
+    with sqlite3.connect(cli.data_dir / "ledger.db") as opened:
+        opened.execute("drop trigger audit_no_update")
+    opened.close()
+    assert ("wrong", True) in [(state, "audit_no_update is not there" in says) for state, says in told(cli, "ledger")]
+
+
 def test_a_ledger_on_a_network_file_system_is_known_by_its_mount(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text("a / ext4 rw 0 0\nb /srv nfs4 rw 0 0\nc /srv/local\\040disk xfs rw 0 0\n")
@@ -444,6 +451,25 @@ def test_a_postgresql_that_may_lose_a_commit_is_found(on_postgresql: Callable[[s
     assert any("synchronous_commit is off" in one for one in says)
     assert any("fsync is off" in one for one in says)  # the tests' cluster is not durable
     assert {one.state for one in found if one.what == "ledger"} == {State.OK}
+
+
+def test_indexes_of_another_collation_than_the_servers_are_found(
+    on_postgresql: Callable[[str], list[Finding]],
+) -> None:
+    found = on_postgresql("update pg_database set datcollversion = '2.28' where datname = '{name}'")
+    (says,) = [one.says for one in found if "collation version 2.28" in one.says]
+    assert "reindex database" in says
+    assert {one.state for one in found if one.what == "ledger"} == {State.OK, State.WRONG}
+
+
+def test_a_database_in_another_encoding_is_found(postgres: Postgres, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{postgres.create_database()}_latin"
+    with postgres.connect() as connection:
+        connection.execute(f"create database {name} encoding 'LATIN1' locale 'C' template template0".encode())
+    monkeypatch.setenv("ASWHOM_DATABASE_URL", postgres.url(name))
+    cli("db", "upgrade")
+    assert any("encoding is LATIN1" in says for _, says in told(cli, "ledger"))
+    postgres.drop_database(name)
 
 
 @pytest.mark.parametrize("attributes", ["", "&target_session_attrs=any"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.checkup import ledger, machine
+from deploy.checkup import ledger, machine, postgresql
 from deploy.checkup.finding import Finding, State
 from deploy.installation import Installation
 from deploy.settings import load
@@ -60,10 +60,10 @@ class Instead:
 
 
 @pytest.mark.parametrize(("number", "version", "found"), [("140012", "14.12", True), ("150000", "15.0", False)])
-def test_a_postgresql_that_is_too_old_is_found(at: Installation, number: str, version: str, found: bool) -> None:
+def test_a_postgresql_that_is_too_old_is_found(number: str, version: str, found: bool) -> None:
     server = {"server_version_num": number, "server_version": version, "max_connections": "1000"}
     server |= {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
-    said = says_of("versions", ledger._of_server(Instead(at, server)))  # type: ignore[arg-type]
+    said = says_of("versions", postgresql._of_settings(server))
     asked = f"PostgreSQL {version} is not tested with this version: use 15 or later"
     assert said == ([(State.WRONG, asked)] if found else [])
 

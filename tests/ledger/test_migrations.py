@@ -16,17 +16,16 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, event, text
 
-import identity.console.tables  # noqa: F401 - adds its tables
-import pipeline.tables  # noqa: F401 - adds its tables
 from identity.errors import Misconfigured, Unavailable
 from identity.ids import Ids
-from identity.tables import metadata
 from identity.vault import Vault
 from pipeline import migrations
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.intake import Intake
 from pipeline.ledger.revision import newest, revision_of
 from pipeline.migrations import upgrade, upgrade_at
+from pipeline.migrations.declared import metadata
+from pipeline.migrations.shape import lacks, triggers, triggers_there
 from tests.ledgers import open_ledger
 from tests.waiting import eventually
 
@@ -38,6 +37,34 @@ def test_the_migrated_schema_is_the_one_the_code_declares(database: Database) ->
         return found
 
     assert database.read(differences) == []
+
+
+def test_a_migrated_ledger_lacks_nothing_and_has_no_trigger_that_is_not_looked_for(database: Database) -> None:
+    assert database.read(lacks) == []
+    assert database.read(triggers_there) == triggers(database.engine.dialect.name)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        ("drop index ix_jobs_due", "index ix_jobs_due is not there"),
+        ("alter table scopes drop constraint pk_scopes", "table scopes lacks its primary key"),
+        ("drop trigger audit_no_change on audit", "trigger audit_no_change is not there, or disabled"),
+        ("alter table audit disable trigger audit_no_change", "trigger audit_no_change is not there, or disabled"),
+        ("drop table heartbeats", "table heartbeats is not there"),
+        ("alter table tenants drop column name", "column tenants.name is not there"),
+        ("alter table tenants alter column name drop not null", "column tenants.name is of another kind"),
+        ("alter table audit_seals drop constraint uq_audit_seals_audit_id", "uq_audit_seals_audit_id is not there"),
+        ("alter table principals drop constraint fk_principals_tenant_id", "fk_principals_tenant_id is not there"),
+        ("update pg_index set indisvalid = false where indexrelid = 'ix_jobs_due'::regclass", "ix_jobs_due is not val"),
+        ("drop sequence ledger_number_sequence", "sequence ledger_number_sequence is not there"),
+    ],
+)
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_what_a_ledger_lacks_is_said(database: Database, spoilt: str, said: str) -> None:
+    with database.engine.connect() as connection:  # which undoes it at its end
+        connection.exec_driver_sql(spoilt)
+        assert [one for one in lacks(connection) if said in one]
 
 
 def test_upgrading_twice_is_once(ledger_url: str) -> None:

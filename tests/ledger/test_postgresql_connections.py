@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, text
 
+from deploy.settings import name_connections
 from identity.errors import Unavailable
 from identity.model import Scope, ScopeKind
 from identity.sequence import lock_exclusive, lock_shared
@@ -233,3 +234,38 @@ def test_who_waits_for_a_lock_lets_others_have_its_place_and_is_tried_until_its_
             let_go.set()
         assert [waiter.result() for waiter in waiters] == ["locked", "locked"]
         holder.result()
+
+
+def test_the_options_of_the_url_are_kept_beside_ours(ledger_url: str) -> None:
+    """Who sets how durable a commit is, or where the tables lie, is believed; what the ledger relies on holds."""
+    more = "&options=-csynchronous_commit%3Dremote_apply&options=-csearch_path%3Daswhom%20-cstatement_timeout%3D0"
+    has = text("select name, setting from pg_settings where name = any(:names)")
+    names = ["synchronous_commit", "search_path", "statement_timeout", "lock_timeout"]
+    for options in (more, more.replace("&options=", "%20").replace("%20", "&options=", 1)):
+        with closing(open_ledger(ledger_url + options)) as database:
+            rows = database.read(lambda c: c.execute(has, {"names": names}).all())
+        expected = {"synchronous_commit": "remote_apply", "search_path": "aswhom"}
+        assert {row.name: row.setting for row in rows} == expected | {
+            "statement_timeout": "30000",
+            "lock_timeout": "2000",
+        }
+
+
+@pytest.mark.parametrize(
+    ("given", "of_the_url", "named"),
+    [
+        (None, "", "aswhom-worker-1"),
+        ("aswhom-command", "", "aswhom-worker-1"),  # a parent's
+        ("billing", "", "billing"),
+        (None, "&application_name=agents", "agents"),
+    ],
+)
+def test_the_server_knows_a_process_by_its_name(
+    ledger_url: str, monkeypatch: pytest.MonkeyPatch, given: str | None, of_the_url: str, named: str
+) -> None:
+    monkeypatch.setenv("PGAPPNAME", given or "")
+    if given is None:
+        monkeypatch.delenv("PGAPPNAME")
+    name_connections("worker-1")
+    with closing(open_ledger(ledger_url + of_the_url)) as database:
+        assert database.read(lambda c: c.execute(text("show application_name")).scalar_one()) == named

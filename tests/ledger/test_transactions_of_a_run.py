@@ -36,8 +36,8 @@ class Counted:
         self.asked["read"] += 1
         return self._database.read(fn)
 
-    def check_room(self) -> None:
-        self._database.check_room()
+    def check_fit(self) -> None:
+        self._database.check_fit()
 
     def close(self) -> None:
         self._database.close()

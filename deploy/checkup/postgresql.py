@@ -1,0 +1,100 @@
+"""A PostgreSQL under the ledger: whether what it commits lasts, and whether text is found where it was stored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from deploy.checkup.finding import Finding, unknown, wrong
+from deploy.installation import Installation
+
+_CONNECTIONS = 34 * 5  # one process of each kind
+_OLDEST = 150_000
+_SETTINGS = (
+    "fsync",
+    "full_page_writes",
+    "synchronous_commit",
+    "synchronous_standby_names",
+    "server_version_num",
+    "server_version",
+    "server_encoding",
+    "max_connections",
+)
+_COLLATION = """
+    select datname as name, datcollversion as of_indexes, pg_database_collation_actual_version(oid) as of_server
+    from pg_database where datname = current_database()
+"""
+# https://www.postgresql.org/docs/current/runtime-config-replication.html#GUC-SYNCHRONOUS-STANDBY-NAMES
+_COUNTED = re.compile(r"\s*(?:ANY\s+|FIRST\s+)?([0-9]+)\s*\(", re.IGNORECASE)
+_NOT_AWAITED = ("off", "local")
+
+
+def server(at: Installation) -> Iterator[Finding]:
+    is_ = at.read(_settings)
+    yield from _of_settings(is_)
+    if is_["synchronous_commit"] not in _NOT_AWAITED:
+        yield from _of_standbys(is_["synchronous_standby_names"], at.read(_standbys))
+    yield from _of_text(at.read(_text_kept), is_["server_encoding"])
+
+
+def _of_settings(is_: Mapping[str, str]) -> Iterator[Finding]:
+    for name in ("fsync", "full_page_writes"):
+        if is_[name] != "on":
+            yield wrong(
+                "durability", f"PostgreSQL's {name} is {is_[name]}, and a loss of power may lose the ledger: set it on"
+            )
+    if is_["synchronous_commit"] == "off":
+        says = "PostgreSQL's synchronous_commit is off: it answers before a commit is kept; set it on for this database"
+        yield wrong("durability", says)
+    if int(is_["server_version_num"]) < _OLDEST:
+        yield wrong("versions", f"PostgreSQL {is_['server_version']} is not tested with this version: use 15 or later")
+    if int(is_["max_connections"]) < _CONNECTIONS:
+        says = f"PostgreSQL takes {is_['max_connections']} connections, and each process holds up to 34"
+        yield wrong("ledger", f"{says}: set max_connections to {_CONNECTIONS} or more")
+
+
+def _of_standbys(named: str, standbys: Sequence[str | None]) -> Iterator[Finding]:
+    """Of what `synchronous_standby_names` says and the state of each standby that is connected."""
+    if not named.strip():
+        return  # a ledger on one host is a choice; a lossy failover is told of in the documents
+    counted = _COUNTED.match(named)
+    needed = int(counted[1]) if counted else 1
+    if None in standbys:  # to anybody else than pg_monitor their states are not shown
+        says = "PostgreSQL waits for standbys, which this user may not see: `grant pg_monitor` to it"
+        yield unknown("durability", says)
+        return
+    awaited = sum(state != "async" for state in standbys)
+    if awaited < needed:
+        says = f"PostgreSQL waits for {needed} standby(s) and has {awaited}: every write hangs until one is back"
+        yield wrong("durability", f"{says}, or until synchronous_standby_names asks for fewer")
+    elif awaited == needed:
+        says = f"PostgreSQL waits for {needed} standby(s) and has no other: the death of one stops every write"
+        yield wrong("durability", f"{says}, while /readyz is green. Add one: `ANY {needed} (…)` of {needed + 1}")
+
+
+def _standbys(connection: Connection) -> Sequence[str | None]:
+    return connection.execute(text("select sync_state from pg_stat_replication")).scalars().all()
+
+
+def _of_text(kept: Row[Any], encoding: str) -> Iterator[Finding]:
+    if encoding != "UTF8":
+        yield wrong(
+            "ledger", f"the database's encoding is {encoding}, in which names may fail: move it into one in UTF8"
+        )
+    if kept.of_indexes is not None and kept.of_indexes != kept.of_server:
+        why = f"the indexes were made by collation version {kept.of_indexes}, and the server sorts by {kept.of_server}"
+        cure = f'`reindex database "{kept.name}"`, then `alter database "{kept.name}" refresh collation version`'
+        miss = "a look-up may miss what is there, a revocation too"
+        yield wrong("ledger", f"{why}: {miss}. With every process stopped run {cure}")
+
+
+def _text_kept(connection: Connection) -> Row[Any]:
+    return connection.execute(text(_COLLATION)).one()
+
+
+def _settings(connection: Connection) -> dict[str, str]:
+    ask = text("select current_setting(:name)")
+    return {name: connection.execute(ask, {"name": name}).scalar_one() for name in _SETTINGS}

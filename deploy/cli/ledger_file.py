@@ -1,0 +1,48 @@
+"""`db backup` and `db check`: a copy of the ledger that is whole, and whether the ledger is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from deploy.cli.command import PROBLEM, command
+from deploy.cli.output import Output
+from deploy.cli.running import db
+from deploy.installation import Installation
+
+
+@command(db)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def backup(at: Installation, out: Output, file: Path) -> None:
+    """Copy an SQLite ledger into a new FILE beside the running processes, and look the copy through.
+
+    Where the ledger is damaged nothing is written, and no earlier backup is touched.
+    """
+    from deploy.new_file import whole
+    from identity.errors import BadInput
+    from pipeline.sqlite_file import copy_whole
+
+    if (path := at.ledger_file) is None:
+        raise BadInput("the ledger is on PostgreSQL: back it up with its own tools, see docs/operations.md")
+    with whole(file, at.ids("part")) as part:
+        copied = copy_whole(path, part)
+    told = {"file": str(file), "bytes": copied.size, "revision": copied.revision, "link": copied.link}
+    sealed = f"its audit is sealed up to link {copied.link}"
+    out.done(f"{file} is whole: {copied.size} bytes, tables at {copied.revision}, {sealed}", told)
+
+
+@command(db)
+def check(at: Installation, out: Output) -> int | None:
+    """Look the whole ledger through for damage, beside the running processes; it may take minutes."""
+    from identity.errors import BadInput
+    from pipeline.sqlite_file import faults, what_to_do
+
+    if (path := at.ledger_file) is None:
+        raise BadInput("the ledger is on PostgreSQL: `pg_amcheck` looks it through")
+    found = faults(path)
+    if out.as_json:
+        out.document({"whole": not found, "faults": found})
+    else:
+        out.sentence("\n".join([*found, what_to_do(path)]) if found else f"{path} is whole")
+    return PROBLEM if found else None

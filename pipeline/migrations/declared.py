@@ -1,0 +1,16 @@
+"""Every table that the code declares: each of these modules adds its own to the one metadata."""
+
+from __future__ import annotations
+
+import identity.api_key_tables
+import identity.audit.tables
+import identity.capability.tables
+import identity.console.tables
+import identity.mint_tables
+import identity.withdrawals.tables  # noqa: F401 - adds its tables, as those above it do
+import pipeline.approvals.tables
+import pipeline.revocation.tables
+import pipeline.tables  # noqa: F401 - and these
+from identity.tables import metadata
+
+__all__ = ["metadata"]
