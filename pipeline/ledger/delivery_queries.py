@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, exists, func, select
 
+from pipeline.ledger.delivery_tenant import UNLISTED
 from pipeline.ledger.paging import Record, rows_of
 from pipeline.ledger.queries import one
 from pipeline.model import DeliveryOutcome
@@ -41,6 +42,28 @@ def all_deliveries(
             | exists().where(ended).correlate(deliveries)
         )
     return rows_of(connection, statement)
+
+
+_LOOKED_AT = 10_000  # of a busy installation, a few minutes: what lists wrongly leaves out something then, too
+
+
+def left_out(connection: Connection, *, since: datetime) -> list[Record]:
+    """Of the latest deliveries, those that were wanted and that an unlisted installation sent: how many, and why."""
+    latest = (
+        select(deliveries.c.connection_id, deliveries.c.outcome, deliveries.c.reason)
+        .where(deliveries.c.received_at >= since)
+        .order_by(deliveries.c.received_at.desc(), deliveries.c.id.desc())
+        .limit(_LOOKED_AT)
+        .subquery()
+    )
+    found = (
+        select(latest.c.connection_id, latest.c.reason, func.count().label("deliveries"))
+        .where(latest.c.outcome == DeliveryOutcome.IGNORED, latest.c.reason.contains(UNLISTED))
+        .group_by(latest.c.connection_id, latest.c.reason)
+        .order_by(func.count().desc(), latest.c.connection_id, latest.c.reason)
+        .limit(20)
+    )
+    return rows_of(connection, found)
 
 
 def delivery(connection: Connection, id: str) -> Record:

@@ -176,7 +176,7 @@ CONTROLS = (
     Control(
         name="a stranger's installation is not the tenant's",
         file="pipeline/ledger/delivery_tenant.py",
-        guard="if installation is not None and installed is None and _lists_some(connection, through):",
+        guard="if installation is not None and installed is None and only_listed:",
         without="if False:",
         test="tests/ledger/test_deliveries.py::test_of_a_tenants_own_app and sqlite",
     ),
