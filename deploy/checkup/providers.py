@@ -113,8 +113,8 @@ def _left_out(at: Installation) -> Iterator[Finding]:
     for row in at.read(lambda c: delivery_queries.left_out(c, since=since)):
         id = row["connection_id"]
         says = (
-            f"{id} left out {row['deliveries']} of its latest deliveries: {row['reason']}. Where that one is a "
-            "stranger's, leave it so"
+            f"{row['deliveries']} of the latest deliveries to {id} came to nothing: {row['reason']}. "
+            "Where that one is a stranger's, leave it so"
         )
         yield unknown("connections", says)
 

@@ -11,6 +11,8 @@ from identity.model import AccountKey, Credential
 from identity.tables import accounts, grants
 from pipeline.revocation.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
 
+UNREACHED = "if one has, end its accounts by hand"  # of a revocation that meant nobody; `doctor` looks for these
+
 
 def accounts_meant(connection: Connection, through: str, whom: Iterable[Whom]) -> set[AccountKey]:
     """The accounts of this connection that are meant."""
@@ -39,7 +41,7 @@ def unlisted_place(connection: Connection, through: str, signal: Signal) -> str:
                 if not whose_installations(connection, through, ids, within=within).tenants:
                     named = sorted(ids)
                     add = f"`aswhom installations add {through} {named[0]} TENANT`"
-                    return f"no tenant has {', '.join(named)}: if one has, end its accounts by hand, and list it: {add}"
+                    return f"no tenant has {', '.join(named)}: {UNREACHED}, and list it: {add}"
             case _:
                 pass
     return ""

@@ -174,6 +174,20 @@ CONTROLS = (
         test="tests/tasks/test_events.py::test_a_comment_of_ours",
     ),
     Control(
+        name="what was closed to strangers stays closed",
+        file="identity/installations.py",
+        guard="connection.execute(update(provider_connections).where(_takes_any(owner)).values(only_listed=True))",
+        without="pass",
+        test="tests/ledger/test_deliveries.py::test_a_strangers_installation_is_not_taken and sqlite",
+    ),
+    Control(
+        name="a revocation that means nobody is told",
+        file="webhooks/receiver.py",
+        guard="if outcome == DeliveryOutcome.SIGNAL and acceptance.nobodys:",
+        without="if False:",
+        test="tests/webhooks/test_receiver.py::test_a_revocation_in_a_place_that_is_nobodys",
+    ),
+    Control(
         name="a stranger's installation is not the tenant's",
         file="pipeline/ledger/delivery_tenant.py",
         guard="if installation is not None and installed is None and only_listed:",
