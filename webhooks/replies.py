@@ -69,8 +69,8 @@ class Replies:
         while self._waiting:
             left = timedelta(seconds=end - self._monotonic())
             if left <= timedelta():
-                _dropped(len(self._waiting))
-                self._waiting.clear()
+                late = [self._waiting.popleft() for _ in range(len(self._waiting))]  # one that comes now is not late
+                _dropped(len(late))
                 return
             self._send_one(self._waiting.popleft(), within=min(left, WITHIN))
 
