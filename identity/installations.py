@@ -3,34 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, delete, false, or_, select, update
 
 from identity.connections import get_connection
 from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.rows import insert_new
-from identity.tables import accounts, installations, principals
+from identity.tables import accounts, installations, principals, provider_connections
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whose:
+    """Whose installations, workspaces or organizations are, and by which ids they are listed."""
+
+    tenants: frozenset[str]
+    listed: frozenset[str] = frozenset()
 
 
 def add_installation(connection: Connection, *, owner: str, external_id: str, tenant: str, now: datetime) -> bool:
-    """Say whose an installation of the platform's connection, or of a tenant's own, is; False if that was said."""
+    """Say whose an installation of the platform's connection, or of a tenant's own, is; False if that was said.
+
+    A tenant's own takes no deliveries of others from then on, for good: see `takes_any`.
+    """
     row = {"connection_id": owner, "external_id": external_id, "tenant_id": tenant, "created_at": now}
+    connection.execute(update(provider_connections).where(_takes_any(owner)).values(only_listed=True))
     return insert_new(connection, installations, row)
 
 
-def tenants_of_installations(connection: Connection, owner: str, external_ids: Iterable[str]) -> frozenset[str]:
-    """Whose these installations, workspaces or organizations are.
+def takes_any(connection: Connection, owner: str) -> bool:
+    """Whether it is a tenant's own connection that has never listed an installation, so that any is the tenant's."""
+    return connection.execute(select(provider_connections.c.id).where(_takes_any(owner))).first() is not None
 
-    A tenant's own connection of which no installation was ever listed is that tenant's wherever it is installed.
+
+def _takes_any(owner: str) -> ColumnElement[bool]:
+    columns = provider_connections.c
+    return (columns.id == owner) & columns.tenant_id.is_not(None) & (columns.only_listed == false())
+
+
+def note_organization(connection: Connection, *, owner: str, workspace: str, organization: str) -> None:
+    """Remember which organization has the app that this workspace was listed for: its end names no workspace."""
+    columns = installations.c
+    listed = update(installations).where(columns.connection_id == owner, columns.external_id == workspace)
+    connection.execute(listed.values(organization=organization))
+
+
+def whose_installations(
+    connection: Connection, owner: str, external_ids: Iterable[str], *, within: str | None = None
+) -> Whose:
+    """Whose these installations, workspaces or organizations are; an organization's are its listed workspaces too.
+
+    *within* is the organization that they may be of: it counts where none of them is listed. A tenant's own connection
+    that lists no installation is that tenant's wherever it is installed.
     """
-    ids = frozenset(external_ids)
-    ours = select(installations.c.tenant_id).where(installations.c.connection_id == owner)
-    found = frozenset(connection.execute(ours.where(installations.c.external_id.in_(ids)).distinct()).scalars())
-    if found or not ids or connection.execute(ours.limit(1)).first() is not None:
-        return found
+    ids, columns = frozenset(external_ids), installations.c
+    ours = select(columns.tenant_id, columns.external_id).where(columns.connection_id == owner)
+    found = connection.execute(ours.where(or_(columns.external_id.in_(ids), columns.organization.in_(ids)))).all()
+    if not found and within is not None:
+        found = connection.execute(ours.where(columns.external_id == within)).all()
+    if found:
+        return Whose(
+            tenants=frozenset(row.tenant_id for row in found), listed=frozenset(row.external_id for row in found)
+        )
+    if not ids or connection.execute(ours.limit(1)).first() is not None:
+        return Whose(tenants=frozenset())
     tenant = get_connection(connection, owner).tenant
-    return frozenset() if tenant is None else frozenset({tenant})
+    return Whose(tenants=frozenset() if tenant is None else frozenset({tenant}))
 
 
 def listed_at(connection: Connection, owner: str) -> dict[str, str]:

@@ -77,6 +77,8 @@ provider_connections = Table(
     Column("config", JSON, nullable=False),
     Column("paused_reason", Text),  # set by invalid_client: the operator must act
     Column("resumed", BigInteger),  # the ledger number at which an operator last had: what was asked before is answered
+    # A tenant's own has listed an installation: from then on no other's deliveries are taken, though that one be gone.
+    Column("only_listed", Boolean, nullable=False, server_default=false()),
     Column("created_at", Instant, nullable=False),
 )
 
@@ -102,6 +104,7 @@ installations = Table(
     Column("connection_id", ForeignKey("provider_connections.id"), primary_key=True),
     Column("external_id", String(200), primary_key=True),
     Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("organization", String(200)),  # of a workspace: which has the app, as its deliveries have said
     Column("created_at", Instant, nullable=False),
     Index("ix_installations_external", "external_id"),
 )

@@ -16,7 +16,7 @@ from identity.secret import Secret
 from identity.store import Store, write_idempotent
 from identity.vault import Vault
 from pipeline.database import Ahead, Database, Hurried
-from pipeline.ledger import deliveries, missing_workflows
+from pipeline.ledger import deliveries, missing_workflows, pins
 from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.rehearsal import rehearse
 from pipeline.ledger.revision import misfit, revision_of
@@ -120,6 +120,17 @@ class Intake:
             store = Hurried(database=self._store, until=time.monotonic() + self._accept_within.total_seconds())
         # The sender's delivery id is the key: a second try says what was made.
         return write_idempotent(store, accept)
+
+    def usages(self, delivery: SignedDelivery, workflows: Registry) -> list[str]:
+        """What could be typed where *delivery* is from: usages of what listens to it and is on for its tenant."""
+        known = workflows.usages(delivery.source, delivery.event)
+
+        def switched_on(c: Connection) -> set[str]:
+            tenant = whose_delivery(c, delivery.connection, delivery.installation, delivery.workspace).tenant
+            return {name for name in known if tenant is not None and pins.enabled(c, tenant, name) is not None}
+
+        here = self._store.read(switched_on)
+        return sorted({usage for name in here for usage in known[name]})
 
     def ready(self) -> None:
         """Return if a delivery can be accepted now. Raises Unavailable, for tables of another version too."""

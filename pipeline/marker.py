@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_MARKER = re.compile(r"<!-- aswhom:[0-9a-f]{32} -->")
+_AT_THE_END = re.compile(r"^<!-- aswhom:[0-9a-f]{32} -->\s*\Z", re.MULTILINE)
 
 
 def marker_of(digest: bytes) -> str:
@@ -13,5 +13,8 @@ def marker_of(digest: bytes) -> str:
 
 
 def is_marked(text: str) -> bool:
-    """Whether some step of ours made this, whoever's name it bears."""
-    return _MARKER.search(text) is not None
+    """Whether some step of ours made this, whoever's name it bears: the marker is its last line, where we put it.
+
+    A person's reply by mail quotes what it answers, marker and all.
+    """
+    return _AT_THE_END.search(text) is not None

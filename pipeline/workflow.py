@@ -261,10 +261,13 @@ class Registry:
         """Whether any workflow listens to this kind of event at all."""
         return any(t.source == source and t.event == event for w in self._by_name.values() for t in w.on)
 
-    def usages(self, source: str, event: str) -> tuple[str, ...]:
-        """What a person could have typed for any workflow to want it."""
-        listened = [t for w in self._by_name.values() for t in w.on if (t.source, t.event) == (source, event)]
-        return tuple(sorted({trigger.usage for trigger in listened if trigger.usage}))
+    def usages(self, source: str, event: str) -> dict[str, tuple[str, ...]]:
+        """What a person could have typed, by the workflow that would have wanted it."""
+        listened = ((w.name, t) for w in self for t in w.on if (t.source, t.event) == (source, event) and t.usage)
+        found: dict[str, tuple[str, ...]] = {}
+        for name, trigger in listened:
+            found[name] = (*found.get(name, ()), trigger.usage)
+        return found
 
     def match(self, source: str, event: str, body: Mapping[str, Any]) -> list[Match]:
         """Every workflow this delivery starts, with its typed event.

@@ -49,6 +49,9 @@ class Ledger(Protocol):
         *outcome* (ignored or unrecognised) and *reason* are recorded where nothing follows from the delivery.
         """
 
+    def usages(self, delivery: SignedDelivery, workflows: Registry) -> Sequence[str]:
+        """What could be typed where *delivery* is from: usages of what listens to it and is on for its tenant."""
+
     def ready(self) -> None:
         """Return if a delivery could be accepted now."""
 

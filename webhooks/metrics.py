@@ -23,10 +23,12 @@ from webhooks.security_event import Code
 from webhooks.sources import SOURCES
 
 CHALLENGE = "challenge"  # answered, and nothing recorded
-NOBODY = "nobody"  # a security event that asks for a revocation, and names its subject in no way that is known
+# A revocation that means nobody: a security event names its subject in no way that is known, or a delivery a place that
+# is listed for no tenant.
+NOBODY = "nobody"
 ELSEWHERE = "unknown"  # the source of a request to a path that names none
 #: What became of a request to the receiver; a refused one counts under its problem's slug.
-OUTCOMES = frozenset({*DeliveryOutcome, CHALLENGE, *(kind.slug for kind in problems.KINDS)})
+OUTCOMES = frozenset({*DeliveryOutcome, CHALLENGE, NOBODY, *(kind.slug for kind in problems.KINDS)})
 
 EVENT_OUTCOMES = frozenset(
     {
@@ -43,7 +45,7 @@ WEBHOOKS = Counter(
     "aswhom_webhooks_total", "Requests to the webhook receiver by what became of them", ["source", "outcome"]
 )
 for _source in SOURCES:  # from nothing to one is no increase that Prometheus sees
-    for _outcome in (DeliveryOutcome.UNRECOGNISED, problems.MALFORMED.slug, problems.SIGNATURE_REFUSED.slug):
+    for _outcome in (DeliveryOutcome.UNRECOGNISED, NOBODY, problems.MALFORMED.slug, problems.SIGNATURE_REFUSED.slug):
         WEBHOOKS.labels(source=_source, outcome=_outcome)
 WITHHELD = Counter(
     "aswhom_webhooks_withheld_total", "Times that a sender said it left out events, which never come", ["source"]

@@ -15,7 +15,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.exceptions import ClientDisconnected
 
 from identity.errors import BadInput, Unavailable
-from pipeline.model import Acceptance, DeliveryOutcome, Unfollowed
+from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
 from pipeline.workflow import Match, Registry
 from webhooks import metrics, problems
 from webhooks.bells import Bells
@@ -30,6 +30,7 @@ from webhooks.sources.reading import Challenge, Fault, Received, Refusal, Source
 
 log = logging.getLogger(__name__)
 
+_LEVELS = {DeliveryOutcome.UNRECOGNISED: logging.ERROR, metrics.NOBODY: logging.WARNING}
 _FAULTS = {
     Fault.SIGNATURE: problems.SIGNATURE_REFUSED,
     Fault.STALE: problems.SIGNATURE_REFUSED,
@@ -102,29 +103,40 @@ def receiver(
             response = Problem.not_now(short).document()
             bells.ring_after(response, revocations=short.revocations)  # though it is sent again
             return problems.UNAVAILABLE.slug, response
-        outcome = acceptance.outcome
-        if acceptance.revocations and outcome is DeliveryOutcome.SIGNAL:
+        outcome: str = acceptance.outcome
+        if outcome == DeliveryOutcome.SIGNAL and acceptance.nobodys:
+            outcome = metrics.NOBODY
+        if acceptance.revocations and acceptance.outcome is DeliveryOutcome.SIGNAL:
             metrics.count_effective()
         note = {"action": f"delivery.{outcome}", "source": source.name, "connection": connection}
-        level = logging.ERROR if outcome is DeliveryOutcome.UNRECOGNISED else logging.INFO
+        level = _LEVELS.get(outcome, logging.INFO)
         log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery, "jobs": acceptance.jobs})
-        if received.withheld and outcome is not DeliveryOutcome.DUPLICATE:
+        if received.withheld and outcome != DeliveryOutcome.DUPLICATE:
             metrics.WITHHELD.labels(source=source.name).inc()
             where = {"action": "delivery.withheld", "connection": connection, "installation": received.installation}
             log.warning("the sender left out events", extra={**where, "delivery": acceptance.delivery})
-        response = answer(received, acceptance, () if matches else workflows.usages(delivery.source, received.event))
+        response = answer(received, delivery, acceptance)
         if received.telling and received.telling.at and replies and (words := received.telling.says(acceptance, ())):
             replies.send_after(response, received.telling.at, words, api_url=api_url)
         bells.ring_after(response, bells=acceptance.bells, revocations=acceptance.revocations)
         return outcome, response
 
-    def answer(received: Received, acceptance: Acceptance, usages: Sequence[str]) -> Response:
+    def answer(received: Received, delivery: SignedDelivery, acceptance: Acceptance) -> Response:
         # A person who did something would be shown what we say of deliveries, and any answer but 200 as a failure.
         if received.answered_with_nothing:
             return Response()
         if received.telling is not None and received.telling.at is None:
-            return jsonify(received.telling.says(acceptance, usages))
+            return jsonify(received.telling.says(acceptance, usages(delivery, acceptance)))
         return _accepted_response(acceptance)
+
+    def usages(delivery: SignedDelivery, acceptance: Acceptance) -> Sequence[str]:
+        """What could have been typed: by a tenant's people, and of the workflows that are on for it."""
+        if acceptance.nobodys or acceptance.jobs or acceptance.outcome is not DeliveryOutcome.IGNORED:
+            return ()
+        try:
+            return ledger.usages(delivery, workflows)
+        except Unavailable:  # the delivery is committed: it is answered
+            return ()
 
     return pages
 

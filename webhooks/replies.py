@@ -1,15 +1,17 @@
 """What a person is told of what they did in a chat, sent to the address that the chat gave with it.
 
-After the answer, as bells are rung: the sender waits for no call of ours. One thread of a process sends at a time, so a
-chat that hangs holds up one; what does not fit, or is not taken, is dropped: the delivery says the same.
+After the answer, as bells are rung: the sender waits for no call of ours. One thread of a process sends at a time, and
+not for long: a chat that hangs holds up one of the web's threads for `IN_ALL`. What does not fit, is not sent by then,
+or is not taken, is dropped, and the log says so: the delivery says the same.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from threading import Lock
@@ -24,14 +26,17 @@ log = logging.getLogger(__name__)
 
 WAITING = 100
 WITHIN = timedelta(seconds=5)
+IN_ALL = timedelta(seconds=10)  # of one thread, however many wait
+_PORTS = {"https": 443, "http": 80}
 
 
 class Replies:
     """Sends words to chats, one thread at a time."""
 
-    def __init__(self, http: Client) -> None:
+    def __init__(self, http: Client, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._http = http
-        self._waiting: deque[HttpRequest] = deque(maxlen=WAITING)
+        self._monotonic = monotonic
+        self._waiting: deque[HttpRequest] = deque()
         self._sending = Lock()
 
     def send_after(self, response: Response, url: str, words: Mapping[str, Any], *, api_url: str) -> None:
@@ -47,29 +52,46 @@ class Replies:
         response.call_on_close(partial(self._send, request))
 
     def _send(self, request: HttpRequest) -> None:
+        if len(self._waiting) >= WAITING:
+            _dropped(1)
+            return
         self._waiting.append(request)
+        end = self._monotonic() + IN_ALL.total_seconds()
         while self._waiting:  # looked at again after the release: one may have been left in between
             if not self._sending.acquire(blocking=False):
                 return
             try:
-                while self._waiting:
-                    self._send_one(self._waiting.popleft())
+                self._send_until(end)
             finally:
                 self._sending.release()
 
-    def _send_one(self, request: HttpRequest) -> None:
-        outcome = self._http.send(request, within=WITHIN)
+    def _send_until(self, end: float) -> None:
+        while self._waiting:
+            left = timedelta(seconds=end - self._monotonic())
+            if left <= timedelta():
+                late = [self._waiting.popleft() for _ in range(len(self._waiting))]  # one that comes now is not late
+                _dropped(len(late))
+                return
+            self._send_one(self._waiting.popleft(), within=min(left, WITHIN))
+
+    def _send_one(self, request: HttpRequest, *, within: timedelta) -> None:
+        outcome = self._http.send(request, within=within)
         if not (isinstance(outcome, Answer) and outcome.status < 300):
             said = f"status {outcome.status}" if isinstance(outcome, Answer) else outcome.reason
             # Never its address: whoever has that can post.
             log.warning("a reply was not taken", extra={"action": "reply.not_taken", "reason": said})
 
 
+def _dropped(replies: int) -> None:
+    log.warning("replies were dropped: the chat is slow", extra={"action": "reply.dropped", "replies": replies})
+
+
 def is_beside(url: str, api_url: str) -> bool:
-    """Whether *url* is at the host of *api_url*, or below it, and as safe: hooks.slack.com for slack.com/api."""
+    """Whether *url* is at the host and port of *api_url*, or below, and as safe: hooks.slack.com for slack.com/api."""
     try:
         there, api = urlsplit(url), urlsplit(api_url)
         host, of = there.hostname or "", api.hostname or ""
+        port, of_api = there.port or _PORTS.get(there.scheme), api.port or _PORTS.get(api.scheme)
     except ValueError:
         return False
-    return bool(of) and there.scheme == api.scheme and (host == of or host.endswith(f".{of}"))
+    return bool(of) and (there.scheme, port) == (api.scheme, of_api) and (host == of or host.endswith(f".{of}"))

@@ -17,11 +17,12 @@ from identity.own_values import unchecked_challenge, unreadable
 from identity.people import all_taken_for
 from identity.providers import PROFILES
 from pipeline import connection_facts
-from pipeline.ledger import queries
+from pipeline.ledger import delivery_queries, queries
 from webhooks.sources import SOURCES
 
 _WITHIN = timedelta(seconds=5)
 _SOON = timedelta(days=2)
+_LATELY = timedelta(days=7)
 _SHOWN = 20
 _ROTATE = "`aswhom connections rotate-secret {id} --name {name} --file FILE`"
 _PAUSED = (
@@ -51,6 +52,8 @@ def connections(at: Installation) -> Iterator[Finding]:
     yield from _people(at)
     yield from _own_values(at)
     yield from _unlisted(at)
+    yield from _left_out(at)
+    yield from _by_workspace(at)
 
 
 def _rivals(at: Installation) -> Iterator[Finding]:
@@ -91,12 +94,43 @@ def _unlisted(at: Installation) -> Iterator[Finding]:
         if profile.installation_of_app and PRIVATE_KEY not in secrets:  # a repository's webhook is of no installation
             continue
         what = "installation" if profile.installation_of_app else "workspace or organization"
+        add = f"`aswhom installations add {id} ID {tenant}`"
+        if row["only_listed"]:
+            says = f"{id} is {tenant}'s own and lists no {what} any more, so what names one is kept as ignored: {add}"
+            yield unknown("connections", says)
+            continue
         does = "starts its workflows" if profile.installation_of_app else "and removes it again ends its accounts"
         says = (
             f"{id} is {tenant}'s own and lists no {what}, so any is taken for {tenant}'s: where its app is public, a "
-            f"stranger who installs it {does}. List {tenant}'s: `aswhom installations add {id} ID {tenant}`"
+            f"stranger who installs it {does}. List {tenant}'s: {add}"
         )
         yield unknown("connections", says)
+
+
+def _left_out(at: Installation) -> Iterator[Finding]:
+    """A listing that lacks one, or names it wrongly, looks like this: so does a stranger's installation."""
+    since = at.now() - _LATELY
+    for row in at.read(lambda c: delivery_queries.left_out(c, since=since)):
+        id = row["connection_id"]
+        says = (
+            f"{row['deliveries']} of the latest deliveries to {id} came to nothing: {row['reason']}. "
+            "Where that one is a stranger's, leave it so"
+        )
+        yield unknown("connections", says)
+
+
+def _by_workspace(at: Installation) -> Iterator[Finding]:
+    """The app is an organization's: other workspaces of it, and their ends, are not known by this one."""
+    rows = at.read(queries.all_installations)
+    listed = {(row["connection_id"], row["external_id"]) for row in rows}
+    for row in rows:
+        id, organization = row["connection_id"], row["organization"]
+        if organization is not None and (id, organization) not in listed:
+            says = (
+                f"the app of {id} is installed in the whole organization {organization}, and listed by its workspace "
+                f"{row['external_id']} alone: `aswhom installations add {id} {organization} {row['tenant_id']}`"
+            )
+            yield unknown("connections", says)
 
 
 def webhook_secrets(at: Installation) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ import click
 from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from identity.installations import is_last_listed
 from pipeline.desk import tenants as acts
 from pipeline.ledger import queries
 
@@ -21,11 +22,16 @@ def installations() -> None:
 @click.argument("external_id")
 @click.argument("tenant")
 def add_installation_of(at: Installation, out: Output, connection: str, external_id: str, tenant: str) -> None:
-    """Say that installation (or workspace, or organization) EXTERNAL_ID of CONNECTION is TENANT's."""
-    act = at.act()
-    at.write(lambda c: acts.add_installation(c, act, connection_id=connection, external_id=external_id, tenant=tenant))
+    """Say that installation (or workspace, or organization) EXTERNAL_ID of CONNECTION is TENANT's.
+
+    A tenant's own connection takes any for the tenant's until its first is listed, and from then on none but those that
+    are: list each. A workspace or organization goes by its id (at Linear a UUID), not its name.
+    """
+    act, place = at.act(), {"connection_id": connection, "external_id": external_id, "tenant": tenant}
+    took_any = at.write(lambda c: acts.add_installation(c, act, **place))
     document = {"connection": connection, "external_id": external_id, "tenant": tenant}
-    out.done(f"installation {external_id} of {connection} is {tenant}'s", document)
+    done = f"installation {external_id} of {connection} is {tenant}'s"
+    out.done(f"{done}. {acts.only_listed(connection, tenant)}" if took_any else done, document)
 
 
 @command(installations, "remove")
@@ -35,16 +41,19 @@ def add_installation_of(at: Installation, out: Output, connection: str, external
 def remove_installation_of(at: Installation, out: Output, connection: str, external_id: str, yes: bool) -> None:
     """Take back whose installation EXTERNAL_ID of CONNECTION is, so that it can be another tenant's.
 
-    One of a tenant's own connection is no longer listed, and what comes through that stays the tenant's. Jobs that its
-    deliveries have begun stay the tenant's they were begun for. It is refused while the tenant's accounts act through
-    it, whose end the provider says by it alone: a service's by its id, and in a workspace everybody's, unless the
-    tenant has another one there. Revoke those first. The last that a tenant's own connection lists may go before.
+    One of a tenant's own connection is no longer listed, and its deliveries are kept as ignored: those of the last one
+    too, since anybody may install a public app. Jobs that its deliveries have begun stay the tenant's they were begun
+    for. It is refused while the tenant's accounts act through it, whose end the provider says by it alone: a service's
+    by its id, and in a workspace everybody's, unless the tenant has another one there. Revoke those first. The last
+    that a tenant's own connection lists may go before.
     """
     tenant = at.read(lambda c: acts.installation(c, connection, external_id))
     if at.read(lambda c: queries.provider_connection(c, connection))["tenant_id"] == tenant:
-        stays = f"what comes through {connection} stays {tenant}'s"
-        question = f"No longer list installation {external_id} of {connection} ({stays})?"
-        done = f"installation {external_id} of {connection} is no longer listed: {stays}"
+        then = "what names it is kept as ignored from now on, and no provider sends it again"
+        if at.read(lambda c: is_last_listed(c, connection, external_id)):
+            then += f"; none is listed then, so {connection} takes nothing that names an installation until one is"
+        question = f"No longer list installation {external_id} of {connection} ({then})?"
+        done = f"installation {external_id} of {connection} is no longer listed: {then}"
     else:
         question = f"Let installation {external_id} of {connection}, {tenant}'s, be nobody's?"
         done = f"installation {external_id} of {connection} is no longer {tenant}'s"

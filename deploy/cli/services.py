@@ -12,6 +12,7 @@ from deploy.cli.accounts import accounts
 from deploy.cli.command import command, names, secret_option
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from identity.accounts import find_account
 from identity.connection_secrets import PRIVATE_KEY, live_secrets
 from identity.consents import connect_service
 from identity.errors import BadInput
@@ -45,11 +46,15 @@ def _connect_service(
     )
     key = AccountKey(tenant=tenant, connection=owner.id, principal=service.id)
     act = at.act()
+    before = at.read(lambda c: find_account(c, key))
+    instead_of = before.external_id if replace and before is not None else None
+    changes: list[str] = []
 
     def also(c: Connection, of: AccountKey) -> None:
         wake_waiting(c, of)
         if credential.kind is Credential.INSTALLATION and credential.external_id is not None:
-            list_own(c, act, connection_id=owner.id, external_id=credential.external_id, tenant=tenant)
+            place = {"connection_id": owner.id, "external_id": credential.external_id, "tenant": tenant}
+            changes[:] = list_own(c, act, **place, instead_of=instead_of)  # anew, should the transaction run again
 
     consented = connect_service(
         at.ledger,
@@ -63,8 +68,9 @@ def _connect_service(
         also=also,
         replace=replace,
     )
+    done = f"account {consented.account}: {service.id} acts at {owner.provider} by its own {credential.kind} credential"
     out.done(
-        f"account {consented.account}: {service.id} acts at {owner.provider} by its own {credential.kind} credential",
+        ". ".join((done, *changes)),
         {
             "id": consented.account,
             "key": str(key),

@@ -137,12 +137,16 @@ def _nobody(tenant: str, provider: str, external_id: str) -> BadInput:
     return BadInput(f"nobody is linked to {provider} user {external_id} in {tenant}: see `aswhom aliases list`")
 
 
-def add_installation(connection: Connection, act: Act, *, connection_id: str, external_id: str, tenant: str) -> None:
-    """Say whose an installation of a connection is. Raises BadInput if that was said before, or cannot be."""
+def add_installation(connection: Connection, act: Act, *, connection_id: str, external_id: str, tenant: str) -> bool:
+    """Say whose an installation of a connection is. Raises BadInput if that was said before, or cannot be.
+
+    Returns whether the tenant's own connection took any installation for the tenant's until then.
+    """
     owner = queries.provider_connection(connection, connection_id)["tenant_id"]
     queries.living_tenant(connection, tenant)
     if owner not in (None, tenant):
         raise BadInput(f"{connection_id} is {owner}'s own connection: what comes through it is never {tenant}'s")
+    took_any = installations.takes_any(connection, connection_id)
     if not installations.add_installation(
         connection, owner=connection_id, external_id=external_id, tenant=tenant, now=act.now
     ):
@@ -152,22 +156,43 @@ def add_installation(connection: Connection, act: Act, *, connection_id: str, ex
         )
     detail = {"connection": connection_id, "external_id": external_id}
     record_change(connection, "installation.added", tenant, detail, act)
+    return took_any
 
 
-def list_own(connection: Connection, act: Act, *, connection_id: str, external_id: str, tenant: str) -> None:
+def list_own(
+    connection: Connection, act: Act, *, connection_id: str, external_id: str, tenant: str, instead_of: str | None
+) -> Sequence[str]:
     """List an installation that the tenant's service acts through, at the tenant's own connection.
 
-    From then on no other is taken for the tenant's: anybody may install a public app, and send by it. At the platform's
-    connection whose it is decides whose deliveries are, so that is said by itself.
+    From then on no other is taken for the tenant's: anybody may install a public app, and send by it. That includes
+    *instead_of*, through which the service acted before. At the platform's connection whose it is decides whose
+    deliveries are, so that is said by itself. Returns what that changes, in words.
     """
     if queries.provider_connection(connection, connection_id)["tenant_id"] != tenant:
-        return
+        return ()
+    changes = [only_listed(connection_id, tenant)] if installations.takes_any(connection, connection_id) else []
+    if instead_of not in (None, external_id) and installations.remove_installation(
+        connection, owner=connection_id, external_id=instead_of, tenant=tenant
+    ):
+        changes.append(f"installation {instead_of} is no longer listed: what names it is kept as ignored")
+        removed = dataclasses.replace(act, audit_id=f"{act.audit_id}.unlisted")
+        gone = {"connection": connection_id, "external_id": instead_of}
+        record_change(connection, "installation.removed", tenant, gone, removed)
     if installations.add_installation(
         connection, owner=connection_id, external_id=external_id, tenant=tenant, now=act.now
     ):
         detail = {"connection": connection_id, "external_id": external_id}
         listed = dataclasses.replace(act, audit_id=f"{act.audit_id}.listed")
         record_change(connection, "installation.added", tenant, detail, listed)
+    return changes
+
+
+def only_listed(connection_id: str, tenant: str) -> str:
+    """What the first listing of a tenant's own connection changes."""
+    return (
+        f"from now on {connection_id} takes what comes through its listed installations alone: what names another is "
+        f"kept as ignored, so list each that is {tenant}'s (`aswhom installations add {connection_id} ID {tenant}`)"
+    )
 
 
 def installation(connection: Connection, connection_id: str, external_id: str) -> str:
@@ -175,7 +200,7 @@ def installation(connection: Connection, connection_id: str, external_id: str) -
     owner = queries.provider_connection(connection, connection_id)["tenant_id"]
     tenant = installations.tenant_of_installation(connection, connection_id, external_id)
     if tenant is None and owner is not None:
-        raise BadInput(f"{connection_id} is {owner}'s own connection, and so is whatever comes through it")
+        raise BadInput(f"{connection_id}, {owner}'s own, lists no {external_id}: see `aswhom installations list`")
     if tenant is None:
         raise BadInput(f"{connection_id} has no installation {external_id}: see `aswhom installations list`")
     return tenant

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
+from identity.installations import note_organization
 from identity.prepared import Prepared
 from identity.rows import insert_for
 from pipeline.ledger import signal_chunks, signals, signed_answers
@@ -64,7 +65,7 @@ def accept(
     A delivery seen before changes nothing; a revocation signal is never taken for a repetition of its body.
     """
     digest = sha256(delivery.body).hexdigest()
-    whose = whose_delivery(connection, delivery.connection, delivery.installation, delivery.workspace)
+    whose = _whose(connection, delivery)
     here = None
     if whose.tenant is not None and matches:
         here = setup_for(connection, whose.tenant, delivery.connection, matches)
@@ -75,7 +76,7 @@ def accept(
         "id": ids.delivery,
         "source": delivery.source,
         "connection_id": delivery.connection,
-        "tenant_id": whose.tenant,
+        "tenant_id": whose.tenant or whose.shown_to,
         "delivery_id": delivery.delivery_id,
         "body_sha256": digest,
         "event": delivery.event,
@@ -92,19 +93,35 @@ def accept(
 
     if whose.trespassed is not None:
         record_trespass(connection, delivery, whose, id=ids.delivery, now=now)
+    if whose.by_workspace and delivery.workspace is not None and delivery.installation is not None:
+        place = {"workspace": delivery.workspace, "organization": delivery.installation}
+        note_organization(connection, owner=delivery.connection, **place)
     if delivery.signal is not None:
         return _follow(connection, delivery, delivery.signal, ids, digest, now)
     if delivery.answer is not None and whose.tenant is not None:
         through, tenant = delivery.connection, whose.tenant
         counted = signed_answers.count(connection, tenant, delivery.answer, through=through, now=now)
-        return _conclude(connection, ids.delivery, *counted)
-    accepted = Acceptance(delivery=ids.delivery, outcome=outcome, reason=reason)
+        concluded = _conclude(connection, ids.delivery, counted.outcome, counted.reason)
+        return replace(concluded, told=counted.told)
+    accepted = Acceptance(delivery=ids.delivery, outcome=outcome, reason=reason, nobodys=whose.tenant is None)
     if here is None or not starts:
         return accepted
     bells = _start(connection, here, delivery.connection, ids.delivery, starts, now)
     users = [start.match.user for start in starts if start.match.user is not None]
     unknown = any(here.principal(user) is None for user in users)
     return replace(accepted, jobs=tuple(start.job for start in starts), bells=bells, unknown_user=unknown)
+
+
+def _whose(connection: Connection, delivery: SignedDelivery) -> Whose:
+    """An answer to an approval is the tenant's whose own app asked, wherever its person is from.
+
+    In a channel that two companies share, the workspace that it names is that of whoever pressed. Only our messages
+    have these buttons, and the approval, the digest and the alias say the rest.
+    """
+    whose = whose_delivery(connection, delivery.connection, delivery.installation, delivery.workspace)
+    if delivery.answer is not None and whose.shown_to is not None:
+        return Whose(tenant=whose.shown_to)
+    return whose
 
 
 def _plan(
@@ -145,7 +162,9 @@ def _follow(
     followed = signals.follow(connection, delivery.connection, received, at_most=signal_chunks.ACCOUNTS)
     signal_chunks.leave(connection, received, followed)
     concluded = _conclude(connection, ids.delivery, DeliveryOutcome.SIGNAL, followed.reason)
-    return replace(concluded, revocations=followed.revocations, unfollowed=bool(followed.left))
+    return replace(
+        concluded, revocations=followed.revocations, nobodys=followed.nobodys, unfollowed=bool(followed.left)
+    )
 
 
 def _start(

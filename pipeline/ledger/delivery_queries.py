@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, exists, func, or_, select
 
+from pipeline.ledger.delivery_tenant import UNLISTED
+from pipeline.ledger.meant import UNREACHED
 from pipeline.ledger.paging import Record, rows_of
 from pipeline.ledger.queries import one
 from pipeline.model import DeliveryOutcome
@@ -41,6 +43,36 @@ def all_deliveries(
             | exists().where(ended).correlate(deliveries)
         )
     return rows_of(connection, statement)
+
+
+_LOOKED_AT = 10_000  # of a busy installation, a few minutes: what lists wrongly leaves out something then, too
+
+
+def left_out(connection: Connection, *, since: datetime) -> list[Record]:
+    """Of the latest deliveries, those that came to nothing since what they name is not listed: how many, and why.
+
+    That is what workflows wanted, and revocations.
+    """
+    latest = (
+        select(deliveries.c.connection_id, deliveries.c.outcome, deliveries.c.reason)
+        .where(deliveries.c.received_at >= since)
+        .order_by(deliveries.c.received_at.desc(), deliveries.c.id.desc())
+        .limit(_LOOKED_AT)
+        .subquery()
+    )
+    found = (
+        select(latest.c.connection_id, latest.c.reason, func.count().label("deliveries"))
+        .where(
+            or_(
+                (latest.c.outcome == DeliveryOutcome.IGNORED) & latest.c.reason.contains(UNLISTED),
+                (latest.c.outcome == DeliveryOutcome.SIGNAL) & latest.c.reason.contains(UNREACHED),
+            )
+        )
+        .group_by(latest.c.connection_id, latest.c.reason)
+        .order_by(func.count().desc(), latest.c.connection_id, latest.c.reason)
+        .limit(20)
+    )
+    return rows_of(connection, found)
 
 
 def delivery(connection: Connection, id: str) -> Record:

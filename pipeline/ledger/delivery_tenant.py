@@ -19,13 +19,14 @@ _INSTALLED = and_(
     installations.c.connection_id == provider_connections.c.id, installations.c.external_id == bindparam("installation")
 )
 _WHOSE = Prepared(
-    select(provider_connections.c.tenant_id.label("owner"), installations.c.tenant_id.label("installed"))
+    select(
+        provider_connections.c.tenant_id.label("owner"),
+        provider_connections.c.only_listed,
+        installations.c.tenant_id.label("installed"),
+        installations.c.organization,
+    )
     .select_from(provider_connections.outerjoin(installations, _INSTALLED))
     .where(provider_connections.c.id == bindparam("through"))
-)
-
-_LISTS = Prepared(
-    select(installations.c.external_id).where(installations.c.connection_id == bindparam("through")).limit(1)
 )
 
 # Where an id is of one app, and of one host: at GitHub Enterprise, 42 is another installation. A workspace of Slack's
@@ -43,6 +44,9 @@ _LISTED = (
 )
 
 
+UNLISTED = "lists its installations"  # of a delivery that was left out for it; `doctor` looks for these
+
+
 @dataclass(frozen=True, kw_only=True)
 class Whose:
     """Whose a delivery is, or why it is nobody's."""
@@ -50,6 +54,8 @@ class Whose:
     tenant: str | None
     refusal: str = ""
     trespassed: str | None = None  # the tenant whose secret signed for another's installation
+    shown_to: str | None = None  # the tenant whose secret signed for an installation that is nobody's
+    by_workspace: bool = False  # its workspace decided, and is not known yet to be of that organization
 
 
 def whose_delivery(
@@ -60,27 +66,27 @@ def whose_delivery(
     *workspace* is of the organization that *installation* is, and counts where nobody has that.
     """
     named = {"through": through, "installation": installation}
-    owner, installed = _WHOSE.run(connection, named).one()
+    owner, only_listed, installed, _ = _WHOSE.run(connection, named).one()
+    by_workspace = False
     if installed is None and workspace is not None:
-        _, installed = _WHOSE.run(connection, {"through": through, "installation": workspace}).one()
+        *_, installed, known = _WHOSE.run(connection, {"through": through, "installation": workspace}).one()
+        by_workspace = installed is not None and known != installation
     if owner is None:
         beside = "" if workspace is None else f", nor its workspace {workspace}"
-        return Whose(tenant=installed, refusal=f"no tenant has installation {installation}{beside}")
+        refusal = f"no tenant has installation {installation}{beside}"
+        return Whose(tenant=installed, refusal=refusal, by_workspace=by_workspace)
     if installation is not None and installed is None:
         listed = set(connection.execute(_LISTED, named).scalars())
         installed = next(iter(listed)) if listed and owner not in listed else None
     if installed is not None and installed != owner:
         refusal = f"installation {installation} belongs to another tenant than the signing secret"
         return Whose(tenant=None, refusal=refusal, trespassed=owner)
-    if installation is not None and installed is None and _lists_some(connection, through):
-        # Anybody may install a public app: what is listed says which of its installations are the tenant's.
+    if installation is not None and installed is None and only_listed:
+        # Anybody may install a public app: what is listed says which of its installations are the tenant's. Where the
+        # last of them was taken back, or deleted at the provider, a stranger's is that as little as before.
         add = f"`aswhom installations add {through} {installation} {owner}`"
-        return Whose(tenant=None, refusal=f"{through} lists its installations, and {installation} is not one: {add}")
-    return Whose(tenant=owner)
-
-
-def _lists_some(connection: Connection, through: str) -> bool:
-    return _LISTS.run(connection, {"through": through}).first() is not None
+        return Whose(tenant=None, refusal=f"{through} {UNLISTED}, and {installation} is not one: {add}", shown_to=owner)
+    return Whose(tenant=owner, by_workspace=by_workspace)
 
 
 def record_trespass(connection: Connection, delivery: SignedDelivery, whose: Whose, *, id: str, now: datetime) -> None:

@@ -11,11 +11,11 @@ The laws (docs/revocation.md):
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, exists, false, select
+from sqlalchemy import Connection, exists, select
 
 from identity import audit
 from identity.accounts import Account, find_account, move_account, note_said
@@ -23,15 +23,15 @@ from identity.audit import AsWhom
 from identity.connect.sessions import is_connecting
 from identity.connections import get_connection
 from identity.grants import Grant, get_grant
-from identity.installations import remove_installation, tenants_of_installations
-from identity.model import MINTED, AccountKey, AccountState, Credential, Scope
+from identity.installations import remove_installation
+from identity.model import MINTED, AccountKey, AccountState, Scope
 from identity.narrowing import rescope
 from identity.sequence import lock_exclusive, next_number
 from identity.stale_access import drop_access
-from identity.tables import accounts, grants
 from pipeline import revocation
 from pipeline.ledger.jobs import consent_of, wake
-from pipeline.revocation.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
+from pipeline.ledger.meant import accounts_meant, unlisted_place
+from pipeline.revocation.signal import Asks, Installation, Nobody, Signal
 from pipeline.revocation.tables import revocations
 
 BY_PROVIDER = "provider:"  # how `requested_by` of its revocations begins; the delivery's source follows
@@ -59,6 +59,7 @@ class Followed:
     reason: str  # for the delivery's record
     became: Mapping[str, int] = field(default_factory=dict)  # how many accounts were revoked, suspended …
     left: tuple[AccountKey, ...] = ()
+    nobodys: bool = False  # it withdraws what was granted in a place that is listed for nobody
     number: int = 0  # ledger number of the signal's acceptance, by which those are reached
 
 
@@ -77,7 +78,8 @@ def follow(
     signal = received.signal
     if refusal := _other_client(connection, through, signal):
         return Followed(reason=refusal)
-    meant = sorted((key for key in _meant(connection, through, signal.whom) if tenant in (None, key.tenant)), key=str)
+    found = accounts_meant(connection, through, signal.whom)
+    meant = sorted((key for key in found if tenant in (None, key.tenant)), key=str)
     # Read first: whoever begins to connect from here on has not been meant.
     number = next_number(connection)
     few = meant[:at_most]
@@ -85,7 +87,9 @@ def follow(
     _forget_installations(connection, through, signal)
     left = tuple(meant[len(few) :])
     reason = said(became, signal) + (f"; {len(left)} account(s) to go" if left else "")
-    return Followed(revocations=made, reason=reason, became=became, left=left, number=number)
+    if unlisted := unlisted_place(connection, through, signal):
+        reason = f"{reason}; {unlisted}"
+    return Followed(revocations=made, reason=reason, became=became, left=left, nobodys=bool(unlisted), number=number)
 
 
 def reach(
@@ -241,42 +245,6 @@ def _other_client(connection: Connection, through: str, signal: Signal) -> str |
     if signal.client is None or signal.client == get_connection(connection, through).client_id:
         return None
     return "it names another client registration than this connection's"
-
-
-def _meant(connection: Connection, through: str, whom: Iterable[Whom]) -> set[AccountKey]:
-    """The accounts of this connection that are meant."""
-    condition: ColumnElement[bool] = false()
-    for one in whom:
-        condition |= _condition(connection, through, one)
-    found = (
-        select(accounts.c.tenant_id, accounts.c.principal_id)
-        .select_from(accounts.outerjoin(grants, grants.c.account_id == accounts.c.id))
-        .where(accounts.c.connection_id == through, condition)
-    )
-    return {
-        AccountKey(tenant=row.tenant_id, connection=through, principal=row.principal_id)
-        for row in connection.execute(found)
-    }
-
-
-def _condition(connection: Connection, through: str, whom: Whom) -> ColumnElement[bool]:
-    person = accounts.c.credential == Credential.AUTHORIZATION_CODE
-    match whom:
-        case People(ids=ids):
-            return person & accounts.c.external_id.in_(ids)
-        case Installation(id=id):
-            return (accounts.c.credential == Credential.INSTALLATION) & (accounts.c.external_id == id)
-        case Workspaces(ids=ids):
-            return accounts.c.tenant_id.in_(tenants_of_installations(connection, through, ids))
-        case Bots(workspaces=workspaces, ids=ids):
-            theirs = accounts.c.tenant_id.in_(tenants_of_installations(connection, through, workspaces))
-            named = accounts.c.external_id.is_(None) | accounts.c.external_id.in_(ids | workspaces)
-            return theirs & ~person & named
-        case Holders(digest=digest, of_prefix=of_prefix):
-            column = grants.c.refresh_prefix_digest if of_prefix else grants.c.refresh_digest
-            return column == digest
-        case Nobody():
-            return false()
 
 
 def _forget_installations(connection: Connection, through: str, signal: Signal) -> None:

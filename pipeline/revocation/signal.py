@@ -41,6 +41,7 @@ class Workspaces:
     """Everything that was granted in these workspaces or organizations."""
 
     ids: frozenset[str]
+    within: str | None = None  # the organization that they may be of, which counts where none of them is anybody's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,7 @@ class Bots:
 
     workspaces: frozenset[str]
     ids: frozenset[str]
+    within: str | None = None  # as of `Workspaces`
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,8 @@ def app_mention(*, edits: bool = False) -> Trigger[AppMentionEvent]:
     """Somebody mentioned the app in a channel. A bot is not meant: two that answer each other never stop.
 
     Slack sends it anew, as another event, whenever the message is edited. That is left out, unless *edits*: then a once
-    key of `f"{event.channel}:{event.ts}"` does what is to be done once a message.
+    key of `f"{event.channel}:{event.ts}"` does what is to be done once a message. Without *edits* a mention that only
+    an edit brought in starts nothing: Slack does not tell which of the two it was.
     """
 
     def read(body: Mapping[str, Any]) -> AppMentionEvent | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, insert
 
+from identity.installations import note_organization
+from pipeline.tables import deliveries
 from tests.deploy.conftest import Cli, told
 from tests.identity.keys import pem
 
@@ -76,10 +80,31 @@ def test_what_acmes_service_acts_through_at_its_own_app_is_listed_by_that(given:
     given.json("connections", "rotate-secret", "own", "--name", "private_key", "--file", "-", input=pem())
     for _ in range(2):
         given.json("accounts", "add-installation", "--tenant", "acme", "--connection", "own", "--installation", "77")
-    listed = [(row["connection_id"], row["external_id"]) for row in given.json("installations", "list")]
-    assert listed == [OF, ("own", "77")]
+
+    def listed() -> list[tuple[str, str]]:
+        return [(row["connection_id"], row["external_id"]) for row in given.json("installations", "list")]
+
+    assert listed() == [OF, ("own", "77")]
     rows = given.json("audit", "search", "--kind", "installation.added")
     assert [row["detail"]["external_id"] for row in rows if row["tenant_id"] == "acme"] == ["77"]
+    instead = ("--tenant", "acme", "--connection", "own", "--installation", "78", "--replace")
+    assert "installation 77 is no longer listed" in given("accounts", "add-installation", *instead).output
+    assert listed() == [OF, ("own", "78")], "by its tokens the deliveries of 77 would not be answered"
+    (row,) = given.json("audit", "search", "--kind", "installation.removed")
+    assert (row["tenant_id"], row["detail"]["external_id"]) == ("acme", "77")
+
+
+def test_whoever_lists_the_first_is_told_that_others_are_left_out_from_then_on(given: Cli) -> None:
+    for id in ("own", "second"):
+        own = ("--id", id, "--tenant", "acme", "--client-id", id, "--client-secret-file", "-")
+        given.json("connections", "add", "github", *own, input="s3cret")
+        given.json("connections", "rotate-secret", id, "--name", "private_key", "--file", "-", input=pem())
+    changes = "from now on own takes what comes through its listed installations alone"
+    assert changes in given("installations", "add", "own", "77", "acme").output
+    assert changes not in given("installations", "add", "own", "78", "acme").output
+    service = ("--tenant", "acme", "--connection", "second", "--installation", "79")
+    assert changes.replace("own", "second") in given("accounts", "add-installation", *service).output
+    assert "from now on" not in given("installations", "add", "github", "80", "globex").output, "it never took others"
 
 
 def test_a_tenants_own_app_that_lists_nothing_is_pointed_at(given: Cli) -> None:
@@ -92,6 +117,41 @@ def test_a_tenants_own_app_that_lists_nothing_is_pointed_at(given: Cli) -> None:
     assert "`aswhom installations add linear-acme ID acme`" in says
     given.json("installations", "add", "linear-acme", "ORG", "acme")
     assert unlisted() == []
+    given.json("installations", "remove", "linear-acme", "ORG", "--yes")
+    (says,) = unlisted()
+    assert "lists no workspace or organization any more, so what names one is kept as ignored" in says
+
+
+def test_doctor_names_what_was_left_out_and_an_organization_that_is_listed_by_a_workspace(given: Cli) -> None:
+    why = "own lists its installations, and 77 is not one: `aswhom installations add own 77 acme`"
+    unreached = "no tenant has T9: if one has, end its accounts by hand, and list it"
+    rows = [
+        {
+            "id": f"del_{number}",
+            "source": "github",
+            "connection_id": "github",
+            "delivery_id": str(number),
+            "body_sha256": "0",
+            "event": "e",
+            "outcome": outcome,
+            "reason": reason,
+            "body": b"",
+            "received_at": datetime.now(UTC),
+        }
+        for number, (outcome, reason) in enumerate(
+            [("ignored", why), ("ignored", why), ("ignored", "unwanted"), ("signal", unreached)]
+        )
+    ]
+    with create_engine(f"sqlite:///{given.data_dir / 'ledger.db'}").begin() as ledger:
+        ledger.execute(insert(deliveries), rows)
+        note_organization(ledger, owner="github", workspace="42", organization="E1")
+    says = " ".join(says for _, says in told(given, "connections"))
+    assert f"2 of the latest deliveries to github came to nothing: {why}" in says
+    assert f"1 of the latest deliveries to github came to nothing: {unreached}" in says
+    assert "unwanted" not in says
+    assert "whole organization E1, and listed by its workspace 42 alone: `aswhom installations add github E1 g" in says
+    given.json("installations", "add", "github", "E1", "globex")
+    assert "E1" not in " ".join(says for _, says in told(given, "connections"))
 
 
 def test_a_service_moves_to_another_workspace_only_if_that_is_said(given: Cli) -> None:
@@ -103,11 +163,15 @@ def test_a_service_moves_to_another_workspace_only_if_that_is_said(given: Cli) -
     given.json(*add, "--external-id", "T2", "--replace", input="xoxb-3")
 
 
-def test_one_of_a_tenants_own_connection_is_listed_no_more_and_stays_that_tenants(given: Cli) -> None:
+def test_of_one_that_a_tenants_own_connection_lists_no_more_it_is_said_what_becomes(given: Cli) -> None:
     own = ("--id", "own", "--tenant", "acme", "--client-id", "Iv2", "--client-secret-file", "-")
     given.json("connections", "add", "github", *own, input="s3cret")
-    given.json("installations", "add", "own", "77", "acme")
+    for one in ("77", "78"):
+        given.json("installations", "add", "own", one, "acme")
+    then = "what names it is kept as ignored from now on, and no provider sends it again"
     asked = given("installations", "remove", "own", "77")
-    assert "No longer list installation 77 of own (what comes through own stays acme's)?" in asked.output
+    assert f"No longer list installation 77 of own ({then})?" in asked.output
     done = given("installations", "remove", "own", "77", "--yes")
-    assert done.output == "installation 77 of own is no longer listed: what comes through own stays acme's\n"
+    assert done.output == f"installation 77 of own is no longer listed: {then}\n"
+    last = given("installations", "remove", "own", "78", "--yes")
+    assert f"{then}; none is listed then, so own takes nothing that names an installation until one is" in last.output

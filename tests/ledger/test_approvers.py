@@ -219,7 +219,7 @@ def test_an_answer_is_of_whom_an_admin_has_introduced_not_of_whoever_connected(c
     pressed = SignedAnswer(provider="slack", user="U6", approval=case.row.id, digest=case.row.digest, yes=True)
     is_bob = partial(link_alias, tenant="acme", provider="slack", external_id="U6", principal="acme.bob", login="x")
 
-    def answered() -> tuple[str, str]:
+    def answered() -> signed_answers.Answered:
         return case.house.database.write(
             lambda c: signed_answers.count(c, "acme", pressed, through="gh", now=datetime.now(UTC))
         )
@@ -228,12 +228,14 @@ def test_an_answer_is_of_whom_an_admin_has_introduced_not_of_whoever_connected(c
         assert case.house.database.write(partial(is_bob, made_by=made_by, now=datetime.now(UTC)))
 
     link("connect:acc-acme.bob")
-    outcome, why = answered()
-    assert (outcome, "nobody's alias by an admin's word" in why) == ("refused", True)
+    stranger = answered()
+    assert (stranger.outcome, "nobody's alias by an admin's word" in stranger.reason) == ("refused", True)
+    assert "U6" not in stranger.told, "who may be a stranger, and could have somebody add it"
+    assert "aswhom" not in stranger.told
     assert case.row.state == ApprovalState.OPEN
     link("admin:test")
     link("connect:acc-acme.bob")
-    assert answered()[0] == "accepted"
+    assert answered().outcome == "accepted"
     assert case.row.state == ApprovalState.APPROVED
 
 

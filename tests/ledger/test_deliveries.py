@@ -14,9 +14,10 @@ from sqlalchemy.exc import IntegrityError
 from identity.audit.tables import audit
 from identity.connections import add_connection, get_connection
 from identity.errors import BadInput
-from identity.installations import add_installation
+from identity.installations import add_installation, remove_installation
 from identity.model import AccountState
-from identity.tables import accounts, provider_connections
+from identity.tables import accounts, installations, provider_connections
+from pipeline.approvals.signed_answer import SignedAnswer
 from pipeline.intake import Intake
 from pipeline.ledger.delivery_tenant import Whose, whose_delivery
 from pipeline.model import Acceptance, DeliveryOutcome
@@ -24,7 +25,7 @@ from pipeline.revocation.signal import Asks, People, Signal
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import deliveries, delivery_bodies, job_scopes, jobs, workflow_settings
-from pipeline.workflow import Registry
+from pipeline.workflow import Event, Registry, Trigger
 from tests.ledger.acts import SIGNER, receipt_of
 from tests.ledger.house import House
 from tests.ledger.revokers import quiet_revoker
@@ -181,6 +182,80 @@ def test_of_a_tenants_own_app_that_lists_its_installations_another_one_is_a_stra
     stranger = send("strangers", "77")
     assert (stranger.outcome, stranger.jobs) == ("ignored", ())
     assert "`aswhom installations add own 77 acme`" in stranger.reason
+    assert (stranger.nobodys, _tenant_of(house, stranger)) == (True, "acme"), "its operators see what was left out"
+
+
+def _tenant_of(house: House, accepted: Acceptance) -> str | None:
+    one = select(deliveries.c.tenant_id).where(deliveries.c.id == accepted.delivery)
+    tenant: str | None = house.database.read(lambda c: c.execute(one).scalar_one())
+    return tenant
+
+
+def test_a_strangers_installation_is_not_taken_when_the_last_that_was_listed_is_deleted(house: House) -> None:
+    """Anybody may time it: what was closed would be open from the second on that the provider says so."""
+    now, gh = datetime.now(UTC), house.database.read(lambda c: get_connection(c, "gh"))
+
+    def add(c: Connection) -> None:
+        add_connection(c, replace(gh, id="own", tenant="acme"), now=now)
+        add_installation(c, owner="own", external_id="42", tenant="acme", now=now)
+
+    house.database.write(add)
+    assert house.database.write(lambda c: remove_installation(c, owner="own", external_id="42"))
+    sent = house.accept(house.delivery("strangers", connection="own", installation="77"))
+    assert (sent.outcome, sent.jobs) == ("ignored", ())
+    own = house.delivery("a repository's webhook", connection="own", installation=None, text="other")
+    assert house.accept(own).outcome == "accepted"
+    house.database.write(lambda c: add_installation(c, owner="own", external_id="43", tenant="acme", now=now))
+    anew = house.delivery("anew", connection="own", installation="43", text="anew")
+    assert house.accept(anew).outcome == "accepted"
+
+
+def test_a_delivery_that_its_workspace_decided_tells_of_which_organization_that_is(house: House) -> None:
+    def organization() -> str | None:
+        one = select(installations.c.organization).where(installations.c.external_id == "installation-acme")
+        known: str | None = house.database.read(lambda c: c.execute(one).scalar_one())
+        return known
+
+    house.accept(house.delivery("by itself"))
+    assert organization() is None
+    named: dict[str, Any] = {"installation": "E1", "workspace": "installation-acme"}
+    assert house.accept(house.delivery("of all", text="of all", **named)).outcome == "accepted"
+    assert organization() == "E1"
+    again = house.database.read(lambda c: whose_delivery(c, "gh", "E1", "installation-acme"))
+    assert (again.tenant, again.by_workspace) == ("acme", False), "written once"
+
+
+def test_a_press_is_the_tenants_whose_own_app_asked_wherever_its_person_is_from(house: House) -> None:
+    now, gh = datetime.now(UTC), house.database.read(lambda c: get_connection(c, "gh"))
+
+    def add(c: Connection) -> None:
+        add_connection(c, replace(gh, id="own", tenant="acme"), now=now)
+        add_installation(c, owner="own", external_id="42", tenant="acme", now=now)
+
+    house.database.write(add)
+    pressed = SignedAnswer(provider="github", user="1001", approval="apr_1", digest="a" * 64, yes=True)
+    intake = Intake(house.database, house.vault, house.ids, clock=lambda: now)
+
+    def press(**named: Any) -> Acceptance:
+        delivery = house.delivery("press", installation="77", answer=pressed, dedupe_by_body=False, **named)
+        return intake.accept(delivery, [], outcome=DeliveryOutcome.IGNORED, reason="")
+
+    told = press(connection="own")
+    assert told.outcome == "refused"
+    assert "lists its installations" not in told.reason, "it is judged by who pressed, and by the approval"
+    assert told.nobodys is False
+    nobodys = press()
+    assert (nobodys.outcome, nobodys.nobodys, nobodys.told) == ("refused", True, "")
+
+
+def test_what_can_be_typed_is_of_the_workflows_that_are_on_for_the_tenant(house: House) -> None:
+    typed: Trigger[Event] = Trigger(source="github", event="pull_request", read=lambda _: None, usage="issue TITLE")
+    on = replace(house.workflow, on=(typed,))
+    off = replace(on, name="refund_globex", on=(replace(typed, usage="refund-globex INVOICE"),))
+    intake = Intake(house.database, house.vault, house.ids, clock=lambda: datetime.now(UTC))
+    workflows = Registry([on, off])
+    assert intake.usages(house.delivery("one"), workflows) == ["issue TITLE"]
+    assert intake.usages(house.delivery("two", installation="strange"), workflows) == []
 
 
 def test_a_secret_of_one_tenant_that_names_anothers_installation_is_refused_and_audited(house: House) -> None:

@@ -15,7 +15,7 @@ from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connect.sessions import ConnectSession, add_session, use_up
 from identity.errors import BadInput
-from identity.installations import tenants_of_installations
+from identity.installations import whose_installations
 from identity.model import AccountKey, AccountState, ProviderConnection, Scope, ScopeKind
 from identity.scopes import stop_scope
 from identity.tables import accounts, connect_sessions, provider_connections, scopes
@@ -212,15 +212,15 @@ OF = {"connection_id": "spare", "external_id": "W1"}
 
 
 def whose(house: House) -> frozenset[str]:
-    return house.database.read(lambda c: tenants_of_installations(c, "spare", ["W1"]))
+    return house.database.read(lambda c: whose_installations(c, "spare", ["W1"]).tenants)
 
 
 def test_an_installation_of_a_tenants_own_connection_is_taken_back_too(spare: House) -> None:
     spare.database.write(lambda c: tenants.add_installation(c, act("in"), tenant="acme", **OF))
     assert spare.database.read(lambda c: tenants.installation(c, "spare", "W1")) == "acme"
     spare.database.write(lambda c: tenants.remove_installation(c, act("out"), tenant="acme", **OF))
-    assert whose(spare) == {"acme"}, "as whatever comes through it, where none is listed"
-    with pytest.raises(BadInput, match="spare is acme's own connection, and so is whatever comes through it"):
+    assert whose(spare) == {"acme"}, "of whatever end it hears, where none is listed"
+    with pytest.raises(BadInput, match="spare, acme's own, lists no W1"):
         spare.database.read(lambda c: tenants.installation(c, "spare", "W1"))
 
 

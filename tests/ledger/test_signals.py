@@ -16,6 +16,7 @@ from identity.audit.tables import audit
 from identity.connect.sessions import use_up
 from identity.consents import connect_service
 from identity.grants import get_grant
+from identity.installations import add_installation, note_organization
 from identity.model import AccountKey, AccountState, Credential
 from identity.service_credential import ServiceCredential
 from identity.tables import accounts, grants, installations, provider_connections
@@ -113,9 +114,50 @@ def test_everyone_of_a_workspace_is_meant_and_nobody_of_another(house: House) ->
         AccountState.ACTIVE,
     ]
     assert say(house, uninstalled).revocations == ()
-    assert say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"unknown"})))).reason == (
-        "no account of this connection is meant"
+
+
+def test_a_revocation_in_a_place_that_is_listed_for_nobody_says_so_and_what_to_do(house: House) -> None:
+    nobodys = say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"an-id"}))))
+    assert (nobodys.nobodys, nobodys.revocations) == (True, ())
+    assert "no tenant has an-id: if one has, end its accounts by hand" in nobodys.reason
+    assert "`aswhom installations add gh an-id TENANT`" in nobodys.reason
+    bots = Bots(workspaces=frozenset({"an-id"}), ids=frozenset({"B1"}))
+    with_bots = say(house, signal(Asks.REVOKE, person(), bots, at=datetime.now(UTC)))
+    assert (with_bots.nobodys, len(with_bots.revocations)) == (True, 1), "the bots there live on"
+    known = Workspaces(ids=frozenset({"installation-acme"}))
+    assert not say(house, signal(Asks.REVOKE, known)).nobodys
+    assert not say(house, signal(Asks.REVOKE, person("7777"))).nobodys, "somebody who is not connected, perhaps"
+    assert not say(house, signal(Asks.NOTE, Workspaces(ids=frozenset({"an-id"})))).nobodys
+
+
+def test_the_end_of_an_organization_is_that_of_its_listed_workspaces_once_it_is_known_for_theirs(house: House) -> None:
+    ended = signal(Asks.REVOKE, Workspaces(ids=frozenset({"E1"})), at=datetime.now(UTC) + HOUR)
+    assert say(house, ended).nobodys
+    of_e1 = partial(note_organization, owner="gh", workspace="installation-acme", organization="E1")
+    house.database.write(of_e1)
+    bots = Bots(workspaces=frozenset({"E1"}), ids=frozenset({"B-other"}))
+    house.database.write(
+        lambda c: (
+            c.execute(
+                update(accounts)
+                .where(accounts.c.principal_id == "acme.service")
+                .values(external_id="installation-acme")
+            ).rowcount
+        )
     )
+    assert len(say(house, signal(Asks.REVOKE, bots, at=datetime.now(UTC) + HOUR)).revocations) == 1
+    assert (len(say(house, ended).revocations), state(house)) == (1, AccountState.REVOKED)
+
+
+def test_the_end_in_a_workspace_is_its_organizations_where_that_is_what_is_listed(house: House) -> None:
+    house.database.write(
+        lambda c: add_installation(c, owner="gh", external_id="E1", tenant="acme", now=datetime.now(UTC))
+    )
+    at = datetime.now(UTC) + HOUR
+    of_globex = Workspaces(ids=frozenset({"installation-globex"}), within="E1")
+    assert say(house, signal(Asks.REVOKE, of_globex, at=at)).revocations == (), "its own listing comes first"
+    assert say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"T1"})), at=at)).nobodys
+    assert len(say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"T1"}), within="E1"), at=at)).revocations) == 2
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -224,7 +266,7 @@ def test_of_a_tenants_own_app_that_lists_its_workspace_a_stranger_who_removes_it
     own = update(provider_connections).where(provider_connections.c.id == "gh").values(tenant_id="acme")
     house.database.write(lambda c: c.execute(own).rowcount)
     removed = signal(Asks.REVOKE, Workspaces(ids=frozenset({"strangers"})), at=datetime.now(UTC) + HOUR)
-    assert say(house, removed).reason == "no account of this connection is meant"
+    assert (say(house, removed).nobodys, say(house, removed).revocations) == (True, ())
     house.database.write(lambda c: c.execute(delete(installations)).rowcount)
     assert len(say(house, removed).revocations) == 2  # nothing is listed: in doubt it is meant
 

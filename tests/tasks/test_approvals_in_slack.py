@@ -90,13 +90,14 @@ class Chat:
         (row,) = [block for block in question["blocks"] if block["type"] == "actions"]
         return {element["action_id"]: element for element in row["elements"]}
 
-    def press(self, user: str, button: dict[str, Any], *, team: str = "") -> Row[Any]:
+    def press(self, user: str, button: dict[str, Any], *, team: str = "", posted: str | None = None) -> Row[Any]:
         """As Slack sends it, signed, to the web before this ledger; the delivery that was made of it."""
         payload = {
             "type": "block_actions",
             "trigger_id": f"1.{next(TRIGGERS)}.x",
             "team": {"id": team or self.workspace["team_id"]},
             "user": {"id": user},
+            "message": {"team": posted},
             "response_url": f"{self._api}/response",
             "actions": [{"type": "button", "action_id": button["action_id"], "value": button["value"]}],
         }
@@ -184,10 +185,11 @@ def test_whose_press_does_not_count(chat: Chat) -> None:
     stranger = chat.press(STRANGER, yes)
     assert stranger.outcome == "refused"
     assert "nobody's alias" in stranger.reason
-    assert "does not count: slack user U0STRANGER" in chat.hook.told[-1], "whoever pressed is told as much"
+    assert "does not count: nobody here has said who you are" in chat.hook.told[-1], "and no alias, no command"
     nobodys = chat.press(BOB, yes, team="T0NOBODY")
     assert (nobodys.outcome, nobodys.reason) == ("refused", "no tenant has installation T0NOBODY")
-    assert chat.hook.told[-1] == "Your answer does not count: no tenant has installation T0NOBODY."
+    assert "does not count: this is not set up here" in chat.hook.told[-1]
+    assert chat.press(BOB, yes, team="T0NOBODY", posted="T0OTHER").outcome == "refused"
     (other,) = [one for one in chat.system.sandbox.world["slack"]["workspaces"] if one["name"] == "globex"]
     assert chat.press(BOB, yes, team=other["team_id"]).outcome == "refused"
     forged = chat.press(BOB, {**yes, "value": yes["value"][:-64] + "0" * 64})

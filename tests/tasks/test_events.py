@@ -315,3 +315,8 @@ def test_a_comment_that_an_app_wrote_in_a_persons_name_is_no_command(call: Call)
     assert command(body="/aswhom link prod", performed_via_github_app=None) is not None
     assert command(body=ours, performed_via_github_app=None) is None  # an older GitHub does not say by which app
     assert command(body="/aswhom link prod", performed_via_github_app={"id": 7, "slug": "another"}) is None
+    quoted = "".join(f"> {line}\n" for line in ours.splitlines())
+    by_mail = command(body=f"/aswhom link bug\n\nOn Monday acme-bot wrote:\n{quoted}", performed_via_github_app=None)
+    assert by_mail is not None, "it quotes what it answers, and a person wrote it"
+    assert command(body=f"{ours}\r\n", performed_via_github_app=None) is None
+    assert command(body=f"{ours}\n\n/aswhom link bug", performed_via_github_app=None) is not None

@@ -223,6 +223,16 @@ ALERTS: Mapping[str, Alert] = {
             'aswhom_security_events_total{outcome="nobody"}': "1x5",
         },
     ),
+    "AswhomRevocationsMeanNobody": Alert(
+        after=5,
+        bad={'aswhom_webhooks_total{source="slack",outcome="nobody"}': "0 0 1x5"},
+        labels={"source": "slack"},
+        says="slack revokes what was granted in a place that is listed for no tenant",
+        good={
+            'aswhom_webhooks_total{source="slack",outcome="signal"}': "0 0 1x5",
+            'aswhom_webhooks_total{source="slack",outcome="nobody"}': "1x5",
+        },
+    ),
     "AswhomDeliveriesLost": Alert(
         after=5,
         bad={'aswhom_redeliveries_total{outcome="lost"}': "0 0 1x5"},

@@ -57,6 +57,9 @@ class MemoryLedger:
         owner = self.connections[connection].tenant
         return owner or (f"tenant-of-{installation}" if installation else None)
 
+    def usages(self, delivery: SignedDelivery, workflows: Registry) -> Sequence[str]:
+        return [usage for of in workflows.usages(delivery.source, delivery.event).values() for usage in of]
+
     def ready(self) -> None:
         if self.away:
             raise self.away

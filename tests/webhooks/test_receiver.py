@@ -156,6 +156,27 @@ def test_a_revocation_is_answered_as_a_signal_and_rung_for(
     assert delivery.signal is not None
 
 
+def test_a_revocation_in_a_place_that_is_nobodys_is_counted_and_logged_as_a_warning(
+    client: FlaskClient, ledger: MemoryLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was answered and is not sent again: whoever was connected there goes on here."""
+
+    def counted(outcome: str) -> float:
+        return REGISTRY.get_sample_value("aswhom_webhooks_total", {"source": "github", "outcome": outcome}) or 0
+
+    body, before = REVOKED, (counted("nobody"), counted("signal"))
+    why = "no tenant has T1"
+    ledger.answer = Acceptance(delivery="dlv-1", outcome=DeliveryOutcome.SIGNAL, reason=why, nobodys=True)
+    response = post(client, body, event="github_app_authorization")
+    assert (response.status_code, response.json) == (202, {"outcome": "signal", "delivery": "dlv-1", "reason": why})
+    assert (counted("nobody"), counted("signal")) == (before[0] + 1, before[1])
+    (warned,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert warned.__dict__["action"] == "delivery.nobody"
+    ledger.answer = Acceptance(delivery="dlv-2", outcome=DeliveryOutcome.IGNORED, reason=why, nobodys=True)
+    post(client, body, delivery="d-2")
+    assert counted("nobody") == before[0] + 1, "a stranger's delivery that revokes nothing"
+
+
 def test_what_nobody_wants_is_kept_and_says_why(client: FlaskClient, ledger: MemoryLedger, ring: MemoryRing) -> None:
     for number, (event, body, why) in enumerate(
         [

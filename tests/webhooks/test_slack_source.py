@@ -192,6 +192,18 @@ def test_in_a_shared_channel_it_is_the_installations_and_never_the_workspaces_of
     assert _where(json.dumps({**said, "authorizations": []}).encode()) == ("T_BETA", None)
 
 
+def test_a_press_is_of_the_workspace_whose_message_it_is_and_not_of_whoever_pressed() -> None:
+    def where(**more: Any) -> tuple[str | None, str | None]:
+        pressed = {"type": "block_actions", "team": {"id": "T_BETA"}, "message": {"team": "T_ACME"}, **more}
+        return _where(urlencode({"payload": json.dumps(pressed)}).encode(), FORM)
+
+    assert where() == ("T_ACME", None)
+    assert where(message={"ts": "1.2"}) == ("T_BETA", None)
+    assert where(type="message_action") == ("T_BETA", None), "the message is anybody's"
+    of_all = {"enterprise": {"id": "E1"}, "is_enterprise_install": True}
+    assert where(**of_all) == ("E1", "T_BETA"), "one of the organization's, or it would not have the app"
+
+
 def test_an_app_of_a_whole_organization_is_the_organizations_before_it_is_its_workspaces() -> None:
     shared_data.folder()
     found = {path.name: _as_sent(path) for path in published.slack()}
@@ -280,10 +292,11 @@ def test_what_the_published_events_say_of_authority() -> None:
     for name, signal in signals.items():
         if signal is None:
             continue
-        where = "T111" if ".1." in name else "T_INSTALLED"
+        # Those of the first kind have no `authorizations`: it may have been the organization's.
+        where, within = ("T111", "E111") if ".1." in name else ("T_INSTALLED", None)
         people = frozenset({"UXXXXXXXX"})
-        tokens = (People(ids=people), Bots(workspaces=frozenset({where}), ids=people))
-        assert signal.whom == (tokens if "tokens" in name else (Workspaces(ids=frozenset({where})),))
+        tokens = (People(ids=people), Bots(workspaces=frozenset({where}), ids=people, within=within))
+        assert signal.whom == (tokens if "tokens" in name else (Workspaces(ids=frozenset({where}), within=within),))
         assert (signal.asks, signal.happened_at) == (Asks.REVOKE, datetime.fromtimestamp(1599616881, UTC))
 
 
@@ -298,14 +311,26 @@ def test_revoked_tokens_mean_those_who_are_named_and_nobody_else() -> None:
 
 def test_an_app_of_the_whole_organization_is_uninstalled_from_all_of_it() -> None:
     wide = [{"enterprise_id": "E1", "team_id": "T1", "user_id": "W1", "is_bot": True, "is_enterprise_install": True}]
-    for more, where in (
-        ({"enterprise_id": "E1", "authorizations": wide}, {"T1", "E1"}),
-        ({"enterprise_id": "E1", "team_id": None}, {"E1"}),
-        ({"enterprise_id": "E1"}, {"T1"}),
-    ):
-        signal = _event({"type": "app_uninstalled"}, **more).signal
-        assert signal is not None
-        assert signal.whom == (Workspaces(ids=frozenset(where)),)
+    by_itself = [{**wide[0], "is_enterprise_install": False}]
+    cases: list[tuple[dict[str, Any], set[str], str | None]] = [
+        ({"authorizations": wide}, {"T1", "E1"}, None),
+        ({"is_enterprise_install": True}, {"T1", "E1"}, None),
+        ({"team_id": None}, {"E1"}, None),
+        ({}, {"T1"}, "E1"),  # as published: it may have been either
+        ({"authorizations": by_itself}, {"T1"}, None),
+        ({"is_enterprise_install": False}, {"T1"}, None),
+    ]
+    for more, where, within in cases:
+        events: list[dict[str, object]] = [
+            {"type": "app_uninstalled"},
+            {"type": "tokens_revoked", "tokens": {"bot": ["B1"]}},
+        ]
+        for event in events:
+            signal = _event(event, enterprise_id="E1", **more).signal
+            assert signal is not None
+            (whom,) = signal.whom
+            bots = Bots(workspaces=frozenset(where), ids=frozenset({"B1"}), within=within)
+            assert whom == (bots if "tokens" in event else Workspaces(ids=frozenset(where), within=within))
     taken = _event({"type": "team_access_revoked", "team_ids": ["T7", "T8"]}, team_id=None, enterprise_id="E1").signal
     assert taken is not None
     assert taken.whom == (Workspaces(ids=frozenset({"T7", "T8"})),)

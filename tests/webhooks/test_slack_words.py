@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any, cast
 from urllib.parse import urlencode
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.wrappers import Response
 
+from identity.errors import Unavailable
 from identity.http import Answer, Client, HttpRequest, NoAnswer, Outcome
 from pipeline.model import Acceptance, DeliveryOutcome
 from pipeline.workflow import Registry
 from tasks.slack_command import file_from_slack
 from tests.webhooks.parts import FORM, NOW, MemoryLedger, MemoryRing, slack_headers
 from webhooks.app import create_app
-from webhooks.replies import Replies, is_beside
+from webhooks.replies import IN_ALL, WAITING, Replies, is_beside
 from webhooks.settings import WebSettings
+from webhooks.sources.slack_words import ASK
 
 HOOK = "https://hooks.slack.com/actions/T1/1/canary-hook"
 
@@ -75,17 +79,41 @@ def test_every_command_is_answered(slack: FlaskClient, ledger: MemoryLedger) -> 
     ledger.answer = accepted(DeliveryOutcome.ACCEPTED, "1 job(s)", jobs=("job-1",))
     assert typed(slack, "issue x")["text"] == "Understood: it is under way."
     ledger.answer = accepted(DeliveryOutcome.ACCEPTED, "1 job(s)", jobs=("job-1",), unknown_user=True)
-    assert "Nobody here knows you yet" in typed(slack, "issue x")["text"]
-    ledger.answer = accepted(DeliveryOutcome.IGNORED, "no tenant has installation <!channel>")
     said = typed(slack, "issue x")["text"]
-    assert "Nothing comes of that: no tenant has installation &lt;!channel&gt;. Ask" in said
+    assert said.startswith("Understood, but nobody here knows you yet"), "it is under way, and not to be typed again"
+
+
+def test_a_stranger_is_told_no_reason_and_nothing_that_can_be_typed(slack: FlaskClient, ledger: MemoryLedger) -> None:
+    """Whoever installs a public app may type: the reason names the tenant, and the command that lets them in."""
+    why = "slack-acme lists its installations, and T9 is not one: `aswhom installations add slack-acme T9 acme`"
+    for text in ("issue x", "help"):
+        ledger.answer = accepted(DeliveryOutcome.IGNORED, why, nobodys=True)
+        said = typed(slack, text)["text"]
+        assert said == "This is not set up here. Ask whoever runs this installation."
+    ledger.answer = accepted(DeliveryOutcome.REFUSED, "workflow file_from_slack of tenant acme")
+    assert typed(slack, "issue x")["text"] == "Nothing comes of that here. Ask whoever runs this installation."
+
+
+def test_a_command_is_answered_though_what_can_be_typed_cannot_be_read(
+    slack: FlaskClient, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> Any:
+        raise Unavailable("the database has no turn")
+
+    monkeypatch.setattr(ledger, "usages", away)
+    assert typed(slack, "help")["text"].startswith("Nothing comes of that here")
 
 
 @pytest.mark.parametrize(
     ("acceptance", "said"),
     [
-        (accepted(DeliveryOutcome.ACCEPTED, "acme.bob answered"), "Your answer counts: acme.bob answered."),
-        (accepted(DeliveryOutcome.REFUSED, "nobody's alias"), "Your answer does not count: nobody's alias."),
+        (
+            accepted(DeliveryOutcome.ACCEPTED, "for us", told="acme.bob said <yes>"),
+            "counts: acme.bob said &lt;yes&gt;.",
+        ),
+        (accepted(DeliveryOutcome.REFUSED, "for us", told="bob has answered"), "does not count: bob has answered."),
+        (accepted(DeliveryOutcome.REFUSED, "add acme"), f"does not count: this is not set up here. {ASK}."),
+        (accepted(DeliveryOutcome.UNRECOGNISED, "v1"), f"does not count: this button cannot be read. {ASK}."),
     ],
 )
 def test_whoever_pressed_is_told_what_came_of_it(
@@ -95,7 +123,8 @@ def test_whoever_pressed_is_told_what_came_of_it(
     press(slack)
     (sent,) = hooks.sent
     assert (sent.method, sent.url) == ("POST", HOOK)
-    assert json.loads(sent.body) == {"response_type": "ephemeral", "replace_original": False, "text": said}
+    told = {"response_type": "ephemeral", "replace_original": False, "text": f"Your answer {said}"}
+    assert json.loads(sent.body) == told
     assert {name.lower() for name in sent.headers} == {"content-type"}, "no token goes there"
 
 
@@ -131,6 +160,9 @@ def test_a_reply_goes_to_the_provider_alone(slack: FlaskClient, hooks: Hooks, ca
         ("https://hooks.slack.com.evil.example/x", False),
         ("https://notslack.com/x", False),
         ("https://hooks.slack.com@evil.example/x", False),
+        ("https://hooks.slack.com:443/x", True),
+        ("https://hooks.slack.com:8443/x", False),
+        ("https://hooks.slack.com:port/x", False),
         ("https://[", False),
         ("", False),
     ],
@@ -138,3 +170,51 @@ def test_a_reply_goes_to_the_provider_alone(slack: FlaskClient, hooks: Hooks, ca
 def test_what_is_beside_slacks_api(url: str, beside: bool) -> None:
     assert is_beside(url, "https://slack.com/api") is beside
     assert not is_beside(url, "")
+    assert is_beside("http://127.0.0.1:81/response", "http://127.0.0.1:81/api")
+    assert not is_beside("http://127.0.0.1:82/response", "http://127.0.0.1:81/api")
+
+
+class SlowHooks(Hooks):
+    """A chat that takes its time for each, while more presses come in."""
+
+    def __init__(self, pressed_meanwhile: int) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.within: list[timedelta] = []
+        self.pressed_meanwhile = pressed_meanwhile
+        self.replies = Replies(cast("Client", self), monotonic=lambda: self.now)
+
+    def reply(self) -> None:
+        response = Response()
+        self.replies.send_after(response, HOOK, {"text": "x"}, api_url="https://slack.com/api")
+        response.close()
+
+    def send(self, request: HttpRequest, **more: Any) -> Outcome:
+        within: timedelta = more["within"]
+        if not self.within:
+            for _press in range(self.pressed_meanwhile):
+                self.reply()
+        self.within.append(within)
+        self.now += within.total_seconds()
+        return NoAnswer(reason="no answer in time")
+
+
+def _dropped(caplog: pytest.LogCaptureFixture) -> list[int]:
+    return [record.__dict__["replies"] for record in caplog.records if record.__dict__.get("action") == "reply.dropped"]
+
+
+def test_a_chat_that_hangs_holds_a_thread_for_so_long_in_all_and_what_is_dropped_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hooks = SlowHooks(pressed_meanwhile=5)
+    hooks.reply()
+    assert hooks.now == IN_ALL.total_seconds()
+    assert len(hooks.within) + sum(_dropped(caplog)) == 6
+    assert _dropped(caplog) != []
+    hooks.reply()
+    assert hooks.now > IN_ALL.total_seconds(), "another thread has a time of its own"
+
+
+def test_what_more_is_pressed_than_waits_is_dropped_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    SlowHooks(pressed_meanwhile=WAITING + 1).reply()
+    assert _dropped(caplog)[0] == 1

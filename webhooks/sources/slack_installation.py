@@ -2,7 +2,8 @@
 
 An event's `authorizations` say so; its outer team is, in a channel that two companies share, that of whoever wrote. The
 outer fields are believed only where there is no such list. An app of a whole organization (`is_enterprise_install`)
-is installed in the organization, and may be listed by one of its workspaces as well.
+is installed in the organization, and may be listed by one of its workspaces as well. Of a button it is the workspace
+of the message, which our app has posted; `team` is that of whoever pressed.
 https://docs.slack.dev/apis/events-api/#authorizations
 """
 
@@ -31,11 +32,18 @@ def installed(document: Document) -> Installed:
     if isinstance(rows, list) and rows:
         return _authorized(rows[0] if isinstance(rows[0], dict) else {}, document)
     team, enterprise = _stated(document, "team"), _stated(document, "enterprise")
-    view = document.get("view")
-    at = name(view.get("app_installed_team_id")) if isinstance(view, dict) else None
-    if at is not None and at != team:  # a dialog that was opened from another company's side of a shared channel
+    wide = document.get("is_enterprise_install") in (True, "true")
+    at = _inside(document, "view", "app_installed_team_id")
+    if at is None and document.get("type") == "block_actions" and not wide:  # of a shortcut the message is anybody's
+        at = _inside(document, "message", "team")
+    if at is not None and at != team:  # used from another company's side of a shared channel
         return Installed(installation=at)
-    return _either(team, enterprise, wide=document.get("is_enterprise_install") in (True, "true"))
+    return _either(team, enterprise, wide=wide)
+
+
+def _inside(document: Document, what: str, key: str) -> str | None:
+    inner = document.get(what)
+    return name(inner.get(key)) if isinstance(inner, dict) else None
 
 
 def _authorized(row: Document, document: Document) -> Installed:

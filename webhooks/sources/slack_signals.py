@@ -20,21 +20,21 @@ def signal(event: str, document: Document) -> tuple[Signal | None, str]:
     """The signal this is, or what keeps it from being followed; neither for every other event."""
     match event:
         case "app_uninstalled":
-            where = _where(document)
-            whom: tuple[Whom, ...] = (Workspaces(ids=where),)
+            where, within = _where(document)
+            whom: tuple[Whom, ...] = (Workspaces(ids=where, within=within),)
             reason = "the app was uninstalled at Slack"
         case "team_access_revoked":  # an organization took the app from some of its workspaces
             where = names(_inner(document).get("team_ids")) or frozenset()
             whom = (Workspaces(ids=where),)
             reason = "the app was taken from a workspace of the organization at Slack"
         case "tokens_revoked":
-            where = _where(document)
+            where, within = _where(document)
             tokens = _inner(document).get("tokens")
             people, bots = (names(tokens.get(kind, [])) if isinstance(tokens, dict) else None for kind in _KINDS)
             if people is None or bots is None or not people | bots:
                 return None, "tokens_revoked should name the users or bots whose tokens were revoked"
             whom = (People(ids=people),) if people else ()
-            whom += (Bots(workspaces=where, ids=bots),) if bots else ()
+            whom += (Bots(workspaces=where, ids=bots, within=within),) if bots else ()
             reason = "its tokens were revoked at Slack"
         case _:
             return None, ""
@@ -54,12 +54,17 @@ def _inner(document: Document) -> Document:
     return inner if isinstance(inner, dict) else {}
 
 
-def _where(document: Document) -> frozenset[str]:
-    """The workspace; for an app that was installed for the whole organization, the organization as well."""
+def _where(document: Document) -> tuple[frozenset[str], str | None]:
+    """The workspace; for an app that was installed for the whole organization, the organization as well.
+
+    The published examples of these events do not say which it was: then the organization that it may have been, too.
+    """
     team, enterprise = name(document.get("team_id")), name(document.get("enterprise_id"))
-    found = {team} if team else set()
+    if team is None or enterprise is None:
+        return frozenset({one for one in (team, enterprise) if one}), None
     rows = document.get("authorizations")
-    wide = isinstance(rows, list) and any(isinstance(row, dict) and row.get("is_enterprise_install") for row in rows)
-    if enterprise and (wide or not found):
-        found.add(enterprise)
-    return frozenset(found)
+    said = [row.get("is_enterprise_install") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    said.append(document.get("is_enterprise_install"))
+    if True in said:
+        return frozenset({team, enterprise}), None
+    return frozenset({team}), None if False in said else enterprise

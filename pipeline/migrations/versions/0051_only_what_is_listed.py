@@ -1,0 +1,31 @@
+"""A tenant's own connection that has listed an installation keeps to what it lists; a workspace's organization is kept.
+
+Revision ID: 0051
+Revises: 0047
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0051"
+down_revision: str | None = "0047"
+branch_labels: str | None = None
+depends_on: str | None = None
+
+
+def upgrade() -> None:
+    op.add_column("installations", sa.Column("organization", sa.String(200)))
+    op.add_column(
+        "provider_connections", sa.Column("only_listed", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
+    op.execute(
+        "update provider_connections set only_listed = true "
+        "where tenant_id is not null and id in (select connection_id from installations)"
+    )
+
+
+def downgrade() -> None:
+    op.drop_column("provider_connections", "only_listed")
+    op.drop_column("installations", "organization")
