@@ -63,7 +63,7 @@ def test_one_that_is_behind_is_found_by_whatever_was_numbered_and_mended_as_is_s
     with pytest.raises(Unavailable, match="a revocation would count as made before"):
         web.ready()
     _, statement, _ = said.split("`")
-    house.database.write(lambda c: c.execute(text(statement)) and None)
+    house.database.write(lambda c: c.execute(text(statement)).rowcount)
     assert house.database.read(behind) is None
     assert house.database.write(next_number) == reached + 1
     web.ready()
