@@ -81,14 +81,15 @@ class Installation:
 
     @cached_property
     def ledger(self) -> Database:
-        """The ledger, at this version's tables. Raises Misconfigured."""
+        """The ledger, at this version's tables and with its sequence ahead of its rows. Raises Misconfigured."""
+        from pipeline.ledger.numbering import behind
         from pipeline.ledger.revision import misfit, revision_of
 
         database = self.unchecked_ledger
         found = revision_of(database)
         if found is None:
             raise Misconfigured(f"there is no ledger at {self._place()}: make it with `aswhom init`")
-        if said := misfit(found):
+        if said := misfit(found) or database.read(behind):
             raise Misconfigured(said)
         return database
 

@@ -22,7 +22,6 @@ from identity.errors import LedgerDamaged, Misconfigured, Unavailable
 
 if TYPE_CHECKING:
     from pipeline.celery import App
-    from pipeline.database import Database
     from pipeline.runtime import Runtime
     from pipeline.workflow import Registry
 
@@ -166,29 +165,32 @@ def open_runtime(settings: Settings) -> Runtime:
 def of_its_tables(runtime: Runtime) -> Runtime:
     """*runtime*, for a process that moves jobs: on other tables each of its statements fails, and buries them.
 
-    One that is away is waited for: it may come back with any. The web is not ready instead (`/readyz`), and goes on
-    once they are there. Raises Misconfigured.
+    Nor does it begin on a ledger that was put back without its sequence, or whose secrets other keys have sealed. One
+    that is away is waited for: it may come back with any. The web is not ready instead (`/readyz`), and goes on once
+    they are there. Raises Misconfigured.
     """
-    from pipeline.ledger.revision import misfit
+    from identity.proven_keys import prove
+    from pipeline.ledger.numbering import behind
+    from pipeline.ledger.revision import misfit, revision_of
 
+    database = runtime.database
     with ExitStack() as failing:
         failing.callback(runtime.close)
-        if said := misfit(_revision(runtime.database)):
+        if said := misfit(_awaited(lambda: revision_of(database))) or _awaited(lambda: database.read(behind)):
             raise Misconfigured(said)
+        _awaited(lambda: database.read(lambda c: prove(c, runtime.vault)))
         failing.pop_all()
     return runtime
 
 
-def _revision(database: Database) -> str | None:
-    """The ledger's, once its server says so."""
-    from pipeline.ledger.revision import revision_of
-
+def _awaited(read: Callable[[], T]) -> T:
+    """What the ledger says, once its server is there."""
     pause = threading.Event()
     # Nobody listens for these yet, or it is Celery's beat, which first makes its scheduler and would wait here again.
     with handling((signal.SIGTERM, signal.SIGINT), _leave):
         while True:
             try:
-                return revision_of(database)
+                return read()
             except LedgerDamaged as damaged:
                 raise Misconfigured(str(damaged)) from damaged  # not to be waited for: no restore reaches this process
             except Unavailable as away:

@@ -1,10 +1,11 @@
-"""Identifiers: a prefix that says what it names, then a time-ordered random part."""
+"""Identifiers: a prefix that says what it names, then a time-ordered random part, or one that follows from others."""
 
 from __future__ import annotations
 
 import secrets
 import time
 from collections.abc import Callable
+from hashlib import sha256
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
 
@@ -22,5 +23,14 @@ class Ids:
         self._random_bits = random_bits
 
     def __call__(self, prefix: str) -> str:
-        number = self._milliseconds() << 80 | self._random_bits(80)
-        return f"{prefix}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+        return f"{prefix}_{_spelt(self._milliseconds() << 80 | self._random_bits(80))}"
+
+
+def following(prefix: str, *of: str | int) -> str:
+    """The identifier that follows from these, the same wherever it is asked for; it sorts by nothing."""
+    digest = sha256("\x00".join(map(str, of)).encode()).digest()
+    return f"{prefix}_{_spelt(int.from_bytes(digest[:16], 'big'))}"
+
+
+def _spelt(number: int) -> str:
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))

@@ -13,11 +13,11 @@ from sqlalchemy import Connection, LargeBinary, func, inspect, select
 from identity.audit.links import last_seq
 from identity.audit.tables import audit_seals
 from identity.capability.tables import keys as capability_keys
-from identity.errors import Misconfigured, Unavailable
+from identity.errors import KeyMissing, Misconfigured, Unavailable
 from identity.rewrap import SEALED, Field
 from identity.store import Store
 from identity.tables import connection_secrets, grants
-from identity.vault import HEAD, Vault
+from identity.vault import HEAD, Vault, key_of
 
 #: What is sealed for as long as it is used. The other columns are emptied soon: to look for a value would take long.
 KEPT = tuple(field for field in SEALED if field.table in (grants, connection_secrets, capability_keys))
@@ -36,7 +36,11 @@ def proves(store: Store, vault: Vault) -> bool:
 
 
 def prove(connection: Connection, vault: Vault) -> bool:
-    """Whether something that the newest key sealed is there, and it opens. Raises Misconfigured as `proves` does."""
+    """Whether something that the newest key sealed is there, and it opens. Raises Misconfigured as `proves` does.
+
+    Raises KeyMissing if all that is there was sealed by keys that the vault lacks: such is a ledger from before its
+    oldest key was retired.
+    """
     proven: dict[int, bool] = {}
     for id, head in vault.heads().items():
         oldest = [value for field in KEPT for value in _oldest(connection, field, head)]
@@ -47,6 +51,14 @@ def prove(connection: Connection, vault: Vault) -> bool:
                 "from a host that has the right one, or from the backup"
             )
         proven[id] = bool(oldest)
+    if not any(proven.values()) and (others := _sealed_by(connection)):
+        known, lacking = (", ".join(map(str, sorted(ids))) for ids in (proven, others))
+        raise KeyMissing(
+            f"vault key {lacking} sealed the ledger's secrets, and here is only {known}, which opens none of them. "
+            "A key that was retired lies in keys/vault.retired, beside the file of the vault's keys (keys/vault): put "
+            "its line back into that, or copy that file from a host that has the key, or from the backup. "
+            "`aswhom keys rewrap` then moves all under the newest key"
+        )
     return proven[max(proven)]
 
 
@@ -55,6 +67,15 @@ def _oldest(connection: Connection, field: Field, head: bytes) -> Iterator[bytes
     wrapped = func.substr(field.column, 1, HEAD, type_=LargeBinary) == head
     found = select(field.column).where(wrapped).order_by(field.key).limit(_TRIED)
     return (bytes(value) for value in connection.execute(found).scalars())
+
+
+def _sealed_by(connection: Connection) -> list[int]:
+    """The ids of the keys that sealed the first few of what is kept."""
+    found = (
+        connection.execute(select(field.column).where(field.column.is_not(None)).limit(_TRIED)).scalars()
+        for field in KEPT
+    )
+    return sorted({key_of(bytes(value)) for values in found for value in values})
 
 
 def held(connection: Connection) -> tuple[int, int]:

@@ -2,6 +2,9 @@
 
 What is in the ledger is not asked for, and what arrives twice is one delivery, so this may run twice and on several
 hosts. What it knows of failures is in memory: a process that starts looks at all three days anew.
+
+In that first look it also asks for signals that arrived and are not in the ledger: one that was restored from a backup
+has forgotten them. Not for what starts jobs, which may have done their work before, at upstreams that cannot tell.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ MOST_REQUESTS = 50  # for deliveries, a tick and connection
 
 @dataclass(kw_only=True)
 class _Failed:
-    """A delivery that did not arrive."""
+    """A delivery that did not arrive, or was forgotten."""
 
     row: int
     delivered_at: datetime
@@ -63,6 +66,7 @@ class _Known:
     """What this process knows of one App's deliveries."""
 
     seen_to: datetime  # everything before was looked at
+    looked: bool = False  # once at all that GitHub keeps
     listing: _Listing | None = None  # what is left of the last one
     failed: dict[str, _Failed] = field(default_factory=dict)  # by guid
 
@@ -139,7 +143,7 @@ class CatchUp:
                 if row.delivered_at >= listing.since:
                     _note(owner, known, listing, row, now)
             if page.next_query is None or len(page.rows) == 0 or page.rows[-1].delivered_at < listing.since:
-                known.seen_to = listing.began
+                known.seen_to, known.looked = listing.began, True
                 return
             listing.query = page.next_query
         known.listing = listing
@@ -165,7 +169,7 @@ class CatchUp:
         self._send(owner, request)
         metrics.REDELIVERIES.labels("asked").inc()
         note = {"action": "catch_up.asked", "connection": owner.id, "asked": one.asked}
-        log.info("asked GitHub for a delivery that failed", extra=note)
+        log.info("asked GitHub for a delivery that failed, or that the ledger has lost", extra=note)
 
     def _send(self, owner: ProviderConnection, request: HttpRequest) -> Answer:
         """Raises Unavailable for any answer but 2xx."""
@@ -193,7 +197,7 @@ def _note(owner: ProviderConnection, known: _Known, listing: _Listing, row: Row,
     if row.guid in listing.decided:
         return
     listing.decided.add(row.guid)
-    if row.arrived:
+    if row.arrived and (known.looked or not row.is_signal):  # else `_forget` looks whether the ledger has it
         known.failed.pop(row.guid, None)
         return
     fresh = _Failed(row=row.id, delivered_at=row.delivered_at.astimezone(UTC), ask_at=now)

@@ -20,6 +20,17 @@ from identity.model import ProviderConnection
 from identity.secret import Secret
 
 PATH = "/app/hook/deliveries"
+# What takes authority away, or gives it back, as `webhooks.sources.github_signals` reads it.
+SIGNALS = frozenset(
+    {
+        ("github_app_authorization", "revoked"),
+        ("installation", "deleted"),
+        ("installation", "suspend"),
+        ("installation", "unsuspend"),
+        ("installation", "new_permissions_accepted"),
+        ("installation_repositories", "removed"),
+    }
+)
 _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="next"')
 
 
@@ -30,6 +41,13 @@ class Row(BaseModel):
     guid: str
     delivered_at: AwareDatetime
     status_code: int
+    event: str = ""
+    action: str | None = None
+
+    @property
+    def is_signal(self) -> bool:
+        """Whether it is about authority: followed twice it is followed once."""
+        return (self.event, self.action) in SIGNALS
 
     @property
     def arrived(self) -> bool:

@@ -18,6 +18,7 @@ from identity.vault import Vault
 from pipeline.database import Ahead, Database, Hurried
 from pipeline.ledger import deliveries, missing_workflows, pins
 from pipeline.ledger.delivery_tenant import whose_delivery
+from pipeline.ledger.numbering import behind
 from pipeline.ledger.rehearsal import rehearse
 from pipeline.ledger.revision import misfit, revision_of
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
@@ -144,9 +145,12 @@ class Intake:
         return self._store.read(lambda c: missing_workflows.not_installed(c, workflows))
 
     def _look_at_the_tables(self) -> None:
-        """Until they are seen to be this version's: before that, a delivery would fail, and GitHub repeats none."""
+        """Until they are seen to be this version's: before that, a delivery would fail, and GitHub repeats none.
+
+        And to be numbered on: a signal that counts as older than what it is to end is lost.
+        """
         if self._fits:
             return
-        if said := misfit(revision_of(self._store)):
+        if said := misfit(revision_of(self._store)) or self._store.read(behind):
             raise Unavailable(said)
         self._fits = True

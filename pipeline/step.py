@@ -29,7 +29,7 @@ from pipeline.policy.deciding import Decisions
 from pipeline.run import StepSpec
 from pipeline.services import Services
 from pipeline.states import AttemptState, Purpose, StepState
-from pipeline.step_at_hand import NAMES, EarlierAttempts, StepAtHand
+from pipeline.step_at_hand import NAMES, EarlierAttempts, StepAtHand, step_id
 from pipeline.stored_step import (
     came_out_since,
     left_out,
@@ -117,7 +117,7 @@ class StepRunner:
             partial(
                 ledger_steps.sleep,
                 job=self._job,
-                step=stored.id if stored else self._services.ids("step"),
+                step=stored.id if stored else self._services.ids("step"),  # which no upstream hears of
                 position=position,
                 occurrence=occurrence,
                 request_hash=request_hash,
@@ -158,7 +158,7 @@ class StepRunner:
         decision = self._decisions.of(spec.action, spec.named)
         granted = _decision_of_refusal(decision) if isinstance(decision, Denied) else decision
         step = StepAtHand(
-            id=stored.id if stored is not None else self._services.ids("step"),
+            id=stored.id if stored is not None else step_id(self._job.id, spec),
             job=self._job,
             spec=spec,
             request_hash=request_hash,

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from identity.capability.model import Audience
 from identity.errors import BadInput
+from identity.ids import following
 from identity.model import Effect, ProviderConnection
 from identity.policy.decision import Decision
 from pipeline.action import Action, Call
@@ -43,6 +44,15 @@ class EarlierAttempts:
 
 
 NONE_YET = EarlierAttempts()
+
+
+def step_id(job: str, spec: StepSpec[Any]) -> str:
+    """The id of a step that is not stored yet, by its place in its job alone.
+
+    A ledger that was restored from a backup has lost the row, and its job comes to the step again: what follows from
+    the id is then what the upstream was sent before.
+    """
+    return following("step", job, spec.position, spec.action.action_name(), spec.occurrence)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,9 @@ from identity.trusted_keys import key_id
 
 _TRIED = 50  # of each column, the newest: what was sealed by a wrong key is found where that is recent
 _NAMED = 5
+_WHERE_KEYS_ARE = (
+    "Put that key's line back from keys/vault.retired, or copy keys/vault from a host that has it, or from the backup"
+)
 
 
 def sealed(at: Installation) -> Iterator[Finding]:
@@ -31,7 +34,7 @@ def sealed(at: Installation) -> Iterator[Finding]:
         except Misconfigured as fault:
             faults.append(str(fault))
     for says in faults[:_NAMED]:
-        yield wrong("sealed", f"{says}. Copy keys/vault from a host that has that key, or restore it from the backup")
+        yield wrong("sealed", f"{says}. {_WHERE_KEYS_ARE}")
     if len(faults) > _NAMED:
         yield wrong("sealed", f"{len(faults) - _NAMED} more of the {tried} that were tried do not open")
     if not faults:

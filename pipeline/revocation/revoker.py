@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from identity.columns import database_in_microseconds, database_now, microseconds
 from identity.crash_points import none_reached
-from identity.ids import Ids
+from identity.ids import Ids, following
 from identity.signing import Signer
 from identity.store import Store
 from pipeline import metrics
@@ -228,7 +228,8 @@ class Revoker:
                         step=step,
                         revocation=revocation,
                         workflows=self._workflows,
-                        job=self._ids("job"),
+                        # Of each step there is one at most, and a restored ledger has forgotten that it ran.
+                        job=following("job", "compensation", step),
                         audit_id=self._ids("aud"),
                         now=now,
                     )

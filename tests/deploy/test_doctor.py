@@ -91,6 +91,16 @@ def test_a_ledger_that_lacks_what_its_migrations_made_is_found(cli: Cli) -> None
     assert ("wrong", True) in [(state, "audit_no_update is not there" in says) for state, says in told(cli, "ledger")]
 
 
+def test_a_ledger_whose_sequence_is_behind_its_rows_is_found_and_no_command_revokes_in_it(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    with sqlite3.connect(cli.data_dir / "ledger.db") as opened:
+        opened.execute("update ledger_numbers set value = 0")
+    opened.close()
+    ((state, says),) = told(cli, "ledger")
+    assert (state, "update ledger_numbers set value = " in says) == ("wrong", True)
+    assert cli.json("revoke", "tenant", "acme", "--yes", code=1)["message"] == says
+
+
 def test_a_ledger_on_a_network_file_system_is_known_by_its_mount(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text("a / ext4 rw 0 0\nb /srv nfs4 rw 0 0\nc /srv/local\\040disk xfs rw 0 0\n")

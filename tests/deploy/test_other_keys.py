@@ -70,6 +70,19 @@ def test_another_key_of_the_same_id_seals_nothing(first: Cli, other: Cli) -> Non
     assert first.json(*rotate, input="an0ther-secret")["connection"] == "forge"
 
 
+def test_a_ledger_from_before_its_key_was_retired_is_refused_until_that_keys_line_is_put_back(first: Cli) -> None:
+    first.json("keys", "add")
+    files = load(data_dir=first.data_dir).key_files()
+    retired = files.retire_vault_key(1)  # which the command refuses: so it stands once a backup was restored
+    with pytest.raises(Misconfigured, match="vault key 1 sealed the ledger's secrets, and here is only 2") as refused:
+        Up(load(data_dir=first.data_dir)).start()
+    assert "keys/vault.retired" in str(refused.value)
+    assert "keys/vault.retired" in told(first, "sealed")[0][1]
+    files.vault.write_text(files.vault.read_text() + retired.read_text(), encoding="ascii")
+    assert first.json("keys", "rewrap")["left"] == 0
+    assert told(first, "sealed")[0][0] == "ok"
+
+
 def test_doctor_tries_the_keys_on_what_they_are_for(first: Cli, other: Cli) -> None:
     assert [state for state, _ in told(first, "sealed") + told(first, "signing key")] == ["ok", "ok"]
     (sealed,), (signing,) = told(other, "sealed"), told(other, "signing key")

@@ -13,7 +13,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -176,6 +176,42 @@ def test_a_process_does_not_begin_on_the_tables_of_another_version(name: str, cl
     finally:
         end(started, signal.SIGKILL)
     assert "the ledger is at revision 0001" in log.read_text()
+
+
+def _loses_its_sequence(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    with closing(sqlite3.connect(cli.data_dir / "ledger.db", isolation_level=None)) as ledger:
+        ledger.execute("update ledger_numbers set value = 0")
+
+
+def _is_of_before_a_key_was_retired(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    arguments = ("--client-id", "x", "--client-secret-file", "-")
+    cli.json("connections", "add", "github", *arguments, input="hunter2-hunter2")
+    files = load(data_dir=cli.data_dir).key_files()
+    files.add_vault_key()
+    files.retire_vault_key(1)
+
+
+@pytest.mark.parametrize(
+    ("restored", "says"),
+    [
+        (_loses_its_sequence, "the ledger's numbers are at 0"),
+        (_is_of_before_a_key_was_retired, "keys/vault.retired"),
+    ],
+)
+def test_a_process_does_not_begin_on_a_ledger_that_was_restored_without_all_it_needs(
+    cli: Cli, tmp_path: Path, restored: Callable[[Cli], None], says: str
+) -> None:
+    restored(cli)
+    module, arguments = _begun("worker")
+    log = tmp_path / "log"
+    started = start_python(module, *arguments, log=log, environment=_environment("worker", cli), warm=WARM)
+    try:
+        assert started.wait(60) == 78
+    finally:
+        end(started, signal.SIGKILL)
+    assert says in log.read_text()
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from identity.installations import add_installation
 from identity.secret import Secret
 from identity.tables import provider_connections
 from pipeline.catch_up import OVERLAP, CatchUp
+from pipeline.github_deliveries import SIGNALS
 from pipeline.intake import Intake
 from pipeline.tables import deliveries
 from pipeline.workflow import Registry
@@ -34,6 +35,7 @@ from tests.ledgers import MOSTLY_SQLITE
 from tests.webhooks.parts import MemoryRing
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
+from webhooks.sources import github_signals
 
 pytestmark = MOSTLY_SQLITE
 
@@ -48,6 +50,7 @@ class GithubAndWeb:
         self.web_up = True
         self.too_large = False  # what it is sent
         self.web_forgets = False  # the web takes it, and its answer is lost
+        self.ledger_forgets = False  # it is taken, and in no ledger: a backup of before was put back
         ports = dict.fromkeys(SERVICES, 9)
         nowhere = dict.fromkeys(("github", "linear", "slack"), "http://127.0.0.1:9")
         self.world = make_world(ports=ports, hooks=nowhere, callbacks=nowhere, now=self.now)
@@ -67,6 +70,9 @@ class GithubAndWeb:
                 return [b""]
             if self.too_large:
                 start("413 Content Too Large", [("Content-Length", "0")])
+                return [b""]
+            if self.ledger_forgets:
+                start("202 Accepted", [("Content-Length", "0")])
                 return [b""]
             if self.web_forgets:
                 body = list(web.wsgi_app(environ, lambda *_: lambda _: None))
@@ -157,6 +163,31 @@ def test_a_process_that_starts_looks_at_three_days_and_asks_for_nothing_that_arr
     github_and_web.web_forgets = False
     assert github_and_web.later(hours=1) == 1
     assert github_and_web.arrived() == ["pull_request", "pull_request"]
+
+
+def test_a_process_that_starts_asks_for_signals_that_a_restored_ledger_has_lost_and_for_no_work_that_was_done(
+    github_and_web: GithubAndWeb,
+) -> None:
+    revoked = {"user": "ada", "signal_only": True}
+    assert github_and_web.order("authorizations/revoke", **revoked) == [202]
+    github_and_web.ledger_forgets = True
+    assert [github_and_web.open_pull(), github_and_web.order("authorizations/revoke", **revoked)] == [[202], [202]]
+    github_and_web.ledger_forgets = False
+    assert github_and_web.arrived() == ["github_app_authorization"]
+    assert github_and_web.later(minutes=1) == 1
+    assert github_and_web.arrived() == ["github_app_authorization"] * 2
+    assert github_and_web.later(minutes=5) == 0
+
+
+def test_a_signal_that_the_ledger_does_not_take_is_asked_for_once_a_process(github_and_web: GithubAndWeb) -> None:
+    """Such as where the App's webhook leads to somebody else."""
+    github_and_web.ledger_forgets = True
+    github_and_web.order("authorizations/revoke", user="ada", signal_only=True)
+    assert [github_and_web.later(hours=1) for _ in range(3)] == [1, 0, 0]
+
+
+def test_what_is_a_signal_in_githubs_list_is_what_is_read_as_one() -> None:
+    assert set(github_signals._READERS) == SIGNALS
 
 
 def test_what_github_keeps_no_longer_is_not_asked_for(github_and_web: GithubAndWeb) -> None:

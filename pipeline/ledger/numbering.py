@@ -1,0 +1,42 @@
+"""Whether the ledger sequence is ahead of the rows that were numbered by it.
+
+Behind them, a revocation is numbered as if it had come before what it is to end, and ends nothing. A database's tools
+bring it there: logical replication and many a migration service carry rows and no sequence.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, func, select, text
+
+from identity.audit.tables import audit
+from identity.sequence import NUMBERS
+from identity.tables import ledger_numbers, scopes
+from pipeline.tables import attempts, jobs
+
+# Each an index's end or few rows. What else is numbered has its record in the audit; a job's acceptance has none.
+_NUMBERED = select(
+    select(func.max(audit.c.number)).scalar_subquery(),
+    select(func.max(attempts.c.closed)).scalar_subquery(),
+    select(func.max(scopes.c.revoked)).scalar_subquery(),
+    select(func.max(jobs.c.accepted)).where(jobs.c.finished_at.is_(None)).scalar_subquery(),
+)
+_LAST_OF_SEQUENCE = text(f"select coalesce(pg_sequence_last_value('{NUMBERS.name}'::regclass), 0)")
+_LAST_OF_ROW = select(ledger_numbers.c.value)
+_SET_SEQUENCE = f"select setval('{NUMBERS.name}', {{}})"
+_SET_ROW = "update ledger_numbers set value = {}"
+
+
+def behind(connection: Connection) -> str | None:
+    """What is to be said of a ledger whose sequence is behind its rows, and done about it; else None."""
+    on_postgresql = connection.dialect.name == "postgresql"
+    # Before the sequence: it may go on between the two, and must not seem to be behind by that.
+    newest = max((number for number in connection.execute(_NUMBERED).one() if number is not None), default=0)
+    last = int(connection.execute(_LAST_OF_SEQUENCE if on_postgresql else _LAST_OF_ROW).scalar_one())
+    if last >= newest:
+        return None
+    mend = (_SET_SEQUENCE if on_postgresql else _SET_ROW).format(newest)
+    return (
+        f"the ledger's numbers are at {last}, and its rows have them up to {newest}: a revocation would count as made "
+        f"before what it is to end, and end nothing. With every process stopped, run `{mend}` on its database; if "
+        "processes have run since it was restored or moved, withdraw anew what was revoked meanwhile"
+    )

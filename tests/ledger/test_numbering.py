@@ -1,0 +1,69 @@
+"""A ledger whose sequence is behind its rows is used by nobody: a revocation in it would end nothing."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Connection, text, update
+
+from identity.errors import Unavailable
+from identity.ids import Ids
+from identity.sequence import next_number
+from identity.tables import ledger_numbers
+from identity.vault import Vault
+from pipeline.intake import Intake
+from pipeline.ledger.numbering import behind
+from tests.ledger.acts import done, open_, revoke
+from tests.ledger.house import House, account_scope, intent_of
+
+
+def leave_behind(c: Connection) -> None:
+    """As replication leaves a sequence: where it was made."""
+    if c.dialect.name == "postgresql":
+        c.execute(text("select setval('ledger_number_sequence', 1, false)"))
+    else:
+        c.execute(update(ledger_numbers).values(value=0))
+
+
+def test_a_ledger_as_it_is_made_and_used_is_ahead_of_its_rows(house: House) -> None:
+    assert house.database.read(behind) is None
+    for _ in range(3):
+        house.job()
+    assert house.database.read(behind) is None
+
+
+def _waiting_job(house: House) -> None:
+    house.job()
+
+
+def _revocation(house: House) -> None:
+    revoke(house, account_scope())
+
+
+def _done_step(house: House) -> None:
+    asked = intent_of(house, house.claim(house.job()))
+    open_(house, asked)
+    done(house, asked)
+
+
+@pytest.mark.parametrize("numbered", [_waiting_job, _revocation, _done_step])
+def test_one_that_is_behind_is_found_by_whatever_was_numbered_and_mended_as_is_said(
+    house: House, numbered: Callable[[House], None]
+) -> None:
+    numbered(house)
+    reached = house.database.write(next_number) - 1
+    house.database.write(leave_behind)
+    said = house.database.read(behind)
+    assert said is not None
+    assert f"at 0, and its rows have them up to {reached}:" in said
+    web = Intake(house.database, Vault({1: bytes(32)}, secrets.token_bytes), Ids(), clock=lambda: datetime.now(UTC))
+    with pytest.raises(Unavailable, match="a revocation would count as made before"):
+        web.ready()
+    _, statement, _ = said.split("`")
+    house.database.write(lambda c: c.execute(text(statement)).rowcount)
+    assert house.database.read(behind) is None
+    assert house.database.write(next_number) == reached + 1
+    web.ready()
