@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from deploy.process import _revision
+from deploy.process import _awaited
 from identity.errors import LedgerDamaged, Misconfigured
 from identity.ids import Ids
 from identity.store import CommitUnknown
 from identity.vault import Vault
 from pipeline.database import Database
 from pipeline.intake import Intake
+from pipeline.ledger.revision import revision_of
 from pipeline.migrations import upgrade
 from pipeline.sqlite_file import TookTooLong, copy_whole, faults
 from tests.ledgers import open_ledger
@@ -95,7 +96,7 @@ def test_a_file_that_is_no_database_is_damaged_and_is_not_waited_for(file: Path)
         with pytest.raises(LedgerDamaged):
             database.check_fit()
         with pytest.raises(Misconfigured, match="is damaged"):
-            _revision(database)
+            _awaited(lambda: revision_of(database))
 
 
 def test_another_fault_of_a_statement_is_no_damage(file: Path) -> None:
