@@ -106,8 +106,10 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
         rung = desk.write(lambda c: acts.replay_one(c, id, act, subject=subject))
         return _ringing(desk, _back(id, "replayed"), rung)
 
-    @pages.post("/jobs/<id>/resolve")
+    @pages.route("/jobs/<id>/resolve", methods=["GET", "POST"])
     def resolve_job(id: str) -> BaseResponse:
+        if request.method == "GET":  # a form that was refused is shown at this address: whoever comes back, looks
+            return redirect(url_for("console.job", id=id), 303)
         desk.read(partial(_found, id=id))
         try:
             effect, result = _resolution_form()
