@@ -46,10 +46,10 @@ def deliveries_of_sender(connection: Connection, sent_as: str) -> list[Whose]:
     return [Whose(id=row.id, tenant=row.tenant_id) for row in rows]
 
 
-def newest_revocation(connection: Connection, scopes: Collection[Scope]) -> Record | None:
-    """The newest revocation of any of these."""
+def first_revocation(connection: Connection, scopes: Collection[Scope], *, since: int) -> Record | None:
+    """The first revocation of any of these at that ledger number or after it."""
     columns = revocations.c
     which = or_(false(), *((columns.kind == scope.kind) & (columns.key == scope.key) for scope in scopes))
-    told = select(columns.id, columns.tenant_id, columns.requested_by, columns.effective_at).where(which)
-    found = rows_of(connection, told.order_by(columns.number.desc()).limit(1))
+    told = select(columns.id, columns.tenant_id, columns.requested_by, columns.effective_at)
+    found = rows_of(connection, told.where(which, columns.number >= since).order_by(columns.number).limit(1))
     return found[0] if found else None
