@@ -81,7 +81,7 @@ def create_app(
 
 
 def _in_ascii() -> None:
-    """Spell out what is not ASCII in a query, as browsers do: whatever reads it takes bytes for UTF-8 that need not be."""
+    """Spell out what is not ASCII in a query, as browsers do: whoever reads it takes for UTF-8 what need not be."""
     if not request.query_string.isascii():
         request.query_string = quote(request.query_string, safe=bytes(range(128))).encode()
 
