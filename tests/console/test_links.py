@@ -14,7 +14,7 @@ from identity.principals import ensure_principal, ensure_tenant
 from identity.scopes import revoke_scope
 from identity.tables import accounts, provider_connections
 from pipeline.ledger.jobs import consent_of
-from pipeline.tables import deliveries, jobs, steps
+from pipeline.tables import attempts, deliveries, jobs, steps
 from tests.console.console_app import ConsoleApp
 from tests.docs.pages import ROOT
 from tests.ledger.approval_case import SHOWN, ApprovalCase
@@ -115,11 +115,14 @@ def test_any_id_leads_to_its_page(console: ConsoleApp) -> None:
     (step,) = (row.id for row in console.rows(select(steps.c.id).where(steps.c.job_id == job)))
     delivery = console.house.row(job).delivery_id
     (sent,) = (row.delivery_id for row in console.rows(select(deliveries.c.delivery_id)))
+    named = update(attempts).where(attempts.c.number == 2).values(id="att_01m8ngeymgxtkqb476v6v6hvap")
+    console.database.write(lambda c: c.execute(named))
     for wanted, leads in (
         (job, f"jobs/{job}"),
         (f' "{job.upper()}", ', f"jobs/{job}"),
         (step, f"jobs/{job}#{step}"),
         (f"{step}.1", f"jobs/{job}#{step}"),
+        ("att_01m8ngeymgxtkqb476v6v6hvap", f"jobs/{job}#{step}"),
         (sent, f"deliveries/{delivery}"),
         ("gh", "connections/gh"),
         ("acme.ada", "accounts?tenant=acme&user=acme.ada"),

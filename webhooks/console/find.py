@@ -35,11 +35,12 @@ def _where(c: Connection, wanted: str) -> str | None:
     endpoint = page_of(id)
     if endpoint is not None and is_ours(id):
         return url_for(f"console.{endpoint}", id=id)
-    if id.startswith("step_"):
-        job = lookup.job_of_step(c, id.partition(".")[0])
+    if id.startswith(("step_", "att_")):
+        step = lookup.step_of_attempt(c, id) or id
+        job = lookup.job_of_step(c, step)
         if job is None:
             return None
-        return _seen(May.SEE_WORK, job.tenant, url_for("console.job", id=job.id, _anchor=id.partition(".")[0]))
+        return _seen(May.SEE_WORK, job.tenant, url_for("console.job", id=job.id, _anchor=step))
     if (owner := lookup.tenant_of_connection(c, wanted)) is not None:
         return _seen(May.SEE_MORE, owner.tenant, url_for("console.connection", id=wanted))
     if (person := get_principal(c, wanted)) is not None:
