@@ -11,7 +11,7 @@ from identity.model import Scope
 from identity.tables import provider_connections
 from pipeline.ledger.paging import Record, rows_of
 from pipeline.revocation.tables import revocations
-from pipeline.tables import deliveries, jobs, steps
+from pipeline.tables import attempts, deliveries, jobs, steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,11 @@ def job_of_step(connection: Connection, step: str) -> Whose | None:
     found = select(jobs.c.id, jobs.c.tenant_id).join(steps, steps.c.job_id == jobs.c.id).where(steps.c.id == step)
     row = connection.execute(found).one_or_none()
     return None if row is None else Whose(id=row.id, tenant=row.tenant_id)
+
+
+def step_of_attempt(connection: Connection, attempt: str) -> str | None:
+    """The step that an attempt is of."""
+    return connection.execute(select(attempts.c.step_id).where(attempts.c.id == attempt)).scalar_one_or_none()
 
 
 def tenant_of_connection(connection: Connection, id: str) -> Whose | None:
@@ -46,10 +51,10 @@ def deliveries_of_sender(connection: Connection, sent_as: str) -> list[Whose]:
     return [Whose(id=row.id, tenant=row.tenant_id) for row in rows]
 
 
-def newest_revocation(connection: Connection, scopes: Collection[Scope]) -> Record | None:
-    """The newest revocation of any of these."""
+def first_revocation(connection: Connection, scopes: Collection[Scope], *, since: int) -> Record | None:
+    """The first revocation of any of these at that ledger number or after it."""
     columns = revocations.c
     which = or_(false(), *((columns.kind == scope.kind) & (columns.key == scope.key) for scope in scopes))
-    told = select(columns.id, columns.tenant_id, columns.requested_by, columns.effective_at).where(which)
-    found = rows_of(connection, told.order_by(columns.number.desc()).limit(1))
+    told = select(columns.id, columns.tenant_id, columns.requested_by, columns.effective_at)
+    found = rows_of(connection, told.where(which, columns.number >= since).order_by(columns.number).limit(1))
     return found[0] if found else None

@@ -5,7 +5,7 @@ The command line and the console share them. What one tenant's agents may see is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, Table, func, select
@@ -57,8 +57,10 @@ def living_tenant(connection: Connection, id: str) -> Record:
     return found
 
 
-def all_tenants(connection: Connection) -> list[Record]:
-    return rows_of(connection, select(tenants).order_by(tenants.c.id))
+def all_tenants(connection: Connection, among: Collection[str] | None = None) -> list[Record]:
+    """Deleted ones too; *among*: those of these alone."""
+    found = select(tenants).order_by(tenants.c.id)
+    return rows_of(connection, found if among is None else found.where(tenants.c.id.in_(among)))
 
 
 def all_agents(connection: Connection) -> list[Record]:

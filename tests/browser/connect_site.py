@@ -112,19 +112,19 @@ class ConnectSite:
 
         runtime.database.write(add)
 
-    def someone(self, name: str, *, at: str = GITHUB, tenant: str = "acme") -> AccountKey:
-        """A new person of *tenant*, who is to connect *at* a provider connection."""
-        principal = f"{tenant}.{name}-{secrets.token_hex(3)}"
+    def someone(self, name: str, *, of: str = "acme", at: str = GITHUB) -> AccountKey:
+        """A new person *of* a tenant, who is to connect *at* a provider connection."""
+        principal = f"{of}.{name}-{secrets.token_hex(3)}"
         make = partial(
             ensure_principal,
             id=principal,
-            tenant=tenant,
+            tenant=of,
             kind=PrincipalKind.USER,
-            name=principal.removeprefix(f"{tenant}."),
+            name=principal.removeprefix(f"{of}."),
             now=datetime.now(UTC),
         )
         self.system.runtime.database.write(make)
-        return AccountKey(tenant=tenant, connection=at, principal=principal)
+        return AccountKey(tenant=of, connection=at, principal=principal)
 
     def link(self, key: AccountKey, *, age: timedelta = timedelta(), **more: Any) -> str:
         """A link, made *age* ago."""

@@ -120,7 +120,7 @@ def test_another_browser_cannot_finish_what_one_has_begun(connect_site: ConnectS
 
 
 def test_whose_grant_is_dead_is_told_why_and_connects_again(connect_site: ConnectSite, person: Meet) -> None:
-    key, margaret = connect_site.someone("margaret", at=linear_of("globex"), tenant="globex"), person()
+    key, margaret = connect_site.someone("margaret", of="globex", at=linear_of("globex")), person()
     margaret.connects(connect_site.link(key), "margaret")
     assert margaret.heading == "Linear is connected"
     connect_site.dies(key, reason="Linear does not accept its credential any more")
@@ -177,27 +177,27 @@ def test_what_is_revoked_while_she_is_at_the_provider_stays_revoked(connect_site
 
 @pytest.mark.slow
 def test_reload_back_and_a_second_answer_change_nothing(connect_site: ConnectSite, person: Meet) -> None:
-    key, ada, before = connect_site.someone("ada", at=linear_of("globex")), person(), connect_site.codes_shown()
-    key = AccountKey(tenant="acme", connection=key.connection, principal=key.principal)
-    ada.goes_to(connect_site.link(key))
-    ada.goes_on()
-    ada.tab.get_by_label("Sign in as").select_option("linus")
-    ada.tab.get_by_role("button", name="Allow").dblclick(no_wait_after=True)
-    ada.comes_back()
-    look_again = ada.tab.get_by_role("link", name="Look again")
+    key, linus = connect_site.someone("linus", of="globex", at=linear_of("globex")), person()
+    before = connect_site.codes_shown()
+    linus.goes_to(connect_site.link(key))
+    linus.goes_on()
+    linus.tab.get_by_label("Sign in as").select_option("linus")
+    linus.tab.get_by_role("button", name="Allow").dblclick(no_wait_after=True)
+    linus.comes_back()
+    look_again = linus.tab.get_by_role("link", name="Look again")
     while look_again.count():  # the second click's answer overtook the first one's
         look_again.click()
-    assert ada.heading == "Linear is connected"
-    assert "code=" not in ada.tab.url
-    ada.tab.reload()
-    assert ada.heading == "Linear is connected"
-    ada.goes_to(ada.callbacks[0])  # the very answer again
-    assert ada.heading == "Linear is connected"
-    ada.tab.go_back()
-    ada.goes_to(ada.callbacks[-1])
-    assert ada.heading == "Linear is connected"
+    assert linus.heading == "Linear is connected"
+    assert "code=" not in linus.tab.url
+    linus.tab.reload()
+    assert linus.heading == "Linear is connected"
+    linus.goes_to(linus.callbacks[0])  # the very answer again
+    assert linus.heading == "Linear is connected"
+    linus.tab.go_back()
+    linus.goes_to(linus.callbacks[-1])
+    assert linus.heading == "Linear is connected"
     assert (connect_site.generation(key), connect_site.codes_shown() - before) == (1, 1)
-    assert ada.complaints == []
+    assert linus.complaints == []
 
 
 @pytest.mark.slow

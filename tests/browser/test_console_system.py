@@ -93,7 +93,7 @@ def _story(system: System, owner: Person) -> None:
 def _revocation(system: System, owner: Person) -> None:
     owner.goes_to(f"{system.web}/console/revoke")
     owner.tab.get_by_label("What").select_option("user")
-    owner.tab.get_by_label("Its id").fill("acme.ada")
+    owner.tab.get_by_label("Its id", exact=True).fill("acme.ada")
     owner.tab.get_by_role("button", name="See what it would stop").click()
     assert "Nothing is revoked yet" in owner.text
     owner.tab.get_by_label("Why").fill("she left the company")

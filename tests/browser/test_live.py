@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from sqlalchemy import update
 
 from identity.console.roles import Held, Role
-from pipeline.tables import jobs
+from pipeline.tables import attempts, jobs
 from tests.browser.console_site import ConsoleSite
 from tests.browser.person import Person
 
@@ -98,11 +98,78 @@ def test_what_a_person_is_at_work_in_is_held_and_that_is_said(site: ConsoleSite,
     )
     held = owner.tab.locator("[data-held]")
     expect(held).to_be_visible(timeout=SOON)
-    assert owner.tab.get_by_role("button", name="Cancel the job").count() == 1
+    expect(owner.tab.get_by_text("Cancel the job…")).to_be_visible()
     held.get_by_role("button", name="Show it").click()
     expect(owner.tab.get_by_role("button", name="Replay the job")).to_be_visible()
     assert owner.tab.locator("textarea").input_value() == '{"id": "say-1"'
     expect(held).to_be_hidden()
+
+
+def test_a_form_half_filled_in_is_of_no_other_call_once_its_own_is_settled(site: ConsoleSite, owner: Person) -> None:
+    job = site.console.in_doubt(steps=2)
+    ended = update(jobs).where(jobs.c.id == job).values(state="dead", wait=None)
+    site.console.database.write(lambda c: c.execute(ended))
+    owner.goes_to(f"{site.web}/console/jobs/{job}")
+    calls = owner.tab.locator("input[name=call]")
+    first, second = (calls.nth(one).input_value() for one in (0, 1))
+    owner.tab.locator("textarea").first.fill('{"id": "of the first"}')
+    owner.tab.get_by_label("It did", exact=True).first.check()
+    settled = update(attempts).where(attempts.c.id == first).values(state="effect", closed=1)
+    site.console.database.write(lambda c: c.execute(settled))
+    held = owner.tab.locator("[data-held]")
+    expect(held).to_be_visible(timeout=SOON)
+    assert calls.first.input_value() == first
+    held.get_by_role("button", name="Show it").click()
+    expect(calls).to_have_count(1)
+    assert calls.input_value() == second
+    assert owner.tab.locator("textarea").input_value() == ""
+    assert owner.tab.get_by_role("radio", checked=True).count() == 0
+
+
+def test_a_form_that_was_refused_stays_as_filled_in_while_its_job_goes_on(site: ConsoleSite, owner: Person) -> None:
+    job = site.console.in_doubt()
+    owner.goes_to(f"{site.web}/console/jobs/{job}")
+    owner.tab.get_by_label("It did", exact=True).check()
+    owner.tab.locator("textarea").fill('{"id": <7>')
+    owner.tab.get_by_role("button", name="Put on record").click()
+    expect(owner.tab.get_by_role("alert")).to_contain_text("has to be JSON")
+    expect(owner.tab).to_have_url(f"{site.web}/console/jobs/{job}")
+    owner.tab.get_by_role("heading", level=1).click()  # away from the field
+    told = update(jobs).where(jobs.c.id == job).values(reason="something new")
+    site.console.database.write(lambda c: c.execute(told))
+    expect(owner.tab.get_by_text("Something new.")).to_be_visible(timeout=SOON)
+    expect(owner.tab.get_by_role("status")).to_be_empty()
+    assert owner.tab.locator("textarea").input_value() == '{"id": <7>'
+    assert owner.tab.get_by_label("It did", exact=True).is_checked()
+    with owner.tab.expect_request(lambda one: one.is_navigation_request()) as asked:
+        owner.tab.reload()
+    assert asked.value.method == "GET", "nothing is sent again"
+    assert owner.complaints == []
+
+
+@pytest.mark.parametrize("path", ["jobs/{job}", "revoke?kind=user&key=acme.ada"], ids=["live", "not live"])
+def test_what_was_typed_is_not_lost_with_the_session_and_is_sent_after_the_next_sign_in(
+    site: ConsoleSite, owner: Person, path: str
+) -> None:
+    at = f"{site.web}/console/{path.format(job=site.console.in_doubt())}"
+    owner.goes_to(at)
+    why = owner.tab.locator("input[name=why], input[name=reason]").first
+    why.fill("it is in the channel, INC-4711")
+    for label in ("It did not", "Type"):
+        if (field := owner.tab.get_by_label(label)).count():
+            field.check() if label == "It did not" else field.fill("acme.bob")
+    owner.tab.context.clear_cookies()
+    send = why.locator("xpath=ancestor::form").get_by_role("button")
+    send.click()
+    trouble = owner.tab.get_by_role("status").and_(owner.tab.locator("[data-trouble]"))
+    expect(trouble).to_contain_text("session is over. Sign in in another tab, then go on here: what you typed stays.")
+    expect(owner.tab).to_have_url(at)
+    again = site.console.session(Held(role=Role.OWNER, tenant=None), name="owner@acme.example")
+    owner.is_given("aswhom-console", again.reveal(), at=site.web)
+    with owner.tab.expect_response(lambda one: one.request.method == "POST") as answered:
+        send.click()
+    assert answered.value.status in (303, 422), "from a page of this session"
+    assert "INC-4711" in (answered.value.request.post_data or "")
 
 
 def test_updates_can_be_paused_and_stay_so_on_the_next_page(site: ConsoleSite, owner: Person) -> None:

@@ -212,7 +212,7 @@ class ConsoleApp:
         self.database.write(lambda c: add_schedule(c, wanted, now=datetime.now(UTC)))
         return wanted.id
 
-    def revoke(self, scope: Scope, tenant: str) -> str:
+    def revoke(self, scope: Scope, tenant: str | None) -> str:
         """A revocation that has its receipt."""
         id = self.house.ids("rev")
         declare = partial(revocation.declare, id=id, scope=scope, tenant=tenant, source="test", by="test", reason="no")

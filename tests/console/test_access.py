@@ -92,7 +92,7 @@ def test_whoever_asks_for_a_page_that_is_not_there_sees_one_that_says_so(sqlite_
         assert (lost.status_code, "There is no such page" in lost.text) == (404, True), path
         assert "default-src 'none'" in lost.headers["Content-Security-Policy"]
         assert owner.get(path, headers={"Accept": "*/*"}).content_type == "application/problem+json"
-    of_a_form = owner.get("/console/jobs/job_1/cancel", headers=browser)
+    of_a_form = owner.get("/console/jobs/job_1/replay", headers=browser)
     assert (of_a_form.status_code, "POST" in of_a_form.headers["Allow"]) == (405, True)
     assert "where a form is sent to" in of_a_form.text
     assert owner.get("/v1/nowhere", headers=browser).content_type == "application/problem+json"

@@ -58,11 +58,16 @@ def test_a_form_that_is_refused_comes_back_as_it_was_filled_in(sqlite_console: C
     console, operator = sqlite_console, sqlite_console.at(Role.OPERATOR)
     asks = console.in_doubt()
     call = _call(operator, asks)
-    back = operator.sends(f"/console/jobs/{asks}/resolve", effect="yes", result='{"id": <7>', call=call)
+    form = {"effect": "yes", "result": '{"id": <7>', "call": call, "why": "seen there"}
+    back = operator.sends(f"/console/jobs/{asks}/resolve", **form)
     assert back.status_code == 422
     assert "has to be JSON" in back.text
     assert ">{&#34;id&#34;: &lt;7&gt;</textarea>" in back.text
-    assert 'value="yes" required checked>' in back.text
+    assert ('value="yes" required checked>' in back.text, 'value="seen there"' in back.text) == (True, True)
+    assert f'data-own="/console/jobs/{asks}"' in back.text, "where the script asks for what is new"
+    assert 'data-live="acts"' not in back.text, "what is new does not undo what was written"
+    looked = operator.client.get(f"/console/jobs/{asks}/resolve")
+    assert (looked.status_code, looked.location) == (303, f"/console/jobs/{asks}")
     stale = operator.sends(f"/console/jobs/{asks}/resolve", effect="yes", result="{}", call="step_of_another.1")
     assert "></textarea>" in stale.text, "what was written of one call is not said of another"
     form = {"kind": "user", "key": "acme.ada", "id": console.house.ids("rev")}
@@ -72,10 +77,27 @@ def test_a_form_that_is_refused_comes_back_as_it_was_filled_in(sqlite_console: C
     assert 'aria-describedby="mistyped"' in back.text
 
 
+def test_a_job_that_runs_is_stopped_by_whoever_says_that_they_mean_that(console: ConsoleApp) -> None:
+    job, operator = console.house.job(), console.at(Role.OPERATOR)
+    path = f"/console/jobs/{job}"
+    assert 'name="running"' not in operator.sees(path), "it is queued, and ends at once"
+    console.house.claim(job)
+    refused = operator.sends(f"{path}/cancel", why="sent by mistake")
+    assert (refused.status_code, "The job is running by now" in refused.text) == (422, True)
+    assert console.state(job) is JobState.RUNNING
+    assert 'value="sent by mistake"' in refused.text
+    assert re.search(r'<details open>.*name="running" value="yes" required', refused.text, re.DOTALL)
+    back = operator.client.get(f"{path}/cancel")
+    assert (back.status_code, back.location) == (303, path)
+    assert operator.sends(f"{path}/cancel", running="yes").location == f"{path}?done=stopping"
+    assert console.state(job) is JobState.STOPPING
+
+
 def test_what_a_person_gives_as_their_reason_is_in_the_audit(sqlite_console: ConsoleApp) -> None:
     console, operator = sqlite_console, sqlite_console.at(Role.OPERATOR)
     job, asks, dead = console.waiting(), console.in_doubt(), console.dead("a KeyError")
     operator.sends(f"/console/jobs/{job}/cancel", why="sent\nby mistake")
+    assert 'id="why-replay" name="why"' in operator.sees(f"/console/jobs/{job}")
     operator.sends(f"/console/jobs/{job}/replay", why="it was right")
     operator.sends(f"/console/jobs/{asks}/resolve", effect="no", call=_call(operator, asks), why="not in the channel")
     form = {"workflow": "say_it", "cause": "a KeyError", "jobs": dead}
@@ -102,11 +124,21 @@ def test_what_an_act_did_is_said_once_and_to_whoever_did_it(sqlite_console: Cons
     assert "The job is cancelled." not in operator.sees(where), "once"
 
 
+def test_what_two_tabs_did_is_said_to_each(sqlite_console: ConsoleApp) -> None:
+    operator = sqlite_console.at(Role.OPERATOR)
+    acts = [f"/console/jobs/{sqlite_console.waiting()}/cancel" for _ in range(2)]
+    led = [operator.sends(act).headers["Location"] for act in acts]  # and neither page has come up yet
+    for where in led:
+        assert "The job is cancelled." in operator.sees(where)
+        assert "The job is cancelled." not in operator.sees(where), "once"
+    assert operator.client.get_cookie("aswhom-acted") is None
+
+
 def test_the_tenant_that_was_chosen_stays_chosen(sqlite_console: ConsoleApp) -> None:
     job, operator = sqlite_console.dead("a KeyError"), sqlite_console.at(Role.OPERATOR)
     page = operator.sees("/console/jobs?tenant=acme")
     assert "<h1>Jobs of acme</h1>" in page
-    assert "<title>Jobs of acme · Aswhom" in page
+    assert "<title>Jobs of acme · 127.0.0.1 · Aswhom</title>" in page
     leads = f"/console/jobs/{job}?tenant=acme"
     assert f'href="{leads}"' in page
     shown = operator.sees(leads)
@@ -391,7 +423,7 @@ def test_a_refusal_leads_back_to_the_page_of_the_form(sqlite_console: ConsoleApp
     console = sqlite_console
     job, operator = console.in_doubt(), console.at(Role.OPERATOR)
     for path, back in (
-        (f"jobs/{job}/resolve", f"jobs/{job}"),
+        (f"jobs/{job}/replay", f"jobs/{job}"),
         ("revoke?kind=user&key=acme.ada", "revoke?kind=user&amp;key=acme.ada"),
         ("dead/replay?tenant=acme", "dead?tenant=acme"),
     ):

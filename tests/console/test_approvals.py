@@ -186,6 +186,37 @@ def test_an_approver_sees_first_what_awaits_them_and_what_expires_next_before_th
     assert _listed(owner.sees("/console/approvals?awaits=me")) == ["apr_soon"]
 
 
+def test_an_approver_who_wants_to_see_what_is_decided_sees_it(console: ConsoleApp, case: ApprovalCase) -> None:
+    _known(console)
+    bob = _bob(console)
+    assert bob.sends(f"/console/approvals/{case.row.id}/answer", answer="yes", digest=case.row.digest).location
+    page = bob.sees("/console/approvals?awaits=me&state=approved")
+    assert (_listed(page), "these are everybody’s" in page) == ([case.row.id], True)
+    assert "<option selected>approved</option>" in page
+    page = bob.sees("/console/approvals?awaits=me&state=open")
+    assert ("Nothing awaits your answer" in page, "these are everybody’s" in page) == (True, False)
+
+
+def test_whoever_has_answered_is_led_to_what_awaits_them_next(console: ConsoleApp, case: ApprovalCase) -> None:
+    _known(console)
+    bob, now = _bob(console), datetime.now(UTC)
+    later, soon, others = (timedelta(minutes=number) for number in (40, 20, 5))
+    made = [
+        _row(case, "apr_later", ["acme.bob"], now + later, "later"),
+        _row(case, "apr_soon", ["acme.bob"], now + soon, "soon"),
+        _row(case, "apr_other", ["acme.carol"], now + others, "carol's"),
+    ]
+    console.database.write(lambda c: c.execute(insert(approvals), made))
+    for id, next in ((case.row.id, "apr_soon"), ("apr_soon", "apr_later"), ("apr_later", None)):
+        path = f"/console/approvals/{id}"
+        assert "Next: " not in bob.sees(path), "one thing at a time"
+        digest = re.search(r'name="digest" value="([^"]+)"', bob.sees(path))
+        assert digest is not None
+        shown = bob.sees(bob.sends(f"{path}/answer", answer="yes", digest=digest[1]).location)
+        assert _listed(shown) == ([next] if next else [])
+        assert ("To the approvals" in shown) is (next is None)
+
+
 def test_what_awaits_somebody_is_listed_of_every_tenant_at_which_they_decide(
     console: ConsoleApp, case: ApprovalCase
 ) -> None:

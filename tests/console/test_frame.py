@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 import webhooks.pages
-from identity.console.roles import Role
+from identity.console.roles import Held, Role
 from identity.tables import tenants
 from tests.console.console_app import BASE, ConsoleApp, Visit
 from webhooks.console.app import MOST_CHOICES
@@ -58,6 +58,32 @@ def test_a_tenant_is_chosen_among_few_and_typed_among_many(sqlite_console: Conso
     assert '<input id="tenant" name="tenant" value="acme"' in told
     assert "There is no tenant" not in told
     assert "There is no tenant initech." in owner.sees("/console/jobs?tenant=initech")
+
+
+def test_a_tenant_that_was_deleted_is_marked(sqlite_console: ConsoleApp) -> None:
+    owner, both = sqlite_console.at(Role.OWNER), [Held(role=Role.AUDITOR, tenant=one) for one in ("acme", "globex")]
+    gone = update(tenants).where(tenants.c.id == "acme").values(deleted_at=datetime.now(UTC))
+    sqlite_console.database.write(lambda c: c.execute(gone))
+    marked = '<option>globex</option><option value="acme">acme (deleted)</option>'
+    for visit in (owner, sqlite_console.visit(*both)):
+        assert marked in visit.sees("/console/jobs")
+    assert '<option value="acme" selected>' in owner.sees("/console/jobs?tenant=acme")
+    _tenants(sqlite_console, MOST_CHOICES)
+    assert "acme was deleted." in owner.sees("/console/jobs?tenant=acme")
+    assert "was deleted." not in owner.sees("/console/jobs?tenant=globex")
+
+
+def test_a_heading_says_whose_things_a_page_shows(sqlite_console: ConsoleApp) -> None:
+    owner = sqlite_console.at(Role.OWNER)
+    for path, heading in (
+        ("", "What needs a person now at acme"),
+        ("approvals", "Approvals of acme"),
+        ("queues", "Queues of acme"),
+    ):
+        assert f"<h1>{heading}</h1>" in owner.sees(f"/console/{path}?tenant=acme")
+        assert f"<h1>{heading.rpartition(' ')[0].rpartition(' ')[0]}</h1>" in owner.sees(f"/console/{path}")
+    of_one = sqlite_console.at(Role.APPROVER, "acme")
+    assert "<h1>What needs a person now at acme</h1>" in of_one.sees("/console/")
 
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES.glob("*.html")), ids=lambda path: path.stem)

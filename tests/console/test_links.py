@@ -6,14 +6,15 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Connection, insert, select, update
 
 from identity.console.roles import Role
-from identity.model import AccountKey, Scope, ScopeKind
+from identity.model import AccountKey, PrincipalKind, Scope, ScopeKind
+from identity.principals import ensure_principal, ensure_tenant
 from identity.scopes import revoke_scope
-from identity.tables import accounts
+from identity.tables import accounts, provider_connections
 from pipeline.ledger.jobs import consent_of
-from pipeline.tables import deliveries, jobs, steps
+from pipeline.tables import attempts, deliveries, jobs, steps
 from tests.console.console_app import ConsoleApp
 from tests.docs.pages import ROOT
 from tests.ledger.approval_case import SHOWN, ApprovalCase
@@ -71,6 +72,18 @@ def test_a_revoked_account_and_its_revocation_lead_to_each_other(console: Consol
     assert f'href="{led}"' in owner.sees(f"/console/revocations/{id}")
 
 
+def test_an_account_names_what_ended_it_and_of_the_platforms_no_person(console: ConsoleApp) -> None:
+    account = Scope(kind=ScopeKind.ACCOUNT, key=str(ADA))
+    console.revoke(account, "acme")
+    console.house.connect("acme", "acme.ada")  # who consented again, before the next
+    ended = console.revoke(Scope(kind=ScopeKind.CONNECTION, key="gh"), None)
+    later = console.revoke(account, "acme")
+    everything, acme = console.at(Role.AUDITOR), console.at(Role.AUDITOR, "acme")
+    told = everything.sees("/console/accounts/acc-acme.ada")
+    assert ("Revoked by <strong>test</strong>" in told, ended in told, later in told) == (True, True, False)
+    assert "Revoked by <strong>the platform</strong>" in acme.sees("/console/accounts/acc-acme.ada")
+
+
 def test_a_revoked_connection_is_linked_for_whoever_may_see_it(console: ConsoleApp) -> None:
     id = console.revoke(Scope(kind=ScopeKind.CONNECTION, key="gh"), "acme")
     link = 'href="/console/connections/gh"'
@@ -83,19 +96,39 @@ def test_the_accounts_of_one_user_are_found(console: ConsoleApp) -> None:
     assert ("acc-acme.ada" in page, "acc-globex.ada" in page) == (True, False)
 
 
+def _named_like_ids(console: ConsoleApp) -> None:
+    """A tenant with a user, and a connection, whose names begin as ids here do."""
+    (row,) = console.rows(select(provider_connections).where(provider_connections.c.id == "gh"))
+    alike, now = {**row._mapping, "id": "job-board"}, datetime.now(UTC)
+
+    def write(c: Connection) -> None:
+        ensure_tenant(c, id="con-edison", name="Con Edison", now=now)
+        ensure_principal(c, id="con-edison.ada", tenant="con-edison", kind=PrincipalKind.USER, name="ada", now=now)
+        c.execute(insert(provider_connections), alike)
+
+    console.database.write(write)
+
+
 def test_any_id_leads_to_its_page(console: ConsoleApp) -> None:
+    _named_like_ids(console)
     job, owner = console.done(), console.at(Role.OWNER)
     (step,) = (row.id for row in console.rows(select(steps.c.id).where(steps.c.job_id == job)))
     delivery = console.house.row(job).delivery_id
     (sent,) = (row.delivery_id for row in console.rows(select(deliveries.c.delivery_id)))
+    named = update(attempts).where(attempts.c.number == 2).values(id="att_01m8ngeymgxtkqb476v6v6hvap")
+    console.database.write(lambda c: c.execute(named))
     for wanted, leads in (
         (job, f"jobs/{job}"),
         (f' "{job.upper()}", ', f"jobs/{job}"),
         (step, f"jobs/{job}#{step}"),
         (f"{step}.1", f"jobs/{job}#{step}"),
+        ("att_01m8ngeymgxtkqb476v6v6hvap", f"jobs/{job}#{step}"),
         (sent, f"deliveries/{delivery}"),
         ("gh", "connections/gh"),
         ("acme.ada", "accounts?tenant=acme&user=acme.ada"),
+        ("con-edison.ada", "accounts?tenant=con-edison&user=con-edison.ada"),
+        ("job-board", "connections/job-board"),
+        ("acc-acme.ada", "accounts/acc-acme.ada"),
     ):
         answer = owner.client.get("/console/find", query_string={"id": wanted})
         assert (answer.status_code, answer.location) == (303, f"/console/{leads}"), wanted

@@ -62,6 +62,16 @@ def _change(c: Connection, *, job: str, values: dict[str, str | None]) -> None:
     c.execute(update(jobs).where(jobs.c.id == job).values(**values))
 
 
+@pytest.mark.parametrize("query", [b"\xff", b"state=%ff", b"user=\xc3"])
+def test_a_query_that_is_no_text_is_answered_with_a_page(sqlite_console: ConsoleApp, query: bytes) -> None:
+    owner = sqlite_console.at(Role.OWNER).client
+    answer = owner.get("/console/jobs", environ_overrides={"QUERY_STRING": query.decode("latin-1")})
+    assert answer.status_code == (422 if query.startswith(b"state") else 200)
+    stranger = sqlite_console.app.test_client()
+    answer = stranger.get("/console/jobs", environ_overrides={"QUERY_STRING": query.decode("latin-1")})
+    assert answer.status_code == 303
+
+
 def test_a_job_says_what_started_it(sqlite_console: ConsoleApp) -> None:
     owner, job = sqlite_console.at(Role.OWNER), sqlite_console.done()
     told: tuple[tuple[dict[str, str | None], str], ...] = (

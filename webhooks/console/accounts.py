@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import BadInput
+from identity.grants import get_grant
 from identity.model import AccountState, Credential
 from identity.providers import PROFILES
 from identity.scopes import grant_scopes
@@ -89,7 +90,9 @@ def _facts(desk: Desk, id: str) -> dict[str, Any]:
 
 
 def _revoked(c: Connection, row: Record) -> Record | None:
-    """The revocation that ended the account, which may have been of something above it."""
+    """The revocation that ended the account's last consent, which may have been of something above it."""
     if row["state"] != AccountState.REVOKED:
         return None
-    return lookup.newest_revocation(c, grant_scopes(queries.account_key(row)))
+    grant = get_grant(c, row["id"])
+    since = 0 if grant is None else grant.consented
+    return lookup.first_revocation(c, grant_scopes(queries.account_key(row)), since=since)

@@ -12,6 +12,7 @@ from webhooks.console.access import visitor
 from webhooks.settings import WebSettings
 
 _LONGEST = 60  # seconds, from the answer to a form until the page that it leads to
+_MOST = 3  # acts whose pages have not come up yet, in tabs of one browser
 
 
 def acts_are_told(pages: Blueprint, settings: WebSettings) -> None:
@@ -20,24 +21,26 @@ def acts_are_told(pages: Blueprint, settings: WebSettings) -> None:
 
     @pages.before_request
     def look() -> None:
-        shown, here = request.cookies.get(cookie, ""), f"{request.path}?{request.query_string.decode()}"
-        g.just_acted = hmac.compare_digest(shown.encode(), _proof(here).encode())
+        here = _proof(f"{request.path}?{request.query_string.decode()}")
+        g.acted = [one for one in request.cookies.get(cookie, "").split(".")[:_MOST] if one]
+        g.just_acted = any(hmac.compare_digest(one.encode(), here.encode()) for one in g.acted)
+        if g.just_acted:
+            g.acted.remove(here)
 
     @pages.after_request
     def note(response: Response) -> Response:
         if request.method == "POST" and response.status_code == 303 and g.get("visitor") is not None:
             to = urlsplit(response.headers["Location"])
-            response.set_cookie(
-                cookie,
-                _proof(f"{unquote(to.path)}?{to.query}"),
-                max_age=_LONGEST,
-                secure=settings.secure,
-                httponly=True,
-                samesite="Lax",
-            )
+            keep(response, [_proof(f"{unquote(to.path)}?{to.query}"), *g.acted][:_MOST])
         elif just_acted():
-            response.delete_cookie(cookie, secure=settings.secure, httponly=True, samesite="Lax")
+            keep(response, g.acted)
         return response
+
+    def keep(response: Response, proofs: list[str]) -> None:
+        left = _LONGEST if proofs else 0
+        response.set_cookie(
+            cookie, ".".join(proofs), max_age=left, secure=settings.secure, httponly=True, samesite="Lax"
+        )
 
 
 def just_acted() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from urllib.parse import urlsplit
@@ -62,6 +62,7 @@ MOST_CHOICES = 50  # tenants to choose from; where there are more, one is typed
 SECTIONS = {
     "approval": "approvals",
     "job": "jobs",
+    "cancel_job": "jobs",
     "resolve_job": "jobs",
     "look_dead": "dead",
     "find": "overview",
@@ -155,11 +156,13 @@ def _frame(pages: Blueprint, desk: Desk, installation: str) -> None:
         return response
 
 
-def _tenants(desk: Desk) -> tuple[str, ...]:
-    """Those that the page at hand can be shown for."""
+def _tenants(desk: Desk) -> Mapping[str, bool]:
+    """Those that the page at hand can be shown for, and of each whether it was deleted."""
     need = access.need_of(request.endpoint) or May.SEE_WORK
     allowed = access.visitor().tenants(need)
-    return tuple(row["id"] for row in desk.read(queries.all_tenants)) if allowed is None else allowed
+    rows = desk.read(partial(queries.all_tenants, among=allowed))
+    deleted = {row["id"]: row["deleted_at"] is not None for row in rows}
+    return deleted if allowed is None else {one: deleted.get(one, False) for one in allowed}
 
 
 def _all_tenants() -> bool:

@@ -19,6 +19,7 @@ from pipeline.approvals.shown import letters
 from pipeline.desk.telling import started_by
 from pipeline.ledger import queries
 from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page, tenants_that_ask
+from pipeline.ledger.paging import STRETCH, Turn
 from pipeline.ledger.votes import Channel, Link, NotCounted, Vote
 from pipeline.states import ApprovalState
 from webhooks.console import lists
@@ -29,6 +30,7 @@ from webhooks.pages import page
 
 ME = "me"
 SOON = timedelta(minutes=15)  # an open approval that expires within it is marked
+LOOKED_AT = 10  # approvals, for the next that awaits whoever has answered one
 
 
 def approval_pages(pages: Blueprint, desk: Desk) -> None:
@@ -40,8 +42,8 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
         state = lists.chosen("state", states) or (None if "state" in request.args else ApprovalState.OPEN)
         mine, chosen = desk.read(_awaited), request.args.get("tenant")
         whose = lists.chosen("awaits", [ME]) or (None if request.args.keys() & {"awaits", "state"} else _at_first())
-        of_me = bool(mine) and whose == ME
-        wanted = ApprovalState.OPEN if of_me else ApprovalState(state) if state else None
+        of_me = bool(mine) and whose == ME and state == ApprovalState.OPEN  # what is decided awaits nobody
+        wanted = ApprovalState(state) if state else None
         if of_me and not chosen:
             tenant = None  # who somebody is at each says whose they are
         turn, awaiting = lists.turn(), mine if of_me else ()
@@ -54,6 +56,7 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
             state=wanted,
             states=states,
             awaits=ME if of_me else None,
+            everybodys=bool(mine) and whose == ME and not of_me,
             whose=[ME] if mine else [],
             soon=SOON,
         )
@@ -64,6 +67,7 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
         job = desk.read(lambda c: queries.job(c, view.job))
         link = _link(visitor().person)
         me = None if link is None else desk.read(lambda c: link.holder(c, view.tenant))
+        said = next((one for one in view.answers if one.principal == me), None)
         return page(
             "console/approval.html",
             view=view,
@@ -71,7 +75,8 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
             started_by=started_by(job),
             accepted=job["created_at"],
             me=me,
-            said=next((one for one in view.answers if one.principal == me), None),
+            said=said,
+            next=desk.read(_next) if said else None,
             awaited=me is not None and view.awaits(me),
             alias=SIGNED_IN_HERE,
             by_provider=desk.console.sign_in is not None,
@@ -117,6 +122,15 @@ def _awaited(c: Connection) -> frozenset[str]:
     tenants = [chosen] if chosen else tenants_that_ask(c) if deciding is None else deciding
     may = [one for one in tenants if visitor().may(May.DECIDE, one)]
     return frozenset(me for one in may if link is not None and (me := link.holder(c, one)) is not None)
+
+
+def _next(c: Connection) -> ApprovalView | None:
+    """Of what awaits the visitor, what expires next: among so many, since who does not decide is looked up for each."""
+    mine, turn = _awaited(c), Turn(limit=LOOKED_AT, stretch=STRETCH)
+    if not mine:
+        return None
+    _, views = approvals_page(c, turn, tenant=None, state=ApprovalState.OPEN, awaiting=mine)
+    return views[0] if views else None
 
 
 def _at_first() -> str | None:

@@ -10,7 +10,7 @@ from identity.principals import get_principal
 from pipeline.ledger import lookup
 from webhooks.console import access
 from webhooks.console.access import May, visitor
-from webhooks.console.links import page_of
+from webhooks.console.links import is_ours, page_of
 from webhooks.console.parts import Desk
 from webhooks.pages import page
 
@@ -32,13 +32,15 @@ def find_pages(pages: Blueprint, desk: Desk) -> None:
 def _where(c: Connection, wanted: str) -> str | None:
     """The address of what *wanted* names, among what the visitor may see; of what has a page by its id, of any."""
     id = wanted.lower()
-    if (endpoint := page_of(id)) is not None:
+    endpoint = page_of(id)
+    if endpoint is not None and is_ours(id):
         return url_for(f"console.{endpoint}", id=id)
-    if id.startswith("step_"):
-        job = lookup.job_of_step(c, id.partition(".")[0])
+    if id.startswith(("step_", "att_")):
+        step = lookup.step_of_attempt(c, id) or id
+        job = lookup.job_of_step(c, step)
         if job is None:
             return None
-        return _seen(May.SEE_WORK, job.tenant, url_for("console.job", id=job.id, _anchor=id.partition(".")[0]))
+        return _seen(May.SEE_WORK, job.tenant, url_for("console.job", id=job.id, _anchor=step))
     if (owner := lookup.tenant_of_connection(c, wanted)) is not None:
         return _seen(May.SEE_MORE, owner.tenant, url_for("console.connection", id=wanted))
     if (person := get_principal(c, wanted)) is not None:
@@ -47,7 +49,7 @@ def _where(c: Connection, wanted: str) -> str | None:
     for delivery in lookup.deliveries_of_sender(c, wanted):
         if visitor().may(May.SEE_MORE, delivery.tenant):
             return url_for("console.delivery", id=delivery.id)
-    return None
+    return None if endpoint is None else url_for(f"console.{endpoint}", id=id)  # whose id was given when it was made
 
 
 def _seen(need: May, tenant: str | None, where: str) -> str | None:

@@ -92,11 +92,23 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
     def job(id: str) -> BaseResponse:
         return show(id)
 
-    @pages.post("/jobs/<id>/cancel")
+    @pages.route("/jobs/<id>/cancel", methods=["GET", "POST"])
     def cancel_job(id: str) -> BaseResponse:
+        if request.method == "GET":  # a form that was refused is shown at this address: whoever comes back, looks
+            return redirect(url_for("console.job", id=id), 303)
         desk.read(partial(_found, id=id))
-        act = desk.act()
-        to = desk.write(lambda c: acts.cancel(c, id, act))
+        act, though_it_runs = desk.act(), request.form.get("running") == "yes"
+
+        def cancel(c: Connection) -> JobState:
+            to = acts.cancel(c, id, act)
+            if to is JobState.STOPPING and not though_it_runs:  # it may have begun since the form was shown
+                raise BadInput("the job is running by now: say below that it is to stop in the middle")
+            return to
+
+        try:
+            to = desk.write(cancel)
+        except BadInput as error:
+            return show(id, 422, wrong=str(error))
         return _back(id, "stopping" if to is JobState.STOPPING else "cancelled")
 
     @pages.post("/jobs/<id>/replay")
@@ -106,8 +118,10 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
         rung = desk.write(lambda c: acts.replay_one(c, id, act, subject=subject))
         return _ringing(desk, _back(id, "replayed"), rung)
 
-    @pages.post("/jobs/<id>/resolve")
+    @pages.route("/jobs/<id>/resolve", methods=["GET", "POST"])
     def resolve_job(id: str) -> BaseResponse:
+        if request.method == "GET":  # as above
+            return redirect(url_for("console.job", id=id), 303)
         desk.read(partial(_found, id=id))
         try:
             effect, result = _resolution_form()

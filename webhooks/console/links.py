@@ -27,6 +27,11 @@ def page_of(id: str) -> str | None:
     return PAGES.get(id.partition("_")[0].partition("-")[0])
 
 
+def is_ours(id: str) -> bool:
+    """Whether an id was made here. Tenants, users and connections are named by people, who may begin like one."""
+    return _IN_TEXT.fullmatch(id) is not None
+
+
 def to(id: str, tenant: str | None, said: str | None = None) -> Markup:
     """A thing of *tenant*'s by its id, as a link for whoever may see it; *said* stands in the place of the id."""
     page, text = page_of(id), escape(id if said is None else said)

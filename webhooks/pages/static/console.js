@@ -4,6 +4,7 @@
 
 const EVERY = 4000; // milliseconds
 const PATIENCE = 15000; // with one answer
+const SHORT = 3000; // the same while somebody waits for their form to be sent
 const SELDOM = 10; // times what the last answer took: a list that is long in coming is asked for less often
 const SELDOMEST = 60000;
 const FAILURES = 2; // in a row: one may be a restart
@@ -20,18 +21,26 @@ let pause = EVERY; // until the next try
 let failures = 0;
 let fresh = null; // the newest answer
 
+/** Whether somebody has typed or chosen anything in *part*. */
+function isFilled(part) {
+  const fields = [...part.querySelectorAll("input, textarea")];
+  return fields.some((one) => one.value !== one.defaultValue || one.checked !== one.defaultChecked);
+}
+
 /** Whether a person is at work in *part*, so that it had better stay as it is. To look at a table is no work. */
 function inUse(part) {
   const selected = document.getSelection();
-  const fields = [...part.querySelectorAll("input, textarea")];
-  const filled = fields.some((one) => one.value !== one.defaultValue || one.checked !== one.defaultChecked);
   const focused = document.activeElement?.closest("input, textarea, select, button");
-  return filled || (focused && part.contains(focused))
+  return isFilled(part) || (focused && part.contains(focused))
     || (selected !== null && !selected.isCollapsed && part.contains(selected.anchorNode));
 }
 
-/** By what a row or an entry is known again: what it leads to first, or when it was. */
+/** By what a row or an entry is known again: what it leads to first, or when it was; and a form: by what it is about. */
 function keyOf(node) {
+  if (node.nodeName === "FORM") {
+    const about = [...node.querySelectorAll("input[type=hidden]:not([name=csrf])")].map((one) => `${one.name}=${one.value}`);
+    return [node.getAttribute("action"), ...about].join(" ");
+  }
   if (node.nodeName !== "TR" && node.nodeName !== "LI") return "";
   return node.querySelector("a[href]")?.getAttribute("href") ?? node.querySelector("time")?.dateTime ?? "";
 }
@@ -113,18 +122,21 @@ function tell(kind, reason) {
 }
 
 /** Why the page cannot be had; null: here it is. Certain is what no further try will mend. */
-async function ask() {
+async function ask(patience) {
   const began = performance.now();
   let answer;
   try {
     const headers = { Accept: "text/html", "Aswhom-Live": "1" };
-    const signal = AbortSignal.timeout(PATIENCE);
+    const signal = AbortSignal.timeout(patience);
     answer = await fetch(location.href, { headers, redirect: "manual", cache: "no-store", signal });
     if (answer.ok) fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   } catch {
     return { reason: "Aswhom does not answer." };
   }
-  if (answer.type === "opaqueredirect") return { certain: true, reason: "your session is over. Load the page again to sign in." };
+  if (answer.type === "opaqueredirect") {
+    const next = isFilled(document) ? "Sign in in another tab, then go on here: what you typed stays." : "Load the page again to sign in.";
+    return { certain: true, reason: `your session is over. ${next}` };
+  }
   if (answer.ok && fresh.querySelector("[data-as-of]") !== null) {
     pause = Math.min(Math.max(EVERY, SELDOM * (performance.now() - began)), SELDOMEST);
     return null;
@@ -143,7 +155,7 @@ async function refresh() {
     tell("Paused", "updates are paused here.");
     return;
   }
-  const refused = await ask();
+  const refused = await ask(PATIENCE);
   if (isPaused()) return;
   failures = refused === null ? 0 : failures + 1;
   if (refused === null) {
@@ -169,13 +181,38 @@ function labelPausing() {
   pausing.textContent = isPaused() ? "Resume updates" : "Pause updates";
 }
 
-const sent = new WeakSet();
+// A page that answers a form stands at the form's address, where there is nothing to ask for: it goes on at its own.
+const own = document.querySelector("[data-own]");
+if (own !== null) history.replaceState(history.state, "", own.dataset.own);
+
+/**
+ * Send a form that somebody has filled in, unless their session is over: what they typed would be lost. It is sent as
+ * whoever is signed in by now, in another tab perhaps.
+ */
+async function sendIfSignedIn(form, button) {
+  const refused = await ask(SHORT);
+  if (refused?.certain) {
+    tell("Not up to date", `nothing was sent, for ${refused.reason}`);
+    sent.delete(form);
+    return;
+  }
+  const csrf = refused === null ? fresh.querySelector("input[name=csrf]") : null;
+  if (csrf !== null) form.elements.csrf.value = csrf.value;
+  looked.add(form);
+  form.requestSubmit(button);
+}
+
+const sent = new WeakSet(), looked = new WeakSet();
 
 document.addEventListener("submit", (event) => {
-  if (event.target.method !== "post") return;
-  if (sent.has(event.target)) event.preventDefault();
-  sent.add(event.target);
-  setTimeout(() => sent.delete(event.target), EVERY);
+  const form = event.target;
+  if (form.method !== "post" || looked.delete(form)) return;
+  const again = sent.has(form);
+  if (again || isFilled(form)) event.preventDefault();
+  sent.add(form);
+  if (again) return;
+  setTimeout(() => sent.delete(form), EVERY);
+  if (isFilled(form)) sendIfSignedIn(form, event.submitter);
 });
 
 if (isLive) {
