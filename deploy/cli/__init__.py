@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "demo": (("running",), "demo", "Watch the DevOps assistant at work against the sandbox."),
     "doctor": (("doctor",), "doctor", "Say what is wrong, and what to do."),
     "db": (("running",), "db", "The ledger's tables."),
+    "hold": (("hold",), "hold", "Let nothing go out for a while."),
     "keys": (("keys",), "keys", "The installation's own keys."),
     "tenants": (("tenants", "tenant_deletion"), "tenants", "Whose work is done."),
     "aliases": (("tenants",), "aliases", "Who people are at providers."),

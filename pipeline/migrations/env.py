@@ -6,6 +6,7 @@ from alembic import context
 
 import identity.api_key_tables
 import identity.capability.tables
+import identity.hold_tables
 import identity.mint_tables  # noqa: F401 - adds its table to the metadata, as those beside it do
 import pipeline.approvals.tables
 import pipeline.revocation.tables
