@@ -62,7 +62,7 @@ def set_hold(connection: Connection, act: Act) -> bool:
     """Hold the installation, for the reason that the act has. False: it was held already, and that hold stays."""
     if not hold_unless_held(connection, act):
         return False
-    audit.record_act(connection, "installation.held", AsWhom(tenant=None), act, outcome="held")
+    audit.record_act(connection, "hold.set", AsWhom(tenant=None), act, outcome="held")
     return True
 
 
@@ -78,5 +78,5 @@ def release_hold(connection: Connection, act: Act) -> Hold | None:
     if was is None or connection.execute(delete(holds)).rowcount != 1:
         return None
     detail = {"since": was.since.isoformat(), "held_by": was.by, "held_why": was.why}
-    audit.record_act(connection, "installation.released", AsWhom(tenant=None), act, outcome="released", detail=detail)
+    audit.record_act(connection, "hold.released", AsWhom(tenant=None), act, outcome="released", detail=detail)
     return was

@@ -264,10 +264,10 @@ def test_who_holds_when_and_why_is_kept_until_the_release_and_in_the_audit(house
     release(house)
     last = act(house)
     assert house.database.write(lambda c: release_hold(c, last)) is None
-    records = select(audit).where(audit.c.kind.like("installation.%")).order_by(audit.c.number)
+    records = select(audit).where(audit.c.kind.like("hold.%")).order_by(audit.c.number)
     told = house.database.read(lambda c: c.execute(records).all())
     assert [(row.kind, row.reason) for row in told] == [
-        ("installation.held", "by cli:root: a restore"),
-        ("installation.released", "by cli:root"),
+        ("hold.set", "by cli:root: a restore"),
+        ("hold.released", "by cli:root"),
     ]
     assert told[1].detail["held_why"] == "a restore"
