@@ -20,12 +20,13 @@ from identity.hold import find_hold, release_hold, set_hold
 from identity.mints import Mint, begin_mint
 from identity.tables import grants, refresh_intents
 from identity.withdrawals.tables import withdrawals
-from pipeline import gauges, metrics
+from pipeline import gauges, metrics, reconcile
 from pipeline.database import DatabaseSettings
 from pipeline.ledger.calls_out import CallsOut, calls_out
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.overview import overview
 from pipeline.revocation.tables import revocations
+from pipeline.rhythms import RHYTHMS
 from pipeline.run import Run
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
@@ -229,6 +230,21 @@ def test_a_restored_copy_whose_processes_start_presents_nothing_to_anybody(worke
     assert house.row(job).state == JobState.DONE
     assert workers.provider.presented == {"refresh-acme.ada-1": 1}
     assert workers.tokens == ["access-1"]
+
+
+def test_a_duty_that_asks_others_does_nothing_while_it_is_held(house: House) -> None:
+    done: list[str] = []
+    outward = [name for name, rhythm in RHYTHMS.items() if rhythm.outward]
+    assert sorted(outward) == ["catch-up", "keep-alive", "leftovers", "withdrawals"]
+    duties = [reconcile.in_rhythm(house.database, name, partial(done.append, name)) for name in (*outward, "wake")]
+    hold(house)
+    for duty in duties:
+        duty.run()
+    assert done == ["wake"]
+    release(house)
+    for duty in duties:
+        duty.run()
+    assert done == ["wake", *outward, "wake"]
 
 
 def _bells(house: House) -> int:

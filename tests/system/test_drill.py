@@ -35,6 +35,12 @@ def _have_ticked(system: System, since: datetime, *, besides: frozenset[str] = f
     return {*RHYTHMS, BEAT} - besides <= seen
 
 
+def _answer(system: System, made: str) -> str:
+    receipt = system.receipt(made)
+    assert receipt is not None
+    return str(receipt["provider"]["answer"])
+
+
 def _act(system: System, why: str) -> Act:
     return Act(audit_id=system.ids("aud"), by="test", now=datetime.now(UTC), why=why)
 
@@ -62,6 +68,7 @@ def test_the_processes_of_a_marked_copy_present_nothing_and_take_what_comes_in(
     _write(system, partial(mark_restored, act=_act(system, "a drill")))
     _write(system, lambda c: c.execute(update(schedules).values(next_at=past)).rowcount)  # one that fell due since
     before = _requests(system)
+    assert before["auth"] > 0, "it tells of what is asked there"
     began = datetime.now(UTC)
     system.start(*PROCESSES)
     system.wait(partial(_have_ticked, system, began), "a tick of every duty, and of beat")
@@ -78,11 +85,12 @@ def test_the_processes_of_a_marked_copy_present_nothing_and_take_what_comes_in(
         name: before[name] for name in SANDBOX if name != "github"
     }
     assert system.attempts() == []
-    assert system.receipt(made)["provider"]["answer"] == "pending"  # type: ignore[index]
+    assert _answer(system, made) == "pending"
     states = {job.state for job in system.jobs()}
     assert states <= {JobState.QUEUED, JobState.CANCELLED}
     assert JobState.QUEUED in states
     _write(system, partial(release_hold, act=_act(system, "for the test's control")))
     system.settled()
     assert system.attempts() != []
-    system.wait(lambda: _requests(system)["auth"] > before["auth"], "that tokens are asked for once it is released")
+    ended = partial(_answer, system, made)
+    system.wait(lambda: ended() == "done", "that the provider is asked once it is released")
