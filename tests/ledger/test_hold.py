@@ -97,7 +97,7 @@ def test_while_it_is_held_a_worker_takes_nothing_and_after_the_release_it_is_don
     hold(house)
     job = house.job()  # a delivery, accepted as ever
     workers.work(job)
-    assert house.row(job).state == JobState.QUEUED
+    assert (house.row(job).state, house.row(job).fence) == (JobState.QUEUED, 0), "it was never claimed"
     assert workers.tokens == []
     release(house)
     workers.work(job)
