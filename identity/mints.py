@@ -15,8 +15,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, select, update
 
-from identity.accounts import Account, get_account
+from identity.accounts import Account
 from identity.grants import get_grant
+from identity.hold import state_unless_held
 from identity.mint_tables import mints
 from identity.model import AccountState
 from identity.rows import insert_new
@@ -46,7 +47,8 @@ def begin_mint(connection: Connection, new: Mint) -> int | None:
     """Write it down by the rule for grants, and give its ledger number; None if the grant moved or was revoked:
     nothing may be sent.
 
-    Safe to repeat, and asked again before each request that goes out for it.
+    Safe to repeat, and asked again before each request that goes out for it. Raises Unavailable while the installation
+    is held.
     """
     scopes = grant_scopes(new.account.key)
     lock_shared(connection, scopes)
@@ -55,7 +57,7 @@ def begin_mint(connection: Connection, new: Mint) -> int | None:
         return None
     if revoked_since(connection, scopes, grant.consented) is not None:
         return None
-    if get_account(connection, new.account.id).state is not AccountState.ACTIVE:
+    if state_unless_held(connection, new.account.id) is not AccountState.ACTIVE:
         return None
     row = {
         "id": new.id,

@@ -22,6 +22,7 @@ _GAUGES = (
     metrics.CONNECTIONS_PAUSED,
     metrics.UNSEALED_SECONDS,
     metrics.REVOCATION_UNFINISHED_SECONDS,
+    metrics.HELD,
 )
 
 
@@ -44,3 +45,4 @@ def _set(found: troubles.Troubles) -> None:
         metrics.CONNECTIONS_PAUSED.labels(provider).set(found.paused.get(provider, 0))
     metrics.UNSEALED_SECONDS.set(found.unsealed.total_seconds())
     metrics.REVOCATION_UNFINISHED_SECONDS.set(found.revoking.total_seconds())
+    metrics.HELD.set(found.hold is not None)

@@ -98,6 +98,7 @@ CONNECTIONS_PAUSED = Gauge(
     ["provider"],
     multiprocess_mode="mostrecent",
 )
+HELD = Gauge("aswhom_held", "1 while the installation is held: nothing goes out", multiprocess_mode="mostrecent")
 BEAT_SILENT_SECONDS = Gauge(
     "aswhom_beat_silent_seconds", "Since any beat left a heartbeat", multiprocess_mode="mostrecent"
 )
@@ -113,6 +114,7 @@ show_no_number(
     UNKNOWN_ATTEMPTS,
     UNANSWERED_CALLS,
     UNSEALED_SECONDS,
+    HELD,
     BEAT_SILENT_SECONDS,
     SCHEDULE_LATE_SECONDS,
     SCHEDULES_FAULTY,

@@ -15,15 +15,18 @@ from typing import Any
 from sqlalchemy import Connection
 
 from identity.columns import database_now
+from identity.hold import find_hold
 from identity.rows import insert_or
 from identity.store import Store
 from pipeline import metrics
 from pipeline.failures import Failures
+from pipeline.housekeeping import Duty
 from pipeline.ledger import approval_ends, bells, jobs, waits
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.clock import clock
 from pipeline.model import Ring
 from pipeline.revocation.revoker import Revoker
+from pipeline.rhythms import RHYTHMS
 from pipeline.states import JobState
 from pipeline.tables import heartbeats
 from pipeline.worker import WorkerSettings
@@ -40,6 +43,17 @@ def dispatch(store: Store, ring: Ring, *, window: int) -> None:
     for pattern, busy in store.read(bells.busy_tenants).items():
         if shares := bells.share_out(busy, window=window, unheard=partial(ring.unheard, pattern)):
             ring.jobs(store.write(partial(bells.top_up, pattern=pattern, shares=shares)))
+
+
+def in_rhythm(store: Store, name: str, run: Callable[[], object]) -> Duty:
+    """The duty of that name; one that asks others does nothing while the installation is held."""
+
+    def unless_held() -> None:
+        if store.read(find_hold) is None:
+            run()
+
+    rhythm = RHYTHMS[name]
+    return Duty(name=name, every=rhythm.every, deadline=rhythm.deadline, run=unless_held if rhythm.outward else run)
 
 
 def end_approvals(store: Store) -> None:

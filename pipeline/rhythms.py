@@ -13,10 +13,14 @@ _SHORTEST = timedelta(minutes=1)  # an operator need not look sooner
 
 @dataclass(frozen=True, kw_only=True)
 class Rhythm:
-    """A tick *every* so often; one that is not over by *deadline* is stuck."""
+    """A tick *every* so often; one that is not over by *deadline* is stuck.
+
+    *outward*: it asks others than the ledger and the broker, and does nothing while the installation is held.
+    """
 
     every: timedelta
     deadline: timedelta
+    outward: bool = False
 
     @property
     def silence(self) -> timedelta:
@@ -29,8 +33,8 @@ def silence_of(duty: str) -> timedelta:
     return max(_SHORTEST, RHYTHMS[duty].silence) if duty in RHYTHMS else _SHORTEST
 
 
-def _each(every: float, *, deadline: float = 30) -> Rhythm:
-    return Rhythm(every=timedelta(seconds=every), deadline=timedelta(seconds=deadline))
+def _each(every: float, *, deadline: float = 30, outward: bool = False) -> Rhythm:
+    return Rhythm(every=timedelta(seconds=every), deadline=timedelta(seconds=deadline), outward=outward)
 
 
 #: By the duty's name.
@@ -40,12 +44,12 @@ RHYTHMS: Mapping[str, Rhythm] = {
     "wake": _each(0.25),
     "settle-attempts": _each(1),
     "settle-refreshes": _each(5, deadline=120),
-    "keep-alive": _each(5, deadline=180),
+    "keep-alive": _each(5, deadline=180, outward=True),
     "revocations": _each(1, deadline=60),
     "signals": _each(1),
-    "catch-up": _each(60, deadline=600),
-    "withdrawals": _each(1, deadline=180),
-    "leftovers": _each(1, deadline=180),
+    "catch-up": _each(60, deadline=600, outward=True),
+    "withdrawals": _each(1, deadline=180, outward=True),
+    "leftovers": _each(1, deadline=180, outward=True),
     "end-approvals": _each(5),
     "tell-approvals": _each(1),
     "seal-audit": _each(1),

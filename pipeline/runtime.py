@@ -54,7 +54,6 @@ from pipeline.revocation.inquiry import Inquirer
 from pipeline.revocation.provider_side import ProviderAsker, provider_side
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal_following import SignalFollower
-from pipeline.rhythms import RHYTHMS
 from pipeline.runtime_settings import RuntimeSettings
 from pipeline.schedules import punctuality
 from pipeline.schedules.slots import SlotFirer
@@ -272,10 +271,7 @@ class Runtime:
             "measure-withdrawals": partial(measure_withdrawals, store),
             "measure-schedules": partial(punctuality.measure, store),
         }
-        return [
-            Duty(name=name, every=RHYTHMS[name].every, deadline=RHYTHMS[name].deadline, run=run)
-            for name, run in what.items()
-        ]
+        return [reconcile.in_rhythm(store, name, run) for name, run in what.items()]
 
     def _prune(self) -> None:
         now = self.database.read(clock)  # what is forgotten does not come back: never by a host's clock

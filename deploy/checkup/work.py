@@ -8,6 +8,7 @@ from functools import partial
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
+from identity.hold import find_hold
 from identity.model import PrincipalKind
 from pipeline.accounts.scope_report import scope_report, what_to_do
 from pipeline.ledger import queries, troubles
@@ -54,7 +55,7 @@ def heartbeats(at: Installation) -> Iterator[Finding]:
 
 def schedules(at: Installation) -> Iterator[Finding]:
     """Whether they are kept. Without any, a beat that does not run is missed by nobody."""
-    now, found = at.read(lambda c: ((now := clock(c)), punctuality.look(c, now=now)))
+    now, found, hold = at.read(lambda c: ((now := clock(c)), punctuality.look(c, now=now), find_hold(c)))
     if not found.live:
         return
     faults = [wrong("schedules", f"{id} cannot be kept: {fault}") for id, fault in found.faults.items()]
@@ -68,7 +69,7 @@ def schedules(at: Installation) -> Iterator[Finding]:
         yield wrong("schedules", f"nothing was looked at since {found.ticked_at:%Y-%m-%d %H:%M}: {running}")
     elif found.error:
         yield wrong("schedules", f"the last look at them failed ({found.error}): the log of beat says why")
-    elif found.late > _STALE:
+    elif found.late > _STALE and hold is None:
         yield wrong("schedules", f"one has been due for {found.late.total_seconds():.0f} s: the log of beat says why")
     elif not faults:
         yield ok("schedules", f"{found.live} are kept")
@@ -78,7 +79,7 @@ def stuck(at: Installation) -> Iterator[Finding]:
     """Jobs that wait for a worker, or for an operator; records without a seal, and revocations without a receipt."""
     found = at.read(troubles.look)
     for pattern, since in found.due_for.items():
-        if since > _LATE:
+        if since > _LATE and found.hold is None:
             most = at.read(partial(troubles.most_due, pattern=pattern))
             whose = f", {most[1]} of {found.due[pattern]} of them {most[0]}'s" if most else ""
             says = f"{pattern} jobs have been due for {since.total_seconds():.0f} s{whose}: do enough workers run?"
@@ -117,6 +118,12 @@ def configurations(at: Installation) -> Iterator[Finding]:
         yield wrong("configurations", one)
     if len(said) > _SHOWN:
         yield wrong("configurations", f"{len(said) - _SHOWN} more no longer fit their workflows")
+
+
+def held(at: Installation) -> Iterator[Finding]:
+    """A hold is an operator's wish too, of which whoever looks is told first."""
+    if (hold := at.read(find_hold)) is not None:
+        yield unknown("held", f"nothing goes out, {hold.sentence}. `aswhom hold release` ends it")
 
 
 def stopped(at: Installation) -> Iterator[Finding]:

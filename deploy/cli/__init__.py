@@ -16,7 +16,12 @@ COMMANDS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "up": (("running",), "up", "Run everything on this machine until Ctrl-C."),
     "demo": (("running",), "demo", "Watch the DevOps assistant at work against the sandbox."),
     "doctor": (("doctor",), "doctor", "Say what is wrong, and what to do."),
-    "db": (("running", "ledger_file"), "db", "The ledger: its tables, a copy of it, and whether it is whole."),
+    "db": (
+        ("running", "ledger_file", "restored"),
+        "db",
+        "The ledger: its tables, a copy of it, and whether it is whole.",
+    ),
+    "hold": (("hold",), "hold", "Let nothing go out for a while."),
     "keys": (("keys",), "keys", "The installation's own keys."),
     "tenants": (("tenants", "tenant_deletion"), "tenants", "Whose work is done."),
     "aliases": (("tenants",), "aliases", "Who people are at providers."),

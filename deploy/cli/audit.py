@@ -121,7 +121,7 @@ def verify_chain(
     FILES are exports that follow each other. With them and --key nothing else is needed: no ledger, network or secret.
     """
     keys = public_keys(at, key)
-    known = None if checkpoint is None else _read_checkpoint(checkpoint, keys)
+    known = None if checkpoint is None else read_checkpoint_file(checkpoint, keys)
     if files:
         with out.progress(sum(file.stat().st_size for file in files), what="verifying") as bar:
             audited = _audited(files, keys, known, bar)
@@ -158,7 +158,8 @@ def checkpoint(at: Installation, out: Output, output: Path | None) -> None:
     out.done(f"the checkpoint at {head.seq} is in {output}", {"file": str(output), "seq": head.seq})
 
 
-def _read_checkpoint(file: Path, keys: TrustedKeys) -> Head:
+def read_checkpoint_file(file: Path, keys: TrustedKeys) -> Head:
+    """A checkpoint that was kept in a file, and whose signature holds. Raises BadInput."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

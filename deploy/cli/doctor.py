@@ -27,6 +27,7 @@ _FIRST: Mapping[str, Look] = {
 }
 #: What a ledger is needed for.
 _THEN: Mapping[str, Look] = {
+    "held": work.held,
     "sealed": secrets.sealed,
     "signing key": secrets.signing_key,
     "clock": clock.clock,

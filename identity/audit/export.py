@@ -25,6 +25,7 @@ from identity.store import Store
 from identity.trusted_keys import TrustedKeys
 
 FORMAT = "aswhom-audit-1"
+_NEVER_REACHED = 1 << 53  # by ledger numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,16 @@ def _link_line(link: Link, row: Mapping[str, Any] | None, tenant: str | None) ->
     if link.signed is not None:
         told |= {"signed_at": link.signed.at, "signature": link.signed.signature}
     return _line(told)
+
+
+def newest_number(name: str, lines: Iterable[bytes]) -> int:
+    """The greatest ledger number among the rows of an export, 0 for none; it is not verified.
+
+    Raises BadInput for what is no export.
+    """
+    reading = _Reading([(name, lines)])
+    reading.begin()
+    return max(reading.numbers(), default=0)
 
 
 def verify_files(
@@ -104,6 +115,16 @@ class _Reading:
                 end = Start(seq=link.seq, digest=link.digest)
                 yield link
             here = self._open_next()
+
+    def numbers(self) -> Iterator[int]:
+        """Of the rows in the file that was begun."""
+        for where, line in self._lines:
+            self.last_line = where
+            match self._document(line):
+                case {"row": {"number": int(number)}} if number < _NEVER_REACHED:
+                    yield number
+                case {"row": _}:
+                    raise BadInput(f"{where}: a row without a ledger number")
 
     def _open_next(self) -> Start | None:
         name, lines = next(self._files, (None, ()))

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from identity.accounts import Account, get_account
+from identity.accounts import Account
 from identity.grants import get_grant
+from identity.hold import state_unless_held
 from identity.model import AccountState, RuledOut
 from identity.refresh.endings import Superseded
 from identity.refresh.intents import RefreshIntent, open_intent
@@ -25,7 +26,7 @@ def begin(
 ) -> RefreshIntent | RuledOut | Superseded:
     """Open the intent under the grant's locks and by the rule.
 
-    *granted* are the scopes that its request was made for.
+    *granted* are the scopes that its request was made for. Raises Unavailable while the installation is held.
     """
     scopes = grant_scopes(account.key)
     lock_shared(connection, scopes)
@@ -36,6 +37,6 @@ def begin(
         return Superseded()
     if ruled_out := revoked_since(connection, scopes, grant.consented):
         return ruled_out
-    if get_account(connection, account.id).state is not AccountState.ACTIVE:
+    if state_unless_held(connection, account.id) is not AccountState.ACTIVE:
         return Superseded()
     return open_intent(connection, replace(new, opened=next_number(connection)), former=former) or Superseded()

@@ -16,6 +16,7 @@ from enum import StrEnum
 from sqlalchemy import ColumnElement, Connection, Row, or_, select, update
 
 from identity.accounts import Account
+from identity.hold import IS_HELD
 from identity.model import Credential
 from identity.moves import Moves
 from identity.refresh.intents import IntentState, kept_answers
@@ -166,9 +167,10 @@ def adopt(connection: Connection, account: str, ended: EndedConsents, *, revocat
 
 
 def claim(connection: Connection, withdrawal: str, *, now: datetime, until: datetime) -> Withdrawal | None:
-    """Let nobody else ask before *until*, and count the try; None: it is not due."""
+    """Let nobody else ask before *until*, and count the try; None: it is not due, or the installation is held."""
     columns = withdrawals.c
     due = (columns.id == withdrawal) & (columns.state == WithdrawalState.PENDING) & (columns.due_at <= now)
+    due &= ~IS_HELD
     claimed = update(withdrawals).where(due).values(due_at=until, tries=columns.tries + 1)
     return get_withdrawal(connection, withdrawal) if connection.execute(claimed).rowcount == 1 else None
 

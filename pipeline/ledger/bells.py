@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from identity.columns import database_in
+from identity.hold import IS_HELD, find_hold
 from identity.model import AccessPattern
 from identity.prepared import Prepared
 from pipeline.ledger.clock import NOW
@@ -39,7 +40,7 @@ _UNRUNG = and_(_QUEUED, jobs.c.due_at <= NOW, _SILENT)
 # Materialized: PostgreSQL may run a subquery once for each row, and then its limit is no limit.
 _DUE = (
     select(jobs.c.id)
-    .where(_UNRUNG)
+    .where(_UNRUNG, ~IS_HELD)
     .order_by(jobs.c.due_at, jobs.c.accepted)
     .limit(case((_ROOM <= 0, 0), (_ROOM < _MOST, _ROOM), else_=_MOST))  # below nothing means no limit to SQLite
     .with_for_update(skip_locked=True)
@@ -56,8 +57,8 @@ _RING = Prepared(_RINGING.where(jobs.c.rung_until.is_(None)))
 _RING_AGAIN = Prepared(_RINGING)
 
 # For a due job that is being accepted. Rung at once if the tenant's share has room and no older due job is unrung;
-# else NULL.
-RUNG_UNTIL_IF_ROOM = case((and_(_ROOM > 0, ~exists().where(_UNRUNG)), database_in(RINGS_FOR)), else_=null())
+# else NULL, as for all while the installation is held: its release finds no bell outstanding that nobody answered.
+RUNG_UNTIL_IF_ROOM = case((and_(_ROOM > 0, ~exists().where(_UNRUNG), ~IS_HELD), database_in(RINGS_FOR)), else_=null())
 
 
 def _tenants_with_due_jobs() -> Select[str, int, bool]:
@@ -133,10 +134,12 @@ class Busy(NamedTuple):
 
 
 def busy_tenants(connection: Connection) -> dict[str, dict[str, Busy]]:
-    """By pattern the tenants that have due jobs."""
+    """By pattern the tenants that have due jobs; none while the installation is held."""
     found = {str(pattern): list(_BUSY.run(connection, {"of_pattern": pattern})) for pattern in AccessPattern}
     running: dict[tuple[str, str], int] = {}
     if any(row.lacks for rows in found.values() for row in rows):  # else nobody's share is asked for
+        if find_hold(connection) is not None:
+            return {}
         running = {(row.pattern, row.tenant_id): row.running for row in _RUNNING.run(connection)}
     return {
         pattern: {row.tenant: Busy(row.rung, row.lacks, running.get((pattern, row.tenant), 0)) for row in rows}

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Row, bindparam, case, func, null, select, type_coerce, update
 
 from identity.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
+from identity.hold import IS_HELD
 from identity.model import AccessPattern, AccountKey
 from identity.prepared import Prepared
 from pipeline.ledger.clock import NOW
@@ -50,7 +51,7 @@ _HINTED = Prepared(
 )
 _CLAIM = (
     update(jobs)
-    .where(IS_QUEUED, jobs.c.due_at <= database_now())
+    .where(IS_QUEUED, jobs.c.due_at <= database_now(), ~IS_HELD)
     .values(
         state=JobState.RUNNING,
         fence=jobs.c.fence + 1,
@@ -98,9 +99,9 @@ _STATE_AND_REVOCATION = Prepared(select(jobs.c.state, jobs.c.revocation_id).wher
 def claim(connection: Connection, job: str, *, hold: timedelta, lapses: int | None = None) -> ClaimedJob | None:
     """Claim what a bell permits: that job, else its tenant's next due one of the same pattern, else nothing.
 
-    The tenant and pattern are read from the job's row, never from the message. *lapses*, in microseconds since 1970, is
-    when the bell is outstanding no longer, and another was rung in its place: from then on it permits that job alone,
-    or a slow backlog would have ever more permits than it is due.
+    Nothing while the installation is held. The tenant and pattern are read from the job's row, never from the message.
+    *lapses*, in microseconds since 1970, is when the bell is outstanding no longer, and another was rung in its place:
+    from then on it permits that job alone, or a slow backlog would have ever more permits than it is due.
     """
     hinted = _HINTED.run(connection, {"job": job}).one_or_none()
     if hinted is None:

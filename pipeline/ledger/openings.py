@@ -14,6 +14,7 @@ from identity.columns import database_in_microseconds, database_now, microsecond
 from identity.connections import present_address
 from identity.errors import Misconfigured
 from identity.grants import note_use
+from identity.hold import HELD, IS_HELD
 from identity.model import AccessPattern, Leased, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut
 from identity.policy.ledger import current_version
 from identity.prepared import Prepared
@@ -46,7 +47,12 @@ _EXTEND_CLAIM = Prepared(
     update(jobs)
     .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
     .values(claimed_until=database_in_microseconds("longer"))
-    .returning(database_now().label("now"), current_version().label("policy"), present_address().label("api_url"))
+    .returning(
+        database_now().label("now"),
+        current_version().label("policy"),
+        present_address().label("api_url"),
+        IS_HELD.label("is_held"),
+    )
 )
 _EXTEND_CLAIM_AND_NUMBER = Prepared(_EXTEND_CLAIM.statement.returning(NUMBERS.next_value().label("number")))
 _INSERT_ATTEMPT = Prepared(insert(attempts))
@@ -66,6 +72,8 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     held = extend.run(connection, {"job": job.id, "held": job.fence, "longer": longer, **named}).one_or_none()
     if held is None:
         return claim_lost(connection, job)
+    if held.is_held:  # due at once: no worker claims it before the release
+        return Ended(reason=HELD, moved=requeue(connection, job, delay=timedelta(), reason=HELD))
     now: datetime = held.now
     if held.policy != intent.decision.policy:
         return PolicyMoved()

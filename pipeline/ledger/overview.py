@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, exists, func, literal, or_, select
 
+from identity.hold import Hold, find_hold
 from identity.model import AccountState, ScopeKind
 from identity.tables import accounts, installations, provider_connections, scopes
 from pipeline.ledger.clock import clock
@@ -39,6 +40,7 @@ class Overview:
     stopped: tuple[str, ...]  # scopes
     withheld: int  # of the platform's, used by one tenant, and paused or stopped: connections and agents
     duties: tuple[str, ...]  # of housekeeping, that failed or are late; of all tenants alone
+    hold: Hold | None  # of the installation; who and why is said to who sees all tenants
 
 
 def overview(connection: Connection, tenant: str | None, *, now: datetime) -> Overview:
@@ -63,6 +65,7 @@ def overview(connection: Connection, tenant: str | None, *, now: datetime) -> Ov
         stopped=_stopped(connection, tenant),
         withheld=0 if tenant is None else _withheld(connection, tenant),
         duties=() if tenant is not None else _duties(connection),
+        hold=find_hold(connection),
     )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, Connection, Select, func, select, type_coerce
 from identity.audit.sealer import oldest_unsealed
 from identity.columns import database_now
 from identity.connections import NEEDS_OPERATOR
+from identity.hold import Hold, find_hold
 from identity.tables import provider_connections
 from pipeline.ledger.clock import NOW, clock
 from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, UNANSWERED, in_state, is_one
@@ -35,6 +36,7 @@ class Troubles:
     unsealed: timedelta  # since when the oldest audit record without a seal is there
     paused: Mapping[str, int]  # provider connections that fetch no tokens until an operator acts, by provider
     revoking: timedelta  # since when the oldest revocation that is not quiesced is effective
+    hold: Hold | None  # while it stands nothing goes out
 
     @property
     def dead(self) -> int:
@@ -62,6 +64,7 @@ def look(connection: Connection) -> Troubles:
         unsealed=timedelta() if unsealed is None else max(now - unsealed, timedelta()),
         paused=_counted(connection, paused),
         revoking=_revoking(connection),
+        hold=find_hold(connection),
     )
 
 

@@ -6,6 +6,7 @@ import identity.api_key_tables
 import identity.audit.tables
 import identity.capability.tables
 import identity.console.tables
+import identity.hold_tables
 import identity.mint_tables
 import identity.withdrawals.tables  # noqa: F401 - adds its tables, as those above it do
 import pipeline.approvals.tables

@@ -22,6 +22,7 @@ from identity.columns import database_now
 from identity.connection_secrets import CLIENT_SECRET, SealedSecret, live_secrets
 from identity.connections import get_connection
 from identity.grants import ACCESS, Grant, get_grant, token_binding
+from identity.hold import find_hold
 from identity.http import Answer, Client
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection
 from identity.providers.profile import Liveness, Profile
@@ -84,10 +85,15 @@ class Inquirer:
         self._patience = patience
 
     def settle(self, revocation: str) -> bool:
-        """Ask about a revocation's signal if that is open. True: there is nothing to ask any more."""
+        """Ask about a revocation's signal if that is open. True: there is nothing to ask any more.
+
+        While the installation is held the provider is not asked, however long that takes.
+        """
         row = self._store.read(lambda c: load_without_receipt(c, revocation))
         if row.doubt != SignalDoubt.OPEN:
             return True
+        if self._store.read(find_hold) is not None:
+            return False
         key, since = AccountKey.parse(row.key), self._clock() - row.effective_at
         verdict = self._verdict(revocation, key, number=row.number, since=since)
         now = self._clock()

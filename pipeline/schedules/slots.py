@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from identity.errors import BadInput, Misconfigured, Unavailable
+from identity.hold import IS_HELD, find_hold
 from identity.rows import insert_new
 from identity.store import CommitUnknown, Store
 from identity.tables import tenants
@@ -64,9 +65,13 @@ class SlotFirer:
         """Start the jobs of every slot that is due and has none yet, and *ring* for those of a schedule at once.
 
         What cannot be fired says why in its row, is looked at again after a minute, and holds up nothing else. What a
-        tick has no time for is due at the next one. Raises ExceptionGroup, after the rest, of what was not foreseen.
+        tick has no time for is due at the next one. While the installation is held nothing is fired: that is missed,
+        and caught up with after the release. Raises ExceptionGroup, after the rest, of what was not foreseen.
         Raises Unavailable or CommitUnknown at once, in the group if there is one.
         """
+        if self._store.read(find_hold) is not None:
+            self._kept = (_NEVER, _NEVER)
+            return []
         failures = Failures()
         with failures.told("schedules that could not be fired"):
             return self._fire_all(now, ring, failures)
@@ -154,10 +159,10 @@ class SlotFirer:
 
     def _fire(self, connection: Connection, *, id: str, now: datetime, late: timedelta) -> _Fired | None:
         row = connection.execute(
-            select(schedules).where(schedules.c.id == id, LIVE, schedules.c.next_at <= now)
+            select(schedules).where(schedules.c.id == id, LIVE, schedules.c.next_at <= now, ~IS_HELD)
         ).first()
         if row is None:
-            return None  # fired, paused or removed meanwhile
+            return None  # fired, paused or removed meanwhile, or the installation is held
         later = offset(row.id, timedelta(seconds=row.jitter_seconds))
         workflow = self._workflows.get(row.workflow)
         timetable = Timetable(cron=row.cron, zone=row.zone)

@@ -37,7 +37,7 @@ SILENT = {
         deliveries explain, deliveries list, deliveries show, revocations jobs, revocations list, revocations show,
         revocations verify, audit checkpoint, audit export, audit search, audit show, audit verify, console roles,
         policy check, policy diff, policy explain, policy history, policy risk, policy schema, policy show,
-        policy simulate, keys list, keys public, doctor, completion, sandbox list""",
+        policy simulate, keys list, keys public, doctor, completion, hold show, sandbox list""",
     "it asks a provider, and nothing follows from the answer": "accounts test",
     "it sends a delivery, which is recorded as any other": "trigger",
     "it makes the ledger, or its tables": "init, db upgrade",
@@ -112,6 +112,10 @@ def test_every_act_leaves_a_row_that_names_the_operator(
 
 
 def _of_who_there_is(act: Acts) -> None:
+    act("hold", "set", "--why", "a drill", kind="hold.set")
+    act("hold", "release", kind="hold.released")
+    act("db", "restored", "--why", "a drill", "--yes", kind="ledger.restored")
+    act("hold", "release", kind="hold.released")
     act("tenants", "add", "mill", kind="tenant.added")
     act("tenants", "stop", "mill", "--yes", kind="scope.stopped")
     act("tenants", "open", "mill", kind="scope.opened")

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Table
 
-from identity import api_key_tables, mint_tables
+from identity import api_key_tables, hold_tables, mint_tables
 from identity import tables as of_identity
 from identity.audit import tables as of_audit
 from identity.capability import tables as capability_tables
@@ -30,6 +30,7 @@ def test_every_table_is_listed_where_it_is_declared(heading: str) -> None:
     declared = {
         WHO: vars(of_identity)
         | vars(api_key_tables)
+        | vars(hold_tables)
         | vars(mint_tables)
         | vars(of_audit)
         | vars(of_console)

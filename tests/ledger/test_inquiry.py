@@ -13,8 +13,10 @@ import pytest
 from sqlalchemy import update
 
 from identity.addresses import AddressPolicy
+from identity.audit import Act
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
+from identity.hold import release_hold, set_hold
 from identity.http import Client
 from identity.providers import PROFILES
 from identity.secret import Secret
@@ -110,6 +112,21 @@ def test_a_provider_that_is_away_is_asked_again_and_not_for_ever(asking: Asking,
     asking.now += timedelta(minutes=3)
     assert asking.revoker.advance(made)
     assert asking.row(made).doubt == SignalDoubt.UNKNOWN
+
+
+def test_while_it_is_held_a_signal_that_may_be_a_replay_is_not_asked_about(
+    asking: Asking, provider: PretendProvider, house: House
+) -> None:
+    made = asking.again()
+    act = Act(audit_id="hold", by="test", now=asking.now, why="a drill")
+    house.database.write(partial(set_hold, act=act))
+    asking.now += timedelta(minutes=3)
+    assert not asking.revoker.advance(made)
+    assert asking.row(made).doubt == SignalDoubt.OPEN
+    assert provider.checked == []
+    house.database.write(partial(release_hold, act=replace(act, audit_id="release")))
+    assert asking.revoker.advance(made)
+    assert asking.row(made).doubt == SignalDoubt.ALIVE
 
 
 def test_a_token_that_says_nothing_of_the_signal_is_not_asked_about(

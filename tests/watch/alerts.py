@@ -296,6 +296,12 @@ ALERTS: Mapping[str, Alert] = {
         says="the Redis to count rate limits in is away; each worker finds them out alone",
         good={'aswhom_budget_requests_total{outcome="unconfigured"}': "0+6x20"},
     ),
+    "AswhomHeld": Alert(
+        after=5,
+        bad={'aswhom_held{process="housekeeping"}': "0 1x5"},
+        says="the installation is held: nothing goes out until somebody releases it",
+        good={'aswhom_held{process="housekeeping"}': "1 0x5"},
+    ),
     "AswhomClientRefused": Alert(
         after=5,
         bad={'aswhom_connections_paused{provider="slack"}': "0 1x5"},

@@ -1,7 +1,7 @@
 """A tenant's own connection that has listed an installation keeps to what it lists; a workspace's organization is kept.
 
-Revision ID: 0051
-Revises: 0047
+Revision ID: 0049
+Revises: 0048
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0051"
-down_revision: str | None = "0047"
+revision: str = "0049"
+down_revision: str | None = "0048"
 branch_labels: str | None = None
 depends_on: str | None = None
 

@@ -1,0 +1,68 @@
+"""`hold`: nothing goes out until it is released, while what comes in is taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from deploy.cli.command import command
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity.hold import find_hold, release_hold, set_hold
+from pipeline.ledger.calls_out import CallsOut, calls_out
+
+
+@click.group()
+def hold() -> None:
+    """Let nothing go out for a while: no job goes on, and no token is renewed."""
+
+
+@command(hold, "set")
+@click.option("--why", required=True, help="For whoever wonders why nothing happens.")
+def set_(at: Installation, out: Output, why: str) -> None:
+    """Hold the whole installation: no job is claimed, no step opens, no token is renewed or ended at its provider, no
+    schedule fires. Deliveries are taken, and revocations take effect. What is out already ends as always.
+    """
+    act = replace(at.act(), why=why)
+    changed = at.write(lambda c: set_hold(c, act), ahead=True)
+    _tell(at, out, changed=changed)
+
+
+@command(hold)
+@click.option("--why", help="For the audit.")
+def release(at: Installation, out: Output, why: str | None) -> None:
+    """Let everything go on: what became due meanwhile is due now, and missed slots are caught up with."""
+    act = replace(at.act(), why=why)
+    was = at.write(lambda c: release_hold(c, act), ahead=True)
+    out.done("released: everything goes on" if was else "nothing was held", {"held": False, "changed": was is not None})
+
+
+@command(hold)
+def show(at: Installation, out: Output) -> None:
+    """Whether the installation is held: since when, by whom, why, and what is still out."""
+    _tell(at, out, changed=False)
+
+
+def _tell(at: Installation, out: Output, *, changed: bool) -> None:
+    standing, still = at.read(lambda c: (find_hold(c), calls_out(c)))
+    document: dict[str, Any] = {
+        "held": standing is not None,
+        "changed": changed,
+        "calls_out": still.calls,
+        "requests_out": still.tokens,
+    }
+    if standing is None:
+        out.done("not held: everything goes on", document)
+        return
+    document |= {"since": standing.since, "by": standing.by, "why": standing.why}
+    out.done(f"{standing.sentence}. {_still(still)}", document)
+
+
+def _still(still: CallsOut) -> str:
+    if still == CallsOut(calls=0, tokens=0):
+        return "Nothing is out"
+    return (
+        f"{still.calls} call(s) and {still.tokens} token request(s) are still out: `aswhom hold show` says when none is"
+    )

@@ -1,0 +1,29 @@
+"""What is on its way to somebody else this moment, as far as the ledger knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from identity.refresh.intents import IntentState
+from identity.tables import refresh_intents
+from pipeline.ledger.indexed import is_among, is_one
+from pipeline.states import AttemptState
+from pipeline.tables import attempts
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallsOut:
+    """Without an end so far: whoever sent them may also be gone, until their deadline is over."""
+
+    calls: int  # of steps
+    tokens: int  # requests for an account's next token, or answers that are not read yet
+
+
+def calls_out(connection: Connection) -> CallsOut:
+    """Count them, by the indexes over what is open."""
+    calls = select(func.count()).select_from(attempts).where(is_one(attempts.c.state, AttemptState.OPEN))
+    tokens = select(func.count()).select_from(refresh_intents)
+    tokens = tokens.where(is_among(refresh_intents.c.state, IntentState.OPEN, IntentState.ANSWERED))
+    return CallsOut(calls=connection.execute(calls).scalar_one(), tokens=connection.execute(tokens).scalar_one())

@@ -1,0 +1,83 @@
+"""A ledger that was put back from a backup, or lost its newest commits, is marked as such before any process starts.
+
+In one transaction: it is held, no ledger number is given twice, nothing that a schedule has fired since is fired again,
+and the audit says that, by whom, and where the chain ended before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, cast, func, literal, select, update
+from sqlalchemy.dialects.postgresql import REGCLASS
+
+from identity import audit
+from identity.audit import Act, AsWhom
+from identity.audit.links import last_seq
+from identity.audit.statements import Head
+from identity.audit.tables import audit as records
+from identity.errors import BadInput
+from identity.hold import hold_unless_held
+from identity.sequence import NUMBERS
+from identity.tables import ledger_numbers, scopes
+from pipeline.schedules.changes import skip_missed
+
+#: Beyond what the ledger and what was kept beside it show: more than was given out since the last of them was written.
+GAP = 1_000_000_000
+_SEQUENCE = cast(literal(NUMBERS.name), REGCLASS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    """What was done."""
+
+    last: int  # the last ledger number in what was put back
+    after: int  # the next number is greater
+    ends_at: int  # the last link of the audit's chain in what was put back
+    schedules: tuple[str, ...]  # whose missed slots are left out
+    newly_held: bool
+
+
+def mark_restored(
+    connection: Connection, act: Act, *, seen: int = 0, lost: Head | None = None, fire_missed: bool = False
+) -> Restored:
+    """Mark it. *seen* is the greatest ledger number that exports show, *lost* the head of the chain that is gone.
+
+    Raises BadInput if that chain was no longer than this one is.
+    """
+    ends_at = last_seq(connection)
+    if lost is not None and lost.seq <= ends_at:
+        raise BadInput(
+            f"the checkpoint is of link {lost.seq}, and this ledger's chain goes to {ends_at}: it says nothing of what "
+            "was lost. Give the newest one, or none"
+        )
+    last = _last_number(connection)
+    after = max(last, seen) + GAP
+    _move_numbers(connection, to=after)
+    newly_held = hold_unless_held(connection, act)
+    left_out = () if fire_missed else tuple(skip_missed(connection, now=act.now))
+    detail = {
+        "last_number": last,
+        "numbers_after": after,
+        "chain_ends_at": ends_at,
+        "lost": None if lost is None else lost.document() | {"signature": lost.signature},
+        "schedules": len(left_out),
+        "missed": "fired" if fire_missed else "left out",
+    }
+    audit.record_act(connection, "ledger.restored", AsWhom(tenant=None), act, outcome="held", detail=detail)
+    return Restored(last=last, after=after, ends_at=ends_at, schedules=left_out, newly_held=newly_held)
+
+
+def _last_number(connection: Connection) -> int:
+    """Also where the sequence was not put back with the rows: a dump that broke off, a replica without sequences."""
+    on_postgresql = connection.dialect.name == "postgresql"
+    given = func.pg_sequence_last_value(_SEQUENCE) if on_postgresql else func.max(ledger_numbers.c.value)
+    numbers = (given, func.max(records.c.number), func.max(scopes.c.revoked))
+    return max(int(connection.execute(select(number)).scalar_one() or 0) for number in numbers)
+
+
+def _move_numbers(connection: Connection, *, to: int) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.setval(_SEQUENCE, to)))
+    else:
+        connection.execute(update(ledger_numbers).values(value=to))
