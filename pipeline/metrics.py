@@ -64,12 +64,17 @@ CONSUMER_FAILURES = Counter(
 )
 CONSUMER_LISTENED = Gauge(
     "aswhom_consumer_listened_timestamp_seconds",
-    "When the broker last answered this worker's question for bells, or no thread was free to ask for",
+    "When the broker last answered this worker's question for bells, or no thread was free to ask for, or it began",
+    multiprocess_mode="mostrecent",
+)
+CONSUMER_TRIED = Gauge(
+    "aswhom_consumer_tried_timestamp_seconds",
+    "When this worker last listened, or tried to reach a broker that is away",
     multiprocess_mode="mostrecent",
 )
 # A process that leaves takes its counters along: this one shows if it was scraped during the grace. The alert is on
 # `process_start_time_seconds`, which every restart changes.
-WATCHDOG_EXITS = Counter("aswhom_watchdog_exits", "Processes that left because a task overstayed")
+WATCHDOG_EXITS = Counter("aswhom_watchdog_exits", "Processes that left because a task overstayed, or as they were deaf")
 SLOTS = Counter("aswhom_beat_slots", "Jobs that a schedule's slot started here")
 SLOTS_LEFT_OUT = Counter("aswhom_beat_slots_left_out", "Times that a catch-up left out missed slots", ["catch_up"])
 BEAT_FAILURES = Counter("aswhom_beat_failures", "Ticks of the schedule that failed and were tried again")
@@ -109,6 +114,7 @@ SCHEDULES_FAULTY = Gauge(
 )
 show_no_number(
     CONSUMER_LISTENED,
+    CONSUMER_TRIED,
     REVOCATION_UNFINISHED_SECONDS,
     UNKNOWN_ATTEMPTS,
     UNANSWERED_CALLS,

@@ -245,9 +245,13 @@ class Runtime:
         """The process was told to stop: its runs go back to the queue at their next step."""
         self.stopping.set()
 
-    def before_exit(self, overdue: Collection[str]) -> None:
+    def spend(self, overdue: Collection[str]) -> None:
         """The watchdog is about to leave because of these jobs."""
-        self.worker.leave(overdue)
+        self.worker.spend(overdue)
+
+    def hand_back(self, overdue: Collection[str]) -> None:
+        """The watchdog leaves now."""
+        self.worker.hand_back(besides=overdue)
 
     def duties(self) -> list[Duty]:
         """What housekeeping does."""
