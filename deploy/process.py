@@ -15,8 +15,8 @@ from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
-from deploy import logs
-from deploy.settings import Settings, celerys_or_refuse, forget_celerys, load
+from deploy import celerys, logs
+from deploy.settings import Settings, celerys_or_refuse, load
 from deploy.signals import handling
 from identity.errors import Misconfigured, Unavailable
 
@@ -39,7 +39,8 @@ def settings_or_exit() -> Settings:
 
 
 def celerys_or_exit() -> list[str]:
-    """For a `celery` command: which variables of Celery's own are not heeded, or the end of the process."""
+    """Called by what a `celery` command loads: which variables of Celery's own are not heeded, or its end."""
+    celerys.take_no_options()
     return _or_exit(celerys_or_refuse)
 
 
@@ -81,7 +82,7 @@ def tell_ignored(names: Sequence[str]) -> None:
     """Say which variables of Celery's own stand in the environment, to no effect."""
     if names:
         log.warning(
-            "not heeded: %s. Aswhom is set by ASWHOM_ variables alone",
+            "not heeded, and left to the code of workflows: %s. Aswhom is set by ASWHOM_ variables alone",
             ", ".join(names),
             extra={"action": "celery.ignored"},
         )
@@ -139,7 +140,6 @@ def workflows(settings: Settings) -> Registry:
 
 def celery_app(settings: Settings, registry: Registry) -> App:
     """The application of a process that rings, works or keeps the schedule. Nothing is opened yet."""
-    forget_celerys()
     from pipeline.celery import make_celery
     from pipeline.ring import CeleryRing
     from pipeline.runtime import Runtime

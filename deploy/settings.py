@@ -17,7 +17,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deploy import valkey
-from deploy.celerys import celerys, too_late
+from deploy.celerys import TOO_LATE, celerys, too_late
 from deploy.console import console_faults
 from deploy.forms import (
     Authorities,
@@ -285,9 +285,7 @@ class Settings(BaseSettings):
         keys = self.key_files()
         paths |= {"vault_key_file": keys.vault, "signing_key_file": keys.signing}
         own = {PREFIX + name.upper(): as_text(value) for name, value in {**given, **paths}.items() if value is not None}
-        inherited = dict(os.environ)
-        for name in celerys(inherited):
-            del inherited[name]
+        inherited = {name: value for name, value in os.environ.items() if name not in TOO_LATE}
         return {**inherited, **own, **more}
 
 
@@ -310,15 +308,9 @@ def load(**given: object) -> Settings:
 
 
 def celerys_or_refuse() -> list[str]:
-    """Which variables of Celery's own are not heeded. Raises Misconfigured for one that cannot be forgotten."""
+    """Which variables of Celery's own are not heeded. Raises Misconfigured for one that was already."""
     refuse(too_late(name for name, value in os.environ.items() if value))
     return celerys(os.environ)
-
-
-def forget_celerys() -> None:
-    """Take Celery's own variables out of this process's environment, before Celery looks for them."""
-    for name in celerys(os.environ):
-        del os.environ[name]
 
 
 def sudo_user(*, uid: int) -> str | None:

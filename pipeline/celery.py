@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import amqp
 from celery import Celery
+from celery.loaders.app import AppLoader
 from celery.signals import worker_init, worker_shutdown, worker_shutting_down
 from kombu import Exchange, Queue
 
@@ -154,6 +155,13 @@ class Runtime(Protocol):
     def close(self) -> None: ...
 
 
+class Loader(AppLoader):
+    """Which knows of no module that the environment names."""
+
+    def read_configuration(self, env: str = "") -> dict[str, Any]:
+        return {}
+
+
 class App(Celery):
     """A Celery application that knows its broker settings and how to open what its tasks need."""
 
@@ -162,16 +170,17 @@ class App(Celery):
     hearing: Hearing
     backend_cls = "disabled"  # Celery would ask the environment first
 
-    # Left to itself, Celery goes where the environment's CELERY_BROKER_URL says, or its like for reading and writing.
+    # Left to itself, Celery goes where the environment's CELERY_BROKER_URL says, or its like for reading and writing,
+    # and names that as the *url* itself where it prepares RabbitMQ for delays.
 
     def connection(self, hostname: str | None = None, *words: Any, **options: Any) -> Any:
         return super().connection(hostname or self.settings.url, *words, **options)
 
     def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
-        return super().connection_for_read(url or self.settings.url, **options)
+        return super().connection_for_read(self.settings.url, **options)
 
     def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
-        return super().connection_for_write(url or self.settings.url, **options)
+        return super().connection_for_write(self.settings.url, **options)
 
 
 def make_celery(
@@ -181,7 +190,7 @@ def make_celery(
     limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> App:
     """The application of every process that rings, works or keeps the schedule. Nothing is opened yet."""
-    app = App("aswhom", set_as_current=False)
+    app = App("aswhom", loader=Loader, set_as_current=False)
     app.settings, app.open_runtime, app.hearing = settings, open_runtime, Hearing()
     app.conf.update(configuration(settings))
     process = Process(app, limits)
