@@ -171,7 +171,7 @@ class Settings(BaseSettings):
             "beat": self.beat_metrics_port,
         }
         first = ports.get(name, 0)
-        return first + int(number) - 1 if first and number.isdecimal() else first
+        return first + int(number) - 1 if first and number else first
 
     def database(self) -> DatabaseSettings:
         """How the ledger is opened."""
@@ -246,11 +246,13 @@ class Settings(BaseSettings):
 
     def limits(self) -> Limits:
         """How long a task may take before its process leaves, and then the calls of the others."""
-        from pipeline.watchdog import Limits
+        from pipeline.watchdog import HANDS_BACK, Limits
 
         steps = self.steps()
-        longest = max(Limits().grace, steps.send_within + steps.call_deadline + _BEYOND_A_CALL)
-        return Limits(**_given(task=self.task_limit, grace=self.task_grace or longest))
+        call = steps.send_within + steps.call_deadline
+        # A grace that is given may be shorter, and never cuts a call: it has no other purpose.
+        grace = max(Limits().grace, call + _BEYOND_A_CALL) if self.task_grace is None else self.task_grace
+        return Limits(**_given(task=self.task_limit, grace=max(grace, call + HANDS_BACK)))
 
     def web(self, metrics_dir: Path | None = None) -> WebSettings:
         """What the web processes are told."""
