@@ -42,7 +42,7 @@ from pipeline.approvals.news import tell_of_approvals
 from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
 from pipeline.database import Ahead, Database, open_database
-from pipeline.doorbells import Doorbells
+from pipeline.doorbells import Doorbells, measure_lying
 from pipeline.housekeeping import Duty
 from pipeline.intake import Intake
 from pipeline.ledger.clock import clock
@@ -273,6 +273,7 @@ class Runtime:
             "seal-audit": lambda: self.sealer.run(now=self.clock()),
             "prune": self._prune,
             "measure": partial(gauges.measure, store),
+            "measure-bells": partial(measure_lying, ring),
             "measure-withdrawals": partial(measure_withdrawals, store),
             "measure-schedules": partial(punctuality.measure, store),
         }

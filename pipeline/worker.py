@@ -81,6 +81,7 @@ class Worker:
             metrics.CLAIMS.labels("any", "nothing_due").inc()
             return
         metrics.CLAIMS.labels(str(job.pattern), "claimed").inc()
+        metrics.CLAIM_WAIT_SECONDS.labels(str(job.pattern)).observe(job.waited.total_seconds())
         with self._lock:
             self._active[threading.get_ident()] = job
         started_by = {"delivery": job.delivery, "request": job.request}

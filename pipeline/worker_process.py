@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from identity.errors import Misconfigured
+from pipeline import metrics
 from pipeline.coalescing import Coalescing
 from pipeline.watchdog import Limits, Task, Watchdog, terminate_self
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pipeline.celery import App, Runtime
 
 log = logging.getLogger(__name__)
+
+_BUSY = metrics.THREADS.labels("busy")
 
 
 class Process:
@@ -33,11 +36,12 @@ class Process:
         self._advance = Coalescing(self._advance_now)
 
     def job(self, job_id: str, lapses: object) -> None:
-        with self._watchdog.watch(_an_id(job_id)):
+        with _BUSY.track_inprogress(), self._watchdog.watch(_an_id(job_id)):
             self._opened().worker.handle(job_id, lapses=_a_time(lapses))
 
     def revocation(self, revocation_id: str) -> None:
-        self._advance(_an_id(revocation_id))
+        with _BUSY.track_inprogress():
+            self._advance(_an_id(revocation_id))
 
     def _advance_now(self, revocation: str) -> None:
         # However long it is: it hangs once no part of it ends any more.
