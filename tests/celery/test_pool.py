@@ -63,5 +63,5 @@ def test_a_worker_that_cannot_have_its_threads_ends_and_says_what_to_do(
     with pytest.raises(SystemExit) as ended:
         pool.start()
     assert ended.value.code == os.EX_OSERR
-    assert "gives no 4 threads: raise its limit of processes" in caplog.text
+    assert "gives no 4 threads: raise its limit" in caplog.text
     pool.stop()
