@@ -24,12 +24,6 @@ def contradictions(steps: StepSettings, jobs: WorkerSettings, limits: Limits) ->
             f"ASWHOM_SEND_WITHIN and ASWHOM_CALL_DEADLINE together ({(steps.yield_after + call).total_seconds():g} s): "
             "the watchdog would end processes whose runs are in order. Lengthen the limit"
         )
-    if limits.grace < call:
-        yield (
-            f"ASWHOM_TASK_GRACE ({limits.grace.total_seconds():g} s) is shorter than ASWHOM_SEND_WITHIN and "
-            f"ASWHOM_CALL_DEADLINE together ({call.total_seconds():g} s): a process that leaves because of one task "
-            "would cut the calls of all the others, whose outcome nobody would know. Lengthen the grace"
-        )
     if steps.backoff > steps.backoff_cap:
         yield (
             f"ASWHOM_STEP_BACKOFF ({steps.backoff.total_seconds():g} s) is longer than ASWHOM_STEP_BACKOFF_CAP "

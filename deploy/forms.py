@@ -83,6 +83,8 @@ def _database(value: SecretStr) -> SecretStr:
 def _broker(value: SecretStr) -> SecretStr:
     addresses = value.get_secret_value().split(";")  # Kombu takes several
     schemes = {urlsplit(address).scheme for address in addresses}
+    if len(addresses) > 1 and not schemes <= set(_BROKERS) and urlsplit(addresses[0]).scheme in _WITH_SEVERAL:
+        raise ValueError("write each address in full, such as amqp://user:password@a;amqp://user:password@b")
     if not schemes <= set(_BROKERS):
         raise ValueError(f"give an address that begins with one of: {', '.join(f'{name}://' for name in _BROKERS)}")
     if len(addresses) > 1 and not (len(schemes) == 1 and schemes <= set(_WITH_SEVERAL)):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from deploy import process
+from deploy.sharing import tell_of_another
 from identity.errors import Misconfigured
 from pipeline.housekeeping import PATIENCE, Housekeeping
 
@@ -21,6 +22,7 @@ def main() -> int:
     except Misconfigured as fault:
         sys.stderr.write(f"aswhom: {fault}\n")
         return process.EX_CONFIG
+    tell_of_another(settings, runtime)
     process.spare_what_is_loaded()
     keep(Housekeeping(runtime.duties(), runtime.heartbeat, stopping=runtime.stopping), runtime.close)
     return 0

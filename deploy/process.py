@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 import logging
+import re
 import signal
 import sys
 import threading
@@ -15,8 +16,8 @@ from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
-from deploy import logs
-from deploy.settings import Settings, celerys_or_refuse, forget_celerys, load, name_connections
+from deploy import celerys, logs
+from deploy.settings import Settings, celerys_or_refuse, load, name_connections
 from deploy.signals import handling
 from identity.errors import LedgerDamaged, Misconfigured, Unavailable
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_NUMBERED = re.compile(r"worker-([1-9]|10)")
 EX_CONFIG = 78  # of sysexits.h: a supervisor need not try again
 LOOK_AGAIN = timedelta(seconds=2)
 
@@ -38,7 +40,8 @@ def settings_or_exit() -> Settings:
 
 
 def celerys_or_exit() -> list[str]:
-    """For a `celery` command: which variables of Celery's own are not heeded, or the end of the process."""
+    """Called by what a `celery` command loads: which variables of Celery's own are not heeded, or its end."""
+    celerys.take_no_options()
     return _or_exit(celerys_or_refuse)
 
 
@@ -71,17 +74,33 @@ def set_up(
 
 
 def listed_as(name: str, queues: Collection[str]) -> str:
-    """Which of the process list a Celery worker is, by what it listens to: it may be called anything."""
-    kind = "revocations" if set(queues) == {"revocations"} else "worker"
-    number = name.rpartition("-")[2]
-    return f"{kind}-{number}" if number.isdecimal() else kind
+    """Which of the process list a Celery worker is, by what it listens to: it may be called anything.
+
+    Only the names that `aswhom up` gives have a number: elsewhere one may be a host's, or a pod's.
+    """
+    if set(queues) == {"revocations"}:
+        return "revocations"
+    return name if _NUMBERED.fullmatch(name) else "worker"
+
+
+def tell_raised(settings: Settings) -> None:
+    """Say that the grace is longer than it was set: what it is for takes that long."""
+    given, taken = settings.task_grace, settings.limits().grace
+    if given is not None and given < taken:
+        log.warning(
+            "ASWHOM_TASK_GRACE (%g s) is shorter than a call may take (ASWHOM_SEND_WITHIN, ASWHOM_CALL_DEADLINE): it "
+            "is taken as %g s. Unset it, or set it to that at least",
+            given.total_seconds(),
+            taken.total_seconds(),
+            extra={"action": "grace.raised"},
+        )
 
 
 def tell_ignored(names: Sequence[str]) -> None:
     """Say which variables of Celery's own stand in the environment, to no effect."""
     if names:
         log.warning(
-            "not heeded: %s. Aswhom is set by ASWHOM_ variables alone",
+            "not heeded, and left to the code of workflows: %s. Aswhom is set by ASWHOM_ variables alone",
             ", ".join(names),
             extra={"action": "celery.ignored"},
         )
@@ -106,14 +125,14 @@ def serve_metrics(process: str, settings: Settings, *, is_well: Callable[[], boo
         return
     try:
         serve(port, host=settings.metrics_host, is_well=is_well)
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # the latter for a number that is no port
         name = process.partition("-")[0].upper()
         log.error(
             "no metrics from %s: %s:%d cannot be had (%s). Set ASWHOM_%s_METRICS_PORT to a free port, or to 0 for none",
             process,
             settings.metrics_host,
             port,
-            error.strerror,
+            getattr(error, "strerror", None) or error,
             name,
             extra={"action": "metrics.unserved"},
         )
@@ -139,7 +158,7 @@ def workflows(settings: Settings) -> Registry:
 
 def celery_app(settings: Settings, registry: Registry) -> App:
     """The application of a process that rings, works or keeps the schedule. Nothing is opened yet."""
-    forget_celerys()
+    from deploy.sharing import tell_of_another
     from pipeline.celery import make_celery
     from pipeline.ring import CeleryRing
     from pipeline.runtime import Runtime
@@ -147,7 +166,9 @@ def celery_app(settings: Settings, registry: Registry) -> App:
     def opened() -> Runtime:
         opens = settings.runtime()
         few = replace(opens.database, writes_at_once=settings.worker_writes)
-        return of_its_tables(Runtime(replace(opens, database=few), registry, CeleryRing(app)))
+        runtime = of_its_tables(Runtime(replace(opens, database=few), registry, CeleryRing(app)))
+        tell_of_another(settings, runtime)
+        return runtime
 
     app = make_celery(settings.broker(), opened, limits=settings.limits())
     return app

@@ -17,7 +17,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deploy import valkey
-from deploy.celerys import celerys, too_late
+from deploy.celerys import TOO_LATE, celerys, too_late
 from deploy.console import console_faults
 from deploy.forms import (
     Authorities,
@@ -171,7 +171,7 @@ class Settings(BaseSettings):
             "beat": self.beat_metrics_port,
         }
         first = ports.get(name, 0)
-        return first + int(number) - 1 if first and number.isdecimal() else first
+        return first + int(number) - 1 if first and number else first
 
     def database(self) -> DatabaseSettings:
         """How the ledger is opened."""
@@ -246,11 +246,13 @@ class Settings(BaseSettings):
 
     def limits(self) -> Limits:
         """How long a task may take before its process leaves, and then the calls of the others."""
-        from pipeline.watchdog import Limits
+        from pipeline.watchdog import HANDS_BACK, Limits
 
         steps = self.steps()
-        longest = max(Limits().grace, steps.send_within + steps.call_deadline + _BEYOND_A_CALL)
-        return Limits(**_given(task=self.task_limit, grace=self.task_grace or longest))
+        call = steps.send_within + steps.call_deadline
+        # A grace that is given may be shorter, and never cuts a call: it has no other purpose.
+        grace = max(Limits().grace, call + _BEYOND_A_CALL) if self.task_grace is None else self.task_grace
+        return Limits(**_given(task=self.task_limit, grace=max(grace, call + HANDS_BACK)))
 
     def web(self, metrics_dir: Path | None = None) -> WebSettings:
         """What the web processes are told."""
@@ -285,9 +287,7 @@ class Settings(BaseSettings):
         keys = self.key_files()
         paths |= {"vault_key_file": keys.vault, "signing_key_file": keys.signing}
         own = {PREFIX + name.upper(): as_text(value) for name, value in {**given, **paths}.items() if value is not None}
-        inherited = dict(os.environ)
-        for name in celerys(inherited):
-            del inherited[name]
+        inherited = {name: value for name, value in os.environ.items() if name not in TOO_LATE}
         return {**inherited, **own, **more}
 
 
@@ -310,15 +310,9 @@ def load(**given: object) -> Settings:
 
 
 def celerys_or_refuse() -> list[str]:
-    """Which variables of Celery's own are not heeded. Raises Misconfigured for one that cannot be forgotten."""
+    """Which variables of Celery's own are not heeded. Raises Misconfigured for one that was already."""
     refuse(too_late(name for name, value in os.environ.items() if value))
     return celerys(os.environ)
-
-
-def forget_celerys() -> None:
-    """Take Celery's own variables out of this process's environment, before Celery looks for them."""
-    for name in celerys(os.environ):
-        del os.environ[name]
 
 
 def sudo_user(*, uid: int) -> str | None:

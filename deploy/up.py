@@ -29,8 +29,7 @@ from deploy.supervisor import Supervisor
 from identity.errors import AswhomError, Misconfigured
 from identity.store import CommitUnknown
 
-_CALL = timedelta(seconds=20)  # the longest call, where no other deadline is set
-_BEYOND = timedelta(seconds=15)  # the commits and the goodbyes around it
+_TOKEN_REQUEST = timedelta(seconds=35)  # of twenty seconds at most, and the commits and the goodbyes around it
 
 #: Below the data directory.
 TARGETS = supervisor.RUN / "prometheus.json"
@@ -94,8 +93,8 @@ def targets(settings: Settings) -> list[dict[str, Any]]:
 
 
 def patience(settings: Settings) -> timedelta:
-    """How long a process that stops may wait for a call that is on the wire. A token request may always take _CALL."""
-    return max(settings.call_deadline or _CALL, _CALL) + _BEYOND
+    """How long a process that stops may wait for a call that it has opened, or for a token request."""
+    return max(settings.limits().grace, _TOKEN_REQUEST)
 
 
 class Up:

@@ -26,6 +26,7 @@ def set_up(sender: str, options: Mapping[str, Any], **_: Any) -> None:
     listed = process.listed_as(name, options.get("queues") or ())
     process.set_up(name, settings, listed=listed, is_well=app.hearing.is_well)
     process.tell_ignored(ignored)
+    process.tell_raised(settings)
 
 
 @worker_ready.connect(weak=False)

@@ -16,7 +16,7 @@ from identity.errors import Misconfigured
 from identity.prepared import Prepared
 from identity.sequence import next_number
 from identity.signing import Signer
-from identity.trusted_keys import Handover, TrustedKeys, encoded, key_id
+from identity.trusted_keys import Handover, TrustedKeys, decoded, encoded, key_id
 
 _NEWEST = Prepared(select(signing_handovers.c.kid).order_by(signing_handovers.c.number.desc()).limit(1))
 
@@ -25,6 +25,13 @@ def trusted_keys(connection: Connection, key: Ed25519PublicKey) -> TrustedKeys:
     """What an installation whose key is *key* trusts."""
     rows = connection.execute(select(signing_handovers)).mappings()
     return TrustedKeys(key, [Handover(**row) for row in rows])
+
+
+def key_ids(connection: Connection, key: Ed25519PublicKey) -> list[str]:
+    """The ids of the installation's signing keys, present and former: *key*, and those of all rotations."""
+    handovers = connection.execute(select(signing_handovers.c.kid, signing_handovers.c.former)).all()
+    formers = (key_id(decoded(row.former)) for row in handovers)
+    return list(dict.fromkeys([key_id(key), *(row.kid for row in handovers), *formers]))
 
 
 def newest_kid(connection: Connection) -> str | None:

@@ -60,7 +60,7 @@ class TrustedKeys:
         while (handover := by_successor.pop(key_id(key), None)) and verifies(
             key, handover.document(), handover.signature
         ):
-            key = Ed25519PublicKey.from_public_bytes(urlsafe_b64decode(handover.former))
+            key = decoded(handover.former)
             self._keys.append(key)
             self.handovers.append(handover)
 
@@ -98,3 +98,8 @@ def read_handover(line: str) -> Handover:
     except (ValueError, TypeError, KeyError, AttributeError):
         pass
     raise BadInput("what follows the public key is no handover of a key: `aswhom keys public` prints them")
+
+
+def decoded(key: str) -> Ed25519PublicKey:
+    """What `encoded` wrote. Raises ValueError."""
+    return Ed25519PublicKey.from_public_bytes(urlsafe_b64decode(key))

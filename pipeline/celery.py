@@ -6,29 +6,24 @@ or late message changes nothing but latency.
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
 
 import amqp
 from celery import Celery
+from celery.loaders.app import AppLoader
 from celery.signals import worker_init, worker_shutdown, worker_shutting_down
 from kombu import Exchange, Queue
 
-from identity.errors import Misconfigured
 from identity.model import AccessPattern
-from pipeline.coalescing import Coalescing
 from pipeline.hearing import Hearing
 from pipeline.model import Ring
 from pipeline.ring import JOB, REVOCATION, REVOCATIONS
 from pipeline.schedules.beat import Schedules
-from pipeline.watchdog import Limits, Task, Watchdog
-
-log = logging.getLogger(__name__)
-
+from pipeline.watchdog import Limits
+from pipeline.worker_process import Process
 
 QUEUES: tuple[str, ...] = (*(pattern.value for pattern in AccessPattern), REVOCATIONS)
 
@@ -149,11 +144,22 @@ class Runtime(Protocol):
         """The process was told to stop: what runs begins nothing further. Called by a signal's handler."""
         ...
 
-    def before_exit(self, overdue: Collection[str], /) -> None:
-        """The process is about to leave because of these jobs: each spends a run, other claims go back unspent."""
+    def spend(self, overdue: Collection[str], /) -> None:
+        """The process is about to leave because of these jobs: each spends a run."""
+        ...
+
+    def hand_back(self, overdue: Collection[str], /) -> None:
+        """The process leaves now: its claims go back unspent, but for those of these jobs."""
         ...
 
     def close(self) -> None: ...
+
+
+class Loader(AppLoader):
+    """Which knows of no module that the environment names."""
+
+    def read_configuration(self, env: str = "") -> dict[str, Any]:
+        return {}
 
 
 class App(Celery):
@@ -164,16 +170,17 @@ class App(Celery):
     hearing: Hearing
     backend_cls = "disabled"  # Celery would ask the environment first
 
-    # Left to itself, Celery goes where the environment's CELERY_BROKER_URL says, or its like for reading and writing.
+    # Left to itself, Celery goes where the environment's CELERY_BROKER_URL says, or its like for reading and writing,
+    # and names that as the *url* itself where it prepares RabbitMQ for delays.
 
     def connection(self, hostname: str | None = None, *words: Any, **options: Any) -> Any:
         return super().connection(hostname or self.settings.url, *words, **options)
 
     def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
-        return super().connection_for_read(url or self.settings.url, **options)
+        return super().connection_for_read(self.settings.url, **options)
 
     def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
-        return super().connection_for_write(url or self.settings.url, **options)
+        return super().connection_for_write(self.settings.url, **options)
 
 
 def make_celery(
@@ -183,7 +190,7 @@ def make_celery(
     limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> App:
     """The application of every process that rings, works or keeps the schedule. Nothing is opened yet."""
-    app = App("aswhom", set_as_current=False)
+    app = App("aswhom", loader=Loader, set_as_current=False)
     app.settings, app.open_runtime, app.hearing = settings, open_runtime, Hearing()
     app.conf.update(configuration(settings))
     process = Process(app, limits)
@@ -236,77 +243,3 @@ def configuration(settings: BrokerSettings) -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "beat_max_loop_interval": settings.beat_interval.total_seconds(),
     }
-
-
-class Process:
-    """What one worker process holds between `worker_init` and `worker_shutdown`."""
-
-    def __init__(self, app: App, limits: Limits) -> None:
-        self._app = app
-        self._runtime: Runtime | None = None
-        self._watchdog = Watchdog(limits, before_exit=self._before_exit, hears=app.hearing.is_well)
-        self._advance = Coalescing(self._advance_now)
-
-    def job(self, job_id: str, lapses: object) -> None:
-        with self._watchdog.watch(_an_id(job_id)):
-            self._opened().worker.handle(job_id, lapses=_a_time(lapses))
-
-    def revocation(self, revocation_id: str) -> None:
-        self._advance(_an_id(revocation_id))
-
-    def _advance_now(self, revocation: str) -> None:
-        # However long it is: it hangs once no part of it ends any more.
-        with self._watchdog.watch(None) as moved:
-            self._opened().revoker.answer(revocation, moved=moved)
-
-    def open(self, sender: Any, **_: Any) -> None:
-        if sender.app is not self._app:
-            return
-        try:
-            self._runtime = self._app.open_runtime()
-        # Celery logs what a signal's receiver raises and starts all the same, unless it is a SystemExit.
-        except Misconfigured as fault:
-            log.critical("the worker cannot start: %s", fault, extra={"action": "worker.misconfigured"})
-            raise SystemExit(os.EX_CONFIG) from fault
-        except Exception as error:
-            log.exception("the worker cannot start", extra={"action": "worker.unopened"})
-            raise SystemExit(1) from error
-        self._watchdog.start()
-
-    def wind_down(self, **_: Any) -> None:
-        """Celery names the host here, not the application; a process that only rings has nothing open."""
-        self._app.hearing.end()
-        if self._runtime is not None:
-            self._runtime.wind_down()
-
-    def close(self, sender: Any, **_: Any) -> None:
-        if sender.app is self._app and self._runtime is not None:
-            runtime, self._runtime = self._runtime, None
-            try:
-                runtime.close()
-            finally:
-                self._watchdog.stop()
-
-    def _opened(self) -> Runtime:
-        if self._runtime is None:
-            raise RuntimeError("this process is not a started worker")
-        return self._runtime
-
-    def _before_exit(self, late: Sequence[Task]) -> None:
-        runtime = self._opened()
-        active = runtime.active_jobs
-        runtime.before_exit([active.get(task.thread, task.job) for task in late if task.job is not None])
-
-
-def _an_id(argument: object) -> str:
-    """Whoever can write to the broker chooses a message's arguments. Raises TypeError."""
-    if not isinstance(argument, str) or not 0 < len(argument) <= 64:
-        raise TypeError("a bell carries one id")
-    return argument
-
-
-def _a_time(argument: object) -> int | None:
-    """Microseconds since 1970, or nothing. Raises TypeError."""
-    if argument is not None and not isinstance(argument, int):
-        raise TypeError("a bell carries one id and until when it is outstanding")
-    return argument

@@ -6,8 +6,9 @@ loop. Here the item, which the broker has already handed out, is counted and dro
 after a lost connection: the tasks that run keep running. So it does when the broker refuses a command: it has become a
 replica, or somebody's key has another type and a queue's name.
 
-It starts again, too, after what neither the connection nor a message is to blame for (no thread can be started, a
-library changed); but where that happens again and again and no bell is taken in between, the process ends.
+It starts again, too, after what neither the connection nor a message is to blame for (no memory can be had, a library
+changed), later each time. Where that goes on for a minute and no bell is begun in between, the process ends. Not
+sooner: what a machine lacks may come back, and who ends within seconds of its start is taken for one that cannot run.
 
 And the stock worker acknowledges what it consumes without acknowledgements: a client of Redis is made and asked, each
 time, while every thread waits for the interpreter.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import WorkerShutdown
 from celery.signals import worker_shutting_down
-from celery.worker import loops, request
+from celery.worker import loops, request, state
 from celery.worker.consumer import consumer
 
 from pipeline import metrics
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: So many failures in a row, without a bell in between, end the process.
-FAILURES = 10
 _REDIS_READS = "BRPOP"
 _LOOKS_ROUND = 5.0  # seconds
 
@@ -52,7 +52,7 @@ class ConsumerFailed(Exception):
 
 
 class _NotBegun(Exception):
-    """A bell was read, and could not be given to a thread."""
+    """A bell was read, and could not be handed to the pool."""
 
 
 # What is raised over an item that is in order: nothing came, nothing could be begun, nothing can be had.
@@ -69,6 +69,12 @@ class Request(request.Request):
 class Consumer(consumer.Consumer):
     """`worker_consumer = "pipeline.consumer:Consumer"`."""
 
+    #: So many failures in a row, over so many seconds at least, end the process.
+    FAILURES = 10
+    FAILS_FOR = 60.0
+    #: Seconds before it starts again: so many for each failure in the row, and the most.
+    PAUSE, LONGEST_PAUSE = 0.5, 5.0
+
     app: App
     hub: Any
     task_consumer: Any
@@ -82,6 +88,7 @@ class Consumer(consumer.Consumer):
             ConsumerFailed,
         )
         self._failures = 0
+        self._fails_since = 0.0
 
     def ensure_connected(self, conn: Any) -> Any:
         ensure = partial(conn.ensure_connection, interval_start=0.5, interval_step=0.5, interval_max=3)
@@ -167,15 +174,19 @@ class Consumer(consumer.Consumer):
             raise UnreadableMessage(type(error).__name__) from error
 
     def _failed(self, error: Exception) -> None:
-        """Count it. Raises WorkerShutdown, a warm one, where it was one too many."""
+        """Count it, and wait. Raises WorkerShutdown, a warm one, where it was one too many, or told to stop."""
+        now = time.monotonic()
+        if self._failures == 0:
+            self._fails_since = now
         self._failures += 1
         metrics.CONSUMER_FAILURES.inc()
         note = {"action": "consumer.failed", "failures": self._failures}
-        if self._failures < FAILURES:
+        if self._failures < self.FAILURES or now - self._fails_since < self.FAILS_FOR:
             log.error("the consumer failed, and starts again as after a lost connection", exc_info=error, extra=note)
+            self._pause(now + min(self.PAUSE * self._failures, self.LONGEST_PAUSE))
             return
         log.critical(
-            "the consumer failed %d times and took no bell in between: this process leaves",
+            "the consumer failed %d times and began no bell in between: this process leaves",
             self._failures,
             exc_info=error,
             extra=note,
@@ -183,6 +194,11 @@ class Consumer(consumer.Consumer):
         # As a signal's handler says it: what runs begins nothing further.
         worker_shutting_down.send(sender=self.hostname, sig=None, how="Warm", exitcode=os.EX_SOFTWARE)
         raise WorkerShutdown(os.EX_SOFTWARE) from error
+
+    def _pause(self, until: float) -> None:
+        while (left := until - time.monotonic()) > 0:
+            state.maybe_shutdown()
+            time.sleep(min(left, 0.1))
 
 
 def _begin(on_task_request: Callable[[Any], object], task: Any) -> None:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from math import nan
 
 from identity.errors import Unavailable
+from identity.model import AccessPattern
 from identity.store import CommitUnknown, Store
+from pipeline import metrics
 from pipeline.ledger.bells import take_back
 from pipeline.model import Bell, Ring
 
 log = logging.getLogger(__name__)
+
+
+def measure_lying(ring: Ring) -> None:
+    """Set how many bells lie in each queue; no number while the broker does not say."""
+    for queue in (*map(str, AccessPattern), "revocations"):
+        lying = ring.unheard(queue)
+        metrics.BELLS_LYING.labels(queue).set(nan if lying is None else lying)
 
 
 class Doorbells:

@@ -2,7 +2,8 @@
 
 A process that lives and takes no bells is seen by nobody: it answers Prometheus, and others do its work, later. So the
 consumer notes each answer it has to its question for bells (the broker has one within a second or two, an empty one
-too), and that it has no thread free to ask for. Who waits for a broker that is away tries, and is not deaf.
+too), and that it has no thread free to ask for. Who waits for a broker that is away tries, and is not deaf. RabbitMQ
+is not asked, it sends: there all that is seen is that the consumer's loop turns.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ DEAF_AFTER = timedelta(seconds=60)
 
 
 class Hearing:
-    """Of one process. What has not begun, or has been ended, is not deaf."""
+    """Of one process. What has not begun (it waits for its ledger, say), or has been ended, is not deaf."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._at: float | None = None
         self._ended = False
+
+    def begin(self) -> None:
+        """The process has all that it works with: from now on it is to listen."""
+        self.listens()
 
     def listens(self) -> None:
         """The broker answered, or is not asked because every thread is busy."""
@@ -33,6 +38,7 @@ class Hearing:
     def tries(self) -> None:
         """The broker is away, and asked again."""
         self._at = self._clock()
+        metrics.CONSUMER_TRIED.set_to_current_time()
 
     def end(self) -> None:
         """The process was told to stop, and asks no more."""

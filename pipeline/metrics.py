@@ -12,10 +12,14 @@ from identity.model import AccessPattern
 from pipeline.states import ENDED, JobState
 
 _CALL = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_CLAIMED = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _QUIESCE = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
 JOBS = Counter("aswhom_jobs_finished", "Jobs that reached a terminal state", ["pattern", "outcome"])
 CLAIMS = Counter("aswhom_claims", "What a bell found to claim", ["pattern", "outcome"])
+CLAIM_WAIT_SECONDS = Histogram(
+    "aswhom_claim_wait_seconds", "From when a job was due until a worker claimed it", ["pattern"], buckets=_CLAIMED
+)
 STEPS = Counter("aswhom_steps", "Steps that closed", ["action", "pattern", "outcome"])
 STEP_SECONDS = Histogram(
     "aswhom_step_seconds", "From the opening of an attempt to its close", ["action", "pattern"], buckets=_CALL
@@ -58,18 +62,33 @@ WITHDRAWALS = Gauge(
     multiprocess_mode="mostrecent",
 )
 BELLS = Counter("aswhom_bells", "Doorbells by what became of them: rung, failed (a question too), skipped", ["outcome"])
+BELLS_AGAIN = Counter(
+    "aswhom_bells_rung_again", "Bells rung for jobs whose bell nobody answered in time: lost, or behind slow work"
+)
+BELLS_LYING = Gauge(
+    "aswhom_bells_lying", "Bells that lie in a queue of the broker", ["queue"], multiprocess_mode="mostrecent"
+)
+# livesum: the one kind of gauge here that goes up and down, and no web process has it.
+THREADS = Gauge(
+    "aswhom_worker_threads", "Threads of this worker, and those that are busy", ["state"], multiprocess_mode="livesum"
+)
 UNREADABLE = Counter("aswhom_unreadable_messages", "Items in a queue that are no bell, and were taken out and dropped")
 CONSUMER_FAILURES = Counter(
     "aswhom_consumer_failures", "Times that a worker's consumer failed by no fault of the broker or of a message"
 )
 CONSUMER_LISTENED = Gauge(
     "aswhom_consumer_listened_timestamp_seconds",
-    "When the broker last answered this worker's question for bells, or no thread was free to ask for",
+    "When the broker last answered this worker's question for bells, or no thread was free to ask for, or it began",
+    multiprocess_mode="mostrecent",
+)
+CONSUMER_TRIED = Gauge(
+    "aswhom_consumer_tried_timestamp_seconds",
+    "When this worker last listened, or tried to reach a broker that is away",
     multiprocess_mode="mostrecent",
 )
 # A process that leaves takes its counters along: this one shows if it was scraped during the grace. The alert is on
 # `process_start_time_seconds`, which every restart changes.
-WATCHDOG_EXITS = Counter("aswhom_watchdog_exits", "Processes that left because a task overstayed")
+WATCHDOG_EXITS = Counter("aswhom_watchdog_exits", "Processes that left because a task overstayed, or as they were deaf")
 SLOTS = Counter("aswhom_beat_slots", "Jobs that a schedule's slot started here")
 SLOTS_LEFT_OUT = Counter("aswhom_beat_slots_left_out", "Times that a catch-up left out missed slots", ["catch_up"])
 BEAT_FAILURES = Counter("aswhom_beat_failures", "Ticks of the schedule that failed and were tried again")
@@ -110,6 +129,7 @@ SCHEDULES_FAULTY = Gauge(
 )
 show_no_number(
     CONSUMER_LISTENED,
+    CONSUMER_TRIED,
     REVOCATION_UNFINISHED_SECONDS,
     UNKNOWN_ATTEMPTS,
     UNANSWERED_CALLS,

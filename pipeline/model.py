@@ -56,6 +56,7 @@ class Bell:
     tenant: str
     pattern: AccessPattern
     rung_until: datetime | None = None  # what the ledger says of it while it is outstanding
+    again: bool = False  # nobody answered the one before it
 
 
 class DeliveryOutcome(StrEnum):

@@ -55,6 +55,7 @@ RHYTHMS: Mapping[str, Rhythm] = {
     "seal-audit": _each(1),
     "prune": _each(30),
     "measure": _each(5),
+    "measure-bells": _each(5),
     "measure-withdrawals": _each(5),
     "measure-schedules": _each(5),
 }

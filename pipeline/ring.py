@@ -113,9 +113,12 @@ class CeleryRing:
     def jobs(self, bells: Sequence[Bell]) -> bool:
         """Ring for jobs. The headers are for people and dashboards: a worker trusts the job's row alone."""
         rung = ((b, None if b.rung_until is None else in_microseconds(b.rung_until)) for b in bells)
-        return self._send(
+        sent = self._send(
             [_message(JOB, (b.job, until), b.pattern, tenant=b.tenant, pattern=b.pattern) for b, until in rung]
         )
+        if sent:
+            metrics.BELLS_AGAIN.inc(sum(b.again for b in bells))
+        return sent
 
     def revocations(self, ids: Sequence[str]) -> None:
         """Ring for revocations to be advanced, while there is room: who is not rung for, housekeeping advances."""

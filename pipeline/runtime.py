@@ -42,7 +42,7 @@ from pipeline.approvals.news import tell_of_approvals
 from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
 from pipeline.database import Ahead, Database, open_database
-from pipeline.doorbells import Doorbells
+from pipeline.doorbells import Doorbells, measure_lying
 from pipeline.housekeeping import Duty
 from pipeline.intake import Intake
 from pipeline.ledger.clock import clock
@@ -244,9 +244,13 @@ class Runtime:
         """The process was told to stop: its runs go back to the queue at their next step."""
         self.stopping.set()
 
-    def before_exit(self, overdue: Collection[str]) -> None:
+    def spend(self, overdue: Collection[str]) -> None:
         """The watchdog is about to leave because of these jobs."""
-        self.worker.leave(overdue)
+        self.worker.spend(overdue)
+
+    def hand_back(self, overdue: Collection[str]) -> None:
+        """The watchdog leaves now."""
+        self.worker.hand_back(besides=overdue)
 
     def duties(self) -> list[Duty]:
         """What housekeeping does."""
@@ -268,6 +272,7 @@ class Runtime:
             "seal-audit": lambda: self.sealer.run(now=self.clock()),
             "prune": self._prune,
             "measure": partial(gauges.measure, store),
+            "measure-bells": partial(measure_lying, ring),
             "measure-withdrawals": partial(measure_withdrawals, store),
             "measure-schedules": partial(punctuality.measure, store),
         }

@@ -1,10 +1,12 @@
 """Leaves the process when a task overstays, or when it takes no bells any more.
 
 Time limits do not bind threads: a thread that hangs keeps its slot, and a process told to stop waits for it for ever.
-So one thread watches the others. Past the limit it writes every stack to the log, asks the process to stop, has the
-ledger told (each job that overstays spends a run, the process's other claims go back unspent), waits until nothing
-runs any more but what overstays, for a grace at most, and leaves without asking. The supervisor starts the next one.
-The same happens to a process that is deaf for twice as long as its health tells of it.
+So one thread watches the others. Past the limit it writes every stack to the log, asks the process to stop, has each
+job that overstays spend a run, waits until nothing runs any more but what overstays, for a grace at most, and leaves
+without asking. The supervisor starts the next one. What runs still when the grace is nearly over goes back to the queue
+unspent, and not before: a run whose call was answered could not end any more, and whoever claimed its job would wait
+until that call's outcome is settled. The same happens to a process that is deaf for twice as long as its health tells
+of it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from pipeline import metrics
@@ -27,6 +29,12 @@ from pipeline.hearing import DEAF_AFTER
 log = logging.getLogger(__name__)
 
 _LOOKS_AGAIN = 0.1  # seconds
+_FROZEN = 10.0  # seconds without a look: a container was paused, a machine suspended
+
+#: Of the grace, to hand back what still runs.
+HANDS_BACK = timedelta(seconds=3)
+
+_UNTOLD = "the ledger could not be told of what overstays or still runs: the claims of this process will lapse"
 
 #: What a supervisor sees.
 EXIT_CODE = os.EX_SOFTWARE
@@ -63,20 +71,25 @@ def terminate_self() -> None:
 
 
 class Watchdog:
-    """Watches the tasks of this process; `before_exit(late tasks)` may take as long as the grace, not longer."""
+    """Watches the tasks of this process.
+
+    `spend(late tasks)` is told the ledger at once, `hand_back(late tasks)`, of all others, before the process leaves.
+    """
 
     def __init__(
         self,
         limits: Limits,
         *,
-        before_exit: Callable[[Sequence[Task]], None],
+        spend: Callable[[Sequence[Task]], None],
+        hand_back: Callable[[Sequence[Task]], None],
         hears: Callable[[timedelta], bool] = _always,
         clock: Callable[[], float] = time.monotonic,
         terminate: Callable[[], None] = terminate_self,
         leave: Callable[[int], object] = os._exit,
     ) -> None:
         self._limits = limits
-        self._before_exit = before_exit
+        self._spend = spend
+        self._hand_back = hand_back
         self._hears = hears  # whether it did, within so long
         self._clock = clock
         self._terminate = terminate
@@ -84,6 +97,8 @@ class Watchdog:
         self._tasks: dict[int, Task] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._looked = clock()
+        self._thawed: float | None = None
 
     @contextmanager
     def watch(self, job: str | None) -> Iterator[Callable[[], None]]:
@@ -119,11 +134,13 @@ class Watchdog:
         late = self.overstaying()
         if late:
             reason = f"{len(late)} task(s) ran longer than {self._limits.task}"
-        elif not self._hears(2 * DEAF_AFTER):
+        elif not self._hears(2 * DEAF_AFTER) and not self._has_just_thawed():
             reason = f"the broker was asked for nothing in {2 * DEAF_AFTER}"
         else:
             return False
-        until = time.monotonic() + self._limits.grace.total_seconds()
+        grace = self._limits.grace.total_seconds()
+        until = time.monotonic() + grace
+        last_calls = until - min(HANDS_BACK.total_seconds(), grace / 2)
         try:
             metrics.WATCHDOG_EXITS.inc()
             log.critical(
@@ -132,12 +149,13 @@ class Watchdog:
                 stacks(),
                 extra={"action": "watchdog.exit", "jobs": [task.job for task in late]},
             )
-            self._terminate()  # first: what is handed back and rung for must not be taken here again
-            told = threading.Thread(target=self._tell, args=(late,), name="watchdog-ledger", daemon=True)
-            told.start()
-            told.join(until - time.monotonic())  # the ledger may be what hangs
-        finally:  # even of a process that can start no thread any more
-            if not self._stops(late, until):
+            self._terminate()  # first: what is spent or handed back, and rung for, must not be taken here again
+            if late:
+                self._tell(self._spend, late, until=last_calls)
+            if not self._stops(late, last_calls) and not self._runs_only(late):
+                self._tell(self._hand_back, late, until=until)
+        finally:
+            if not self._stopped.is_set():
                 self._leave(EXIT_CODE)
         return True
 
@@ -152,20 +170,44 @@ class Watchdog:
         with self._lock:
             return bool(self._tasks) and all(task in late for task in self._tasks.values())
 
+    def look(self) -> bool:
+        """`check`, as the process goes on. What it could not do while it was frozen, nobody is late with."""
+        now = self._clock()
+        missed, self._looked = now - self._looked, now
+        if missed >= _FROZEN:
+            with self._lock:
+                for thread, task in self._tasks.items():
+                    self._tasks[thread] = replace(task, since=min(now, task.since + missed))
+            self._thawed = now
+        return self.check()
+
+    def _has_just_thawed(self) -> bool:
+        """Whether what the broker said meanwhile may not have been read yet."""
+        return self._thawed is not None and self._clock() - self._thawed < DEAF_AFTER.total_seconds()
+
     def _run(self) -> None:
         period = min(1.0, self._limits.task.total_seconds() / 4)
         while not self._stopped.wait(period):
-            if self.check():
+            if self.look():
                 return
 
-    def _tell(self, late: list[Task]) -> None:
+    def _tell(self, of: Callable[[Sequence[Task]], None], late: list[Task], *, until: float) -> None:
+        """Beside us, since the ledger may be what hangs."""
+        jobs = [task.job for task in late]
+
+        def tell() -> None:
+            try:
+                of(late)
+            except Exception:  # whatever it is: the process leaves next
+                log.exception(_UNTOLD, extra={"action": "watchdog.untold", "jobs": jobs})
+
+        told = threading.Thread(target=tell, name="watchdog-ledger", daemon=True)
         try:
-            self._before_exit(late)
-        except Exception:  # whatever it is: the process leaves next
-            log.exception(
-                "the ledger could not be told of what overstays: the claims of this process will lapse",
-                extra={"action": "watchdog.untold", "jobs": [task.job for task in late]},
-            )
+            told.start()
+        except RuntimeError:  # no thread can be had: the others' calls are waited for all the same
+            log.exception(_UNTOLD, extra={"action": "watchdog.untold", "jobs": jobs})
+        else:
+            told.join(max(0.0, until - time.monotonic()))
 
 
 def stacks() -> str:

@@ -81,6 +81,7 @@ class Worker:
             metrics.CLAIMS.labels("any", "nothing_due").inc()
             return
         metrics.CLAIMS.labels(str(job.pattern), "claimed").inc()
+        metrics.CLAIM_WAIT_SECONDS.labels(str(job.pattern)).observe(job.waited.total_seconds())
         with self._lock:
             self._active[threading.get_ident()] = job
         started_by = {"delivery": job.delivery, "request": job.request}
@@ -219,20 +220,24 @@ class Worker:
         with self._lock:
             return {thread: job.id for thread, job in self._active.items()}
 
-    def leave(self, overdue: Collection[str]) -> None:
-        """Before the watchdog ends the process: spend a run of each *overdue* job, hand other claims back unspent.
+    # Before the watchdog ends the process, which has little time left: a ledger that is away is not waited for.
 
-        The process has little time left, so a ledger that is away is not waited for.
-        """
-        with self._lock:
-            held = list(self._active.values())
-        for job in held:
+    def spend(self, overdue: Collection[str]) -> None:
+        """Spend a run of each of these jobs, which hang here."""
+        for job in self._held():
             if job.id in overdue:
                 self._spend(job, reason="the run did not end in time and its process was left", insist=False)
-            else:
-                reason = "handed back: its process was left"
-                back = partial(jobs.requeue, job=job, delay=timedelta(), reason=reason)
+
+    def hand_back(self, *, besides: Collection[str]) -> None:
+        """Hand the claims back unspent, *besides* those of jobs that a run was spent of."""
+        for job in self._held():
+            if job.id not in besides:
+                back = partial(jobs.requeue, job=job, delay=timedelta(), reason="handed back: its process was left")
                 self._end(job, back, insist=False)
+
+    def _held(self) -> list[ClaimedJob]:
+        with self._lock:
+            return list(self._active.values())
 
 
 def _moved_already(connection: Connection) -> None:

@@ -11,14 +11,12 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
+from deploy.sharing import another, open_redis
+from identity.errors import Misconfigured, Unavailable
+from identity.handovers import key_ids
 
 _OLDEST = (6, 2)
 _BRIEFLY = timedelta(seconds=10)
-
-
-def open_redis(url: str) -> Redis:
-    """A client that does not wait for long."""
-    return Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3, decode_responses=True)
 
 
 def _policy(client: Redis) -> str | None:
@@ -49,18 +47,27 @@ def _refusal(client: Redis, prefix: str) -> str | None:
 
 def broker(at: Installation) -> Iterator[Finding]:
     """The broker, and the Redis of the locks where that is another."""
-    prefix = at.settings.key_prefix
+    prefix, ours = at.settings.key_prefix, _ours(at)
     if (url := at.settings.broker_redis()) is not None:
         own = "is `aswhom up` running, which starts it?"
-        yield from _server("broker", url, prefix, own if at.settings.embedded else "see ASWHOM_BROKER_URL")
+        yield from _server("broker", url, prefix, ours, own if at.settings.embedded else "see ASWHOM_BROKER_URL")
     else:
         alone = "" if at.settings.redis() else "; refreshes are serialized by the ledger"
         yield unknown("broker", f"no Redis or Valkey, so it is not looked at{alone}")
     if at.settings.redis_url is not None:
-        yield from _server("locks", at.settings.redis_url.get_secret_value(), prefix, "see ASWHOM_REDIS_URL")
+        yield from _server("locks", at.settings.redis_url.get_secret_value(), prefix, ours, "see ASWHOM_REDIS_URL")
 
 
-def _server(what: str, url: str, prefix: str, where: str) -> Iterator[Finding]:
+def _ours(at: Installation) -> list[str]:
+    """The ids of the installation's signing keys; none where the ledger or the key cannot be had, as others say."""
+    try:
+        key = at.signer.public_key()
+        return at.read(lambda c: key_ids(c, key))
+    except (Misconfigured, Unavailable):
+        return []
+
+
+def _server(what: str, url: str, prefix: str, ours: list[str], where: str) -> Iterator[Finding]:
     client = open_redis(url)
     try:
         policy = _policy(client)
@@ -68,6 +75,7 @@ def _server(what: str, url: str, prefix: str, where: str) -> Iterator[Finding]:
         memory = client.info("memory")
         in_cluster = bool(client.info("cluster").get("cluster_enabled"))
         refusal = _refusal(client, prefix)
+        shared = another(client, prefix, ours) if ours else None
     except RedisError as error:
         yield wrong(what, f"not reachable ({type(error).__name__}): {where}")
         return
@@ -81,6 +89,8 @@ def _server(what: str, url: str, prefix: str, where: str) -> Iterator[Finding]:
         yield wrong(what, f"its maxmemory-policy is {policy}: it may drop messages and locks; set it to noeviction")
     else:
         yield ok(what, f"reachable, and never evicts (speaks as Redis {version})")
+    if shared is not None:
+        yield wrong(what, shared)
     if in_cluster:  # a worker asks for several queues in one command, and their keys lie in several slots
         yield wrong(
             what, "it runs in cluster mode, which is not supported: take one primary, with replicas if you like"

@@ -9,10 +9,10 @@ from email.utils import parsedate_to_datetime
 
 from redis.exceptions import RedisError
 
-from deploy.checkup.broker import open_redis
 from deploy.checkup.finding import Finding, ok, wrong
 from deploy.checkup.web import ready
 from deploy.installation import Installation
+from deploy.sharing import open_redis
 from identity.http import Answer
 from pipeline.ledger import queries
 from pipeline.ledger.clock import clock as database_clock

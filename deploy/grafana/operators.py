@@ -86,7 +86,7 @@ _IN = (
     Panel(
         title="Doorbells",
         says="Messages to the broker. `failed`: it is away, and work waits for the dispatcher.",
-        queries={"{{outcome}}": rate("bells", "outcome")},
+        queries={"{{outcome}}": rate("bells", "outcome"), "rung again": rate("bells_rung_again")},
         unit="reqps",
     ),
 )
@@ -137,6 +137,12 @@ _WORK = (
         says="What workers found when a bell rang. `nothing_due` is harmless: somebody else was first.",
         queries={"{{pattern}} {{outcome}}": rate("claims", "pattern", "outcome")},
         unit="ops",
+    ),
+    Panel(
+        title="Waits for a claim, 95th percentile",
+        says="From when a job was due until a worker claimed it: threads are busy, or bells lost.",
+        queries={"{{pattern}}": quantile(0.95, "claim_wait_seconds", "pattern")},
+        unit="s",
     ),
     Panel(
         title="Duplicate effects",

@@ -56,6 +56,8 @@ _RINGING = (
 _RING = Prepared(_RINGING.where(jobs.c.rung_until.is_(None)))
 _RING_AGAIN = Prepared(_RINGING)
 
+_UNANSWERED = Prepared(select(jobs.c.id).where(_QUEUED, jobs.c.rung_until <= NOW))
+
 # For a due job that is being accepted. Rung at once if the tenant's share has room and no older due job is unrung;
 # else NULL, as for all while the installation is held: its release finds no bell outstanding that nobody answered.
 RUNG_UNTIL_IF_ROOM = case((and_(_ROOM > 0, ~exists().where(_UNRUNG), ~IS_HELD), database_in(RINGS_FOR)), else_=null())
@@ -83,9 +85,7 @@ def _tenants_with_due_jobs() -> Select[str, int, bool]:
 _BUSY = Prepared(_tenants_with_due_jobs())
 # As many rows as workers have threads; how many jobs are queued, or have ended, is of no account.
 _RUNNING = Prepared(
-    select(jobs.c.pattern, jobs.c.tenant_id, func.count().label("running"))
-    .where(IS_CLAIMED)
-    .group_by(jobs.c.pattern, jobs.c.tenant_id)
+    select(jobs.c.tenant_id, func.count().label("running")).where(IS_CLAIMED).group_by(jobs.c.tenant_id)
 )
 
 
@@ -104,9 +104,14 @@ def ring_due(
     rung *again* by the dispatcher alone, which sees how many bells nobody hears (`share_out`).
     """
     statement = _RING_AGAIN if again else _RING
-    rung = statement.run(connection, {"tenant": tenant, "of_pattern": pattern, "share": share, "most": most})
+    whose = {"tenant": tenant, "of_pattern": pattern}
+    unanswered = set(_UNANSWERED.run(connection, whose).scalars()) if again else set()
+    rung = statement.run(connection, {**whose, "share": share, "most": most})
     of = AccessPattern(pattern)
-    return tuple(Bell(job=row.id, tenant=tenant, pattern=of, rung_until=row.rung_until) for row in rung)
+    return tuple(
+        Bell(job=row.id, tenant=tenant, pattern=of, rung_until=row.rung_until, again=row.id in unanswered)
+        for row in rung
+    )
 
 
 def take_back(connection: Connection, bells: Sequence[Bell]) -> None:
@@ -122,7 +127,7 @@ class Busy(NamedTuple):
 
     rung: int  # bells that are outstanding
     lacks: bool  # a due job has none
-    running: int = 0  # jobs that workers have
+    running: int = 0  # jobs that workers have, of any pattern: the same threads may run them all
 
     def most(self, share: int) -> int:
         """How many bells it may have outstanding, of a *share* that what runs is counted into.
@@ -136,13 +141,13 @@ class Busy(NamedTuple):
 def busy_tenants(connection: Connection) -> dict[str, dict[str, Busy]]:
     """By pattern the tenants that have due jobs; none while the installation is held."""
     found = {str(pattern): list(_BUSY.run(connection, {"of_pattern": pattern})) for pattern in AccessPattern}
-    running: dict[tuple[str, str], int] = {}
+    running: dict[str, int] = {}
     if any(row.lacks for rows in found.values() for row in rows):  # else nobody's share is asked for
         if find_hold(connection) is not None:
             return {}
-        running = {(row.pattern, row.tenant_id): row.running for row in _RUNNING.run(connection)}
+        running = {row.tenant_id: row.running for row in _RUNNING.run(connection)}
     return {
-        pattern: {row.tenant: Busy(row.rung, row.lacks, running.get((pattern, row.tenant), 0)) for row in rows}
+        pattern: {row.tenant: Busy(row.rung, row.lacks, running.get(row.tenant, 0)) for row in rows}
         for pattern, rows in found.items()
     }
 

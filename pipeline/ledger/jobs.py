@@ -39,6 +39,7 @@ class ClaimedJob:
     accepted: int
     fence: int
     runs_spent: int
+    waited: timedelta  # since it was due
 
 
 _ACCOUNT = "account:"  # how what a wait for a consent is for begins
@@ -132,6 +133,7 @@ def claim(connection: Connection, job: str, *, hold: timedelta, lapses: int | No
         accepted=claimed.accepted,
         fence=claimed.fence,
         runs_spent=claimed.runs_spent,
+        waited=claimed.claimed_until - hold - claimed.due_at,
     )
 
 

@@ -114,8 +114,11 @@ class TestRuntime:
     def wind_down(self) -> None:
         write("winds down")
 
-    def before_exit(self, overdue: Collection[str]) -> None:
+    def spend(self, overdue: Collection[str]) -> None:
         write(f"spent {' '.join(overdue)}")
+
+    def hand_back(self, overdue: Collection[str]) -> None:
+        write(f"handed back all but {' '.join(overdue)}")
 
     def close(self) -> None:
         write("closed")

@@ -36,3 +36,16 @@ class StandsStill(Consumer):
     def on_ready(self) -> None:
         super().on_ready()
         self.hub.call_later(1, threading.Event().wait)
+
+
+class Hasty(Consumer):
+    """Fails for good after a second."""
+
+    FAILS_FOR = 1.0
+    PAUSE = 0.05
+
+
+class Prompt(Consumer):
+    """Starts again at once."""
+
+    PAUSE = 0.01

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.consumer import FAILURES, Consumer
+from pipeline.consumer import Consumer
 from pipeline.ring import JOB, REVOCATION, CeleryRing
 from tests.celery.rig import Child, bells, publisher
 from tests.waiting import eventually
+
+FAILURES = Consumer.FAILURES
 
 
 class Connection:
@@ -45,17 +47,35 @@ def test_what_a_broker_keeps_is_acknowledged_and_nothing_else(broker: str, keeps
     assert {app.tasks[name].Request for name in (JOB, REVOCATION)} == {of}
 
 
+def no_threads(consumer: str) -> str:
+    return json.dumps(
+        {"worker_pool": "tests.celery.pools:NoThreads", "worker_consumer": f"tests.celery.pools:{consumer}"}
+    )
+
+
 def test_a_worker_that_can_begin_nothing_leaves_and_blames_no_message(
     ring: CeleryRing, child: Callable[..., Child]
 ) -> None:
-    worker = child(RIG_CONF=json.dumps({"worker_pool": "tests.celery.pools:NoThreads"}))
+    worker = child(RIG_CONF=no_threads("Hasty"))
     worker.work(concurrency=2)
-    ring.jobs(bells(*(f"ok-{n}" for n in range(FAILURES + 2))))
+    ring.jobs(bells(*(f"ok-{n}" for n in range(FAILURES + 30))))
     assert worker.wait() == os.EX_SOFTWARE
-    assert "took no bell in between: this process leaves" in worker.text()
+    assert "began no bell in between: this process leaves" in worker.text()
     assert "can't start new thread" in worker.text()
     assert "is not a message" not in worker.text()
     assert worker.lines()[-2:] == ["winds down", "closed"]
+
+
+def test_what_a_machine_lacks_for_less_than_a_minute_ends_no_worker(
+    ring: CeleryRing, child: Callable[..., Child]
+) -> None:
+    worker = child(RIG_CONF=no_threads("Prompt"))
+    worker.work(concurrency=2)
+    ring.jobs(bells(*(f"ok-{n}" for n in range(FAILURES + 2))))
+    eventually(
+        lambda: worker.text().count("the consumer failed, and starts") == FAILURES + 2, seconds=30, log=worker.log
+    )
+    assert worker.running()
 
 
 def test_a_worker_that_begins_some_stays(ring: CeleryRing, child: Callable[..., Child]) -> None:

@@ -16,7 +16,7 @@ from webhooks import metrics as webhooks_metrics
 
 CLOSED = {
     "source", "pattern", "action", "duty", "outcome", "state", "provider", "endpoints", "catch_up", "wait", "how",
-    "route", "method", "status",
+    "queue", "route", "method", "status",
 }  # fmt: skip
 METRICS = {
     metric._name: metric

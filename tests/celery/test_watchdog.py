@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import pytest
+import yaml
 
+from pipeline.hearing import DEAF_AFTER
 from pipeline.ring import CeleryRing
 from pipeline.watchdog import EXIT_CODE, Limits, Task, Watchdog
-from tests.celery.rig import Child, bells
+from tests.celery.rig import ROOT, Child, bells
 from tests.waiting import eventually
 
 LIMITS = Limits(task=timedelta(seconds=60), grace=timedelta(seconds=0.2))
@@ -21,7 +24,7 @@ class Process:
 
     def __init__(
         self,
-        before_exit: Callable[[Sequence[Task]], None] | None = None,
+        spend: Callable[[Sequence[Task]], None] | None = None,
         *,
         limits: Limits = LIMITS,
         hears: Callable[[timedelta], bool] = lambda _: True,
@@ -30,7 +33,8 @@ class Process:
         self.done: list[object] = []
         self.watchdog = Watchdog(
             limits,
-            before_exit=before_exit or (lambda late: self.done.append(("spent", *(task.job for task in late)))),
+            spend=spend or (lambda late: self.done.append(("spent", *(task.job for task in late)))),
+            hand_back=lambda late: self.done.append(("handed back all but", *(task.job for task in late))),
             hears=hears,
             clock=lambda: self.now,
             terminate=lambda: self.done.append("terminate"),
@@ -84,7 +88,49 @@ def test_a_process_that_hears_nothing_leaves_after_the_calls_that_it_makes() -> 
     deaf = Process(hears=lambda within: within > timedelta(minutes=2))
     with deaf.watchdog.watch("j1"):
         assert deaf.watchdog.check()
-    assert deaf.done == ["terminate", ("spent",), ("leave", EXIT_CODE)]
+    assert deaf.done == ["terminate", ("handed back all but",), ("leave", EXIT_CODE)]
+
+
+def test_what_a_process_could_not_do_while_it_was_frozen_it_is_not_late_with() -> None:
+    heard = [False]
+    process = Process(hears=lambda _: heard[0])
+    with process.watchdog.watch("j1"):
+        process.now += 59
+        heard[0] = True
+        assert not process.watchdog.look()  # for so long, nobody looked: that counts as frozen, too
+        heard[0] = False
+        process.now += 7200
+        assert not process.watchdog.look()
+        for _ in range(59):
+            process.now += 1
+            assert not process.watchdog.look()
+        assert process.done == []
+        process.now += 1
+        assert process.watchdog.look()
+    assert process.done[:2] == ["terminate", ("spent", "j1")]
+
+
+def test_a_process_that_is_deaf_a_minute_after_it_was_frozen_leaves() -> None:
+    process = Process(hears=lambda _: False)
+    process.now += 7200
+    for _ in range(60):
+        assert not process.watchdog.look()
+        process.now += 1
+    assert process.watchdog.look()
+    assert process.done[-1] == ("leave", EXIT_CODE)
+
+
+def test_an_alert_tells_of_a_deaf_worker_before_it_has_left() -> None:
+    """Else nobody is told: the next process has another time of its own."""
+    (rule,) = (
+        rule
+        for group in yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))["groups"]
+        for rule in group["rules"]
+        if rule["alert"] == "AswhomWorkerDeaf"
+    )
+    silent = int(rule["expr"].rpartition(">")[2])
+    seen_late = 15 + 15  # a scrape, and the rules' turn
+    assert silent + int(rule["for"].removesuffix("s")) + seen_late <= (2 * DEAF_AFTER).total_seconds()
 
 
 class Beside:
@@ -134,8 +180,21 @@ def test_a_call_that_outlives_the_grace_is_not_waited_for() -> None:
         other.begin()
         process.now += 30
         assert process.watchdog.check()
-    assert process.done == ["terminate", ("spent", "j1"), ("leave", EXIT_CODE)]
+    assert process.done == ["terminate", ("spent", "j1"), ("handed back all but", "j1"), ("leave", EXIT_CODE)]
     other.end()
+
+
+def test_what_ends_within_the_grace_is_not_handed_back() -> None:
+    deaf = Process(limits=Limits(task=timedelta(seconds=60), grace=timedelta(seconds=10)), hears=lambda _: False)
+    other = Beside(deaf, "j1")
+    other.begin()
+    leaving = threading.Thread(target=deaf.watchdog.check)
+    leaving.start()
+    eventually(lambda: "terminate" in deaf.done)
+    other.end()
+    deaf.watchdog.stop()  # as the process does, once its last task has ended
+    leaving.join(10)
+    assert deaf.done == ["terminate", ("ended", "j1")]
 
 
 def test_a_task_that_moves_is_not_one_that_hangs() -> None:
@@ -158,8 +217,7 @@ def test_the_process_leaves_though_it_can_start_no_thread(monkeypatch: pytest.Mo
     monkeypatch.setattr(threading.Thread, "start", start)
     with process.watchdog.watch("j1"):
         process.now += 60
-        with pytest.raises(RuntimeError, match="new thread"):
-            process.watchdog.check()
+        assert process.watchdog.check()
     assert process.done == ["terminate", ("leave", EXIT_CODE)]
 
 
@@ -193,7 +251,8 @@ def test_a_process_that_stops_cleanly_within_the_grace_is_not_cut_short() -> Non
     process = Process()
     stopping = Watchdog(
         LIMITS,
-        before_exit=lambda late: process.done.append(("spent", *(task.job for task in late))),
+        spend=lambda late: process.done.append(("spent", *(task.job for task in late))),
+        hand_back=lambda late: process.done.append("handed back"),
         clock=lambda: process.now,
         terminate=lambda: stopping.stop(),  # noqa: PLW0108 - it is bound by then
         leave=lambda code: process.done.append(("leave", code)),
@@ -213,6 +272,16 @@ def test_a_worker_whose_revocation_takes_longer_than_a_task_may_does_not_leave(
     eventually(lambda: "advanced long-40" in worker.lines(), log=worker.log)
     assert worker.running()
     assert "ran longer" not in worker.text()
+
+
+def test_runs_are_told_to_stop_though_the_main_thread_hangs(ring: CeleryRing, child: Callable[..., Child]) -> None:
+    worker = child(
+        RIG_LIMIT="3", RIG_GRACE="1", RIG_CONF=json.dumps({"worker_consumer": "tests.celery.pools:StandsStill"})
+    )
+    ring.jobs(bells("hang-1"))
+    worker.work(concurrency=2)
+    assert worker.wait(20) == EXIT_CODE
+    assert worker.lines()[-2:] == ["winds down", "spent hang-1"]
 
 
 def test_a_worker_with_a_task_that_hangs_leaves_and_the_next_one_consumes(

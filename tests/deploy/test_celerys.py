@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from celery import Celery
 from celery.backends.base import DisabledBackend
 
-from deploy.celerys import celerys
 from deploy.process import celery_app, celerys_or_exit
 from deploy.settings import load
 from pipeline.celery import BrokerSettings, Runtime, make_celery
@@ -49,15 +49,29 @@ def test_bells_go_where_the_settings_say_though_the_environment_says_otherwise(
     assert isinstance(app.backend, DisabledBackend)
 
 
-@pytest.mark.parametrize("name", [*HOSTILE, "REMAP_SIGTERM", "CELERY_WORKDIR"])
-def test_each_is_out_of_the_environment_once_the_application_is_made(
+@pytest.mark.parametrize("name", HOSTILE)
+def test_each_stays_in_the_environment_for_a_celery_of_the_workflows_and_ours_heeds_none(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setenv(name, HOSTILE.get(name, "x"))
-    assert celerys(load().environment()) == []
-    app = celery_app(load(broker_url=OURS), Registry.load(()))
-    assert name not in os.environ
-    assert (app.conf.broker_url, app.conf.result_backend) == (OURS, None)
+    monkeypatch.setenv(name, HOSTILE[name])
+    settings = load(broker_url=OURS)
+    app = celery_app(settings, Registry.load(()))
+    assert app.connection_for_write("redis://other:6379/5").as_uri() == OURS  # as Celery asks to prepare RabbitMQ
+    assert app.conf.task_ignore_result
+    assert os.environ[name] == settings.environment()[name] == HOSTILE[name]
+
+
+@pytest.mark.parametrize("name", ["REMAP_SIGTERM", "CELERY_WORKDIR"])
+def test_what_would_end_a_child_is_not_handed_on_to_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "x")
+    assert name not in load().environment()
+
+
+def test_a_workflow_hands_work_to_a_celery_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://theirs:6379/0")
+    theirs = Celery("theirs", set_as_current=False)
+    celery_app(load(broker_url=OURS), Registry.load(()))
+    assert theirs.connection_for_write().hostname == "theirs"
 
 
 @pytest.mark.parametrize("name", ["REMAP_SIGTERM", "CELERY_WORKDIR"])
@@ -70,7 +84,7 @@ def test_what_a_celery_command_cannot_forget_ends_it(
     with pytest.raises(SystemExit) as ended:
         celerys_or_exit()
     assert ended.value.code == os.EX_CONFIG
-    assert f"{name} is Celery's, which has acted on it already: unset it" in capsys.readouterr().err
+    assert f"`env -u {name} celery …`" in capsys.readouterr().err
 
 
 def test_the_options_of_a_worker_are_those_of_its_command_line(cli: Cli, tmp_path: Path) -> None:
@@ -80,6 +94,7 @@ import sys
 from celery.bin import worker
 from celery.bin.celery import main
 def tell(ctx, **options):
+    print(len([name for name in __import__("os").environ if name.startswith("CELERY_")]))
     print(options["pool"], options["autoscale"], options["max_tasks_per_child"], ctx.obj.app.connection().as_uri())
 worker.worker.callback = __import__("click").pass_context(tell)
 sys.argv[1:] = ["--app", "deploy.worker", "worker", "--queues", "service"]
@@ -100,4 +115,6 @@ main()
         timeout=60,
         check=False,
     )
-    assert ran.stdout.splitlines() == [f"<class 'pipeline.pool.TaskPool'> None None {OURS}"], ran.stderr
+    assert ran.stdout.splitlines() == [str(len(HOSTILE)), f"<class 'pipeline.pool.TaskPool'> None None {OURS}"], (
+        ran.stderr
+    )

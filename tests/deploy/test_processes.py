@@ -68,6 +68,8 @@ def test_a_process_may_stop_for_longer_than_its_longest_call() -> None:
     assert up.patience(load()) > StepSettings().call_deadline
     slow = load(call_deadline=timedelta(minutes=2))
     assert up.patience(slow) > timedelta(minutes=2)
+    late = load(send_within=timedelta(seconds=30))
+    assert up.patience(late) > timedelta(seconds=30) + StepSettings().call_deadline
 
 
 def test_prometheus_is_told_of_every_process_once() -> None:

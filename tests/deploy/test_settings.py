@@ -11,7 +11,7 @@ import pytest
 import redis
 from kombu.exceptions import OperationalError
 
-from deploy.process import listed_as
+from deploy.process import listed_as, serve_metrics, tell_raised
 from deploy.settings import load, sudo_user
 from identity.errors import Misconfigured
 from pipeline.celery import Runtime, make_celery
@@ -135,6 +135,13 @@ def test_two_servers_that_do_not_hold_the_same_are_refused(broker: str) -> None:
         assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("broker", ["amqp://u:hunter2@a//;b", "sentinel://a:1;b:1"])
+def test_each_of_several_members_is_written_in_full(broker: str) -> None:
+    with pytest.raises(Misconfigured, match=r"ASWHOM_BROKER_URL.*each address in full") as refused:
+        load(broker_url=broker)
+    assert "hunter2" not in str(refused.value)
+
+
 @pytest.mark.parametrize("broker", ["amqp://u:p@a;amqp://u:p@b", "sentinel://a:1;sentinel://b:1"])
 def test_several_members_of_one_broker_are_taken(broker: str) -> None:
     assert load(broker_url=broker).broker().url == broker
@@ -201,6 +208,21 @@ def test_a_process_that_must_leave_waits_for_the_longest_call_of_the_others() ->
     assert load(task_grace=timedelta(minutes=1)).limits().grace == timedelta(minutes=1)
 
 
+@pytest.mark.parametrize("given", [0, 10, 27])
+def test_a_grace_that_is_shorter_than_a_call_is_raised_and_the_worker_says_so(
+    caplog: pytest.LogCaptureFixture, given: int
+) -> None:
+    settings = load(task_grace=timedelta(seconds=given))
+    assert settings.limits().grace == timedelta(seconds=5 + 20 + 3)
+    tell_raised(settings)
+    assert f"ASWHOM_TASK_GRACE ({given} s) is shorter than a call may take" in caplog.text
+    assert "it is taken as 28 s" in caplog.text
+    caplog.clear()
+    for well in (load(), load(task_grace=timedelta(seconds=28))):
+        tell_raised(well)
+    assert not caplog.records
+
+
 def test_secrets_in_addresses_are_not_shown() -> None:
     settings = load(database_url="postgresql://u:hunter2@db/x", broker_url="redis://:hunter2@h/0")
     assert "hunter2" not in f"{settings!r} {settings} {settings.broker()!r}"
@@ -220,14 +242,27 @@ def test_each_worker_of_a_machine_has_a_metrics_port_of_its_own() -> None:
     [
         ("worker", ["service", "hybrid"], 9101),
         ("delegated", ["delegated"], 9101),
-        ("fast-worker-2", ["service"], 9102),
+        ("worker-2", ["service"], 9102),
+        ("worker-10", ["service"], 9110),
         ("anything", [], 9101),
+        # A host's, a pod's, or a day's.
+        ("worker-0", ["service"], 9101),
+        ("worker-11", ["service"], 9101),
+        ("ip-10-0-3-41", ["service"], 9101),
+        ("billing-20261130", ["service"], 9101),
+        ("revocations-2", ["revocations"], 9111),
         ("revocations", ["revocations"], 9111),
         ("quick", ["revocations"], 9111),
     ],
 )
 def test_a_worker_has_a_metrics_port_whatever_it_is_called(name: str, queues: list[str], port: int) -> None:
     assert load().metrics_port(listed_as(name, queues)) == port
+
+
+def test_a_port_that_there_is_not_is_told_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    serve_metrics("worker-2", load(worker_metrics_port=65535), is_well=lambda: True)
+    assert "no metrics from worker-2: 127.0.0.1:65536 cannot be had" in caplog.text
+    assert "Set ASWHOM_WORKER_METRICS_PORT to a free port" in caplog.text
 
 
 def test_settings_that_contradict_each_other_are_all_named_at_start(cli: Cli) -> None:
@@ -241,8 +276,6 @@ def test_settings_that_contradict_each_other_are_all_named_at_start(cli: Cli) ->
         wrong.runtime()
     for name in ("ASWHOM_WORKER_HOLD (1 s)", "ASWHOM_STEP_BACKOFF (600 s)"):
         assert name in str(refused.value)
-    with pytest.raises(Misconfigured, match=r"ASWHOM_TASK_GRACE \(24 s\) is shorter than .* \(25 s\)"):
-        load(data_dir=cli.data_dir, task_grace=timedelta(seconds=24)).runtime()
     with pytest.raises(Misconfigured, match="ASWHOM_TASK_LIMIT"):
         load(data_dir=cli.data_dir, task_limit=timedelta(seconds=55)).runtime()
     assert load(data_dir=cli.data_dir, task_limit=timedelta(seconds=56)).runtime() is not None

@@ -97,6 +97,14 @@ def test_on_a_cluster_a_worker_that_is_deaf_is_ended() -> None:
     assert {probe["path"] for probe in probed.values()} == {"/healthz"}
 
 
+def test_on_a_cluster_a_worker_has_five_minutes_to_import_workflows_in() -> None:
+    starting = {name: one["startupProbe"] for name, one, _ in containers() if "startupProbe" in one}
+    assert {name: probe["httpGet"] for name, probe in starting.items()} == {
+        name: one["livenessProbe"]["httpGet"] for name, one, _ in containers() if name in ("worker", "revocations")
+    }
+    assert {probe["periodSeconds"] * probe["failureThreshold"] for probe in starting.values()} == {300}
+
+
 def test_every_process_is_scraped_where_it_answers() -> None:
     scraped = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text(encoding="utf-8"))
     (job,) = scraped["scrape_configs"]

@@ -169,7 +169,7 @@ def test_a_process_that_is_left_does_not_wait_for_a_ledger_that_is_away(workers:
 
     def leaves(run: Run[Any], event: Any) -> None:
         ledger.turns = 1
-        worker.leave([])
+        worker.hand_back(besides=[])
         left.append(workers.house.row(job).state)
 
     declare(workers, leaves)

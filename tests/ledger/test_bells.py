@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from math import isnan
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import BigInteger, select, type_coerce, update
 
-from identity.columns import Instant, in_microseconds, microseconds
+from identity.columns import Instant, database_in, in_microseconds, microseconds
 from pipeline import reconcile
-from pipeline.doorbells import Doorbells
+from pipeline.celery import QUEUES
+from pipeline.doorbells import Doorbells, measure_lying
 from pipeline.ledger import bells, jobs
 from pipeline.model import Bell
 from pipeline.ring import CeleryRing
@@ -23,6 +27,7 @@ from tests.celery.rig import publisher
 from tests.ledger.acts import Rung
 from tests.ledger.house import HOLD, House
 from tests.ledger.plans import statements_of
+from tests.ledgers import ONLY_SQLITE
 from tests.servers.valkey import Valkey
 from tests.waiting import eventually
 
@@ -186,6 +191,42 @@ def test_a_bell_that_was_lost_is_replaced_while_others_fill_the_queue(house: Hou
     assert len(ring.bells) == 2, "and one of acme's, which has none outstanding either"
 
 
+def test_a_bell_that_is_rung_for_want_of_an_answer_says_so_and_others_do_not(house: House) -> None:
+    lost, other = (house.accept(house.delivery(key, text=key)).jobs[0] for key in ("d1", "d2"))
+    lapse = update(jobs_table).where(jobs_table.c.id == lost).values(rung_until=jobs_table.c.created_at)
+    silence = update(jobs_table).where(jobs_table.c.id == other).values(rung_until=None)
+    for said in (lapse, silence):
+        house.database.write(lambda c, said=said: c.execute(said).rowcount)  # type: ignore[misc]
+    ring = Rung()
+    reconcile.dispatch(house.database, ring, window=WINDOW)
+    assert {bell.job: bell.again for bell in ring.bells} == {lost: True, other: False}
+
+
+@ONLY_SQLITE
+def test_a_job_tells_how_long_it_was_due_when_it_is_claimed(house: House) -> None:
+    job = house.job()
+    earlier = update(jobs_table).where(jobs_table.c.id == job).values(due_at=database_in(timedelta(minutes=-2)))
+    house.database.write(lambda c: c.execute(earlier).rowcount)
+    assert timedelta(minutes=2) <= house.claim(job).waited < timedelta(minutes=3)
+
+
+@ONLY_SQLITE
+def test_the_bells_in_each_queue_are_measured_while_the_broker_says(
+    house: House, doorbells: Doorbells, own_valkey: Valkey
+) -> None:
+    def lying(queue: str) -> float | None:
+        return REGISTRY.get_sample_value("aswhom_bells_lying", {"queue": queue})
+
+    again = REGISTRY.get_sample_value("aswhom_bells_rung_again_total") or 0
+    doorbells.jobs([replace(bell, again=True) for bell in house.accept(house.delivery("d1")).bells])
+    measure_lying(doorbells)
+    assert {queue: lying(queue) for queue in QUEUES} == dict.fromkeys(QUEUES, 0) | {"hybrid": 1}
+    assert REGISTRY.get_sample_value("aswhom_bells_rung_again_total") == again + 1
+    own_valkey.kill()
+    measure_lying(doorbells)
+    assert all(isnan(lying(queue) or 0) for queue in QUEUES)
+
+
 def test_who_has_the_threads_has_fewer_bells_ahead_of_a_newcomers_and_never_less_than_acceptance_rings() -> None:
     """Threads that wait for an upstream which hangs come back a window of bells later, for whoever comes new."""
     shares = partial(bells.share_out, window=128, unheard=lambda: 0)
@@ -197,7 +238,8 @@ def test_who_has_the_threads_has_fewer_bells_ahead_of_a_newcomers_and_never_less
     assert shares({"acme": hangs._replace(running=1_000)}) == {"acme": bells.FIRST_SHARE}
 
 
-def test_what_workers_have_of_a_tenant_counts_into_its_share_and_into_no_others(house: House) -> None:
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["of the pattern", "of another pattern"])
+def test_what_workers_have_of_a_tenant_counts_into_its_share_and_into_no_others(house: House, elsewhere: bool) -> None:
     for tenant, number in (("acme", 60), ("globex", 2)):
         for n in range(number):
             house.accept(house.delivery(f"{tenant}-{n}", tenant=tenant, text=f"{tenant}-{n}"))
@@ -205,6 +247,9 @@ def test_what_workers_have_of_a_tenant_counts_into_its_share_and_into_no_others(
         lambda c: c.execute(select(jobs_table.c.id).where(jobs_table.c.tenant_id == "acme").limit(12)).scalars().all()
     ):
         house.claim(job)
+        if elsewhere:  # the same threads run it
+            move = update(jobs_table).where(jobs_table.c.id == job).values(pattern="service")
+            house.database.write(lambda c, move=move: c.execute(move).rowcount)  # type: ignore[misc]
     house.database.write(lambda c: c.execute(update(jobs_table).values(rung_until=None)).rowcount)
     ring = Rung()
     reconcile.dispatch(house.database, ring, window=64)

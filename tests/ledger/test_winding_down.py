@@ -66,7 +66,9 @@ def test_a_process_that_is_left_spends_a_run_of_each_overdue_job_and_hands_the_o
     for thread in threads:
         thread.start()
     together.wait(30)
-    worker.leave(jobs[:2])
+    worker.spend(jobs[:2])
+    assert house.row(jobs[2]).state == JobState.RUNNING
+    worker.hand_back(besides=jobs[:2])
     seen = [(row.state, row.runs_spent, row.claimed_until) for row in map(house.row, jobs)]
     assert seen == [(JobState.QUEUED, 1, None), (JobState.QUEUED, 1, None), (JobState.QUEUED, 0, None)]
     release.set()

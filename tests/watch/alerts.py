@@ -100,11 +100,27 @@ ALERTS: Mapping[str, Alert] = {
         good={"aswhom_unreadable_messages_total": "1x20"},
     ),
     "AswhomWorkerDeaf": Alert(
-        after=5,
-        bad={f"aswhom_consumer_listened_timestamp_seconds{{{A}}}": "0 60 60x10"},
+        after=4,
+        bad={f"aswhom_consumer_tried_timestamp_seconds{{{A}}}": "0 60 60x10"},
         labels={"job": "aswhom", "instance": "a:1"},
-        says="a:1 has asked the broker for nothing in 4m 0s",
-        good={f"aswhom_consumer_listened_timestamp_seconds{{{A}}}": "0+60x10"},
+        says="a:1 has asked the broker for nothing in 3m 0s",
+        good={
+            f"aswhom_consumer_tried_timestamp_seconds{{{A}}}": "0+60x10",
+            f"aswhom_consumer_listened_timestamp_seconds{{{A}}}": "0x10",
+        },
+    ),
+    "AswhomWorkersCutOff": Alert(
+        after=8,
+        bad={
+            f"aswhom_consumer_listened_timestamp_seconds{{{A}}}": "0x20",
+            'aswhom_consumer_listened_timestamp_seconds{job="aswhom",instance="b:1"}': "0+60x20",
+            'aswhom_bells_total{outcome="failed"}': "3x20",
+        },
+        says="1 worker(s) try to reach the broker, and do not",
+        good={
+            f"aswhom_consumer_listened_timestamp_seconds{{{A}}}": "0x20",
+            'aswhom_bells_total{outcome="failed"}': "0+6x20",
+        },
     ),
     "AswhomConsumerFails": Alert(
         after=6,

@@ -26,7 +26,7 @@ DECLARED = {
     for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
 }
-_NOT_OF_IT = (of_pipeline.DUTY_STUCK, of_pipeline.CONSUMER_LISTENED)
+_NOT_OF_IT = (of_pipeline.DUTY_STUCK, of_pipeline.CONSUMER_LISTENED, of_pipeline.CONSUMER_TRIED)
 #: Those of the ledger, which a duty measures.
 GAUGES = re.compile(
     "|".join(

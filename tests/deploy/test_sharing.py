@@ -1,0 +1,65 @@
+"""Two installations on one Redis, under one prefix, are told of it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from deploy.process import of_its_tables, open_runtime
+from deploy.settings import Settings, load
+from deploy.sharing import tell_of_another
+from tests.deploy.conftest import Cli, told
+from tests.servers.valkey import Valkey
+
+
+def start(settings: Settings) -> None:
+    runtime = of_its_tables(open_runtime(settings))
+    try:
+        tell_of_another(settings, runtime)
+    finally:
+        runtime.close()
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Cli:
+    other = Cli(tmp_path / "other")
+    other("init")
+    return other
+
+
+def test_the_second_installation_on_a_redis_says_so_at_its_start_and_to_the_doctor(
+    cli: Cli, other: Cli, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ASWHOM_BROKER_URL", own_valkey.url)
+    start(load(data_dir=cli.data_dir))
+    start(load(data_dir=cli.data_dir))
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+    start(load(data_dir=other.data_dir))
+    assert "another installation uses the same Redis under aswhom:" in caplog.text
+    assert "ASWHOM_KEY_PREFIX of its own" in caplog.text
+    caplog.clear()
+    start(load(data_dir=other.data_dir, key_prefix="staging:"))
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+    (_, (state, says)) = told(other, "broker")
+    assert (state, "another installation uses the same Redis" in says) == ("wrong", True)
+    assert [state for state, _ in told(cli, "broker")] == ["ok"]
+    monkeypatch.setenv("ASWHOM_KEY_PREFIX", "staging:")
+    assert [state for state, _ in told(other, "broker")] == ["ok"]
+
+
+def test_an_installation_knows_the_mark_that_it_left_before_its_key_was_rotated(
+    cli: Cli, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ASWHOM_BROKER_URL", own_valkey.url)
+    start(load(data_dir=cli.data_dir))
+    cli.json("keys", "rotate-signing", "--yes")
+    start(load(data_dir=cli.data_dir))
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert [state for state, _ in told(cli, "broker")] == ["ok"]
+
+
+def test_a_redis_that_is_away_keeps_nobody_from_starting(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASWHOM_BROKER_URL", "redis://127.0.0.1:1/0")
+    start(load(data_dir=cli.data_dir))
