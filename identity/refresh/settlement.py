@@ -27,6 +27,7 @@ from identity.refresh.intents import (
     set_refused_keys,
     settle,
 )
+from identity.refresh.person_wanted import WANTS_PERSON
 from identity.scopes import grant_scopes, revoked_since
 from identity.sequence import lock_exclusive, lock_shared
 
@@ -76,7 +77,7 @@ class Settlement:
         """The provider gives no token before the account's person was there. The credentials stay sealed."""
 
         def write(_: RefreshIntent) -> None:
-            words = f"the provider wants its person to sign in or consent anew ({code[:60]})"
+            words = f"{WANTS_PERSON} ({code[:60]})"
             if get_account(connection, self.account.id).state is AccountState.ACTIVE:
                 move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=words, now=self.now)
             self._record(connection, "grant.needs_person", code, generation=self.intent.generation)
