@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, Withheld
+from identity.answers import UNNAMED_401, ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, Withheld
 from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.http import Answer, NoAnswer, Outcome
 from identity.metrics import REFRESHES, UNRECOGNISED
@@ -36,6 +36,7 @@ from identity.refresh.intents import IntentState, RefreshIntent, may_present_aga
 from identity.refresh.opening import begin
 from identity.refresh.settlement import Settlement
 from identity.refresh.situation import Situation
+from identity.refresh.suspected_client import is_of_client
 from identity.request_names import REFRESH_HEADER, named
 from identity.store import CommitUnknown, Store
 from identity.token_endpoint import TokenEndpoint, pack, unpack
@@ -217,7 +218,7 @@ class Presenter:
         match meaning:
             case Granted(answer=granted):
                 sealed = next_credentials(situation, self.vault, granted)
-                accepted = None if unsure or not situation.secrets else situation.secrets[0].id
+                accepted = None if unsure or not situation.secrets else situation.secrets[0]
                 committed = self._write(settlement.commit, sealed, accepted=accepted)
                 self._count(situation, "success", settled=committed)
                 if not committed:
@@ -233,6 +234,8 @@ class Presenter:
             case ClientRefused(code=code) | AssertionRefused(code=code) if unsure:
                 self._write(settlement.fail, code, retry_at=None)
                 return None  # it may have been said of another secret than goes first now: that one is tried
+            case ClientRefused(code=code) if code == UNNAMED_401:
+                return self._suspect_client(situation, intent)
             case ClientRefused(code=code) if (spare := spare_secret(situation.secrets, profile, code)) is not None:
                 first = situation.secrets[0].id
                 blamed = self._write(
@@ -243,12 +246,7 @@ class Presenter:
             case ClientRefused(code=code) if may_be_of_account(code, account.credential):
                 return self._withhold(situation, intent, code)
             case ClientRefused(code=code):
-                blamed = self._write(settlement.blame_client, code, owner=situation.connection, shown=situation.secrets)
-                self._count(situation, "client_refused", settled=blamed)
-                if not blamed:
-                    return None
-                words = "the token endpoint refused the client of provider connection"
-                raise Misconfigured(f"{words} {situation.connection.id} ({code[:60]})")
+                return self._refuse_client(situation, intent, code)
             case AssertionRefused(code=code):
                 return self._refuse_assertion(situation, intent, code)
             case Withheld(code=code, person=False):
@@ -273,13 +271,10 @@ class Presenter:
     def _refuse_assertion(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
         """Have another live key sign; with none, serve the present token while it lives, and try again later."""
         account = situation.account
+        if self._has_another_tried(situation, intent, code):
+            return None
         settlement = self._settlement(situation, intent)
-        if untried_key(situation.secrets, intent, now=settlement.now) is not None:
-            noted = self._write(settlement.refuse_key, code, key=situation.secrets[0].id)
-            self._count(situation, "secret_refused", settled=noted)
-            return None  # look again: for this account another one goes first now
-        rounds = intent.presented // (1 + len(intent.refused_keys))  # in each, every key was shown
-        failed = self._write(settlement.blame_assertion, code, retry_at=settlement.now + _longer(rounds))
+        failed = self._write(settlement.blame_nobody, code, retry_at=settlement.now + _longer(_rounds(intent)))
         self._count(situation, "assertion_refused", settled=failed)
         why = (
             f"{account.provider} refuses what provider connection {situation.connection.id} signs for account "
@@ -287,17 +282,52 @@ class Presenter:
         )
         return self.serve_or(Misconfigured(why), situation) if failed else None
 
+    def _has_another_tried(self, situation: Situation, intent: RefreshIntent, code: str) -> bool:
+        """Whether another live secret is to be shown for this account, which holds nothing against the first."""
+        settlement = self._settlement(situation, intent)
+        if untried_key(situation.secrets, intent, now=settlement.now) is None:
+            return False
+        first = situation.secrets[0]
+        noted = self._write(settlement.refuse_key, code, key=first.id)
+        self._count(situation, "secret_refused", settled=noted)
+        where = {"action": "connection.another_tried", "secret": first.id, "account": situation.account.id}
+        log.warning("with %s it was refused (%s): another live one is tried", first.id, code[:60], extra=where)
+        return True  # look again: for this account another one goes first now
+
+    def _suspect_client(self, situation: Situation, intent: RefreshIntent) -> int | None:
+        """A gateway may have said it. Have another live secret shown; if it stays so for others too, it is the client.
+
+        RFC 6749 §5.2 has 401 for a client that was not authenticated, and for nothing else.
+        """
+        if self._has_another_tried(situation, intent, UNNAMED_401):
+            return None
+        suspects = partial(is_of_client, situation=situation, code=UNNAMED_401, rounds=_rounds(intent))
+        if self.store.read(suspects):
+            return self._refuse_client(situation, intent, UNNAMED_401)
+        return self._withhold(situation, intent, UNNAMED_401)
+
+    def _refuse_client(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
+        settlement, owner = self._settlement(situation, intent), situation.connection
+        blamed = self._write(settlement.blame_client, code, owner=owner, shown=situation.secrets)
+        self._count(situation, "client_refused", settled=blamed)
+        if not blamed:
+            return None
+        raise Misconfigured(f"the token endpoint refused the client of provider connection {owner.id} ({code[:60]})")
+
     def _withhold(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
         """Serve the present token while it lives, and ask again later: it may be this account's fault alone."""
-        account = situation.account
+        account, owner = situation.account, situation.connection.id
         settlement = self._settlement(situation, intent)
-        failed = self._write(settlement.fail, code, retry_at=settlement.now + _longer(intent.presented))
+        failed = self._write(settlement.blame_nobody, code, retry_at=settlement.now + _longer(_rounds(intent)))
         self._count(situation, "account_refused", settled=failed)
-        why = (
-            f"{account.provider} gives account {account.id} no token ({code[:60]}): look whether the client of "
-            f"provider connection {situation.connection.id} may have there what it asks for, in that account's "
-            "organisation too"
+        look = (
+            f"the {situation.secret_name or 'secret'} of provider connection {owner} is wrong, or a gateway before the "
+            "token endpoint refuses us"
+            if code == UNNAMED_401
+            else f"look whether the client of provider connection {owner} may have there what it asks for, in that "
+            "account's organisation too"
         )
+        why = f"{account.provider} gives account {account.id} no token ({code[:60]}): {look}"
         log.warning("%s", why, extra={"action": "grant.withheld", "account": account.id})
         return self.serve_or(Misconfigured(why), situation) if failed else None
 
@@ -347,6 +377,11 @@ class Presenter:
     @staticmethod
     def _count(situation: Situation, outcome: str, *, settled: bool = True) -> None:
         REFRESHES.labels(situation.account.provider, outcome if settled else "moved").inc()
+
+
+def _rounds(intent: RefreshIntent) -> int:
+    """How often it was presented by each of the live secrets."""
+    return intent.presented // (1 + len(intent.refused_keys))
 
 
 def _longer(times: int) -> timedelta:

@@ -14,7 +14,7 @@ from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
 from identity.connections import lock_connection, pause_connection, was_changed
 from identity.grants import SealedAnswer, bury, get_grant, rotate
-from identity.model import AccountKey, AccountState, ProviderConnection, RuledOut, Scope
+from identity.model import MINTED, AccountKey, AccountState, ProviderConnection, RuledOut, Scope
 from identity.moves import IllegalMove
 from identity.refresh.endings import Ending, Settled, Superseded
 from identity.refresh.intents import (
@@ -44,7 +44,7 @@ class Settlement:
     ids: Callable[[], str]  # of records of the audit
     restored: Callable[[Connection, AccountKey], None]  # runs in the transaction that brings an account back
 
-    def commit(self, connection: Connection, sealed: SealedAnswer, *, accepted: str | None = None) -> Ending:
+    def commit(self, connection: Connection, sealed: SealedAnswer, *, accepted: SealedSecret | None = None) -> Ending:
         """The new tokens are the account's. A late answer brings back an account that was given up.
 
         Of an answer that a signal has overtaken, only what renews the grant is taken. *accepted* is the secret that was
@@ -58,8 +58,8 @@ class Settlement:
                 raise IllegalMove(f"the generation of {self.account.id} moved under its lock")
             outcome = OVERTAKEN if intent.overtaken else "success"
             self._record(connection, "grant.refreshed", outcome, generation=sealed.generation)
-            if accepted is not None and intent.refused_keys:
-                self._judge_keys(connection, intent.refused_keys, accepted=accepted)
+            if accepted is not None:
+                self._judge_secrets(connection, intent.refused_keys, accepted=accepted)
 
         return self._end(connection, IntentState.COMMITTED, "success", write, restores=True)
 
@@ -152,9 +152,9 @@ class Settlement:
         return self._end(connection, IntentState.FAILED, code, write, restores=True)
 
     def refuse_key(self, connection: Connection, code: str, *, key: str) -> Ending:
-        """What *key* signed was refused: another one signs next, for this account alone.
+        """With *key*, what was sent was refused: another one is shown or signs next, for this account alone.
 
-        It may be the account's consent that is gone. Only if another key is accepted for it was it the key.
+        It may be the account's consent that is gone, or a gateway that refused (`_judge_secrets`).
         """
 
         def write(intent: RefreshIntent) -> None:
@@ -162,10 +162,10 @@ class Settlement:
 
         return self._end(connection, IntentState.FAILED, code, write, restores=True)
 
-    def blame_assertion(self, connection: Connection, code: str, *, retry_at: datetime) -> Ending:
-        """What the client signs was refused, whichever live key signed: nobody knows whose fault it is.
+    def blame_nobody(self, connection: Connection, code: str, *, retry_at: datetime) -> Ending:
+        """It was refused, whichever live secret was shown or key signed: nobody knows whose fault it is.
 
-        Then it says nothing of any key: each is tried again.
+        Then it says nothing of any of them: each is tried again.
         """
 
         def write(intent: RefreshIntent) -> None:
@@ -268,13 +268,19 @@ class Settlement:
             move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=self.now)
             self.restored(connection, account.key)
 
-    def _judge_keys(self, connection: Connection, refused: Sequence[str], *, accepted: str) -> None:
-        """For one account another key was accepted than those that were refused: it was the keys, not its consent."""
+    def _judge_secrets(self, connection: Connection, refused: Sequence[str], *, accepted: SealedSecret) -> None:
+        """Another signed for one account than those that were refused: it was the keys, not its consent.
+
+        Of secrets that were shown it says nothing: they were refused without a name, perhaps by a gateway. But what
+        was held against the accepted one is forgotten.
+        """
+        wrong = [key for key in refused if key != accepted.id] if self.account.credential in MINTED else []
+        if not wrong and accepted.refused_at is None:
+            return
         lock_connection(connection, self.account.key.connection)  # of two that find out otherwise, one waits
-        accept_secret(connection, accepted)
-        for key in refused:
-            if key != accepted:
-                self._refuse(connection, "invalid_grant", secret=key, spare=accepted)
+        accept_secret(connection, accepted.id)
+        for key in wrong:
+            self._refuse(connection, "invalid_grant", secret=key, spare=accepted.id)
 
     def _refuse(self, connection: Connection, code: str, *, secret: str, spare: str) -> None:
         if refuse_secret(connection, secret, at=self.now):
