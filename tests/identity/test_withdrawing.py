@@ -30,9 +30,9 @@ from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import Withdrawer
 from tests.identity.keys import pem
+from tests.identity.outdated import put_out_of_date
 from tests.identity.published_providers import Server, server
 from tests.identity.stores import EngineStore, FailingStore
-from tests.identity.test_outdated_tokens import put_out_of_date
 from tests.identity.world import ANNA, ROBOT, World
 
 
