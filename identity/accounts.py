@@ -24,7 +24,7 @@ MOVES: Moves[AccountState] = Moves(
     {
         AccountState.PENDING: frozenset({AccountState.ACTIVE, AccountState.REVOKED}),
         AccountState.ACTIVE: frozenset({AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED, AccountState.REVOKED}),
-        # ACTIVE: a consent, or the late answer of a refresh that was given up.
+        # ACTIVE: a consent, the late answer of a refresh that was given up, or an operator where a person was wanted.
         AccountState.NEEDS_RECONNECT: frozenset({AccountState.ACTIVE, AccountState.SUSPENDED, AccountState.REVOKED}),
         # NEEDS_RECONNECT: unsuspended, but the grant had died before.
         AccountState.SUSPENDED: frozenset({AccountState.ACTIVE, AccountState.NEEDS_RECONNECT, AccountState.REVOKED}),

@@ -30,9 +30,10 @@ from identity.http import Answer, NoAnswer, NotSent, Outcome
 from identity.lifetime import count, expiry, http_date
 from identity.model import TokenAnswer
 from identity.permissions import allowed
-from identity.providers.profile import UNSUPPORTED, Profile
+from identity.providers.profile import Profile
 from identity.quoting import error_name
 from identity.secret import Secret
+from identity.token_types import kept_type
 
 _CLIENT = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type", "redirect_uri_mismatch"})
 #: OpenID Connect Core §3.1.2.6; servers also answer a refresh so, once they want the person to sign in anew.
@@ -44,7 +45,6 @@ _TRANSIENT = frozenset({"temporarily_unavailable", "server_error", "request_time
 _LIMITED = frozenset({"slow_down", "rate_limited", "ratelimited", "rate_limit_exceeded", "too_many_requests"})
 # RFC 9110 §15.6.5; 524 is Cloudflare's name for the same. The request had arrived behind the gateway.
 _GATEWAY_TIMEOUTS = frozenset({504, 524})
-_BEARER = "bearer"
 UNRECOGNISED_WAIT = timedelta(minutes=1)
 #: RFC 6749 §5.2 has 401 for a client that was not authenticated, and no other error.
 UNNAMED_401 = "401 without an error code"
@@ -162,7 +162,7 @@ def read_outcome(
             refresh_token=_secret(held.get("refresh_token")),
             expires_at=expiry(held, started_at=started_at, answered_at=answered_at, last=last),
             scopes=granted,
-            token_type=_token_type(held.get("token_type"), profile),
+            token_type=kept_type(held.get("token_type"), profile.bearer_types),
             repositories=_repositories(held.get("repositories")) if installation else (),
         )
     )
@@ -222,7 +222,9 @@ def _form(text: str) -> Mapping[str, str] | None:
 def _error_code(document: Mapping[str, Any]) -> str | None:
     """The error an answer names: by RFC 6749 §5.2, as Okta names it, by Slack's `ok`, or as GraphQL's list."""
     match document:
-        case {"error": str(code)} | {"errorCode": str(code)} if code:
+        case {"error": str(code)} if code:
+            return code
+        case {"errorCode": str(code)} if code and "access_token" not in document:  # beside a token it says nothing
             return code
         case {"error": {"code": str(code)} | {"type": str(code)}}:
             return code
@@ -273,17 +275,6 @@ def _secret(value: Any) -> Secret | None:
         return None
     token = Secret(value)
     return token if token.is_printable() else None
-
-
-def _token_type(value: Any, profile: Profile) -> str:
-    """`bearer`, also where the answer names none or what is no name; any other, marked: it is kept and not shown.
-
-    RFC 6749 §7.1: whoever does not understand the type must not use the token. It may come with what renews it.
-    """
-    if not (isinstance(value, str) and value.isascii() and value.isprintable() and value):
-        return _BEARER
-    known = value.lower() == _BEARER or value.lower() in profile.bearer_types
-    return _BEARER if known else (UNSUPPORTED + value)[:32]
 
 
 def _repositories(value: Any) -> tuple[str, ...]:

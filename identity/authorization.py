@@ -6,8 +6,8 @@ from identity.errors import Misconfigured
 from identity.model import ProviderConnection
 from identity.own_values import profile_for
 from identity.providers import PROFILES, profile_of
-from identity.providers.profile import UNSUPPORTED
 from identity.secret import Secret
+from identity.token_types import UNSUPPORTED, may_be_shown, name_of
 
 KEY = "key"  # the token type of a static credential, which no answer can have: shown as the provider wants keys
 
@@ -17,14 +17,14 @@ def authorization(owner: ProviderConnection, token: Secret, *, token_type: str) 
 
     Raises Misconfigured, for a token of a kind that is not to be shown so as well (RFC 6749 §7.1).
     """
-    if token_type.startswith(UNSUPPORTED):
-        given = token_type.removeprefix(UNSUPPORTED)
-        if given.lower() not in profile_for(PROFILES, owner).bearer_types:
-            raise Misconfigured(
-                f"{owner.provider} gave a token of type {given!r}, which may not be shown as a bearer's: let it give "
-                f"bearer tokens to the client of provider connection {owner.id}; or, where its documentation says they "
-                f"are, `aswhom connections set {owner.id} --config bearer_types={given}`"
-            )
+    if token_type.startswith(UNSUPPORTED) and not may_be_shown(token_type, profile_for(PROFILES, owner).bearer_types):
+        given = name_of(token_type)
+        kind, name = (f"a type that begins with {given[:11]!r}", "TYPE") if "~" in given else (f"type {given!r}", given)
+        raise Misconfigured(
+            f"{owner.provider} gave a token of {kind}, which may not be shown as a bearer's: let it give bearer tokens "
+            f"to the client of provider connection {owner.id}; or, where its documentation says they are, "
+            f"`aswhom connections set {owner.id} --config bearer_types={name}`"
+        )
     if token_type != KEY:
         return "Authorization", f"Bearer {token.reveal()}"
     profile = profile_of(PROFILES, owner.provider)

@@ -72,10 +72,20 @@ def whose_installations(
     return Whose(tenants=frozenset() if tenant is None else frozenset({tenant}))
 
 
-def listed_at(connection: Connection, owner: str) -> dict[str, str]:
-    """Every listing of this connection: whose it is by the external id."""
-    rows = select(installations.c.external_id, installations.c.tenant_id).where(installations.c.connection_id == owner)
-    return {row.external_id: row.tenant_id for row in connection.execute(rows)}
+def listed_as(connection: Connection, owner: str, external_ids: Iterable[str]) -> dict[str, str]:
+    """Whose each of these is, of those that are listed."""
+    columns = installations.c
+    said = select(columns.external_id, columns.tenant_id).where(
+        columns.connection_id == owner, columns.external_id.in_(frozenset(external_ids))
+    )
+    return {row.external_id: row.tenant_id for row in connection.execute(said)}
+
+
+def has_listing(connection: Connection, owner: str, tenant: str) -> bool:
+    """Whether anything of this connection is listed for the tenant."""
+    columns = installations.c
+    listed = select(columns.external_id).where(columns.connection_id == owner, columns.tenant_id == tenant)
+    return connection.execute(listed.limit(1)).first() is not None
 
 
 def tenant_of_installation(connection: Connection, owner: str, external_id: str) -> str | None:

@@ -11,7 +11,7 @@ from identity.providers import PROFILES
 # needs_person, dead, unknown, moved, served
 REFRESHES = Counter("aswhom_refreshes", "Refreshes and mintings of access tokens.", ["provider", "outcome"])
 for _provider in PROFILES:  # from nothing to one is no increase that Prometheus sees
-    for _outcome in ("dead", "unknown", "client_refused", "assertion_refused", "account_refused"):
+    for _outcome in ("dead", "unknown", "needs_person", "client_refused", "assertion_refused", "account_refused"):
         REFRESHES.labels(_provider, _outcome)
 
 UNRECOGNISED = Counter(

@@ -175,7 +175,8 @@ def _bounded(meaning: Meaning, scopes: Sequence[str]) -> Meaning:
 def spare_secret(secrets: Sequence[SealedSecret], profile: Profile, code: str) -> SealedSecret | None:
     """The other live secret, if the refusal may be the first one's fault, as in the overlap of a rotation.
 
-    *code* is of a refused client.
+    *code* is of a refused client. One without a name may be a gateway's, and so says nothing of the secret: the other
+    is shown for this request alone.
     """
     blames_it = code in ("invalid_client", UNNAMED_401, _KEY_REFUSED) or code in profile.secret_codes
     fresh = [secret for secret in secrets if secret.refused_at is None]

@@ -73,9 +73,7 @@ def authorization_url(
     verifier: str,
 ) -> str:
     """Where the browser goes to consent (RFC 6749 §4.1.1) with an S256 challenge (RFC 7636)."""
-    extra = dict(profile.authorize_extra)
-    if scopes:
-        extra[profile.scopes_parameter] = profile.scope_separator.join(scopes)
+    asked = {profile.scopes_parameter: profile.scope_separator.join(scopes)} if scopes else {}
     url: str = prepare_grant_uri(
         connection.authorize_url,
         connection.client_id,
@@ -84,9 +82,9 @@ def authorization_url(
         state=state,
         code_challenge=create_s256_code_challenge(verifier),  # type: ignore[no-untyped-call]
         code_challenge_method="S256",
-        **extra,
+        **asked,
     )
-    return url
+    return _with(url, profile.authorize_extra)
 
 
 def exchange_request(client: Client, *, code: str, verifier: str, redirect_uri: str) -> HttpRequest:
@@ -115,10 +113,10 @@ def jwt_bearer_request(client: Client, *, subject: str | None, scopes: Sequence[
     assertion = grant_assertion(
         owner, form, client.secret, subject=subject, scopes=scopes, now=client.now, jti=client.jti
     )
-    parameters = {**profile.token_extra, "assertion": assertion}
+    parameters = {"assertion": assertion}
     if scopes and not form.scopes_inside and form.scopes_beside:
         parameters["scope"] = profile.scope_separator.join(scopes)
-    body = prepare_token_request(JWT_BEARER, "", **parameters)
+    body = _with(prepare_token_request(JWT_BEARER, "", **parameters), profile.token_extra)
     return HttpRequest(method="POST", url=owner.token_url, headers=_FORM, body=body.encode())
 
 
@@ -155,8 +153,13 @@ def revocation_request(client: Client, *, token: Secret, hint: str, url: str) ->
 
 
 def _form(client: Client, grant_type: str, **parameters: str) -> HttpRequest:
-    body = prepare_token_request(grant_type, "", **{**client.profile.token_extra, **parameters})
+    body = _with(prepare_token_request(grant_type, "", **parameters), client.profile.token_extra)
     return _authenticated(client, client.connection.token_url, body)
+
+
+def _with(form: str, extra: Mapping[str, str]) -> str:
+    """*form*, or a URL that ends in one, and what is sent besides. As arguments of Authlib's some names are its own."""
+    return f"{form}&{urlencode(extra)}" if extra else form
 
 
 def _authenticated(client: Client, url: str, body: str) -> HttpRequest:

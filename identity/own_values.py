@@ -160,6 +160,8 @@ _PARAMETERS: dict[str, tuple[str, frozenset[str]]] = {
         frozenset(
             {"response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce"}
             | {"code_challenge", "code_challenge_method", "request", "request_uri"}
+            # Whatever is in it, the browser and its history have.
+            | {"client_secret", "client_assertion", "client_assertion_type"}
         ),
     ),
     "token.": (

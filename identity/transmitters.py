@@ -6,7 +6,7 @@ people by ids of its own, which are aliases under the transmitter's id.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, Row, select, update
@@ -87,6 +87,39 @@ def remove_transmitter(connection: Connection, transmitter: str, *, now: datetim
         raise BadInput(f"transmitter {transmitter} was removed already")
     connection.execute(update(transmitters).where(is_it).values(removed_at=now))
     return _transmitter(row)
+
+
+def change_transmitter(
+    connection: Connection,
+    transmitter: str,
+    *,
+    audiences: tuple[str, ...] | None,
+    subject_issuer: str | None,
+    plain_jwt: bool | None,
+) -> tuple[Transmitter, Transmitter]:
+    """Say otherwise what its tokens look like; None stays, and an empty *subject_issuer* is its own again.
+
+    Gives what it was, and what it is. Its id, by which its events and aliases are known, stays. Raises BadInput.
+    """
+    row = connection.execute(_LIVE.where(transmitters.c.id == transmitter).with_for_update()).one_or_none()
+    if row is None:
+        raise BadInput(f"there is no transmitter {transmitter}: `aswhom transmitters list` shows them")
+    before = _transmitter(row)
+    after = replace(
+        before,
+        audience=before.audience if audiences is None else audiences[0],
+        other_audiences=before.other_audiences if audiences is None else audiences[1:],
+        subject_issuer=before.subject_issuer if subject_issuer is None else subject_issuer or None,
+        plain_jwt=before.plain_jwt if plain_jwt is None else plain_jwt,
+    )
+    values = {
+        "audience": after.audience,
+        "other_audiences": list(after.other_audiences) or None,
+        "subject_issuer": after.subject_issuer,
+        "plain_jwt": after.plain_jwt,
+    }
+    connection.execute(update(transmitters).where(transmitters.c.id == transmitter).values(values))
+    return before, after
 
 
 def was_removed(connection: Connection, transmitter: str) -> bool:

@@ -16,13 +16,16 @@ from deploy.installation import Installation
 from identity import audit
 from identity.accounts import get_account
 from identity.audit import AsWhom
+from identity.connections import get_connection
 from identity.errors import AswhomError, BadInput
 from identity.liveness import Life, ask_whose
 from identity.model import AccountState, Credential, PrincipalKind
 from identity.narrowing import narrow
 from identity.providers import PROFILES
+from identity.refresh.person_wanted import awaiting_person, try_without
 from identity.store import CommitUnknown
 from pipeline.accounts import facts
+from pipeline.accounts.connecting import wake_waiting
 from pipeline.ledger import queries
 from pipeline.ledger.paging import Record
 from pipeline.workflow import SERVICE, USER
@@ -184,6 +187,40 @@ def refresh(at: Installation, out: Output, id: str) -> int:
         {"id": account, "renewed": renewed, "generation": after, "expires_at": until, "next": next_},
     )
     return DONE if renewed else PROBLEM
+
+
+@command(accounts)
+@click.argument("id", required=False)
+@click.option("--connection", help="All accounts of this provider connection that wait so.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def retry(at: Installation, out: Output, id: str | None, connection: str | None, yes: bool) -> None:
+    """Try accounts whose provider wanted the person once more with what they have, once it wants nobody any more."""
+    if (id is None) == (connection is None):
+        raise BadInput("say which: the ID of one account, or --connection for all of a provider connection")
+    if connection is None:
+        waiting = [at.read(lambda c: queries.account(c, id or ""))["id"]]
+    else:
+        waiting = at.read(lambda c: awaiting_person(c, get_connection(c, connection).id))
+        confirm(f"Try {len(waiting)} accounts of {connection} again?", yes=yes)
+    retried = [account for account in waiting if _tried_again(at, account)]
+    if id is not None and not retried:
+        raise BadInput(
+            f"the provider of {waiting[0]} did not ask for its person, so to try it again changes nothing: "
+            f"`aswhom accounts show {waiting[0]}` says what is next"
+        )
+    out.done(f"To be tried again with what they have: {', '.join(retried) or 'none waits so'}", {"retried": retried})
+
+
+def _tried_again(at: Installation, account: str) -> bool:
+    act = at.act()
+
+    def write(c: Connection) -> bool:
+        if (key := try_without(c, account, act)) is None:
+            return False
+        wake_waiting(c, key)
+        return True
+
+    return at.write(write)
 
 
 def _note_refresh(at: Installation, row: Record, outcome: str, *, generation: int, **detail: str) -> None:

@@ -29,7 +29,7 @@ def add_secret_to(at: Installation, out: Output, id: str, name: str, file: Secre
     """Add a further secret, which is used from now on; the earlier ones still verify until they are retired."""
     owner = at.read(lambda c: get_connection(c, id))
     live = at.read(lambda c: live_secrets(c, id, name))
-    file, key_id = key_with_id(owner, name, file, key_id, live=bool(live))
+    file, key_id = key_with_id(owner, name, file, key_id, live=live)
     check_secret(owner, name, file)
     act = at.act()
     sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=act.now, key_id=key_id)
@@ -62,7 +62,7 @@ def rotate(
         raise BadInput("the old secret ends before the new one is used: choose a later --retire-at")
     owner = at.read(lambda c: get_connection(c, id))
     live = at.read(lambda c: live_secrets(c, id, name))
-    file, key_id = key_with_id(owner, name, file, key_id, live=bool(live))
+    file, key_id = key_with_id(owner, name, file, key_id, live=live)
     check_secret(owner, name, file)
     sealed = seal_secret(
         at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=now, used_from=switch, key_id=key_id

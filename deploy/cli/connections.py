@@ -11,7 +11,7 @@ from deploy.cli.secret_checks import check_secret
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.connect.barred import barred
-from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, client_secret_name
+from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, client_secret_name, live_secrets
 from identity.connections import get_connection
 from identity.discovery import discover
 from identity.errors import BadInput
@@ -201,6 +201,10 @@ def correct(
             f"\ngive its secret: `aswhom connections rotate-secret {id} --name {name} --file FILE --retire-at +1d`. "
             "The former client's stays live for a day, and what a connect has won meanwhile is ended with that"
         )
+    if "config.key_id" in changed:
+        own = sorted(one.key_id for one in at.read(lambda c: live_secrets(c, id, PRIVATE_KEY)) if one.key_id)
+        if own:
+            told += f"\nkeys that have a key id of their own sign by that as before: {', '.join(own)}"
     out.done(told, {"id": id, "changed": changed})
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from identity.assertions import check_private_key
-from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET
+from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET, SealedSecret
 from identity.errors import BadInput, Misconfigured
 from identity.model import ProviderConnection
 from identity.registration import service_account
@@ -20,24 +22,30 @@ def check_secret(owner: ProviderConnection, name: str, secret: Secret) -> None:
 
 
 def key_with_id(
-    owner: ProviderConnection, name: str, secret: Secret, key_id: str | None, *, live: bool
+    owner: ProviderConnection, name: str, secret: Secret, key_id: str | None, *, live: Sequence[SealedSecret]
 ) -> tuple[Secret, str | None]:
     """The secret and the `kid` of its own, both out of a Google service account's file where that was given.
 
-    *live*: there is another of that name. Raises BadInput where both would sign with the same `kid`.
+    *live* are the others of that name. Raises BadInput where one signs with the same `kid`, or with one and this not.
     """
     if name != PRIVATE_KEY:
         return secret, key_id
     if secret.reveal().lstrip().startswith("{"):
         secret, named = service_account(secret)
-        if named["service_account"] != owner.config.get("service_account"):
+        ours = owner.config.get("service_account")
+        if ours is None:
+            raise BadInput(f"that is a service account's file, and {owner.id} acts by none: give the key in it alone")
+        if named["service_account"] != ours:
             raise BadInput(f"that is the key of another service account than {owner.id} acts by")
-        key_id = key_id or named["key_id"]
-    if key_id is None and live and "key_id" in owner.config:
+        key_id = named["key_id"] if key_id is None else key_id
+    others = {one.key_id or owner.config.get("key_id") for one in live} - {None}
+    if key_id is None and others:
         raise BadInput(
-            f"the key_id of {owner.id} names the key it has, and a server that selects by it would refuse the new one: "
-            "say by --key-id how the provider calls that"
+            f"the key that {owner.id} has is named {', '.join(sorted(filter(None, others)))}, and a server that "
+            "selects by that would refuse the new one: say by --key-id how the provider calls the new one"
         )
+    if key_id in others:
+        raise BadInput(f"a live key of {owner.id} is named {key_id} already: say how the provider calls the new one")
     return secret, key_id
 
 

@@ -7,6 +7,7 @@ import click
 from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from identity.errors import BadInput
 from identity.transmitters import Transmitter
 from pipeline.desk import transmitters as acts
 from pipeline.ledger import queries
@@ -64,6 +65,44 @@ def add(
     at.write(lambda c: acts.add(c, new, act))
     url = f"{at.settings.base_url}/events/{id}"
     out.done(f"transmitter {id}; tell it to push to {url}", {"id": id, "url": url})
+
+
+@command(transmitters, "set")
+@click.argument("id")
+@click.option("--audience", "audiences", multiple=True, help="What its aud must be or hold; say it again for each.")
+@click.option("--subject-issuer", help="The iss of its subjects. Empty: its own.")
+@click.option("--plain-jwt/--secevent-jwt", default=None, help="Whether its tokens are taken without secevent+jwt.")
+def correct(
+    at: Installation,
+    out: Output,
+    id: str,
+    audiences: tuple[str, ...],
+    subject_issuer: str | None,
+    plain_jwt: bool | None,
+) -> None:
+    """Correct what a transmitter's tokens are to look like, at once; what is not named stays.
+
+    Its id stays, and with it its address and the links of its people. What --audience names takes the place of those
+    it has.
+    """
+    if not audiences and subject_issuer is None and plain_jwt is None:
+        raise BadInput("say what to change: --audience, --subject-issuer, --plain-jwt or --secevent-jwt")
+    act = at.act()
+    now = at.write(
+        lambda c: acts.change(
+            c, id, act, audiences=audiences or None, subject_issuer=subject_issuer, plain_jwt=plain_jwt
+        )
+    )
+    audiences = (now.audience, *now.other_audiences)
+    document = {
+        "id": id,
+        "audiences": audiences,
+        "subject_issuer": now.names_subjects_of,
+        "plain_jwt": now.plain_jwt,
+    }
+    takes = "with a typ of JWT or none, too" if now.plain_jwt else "as secevent+jwt alone"
+    said = f"for {' or '.join(audiences)}, about people of {now.names_subjects_of}"
+    out.done(f"transmitter {id}: its tokens are taken {takes}, {said}", document)
 
 
 @command(transmitters)

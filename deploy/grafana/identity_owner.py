@@ -8,14 +8,18 @@ from deploy.grafana.queries import gauge, quantile, rate, rate_or_none
 _CREDENTIALS = (
     Panel(
         title="Refreshes",
-        says="By provider. `dead` and `unknown` cost a person a reconnect, `client_refused` is ours to mend.",
+        says="`dead`, `unknown` and `needs_person` cost a person a reconnect, `client_refused` is ours to mend.",
         queries={"{{provider}} {{outcome}}": rate("refreshes", "provider", "outcome")},
         unit="ops",
     ),
     Panel(
         title="Grants that were lost",
-        says="Refreshes that ended `dead` or `unknown`. Several at once at one provider: look there, not at people.",
-        queries={"{{provider}} {{outcome}}": rate("refreshes", "provider", "outcome", where='outcome=~"dead|unknown"')},
+        says="Ended `dead`, `unknown` or `needs_person`. Several at once at one provider: look there, not at people.",
+        queries={
+            "{{provider}} {{outcome}}": rate(
+                "refreshes", "provider", "outcome", where='outcome=~"dead|unknown|needs_person"'
+            )
+        },
         unit="ops",
     ),
     Panel(

@@ -105,7 +105,6 @@ class Callback:
             authorization(owner, answer.access_token, token_type=answer.token_type)  # may it be used at all?
             external = self.exchange.whose(arrival, answer.access_token)
         with self.refusals.leaving(replace(won, external_id=external.id if external else None), now=arrival.at):
-            check_place(self.store, arrival, external)
             return self._store(arrival, answer, external, also=also)
 
     def _store(
@@ -135,6 +134,7 @@ class Callback:
             )
 
         def with_it(connection: Connection, stored: Consented) -> None:
+            check_place(connection, arrival, external)
             if external is not None:
                 _link(connection, arrival, external, made_by=f"connect:{stored.account}")
             note_outcome(connection, session.id, CONNECTED, as_noted(connected(stored)))

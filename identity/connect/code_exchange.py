@@ -11,6 +11,7 @@ from math import ceil
 from typing import NoReturn
 
 from identity.answers import (
+    UNNAMED_401,
     ClientRefused,
     Dead,
     Granted,
@@ -81,17 +82,18 @@ class CodeExchange:
         if isinstance(meaning, ClientRefused) and (spare := spare_secret(secrets, profile, meaning.code)):
             # The client is authenticated before the code is looked at (RFC 6749 §4.1.3), so it is still good.
             send_before = self.send_before()
-            note_refused(
-                self.store,
-                secrets[0],
-                owner=owner,
-                asked=session.started,
-                spare=spare,
-                code=meaning.code,
-                tenant=session.key.tenant,
-                audit_id=self.ids(),
-                now=arrival.at,
-            )
+            if meaning.code != UNNAMED_401:  # that may be a gateway's
+                note_refused(
+                    self.store,
+                    secrets[0],
+                    owner=owner,
+                    asked=session.started,
+                    spare=spare,
+                    code=meaning.code,
+                    tenant=session.key.tenant,
+                    audit_id=self.ids(),
+                    now=arrival.at,
+                )
             if self.gate.enter(_endpoint(arrival), profile.token_pace) is not None:
                 refuse(Why.PROVIDER, _no_tokens_now(arrival), AGAIN, final=True)
             meaning = self._ask(arrival, request_by, spare, send_before=send_before)

@@ -6,27 +6,36 @@ company's would act there, and its user's id is one that the tenant's own worksp
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from identity.connect.arrival import Arrival
 from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse
-from identity.installations import listed_at
+from identity.installations import has_listing, listed_as
 from identity.providers.profile import ExternalIdentity
-from identity.store import Store
 
 
-def check_place(store: Store, arrival: Arrival, external: ExternalIdentity | None) -> None:
+def check_place(connection: Connection, arrival: Arrival, external: ExternalIdentity | None) -> None:
     """Refuse a workspace that is not the tenant's. Nothing listed there, anybody's or its own, and nothing is known.
 
-    Raises Refusal.
+    Inside the transaction that stores the consent. Raises Refusal.
     """
     places = frozenset() if external is None else external.places
     if not places:
         return  # a provider without workspaces, or one that does not say
     owner, tenant = arrival.owner, arrival.session.key.tenant
-    listed = store.read(lambda connection: listed_at(connection, owner.id))
-    ours = {place for place, whose in listed.items() if whose == tenant}
-    if places & ours or not (ours or places & listed.keys()):
+    whose = set(listed_as(connection, owner.id, places).values())
+    if whose == {tenant} or not (whose or has_listing(connection, owner.id, tenant)):
         return
     name, named = arrival.provider, ", ".join(sorted(places))
+    if tenant in whose:  # a workspace of one, in an organization of the other: what comes from there has one tenant
+        refuse(
+            Why.OPERATOR,
+            f"your workspace at {name} ({named}) is listed for your company here and for another one as well",
+            OPERATOR,
+            final=True,
+            places=named,
+            next="aswhom installations list",
+        )
     refuse(
         Why.WRONG_ACCOUNT,
         f"you gave access in a workspace at {name} ({named}) that is not listed as your company's here",

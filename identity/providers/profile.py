@@ -34,9 +34,6 @@ class ExternalIdentity:
     places: frozenset[str] = frozenset()  # the workspace, and the organization above it, where the token acts
 
 
-UNSUPPORTED = "unsupported "  # how the token type begins of an access token that is no bearer's
-
-
 @dataclass(frozen=True, kw_only=True)
 class WhoAmI:
     """How to ask the provider whose token it is."""

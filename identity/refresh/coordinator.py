@@ -24,6 +24,7 @@ from identity.model import AccountKey
 from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
+from identity.refresh.conclusion import Concluder
 from identity.refresh.flight import Flight, Flights, Wish
 from identity.refresh.gate import Gate
 from identity.refresh.intents import IntentState, RefreshIntent, abandoned, get_intent, may_present_again
@@ -31,6 +32,7 @@ from identity.refresh.lock import Busy, Held, RefreshLock, Unreachable
 from identity.refresh.presentation import Presenter
 from identity.refresh.situation import Situation, generation_and_activity, read_situation
 from identity.refresh.waiting import Waiting
+from identity.refresh.writer import RefreshWriter
 from identity.store import Store
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
@@ -77,22 +79,42 @@ class Coordinator:
         self._sleep = sleep
         self._reached = reached
         self._flights = Flights()
-        self._presenter = Presenter(
+        endpoint = TokenEndpoint(
+            client=http,
+            budget=self._budget.http,
+            gate=gate or Gate(None, monotonic=lambda: clock().timestamp()),
+        )
+        writer = RefreshWriter(
             store=store,
-            vault=vault,
-            endpoint=TokenEndpoint(
-                client=http,
-                budget=self._budget.http,
-                gate=gate or Gate(None, monotonic=lambda: clock().timestamp()),
-            ),
-            profiles=profiles,
             budget=self._budget,
             clock=clock,
             ids=ids,
-            reached=reached,
             restored=restored,
             monotonic=monotonic,
             sleep=sleep,
+        )
+        self._concluder = Concluder(
+            store=store,
+            vault=vault,
+            endpoint=endpoint,
+            profiles=profiles,
+            budget=self._budget,
+            writer=writer,
+            clock=clock,
+            reached=reached,
+        )
+        self._presenter = Presenter(
+            store=store,
+            vault=vault,
+            endpoint=endpoint,
+            profiles=profiles,
+            budget=self._budget,
+            writer=writer,
+            ends=self._concluder,
+            clock=clock,
+            ids=ids,
+            reached=reached,
+            monotonic=monotonic,
         )
 
     def refresh(self, account: str, *, after_generation: int, refused: bool = False, keep: float = 0.0) -> int:
@@ -180,7 +202,7 @@ class Coordinator:
             for intent in due:
                 try:
                     situation = self._store.read(partial(read_situation, account=intent.account))
-                    self._presenter.settle(situation, intent)
+                    self._concluder.settle(situation, intent)
                 except AswhomError as end:
                     self._tell(intent, end)
                 except Exception as failure:  # noqa: BLE001 - raised below: one account's must not hold up the others
@@ -214,7 +236,7 @@ class Coordinator:
         if error is None:
             return None
         if isinstance(error, Misconfigured):
-            return self._presenter.serve_or(error, situation)
+            return self._concluder.serve_or(error, situation)
         raise error
 
     def _under_lock(self, wish: Wish, lock: Held | Unreachable) -> int | None:
@@ -222,24 +244,24 @@ class Coordinator:
         situation = self._read(wish)  # someone may have refreshed while we waited
         if (served := self._served(situation, wish)) is not None:
             return served
-        presenter, former, now = self._presenter, situation.intent, self._clock()
-        present = partial(presenter.present, situation, keep=wish.keep, renew=lock.renew)
+        ends, former, now = self._concluder, situation.intent, self._clock()
+        present = partial(self._presenter.present, situation, keep=wish.keep, renew=lock.renew)
         if former is None:
             return present()
         profile = profile_for(self._profiles, situation.connection)
         match former.state:
             case IntentState.ANSWERED:
-                return presenter.settle(situation, former)
+                return ends.settle(situation, former)
             case IntentState.OPEN:
-                return None if now < former.settled_by else presenter.settle(situation, former)
+                return None if now < former.settled_by else ends.settle(situation, former)
             case IntentState.FAILED if former.retry_at is not None and now < former.retry_at:
                 why = former.outcome or "its token endpoint did not give one a moment ago"
-                return presenter.serve(situation, retry_after=former.retry_at - now, why=why)
+                return ends.serve(situation, retry_after=former.retry_at - now, why=why)
             case IntentState.FAILED:
                 return present()
             case IntentState.UNKNOWN if may_present_again(former, profile, by=now + self._budget.send):
                 return present()
             case IntentState.UNKNOWN:
-                return presenter.doubt(situation, former, "the grace window has passed")
+                return ends.doubt(situation, former, "the grace window has passed")
             case _:
                 return None  # settled since it was read

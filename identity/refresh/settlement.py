@@ -11,11 +11,12 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.accounts import Account, get_account, move_account
 from identity.audit import AsWhom
-from identity.connection_secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
-from identity.connections import lock_connection, pause_connection, was_changed
+from identity.connection_secrets import SealedSecret, refuse_secret
+from identity.connections import was_changed
 from identity.grants import SealedAnswer, bury, get_grant, rotate
-from identity.model import AccountKey, AccountState, ProviderConnection, RuledOut, Scope
+from identity.model import AccountKey, AccountState, Credential, ProviderConnection, RuledOut, Scope
 from identity.moves import IllegalMove
+from identity.refresh.blame import judge_secrets, pause_client
 from identity.refresh.endings import Ending, Settled, Superseded
 from identity.refresh.intents import (
     MOVES,
@@ -27,6 +28,7 @@ from identity.refresh.intents import (
     set_refused_keys,
     settle,
 )
+from identity.refresh.person_wanted import WANTS_PERSON
 from identity.scopes import grant_scopes, revoked_since
 from identity.sequence import lock_exclusive, lock_shared
 
@@ -43,7 +45,7 @@ class Settlement:
     ids: Callable[[], str]  # of records of the audit
     restored: Callable[[Connection, AccountKey], None]  # runs in the transaction that brings an account back
 
-    def commit(self, connection: Connection, sealed: SealedAnswer, *, accepted: str | None = None) -> Ending:
+    def commit(self, connection: Connection, sealed: SealedAnswer, *, accepted: SealedSecret | None = None) -> Ending:
         """The new tokens are the account's. A late answer brings back an account that was given up.
 
         Of an answer that a signal has overtaken, only what renews the grant is taken. *accepted* is the secret that was
@@ -57,8 +59,12 @@ class Settlement:
                 raise IllegalMove(f"the generation of {self.account.id} moved under its lock")
             outcome = OVERTAKEN if intent.overtaken else "success"
             self._record(connection, "grant.refreshed", outcome, generation=sealed.generation)
-            if accepted is not None and intent.refused_keys:
-                self._judge_keys(connection, intent.refused_keys, accepted=accepted)
+            if accepted is not None:
+                # Of keys it says that they were wrong, and not the consent. What was shown was refused without a name.
+                keys = intent.refused_keys if self.account.credential is Credential.JWT_BEARER else ()
+                owner = self.account.key.connection
+                for key in judge_secrets(connection, owner, keys, accepted=accepted, now=self.now):
+                    self._tell_refused(connection, "invalid_grant", secret=key, spare=accepted.id)
 
         return self._end(connection, IntentState.COMMITTED, "success", write, restores=True)
 
@@ -76,7 +82,7 @@ class Settlement:
         """The provider gives no token before the account's person was there. The credentials stay sealed."""
 
         def write(_: RefreshIntent) -> None:
-            words = f"the provider wants its person to sign in or consent anew ({code[:60]})"
+            words = f"{WANTS_PERSON} ({code[:60]})"
             if get_account(connection, self.account.id).state is AccountState.ACTIVE:
                 move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=words, now=self.now)
             self._record(connection, "grant.needs_person", code, generation=self.intent.generation)
@@ -114,21 +120,12 @@ class Settlement:
     ) -> Ending:
         """The client registration was refused: the provider connection pauses, the grant is not touched.
 
-        *owner* is the connection as the request was made by it, and *shown* were its live secrets, of which the first
-        was shown. Superseded if an operator changed any of it meanwhile, or resumed the connection: what was said
-        before is not held against what holds now, which is to be tried.
+        Superseded if *owner* or what was *shown* of its secrets is not what holds now (`pause_client`).
         """
 
         def write(intent: RefreshIntent) -> Superseded | None:
-            if was_changed(connection, owner, asked=intent.opened):
+            if not pause_client(connection, code, owner=owner, asked=intent.opened, shown=shown):
                 return Superseded()
-            live = live_secrets(connection, owner.id, shown[0].name) if shown else ()
-            # A secret may have come between the look at them and the intent's number: that does not tell.
-            if _which(live) != _which(shown):
-                return Superseded()
-            which = f", which authenticated by its {shown[0].name}" if shown else ""  # for who is to replace it
-            refused = f"its token endpoint refused the client{which} ({code[:60]})"
-            pause_connection(connection, owner.id, reason=refused)
             self._record(connection, "connection.paused", code, generation=self.intent.generation)
             return None
 
@@ -145,15 +142,16 @@ class Settlement:
         def write(intent: RefreshIntent) -> Superseded | None:
             if was_changed(connection, owner, asked=intent.opened):
                 return Superseded()
-            self._refuse(connection, code, secret=secret, spare=spare)
+            if refuse_secret(connection, secret, at=self.now):
+                self._tell_refused(connection, code, secret=secret, spare=spare)
             return None
 
         return self._end(connection, IntentState.FAILED, code, write, restores=True)
 
     def refuse_key(self, connection: Connection, code: str, *, key: str) -> Ending:
-        """What *key* signed was refused: another one signs next, for this account alone.
+        """With *key*, what was sent was refused: another one is shown or signs next, for this account alone.
 
-        It may be the account's consent that is gone. Only if another key is accepted for it was it the key.
+        It may be the account's consent that is gone, or a gateway that refused (`commit`).
         """
 
         def write(intent: RefreshIntent) -> None:
@@ -161,10 +159,10 @@ class Settlement:
 
         return self._end(connection, IntentState.FAILED, code, write, restores=True)
 
-    def blame_assertion(self, connection: Connection, code: str, *, retry_at: datetime) -> Ending:
-        """What the client signs was refused, whichever live key signed: nobody knows whose fault it is.
+    def blame_nobody(self, connection: Connection, code: str, *, retry_at: datetime) -> Ending:
+        """It was refused, whichever live secret was shown or key signed: nobody knows whose fault it is.
 
-        Then it says nothing of any key: each is tried again.
+        Then it says nothing of any of them: each is tried again.
         """
 
         def write(intent: RefreshIntent) -> None:
@@ -267,23 +265,9 @@ class Settlement:
             move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=self.now)
             self.restored(connection, account.key)
 
-    def _judge_keys(self, connection: Connection, refused: Sequence[str], *, accepted: str) -> None:
-        """For one account another key was accepted than those that were refused: it was the keys, not its consent."""
-        lock_connection(connection, self.account.key.connection)  # of two that find out otherwise, one waits
-        accept_secret(connection, accepted)
-        for key in refused:
-            if key != accepted:
-                self._refuse(connection, "invalid_grant", secret=key, spare=accepted)
-
-    def _refuse(self, connection: Connection, code: str, *, secret: str, spare: str) -> None:
-        if refuse_secret(connection, secret, at=self.now):
-            self._record(
-                connection,
-                "connection.secret_refused",
-                code,
-                generation=self.intent.generation,
-                reason=f"{secret} was refused ({code[:60]}); {spare} is used instead",
-            )
+    def _tell_refused(self, connection: Connection, code: str, *, secret: str, spare: str) -> None:
+        why = f"{secret} was refused ({code[:60]}); {spare} is used instead"
+        self._record(connection, "connection.secret_refused", code, generation=self.intent.generation, reason=why)
 
     def _record(
         self, connection: Connection, kind: str, outcome: str, *, generation: int, reason: str | None = None
@@ -304,8 +288,3 @@ def _lock_to_move(connection: Connection, scopes: Sequence[Scope]) -> None:
     """The locks of a grant, of which the account's own is exclusive: its state may change under it."""
     lock_shared(connection, scopes[:-1])
     lock_exclusive(connection, scopes[-1])
-
-
-def _which(secrets: Sequence[SealedSecret]) -> dict[str, datetime | None]:
-    """Whatever their order: for an account that one was refused for, another goes first."""
-    return {secret.id: secret.refused_at for secret in secrets}

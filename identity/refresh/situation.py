@@ -19,6 +19,7 @@ from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequ
 from identity.grants import REFRESH, Grant, grant_of, token_binding
 from identity.model import MINTED, AccountState, ProviderConnection, RuledOut
 from identity.prepared import Prepared
+from identity.refresh.gate import Endpoint
 from identity.refresh.intents import TOKEN_ANSWER, RefreshIntent, intent_of
 from identity.rows import Part, columns_of
 from identity.scopes import grant_scopes, revoked_since
@@ -70,6 +71,11 @@ class Situation:
     def secret_name(self) -> str | None:
         """What authenticates the client for it; None: nothing does."""
         return authenticator(self.connection, self.account.credential)
+
+    @property
+    def token_endpoint(self) -> Endpoint:
+        """Where its tokens come from."""
+        return Endpoint.of(self.connection, self.account.credential)
 
     @property
     def refresh_binding(self) -> Binding:

@@ -204,6 +204,18 @@ def postpone_keyless(connection: Connection, withdrawal: str, *, due_at: datetim
     connection.execute(waits.values(values))
 
 
+def forget_renewal(connection: Connection, withdrawal: str) -> None:
+    """Its refresh token has ended, and its access token is still to end: from now on that alone is asked about.
+
+    A server may refuse a token that it has ended in words that do not say so. One that a refused connect or a refresh
+    won is kept, since what it is known by there is more than one column.
+    """
+    columns = withdrawals.c
+    half = update(withdrawals).where(columns.id == withdrawal, columns.state == WithdrawalState.PENDING)
+    half = half.where(columns.origin == Origin.GRANT, columns.access_sealed.is_not(None))
+    connection.execute(half.values(refresh_sealed=None))
+
+
 def ask_again(connection: Connection, revocation: str, *, now: datetime) -> int:
     """An operator has acted: what is stuck of a revocation is pending again. How many."""
     columns = withdrawals.c

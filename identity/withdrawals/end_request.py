@@ -72,20 +72,24 @@ def question(
     claimed = case.withdrawal
     if profile.revocation is None:
         return _nothing("the provider has no way to end a credential")
-    if _ended_by_itself(claimed, now=now):
+    if (end := ends_by_itself(claimed)) is not None and end <= now:
         return _nothing("it had expired")
     if claimed.origin is Origin.CONNECT and profile.renewal is not None:
         return _by_name(profile.renewal, case, vault)
-    expired = renews_expired(profile, claimed, now=now)
-    token = _token(case, profile, vault, REFRESH if expired else presented(profile, claimed.credential), now=now)
-    if token is None:
+    renewal_alone = is_renewal_alone(profile, claimed, now=now)
+    wanted = REFRESH if renewal_alone else presented(profile, claimed.credential)
+    found = _token(case, profile, vault, wanted, now=now)
+    if found is None:
         return _nothing("there was no token to end")
-    if expired:
+    kind, token = found
+    dropped = claimed.access_sealed is None and claimed.origin is Origin.GRANT
+    if renewal_alone:
         if case.superseded:
             return _nothing("a refresh had replaced it")
         if profile.renewal is None:
-            return Unasked(to=WithdrawalState.STUCK, reason=_EXPIRED)
-        return _of_renewal(profile.renewal, case.owner, token, remark=_RENEWAL_ALONE)
+            return Unasked(to=WithdrawalState.STUCK, reason=(_DROPPED if dropped else _EXPIRED) + _RENEWAL_STAYS)
+        why = _DROPPED_BY_NAME if dropped else _EXPIRED_BY_NAME
+        return _of_renewal(profile.renewal, case.owner, token, remark=why)
     if ending_authenticator(case.owner, claimed.credential) and not case.secrets:
         if claimed.credential is Credential.JWT_BEARER:
             return _nothing(_KEY_ALONE)
@@ -98,18 +102,18 @@ def question(
         client = Client(connection=by, profile=profile, secret=secret, now=now, jti=ids())
         return revoke_request(client, credential=claimed.credential, token=one, hint=hint)
 
-    wanted = presented(profile, claimed.credential)
-    request = about(token, wanted)
+    request = about(token, kind)
     if request is None:
         return _nothing("the provider cannot be asked to end such a credential")
     ended = partial(has_ended, profile, credential=claimed.credential)
     pace = profile.api_pace or profile.token_pace
-    then = None
-    if profile.revocation.access_too and wanted == REFRESH and not _has_expired(claimed, now=now):
+    then = remark = None
+    if profile.revocation.access_too and kind == REFRESH and not _has_expired(claimed, now=now):
         access = _token(case, profile, vault, ACCESS, now=now)
-        then = about(access, ACCESS) if access is not None and access != token else None
+        then = about(access[1], ACCESS) if access is not None else None
+        remark = _DROPPED_OUTLIVES if dropped else None
     doubt = _doubt(case, profile, profile.revocation, secret=secret, token=token)
-    return Question(request=request, pace=pace, has_ended=ended, doubt=doubt, then=then)
+    return Question(request=request, pace=pace, has_ended=ended, doubt=doubt, remark=remark, then=then)
 
 
 def _doubt(case: Case, profile: Profile, revocation: Revocation, *, secret: Secret, token: Secret) -> Doubt | None:
@@ -132,24 +136,27 @@ def may_be_shared(claimed: Withdrawal) -> bool:
     return claimed.origin is Origin.CONNECT and lasts
 
 
-def renews_expired(profile: Profile, claimed: Withdrawal, *, now: datetime) -> bool:
-    """Whether the access token by which the provider is asked has expired, and what renews it has not been ended."""
+def is_renewal_alone(profile: Profile, claimed: Withdrawal, *, now: datetime) -> bool:
+    """Whether no access token is there, or lives, by which the provider is asked, but only what it is renewed with.
+
+    A signal that put the access token out of date took it out of the grant (`identity.stale_access`).
+    """
     if presented(profile, claimed.credential) != ACCESS or claimed.refresh_sealed is None:
         return False
-    return _has_expired(claimed, now=now)
+    return claimed.access_sealed is None or _has_expired(claimed, now=now)
+
+
+def ends_by_itself(claimed: Withdrawal) -> datetime | None:
+    """When a token expires that nothing renews: from then on a provider would refuse it as credentials."""
+    if claimed.credential not in MINTED or claimed.origin is Origin.REFRESH or claimed.refresh_sealed is not None:
+        return None
+    return claimed.expires_at
 
 
 def _shown(case: Case) -> SealedSecret:
     """The secret for this try. Refusals look different everywhere: while several are live, each has its turn."""
     fresh = [secret for secret in case.secrets if secret.refused_at is None] or case.secrets
     return fresh[(case.withdrawal.tries - 1) % len(fresh)]
-
-
-def _ended_by_itself(claimed: Withdrawal, *, now: datetime) -> bool:
-    """Whether it is a token that nothing renews, and that has expired: a provider would refuse it as credentials."""
-    if claimed.credential not in MINTED or claimed.origin is Origin.REFRESH:
-        return False
-    return claimed.refresh_sealed is None and _has_expired(claimed, now=now)
 
 
 def _has_expired(claimed: Withdrawal, *, now: datetime) -> bool:
@@ -176,19 +183,22 @@ def _of_renewal(renewal: Renewal, owner: ProviderConnection, *tokens: Secret, re
     )
 
 
-def _token(case: Case, profile: Profile, vault: Vault, wanted: str, *, now: datetime) -> Secret | None:
-    """The token that names the credential: the wanted one, or the other where there is none of that kind."""
+def _token(case: Case, profile: Profile, vault: Vault, wanted: str, *, now: datetime) -> tuple[str, Secret] | None:
+    """The token that names the credential, and which it is: the wanted one, or an access token where none renews it.
+
+    Never a refresh token for an access token: shown as one it is unknown, and what is unknown passes for ended.
+    """
     claimed = case.withdrawal
     if claimed.origin is Origin.REFRESH:
         return _won(case, profile, vault, wanted, now=now)
     sealed = {ACCESS: claimed.access_sealed, REFRESH: claimed.refresh_sealed}
-    for name in (wanted, ACCESS, REFRESH):
+    for name in (wanted, ACCESS):
         if (value := sealed[name]) is not None:
-            return vault.open(value, _binding(case, name))
+            return name, vault.open(value, _binding(case, name))
     return None
 
 
-def _won(case: Case, profile: Profile, vault: Vault, wanted: str, *, now: datetime) -> Secret | None:
+def _won(case: Case, profile: Profile, vault: Vault, wanted: str, *, now: datetime) -> tuple[str, Secret] | None:
     claimed = case.withdrawal
     if claimed.answer_sealed is None:
         return None
@@ -198,7 +208,9 @@ def _won(case: Case, profile: Profile, vault: Vault, wanted: str, *, now: dateti
     if not isinstance(meaning, Granted):
         return None
     won = meaning.answer
-    return won.refresh_token or won.access_token if wanted == REFRESH else won.access_token
+    if wanted == REFRESH and won.refresh_token is not None:
+        return REFRESH, won.refresh_token
+    return ACCESS, won.access_token
 
 
 def _binding(case: Case, name: str) -> Binding:
@@ -207,11 +219,16 @@ def _binding(case: Case, name: str) -> Binding:
     return token_binding(account.key.tenant, record, account.provider, name, claimed.generation)
 
 
-_RENEWAL_ALONE = "its access token had expired: what renews it was ended by its own name"
+_EXPIRED = "its access token had expired"
+_DROPPED = "a signal had put its access token out of use before, and it was not kept"
+_OUTLIVES = ": that one is good until it expires"
 
-_EXPIRED = (
-    "its access token had expired, by which alone the provider can be asked: what it could be renewed with stays valid "
-    "there until the person takes the app out of their settings there"
+_EXPIRED_BY_NAME = f"{_EXPIRED}: what renews it was ended by its own name"
+_DROPPED_BY_NAME = f"{_DROPPED}{_OUTLIVES}, and what renews it was ended by its own name"
+_DROPPED_OUTLIVES = f"{_DROPPED}{_OUTLIVES}, and nothing renews it"
+_RENEWAL_STAYS = (
+    ", by which alone the provider can be asked: what it could be renewed with stays valid there until the person "
+    "takes the app out of their settings there"
 )
 
 _KEY_ALONE = "its client has a key to sign with and no secret to ask with: the token ends when it expires"

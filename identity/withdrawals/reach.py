@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, select
 
 from identity.accounts import Account
 from identity.connect.sessions import is_connecting
-from identity.grants import get_grant
+from identity.grants import Grant, get_grant
 from identity.model import AccountKey, Credential
 from identity.providers.profile import Profile
 from identity.scopes import grant_scopes, newest_revocation, revoked_since
@@ -26,21 +26,22 @@ def awaits_provider(connection: Connection, account: Account, profile: Profile, 
     # What is ended by its own name reaches no consent; a request by another that was claimed before may be under way.
     since = now - _UNDER_WAY
 
-    def by_name(expires_at: datetime | None, refresh_sealed: bytes | None) -> bool:
-        expired = expires_at is not None and expires_at <= since
-        return profile.renewal is not None and refresh_sealed is not None and expired
+    def by_name(one: Withdrawal | Grant) -> bool:
+        expired = one.expires_at is not None and one.expires_at <= since
+        dropped = one.access_sealed is None  # since before it was revoked: no request named it
+        return profile.renewal is not None and one.refresh_sealed is not None and (dropped or expired)
 
     pending = of_account(connection, account.id, WithdrawalState.PENDING)
     won = [one for one in pending if one.origin is Origin.CONNECT]
     if profile.renewal is None and not all(_is_anothers(account, one) for one in won):
         return True
-    if any(not by_name(one.expires_at, one.refresh_sealed) for one in pending if one not in won):
+    if any(not by_name(one) for one in pending if one not in won):
         return True
     grant = get_grant(connection, account.id)
     if grant is None or not revoked_since(connection, grant_scopes(account.key), grant.consented, or_stopped=False):
         return False
     held = grant.access_sealed is not None or grant.refresh_sealed is not None
-    return is_refreshing(connection, account.id) or (held and not by_name(grant.expires_at, grant.refresh_sealed))
+    return is_refreshing(connection, account.id) or (held and not by_name(grant))
 
 
 def _is_anothers(account: Account, one: Withdrawal) -> bool:

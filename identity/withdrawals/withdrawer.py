@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -40,6 +40,7 @@ from identity.withdrawals import (
     Withdrawal,
     WithdrawalState,
     claim,
+    forget_renewal,
     get_withdrawal,
     is_refreshing,
     is_superseded,
@@ -47,15 +48,17 @@ from identity.withdrawals import (
     postpone_keyless,
     settle,
 )
+from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.end_request import (
     ACCESS_OUTLIVES,
     Case,
     Question,
     Unasked,
+    ends_by_itself,
+    is_renewal_alone,
     may_be_shared,
     question,
     reaches_all,
-    renews_expired,
 )
 from identity.withdrawals.reach import reaches_others
 from identity.withdrawals.token_revocation import ends_none_such
@@ -63,22 +66,6 @@ from identity.withdrawals.token_revocation import ends_none_such
 log = logging.getLogger(__name__)
 
 _SECOND = timedelta(seconds=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WithdrawalBudget:
-    """How long and how often a provider is asked to end a credential."""
-
-    send: timedelta = timedelta(seconds=5)  # from the claim to the first byte
-    tries: int = 12
-    first: timedelta = timedelta(seconds=2)  # after the first try; each pause lasts twice as long as the one before
-    longest: timedelta = timedelta(minutes=5)
-    keyless: timedelta = timedelta(days=1)  # of tries: what a refused connect had won waits for who has its vault key
-    margin: timedelta = timedelta(seconds=30)  # a claim outlives its request by so much
-
-    def pause(self, tries: int) -> timedelta:
-        """Until the try after that many."""
-        return min(self.first * (1 << min(tries - 1, 20)), self.longest)
 
 
 class Withdrawer:
@@ -140,18 +127,23 @@ class Withdrawer:
             return False
         send_before = began + self._budget.send.total_seconds()
         outcome = self._present(case, asked.request, to, send_before=send_before)
-        if not self._has_ended(case, asked, outcome, to):
-            return True
-        if asked.then is not None:
+        fault = self._fault(case, asked, outcome, to)
+        if asked.then is not None and (fault is None or _is_about_token(outcome)):
+            if fault is None:
+                self._store.write(lambda c: forget_renewal(c, case.withdrawal.id))
             # Counted, and sent whatever the gate says: where one is let through at a time, its turn would never come.
             gate.enter(to, asked.pace)
             send_before += self._endpoint.budget.total_seconds()
             outcome = self._present(case, asked.then, to, send_before=send_before)
             if isinstance(outcome, Answer) and ends_none_such(outcome):
                 remark = ACCESS_OUTLIVES
-            elif not self._has_ended(case, asked, outcome, to):
-                return True
-        self._end(case.withdrawal, case.account, WithdrawalState.DONE, remark)
+            else:
+                of_access = self._fault(case, asked, outcome, to)
+                fault = fault or of_access
+        if fault is None:
+            self._end(case.withdrawal, case.account, WithdrawalState.DONE, remark)
+        else:
+            self._failed(case, fault)
         return True
 
     def _present(self, case: Case, request: HttpRequest, to: Endpoint, *, send_before: float) -> Outcome:
@@ -161,21 +153,19 @@ class Withdrawer:
         self._reached("after_withdrawal_sent")
         return outcome
 
-    def _has_ended(self, case: Case, asked: Question, outcome: Outcome, to: Endpoint) -> bool:
-        """Whether the answer says so. If not, all of it is asked again later: of what has ended, it says so again."""
+    def _fault(self, case: Case, asked: Question, outcome: Outcome, to: Endpoint) -> str | None:
+        """Why the token may live; None: the answer says that it has ended."""
         if not isinstance(outcome, Answer):
-            self._failed(case, outcome.reason)
-            return False
+            return outcome.reason
         if asked.has_ended(outcome):
-            return True
+            return None
         if outcome.status == 429:
             self._endpoint.gate.hold(to, retry_after_of(outcome, self._clock(), timedelta(minutes=1)))
         alive = self._is_alive(case, asked, outcome)
         if alive is False:
-            return True
+            return None
         still = "and still takes the credential" if alive else "which does not say that the credential has ended"
-        self._failed(case, f"it answered {outcome.status}, {still}")
-        return False
+        return f"it answered {outcome.status}, {still}"
 
     def _is_alive(self, case: Case, asked: Question, answer: Answer) -> bool | None:
         """What the provider says of the credential, where *answer* has two meanings; None: nothing."""
@@ -208,7 +198,7 @@ class Withdrawer:
             owner = replace(owner, client_id=claimed.client_id)
         profile = profile_for(self._profiles, owner)
         refused = claimed.origin is Origin.CONNECT
-        by_name = profile.renewal is not None and (refused or renews_expired(profile, claimed, now=now))
+        by_name = profile.renewal is not None and (refused or is_renewal_alone(profile, claimed, now=now))
         reaches = not by_name and (reaches_all(profile, claimed.credential) or may_be_shared(claimed))
         if reaches and (why := reaches_others(connection, account, claimed, now=now)):
             to = WithdrawalState.NOT_ASKED if refused else WithdrawalState.STUCK
@@ -257,11 +247,13 @@ class Withdrawer:
         log.error("a credential cannot be asked about: %s", why, extra=note)
 
     def _failed(self, case: Case, why: str) -> None:
-        tries = case.withdrawal.tries
-        if tries >= self._budget.tries:
-            self._end(case.withdrawal, case.account, WithdrawalState.STUCK, f"asked {tries} times: {why}")
+        claimed, tries, budget = case.withdrawal, case.withdrawal.tries, self._budget
+        if tries < budget.tries:
+            self._later(case, why, wait=budget.pause(tries))
+        elif (end := ends_by_itself(claimed)) is not None and (wait := end - self._clock()) <= budget.outlasted:
+            self._later(case, f"asked {tries} times, and it soon ends by itself: {why}", wait=wait)
         else:
-            self._later(case, why, wait=self._budget.pause(tries))
+            self._end(claimed, case.account, WithdrawalState.STUCK, f"asked {tries} times: {why}")
 
     def _later(self, case: Case, why: str, *, wait: timedelta, counted: bool = True) -> None:
         due = self._clock() + max(wait, _SECOND)
@@ -295,3 +287,8 @@ class Withdrawer:
             action = "connect.not_ended" if given_up else "withdrawal.stuck"
             where = {"action": action, "withdrawal": claimed.id, "account": account.id}
             log.error("%s may still be valid at its provider: %s", what, reason, extra=where)
+
+
+def _is_about_token(outcome: Outcome) -> bool:
+    """Whether the server refused what was said of this token: of another it may say else. Not of the client, or all."""
+    return isinstance(outcome, Answer) and 400 <= outcome.status < 500 and outcome.status not in (401, 408, 429)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from identity.audit import Act
 from identity.errors import BadInput
 from identity.people import known_as
-from identity.transmitters import Transmitter, add_transmitter, remove_transmitter, was_removed
+from identity.transmitters import Transmitter, add_transmitter, change_transmitter, remove_transmitter, was_removed
 from pipeline.desk.changes import record_change
 from pipeline.ledger import queries
 
@@ -27,13 +27,38 @@ def add(connection: Connection, new: Transmitter, act: Act) -> None:
     detail = {
         "transmitter": new.id,
         "issuer": new.issuer,
-        "audiences": sorted(new.audiences),
-        "subject_issuer": new.names_subjects_of,
-        "plain_jwt": new.plain_jwt,
+        **_expected(new),
         "jwks_url": new.jwks_url,
         "connection": new.connection,
     }
     record_change(connection, "transmitter.added", new.tenant, detail, act)
+
+
+def change(
+    connection: Connection,
+    id: str,
+    act: Act,
+    *,
+    audiences: tuple[str, ...] | None,
+    subject_issuer: str | None,
+    plain_jwt: bool | None,
+) -> Transmitter:
+    """Expect its tokens to be otherwise from now on; what is None stays. Raises BadInput if there is none."""
+    before, after = change_transmitter(
+        connection, id, audiences=audiences, subject_issuer=subject_issuer, plain_jwt=plain_jwt
+    )
+    if after != before:
+        detail = {"transmitter": id, "before": _expected(before), "after": _expected(after)}
+        record_change(connection, "transmitter.changed", after.tenant, detail, act)
+    return after
+
+
+def _expected(of: Transmitter) -> dict[str, object]:
+    return {
+        "audiences": sorted(of.audiences),
+        "subject_issuer": of.names_subjects_of,
+        "plain_jwt": of.plain_jwt,
+    }
 
 
 def remove(connection: Connection, id: str, act: Act) -> None:

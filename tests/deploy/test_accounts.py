@@ -334,6 +334,28 @@ def test_a_token_that_stays_the_same_is_not_refreshed(acme: Acme) -> None:
     assert "add-static" in acme.cli.json("accounts", "refresh", made["id"], code=1)["message"]
 
 
+def test_an_account_whose_person_the_provider_wanted_goes_on_with_what_it_has_once_it_does_not(
+    acme: Acme, provider: PretendProvider
+) -> None:
+    """An admin turned a policy on, and off again: nobody needs to click."""
+    acme.job_waits()
+    granting, provider.answer = provider.answer, lambda form: reply({"error": "interaction_required"}, 400)
+    acme.cli.json("accounts", "refresh", acme.id, code=1)
+    assert acme.show()["state"] == "needs_reconnect"
+    assert acme.cli.json("accounts", "retry", "--connection", "github", "--yes") == {"retried": [acme.id]}
+    assert acme.show()["state"] == "active"
+    assert acme.write(lambda c: c.execute(select(jobs.c.state)).scalar_one()) == JobState.QUEUED
+    acme.cli.json("accounts", "refresh", acme.id, code=1)  # it wants her still, and says so again
+    provider.answer = granting
+    assert acme.cli.json("accounts", "retry", str(ADA)) == {"retried": [acme.id]}
+    assert acme.cli.json("accounts", "refresh", acme.id)["generation"] == 2
+    assert len(acme.cli.json("audit", "search", "--kind", "account.retried")) == 2
+    acme.needs_reconnect()
+    assert "changes nothing" in acme.cli.json("accounts", "retry", acme.id, code=1)["message"]
+    assert acme.cli.json("accounts", "retry", "--connection", "github", "--yes") == {"retried": []}
+    assert acme.cli("accounts", "retry").exit_code != 0
+
+
 @pytest.mark.parametrize(
     ("user", "life"),
     [({"id": 4711, "login": "mona"}, "alive"), ({"id": 1, "login": "eve"}, "other"), ({"message": "no"}, "refused")],

@@ -180,11 +180,23 @@ def test_a_private_key_that_follows_another_has_a_kid_of_its_own(cli: Cli) -> No
     other = file | {"client_email": "other@p.example"}
     assert "another service account" in cli.json(*rotate, input=json.dumps(other), code=1)["message"]
     assert "key id" in cli.json(*rotate, "--key-id", "", input=pem(number=2), code=1)["message"]
+    assert "named k1 already" in cli.json(*rotate, "--key-id", "k1", input=pem(number=2), code=1)["message"]
     made = cli.json(*rotate, input=json.dumps(file | {"private_key": pem(number=2), "private_key_id": "k2"}))
+    add = ("connections", "add-secret", "google", "--name", "private_key", "--file", "-")
+    assert "named k2 already" in cli.json(*add, "--key-id", "k2", input=pem(number=3), code=1)["message"]
     secrets = cli.json("connections", "show", "google")["secrets"]
     assert {one["id"]: one["key_id"] for one in secrets} == {made["former"][0]: None, made["id"]: "k2"}
+    assert "sign by that as before: k2" in cli("connections", "set", "google", "--config", "key_id=k1b").output
     cli.json("connections", "retire-secret", made["former"][0], "--yes")
+    assert "--key-id" in cli.json(*rotate, input=pem(number=3), code=1)["message"]
     assert cli.json(*rotate, "--key-id", "k3", input=pem(number=3))["former"] == [made["id"]]
+
+
+def test_a_service_accounts_file_for_what_acts_by_none_is_told_from_another_accounts(cli: Cli) -> None:
+    cli.json("connections", "add", "google", "--client-id", "c", "--client-secret-file", "-", input="s")
+    file = {"private_key": pem(), "client_email": "r@p.example", "private_key_id": "k1"}
+    add = ("connections", "add-secret", "google", "--name", "private_key", "--file", "-")
+    assert "acts by none" in cli.json(*add, input=json.dumps(file), code=1)["message"]
 
 
 def test_services_get_narrowed_and_rotating_credentials(github: Cli, tmp_path: Path) -> None:

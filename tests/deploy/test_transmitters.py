@@ -40,6 +40,28 @@ def test_one_may_call_us_by_several_names_tell_of_anothers_people_and_leave_the_
     assert (said["detail"]["subject_issuer"], said["detail"]["plain_jwt"]) == ("https://people.example", True)
 
 
+def test_what_its_tokens_look_like_is_corrected_where_it_is(cli: Cli) -> None:
+    """Under another id its people would be linked to nobody."""
+    cli.json("tenants", "add", "acme")
+    cli.json("transmitters", "add", "hub", *OKTA, KEYS, "--tenant", "acme")
+    change = ("transmitters", "set", "hub")
+    assert "say what to change" in cli.json(*change, code=1)["message"]
+    more = ("--audience", "web", "--audience", "mobile", "--subject-issuer", "https://people.example", "--plain-jwt")
+    assert cli.json(*change, *more) == {
+        "id": "hub", "audiences": ["web", "mobile"], "subject_issuer": "https://people.example", "plain_jwt": True,
+    }  # fmt: skip
+    (row,) = cli.json("transmitters", "list")
+    assert (row["audience"], row["other_audiences"], row["tenant_id"]) == ("web", ["mobile"], "acme")
+    told = cli.json(*change, "--secevent-jwt", "--subject-issuer", "")
+    assert (told["audiences"], told["subject_issuer"]) == (["web", "mobile"], "https://acme.okta.example")
+    cli.json(*change, "--secevent-jwt")  # it is so: nothing is changed
+    said = cli.json("audit", "search", "--kind", "transmitter.changed")
+    assert len(said) == 2
+    assert sorted(one["detail"]["after"]["plain_jwt"] for one in said) == [False, True]
+    cli.json("transmitters", "remove", "hub", "--yes")
+    assert "no transmitter hub" in cli.json(*change, *more, code=1)["message"]
+
+
 def test_a_transmitter_that_could_mean_nobody_is_not_added(cli: Cli) -> None:
     add = ("transmitters", "add", "okta", *OKTA, KEYS)
     for whose, says in (

@@ -168,12 +168,19 @@ def test_slacks_bot_is_at_the_top() -> None:
         ("DPoP", "oidc", "unsupported DPoP"),
         ("N_A", "oidc", "unsupported N_A"),
         ("key", "oidc", "unsupported key"),  # no answer makes a token a static key
-        ("x" * 99, "oidc", "unsupported " + "x" * 20),
+        ("x" * 99, "oidc", "unsupported xxxxxxxxxxx~d0621fdd"),
+        ("Bearer ", "oidc", "bearer"),
     ],
 )
 def test_a_type_of_token_that_is_not_understood_is_kept_and_marked(said: Any, provider: str, kept: str) -> None:
     answer = granted({"access_token": "a", "refresh_token": "r", "token_type": said}, provider=provider)
     assert (answer.token_type, answer.refresh_token) == (kept, Secret("r"))
+
+
+def test_an_error_code_beside_a_token_loses_no_token() -> None:
+    """Okta names refusals so; elsewhere it may stand in every answer."""
+    answer = granted({"access_token": "a", "refresh_token": "r", "errorCode": "0"}, provider="oidc")
+    assert (answer.access_token, answer.refresh_token) == (Secret("a"), Secret("r"))
 
 
 def test_an_empty_scope_grants_nothing_but_where_the_provider_means_what_was_asked() -> None:

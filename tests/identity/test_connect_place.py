@@ -48,6 +48,21 @@ def test_where_nothing_is_listed_only_what_is_anothers_is_refused(flow: BrowserF
     assert isinstance(flow.consents(), Connected)
 
 
+@pytest.mark.parametrize("ours", ["T_ACME", "E_BOTH"])
+def test_a_workspace_of_one_in_an_organization_of_another_is_for_the_operator_to_settle(
+    flow: BrowserFlow, ours: str
+) -> None:
+    """What comes from there is the organization's: a consent would be answered by the other's workflows."""
+    list_place(flow, ours, "acme")
+    list_place(flow, "E_BOTH" if ours == "T_ACME" else "T_ACME", "globex")
+    acts_in(flow, "T_ACME", "E_BOTH")
+    outcome = flow.consents()
+    assert isinstance(outcome, ConnectRefused)
+    assert why(outcome) is Why.OPERATOR
+    assert "for another one as well" in outcome.reason
+    assert flow.world.generation() == 0
+
+
 def test_a_provider_that_names_no_workspace_is_not_held_to_one(flow: BrowserFlow) -> None:
     list_place(flow, "T_ACME", "acme")
     assert isinstance(flow.consents(), Connected)

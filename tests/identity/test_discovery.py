@@ -233,20 +233,23 @@ def test_an_operator_says_what_a_server_of_ones_own_wants_besides() -> None:
     """Auth0's audience, and RFC 8707's resource."""
     config = {"authorize.audience": "https://api.example", "authorize.prompt": "consent", "authorize.old": ""}
     config |= {"token.resource": "https://api.example/v1?a=b&c"}
+    config |= {"authorize.uri": "u", "token.body": "b"}  # names that the functions of a library have for something else
     addresses = {"api_url": "https://api.example", "token_url": "https://as.example/token"}
     made = given(**addresses, authorize_url="https://as.example/authorize", config=config)
     owner = register(made, PROFILES["oauth2"], POLICY, metadata=None, has_secret=True, has_key=False)
     profile = profile_for(PROFILES, owner)
     url = authorization_url(owner, profile, redirect_uri="https://a/cb", scopes=("read",), state="s", verifier="v" * 43)
     said = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
-    assert (said["audience"], said["prompt"], "old" in said) == ("https://api.example", "consent", False)
+    assert (said["audience"], said["prompt"], said["uri"]) == ("https://api.example", "consent", "u")
+    assert "old" not in said
     client = OAuthClient(connection=owner, profile=profile, secret=Secret("s"), now=datetime.now(UTC), jti="j")
     for request in (
         exchange_request(client, code="c", verifier="v", redirect_uri="https://a/cb"),
         refresh_request(client, refresh_token=Secret("r")),
         client_credentials_request(client, scopes=("read",)),
     ):
-        assert dict(parse_qsl(request.body.decode()))["resource"] == "https://api.example/v1?a=b&c"
+        sent = dict(parse_qsl(request.body.decode()))
+        assert (sent["resource"], sent["body"]) == ("https://api.example/v1?a=b&c", "b")
 
 
 @pytest.mark.parametrize(
@@ -256,6 +259,8 @@ def test_an_operator_says_what_a_server_of_ones_own_wants_besides() -> None:
         ("authorize.redirect_uri", "https://evil.example"),
         ("authorize.response_mode", "form_post"),
         ("authorize.code_challenge_method", "plain"),
+        ("authorize.client_secret", "s"),
+        ("authorize.client_assertion", "s"),
         ("authorize.a b", "c"),
         ("authorize.audience", "a\nb"),
         ("token.grant_type", "password"),

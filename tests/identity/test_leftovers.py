@@ -28,9 +28,10 @@ from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawals import Origin, WithdrawalState
+from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.token_revocation import ACCESS, REFRESH
-from identity.withdrawals.withdrawer import WithdrawalBudget, Withdrawer
+from identity.withdrawals.withdrawer import Withdrawer
 from tests.identity.browser_flow import ANNAS_BROWSER, BrowserFlow, link_person, why
 from tests.identity.peer import ENDS, Peer
 from tests.identity.places import acts_in, list_place

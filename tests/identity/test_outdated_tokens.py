@@ -5,29 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import update
 
-from identity.model import MINTED, AccountKey, AccountState, Credential, NeedsRefresh, Scope, ScopeKind
-from identity.narrowing import rescope
-from identity.sequence import lock_exclusive
-from identity.stale_access import drop_access
+from identity.model import MINTED, AccountState, Credential, NeedsRefresh
 from identity.tables import grants
 from tests.identity.coordinators import ABANDONED_AFTER, Killed, MakeCoordinator
+from tests.identity.outdated import put_out_of_date
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import ANNA, ROBOT, World
-
-
-def put_out_of_date(world: World, key: AccountKey, scopes: tuple[str, ...] | None = None) -> bool:
-    """What a signal does: the account's tokens say what does not hold any more, and what it may do may be another."""
-    account = world.account(key)
-
-    def write(connection: Connection) -> bool:
-        lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(key)))
-        if scopes is not None:
-            rescope(connection, account, scopes)
-        return drop_access(connection, account)
-
-    return world.store.write(write)
 
 
 @pytest.mark.parametrize("scopes", [None, ("read",)], ids=["renew", "rescope"])

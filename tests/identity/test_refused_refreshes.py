@@ -12,7 +12,7 @@ from identity.consent_ledger import Consented
 from identity.errors import Misconfigured, ReauthRequired, Unavailable
 from identity.inferred_death import infer_death
 from identity.metrics import REFRESHES
-from identity.model import AccountState, Leased
+from identity.model import AccountState, Credential, Leased
 from identity.refresh.story import latest_refresh
 from identity.tables import provider_connections
 from tests.identity.coordinators import MakeCoordinator
@@ -147,7 +147,7 @@ def test_what_may_be_one_accounts_fault_pauses_nobody_else(
     with pytest.raises(Unavailable):  # it waits
         make_coordinator().refresh(anna, after_generation=1, refused=True)
     connected.clock.advance(timedelta(minutes=1))
-    with pytest.raises(Misconfigured, match="may have there what it asks for"):
+    with pytest.raises(Misconfigured, match=r"may have there what it asks for|client_secret .* is wrong, or a gateway"):
         make_coordinator().refresh(anna, after_generation=1, refused=True)
     connected.clock.advance(timedelta(minutes=1))
     with pytest.raises(Unavailable):  # and longer each time
@@ -156,6 +156,64 @@ def test_what_may_be_one_accounts_fault_pauses_nobody_else(
     assert connected.state() is AccountState.ACTIVE
     assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
     assert make_coordinator().refresh(other.account, after_generation=1) == 2
+
+
+def test_a_401_without_a_name_that_stays_and_is_told_to_another_account_too_pauses_the_connection(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
+) -> None:
+    """Once it may be a gateway's. If nothing is given meanwhile, it is the secret, and its operator is told."""
+    anna = connected.consent()
+    other = connected.try_consent(ROBOT, tokens=("access-9", "refresh-9"))
+    assert isinstance(other, Consented)
+    provider.answer = lambda form: reply({}, 401)
+
+    def refuse(account: str) -> None:
+        with pytest.raises(Misconfigured):
+            make_coordinator().refresh(account, after_generation=1, refused=True)
+
+    def paused() -> str | None:
+        return connected.store.read(lambda connection: paused_reason(connection, "forge"))
+
+    refuse(anna)
+    connected.clock.advance(timedelta(minutes=1))
+    refuse(anna)
+    refuse(other.account)
+    assert paused() is None, "each may be a gateway's, or one account's"
+    connected.clock.advance(timedelta(minutes=2))
+    refuse(anna)
+    assert paused() is not None
+    assert connected.state() is AccountState.ACTIVE
+
+
+def test_where_another_account_got_a_token_since_a_401_without_a_name_pauses_nothing(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
+) -> None:
+    anna = connected.consent()
+    other = connected.try_consent(ROBOT, tokens=("access-9", "refresh-9"))
+    assert isinstance(other, Consented)
+    granted, provider.answer = provider.answer, lambda form: reply({}, 401)
+    for account in (other.account, anna):
+        with pytest.raises(Misconfigured):
+            make_coordinator().refresh(account, after_generation=1, refused=True)
+    connected.clock.advance(timedelta(minutes=2))
+    provider.answer = granted
+    assert make_coordinator().refresh(other.account, after_generation=1) == 2
+    provider.answer = lambda form: reply({}, 401)
+    with pytest.raises(Misconfigured):
+        make_coordinator().refresh(anna, after_generation=1, refused=True)
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+
+
+def test_a_401_without_a_name_that_stays_pauses_the_connection_of_what_the_client_mints(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
+) -> None:
+    robot = connected.service(Credential.CLIENT_CREDENTIALS)
+    provider.answer = lambda form: reply({}, 401)
+    for paused in (False, True):
+        with pytest.raises(Misconfigured):
+            make_coordinator().refresh(robot, after_generation=1)
+        assert (connected.store.read(lambda connection: paused_reason(connection, "forge")) is not None) == paused
+        connected.clock.advance(timedelta(minutes=1))
 
 
 @pytest.mark.parametrize("code", ["interaction_required", "login_required", "consent_required"])

@@ -203,6 +203,38 @@ def test_eight_workers_find_out_once_that_a_secret_is_refused(
     assert len(said(connected, "connection.secret_refused")) == 1
 
 
+def test_a_401_without_a_name_has_the_other_secret_shown_and_holds_nothing_against_the_first(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    """A gateway may have said it: marked as refused, the new one would not be tried when the old one ends."""
+    rotate(connected)
+    account = connected.consent()
+    provider.answer = lambda form: reply({}, 401) if form["client_secret"] == NEW else provider.rotate(form)
+    assert make().refresh(account, after_generation=1) == 2
+    assert [form["client_secret"] for form in provider.forms] == [NEW, OLD]
+    assert order(connected) == ["secret-2", "secret-1"]
+    assert said(connected, "connection.secret_refused") == []
+    provider.answer = lambda form: reply({}, 401)
+    with pytest.raises(Misconfigured, match="client_secret of provider connection forge is wrong, or a gateway"):
+        make().refresh(account, after_generation=2, refused=True)
+    assert [form["client_secret"] for form in provider.forms[2:]] == [NEW, OLD]
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+
+
+def test_a_secret_that_is_accepted_after_all_is_held_nothing_against(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    rotate(connected)
+    account = connected.consent()
+    accepts(provider, OLD)
+    make().refresh(account, after_generation=1)
+    connected.store.write(lambda connection: retire_secret(connection, "secret-1"))
+    accepts(provider, NEW)
+    assert make().refresh(account, after_generation=2) == 3
+    (only,) = connected.store.read(lambda connection: live_secrets(connection, "forge", CLIENT_SECRET))
+    assert (only.id, only.refused_at) == ("secret-2", None)
+
+
 def test_an_operator_who_resumes_has_the_new_one_tried_again(
     connected: World, make: Make, provider: PretendProvider
 ) -> None:

@@ -30,6 +30,7 @@ from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator
 from identity.scopes import grant_scopes
 from identity.secret import Secret
+from identity.token_types import kept_type
 from tests.identity.keys import pem
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.published_providers import server
@@ -259,6 +260,24 @@ def test_a_token_that_is_no_bearers_is_kept_and_shown_to_nobody_until_an_operato
         authorization(world.owner, Secret("a"), token_type=leased.token_type)
     said = replace(world.owner, config={"bearer_types": "dpop"})
     assert authorization(said, Secret("a"), token_type=leased.token_type) == ("Authorization", "Bearer a")
+
+
+def test_a_type_with_a_long_name_is_shown_by_that_name_and_no_other_that_begins_so(make: Make) -> None:
+    world, _ = make("oauth2")
+    kept = kept_type("urn:example:a-long-token-type", ())
+    assert len(kept) <= 32
+    with pytest.raises(Misconfigured, match=r"begins with 'urn:example'.*bearer_types=TYPE"):
+        authorization(world.owner, Secret("a"), token_type=kept)
+
+    def shown(named: str) -> bool:
+        said = replace(world.owner, config={"bearer_types": named})
+        try:
+            return authorization(said, Secret("a"), token_type=kept) == ("Authorization", "Bearer a")
+        except Misconfigured:
+            return False
+
+    assert shown("urn:example:A-long-token-type")
+    assert not shown("urn:example:a-long-other-type")
 
 
 def test_an_installation_that_lacks_a_permission_waits_for_an_admin_and_pauses_nobody_else(

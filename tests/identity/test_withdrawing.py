@@ -26,9 +26,11 @@ from identity.store import Store
 from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals import EndedConsents, Withdrawal, WithdrawalState, get_withdrawal, take_grant
+from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.tables import withdrawals
-from identity.withdrawals.withdrawer import WithdrawalBudget, Withdrawer
+from identity.withdrawals.withdrawer import Withdrawer
 from tests.identity.keys import pem
+from tests.identity.outdated import put_out_of_date
 from tests.identity.published_providers import Server, server
 from tests.identity.stores import EngineStore, FailingStore
 from tests.identity.world import ANNA, ROBOT, World
@@ -156,10 +158,11 @@ def test_whoever_asks_is_told_that_there_is_no_room_for_more_and_the_try_does_no
 class OwnServer:
     """An account of a person at a server of one's own, which is asked to end what was revoked."""
 
-    def __init__(self, store: EngineStore, http: Client, shown: Server) -> None:
+    def __init__(self, store: EngineStore, http: Client, shown: Server, *, provider: str = "oauth2") -> None:
         self.shown, self.store = shown, store
-        self.world = world = World(store=store, url=shown.url, provider="oauth2").build()
-        owner = replace(world.owner, config={"revocation_url": f"{shown.url}/revoke"})
+        self.world = world = World(store=store, url=shown.url, provider=provider).build()
+        config = {"revocation_url": f"{shown.url}/revoke"} if provider == "oauth2" else {}
+        owner = replace(world.owner, config=config)
         store.write(lambda c: rewrite_connection(c, owner))
         endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=5), gate=Gate(None))
         self.withdrawer = Withdrawer(store, world.vault, endpoint, PROFILES, clock=world.clock, ids=world.id)
@@ -200,10 +203,44 @@ def test_at_a_server_of_ones_own_both_tokens_are_presented_before_it_is_done(own
     withdrawal = own.ask(own.take())
     assert (own.presented(), withdrawal.state) == (BOTH, WithdrawalState.PENDING)
     own.shown.about[b"its-access"] = (200, None)
+    own.shown.about[b"its-refresh"] = (400, {"error": "invalid_request"})  # so some say of what has ended
     own.world.clock.advance(timedelta(minutes=1))
     withdrawal = own.ask(withdrawal.id)
-    assert (own.presented(), withdrawal.state) == (BOTH * 2, WithdrawalState.DONE)
+    assert (own.presented(), withdrawal.state) == ([*BOTH, BOTH[1]], WithdrawalState.DONE)
     assert withdrawal.access_sealed is None
+
+
+def test_a_token_that_the_server_refuses_to_end_keeps_it_from_the_other_in_no_try(own: OwnServer) -> None:
+    own.shown.about[b"its-refresh"] = (400, {"error": "unsupported_token_type"})
+    withdrawal = own.ask(own.take())
+    assert (own.presented(), withdrawal.state) == (BOTH, WithdrawalState.PENDING)
+    own.shown.about[b"its-refresh"] = (401, {"error": "invalid_client"})
+    own.world.clock.advance(timedelta(minutes=1))
+    withdrawal = own.ask(withdrawal.id)
+    assert (own.presented(), withdrawal.state) == ([*BOTH, BOTH[0]], WithdrawalState.PENDING)
+
+
+def test_an_access_token_that_a_signal_had_dropped_is_on_the_receipt(own: OwnServer) -> None:
+    """Nobody has it any more to ask about, and it may live."""
+    assert put_out_of_date(own.world, ANNA)
+    taken = own.take()
+    assert own.ask(taken).state is WithdrawalState.DONE
+    assert own.presented() == BOTH[:1]
+    (reason,) = own.store.read(lambda c: c.execute(select(withdrawals.c.reason)).scalars().all())
+    assert reason is not None
+    assert "out of use" in reason
+    assert "good until it expires" in reason
+
+
+def test_with_the_access_token_dropped_slack_is_not_asked_by_what_renews_it(store: EngineStore, http: Client) -> None:
+    """It knows access tokens alone: shown what renews one, it would say that there is no such token."""
+    with server() as shown:
+        slack = OwnServer(store, http, shown, provider="slack")
+        shown.say(200, {"ok": False, "error": "invalid_auth"})
+        assert put_out_of_date(slack.world, ANNA)
+        withdrawal = slack.ask(slack.take())
+        assert (withdrawal.state, shown.asked) == (WithdrawalState.STUCK, [])
+        assert withdrawal.refresh_sealed is not None
 
 
 def test_a_server_that_ends_no_access_tokens_has_it_said_on_the_receipt(own: OwnServer) -> None:

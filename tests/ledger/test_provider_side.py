@@ -28,16 +28,18 @@ from identity.providers.profile import Profile
 from identity.refresh.gate import Gate
 from identity.refresh.intents import TOKEN_ANSWER, IntentState, RefreshIntent, open_intent, settle, store_answer
 from identity.secret import Secret
-from identity.sequence import next_number
+from identity.sequence import lock_exclusive, next_number
 from identity.signing import Signer
+from identity.stale_access import drop_access
 from identity.tables import accounts, grants, provider_connections
 from identity.token_endpoint import TokenEndpoint, pack
 from identity.transmitters import Transmitter, add_transmitter
 from identity.vault import Vault
 from identity.withdrawals import ask_again
+from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.reach import awaits_provider
 from identity.withdrawals.tables import withdrawals
-from identity.withdrawals.withdrawer import WithdrawalBudget, Withdrawer
+from identity.withdrawals.withdrawer import Withdrawer
 from pipeline import revocation
 from pipeline.ledger.security_events import accept as accept_event
 from pipeline.model import SecurityEvent
@@ -120,6 +122,15 @@ class Side:
         """Ada's access token ends a second ago; what renews it lives."""
         ended = update(grants).values(expires_at=self.now - timedelta(seconds=1))
         self.house.database.write(lambda c: c.execute(ended).rowcount)
+
+    def drop(self) -> None:
+        """A signal puts Ada's access token out of date."""
+
+        def told(c: Connection) -> bool:
+            lock_exclusive(c, ACCOUNT)
+            return drop_access(c, get_account(c, "acc-acme.ada"))
+
+        assert self.house.database.write(told)
 
     def awaits(self) -> bool:
         return self.house.database.read(
@@ -518,6 +529,23 @@ def test_behind_an_expired_token_what_renews_it_is_ended_by_its_own_name(side: S
     assert [row.refresh_sealed for row in side.rows()] == [None]
 
 
+def test_behind_a_dropped_access_token_what_renews_it_is_ended_and_nothing_is_concluded_of_it(side: Side) -> None:
+    """GitHub knows access tokens alone there: of what renews one it would say that there is no such token."""
+    side.drop()
+    side.github.ending, side.github.alive = (
+        lambda request: (202 if "credentials" in request.path else 404, {}, b""),
+        False,
+    )
+    made = side.declare()
+    assert not side.awaits()
+    assert side.revoker.advance(made)
+    assert [json.loads(one.body) for one in side.github.ended] == [{"credentials": ["refresh-acme.ada-1"]}]
+    assert side.github.checked == []
+    (one,) = side.receipt(made)["provider"]["accounts"]
+    assert one["answer"] == ProviderAnswer.DONE
+    assert "out of use" in one["reason"]
+
+
 def test_what_is_ended_by_its_own_name_reaches_no_later_consent_and_keeps_nobody_waiting(side: Side) -> None:
     side.expire()
     made = side.declare()
@@ -571,14 +599,25 @@ def test_what_was_not_ended_for_the_many_requests_is_ended_later(side: Side) -> 
     assert len(side.github.checked) == 1
 
 
-def test_of_an_installations_token_an_answer_of_two_meanings_says_nothing(side: Side) -> None:
+def test_of_an_installations_token_an_answer_of_two_meanings_says_nothing_until_it_has_expired(side: Side) -> None:
+    """And nobody is troubled with it: it ends by itself."""
     hers = update(accounts).where(accounts.c.principal_id == ADA.principal)
     side.house.database.write(lambda c: c.execute(hers.values(credential=Credential.INSTALLATION)).rowcount)
+    soon = side.now + timedelta(minutes=50)
+    side.house.database.write(lambda c: c.execute(update(grants).values(expires_at=soon, refresh_sealed=None)).rowcount)
     side.github.ending, side.github.alive = lambda _: (404, {}, b"{}"), False
     made = side.declare()
+    for tries in range(1, 13):
+        assert side.revoker.advance(made)
+        assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.PENDING
+        side.later(WithdrawalBudget().pause(tries).total_seconds() + 1)
+    assert len(side.github.ended) == 12
+    (row,) = side.rows()
+    assert row.due_at == soon
+    side.now = soon
     assert side.revoker.advance(made)
-    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.PENDING
-    assert side.github.checked == []  # it is no user's token
+    (one,) = side.receipt(made)["provider"]["accounts"]
+    assert (one["answer"], one["reason"]) == (ProviderAnswer.NOT_ASKED, "it had expired")
 
 
 @pytest.mark.parametrize("status", [404, 422, 429])

@@ -342,8 +342,9 @@ ALERTS: Mapping[str, Alert] = {
     "AswhomGrantsLost": Alert(
         after=61,
         bad={
-            'aswhom_refreshes_total{provider="github",outcome="dead"}': "0+1x70",
+            'aswhom_refreshes_total{provider="github",outcome="dead"}': "0x70",
             'aswhom_refreshes_total{provider="github",outcome="unknown"}': "0x70",
+            'aswhom_refreshes_total{provider="github",outcome="needs_person"}': "0+1x70",
         },
         labels={"provider": "github"},
         says="60 grants of github were lost in an hour",

@@ -165,7 +165,7 @@ CONTROLS = (
     ),
     Control(
         name="a lost answer is not taken for none",
-        file="identity/refresh/presentation.py",
+        file="identity/refresh/conclusion.py",
         guard="if situation.minted or not profile.rotates:",
         without="if True:",
         test="tests/faults/test_crashes.py::test_a_worker_killed_in_a_refresh and sqlite",

@@ -1,0 +1,55 @@
+"""What a refusal is held against: the client, or one of its secrets, as long as it is what holds.
+
+All functions run inside the transaction that ends the refresh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from identity.connection_secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
+from identity.connections import lock_connection, pause_connection, was_changed
+from identity.model import ProviderConnection
+
+
+def pause_client(
+    connection: Connection, code: str, *, owner: ProviderConnection, asked: int, shown: Sequence[SealedSecret]
+) -> bool:
+    """Pause the provider connection, whose client was refused.
+
+    *owner* is the connection as the request was made by it, at the ledger number *asked*, and *shown* were its live
+    secrets, of which the first was shown. False if an operator changed any of it meanwhile, or resumed the connection:
+    what was said before is not held against what holds now, which is to be tried.
+    """
+    if was_changed(connection, owner, asked=asked):
+        return False
+    live = live_secrets(connection, owner.id, shown[0].name) if shown else ()
+    # A secret may have come between the look at them and the intent's number: that does not tell.
+    if _which(live) != _which(shown):
+        return False
+    which = f", which authenticated by its {shown[0].name}" if shown else ""  # for who is to replace it
+    pause_connection(connection, owner.id, reason=f"its token endpoint refused the client{which} ({code[:60]})")
+    return True
+
+
+def judge_secrets(
+    connection: Connection, owner: str, refused: Sequence[str], *, accepted: SealedSecret, now: datetime
+) -> list[str]:
+    """Hold it against the *refused* ones that another is accepted, against which nothing is held any more.
+
+    Those of which it was not known before.
+    """
+    wrong = [secret for secret in refused if secret != accepted.id]
+    if not wrong and accepted.refused_at is None:
+        return []
+    lock_connection(connection, owner)  # of two that find out otherwise, one waits
+    accept_secret(connection, accepted.id)
+    return [secret for secret in wrong if refuse_secret(connection, secret, at=now)]
+
+
+def _which(secrets: Sequence[SealedSecret]) -> dict[str, datetime | None]:
+    """Whatever their order: for an account that one was refused for, another goes first."""
+    return {secret.id: secret.refused_at for secret in secrets}

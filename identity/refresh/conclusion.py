@@ -1,0 +1,262 @@
+"""What follows from the answer to a presented credential: which end of the refresh is written, and what is served."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from identity.answers import UNNAMED_401, ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, Withheld
+from identity.errors import AswhomError, Misconfigured, ReauthRequired, Unavailable
+from identity.http import NoAnswer, Outcome
+from identity.metrics import REFRESHES, UNRECOGNISED
+from identity.minting import (
+    AssertionRefused,
+    may_be_of_account,
+    next_credentials,
+    read_token,
+    spare_secret,
+    untried_key,
+)
+from identity.own_values import profile_for
+from identity.providers.profile import Profile
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.intents import RefreshIntent, may_present_again
+from identity.refresh.situation import Situation
+from identity.refresh.suspected_client import is_of_client
+from identity.refresh.writer import RefreshWriter
+from identity.store import Store
+from identity.token_endpoint import TokenEndpoint, unpack
+from identity.vault import Vault
+
+log = logging.getLogger(__name__)
+
+_RETRY = timedelta(seconds=2)
+_REFUSED_RETRY = timedelta(minutes=1)  # the first; each later one waits twice as long, up to eight times
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concluder:
+    """Settles what came of presentations. Its methods return the new generation, or None: look again."""
+
+    store: Store
+    vault: Vault
+    endpoint: TokenEndpoint
+    profiles: Mapping[str, Profile]
+    budget: RefreshBudget
+    writer: RefreshWriter
+    clock: Callable[[], datetime]
+    reached: Callable[[str], None]
+
+    def settle(self, situation: Situation, intent: RefreshIntent) -> int | None:
+        """End an intent whose owner may be gone: by its stored answer, else as unknown."""
+        if intent.generation != situation.generation:
+            self.writer.write(self.writer.settlement(situation, intent).doubt, "the generation moved")
+            return None
+        outcome: Outcome = NoAnswer(reason="whoever sent it is gone")
+        if intent.answer_sealed is not None:
+            outcome = unpack(self.vault.open(intent.answer_sealed, situation.answer_binding))
+        return self.conclude(situation, intent, outcome, recovered=True)
+
+    def doubt(self, situation: Situation, intent: RefreshIntent, reason: str) -> int | None:
+        """The provider may have rotated, and what it said is lost. Raises ReauthRequired unless that is harmless."""
+        account, profile = situation.account, profile_for(self.profiles, situation.connection)
+        if situation.minted or not profile.rotates:
+            return self.fail(situation, intent, reason)
+        settlement = self.writer.settlement(situation, intent)
+        if may_present_again(intent, profile, by=self.clock() + self.budget.send):
+            self._count(situation, "unknown", settled=self.writer.write(settlement.doubt, reason))
+            return None
+        given_up = self.writer.write(settlement.give_up, reason)
+        self._count(situation, "unknown", settled=given_up)
+        if not given_up:
+            return None
+        log.warning("a refresh has no known outcome", extra={"action": "grant.unknown", "account": account.id})
+        raise ReauthRequired(f"a refresh of account {account.id} has no known outcome", account=account.id)
+
+    def serve(self, situation: Situation, *, retry_after: timedelta, why: str) -> int:
+        """The present generation, while its token lives and was not refused. Raises Unavailable, which says why."""
+        account = situation.account
+        none = f"{account.provider} gives account {account.id} no token now ({why})"
+        return self.serve_or(Unavailable(none, retry_after=retry_after), situation)
+
+    def serve_or(self, error: AswhomError, situation: Situation) -> int:
+        """The present generation, while its token lives and was not refused. Raises *error* otherwise."""
+        if not situation.may_serve(self.clock()):
+            raise error
+        self._count(situation, "served")
+        return situation.generation
+
+    def expire(self, situation: Situation, new: RefreshIntent) -> int | None:
+        """Nothing renews this token: it lives until its end, then a person must reconnect."""
+        account = situation.account
+        if situation.may_serve(self.clock()):
+            return situation.generation
+        words = "its token has ended or was refused, and there is nothing to renew it with"
+        if not self.writer.write(self.writer.settlement(situation, new).expire, words):
+            return None
+        raise ReauthRequired(f"account {account.id}: {words}", account=account.id)
+
+    def conclude(
+        self, situation: Situation, intent: RefreshIntent, outcome: Outcome, *, recovered: bool = False
+    ) -> int | None:
+        """Act on what came of a presentation; an answer is stored by now.
+
+        *recovered*: whoever presented is gone, and the client's secrets may be others now.
+        """
+        account = situation.account
+        profile = profile_for(self.profiles, situation.connection)
+        settlement = self.writer.settlement(situation, intent)
+        unsure = recovered and self.store.read(partial(situation.another_was_shown, since=intent.started_at))
+        meaning = read_token(situation, profile, outcome, started_at=intent.started_at, scopes=situation.grant.scopes)
+        self.endpoint.heed(meaning, outcome, to=situation.token_endpoint)
+        match meaning:
+            case Granted(answer=granted):
+                sealed = next_credentials(situation, self.vault, granted)
+                accepted = None if unsure or not situation.secrets else situation.secrets[0]
+                committed = self.writer.write(settlement.commit, sealed, accepted=accepted)
+                self._count(situation, "success", settled=committed)
+                if not committed:
+                    return None
+                self.reached("after_commit")
+                return sealed.generation
+            case Transient(reason=reason, retry_after=wait, sent=sent, recognised=recognised):
+                if not recognised:
+                    UNRECOGNISED.labels(profile.name).inc()
+                return self.fail(situation, intent, reason, wait=wait, unpresented=not sent)
+            case RateLimited(reason=reason, retry_after=wait):
+                return self.fail(situation, intent, reason, wait=wait, outcome="rate_limited")
+            case ClientRefused(code=code) | AssertionRefused(code=code) if unsure:
+                self.writer.write(settlement.fail, code, retry_at=None)
+                return None  # it may have been said of another secret than goes first now: that one is tried
+            case ClientRefused(code=code) if code == UNNAMED_401:
+                return self._suspect_client(situation, intent)
+            case ClientRefused(code=code) if (spare := spare_secret(situation.secrets, profile, code)) is not None:
+                first = situation.secrets[0].id
+                blamed = self.writer.write(
+                    settlement.blame_secret, code, owner=situation.connection, secret=first, spare=spare.id
+                )
+                self._count(situation, "secret_refused", settled=blamed)
+                return None  # look again: the other one goes first now
+            case ClientRefused(code=code) if may_be_of_account(code, account.credential):
+                return self._withhold(situation, intent, code)
+            case ClientRefused(code=code):
+                return self._refuse_client(situation, intent, code)
+            case AssertionRefused(code=code):
+                return self._refuse_assertion(situation, intent, code)
+            case Withheld(code=code, person=False):
+                return self._withhold(situation, intent, code)
+            case Withheld(code=code):
+                asked = self.writer.write(settlement.ask_person, code)
+                self._count(situation, "needs_person", settled=asked)
+                if not asked:
+                    return None
+                raise ReauthRequired(
+                    f"the provider wants the person of account {account.id} ({code})", account=account.id
+                )
+            case Dead(code=code):
+                buried = self.writer.write(settlement.bury, code)
+                self._count(situation, "dead", settled=buried)
+                if not buried:
+                    return None
+                raise ReauthRequired(f"the grant of account {account.id} is dead ({code[:60]})", account=account.id)
+            case Unknown(reason=reason):
+                return self.doubt(situation, intent, reason)
+
+    def _refuse_assertion(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
+        """Have another live key sign; with none, serve the present token while it lives, and try again later."""
+        account = situation.account
+        if self._has_another_tried(situation, intent, code):
+            return None
+        settlement = self.writer.settlement(situation, intent)
+        failed = self.writer.write(settlement.blame_nobody, code, retry_at=settlement.now + _longer(_rounds(intent)))
+        self._count(situation, "assertion_refused", settled=failed)
+        why = (
+            f"{account.provider} refuses what provider connection {situation.connection.id} signs for account "
+            f"{account.id} ({code}): look at its key, at this machine's clock, and at what it was allowed there"
+        )
+        return self.serve_or(Misconfigured(why), situation) if failed else None
+
+    def _has_another_tried(self, situation: Situation, intent: RefreshIntent, code: str) -> bool:
+        """Whether another live secret is to be shown for this account, which holds nothing against the first."""
+        settlement = self.writer.settlement(situation, intent)
+        if untried_key(situation.secrets, intent, now=settlement.now) is None:
+            return False
+        first = situation.secrets[0]
+        noted = self.writer.write(settlement.refuse_key, code, key=first.id)
+        self._count(situation, "secret_refused", settled=noted)
+        where = {"action": "connection.another_tried", "secret": first.id, "account": situation.account.id}
+        log.warning("with %s it was refused (%s): another live one is tried", first.id, code[:60], extra=where)
+        return True  # look again: for this account another one goes first now
+
+    def _suspect_client(self, situation: Situation, intent: RefreshIntent) -> int | None:
+        """A gateway may have said it. Have another live secret shown; if it stays so for others too, it is the client.
+
+        RFC 6749 §5.2 has 401 for a client that was not authenticated, and for nothing else.
+        """
+        if self._has_another_tried(situation, intent, UNNAMED_401):
+            return None
+        suspects = partial(is_of_client, situation=situation, code=UNNAMED_401, rounds=_rounds(intent))
+        if self.store.read(suspects):
+            return self._refuse_client(situation, intent, UNNAMED_401)
+        return self._withhold(situation, intent, UNNAMED_401)
+
+    def _refuse_client(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
+        settlement, owner = self.writer.settlement(situation, intent), situation.connection
+        blamed = self.writer.write(settlement.blame_client, code, owner=owner, shown=situation.secrets)
+        self._count(situation, "client_refused", settled=blamed)
+        if not blamed:
+            return None
+        raise Misconfigured(f"the token endpoint refused the client of provider connection {owner.id} ({code[:60]})")
+
+    def _withhold(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
+        """Serve the present token while it lives, and ask again later: it may be this account's fault alone."""
+        account, owner = situation.account, situation.connection.id
+        settlement = self.writer.settlement(situation, intent)
+        failed = self.writer.write(settlement.blame_nobody, code, retry_at=settlement.now + _longer(_rounds(intent)))
+        self._count(situation, "account_refused", settled=failed)
+        look = (
+            f"the {situation.secret_name or 'secret'} of provider connection {owner} is wrong, or a gateway before the "
+            "token endpoint refuses us"
+            if code == UNNAMED_401
+            else f"look whether the client of provider connection {owner} may have there what it asks for, in that "
+            "account's organisation too"
+        )
+        why = f"{account.provider} gives account {account.id} no token ({code[:60]}): {look}"
+        log.warning("%s", why, extra={"action": "grant.withheld", "account": account.id})
+        return self.serve_or(Misconfigured(why), situation) if failed else None
+
+    def fail(
+        self,
+        situation: Situation,
+        intent: RefreshIntent,
+        reason: str,
+        *,
+        wait: timedelta = _RETRY,
+        unpresented: bool = False,
+        outcome: str = "transient",
+    ) -> int | None:
+        """Nothing happened: serve the present token while it lives."""
+        retry_at = self.clock() + wait
+        if unpresented:
+            failed = self.writer.take_back(situation, intent, reason, retry_at=retry_at)
+        else:
+            failed = self.writer.write(self.writer.settlement(situation, intent).fail, reason, retry_at=retry_at)
+        self._count(situation, outcome, settled=failed)
+        return self.serve(situation, retry_after=wait, why=reason) if failed else None
+
+    @staticmethod
+    def _count(situation: Situation, outcome: str, *, settled: bool = True) -> None:
+        REFRESHES.labels(situation.account.provider, outcome if settled else "moved").inc()
+
+
+def _rounds(intent: RefreshIntent) -> int:
+    """How often it was presented by each of the live secrets."""
+    return intent.presented // (1 + len(intent.refused_keys))
+
+
+def _longer(times: int) -> timedelta:
+    """How long to leave alone what was refused so many times, and may be until somebody acts."""
+    return _REFUSED_RETRY * (1 << min(times - 1, 3))

@@ -1,0 +1,47 @@
+"""Accounts whose provider gives no token before their person was there, and their way back without one.
+
+Their credentials stay sealed: once the provider's admin has taken the policy away that wanted it, they may be good.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select
+
+from identity import audit
+from identity.accounts import get_account, move_account
+from identity.audit import Act, AsWhom
+from identity.grants import get_grant
+from identity.model import AccountKey, AccountState
+from identity.sequence import lock_exclusive
+from identity.tables import accounts
+
+#: How the reason begins for which such an account waits.
+WANTS_PERSON = "the provider wants its person to sign in or consent anew"
+
+
+def awaiting_person(connection: Connection, owner: str) -> list[str]:
+    """The ids of a provider connection's accounts that wait so."""
+    columns = accounts.c
+    waiting = select(columns.id).where(
+        columns.connection_id == owner,
+        columns.state == AccountState.NEEDS_RECONNECT,
+        columns.reason.startswith(WANTS_PERSON, autoescape=True),
+    )
+    return list(connection.execute(waiting.order_by(columns.id)).scalars())
+
+
+def try_without(connection: Connection, account: str, act: Act) -> AccountKey | None:
+    """Let the account be tried once more with what it has: should the provider want the person still, it says so.
+
+    Gives its key, by which its jobs are woken in the same transaction; None: it does not wait so.
+    """
+    found = get_account(connection, account)
+    lock_exclusive(connection, found.key.scope)
+    found, grant = get_account(connection, account), get_grant(connection, account)
+    wanted = found.state is AccountState.NEEDS_RECONNECT and (found.reason or "").startswith(WANTS_PERSON)
+    if not wanted or grant is None or grant.refresh_sealed is None:
+        return None
+    move_account(connection, account, to=AccountState.ACTIVE, reason=None, now=act.now)
+    whom = AsWhom.of_account(found.key, id=account, generation=grant.generation)
+    audit.record_act(connection, "account.retried", whom, act, outcome="active", detail={"was": found.reason})
+    return found.key

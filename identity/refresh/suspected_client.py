@@ -1,0 +1,43 @@
+"""Whether a refusal that names no error, as a gateway's does, is of our client after all."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, select
+
+from identity.refresh.intents import IntentState
+from identity.refresh.situation import Situation
+from identity.tables import accounts, refresh_intents
+
+_LATELY = timedelta(minutes=10)  # longer than what was refused is left alone
+
+
+def is_of_client(connection: Connection, situation: Situation, code: str, *, rounds: int) -> bool:
+    """Whether *code*, which the account is told now, was told before and to another too, and nothing was given since.
+
+    *rounds* is how often each live secret was shown for this token. One that is minted is the client's own, so no other
+    account needs to be told the same.
+    """
+    former = situation.intent
+    if rounds < 2 or former is None or former.finished_at is None or former.outcome != code:
+        return False
+    if situation.minted:
+        return True
+    columns = refresh_intents.c
+    refused = (columns.state == IntentState.FAILED) & (columns.outcome == code)
+    refused &= columns.account_id != situation.account.id
+    if not _is_there(connection, situation, refused, since=former.finished_at - _LATELY):
+        return False
+    given = columns.state == IntentState.COMMITTED
+    return not _is_there(connection, situation, given, since=former.finished_at)
+
+
+def _is_there(connection: Connection, situation: Situation, what: ColumnElement[bool], *, since: datetime) -> bool:
+    """Whether a refresh of an account of the same provider connection has ended so since then."""
+    found = (
+        select(refresh_intents.c.id)
+        .join_from(refresh_intents, accounts, accounts.c.id == refresh_intents.c.account_id)
+        .where(refresh_intents.c.finished_at >= since, what, accounts.c.connection_id == situation.connection.id)
+    )
+    return connection.execute(found.limit(1)).first() is not None

@@ -1,0 +1,73 @@
+"""Writes of a refresh: its ends, and what is known of a presentation and would be lost else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+
+from identity.errors import GrantRevoked
+from identity.model import AccountKey, RuledOut
+from identity.persistent_write import PersistentWrite
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.endings import Ending, Settled
+from identity.refresh.intents import RefreshIntent
+from identity.refresh.settlement import Settlement
+from identity.refresh.situation import Situation
+from identity.store import CommitUnknown, Store
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefreshWriter:
+    """Writes what became of refreshes."""
+
+    store: Store
+    budget: RefreshBudget
+    clock: Callable[[], datetime]
+    ids: Callable[[], str]
+    restored: Callable[[Connection, AccountKey], None]
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
+
+    def write(self, act: Callable[Concatenate[Connection, P], Ending], /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Settle in one transaction; False if someone was first. Raises GrantRevoked and Unavailable."""
+        try:
+            ending = self.store.write(lambda connection: act(connection, *args, **kwargs))
+        except CommitUnknown:
+            # It takes effect once at most, so the caller only has to look again.
+            log.warning("the end of a refresh may not be committed", extra={"action": "refresh.commit_unknown"})
+            return False
+        return self._has_settled(ending)
+
+    def take_back(self, situation: Situation, intent: RefreshIntent, reason: str, *, retry_at: datetime | None) -> bool:
+        """Certainly nothing was sent; False if someone was first. An intent left open would be taken for unknown."""
+        fail = partial(self.settlement(situation, intent).fail, reason=reason, retry_at=retry_at, unpresented=True)
+        return self._has_settled(self.insist(intent, "end", fail))
+
+    def insist(self, intent: RefreshIntent, what: str, fn: Callable[[Connection], T]) -> T:
+        """Write what is known of a presentation and would be lost else, for as long as that may take."""
+        where = {"action": f"refresh.{what}_not_stored", "account": intent.account, "intent": intent.id}
+        keep = PersistentWrite(
+            within=self.budget.store, pause=self.budget.poll, monotonic=self.monotonic, sleep=self.sleep
+        )
+        return keep.write(self.store, fn, what=f"the {what} of a refresh of account {intent.account}", where=where)
+
+    def settlement(self, situation: Situation, intent: RefreshIntent) -> Settlement:
+        return Settlement(
+            account=situation.account, intent=intent, now=self.clock(), ids=self.ids, restored=self.restored
+        )
+
+    @staticmethod
+    def _has_settled(ending: Ending) -> bool:
+        if isinstance(ending, RuledOut):
+            raise GrantRevoked(ending.reason)
+        return isinstance(ending, Settled)
