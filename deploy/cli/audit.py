@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -106,7 +107,8 @@ def export(at: Installation, out: Output, tenant: str | None, after: int, output
         for line in export_lines(at.ledger, tenant=tenant, after=after, progress=bar.update):
             file.write(line)
             lines += 1
-    out.note(f"{lines - 1} record(s) exported; who has the public key (`aswhom keys public`) can verify them")
+    told = "who has the public key (`aswhom keys public`) can verify them"
+    out.note(f"{lines - 1} record(s) exported; {told}; the next export is `--after {json.loads(line)['seq']}`")
 
 
 @command(audit, "verify")

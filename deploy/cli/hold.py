@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from deploy.cli.command import command
+from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from identity.errors import BadInput
 from identity.hold import find_hold, release_hold, set_hold
 from pipeline.ledger.calls_out import CallsOut, calls_out
 
@@ -25,15 +26,23 @@ def set_(at: Installation, out: Output, why: str) -> None:
     """Hold the whole installation: no job is claimed, no step opens, no token is renewed or ended at its provider, no
     schedule fires. Deliveries are taken, and revocations take effect. What is out already ends as always.
     """
+    if not why.strip():
+        raise BadInput("say why: it is all that whoever finds nothing going out has to go by")
     act = replace(at.act(), why=why)
     changed = at.write(lambda c: set_hold(c, act), ahead=True)
     _tell(at, out, changed=changed)
+    if not changed:
+        out.note("It was held already, and its first reason stands: whoever set that may release what you want held.")
 
 
 @command(hold)
 @click.option("--why", help="For the audit.")
-def release(at: Installation, out: Output, why: str | None) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def release(at: Installation, out: Output, why: str | None, yes: bool) -> None:
     """Let everything go on: what became due meanwhile is due now, and missed slots are caught up with."""
+    standing = at.read(find_hold)
+    if standing is not None:
+        confirm(f"{standing.sentence}. Let everything go on?", yes=yes)
     act = replace(at.act(), why=why)
     was = at.write(lambda c: release_hold(c, act), ahead=True)
     out.done("released: everything goes on" if was else "nothing was held", {"held": False, "changed": was is not None})

@@ -178,12 +178,13 @@ def test_what_was_signed_before_a_rotation_verifies_here_and_elsewhere(recorded:
     receipt.write_text(recorded("revocations", "show", revoked(recorded), "--json").stdout)
     old.write_text(recorded("keys", "public").stdout)
     kept.write_text(recorded("audit", "checkpoint").stdout)
-    recorded("audit", "export", "--output", str(early))
+    told = recorded("audit", "export", "--output", str(early)).stderr
 
     rotated = recorded.json("keys", "rotate-signing", "--yes")
     later = revoked(recorded)
     new.write_text(recorded("keys", "public").stdout)
     last = json.loads(kept.read_text())["seq"]
+    assert told.endswith(f"the next export is `--after {last}`\n")
     recorded("audit", "checkpoint")
     recorded("audit", "export", "--after", str(last), "--output", str(late))
     assert recorded.json("audit", "verify", "--checkpoint", str(kept))["verified"]

@@ -24,12 +24,15 @@ def test_a_hold_is_set_shown_and_released_and_doctor_tells_of_it(cli: Cli) -> No
     assert said["by"].startswith("cli:")
     again = cli.json("hold", "set", "--why", "another reason")
     assert (again["changed"], again["why"]) == (False, "the provider's incident")
+    assert "held already" in cli("hold", "set", "--why", "another reason").output
+    assert "say why" in cli("hold", "set", "--why", " ").output
     assert "the provider's incident. Nothing is out" in cli("hold", "show").output
     ((state, says),) = told(cli, "held")
     assert state == "unknown"
     assert "nothing goes out, held since" in says
     assert "the provider's incident. `aswhom hold release` ends it" in says
-    assert cli.json("hold", "release") == {"held": False, "changed": True}
+    assert "Say so with --yes" in cli("hold", "release").output
+    assert cli.json("hold", "release", "--yes") == {"held": False, "changed": True}
     assert cli.json("hold", "release") == {"held": False, "changed": False}
     assert told(cli, "held") == []
 

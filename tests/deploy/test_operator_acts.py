@@ -15,7 +15,10 @@ from deploy.cli import main
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.settings import load
+from identity.accounts import move_account
 from identity.audit.tables import audit
+from identity.model import AccountState
+from identity.refresh.person_wanted import WANTS_PERSON
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from pipeline.tables import attempts
@@ -113,9 +116,9 @@ def test_every_act_leaves_a_row_that_names_the_operator(
 
 def _of_who_there_is(act: Acts) -> None:
     act("hold", "set", "--why", "a drill", kind="hold.set")
-    act("hold", "release", kind="hold.released")
+    act("hold", "release", "--yes", kind="hold.released")
     act("db", "restored", "--why", "a drill", "--yes", kind="ledger.restored")
-    act("hold", "release", kind="hold.released")
+    act("hold", "release", "--yes", kind="hold.released")
     act("tenants", "add", "mill", kind="tenant.added")
     act("tenants", "stop", "mill", "--yes", kind="scope.stopped")
     act("tenants", "open", "mill", kind="scope.opened")
@@ -127,6 +130,7 @@ def _of_who_there_is(act: Acts) -> None:
     act("connect", "remove-return", returns["id"], "--yes", kind="return_target.removed")
     transmitter = ("--issuer", "https://i.example", "--audience", "us", "--jwks-url", "https://i.example/keys")
     act("transmitters", "add", "okta", *transmitter, "--tenant", "mill", kind="transmitter.added")
+    act("transmitters", "set", "okta", "--plain-jwt", kind="transmitter.changed")
     act("transmitters", "remove", "okta", "--yes", kind="transmitter.removed")
 
 
@@ -181,6 +185,9 @@ def _of_accounts(act: Acts, tmp_path: Path) -> None:
 
 def _of_work(act: Acts, console: ConsoleApp) -> None:
     act.run("connections", "rotate-secret", "gh", "--file", "-", input="s3cret")
+    needs, now = AccountState.NEEDS_RECONNECT, act.at.now()
+    act.at.write(lambda c: move_account(c, "acc-acme.ada", to=needs, reason=WANTS_PERSON, now=now))
+    act("accounts", "retry", "acc-acme.ada", kind="account.retried")
     act("accounts", "reconnect", "acc-acme.ada", "--scopes", "a", kind="connect.invited")
     console.pause()
     act("connections", "resume", "gh", kind="connection.resumed")
