@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Exists, bindparam, delete, exists, select
+from sqlalchemy import Connection, Exists, bindparam, delete, exists, func, select
 
 from identity import audit
 from identity.audit import Act, AsWhom
+from identity.audit.tables import audit as audit_rows
 from identity.errors import Unavailable
 from identity.hold_tables import holds
 from identity.model import AccountState
@@ -25,6 +26,7 @@ HELD = "the installation is held: `aswhom hold show` says why, `aswhom hold rele
 #: Whether the installation is held, for a larger statement: of an empty table, so it costs next to nothing.
 IS_HELD: Exists = exists(select(holds.c.id))
 
+_RELEASED = "hold.released"
 _FIND = Prepared(select(holds))
 _STATE = Prepared(select(accounts.c.state, IS_HELD.label("is_held")).where(accounts.c.id == bindparam("account")))
 
@@ -72,11 +74,19 @@ def hold_unless_held(connection: Connection, act: Act) -> bool:
     return insert_new(connection, holds, row)
 
 
+def last_release(connection: Connection, *, after: int) -> datetime | None:
+    """When the last hold was released that stood after this ledger number; None: none was."""
+    rows = audit_rows.c
+    released = select(func.max(rows.at)).where(rows.tenant_id == "", rows.number > after, rows.kind == _RELEASED)
+    last: datetime | None = connection.execute(released).scalar_one()
+    return last
+
+
 def release_hold(connection: Connection, act: Act) -> Hold | None:
     """End the hold; what it was, None where nothing was held."""
     was = find_hold(connection)
     if was is None or connection.execute(delete(holds)).rowcount != 1:
         return None
     detail = {"since": was.since.isoformat(), "held_by": was.by, "held_why": was.why}
-    audit.record_act(connection, "hold.released", AsWhom(tenant=None), act, outcome="released", detail=detail)
+    audit.record_act(connection, _RELEASED, AsWhom(tenant=None), act, outcome="released", detail=detail)
     return was

@@ -54,14 +54,14 @@ def whose_installations(
 ) -> Whose:
     """Whose these installations, workspaces or organizations are; an organization's are its listed workspaces too.
 
-    *within* is the organization that they may be of: it counts where none of them is listed. A tenant's own connection
-    that lists no installation is that tenant's wherever it is installed.
+    *within* is the organization whose app it may have been: nobody said, so the end is the organization's as well. A
+    tenant's own connection that lists no installation is that tenant's wherever it is installed, also where the last
+    one was taken back: in which workspace somebody consented is not kept, and no end may be lost.
     """
     ids, columns = frozenset(external_ids), installations.c
+    named = ids if within is None else ids | {within}
     ours = select(columns.tenant_id, columns.external_id).where(columns.connection_id == owner)
-    found = connection.execute(ours.where(or_(columns.external_id.in_(ids), columns.organization.in_(ids)))).all()
-    if not found and within is not None:
-        found = connection.execute(ours.where(columns.external_id == within)).all()
+    found = connection.execute(ours.where(or_(columns.external_id.in_(named), columns.organization.in_(named)))).all()
     if found:
         return Whose(
             tenants=frozenset(row.tenant_id for row in found), listed=frozenset(row.external_id for row in found)

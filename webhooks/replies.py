@@ -1,8 +1,9 @@
 """What a person is told of what they did in a chat, sent to the address that the chat gave with it.
 
-After the answer, as bells are rung: the sender waits for no call of ours. One thread of a process sends at a time, and
-not for long: a chat that hangs holds up one of the web's threads for `IN_ALL`. What does not fit, is not sent by then,
-or is not taken, is dropped, and the log says so: the delivery says the same.
+After the answer, as bells are rung: the sender waits for no call of ours. One thread of a process sends at a time, what
+others leave behind too: a chat that hangs holds up one of the web's threads, until `IN_ALL` after the last that it was
+left. What does not fit, could not be tried by then, or is not taken, is dropped, and the log says so: the delivery says
+the same.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ log = logging.getLogger(__name__)
 
 WAITING = 100
 WITHIN = timedelta(seconds=5)
-IN_ALL = timedelta(seconds=10)  # of one thread, however many wait
+IN_ALL = timedelta(seconds=10)  # of each, with its wait: a chat that hangs costs only those that came while it did
+AT_LEAST = timedelta(seconds=1)  # less is no try: it would be sent, and its answer not waited for
 _PORTS = {"https": 443, "http": 80}
 
 
@@ -36,7 +38,7 @@ class Replies:
     def __init__(self, http: Client, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._http = http
         self._monotonic = monotonic
-        self._waiting: deque[HttpRequest] = deque()
+        self._waiting: deque[tuple[float, HttpRequest]] = deque()  # since when, and what
         self._sending = Lock()
 
     def send_after(self, response: Response, url: str, words: Mapping[str, Any], *, api_url: str) -> None:
@@ -55,24 +57,27 @@ class Replies:
         if len(self._waiting) >= WAITING:
             _dropped(1)
             return
-        self._waiting.append(request)
-        end = self._monotonic() + IN_ALL.total_seconds()
+        self._waiting.append((self._monotonic(), request))
         while self._waiting:  # looked at again after the release: one may have been left in between
             if not self._sending.acquire(blocking=False):
                 return
             try:
-                self._send_until(end)
+                self._send_next()
             finally:
                 self._sending.release()
 
-    def _send_until(self, end: float) -> None:
-        while self._waiting:
-            left = timedelta(seconds=end - self._monotonic())
-            if left <= timedelta():
-                late = [self._waiting.popleft() for _ in range(len(self._waiting))]  # one that comes now is not late
-                _dropped(len(late))
-                return
-            self._send_one(self._waiting.popleft(), within=min(left, WITHIN))
+    def _send_next(self) -> None:
+        """Send the first that is not late, and drop those before it."""
+        oldest = self._monotonic() - (IN_ALL - AT_LEAST).total_seconds()
+        late = 0
+        while self._waiting and self._waiting[0][0] < oldest:
+            self._waiting.popleft()
+            late += 1
+        if late:
+            _dropped(late)
+        if self._waiting:
+            since, request = self._waiting.popleft()
+            self._send_one(request, within=min(AT_LEAST + timedelta(seconds=since - oldest), WITHIN))
 
     def _send_one(self, request: HttpRequest, *, within: timedelta) -> None:
         outcome = self._http.send(request, within=within)

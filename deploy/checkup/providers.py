@@ -96,8 +96,10 @@ def _unlisted(at: Installation) -> Iterator[Finding]:
         what = "installation" if profile.installation_of_app else "workspace or organization"
         add = f"`aswhom installations add {id} ID {tenant}`"
         if row["only_listed"]:
-            says = f"{id} is {tenant}'s own and lists no {what} any more, so what names one is kept as ignored: {add}"
-            yield unknown("connections", says)
+            says = f"{id} is {tenant}'s own and lists no {what} any more, so what names one is kept as ignored"
+            if not profile.installation_of_app:
+                says += f", but for the end of any: it ends {tenant}'s accounts, whosever it is"
+            yield unknown("connections", f"{says}: {add}")
             continue
         does = "starts its workflows" if profile.installation_of_app else "and removes it again ends its accounts"
         says = (

@@ -8,6 +8,7 @@ from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.installations import is_last_listed
+from identity.providers import PROFILES
 from pipeline.desk import tenants as acts
 from pipeline.ledger import queries
 
@@ -42,16 +43,23 @@ def remove_installation_of(at: Installation, out: Output, connection: str, exter
     """Take back whose installation EXTERNAL_ID of CONNECTION is, so that it can be another tenant's.
 
     One of a tenant's own connection is no longer listed, and its deliveries are kept as ignored: those of the last one
-    too, since anybody may install a public app. Jobs that its deliveries have begun stay the tenant's they were begun
-    for. It is refused while the tenant's accounts act through it, whose end the provider says by it alone: a service's
-    by its id, and in a workspace everybody's, unless the tenant has another one there. Revoke those first. The last
-    that a tenant's own connection lists may go before.
+    too, since anybody may install a public app. What is said of the end of any workspace or organization is the
+    tenant's then, so that none is lost: list another one before. Jobs that its deliveries have begun stay the tenant's
+    they were begun for. It is refused while the tenant's accounts act through it, whose end the provider says by it
+    alone: a service's by its id, and in a workspace everybody's, unless the tenant has another one there. Revoke those
+    first. The last that a tenant's own connection lists may go before.
     """
     tenant = at.read(lambda c: acts.installation(c, connection, external_id))
-    if at.read(lambda c: queries.provider_connection(c, connection))["tenant_id"] == tenant:
+    owner = at.read(lambda c: queries.provider_connection(c, connection))
+    if owner["tenant_id"] == tenant:
         then = "what names it is kept as ignored from now on, and no provider sends it again"
         if at.read(lambda c: is_last_listed(c, connection, external_id)):
             then += f"; none is listed then, so {connection} takes nothing that names an installation until one is"
+            profile = PROFILES.get(owner["provider"])
+            if profile is not None and not profile.installation_of_app:
+                then += (
+                    f", but for the end of any workspace or organization: it ends {tenant}'s accounts, whosever it is"
+                )
         question = f"No longer list installation {external_id} of {connection} ({then})?"
         done = f"installation {external_id} of {connection} is no longer listed: {then}"
     else:

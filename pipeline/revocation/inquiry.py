@@ -22,7 +22,7 @@ from identity.columns import database_now
 from identity.connection_secrets import CLIENT_SECRET, SealedSecret, live_secrets
 from identity.connections import get_connection
 from identity.grants import ACCESS, Grant, get_grant, token_binding
-from identity.hold import find_hold
+from identity.hold import find_hold, last_release
 from identity.http import Answer, Client
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection
 from identity.providers.profile import Liveness, Profile
@@ -94,7 +94,8 @@ class Inquirer:
             return True
         if self._store.read(find_hold) is not None:
             return False
-        key, since = AccountKey.parse(row.key), self._clock() - row.effective_at
+        released = self._store.read(lambda c: last_release(c, after=row.number))  # nobody was asked until then
+        key, since = AccountKey.parse(row.key), self._clock() - max(row.effective_at, released or row.effective_at)
         verdict = self._verdict(revocation, key, number=row.number, since=since)
         now = self._clock()
         self._store.write(lambda c: _note(c, revocation, verdict, now=now))

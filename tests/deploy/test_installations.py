@@ -117,9 +117,11 @@ def test_a_tenants_own_app_that_lists_nothing_is_pointed_at(given: Cli) -> None:
     assert "`aswhom installations add linear-acme ID acme`" in says
     given.json("installations", "add", "linear-acme", "ORG", "acme")
     assert unlisted() == []
-    given.json("installations", "remove", "linear-acme", "ORG", "--yes")
+    removed = given("installations", "remove", "linear-acme", "ORG", "--yes").output
     (says,) = unlisted()
     assert "lists no workspace or organization any more, so what names one is kept as ignored" in says
+    for told_of_ends in (removed, says):
+        assert "it ends acme's accounts, whosever it is" in told_of_ends
 
 
 def test_doctor_names_what_was_left_out_and_an_organization_that_is_listed_by_a_workspace(given: Cli) -> None:
@@ -174,4 +176,5 @@ def test_of_one_that_a_tenants_own_connection_lists_no_more_it_is_said_what_beco
     done = given("installations", "remove", "own", "77", "--yes")
     assert done.output == f"installation 77 of own is no longer listed: {then}\n"
     last = given("installations", "remove", "own", "78", "--yes")
-    assert f"{then}; none is listed then, so own takes nothing that names an installation until one is" in last.output
+    assert last.output.endswith("so own takes nothing that names an installation until one is\n")
+    assert f"{then}; none is listed then" in last.output

@@ -129,6 +129,23 @@ def test_while_it_is_held_a_signal_that_may_be_a_replay_is_not_asked_about(
     assert asking.row(made).doubt == SignalDoubt.ALIVE
 
 
+def test_after_a_hold_a_provider_that_is_away_is_asked_for_as_long_as_ever(
+    asking: Asking, provider: PretendProvider, house: House
+) -> None:
+    provider.alive = None
+    made = asking.again()
+    act = Act(audit_id="hold", by="test", now=asking.now, why="a drill")
+    house.database.write(partial(set_hold, act=act))
+    asking.now += timedelta(minutes=10)
+    house.database.write(partial(release_hold, act=replace(act, audit_id="release", now=asking.now)))
+    asking.now += timedelta(minutes=1)
+    assert not asking.revoker.advance(made)
+    assert asking.row(made).doubt == SignalDoubt.OPEN
+    asking.now += timedelta(minutes=2)
+    assert asking.revoker.advance(made)
+    assert asking.row(made).doubt == SignalDoubt.UNKNOWN
+
+
 def test_a_token_that_says_nothing_of_the_signal_is_not_asked_about(
     asking: Asking, provider: PretendProvider, house: House
 ) -> None:

@@ -154,10 +154,34 @@ def test_the_end_in_a_workspace_is_its_organizations_where_that_is_what_is_liste
         lambda c: add_installation(c, owner="gh", external_id="E1", tenant="acme", now=datetime.now(UTC))
     )
     at = datetime.now(UTC) + HOUR
-    of_globex = Workspaces(ids=frozenset({"installation-globex"}), within="E1")
-    assert say(house, signal(Asks.REVOKE, of_globex, at=at)).revocations == (), "its own listing comes first"
     assert say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"T1"})), at=at)).nobodys
     assert len(say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"T1"}), within="E1"), at=at)).revocations) == 2
+
+
+@pytest.mark.parametrize("workspace", ["T1", "installation-globex"], ids=["listed for nobody", "listed by itself"])
+def test_an_end_that_may_be_the_organizations_is_that_of_each_workspace_known_to_be_of_it(
+    house: House, workspace: str
+) -> None:
+    """As Slack publishes the event: a workspace and its organization, and not whose app it was."""
+    at = datetime.now(UTC) + HOUR
+    ended = signal(Asks.REVOKE, Workspaces(ids=frozenset({workspace}), within="E1"), at=at)
+    assert say(house, ended).revocations == (), "nothing says that acme's is of E1"
+    of_e1 = partial(note_organization, owner="gh", workspace="installation-acme", organization="E1")
+    house.database.write(of_e1)
+    by_itself = signal(Asks.REVOKE, Workspaces(ids=frozenset({workspace})), at=at)
+    assert say(house, by_itself).revocations == ()
+    assert (len(say(house, ended).revocations), state(house)) == (2, AccountState.REVOKED)
+
+
+def test_an_end_that_may_be_either_is_both_the_workspaces_and_the_organizations(house: House) -> None:
+    house.connect("globex", "globex.ada")
+    globex = AccountKey(tenant="globex", connection="gh", principal="globex.ada")
+    house.database.write(
+        lambda c: add_installation(c, owner="gh", external_id="E1", tenant="acme", now=datetime.now(UTC))
+    )
+    either = Workspaces(ids=frozenset({"installation-globex"}), within="E1")
+    say(house, signal(Asks.REVOKE, either, at=datetime.now(UTC) + HOUR))
+    assert [state(house, key) for key in (ADA, ROBOT, globex)] == [AccountState.REVOKED] * 3
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

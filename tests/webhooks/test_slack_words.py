@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, cast
 from urllib.parse import urlencode
@@ -18,7 +19,7 @@ from pipeline.workflow import Registry
 from tasks.slack_command import file_from_slack
 from tests.webhooks.parts import FORM, NOW, MemoryLedger, MemoryRing, slack_headers
 from webhooks.app import create_app
-from webhooks.replies import IN_ALL, WAITING, Replies, is_beside
+from webhooks.replies import IN_ALL, WAITING, WITHIN, Replies, is_beside
 from webhooks.settings import WebSettings
 from webhooks.sources.slack_words import ASK
 
@@ -177,11 +178,12 @@ def test_what_is_beside_slacks_api(url: str, beside: bool) -> None:
 class SlowHooks(Hooks):
     """A chat that takes its time for each, while more presses come in."""
 
-    def __init__(self, pressed_meanwhile: int) -> None:
+    def __init__(self, *pressed_meanwhile: int, takes: Sequence[float] = ()) -> None:
         super().__init__()
         self.now = 0.0
         self.within: list[timedelta] = []
-        self.pressed_meanwhile = pressed_meanwhile
+        self.pressed_meanwhile = list(pressed_meanwhile)
+        self.takes = list(takes)
         self.replies = Replies(cast("Client", self), monotonic=lambda: self.now)
 
     def reply(self) -> None:
@@ -191,11 +193,11 @@ class SlowHooks(Hooks):
 
     def send(self, request: HttpRequest, **more: Any) -> Outcome:
         within: timedelta = more["within"]
-        if not self.within:
-            for _press in range(self.pressed_meanwhile):
-                self.reply()
+        pressed = self.pressed_meanwhile.pop(0) if self.pressed_meanwhile else 0
+        for _press in range(pressed):
+            self.reply()
         self.within.append(within)
-        self.now += within.total_seconds()
+        self.now += self.takes.pop(0) if self.takes else within.total_seconds()
         return NoAnswer(reason="no answer in time")
 
 
@@ -206,15 +208,28 @@ def _dropped(caplog: pytest.LogCaptureFixture) -> list[int]:
 def test_a_chat_that_hangs_holds_a_thread_for_so_long_in_all_and_what_is_dropped_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    hooks = SlowHooks(pressed_meanwhile=5)
+    hooks = SlowHooks(5)
     hooks.reply()
     assert hooks.now == IN_ALL.total_seconds()
     assert len(hooks.within) + sum(_dropped(caplog)) == 6
     assert _dropped(caplog) != []
     hooks.reply()
-    assert hooks.now > IN_ALL.total_seconds(), "another thread has a time of its own"
+    assert hooks.now > IN_ALL.total_seconds(), "another reply has a time of its own"
+
+
+def test_a_reply_that_came_while_others_hung_is_tried_for_as_long_as_any(caplog: pytest.LogCaptureFixture) -> None:
+    hooks = SlowHooks(2, 1)
+    hooks.reply()
+    assert _dropped(caplog) == [1], "of those that came with the first the second was never tried"
+    assert hooks.within == [WITHIN, WITHIN, WITHIN], "the one that came while the second hung"
+
+
+def test_what_has_hardly_any_time_left_is_not_sent(caplog: pytest.LogCaptureFixture) -> None:
+    hooks = SlowHooks(2, takes=[4.5, 4.6])
+    hooks.reply()
+    assert (len(hooks.within), _dropped(caplog)) == (2, [1])
 
 
 def test_what_more_is_pressed_than_waits_is_dropped_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    SlowHooks(pressed_meanwhile=WAITING + 1).reply()
+    SlowHooks(WAITING + 1).reply()
     assert _dropped(caplog)[0] == 1
