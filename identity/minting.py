@@ -178,9 +178,14 @@ def spare_secret(secrets: Sequence[SealedSecret], profile: Profile, code: str) -
     *code* is of a refused client. One without a name may be a gateway's, and so says nothing of the secret: the other
     is shown for this request alone.
     """
-    blames_it = code in ("invalid_client", UNNAMED_401, _KEY_REFUSED) or code in profile.secret_codes
+    blames_it = may_be_of_secret(profile, code)
     fresh = [secret for secret in secrets if secret.refused_at is None]
     return fresh[1] if blames_it and len(fresh) > 1 else None
+
+
+def may_be_of_secret(profile: Profile, code: str) -> bool:
+    """Whether a refusal of the client may be the fault of what authenticates it, and not of what it is."""
+    return code in ("invalid_client", UNNAMED_401, _KEY_REFUSED) or code in profile.secret_codes
 
 
 def may_be_of_account(code: str, credential: Credential) -> bool:

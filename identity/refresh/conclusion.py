@@ -15,17 +15,19 @@ from identity.metrics import REFRESHES, UNRECOGNISED
 from identity.minting import (
     AssertionRefused,
     may_be_of_account,
+    may_be_of_secret,
     next_credentials,
     read_token,
     spare_secret,
     untried_key,
 )
+from identity.model import Credential
 from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.intents import RefreshIntent, may_present_again
 from identity.refresh.situation import Situation
-from identity.refresh.suspected_client import is_of_client
+from identity.refresh.suspected_client import is_of_client, refused_since
 from identity.refresh.writer import RefreshWriter
 from identity.store import Store
 from identity.token_endpoint import TokenEndpoint, unpack
@@ -142,6 +144,10 @@ class Concluder:
                 return None  # look again: the other one goes first now
             case ClientRefused(code=code) if may_be_of_account(code, account.credential):
                 return self._withhold(situation, intent, code)
+            case ClientRefused(code=code) if may_be_of_secret(profile, code) and _is_known(situation, intent):
+                if account.credential is Credential.JWT_BEARER:
+                    return self._refuse_assertion(situation, intent, code)
+                return self._suspect_client(situation, intent)
             case ClientRefused(code=code):
                 return self._refuse_client(situation, intent, code)
             case AssertionRefused(code=code):
@@ -170,8 +176,7 @@ class Concluder:
         account = situation.account
         if self._has_another_tried(situation, intent, code):
             return None
-        settlement = self.writer.settlement(situation, intent)
-        failed = self.writer.write(settlement.blame_nobody, code, retry_at=settlement.now + _longer(_rounds(intent)))
+        failed = self._leave_alone(situation, intent, code)
         self._count(situation, "assertion_refused", settled=failed)
         why = (
             f"{account.provider} refuses what provider connection {situation.connection.id} signs for account "
@@ -185,7 +190,7 @@ class Concluder:
         if untried_key(situation.secrets, intent, now=settlement.now) is None:
             return False
         first = situation.secrets[0]
-        noted = self.writer.write(settlement.refuse_key, code, key=first.id)
+        noted = self.writer.write(settlement.refuse_key, code, key=first.id, since=refused_since(situation, code))
         self._count(situation, "secret_refused", settled=noted)
         where = {"action": "connection.another_tried", "secret": first.id, "account": situation.account.id}
         log.warning("with %s it was refused (%s): another live one is tried", first.id, code[:60], extra=where)
@@ -198,7 +203,7 @@ class Concluder:
         """
         if self._has_another_tried(situation, intent, UNNAMED_401):
             return None
-        suspects = partial(is_of_client, situation=situation, code=UNNAMED_401, rounds=_rounds(intent))
+        suspects = partial(is_of_client, situation=situation, code=UNNAMED_401)
         if self.store.read(suspects):
             return self._refuse_client(situation, intent, UNNAMED_401)
         return self._withhold(situation, intent, UNNAMED_401)
@@ -214,8 +219,7 @@ class Concluder:
     def _withhold(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
         """Serve the present token while it lives, and ask again later: it may be this account's fault alone."""
         account, owner = situation.account, situation.connection.id
-        settlement = self.writer.settlement(situation, intent)
-        failed = self.writer.write(settlement.blame_nobody, code, retry_at=settlement.now + _longer(_rounds(intent)))
+        failed = self._leave_alone(situation, intent, code)
         self._count(situation, "account_refused", settled=failed)
         look = (
             f"the {situation.secret_name or 'secret'} of provider connection {owner} is wrong, or a gateway before the "
@@ -227,6 +231,13 @@ class Concluder:
         why = f"{account.provider} gives account {account.id} no token ({code[:60]}): {look}"
         log.warning("%s", why, extra={"action": "grant.withheld", "account": account.id})
         return self.serve_or(Misconfigured(why), situation) if failed else None
+
+    def _leave_alone(self, situation: Situation, intent: RefreshIntent, code: str) -> bool:
+        """Write that nobody knows whose fault it is, and when to ask again: each time it is told, later."""
+        settlement, wait = self.writer.settlement(situation, intent), _REFUSED_RETRY
+        if (since := refused_since(situation, code)) is not None:
+            wait = min(_longer(_rounds(intent)), max(wait, 2 * (settlement.now - since)))
+        return self.writer.write(settlement.blame_nobody, code, retry_at=settlement.now + wait)
 
     def fail(
         self,
@@ -252,11 +263,18 @@ class Concluder:
         REFRESHES.labels(situation.account.provider, outcome if settled else "moved").inc()
 
 
+def _is_known(situation: Situation, intent: RefreshIntent) -> bool:
+    """Whether the secret shown was known as refused: the fresh one was refused just before, and not by name."""
+    if not situation.secrets or situation.secrets[0].refused_at is None:
+        return False
+    return any(one.refused_at is None and one.id in intent.refused_keys for one in situation.secrets)
+
+
 def _rounds(intent: RefreshIntent) -> int:
-    """How often it was presented by each of the live secrets."""
+    """How often it was presented by each of the live secrets, in an outage too: more often than it was refused."""
     return intent.presented // (1 + len(intent.refused_keys))
 
 
 def _longer(times: int) -> timedelta:
-    """How long to leave alone what was refused so many times, and may be until somebody acts."""
+    """How long at most to leave alone what was refused so many times, and may be until somebody acts."""
     return _REFUSED_RETRY * (1 << min(times - 1, 3))

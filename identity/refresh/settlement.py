@@ -142,22 +142,25 @@ class Settlement:
         def write(intent: RefreshIntent) -> Superseded | None:
             if was_changed(connection, owner, asked=intent.opened):
                 return Superseded()
+            # Those before it were refused without a name, as a gateway may have done: now they are what is left.
+            set_refused_keys(connection, intent.id, ())
             if refuse_secret(connection, secret, at=self.now):
                 self._tell_refused(connection, code, secret=secret, spare=spare)
             return None
 
         return self._end(connection, IntentState.FAILED, code, write, restores=True)
 
-    def refuse_key(self, connection: Connection, code: str, *, key: str) -> Ending:
+    def refuse_key(self, connection: Connection, code: str, *, key: str, since: datetime | None = None) -> Ending:
         """With *key*, what was sent was refused: another one is shown or signs next, for this account alone.
 
-        It may be the account's consent that is gone, or a gateway that refused (`commit`).
+        It may be the account's consent that is gone, or a gateway that refused (`commit`). *since* is when all live
+        ones had last been refused so: a time that is past keeps nobody waiting, and is kept for the others' turn.
         """
 
         def write(intent: RefreshIntent) -> None:
             set_refused_keys(connection, intent.id, (*intent.refused_keys, key))
 
-        return self._end(connection, IntentState.FAILED, code, write, restores=True)
+        return self._end(connection, IntentState.FAILED, code, write, retry_at=since, restores=True)
 
     def blame_nobody(self, connection: Connection, code: str, *, retry_at: datetime) -> Ending:
         """It was refused, whichever live secret was shown or key signed: nobody knows whose fault it is.

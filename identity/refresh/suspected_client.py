@@ -13,24 +13,34 @@ from identity.tables import accounts, refresh_intents
 _LATELY = timedelta(minutes=10)  # longer than what was refused is left alone
 
 
-def is_of_client(connection: Connection, situation: Situation, code: str, *, rounds: int) -> bool:
-    """Whether *code*, which the account is told now, was told before and to another too, and nothing was given since.
+def refused_since(situation: Situation, code: str) -> datetime | None:
+    """When the account was last told *code* whichever live secret was shown; None: not just before this time.
 
-    *rounds* is how often each live secret was shown for this token. One that is minted is the client's own, so no other
-    account needs to be told the same.
+    An outage between two of them is a new beginning, and so is what another secret was told for this very request.
     """
     former = situation.intent
-    if rounds < 2 or former is None or former.finished_at is None or former.outcome != code:
+    if former is None or former.retry_at is None or former.outcome != code[:64]:
+        return None
+    return former.retry_at if former.refused_keys else former.finished_at  # `refuse_key` hands it on as the first
+
+
+def is_of_client(connection: Connection, situation: Situation, code: str) -> bool:
+    """Whether *code*, which the account is told now, was told before and to another too, and nothing was given since.
+
+    A token that is minted is the client's own, so no other account needs to be told the same.
+    """
+    since = refused_since(situation, code)
+    if since is None:
         return False
     if situation.minted:
         return True
     columns = refresh_intents.c
     refused = (columns.state == IntentState.FAILED) & (columns.outcome == code)
     refused &= columns.account_id != situation.account.id
-    if not _is_there(connection, situation, refused, since=former.finished_at - _LATELY):
+    if not _is_there(connection, situation, refused, since=since - _LATELY):
         return False
     given = columns.state == IntentState.COMMITTED
-    return not _is_there(connection, situation, given, since=former.finished_at)
+    return not _is_there(connection, situation, given, since=since)
 
 
 def _is_there(connection: Connection, situation: Situation, what: ColumnElement[bool], *, since: datetime) -> bool:

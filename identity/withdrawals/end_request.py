@@ -55,6 +55,7 @@ class Question:
     doubt: Doubt | None = None
     remark: str | None = None  # for the receipt, when it has ended
     then: HttpRequest | None = None  # asked after it, about the access token alone
+    outlives: bool = False  # it is done where the server ends no such tokens: this one ends by itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,10 @@ def question(
             return Unasked(to=WithdrawalState.STUCK, reason=(_DROPPED if dropped else _EXPIRED) + _RENEWAL_STAYS)
         why = _DROPPED_BY_NAME if dropped else _EXPIRED_BY_NAME
         return _of_renewal(profile.renewal, case.owner, token, remark=why)
+    # Both are to be ended there, and this is what is left of them: nothing renews it.
+    left = profile.revocation.access_too and claimed.origin is Origin.GRANT and kind == ACCESS
+    if left and _has_expired(claimed, now=now):
+        return _nothing("it had expired")
     if ending_authenticator(case.owner, claimed.credential) and not case.secrets:
         if claimed.credential is Credential.JWT_BEARER:
             return _nothing(_KEY_ALONE)
@@ -113,7 +118,10 @@ def question(
         then = about(access[1], ACCESS) if access is not None else None
         remark = _DROPPED_OUTLIVES if dropped else None
     doubt = _doubt(case, profile, profile.revocation, secret=secret, token=token)
-    return Question(request=request, pace=pace, has_ended=ended, doubt=doubt, remark=remark, then=then)
+    outlives = left and claimed.expires_at is not None
+    return Question(
+        request=request, pace=pace, has_ended=ended, doubt=doubt, remark=remark, then=then, outlives=outlives
+    )
 
 
 def _doubt(case: Case, profile: Profile, revocation: Revocation, *, secret: Secret, token: Secret) -> Doubt | None:

@@ -128,6 +128,8 @@ class Withdrawer:
         send_before = began + self._budget.send.total_seconds()
         outcome = self._present(case, asked.request, to, send_before=send_before)
         fault = self._fault(case, asked, outcome, to)
+        if asked.outlives and isinstance(outcome, Answer) and ends_none_such(outcome):
+            fault, remark = None, ACCESS_OUTLIVES
         if asked.then is not None and (fault is None or _is_about_token(outcome)):
             if fault is None:
                 self._store.write(lambda c: forget_renewal(c, case.withdrawal.id))

@@ -167,6 +167,30 @@ def test_a_key_signs_no_assertion_before_its_switch_date(house: House, provider:
     assert (order(world), world.audited("connection.secret_refused")) == ([OLD, NEW], 0)
 
 
+def test_a_client_that_is_refused_with_a_key_that_is_known_as_refused_pauses_nothing(
+    house: House, provider: PretendProvider
+) -> None:
+    """The new key's refusal may be the account's own consent's."""
+    world, coordinator, ada, grace = house
+    rotate(world)
+    shown: Shown = []
+
+    def answer(form: dict[str, str]) -> Reply:
+        by, said = claims(form["assertion"])
+        shown.append((said["sub"], by))
+        if by == OLD:
+            return reply({"error": "invalid_client"}, 401)
+        return reply({"error": "invalid_grant"}, 400) if said["sub"] == "ada" else reply({"access_token": "minted"})
+
+    provider.answer = answer
+    with pytest.raises(Misconfigured, match="its key, at this machine's clock"):
+        coordinator.refresh(ada, after_generation=1)
+    assert shown == [("ada", NEW), ("ada", OLD)] * 2
+    assert not world.store.read(lambda connection: paused_reason(connection, "forge"))
+    assert coordinator.refresh(grace, after_generation=1) == 2
+    assert order(world) == [NEW, OLD]
+
+
 def test_a_client_that_is_refused_with_the_second_key_pauses_the_connection(
     house: House, provider: PretendProvider
 ) -> None:

@@ -216,6 +216,24 @@ def test_a_401_without_a_name_that_stays_pauses_the_connection_of_what_the_clien
         connected.clock.advance(timedelta(minutes=1))
 
 
+@pytest.mark.parametrize("answer", [reply({}, 401), reply({"error": "access_denied"}, 400)])
+def test_what_is_refused_first_after_an_outage_is_asked_again_after_a_minute(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider, answer: Reply
+) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({}, 503)
+    for _ in range(5):
+        with pytest.raises(Unavailable):
+            make_coordinator().refresh(account, after_generation=1, refused=True)
+        connected.clock.advance(timedelta(minutes=1))
+    granted, provider.answer = provider.rotate, lambda form: answer
+    with pytest.raises(Misconfigured):
+        make_coordinator().refresh(account, after_generation=1, refused=True)
+    connected.clock.advance(timedelta(minutes=1))
+    provider.answer = granted
+    assert make_coordinator().refresh(account, after_generation=1, refused=True) == 2
+
+
 @pytest.mark.parametrize("code", ["interaction_required", "login_required", "consent_required"])
 def test_a_provider_that_wants_the_person_is_given_the_person(
     connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider, code: str

@@ -22,9 +22,9 @@ from identity.connection_secrets import (
     seal_secret,
 )
 from identity.connections import paused_reason, resume_connection
-from identity.errors import Misconfigured
+from identity.errors import Misconfigured, Unavailable
 from identity.http import Client
-from identity.model import AccountState
+from identity.model import AccountState, Credential
 from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.lock import RefreshLock
@@ -218,6 +218,79 @@ def test_a_401_without_a_name_has_the_other_secret_shown_and_holds_nothing_again
     with pytest.raises(Misconfigured, match="client_secret of provider connection forge is wrong, or a gateway"):
         make().refresh(account, after_generation=2, refused=True)
     assert [form["client_secret"] for form in provider.forms[2:]] == [NEW, OLD]
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+
+
+def shown(provider: PretendProvider) -> list[str]:
+    return [form["client_secret"] for form in provider.forms]
+
+
+def test_a_gateways_401_to_the_new_one_does_not_make_the_end_of_the_old_one_the_clients(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    rotate(connected)
+    account = connected.consent()
+    first = [reply({}, 401)]
+
+    def answer(form: dict[str, str]) -> Reply:
+        if first:
+            return first.pop()
+        return reply({"error": "invalid_client"}, 401) if form["client_secret"] == OLD else provider.rotate(form)
+
+    provider.answer = answer
+    assert make().refresh(account, after_generation=1) == 2
+    assert shown(provider) == [NEW, OLD, NEW]
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+
+
+def test_a_401_without_a_name_beside_an_old_one_that_is_known_to_have_ended_pauses_nothing(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    """That the old one is refused by name is no news, and says nothing of the new one."""
+    rotate(connected)
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": "invalid_client"} if form["client_secret"] == OLD else {}, 401)
+    with pytest.raises(Misconfigured, match="is wrong, or a gateway"):
+        make().refresh(account, after_generation=1, refused=True)
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+    assert order(connected) == ["secret-2", "secret-1"]
+
+
+def test_with_two_live_secrets_a_401_without_a_name_after_an_outage_is_the_first(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    """Each of the two was told it, a moment apart: that is once. Told again after a minute, it is the client's."""
+    rotate(connected)
+    robot = connected.service(Credential.CLIENT_CREDENTIALS)
+    provider.answer = lambda form: reply({}, 503)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            make().refresh(robot, after_generation=1)
+        connected.clock.advance(timedelta(minutes=1))
+    provider.answer = lambda form: reply({}, 401)
+    for paused in (False, True):
+        with pytest.raises(Misconfigured):
+            make().refresh(robot, after_generation=1)
+        assert (connected.store.read(lambda connection: paused_reason(connection, "forge")) is not None) == paused
+        connected.clock.advance(timedelta(minutes=1))
+    assert shown(provider)[2:] == [NEW, OLD, NEW, OLD]
+
+
+def test_with_two_live_secrets_a_401_without_a_name_that_stays_is_asked_about_more_seldom_each_time(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    """It is one account's alone, so it pauses nothing."""
+    rotate(connected)
+    account = connected.consent()
+    provider.answer = lambda form: reply({}, 401)
+    for minutes in (1, 2, 4, 8, 8):
+        with pytest.raises(Misconfigured, match="is wrong, or a gateway"):
+            make().refresh(account, after_generation=1, refused=True)
+        connected.clock.advance(timedelta(minutes=minutes, seconds=-1))
+        with pytest.raises(Unavailable):
+            make().refresh(account, after_generation=1, refused=True)
+        connected.clock.advance(timedelta(seconds=1))
+    assert shown(provider) == [NEW, OLD] * 5
     assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
 
 

@@ -252,6 +252,43 @@ def test_a_server_that_ends_no_access_tokens_has_it_said_on_the_receipt(own: Own
     assert "good until it expires" in reason
 
 
+@pytest.fixture
+def half_done(own: OwnServer) -> str:
+    """A withdrawal whose refresh token has ended there, and whose access token has not."""
+    own.shown.about[b"its-access"] = (503, None)
+    return own.ask(own.take()).id
+
+
+def test_it_is_said_of_the_access_token_in_a_later_try_too_that_the_server_ends_none(
+    own: OwnServer, half_done: str
+) -> None:
+    own.shown.about[b"its-access"] = (400, {"error": "unsupported_token_type"})
+    own.world.clock.advance(timedelta(minutes=1))
+    withdrawal = own.ask(half_done)
+    assert (withdrawal.state, own.presented()) == (WithdrawalState.DONE, [*BOTH, BOTH[1]])
+    (reason,) = own.store.read(lambda c: c.execute(select(withdrawals.c.reason)).scalars().all())
+    assert reason is not None
+    assert "good until it expires" in reason
+
+
+def test_an_access_token_that_expires_before_a_later_try_is_not_presented(own: OwnServer, half_done: str) -> None:
+    own.world.clock.advance(timedelta(hours=2))
+    assert own.ask(half_done).state is WithdrawalState.NOT_ASKED
+    assert own.presented() == BOTH
+    (reason,) = own.store.read(lambda c: c.execute(select(withdrawals.c.reason)).scalars().all())
+    assert reason == "it had expired"
+
+
+def test_an_access_token_that_does_not_expire_and_that_the_server_does_not_end_is_seen(
+    own: OwnServer, half_done: str
+) -> None:
+    """Somebody has to end it by hand."""
+    own.store.write(lambda c: c.execute(update(withdrawals).values(expires_at=None)).rowcount)
+    own.shown.about[b"its-access"] = (400, {"error": "unsupported_token_type"})
+    own.world.clock.advance(timedelta(minutes=1))
+    assert own.ask(half_done).state is WithdrawalState.PENDING
+
+
 def test_an_access_token_that_has_expired_is_not_presented(own: OwnServer) -> None:
     taken = own.take()
     own.world.clock.advance(timedelta(hours=2))
