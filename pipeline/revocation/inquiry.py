@@ -93,6 +93,7 @@ class Inquirer:
         if row.doubt != SignalDoubt.OPEN:
             return True
         if self._store.read(find_hold) is not None:
+            self._store.write(lambda c: _note(c, revocation, SignalDoubt.OPEN, now=self._clock()))
             return False
         key, since = AccountKey.parse(row.key), self._clock() - row.effective_at
         verdict = self._verdict(revocation, key, number=row.number, since=since)
