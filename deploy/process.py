@@ -190,7 +190,7 @@ def of_its_tables(runtime: Runtime) -> Runtime:
     that is away is waited for: it may come back with any. The web is not ready instead (`/readyz`), and goes on once
     they are there. Raises Misconfigured.
     """
-    from identity.proven_keys import prove
+    from identity.proven_keys import LOOKED_THROUGH, prove
     from pipeline.ledger.numbering import behind
     from pipeline.ledger.revision import misfit, revision_of
 
@@ -199,7 +199,7 @@ def of_its_tables(runtime: Runtime) -> Runtime:
         failing.callback(runtime.close)
         if said := misfit(_awaited(lambda: revision_of(database))) or _awaited(lambda: database.read(behind)):
             raise Misconfigured(said)
-        _awaited(lambda: database.read(lambda c: prove(c, runtime.vault)))
+        _awaited(lambda: database.read(lambda c: prove(c, runtime.vault, among=LOOKED_THROUGH)))
         failing.pop_all()
     return runtime
 

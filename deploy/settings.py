@@ -7,6 +7,7 @@ too, because it is a typing error more often than not. What is not set has the d
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from webhooks.settings import WebSettings
 
 PREFIX = "ASWHOM_"
+_OUR_NAME = re.compile(r"(aswhom(-(command|web|beat|housekeeping|(worker|revocations)(-\d+)?))?)?")  # for PostgreSQL
 _BEYOND_A_CALL = timedelta(seconds=10)  # the commits around it
 _LOCAL = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - what everywhere is called from here
 
@@ -331,7 +333,7 @@ def name_connections(process: str) -> None:
 
     An `application_name` in the ledger's URL goes before, and so does a PGAPPNAME that is not a parent's of ours.
     """
-    if os.environ.get("PGAPPNAME", "aswhom").startswith("aswhom"):
+    if _OUR_NAME.fullmatch(os.environ.get("PGAPPNAME", "aswhom")):
         os.environ["PGAPPNAME"] = f"aswhom-{process}"
 
 

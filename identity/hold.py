@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Exists, bindparam, delete, exists, func, select
 
@@ -62,16 +63,21 @@ def state_unless_held(connection: Connection, account: str) -> AccountState:
 
 def set_hold(connection: Connection, act: Act) -> bool:
     """Hold the installation, for the reason that the act has. False: it was held already, and that hold stays."""
-    if not hold_unless_held(connection, act):
+    if not insert_new(connection, holds, _row(act)):
         return False
     audit.record_act(connection, "hold.set", AsWhom(tenant=None), act, outcome="held")
     return True
 
 
-def hold_unless_held(connection: Connection, act: Act) -> bool:
-    """The same, for who records it as part of something else."""
-    row = {"id": 1, "since": act.now, "by": act.by[:200], "why": act.why or ""}
-    return insert_new(connection, holds, row)
+def hold_anew(connection: Connection, act: Act) -> Hold | None:
+    """Hold the installation for this reason, whatever other it was held for: that hold, which is no longer.
+
+    For who records it as part of something else. Else whoever set the other one would release this one with it.
+    """
+    was = find_hold(connection)
+    connection.execute(delete(holds))
+    insert_new(connection, holds, _row(act))
+    return was
 
 
 def last_release(connection: Connection, *, after: int) -> datetime | None:
@@ -90,3 +96,7 @@ def release_hold(connection: Connection, act: Act) -> Hold | None:
     detail = {"since": was.since.isoformat(), "held_by": was.by, "held_why": was.why}
     audit.record_act(connection, _RELEASED, AsWhom(tenant=None), act, outcome="released", detail=detail)
     return was
+
+
+def _row(act: Act) -> dict[str, Any]:
+    return {"id": 1, "since": act.now, "by": act.by[:200], "why": act.why or ""}

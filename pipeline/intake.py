@@ -135,7 +135,7 @@ class Intake:
 
     def ready(self) -> None:
         """Return if a delivery can be accepted now. Raises Unavailable, for tables of another version too."""
-        self._look_at_the_tables()
+        self.fits()
         self._store.check_fit()  # what the next line writes is nothing, and takes none
         # A write, since that is what a delivery needs: a ledger whose writer is stopped can still be read.
         self._store.write(rehearse)
@@ -144,10 +144,11 @@ class Intake:
         """The names of workflows that are on for somebody and not among those."""
         return self._store.read(lambda c: missing_workflows.not_installed(c, workflows))
 
-    def _look_at_the_tables(self) -> None:
-        """Until they are seen to be this version's: before that, a delivery would fail, and GitHub repeats none.
+    def fits(self) -> None:
+        """Return if the ledger's tables are this version's, and its sequence is ahead of its rows.
 
-        And to be numbered on: a signal that counts as older than what it is to end is lost.
+        Looked at until both are seen: before that a delivery would fail, and GitHub repeats none, or a signal would
+        count as older than what it is to end, and be lost. Raises Unavailable.
         """
         if self._fits:
             return

@@ -64,7 +64,8 @@ def faults(path: Path, *, fully: bool = True, within: timedelta | None = None) -
         except sqlite3.DatabaseError as error:
             if is_damage(error):
                 return [str(error)]
-            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            # What Python's module says by itself, of a text that is none, has no code.
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
                 raise TookTooLong from error
             raise Unavailable(f"the ledger {path} cannot be read: {error}") from error
 

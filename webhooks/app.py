@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from urllib.parse import quote
 
 from flask import Flask, Response, request
@@ -28,6 +29,8 @@ from webhooks.receiver import receiver
 from webhooks.replies import Replies
 from webhooks.security_event_push import SecurityEvents, event_receiver
 from webhooks.settings import WebSettings
+
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def _now() -> datetime:
@@ -58,6 +61,7 @@ def create_app(
     problems.install(app)
     app.before_request(_in_ascii)
     app.before_request(_holds_no_nul)
+    app.before_request(partial(_fits_if_it_writes, ledger))
     app.after_request(_plainly)
     bells = Bells(ring)
     app.register_blueprint(receiver(settings, ledger, workflows, bells, rates or Rates(), replies=replies, clock=clock))
@@ -92,6 +96,12 @@ def _holds_no_nul() -> None:
         raise NotFound
     if b"%00" in request.query_string:
         raise BadRequest
+
+
+def _fits_if_it_writes(ledger: Ledger) -> None:
+    """Take nothing for a ledger in which it would not count: a revocation would be answered, and end nothing."""
+    if request.method not in _READS:
+        ledger.fits()
 
 
 def _plainly(response: Response) -> Response:

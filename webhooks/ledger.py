@@ -52,6 +52,9 @@ class Ledger(Protocol):
     def usages(self, delivery: SignedDelivery, workflows: Registry) -> Sequence[str]:
         """What could be typed where *delivery* is from: usages of what listens to it and is on for its tenant."""
 
+    def fits(self) -> None:
+        """Return if what is written to it would count; nearly free once it does."""
+
     def ready(self) -> None:
         """Return if a delivery could be accepted now."""
 

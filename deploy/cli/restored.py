@@ -25,7 +25,7 @@ STEPS = (
     "end again what else was ended since: stops, API keys, secrets, capability keys, roles, schedules, policies",
     "`aswhom jobs list --state queued`: what was done since the backup is done again, unless you cancel it",
     "start the processes: deliveries are taken, and nothing goes out. `aswhom doctor`",
-    "`aswhom hold release`; where this is a drill, never: stop the processes, and remove the copy",
+    "`aswhom hold release`: work goes on at once, and GitHub is asked for lost signals only then; after a drill, never",
     "a new `aswhom audit checkpoint`, and a new series of exports",
 )
 
@@ -50,6 +50,7 @@ def restored(
     """Mark a ledger that was put back, or that a failover took commits from, before any process starts: hold it, go on
     with ledger numbers that nobody has seen, leave out the slots that passed, and say so in the audit.
     """
+    at.renumbers = True
     lost = None if lost_checkpoint is None else read_checkpoint_file(lost_checkpoint, public_keys(at, key))
     seen = max((_newest_number(file) for file in exports), default=0)
     confirm("This ledger was put back, and every process is stopped. Go on?", yes=yes)

@@ -17,9 +17,10 @@ from identity.audit.links import last_seq
 from identity.audit.statements import Head
 from identity.audit.tables import audit as records
 from identity.errors import BadInput
-from identity.hold import hold_unless_held
+from identity.hold import hold_anew
 from identity.sequence import NUMBERS
 from identity.tables import ledger_numbers, scopes
+from pipeline.ledger.numbering import last_given
 from pipeline.schedules.changes import skip_missed
 
 #: Beyond what the ledger and what was kept beside it show: more than was given out since the last of them was written.
@@ -35,7 +36,6 @@ class Restored:
     after: int  # the next number is greater
     ends_at: int  # the last link of the audit's chain in what was put back
     schedules: tuple[str, ...]  # whose missed slots are left out
-    newly_held: bool
 
 
 def mark_restored(
@@ -54,7 +54,7 @@ def mark_restored(
     last = _last_number(connection)
     after = max(last, seen) + GAP
     _move_numbers(connection, to=after)
-    newly_held = hold_unless_held(connection, act)
+    was_held = hold_anew(connection, act)
     left_out = () if fire_missed else tuple(skip_missed(connection, now=act.now))
     detail = {
         "last_number": last,
@@ -63,17 +63,17 @@ def mark_restored(
         "lost": None if lost is None else lost.document() | {"signature": lost.signature},
         "schedules": len(left_out),
         "missed": "fired" if fire_missed else "left out",
+        "held_before": None if was_held is None else was_held.sentence,
     }
     audit.record_act(connection, "ledger.restored", AsWhom(tenant=None), act, outcome="held", detail=detail)
-    return Restored(last=last, after=after, ends_at=ends_at, schedules=left_out, newly_held=newly_held)
+    return Restored(last=last, after=after, ends_at=ends_at, schedules=left_out)
 
 
 def _last_number(connection: Connection) -> int:
     """Also where the sequence was not put back with the rows: a dump that broke off, a replica without sequences."""
-    on_postgresql = connection.dialect.name == "postgresql"
-    given = func.pg_sequence_last_value(_SEQUENCE) if on_postgresql else func.max(ledger_numbers.c.value)
-    numbers = (given, func.max(records.c.number), func.max(scopes.c.revoked))
-    return max(int(connection.execute(select(number)).scalar_one() or 0) for number in numbers)
+    of_rows = (func.max(records.c.number), func.max(scopes.c.revoked))
+    numbers = (connection.execute(select(number)).scalar_one() for number in of_rows)
+    return max(last_given(connection) or 0, *(int(number or 0) for number in numbers))
 
 
 def _move_numbers(connection: Connection, *, to: int) -> None:

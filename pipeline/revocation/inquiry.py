@@ -93,6 +93,7 @@ class Inquirer:
         if row.doubt != SignalDoubt.OPEN:
             return True
         if self._store.read(find_hold) is not None:
+            self._store.write(lambda c: _note(c, revocation, SignalDoubt.OPEN, now=self._clock()))
             return False
         released = self._store.read(lambda c: last_release(c, after=row.number))  # nobody was asked until then
         key, since = AccountKey.parse(row.key), self._clock() - max(row.effective_at, released or row.effective_at)

@@ -22,6 +22,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, exists, or_, select, update
 
 from identity.accounts import get_account
+from identity.hold import find_hold
 from identity.model import ScopeKind
 from identity.providers import PROFILES
 from identity.sequence import lock_exclusive
@@ -47,6 +48,7 @@ from pipeline.revocation import load_without_receipt, scope_of
 from pipeline.revocation.due_withdrawals import (
     KEPT,
     UNSAID,
+    Due,
     Line,
     due_of,
     is_pending,
@@ -133,7 +135,9 @@ class ProviderAsker:
                     before()
                 except Exception as failure:  # noqa: BLE001 - told at the end: what was taken is asked about meanwhile
                     failures.add("revocation", str(revocation), failure)
-                look = partial(due_of, revocation=revocation, now=self._clock(), besides=full, limit=_PAGE + len(asked))
+                look = partial(
+                    _due_unless_held, revocation=revocation, now=self._clock(), besides=full, limit=_PAGE + len(asked)
+                )
                 fresh = [one for one in self._store.read(look) if one.id not in asked]
                 for one in fresh:
                     if self._monotonic() >= end:
@@ -178,6 +182,11 @@ class ProviderAsker:
                     return False
             after = page[-1]
         return True
+
+
+def _due_unless_held(connection: Connection, **which: Any) -> Sequence[Due]:
+    """Nothing while the installation is held: each would be claimed in vain, under its account's lock."""
+    return [] if find_hold(connection) is not None else due_of(connection, **which)
 
 
 def provider_side(connection: Connection, revocation: str) -> ProviderSide:

@@ -10,6 +10,7 @@ from sqlalchemy import update
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.audit.statements import sign
+from identity.tables import ledger_numbers
 from pipeline.ledger.restored import GAP
 from pipeline.model import BEAT
 from pipeline.tables import schedules
@@ -75,6 +76,24 @@ def test_a_restored_ledger_is_marked_with_what_was_kept_elsewhere_and_the_steps_
     assert "aswhom hold release" in said
     assert "1. `aswhom audit verify" in said
     assert cli.json("audit", "verify", code=0)["verified"] is True
+
+
+def test_a_restored_ledger_is_marked_also_where_its_numbers_are_behind_and_whatever_it_was_held_for(
+    cli: Cli, tmp_path: Path
+) -> None:
+    cli.json("tenants", "add", "acme")
+    cli.json("hold", "set", "--why", "the provider's incident")
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        at.write(lambda c: c.execute(update(ledger_numbers).values(value=0)).rowcount)
+        checkpoint = tmp_path / "checkpoint.json"
+        checkpoint.write_text(sign(at.signer, seq=1_000, digest="d" * 64, at=at.now()).line())
+    assert "`aswhom db restored`" in cli.json("hold", "show", code=1)["message"]
+    given = ("--why", "the disk died", "--lost-checkpoint", str(checkpoint), "--yes")
+    assert cli.json("db", "restored", *given)["last_number"] > 0
+    assert cli.json("hold", "show")["why"] == "the disk died"
+    (record,) = cli.json("audit", "search", "--kind", "ledger.restored")
+    before = cli.json("audit", "show", record["id"])["detail"]["held_before"]
+    assert before.endswith(": the provider's incident")
 
 
 def test_what_is_no_checkpoint_or_no_export_marks_nothing(cli: Cli, tmp_path: Path) -> None:

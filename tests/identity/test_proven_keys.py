@@ -12,7 +12,7 @@ from sqlalchemy import Connection, update
 
 from identity.connection_secrets import CLIENT_SECRET, SealedSecret, add_secret, live_secrets, seal_secret
 from identity.errors import Misconfigured, Unavailable
-from identity.proven_keys import proves
+from identity.proven_keys import prove, proves
 from identity.secret import Secret
 from identity.store import Store
 from identity.tables import connection_secrets
@@ -99,3 +99,15 @@ def test_a_ledger_that_is_away_takes_nothing_from_who_has_the_right_key(world: W
     other = Vault({1: TWO}, os.urandom, proves=partial(proves, store))
     with pytest.raises(Misconfigured, match="vault key 1 is not the ledger's"):
         seal(world, other, id="sec-3")
+
+
+def test_as_a_process_begins_few_are_looked_through_unless_that_shows_nothing(world: World) -> None:
+    """The later ones are another key's: to find that none of the first is would take a look through all."""
+    early, late = vault(world, {1: ONE}), vault(world, {2: TWO})
+    seal(world, early, id="sec-1")
+    seal(world, vault(world, {1: ONE, 2: TWO}), id="sec-2")
+    at_start = partial(prove, among=1)
+    assert not world.store.read(partial(at_start, vault=vault(world, {1: ONE, 2: THREE}))), "not seen so soon"
+    with pytest.raises(Misconfigured, match="vault key 1 is not the ledger's"):
+        world.store.read(partial(at_start, vault=vault(world, {1: THREE, 2: TWO})))
+    assert world.store.read(partial(at_start, vault=late)), "all are looked through"

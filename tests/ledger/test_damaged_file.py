@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from deploy.process import _awaited
-from identity.errors import LedgerDamaged, Misconfigured
+from identity.errors import LedgerDamaged, Misconfigured, Unavailable
 from identity.ids import Ids
 from identity.store import CommitUnknown
 from identity.vault import Vault
@@ -124,6 +124,15 @@ def test_a_ledger_that_nobody_has_open_is_looked_through_and_copied(file: Path, 
     assert faults(file) == []
     copy_whole(file, copy)
     assert [path.name for path in tmp_path.glob("copy.db*")] == ["copy.db"]
+
+
+def test_what_pythons_own_module_cannot_read_is_said_too(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(*_: object) -> list[str]:
+        raise sqlite3.OperationalError("Could not decode to UTF-8 column")  # with no code of SQLite's
+
+    monkeypatch.setattr("pipeline.sqlite_file._faults", cannot)
+    with pytest.raises(Unavailable, match="Could not decode"):
+        faults(file)
 
 
 def test_what_is_damaged_is_not_copied(file: Path, tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from identity.connect.reasons import Refusal
 from identity.errors import Unavailable
 from identity.hold import find_hold, release_hold, set_hold
 from identity.mints import Mint, begin_mint
+from identity.model import Credential
 from identity.tables import grants, refresh_intents
+from identity.withdrawals import Origin, claim
 from identity.withdrawals.tables import withdrawals
 from pipeline import gauges, metrics, reconcile
 from pipeline.database import DatabaseSettings
@@ -190,6 +192,23 @@ def test_while_it_is_held_a_revocation_is_effective_at_once_and_only_the_provide
     assert len(workers.provider.ended) == 1
     tries = select(withdrawals.c.tries).where(withdrawals.c.revocation_id == made)
     assert house.database.read(lambda c: c.execute(tries).scalar_one()) == 1
+
+
+def test_a_withdrawal_that_was_found_before_the_hold_is_not_claimed_while_it_stands(workers: Workers) -> None:
+    house, now = workers.house, datetime.now(UTC)
+    found: dict[str, Any] = {
+        "id": "wit-1",
+        "account_id": ADA,
+        "origin": Origin.GRANT,
+        "credential": Credential.AUTHORIZATION_CODE,
+    }
+    found |= {"generation": 1, "consented": 1, "state": "pending", "due_at": now, "created_at": now}
+    house.database.write(lambda c: c.execute(withdrawals.insert().values(found)).rowcount)
+    take = partial(claim, withdrawal="wit-1", now=now, until=now + HOUR)
+    hold(house)
+    assert house.database.write(take) is None
+    release(house)
+    assert house.database.write(take) is not None
 
 
 def _fill(house: House) -> str:

@@ -25,6 +25,7 @@ from identity.tables import grants, provider_connections
 from pipeline import revocation
 from pipeline.revocation.inquiry import SAYS, Inquirer, SignalDoubt
 from pipeline.revocation.signal import Asks, People, Signal
+from pipeline.revocation.tables import revocations
 from tests.identity.providers import PretendProvider, pretend_provider
 from tests.ledger.house import House
 from tests.ledger.revokers import quiet_revoker
@@ -118,11 +119,15 @@ def test_while_it_is_held_a_signal_that_may_be_a_replay_is_not_asked_about(
     asking: Asking, provider: PretendProvider, house: House
 ) -> None:
     made = asking.again()
+    back = update(revocations).where(revocations.c.id == made).values(moved_at=asking.now - timedelta(minutes=1))
+    house.database.write(lambda c: c.execute(back).rowcount)
+    assert made in asking.revoker.unfinished(idle_seconds=5)
     act = Act(audit_id="hold", by="test", now=asking.now, why="a drill")
     house.database.write(partial(set_hold, act=act))
     asking.now += timedelta(minutes=3)
     assert not asking.revoker.advance(made)
     assert asking.row(made).doubt == SignalDoubt.OPEN
+    assert made not in asking.revoker.unfinished(idle_seconds=5), "others have their turn before it"
     assert provider.checked == []
     house.database.write(partial(release_hold, act=replace(act, audit_id="release")))
     assert asking.revoker.advance(made)

@@ -15,7 +15,7 @@ from identity.sequence import next_number
 from identity.tables import ledger_numbers
 from identity.vault import Vault
 from pipeline.intake import Intake
-from pipeline.ledger.numbering import behind
+from pipeline.ledger.numbering import behind, last_given
 from tests.ledger.acts import done, open_, revoke
 from tests.ledger.house import House, account_scope, intent_of
 
@@ -59,11 +59,62 @@ def test_one_that_is_behind_is_found_by_whatever_was_numbered_and_mended_as_is_s
     said = house.database.read(behind)
     assert said is not None
     assert f"at 0, and its rows have them up to {reached}:" in said
+    assert "`aswhom db restored`" in said
     web = Intake(house.database, Vault({1: bytes(32)}, secrets.token_bytes), Ids(), clock=lambda: datetime.now(UTC))
     with pytest.raises(Unavailable, match="a revocation would count as made before"):
         web.ready()
-    _, statement, _ = said.split("`")
+    with pytest.raises(Unavailable):
+        web.fits()
+    statement = said.split("`")[1]
     house.database.write(lambda c: c.execute(text(statement)).rowcount)
     assert house.database.read(behind) is None
     assert house.database.write(next_number) == reached + 1
     web.ready()
+
+
+_ON_POSTGRESQL = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+
+
+@_ON_POSTGRESQL
+@pytest.mark.parametrize(
+    "mended",
+    [
+        "select setval('ledger_number_sequence', {}, false)",
+        "alter sequence ledger_number_sequence restart with {}",
+    ],
+)
+def test_one_that_was_mended_so_that_its_next_number_is_said_is_not_behind(house: House, mended: str) -> None:
+    reached = house.database.write(next_number)
+    _revocation(house)
+    house.database.write(leave_behind)
+    ahead = reached + 1000
+    house.database.write(lambda c: c.execute(text(mended.format(ahead))).rowcount)
+    assert house.database.read(behind) is None
+    assert house.database.read(last_given) == ahead - 1
+    assert house.database.write(next_number) == ahead
+
+
+@_ON_POSTGRESQL
+def test_whoever_may_not_look_at_the_sequence_does_not_say_that_it_is_behind(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    _revocation(house)
+
+    def look(c: Connection) -> str | None:
+        name = f"reader_{secrets.token_hex(4)}"
+        for statement in (
+            f"create role {name}",
+            f"grant usage on schema public to {name}",
+            f"grant select on all tables in schema public to {name}",
+            f"grant update on ledger_number_sequence to {name}",
+            f"set local role {name}",
+        ):
+            c.execute(text(statement))
+        said = behind(c)
+        c.execute(text("reset role"))
+        c.execute(text(f"drop owned by {name}"))
+        c.execute(text(f"drop role {name}"))
+        return said
+
+    assert house.database.write(look) is None
+    assert "may not look at ledger_number_sequence" in caplog.text

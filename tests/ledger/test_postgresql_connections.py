@@ -257,6 +257,7 @@ def test_the_options_of_the_url_are_kept_beside_ours(ledger_url: str) -> None:
         (None, "", "aswhom-worker-1"),
         ("aswhom-command", "", "aswhom-worker-1"),  # a parent's
         ("billing", "", "billing"),
+        ("aswhom-eu", "", "aswhom-eu"),  # by which an operator tells two installations apart
         (None, "&application_name=agents", "agents"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from identity.audit import Act
+from identity.hold import release_hold, set_hold
 from identity.model import Credential
 from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals
@@ -103,6 +105,19 @@ def test_what_has_been_due_for_longest_is_asked_about_first(house: House) -> Non
     provider.owe(*(_withdrawal(f"wit-{place}", made, due_at=NOW - place * SECOND) for place in range(1, 4)))
     provider.asker.advance(made)
     assert provider.asked[:3] == ["wit-3", "wit-2", "wit-1"]
+
+
+def test_while_it_is_held_none_is_looked_at_under_its_accounts_lock(house: House) -> None:
+    provider, made = Provider(house), revoke(house, account_scope())
+    provider.owe(_withdrawal("wit-1", made))
+    act = Act(audit_id=house.ids("aud"), by="test", now=NOW, why="a drill")
+    house.database.write(partial(set_hold, act=act))
+    assert not provider.asker.advance(made)
+    provider.asker.ask_leftovers()
+    assert provider.asked == []
+    house.database.write(partial(release_hold, act=replace(act, audit_id=house.ids("aud"))))
+    provider.asker.advance(made)
+    assert "wit-1" in provider.asked
 
 
 def test_a_large_revocation_lets_the_small_ones_go_before_it_and_takes_only_its_share_of_a_tick(house: House) -> None:

@@ -45,6 +45,7 @@ class MemoryLedger:
         }
     )
     away: Unavailable | None = None
+    unfit: Unavailable | None = None
     bug: Exception | None = None
     answer: Acceptance | None = None  # to whatever comes; else one made up after what the receiver asks for
     lacking: tuple[str, ...] = ()  # workflows that are on and not installed
@@ -59,6 +60,10 @@ class MemoryLedger:
 
     def usages(self, delivery: SignedDelivery, workflows: Registry) -> Sequence[str]:
         return [usage for of in workflows.usages(delivery.source, delivery.event).values() for usage in of]
+
+    def fits(self) -> None:
+        if self.unfit:
+            raise self.unfit
 
     def ready(self) -> None:
         if self.away:

@@ -38,6 +38,19 @@ def test_the_process_is_up_even_when_the_ledger_is_not(client: FlaskClient, ledg
     assert "disk full" not in client.get("/readyz").text
 
 
+def test_on_a_ledger_in_which_it_would_not_count_nothing_is_taken_and_pages_are_shown(
+    client: FlaskClient, ledger: MemoryLedger
+) -> None:
+    headers = {**github_headers(BODY), "Content-Type": "application/json"}
+    ledger.unfit = Unavailable("the ledger's numbers are behind")
+    refused = client.post("/webhooks/github/gh", data=BODY, headers=headers)
+    assert (refused.status_code, ledger.accepted) == (503, [])
+    assert int(refused.headers["Retry-After"]) > 0
+    assert client.get("/healthz").status_code == 200
+    ledger.unfit = None
+    assert client.post("/webhooks/github/gh", data=BODY, headers=headers).status_code == 202
+
+
 def test_a_workflow_that_is_on_and_not_installed_is_told_of_every_hour_and_the_web_is_ready(
     ledger: MemoryLedger, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -156,7 +156,7 @@ CONTROLS = (
         file="identity/withdrawals/__init__.py",
         guard="due &= ~IS_HELD",
         without="pass",
-        test="tests/ledger/test_hold.py::test_while_it_is_held_a_revocation_is_effective and sqlite",
+        test="tests/ledger/test_hold.py::test_a_withdrawal_that_was_found_before_the_hold and sqlite",
     ),
     Control(
         name="a stale fence ends no run",
