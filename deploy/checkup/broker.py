@@ -75,7 +75,7 @@ def _server(what: str, url: str, prefix: str, ours: list[str], where: str) -> It
         memory = client.info("memory")
         in_cluster = bool(client.info("cluster").get("cluster_enabled"))
         refusal = _refusal(client, prefix)
-        shared = another(client, prefix, ours) if ours else None
+        shared = another(client, prefix, ours) if ours and refusal is None else None
     except RedisError as error:
         yield wrong(what, f"not reachable ({type(error).__name__}): {where}")
         return

@@ -26,7 +26,7 @@ def add_installation_of(at: Installation, out: Output, connection: str, external
     """Say that installation (or workspace, or organization) EXTERNAL_ID of CONNECTION is TENANT's.
 
     A tenant's own connection takes any for the tenant's until its first is listed, and from then on none but those that
-    are: list each. A workspace or organization goes by its id (at Linear a UUID), not its name.
+    are: list each. A workspace or organization goes by its id (at Linear its UUID), not its name.
     """
     act, place = at.act(), {"connection_id": connection, "external_id": external_id, "tenant": tenant}
     took_any = at.write(lambda c: acts.add_installation(c, act, **place))

@@ -86,7 +86,13 @@ _IN = (
     Panel(
         title="Doorbells",
         says="Messages to the broker. `failed`: it is away, and work waits for the dispatcher.",
-        queries={"{{outcome}}": rate("bells", "outcome"), "rung again": rate("bells_rung_again")},
+        queries={"{{outcome}}": rate("bells", "outcome")},
+        unit="reqps",
+    ),
+    Panel(
+        title="Doorbells rung again",
+        says="Of jobs that nobody claimed though they were rung for: the broker lost them, or workers are deaf.",
+        queries={"rung again": rate("bells_rung_again")},
         unit="reqps",
     ),
 )

@@ -161,7 +161,7 @@ def test_the_page_of_a_lost_account_says_why_it_cannot_be_used(sqlite_console: C
     page = owner.sees(path)
     assert usable not in page
     assert "<dt>Usable now</dt><dd>no: it was lost" in page
-    assert '<span class="why">no: it was lost' in owner.sees("/console/accounts?state=needs_reconnect")
+    assert '<td class="why">no: it was lost' in owner.sees("/console/accounts?state=needs_reconnect")
 
 
 def test_the_overview_leads_to_the_job_that_asks_what_became_of_a_call(sqlite_console: ConsoleApp) -> None:
