@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -94,6 +96,15 @@ def test_a_restored_ledger_is_marked_also_where_its_numbers_are_behind_and_whate
     (record,) = cli.json("audit", "search", "--kind", "ledger.restored")
     before = cli.json("audit", "show", record["id"])["detail"]["held_before"]
     assert before.endswith(": the provider's incident")
+
+
+def test_a_file_that_is_spoilt_is_not_marked_as_restored(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    with closing(sqlite3.connect(cli.data_dir / "ledger.db")) as opened, opened:
+        opened.execute("delete from tenants")  # as pages of another ledger's log would leave it
+    said = cli.json("db", "restored", "--why", "the disk died", "--yes", code=1)["message"]
+    assert "refers to a row of tenants that is not there. Did a -wal of another ledger lie beside it?" in said
+    assert cli.json("hold", "show")["held"] is False
 
 
 def test_what_is_no_checkpoint_or_no_export_marks_nothing(cli: Cli, tmp_path: Path) -> None:
