@@ -21,6 +21,7 @@ from identity.http import Client
 from identity.installations import add_installation
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
+from identity.sequence import next_number
 from identity.signing import Signer
 from identity.store import Store
 from identity.tables import accounts, provider_connections
@@ -267,9 +268,8 @@ class ConsoleApp:
     def _attempt(
         self, job: str, step: str, number: int, state: AttemptState, status: int | None, now: datetime
     ) -> None:
-        opened = number * 2 + 1_000_000
-
         def write(c: Connection) -> None:
+            opened = next_number(c)
             c.execute(
                 insert(attempts),
                 {
@@ -280,7 +280,7 @@ class ConsoleApp:
                     "purpose": "call",
                     "state": state,
                     "opened": opened,
-                    "closed": None if state is AttemptState.UNKNOWN else opened + 1,
+                    "closed": None if state is AttemptState.UNKNOWN else next_number(c),
                     "tenant_id": "acme",
                     "connection_id": "gh",
                     "agent_id": "tester",
