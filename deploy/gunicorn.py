@@ -12,7 +12,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from deploy import logs, process
-from deploy.settings import metrics_folder, name_connections, share_metrics
+from deploy.environment import metrics_folder, name_connections, share_metrics
 
 
 class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - the setting's name; Gunicorn has no types

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from deploy import logs
-from deploy.settings import Settings, load, name_connections, sudo_user
+from deploy.environment import name_connections, sudo_user
+from deploy.settings import Settings, load
 from identity.errors import Misconfigured
 from identity.ids import Ids
 

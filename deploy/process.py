@@ -17,7 +17,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from deploy import celerys, logs
-from deploy.settings import Settings, celerys_or_refuse, load, name_connections
+from deploy.environment import celerys_or_refuse, name_connections
+from deploy.settings import Settings, load
 from deploy.signals import handling
 from identity.errors import LedgerDamaged, Misconfigured, Unavailable
 

@@ -1,4 +1,4 @@
-"""The settings of an installation: the only reader of the environment.
+"""The settings of an installation, read from the environment.
 
 Every variable begins with `ASWHOM_`. `load()` tells of every fault at once; a variable that no setting has is a fault
 too, because it is a typing error more often than not. What is not set has the default of the type that uses it.
@@ -7,7 +7,6 @@ too, because it is a typing error more often than not. What is not set has the d
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deploy import valkey
-from deploy.celerys import TOO_LATE, celerys, too_late
+from deploy.celerys import TOO_LATE
 from deploy.console import console_faults
 from deploy.forms import (
     Authorities,
@@ -35,7 +34,6 @@ from deploy.forms import (
     RedisUrl,
     Seconds,
     as_text,
-    is_operator,
 )
 from deploy.keys import KeyFiles
 from deploy.setting_faults import refuse, told, unknown
@@ -51,7 +49,6 @@ if TYPE_CHECKING:
     from webhooks.settings import WebSettings
 
 PREFIX = "ASWHOM_"
-_OUR_NAME = re.compile(r"(aswhom(-(command|web|beat|housekeeping|(worker|revocations)(-\d+)?))?)?")  # for PostgreSQL
 _BEYOND_A_CALL = timedelta(seconds=10)  # the commits around it
 _LOCAL = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - what everywhere is called from here
 
@@ -309,38 +306,6 @@ def load(**given: object) -> Settings:
     refuse(faults)
     assert settings is not None  # noqa: S101 - for the type checker: its faults were refused
     return settings
-
-
-def celerys_or_refuse() -> list[str]:
-    """Which variables of Celery's own are not heeded. Raises Misconfigured for one that was already."""
-    refuse(too_late(name for name, value in os.environ.items() if value))
-    return celerys(os.environ)
-
-
-def sudo_user(*, uid: int) -> str | None:
-    """Who became root (*uid* 0) by `sudo`, as it says in SUDO_USER; anybody else may have set that themselves."""
-    name = os.environ.get("SUDO_USER", "")
-    return name if uid == 0 and is_operator(name) else None
-
-
-def share_metrics(folder: Path) -> None:
-    """Have the processes forked from here on add up their metrics in *folder*. Before prometheus_client is imported."""
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-
-
-def name_connections(process: str) -> None:
-    """Have PostgreSQL's views and log call this process's connections by its name.
-
-    An `application_name` in the ledger's URL goes before, and so does a PGAPPNAME that is not a parent's of ours.
-    """
-    if _OUR_NAME.fullmatch(os.environ.get("PGAPPNAME", "aswhom")):
-        os.environ["PGAPPNAME"] = f"aswhom-{process}"
-
-
-def metrics_folder() -> Path | None:
-    """The folder that `share_metrics`, or whoever started us, named."""
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Path(folder) if folder else None
 
 
 def _given(**values: object) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from functools import partial
 
 from deploy import process
 from deploy.console import console
-from deploy.settings import metrics_folder
+from deploy.environment import metrics_folder
 from webhooks.api.app import Agents
 from webhooks.app import create_app
 from webhooks.quota import Quota

@@ -34,11 +34,16 @@ _SET_SEQUENCE = f"select setval('{NUMBERS.name}', {{}})"
 _SET_ROW = "update ledger_numbers set value = {}"
 
 
+def newest(connection: Connection) -> int:
+    """The greatest number that a row has."""
+    return max((number for number in connection.execute(_NUMBERED).one() if number is not None), default=0)
+
+
 def behind(connection: Connection) -> str | None:
     """What is to be said of a ledger whose sequence is behind its rows, and done about it; else None."""
     on_postgresql = connection.dialect.name == "postgresql"
     # Before the sequence: it may go on between the two, and must not seem to be behind by that.
-    newest = max((number for number in connection.execute(_NUMBERED).one() if number is not None), default=0)
+    numbered = newest(connection)
     last = last_given(connection)
     if last is None:
         log.warning(
@@ -47,12 +52,12 @@ def behind(connection: Connection) -> str | None:
             extra={"action": "ledger.numbers_unseen"},
         )
         return None
-    if last >= newest:
+    if last >= numbered:
         return None
-    mend = (_SET_SEQUENCE if on_postgresql else _SET_ROW).format(newest)
+    mend = (_SET_SEQUENCE if on_postgresql else _SET_ROW).format(numbered)
     return (
-        f"the ledger's numbers are at {last}, and its rows have them up to {newest}: a revocation would count as made "
-        f"before what it is to end, and end nothing. With every process stopped, run `{mend}` on its database; if "
+        f"the ledger's numbers are at {last}, and its rows have them up to {numbered}: a revocation would count as "
+        f"made before what it is to end, and end nothing. With every process stopped, run `{mend}` on its database; if "
         "processes have run since it was restored or moved, withdraw anew what was revoked meanwhile. Where it was put "
         "back from a backup, `aswhom db restored` does that, and more (docs/operations.md)"
     )

@@ -15,12 +15,11 @@ from identity import audit
 from identity.audit import Act, AsWhom
 from identity.audit.links import last_seq
 from identity.audit.statements import Head
-from identity.audit.tables import audit as records
 from identity.errors import BadInput
 from identity.hold import hold_anew
 from identity.sequence import NUMBERS
-from identity.tables import ledger_numbers, scopes
-from pipeline.ledger.numbering import last_given
+from identity.tables import ledger_numbers
+from pipeline.ledger.numbering import last_given, newest
 from pipeline.schedules.changes import skip_missed
 
 #: Beyond what the ledger and what was kept beside it show: more than was given out since the last of them was written.
@@ -51,7 +50,8 @@ def mark_restored(
             f"the checkpoint is of link {lost.seq}, and this ledger's chain goes to {ends_at}: it says nothing of what "
             "was lost. Give the newest one, or none"
         )
-    last = _last_number(connection)
+    # Of the rows too: a dump that broke off, or a replica without sequences, puts rows back and no sequence.
+    last = max(last_given(connection) or 0, newest(connection))
     after = max(last, seen) + GAP
     _move_numbers(connection, to=after)
     was_held = hold_anew(connection, act)
@@ -67,13 +67,6 @@ def mark_restored(
     }
     audit.record_act(connection, "ledger.restored", AsWhom(tenant=None), act, outcome="held", detail=detail)
     return Restored(last=last, after=after, ends_at=ends_at, schedules=left_out)
-
-
-def _last_number(connection: Connection) -> int:
-    """Also where the sequence was not put back with the rows: a dump that broke off, a replica without sequences."""
-    of_rows = (func.max(records.c.number), func.max(scopes.c.revoked))
-    numbers = (connection.execute(select(number)).scalar_one() for number in of_rows)
-    return max(last_given(connection) or 0, *(int(number or 0) for number in numbers))
 
 
 def _move_numbers(connection: Connection, *, to: int) -> None:

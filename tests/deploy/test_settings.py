@@ -11,8 +11,9 @@ import pytest
 import redis
 from kombu.exceptions import OperationalError
 
+from deploy.environment import sudo_user
 from deploy.process import listed_as, serve_metrics, tell_raised
-from deploy.settings import load, sudo_user
+from deploy.settings import load
 from identity.errors import Misconfigured
 from pipeline.celery import Runtime, make_celery
 from tests.deploy.conftest import Cli

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, text
 
-from deploy.settings import name_connections
+from deploy.environment import name_connections
 from identity.errors import Unavailable
 from identity.model import Scope, ScopeKind
 from identity.sequence import lock_exclusive, lock_shared

@@ -34,8 +34,6 @@ Restore = Callable[..., Database]
 @pytest.fixture
 def restored(postgres: Postgres, ledger_url: str, tmp_path: Path) -> Iterator[Restore]:
     """Dumps the ledger as it is, and opens what is made of that in an empty database."""
-    if not (postgres.binaries / "pg_dump").exists():
-        pytest.skip("this PostgreSQL came without pg_dump")
     opened: list[Database] = []
     made: list[str] = []
     reach = ("--host", str(postgres.directory), "--username", postgres.user)

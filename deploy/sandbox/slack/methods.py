@@ -40,17 +40,12 @@ def methods(slack: dict[str, Any], store: Store) -> Blueprint:
     def chat_post_message() -> Response:
         workspace = caller("chat:write")
         fields = _fields()
-        channel = workspace.channel(str(fields.get("channel", "")))
-        if channel is None:
-            raise Refused("channel_not_found")
-        text, blocks = fields.get("text") or "", fields.get("blocks") or []
-        if not text and not blocks:
-            raise Refused("no_text")
+        channel, text, blocks = _message_in(workspace, fields)
         message = store.post(
             workspace,
             channel,
-            text=str(text),
-            blocks=blocks if isinstance(blocks, list) else [blocks],
+            text=text,
+            blocks=blocks,
             thread=fields.get("thread_ts"),
             attempt=entry().attempt,
         )
@@ -61,19 +56,8 @@ def methods(slack: dict[str, Any], store: Store) -> Blueprint:
     def chat_update() -> Response:
         workspace = caller("chat:write")
         fields = _fields()
-        channel = workspace.channel(str(fields.get("channel", "")))
-        if channel is None:
-            raise Refused("channel_not_found")
-        text, blocks = fields.get("text") or "", fields.get("blocks") or []
-        if not text and not blocks:
-            raise Refused("no_text")
-        message = store.update(
-            workspace,
-            channel,
-            str(fields.get("ts", "")),
-            text=str(text),
-            blocks=blocks if isinstance(blocks, list) else [blocks],
-        )
+        channel, text, blocks = _message_in(workspace, fields)
+        message = store.update(workspace, channel, str(fields.get("ts", "")), text=text, blocks=blocks)
         if message is None:
             raise Refused("message_not_found")
         touched(f"{workspace.name}/{message.channel_name}:{message.ts}")
@@ -126,6 +110,17 @@ def _token() -> str:
 def _fields() -> dict[str, Any]:
     body = request.get_json(silent=True)
     return body if isinstance(body, dict) else {**request.args, **request.form}
+
+
+def _message_in(workspace: Workspace, fields: dict[str, Any]) -> tuple[str, str, list[Any]]:
+    """The channel, the text and the blocks that a call asks to have shown."""
+    channel = workspace.channel(str(fields.get("channel", "")))
+    if channel is None:
+        raise Refused("channel_not_found")
+    text, blocks = fields.get("text") or "", fields.get("blocks") or []
+    if not text and not blocks:
+        raise Refused("no_text")
+    return channel, str(text), blocks if isinstance(blocks, list) else [blocks]
 
 
 def _shown(workspace: Workspace, message: Message) -> dict[str, Any]:

@@ -1,0 +1,121 @@
+"""How far revocations have come: which are unfinished, what is still in flight, what there is to tell."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    bindparam,
+    case,
+    literal,
+    or_,
+    select,
+    type_coerce,
+)
+
+from identity.columns import database_in_microseconds, microseconds
+from identity.signing import Signer
+from pipeline.batches import in_batches
+from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger.clock import NOW, clock
+from pipeline.ledger.indexed import is_one
+from pipeline.ledger.revocation_pages import stopping_jobs
+from pipeline.revocation import REACHING, Stage, compensation, in_flight, load, receipt
+from pipeline.revocation.tables import revocation_pages, revocations
+from pipeline.states import AttemptState, JobState
+from pipeline.tables import jobs
+
+
+def _ago(parameter: str) -> ColumnElement[datetime]:
+    """In a subquery: PostgreSQL looks nothing up by a clock that moves as it looks."""
+    return select(database_in_microseconds(parameter)).scalar_subquery()
+
+
+# Built once, as what housekeeping asks every second; the first two conditions are as their indexes say them.
+_GOES_ON = ~is_one(revocations.c.state, Stage.QUIESCED)
+_OPEN_ENDED = revocations.c.open_ends > literal(0, literal_execute=True)
+_REACHES_JOBS = revocations.c.state.in_(REACHING)
+_MOVED, _QUIET = (type_coerce(column, BigInteger) for column in (revocations.c.moved_at, revocations.c.quiesced_at))
+_UNMOVED_FOR = type_coerce(NOW, BigInteger) - _MOVED
+# An open end is looked at ever more seldom: after a tenth of the time that it has been open, and within an hour.
+_HOUR = microseconds(timedelta(hours=1))
+_DUE = or_(_UNMOVED_FOR >= _HOUR, 10 * _UNMOVED_FOR >= _MOVED - _QUIET)
+_OLDEST = select(revocations.c.id).where(revocations.c.moved_at <= _ago("back")).limit(bindparam("most", type_=Integer))
+_IDLE = _OLDEST.where(_GOES_ON).order_by(case((_REACHES_JOBS, 0), else_=1), revocations.c.moved_at)
+_PENDING = _OLDEST.where(_OPEN_ENDED, _DUE).order_by(revocations.c.moved_at)
+
+
+def unfinished(connection: Connection, idle: float, pending: float, limit: int) -> list[str]:
+    found: list[str] = []
+    for some, seconds in ((_IDLE, idle), (_PENDING, pending)):
+        back = microseconds(timedelta(seconds=-seconds))
+        found += connection.execute(some, {"back": back, "most": limit}).scalars()
+    return found
+
+
+def drained(connection: Connection, revocation: str) -> bool:
+    """Whether every call in flight has ended, or is presumed to have: its deadline has passed without an answer."""
+    row = load(connection, revocation)
+    if row.state != Stage.DRAINING:
+        return bool(row.state == Stage.QUIESCED)
+    now = clock(connection)
+    still = False
+    for attempt in in_flight(connection, row):
+        if attempt.state != AttemptState.OPEN:
+            continue
+        if attempt.settled_by > now or not ledger_steps.settle(connection, attempt, now=now):
+            still = True
+    return not still and not _stopping(connection, revocation)
+
+
+def _stopping(connection: Connection, revocation: str) -> bool:
+    """Whether a job that was told to stop has not ended yet."""
+    for told in in_batches(stopping_jobs(connection, revocation)):
+        still = select(jobs.c.id).where(jobs.c.id.in_(told), jobs.c.state == JobState.STOPPING)
+        if connection.execute(still.limit(1)).first() is not None:
+            return True
+    return False
+
+
+def jobs_to_compensate(connection: Connection, revocation: str, *, calls_only: bool) -> list[list[str]]:
+    """The jobs it reached, many at a time; or those of its calls in flight alone."""
+    row = load(connection, revocation)
+    flying = sorted({attempt.job_id for attempt in in_flight(connection, row)})
+    if calls_only:
+        return [flying]
+    columns = revocation_pages.c
+    pages = select(columns.cancelled, columns.stopping).where(columns.revocation_id == revocation)
+    found = [
+        id for page in connection.execute(pages.order_by(columns.number)) for id in (*page.cancelled, *page.stopping)
+    ]
+    return [*map(list, in_batches(found, compensation.LOOKED_AT)), flying]
+
+
+def compose(
+    connection: Connection, *, revocation: str, side: receipt.ReadProviderSide
+) -> tuple[Row[Any], receipt.Receipt, datetime] | None:
+    """What there is to say of a revocation that has a receipt, and when; None: it has none."""
+    row = load(connection, revocation)
+    if row.receipt is None:
+        return None
+    now = clock(connection)
+    return row, receipt.compose(connection, row, side, now=now), now
+
+
+def conclude(
+    connection: Connection, revocation: str, signer: Signer, provider_side: receipt.ReadProviderSide
+) -> float | None:
+    """Write the first receipt, signed. Returns how long it took to be quiet, unless somebody else was quicker."""
+    held = select(revocations).where(revocations.c.id == revocation).with_for_update()
+    row = connection.execute(held).one()
+    if row.state not in (Stage.DRAINING, Stage.QUIESCED):
+        return None
+    now = clock(connection)
+    receipt.issue(connection, row, signer, provider_side, now=now)
+    return None if row.quiesced_at is not None else float((now - row.effective_at).total_seconds())
