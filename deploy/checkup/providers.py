@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 from deploy.checkup.finding import Finding, unknown, wrong
@@ -125,14 +126,22 @@ def _by_workspace(at: Installation) -> Iterator[Finding]:
     """The app is an organization's: other workspaces of it, and their ends, are not known by this one."""
     rows = at.read(queries.all_installations)
     listed = {(row["connection_id"], row["external_id"]) for row in rows}
+    workspaces: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
-        id, organization = row["connection_id"], row["organization"]
-        if organization is not None and (id, organization) not in listed:
-            says = (
-                f"the app of {id} is installed in the whole organization {organization}, and listed by its workspace "
-                f"{row['external_id']} alone: `aswhom installations add {id} {organization} {row['tenant_id']}`"
-            )
-            yield unknown("connections", says)
+        wide = (row["connection_id"], row["organization"])
+        if row["organization"] is not None and wide not in listed:
+            workspaces.setdefault(wide, []).append(row)
+    for (id, organization), theirs in workspaces.items():
+        tenants = sorted({row["tenant_id"] for row in theirs})
+        says = (
+            f"the app of {id} is installed in the whole organization {organization}, and listed by its workspaces "
+            f"{', '.join(sorted(row['external_id'] for row in theirs))} alone: "
+        )
+        if len(tenants) == 1:
+            says += f"`aswhom installations add {id} {organization} {tenants[0]}`"
+        else:
+            says += f"they are of {' and '.join(tenants)}, so list each other workspace by itself, as whose it is"
+        yield unknown("connections", says)
 
 
 def webhook_secrets(at: Installation) -> Iterator[Finding]:

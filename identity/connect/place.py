@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from identity.connect.arrival import Arrival
 from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse
-from identity.installations import has_listing, listed_as
+from identity.installations import has_listing, listed_as, takes_any
+from identity.model import ProviderConnection
 from identity.providers.profile import ExternalIdentity
 
 
@@ -24,7 +25,7 @@ def check_place(connection: Connection, arrival: Arrival, external: ExternalIden
         return  # a provider without workspaces, or one that does not say
     owner, tenant = arrival.owner, arrival.session.key.tenant
     whose = set(listed_as(connection, owner.id, places).values())
-    if whose == {tenant} or not (whose or has_listing(connection, owner.id, tenant)):
+    if whose == {tenant} or not (whose or _says_which(connection, owner, tenant)):
         return
     name, named = arrival.provider, ", ".join(sorted(places))
     if tenant in whose:  # a workspace of one, in an organization of the other: what comes from there has one tenant
@@ -43,3 +44,10 @@ def check_place(connection: Connection, arrival: Arrival, external: ExternalIden
         final=True,
         places=named,
     )
+
+
+def _says_which(connection: Connection, owner: ProviderConnection, tenant: str) -> bool:
+    """Whether what is listed says which workspaces are the tenant's: of its own connection, also that none is left."""
+    if owner.tenant is not None:
+        return not takes_any(connection, owner.id)
+    return has_listing(connection, owner.id, tenant)

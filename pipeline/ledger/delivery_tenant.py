@@ -63,14 +63,15 @@ def whose_delivery(
 ) -> Whose:
     """Whose it is, by the secret that signed it and the installation it names.
 
-    *workspace* is of the organization that *installation* is, and counts where nobody has that.
+    *workspace* is of the organization that *installation* is: where it is listed itself, that says more.
     """
     named = {"through": through, "installation": installation}
     owner, only_listed, installed, _ = _WHOSE.run(connection, named).one()
     by_workspace = False
-    if installed is None and workspace is not None:
-        *_, installed, known = _WHOSE.run(connection, {"through": through, "installation": workspace}).one()
-        by_workspace = installed is not None and known != installation
+    if workspace is not None:
+        *_, narrower, known = _WHOSE.run(connection, {"through": through, "installation": workspace}).one()
+        if narrower is not None:
+            installed, by_workspace = narrower, known != installation
     if owner is None:
         beside = "" if workspace is None else f", nor its workspace {workspace}"
         refusal = f"no tenant has installation {installation}{beside}"

@@ -151,7 +151,12 @@ def test_doctor_names_what_was_left_out_and_an_organization_that_is_listed_by_a_
     assert f"2 of the latest deliveries to github came to nothing: {why}" in says
     assert f"1 of the latest deliveries to github came to nothing: {unreached}" in says
     assert "unwanted" not in says
-    assert "whole organization E1, and listed by its workspace 42 alone: `aswhom installations add github E1 g" in says
+    assert "whole organization E1, and listed by its workspaces 42 alone: `aswhom installations add github E1 g" in says
+    given.json("installations", "add", "github", "43", "acme")
+    with create_engine(f"sqlite:///{given.data_dir / 'ledger.db'}").begin() as ledger:
+        note_organization(ledger, owner="github", workspace="43", organization="E1")
+    says = " ".join(says for _, says in told(given, "connections"))
+    assert "listed by its workspaces 42, 43 alone: they are of acme and globex, so list each other workspace" in says
     given.json("installations", "add", "github", "E1", "globex")
     assert "E1" not in " ".join(says for _, says in told(given, "connections"))
 

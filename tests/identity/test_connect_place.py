@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, delete, select, update
 
 from identity.audit.tables import audit
 from identity.connect.flow import Connected, ConnectRefused
 from identity.connect.reasons import Why
+from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
+from identity.installations import remove_installation
+from identity.secret import Secret
+from identity.tables import connection_secrets, provider_connections
 from tests.identity.browser_flow import BrowserFlow, why
 from tests.identity.places import acts_in, list_place
 from tests.ledgers import ONLY_SQLITE
@@ -46,6 +53,27 @@ def test_where_nothing_is_listed_only_what_is_anothers_is_refused(flow: BrowserF
     assert why(flow.consents()) is Why.WRONG_ACCOUNT
     acts_in(flow, "T_ACME")
     assert isinstance(flow.consents(), Connected)
+
+
+def test_of_a_tenants_own_connection_that_has_listed_none_is_left_when_the_last_was_taken_back(
+    flow: BrowserFlow,
+) -> None:
+    world = flow.world
+    own = replace(world.owner, tenant="acme")
+    now = world.clock.now
+
+    def make_acmes_own(connection: Connection) -> None:
+        row = provider_connections.c.id == own.id
+        connection.execute(update(provider_connections).where(row).values(tenant_id=own.tenant))
+        secret = Secret("client-canary")
+        connection.execute(delete(connection_secrets))  # sealed as the platform's
+        add_secret(connection, seal_secret(world.vault, own, id="own", name=CLIENT_SECRET, secret=secret, now=now))
+
+    world.store.write(make_acmes_own)
+    acts_in(flow, "T_ACME")
+    list_place(flow, "T_ACME", "acme")
+    world.store.write(partial(remove_installation, owner=own.id, external_id="T_ACME"))
+    assert why(flow.consents()) is Why.WRONG_ACCOUNT
 
 
 @pytest.mark.parametrize("ours", ["T_ACME", "E_BOTH"])

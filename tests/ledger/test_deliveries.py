@@ -98,12 +98,13 @@ def test_whose_a_delivery_is_can_be_asked_before_it_is_accepted(house: House) ->
     assert intake.tenant_of("gh", "nobody's") is None
 
 
-def test_a_workspace_counts_where_its_organization_is_nobodys(house: House) -> None:
+def test_a_workspace_that_is_listed_counts_before_its_organization(house: House) -> None:
     def whose(installation: str, workspace: str) -> Whose:
         return house.database.read(lambda c: whose_delivery(c, "gh", installation, workspace))
 
     assert whose("an organization", "installation-globex").tenant == "globex"
-    assert whose("installation-acme", "installation-globex").tenant == "acme"
+    assert whose("installation-acme", "installation-globex").tenant == "globex", "whoever has the organization"
+    assert whose("installation-acme", "a workspace").tenant == "acme"
     nobody = whose("an organization", "a workspace")
     assert nobody.tenant is None
     assert "an organization, nor its workspace a workspace" in nobody.refusal
