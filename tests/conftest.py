@@ -18,6 +18,7 @@ from pydantic.json_schema import JsonSchemaMode
 
 from pipeline.database import Database, DatabaseSettings
 from pipeline.migrations import upgrade_at
+from tests.docs.pages import blocks, page, section
 from tests.ledgers import open_ledger, share_out
 from tests.servers import shared_data as published
 from tests.servers.oidc import Oidc
@@ -130,7 +131,7 @@ def opened_postgres(migrated_postgres: Emptied) -> Iterator[Database]:
 @pytest.fixture
 def database(ledger_url: str, request: pytest.FixtureRequest) -> Iterator[Database]:
     """A migrated ledger, opened, once of each kind."""
-    if not ledger_url.startswith("sqlite"):
+    if not (ledger_url.startswith("sqlite") or request.node.get_closest_marker("as_owner")):
         yield request.getfixturevalue("opened_postgres")
         return
     opened = open_ledger(ledger_url)
@@ -149,10 +150,16 @@ def sqlite_database(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Database]
 
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres: Postgres) -> Iterator[Emptied]:
-    """One migrated database, emptied after each test that had it of all but what a migration filled."""
+    """One migrated database, emptied after each test that had it of all but what a migration filled.
+
+    It is opened as the role that docs/security.md makes for processes.
+    """
     name = postgres.create_database()
     _migrate(postgres.url(name))
-    emptied = Emptied(postgres, name)
+    (made,) = blocks(section(page("security.md"), "Two roles in PostgreSQL"), "sql")
+    with postgres.connect(name) as owner:
+        owner.execute(made)
+    emptied = Emptied(postgres, name, role="aswhom_run")
     yield emptied
     emptied.close()
 
@@ -165,7 +172,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield f"sqlite:///{tmp_path}/ledger.sqlite"
         return
     migrated: Emptied = request.getfixturevalue("migrated_postgres")
-    yield migrated.url
+    yield migrated.owners_url if request.node.get_closest_marker("as_owner") else migrated.url
     migrated.empty()
 
 

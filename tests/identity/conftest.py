@@ -51,7 +51,7 @@ def _postgres_store(migrated_postgres: Emptied) -> Iterator[EngineStore]:
 @pytest.fixture
 def store(ledger_url: str, request: pytest.FixtureRequest) -> Iterator[EngineStore]:
     """An empty ledger on each database."""
-    if not ledger_url.startswith("sqlite"):
+    if not (ledger_url.startswith("sqlite") or request.node.get_closest_marker("as_owner")):
         yield request.getfixturevalue("_postgres_store")
         return
     opened = open_store(ledger_url)

@@ -35,6 +35,8 @@ from tests.identity.audits import DAY, KEYS, SIGNER, Within, as_owner, edit, kep
 from tests.identity.world import START, World
 from tests.ledgers import MOSTLY_SQLITE
 
+pytestmark = pytest.mark.as_owner
+
 TABLES = ("audit", "audit_seals", "audit_prunings")
 
 

@@ -23,6 +23,8 @@ from identity.store import Store
 from tests.identity.audits import DAY, KEYS, SIGNER, as_owner, edit, prune, seal, write
 from tests.identity.world import START, World
 
+pytestmark = pytest.mark.as_owner
+
 NEXT = Signer.from_seed(os.urandom(32))
 T = TypeVar("T")
 

@@ -28,6 +28,8 @@ from identity.trusted_keys import TrustedKeys, read_handover
 from tests.identity.audits import DAY, as_owner, edit, kept, restamp, write
 from tests.identity.world import START, World
 
+pytestmark = pytest.mark.as_owner
+
 FIRST, SECOND, THIRD = (Signer.from_seed(os.urandom(32)) for _ in range(3))
 
 

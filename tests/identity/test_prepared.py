@@ -34,6 +34,8 @@ from identity.rows import insert_for
 from pipeline.database import Database
 from pipeline.states import JobState
 
+pytestmark = pytest.mark.as_owner
+
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 TABLES = MetaData()
 THINGS = Table(

@@ -17,7 +17,7 @@ from pipeline.ledger.paging import Place, Turn
 from tests.ledger.plans import plans
 from tests.ledgers import MOSTLY_SQLITE
 
-pytestmark = MOSTLY_SQLITE
+pytestmark = [pytest.mark.as_owner, MOSTLY_SQLITE]
 
 ROWS = 6_000
 

@@ -16,6 +16,8 @@ from tests.ledger.house import House
 from tests.ledger.plans import plans, plans_of
 from tests.ledgers import MOSTLY_SQLITE
 
+pytestmark = pytest.mark.as_owner
+
 ROWS, DUE_EVERY = 5_000, 500  # ten are due, five of each rank
 WHOLE = ("SCAN", "Seq Scan on")  # in SQLite's words, and in PostgreSQL's
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

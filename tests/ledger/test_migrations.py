@@ -29,6 +29,8 @@ from pipeline.migrations.shape import lacks, triggers, triggers_there
 from tests.ledgers import open_ledger
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.as_owner
+
 
 def test_the_migrated_schema_is_the_one_the_code_declares(database: Database) -> None:
     def differences(c: Connection) -> list[object]:

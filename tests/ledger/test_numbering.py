@@ -19,6 +19,8 @@ from pipeline.ledger.numbering import behind, last_given
 from tests.ledger.acts import done, open_, revoke
 from tests.ledger.house import House, account_scope, intent_of
 
+pytestmark = pytest.mark.as_owner
+
 
 def leave_behind(c: Connection) -> None:
     """As replication leaves a sequence: where it was made."""

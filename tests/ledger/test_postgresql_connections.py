@@ -25,7 +25,7 @@ from tests.ledger.writes import inserts, names_in, select_one
 from tests.ledgers import open_ledger
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+pytestmark = [pytest.mark.as_owner, pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)]
 
 
 def test_one_caller_after_the_other_is_given_the_same_connection(database: Database) -> None:

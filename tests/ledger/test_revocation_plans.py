@@ -35,6 +35,8 @@ from tests.ledger.plans import plans, plans_of, statements_of
 from tests.ledger.revokers import quiet_revoker
 from tests.ledger.signals import person, say, signal
 
+pytestmark = pytest.mark.as_owner
+
 CROWD = 1_000
 NOW = datetime.now(UTC)
 ADA = Scope(kind=ScopeKind.USER, key="acme.ada")

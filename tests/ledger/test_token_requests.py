@@ -201,6 +201,7 @@ def test_a_receipt_from_before_they_were_told_stays_as_it_was(house: House) -> N
     assert (receipt_of(house, made), open_ends(house, made)) == (older, 0)
 
 
+@pytest.mark.as_owner
 def test_among_many_that_have_ended_those_on_the_wire_are_found_by_an_index(house: House) -> None:
     ended = refreshes(house)
     ends(house, ended, IntentState.FAILED)
@@ -220,6 +221,7 @@ def test_among_many_that_have_ended_those_on_the_wire_are_found_by_an_index(hous
     assert "ix_refresh_intents_settled" in plan
 
 
+@pytest.mark.as_owner
 def test_what_had_ended_before_the_upgrade_that_numbers_ends_is_not_named_after_it(house: House) -> None:
     ended, unknown = refreshes(house), refreshes(house, SERVICE)
     ends(house, ended, IntentState.FAILED)

@@ -198,6 +198,7 @@ def test_the_waits_that_are_due_are_looked_up_among_all_that_wait(house: House) 
         assert "Seq Scan on jobs" not in plan
 
 
+@pytest.mark.as_owner
 def test_the_calls_in_doubt_of_a_job_are_looked_up_by_its_steps_however_many_others_there_are(house: House) -> None:
     asked = _owner_in_doubt(house)
     (step,), (call,) = steps_of(house), attempts_of(house)

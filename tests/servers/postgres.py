@@ -142,8 +142,10 @@ class Emptied:
     would have to read first what each table is.
     """
 
-    def __init__(self, cluster: Postgres, name: str) -> None:
-        self.url = cluster.url(name)
+    def __init__(self, cluster: Postgres, name: str, *, role: str) -> None:
+        """*role* is whom those who open `url` act as."""
+        self.owners_url = cluster.url(name)
+        self.url = f"{self.owners_url}&options=-c%20role%3D{role}"
         self._connection = cluster.connect(name)
         named = self._connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         probe = sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {})")
