@@ -142,6 +142,8 @@ def test_what_a_cluster_keeps_it_keeps_by_commands_there_are() -> None:
         if "persistentVolumeClaim" in volume
     }
     assert named == claims
+    secrets = [volume["secret"] for volume in (jobs["aswhom-dump"] or {})["volumes"] if "secret" in volume]
+    assert [[item["key"] for item in secret["items"]] for secret in secrets] == [["authority.pem"]]
     (dump,) = jobs["aswhom-dump"]["containers"]  # type: ignore[index]
     assert dump["image"] == COMPOSE["services"]["postgres"]["image"]
 
