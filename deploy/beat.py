@@ -16,5 +16,5 @@ app = process.celery_app(settings, process.workflows_or_exit(settings))
 @setup_logging.connect(weak=False)
 def set_up_logging(**_: Any) -> None:
     """Celery sets up logging unless someone listens here."""
-    process.set_up("beat", settings)
+    process.set_up("beat", settings, is_well=app.ticks.is_well, is_ready=app.ticks.have_begun)
     process.tell_ignored(ignored)

@@ -11,7 +11,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from deploy import logs, process
+from deploy import build, logs, process
 from deploy.environment import metrics_folder, name_connections, share_metrics
 
 
@@ -59,6 +59,7 @@ def post_fork(server: Any, worker: Any) -> None:
     """Before the application is imported."""
     logs.configure("web", format=_settings.log_format, level=_settings.log_level)
     name_connections("web")
+    build.show()
 
 
 def post_worker_init(worker: Any) -> None:

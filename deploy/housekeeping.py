@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -16,7 +17,8 @@ from pipeline.housekeeping import PATIENCE, Housekeeping
 
 def main() -> int:
     settings = process.settings_or_exit()
-    process.set_up("housekeeping", settings)
+    begun = threading.Event()
+    process.set_up("housekeeping", settings, is_ready=begun.is_set)
     try:
         runtime = process.of_its_tables(process.open_runtime(settings))
     except Misconfigured as fault:
@@ -24,6 +26,7 @@ def main() -> int:
         return process.EX_CONFIG
     tell_of_another(settings, runtime)
     process.spare_what_is_loaded()
+    begun.set()
     keep(Housekeeping(runtime.duties(), runtime.heartbeat, stopping=runtime.stopping), runtime.close)
     return 0
 

@@ -16,7 +16,7 @@ from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
-from deploy import celerys, logs
+from deploy import build, celerys, logs
 from deploy.environment import celerys_or_refuse, name_connections
 from deploy.settings import Settings, load
 from deploy.signals import handling
@@ -66,12 +66,21 @@ def _or_exit(read: Callable[[], T]) -> T:
 
 
 def set_up(
-    process: str, settings: Settings, *, listed: str | None = None, is_well: Callable[[], bool] = lambda: True
+    process: str,
+    settings: Settings,
+    *,
+    is_ready: Callable[[], bool],
+    listed: str | None = None,
+    is_well: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Logs and connections that name *process*; its metrics on the port of what is *listed* so, else of that name."""
+    """Logs and connections that name *process*; its metrics on the port of what is *listed* so, else of that name.
+
+    It is ready once settings, keys, workflows and the ledger were found good.
+    """
     logs.configure(process, format=settings.log_format, level=settings.log_level)
     name_connections(process)
-    serve_metrics(listed or process, settings, is_well=is_well)
+    build.show()
+    serve_metrics(listed or process, settings, is_well=is_well, is_ready=is_ready)
 
 
 def listed_as(name: str, queues: Collection[str]) -> str:
@@ -117,7 +126,9 @@ def spare_what_is_loaded() -> None:
     gc.freeze()
 
 
-def serve_metrics(process: str, settings: Settings, *, is_well: Callable[[], bool]) -> None:
+def serve_metrics(
+    process: str, settings: Settings, *, is_well: Callable[[], bool], is_ready: Callable[[], bool]
+) -> None:
     """Answer Prometheus, unless the port is taken: work goes on without, and Prometheus sees that too."""
     from pipeline.exposition import serve
 
@@ -125,7 +136,7 @@ def serve_metrics(process: str, settings: Settings, *, is_well: Callable[[], boo
     if not port:
         return
     try:
-        serve(port, host=settings.metrics_host, is_well=is_well)
+        serve(port, host=settings.metrics_host, is_well=is_well, is_ready=is_ready)
     except (OSError, OverflowError) as error:  # the latter for a number that is no port
         name = process.partition("-")[0].upper()
         log.error(

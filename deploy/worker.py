@@ -24,7 +24,8 @@ def set_up(sender: str, options: Mapping[str, Any], **_: Any) -> None:
     """The process is called what its command line says: `--hostname worker-1@%h`."""
     name = sender.partition("@")[0]
     listed = process.listed_as(name, options.get("queues") or ())
-    process.set_up(name, settings, listed=listed, is_well=app.hearing.is_well)
+    hearing = app.hearing
+    process.set_up(name, settings, listed=listed, is_well=hearing.is_well, is_ready=hearing.has_begun)
     process.tell_ignored(ignored)
     process.tell_raised(settings)
 

@@ -22,6 +22,7 @@ from pipeline.hearing import Hearing
 from pipeline.model import Ring
 from pipeline.ring import JOB, REVOCATION, REVOCATIONS
 from pipeline.schedules.beat import Schedules
+from pipeline.schedules.ticks import Ticks
 from pipeline.watchdog import Limits
 from pipeline.worker_process import Process
 
@@ -168,6 +169,7 @@ class App(Celery):
     settings: BrokerSettings
     open_runtime: Callable[[], Runtime]
     hearing: Hearing
+    ticks: Ticks
     backend_cls = "disabled"  # Celery would ask the environment first
 
     # Left to itself, Celery goes where the environment's CELERY_BROKER_URL says, or its like for reading and writing,
@@ -191,7 +193,7 @@ def make_celery(
 ) -> App:
     """The application of every process that rings, works or keeps the schedule. Nothing is opened yet."""
     app = App("aswhom", loader=Loader, set_as_current=False)
-    app.settings, app.open_runtime, app.hearing = settings, open_runtime, Hearing()
+    app.settings, app.open_runtime, app.hearing, app.ticks = settings, open_runtime, Hearing(), Ticks()
     app.conf.update(configuration(settings))
     process = Process(app, limits)
 

@@ -25,17 +25,28 @@ def _well() -> bool:
     return True
 
 
-def serve(port: int, *, host: str = "127.0.0.1", is_well: Callable[[], bool] = _well) -> Callable[[], None]:
-    """Answer `/metrics` and `/healthz` on *port*, from a thread, until what is returned is called."""
+def serve(
+    port: int,
+    *,
+    host: str = "127.0.0.1",
+    is_well: Callable[[], bool] = _well,
+    is_ready: Callable[[], bool] = _well,
+) -> Callable[[], None]:
+    """Answer `/metrics`, `/healthz` and `/readyz` on *port*, from a thread, until what is returned is called.
+
+    Who is not well is to be ended. Who is not ready has not begun, and what it is to stand for has to stay until then.
+    """
     exposed = make_wsgi_app()
+    asked = {"/healthz": (is_well, b"not well\n"), "/readyz": (is_ready, b"not begun\n")}
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/healthz":
+        if (question := asked.get(environ["PATH_INFO"])) is None:
             scraped: Iterable[bytes] = exposed(environ, start_response)
             return scraped
-        well = is_well()
-        start_response("200 OK" if well else "503 Service Unavailable", [("Content-Type", "text/plain")])
-        return [b"ok\n" if well else b"deaf: it asks the broker for nothing\n"]
+        is_so, otherwise = question
+        so = is_so()
+        start_response("200 OK" if so else "503 Service Unavailable", [("Content-Type", "text/plain")])
+        return [b"ok\n" if so else otherwise]
 
     kind = _OnIPv6 if ":" in host else ThreadingWSGIServer
     server = make_server(host.strip("[]"), port, answer, server_class=kind, handler_class=_Silent)

@@ -44,6 +44,9 @@ class Hearing:
         """The process was told to stop, and asks no more."""
         self._ended = True
 
+    def has_begun(self) -> bool:
+        return self._at is not None
+
     def is_well(self, within: timedelta = DEAF_AFTER) -> bool:
         at = self._at
         return self._ended or at is None or self._clock() - at <= within.total_seconds()

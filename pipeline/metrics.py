@@ -15,6 +15,9 @@ _CALL = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _CLAIMED = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _QUIESCE = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
+BUILD = Gauge(
+    "aswhom_build_info", "1, of the build that this process runs", ["version", "revision"], multiprocess_mode="max"
+)
 JOBS = Counter("aswhom_jobs_finished", "Jobs that reached a terminal state", ["pattern", "outcome"])
 CLAIMS = Counter("aswhom_claims", "What a bell found to claim", ["pattern", "outcome"])
 CLAIM_WAIT_SECONDS = Histogram(
@@ -164,3 +167,7 @@ def count_end(pattern: str, to: JobState | None, *, jobs: int = 1) -> None:
         JOBS.labels(pattern, str(to)).inc(jobs)
     if to is JobState.DEAD:
         DEAD.labels(pattern).inc(jobs)
+
+
+def show_build(version: str, revision: str) -> None:
+    BUILD.labels(version, revision).set(1)

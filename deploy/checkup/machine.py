@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import shutil
 import sqlite3
 from collections.abc import Iterator
 
+from deploy import build
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
 
@@ -20,7 +20,7 @@ def settings(at: Installation) -> Iterator[Finding]:
 
 
 def versions(at: Installation) -> Iterator[Finding]:
-    ours = f"Aswhom {importlib.metadata.version('aswhom')}, Python {platform.python_version()}"
+    ours = f"Aswhom {build.told()}, Python {platform.python_version()}"
     if not at.settings.on_sqlite:
         yield ok("versions", ours)
     elif sqlite3.sqlite_version_info < _SQLITE:

@@ -17,7 +17,7 @@ COMMANDS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "demo": (("running",), "demo", "Watch the DevOps assistant at work against the sandbox."),
     "doctor": (("doctor",), "doctor", "Say what is wrong, and what to do."),
     "db": (
-        ("running", "ledger_file", "restored"),
+        ("running", "ledger_file", "ledger_wait", "restored"),
         "db",
         "The ledger: its tables, a copy of it, and whether it is whole.",
     ),
@@ -84,8 +84,18 @@ class Lazily(click.Group):
             formatter.write_dl([(name, said) for name, (_, _, said) in COMMANDS.items()])
 
 
+def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from deploy.build import told  # here, so that `--help` need not wait for it
+
+        click.echo(f"aswhom, version {told()}")
+        context.exit()
+
+
 @click.group(cls=Lazily, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="aswhom")
+@click.option(
+    "--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Which build it is."
+)
 def main() -> None:
     """Runs AI agents' work against customers' APIs and decides, step by step, as whom each call is made.
 

@@ -94,9 +94,20 @@ def show(at: Installation, out: Output, id: str) -> None:
 @click.option("--tenant", help="The rows of this tenant; of the others, their digests alone.")
 @click.option("--after", default=0, help="Go on behind this number of the chain: an earlier export's last.")
 @new_file_option
-def export(at: Installation, out: Output, tenant: str | None, after: int, output: Path | None) -> None:
+@click.option(
+    "--into",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of exports: go on after the last of them, in a new file audit-….jsonl.",
+)
+def export(
+    at: Installation, out: Output, tenant: str | None, after: int, output: Path | None, into: Path | None
+) -> None:
     """Write the sealed records as JSON Lines, for `audit verify` on any machine."""
     lines = 0
+    if into is not None:
+        if tenant is not None or after or output is not None:
+            raise click.UsageError("--into says where to begin and to write: leave out --tenant, --after and --output.")
+        after, output = _follows(into), into / f"audit-{at.now():%Y-%m-%dT%H%M%S}.jsonl"
     with ExitStack() as files:
         file = sys.stdout.buffer
         if output is not None:
@@ -109,6 +120,23 @@ def export(at: Installation, out: Output, tenant: str | None, after: int, output
             lines += 1
     told = "who has the public key (`aswhom keys public`) can verify them"
     out.note(f"{lines - 1} record(s) exported; {told}; the next export is `--after {json.loads(line)['seq']}`")
+
+
+def _follows(folder: Path) -> int:
+    """The greatest number of the chain that the exports there end at. Raises BadInput for a file that is none."""
+    return max((_last_seq(file) for file in folder.glob("audit-*.jsonl")), default=0)
+
+
+def _last_seq(file: Path) -> int:
+    last = b""
+    with file.open("rb") as lines:
+        for line in lines:
+            last = line
+    try:
+        seq = json.loads(last)["seq"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInput(f"{file} does not end as an export does: take it out of the folder") from error
+    return int(seq)
 
 
 @command(audit, "verify")

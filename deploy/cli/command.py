@@ -24,16 +24,21 @@ if TYPE_CHECKING:
 DONE, PROBLEM = 0, 1
 
 
-def command(group: click.Group, name: str | None = None) -> Callable[[Callable[..., int | None]], click.Command]:
-    """Add a command to *group*: `run(at, out, **options)`; what it returns is the exit code, nothing is 0."""
+def command(
+    group: click.Group, name: str | None = None, *, misconfigured: int = PROBLEM
+) -> Callable[[Callable[..., int | None]], click.Command]:
+    """Add a command to *group*: `run(at, out, **options)`; what it returns is the exit code, nothing is 0.
+
+    *misconfigured* is that of a fault that the operator has to mend.
+    """
 
     def decorate(run: Callable[..., int | None]) -> click.Command:
-        return group.command(name)(invocation(run))
+        return group.command(name)(invocation(run, misconfigured=misconfigured))
 
     return decorate
 
 
-def invocation(run: Callable[..., int | None]) -> Callable[..., None]:
+def invocation(run: Callable[..., int | None], *, misconfigured: int = PROBLEM) -> Callable[..., None]:
     """*run* with `--data-dir` and `--json`, and with errors as sentences."""
 
     @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the installation is.  [default: .aswhom]")
@@ -42,7 +47,7 @@ def invocation(run: Callable[..., int | None]) -> Callable[..., None]:
     def invoke(*, data_dir: Path | None, as_json: bool, **options: Any) -> None:
         # Here, so that `--help` need not wait for them.
         from deploy.installation import Installation
-        from identity.errors import AswhomError
+        from identity.errors import AswhomError, Misconfigured
         from identity.store import CommitUnknown
 
         out = Output(as_json=as_json)
@@ -51,6 +56,8 @@ def invocation(run: Callable[..., int | None]) -> Callable[..., None]:
                 code = run(at, out, **options)
         except (AswhomError, CommitUnknown) as error:
             code = tell(out, error)
+            if isinstance(error, Misconfigured):
+                code = misconfigured
         sys.exit(code or DONE)
 
     return invoke

@@ -62,6 +62,7 @@ class Scheduler(beat.Scheduler):
             error = type(failure).__name__
         finally:
             self._ticking = False
+            self.app.ticks.ended()
         self._tell(error)
         return float(self.app.conf.beat_max_loop_interval)
 

@@ -11,12 +11,13 @@ from prometheus_client.metrics import MetricWrapperBase
 from identity import metrics as identity_metrics
 from pipeline import metrics
 from pipeline.exposition import serve
+from pipeline.hearing import Hearing
 from tests.servers.process import free_port
 from webhooks import metrics as webhooks_metrics
 
 CLOSED = {
     "source", "pattern", "action", "duty", "outcome", "state", "provider", "endpoints", "catch_up", "wait", "how",
-    "queue", "route", "method", "status",
+    "queue", "route", "method", "status", "version", "revision",
 }  # fmt: skip
 METRICS = {
     metric._name: metric
@@ -52,5 +53,20 @@ def test_a_process_says_whether_it_is_well() -> None:
         well[0] = False
         with pytest.raises(urllib.error.HTTPError, match="503"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5)
+    finally:
+        stop()
+
+
+def test_a_process_is_ready_once_it_has_begun() -> None:
+    port, hearing = free_port(), Hearing()
+    stop = serve(port, is_well=hearing.is_well, is_ready=hearing.has_begun)
+    try:
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+            assert answer.status == 200
+        hearing.begin()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            assert answer.status == 200
     finally:
         stop()

@@ -13,6 +13,7 @@ import pytest
 from pipeline.celery import App, BrokerSettings, make_celery
 from pipeline.model import Bell
 from pipeline.schedules.beat import Scheduler
+from pipeline.schedules.ticks import STUCK_AFTER, Ticks
 from tests.celery.rig import Child, Server
 from tests.waiting import eventually
 
@@ -86,3 +87,25 @@ def test_a_signal_in_the_middle_of_a_tick_closes_the_ledger_after_it_and_once() 
     scheduler.close()
     scheduler.close()
     assert runtime.closed == [False]
+
+
+def test_a_beat_that_does_not_come_round_is_stuck_and_one_that_has_not_begun_is_not() -> None:
+    now = [0.0]
+    ticks = Ticks(lambda: now[0])
+    assert (ticks.have_begun(), ticks.is_well()) == (False, True)
+    ticks.ended()
+    now[0] = STUCK_AFTER.total_seconds()
+    assert (ticks.have_begun(), ticks.is_well()) == (True, True)
+    now[0] += 1
+    assert not ticks.is_well()
+
+
+def test_a_tick_that_fails_is_one_that_ended() -> None:
+    runtime = Interrupted()
+    runtime.heartbeat = lambda *_: None  # type: ignore[attr-defined]
+    runtime.fire_due = lambda *_: 1 / 0  # type: ignore[method-assign,assignment]
+    app: App = make_celery(BrokerSettings(url="redis://127.0.0.1:1/0"), lambda: cast("Any", runtime))
+    scheduler = Scheduler(app)
+    assert not app.ticks.have_begun()
+    scheduler.tick()
+    assert app.ticks.have_begun()

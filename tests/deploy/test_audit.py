@@ -242,3 +242,23 @@ def revoked(cli: Cli) -> str:
         made: str = cli.json("revoke", "tenant", "acme", "--yes")["id"]
         assert quiet_revoker(at.ledger, at.signer, at.workflows).advance(made)
     return made
+
+
+def test_a_folder_of_exports_is_gone_on_with_after_the_last(recorded: Cli, tmp_path: Path) -> None:
+    recorded("audit", "export", "--output", str(tmp_path / "audit-2026-01-01T000000.jsonl"))
+    recorded.json("tenants", "add", "initech")
+    recorded("audit", "checkpoint")
+    recorded("audit", "export", "--into", str(tmp_path))
+    first, second = sorted(tmp_path.glob("audit-*.jsonl"))
+    assert (
+        json.loads(second.read_text().splitlines()[0])["seq"] == json.loads(first.read_text().splitlines()[-1])["seq"]
+    )
+    assert recorded("audit", "verify", str(first), str(second)).exit_code == 0
+
+
+def test_a_folder_says_all_that_an_export_needs_and_holds_nothing_but_exports(recorded: Cli, tmp_path: Path) -> None:
+    assert recorded("audit", "export", "--into", str(tmp_path), "--after", "1").exit_code == 2
+    (tmp_path / "audit-torn.jsonl").write_text("")
+    assert (
+        "audit-torn.jsonl does not end as an export does" in recorded("audit", "export", "--into", str(tmp_path)).output
+    )

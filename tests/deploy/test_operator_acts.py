@@ -44,7 +44,7 @@ SILENT = {
     "it asks a provider, and nothing follows from the answer": "accounts test",
     "it sends a delivery, which is recorded as any other": "trigger",
     "it makes the ledger, or its tables": "init, db upgrade",
-    "it copies the ledger, or looks it through": "db backup, db check",
+    "it copies the ledger, looks it through, or waits for it": "db backup, db check, db wait",
     "it runs processes": "up, demo, sandbox provider",
     "it writes files of its own": "new workflow",
     "it changes key files, beside the ledger": "keys add, keys retire",

@@ -14,8 +14,9 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
+from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
@@ -265,6 +266,37 @@ def test_a_process_that_waits_for_the_ledgers_server_is_stopped_at_once(name: st
         wait_until(lambda: "the ledger is waited for" in log.read_text(), process=started, log=log, seconds=60)
         started.send_signal(signal.SIGTERM)
         assert started.wait(10) == 0, log.read_text()
+    finally:
+        end(started, signal.SIGKILL)
+
+
+def _asked(port: int, path: str) -> int | None:
+    """What the process' port answers; None: nothing yet."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection, suppress(OSError):
+        connection.request("GET", path)
+        return connection.getresponse().status
+    return None
+
+
+@pytest.mark.parametrize("name", ["worker", "housekeeping", "beat"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_process_is_ready_once_it_has_found_its_ledger_good(name: str, there: bool, cli: Cli, tmp_path: Path) -> None:
+    """Its port answers before: who is not ready yet is not to be ended."""
+    module, arguments = _begun(name)
+    port = free_port()
+    environment = _environment(name, cli) | {f"ASWHOM_{name.upper()}_METRICS_PORT": str(port)}
+    environment["ASWHOM_BROKER_URL"] = f"redis://127.0.0.1:{free_port()}/0"
+    if not there:
+        environment["ASWHOM_DATABASE_URL"] = f"postgresql+psycopg://aswhom@127.0.0.1:{free_port()}/aswhom"
+    log = tmp_path / "log"
+    started = start_python(module, *arguments, log=log, environment=environment, warm=WARM)
+    try:
+        if there:
+            wait_until(lambda: _asked(port, "/readyz") == 200, process=started, log=log, seconds=60)
+        else:
+            wait_until(lambda: "the ledger is waited for" in log.read_text(), process=started, log=log, seconds=60)
+            assert _asked(port, "/readyz") == 503
+        assert _asked(port, "/healthz") == 200
     finally:
         end(started, signal.SIGKILL)
 

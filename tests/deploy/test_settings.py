@@ -261,7 +261,7 @@ def test_a_worker_has_a_metrics_port_whatever_it_is_called(name: str, queues: li
 
 
 def test_a_port_that_there_is_not_is_told_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    serve_metrics("worker-2", load(worker_metrics_port=65535), is_well=lambda: True)
+    serve_metrics("worker-2", load(worker_metrics_port=65535), is_well=lambda: True, is_ready=lambda: True)
     assert "no metrics from worker-2: 127.0.0.1:65536 cannot be had" in caplog.text
     assert "Set ASWHOM_WORKER_METRICS_PORT to a free port" in caplog.text
 
