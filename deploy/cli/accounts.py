@@ -26,8 +26,8 @@ from identity.refresh.person_wanted import awaiting_person, try_without
 from identity.store import CommitUnknown
 from pipeline.accounts import facts
 from pipeline.accounts.connecting import wake_waiting
-from pipeline.ledger import queries
-from pipeline.ledger.paging import Record
+from pipeline.ledger import queries, views
+from pipeline.ledger.paging import EVERY, Record
 from pipeline.workflow import SERVICE, USER
 
 T = TypeVar("T")
@@ -48,7 +48,13 @@ def accounts() -> None:
 @click.option("--state", type=_STATES)
 def list_accounts(at: Installation, out: Output, tenant: str | None, provider: str | None, state: str | None) -> None:
     """The accounts, without their credentials; why one is not active, and what to do."""
-    rows = at.read(lambda c: facts.all_told(c, queries.all_accounts(c, tenant=tenant, state=state, provider=provider)))
+
+    def read(c: Connection) -> list[Record]:
+        found = views.accounts_page(c, tenant, EVERY, state=state, provider=provider).rows
+        by_whom = sorted(found, key=lambda row: (row["tenant_id"], row["connection_id"], row["principal_id"]))
+        return facts.all_told(c, by_whom)
+
+    rows = at.read(read)
     columns = ("id", "tenant_id", "connection_id", "principal_id", "external_login", "state", "expires_at", "why")
     out.rows(rows, columns, empty="No such account: `aswhom connect link` makes the link for a person")
     for row in rows:

@@ -172,6 +172,10 @@ class JobQuery(Query):
 class JobsQuery(Paged):
     state: JobState | None = None
     workflow: Word | None = None
-    wait: Wait | None = Field(None, description="why it waits")
+    wait: Wait | None = Field(
+        None,
+        description="why it waits. `unknown`: those that have a call which only a person's word settles, whether they "
+        "wait for that word or were ended without it",
+    )
     user: Id | None = Field(None, description="the id of the user it acts for")
     pattern: AccessPattern | None = None

@@ -75,7 +75,7 @@ def job_operations(
         found_job(requests, who, path.id)
         keyed = Keyed(key=header.idempotency_key, document={"cancel": path.id})
         ended = requests.cancel(who, path.id, keyed, now=clock())
-        return jsonify(shapes.job_with_steps(ended.row, workflows).model_dump(mode="json"))
+        return jsonify(shapes.job_with_steps(there(ended.row), workflows).model_dump(mode="json"))
 
     @pages.post("/jobs/<id>/replay", responses={202: JobWithSteps})
     def replay_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> tuple[Response, int]:
@@ -84,7 +84,7 @@ def job_operations(
         found_job(requests, who, path.id)
         keyed = Keyed(key=header.idempotency_key, document={"replay": path.id})
         accepted = requests.replay(who, path.id, keyed, now=clock())
-        response = jsonify(shapes.job_with_steps(accepted.row, workflows).model_dump(mode="json"))
+        response = jsonify(shapes.job_with_steps(there(accepted.row), workflows).model_dump(mode="json"))
         bells.ring_after(response, bells=accepted.bells)
         return response, 202
 

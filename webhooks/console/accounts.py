@@ -74,11 +74,11 @@ def _facts(desk: Desk, id: str) -> dict[str, Any]:
     """What is known of an account. Raises NotThere, NotForYou."""
 
     def read(c: Connection) -> dict[str, Any]:
-        known = views.account(c, None, id)
-        if known is None:
+        found = views.account(c, None, id)
+        if found is None:
             raise NotThere
-        check(known["tenant_id"])
-        row = facts.whole(c, queries.account(c, id))
+        check(found["tenant_id"])
+        row = facts.whole(c, found)
         return {
             "account": row,
             "revoked": _revoked(c, row),

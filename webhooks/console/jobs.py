@@ -47,10 +47,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
             "agent": lists.chosen("agent"),
         }
         turn = lists.turn()
-        # Whoever looks for calls of unknown outcome wants those too that nobody waits for any more.
-        unanswered = wanted["wait"] == Wait.UNKNOWN
-        asked = {**wanted, "wait": None} if unanswered else wanted
-        found = desk.read(lambda c: views.jobs_page(c, tenant, turn, **asked, unanswered=unanswered))
+        found = desk.read(lambda c: views.jobs_page(c, tenant, turn, **wanted))
         names = sorted(workflow.name for workflow in desk.console.workflows)
         return page(
             "console/jobs.html",
