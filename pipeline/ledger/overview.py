@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, exists, func, l
 from identity.hold import Hold, find_hold
 from identity.model import AccountState, ScopeKind
 from identity.tables import accounts, installations, provider_connections, scopes
+from pipeline.ledger import queries
 from pipeline.ledger.clock import clock
 from pipeline.ledger.indexed import NOT_TAKEN, REPLAYABLE, STUCK, TROUBLED, UNANSWERED, in_state
 from pipeline.revocation import Stage
@@ -51,6 +52,7 @@ def overview(connection: Connection, tenant: str | None, *, now: datetime) -> Ov
         return _counted(connection, found if tenant is None else found.where(table.c.tenant_id == tenant))
 
     unanswered = UNANSWERED if tenant is None else UNANSWERED.where(attempts.c.tenant_id == tenant)
+    among = None if tenant is None else [tenant]
     bad = (deliveries.c.received_at > now - _RECENT) & NOT_TAKEN
     return Overview(
         unanswered=_counted(connection, unanswered),
@@ -61,8 +63,8 @@ def overview(connection: Connection, tenant: str | None, *, now: datetime) -> Ov
         revoking=count(revocations, revocations.c.state != Stage.QUIESCED),
         stuck=count(revocations, revocations.c.id.in_(STUCK)),
         schedules=count(schedules, LIVE, schedules.c.fault.is_not(None)),
-        paused=_paused(connection, tenant),
-        stopped=_stopped(connection, tenant),
+        paused=tuple(row["id"] for row in queries.paused_connections(connection, among)),
+        stopped=tuple(f"{row['kind']} {row['key']}" for row in queries.stopped_scopes(connection, among)),
         withheld=0 if tenant is None else _withheld(connection, tenant),
         duties=() if tenant is not None else _duties(connection),
         hold=find_hold(connection),
@@ -71,19 +73,6 @@ def overview(connection: Connection, tenant: str | None, *, now: datetime) -> Ov
 
 def _counted(connection: Connection, found: Select[Any]) -> int:
     return int(connection.execute(select(func.count()).select_from(found.limit(MOST + 1).subquery())).scalar_one())
-
-
-def _paused(connection: Connection, tenant: str | None) -> tuple[str, ...]:
-    columns = provider_connections.c
-    found = select(columns.id).where(columns.paused_reason.is_not(None)).order_by(columns.id)
-    return tuple(connection.execute(found if tenant is None else found.where(columns.tenant_id == tenant)).scalars())
-
-
-def _stopped(connection: Connection, tenant: str | None) -> tuple[str, ...]:
-    found = select(scopes.c.kind, scopes.c.key).where(scopes.c.stopped.is_(True)).order_by(scopes.c.kind, scopes.c.key)
-    if tenant is not None:
-        found = found.where(scopes.c.kind == ScopeKind.TENANT, scopes.c.key == tenant)
-    return tuple(f"{row.kind} {row.key}" for row in connection.execute(found))
 
 
 def _withheld(connection: Connection, tenant: str) -> int:

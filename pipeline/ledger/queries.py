@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, func, or_, select
 
 from identity.connections import NEEDS_OPERATOR, connection_for, get_connection
 from identity.errors import BadInput
-from identity.model import AccountKey, ProviderConnection
+from identity.model import AccountKey, ProviderConnection, ScopeKind
 from identity.tables import (
     accounts,
     agents,
@@ -202,14 +202,21 @@ def all_heartbeats(connection: Connection) -> list[Record]:
     return rows_of(connection, select(heartbeats).order_by(heartbeats.c.duty, heartbeats.c.host))
 
 
-def stopped_scopes(connection: Connection) -> list[Record]:
-    return rows_of(connection, select(scopes).where(scopes.c.stopped.is_(True)))
+def stopped_scopes(connection: Connection, among: Collection[str] | None = None) -> list[Record]:
+    """*among*: of these tenants alone, which are stopped themselves."""
+    found = select(scopes).where(scopes.c.stopped.is_(True)).order_by(scopes.c.kind, scopes.c.key)
+    if among is not None:
+        found = found.where(scopes.c.kind == ScopeKind.TENANT, scopes.c.key.in_(among))
+    return rows_of(connection, found)
 
 
-def paused_connections(connection: Connection) -> list[Record]:
-    """Those that somebody is to act for."""
+def paused_connections(connection: Connection, among: Collection[str] | None = None) -> list[Record]:
+    """Those that somebody is to act for; *among*: of these tenants alone."""
     columns = provider_connections.c
-    return rows_of(connection, select(columns.id, columns.provider, columns.paused_reason).where(NEEDS_OPERATOR))
+    found = select(columns.id, columns.tenant_id, columns.provider, columns.paused_reason).where(NEEDS_OPERATOR)
+    if among is not None:
+        found = found.where(columns.tenant_id.in_(among))
+    return rows_of(connection, found.order_by(columns.id))
 
 
 def troubled_accounts(connection: Connection, *, limit: int) -> tuple[list[Record], int]:

@@ -133,11 +133,13 @@ def test_a_call_without_an_answer_is_counted_until_it_is_resolved(house: House) 
 
 
 def test_connections_that_are_paused_are_counted_until_they_are_resumed(house: House) -> None:
-    """A paused one asks its provider for nothing, so no counter goes on."""
+    """A paused one asks its provider for nothing, so no counter goes on. The console's overview names the same."""
 
     def shown() -> tuple[float | None, float | None]:
         gauges.measure(house.database)
-        return gauge("connections_paused", provider="github"), gauge("connections_paused", provider="slack")
+        of_github = gauge("connections_paused", provider="github")
+        assert of_github == len(house.database.read(partial(overview, tenant=None, now=NOW)).paused)
+        return of_github, gauge("connections_paused", provider="slack")
 
     assert shown() == (0, 0)
     (owner,) = house.database.read(lambda c: c.execute(select(provider_connections.c.id)).scalars().all())

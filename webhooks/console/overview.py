@@ -29,12 +29,13 @@ class Part:
 
 
 def _part(connection: Connection, tenant: str | None, now: datetime) -> Part:
-    work = queues(connection, tenant)
+    of = None if tenant is None else [tenant]
+    work = queues(connection, of)[tenant]
     return Part(
         tenant=tenant,
         found=overview(connection, tenant, now=now),
         queues=work,
-        waits=waiting(connection, tenant),
+        waits=waiting(connection, of)[tenant],
         late=late(work, now=now),
     )
 
@@ -51,5 +52,6 @@ def overview_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/queues", endpoint="queues")
     def show_queues() -> BaseResponse:
         tenant = seen_tenant()
-        work, waits = desk.read(lambda c: (queues(c, tenant), waiting(c, tenant)))
-        return page("console/queues.html", queues=work, waits=waits)
+        of = None if tenant is None else [tenant]
+        work, waits = desk.read(lambda c: (queues(c, of), waiting(c, of)))
+        return page("console/queues.html", queues=work[tenant], waits=waits[tenant])
