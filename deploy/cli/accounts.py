@@ -19,7 +19,7 @@ from identity.audit import AsWhom
 from identity.connections import get_connection
 from identity.errors import AswhomError, BadInput
 from identity.liveness import Life, ask_whose
-from identity.model import AccountState, Credential, PrincipalKind
+from identity.model import AccountKey, AccountState, Credential, PrincipalKind
 from identity.narrowing import narrow
 from identity.providers import PROFILES
 from identity.refresh.person_wanted import awaiting_person, try_without
@@ -154,7 +154,7 @@ def reconnect(
     give_link(
         at,
         out,
-        queries.account_key(row),
+        AccountKey.of(row),
         scopes=scopes,
         return_to=return_to,
         any_account=any_account,
@@ -231,7 +231,7 @@ def _tried_again(at: Installation, account: str) -> bool:
 
 def _note_refresh(at: Installation, row: Record, outcome: str, *, generation: int, **detail: str) -> None:
     """Raises nothing where the ledger is away: a command that failed of it would be given again, and rotate again."""
-    whom, act = AsWhom.of_account(queries.account_key(row), id=row["id"], generation=generation), at.act()
+    whom, act = AsWhom.of_account(AccountKey.of(row), id=row["id"], generation=generation), at.act()
     try:
         at.write(lambda c: audit.record_act(c, "account.refresh_forced", whom, act, outcome=outcome, detail=detail))
     except (AswhomError, CommitUnknown) as error:

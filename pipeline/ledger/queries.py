@@ -6,15 +6,14 @@ The long ones, and what a tenant may see, are in `pipeline.ledger.views`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, Table, func, or_, select
 
 from identity.connections import NEEDS_OPERATOR, connection_for, get_connection
 from identity.errors import BadInput
-from identity.model import AccountKey, ProviderConnection, ScopeKind
+from identity.model import ProviderConnection, ScopeKind
 from identity.tables import (
     accounts,
     agents,
@@ -34,10 +33,7 @@ from pipeline.ledger.paging import EVERY, Record, rows_of
 from pipeline.model import DeliveryOutcome
 from pipeline.revocation.tables import compensations, revocation_pages, revocations
 from pipeline.schedules.changes import CODE
-from pipeline.states import JobState
 from pipeline.tables import deliveries, heartbeats, jobs, schedules, steps, workflow_settings
-
-UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPING, JobState.WAITING)
 
 
 def one(connection: Connection, table: Table, id: str, *, what: str, listed_by: str) -> Record:
@@ -107,10 +103,6 @@ def all_installations(connection: Connection) -> list[Record]:
 def account(connection: Connection, id: str) -> Record:
     """By its id, or by `tenant/connection/principal`. Raises BadInput."""
     return _found(views.account(connection, None, id), id, what="account", listed_by="accounts list")
-
-
-def account_key(row: Mapping[str, Any]) -> AccountKey:
-    return AccountKey(tenant=row["tenant_id"], connection=row["connection_id"], principal=row["principal_id"])
 
 
 def fitting_connection(connection: Connection, tenant: str, name: str) -> ProviderConnection:

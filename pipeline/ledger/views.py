@@ -21,18 +21,19 @@ from pipeline.batches import in_batches
 from pipeline.ledger.indexed import NOT_TAKEN, STUCK, TROUBLED, UNANSWERED, in_state
 from pipeline.ledger.paging import Page, Record, Turn, equal, page_of, rows_of
 from pipeline.revocation.tables import revocations
-from pipeline.states import JobState, Wait
+from pipeline.states import CUT_SHORT, JobState, Wait
 from pipeline.tables import IS_CLAIMED, attempts, deliveries, jobs, schedules, steps
 
 _STATES = frozenset(JobState)
 _DELIVERY = [column for column in deliveries.c if column.name != "body"]
 _REVOCATION = [column for column in revocations.c if column.name not in ("receipt", "signature")]
+_WHOM = (principals.c.name.label("principal"), principals.c.kind.label("kind"))
 _SCHEDULE = select(schedules).where(schedules.c.removed_at.is_(None))
+#: The connected accounts, each with who it is of and its grant, but for what is sealed.
 ACCOUNTS = (
     select(
         accounts,
-        principals.c.name.label("principal"),
-        principals.c.kind.label("kind"),
+        *_WHOM,
         grants.c.generation,
         grants.c.scopes,
         grants.c.obtained_at,
@@ -46,6 +47,9 @@ ACCOUNTS = (
     .join(principals, principals.c.id == accounts.c.principal_id)
     .outerjoin(grants, grants.c.account_id == accounts.c.id)
 )
+
+#: The steps, each with who it runs as.
+STEPS = select(steps, *_WHOM).outerjoin(principals, principals.c.id == steps.c.principal_id)
 
 
 def jobs_page(
@@ -102,10 +106,7 @@ def steps_of(connection: Connection, job: str) -> list[Record]:
     """The steps of a job in order, each with who it ran as and its attempts."""
     found = rows_of(
         connection,
-        select(steps, principals.c.name.label("principal"), principals.c.kind.label("kind"))
-        .outerjoin(principals, principals.c.id == steps.c.principal_id)
-        .where(steps.c.job_id == job)
-        .order_by(steps.c.position),
+        STEPS.where(steps.c.job_id == job).order_by(steps.c.position),
     )
     of_job = select(attempts).join(steps, steps.c.id == attempts.c.step_id).where(steps.c.job_id == job)
     tries = rows_of(connection, of_job.order_by(attempts.c.opened))
@@ -165,7 +166,7 @@ def deliveries_page(
     if not_taken:
         statement = statement.where(NOT_TAKEN)
     if failed:
-        ended = (jobs.c.delivery_id == deliveries.c.id) & jobs.c.state.in_((JobState.DEAD, JobState.CANCELLED))
+        ended = (jobs.c.delivery_id == deliveries.c.id) & jobs.c.state.in_(sorted(CUT_SHORT))
         statement = statement.where(NOT_TAKEN | exists().where(ended).correlate(deliveries))
     if tenant is not None:
         statement = statement.where(deliveries.c.tenant_id == tenant)

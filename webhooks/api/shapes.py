@@ -9,7 +9,7 @@ from identity.model import Effect
 from pipeline.accounts.health import Health
 from pipeline.ledger.jobs import consenting
 from pipeline.ledger.paging import Record
-from pipeline.states import ENDED, AttemptState, JobState, Purpose, StepState, Wait
+from pipeline.states import ENDED, FOR_A_PERSON, AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tool_workflows import is_of_a_tool
 from pipeline.workflow import Registry
 from webhooks.api.job_models import ConsentOut, JobOut, JobWithSteps, Outcome, StepOut, ToolAnswer
@@ -112,7 +112,7 @@ def look_again(row: Record, now: datetime) -> int | None:
     if state is JobState.QUEUED or wait is Wait.TIME:  # not before it is due
         left: timedelta = row["due_at"] - now
         return max(SOON, min(ceil(left.total_seconds()), SELDOM))
-    return SELDOM if wait in (Wait.CONSENT, Wait.APPROVAL, Wait.UNKNOWN) else SOON
+    return SELDOM if wait in FOR_A_PERSON else SOON
 
 
 def _is_in_doubt(step: Record, workflows: Registry) -> bool:

@@ -21,7 +21,7 @@ from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.jobs import consenting
 from pipeline.ledger.paging import Record
 from pipeline.model import Bell
-from pipeline.states import ENDED, JobState, Wait
+from pipeline.states import CUT_SHORT, ENDED, JobState, Wait
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
@@ -81,8 +81,8 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
             moments=timeline(found, records[:RECORDS], compensations),
             left_out=len(records) > RECORDS and RECORDS,
             in_doubt=_in_doubt(found),
-            may_cancel=found["state"] in queries.UNFINISHED and found["state"] != JobState.STOPPING,
-            may_replay=found["state"] in (JobState.DEAD, JobState.CANCELLED) and found["pruned_at"] is None,
+            may_cancel=found["state"] not in ENDED | {JobState.STOPPING},
+            may_replay=found["state"] in CUT_SHORT and found["pruned_at"] is None,
         )
 
     @pages.get("/jobs/<id>")
