@@ -122,11 +122,15 @@ def seen_tenant() -> str | None:
     return chosen
 
 
-def seen_tenants() -> tuple[str | None, ...]:
-    """Those whose things a page shows that shows each by itself: the chosen one, or all that they have a role at."""
-    if request.values.get("tenant"):
-        return (seen_tenant(),)
-    return visitor().tenants(need_of(request.endpoint) or May.SEE_MORE) or (None,)
+def seen_tenants() -> tuple[str, ...] | None:
+    """Those whose things a page shows that shows each by itself: the chosen one, or all that they have a role at.
+
+    None: everybody's, as one. Raises NotForYou.
+    """
+    chosen = seen_tenant()
+    if chosen is None or request.values.get("tenant"):
+        return None if chosen is None else (chosen,)
+    return visitor().tenants(need_of(request.endpoint) or May.SEE_MORE)
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def _awaited(c: Connection) -> frozenset[str]:
     link, chosen, deciding = _link(visitor().person), request.args.get("tenant"), visitor().tenants(May.DECIDE)
     tenants = [chosen] if chosen else tenants_that_ask(c) if deciding is None else deciding
     may = [one for one in tenants if visitor().may(May.DECIDE, one)]
-    return frozenset(me for one in may if link is not None and (me := link.holder(c, one)) is not None)
+    return frozenset() if link is None else link.holders(c, may)
 
 
 def _next(c: Connection) -> ApprovalView | None:
