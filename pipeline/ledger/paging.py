@@ -87,7 +87,7 @@ def page_of(
     last = rows_of(connection, ordered.with_only_columns(at, id).offset(turn.stretch - 1).limit(1))
     if not last:
         return page
-    return Page(rows=page.rows, next=_place(last[0], at, id), looked_through=turn.stretch)
+    return Page(rows=page.rows, next=place_of(last[0], at, id), looked_through=turn.stretch)
 
 
 def together(pages: Sequence[Page], turn: Turn, *, at: Column[Any], id: Column[Any]) -> Page:
@@ -117,8 +117,8 @@ def _one_more(turn: Turn) -> int | None:
 
 def _full(found: list[Record], turn: Turn, at: Column[Any], id: Column[Any]) -> Page:
     rows = found[: turn.limit]
-    return Page(rows=rows, next=_place(rows[-1], at, id) if len(found) > len(rows) else None)
+    return Page(rows=rows, next=place_of(rows[-1], at, id) if len(found) > len(rows) else None)
 
 
-def _place(row: Record, at: Column[Any], id: Column[Any]) -> Place:
+def place_of(row: Record, at: Column[Any], id: Column[Any]) -> Place:
     return Place(at=row[at.name], id=row[id.name])

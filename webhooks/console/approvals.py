@@ -30,7 +30,6 @@ from webhooks.pages import page
 
 ME = "me"
 SOON = timedelta(minutes=15)  # an open approval that expires within it is marked
-LOOKED_AT = 10  # approvals, for the next that awaits whoever has answered one
 
 
 def approval_pages(pages: Blueprint, desk: Desk) -> None:
@@ -125,8 +124,8 @@ def _awaited(c: Connection) -> frozenset[str]:
 
 
 def _next(c: Connection) -> ApprovalView | None:
-    """Of what awaits the visitor, what expires next: among so many, since who does not decide is looked up for each."""
-    mine, turn = _awaited(c), Turn(limit=LOOKED_AT, stretch=STRETCH)
+    """Of what awaits the visitor, what expires next."""
+    mine, turn = _awaited(c), Turn(limit=1, stretch=STRETCH)
     if not mine:
         return None
     _, views = approvals_page(c, turn, tenant=None, state=ApprovalState.OPEN, awaiting=mine)
