@@ -13,7 +13,6 @@ from pipeline.ledger import views
 from pipeline.ledger.paging import Record
 from pipeline.requests import Keyed, Requests
 from pipeline.workflow import Registry
-from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.job_models import JobPage, JobQuery, JobsQuery, JobWithSteps
@@ -97,7 +96,7 @@ def found_job(requests: Requests, who: Caller, id: str) -> Record:
 def there(row: Record | None) -> Record:
     """The job, if it is there. Raises Problem."""
     if row is None:
-        raise Problem(problems.NOT_THERE, "There is no such job for this key. GET /v1/jobs lists those there are.")
+        raise Problem.not_there("such job", listed="jobs")
     return row
 
 

@@ -18,7 +18,7 @@ from pipeline.accounts.health import Health, health, healths
 from pipeline.ledger import lookup, views
 from pipeline.ledger.paging import Page, Record
 from webhooks.console import lists
-from webhooks.console.access import NotThere, check, seen_tenant, visitor
+from webhooks.console.access import seen, seen_tenant, visitor
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import page
@@ -74,11 +74,7 @@ def _facts(desk: Desk, id: str) -> dict[str, Any]:
     """What is known of an account. Raises NotThere, NotForYou."""
 
     def read(c: Connection) -> dict[str, Any]:
-        found = views.account(c, None, id)
-        if found is None:
-            raise NotThere
-        check(found["tenant_id"])
-        row = facts.whole(c, found)
+        row = facts.whole(c, seen(views.account(c, None, id)))
         return {
             "account": row,
             "revoked": _revoked(c, row),

@@ -16,7 +16,7 @@ from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.paging import Record
 from pipeline.model import DeliveryOutcome
 from webhooks.console import lists
-from webhooks.console.access import May, NotThere, check, seen_tenant, visitor
+from webhooks.console.access import May, check, seen, seen_tenant, visitor
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import page
@@ -90,11 +90,7 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
 
 def _found(c: Connection, id: str) -> Record:
     """The delivery with its body. Raises NotThere, NotForYou."""
-    row = views.delivery(c, None, id)
-    if row is None:
-        raise NotThere
-    check(row["tenant_id"])
-    return row
+    return seen(views.delivery(c, None, id))
 
 
 def _fates(desk: Desk, row: Record) -> tuple[tuple[Fate, ...], str]:

@@ -23,7 +23,7 @@ from pipeline.ledger.paging import Record
 from pipeline.model import Bell
 from pipeline.states import CUT_SHORT, ENDED, JobState, Wait
 from webhooks.console import lists
-from webhooks.console.access import NotThere, check, seen_tenant, visitor
+from webhooks.console.access import seen, seen_tenant, visitor
 from webhooks.console.parts import Desk
 from webhooks.console.timeline import timeline
 from webhooks.cursors import cursor
@@ -140,11 +140,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
 
 def _found(c: Connection, id: str) -> Record:
     """The job with its steps, if the page or act at hand may have it. Raises NotThere, NotForYou."""
-    row = views.job(c, None, id)
-    if row is None:
-        raise NotThere
-    check(row["tenant_id"])
-    return row
+    return seen(views.job(c, None, id))
 
 
 def _consents(c: Connection, job: Record) -> Account | None:
