@@ -167,7 +167,7 @@ def account_of(row: Row[tuple[object, ...]] | Part) -> Account:
     """What a row of `accounts` says."""
     return Account(
         id=row.id,
-        key=AccountKey(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id),
+        key=AccountKey.of(row),
         provider=row.provider,
         credential=Credential(row.credential),
         state=AccountState(row.state),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from identity.secret import Secret
 
@@ -99,6 +101,13 @@ class AccountKey:
         """The key whose text form that is: no id holds a slash (`principals.checked_id`)."""
         tenant, connection, principal = text.split("/")
         return cls(tenant=tenant, connection=connection, principal=principal)
+
+    @classmethod
+    def of(cls, row: Any) -> AccountKey:
+        """The key that a row of any table with these three columns names, as the database gives it or as a mapping."""
+        if isinstance(row, Mapping):
+            return cls(tenant=row["tenant_id"], connection=row["connection_id"], principal=row["principal_id"])
+        return cls(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id)
 
     @property
     def scope(self) -> Scope:

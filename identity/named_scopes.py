@@ -40,6 +40,4 @@ def _principals(connection: Connection, tenant: str, name: str) -> list[str]:
 def _accounts(connection: Connection, tenant: str, name: str) -> list[str]:
     columns = (accounts.c.tenant_id, accounts.c.connection_id, accounts.c.principal_id)
     rows = connection.execute(select(*columns).where(accounts.c.tenant_id == tenant, is_account(name)))
-    return [
-        str(AccountKey(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id)) for row in rows
-    ]
+    return [str(AccountKey.of(row)) for row in rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from shlex import quote
 
@@ -26,8 +26,7 @@ FIRST_SERVICE = select(func.min(principals.c.id)).where(_SERVICE).scalar_subquer
 LAST_SERVICE = select(func.max(principals.c.id)).where(_SERVICE).scalar_subquery()
 
 
-def alias_of(provider: str, external: str) -> Select[str]:
-    """What `resolve_alias` reads, for a statement that binds these two, the `tenant` and `through`."""
+def _alias(provider: str, external: str) -> Select[str]:
     of_provider = bindparam(provider, type_=String)
     # The name by which aliases know the users of a provider connection, `ProviderConnection.people`.
     people = (
@@ -39,15 +38,20 @@ def alias_of(provider: str, external: str) -> Select[str]:
         .scalar_subquery()
     )
     return select(aliases.c.principal_id).where(
-        aliases.c.tenant_id == bindparam("tenant"),
-        aliases.c.provider == func.coalesce(people, of_provider),
-        aliases.c.external_id == bindparam(external),
+        aliases.c.provider == func.coalesce(people, of_provider), aliases.c.external_id == bindparam(external)
     )
+
+
+def alias_of(provider: str, external: str) -> Select[str]:
+    """What `resolve_alias` reads, for a statement that binds these two, the `tenant` and `through`."""
+    return _alias(provider, external).where(aliases.c.tenant_id == bindparam("tenant"))
 
 
 _ALIAS = alias_of("of_provider", "external")
 BY_ADMIN = "admin:"  # begins what an alias says of who made it, where that was an admin
 _ALIAS_BY_ADMIN = _ALIAS.where(aliases.c.made_by.startswith(BY_ADMIN))
+_ALIASES = _alias("of_provider", "external")
+_ALIASES_BY_ADMIN = _ALIASES.where(aliases.c.made_by.startswith(BY_ADMIN))
 
 
 def checked_id(value: str) -> str:
@@ -198,6 +202,21 @@ def resolve_alias(
     """
     row = {"tenant": tenant, "of_provider": provider, "external": external_id, "through": through}
     return connection.execute(_ALIAS_BY_ADMIN if by_admin else _ALIAS, row).scalar_one_or_none()
+
+
+def resolve_aliases(
+    connection: Connection,
+    tenants: Collection[str],
+    provider: str,
+    external_id: str,
+    *,
+    through: str | None = None,
+    by_admin: bool = False,
+) -> list[str]:
+    """What `resolve_alias` says of each of these tenants where it says somebody."""
+    row = {"of_provider": provider, "external": external_id, "through": through}
+    found = (_ALIASES_BY_ADMIN if by_admin else _ALIASES).where(aliases.c.tenant_id.in_(tenants))
+    return list(connection.execute(found, row).scalars())
 
 
 def _principal(row: Row[tuple[object, ...]]) -> Principal:

@@ -20,7 +20,8 @@ class JobState(StrEnum):
     DEAD = "dead"  # N spent runs, an error that every run would meet again, or an expired wait
 
 
-ENDED = frozenset({JobState.DONE, JobState.CANCELLED, JobState.DEAD})  # only a person brings the last two back
+CUT_SHORT = frozenset({JobState.CANCELLED, JobState.DEAD})  # over before it was done: a person may have it replayed
+ENDED = CUT_SHORT | {JobState.DONE}
 
 
 class Wait(StrEnum):
@@ -31,6 +32,9 @@ class Wait(StrEnum):
     APPROVAL = "approval"
     ONCE = "once"
     UNKNOWN = "unknown"
+
+
+FOR_A_PERSON = frozenset({Wait.CONSENT, Wait.APPROVAL, Wait.UNKNOWN})  # what they wait for is somebody
 
 
 class StepState(StrEnum):

@@ -131,6 +131,11 @@ class Problem(Exception):
         self.challenge = challenge
 
     @classmethod
+    def not_there(cls, what: str, *, listed: str) -> Problem:
+        """That a key of the agents' API has none of these; *listed*: where those it has are."""
+        return cls(NOT_THERE, f"There is no {what} for this key. GET /v1/{listed} lists those there are.")
+
+    @classmethod
     def not_now(cls, error: Unavailable) -> Problem:
         """The problem of a ledger that cannot answer, or did not say whether it wrote; or of keys that are away."""
         if isinstance(error, Unconfirmed):

@@ -18,7 +18,7 @@ from identity.own_values import unchecked_challenge, unreadable
 from identity.people import all_taken_for
 from identity.providers import PROFILES
 from pipeline import connection_facts
-from pipeline.ledger import delivery_queries, queries
+from pipeline.ledger import queries
 from webhooks.sources import SOURCES
 
 _WITHIN = timedelta(seconds=5)
@@ -113,7 +113,7 @@ def _unlisted(at: Installation) -> Iterator[Finding]:
 def _left_out(at: Installation) -> Iterator[Finding]:
     """A listing that lacks one, or names it wrongly, looks like this: so does a stranger's installation."""
     since = at.now() - _LATELY
-    for row in at.read(lambda c: delivery_queries.left_out(c, since=since)):
+    for row in at.read(lambda c: queries.left_out(c, since=since)):
         id = row["connection_id"]
         says = (
             f"{row['deliveries']} of the latest deliveries to {id} came to nothing: {row['reason']}. "

@@ -11,10 +11,11 @@ from deploy.installation import Installation
 from identity.hold import find_hold
 from identity.model import PrincipalKind
 from pipeline.accounts.scope_report import scope_report, what_to_do
-from pipeline.ledger import queries, troubles
+from pipeline.ledger import queries, troubles, views
 from pipeline.ledger.clock import clock
 from pipeline.ledger.configurations import refused
 from pipeline.ledger.missing_workflows import missing_workflows as missing
+from pipeline.ledger.paging import Turn
 from pipeline.model import BEAT
 from pipeline.rhythms import silence_of
 from pipeline.schedules import punctuality
@@ -145,7 +146,7 @@ def accounts(at: Installation) -> Iterator[Finding]:
 
 def revocations(at: Installation) -> Iterator[Finding]:
     """What was revoked here may still be valid at its provider, and nobody asks any more until an operator acts."""
-    rows = at.read(lambda c: queries.all_revocations(c, limit=_SHOWN + 1, stuck=True))
+    rows = at.read(lambda c: views.revocations_page(c, None, Turn(limit=_SHOWN + 1), stuck=True).rows)
     for row in rows[:_SHOWN]:
         what = f"{row['id']} ({row['kind']} {row['key']}) is stuck at the provider"
         yield wrong("revocations", f"{what}: see `aswhom revocations show {row['id']}`, act, then `retry` it")

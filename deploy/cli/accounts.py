@@ -19,15 +19,15 @@ from identity.audit import AsWhom
 from identity.connections import get_connection
 from identity.errors import AswhomError, BadInput
 from identity.liveness import Life, ask_whose
-from identity.model import AccountState, Credential, PrincipalKind
+from identity.model import AccountKey, AccountState, Credential, PrincipalKind
 from identity.narrowing import narrow
 from identity.providers import PROFILES
 from identity.refresh.person_wanted import awaiting_person, try_without
 from identity.store import CommitUnknown
 from pipeline.accounts import facts
 from pipeline.accounts.connecting import wake_waiting
-from pipeline.ledger import queries
-from pipeline.ledger.paging import Record
+from pipeline.ledger import queries, views
+from pipeline.ledger.paging import EVERY, Record
 from pipeline.workflow import SERVICE, USER
 
 T = TypeVar("T")
@@ -48,7 +48,13 @@ def accounts() -> None:
 @click.option("--state", type=_STATES)
 def list_accounts(at: Installation, out: Output, tenant: str | None, provider: str | None, state: str | None) -> None:
     """The accounts, without their credentials; why one is not active, and what to do."""
-    rows = at.read(lambda c: facts.all_told(c, queries.all_accounts(c, tenant=tenant, state=state, provider=provider)))
+
+    def read(c: Connection) -> list[Record]:
+        found = views.accounts_page(c, tenant, EVERY, state=state, provider=provider).rows
+        by_whom = sorted(found, key=lambda row: (row["tenant_id"], row["connection_id"], row["principal_id"]))
+        return facts.all_told(c, by_whom)
+
+    rows = at.read(read)
     columns = ("id", "tenant_id", "connection_id", "principal_id", "external_login", "state", "expires_at", "why")
     out.rows(rows, columns, empty="No such account: `aswhom connect link` makes the link for a person")
     for row in rows:
@@ -148,7 +154,7 @@ def reconnect(
     give_link(
         at,
         out,
-        queries.account_key(row),
+        AccountKey.of(row),
         scopes=scopes,
         return_to=return_to,
         any_account=any_account,
@@ -225,7 +231,7 @@ def _tried_again(at: Installation, account: str) -> bool:
 
 def _note_refresh(at: Installation, row: Record, outcome: str, *, generation: int, **detail: str) -> None:
     """Raises nothing where the ledger is away: a command that failed of it would be given again, and rotate again."""
-    whom, act = AsWhom.of_account(queries.account_key(row), id=row["id"], generation=generation), at.act()
+    whom, act = AsWhom.of_account(AccountKey.of(row), id=row["id"], generation=generation), at.act()
     try:
         at.write(lambda c: audit.record_act(c, "account.refresh_forced", whom, act, outcome=outcome, detail=detail))
     except (AswhomError, CommitUnknown) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,9 +15,10 @@ from deploy.cli.output import Output, Row
 from deploy.installation import Installation
 from identity.connections import get_connection
 from identity.errors import BadInput
-from pipeline.ledger import delivery_queries
+from pipeline.ledger import queries, views
 from pipeline.ledger.delivery_replay import Does, Fate, Replayed, Stored, weigh
 from pipeline.ledger.delivery_replay import replay as replay_delivery
+from pipeline.ledger.paging import Record, Turn
 from pipeline.model import DeliveryOutcome
 from pipeline.workflow import Considered
 from webhooks.stored import reconsider
@@ -49,7 +51,7 @@ def _chosen(run: Any) -> Any:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
 def list_deliveries(at: Installation, out: Output, limit: int, **chosen: Any) -> None:
     """The deliveries, newest first."""
-    rows = at.read(lambda c: delivery_queries.all_deliveries(c, limit=limit + 1, **chosen))
+    rows = _newest(at, limit, chosen)
     columns = ("id", "connection_id", "tenant_id", "event", "outcome", "reason", "received_at")
     out.page(rows, columns, limit=limit, empty="No such delivery")
     if not rows:
@@ -63,7 +65,7 @@ def show(at: Installation, out: Output, id: str, body: bool) -> None:
     """One delivery."""
     if body and out.as_json:
         raise click.UsageError("--body prints the body and nothing else: leave out --json.")
-    row = at.read(lambda c: delivery_queries.delivery(c, id))
+    row = at.read(lambda c: queries.delivery(c, id))
     content: bytes = row.pop("body")
     if body:
         click.echo(content.decode("utf-8", "replace"))
@@ -83,7 +85,7 @@ def show(at: Installation, out: Output, id: str, body: bool) -> None:
 @click.argument("id")
 def explain(at: Installation, out: Output, id: str) -> None:
     """Which workflows it would start now, and why not the others: filters, switches, configuration, jobs it has."""
-    row = at.read(lambda c: delivery_queries.delivery(c, id))
+    row = at.read(lambda c: queries.delivery(c, id))
     stored, considered = _considered(at, row)
     fates = at.read(lambda c: weigh(c, stored, considered))
     told = [_told(id, fate) for fate in fates]
@@ -152,11 +154,18 @@ def _rows(at: Installation, ids: tuple[str, ...], limit: int, chosen: dict[str, 
     if bool(ids) is any(chosen.values()):
         raise click.UsageError("Say which: either ids, or --since, --until, --tenant or --failed.")
     if not ids:
-        found = at.read(lambda c: delivery_queries.all_deliveries(c, limit=limit + 1, **chosen))
+        found = _newest(at, limit, chosen)
         if len(found) > limit:
             raise BadInput(f"that is more than {limit} deliveries: choose fewer, or say --limit")
         ids = tuple(row["id"] for row in reversed(found))
-    return [at.read(partial(delivery_queries.delivery, id=id)) for id in ids]
+    return [at.read(partial(queries.delivery, id=id)) for id in ids]
+
+
+def _newest(at: Installation, limit: int, chosen: dict[str, Any]) -> Sequence[Record]:
+    """And one beyond, if there are more."""
+    tenant, turn = chosen["tenant"], Turn(limit=limit + 1)
+    wanted = {name: value for name, value in chosen.items() if name != "tenant"}
+    return at.read(lambda c: views.deliveries_page(c, tenant, turn, **wanted).rows)
 
 
 def _considered(at: Installation, row: dict[str, Any]) -> tuple[Stored, list[Considered]]:

@@ -17,9 +17,9 @@ from identity.errors import BadInput
 from pipeline.desk import jobs as acts
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.desk.unanswered import asked_about, unanswered_calls
-from pipeline.ledger import queries
+from pipeline.ledger import queries, views
 from pipeline.ledger.calls import there
-from pipeline.ledger.paging import Record
+from pipeline.ledger.paging import Record, Turn
 from pipeline.states import ENDED, JobState, Wait
 from pipeline.workflow import PLATFORM_AGENT
 
@@ -35,7 +35,7 @@ def jobs() -> None:
 @click.option(
     "--wait",
     type=click.Choice([str(wait) for wait in Wait]),
-    help="Those that wait, and for this. unknown: also those that ended without a word about a call.",
+    help="Those that wait, and for this. unknown: also those that were ended without a word about a call.",
 )
 @click.option("--workflow")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
@@ -49,8 +49,8 @@ def list_jobs(
     limit: int,
 ) -> None:
     """The jobs, newest first."""
-    wanted = {"tenant": tenant, "state": state, "wait": wait, "workflow": workflow}
-    rows = at.read(lambda c: queries.all_jobs(c, **wanted, limit=limit + 1))
+    turn = Turn(limit=limit + 1)
+    rows = at.read(lambda c: views.jobs_page(c, tenant, turn, state=state, wait=wait, workflow=workflow).rows)
     columns = ("id", "tenant_id", "workflow", "pattern", "state", "wait", "user_id", "created_at", "reason")
     out.page(rows, columns, limit=limit, empty="No such job. Deliveries start them: see `aswhom deliveries list`")
     if not rows:
@@ -62,7 +62,7 @@ def list_jobs(
 def show(at: Installation, out: Output, id: str) -> None:
     """One job: what happened in sentences, and its steps: what, as whom, by which pattern, and why."""
     job, steps, followed = at.read(
-        lambda c: (queries.job(c, id), queries.steps_of(c, id), queries.compensation_of(c, id))
+        lambda c: (queries.job(c, id), views.steps_of(c, id), queries.compensation_of(c, id))
     )
     if out.as_json:
         out.document({**job, "steps": steps, "compensations": followed})
@@ -144,7 +144,7 @@ def resolve(
     if (result is not None) and not effect:
         raise click.UsageError("A call without effect has no result.")
     said = "had its effect" if effect else "had no effect"
-    job, steps = at.read(lambda c: (queries.job(c, id), queries.steps_of(c, id)))
+    job, steps = at.read(lambda c: (queries.job(c, id), views.steps_of(c, id)))
     in_doubt = unanswered_calls(steps)
     asked = [one for one in in_doubt if one.attempt["id"] in calls] if calls else asked_about(steps)
     if not calls and job["state"] in ENDED and len(asked) < len(in_doubt):  # one that waits, waits for one of them

@@ -9,7 +9,7 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
 from pipeline.desk.telling import as_whom, started_by
-from pipeline.ledger import queries
+from pipeline.ledger import queries, views
 from pipeline.ledger.paging import Record
 from pipeline.workflow import SERVICE, USER, Who, Workflow
 
@@ -24,7 +24,7 @@ def policy() -> None:
 @click.argument("position", type=int, required=False)
 def explain(at: Installation, out: Output, job: str, position: int | None) -> None:
     """The decision on a job's steps: what was declared, what was asked, and what followed."""
-    row, steps = at.read(lambda c: (queries.job(c, job), queries.steps_of(c, job)))
+    row, steps = at.read(lambda c: (queries.job(c, job), views.steps_of(c, job)))
     chosen = [step for step in steps if position in (None, step["position"])]
     if position is not None and not chosen:
         raise BadInput(f"job {job} has no step {position}: `aswhom jobs show {job}` shows them")

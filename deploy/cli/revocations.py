@@ -17,8 +17,8 @@ from deploy.installation import Installation
 from deploy.new_file import whole
 from identity.errors import BadInput
 from pipeline.desk import revocations as acts
-from pipeline.ledger import queries
-from pipeline.ledger.paging import Record
+from pipeline.ledger import queries, views
+from pipeline.ledger.paging import EVERY, Record, Turn
 from pipeline.ledger.revocation_pages import page_digest
 from pipeline.revocation import in_flight, load
 from pipeline.revocation.inquiry import SAYS
@@ -40,12 +40,12 @@ def revocations() -> None:
 def list_revocations(at: Installation, out: Output, limit: int, stuck: bool, output: Path | None) -> None:
     """The revocations, newest first; with --output all of them, as JSON, whatever --limit says."""
     if output is not None:
-        every = at.read(lambda c: queries.all_revocations(c, limit=None, stuck=stuck))
+        every = at.read(lambda c: views.revocations_page(c, None, EVERY, stuck=stuck).rows)
         with whole(output, at.ids("part")) as part:
             part.write_text(f"{as_document(every)}\n", encoding="utf-8")
         out.done(f"{len(every)} revocation(s) are in {output}", {"file": str(output), "revocations": len(every)})
         return
-    rows = at.read(lambda c: queries.all_revocations(c, limit=limit + 1, stuck=stuck))
+    rows = at.read(lambda c: views.revocations_page(c, None, Turn(limit=limit + 1), stuck=stuck).rows)
     columns = ("id", "kind", "key", "state", "cancelled_jobs", "stopped_jobs", "requested_by", "effective_at", "reason")
     out.page(rows, columns, limit=limit, empty="Nothing is stuck" if stuck else "Nothing was ever revoked")
 

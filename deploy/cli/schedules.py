@@ -16,7 +16,8 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from pipeline.desk import schedules as acts
 from pipeline.desk.changes import record_change
-from pipeline.ledger import queries
+from pipeline.ledger import queries, views
+from pipeline.ledger.paging import EVERY
 from pipeline.schedules import changes
 from pipeline.schedules.changes import NewSchedule
 from pipeline.schedules.timetable import LONGEST_JITTER, MOST, CatchUp, Timetable, offset
@@ -31,7 +32,7 @@ def schedules() -> None:
 @click.option("--tenant", help="Only this tenant's.")
 def list_schedules(at: Installation, out: Output, tenant: str | None) -> None:
     """The schedules there are, the next to fire first."""
-    rows = at.read(lambda c: queries.all_schedules(c, tenant))
+    rows = at.read(lambda c: views.schedules_page(c, tenant, EVERY).rows)
     columns = ("id", "workflow", "origin", "cron", "zone", "catch_up", "paused", "next_at", "last_slot", "fault")
     out.rows(rows, columns, empty="No schedule yet: `aswhom schedules add --help`, or a workflow that has one in code")
 

@@ -8,9 +8,7 @@ from pipeline.desk.telling import as_whom
 from pipeline.desk.unanswered import UnansweredCall, asked_about
 from pipeline.ledger.jobs import consenting
 from pipeline.ledger.paging import Record
-from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
-
-_ENDED = (JobState.CANCELLED, JobState.DEAD)
+from pipeline.states import CUT_SHORT, AttemptState, JobState, Purpose, StepState, Wait
 
 
 def resolving(job: Record, steps: Sequence[Record]) -> str:
@@ -41,7 +39,7 @@ def what_it_asks(job: Record, steps: Sequence[Record]) -> Iterator[str]:
 def where_it_stopped(job: Record, steps: Sequence[Record], followed: Sequence[Record]) -> Iterator[str]:
     """Sentences about a cancelled or dead job that had begun, or a done one that went on without a step."""
     skipped = [step for step in steps if step["state"] == StepState.SKIPPED]
-    if job["state"] in _ENDED and steps:
+    if job["state"] in CUT_SHORT and steps:
         yield "It stopped before it finished:"
         for step in steps:
             yield f"  step {step['position']}, {step['action']}, {_what_became_of(step, resolving(job, [step]))}."

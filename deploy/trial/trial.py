@@ -44,7 +44,7 @@ from pipeline.policy.change import put_in_force
 from pipeline.reconcile import advance_revocations
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
-from pipeline.states import ENDED, ApprovalState, JobState, Wait
+from pipeline.states import ENDED, FOR_A_PERSON, ApprovalState, JobState
 from pipeline.tables import attempts, jobs
 from pipeline.workflow import Tick
 
@@ -285,4 +285,4 @@ class Trial:
 
 
 def _at_rest(job: Row[Any]) -> bool:
-    return job.state in ENDED or job.wait in (Wait.APPROVAL, Wait.CONSENT, Wait.UNKNOWN)
+    return job.state in ENDED or job.wait in FOR_A_PERSON

@@ -195,7 +195,7 @@ def _works(now: datetime) -> ColumnElement[bool]:
 def _session(row: Row[tuple[object, ...]]) -> ConnectSession:
     return ConnectSession(
         id=row.id,
-        key=AccountKey(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id),
+        key=AccountKey.of(row),
         state_hash=row.state_hash,
         started=row.started,
         scopes=tuple(row.scopes),

@@ -113,7 +113,7 @@ def claim(connection: Connection, *, now: datetime, until: datetime, limit: int)
     if not rows:
         return []
     connection.execute(_CLAIM, {"claimed": [row.account_id for row in rows], "until": until})
-    keys = [AccountKey(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id) for row in rows]
+    keys = [AccountKey.of(row) for row in rows]
     found = all_standings(connection, {scope for key in keys for scope in grant_scopes(key)})
     return [_due(row, key, found, until) for row, key in zip(rows, keys, strict=True)]
 

@@ -72,7 +72,7 @@ def reaches_others(connection: Connection, account: Account, claimed: Withdrawal
         grant = get_grant(connection, row.id)
         if grant is None or (grant.access_sealed is None and grant.refresh_sealed is None):
             continue
-        key = AccountKey(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id)
+        key = AccountKey.of(row)
         if revoked_since(connection, grant_scopes(key), grant.consented, or_stopped=False) is None:
             if row.id == account.id:
                 return "asking would end a later consent too"

@@ -9,12 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from identity.grants import get_grant
-from identity.model import MINTED, AccountState, Credential, ScopeKind
+from identity.model import MINTED, AccountKey, AccountState, Credential, ScopeKind
 from identity.refresh.story import latest_refresh
 from pipeline.accounts.obstacles import Obstacle, obstacles
 from pipeline.ledger.jobs import consent_of
 from pipeline.ledger.paging import Record, rows_of
-from pipeline.ledger.queries import account_key
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs
 
@@ -46,7 +45,7 @@ def all_told(connection: Connection, rows: Sequence[Record]) -> list[Record]:
 
 def whole(connection: Connection, row: Record) -> Record:
     """*row* with what else bears on it: revocations above it, its latest refresh, jobs that wait, its last use."""
-    key, account = account_key(row), row["id"]
+    key, account = AccountKey.of(row), row["id"]
     story = latest_refresh(connection, account)
     waiting = select(jobs.c.id, jobs.c.workflow, jobs.c.reason, jobs.c.expires_at).where(
         jobs.c.waits_for == consent_of(key), jobs.c.state == JobState.WAITING

@@ -9,11 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from identity.model import AccountState, PrincipalKind
+from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.providers import PROFILES
 from pipeline.accounts.obstacles import Obstacle, obstacles
 from pipeline.ledger.jobs import consent_of
-from pipeline.ledger.queries import account_key
 from pipeline.states import JobState
 from pipeline.tables import jobs, workflow_settings
 from pipeline.uses import SERVICE, USER
@@ -41,19 +40,19 @@ def healths(connection: Connection, workflows: Registry, rows: Sequence[Mapping[
     found = []
     for row, obstacle in zip(rows, obstacles(connection, rows), strict=True):
         why = _why_not(row, obstacle)
-        missing = _missing(workflows, row, names[str(account_key(row))])
+        missing = _missing(workflows, row, names[str(AccountKey.of(row))])
         found.append(Health(usable=why is None, why=why, missing_scopes=missing))
     return found
 
 
 def _workflows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, AbstractSet[str]]:
     """The workflows that are switched on for each account's tenant, and those of jobs that wait for the account."""
-    settings, keys = workflow_settings.c, {consent_of(account_key(row)): str(account_key(row)) for row in rows}
+    settings, keys = workflow_settings.c, {consent_of(AccountKey.of(row)): str(AccountKey.of(row)) for row in rows}
     of_tenants = settings.tenant_id.in_({row["tenant_id"] for row in rows})
     on = connection.execute(select(settings.tenant_id, settings.workflow).where(of_tenants, settings.enabled)).all()
     awaited = jobs.c.waits_for.in_(keys) & (jobs.c.state == JobState.WAITING)
     waiting = connection.execute(select(jobs.c.waits_for, jobs.c.workflow).where(awaited).distinct()).all()
-    found = {str(account_key(row)): {one.workflow for one in on if one.tenant_id == row["tenant_id"]} for row in rows}
+    found = {str(AccountKey.of(row)): {one.workflow for one in on if one.tenant_id == row["tenant_id"]} for row in rows}
     for one in waiting:
         found[keys[one.waits_for]].add(one.workflow)
     return found

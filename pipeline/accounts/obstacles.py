@@ -9,10 +9,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from identity.connections import paused_reasons
-from identity.model import AccountState, Scope
+from identity.model import AccountKey, AccountState, Scope
 from identity.scopes import NEVER, Standing, all_standings, grant_scopes, prohibition
 from pipeline.batches import in_batches
-from pipeline.ledger.queries import account_key
 
 _PAGE = 500  # accounts in one statement
 
@@ -33,14 +32,14 @@ def obstacles(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list
     """
     found: list[Obstacle | None] = []
     for page in in_batches(rows, _PAGE):
-        standing = all_standings(connection, {scope for row in page for scope in grant_scopes(account_key(row))})
+        standing = all_standings(connection, {scope for row in page for scope in grant_scopes(AccountKey.of(row))})
         paused = paused_reasons(connection, {row["connection_id"] for row in page})
         found += [_first(row, standing, paused.get(row["connection_id"])) for row in page]
     return found
 
 
 def _first(row: Mapping[str, Any], standing: Mapping[Scope, Standing], paused: str | None) -> Obstacle | None:
-    scopes = {scope: standing.get(scope, NEVER) for scope in grant_scopes(account_key(row))}
+    scopes = {scope: standing.get(scope, NEVER) for scope in grant_scopes(AccountKey.of(row))}
     if row["state"] == AccountState.ACTIVE and (ruled_out := prohibition(scopes, row["consented"] or 0)):
         return Obstacle(reason=ruled_out.reason, scope=ruled_out.scope, stopped=scopes[ruled_out.scope].stopped)
     if paused is not None:

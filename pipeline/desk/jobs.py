@@ -16,7 +16,7 @@ from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
 from pipeline.model import Bell
 from pipeline.resolution import resolve_by_hand
-from pipeline.states import JobState
+from pipeline.states import ENDED, JobState
 from pipeline.tables import jobs
 from pipeline.workflow import Registry
 
@@ -50,7 +50,7 @@ def cancel(connection: Connection, id: str, act: Act) -> JobState:
         raise BadInput(f"there is no job {id}: `aswhom jobs list` shows them")
     if job.state in (JobState.STOPPING, JobState.CANCELLED):
         return JobState(job.state)
-    if job.state not in queries.UNFINISHED:
+    if job.state in ENDED:
         raise NotInState(f"job {id} is {job.state} already")
     to = JobState.STOPPING if job.state == JobState.RUNNING else JobState.CANCELLED
     move_job(connection, id, to, source=JobState(job.state), reason=f"cancelled by {act.by}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from identity.errors import BadInput
-from identity.model import Scope, ScopeKind
+from identity.model import AccountKey, Scope, ScopeKind
 from identity.tables import principals, provider_connections, tenants
 from pipeline.ledger import queries
 from pipeline.workflow import Registry
@@ -21,7 +21,7 @@ def named_scope(
     match kind:
         case ScopeKind.ACCOUNT:
             row = queries.account(connection, key)
-            return queries.account_key(row).scope, row["tenant_id"]
+            return AccountKey.of(row).scope, row["tenant_id"]
         case ScopeKind.USER:
             id = f"{tenant}.{key.removeprefix(f'{tenant}.')}" if tenant else key
             row = queries.one(connection, principals, id, what="user", listed_by="tenants people")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Text, cast, exists, or_, select
@@ -15,8 +16,13 @@ from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred
 from pipeline.ledger.approvals import YES
 from pipeline.ledger.indexed import is_one
-from pipeline.ledger.paging import Page, Record, Turn, page_of, rows_of
+from pipeline.ledger.paging import Page, Record, Turn, page_of, place_of, rows_of
 from pipeline.states import ApprovalState
+
+LOOKED_AT = (
+    200  # approvals, for a page of those that await somebody: of each it is looked up whether they may decide it
+)
+_SOME = 20  # of those, read at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +100,8 @@ def approvals_page(
     """A page of them, newest first, of one tenant and in one state where those are given; and its rows as views.
 
     Of those that are open, what expires next comes first. *awaiting*: those alone that await one of these principals,
-    who are looked at; who else does not decide is not, since that is a look an approval.
+    who are looked at; who else does not decide is not, since that is a look an approval. Such a page is filled with
+    what awaits them, whatever lies between, but looks at no more than `LOOKED_AT`.
     """
     statement, columns = select(approvals), approvals.c
     if tenant is not None:
@@ -111,13 +118,27 @@ def approvals_page(
 
     is_open = state is ApprovalState.OPEN
     at = columns.expires_at if is_open else columns.created_at
-    page = page_of(connection, statement, turn, at=at, id=columns.id, also=also, soonest_first=is_open)
-    views = _views(connection, page.rows)
-    if awaiting:
-        views = [replace(one, barred=barred(connection, one.job, awaiting)) for one in views]
-        # The text says that somebody is named, and the view where: a rule may be called as they are.
-        views = [one for one in views if any(one.awaits(somebody) for somebody in awaiting)]
-    return page, views
+    look = partial(page_of, connection, statement, at=at, id=columns.id, also=also, soonest_first=is_open)
+    if not awaiting:
+        page = look(turn)
+        return page, _views(connection, page.rows)
+    page = look(some := replace(turn, limit=_SOME))
+    rows, views, looked_at = list[Record](), list[ApprovalView](), 0
+    while True:
+        for row, view in zip(page.rows, _views(connection, page.rows), strict=True):
+            theirs = replace(view, barred=barred(connection, view.job, awaiting))
+            # The text says that somebody is named, and the view where: a rule may be called as they are.
+            if any(theirs.awaits(somebody) for somebody in awaiting):
+                if len(views) == turn.limit:  # the page is full, and there is more
+                    return Page(rows=rows, next=place_of(rows[-1], at, columns.id)), views
+                rows.append(row)
+                views.append(theirs)
+        looked_at += len(page.rows)
+        if page.next is None or page.looked_through is not None:
+            return replace(page, rows=rows), views
+        if looked_at >= LOOKED_AT:
+            return replace(page, rows=rows, looked_through=looked_at), views
+        page = look(replace(some, after=page.next))
 
 
 def tenants_that_ask(connection: Connection) -> Sequence[str]:

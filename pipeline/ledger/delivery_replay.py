@@ -27,7 +27,7 @@ from pipeline.ledger.replay import compensated_by, names_of
 from pipeline.ledger.replay import replay as replay_job
 from pipeline.ledger.tenant_setup import setup_for
 from pipeline.model import Bell, DeliveryOutcome
-from pipeline.states import JobState
+from pipeline.states import CUT_SHORT, JobState
 from pipeline.tables import deliveries, jobs
 from pipeline.workflow import Considered, ExternalUser, Match
 
@@ -209,7 +209,7 @@ def _again(connection: Connection, job: Row[*tuple[Any, ...]], *, cancelled: boo
     if job.state == JobState.CANCELLED and not cancelled:
         why = f" ({job.reason})" if job.reason else ""
         return False, f"{state}{why}, which stays so: `aswhom jobs replay {job.id}` accepts it anew"
-    ended = job.state in (JobState.DEAD, JobState.CANCELLED)
+    ended = job.state in CUT_SHORT
     if ended and job.pruned_at is not None:
         return False, f"{state} and pruned: its steps are forgotten, and done ones would be done again"
     if ended and barred:

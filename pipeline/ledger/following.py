@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, true
 
-from identity.tables import principals
 from pipeline.ledger.paging import Record, rows_of
+from pipeline.ledger.views import STEPS
 from pipeline.states import ENDED, JobState, StepState
 from pipeline.tables import jobs, steps
 
@@ -19,11 +19,7 @@ _JOB = (
     *(jobs.c.id, jobs.c.tenant_id, jobs.c.workflow, jobs.c.state, jobs.c.wait, jobs.c.reason),
     *(jobs.c.created_at, jobs.c.finished_at),
 )
-_STEPS = (
-    select(steps, principals.c.name.label("principal"), principals.c.kind.label("kind"))
-    .outerjoin(principals, principals.c.id == steps.c.principal_id)
-    .order_by(steps.c.opened_at, steps.c.position)
-)
+_STEPS = STEPS.order_by(steps.c.opened_at, steps.c.position)
 
 Face = tuple[str, str | None, str | None]  # what of a job is told
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, false, or_, select
+from sqlalchemy import Connection, select
 
 from identity.model import Scope
 from identity.tables import provider_connections
 from pipeline.ledger.paging import Record, rows_of
-from pipeline.revocation.tables import revocations
+from pipeline.revocation.tables import is_of_any, revocations
 from pipeline.tables import attempts, deliveries, jobs, steps
 
 
@@ -54,7 +54,8 @@ def deliveries_of_sender(connection: Connection, sent_as: str) -> list[Whose]:
 def first_revocation(connection: Connection, scopes: Collection[Scope], *, since: int) -> Record | None:
     """The first revocation of any of these at that ledger number or after it."""
     columns = revocations.c
-    which = or_(false(), *((columns.kind == scope.kind) & (columns.key == scope.key) for scope in scopes))
     told = select(columns.id, columns.tenant_id, columns.requested_by, columns.effective_at)
-    found = rows_of(connection, told.where(which, columns.number >= since).order_by(columns.number).limit(1))
+    found = rows_of(
+        connection, told.where(is_of_any(scopes), columns.number >= since).order_by(columns.number).limit(1)
+    )
     return found[0] if found else None

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, Table, exists, func, literal, or_, select
 
 from identity.hold import Hold, find_hold
 from identity.model import AccountState, ScopeKind
-from identity.tables import accounts, installations, provider_connections, scopes
+from identity.tables import accounts, installations, provider_connections, scopes, tenants
+from pipeline.ledger import queries
 from pipeline.ledger.clock import clock
 from pipeline.ledger.indexed import NOT_TAKEN, REPLAYABLE, STUCK, TROUBLED, UNANSWERED, in_state
+from pipeline.ledger.paging import rows_of
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocations
 from pipeline.rhythms import silence_of
@@ -43,63 +46,83 @@ class Overview:
     hold: Hold | None  # of the installation; who and why is said to who sees all tenants
 
 
-def overview(connection: Connection, tenant: str | None, *, now: datetime) -> Overview:
-    """Of one tenant, or of all and the platform."""
+def overview(connection: Connection, of: Collection[str] | None, *, now: datetime) -> dict[str | None, Overview]:
+    """Of each of these tenants, in as many statements as of one; None: of all of them and the platform, as one."""
+    paused, stopped = queries.paused_connections(connection, of), queries.stopped_scopes(connection, of)
+    duties, hold = () if of is not None else _duties(connection), find_hold(connection)
+    return {
+        whose: Overview(
+            **numbers,
+            paused=tuple(row["id"] for row in paused if whose in (None, row["tenant_id"])),
+            stopped=tuple(f"{row['kind']} {row['key']}" for row in stopped if whose in (None, row["key"])),
+            duties=duties,
+            hold=hold,
+        )
+        for whose, numbers in _numbers(connection, of, now).items()
+    }
 
-    def count(table: Table, *where: ColumnElement[bool]) -> int:
+
+def _numbers(connection: Connection, of: Collection[str] | None, now: datetime) -> dict[str | None, dict[str, int]]:
+    """Each for each tenant by itself, and by an index as for one: no tenant's many hide what another has."""
+
+    def count(table: Table, *where: ColumnElement[bool]) -> ColumnElement[int]:
         found = select(literal(1)).select_from(table).where(*where)
-        return _counted(connection, found if tenant is None else found.where(table.c.tenant_id == tenant))
+        return _counted(found if of is None else found.where(table.c.tenant_id == tenants.c.id))
 
-    unanswered = UNANSWERED if tenant is None else UNANSWERED.where(attempts.c.tenant_id == tenant)
     bad = (deliveries.c.received_at > now - _RECENT) & NOT_TAKEN
-    return Overview(
-        unanswered=_counted(connection, unanswered),
-        dead=count(jobs, REPLAYABLE),
-        lost=count(accounts, TROUBLED, accounts.c.state == AccountState.NEEDS_RECONNECT),
-        suspended=count(accounts, TROUBLED, accounts.c.state == AccountState.SUSPENDED),
-        refused=count(deliveries, bad),
-        revoking=count(revocations, revocations.c.state != Stage.QUIESCED),
-        stuck=count(revocations, revocations.c.id.in_(STUCK)),
-        schedules=count(schedules, LIVE, schedules.c.fault.is_not(None)),
-        paused=_paused(connection, tenant),
-        stopped=_stopped(connection, tenant),
-        withheld=0 if tenant is None else _withheld(connection, tenant),
-        duties=() if tenant is not None else _duties(connection),
-        hold=find_hold(connection),
-    )
+    counts = {
+        "unanswered": _counted(UNANSWERED if of is None else UNANSWERED.where(attempts.c.tenant_id == tenants.c.id)),
+        "dead": count(jobs, REPLAYABLE),
+        "lost": count(accounts, TROUBLED, accounts.c.state == AccountState.NEEDS_RECONNECT),
+        "suspended": count(accounts, TROUBLED, accounts.c.state == AccountState.SUSPENDED),
+        "refused": literal(0) if of is not None else count(deliveries, bad),
+        "revoking": count(revocations, revocations.c.state != Stage.QUIESCED),
+        "stuck": count(revocations, revocations.c.id.in_(STUCK)),
+        "schedules": count(schedules, LIVE, schedules.c.fault.is_not(None)),
+        "withheld": literal(0) if of is None else _withheld(),
+    }
+    found = select().add_columns(*(number.label(name) for name, number in counts.items()))
+    if of is None:
+        (numbers,) = rows_of(connection, found)
+        return {None: numbers}
+    rows = rows_of(connection, found.add_columns(tenants.c.id).where(tenants.c.id.in_(of)))
+    known = {row.pop("id"): row for row in rows}
+    # Not by the tenant, or SQLite would go through all that came for each in that time.
+    whose = func.coalesce(deliveries.c.tenant_id, "")
+    refused = select(whose, func.count()).where(bad, whose.in_(of)).group_by(whose)
+    for tenant, number in connection.execute(refused):
+        known[tenant]["refused"] = number
+    return {tenant: known.get(tenant, dict.fromkeys(counts, 0)) for tenant in of}
 
 
-def _counted(connection: Connection, found: Select[Any]) -> int:
-    return int(connection.execute(select(func.count()).select_from(found.limit(MOST + 1).subquery())).scalar_one())
+def _counted(found: Select[Any]) -> ScalarSelect[int]:
+    few = found.limit(MOST + 1).correlate(tenants).subquery()
+    return select(func.count()).select_from(few).scalar_subquery()
 
 
-def _paused(connection: Connection, tenant: str | None) -> tuple[str, ...]:
-    columns = provider_connections.c
-    found = select(columns.id).where(columns.paused_reason.is_not(None)).order_by(columns.id)
-    return tuple(connection.execute(found if tenant is None else found.where(columns.tenant_id == tenant)).scalars())
-
-
-def _stopped(connection: Connection, tenant: str | None) -> tuple[str, ...]:
-    found = select(scopes.c.kind, scopes.c.key).where(scopes.c.stopped.is_(True)).order_by(scopes.c.kind, scopes.c.key)
-    if tenant is not None:
-        found = found.where(scopes.c.kind == ScopeKind.TENANT, scopes.c.key == tenant)
-    return tuple(f"{row.kind} {row.key}" for row in connection.execute(found))
-
-
-def _withheld(connection: Connection, tenant: str) -> int:
+def _withheld() -> ColumnElement[int]:
     """What is not theirs has no name here: that it is so is enough to ask the platform."""
     own, stops = provider_connections.c, scopes.c
     stopped = exists().where(stops.stopped.is_(True), stops.kind == ScopeKind.CONNECTION, stops.key == own.id)
     used = or_(
-        exists().where(accounts.c.connection_id == own.id, accounts.c.tenant_id == tenant),
-        exists().where(installations.c.connection_id == own.id, installations.c.tenant_id == tenant),
+        *(
+            exists()
+            .where(table.c.connection_id == own.id, table.c.tenant_id == tenants.c.id)
+            .correlate(provider_connections, tenants)
+            for table in (accounts, installations)
+        )
     )
     through = select(own.id).where(own.tenant_id.is_(None), or_(own.paused_reason.is_not(None), stopped), used)
     # Not the bare column, or SQLite would look through all the jobs that the tenant ever had.
-    is_theirs = (func.coalesce(jobs.c.tenant_id, "") == tenant) & (jobs.c.agent_id == stops.key)
-    works = or_(*(exists().where(in_state(state), is_theirs) for state in (JobState.QUEUED, JobState.WAITING)))
+    is_theirs = (func.coalesce(jobs.c.tenant_id, "") == tenants.c.id) & (jobs.c.agent_id == stops.key)
+    works = or_(
+        *(
+            exists().where(in_state(state), is_theirs).correlate(scopes, tenants)
+            for state in (JobState.QUEUED, JobState.WAITING)
+        )
+    )
     under = select(stops.key).where(stops.stopped.is_(True), stops.kind == ScopeKind.AGENT, works)
-    return _counted(connection, through) + _counted(connection, under)
+    return _counted(through) + _counted(under)
 
 
 def _duties(connection: Connection) -> tuple[str, ...]:

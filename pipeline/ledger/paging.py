@@ -42,9 +42,12 @@ class Page:
 class Turn:
     """Which page is wanted."""
 
-    limit: int
+    limit: int | None  # None: whatever there is
     after: Place | None = None
     stretch: int | None = None  # rows that are looked through for what no index finds; None: all of them
+
+
+EVERY = Turn(limit=None)
 
 
 def rows_of(connection: Connection, statement: Select[Any]) -> list[Record]:
@@ -74,17 +77,17 @@ def page_of(
         statement = statement.where(*further)
     ordered = statement.order_by(in_order(at), in_order(id))
     if not further or turn.stretch is None:
-        return _full(rows_of(connection, ordered.limit(turn.limit + 1)), turn, at, id)
+        return _full(rows_of(connection, ordered.limit(_one_more(turn))), turn, at, id)
     stretch = ordered.limit(turn.stretch).subquery()
     found = select(stretch).where(*also(stretch.c))
     first = found.order_by(in_order(stretch.c[at.name]), in_order(stretch.c[id.name]))
-    page = _full(rows_of(connection, first.limit(turn.limit + 1)), turn, at, id)
+    page = _full(rows_of(connection, first.limit(_one_more(turn))), turn, at, id)
     if page.next is not None:
         return page
     last = rows_of(connection, ordered.with_only_columns(at, id).offset(turn.stretch - 1).limit(1))
     if not last:
         return page
-    return Page(rows=page.rows, next=_place(last[0], at, id), looked_through=turn.stretch)
+    return Page(rows=page.rows, next=place_of(last[0], at, id), looked_through=turn.stretch)
 
 
 def together(pages: Sequence[Page], turn: Turn, *, at: Column[Any], id: Column[Any]) -> Page:
@@ -107,10 +110,15 @@ def equal(**wanted: object) -> Also:
     return lambda columns: [columns[name] == value for name, value in wanted.items() if value is not None]
 
 
+def _one_more(turn: Turn) -> int | None:
+    """Than the page has: whether there are more."""
+    return None if turn.limit is None else turn.limit + 1
+
+
 def _full(found: list[Record], turn: Turn, at: Column[Any], id: Column[Any]) -> Page:
     rows = found[: turn.limit]
-    return Page(rows=rows, next=_place(rows[-1], at, id) if len(found) > turn.limit else None)
+    return Page(rows=rows, next=place_of(rows[-1], at, id) if len(found) > len(rows) else None)
 
 
-def _place(row: Record, at: Column[Any], id: Column[Any]) -> Place:
+def place_of(row: Record, at: Column[Any], id: Column[Any]) -> Place:
     return Place(at=row[at.name], id=row[id.name])

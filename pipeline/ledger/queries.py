@@ -1,25 +1,23 @@
-"""What operators ask of the whole ledger: plain reads, newest first, a mapping a row.
+"""What is looked up in the ledger for whoever runs it: plain reads, a mapping a row.
 
-The command line and the console share them. What one tenant's agents may see is in `pipeline.ledger.views`.
+One thing by its id, where a BadInput says how to see the ids there are, and the short lists that are always read whole.
+The long ones, and what a tenant may see, are in `pipeline.ledger.views`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection
+from datetime import datetime
 
-from sqlalchemy import Connection, Select, Table, func, select
+from sqlalchemy import Connection, Table, func, or_, select
 
-from identity.accounts import is_account
 from identity.connections import NEEDS_OPERATOR, connection_for, get_connection
 from identity.errors import BadInput
-from identity.model import AccountKey, ProviderConnection
+from identity.model import ProviderConnection, ScopeKind
 from identity.tables import (
     accounts,
     agents,
     aliases,
-    connection_secrets,
-    grants,
     installations,
     principals,
     provider_connections,
@@ -27,22 +25,27 @@ from identity.tables import (
     tenants,
     transmitters,
 )
-from pipeline.ledger.indexed import STUCK, TROUBLED, UNANSWERED, in_state
-from pipeline.ledger.paging import Record, rows_of
+from pipeline.ledger import views
+from pipeline.ledger.delivery_tenant import UNLISTED
+from pipeline.ledger.indexed import TROUBLED
+from pipeline.ledger.meant import UNREACHED
+from pipeline.ledger.paging import EVERY, Record, rows_of
+from pipeline.model import DeliveryOutcome
 from pipeline.revocation.tables import compensations, revocation_pages, revocations
 from pipeline.schedules.changes import CODE
-from pipeline.states import JobState, Wait
-from pipeline.tables import attempts, heartbeats, jobs, schedules, steps, workflow_settings
-
-UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPING, JobState.WAITING)
+from pipeline.tables import deliveries, heartbeats, jobs, schedules, steps, workflow_settings
 
 
 def one(connection: Connection, table: Table, id: str, *, what: str, listed_by: str) -> Record:
     """The row of that id. Raises BadInput, which says how to see the ids there are."""
     found = rows_of(connection, select(table).where(table.c.id == id))
-    if not found:
+    return _found(found[0] if found else None, id, what=what, listed_by=listed_by)
+
+
+def _found(row: Record | None, id: str, *, what: str, listed_by: str) -> Record:
+    if row is None:
         raise BadInput(f"there is no {what} {id}: `aswhom {listed_by}` shows them")
-    return found[0]
+    return row
 
 
 def tenant(connection: Connection, id: str) -> Record:
@@ -84,22 +87,7 @@ def provider_connection(connection: Connection, id: str) -> Record:
 
 def all_connections(connection: Connection) -> list[Record]:
     """Each with the names of its live secrets."""
-    found = rows_of(connection, select(provider_connections).order_by(provider_connections.c.id))
-    return with_secrets(connection, found)
-
-
-def with_secrets(
-    connection: Connection, found: Sequence[Record], *, among: Sequence[str] | None = None
-) -> list[Record]:
-    """These provider connections, each with the names of its live secrets; looked up *among* so few, if said."""
-    columns = connection_secrets.c
-    secrets = select(columns.connection_id, columns.name).where(columns.retired_at.is_(None))
-    if among is not None:
-        secrets = secrets.where(columns.connection_id.in_(among))
-    names: dict[str, list[str]] = {}
-    for owner, name in connection.execute(secrets.order_by(columns.name)):
-        names.setdefault(owner, []).append(name)
-    return [{**row, "secrets": names.get(row["id"], [])} for row in found]
+    return sorted(views.connections_page(connection, None, EVERY).rows, key=lambda row: row["id"])
 
 
 def all_transmitters(connection: Connection) -> list[Record]:
@@ -112,48 +100,9 @@ def all_installations(connection: Connection) -> list[Record]:
     )
 
 
-def _accounts() -> Select[Any]:
-    of_grant = [
-        grants.c.generation,
-        grants.c.scopes,
-        grants.c.obtained_at,
-        grants.c.expires_at,
-        grants.c.consented,
-        grants.c.used_at,
-        grants.c.keepalive_due,
-        grants.c.keepalive_failures,
-        grants.c.keepalive_error,
-    ]
-    return (
-        select(accounts, principals.c.name.label("principal"), principals.c.kind.label("kind"), *of_grant)
-        .join(principals, principals.c.id == accounts.c.principal_id)
-        .outerjoin(grants, grants.c.account_id == accounts.c.id)
-    )
-
-
-def all_accounts(
-    connection: Connection, *, tenant: str | None, state: str | None, provider: str | None = None
-) -> list[Record]:
-    statement = _accounts().order_by(accounts.c.tenant_id, accounts.c.connection_id, accounts.c.principal_id)
-    if tenant:
-        statement = statement.where(accounts.c.tenant_id == tenant)
-    if state:
-        statement = statement.where(accounts.c.state == state)
-    if provider:
-        statement = statement.where(accounts.c.provider == provider)
-    return rows_of(connection, statement)
-
-
 def account(connection: Connection, id: str) -> Record:
     """By its id, or by `tenant/connection/principal`. Raises BadInput."""
-    found = rows_of(connection, _accounts().where(is_account(id)))
-    if not found:
-        raise BadInput(f"there is no account {id}: `aswhom accounts list` shows them")
-    return found[0]
-
-
-def account_key(row: Mapping[str, Any]) -> AccountKey:
-    return AccountKey(tenant=row["tenant_id"], connection=row["connection_id"], principal=row["principal_id"])
+    return _found(views.account(connection, None, id), id, what="account", listed_by="accounts list")
 
 
 def fitting_connection(connection: Connection, tenant: str, name: str) -> ProviderConnection:
@@ -167,50 +116,8 @@ def fitting_connection(connection: Connection, tenant: str, name: str) -> Provid
     return found
 
 
-def all_jobs(
-    connection: Connection,
-    *,
-    tenant: str | None,
-    state: str | None,
-    wait: str | None,
-    workflow: str | None,
-    limit: int,
-) -> list[Record]:
-    statement = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
-    if wait == Wait.UNKNOWN:
-        statement = statement.where(jobs.c.id.in_(UNANSWERED.with_only_columns(attempts.c.job_id)))
-    elif wait:  # in the words of the partial index that has those of a wait
-        statement = statement.where(in_state(JobState.WAITING), jobs.c.wait == wait)
-    for column, wanted in ((jobs.c.tenant_id, tenant), (jobs.c.state, state), (jobs.c.workflow, workflow)):
-        if wanted:
-            statement = statement.where(column == wanted)
-    return rows_of(connection, statement)
-
-
 def job(connection: Connection, id: str) -> Record:
     return one(connection, jobs, id, what="job", listed_by="jobs list")
-
-
-def steps_of(connection: Connection, job: str) -> list[Record]:
-    """The steps of a job in order, each with who it ran as and its attempts."""
-    found = rows_of(
-        connection,
-        select(steps, principals.c.name.label("principal"), principals.c.kind.label("kind"))
-        .outerjoin(principals, principals.c.id == steps.c.principal_id)
-        .where(steps.c.job_id == job)
-        .order_by(steps.c.position),
-    )
-    of_job = select(attempts).join(steps, steps.c.id == attempts.c.step_id).where(steps.c.job_id == job)
-    tries = rows_of(connection, of_job.order_by(attempts.c.opened))
-    return [{**step, "attempts": [one for one in tries if one["step_id"] == step["id"]]} for step in found]
-
-
-def all_revocations(connection: Connection, *, limit: int | None, stuck: bool = False) -> list[Record]:
-    columns = [column for column in revocations.c if column.name not in ("receipt", "signature")]
-    found = select(*columns)
-    if stuck:
-        found = found.where(revocations.c.id.in_(STUCK))
-    return rows_of(connection, found.order_by(revocations.c.number.desc()).limit(limit))
 
 
 def revocation_pages_of(connection: Connection, id: str) -> list[Record]:
@@ -248,28 +155,64 @@ def all_workflow_settings(connection: Connection, tenant: str | None) -> list[Re
     return rows_of(connection, statement.order_by(workflow_settings.c.tenant_id, workflow_settings.c.workflow))
 
 
-def all_schedules(connection: Connection, tenant: str | None) -> list[Record]:
-    """The next to fire first."""
-    statement = select(schedules).where(schedules.c.removed_at.is_(None)).order_by(schedules.c.next_at, schedules.c.id)
-    return rows_of(connection, statement if tenant is None else statement.where(schedules.c.tenant_id == tenant))
+def delivery(connection: Connection, id: str) -> Record:
+    """With its body and the ids of its jobs. Raises BadInput."""
+    return _found(views.delivery(connection, None, id), id, what="delivery", listed_by="deliveries list")
+
+
+_LOOKED_AT = 10_000  # of a busy installation, a few minutes: what lists wrongly leaves out something then, too
+
+
+def left_out(connection: Connection, *, since: datetime) -> list[Record]:
+    """Of the latest deliveries, those that came to nothing since what they name is not listed: how many, and why.
+
+    That is what workflows wanted, and revocations.
+    """
+    latest = (
+        select(deliveries.c.connection_id, deliveries.c.outcome, deliveries.c.reason)
+        .where(deliveries.c.received_at >= since)
+        .order_by(deliveries.c.received_at.desc(), deliveries.c.id.desc())
+        .limit(_LOOKED_AT)
+        .subquery()
+    )
+    found = (
+        select(latest.c.connection_id, latest.c.reason, func.count().label("deliveries"))
+        .where(
+            or_(
+                (latest.c.outcome == DeliveryOutcome.IGNORED) & latest.c.reason.contains(UNLISTED),
+                (latest.c.outcome == DeliveryOutcome.SIGNAL) & latest.c.reason.contains(UNREACHED),
+            )
+        )
+        .group_by(latest.c.connection_id, latest.c.reason)
+        .order_by(func.count().desc(), latest.c.connection_id, latest.c.reason)
+        .limit(20)
+    )
+    return rows_of(connection, found)
 
 
 def all_heartbeats(connection: Connection) -> list[Record]:
     return rows_of(connection, select(heartbeats).order_by(heartbeats.c.duty, heartbeats.c.host))
 
 
-def stopped_scopes(connection: Connection) -> list[Record]:
-    return rows_of(connection, select(scopes).where(scopes.c.stopped.is_(True)))
+def stopped_scopes(connection: Connection, among: Collection[str] | None = None) -> list[Record]:
+    """*among*: of these tenants alone, which are stopped themselves."""
+    found = select(scopes).where(scopes.c.stopped.is_(True)).order_by(scopes.c.kind, scopes.c.key)
+    if among is not None:
+        found = found.where(scopes.c.kind == ScopeKind.TENANT, scopes.c.key.in_(among))
+    return rows_of(connection, found)
 
 
-def paused_connections(connection: Connection) -> list[Record]:
-    """Those that somebody is to act for."""
+def paused_connections(connection: Connection, among: Collection[str] | None = None) -> list[Record]:
+    """Those that somebody is to act for; *among*: of these tenants alone."""
     columns = provider_connections.c
-    return rows_of(connection, select(columns.id, columns.provider, columns.paused_reason).where(NEEDS_OPERATOR))
+    found = select(columns.id, columns.tenant_id, columns.provider, columns.paused_reason).where(NEEDS_OPERATOR)
+    if among is not None:
+        found = found.where(columns.tenant_id.in_(among))
+    return rows_of(connection, found.order_by(columns.id))
 
 
 def troubled_accounts(connection: Connection, *, limit: int) -> tuple[list[Record], int]:
     """The first of them, and how many there are."""
     number = select(func.count()).select_from(accounts).where(TROUBLED)
-    first = rows_of(connection, _accounts().where(TROUBLED).order_by(accounts.c.id).limit(limit))
+    first = rows_of(connection, views.ACCOUNTS.where(TROUBLED).order_by(accounts.c.id).limit(limit))
     return first, connection.execute(number).scalar_one()

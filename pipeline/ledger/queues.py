@@ -1,12 +1,17 @@
-"""The queues: what is due and what is under way by access pattern, and what waits; each counted in an index alone."""
+"""The queues: what is due and what is under way by access pattern, and what waits; each counted in an index alone.
+
+The console, the gauges and doctor count here. *of* is the tenants whose jobs are counted, each by itself; None is all
+of them as one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Column, ColumnElement, Connection, func, select
 
 from identity.columns import database_now
 from identity.model import AccessPattern
@@ -14,7 +19,12 @@ from pipeline.ledger.indexed import in_state
 from pipeline.states import JobState
 from pipeline.tables import IS_CLAIMED, jobs
 
+IS_DUE = in_state(JobState.QUEUED) & (jobs.c.due_at <= database_now())
+_IS_LATER = in_state(JobState.QUEUED) & (jobs.c.due_at > database_now())
 LATE = timedelta(minutes=2)  # due for longer, and no worker has it: as AswhomWorkWaits has it
+
+
+Counted = tuple[str | None, str, int, datetime]
 
 
 @dataclass(kw_only=True)
@@ -35,35 +45,54 @@ def late(found: Iterable[Queue], *, now: datetime) -> tuple[int, datetime] | Non
     return (sum(due for due, _ in behind), min(oldest for _, oldest in behind)) if behind else None
 
 
-def queues(connection: Connection, tenant: str | None) -> list[Queue]:
-    """One for each pattern, of one tenant's jobs or of all."""
-    found = {str(pattern): Queue(pattern=str(pattern)) for pattern in AccessPattern}
-    is_due = case((jobs.c.due_at <= database_now(), 1), else_=0).label("is_due")
-    queued = select(jobs.c.pattern, is_due, func.count().label("number"), func.min(jobs.c.due_at).label("oldest"))
-    queued = queued.where(in_state(JobState.QUEUED))
+def queues(connection: Connection, of: Collection[str] | None = None) -> dict[str | None, list[Queue]]:
+    """Of each, one for each pattern."""
+    found = {whose: {str(one): Queue(pattern=str(one)) for one in AccessPattern} for whose in _each(of)}
+    for whose, pattern, number, oldest in _queued(connection, of, IS_DUE):
+        queue = found[whose][pattern]
+        queue.due, queue.oldest_due = number, oldest
+    for whose, pattern, number, _ in _queued(connection, of, _IS_LATER):
+        found[whose][pattern].later = number
     # Whose they are is looked at here: asked with the tenant, SQLite would go through all that the tenant ever had.
-    claimed = select(jobs.c.pattern, jobs.c.state, jobs.c.tenant_id).where(IS_CLAIMED)
-    if tenant is not None:
-        queued = queued.where(jobs.c.tenant_id == tenant)
-    for row in connection.execute(queued.group_by(jobs.c.pattern, is_due)):
-        queue = found[row.pattern]
-        if row.is_due:
-            queue.due, queue.oldest_due = row.number, row.oldest
-        else:
-            queue.later = row.number
-    for row in connection.execute(claimed):
-        if tenant in (None, row.tenant_id):
-            queue = found[row.pattern]
+    for row in connection.execute(select(jobs.c.pattern, jobs.c.state, jobs.c.tenant_id).where(IS_CLAIMED)):
+        whose = None if of is None else row.tenant_id
+        if whose in found:
+            queue = found[whose][row.pattern]
             queue.running += row.state == JobState.RUNNING
             queue.stopping += row.state == JobState.STOPPING
-    return list(found.values())
+    return {whose: list(by_pattern.values()) for whose, by_pattern in found.items()}
 
 
-def waiting(connection: Connection, tenant: str | None) -> Mapping[str, int]:
-    """How many jobs wait, by what for."""
-    counted = select(jobs.c.wait, func.count().label("number"))
-    counted = counted.where(in_state(JobState.WAITING))
-    if tenant is not None:
-        # Not the bare column, or SQLite would leave this index for that of all the tenant's jobs.
-        counted = counted.where(func.coalesce(jobs.c.tenant_id, "") == tenant)
-    return {row.wait: row.number for row in connection.execute(counted.group_by(jobs.c.wait))}
+def due(connection: Connection) -> dict[str, tuple[int, datetime]]:
+    """By pattern: how many jobs are due, and since when the oldest is."""
+    return {pattern: (number, oldest) for _, pattern, number, oldest in _queued(connection, None, IS_DUE)}
+
+
+def waiting(connection: Connection, of: Collection[str] | None = None) -> dict[str | None, dict[str, int]]:
+    """Of each, how many jobs wait, by what for."""
+    found: dict[str | None, dict[str, int]] = {whose: {} for whose in _each(of)}
+    # Not the bare column, or SQLite would leave this index for that of all the tenants' jobs.
+    theirs = None if of is None else func.coalesce(jobs.c.tenant_id, "").in_(of)
+    for whose, wait, number, _ in _counted(connection, jobs.c.wait, in_state(JobState.WAITING), theirs):
+        found[whose][wait] = number
+    return found
+
+
+def _each(of: Collection[str] | None) -> Collection[str | None]:
+    return (None,) if of is None else of
+
+
+def _queued(connection: Connection, of: Collection[str] | None, which: ColumnElement[bool]) -> Iterator[Counted]:
+    # With the pattern, by which its index begins.
+    theirs = None if of is None else jobs.c.pattern.in_(list(AccessPattern)) & jobs.c.tenant_id.in_(of)
+    return _counted(connection, jobs.c.pattern, which, theirs)
+
+
+def _counted(
+    connection: Connection, by: Column[Any], which: ColumnElement[bool], theirs: ColumnElement[bool] | None
+) -> Iterator[Counted]:
+    """Whose, *by* what, how many, and since when the oldest was due."""
+    groups = [by] if theirs is None else [by, jobs.c.tenant_id]
+    counted = select(*groups, func.count().label("number"), func.min(jobs.c.due_at).label("oldest")).where(which)
+    for row in connection.execute((counted if theirs is None else counted.where(theirs)).group_by(*groups)):
+        yield None if theirs is None else row.tenant_id, row[0], row.number, row.oldest

@@ -18,7 +18,7 @@ from pipeline.ledger.moving import JobColumns, move_job, reopen_steps
 from pipeline.revocation.compensation import compensated_revocation, forget_refused
 from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import compensations
-from pipeline.states import JobState
+from pipeline.states import CUT_SHORT, JobState
 from pipeline.tables import jobs, once_keys, steps
 
 
@@ -45,7 +45,7 @@ def replay(
     row = connection.execute(select(*columns).where(jobs.c.id == job).with_for_update()).one_or_none()
     if row is None:
         raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
-    if row.state not in (JobState.DEAD, JobState.CANCELLED):
+    if row.state not in CUT_SHORT:
         raise NotInState(f"job {job} is {row.state}: only dead and cancelled jobs are replayed")
     if row.pruned_at is not None:
         raise BadInput(f"job {job} was pruned: its steps are forgotten, and done ones would be done again")

@@ -20,7 +20,7 @@ from identity.rows import insert_new
 from identity.sequence import lock_shared
 from pipeline import revocation
 from pipeline.action import Action
-from pipeline.ledger import bells, queries, views
+from pipeline.ledger import bells, views
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.paging import Record
 from pipeline.model import Bell
@@ -68,7 +68,7 @@ class Made:
 class Changed:
     """A job that was changed."""
 
-    row: Record  # how it stands in that very transaction
+    row: Record | None  # how it stands in that very transaction
     bells: tuple[Bell, ...] = ()
 
 
@@ -152,7 +152,7 @@ def change_job(connection: Connection, asked: Asked, change: Callable[[Connectio
     before = _by_key_before(connection, asked)
     keep_in(connection, asked.caller, asked.now)
     rung = change(connection) if before is None else ()
-    row = {**queries.job(connection, asked.id), "steps": queries.steps_of(connection, asked.id)}
+    row = views.job(connection, asked.caller.tenant, asked.id)
     return Changed(row=row, bells=tuple(rung))
 
 

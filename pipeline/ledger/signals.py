@@ -32,7 +32,7 @@ from pipeline import revocation
 from pipeline.ledger.jobs import consent_of, wake
 from pipeline.ledger.meant import accounts_meant, unlisted_place
 from pipeline.revocation.signal import Asks, Installation, Nobody, Signal
-from pipeline.revocation.tables import revocations
+from pipeline.revocation.tables import is_of_any
 
 BY_PROVIDER = "provider:"  # how `requested_by` of its revocations begins; the delivery's source follows
 
@@ -212,7 +212,7 @@ def _revoke(connection: Connection, account: Account, received: ReceivedSignal) 
 
 
 def _was_revoked(connection: Connection, scope: Scope) -> bool:
-    earlier = exists().where(revocations.c.kind == scope.kind, revocations.c.key == scope.key)
+    earlier = exists().where(is_of_any([scope]))
     return bool(connection.execute(select(earlier)).scalar_one())
 
 

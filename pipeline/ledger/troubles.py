@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,18 +10,13 @@ from datetime import timedelta
 from sqlalchemy import BigInteger, Connection, Select, func, select, type_coerce
 
 from identity.audit.sealer import oldest_unsealed
-from identity.columns import database_now
-from identity.connections import NEEDS_OPERATOR
 from identity.hold import Hold, find_hold
-from identity.tables import provider_connections
+from pipeline.ledger import queries, queues
 from pipeline.ledger.clock import NOW, clock
-from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, UNANSWERED, in_state, is_one
+from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, UNANSWERED, is_one
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocations
-from pipeline.states import JobState
 from pipeline.tables import attempts, jobs
-
-_IS_DUE = in_state(JobState.QUEUED) & (jobs.c.due_at <= database_now())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,23 +42,19 @@ class Troubles:
 def look(connection: Connection) -> Troubles:
     """Read them, by indexes over what is unfinished or dead."""
     now = clock(connection)
-    of_pattern = select(jobs.c.pattern, func.count(), func.min(jobs.c.due_at)).where(_IS_DUE).group_by(jobs.c.pattern)
-    due = connection.execute(of_pattern).all()
-    waiting = select(jobs.c.wait, func.count()).where(in_state(JobState.WAITING)).group_by(jobs.c.wait)
+    due = queues.due(connection)
     dead = select(jobs.c.pattern, func.count()).where(REPLAYABLE).group_by(jobs.c.pattern)
     unknown = select(func.count()).select_from(attempts).where(OF_UNKNOWN_OUTCOME)
-    provider = provider_connections.c.provider
-    paused = select(provider, func.count()).where(NEEDS_OPERATOR).group_by(provider)
     unsealed = oldest_unsealed(connection)
     return Troubles(
-        due={pattern: depth for pattern, depth, _ in due},
-        due_for={pattern: max(now - oldest, timedelta()) for pattern, _, oldest in due},
-        waiting=_counted(connection, waiting),
+        due={pattern: number for pattern, (number, _) in due.items()},
+        due_for={pattern: max(now - oldest, timedelta()) for pattern, (_, oldest) in due.items()},
+        waiting=queues.waiting(connection)[None],
         dead_by=_counted(connection, dead),
         unknown=connection.execute(unknown).scalar_one(),
         unanswered=connection.execute(select(func.count()).select_from(UNANSWERED.subquery())).scalar_one(),
         unsealed=timedelta() if unsealed is None else max(now - unsealed, timedelta()),
-        paused=_counted(connection, paused),
+        paused=Counter(row["provider"] for row in queries.paused_connections(connection)),
         revoking=_revoking(connection),
         hold=find_hold(connection),
     )
@@ -71,7 +63,9 @@ def look(connection: Connection) -> Troubles:
 def most_due(connection: Connection, pattern: str) -> tuple[str, int] | None:
     """Of the jobs of a pattern that are due: the tenant with most of them, and how many."""
     number = func.count()
-    of_tenant = select(jobs.c.tenant_id, number).where(_IS_DUE, jobs.c.pattern == pattern).group_by(jobs.c.tenant_id)
+    of_tenant = (
+        select(jobs.c.tenant_id, number).where(queues.IS_DUE, jobs.c.pattern == pattern).group_by(jobs.c.tenant_id)
+    )
     found = connection.execute(of_tenant.order_by(number.desc(), jobs.c.tenant_id).limit(1)).first()
     return None if found is None else (found[0], found[1])
 
@@ -83,5 +77,5 @@ def _revoking(connection: Connection) -> timedelta:
     return timedelta(microseconds=max(connection.execute(oldest).scalar_one() or 0, 0))
 
 
-def _counted(connection: Connection, statement: Select[str | None, int] | Select[str, int]) -> dict[str, int]:
+def _counted(connection: Connection, statement: Select[str, int]) -> dict[str, int]:
     return {str(key): number for key, number in connection.execute(statement)}

@@ -1,7 +1,7 @@
-"""What one tenant may see of the ledger, in pages, newest first but for schedules: plain reads, a mapping a row.
+"""What is read of the ledger, in pages, newest first but for schedules, and one by one: a mapping a row.
 
-Every function takes the tenant, and what is another's is not there; None is whoever may see every tenant's. Nothing
-here reads a sealed column.
+The console, the API and the command line share it. Every function takes the tenant, and what is another's is not there;
+None is whoever may see every tenant's. Nothing here reads a sealed column.
 """
 
 from __future__ import annotations
@@ -11,39 +11,45 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, Table, false, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, exists, false, or_, select
 
+from identity.accounts import is_account
 from identity.model import AccountState
-from identity.tables import accounts, grants, principals, provider_connections
+from identity.tables import accounts, connection_secrets, grants, principals, provider_connections
 from identity.withdrawals.tables import withdrawals
-from pipeline.ledger.indexed import NOT_TAKEN, OF_UNKNOWN_OUTCOME, STUCK, TROUBLED, UNANSWERED, in_state
+from pipeline.batches import in_batches
+from pipeline.ledger.indexed import NOT_TAKEN, STUCK, TROUBLED, UNANSWERED, in_state
 from pipeline.ledger.paging import Page, Record, Turn, equal, page_of, rows_of
-from pipeline.ledger.queries import steps_of, with_secrets
 from pipeline.revocation.tables import revocations
-from pipeline.states import JobState, Wait
-from pipeline.tables import IS_CLAIMED, attempts, deliveries, jobs, schedules
+from pipeline.states import CUT_SHORT, JobState, Wait
+from pipeline.tables import IS_CLAIMED, attempts, deliveries, jobs, schedules, steps
 
 _STATES = frozenset(JobState)
-_JOB = [
-    column
-    for column in jobs.c
-    if column.name not in ("config_sha256", "scopes_sha256", "rung_until", "claimed_until", "fence")
-]
-_DELIVERY = [column for column in deliveries.c if column.name not in ("body", "body_sha256")]
+_DELIVERY = [column for column in deliveries.c if column.name != "body"]
 _REVOCATION = [column for column in revocations.c if column.name not in ("receipt", "signature")]
+_WHOM = (principals.c.name.label("principal"), principals.c.kind.label("kind"))
 _SCHEDULE = select(schedules).where(schedules.c.removed_at.is_(None))
-_ACCOUNT = (
+#: The connected accounts, each with who it is of and its grant, but for what is sealed.
+ACCOUNTS = (
     select(
         accounts,
-        principals.c.name.label("principal"),
-        principals.c.kind.label("kind"),
+        *_WHOM,
+        grants.c.generation,
         grants.c.scopes,
+        grants.c.obtained_at,
         grants.c.expires_at,
         grants.c.consented,
+        grants.c.used_at,
+        grants.c.keepalive_due,
+        grants.c.keepalive_failures,
+        grants.c.keepalive_error,
     )
     .join(principals, principals.c.id == accounts.c.principal_id)
     .outerjoin(grants, grants.c.account_id == accounts.c.id)
 )
+
+#: The steps, each with who it runs as.
+STEPS = select(steps, *_WHOM).outerjoin(principals, principals.c.id == steps.c.principal_id)
 
 
 def jobs_page(
@@ -57,27 +63,26 @@ def jobs_page(
     pattern: str | None = None,
     user: str | None = None,
     wait: str | None = None,
-    unanswered: bool = False,
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Page:
     """The jobs: those of a state, and those that wait, are found by an index; the rest are looked for.
 
-    *unanswered*: those alone that have a call which only a person's word settles, whatever became of the job.
+    *wait* is what they wait for. `unknown`: those that have a call which only a person's word settles, and that is so
+    whether the job waits for that word or was ended without it.
     """
-    statement = select(*_JOB).where(*_between(jobs.c.created_at, since, until))
+    statement = select(jobs).where(*_between(jobs.c.created_at, since, until))
     if tenant is not None:
         statement = statement.where(jobs.c.tenant_id == tenant)
     if state in (JobState.RUNNING, JobState.STOPPING):
         statement = statement.where(jobs.c.id.in_(_claimed(connection, state)))
     elif state is not None:
         statement = statement.where(in_state(state) if state in _STATES else false())
-    if wait == Wait.UNKNOWN:  # few, among however many that wait for something else
-        statement = statement.where(jobs.c.id.in_(select(attempts.c.job_id).where(OF_UNKNOWN_OUTCOME)))
+    if wait == Wait.UNKNOWN:
+        statement = statement.where(jobs.c.id.in_(UNANSWERED.with_only_columns(attempts.c.job_id)))
+        wait = None
     elif wait is not None and state is None:  # no other state has one
         statement = statement.where(in_state(JobState.WAITING))
-    if unanswered:
-        statement = statement.where(jobs.c.id.in_(UNANSWERED.with_only_columns(attempts.c.job_id)))
     also = equal(agent_id=agent, workflow=workflow, pattern=pattern, user_id=user, wait=wait)
     return page_of(connection, statement, turn, at=jobs.c.created_at, id=jobs.c.id, also=also)
 
@@ -90,11 +95,22 @@ def _claimed(connection: Connection, state: str) -> list[str]:
 
 def job(connection: Connection, tenant: str | None, id: str, *, agent: str | None = None) -> Record | None:
     """One job with its steps in order, each with who it ran as and how often it was tried."""
-    which = _of(jobs, tenant, id)
+    which = _of(jobs, tenant, jobs.c.id == id)
     if agent is not None:
         which &= jobs.c.agent_id == agent
-    found = _one(connection, select(*_JOB).where(which))
+    found = _one(connection, select(jobs).where(which))
     return None if found is None else {**found, "steps": steps_of(connection, id)}
+
+
+def steps_of(connection: Connection, job: str) -> list[Record]:
+    """The steps of a job in order, each with who it ran as and its attempts."""
+    found = rows_of(
+        connection,
+        STEPS.where(steps.c.job_id == job).order_by(steps.c.position),
+    )
+    of_job = select(attempts).join(steps, steps.c.id == attempts.c.step_id).where(steps.c.job_id == job)
+    tries = rows_of(connection, of_job.order_by(attempts.c.opened))
+    return [{**step, "attempts": [one for one in tries if one["step_id"] == step["id"]]} for step in found]
 
 
 def job_state(connection: Connection, id: str) -> tuple[str, str | None]:
@@ -113,7 +129,7 @@ def accounts_page(
     principal: str | None = None,
 ) -> Page:
     """The connected accounts, without their credentials."""
-    statement = _ACCOUNT
+    statement = ACCOUNTS
     if tenant is not None:
         statement = statement.where(accounts.c.tenant_id == tenant)
     if principal is not None:
@@ -126,8 +142,8 @@ def accounts_page(
 
 
 def account(connection: Connection, tenant: str | None, id: str) -> Record | None:
-    """One connected account."""
-    return _one(connection, _ACCOUNT.where(_of(accounts, tenant, id)))
+    """One connected account, by its id or by `tenant/connection/principal`."""
+    return _one(connection, ACCOUNTS.where(_of(accounts, tenant, is_account(id))))
 
 
 def deliveries_page(
@@ -138,13 +154,20 @@ def deliveries_page(
     outcome: str | None = None,
     source: str | None = None,
     not_taken: bool = False,
+    failed: bool = False,
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Page:
-    """The deliveries, without their bodies; *not_taken*: those alone that were unrecognised or refused."""
+    """The deliveries, without their bodies; *not_taken*: those alone that were unrecognised or refused.
+
+    *failed*: those, and what has a job that is dead or cancelled.
+    """
     statement = select(*_DELIVERY).where(*_between(deliveries.c.received_at, since, until))
     if not_taken:
         statement = statement.where(NOT_TAKEN)
+    if failed:
+        ended = (jobs.c.delivery_id == deliveries.c.id) & jobs.c.state.in_(sorted(CUT_SHORT))
+        statement = statement.where(NOT_TAKEN | exists().where(ended).correlate(deliveries))
     if tenant is not None:
         statement = statement.where(deliveries.c.tenant_id == tenant)
     also = equal(outcome=outcome, source=source)
@@ -152,12 +175,16 @@ def deliveries_page(
 
 
 def delivery(connection: Connection, tenant: str | None, id: str) -> Record | None:
-    """One delivery, with the ids of its jobs."""
-    found = _one(connection, select(*_DELIVERY).where(_of(deliveries, tenant, id)))
+    """One delivery with its body, and the ids of its jobs."""
+    found = _one(connection, select(deliveries).where(_of(deliveries, tenant, deliveries.c.id == id)))
     if found is None:
         return None
     started = connection.execute(select(jobs.c.id).where(jobs.c.delivery_id == id).order_by(jobs.c.id))
     return {**found, "jobs": list(started.scalars())}
+
+
+def jobs_of_delivery(connection: Connection, delivery: str) -> list[Record]:
+    return rows_of(connection, select(jobs).where(jobs.c.delivery_id == delivery).order_by(jobs.c.id))
 
 
 def revocations_page(
@@ -185,7 +212,7 @@ def stuck_among(connection: Connection, ids: Collection[str]) -> frozenset[str]:
 
 def revocation(connection: Connection, tenant: str | None, id: str) -> Record | None:
     """One revocation, with its receipt once it is quiesced."""
-    return _one(connection, select(revocations).where(_of(revocations, tenant, id)))
+    return _one(connection, select(revocations).where(_of(revocations, tenant, revocations.c.id == id)))
 
 
 def schedules_page(connection: Connection, tenant: str | None, turn: Turn) -> Page:
@@ -198,7 +225,7 @@ def schedules_page(connection: Connection, tenant: str | None, turn: Turn) -> Pa
 
 def schedule(connection: Connection, tenant: str | None, id: str) -> Record | None:
     """One schedule."""
-    return _one(connection, _SCHEDULE.where(_of(schedules, tenant, id)))
+    return _one(connection, _SCHEDULE.where(_of(schedules, tenant, schedules.c.id == id)))
 
 
 def connections_page(connection: Connection, tenant: str | None, turn: Turn) -> Page:
@@ -207,7 +234,14 @@ def connections_page(connection: Connection, tenant: str | None, turn: Turn) -> 
     if tenant is not None:
         statement = statement.where(columns.tenant_id == tenant)
     page = page_of(connection, statement, turn, at=columns.created_at, id=columns.id)
-    return replace(page, rows=with_secrets(connection, page.rows, among=[row["id"] for row in page.rows]))
+    secrets, names = connection_secrets.c, dict[str, list[str]]()
+    for ids in in_batches([row["id"] for row in page.rows]):
+        live = select(secrets.connection_id, secrets.name).where(
+            secrets.connection_id.in_(ids), secrets.retired_at.is_(None)
+        )
+        for owner, name in connection.execute(live.order_by(secrets.name)):
+            names.setdefault(owner, []).append(name)
+    return replace(page, rows=[{**row, "secrets": names.get(row["id"], [])} for row in page.rows])
 
 
 def _between(at: Column[Any], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
@@ -215,8 +249,7 @@ def _between(at: Column[Any], since: datetime | None, until: datetime | None) ->
     return [*([] if since is None else [at >= since]), *([] if until is None else [at < until])]
 
 
-def _of(table: Table, tenant: str | None, id: str) -> ColumnElement[bool]:
-    which: ColumnElement[bool] = table.c.id == id
+def _of(table: Table, tenant: str | None, which: ColumnElement[bool]) -> ColumnElement[bool]:
     return which if tenant is None else which & (table.c.tenant_id == tenant)
 
 

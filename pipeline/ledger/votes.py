@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
@@ -14,9 +15,10 @@ from identity import audit
 from identity.audit import AsWhom, Work
 from identity.model import PrincipalKind
 from identity.people import SIGNED_IN_HERE
-from identity.principals import get_principal, resolve_alias
+from identity.principals import get_principal, resolve_alias, resolve_aliases
 from identity.sequence import lock_shared, next_number
 from pipeline.approvals.tables import approval_votes, approvals
+from pipeline.batches import in_batches
 from pipeline.ledger.approval_bars import barred, user_scope
 from pipeline.ledger.approval_ends import WANTED, WITH_JOBS, end, end_if_over
 from pipeline.ledger.approvals import NO, YES, is_met, said_yes
@@ -45,6 +47,11 @@ class Link:
     def holder(self, connection: Connection, tenant: str) -> str | None:
         """Whom it means at *tenant*; None: nobody."""
         return resolve_alias(connection, tenant, self.provider, self.user, through=self.through, by_admin=self.by_admin)
+
+    def holders(self, connection: Connection, tenants: Sequence[str]) -> frozenset[str]:
+        """Whom it means at each of *tenants*."""
+        resolve = partial(resolve_aliases, connection, through=self.through, by_admin=self.by_admin)
+        return frozenset(one for some in in_batches(tenants) for one in resolve(some, self.provider, self.user))
 
 
 @dataclass(frozen=True, kw_only=True)

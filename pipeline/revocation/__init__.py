@@ -19,7 +19,7 @@ from identity.prepared import Prepared
 from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive_and_number
 from pipeline.batches import in_batches
-from pipeline.revocation.tables import revocations
+from pipeline.revocation.tables import is_of_any, revocations
 from pipeline.states import AttemptState
 from pipeline.tables import attempts
 
@@ -114,7 +114,7 @@ def _one(connection: Connection, statement: Prepared, revocation: str) -> Row[An
 
 def newest_of(scope: Scope) -> Select[Any]:
     """The newest revocation of that very scope."""
-    of_it = select(revocations).where(revocations.c.kind == scope.kind, revocations.c.key == scope.key)
+    of_it = select(revocations).where(is_of_any([scope]))
     return of_it.order_by(revocations.c.number.desc()).limit(1)
 
 

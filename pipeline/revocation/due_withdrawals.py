@@ -11,15 +11,16 @@ from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from identity.accounts import get_account
 from identity.measuring import measuring
-from identity.model import AccountKey, ScopeKind
+from identity.model import AccountKey
 from identity.refresh.intents import IntentState
+from identity.scopes import grant_scopes
 from identity.store import Store
 from identity.tables import accounts, refresh_intents
 from identity.withdrawals import Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from pipeline import metrics
 from pipeline.ledger.indexed import is_one
-from pipeline.revocation.tables import revocations
+from pipeline.revocation.tables import is_of_any, revocations
 
 #: What a refresh won that was discarded, and nobody has taken yet.
 KEPT = is_one(refresh_intents.c.state, IntentState.DISCARDED) & refresh_intents.c.answer_sealed.is_not(None)
@@ -120,24 +121,16 @@ def late(connection: Connection, limit: int) -> list[str]:
 
 def _first_to_reach(connection: Connection, account: str, *, consented: int) -> str | None:
     """The revocation that ended a consent, once it has come as far as its calls in flight."""
-    reaches = _reaches(get_account(connection, account).key)
+    reaches = is_of_any(grant_scopes(get_account(connection, account).key))
     ended = select(revocations.c.id).where(reaches, revocations.c.number >= consented, revocations.c.revision > 0)
     return connection.execute(ended.order_by(revocations.c.number).limit(1)).scalar_one_or_none()
 
 
 def newest_before(connection: Connection, account: AccountKey, number: int) -> int:
     """The number of the last revocation before that one which ended an account's consents; 0: there is none."""
-    earlier = select(func.max(revocations.c.number)).where(_reaches(account), revocations.c.number < number)
+    reaches = is_of_any(grant_scopes(account))
+    earlier = select(func.max(revocations.c.number)).where(reaches, revocations.c.number < number)
     return connection.execute(earlier).scalar_one() or 0
-
-
-def _reaches(account: AccountKey) -> ColumnElement[bool]:
-    return (
-        ((revocations.c.kind == ScopeKind.TENANT) & (revocations.c.key == account.tenant))
-        | ((revocations.c.kind == ScopeKind.CONNECTION) & (revocations.c.key == account.connection))
-        | ((revocations.c.kind == ScopeKind.USER) & (revocations.c.key == account.principal))
-        | ((revocations.c.kind == ScopeKind.ACCOUNT) & (revocations.c.key == str(account)))
-    )
 
 
 def measure_withdrawals(store: Store) -> None:

@@ -104,7 +104,7 @@ def _service(connection: Connection, row: Any, workflows: Registry) -> ServiceAt
         and declared.providers.get(row.provider, Who(0)) & SERVICE
         and _goes_through(connection, row)
     ]
-    key = AccountKey(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id)
+    key = AccountKey.of(row)
     return ServiceAtStake(
         account=str(key),
         provider=row.provider,

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text
+from collections.abc import Iterable
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    false,
+    or_,
+)
 
 from identity.columns import Instant
+from identity.model import Scope
 from identity.tables import metadata
 from pipeline.tables import partial_index
 
@@ -39,6 +57,13 @@ revocations = Table(
     partial_index("ix_revocations_uncollected", "revision", where="collected_at is null"),
     partial_index("ix_revocations_open_ends", "moved_at", where="open_ends > 0"),
 )
+
+
+def is_of_any(scopes: Iterable[Scope]) -> ColumnElement[bool]:
+    """That a revocation is of one of these very scopes; each is looked up by `ix_revocations_scope`."""
+    columns = revocations.c
+    return or_(false(), *((columns.kind == scope.kind) & (columns.key == scope.key) for scope in scopes))
+
 
 # The jobs a revocation reached, a page a commit; a page never changes, so a receipt can name its digest.
 revocation_pages = Table(

@@ -88,6 +88,16 @@ def test_a_tool_that_ended_with_a_call_that_may_have_been_made_is_unknown(api: A
     assert answer.json["reason"]
 
 
+def test_jobs_ended_without_a_word_about_their_call_are_listed_among_the_unknown(sqlite_api: AgentsApi) -> None:
+    def listed(query: str) -> list[str]:
+        return [row["id"] for row in sqlite_api.ask("GET", f"/v1/jobs?{query}").json["items"]]
+
+    asked = unanswered(sqlite_api)
+    assert listed("wait=unknown") == listed("wait=unknown&state=waiting") == [asked.job.id]
+    cancel(sqlite_api, asked.job.id)
+    assert (listed("wait=unknown"), listed("wait=unknown&state=waiting")) == ([asked.job.id], [])
+
+
 class Read(Say):
     """The same tool, were it one that only looks."""
 

@@ -9,13 +9,17 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from identity.audit.tables import audit
 from identity.console.roles import Held, Role
 from identity.console.sessions import Via
 from identity.principals import link_alias
 from pipeline.approvals.tables import approvals
+from pipeline.ledger.approval_views import LOOKED_AT, approvals_page
+from pipeline.ledger.paging import Turn
+from pipeline.states import ApprovalState
+from pipeline.tables import jobs
 from tests.console.console_app import BASE, ConsoleApp, Visit
 from tests.ledger.approval_case import HIDING, ON_A_PAGE, SHOWN, UNSEEN, UNSEEN_SPELT_OUT, ApprovalCase
 
@@ -224,6 +228,28 @@ def test_what_awaits_somebody_is_listed_of_every_tenant_at_which_they_decide(
     bob = console.visit(Held(role=Role.APPROVER, tenant="aaa"), Held(role=Role.APPROVER, tenant="acme"), name=BOB)
     assert _listed(bob.sees("/console/approvals")) == [case.row.id]
     assert _listed(bob.sees("/console/approvals?awaits=me&tenant=aaa")) == []
+
+
+def test_a_page_of_what_awaits_somebody_is_full_whatever_they_do_not_decide_lies_before_it(
+    console: ConsoleApp, case: ApprovalCase
+) -> None:
+    _known(console)
+    bob, soon = _bob(console), datetime.now(UTC) + timedelta(minutes=5)
+    asked, job = [f"apr_asked{n:03}" for n in range(60)], console.house.job()
+    console.database.write(lambda c: c.execute(update(jobs).where(jobs.c.id == job).values(user_id="acme.bob")))
+    made = [{**_row(case, id, ["acme.bob"], soon, "bob asked for it"), "job_id": job} for id in asked]
+    console.database.write(lambda c: c.execute(insert(approvals), made))
+    assert _listed(bob.sees("/console/approvals")) == [case.row.id]
+    _, views = console.database.read(
+        lambda c: approvals_page(c, Turn(limit=1), tenant=None, state=ApprovalState.OPEN, awaiting=["acme.bob"])
+    )
+    assert [one.id for one in views] == [case.row.id], "and so is whoever has answered led to it"
+    further = [{**one, "id": f"{one['id']}-{n}"} for one in made for n in range(5)]
+    console.database.write(lambda c: c.execute(insert(approvals), further))
+    page, views = console.database.read(
+        lambda c: approvals_page(c, Turn(limit=1), tenant=None, state=ApprovalState.OPEN, awaiting=["acme.bob"])
+    )
+    assert (page.next is not None, page.looked_through, views) == (True, LOOKED_AT, []), "and it says how far it looked"
 
 
 def test_who_does_not_decide_is_offered_no_list_of_theirs(console: ConsoleApp, case: ApprovalCase) -> None:

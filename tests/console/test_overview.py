@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,15 @@ from identity.audit import Act
 from identity.console.roles import Held, Role
 from identity.hold import set_hold
 from identity.model import Scope, ScopeKind
+from identity.principals import ensure_tenant
 from identity.scopes import stop_scope
-from pipeline.ledger.queues import LATE
+from pipeline.ledger.queues import LATE, queues, waiting
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries, jobs, schedules
 from tests.console.console_app import ConsoleApp, Visit
+from tests.ledger.plans import kept_plans, plans, statements_of
+from webhooks.console.overview import TENANTS
 
 
 def change(console: ConsoleApp, statement: Update) -> None:
@@ -97,6 +100,43 @@ def test_who_has_roles_at_several_tenants_is_told_of_each(sqlite_console: Consol
     assert "Nothing needs you." in both.sees("/console/?tenant=acme")
     assert "/console/dead?tenant=globex" in both.sees("/console/?tenant=globex")
     assert both.client.get("/console/?tenant=initech").status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/console/", "/console/approvals"])
+def test_many_tenants_are_read_in_as_many_statements_as_two(console: ConsoleApp, path: str) -> None:
+    console.database.write(
+        lambda c: [ensure_tenant(c, id=f"t-{n}", name=f"t-{n}", now=datetime.now(UTC)) for n in range(150)]
+    )
+
+    def asked(tenants: int) -> int:
+        held = [Held(role=role, tenant=f"t-{n}") for n in range(tenants) for role in (Role.OPERATOR, Role.APPROVER)]
+        visit = console.visit(*held, name="Bob", subject="00u-bob")
+        return len(statements_of(lambda: visit.sees(path)))
+
+    assert asked(2) == asked(150) < 40
+
+
+def test_so_many_tenants_are_shown_and_of_the_rest_how_many_there_are(sqlite_console: ConsoleApp) -> None:
+    many = operator(sqlite_console, *(f"t-{n}" for n in range(TENANTS + 3)))
+    told = many.sees("/console/")
+    assert told.count("Nothing needs you at ") == TENANTS
+    assert "You have a role at 3 more tenants." in told
+    assert "more tenant" not in operator(sqlite_console, "acme", "globex").sees("/console/")
+
+
+@pytest.mark.parametrize("of", [["acme", "initech"], None], ids=["of tenants", "of all"])
+def test_the_queues_are_counted_by_the_indexes_of_what_is_not_over(
+    console: ConsoleApp, of: Collection[str] | None
+) -> None:
+    def read(connection: Connection) -> None:
+        queues(connection, of)
+        waiting(connection, of)
+
+    told: Collection[str] = plans(console.database, read)
+    if console.database.engine.dialect.name == "postgresql":  # which reads a small table from end to end
+        told = kept_plans(console.database, lambda: console.database.read(read)).values()
+    indexes = ("ix_jobs_due", "ix_jobs_claimed", "ix_jobs_waiting", "ix_jobs_open")
+    assert all(any(index in plan for index in indexes) for plan in told), "\n\n".join(told)
 
 
 @pytest.mark.parametrize("tenant", ["acme", None])

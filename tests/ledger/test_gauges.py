@@ -79,8 +79,8 @@ def test_a_dead_job_that_retention_has_forgotten_is_counted_no_more(house: House
 
 @pytest.mark.parametrize(
     "read",
-    [troubles.look, partial(overview, tenant=None, now=NOW), partial(overview, tenant="acme", now=NOW)],
-    ids=["the gauge", "the overview", "the overview of a tenant"],
+    [troubles.look, partial(overview, of=None, now=NOW), partial(overview, of=["acme", "b"], now=NOW)],
+    ids=["the gauge", "the overview", "the overview of tenants"],
 )
 def test_dead_jobs_are_counted_without_those_that_retention_has_forgotten(
     house: House, read: Callable[[Connection], object]
@@ -133,11 +133,13 @@ def test_a_call_without_an_answer_is_counted_until_it_is_resolved(house: House) 
 
 
 def test_connections_that_are_paused_are_counted_until_they_are_resumed(house: House) -> None:
-    """A paused one asks its provider for nothing, so no counter goes on."""
+    """A paused one asks its provider for nothing, so no counter goes on. The console's overview names the same."""
 
     def shown() -> tuple[float | None, float | None]:
         gauges.measure(house.database)
-        return gauge("connections_paused", provider="github"), gauge("connections_paused", provider="slack")
+        of_github = gauge("connections_paused", provider="github")
+        assert of_github == len(house.database.read(partial(overview, of=None, now=NOW))[None].paused)
+        return of_github, gauge("connections_paused", provider="slack")
 
     assert shown() == (0, 0)
     (owner,) = house.database.read(lambda c: c.execute(select(provider_connections.c.id)).scalars().all())

@@ -43,7 +43,7 @@ def test_what_is_late_is_so_by_the_ledgers_clock(house: House) -> None:
     ticked(house.database, "dispatch", at=now)
     ticked(house.database, "reclaim", at=now - HOUR)
     for away in (-DAY, DAY):  # the web's clock
-        found = house.database.read(partial(overview, tenant=None, now=now + away))
+        found = house.database.read(partial(overview, of=None, now=now + away))[None]
         assert found.duties == ("reclaim",)
 
 

@@ -293,7 +293,7 @@ def test_who_holds_when_and_why_is_kept_until_the_release_and_in_the_audit(house
     gauges.measure(house.database)
     assert metrics.HELD._value.get() == 1
     for whose in (None, "acme"):
-        seen = house.database.read(partial(overview, tenant=whose, now=datetime.now(UTC))).hold
+        seen = house.database.read(partial(overview, of=whose and [whose], now=datetime.now(UTC)))[whose].hold
         assert seen is not None
         assert (seen.by, seen.why) == ("cli:root", "a restore")
     release(house)

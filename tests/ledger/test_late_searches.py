@@ -18,7 +18,7 @@ from pipeline import revocation
 from pipeline.action import Call, Request, Response
 from pipeline.database import Database
 from pipeline.desk.unanswered import unanswered_calls
-from pipeline.ledger import jobs, queries
+from pipeline.ledger import jobs, views
 from pipeline.ledger.intents import Ended, Intent, Opened
 from pipeline.ledger.openings import open_attempt
 from pipeline.ledger.revision import newest
@@ -133,7 +133,7 @@ def test_an_operator_is_asked_about_calls_and_no_searches(house: House) -> None:
     days = timedelta(days=1)
     wait = partial(jobs.park, wait=Wait.UNKNOWN, waits_for=None, due_in=days, expires_in=days, reason="nobody knows")
     house.database.write(partial(wait, job=asked.job))
-    (call,) = unanswered_calls(house.database.read(lambda c: queries.steps_of(c, asked.job.id)))
+    (call,) = unanswered_calls(house.database.read(lambda c: views.steps_of(c, asked.job.id)))
     assert call.attempt["id"] == asked.attempt
     say = partial(resolve_by_hand, workflows=Registry([house.workflow]), by="ops", now=datetime.now(UTC))
     say = partial(say, job=asked.job.id, effect=True, result={"id": "9"}, calls=[asked.attempt])

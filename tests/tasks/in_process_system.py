@@ -28,7 +28,7 @@ from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.services import StepSettings
-from pipeline.states import ENDED, JobState
+from pipeline.states import ENDED, FOR_A_PERSON, JobState
 from pipeline.tables import attempts, jobs, schedules, steps
 from pipeline.workflow import Registry
 from tests.ledgers import TURN
@@ -228,7 +228,7 @@ class InProcessSystem:
             if until():
                 break
             self.work_once()
-            if all(job.state in ENDED or job.wait in ("approval", "consent", "unknown") for job in self.jobs()):
+            if all(job.state in ENDED or job.wait in FOR_A_PERSON for job in self.jobs()):
                 break
             self.runtime.database.write(time_passes)
             for name in ("reclaim", "settle-attempts", "wake"):

@@ -14,7 +14,6 @@ from pipeline.accounts.invitations import Invitations
 from pipeline.ledger import views
 from pipeline.requests import Keyed, Requests
 from pipeline.workflow import Registry
-from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.models import (
@@ -67,8 +66,7 @@ def account_operations(
 
         found = requests.read(read)
         if found is None:
-            detail = "There is no such account in this tenant. GET /v1/accounts lists those there are."
-            raise Problem(problems.NOT_THERE, detail)
+            raise Problem.not_there("such account", listed="accounts")
         return jsonify(found.model_dump(mode="json"))
 
     @pages.post("/connect-links", responses={201: ConnectLink})

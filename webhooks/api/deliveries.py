@@ -7,7 +7,6 @@ from flask_openapi.blueprint import APIBlueprint
 
 from pipeline.ledger import views
 from pipeline.requests import Requests
-from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.models import DeliveriesQuery, DeliveryPage, DeliveryWithJobs, OnePath
@@ -33,6 +32,5 @@ def delivery_operations(pages: APIBlueprint, requests: Requests) -> None:
         who = caller()
         row = requests.read(lambda c: views.delivery(c, who.tenant, path.id))
         if row is None:
-            detail = "There is no such delivery in this tenant. GET /v1/deliveries lists those there are."
-            raise Problem(problems.NOT_THERE, detail)
+            raise Problem.not_there("such delivery", listed="deliveries")
         return jsonify(shapes.delivery_with_jobs(row).model_dump(mode="json"))

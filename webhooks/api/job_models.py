@@ -74,7 +74,7 @@ class StepOut(Given):
     action: str
     as_whom: Principal | None = Field(description="null: nobody was let")
     pattern: AccessPattern | None
-    why: str = Field(description="of the decision as whom, or of the refusal")
+    why: str = Field(validation_alias="reason", description="of the decision as whom, or of the refusal")
     state: StepState
     attempts: int
     external_id: str | None = Field(description="the upstream's id of what was made")
@@ -96,16 +96,16 @@ class ConsentOut(Given):
 class JobOut(Given):
     id: str
     workflow: str
-    agent: str
+    agent: str = Field(validation_alias="agent_id")
     pattern: AccessPattern
     state: JobState
     wait: Wait | None = Field(description="why it waits")
     consent: ConsentOut | None = Field(description="which one it waits for, if it does")
     reason: str | None
-    user: str | None = Field(description="the user it acts for")
+    user: str | None = Field(validation_alias="user_id", description="the user it acts for")
     triggered_by: str | None
-    delivery: str | None
-    revocation: str | None = Field(description="the one that cancelled or stops it")
+    delivery: str | None = Field(validation_alias="delivery_id")
+    revocation: str | None = Field(validation_alias="revocation_id", description="the one that cancelled or stops it")
     created_at: datetime
     finished_at: datetime | None
 
@@ -172,6 +172,10 @@ class JobQuery(Query):
 class JobsQuery(Paged):
     state: JobState | None = None
     workflow: Word | None = None
-    wait: Wait | None = Field(None, description="why it waits")
+    wait: Wait | None = Field(
+        None,
+        description="why it waits. `unknown`: those that have a call which only a person's word settles, whether they "
+        "wait for that word or were ended without it",
+    )
     user: Id | None = Field(None, description="the id of the user it acts for")
     pattern: AccessPattern | None = None

@@ -13,7 +13,6 @@ from pipeline.ledger import views
 from pipeline.ledger.paging import Record
 from pipeline.requests import Keyed, Requests
 from pipeline.workflow import Registry
-from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.job_models import JobPage, JobQuery, JobsQuery, JobWithSteps
@@ -75,7 +74,7 @@ def job_operations(
         found_job(requests, who, path.id)
         keyed = Keyed(key=header.idempotency_key, document={"cancel": path.id})
         ended = requests.cancel(who, path.id, keyed, now=clock())
-        return jsonify(shapes.job_with_steps(ended.row, workflows).model_dump(mode="json"))
+        return jsonify(shapes.job_with_steps(there(ended.row), workflows).model_dump(mode="json"))
 
     @pages.post("/jobs/<id>/replay", responses={202: JobWithSteps})
     def replay_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> tuple[Response, int]:
@@ -84,7 +83,7 @@ def job_operations(
         found_job(requests, who, path.id)
         keyed = Keyed(key=header.idempotency_key, document={"replay": path.id})
         accepted = requests.replay(who, path.id, keyed, now=clock())
-        response = jsonify(shapes.job_with_steps(accepted.row, workflows).model_dump(mode="json"))
+        response = jsonify(shapes.job_with_steps(there(accepted.row), workflows).model_dump(mode="json"))
         bells.ring_after(response, bells=accepted.bells)
         return response, 202
 
@@ -97,7 +96,7 @@ def found_job(requests: Requests, who: Caller, id: str) -> Record:
 def there(row: Record | None) -> Record:
     """The job, if it is there. Raises Problem."""
     if row is None:
-        raise Problem(problems.NOT_THERE, "There is no such job for this key. GET /v1/jobs lists those there are.")
+        raise Problem.not_there("such job", listed="jobs")
     return row
 
 

@@ -28,7 +28,7 @@ class Sent(BaseModel):
 
 
 class Given(BaseModel):
-    """What they get."""
+    """What they get. A field that its row of the ledger calls otherwise says how, by `validation_alias`."""
 
 
 class ProblemDocument(Given):
@@ -83,15 +83,15 @@ class Principal(Given):
 class AccountOut(Given):
     id: str
     provider: str
-    connection: str
+    connection: str = Field(validation_alias="connection_id")
     principal: Principal
     state: AccountState
     usable: bool = Field(description="whether a step could open with it now")
     why: str | None = Field(description="why not")
-    login: str | None = Field(description="as the provider names who consented")
+    login: str | None = Field(validation_alias="external_login", description="as the provider names who consented")
     scopes: list[str]
     missing_scopes: list[str] = Field(description="what waiting jobs and the workflows that are switched on lack")
-    token_expires_at: datetime | None
+    token_expires_at: datetime | None = Field(validation_alias="expires_at")
     created_at: datetime
 
 
@@ -133,9 +133,9 @@ class ConnectLink(Given):
 class DeliveryOut(Given):
     id: str
     source: str
-    connection: str
+    connection: str = Field(validation_alias="connection_id")
     event: str
-    sender_id: str
+    sender_id: str = Field(validation_alias="delivery_id")
     outcome: Recorded
     reason: str | None
     received_at: datetime

@@ -14,7 +14,7 @@ from identity.named_scopes import scope_of_tenant
 from pipeline.ledger import views
 from pipeline.ledger.paging import Record
 from pipeline.requests import Keyed, Requests
-from webhooks import metrics, problems
+from webhooks import metrics
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.models import (
@@ -74,6 +74,5 @@ def _found(requests: Requests, who: Caller, id: str) -> Record:
 
 def _there(row: Record | None) -> Record:
     if row is None:
-        detail = "There is no such revocation in this tenant. GET /v1/revocations lists those there are."
-        raise Problem(problems.NOT_THERE, detail)
+        raise Problem.not_there("such revocation", listed="revocations")
     return row

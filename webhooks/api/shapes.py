@@ -9,7 +9,7 @@ from identity.model import Effect
 from pipeline.accounts.health import Health
 from pipeline.ledger.jobs import consenting
 from pipeline.ledger.paging import Record
-from pipeline.states import ENDED, AttemptState, JobState, Purpose, StepState, Wait
+from pipeline.states import ENDED, FOR_A_PERSON, AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tool_workflows import is_of_a_tool
 from pipeline.workflow import Registry
 from webhooks.api.job_models import ConsentOut, JobOut, JobWithSteps, Outcome, StepOut, ToolAnswer
@@ -20,29 +20,13 @@ from webhooks.api.models import (
     Principal,
     RevocationOut,
     RevocationWithReceipt,
-    ScopeOut,
 )
 
 SOON, SELDOM = 1, 30  # seconds until it is worth looking again: people take their time
 
 
 def job(row: Record) -> JobOut:
-    return JobOut(
-        id=row["id"],
-        workflow=row["workflow"],
-        agent=row["agent_id"],
-        pattern=row["pattern"],
-        state=row["state"],
-        wait=row["wait"],
-        consent=_consent(row),
-        reason=row["reason"],
-        user=row["user_id"],
-        triggered_by=row["triggered_by"],
-        delivery=row["delivery_id"],
-        revocation=row["revocation_id"],
-        created_at=row["created_at"],
-        finished_at=row["finished_at"],
-    )
+    return JobOut.model_validate({**row, "consent": _consent(row)})
 
 
 def _consent(row: Record) -> ConsentOut | None:
@@ -57,23 +41,14 @@ def job_with_steps(row: Record, workflows: Registry) -> JobWithSteps:
     outcome = _outcome(row, workflows) if is_of_a_tool(row["workflow"]) else None
     steps = [step(one) for one in row["steps"]]
     result = next((one.result for one in steps if one.state is StepState.DONE), None) if outcome else None
-    return JobWithSteps(**job(row).model_dump(), outcome=outcome, result=result, steps=steps)
+    told = {"consent": _consent(row), "outcome": outcome, "result": result, "steps": steps}
+    return JobWithSteps.model_validate({**row, **told})
 
 
 def step(row: Record) -> StepOut:
     nobody = row["principal"] is None or row["state"] == StepState.REFUSED
-    return StepOut(
-        position=row["position"],
-        action=row["action"],
-        as_whom=None if nobody else Principal(kind=row["kind"], name=row["principal"]),
-        pattern=row["pattern"],
-        why=row["reason"],
-        state=row["state"],
-        attempts=len(row["attempts"]),
-        external_id=row["external_id"],
-        result=row["result"],
-        error=row["error"],
-    )
+    as_whom = None if nobody else Principal(kind=row["kind"], name=row["principal"])
+    return StepOut.model_validate({**row, "as_whom": as_whom, "attempts": len(row["attempts"])})
 
 
 def tool_answer(row: Record, workflows: Registry) -> ToolAnswer:
@@ -112,7 +87,7 @@ def look_again(row: Record, now: datetime) -> int | None:
     if state is JobState.QUEUED or wait is Wait.TIME:  # not before it is due
         left: timedelta = row["due_at"] - now
         return max(SOON, min(ceil(left.total_seconds()), SELDOM))
-    return SELDOM if wait in (Wait.CONSENT, Wait.APPROVAL, Wait.UNKNOWN) else SOON
+    return SELDOM if wait in FOR_A_PERSON else SOON
 
 
 def _is_in_doubt(step: Record, workflows: Registry) -> bool:
@@ -126,53 +101,27 @@ def _is_in_doubt(step: Record, workflows: Registry) -> bool:
 
 
 def account(row: Record, of: Health) -> AccountOut:
-    return AccountOut(
-        id=row["id"],
-        provider=row["provider"],
-        connection=row["connection_id"],
-        principal=Principal(kind=row["kind"], name=row["principal"]),
-        state=row["state"],
-        usable=of.usable,
-        why=of.why,
-        login=row["external_login"],
-        scopes=list(row["scopes"] or ()),
-        missing_scopes=list(of.missing_scopes),
-        token_expires_at=row["expires_at"],
-        created_at=row["created_at"],
-    )
+    told = {
+        "principal": Principal(kind=row["kind"], name=row["principal"]),
+        "usable": of.usable,
+        "why": of.why,
+        "scopes": row["scopes"] or (),
+        "missing_scopes": of.missing_scopes,
+    }
+    return AccountOut.model_validate({**row, **told})
 
 
 def delivery(row: Record) -> DeliveryOut:
-    return DeliveryOut(
-        id=row["id"],
-        source=row["source"],
-        connection=row["connection_id"],
-        event=row["event"],
-        sender_id=row["delivery_id"],
-        outcome=row["outcome"],
-        reason=row["reason"],
-        received_at=row["received_at"],
-    )
+    return DeliveryOut.model_validate(row)
 
 
 def delivery_with_jobs(row: Record) -> DeliveryWithJobs:
-    return DeliveryWithJobs(**delivery(row).model_dump(), jobs=row["jobs"])
+    return DeliveryWithJobs.model_validate(row)
 
 
 def revocation(row: Record) -> RevocationOut:
-    return RevocationOut(
-        id=row["id"],
-        number=row["number"],
-        scope=ScopeOut(kind=row["kind"], key=row["key"]),
-        state=row["state"],
-        requested_by=row["requested_by"],
-        reason=row["reason"],
-        effective_at=row["effective_at"],
-        quiesced_at=row["quiesced_at"],
-        cancelled_jobs=row["cancelled_jobs"],
-        stopped_jobs=row["stopped_jobs"],
-    )
+    return RevocationOut.model_validate({**row, "scope": row})
 
 
 def revocation_with_receipt(row: Record) -> RevocationWithReceipt:
-    return RevocationWithReceipt(**revocation(row).model_dump(), receipt=row["receipt"], signature=row["signature"])
+    return RevocationWithReceipt.model_validate({**row, "scope": row})

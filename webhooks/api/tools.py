@@ -111,8 +111,7 @@ def _tool(workflows: Registry, name: str, who: Caller) -> type[Action[Any]]:
     """The tool of that name, as far as the key covers it. Raises Problem."""
     action = tools.named(workflows, name)
     if action is None or not who.may_execute(action.action_name()):
-        detail = f"There is no tool {name} for this key. GET /v1/tools lists those there are."
-        raise Problem(problems.NOT_THERE, detail)
+        raise Problem.not_there(f"tool {name}", listed="tools")
     return action
 
 

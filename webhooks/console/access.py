@@ -12,6 +12,7 @@ from flask import g, request
 from identity.console.roles import Role
 from identity.console.sessions import Person
 from identity.errors import BadInput
+from pipeline.ledger.paging import Record
 
 
 class May(StrEnum):
@@ -106,27 +107,40 @@ def visitor() -> Visitor:
     return found
 
 
+def page_name() -> str:
+    """The page or act at hand, as `NEEDS` names it."""
+    return (request.endpoint or "").rpartition(".")[2]
+
+
 def need_of(endpoint: str | None) -> May | None:
     """What the page or act of that endpoint needs."""
     return NEEDS.get((endpoint or "").rpartition(".")[2])
 
 
+def need() -> May:
+    """What the page or act at hand needs: the door has let nobody in to one that `NEEDS` has not."""
+    return NEEDS[page_name()]
+
+
 def seen_tenant() -> str | None:
     """The tenant whose things the page at hand shows; None: everybody's. Raises NotForYou."""
-    need = need_of(request.endpoint) or May.SEE_MORE
-    allowed, chosen = visitor().tenants(need), request.values.get("tenant") or None
+    allowed, chosen = visitor().tenants(need()), request.values.get("tenant") or None
     if chosen is None:
         return None if allowed is None else allowed[0]
     if allowed is not None and chosen not in allowed:
-        raise NotForYou(f"you have no role at tenant {chosen} that may {need}")
+        raise NotForYou(f"you have no role at tenant {chosen} that may {need()}")
     return chosen
 
 
-def seen_tenants() -> tuple[str | None, ...]:
-    """Those whose things a page shows that shows each by itself: the chosen one, or all that they have a role at."""
-    if request.values.get("tenant"):
-        return (seen_tenant(),)
-    return visitor().tenants(need_of(request.endpoint) or May.SEE_MORE) or (None,)
+def seen_tenants() -> tuple[str, ...] | None:
+    """Those whose things a page shows that shows each by itself: the chosen one, or all that they have a role at.
+
+    None: everybody's, as one. Raises NotForYou.
+    """
+    chosen = seen_tenant()
+    if chosen is None or request.values.get("tenant"):
+        return None if chosen is None else (chosen,)
+    return visitor().tenants(need())
 
 
 @contextmanager
@@ -138,16 +152,23 @@ def as_not_there() -> Iterator[None]:
     try:
         yield
     except BadInput:
-        if visitor().may(need_of(request.endpoint) or May.SEE_MORE, None):
+        if visitor().may(need(), None):
             raise
         raise NotThere from None
 
 
+def seen(row: Record | None) -> Record:
+    """What the page or act at hand is about, if it is there and theirs. Raises NotThere, or NotForYou for an act."""
+    if row is None:
+        raise NotThere
+    check(row["tenant_id"])
+    return row
+
+
 def check(tenant: str | None) -> None:
     """Whether the page or act at hand is theirs, for what is *tenant*'s. Raises NotThere, or NotForYou for an act."""
-    need = need_of(request.endpoint) or May.SEE_MORE
-    if visitor().may(need, tenant):
+    if visitor().may(need(), tenant):
         return
     if request.method == "POST" and visitor().may(May.SEE_MORE, tenant):
-        raise NotForYou(f"your role may not {need}")
+        raise NotForYou(f"your role may not {need()}")
     raise NotThere

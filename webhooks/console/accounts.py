@@ -10,15 +10,15 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import BadInput
 from identity.grants import get_grant
-from identity.model import AccountState, Credential
+from identity.model import AccountKey, AccountState, Credential
 from identity.providers import PROFILES
 from identity.scopes import grant_scopes
 from pipeline.accounts import facts
 from pipeline.accounts.health import Health, health, healths
-from pipeline.ledger import lookup, queries, views
+from pipeline.ledger import lookup, views
 from pipeline.ledger.paging import Page, Record
 from webhooks.console import lists
-from webhooks.console.access import NotThere, check, seen_tenant, visitor
+from webhooks.console.access import seen, seen_tenant, visitor
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import page
@@ -65,7 +65,7 @@ def account_pages(pages: Blueprint, desk: Desk) -> None:
         facts = _facts(desk, id)
         if not facts["by_a_person"]:
             raise BadInput(f"no person consents to {id}, a service's account: {facts['account']['next'] or 'nothing'}")
-        key, by = queries.account_key(facts["account"]), visitor().person.by
+        key, by = AccountKey.of(facts["account"]), visitor().person.by
         made = desk.console.invitations.link(key, by=by, now=desk.clock())
         return page("console/account.html", 201, link=made, **facts)
 
@@ -74,11 +74,7 @@ def _facts(desk: Desk, id: str) -> dict[str, Any]:
     """What is known of an account. Raises NotThere, NotForYou."""
 
     def read(c: Connection) -> dict[str, Any]:
-        known = views.account(c, None, id)
-        if known is None:
-            raise NotThere
-        check(known["tenant_id"])
-        row = facts.whole(c, queries.account(c, id))
+        row = facts.whole(c, seen(views.account(c, None, id)))
         return {
             "account": row,
             "revoked": _revoked(c, row),
@@ -95,4 +91,4 @@ def _revoked(c: Connection, row: Record) -> Record | None:
         return None
     grant = get_grant(c, row["id"])
     since = 0 if grant is None else grant.consented
-    return lookup.first_revocation(c, grant_scopes(queries.account_key(row)), since=since)
+    return lookup.first_revocation(c, grant_scopes(AccountKey.of(row)), since=since)

@@ -123,7 +123,7 @@ def _frame(pages: Blueprint, desk: Desk, installation: str) -> None:
     @pages.context_processor
     def frame() -> dict[str, object]:
         now = desk.clock()
-        visitor, page_name = g.get("visitor"), (request.endpoint or "").rpartition(".")[2]
+        visitor, page_name = g.get("visitor"), access.page_name()
         return {
             "now": now,
             "when": partial(words.when, now=now),
@@ -158,8 +158,7 @@ def _frame(pages: Blueprint, desk: Desk, installation: str) -> None:
 
 def _tenants(desk: Desk) -> Mapping[str, bool]:
     """Those that the page at hand can be shown for, and of each whether it was deleted."""
-    need = access.need_of(request.endpoint) or May.SEE_WORK
-    allowed = access.visitor().tenants(need)
+    allowed = _allowed()
     rows = desk.read(partial(queries.all_tenants, among=allowed))
     deleted = {row["id"]: row["deleted_at"] is not None for row in rows}
     return deleted if allowed is None else {one: deleted.get(one, False) for one in allowed}
@@ -167,7 +166,12 @@ def _tenants(desk: Desk) -> Mapping[str, bool]:
 
 def _all_tenants() -> bool:
     """Whether the page at hand can be shown for all of them at once."""
-    return access.visitor().tenants(access.need_of(request.endpoint) or May.SEE_WORK) is None
+    return _allowed() is None
+
+
+def _allowed() -> tuple[str, ...] | None:
+    # The frame is of refusals too, at addresses of no page.
+    return access.visitor().tenants(access.need_of(request.endpoint) or May.SEE_WORK)
 
 
 def _refusals(pages: Blueprint) -> None:

@@ -30,7 +30,6 @@ from webhooks.pages import page
 
 ME = "me"
 SOON = timedelta(minutes=15)  # an open approval that expires within it is marked
-LOOKED_AT = 10  # approvals, for the next that awaits whoever has answered one
 
 
 def approval_pages(pages: Blueprint, desk: Desk) -> None:
@@ -121,12 +120,12 @@ def _awaited(c: Connection) -> frozenset[str]:
     link, chosen, deciding = _link(visitor().person), request.args.get("tenant"), visitor().tenants(May.DECIDE)
     tenants = [chosen] if chosen else tenants_that_ask(c) if deciding is None else deciding
     may = [one for one in tenants if visitor().may(May.DECIDE, one)]
-    return frozenset(me for one in may if link is not None and (me := link.holder(c, one)) is not None)
+    return frozenset() if link is None else link.holders(c, may)
 
 
 def _next(c: Connection) -> ApprovalView | None:
-    """Of what awaits the visitor, what expires next: among so many, since who does not decide is looked up for each."""
-    mine, turn = _awaited(c), Turn(limit=LOOKED_AT, stretch=STRETCH)
+    """Of what awaits the visitor, what expires next."""
+    mine, turn = _awaited(c), Turn(limit=1, stretch=STRETCH)
     if not mine:
         return None
     _, views = approvals_page(c, turn, tenant=None, state=ApprovalState.OPEN, awaiting=mine)

@@ -7,6 +7,8 @@ from typing import Any
 
 from flask import request, url_for
 
+from webhooks.console.access import page_name
+
 #: The page on which each act's form is.
 FORMS: Mapping[str, str] = {
     "cancel_job": "job",
@@ -27,7 +29,7 @@ _KEPT = ("tenant", "kind", "key", "after")  # of an act's address, by which its 
 
 def way_back() -> str | None:
     """Where the form that was sent can be had again; None: no form was sent. The form itself may be unreadable."""
-    page = FORMS.get((request.endpoint or "").rpartition(".")[2])
+    page = FORMS.get(page_name())
     if page is None:
         return None
     values: dict[str, Any] = {name: request.args[name] for name in _KEPT if name in request.args}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Blueprint, redirect, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
@@ -14,7 +12,7 @@ from pipeline.desk import connections as acts
 from pipeline.ledger import views
 from pipeline.ledger.paging import Record
 from webhooks.console import lists
-from webhooks.console.access import NotThere, check, seen_tenant
+from webhooks.console.access import seen, seen_tenant
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import page
@@ -46,8 +44,7 @@ def connection_pages(pages: Blueprint, desk: Desk) -> None:
 def _found(c: Connection, id: str) -> Record:
     """One, with its live secrets but for what they are. Raises NotThere, NotForYou."""
     try:
-        row: dict[str, Any] = connection_facts.whole(c, id)
+        row: Record | None = connection_facts.whole(c, id)
     except BadInput:
-        raise NotThere from None
-    check(row["tenant_id"])
-    return row
+        row = None
+    return seen(row)

@@ -10,13 +10,13 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from identity.connections import get_connection
 from identity.errors import BadInput
-from pipeline.ledger import delivery_queries, queries, views
+from pipeline.ledger import views
 from pipeline.ledger.delivery_replay import Does, Fate, Replayed, replay, weigh
 from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.paging import Record
 from pipeline.model import DeliveryOutcome
 from webhooks.console import lists
-from webhooks.console.access import May, NotThere, check, seen_tenant, visitor
+from webhooks.console.access import May, check, seen, seen_tenant, visitor
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import page
@@ -51,7 +51,7 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
 
     @pages.get("/deliveries/<id>")
     def delivery(id: str) -> BaseResponse:
-        row, started = desk.read(lambda c: _found(c, id))
+        row, started = desk.read(lambda c: (_found(c, id), views.jobs_of_delivery(c, id)))
         fates, why_not = _fates(desk, row)
         shows_body = visitor().may(May.WORK, row["tenant_id"])
         body = row.pop("body")
@@ -69,7 +69,7 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
 
     @pages.post("/deliveries/<id>/replay")
     def replay_delivery(id: str) -> BaseResponse:
-        row, _ = desk.read(lambda c: _found(c, id))
+        row = desk.read(lambda c: _found(c, id))
         owner = desk.read(lambda c: get_connection(c, row["connection_id"]))
         stored, considered = reconsider(row, owner, desk.console.workflows)
         whose = desk.read(lambda c: whose_delivery(c, stored.connection, stored.installation, stored.workspace).tenant)
@@ -88,13 +88,9 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
         return response
 
 
-def _found(c: Connection, id: str) -> tuple[Record, list[Record]]:
-    """The delivery with its body, and its jobs. Raises NotThere, NotForYou."""
-    known = views.delivery(c, None, id)
-    if known is None:
-        raise NotThere
-    check(known["tenant_id"])
-    return delivery_queries.delivery(c, id), [queries.job(c, job) for job in known["jobs"]]
+def _found(c: Connection, id: str) -> Record:
+    """The delivery with its body. Raises NotThere, NotForYou."""
+    return seen(views.delivery(c, None, id))
 
 
 def _fates(desk: Desk, row: Record) -> tuple[tuple[Fate, ...], str]:

@@ -16,6 +16,8 @@ from webhooks.console.access import seen_tenant, seen_tenants
 from webhooks.console.parts import Desk
 from webhooks.pages import page
 
+TENANTS = 100  # at most, that are shown on one page, each by itself
+
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
@@ -28,15 +30,12 @@ class Part:
     late: tuple[int, datetime] | None  # jobs that are due and nobody takes, and since when
 
 
-def _part(connection: Connection, tenant: str | None, now: datetime) -> Part:
-    work = queues(connection, tenant)
-    return Part(
-        tenant=tenant,
-        found=overview(connection, tenant, now=now),
-        queues=work,
-        waits=waiting(connection, tenant),
-        late=late(work, now=now),
-    )
+def _parts(connection: Connection, of: Sequence[str] | None, now: datetime) -> list[Part]:
+    work, waits = queues(connection, of), waiting(connection, of)
+    return [
+        Part(tenant=tenant, found=found, queues=work[tenant], waits=waits[tenant], late=late(work[tenant], now=now))
+        for tenant, found in overview(connection, of, now=now).items()
+    ]
 
 
 def overview_pages(pages: Blueprint, desk: Desk) -> None:
@@ -44,12 +43,14 @@ def overview_pages(pages: Blueprint, desk: Desk) -> None:
 
     @pages.get("/", endpoint="overview")
     def show_overview() -> BaseResponse:
-        tenants, now = seen_tenants(), desk.clock()
-        parts = desk.read(lambda c: [_part(c, tenant, now) for tenant in tenants])
-        return page("console/overview.html", parts=parts, most=MOST)
+        theirs, now = seen_tenants(), desk.clock()
+        of = None if theirs is None else theirs[:TENANTS]
+        parts = desk.read(lambda c: _parts(c, of, now))
+        return page("console/overview.html", parts=parts, most=MOST, left_out=len(theirs or ()) - len(of or ()))
 
     @pages.get("/queues", endpoint="queues")
     def show_queues() -> BaseResponse:
         tenant = seen_tenant()
-        work, waits = desk.read(lambda c: (queues(c, tenant), waiting(c, tenant)))
-        return page("console/queues.html", queues=work, waits=waits)
+        of = None if tenant is None else [tenant]
+        work, waits = desk.read(lambda c: (queues(c, of), waiting(c, of)))
+        return page("console/queues.html", queues=work[tenant], waits=waits[tenant])

@@ -20,7 +20,7 @@ from pipeline.revocation.proof import disproof
 from pipeline.revocation.receipt import ProviderAnswer
 from pipeline.revocation.unasked import why_not_asked
 from webhooks.console import lists
-from webhooks.console.access import May, NotThere, check, seen_tenant, visitor
+from webhooks.console.access import May, NotThere, seen, seen_tenant, visitor
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import guarded, page
@@ -101,8 +101,4 @@ def _page_of_scope(c: Connection, row: Record) -> str | None:
 
 
 def _found(c: Connection, id: str) -> Record:
-    row = views.revocation(c, None, id)
-    if row is None:
-        raise NotThere
-    check(row["tenant_id"])
-    return row
+    return seen(views.revocation(c, None, id))

@@ -25,7 +25,7 @@ CONTROLS = (
     Control(
         name="a thing is its tenant's",
         file="webhooks/console/access.py",
-        guard="if visitor().may(need, tenant):",
+        guard="if visitor().may(need(), tenant):",
         without="if True:",
         test=f"{ACCESS}::test_a_tenants_people_act_on_nothing",
     ),

@@ -226,8 +226,8 @@ CONTROLS = (
     Control(
         name="a person is looked up at whoever signed",
         file="identity/principals.py",
-        guard='aliases.c.tenant_id == bindparam("tenant"),',
-        without="aliases.c.tenant_id.is_not(None),",
+        guard='return _alias(provider, external).where(aliases.c.tenant_id == bindparam("tenant"))',
+        without="return _alias(provider, external).where(aliases.c.tenant_id.is_not(None))",
         test="tests/identity/test_connect.py::test_two_tenants_know_the_same_login_independently and sqlite",
     ),
     Control(
