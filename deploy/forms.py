@@ -33,6 +33,36 @@ def _names(value: object) -> object:
     return tuple(filter(None, (name.strip() for name in value.split(",")))) if isinstance(value, str) else value
 
 
+def _allowed(value: tuple[str, ...]) -> tuple[str, ...]:
+    for entry in value:
+        plain = entry.startswith("http://")
+        if not _is_host(entry.removeprefix("http://"), with_port=True if plain else None):
+            raise ValueError(
+                f"give host or host:port of what may be private, such as idp.acme.example, and http://host:port of "
+                f"what may be plain HTTP too; {entry!r} is none of these"
+            )
+    return tuple(entry.lower() for entry in value)
+
+
+def _reachable(value: tuple[str, ...]) -> tuple[str, ...]:
+    for entry in value:
+        if not _is_host(entry.removeprefix("*."), with_port=False):
+            raise ValueError(f"give hosts, such as api.github.com, or *.example for whatever ends so; not {entry!r}")
+    return tuple(entry.lower() for entry in value)
+
+
+def _is_host(entry: str, *, with_port: bool | None) -> bool:
+    """Whether it is a host as URLs write it; None: with a port or without."""
+    parts = urlsplit(f"//{entry}")
+    try:
+        has_port = parts.port is not None
+    except ValueError:
+        return False
+    if parts.netloc != entry or not parts.hostname or set(entry) & set("@*"):
+        return False
+    return entry.isascii() and entry.isprintable() and with_port in (None, has_port)
+
+
 def _origin(value: str) -> str:
     parts = urlsplit(value)
     odd = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password
@@ -139,6 +169,8 @@ Operator = Annotated[str, AfterValidator(_operator)]
 Listen = Annotated[str, AfterValidator(_listen)]
 Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+AllowHosts = Annotated[Names, AfterValidator(_allowed)]
+EgressHosts = Annotated[Names, AfterValidator(_reachable)]
 # Where it was when it was read: processes work in another directory than the command line.
 Place = Annotated[Path, AfterValidator(Path.absolute)]
 Authorities = Annotated[Place, AfterValidator(_authorities)]

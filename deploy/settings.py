@@ -19,11 +19,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from deploy import valkey
 from deploy.celerys import TOO_LATE
 from deploy.console import console_faults
+from deploy.environment import libpq
 from deploy.forms import (
+    AllowHosts,
     Authorities,
     BrokerUrl,
     DatabaseUrl,
     Days,
+    EgressHosts,
     Issuer,
     Listen,
     Names,
@@ -36,10 +39,12 @@ from deploy.forms import (
     as_text,
 )
 from deploy.keys import KeyFiles
+from deploy.ledger_tls import ledger_faults
 from deploy.setting_faults import refuse, told, unknown
 from identity.secret import Secret
 
 if TYPE_CHECKING:
+    from identity.addresses import AddressPolicy
     from pipeline.celery import BrokerSettings
     from pipeline.database import DatabaseSettings
     from pipeline.retention import Retention
@@ -96,7 +101,8 @@ class Settings(BaseSettings):
         Names, NoDecode
     ] = ()  # modules; none: whatever is installed and names itself as `aswhom.workflows`
     workflows_dir: Place = Path()  # where such modules are looked for besides what is installed
-    allow_hosts: Annotated[Names, NoDecode] = ()  # host or host:port that may be private and plain HTTP
+    allow_hosts: Annotated[AllowHosts, NoDecode] = ()  # that may be private, and plain HTTP where they say so
+    egress_hosts: Annotated[EgressHosts, NoDecode] = ()  # that may be reached besides; none: whatever is public
     ca_file: Authorities | None = None  # authorities that are trusted besides the public ones
 
     operator: Operator | None = None  # who gives commands, as they claim it; None: as the machine knows them
@@ -214,6 +220,7 @@ class Settings(BaseSettings):
             redis_url=Secret(redis_url) if redis_url else None,
             key_prefix=self.key_prefix,
             allow_hosts=frozenset(self.allow_hosts),
+            egress_hosts=frozenset(self.egress_hosts),
             ca_file=self.ca_file,
             steps=steps,
             jobs=jobs,
@@ -221,6 +228,12 @@ class Settings(BaseSettings):
             host=os.uname().nodename,
             **_given(window=self.window, connect_lifetime=self.connect_lifetime),
         )
+
+    def addresses(self) -> AddressPolicy:
+        """Which hosts a command may connect to, as processes may."""
+        from identity.addresses import AddressPolicy
+
+        return AddressPolicy(allow_hosts=frozenset(self.allow_hosts), egress_hosts=frozenset(self.egress_hosts))
 
     def steps(self) -> StepSettings:
         """How calls are made, and made again."""
@@ -302,7 +315,7 @@ def load(**given: object) -> Settings:
     except ValidationError as error:
         faults += told(error, prefix=PREFIX)
     if settings is not None:
-        faults += console_faults(settings)
+        faults += [*ledger_faults(settings.ledger_url(), libpq()), *console_faults(settings)]
     refuse(faults)
     assert settings is not None  # noqa: S101 - for the type checker: its faults were refused
     return settings

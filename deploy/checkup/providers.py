@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from deploy.checkup.finding import Finding, unknown, wrong
 from deploy.installation import Installation
-from identity.addresses import AddressPolicy
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
 from identity.http import Answer, Client, HttpRequest
 from identity.own_values import unchecked_challenge, unreadable
@@ -167,9 +166,8 @@ def reachable(at: Installation) -> Iterator[Finding]:
     urls = sorted({_origin(row["token_url"]) for row in rows if row["token_url"]})
     if not urls:
         return
-    policy = AddressPolicy(allow_hosts=frozenset(at.settings.allow_hosts))
     with (
-        Client(policy=policy, pool_size=8, ca_file=at.settings.ca_file) as client,
+        Client(policy=at.settings.addresses(), pool_size=8, ca_file=at.settings.ca_file) as client,
         ThreadPoolExecutor(8) as threads,
     ):
 

@@ -77,7 +77,81 @@ def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPat
 
 def test_a_postgresql_address_names_its_driver() -> None:
     for address in ("postgres://u@db/x", "postgresql://u@db/x", "postgresql+psycopg://u@db/x"):
-        assert load(database_url=address).ledger_url() == "postgresql+psycopg://u@db/x"
+        assert (
+            load(database_url=f"{address}?sslmode=disable").ledger_url()
+            == "postgresql+psycopg://u@db/x?sslmode=disable"
+        )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://u:hunter2@db.example/x",
+        "postgresql://u:hunter2@/x?host=db.example",
+        "postgresql://u:hunter2@/x?host=127.0.0.1:1&host=db.example:2",
+        "postgresql://u:hunter2@localhost/x?hostaddr=10.0.0.5",
+        "postgresql://u:hunter2@127.0.0.1,db.example/x",
+    ],
+)
+def test_a_postgresql_on_another_host_is_said_to_be_spoken_to_over_tls_or_without(address: str) -> None:
+    """libpq would speak in clear text to whoever says that it has no TLS."""
+    with pytest.raises(Misconfigured) as refused:
+        load(database_url=address)
+    for said in ("is another host", "sslmode=verify-full", "sslmode=disable"):
+        assert said in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+    for mode in ("verify-full", "disable", "require"):
+        said = f"{address}{'&' if '?' in address else '?'}sslmode={mode}"
+        assert load(database_url=said).ledger_url().endswith(f"sslmode={mode}")
+    with pytest.raises(Misconfigured, match="take verify-full"):
+        load(database_url=f"{address}{'&' if '?' in address else '?'}sslmode=yes")
+
+
+def test_what_libpq_is_told_by_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE"):
+        with monkeypatch.context() as set_:
+            set_.setenv(name, "10.0.0.5")
+            with pytest.raises(Misconfigured, match=r"10\.0\.0\.5 is another host"):
+                load(database_url="postgresql:///x")
+            set_.setenv("PGSSLMODE", "verify-full")
+            load(database_url="postgresql:///x")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["postgresql:///x", "postgresql://u@/x?host=%2Ftmp", "postgresql://u@[::1]/x", "postgresql://u@localhost/x"],
+)
+def test_nothing_is_asked_of_a_postgresql_on_this_host(address: str) -> None:
+    assert not load(database_url=address).on_sqlite
+
+
+def test_an_address_that_is_none_is_a_fault_without_its_password() -> None:
+    with pytest.raises(Misconfigured, match="ASWHOM_DATABASE_URL: that is no URL") as refused:
+        load(database_url="postgresql://u:hunter2@a:1,b:2/x")
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "entry", ["https://a.example", "http://a.example", "a.example/x", "u@a.example", "*.a.example"]
+)
+def test_what_no_host_could_be_named_is_a_fault(entry: str) -> None:
+    with pytest.raises(Misconfigured, match="ASWHOM_ALLOW_HOSTS: give host"):
+        load(allow_hosts=entry)
+
+
+@pytest.mark.parametrize("entry", ["https://a.example", "a.example:443", "a.*.example", "*", "*.", "a.example/x"])
+def test_what_no_host_to_reach_could_be_named_is_a_fault(entry: str) -> None:
+    with pytest.raises(Misconfigured, match="ASWHOM_EGRESS_HOSTS: give hosts"):
+        load(egress_hosts=entry)
+
+
+def test_hosts_are_read_as_urls_write_them() -> None:
+    settings = load(
+        allow_hosts="IdP.Internal, http://[::1]:8080,ghe.internal:8443", egress_hosts="*.Okta.com,a.example"
+    )
+    assert settings.allow_hosts == ("idp.internal", "http://[::1]:8080", "ghe.internal:8443")
+    assert settings.egress_hosts == ("*.okta.com", "a.example")
+    assert settings.addresses().leaves_out("a.okta.com", 443) is False
 
 
 @pytest.mark.parametrize(
@@ -225,7 +299,7 @@ def test_a_grace_that_is_shorter_than_a_call_is_raised_and_the_worker_says_so(
 
 
 def test_secrets_in_addresses_are_not_shown() -> None:
-    settings = load(database_url="postgresql://u:hunter2@db/x", broker_url="redis://:hunter2@h/0")
+    settings = load(database_url="postgresql://u:hunter2@127.0.0.1/x", broker_url="redis://:hunter2@h/0")
     assert "hunter2" not in f"{settings!r} {settings} {settings.broker()!r}"
 
 

@@ -68,6 +68,7 @@ IN_WORDS = {
     "workflows",
     "workflows_dir",
     "allow_hosts",
+    "egress_hosts",
     "operator",
     "ca_file",
     "console",
