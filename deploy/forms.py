@@ -11,6 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from deploy.secret_files import text_of
+
 _BROKERS = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
 _WITH_SEVERAL = ("sentinel", "amqp", "amqps")  # whose members hold the same
 _REDISES = ("redis", "rediss", "unix")
@@ -160,9 +162,10 @@ def _authorities(value: Path) -> Path:
     return value
 
 
-DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
-BrokerUrl = Annotated[SecretStr, AfterValidator(_broker)]
-RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
+SecretText = Annotated[SecretStr, BeforeValidator(text_of)]
+DatabaseUrl = Annotated[SecretText, AfterValidator(_database)]
+BrokerUrl = Annotated[SecretText, AfterValidator(_broker)]
+RedisUrl = Annotated[SecretText, AfterValidator(_redis)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Issuer = Annotated[str, AfterValidator(_issuer)]
 Operator = Annotated[str, AfterValidator(_operator)]

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from deploy import celerys, logs
+from deploy.dumps import keep_memory_private
 from deploy.environment import celerys_or_refuse, name_connections
 from deploy.settings import Settings, load
 from deploy.signals import handling
@@ -68,7 +69,11 @@ def _or_exit(read: Callable[[], T]) -> T:
 def set_up(
     process: str, settings: Settings, *, listed: str | None = None, is_well: Callable[[], bool] = lambda: True
 ) -> None:
-    """Logs and connections that name *process*; its metrics on the port of what is *listed* so, else of that name."""
+    """Logs and connections that name *process*; its metrics on the port of what is *listed* so, else of that name.
+
+    Its memory holds passwords already, and will hold keys.
+    """
+    keep_memory_private()
     logs.configure(process, format=settings.log_format, level=settings.log_level)
     name_connections(process)
     serve_metrics(listed or process, settings, is_well=is_well)

@@ -36,10 +36,12 @@ from deploy.forms import (
     Port,
     RedisUrl,
     Seconds,
+    SecretText,
     as_text,
 )
 from deploy.keys import KeyFiles
 from deploy.ledger_tls import ledger_faults
+from deploy.secret_files import in_file, twice_given
 from deploy.setting_faults import refuse, told, unknown
 from identity.secret import Secret
 
@@ -71,9 +73,12 @@ class Settings(BaseSettings):
     )
 
     data_dir: Place = Path(".aswhom")
-    database_url: DatabaseUrl | None = None  # None: SQLite in the data directory
-    broker_url: BrokerUrl | None = None  # None: the private Valkey of `aswhom up`
-    redis_url: RedisUrl | None = None  # of the refresh locks; None: the broker, where that is a Redis or Valkey
+    database_url_file: Place | None = None  # in which the next one is, as with the others of this form
+    database_url: DatabaseUrl | None = Field(default_factory=in_file("database_url"))  # None: SQLite in data_dir
+    broker_url_file: Place | None = None
+    broker_url: BrokerUrl | None = Field(default_factory=in_file("broker_url"))  # None: `aswhom up`'s private Valkey
+    redis_url_file: Place | None = None  # of the refresh locks; None: the broker, where that is a Redis or Valkey
+    redis_url: RedisUrl | None = Field(default_factory=in_file("redis_url"))
     key_prefix: str = "aswhom:"
     vault_key_file: Place | None = None  # None: keys/vault in the data directory, and so on
     vault_keys: SecretStr | None = None  # the keys themselves, in place of that file
@@ -91,7 +96,8 @@ class Settings(BaseSettings):
     console: bool | None = None  # None: wherever it is safe
     console_issuer: Issuer | None = None  # of the OpenID provider that people sign in at; None: links alone
     console_client_id: str | None = None
-    console_client_secret: SecretStr | None = None
+    console_client_secret_file: Place | None = None
+    console_client_secret: SecretText | None = Field(default_factory=in_file("console_client_secret"))
     console_scopes: Annotated[Names, NoDecode] = ("openid", "email", "profile")
     console_roles_claim: str | None = None
     console_session: Seconds = timedelta(hours=8)
@@ -315,6 +321,7 @@ def load(**given: object) -> Settings:
     except ValidationError as error:
         faults += told(error, prefix=PREFIX)
     if settings is not None:
+        faults += twice_given(settings.model_fields_set)
         faults += [*ledger_faults(settings.ledger_url(), libpq()), *console_faults(settings)]
     refuse(faults)
     assert settings is not None  # noqa: S101 - for the type checker: its faults were refused

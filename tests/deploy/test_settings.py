@@ -13,7 +13,8 @@ from kombu.exceptions import OperationalError
 
 from deploy.environment import sudo_user
 from deploy.process import listed_as, serve_metrics, tell_raised
-from deploy.settings import load
+from deploy.secret_files import IN_FILES
+from deploy.settings import Settings, load
 from identity.errors import Misconfigured
 from pipeline.celery import Runtime, make_celery
 from tests.deploy.conftest import Cli
@@ -369,3 +370,64 @@ def test_who_became_root_by_sudo_is_known_and_nobody_else_is_by_that_variable(mo
     for none in ("", "two words"):
         monkeypatch.setenv("SUDO_USER", none)
         assert sudo_user(uid=0) is None
+
+
+SECRETS = {
+    "database_url": "postgresql://u:hunter2@127.0.0.1/x",
+    "broker_url": "rediss://:hunter2@h:1/0",
+    "redis_url": "unix:///run/hunter2.sock",
+    "console_client_secret": "hunter2 ' $x",
+}
+
+
+def test_every_secret_setting_may_be_a_file() -> None:
+    """The vault's keys have one of their own form."""
+    secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    assert secret - {"vault_keys"} == set(SECRETS) == set(IN_FILES)
+    assert {f"{name}_file" for name in SECRETS} <= Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_in_a_file_is_as_one_in_the_environment(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "secret"
+    variable = f"ASWHOM_{name.upper()}"
+    others = {"console_issuer": "https://a.example", "console_client_id": "c"} if name.startswith("console") else {}
+    for end in ("\n", "\r\n", ""):
+        file.write_text(SECRETS[name] + end)
+        with monkeypatch.context() as set_:
+            set_.setenv(f"{variable}_FILE", "secret")
+            in_file = load(**others)
+        with monkeypatch.context() as set_:
+            set_.setenv(variable, SECRETS[name])
+            in_environment = load(**others)
+        assert getattr(in_file, name) == getattr(in_environment, name)
+    child = in_file.environment()
+    assert (child[f"{variable}_FILE"], variable in child) == (str(file), False), "nobody's environment holds it"
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_file_that_cannot_be_used_is_a_fault_that_names_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, variable = tmp_path / "secret", f"ASWHOM_{name.upper()}"
+    monkeypatch.setenv(f"{variable}_FILE", str(file))
+
+    def fault() -> str:
+        with pytest.raises(Misconfigured) as refused:
+            load()
+        said = str(refused.value)
+        assert (f"{variable}_FILE" in said, "hunter2" in said) == (True, False)
+        return said
+
+    assert "No such file" in fault()
+    file.write_text("\n")
+    assert "is empty" in fault()
+    file.write_text(f"{SECRETS[name]}\n{SECRETS[name]}\n")
+    assert "more than one line" in fault()
+    file.write_bytes(b"hunter2\xff")
+    assert "UTF-8" in fault()
+    file.write_text(SECRETS[name])
+    monkeypatch.setenv(variable, SECRETS[name])
+    assert "unset one of the two" in fault()
