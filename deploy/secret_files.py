@@ -33,7 +33,7 @@ def in_file(name: str) -> Callable[[dict[str, Any]], Any]:
 
 
 def text_of(value: object) -> object:
-    """What the file holds, without the end of its line, where *value* is one. Raises ValueError, which quotes nothing."""
+    """What the file holds, without the end of its line, where *value* is one. Raises ValueError."""
     if not isinstance(value, InFile):
         return value
     named = f"the file {value.path}, which {value.named_by} names,"
