@@ -111,7 +111,7 @@ CONTROLS = (
     Control(
         name="the form of an address is looked at",
         file="identity/http.py",
-        guard="if refusal := self.policy.prohibits_url(url.scheme, url.host, port, userinfo=bool(url.userinfo)):",
+        guard="if refusal := self.policy.prohibits_url(url.scheme, host, port, userinfo=bool(url.userinfo)):",
         without="if refusal := None:",
         test="tests/identity/test_addresses.py::test_the_client_refuses_what_configuration_would",
     ),
