@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.celerys import celerys, too_late
@@ -29,6 +30,11 @@ def name_connections(process: str) -> None:
     """
     if _OUR_NAME.fullmatch(os.environ.get("PGAPPNAME", "aswhom")):
         os.environ["PGAPPNAME"] = f"aswhom-{process}"
+
+
+def libpq() -> Mapping[str, str]:
+    """What PostgreSQL's library is told besides the ledger's URL."""
+    return {name: value for name, value in os.environ.items() if name.startswith("PG") and value}
 
 
 def share_metrics(folder: Path) -> None:

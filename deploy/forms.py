@@ -11,6 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from deploy.secret_files import text_of
+
 _BROKERS = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
 _WITH_SEVERAL = ("sentinel", "amqp", "amqps")  # whose members hold the same
 _REDISES = ("redis", "rediss", "unix")
@@ -31,6 +33,36 @@ def _seconds(value: object) -> timedelta:
 
 def _names(value: object) -> object:
     return tuple(filter(None, (name.strip() for name in value.split(",")))) if isinstance(value, str) else value
+
+
+def _allowed(value: tuple[str, ...]) -> tuple[str, ...]:
+    for entry in value:
+        plain = entry.startswith("http://")
+        if not _is_host(entry.removeprefix("http://"), with_port=True if plain else None):
+            raise ValueError(
+                f"give host or host:port of what may be private, such as idp.acme.example, and http://host:port of "
+                f"what may be plain HTTP too; {entry!r} is none of these"
+            )
+    return tuple(entry.lower() for entry in value)
+
+
+def _reachable(value: tuple[str, ...]) -> tuple[str, ...]:
+    for entry in value:
+        if not _is_host(entry.removeprefix("*."), with_port=False):
+            raise ValueError(f"give hosts, such as api.github.com, or *.example for whatever ends so; not {entry!r}")
+    return tuple(entry.lower() for entry in value)
+
+
+def _is_host(entry: str, *, with_port: bool | None) -> bool:
+    """Whether it is a host as URLs write it; None: with a port or without."""
+    parts = urlsplit(f"//{entry}")
+    try:
+        has_port = parts.port is not None
+    except ValueError:
+        return False
+    if parts.netloc != entry or not parts.hostname or set(entry) & set("@*"):
+        return False
+    return entry.isascii() and entry.isprintable() and with_port in (None, has_port)
 
 
 def _origin(value: str) -> str:
@@ -130,15 +162,18 @@ def _authorities(value: Path) -> Path:
     return value
 
 
-DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
-BrokerUrl = Annotated[SecretStr, AfterValidator(_broker)]
-RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
+SecretText = Annotated[SecretStr, BeforeValidator(text_of)]
+DatabaseUrl = Annotated[SecretText, AfterValidator(_database)]
+BrokerUrl = Annotated[SecretText, AfterValidator(_broker)]
+RedisUrl = Annotated[SecretText, AfterValidator(_redis)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Issuer = Annotated[str, AfterValidator(_issuer)]
 Operator = Annotated[str, AfterValidator(_operator)]
 Listen = Annotated[str, AfterValidator(_listen)]
 Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+AllowHosts = Annotated[Names, AfterValidator(_allowed)]
+EgressHosts = Annotated[Names, AfterValidator(_reachable)]
 # Where it was when it was read: processes work in another directory than the command line.
 Place = Annotated[Path, AfterValidator(Path.absolute)]
 Authorities = Annotated[Place, AfterValidator(_authorities)]

@@ -133,11 +133,9 @@ class Installation:
     @cached_property
     def http(self) -> Client:
         """The guarded client, for the few commands that ask a provider."""
-        from identity.addresses import AddressPolicy
         from identity.http import Client
 
-        policy = AddressPolicy(allow_hosts=frozenset(self.settings.allow_hosts))
-        client = Client(policy=policy, pool_size=2, ca_file=self.settings.ca_file)
+        client = Client(policy=self.settings.addresses(), pool_size=2, ca_file=self.settings.ca_file)
         self._close.append(client.close)
         return client
 

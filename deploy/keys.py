@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, TypeVar
 
+from deploy.dumps import keep_memory_private
 from identity.errors import Misconfigured
 from identity.secret import Secret
 
@@ -127,14 +128,15 @@ class KeyFiles:
     def exposed(
         self, *, flags: Callable[[Path], int] = lambda folder: os.statvfs(folder).f_flag
     ) -> list[tuple[Path, bool]]:
-        """The folders of the keys that everybody may look into, and whether everybody may change them.
+        """The folders of the keys that others may look into, and whether they may change them.
 
         One that is mounted read-only is left out, whatever its mode: an orchestrator's volume, which nobody can change.
         """
         folders = {path.parent for path in self._paths() if path.parent.exists()}
         folders = {folder for folder in folders if not flags(folder) & os.ST_RDONLY}
         modes = [(folder, folder.stat().st_mode) for folder in sorted(folders)]
-        return [(folder, bool(mode & stat.S_IWOTH)) for folder, mode in modes if mode & stat.S_IRWXO]
+        changing = stat.S_IWOTH | stat.S_IWGRP
+        return [(folder, bool(mode & changing)) for folder, mode in modes if mode & (stat.S_IRWXO | stat.S_IWGRP)]
 
     @property
     def _next_signing(self) -> Path:
@@ -153,6 +155,7 @@ class KeyFiles:
 def _ring(ring: Secret, faults: list[str]) -> dict[int, bytes]:
     from identity.vault import read_keys
 
+    keep_memory_private()
     try:
         return read_keys(ring.reveal().replace(",", "\n"))
     except Misconfigured as fault:
@@ -161,6 +164,7 @@ def _ring(ring: Secret, faults: list[str]) -> dict[int, bytes]:
 
 
 def _text(path: Path) -> str:
+    keep_memory_private()
     try:
         mode = path.stat().st_mode
         text = path.read_text(encoding="ascii")
@@ -175,6 +179,8 @@ def _text(path: Path) -> str:
         raise Misconfigured(f"{path} is not a key file: it holds more than ASCII") from None
     if mode & (stat.S_IROTH | stat.S_IWOTH):
         raise Misconfigured(f"everybody on this machine can read {path}: run `chmod 600 '{path}'`")
+    if mode & stat.S_IWGRP:
+        raise Misconfigured(f"whoever is in the group of {path} can put another key there: run `chmod g-w '{path}'`")
     return text
 
 

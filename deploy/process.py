@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from deploy import build, celerys, logs
+from deploy.dumps import keep_memory_private
 from deploy.environment import celerys_or_refuse, name_connections
 from deploy.settings import Settings, load
 from deploy.signals import handling
@@ -75,8 +76,10 @@ def set_up(
 ) -> None:
     """Logs and connections that name *process*; its metrics on the port of what is *listed* so, else of that name.
 
-    It is ready once settings, keys, workflows and the ledger were found good.
+    It is ready once settings, keys, workflows and the ledger were found good. Its memory holds passwords already, and
+    will hold keys.
     """
+    keep_memory_private()
     logs.configure(process, format=settings.log_format, level=settings.log_level)
     name_connections(process)
     build.show()

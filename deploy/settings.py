@@ -19,11 +19,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from deploy import valkey
 from deploy.celerys import TOO_LATE
 from deploy.console import console_faults
+from deploy.environment import libpq
 from deploy.forms import (
+    AllowHosts,
     Authorities,
     BrokerUrl,
     DatabaseUrl,
     Days,
+    EgressHosts,
     Issuer,
     Listen,
     Names,
@@ -33,13 +36,17 @@ from deploy.forms import (
     Port,
     RedisUrl,
     Seconds,
+    SecretText,
     as_text,
 )
 from deploy.keys import KeyFiles
+from deploy.ledger_tls import ledger_faults
+from deploy.secret_files import in_file, twice_given
 from deploy.setting_faults import refuse, told, unknown
 from identity.secret import Secret
 
 if TYPE_CHECKING:
+    from identity.addresses import AddressPolicy
     from pipeline.celery import BrokerSettings
     from pipeline.database import DatabaseSettings
     from pipeline.retention import Retention
@@ -66,9 +73,12 @@ class Settings(BaseSettings):
     )
 
     data_dir: Place = Path(".aswhom")
-    database_url: DatabaseUrl | None = None  # None: SQLite in the data directory
-    broker_url: BrokerUrl | None = None  # None: the private Valkey of `aswhom up`
-    redis_url: RedisUrl | None = None  # of the refresh locks; None: the broker, where that is a Redis or Valkey
+    database_url_file: Place | None = None  # in which the next one is, as with the others of this form
+    database_url: DatabaseUrl | None = Field(default_factory=in_file("database_url"))  # None: SQLite in data_dir
+    broker_url_file: Place | None = None
+    broker_url: BrokerUrl | None = Field(default_factory=in_file("broker_url"))  # None: `aswhom up`'s private Valkey
+    redis_url_file: Place | None = None  # of the refresh locks; None: the broker, where that is a Redis or Valkey
+    redis_url: RedisUrl | None = Field(default_factory=in_file("redis_url"))
     key_prefix: str = "aswhom:"
     vault_key_file: Place | None = None  # None: keys/vault in the data directory, and so on
     vault_keys: SecretStr | None = None  # the keys themselves, in place of that file
@@ -86,7 +96,8 @@ class Settings(BaseSettings):
     console: bool | None = None  # None: wherever it is safe
     console_issuer: Issuer | None = None  # of the OpenID provider that people sign in at; None: links alone
     console_client_id: str | None = None
-    console_client_secret: SecretStr | None = None
+    console_client_secret_file: Place | None = None
+    console_client_secret: SecretText | None = Field(default_factory=in_file("console_client_secret"))
     console_scopes: Annotated[Names, NoDecode] = ("openid", "email", "profile")
     console_roles_claim: str | None = None
     console_session: Seconds = timedelta(hours=8)
@@ -96,7 +107,8 @@ class Settings(BaseSettings):
         Names, NoDecode
     ] = ()  # modules; none: whatever is installed and names itself as `aswhom.workflows`
     workflows_dir: Place = Path()  # where such modules are looked for besides what is installed
-    allow_hosts: Annotated[Names, NoDecode] = ()  # host or host:port that may be private and plain HTTP
+    allow_hosts: Annotated[AllowHosts, NoDecode] = ()  # that may be private, and plain HTTP where they say so
+    egress_hosts: Annotated[EgressHosts, NoDecode] = ()  # that may be reached besides; none: whatever is public
     ca_file: Authorities | None = None  # authorities that are trusted besides the public ones
 
     operator: Operator | None = None  # who gives commands, as they claim it; None: as the machine knows them
@@ -214,6 +226,7 @@ class Settings(BaseSettings):
             redis_url=Secret(redis_url) if redis_url else None,
             key_prefix=self.key_prefix,
             allow_hosts=frozenset(self.allow_hosts),
+            egress_hosts=frozenset(self.egress_hosts),
             ca_file=self.ca_file,
             steps=steps,
             jobs=jobs,
@@ -221,6 +234,12 @@ class Settings(BaseSettings):
             host=os.uname().nodename,
             **_given(window=self.window, connect_lifetime=self.connect_lifetime),
         )
+
+    def addresses(self) -> AddressPolicy:
+        """Which hosts a command may connect to, as processes may."""
+        from identity.addresses import AddressPolicy
+
+        return AddressPolicy(allow_hosts=frozenset(self.allow_hosts), egress_hosts=frozenset(self.egress_hosts))
 
     def steps(self) -> StepSettings:
         """How calls are made, and made again."""
@@ -302,7 +321,8 @@ def load(**given: object) -> Settings:
     except ValidationError as error:
         faults += told(error, prefix=PREFIX)
     if settings is not None:
-        faults += console_faults(settings)
+        faults += twice_given(settings.model_fields_set)
+        faults += [*ledger_faults(settings.ledger_url(), libpq()), *console_faults(settings)]
     refuse(faults)
     assert settings is not None  # noqa: S101 - for the type checker: its faults were refused
     return settings

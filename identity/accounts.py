@@ -95,7 +95,6 @@ def ensure_account(
     provider: str,
     credential: Credential,
     now: datetime,
-    external_id: str | None = None,
 ) -> Account:
     """The account's row, made `pending` as *id* if it is missing."""
     row = {
@@ -106,7 +105,6 @@ def ensure_account(
         "provider": provider,
         "credential": credential,
         "state": AccountState.PENDING,
-        "external_id": external_id,
         "created_at": now,
         "updated_at": now,
     }

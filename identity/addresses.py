@@ -39,28 +39,56 @@ _UNPRIVILEGED = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class AddressPolicy:
-    """What may be reached. `allow_hosts` are `host` or `host:port`, exactly as URLs name them: the sandbox."""
+    """What may be reached, as an operator says it: names of hosts exactly as URLs have them.
+
+    `allow_hosts` may be private: `host`, `host:port`, which may be another service's port too, or `http://host:port`,
+    which may be plain HTTP as well, as a loopback address may by any form. `egress_hosts`, if there are any, are all
+    others that may be reached: `host`, or `*.suffix` for whatever ends so.
+    """
 
     allow_hosts: frozenset[str] = frozenset()
+    egress_hosts: frozenset[str] = frozenset()
 
     def allows_by_name(self, host: str, port: int) -> bool:
-        """Whether an operator named it: then it may be private, and plain HTTP."""
-        return host in self.allow_hosts or f"{host}:{port}" in self.allow_hosts
+        """Whether an operator named it: then it may be private."""
+        return _in_url(host) in self.allow_hosts or not self.allow_hosts.isdisjoint(_with_port(host, port))
+
+    def leaves_out(self, host: str, port: int) -> bool:
+        """Whether an operator named who may be reached, and not this one."""
+        if not self.egress_hosts or self.allows_by_name(host, port) or host in self.egress_hosts:
+            return False
+        return not any(host.endswith(name.removeprefix("*")) for name in self.egress_hosts if name.startswith("*."))
 
     def prohibits_url(self, scheme: str, host: str, port: int, *, userinfo: bool) -> str | None:
         """Why a URL of this form is not fetched, or None. *userinfo*: it has a name or password before the host."""
         if userinfo:
             return f"the URL of {host} has a name or password in it"
-        if self.allows_by_name(host, port):
-            return None if scheme in ("http", "https") else f"{scheme}://{host} is neither http nor https"
-        if scheme != "https":
-            return f"{scheme}://{host} is not https, and the host is not allowed by name"
-        if port != _HTTPS and port < _UNPRIVILEGED:
-            return f"port {port} of {host} is that of another service, and the host is not allowed by name"
+        if scheme not in ("http", "https"):
+            return f"{scheme}://{host} is neither http nor https"
+        if scheme == "http" and not self._may_be_plain(host, port):
+            named = f"http://{_in_url(host)}:{port}"
+            return f"http://{host} is not https, and {named} is not allowed by name (ASWHOM_ALLOW_HOSTS)"
+        if port != _HTTPS and port < _UNPRIVILEGED and not self._allows_port(host, port):
+            named = f"{_in_url(host)}:{port}"
+            return f"port {port} is that of another service, and {named} is not allowed by name (ASWHOM_ALLOW_HOSTS)"
+        if self.leaves_out(host, port):
+            return f"{host} is not among the hosts that may be reached (ASWHOM_EGRESS_HOSTS)"
         return None
+
+    def _may_be_plain(self, host: str, port: int) -> bool:
+        if f"http://{_in_url(host)}:{port}" in self.allow_hosts:
+            return True
+        return is_loopback(host) and self.allows_by_name(host, port)
+
+    def _allows_port(self, host: str, port: int) -> bool:
+        if is_loopback(host) and self.allows_by_name(host, port):
+            return True
+        return not self.allow_hosts.isdisjoint(_with_port(host, port))
 
     def prohibits(self, host: str, port: int, addresses: Iterable[str]) -> str | None:
         """Why none of what *host* resolved to is connected to, or None. One bad address spoils them all."""
+        if self.leaves_out(host, port):
+            return f"{host} is not among the hosts that may be reached (ASWHOM_EGRESS_HOSTS)"
         if self.allows_by_name(host, port):
             return None
         for text in addresses:
@@ -83,6 +111,25 @@ class AddressPolicy:
         if refusal := self.prohibits_url(parts.scheme, parts.hostname, port, userinfo="@" in parts.netloc):
             raise Misconfigured(f"{what} is not used: {refusal}")
         return url
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, as URLs name it, is this machine whatever a name service says."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _with_port(host: str, port: int) -> tuple[str, str]:
+    """The entries that name this very port."""
+    return f"{_in_url(host)}:{port}", f"http://{_in_url(host)}:{port}"
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _public(address: Address) -> bool:

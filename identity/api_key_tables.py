@@ -18,6 +18,7 @@ api_keys = Table(
     Column("agent_id", ForeignKey("agents.id"), nullable=False),
     Column("role", String(16), nullable=False),
     Column("tools", JSON(none_as_null=True)),  # patterns of the tools it may execute; NULL: all
+    Column("users", JSON(none_as_null=True)),  # patterns of the names of users it may act as; NULL: all of its tenant
     Column("name", String(200), nullable=False),
     Column("secret_sha256", String(64), nullable=False, unique=True),
     Column("issued", BigInteger, nullable=False),  # ledger number: a later revocation of its tenant or agent ends it

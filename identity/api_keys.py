@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from identity import audit
 from identity.api_key_tables import api_keys
 from identity.audit import AsWhom
-from identity.errors import BadInput
+from identity.errors import BadInput, PolicyDenied
 from identity.model import scopes_of_agent
 from identity.prepared import Prepared
 from identity.principals import ensure_agent
@@ -48,10 +48,17 @@ class Caller:
     agent: str
     role: Role
     tools: tuple[str, ...] | None  # patterns; None: every tool
+    users: tuple[str, ...] | None  # patterns of names; None: every user of its tenant
 
     def may_execute(self, tool: str) -> bool:
         """Whether the key covers the tool of that name."""
         return self.tools is None or any(fnmatchcase(tool, pattern) for pattern in self.tools)
+
+    def check_user(self, principal: str) -> None:
+        """Raises PolicyDenied where the key is bound to other users than *principal*, `acme.ada` say."""
+        name = principal.removeprefix(f"{self.tenant}.")
+        if self.users is not None and not any(fnmatchcase(name, pattern) for pattern in self.users):
+            raise PolicyDenied(f"this key acts as no user but {', '.join(self.users)}: ask with one that {name} is of")
 
 
 class NoCaller(StrEnum):
@@ -77,12 +84,15 @@ def add_key(
     agent: str,
     role: Role,
     tools: Sequence[str] | None,
+    users: Sequence[str] | None,
     name: str,
     expires_at: datetime | None,
     by: str,
     now: datetime,
 ) -> None:
     """Store what recognises *secret*, and its agent if it is new. Raises BadInput."""
+    if users is not None and role is not Role.AGENT:
+        raise BadInput(f"a key of role {role} is not of some users: what it sees is all of its tenant's")
     if connection.execute(select(tenants.c.id).where(tenants.c.id == tenant)).first() is None:
         raise BadInput(f"there is no tenant {tenant}: `aswhom tenants list` shows them")
     ensure_agent(connection, id=agent, tenant=tenant, name=agent, now=now)
@@ -97,7 +107,8 @@ def add_key(
         at=now,
         outcome="created",
         reason=f"by {by}",
-        detail={"key": id, "role": str(role), "tools": list(tools) if tools is not None else None},
+        detail={"key": id, "role": str(role), "tools": list(tools) if tools is not None else None}
+        | ({} if users is None else {"users": list(users)}),
     )
     row = {
         "id": id,
@@ -105,6 +116,7 @@ def add_key(
         "agent_id": agent,
         "role": role,
         "tools": None if tools is None else list(tools),
+        "users": None if users is None else list(users),
         "name": name,
         "secret_sha256": secret.fingerprint(),
         "issued": number,
@@ -180,4 +192,5 @@ def _caller(connection: Connection, row: Row[tuple[object, ...]] | None, now: da
         agent=row.agent_id,
         role=Role(row.role),
         tools=None if row.tools is None else tuple(row.tools),
+        users=None if row.users is None else tuple(row.users),
     )

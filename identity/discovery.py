@@ -58,7 +58,7 @@ class Metadata:
         return {name: value for name, value in kept.items() if value}
 
 
-def discover(client: Client, issuer: str, *, within: timedelta = _WITHIN) -> Metadata:
+def discover(client: Client, issuer: str) -> Metadata:
     """The metadata of *issuer*, fetched through the guarded client. Raises Misconfigured, Unavailable."""
     client.policy.checked_url(issuer, what="the issuer")
     parts = urlsplit(issuer)
@@ -71,7 +71,7 @@ def discover(client: Client, issuer: str, *, within: timedelta = _WITHIN) -> Met
     refused = None
     for url in (openid, oauth):
         outcome = client.send(
-            HttpRequest(method="GET", url=url, headers={"accept": "application/json"}), within=within, cap=_CAP
+            HttpRequest(method="GET", url=url, headers={"accept": "application/json"}), within=_WITHIN, cap=_CAP
         )
         if not isinstance(outcome, Answer):
             raise Unavailable(f"{issuer} does not say what it is: {outcome.reason}")

@@ -130,7 +130,7 @@ def grant_of(row: Row[tuple[object, ...]] | Part) -> Grant:
 
 
 def rotate(
-    connection: Connection, account: str, sealed: SealedAnswer, *, obtained_at: datetime, renewal_alone: bool = False
+    connection: Connection, account: str, sealed: SealedAnswer, *, obtained_at: datetime, renewal_alone: bool
 ) -> bool:
     """A refresh's credentials over the generation before; False if that has moved. `consented` stays.
 

@@ -145,7 +145,8 @@ class Client:
         except httpx.InvalidURL as error:
             return NotSent(reason=f"the URL is not one: {error}", untried=True)
         port = url.port or (443 if url.scheme == "https" else 80)
-        if refusal := self.policy.prohibits_url(url.scheme, url.host, port, userinfo=bool(url.userinfo)):
+        host = url.raw_host.decode("ascii")  # as the name service is asked: `host` has another alphabet's letters
+        if refusal := self.policy.prohibits_url(url.scheme, host, port, userinfo=bool(url.userinfo)):
             return NotSent(reason=refusal, untried=True)
         if self._closed.is_set():
             return NotSent(reason=_ENDING, untried=True)

@@ -50,7 +50,7 @@ def note_organization(connection: Connection, *, owner: str, workspace: str, org
 
 
 def whose_installations(
-    connection: Connection, owner: str, external_ids: Iterable[str], *, within: str | None = None
+    connection: Connection, owner: str, external_ids: Iterable[str], *, within: str | None
 ) -> Whose:
     """Whose these installations, workspaces or organizations are; an organization's are its listed workspaces too.
 

@@ -26,6 +26,8 @@ from identity.scopes import grant_scopes, revoked_since
 from identity.store import Store
 from identity.vault import Vault
 
+_WITHIN = timedelta(seconds=15)
+
 
 class Life(StrEnum):
     """What the provider says of a token."""
@@ -56,7 +58,6 @@ def ask_whose(
     account: str,
     *,
     now: datetime,
-    within: timedelta = timedelta(seconds=15),
 ) -> Liveness:
     """Ask the provider whose the account's token is.
 
@@ -81,7 +82,7 @@ def ask_whose(
     if grant.token_type == KEY:
         others = {header: value for header, value in question.headers.items() if header.lower() != "authorization"}
         question = replace(question, headers=others | dict([shown]))
-    return _liveness_of(http.send(question, within=within), found, owner, profile.whoami)
+    return _liveness_of(http.send(question, within=_WITHIN), found, owner, profile.whoami)
 
 
 def _liveness_of(answer: Outcome, account: Account, owner: ProviderConnection, whoami: WhoAmI) -> Liveness:

@@ -62,8 +62,19 @@ def check_own(profile: Profile, config: Mapping[str, str]) -> None:
         raise BadInput(
             f"{', '.join(named)}: {profile.title}'s row says that, with its source; it is for a server of one's own"
         )
-    if faults := unreadable(profile, config):
+    if faults := [*unreadable(profile, config), *secrets_in(config)]:
         raise BadInput("; ".join(faults))
+
+
+def secrets_in(config: Mapping[str, str]) -> list[str]:
+    """What is wrong with the parameters that are secrets by their names: nothing in *config* is sealed."""
+    named = [name for name, value in config.items() if value and name.startswith(tuple(_PARAMETERS))]
+    return [
+        f"{name} looks like a secret, and --config is stored and shown in clear: the client's own is sealed where "
+        f"--client-secret-file gives it, another is not sent by Aswhom; `--config {name}=` takes it out"
+        for name in sorted(named)
+        if _SECRET.search(name)
+    ]
 
 
 def _given(profile: Profile, config: Mapping[str, str]) -> dict[str, Any]:
@@ -172,5 +183,8 @@ _PARAMETERS: dict[str, tuple[str, frozenset[str]]] = {
         ),
     ),
 }
+
+#: By the last word: `subject_token_type` and `key_id` say of which kind one is, and which.
+_SECRET = re.compile(r"(secret|passw(or)?d|passphrase|passcode|credentials?|token|key)$", re.IGNORECASE)
 
 OWN_VALUES = frozenset(_VALUES) | {f"{prefix}NAME" for prefix in _PARAMETERS}

@@ -81,8 +81,8 @@ class Requests:
     def execute(
         self, caller: Caller, action: Action[Any], keyed: Keyed, *, identifier: str, request: str, now: datetime
     ) -> Made:
-        """Accept the job of one tool; *request* is the request's id. Raises BadInput, Misconfigured, NotLetIn or
-        KeyReused.
+        """Accept the job of one tool; *request* is the request's id. Raises BadInput, Misconfigured, PolicyDenied,
+        NotLetIn or KeyReused.
         """
         asked = self._asked(caller, "job", keyed, now)
         accept = partial(ledger.accept_tool, asked=asked, workflows=self._workflows, action=action)

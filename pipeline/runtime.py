@@ -90,7 +90,7 @@ class Runtime:
         # What is outside this process, and closed with it.
         self.database: Database = open_database(settings.database)
         self.http = Client(
-            policy=AddressPolicy(allow_hosts=settings.allow_hosts),
+            policy=AddressPolicy(allow_hosts=settings.allow_hosts, egress_hosts=settings.egress_hosts),
             pool_size=settings.database.threads,
             ca_file=settings.ca_file,
         )

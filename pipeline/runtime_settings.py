@@ -32,7 +32,8 @@ class RuntimeSettings:
     base_url: str
     redis_url: Secret | None = None  # None: the intents alone serialize refreshes
     key_prefix: str = "aswhom:"
-    allow_hosts: frozenset[str] = frozenset()  # hosts that may be private and plain HTTP: the sandbox
+    allow_hosts: frozenset[str] = frozenset()  # that may be private: the sandbox
+    egress_hosts: frozenset[str] = frozenset()  # that may be reached besides; none: whatever is public
     ca_file: Path | None = None  # authorities that are trusted besides the public ones
     steps: StepSettings = field(default_factory=StepSettings)
     jobs: WorkerSettings = field(default_factory=WorkerSettings)

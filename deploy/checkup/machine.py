@@ -34,7 +34,7 @@ def keys(at: Installation) -> Iterator[Finding]:
     yield ok("keys", f"vault key {max(held.vault)} seals, {len(held.vault)} open")
     for folder, writable in at.settings.key_files().exposed():
         may = "change" if writable else "look into"
-        says = f"everybody on this machine may {may} {folder}: run `chmod 700 '{folder}'`"
+        says = f"others on this machine may {may} {folder}: run `chmod 700 '{folder}'`"
         yield wrong("keys", says) if writable else unknown("keys", says)
 
 

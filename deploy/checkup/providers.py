@@ -11,10 +11,9 @@ from urllib.parse import urlsplit
 
 from deploy.checkup.finding import Finding, unknown, wrong
 from deploy.installation import Installation
-from identity.addresses import AddressPolicy
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
 from identity.http import Answer, Client, HttpRequest
-from identity.own_values import unchecked_challenge, unreadable
+from identity.own_values import secrets_in, unchecked_challenge, unreadable
 from identity.people import all_taken_for
 from identity.providers import PROFILES
 from pipeline import connection_facts
@@ -80,6 +79,8 @@ def _own_values(at: Installation) -> Iterator[Finding]:
         for fault in unreadable(profile, row["config"]) if profile else ():
             says = f"{row['id']}: {fault}; what is stored is not read, and the cautious value holds"
             yield unknown("connections", says)
+        for fault in secrets_in(row["config"]):
+            yield wrong("connections", f"{row['id']}: {fault}, by `aswhom connections set {row['id']}`. Then change it")
         if row["authorize_url"] and unchecked_challenge(row["provider"], row["config"]):
             yield unknown("connections", f"{row['id']}: {_PKCE.format(id=row['id'])}")
 
@@ -176,9 +177,8 @@ def reachable(at: Installation) -> Iterator[Finding]:
     urls = sorted({_origin(row["token_url"]) for row in rows if row["token_url"]})
     if not urls:
         return
-    policy = AddressPolicy(allow_hosts=frozenset(at.settings.allow_hosts))
     with (
-        Client(policy=policy, pool_size=8, ca_file=at.settings.ca_file) as client,
+        Client(policy=at.settings.addresses(), pool_size=8, ca_file=at.settings.ca_file) as client,
         ThreadPoolExecutor(8) as threads,
     ):
 

@@ -19,7 +19,8 @@ def ready(at: Installation) -> Answer | str:
     base_url = at.settings.base_url
     address = urlsplit(base_url)
     # Our own address may be private and plain HTTP.
-    policy = AddressPolicy(allow_hosts=frozenset({address.hostname or "", address.netloc}))
+    ours = f"http://{address.netloc}" if address.port else f"http://{address.netloc}:80"
+    policy = AddressPolicy(allow_hosts=frozenset({address.netloc, ours}))
     with Client(policy=policy, pool_size=1, ca_file=at.settings.ca_file) as client:
         outcome = client.send(HttpRequest(method="GET", url=f"{base_url}/readyz"), within=WITHIN)
     return outcome if isinstance(outcome, Answer) else outcome.reason

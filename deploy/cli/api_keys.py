@@ -26,6 +26,7 @@ COLUMNS = (
     table.c.agent_id,
     table.c.role,
     table.c.tools,
+    table.c.users,
     table.c.name,
     table.c.made_by,
     table.c.created_at,
@@ -50,6 +51,9 @@ def described(function: Callable[..., None]) -> Callable[..., None]:
             "--tools", callback=names, help="Which tools it may execute: github.*,linear.CreateIssue.  [default: all]"
         ),
         click.option(
+            "--users", callback=names, help="Which users it may act as, and invite: ada,support-*.  [default: all]"
+        ),
+        click.option(
             "--role",
             type=click.Choice([str(role) for role in Role]),
             default=str(Role.AGENT),
@@ -72,13 +76,14 @@ def add(
     agent: str,
     role: str,
     tools: tuple[str, ...] | None,
+    users: tuple[str, ...] | None,
     name: str,
     days: int,
 ) -> None:
     """Make a key, and print it: this once, for it is not stored."""
     _there_are(at, tools)
-    made = _Made(at, in_full(tenant, agent), days)
-    at.write(partial(made.add, tenant=tenant, role=Role(role), tools=tools, name=name))
+    made = _Made(at, in_full(tenant, agent), days, tools=tools, users=_names(tenant, users))
+    at.write(partial(made.add, tenant=tenant, role=Role(role), name=name))
     key = made.secret.reveal()
     out.note(f"{made.id}, for {made.agent} as {role}, until {made.expires_at:%Y-%m-%d}. It is shown this once:")
     out.done(key, {"id": made.id, "key": key, "agent": made.agent, "role": role, "expires_at": made.expires_at})
@@ -97,6 +102,7 @@ def trust(
     agent: str,
     role: str,
     tools: tuple[str, ...] | None,
+    users: tuple[str, ...] | None,
     name: str,
     days: int,
     **whose: str,
@@ -106,10 +112,10 @@ def trust(
     Kubernetes, clouds and CIs give each workload signed tokens. `revoke` takes the trust back as it ends a key.
     """
     _there_are(at, tools)
-    made, now = _Made(at, in_full(tenant, agent), days), at.now()
+    made, now = _Made(at, in_full(tenant, agent), days, tools=tools, users=_names(tenant, users)), at.now()
 
     def write(c: Connection) -> None:
-        made.add(c, tenant=tenant, role=Role(role), tools=tools, name=name)
+        made.add(c, tenant=tenant, role=Role(role), name=name)
         add_workload(c, made.id, Workload(**whose), by=at.operator, now=now)
 
     at.write(write)
@@ -125,17 +131,31 @@ def _there_are(at: Installation, patterns: tuple[str, ...] | None) -> None:
             raise BadInput(f"no tool is named {pattern}: there are {there}. Is its module in ASWHOM_WORKFLOWS?")
 
 
+def _names(tenant: str, patterns: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Users are named within their tenant: `acme.ada` is ada."""
+    return None if patterns is None else tuple(pattern.removeprefix(f"{tenant}.") for pattern in patterns)
+
+
 class _Made:
     """A key in the making. Of one that nobody is told, nobody has the secret."""
 
-    def __init__(self, at: Installation, agent: str, days: int) -> None:
+    def __init__(
+        self,
+        at: Installation,
+        agent: str,
+        days: int,
+        *,
+        tools: tuple[str, ...] | None,
+        users: tuple[str, ...] | None,
+    ) -> None:
         self.id = at.ids("key")
         self.agent = agent
+        self._tools, self._users = tools, users
         self.secret = new_key(secrets.token_urlsafe(32))
         self.expires_at = at.now() + timedelta(days=days)
         self._by, self._now = at.operator, at.now()
 
-    def add(self, connection: Connection, *, tenant: str, role: Role, tools: tuple[str, ...] | None, name: str) -> None:
+    def add(self, connection: Connection, *, tenant: str, role: Role, name: str) -> None:
         """Store it. Raises BadInput."""
         add_key(
             connection,
@@ -144,7 +164,8 @@ class _Made:
             tenant=tenant,
             agent=self.agent,
             role=role,
-            tools=tools,
+            tools=self._tools,
+            users=self._users,
             name=name,
             expires_at=self.expires_at,
             by=self._by,
@@ -164,7 +185,7 @@ def list_keys(at: Installation, out: Output, tenant: str | None) -> None:
     if tenant:
         statement = statement.where(table.c.tenant_id == tenant)
     rows = at.read(lambda c: c.execute(statement).mappings().all())
-    shown = ("id", "agent_id", "role", "tools", "name", "subject", "expires_at", "revoked_at")
+    shown = ("id", "agent_id", "role", "tools", "users", "name", "subject", "expires_at", "revoked_at")
     out.rows([dict(row) for row in rows], shown, empty="No key yet: `aswhom api-keys add` makes one")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import click
 
-from deploy.checkup import broker, clock, ledger, machine, providers, secrets, web, work
+from deploy.checkup import broker, clock, egress, ledger, lines, machine, providers, secrets, web, work
 from deploy.checkup.finding import Finding, State, wrong
 from deploy.cli.command import PROBLEM, invocation
 from deploy.cli.output import Output
@@ -23,10 +23,12 @@ _FIRST: Mapping[str, Look] = {
     "disk": machine.disk,
     "ledger": ledger.ledger,
     "broker": broker.broker,
+    "lines": lines.to_redis,
     "web": web.web,
 }
 #: What a ledger is needed for.
 _THEN: Mapping[str, Look] = {
+    "tls": lines.to_ledger,
     "held": work.held,
     "sealed": secrets.sealed,
     "signing key": secrets.signing_key,
@@ -37,6 +39,7 @@ _THEN: Mapping[str, Look] = {
     "workflows": work.missing_workflows,
     "configurations": work.configurations,
     "connections": providers.connections,
+    "egress": egress.left_out,
     "webhook secrets": providers.webhook_secrets,
     "stopped": work.stopped,
     "accounts": work.accounts,

@@ -13,7 +13,7 @@ from functools import cache
 
 from identity.model import AccessPattern, Effect, PrincipalKind
 from identity.money import Money
-from identity.policy.rules import FACTS_ALONE, Allowance, ApprovalNeed, Policy, Question, Rule, Trigger
+from identity.policy.rules import Allowance, ApprovalNeed, Policy, Question, Rule, Trigger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Denied:
     rules: tuple[str, ...] = ()
 
 
-def decide(question: Question, policy: Policy = FACTS_ALONE) -> Decision | Denied:
+def decide(question: Question, policy: Policy) -> Decision | Denied:
     """The decision on one step."""
     rules = [rule for rule in policy.about(question.action) if rule.holds(question)]
     kind, reason = _chosen(question, rules)

@@ -76,7 +76,7 @@ def place(account: str) -> float:
     return int.from_bytes(sha256(account.encode()).digest()[:8], "big") / 2**64
 
 
-def retry_in(account: str, *, failures: int, asked: timedelta = timedelta(0)) -> timedelta:
+def retry_in(account: str, *, failures: int, asked: timedelta) -> timedelta:
     """How long to leave it alone after so many failures in a row, the last of which *asked* for so long."""
     doubled = min(_FIRST_RETRY * (1 << min(failures - 1, 10)), _LAST_RETRY)
     return max(doubled, asked) * (1 + place(account) / 2)

@@ -21,6 +21,7 @@ from identity.model import AccountKey, PrincipalKind, ProviderConnection
 from identity.principals import ensure_principal
 from identity.store import Store
 from pipeline.accounts.abilities import scopes_to_ask
+from pipeline.accounts.askable import check_askable
 from pipeline.ledger.requests import Asked, let_in, made_by_key
 from pipeline.requests import Keyed
 from pipeline.workflow import Registry
@@ -68,11 +69,14 @@ class Invitations:
         principal = f"{tenant}.{name}"
         if len(principal) > LONGEST_ID:
             raise BadInput(f"a user's id, {tenant}.<name>, has at most {LONGEST_ID} characters")
+        caller.check_user(principal)
         owner = self._store.read(lambda c: _leading(c, _owner(c, tenant, through)))
         kind, audit_id = PrincipalKind.USER, self._ids("aud")
         asked = Asked(caller=caller, id="", idempotency_key=keyed.key, request_hash=keyed.request_hash, now=now)
         ensure = partial(ensure_principal, id=principal, tenant=tenant, kind=kind, name=name, now=now)
         key = AccountKey(tenant=tenant, connection=owner.id, principal=principal)
+        if scopes is not None:
+            self._store.read(lambda c: check_askable(c, self._workflows, caller, key, owner, scopes))
 
         def session_of_key(c: Connection, session: str) -> str:
             let_in(c, caller, now)

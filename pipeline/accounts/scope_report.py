@@ -17,7 +17,7 @@ from identity.providers import PROFILES, profile_of
 from identity.tables import accounts, grants, principals
 from pipeline.action import Action
 from pipeline.tables import attempts, steps, workflow_settings
-from pipeline.uses import SERVICE, USER
+from pipeline.uses import SERVICE, USER, Who
 from pipeline.workflow import Registry
 
 
@@ -101,21 +101,25 @@ def _done(connection: Connection, account: str, since: datetime) -> set[str]:
     return set(connection.execute(tried).scalars())
 
 
-def _needed(
-    connection: Connection, workflows: Registry, tenant: str, kind: PrincipalKind, provider: str, *, now: datetime
-) -> set[str]:
-    """What the tenant's switched-on workflows, and the tools its agents may ask for, need of such an account."""
+def switched_on(connection: Connection, workflows: Registry, tenant: str, who: Who) -> list[type[Action[Any]]]:
+    """The actions that the tenant's switched-on workflows carry out, or undo, as *who*."""
     enabled = select(workflow_settings.c.workflow).where(
         workflow_settings.c.tenant_id == tenant, workflow_settings.c.enabled
     )
-    who = USER if kind is PrincipalKind.USER else SERVICE
-    wanted: list[type[Action[Any]]] = [
+    return [
         action
         for name in connection.execute(enabled).scalars()
         if (workflow := workflows.find(name)) is not None
         for action, declared in [*workflow.uses.items(), *workflow.compensating.uses.items()]
         if declared & who
     ]
+
+
+def _needed(
+    connection: Connection, workflows: Registry, tenant: str, kind: PrincipalKind, provider: str, *, now: datetime
+) -> set[str]:
+    """What the tenant's switched-on workflows, and the tools its agents may ask for, need of such an account."""
+    wanted = switched_on(connection, workflows, tenant, USER if kind is PrincipalKind.USER else SERVICE)
     wanted += [
         action
         for caller in executors(connection, tenant, now=now)

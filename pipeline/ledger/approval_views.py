@@ -77,12 +77,9 @@ class ApprovalView:
         )
 
 
-def approval(connection: Connection, id: str, *, tenant: str | None = None) -> ApprovalView | None:
-    """The approval of that id, with who does not decide it while it is open; *tenant*: if it is that tenant's."""
-    which = approvals.c.id == id
-    if tenant is not None:
-        which &= approvals.c.tenant_id == tenant
-    found = _views(connection, rows_of(connection, select(approvals).where(which)))
+def approval(connection: Connection, id: str) -> ApprovalView | None:
+    """The approval of that id, with who does not decide it while it is open."""
+    found = _views(connection, rows_of(connection, select(approvals).where(approvals.c.id == id)))
     if not found or found[0].state is not ApprovalState.OPEN:
         return found[0] if found else None
     named = {one for need in found[0].needs for one in need.approvers}

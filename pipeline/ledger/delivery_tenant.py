@@ -58,9 +58,7 @@ class Whose:
     by_workspace: bool = False  # its workspace decided, and is not known yet to be of that organization
 
 
-def whose_delivery(
-    connection: Connection, through: str, installation: str | None, workspace: str | None = None
-) -> Whose:
+def whose_delivery(connection: Connection, through: str, installation: str | None, workspace: str | None) -> Whose:
     """Whose it is, by the secret that signed it and the installation it names.
 
     *workspace* is of the organization that *installation* is: where it is listed itself, that says more.

@@ -115,7 +115,7 @@ def move_step(connection: Connection, step: str, to: StepState, **values: Unpack
     return _move_step(to).run(connection, {"step": step, "state": to, **values}).rowcount == 1
 
 
-def reopen_steps(connection: Connection, job: str, *, unbound: bool = False) -> None:
+def reopen_steps(connection: Connection, job: str, *, unbound: bool) -> None:
     """Open what was refused, failed or skipped again: *job* is replayed by a person.
 
     *unbound*: nothing was done, and the function may ask for something else at each position. Such a step has no hash.

@@ -77,7 +77,7 @@ def accept_tool(
 ) -> Made:
     """Accept the job of one tool; *request* is what the log calls the request for it.
 
-    Raises BadInput, Misconfigured, NotLetIn or KeyReused: then nothing was written.
+    Raises BadInput, Misconfigured, PolicyDenied, NotLetIn or KeyReused: then nothing was written.
     """
 
     def make() -> tuple[Bell, ...]:
@@ -85,6 +85,8 @@ def accept_tool(
         # After the idempotency key's row, as a revocation that is asked for with a key takes its lock after that.
         keep_in(connection, caller, asked.now)
         identified = identify(connection, caller.tenant, identifier)
+        if identified.principal.kind is PrincipalKind.USER:
+            caller.check_user(identified.principal.id)
         fits(connection, identified, connection_for(connection, caller.tenant, action.facts.provider))
         principal = identified.principal
         who = USER if principal.kind is PrincipalKind.USER else SERVICE

@@ -127,12 +127,13 @@ class AgentsApi:
         agent: str = "bot",
         whole: bool = False,
         tools: list[str] | None = None,
+        users: list[str] | None = None,
     ) -> Secret:
         """A new key; *whole*: the agent's id is as it is given."""
         secret, id = new_key(secrets.token_urlsafe(32)), self.house.ids("key")
         now = datetime.now(UTC)
         whose = agent if whole else f"{tenant}.{agent}"
-        add = partial(add_key, secret=secret, id=id, tenant=tenant, agent=whose, role=role, tools=tools)
+        add = partial(add_key, secret=secret, id=id, tenant=tenant, agent=whose, role=role, tools=tools, users=users)
         self.database.write(partial(add, name="", expires_at=now + timedelta(days=1), by="test", now=now))
         return secret
 

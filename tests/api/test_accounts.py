@@ -14,11 +14,13 @@ from identity.api_keys import Role
 from identity.audit.tables import audit
 from identity.connections import add_connection, get_connection
 from identity.model import Scope, ScopeKind
+from identity.secret import Secret
 from identity.tables import connect_sessions, grants, principals, tenants
 from pipeline.action import Facts
 from pipeline.database import Database
 from pipeline.ledger.requests import NotLetIn
 from pipeline.requests import Keyed
+from pipeline.tables import workflow_settings
 from pipeline.workflow import USER, workflow
 from tests.api.agents_api import AgentsApi
 from tests.ledger.house import Opened, Say, say_it
@@ -167,6 +169,44 @@ def test_a_user_cannot_be_named_into_another_tenant(api: AgentsApi) -> None:
     assert len({answer.json["detail"].replace(f"acme.{user}", "…") for user, answer in refused.items()}) == 1
     assert invited("eu.ada").json["principal"] == "acme.eu.ada"  # who was there before stays
     assert invited("bob", api.key("acme.eu", role=ADMIN)).json["principal"] == "acme.eu.bob"
+
+
+def test_an_agent_has_nobody_asked_for_a_scope_that_nothing_here_needs(database: Database) -> None:
+    """A model that is talked into it would have people hand over their organization, on a page that is ours."""
+    api = AgentsApi(database, shout_it)
+    shouts, reads = (api.key(tools=tools) for tools in (["github.Shout"], ["github.Say"]))
+
+    def link(of: Secret, *scopes: str) -> Any:
+        body = {"user": "ada", "connection": "github", "scopes": list(scopes)}
+        return api.ask("POST", "/v1/connect-links", of, json=body)
+
+    with closing(api):
+        listed = list(api.database.read(lambda c: get_connection(c, "gh")).scopes)
+        assert link(shouts, "issues:write", *listed).status_code == 201  # what its tool needs, and what is asked anyway
+        for scope in ("admin:org", "delete_repo"):
+            refused = link(shouts, "issues:write", scope)
+            assert (refused.status_code, refused.json["type"]) == (403, "urn:aswhom:problem:not-allowed")
+            assert (scope in refused.json["detail"], "issues:write" in refused.json["detail"]) == (True, False)
+        assert link(api.keys["acme", ADMIN], "admin:org").status_code == 201
+        api.database.write(lambda c: c.execute(delete(workflow_settings)).rowcount)
+        assert link(reads, "issues:write").status_code == 403  # it is another's tool that needs it
+        row = {"tenant_id": "acme", "workflow": shout_it.name, "enabled": True, "config": {}}
+        api.database.write(lambda c: c.execute(insert(workflow_settings), row).rowcount)
+        assert link(reads, "issues:write").status_code == 201  # now a workflow of the tenant's does, too
+
+
+def test_a_key_of_some_users_invites_no_other(api: AgentsApi) -> None:
+    key = api.key(users=["grace", "support-*"])
+
+    def invited(user: str) -> Any:
+        return api.ask("POST", "/v1/connect-links", key, json={"user": user, "connection": "github"})
+
+    assert [invited(user).status_code for user in ("grace", "acme.grace", "support-7")] == [201] * 3
+    for user in ("mallory", "acme.mallory", "gracex"):
+        refused = invited(user)
+        assert (refused.status_code, refused.json["type"]) == (403, "urn:aswhom:problem:not-allowed")
+    people = api.database.read(lambda c: c.execute(select(principals.c.id)).scalars().all())
+    assert not {"acme.mallory", "acme.gracex"} & set(people)
 
 
 def test_a_caller_whose_key_ended_meanwhile_has_no_link_made_and_nobody_either(api: AgentsApi) -> None:

@@ -56,6 +56,19 @@ def test_the_identifier_decides_as_whom(sqlite_api: AgentsApi, identifier: str, 
     assert (row.pattern, row.user_id, row.agent_id) == (pattern, user, "acme.bot")
 
 
+def test_a_key_of_some_users_acts_as_no_other_whatever_is_written(sqlite_api: AgentsApi) -> None:
+    """An agent that serves Mallory, and is talked into it, writes Ada's name."""
+    api = sqlite_api
+    mallory = partial(ensure_principal, id="acme.mallory", tenant="acme", kind=PrincipalKind.USER, name="mallory")
+    api.database.write(partial(mallory, now=api.now()))
+    key = api.key(users=["mal*"])
+    for identifier in ("ada", "acme.ada", "user:ada"):
+        refused = api.execute(identifier, key=key)
+        assert (refused.status_code, refused.json["type"]) == (403, "urn:aswhom:problem:not-allowed")
+    assert count(api) == 0
+    assert [api.execute(of, key=key).status_code for of in ("mallory", "acme")] == [202, 202]  # and the service
+
+
 @pytest.mark.parametrize(
     "identifier", ["grace", "globex", "globex.ada", "installation-globex", "user:acme", "tenant:ada", "workspace:"]
 )

@@ -24,6 +24,19 @@ def test_a_key_is_shown_once_and_works_until_it_is_revoked(cli: Cli) -> None:
     assert cli.json("audit", "search", "--kind", "api_key")[0]["kind"] == "api_key.revoked"
 
 
+def test_a_key_may_be_of_some_users(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    add = ("api-keys", "add", "--tenant", "acme", "--agent", "bot", "--users", "acme.ada,support-*")
+    made = cli.json(*add)
+    (listed,) = cli.json("api-keys", "list")
+    assert (listed["id"], listed["users"]) == (made["id"], ["ada", "support-*"])
+    (told,) = cli.json("audit", "search", "--kind", "api_key")
+    assert told["detail"]["users"] == ["ada", "support-*"]
+    for role in ("admin", "reader"):
+        assert "all of its tenant's" in cli.json(*add, "--role", role, code=1)["message"]
+    assert len(cli.json("api-keys", "list")) == 1
+
+
 def test_a_key_of_no_tenant_is_not_made(cli: Cli) -> None:
     assert cli.json("api-keys", "add", "--tenant", "nobody", "--agent", "bot", code=1)["error"] == "BadInput"
     assert cli.json("api-keys", "list") == []

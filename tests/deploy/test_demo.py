@@ -20,7 +20,7 @@ from tests.deploy.running import ASWHOM, processes_of
 
 
 def test_the_demo_is_no_part_of_another_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ASWHOM_DATABASE_URL", "postgresql://aswhom:hunter2@ledger.example/aswhom")
+    monkeypatch.setenv("ASWHOM_DATABASE_URL", "postgresql://aswhom:hunter2@ledger.example/aswhom?sslmode=disable")
     refused = CliRunner().invoke(main, ["demo", "--data-dir", str(tmp_path / "new")])
     assert (refused.exit_code, "unset ASWHOM_DATABASE_URL" in refused.output) == (1, True)
     assert "hunter2" not in refused.output

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -150,10 +152,39 @@ def test_the_ring_may_come_from_the_environment_and_no_command_writes_it(files: 
         replace(files, ring=Secret("nonsense")).read()
 
 
-@pytest.mark.parametrize(("mode", "writable"), [(0o701, False), (0o755, False), (0o777, True)])
-def test_a_folder_of_keys_that_is_open_to_everybody_is_named(files: KeyFiles, mode: int, writable: bool) -> None:
+@pytest.mark.parametrize("mode", [0o660, 0o620])
+def test_a_key_that_its_group_can_write_is_refused(files: KeyFiles, mode: int) -> None:
+    """Who can write there swaps the seed that signs."""
+    files.create()
+    files.signing.chmod(mode)
+    with pytest.raises(Misconfigured, match="chmod g-w"):
+        files.read()
+
+
+def test_a_process_that_reads_keys_leaves_no_core_file_and_no_debugger_looks_into_it(files: KeyFiles) -> None:
+    files.create()
+    get_dumpable = 3  # prctl(2)
+    script = (
+        "import ctypes, resource, sys\n"
+        "from pathlib import Path\n"
+        "from deploy.keys import KeyFiles\n"
+        "state = lambda: (resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(%d, 0, 0, 0, 0))\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))\n"
+        "before = state()[1]\n"
+        "KeyFiles(vault=Path(sys.argv[1]), signing=Path(sys.argv[2])).read()\n"
+        "print(before, state())\n"
+    )
+    command = [sys.executable, "-c", script % get_dumpable, str(files.vault), str(files.signing)]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert ran.stdout == "1 ((0, 0), 0)\n"
+
+
+@pytest.mark.parametrize(
+    ("mode", "writable"), [(0o701, False), (0o755, False), (0o777, True), (0o770, True), (0o750, None)]
+)
+def test_a_folder_of_keys_that_is_open_to_others_is_named(files: KeyFiles, mode: int, writable: bool | None) -> None:
     files.create()
     assert files.exposed() == []
     files.vault.parent.chmod(mode)
-    assert files.exposed() == [(files.vault.parent, writable)]
+    assert files.exposed() == ([] if writable is None else [(files.vault.parent, writable)])
     assert files.exposed(flags=lambda folder: os.ST_RDONLY) == []  # as Kubernetes mounts a secret

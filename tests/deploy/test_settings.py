@@ -13,7 +13,8 @@ from kombu.exceptions import OperationalError
 
 from deploy.environment import sudo_user
 from deploy.process import listed_as, serve_metrics, tell_raised
-from deploy.settings import load
+from deploy.secret_files import IN_FILES
+from deploy.settings import Settings, load
 from identity.errors import Misconfigured
 from pipeline.celery import Runtime, make_celery
 from tests.deploy.conftest import Cli
@@ -77,7 +78,81 @@ def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPat
 
 def test_a_postgresql_address_names_its_driver() -> None:
     for address in ("postgres://u@db/x", "postgresql://u@db/x", "postgresql+psycopg://u@db/x"):
-        assert load(database_url=address).ledger_url() == "postgresql+psycopg://u@db/x"
+        assert (
+            load(database_url=f"{address}?sslmode=disable").ledger_url()
+            == "postgresql+psycopg://u@db/x?sslmode=disable"
+        )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://u:hunter2@db.example/x",
+        "postgresql://u:hunter2@/x?host=db.example",
+        "postgresql://u:hunter2@/x?host=127.0.0.1:1&host=db.example:2",
+        "postgresql://u:hunter2@localhost/x?hostaddr=10.0.0.5",
+        "postgresql://u:hunter2@127.0.0.1,db.example/x",
+    ],
+)
+def test_a_postgresql_on_another_host_is_said_to_be_spoken_to_over_tls_or_without(address: str) -> None:
+    """libpq would speak in clear text to whoever says that it has no TLS."""
+    with pytest.raises(Misconfigured) as refused:
+        load(database_url=address)
+    for said in ("is another host", "sslmode=verify-full", "sslmode=disable"):
+        assert said in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+    for mode in ("verify-full", "disable", "require"):
+        said = f"{address}{'&' if '?' in address else '?'}sslmode={mode}"
+        assert load(database_url=said).ledger_url().endswith(f"sslmode={mode}")
+    with pytest.raises(Misconfigured, match="take verify-full"):
+        load(database_url=f"{address}{'&' if '?' in address else '?'}sslmode=yes")
+
+
+def test_what_libpq_is_told_by_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE"):
+        with monkeypatch.context() as set_:
+            set_.setenv(name, "10.0.0.5")
+            with pytest.raises(Misconfigured, match=r"10\.0\.0\.5 is another host"):
+                load(database_url="postgresql:///x")
+            set_.setenv("PGSSLMODE", "verify-full")
+            load(database_url="postgresql:///x")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["postgresql:///x", "postgresql://u@/x?host=%2Ftmp", "postgresql://u@[::1]/x", "postgresql://u@localhost/x"],
+)
+def test_nothing_is_asked_of_a_postgresql_on_this_host(address: str) -> None:
+    assert not load(database_url=address).on_sqlite
+
+
+def test_an_address_that_is_none_is_a_fault_without_its_password() -> None:
+    with pytest.raises(Misconfigured, match="ASWHOM_DATABASE_URL: that is no URL") as refused:
+        load(database_url="postgresql://u:hunter2@a:1,b:2/x")
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "entry", ["https://a.example", "http://a.example", "a.example/x", "u@a.example", "*.a.example"]
+)
+def test_what_no_host_could_be_named_is_a_fault(entry: str) -> None:
+    with pytest.raises(Misconfigured, match="ASWHOM_ALLOW_HOSTS: give host"):
+        load(allow_hosts=entry)
+
+
+@pytest.mark.parametrize("entry", ["https://a.example", "a.example:443", "a.*.example", "*", "*.", "a.example/x"])
+def test_what_no_host_to_reach_could_be_named_is_a_fault(entry: str) -> None:
+    with pytest.raises(Misconfigured, match="ASWHOM_EGRESS_HOSTS: give hosts"):
+        load(egress_hosts=entry)
+
+
+def test_hosts_are_read_as_urls_write_them() -> None:
+    settings = load(
+        allow_hosts="IdP.Internal, http://[::1]:8080,ghe.internal:8443", egress_hosts="*.Okta.com,a.example"
+    )
+    assert settings.allow_hosts == ("idp.internal", "http://[::1]:8080", "ghe.internal:8443")
+    assert settings.egress_hosts == ("*.okta.com", "a.example")
+    assert settings.addresses().leaves_out("a.okta.com", 443) is False
 
 
 @pytest.mark.parametrize(
@@ -225,7 +300,7 @@ def test_a_grace_that_is_shorter_than_a_call_is_raised_and_the_worker_says_so(
 
 
 def test_secrets_in_addresses_are_not_shown() -> None:
-    settings = load(database_url="postgresql://u:hunter2@db/x", broker_url="redis://:hunter2@h/0")
+    settings = load(database_url="postgresql://u:hunter2@127.0.0.1/x", broker_url="redis://:hunter2@h/0")
     assert "hunter2" not in f"{settings!r} {settings} {settings.broker()!r}"
 
 
@@ -295,3 +370,64 @@ def test_who_became_root_by_sudo_is_known_and_nobody_else_is_by_that_variable(mo
     for none in ("", "two words"):
         monkeypatch.setenv("SUDO_USER", none)
         assert sudo_user(uid=0) is None
+
+
+SECRETS = {
+    "database_url": "postgresql://u:hunter2@127.0.0.1/x",
+    "broker_url": "rediss://:hunter2@h:1/0",
+    "redis_url": "unix:///run/hunter2.sock",
+    "console_client_secret": "hunter2 ' $x",
+}
+
+
+def test_every_secret_setting_may_be_a_file() -> None:
+    """The vault's keys have one of their own form."""
+    secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    assert secret - {"vault_keys"} == set(SECRETS) == set(IN_FILES)
+    assert {f"{name}_file" for name in SECRETS} <= Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_in_a_file_is_as_one_in_the_environment(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "secret"
+    variable = f"ASWHOM_{name.upper()}"
+    others = {"console_issuer": "https://a.example", "console_client_id": "c"} if name.startswith("console") else {}
+    for end in ("\n", "\r\n", ""):
+        file.write_text(SECRETS[name] + end)
+        with monkeypatch.context() as set_:
+            set_.setenv(f"{variable}_FILE", "secret")
+            in_file = load(**others)
+        with monkeypatch.context() as set_:
+            set_.setenv(variable, SECRETS[name])
+            in_environment = load(**others)
+        assert getattr(in_file, name) == getattr(in_environment, name)
+    child = in_file.environment()
+    assert (child[f"{variable}_FILE"], variable in child) == (str(file), False), "nobody's environment holds it"
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_file_that_cannot_be_used_is_a_fault_that_names_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, variable = tmp_path / "secret", f"ASWHOM_{name.upper()}"
+    monkeypatch.setenv(f"{variable}_FILE", str(file))
+
+    def fault() -> str:
+        with pytest.raises(Misconfigured) as refused:
+            load()
+        said = str(refused.value)
+        assert (f"{variable}_FILE" in said, "hunter2" in said) == (True, False)
+        return said
+
+    assert "No such file" in fault()
+    file.write_text("\n")
+    assert "is empty" in fault()
+    file.write_text(f"{SECRETS[name]}\n{SECRETS[name]}\n")
+    assert "more than one line" in fault()
+    file.write_bytes(b"hunter2\xff")
+    assert "UTF-8" in fault()
+    file.write_text(SECRETS[name])
+    monkeypatch.setenv(variable, SECRETS[name])
+    assert "unset one of the two" in fault()

@@ -57,6 +57,10 @@ ELSEWHERE: dict[str, tuple[type[Any], str]] = {
 IN_WORDS = {
     "database_url",
     "broker_url",
+    "database_url_file",
+    "broker_url_file",
+    "redis_url_file",
+    "console_client_secret_file",
     "redis_url",
     "vault_key_file",
     "vault_keys",
@@ -68,6 +72,7 @@ IN_WORDS = {
     "workflows",
     "workflows_dir",
     "allow_hosts",
+    "egress_hosts",
     "operator",
     "ca_file",
     "console",

@@ -201,7 +201,9 @@ def test_an_installation_says_whose_it_is(world: World) -> None:
         )
 
     assert (add(), add()) == (True, False)
-    whose = world.store.read(lambda connection: installations.whose_installations(connection, "forge", ["77"]))
+    whose = world.store.read(
+        lambda connection: installations.whose_installations(connection, "forge", ["77"], within=None)
+    )
     assert (whose.tenants, whose.listed) == ({"acme"}, {"77"})
     assert world.store.write(
         lambda connection: installations.remove_installation(connection, owner="forge", external_id="77")

@@ -123,6 +123,71 @@ def test_a_host_allowed_by_name_still_has_no_userinfo_and_no_other_scheme() -> N
             policy.checked_url(url, what="it")
 
 
+@pytest.mark.parametrize("entry", ["idp.internal", "idp.internal:8443", "http://idp.internal:8443"])
+def test_a_host_allowed_by_name_may_be_private_and_is_spoken_to_over_tls(entry: str) -> None:
+    policy = AddressPolicy(allow_hosts=frozenset({entry}))
+    assert policy.checked_url("https://idp.internal:8443/token", what="it")
+    assert policy.prohibits("idp.internal", 8443, ["10.0.0.5"]) is None
+    assert POLICY.prohibits("idp.internal", 8443, ["10.0.0.5"])
+
+
+@pytest.mark.parametrize("entry", ["idp.internal", "idp.internal:8080", "http://idp.internal:80", "10.0.0.5"])
+def test_a_host_allowed_by_name_gets_nothing_in_clear_text(entry: str) -> None:
+    """A slip in an address, or a metadata document, must not send a refresh token so."""
+    policy = AddressPolicy(allow_hosts=frozenset({entry}))
+    for url in ("http://idp.internal:8080/token", "http://10.0.0.5:8080/token"):
+        with pytest.raises(Misconfigured, match=r"not https.*ASWHOM_ALLOW_HOSTS"):
+            policy.checked_url(url, what="the token endpoint")
+
+
+def test_what_is_allowed_by_name_as_plain_http_is_that_very_port() -> None:
+    policy = AddressPolicy(allow_hosts=frozenset({"http://idp.internal:8080"}))
+    assert policy.checked_url("http://idp.internal:8080/token", what="it")
+    for url in ("http://idp.internal/token", "http://idp.internal:8081/token", "http://other.internal:8080/"):
+        with pytest.raises(Misconfigured):
+            policy.checked_url(url, what="it")
+
+
+def test_another_services_port_is_allowed_by_that_port_alone() -> None:
+    of_host, of_port = (AddressPolicy(allow_hosts=frozenset({name})) for name in ("h.internal", "h.internal:636"))
+    with pytest.raises(Misconfigured, match="port 636"):
+        of_host.checked_url("https://h.internal:636/", what="it")
+    assert of_port.checked_url("https://h.internal:636/", what="it")
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "[::1]", "127.0.0.1:9", "[::1]:9", "localhost:9"])
+def test_a_loopback_address_allowed_by_name_may_be_plain(name: str) -> None:
+    url = f"http://{name.removesuffix(':9')}:9/"
+    assert AddressPolicy(allow_hosts=frozenset({name})).checked_url(url, what="it")
+    with pytest.raises(Misconfigured):
+        POLICY.checked_url(url, what="it")
+
+
+REACHING = AddressPolicy(
+    allow_hosts=frozenset({"idp.internal"}), egress_hosts=frozenset({"api.github.com", "*.okta.com"})
+)
+
+
+@pytest.mark.parametrize("host", ["api.github.com", "acme.okta.com", "eu.acme.okta.com", "idp.internal"])
+def test_a_host_that_is_listed_is_reached(host: str) -> None:
+    assert REACHING.checked_url(f"https://{host}/", what="it")
+    assert REACHING.prohibits(host, 443, ["8.8.8.8"]) is None
+
+
+@pytest.mark.parametrize(
+    "host", ["attacker.example", "okta.com", "notokta.com", "okta.com.attacker.example", "github.com", "8.8.8.8"]
+)
+def test_a_host_that_is_not_listed_is_not_reached_whatever_the_ledger_says(host: str) -> None:
+    """Who can write to the ledger can move a token endpoint, and finds nothing sent there."""
+    with pytest.raises(Misconfigured, match="ASWHOM_EGRESS_HOSTS"):
+        REACHING.checked_url(f"https://{host}/token", what="the token endpoint")
+    assert REACHING.prohibits(host, 443, ["8.8.8.8"])
+    with Client(policy=REACHING, pool_size=1) as client:
+        outcome = client.send(HttpRequest(method="POST", url=f"https://{host}/token"), within=timedelta(seconds=1))
+    assert isinstance(outcome, NotSent)
+    assert "ASWHOM_EGRESS_HOSTS" in outcome.reason
+
+
 def test_a_name_that_changes_its_mind_is_asked_once_and_connected_where_it_was_checked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -287,6 +287,23 @@ def test_what_an_operator_says_has_to_be_a_value(name: str, value: str) -> None:
     assert [name in fault for fault in unreadable(PROFILES["oauth2"], stored.config)] == [True]
 
 
+@pytest.mark.parametrize(
+    "name", ["token.password", "token.api_key", "token.apiKey", "token.subject_token", "authorize.app-secret"]
+)
+def test_what_looks_like_a_secret_is_not_stored_in_clear(name: str) -> None:
+    with pytest.raises(BadInput, match=f"{name} looks like a secret.*--client-secret-file") as refused:
+        of_ones_own(**{name: "hunter2"})
+    assert "hunter2" not in str(refused.value)
+    assert of_ones_own(**{name: ""}) == of_ones_own()  # which takes out what was stored before
+    stored = profile_for(PROFILES, replace(_OWN, config={name: "hunter2", "people": "p"}))
+    assert "hunter2" in {**stored.token_extra, **stored.authorize_extra}.values(), "and goes on being sent until then"
+
+
+@pytest.mark.parametrize("name", ["token.subject_token_type", "token.key_id", "token.requested_token_use"])
+def test_what_names_a_kind_of_secret_is_none(name: str) -> None:
+    assert of_ones_own(**{name: "x"}).token_extra == {name.removeprefix("token."): "x"}
+
+
 def test_what_was_stored_for_a_provider_whose_row_says_it_changes_nothing() -> None:
     stored = replace(_OWN, provider="github", config={"rotates": "false", "token_pace": "as fast as you like"})
     assert profile_for(PROFILES, stored) == PROFILES["github"]

@@ -26,7 +26,7 @@ from identity.http import Answer, Client, HttpRequest, NoAnswer, NotSent
 HEAD = b"HTTP/1.1 200 OK\r\n"
 SHORT, LONG = timedelta(seconds=0.5), timedelta(seconds=20)  # what runs out, and what does not
 Speak = Callable[[socket.socket], None]
-REFUSED = re.compile("not public|not https|does not resolve|missing")
+REFUSED = re.compile("not public|not https|nor https|does not resolve|missing")
 
 
 @contextmanager
@@ -403,7 +403,7 @@ def test_a_client_that_is_closed_while_a_name_waits_to_be_looked_up_says_so(monk
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", look)
-    client = Client(policy=AddressPolicy(allow_hosts=frozenset({"a.test"})), pool_size=8)
+    client = Client(policy=AddressPolicy(allow_hosts=frozenset({"http://a.test:1"})), pool_size=8)
     with ThreadPoolExecutor(8) as pool:
         sent = [pool.submit(client.send, get("http://a.test:1/"), within=LONG) for _ in range(8)]
         for _ in range(4):  # as many as are looked up at once

@@ -9,7 +9,7 @@ import pytest
 
 from identity.model import AccessPattern, Effect, PrincipalKind
 from identity.policy.decision import Decision, Denied, decide
-from identity.policy.rules import Question, Trigger
+from identity.policy.rules import FACTS_ALONE, Question, Trigger
 
 USER, SERVICE = PrincipalKind.USER, PrincipalKind.SERVICE
 BOTH = frozenset({USER, SERVICE})
@@ -28,7 +28,7 @@ def ask(**changes: Any) -> Decision | Denied:
         "trigger": Trigger.PERSON,
         "has_user": True,
     }
-    return decide(Question(**question | changes))
+    return decide(Question(**question | changes), FACTS_ALONE)
 
 
 @pytest.mark.parametrize(

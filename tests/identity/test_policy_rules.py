@@ -196,7 +196,7 @@ def test_a_high_risk_action_runs_only_within_an_allowance() -> None:
     over = decide(asked("51 EUR", Effect.HIGH_RISK), allowed)
     assert isinstance(over, Denied)
     assert "allowed up to 50 EUR, and this one is for 51 EUR" in over.reason
-    assert isinstance(decide(asked("1 EUR", Effect.HIGH_RISK)), Denied)
+    assert isinstance(decide(asked("1 EUR", Effect.HIGH_RISK), FACTS_ALONE), Denied)
 
 
 def test_a_pattern_means_whole_names_and_nothing_of_a_regular_expression() -> None:

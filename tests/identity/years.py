@@ -52,7 +52,7 @@ class Provider:
         self.asked[account] += 1
         self._count(due.key.connection, now)
         sealed = fresh(due.generation + 1, now)
-        assert self.store.write(partial(rotate, account=account, sealed=sealed, obtained_at=now))
+        assert self.store.write(partial(rotate, account=account, sealed=sealed, obtained_at=now, renewal_alone=False))
         return sealed.generation
 
     def _count(self, connection: str, now: datetime) -> None:

@@ -93,7 +93,9 @@ def test_a_refresh_does_not_widen_what_was_narrowed_and_a_consent_does(house: Ho
         token_type="bearer",
     )
     sealed = seal_answer(house.vault, answer, tenant="acme", account=account, provider="github", generation=2)
-    assert house.database.write(lambda c: rotate(c, account, sealed, obtained_at=datetime.now(UTC)))
+    assert house.database.write(
+        lambda c: rotate(c, account, sealed, obtained_at=datetime.now(UTC), renewal_alone=False)
+    )
     grant = house.database.read(lambda c: get_grant(c, account))
     assert grant is not None and grant.scopes == ("comments",)  # noqa: PT018 - for the type checker
     house.connect("acme", "acme.ada")

@@ -212,7 +212,7 @@ OF = {"connection_id": "spare", "external_id": "W1"}
 
 
 def whose(house: House) -> frozenset[str]:
-    return house.database.read(lambda c: whose_installations(c, "spare", ["W1"]).tenants)
+    return house.database.read(lambda c: whose_installations(c, "spare", ["W1"], within=None).tenants)
 
 
 def test_an_installation_of_a_tenants_own_connection_is_taken_back_too(spare: House) -> None:

@@ -20,7 +20,8 @@ from tests.ledgers import open_ledger
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_a_key_that_is_forgotten_as_it_comes_again_stands_for_the_new_request(house: House, ledger_url: str) -> None:
     """It is there for the insert, and gone for the read that follows. SQLite has one writer anyway."""
-    caller = Caller(key="k", tenant="acme", agent=house.row(house.job()).agent_id, role=Role.AGENT, tools=None)
+    agent = house.row(house.job()).agent_id
+    caller = Caller(key="k", tenant="acme", agent=agent, role=Role.AGENT, tools=None, users=None)
     ask = partial(Asked, caller=caller, idempotency_key="once", request_hash="", now=datetime.now(UTC))
     housekeeping = open_ledger(ledger_url)
     forgotten: list[int] = []

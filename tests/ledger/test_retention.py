@@ -276,8 +276,8 @@ def test_expired_connect_sessions_go(house: House) -> None:
 
 def add_api_key(c: Connection, id: str, *, expires_at: datetime | None = None) -> None:
     add_key(
-        c, Secret(f"awk_{id}"), id=id, tenant="acme", agent="bot", role=Role.AGENT, tools=None, name=id,
-        expires_at=expires_at, by="eve", now=NOW,
+        c, Secret(f"awk_{id}"), id=id, tenant="acme", agent="bot", role=Role.AGENT, tools=None, users=None,
+        name=id, expires_at=expires_at, by="eve", now=NOW,
     )  # fmt: skip
 
 
