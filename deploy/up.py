@@ -18,16 +18,14 @@ from types import FrameType
 from typing import Any
 
 from deploy import procfile, supervisor, valkey
-from deploy.console import is_served, new_link
-from deploy.installation import Installation
+from deploy.console import way_in
 from deploy.ledger_keys import prove_keys, refuse_new_keys
 from deploy.process import workflows
 from deploy.procfile import Process
 from deploy.settings import Settings
 from deploy.signals import handling
 from deploy.supervisor import Supervisor
-from identity.errors import AswhomError, Misconfigured
-from identity.store import CommitUnknown
+from identity.errors import Misconfigured
 
 _TOKEN_REQUEST = timedelta(seconds=35)  # of twenty seconds at most, and the commits and the goodbyes around it
 
@@ -187,8 +185,11 @@ class Up:
         return 0
 
 
-def run(settings: Settings, *, extra: Sequence[Process] = (), say: Say) -> int:
-    """`aswhom up`: until Ctrl-C, SIGTERM, or a process that cannot be kept running. Returns the exit code."""
+def run(settings: Settings, *, extra: Sequence[Process] = (), say: Say, unrecorded: bool) -> int:
+    """`aswhom up`: until Ctrl-C, SIGTERM, or a process that cannot be kept running. Returns the exit code.
+
+    *unrecorded*: what is said is shown to whoever runs it, and kept in no log.
+    """
     up = Up(settings, extra=extra, say=say)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -198,24 +199,9 @@ def run(settings: Settings, *, extra: Sequence[Process] = (), say: Say) -> int:
         up.start()
         if up.wait_ready():
             say(f"Aswhom is up at {settings.base_url}, with its data in {settings.data_dir}. Ctrl-C stops it")
-            _point_at_console(settings, say)
+            if way := way_in(settings, unrecorded=unrecorded):
+                say(way)
         return up.wait()
-
-
-def _point_at_console(settings: Settings, say: Say) -> None:
-    """How to get in: by the provider, or by a link that is good once."""
-    if not is_served(settings):
-        return
-    if settings.console_issuer is not None:
-        say(f"the console is at {settings.base_url}/console/")
-        return
-    try:
-        with Installation(settings) as at:
-            url, _ = new_link(at)
-    except (AswhomError, CommitUnknown) as fault:  # the ledger is busy: no reason to stop what runs
-        say(f"the console is at {settings.base_url}/console/; `aswhom console link` prints a link to it ({fault})")
-        return
-    say(f"the console: {url} signs you in once, within ten minutes; `aswhom console link` prints another")
 
 
 def _sole(directory: Path, patience: timedelta) -> int:

@@ -54,7 +54,7 @@ def up(data_dir: Path | None, database_url: str | None, broker_url: str | None) 
 
     try:
         settings = load(data_dir=data_dir, database_url=database_url, broker_url=broker_url)
-        code = run(settings, say=say)
+        code = run(settings, say=say, unrecorded=sys.stderr.isatty())
     except AswhomError as error:
         say(str(error))
         code = 1

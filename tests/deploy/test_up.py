@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -88,9 +87,11 @@ def test_every_line_is_json_and_names_its_process(up: Running) -> None:
     assert {json.loads(line)["process"] for line in lines} >= {"web", "worker-1", "worker-2", "revocations", "beat"}
 
 
-def test_the_link_that_it_prints_signs_in_at_the_console_once(up: Running) -> None:
-    eventually(lambda: up.said("signs you in once"), seconds=90, what="a link is printed", log=up.log)
-    (link,) = re.findall(rf"the console: ({re.escape(up.url)}/console/link/\S+) signs you in once", up.log.read_text())
+def test_a_log_is_told_how_to_make_a_link_to_the_console_which_then_signs_in_once(up: Running) -> None:
+    eventually(lambda: up.said("aswhom: the console is at"), seconds=90, what="it says where", log=up.log)
+    assert "/console/link/" not in up.log.read_text()
+    link = _aswhom(up, "console", "link").stdout.split()[0]
+    assert link.startswith(f"{up.url}/console/link/")
     with httpx.Client(trust_env=False, timeout=30) as browser:
         asked = browser.get(link)
         assert (asked.status_code, browser.get(f"{up.url}/console/").status_code) == (200, 303)
