@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import timedelta
 from types import FrameType
@@ -205,7 +205,22 @@ def of_its_tables(runtime: Runtime) -> Runtime:
     return runtime
 
 
-def _awaited(read: Callable[[], T]) -> T:
+def wait_for_ledger(settings: Settings, *, tell: Callable[[str], None]) -> None:
+    """Return once the ledger's server answers, which may start later than we do. Raises Misconfigured."""
+    from pipeline.database import open_database
+    from pipeline.ledger.revision import revision_of
+
+    if settings.on_sqlite:
+        return
+    with closing(open_database(settings.database())) as database:
+        _awaited(lambda: revision_of(database), tell=tell)
+
+
+def _log_that_it_waits(why: str) -> None:
+    log.warning(why, extra={"action": "ledger.awaited"})
+
+
+def _awaited(read: Callable[[], T], *, tell: Callable[[str], None] = _log_that_it_waits) -> T:
     """What the ledger says, once its server is there."""
     pause = threading.Event()
     # Nobody listens for these yet, or it is Celery's beat, which first makes its scheduler and would wait here again.
@@ -216,7 +231,7 @@ def _awaited(read: Callable[[], T]) -> T:
             except LedgerDamaged as damaged:
                 raise Misconfigured(str(damaged)) from damaged  # not to be waited for: no restore reaches this process
             except Unavailable as away:
-                log.warning("the ledger is waited for: %s", away, extra={"action": "ledger.awaited"})
+                tell(f"the ledger is waited for: {away}")
             pause.wait(LOOK_AGAIN.total_seconds())
 
 

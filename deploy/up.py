@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import http.client
 import json
@@ -20,12 +21,12 @@ from typing import Any
 from deploy import procfile, supervisor, valkey
 from deploy.console import way_in
 from deploy.ledger_keys import prove_keys, refuse_new_keys
-from deploy.process import workflows
+from deploy.process import wait_for_ledger, workflows
 from deploy.procfile import Process
 from deploy.settings import Settings
 from deploy.signals import handling
 from deploy.supervisor import Supervisor
-from identity.errors import Misconfigured
+from identity.errors import Misconfigured, Unavailable
 
 _TOKEN_REQUEST = timedelta(seconds=35)  # of twenty seconds at most, and the commits and the goodbyes around it
 
@@ -118,7 +119,11 @@ class Up:
         self._stopping = False
 
     def start(self) -> None:
-        """Make what is missing and start everything; it returns before they are ready. Raises Misconfigured."""
+        """Make what is missing and start everything; it returns before they are ready.
+
+        A ledger's server that is not there yet is waited for, as every process does. Raises Misconfigured, and
+        Unavailable for what may be otherwise the next time.
+        """
         settings = self._settings
         for path in initialise(settings):
             self._say(f"made {path}")
@@ -126,6 +131,7 @@ class Up:
         _free(settings)
         settings.key_files().read()
         workflows(settings)
+        wait_for_ledger(settings, tell=self._say)
         migrate(settings)
         prove_keys(settings)
         groups: list[tuple[str, Sequence[Process]]] = []
@@ -212,7 +218,7 @@ def _sole(directory: Path, patience: timedelta) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise Misconfigured(
+        raise Unavailable(
             f"another `aswhom up` runs on {directory}: stop it first, or choose another --data-dir"
         ) from None
     deadline = time.monotonic() + patience.total_seconds()
@@ -220,13 +226,16 @@ def _sole(directory: Path, patience: timedelta) -> int:
     while (pid := supervisor.still_running(directory)) is not None:
         if time.monotonic() > deadline:
             os.close(lock)
-            raise Misconfigured(f"the processes of an `aswhom up` that was killed are still there: end process {pid}")
+            raise Unavailable(f"the processes of an `aswhom up` that was killed are still there: end process {pid}")
         waiting.wait(0.1)
     return lock
 
 
 def _free(settings: Settings) -> None:
-    """Say now, rather than in a log that starts again and again, that an address is taken. Raises Misconfigured."""
+    """Say now, rather than in a log that starts again and again, that an address is taken or is none of ours.
+
+    Raises Unavailable where it may be had later: somebody else's process has it, or the network is not up yet.
+    """
     host, _, port = settings.listen.rpartition(":")
     name = host.strip("[]")
     try:
@@ -234,7 +243,8 @@ def _free(settings: Settings) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((name, int(port)))
     except OSError as error:
-        raise Misconfigured(
+        later = error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL}
+        raise (Unavailable if later else Misconfigured)(
             f"{settings.listen} cannot be listened on ({error.strerror}): set ASWHOM_LISTEN and ASWHOM_BASE_URL"
         ) from error
 

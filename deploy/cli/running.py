@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.command import command, confirm, invocation, tell
+from deploy.cli.command import PROBLEM, command, confirm, invocation, tell
 from deploy.cli.output import Output
 from deploy.installation import Installation
 
@@ -45,9 +45,10 @@ def up(data_dir: Path | None, database_url: str | None, broker_url: str | None) 
 
     Addresses that hold a password are better set as ASWHOM_DATABASE_URL and ASWHOM_BROKER_URL.
     """
+    from deploy.process import EX_CONFIG
     from deploy.settings import load
     from deploy.up import run
-    from identity.errors import AswhomError
+    from identity.errors import AswhomError, Misconfigured
 
     def say(line: str) -> None:
         click.echo(f"aswhom: {line}", err=True)
@@ -57,7 +58,7 @@ def up(data_dir: Path | None, database_url: str | None, broker_url: str | None) 
         code = run(settings, say=say, unrecorded=sys.stderr.isatty())
     except AswhomError as error:
         say(str(error))
-        code = 1
+        code = EX_CONFIG if isinstance(error, Misconfigured) else PROBLEM
     sys.exit(code)
 
 

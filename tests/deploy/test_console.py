@@ -104,4 +104,7 @@ def test_a_link_that_signs_in_is_said_at_a_terminal_and_into_no_log(cli: Cli) ->
     assert said is not None
     assert f"{settings.base_url}/console/link/" in said
     logged = way_in(settings, unrecorded=False)
-    assert logged == f"the console is at {settings.base_url}/console/; `aswhom console link` prints a link that signs you in"
+    assert (
+        logged
+        == f"the console is at {settings.base_url}/console/; `aswhom console link` prints a link that signs you in"
+    )

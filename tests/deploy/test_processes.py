@@ -27,10 +27,11 @@ from deploy.process import of_its_tables, open_runtime
 from deploy.procfile import Process
 from deploy.settings import load
 from deploy.supervisor import Supervisor
-from identity.errors import Misconfigured
+from identity.errors import Misconfigured, Unavailable
 from tests.deploy.conftest import Cli
+from tests.deploy.running import ASWHOM
 from tests.servers.postgres import Emptied, Postgres
-from tests.servers.process import end, free_port, start_python, wait_until
+from tests.servers.process import end, free_port, start, start_python, wait_until
 from tests.system.rig import WARM
 
 ROOT = Path(__file__).parents[2]
@@ -269,6 +270,42 @@ def test_a_process_that_waits_for_the_ledgers_server_is_stopped_at_once(name: st
         end(started, signal.SIGKILL)
 
 
+def test_up_waits_for_the_ledgers_server_and_is_stopped_at_once_while_it_does(cli: Cli, tmp_path: Path) -> None:
+    nowhere = f"postgresql+psycopg://aswhom@127.0.0.1:{free_port()}/aswhom"
+    ended, said = _ups(
+        cli, tmp_path / "log", lambda says: "the ledger is waited for: " in says, ASWHOM_DATABASE_URL=nowhere
+    )
+    assert ended == 0, said
+
+
+def test_up_exits_with_the_code_for_a_wrong_setting_and_with_another_for_what_may_pass(
+    cli: Cli, tmp_path: Path
+) -> None:
+    assert _ups(cli, tmp_path / "wrong", ASWHOM_WORKFLOWS="nowhere")[0] == 78
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ended, said = _ups(cli, tmp_path / "taken", ASWHOM_LISTEN=f"127.0.0.1:{taken.getsockname()[1]}")
+    assert (ended, "ASWHOM_LISTEN" in said) == (1, True), said
+
+
+def _ups(cli: Cli, log: Path, stop_once: Callable[[str], bool] | None = None, **variables: str) -> tuple[int, str]:
+    """How `aswhom up` ends, and what it says; by a TERM once it said what it is to be stopped for."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "ASWHOM_DATA_DIR": str(cli.data_dir),
+        "ASWHOM_LISTEN": f"127.0.0.1:{free_port()}",
+    }
+    started = start([str(ASWHOM), "up"], log=log, environment=environment | variables)
+    try:
+        if stop_once is not None:
+            wait_until(lambda: stop_once(log.read_text()), process=started, log=log, seconds=60)
+            started.send_signal(signal.SIGTERM)
+        return started.wait(60), log.read_text()
+    finally:
+        end(started, signal.SIGKILL)
+
+
 def _begun(name: str) -> tuple[str, list[str]]:
     """The module and the arguments of that process of the list."""
     (process,) = [one for one in procfile.read() if one.name == name]
@@ -286,7 +323,7 @@ def test_a_taken_address_is_told_before_anything_starts(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         settings = load(data_dir=tmp_path / "d", listen=f"127.0.0.1:{taken.getsockname()[1]}")
-        with pytest.raises(Misconfigured, match="ASWHOM_LISTEN"):
+        with pytest.raises(Unavailable, match="ASWHOM_LISTEN"):
             up.Up(settings).start()
 
 
