@@ -8,6 +8,7 @@ whichever of them is killed, nothing stays behind. There is no control port and 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import shutil
@@ -25,6 +26,7 @@ from deploy.procfile import Process
 RUN = Path("run")
 CONFIGURATION, PID_FILE, FATAL_FILE = RUN / "supervisord.conf", RUN / "supervisord.pid", RUN / "fatal"
 LOG = RUN / "supervisord.log"
+LOCK = RUN / "up.lock"  # of the one `aswhom up`, from its start to its end
 
 
 def configuration(groups: Iterable[tuple[str, Sequence[Process]]], *, patience: timedelta) -> str:
@@ -148,6 +150,18 @@ def _relay(reading: int, log: Path | None) -> subprocess.Popen[bytes]:
         return subprocess.Popen(["cat"], stdin=reading, start_new_session=True)
     with log.open("ab") as file:
         return subprocess.Popen(["cat"], stdin=reading, stdout=file, start_new_session=True)
+
+
+def is_up(directory: Path) -> bool:
+    """Whether an `aswhom up` runs on *directory*."""
+    try:
+        with (directory / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # given back as it is closed
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def still_running(directory: Path) -> int | None:

@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -26,14 +26,13 @@ from deploy.procfile import Process
 from deploy.settings import Settings
 from deploy.signals import handling
 from deploy.supervisor import Supervisor
+from deploy.upgrade import Say, migrate
 from identity.errors import Misconfigured, Unavailable
 
 _TOKEN_REQUEST = timedelta(seconds=35)  # of twenty seconds at most, and the commits and the goodbyes around it
 
 #: Below the data directory.
 TARGETS = supervisor.RUN / "prometheus.json"
-
-Say = Callable[[str], None]
 
 
 def initialise(settings: Settings) -> list[Path]:
@@ -67,13 +66,6 @@ def _writing(place: Path, *, by: str = "--data-dir") -> Iterator[None]:
         raise Misconfigured(f"{fault}: mend that, or choose another place with {by}") from error
 
 
-def migrate(settings: Settings) -> None:
-    """Bring the ledger to this version's tables. Raises Misconfigured."""
-    from pipeline.migrations import upgrade_at
-
-    upgrade_at(settings.database())
-
-
 def processes(settings: Settings) -> list[Process]:
     """What runs, from the process list: so many workers, and one of everything else."""
     listed = []
@@ -99,7 +91,8 @@ def patience(settings: Settings) -> timedelta:
 class Up:
     """The processes of one machine, from `start` to `stop`. *extra* ones start before the list's and stop after.
 
-    What they write goes to our standard output, or is appended to *log*.
+    What they write goes to our standard output, or is appended to *log*. *beside_others*: the ledger's tables are
+    changed though processes run on it.
     """
 
     def __init__(
@@ -109,8 +102,10 @@ class Up:
         extra: Sequence[Process] = (),
         say: Say = lambda line: None,
         log: Path | None = None,
+        beside_others: bool = False,
     ) -> None:
         self._log = log
+        self._beside_others = beside_others
         self._settings = settings
         self._extra = extra
         self._say = say
@@ -132,7 +127,7 @@ class Up:
         settings.key_files().read()
         workflows(settings)
         wait_for_ledger(settings, tell=self._say)
-        migrate(settings)
+        migrate(settings, say=self._say, beside_others=self._beside_others, by_up=True)
         prove_keys(settings)
         groups: list[tuple[str, Sequence[Process]]] = []
         folder = settings.data_dir
@@ -191,12 +186,12 @@ class Up:
         return 0
 
 
-def run(settings: Settings, *, extra: Sequence[Process] = (), say: Say, unrecorded: bool) -> int:
+def run(settings: Settings, *, say: Say, unrecorded: bool, beside_others: bool) -> int:
     """`aswhom up`: until Ctrl-C, SIGTERM, or a process that cannot be kept running. Returns the exit code.
 
     *unrecorded*: what is said is shown to whoever runs it, and kept in no log.
     """
-    up = Up(settings, extra=extra, say=say)
+    up = Up(settings, say=say, beside_others=beside_others)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         up.stop()
@@ -213,7 +208,7 @@ def run(settings: Settings, *, extra: Sequence[Process] = (), say: Say, unrecord
 def _sole(directory: Path, patience: timedelta) -> int:
     """The lock of the one `aswhom up` of a data directory. What a killed one left behind is waited for."""
     with _writing(directory):
-        lock = os.open(directory / supervisor.RUN / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(directory / supervisor.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -47,7 +47,7 @@ def test_there_is_one_standby_more_than_is_waited_for(named: str, standbys: list
 
 
 def test_writes_that_wait_for_a_standby_are_told_of_where_nothing_else_is_red(cli: Cli, own_postgres: Postgres) -> None:
-    from deploy.up import migrate
+    from deploy.upgrade import migrate
 
     url = own_postgres.url(own_postgres.create_database())
     settings = Settings(data_dir=cli.data_dir, database_url=url)  # type: ignore[arg-type]
