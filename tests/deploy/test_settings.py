@@ -15,7 +15,7 @@ from deploy.environment import sudo_user
 from deploy.process import listed_as, serve_metrics, tell_raised
 from deploy.settings import load
 from identity.errors import Misconfigured
-from pipeline.celery import Runtime, make_celery
+from pipeline.celery import OpenedRuntime, make_celery
 from tests.deploy.conftest import Cli
 from tests.servers.tls import tls_before
 from tests.servers.valkey import Valkey
@@ -154,7 +154,7 @@ def test_an_address_of_the_locks_that_is_none_is_refused_without_its_password() 
     assert "hunter2" not in str(caught.value)
 
 
-def _never() -> Runtime:
+def _never() -> OpenedRuntime:
     raise AssertionError("no worker is started here")
 
 
