@@ -148,6 +148,10 @@ class OpenedRuntime(Protocol):
         """Store a heartbeat."""
         ...
 
+    def in_commit(self) -> Mapping[int, float]:
+        """Since when threads, by their idents, wait for a COMMIT that no limit ends; of `time.monotonic()`."""
+        ...
+
     def wind_down(self) -> None:
         """The process was told to stop: what runs begins nothing further. Called by a signal's handler."""
         ...

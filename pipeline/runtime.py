@@ -235,6 +235,10 @@ class Runtime:
             reached=self._reached,
         )
 
+    def in_commit(self) -> Mapping[int, float]:
+        """Which threads wait for a COMMIT, and since when."""
+        return self.database.in_commit()
+
     def wind_down(self) -> None:
         """The process was told to stop: its runs go back to the queue at their next step."""
         self.stopping.set()

@@ -31,6 +31,7 @@ class Process:
             spend=lambda late: self._opened().worker.spend(self._jobs(late)),
             hand_back=lambda late: self._opened().worker.hand_back(besides=self._jobs(late)),
             hears=app.hearing.is_well,
+            in_commit=lambda: {} if self._runtime is None else self._runtime.in_commit(),
             terminate=self._terminate,
         )
         self._advance = Coalescing(self._advance_now)

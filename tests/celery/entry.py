@@ -118,6 +118,9 @@ class TestRuntime:
         with (DIRECTORY / "heartbeats").open("a") as heartbeats:
             heartbeats.write(f"{duty} {error} {os.getpid()}\n")
 
+    def in_commit(self) -> Mapping[int, float]:
+        return {}
+
     def wind_down(self) -> None:
         write("winds down")
 
