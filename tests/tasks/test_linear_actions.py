@@ -79,7 +79,7 @@ def test_the_same_call_makes_the_same_request(action: Action[Any], call: Call) -
 
 
 @pytest.mark.parametrize("action", CHOSEN, ids=lambda action: action.action_name())
-def test_the_chosen_id_is_of_version_4_and_the_probe_asks_for_it_and_for_its_former_one(action: Action[Any], call: Call) -> None:
+def test_the_chosen_id_is_of_version_4_and_the_probe_asks_for_both_it_bore(action: Action[Any], call: Call) -> None:
     chosen = action.request(call).json["variables"]["input"]["id"]
     assert UUID(chosen).version == 4
     assert UUID(call.client_id).version == 5
