@@ -24,10 +24,11 @@ from identity.errors import Unavailable
 from identity.http import Client
 from identity.installations import add_installation
 from identity.secret import Secret
-from identity.tables import provider_connections
+from identity.tables import connection_secrets, provider_connections
 from pipeline.catch_up import OVERLAP, CatchUp
 from pipeline.github_deliveries import SIGNALS
 from pipeline.intake import Intake
+from pipeline.revocation.tables import revocations
 from pipeline.tables import deliveries
 from pipeline.workflow import Registry
 from tests.ledger.house import House
@@ -177,6 +178,36 @@ def test_a_process_that_starts_asks_for_signals_that_a_restored_ledger_has_lost_
     assert github_and_web.later(minutes=1) == 1
     assert github_and_web.arrived() == ["github_app_authorization"] * 2
     assert github_and_web.later(minutes=5) == 0
+
+
+def test_what_somebody_else_took_or_missed_before_the_connection_could_is_not_asked_for(
+    github_and_web: GithubAndWeb,
+) -> None:
+    """An App is moved here: what it said meanwhile was of consents that may have been renewed since."""
+    github_and_web.ledger_forgets = True
+    github_and_web.order("authorizations/revoke", user="ada", signal_only=True)
+    github_and_web.ledger_forgets, github_and_web.web_up = False, False
+    github_and_web.order("authorizations/revoke", user="ada", signal_only=True)
+    github_and_web.now += timedelta(days=1)
+    github_and_web.web_up = True
+    for table in (provider_connections, connection_secrets):
+        begins = update(table).values(created_at=github_and_web.now)
+        github_and_web.house.database.write(lambda c, begins=begins: c.execute(begins).rowcount)
+    assert github_and_web.later(minutes=1) == 0
+    assert github_and_web.arrived() == []
+
+
+def test_a_signal_that_was_asked_for_again_is_followed_and_doubted_since_it_names_no_time(
+    github_and_web: GithubAndWeb,
+) -> None:
+    github_and_web.web_up = False
+    assert github_and_web.order("authorizations/revoke", user="ada", signal_only=True) == [503]
+    github_and_web.web_up = True
+    github_and_web.house.connect("acme", "acme.ada")
+    assert github_and_web.later(minutes=1) == 1
+    doubts = select(revocations.c.key, revocations.c.doubt)
+    (row,) = github_and_web.house.database.read(lambda c: c.execute(doubts).all())
+    assert tuple(row) == ("acme/gh/acme.ada", "open")
 
 
 def test_a_signal_that_the_ledger_does_not_take_is_asked_for_once_a_process(github_and_web: GithubAndWeb) -> None:
