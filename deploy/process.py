@@ -118,25 +118,43 @@ def spare_what_is_loaded() -> None:
 
 
 def serve_metrics(process: str, settings: Settings, *, is_well: Callable[[], bool]) -> None:
-    """Answer Prometheus, unless the port is taken: work goes on without, and Prometheus sees that too."""
+    """Answer Prometheus, and whoever asks whether the process is well, on its port.
+
+    While that cannot be had, work goes on without, and it is asked for again: its last owner may be about to end, and
+    where nobody answers for its health a process is ended, as is the next one.
+    """
     from pipeline.exposition import serve
 
     port = settings.metrics_port(process)
     if not port:
         return
-    try:
-        serve(port, host=settings.metrics_host, is_well=is_well)
-    except (OSError, OverflowError) as error:  # the latter for a number that is no port
-        name = process.partition("-")[0].upper()
-        log.error(
-            "no metrics from %s: %s:%d cannot be had (%s). Set ASWHOM_%s_METRICS_PORT to a free port, or to 0 for none",
-            process,
-            settings.metrics_host,
-            port,
-            getattr(error, "strerror", None) or error,
-            name,
-            extra={"action": "metrics.unserved"},
-        )
+
+    def fault() -> OSError | OverflowError | None:
+        try:
+            serve(port, host=settings.metrics_host, is_well=is_well)
+        except (OSError, OverflowError) as error:  # the latter for a number that is no port
+            return error
+        return None
+
+    def ask_again() -> None:
+        pause = threading.Event()
+        while fault() is not None:
+            pause.wait(LOOK_AGAIN.total_seconds())
+
+    if (error := fault()) is None:
+        return
+    log.error(
+        "no metrics from %s, and no answer at /healthz: %s:%d cannot be had (%s). Set ASWHOM_%s_METRICS_PORT to a free "
+        "port, or, where nothing probes it, to 0 for none",
+        process,
+        settings.metrics_host,
+        port,
+        getattr(error, "strerror", None) or error,
+        process.partition("-")[0].upper(),
+        extra={"action": "metrics.unserved"},
+    )
+    if isinstance(error, OSError):
+        threading.Thread(target=ask_again, name="metrics-port", daemon=True).start()
 
 
 def workflows(settings: Settings) -> Registry:
