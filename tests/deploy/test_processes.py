@@ -33,6 +33,7 @@ from tests.deploy.running import ASWHOM
 from tests.servers.postgres import Emptied, Postgres
 from tests.servers.process import end, free_port, start, start_python, wait_until
 from tests.system.rig import WARM
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 _SOCKET = ".s.PGSQL.5432"
@@ -112,6 +113,38 @@ def test_everything_stops_when_one_process_cannot_be_kept_running(tmp_path: Path
     assert running.wait() == 0  # what supervisord says of it
     assert running.gave_up() == "broken"
     assert '"action": "process.given_up"' in log.read_text()
+
+
+def test_a_term_that_reaches_supervisord_and_all_below_at_once_loses_no_last_words(tmp_path: Path) -> None:
+    (tmp_path / supervisor.RUN).mkdir()
+    (tmp_path / "slow.py").write_text(
+        "import signal, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), print('last words'), exit()))\n"
+        "print('is up')\n"
+        "while True: signal.pause()\n"
+    )
+    child = Process(name="slow", command=("python", "-u", "slow.py"))
+    text = supervisor.configuration([("g", [child])], patience=timedelta(seconds=20))
+    (tmp_path / supervisor.CONFIGURATION).write_text(text)
+    log = tmp_path / "log"
+    environment = {**os.environ, "PATH": supervisor.scripts_first(os.environ["PATH"])}
+    running = Supervisor(tmp_path, environment, log=log)
+    eventually(lambda: log.exists() and "is up" in log.read_text(), "the child is up", seconds=60, log=log)
+    for pid in _below(os.getpid(), of=tmp_path):
+        os.kill(pid, signal.SIGTERM)
+    assert running.wait() == 0
+    assert running.gave_up() is None
+    assert "last words" in log.read_text()
+
+
+def _below(parent: int, *, of: Path) -> Iterator[int]:
+    """The processes that *parent* started and that work in *of* or write its log, and all below them."""
+    tasks = Path(f"/proc/{parent}/task").glob("*/children")
+    for pid in [int(word) for children in tasks for word in children.read_text().split()]:
+        files = [Path(f"/proc/{pid}/cwd"), Path(f"/proc/{pid}/fd/1")]
+        if any(file.exists() and file.readlink().is_relative_to(of) for file in files):
+            yield pid
+            yield from _below(pid, of=of)
 
 
 def test_everything_stops_though_the_disk_takes_no_word_of_why(tmp_path: Path) -> None:

@@ -121,6 +121,22 @@ def test_sigterm_stops_everything_and_exits_with_zero(up: Running) -> None:
 
 
 @pytest.mark.slow
+def test_a_sigterm_that_reaches_every_process_at_once_stops_everything_as_well(tmp_path: Path) -> None:
+    """As systemd sends it to a whole control group."""
+    running = Running(tmp_path)
+    try:
+        running.wait_ready()
+        for pid in {running.process.pid, *running.pids()}:
+            os.kill(pid, signal.SIGTERM)
+        assert running.process.wait(90) == 0, running.log.read_text()[-4000:]
+        assert running.pids() == []
+        assert not running.said("Traceback"), running.log.read_text()[-4000:]
+        assert running.said("shutdown"), "the last lines are there"
+    finally:
+        running.end()
+
+
+@pytest.mark.slow
 def test_nothing_stays_when_it_is_killed(tmp_path: Path) -> None:
     if shutil.which("setpriv") is None:
         pytest.skip("without setpriv the kernel is not asked to tell children of their parent's death")
