@@ -121,11 +121,12 @@ def test_sigterm_stops_everything_and_exits_with_zero(up: Running) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_sigterm_that_reaches_every_process_at_once_stops_everything_as_well(tmp_path: Path) -> None:
     """As systemd sends it to a whole control group."""
     running = Running(tmp_path)
     try:
-        running.wait_ready()
+        running.wait_ready(seconds=150)
         for pid in {running.process.pid, *running.pids()}:
             os.kill(pid, signal.SIGTERM)
         assert running.process.wait(90) == 0, running.log.read_text()[-4000:]

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Table, select, update
 from werkzeug.serving import make_server
 
 from deploy.sandbox.__main__ import SERVICES
@@ -98,6 +98,10 @@ class GithubAndWeb:
         """Where GitHub is looked for."""
         moved = update(provider_connections).values(api_url=url)
         self.house.database.write(lambda c: c.execute(moved).rowcount)
+
+    def begins(self, table: Table) -> None:
+        """What is in it is there since now."""
+        self.house.database.write(lambda c: c.execute(update(table).values(created_at=self.now)).rowcount)
 
     def later(self, **by: float) -> int:
         """Some time passes, and the duty runs: how many it asked for."""
@@ -191,8 +195,7 @@ def test_what_somebody_else_took_or_missed_before_the_connection_could_is_not_as
     github_and_web.now += timedelta(days=1)
     github_and_web.web_up = True
     for table in (provider_connections, connection_secrets):
-        begins = update(table).values(created_at=github_and_web.now)
-        github_and_web.house.database.write(lambda c, begins=begins: c.execute(begins).rowcount)
+        github_and_web.begins(table)
     assert github_and_web.later(minutes=1) == 0
     assert github_and_web.arrived() == []
 
