@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -128,7 +129,8 @@ def test_a_sigterm_that_reaches_every_process_at_once_stops_everything_as_well(t
     try:
         running.wait_ready(seconds=150)
         for pid in {running.process.pid, *running.pids()}:
-            os.kill(pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         assert running.process.wait(90) == 0, running.log.read_text()[-4000:]
         assert running.pids() == []
         assert not running.said("Traceback"), running.log.read_text()[-4000:]
