@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from identity.addresses import is_loopback
-from identity.errors import Misconfigured
+from identity.errors import AswhomError, Misconfigured
 from identity.secret import Secret
+from identity.store import CommitUnknown
 
 if TYPE_CHECKING:
     from deploy.installation import Installation
@@ -57,6 +58,29 @@ def new_link(at: Installation) -> tuple[str, datetime]:
     token, act = Secret(secrets.token_urlsafe(32)), at.act()
     expires_at = at.write(lambda c: make_link(c, token, act))
     return f"{at.settings.base_url}/console/link/{token.reveal()}", expires_at
+
+
+def way_in(settings: Settings, *, unrecorded: bool) -> str | None:
+    """How to get in, for whoever has just started everything; None: no console is served.
+
+    A link that signs an owner in is made where the sentence is *unrecorded*. A journal is read by others as well, and
+    by machines that it is sent to.
+    """
+    from deploy.installation import Installation
+
+    if not is_served(settings):
+        return None
+    place = f"the console is at {settings.base_url}/console/"
+    if settings.console_issuer is not None:
+        return place
+    if not unrecorded:
+        return f"{place}; `aswhom console link` prints a link that signs you in"
+    try:
+        with Installation(settings) as at:
+            url, _ = new_link(at)
+    except (AswhomError, CommitUnknown) as fault:  # the ledger is busy: no reason to stop what runs
+        return f"{place}; `aswhom console link` prints a link that signs you in ({fault})"
+    return f"the console: {url} signs you in once, within ten minutes; `aswhom console link` prints another"
 
 
 def is_served(settings: Settings) -> bool:

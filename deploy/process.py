@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import timedelta
 from types import FrameType
@@ -132,25 +132,43 @@ def spare_what_is_loaded() -> None:
 def serve_metrics(
     process: str, settings: Settings, *, is_well: Callable[[], bool], is_ready: Callable[[], bool]
 ) -> None:
-    """Answer Prometheus, unless the port is taken: work goes on without, and Prometheus sees that too."""
+    """Answer Prometheus, and whoever asks whether the process is well, on its port.
+
+    While that cannot be had, work goes on without, and it is asked for again: its last owner may be about to end, and
+    where nobody answers for its health a process is ended, as is the next one.
+    """
     from pipeline.exposition import serve
 
     port = settings.metrics_port(process)
     if not port:
         return
-    try:
-        serve(port, host=settings.metrics_host, is_well=is_well, is_ready=is_ready)
-    except (OSError, OverflowError) as error:  # the latter for a number that is no port
-        name = process.partition("-")[0].upper()
-        log.error(
-            "no metrics from %s: %s:%d cannot be had (%s). Set ASWHOM_%s_METRICS_PORT to a free port, or to 0 for none",
-            process,
-            settings.metrics_host,
-            port,
-            getattr(error, "strerror", None) or error,
-            name,
-            extra={"action": "metrics.unserved"},
-        )
+
+    def fault() -> OSError | OverflowError | None:
+        try:
+            serve(port, host=settings.metrics_host, is_well=is_well, is_ready=is_ready)
+        except (OSError, OverflowError) as error:  # the latter for a number that is no port
+            return error
+        return None
+
+    def ask_again() -> None:
+        pause = threading.Event()
+        while fault() is not None:
+            pause.wait(LOOK_AGAIN.total_seconds())
+
+    if (error := fault()) is None:
+        return
+    log.error(
+        "no metrics from %s, and no answer at /healthz: %s:%d cannot be had (%s). Set ASWHOM_%s_METRICS_PORT to a free "
+        "port, or, where nothing probes it, to 0 for none",
+        process,
+        settings.metrics_host,
+        port,
+        getattr(error, "strerror", None) or error,
+        process.partition("-")[0].upper(),
+        extra={"action": "metrics.unserved"},
+    )
+    if isinstance(error, OSError):
+        threading.Thread(target=ask_again, name="metrics-port", daemon=True).start()
 
 
 def workflows(settings: Settings) -> Registry:
@@ -219,7 +237,22 @@ def of_its_tables(runtime: Runtime) -> Runtime:
     return runtime
 
 
-def _awaited(read: Callable[[], T]) -> T:
+def wait_for_ledger(settings: Settings, *, tell: Callable[[str], None]) -> None:
+    """Return once the ledger's server answers, which may start later than we do. Raises Misconfigured."""
+    from pipeline.database import open_database
+    from pipeline.ledger.revision import revision_of
+
+    if settings.on_sqlite:
+        return
+    with closing(open_database(settings.database())) as database:
+        _awaited(lambda: revision_of(database), tell=tell)
+
+
+def _log_that_it_waits(why: str) -> None:
+    log.warning(why, extra={"action": "ledger.awaited"})
+
+
+def _awaited(read: Callable[[], T], *, tell: Callable[[str], None] = _log_that_it_waits) -> T:
     """What the ledger says, once its server is there."""
     pause = threading.Event()
     # Nobody listens for these yet, or it is Celery's beat, which first makes its scheduler and would wait here again.
@@ -230,7 +263,7 @@ def _awaited(read: Callable[[], T]) -> T:
             except LedgerDamaged as damaged:
                 raise Misconfigured(str(damaged)) from damaged  # not to be waited for: no restore reaches this process
             except Unavailable as away:
-                log.warning("the ledger is waited for: %s", away, extra={"action": "ledger.awaited"})
+                tell(f"the ledger is waited for: {away}")
             pause.wait(LOOK_AGAIN.total_seconds())
 
 

@@ -3,11 +3,13 @@
     aswhom up ─► supervisord ─► valkey · extra processes · the processes of the list · the listener
 
 Each arrow is a parent whose death the kernel tells the child (SIGTERM, where `setpriv` is there to ask for it), so
-whichever of them is killed, nothing stays behind. There is no control port and no control socket.
+whichever of them is killed, nothing stays behind. A TERM that reaches all of them at once, as from systemd, is the same
+stop. There is no control port and no control socket.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import shutil
@@ -25,6 +27,7 @@ from deploy.procfile import Process
 RUN = Path("run")
 CONFIGURATION, PID_FILE, FATAL_FILE = RUN / "supervisord.conf", RUN / "supervisord.pid", RUN / "fatal"
 LOG = RUN / "supervisord.log"
+LOCK = RUN / "up.lock"  # of the one `aswhom up`, from its start to its end
 
 
 def configuration(groups: Iterable[tuple[str, Sequence[Process]]], *, patience: timedelta) -> str:
@@ -143,11 +146,26 @@ class Supervisor:
 def _relay(reading: int, log: Path | None) -> subprocess.Popen[bytes]:
     """supervisord opens /dev/fd/1 by name. A socket, which is what a service of systemd has, cannot be opened so, nor
     another user's terminal, and a file would get a second writer with an offset of its own. A pipe can.
+
+    Who stops a whole control group at once sends it a TERM as well: it ends after those whose last lines it passes on.
     """
+    command = ["sh", "-c", "trap '' TERM; exec cat"]
     if log is None:
-        return subprocess.Popen(["cat"], stdin=reading, start_new_session=True)
+        return subprocess.Popen(command, stdin=reading, start_new_session=True)
     with log.open("ab") as file:
-        return subprocess.Popen(["cat"], stdin=reading, stdout=file, start_new_session=True)
+        return subprocess.Popen(command, stdin=reading, stdout=file, start_new_session=True)
+
+
+def is_up(directory: Path) -> bool:
+    """Whether an `aswhom up` runs on *directory*."""
+    try:
+        with (directory / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # given back as it is closed
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def still_running(directory: Path) -> int | None:

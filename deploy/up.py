@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import http.client
 import json
@@ -10,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -18,23 +19,20 @@ from types import FrameType
 from typing import Any
 
 from deploy import procfile, supervisor, valkey
-from deploy.console import is_served, new_link
-from deploy.installation import Installation
+from deploy.console import way_in
 from deploy.ledger_keys import prove_keys, refuse_new_keys
-from deploy.process import workflows
+from deploy.process import wait_for_ledger, workflows
 from deploy.procfile import Process
 from deploy.settings import Settings
 from deploy.signals import handling
 from deploy.supervisor import Supervisor
-from identity.errors import AswhomError, Misconfigured
-from identity.store import CommitUnknown
+from deploy.upgrade import Say, migrate
+from identity.errors import Misconfigured, Unavailable
 
 _TOKEN_REQUEST = timedelta(seconds=35)  # of twenty seconds at most, and the commits and the goodbyes around it
 
 #: Below the data directory.
 TARGETS = supervisor.RUN / "prometheus.json"
-
-Say = Callable[[str], None]
 
 
 def initialise(settings: Settings) -> list[Path]:
@@ -68,13 +66,6 @@ def _writing(place: Path, *, by: str = "--data-dir") -> Iterator[None]:
         raise Misconfigured(f"{fault}: mend that, or choose another place with {by}") from error
 
 
-def migrate(settings: Settings) -> None:
-    """Bring the ledger to this version's tables. Raises Misconfigured."""
-    from pipeline.migrations import upgrade_at
-
-    upgrade_at(settings.database())
-
-
 def processes(settings: Settings) -> list[Process]:
     """What runs, from the process list: so many workers, and one of everything else."""
     listed = []
@@ -100,7 +91,8 @@ def patience(settings: Settings) -> timedelta:
 class Up:
     """The processes of one machine, from `start` to `stop`. *extra* ones start before the list's and stop after.
 
-    What they write goes to our standard output, or is appended to *log*.
+    What they write goes to our standard output, or is appended to *log*. *beside_others*: the ledger's tables are
+    changed though processes run on it.
     """
 
     def __init__(
@@ -110,8 +102,10 @@ class Up:
         extra: Sequence[Process] = (),
         say: Say = lambda line: None,
         log: Path | None = None,
+        beside_others: bool = False,
     ) -> None:
         self._log = log
+        self._beside_others = beside_others
         self._settings = settings
         self._extra = extra
         self._say = say
@@ -120,7 +114,11 @@ class Up:
         self._stopping = False
 
     def start(self) -> None:
-        """Make what is missing and start everything; it returns before they are ready. Raises Misconfigured."""
+        """Make what is missing and start everything; it returns before they are ready.
+
+        A ledger's server that is not there yet is waited for, as every process does. Raises Misconfigured, and
+        Unavailable for what may be otherwise the next time.
+        """
         settings = self._settings
         for path in initialise(settings):
             self._say(f"made {path}")
@@ -128,7 +126,8 @@ class Up:
         _free(settings)
         settings.key_files().read()
         workflows(settings)
-        migrate(settings)
+        wait_for_ledger(settings, tell=self._say)
+        migrate(settings, say=self._say, beside_others=self._beside_others, by_up=True)
         prove_keys(settings)
         groups: list[tuple[str, Sequence[Process]]] = []
         folder = settings.data_dir
@@ -187,9 +186,12 @@ class Up:
         return 0
 
 
-def run(settings: Settings, *, extra: Sequence[Process] = (), say: Say) -> int:
-    """`aswhom up`: until Ctrl-C, SIGTERM, or a process that cannot be kept running. Returns the exit code."""
-    up = Up(settings, extra=extra, say=say)
+def run(settings: Settings, *, say: Say, unrecorded: bool, beside_others: bool) -> int:
+    """`aswhom up`: until Ctrl-C, SIGTERM, or a process that cannot be kept running. Returns the exit code.
+
+    *unrecorded*: what is said is shown to whoever runs it, and kept in no log.
+    """
+    up = Up(settings, say=say, beside_others=beside_others)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         up.stop()
@@ -198,35 +200,20 @@ def run(settings: Settings, *, extra: Sequence[Process] = (), say: Say) -> int:
         up.start()
         if up.wait_ready():
             say(f"Aswhom is up at {settings.base_url}, with its data in {settings.data_dir}. Ctrl-C stops it")
-            _point_at_console(settings, say)
+            if way := way_in(settings, unrecorded=unrecorded):
+                say(way)
         return up.wait()
-
-
-def _point_at_console(settings: Settings, say: Say) -> None:
-    """How to get in: by the provider, or by a link that is good once."""
-    if not is_served(settings):
-        return
-    if settings.console_issuer is not None:
-        say(f"the console is at {settings.base_url}/console/")
-        return
-    try:
-        with Installation(settings) as at:
-            url, _ = new_link(at)
-    except (AswhomError, CommitUnknown) as fault:  # the ledger is busy: no reason to stop what runs
-        say(f"the console is at {settings.base_url}/console/; `aswhom console link` prints a link to it ({fault})")
-        return
-    say(f"the console: {url} signs you in once, within ten minutes; `aswhom console link` prints another")
 
 
 def _sole(directory: Path, patience: timedelta) -> int:
     """The lock of the one `aswhom up` of a data directory. What a killed one left behind is waited for."""
     with _writing(directory):
-        lock = os.open(directory / supervisor.RUN / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(directory / supervisor.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise Misconfigured(
+        raise Unavailable(
             f"another `aswhom up` runs on {directory}: stop it first, or choose another --data-dir"
         ) from None
     deadline = time.monotonic() + patience.total_seconds()
@@ -234,13 +221,16 @@ def _sole(directory: Path, patience: timedelta) -> int:
     while (pid := supervisor.still_running(directory)) is not None:
         if time.monotonic() > deadline:
             os.close(lock)
-            raise Misconfigured(f"the processes of an `aswhom up` that was killed are still there: end process {pid}")
+            raise Unavailable(f"the processes of an `aswhom up` that was killed are still there: end process {pid}")
         waiting.wait(0.1)
     return lock
 
 
 def _free(settings: Settings) -> None:
-    """Say now, rather than in a log that starts again and again, that an address is taken. Raises Misconfigured."""
+    """Say now, rather than in a log that starts again and again, that an address is taken or is none of ours.
+
+    Raises Unavailable where it may be had later: somebody else's process has it, or the network is not up yet.
+    """
     host, _, port = settings.listen.rpartition(":")
     name = host.strip("[]")
     try:
@@ -248,7 +238,8 @@ def _free(settings: Settings) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((name, int(port)))
     except OSError as error:
-        raise Misconfigured(
+        later = error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL}
+        raise (Unavailable if later else Misconfigured)(
             f"{settings.listen} cannot be listened on ({error.strerror}): set ASWHOM_LISTEN and ASWHOM_BASE_URL"
         ) from error
 

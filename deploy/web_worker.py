@@ -2,14 +2,19 @@
 
 A worker of threads waits in a thread for the rest of a request, without a limit, and in its one loop for whoever was
 answered to hang up. So a handful of clients that send a byte now and then, or nothing, would end all service.
+
+And whoever asks whether the process is well is answered without a thread where none is free: all may stand in a COMMIT
+that waits for a standby, and a process that is ended for it leaves its waiting sessions behind, and begins again.
 """
 
 from __future__ import annotations
 
+import selectors
 import socket
 import struct
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from gunicorn.http import get_parser
@@ -18,6 +23,11 @@ from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import ThreadWorker
 
 _MOST = 65536  # bytes that are read of who was answered, as Gunicorn has it
+_SPARE = 64  # of the connections: of those, nobody waits for a thread, so that one who asks for health is heard
+
+_PROBE = b"GET /healthz "
+_WELL = b"200 OK", b'{"status":"up"}\n'
+_FULL = b"503 Service Unavailable\r\nRetry-After: 5", b'{"title":"Service Unavailable","status":503}\n'
 
 
 class Unreader(SocketUnreader):  # type: ignore[misc]  # Gunicorn has no types
@@ -46,6 +56,37 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     seconds = 20.0  # for a whole request, from its first byte. GitHub gives up after 10, Linear after 5, Slack after 3
     goodbye = 2.0  # seconds for who was answered to hang up, as Gunicorn has it
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._handed = 0  # connections that a thread has, or that wait for one
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Hand it to a thread. In the loop, as all but `handle`."""
+        if self._handed >= self.cfg.threads and not self.cfg.is_ssl:
+            if not (conn.initialized or conn.data_ready):
+                self._await_request(conn)
+                return
+            answer = _answer_of_loop(conn.sock, full=self.nr_conns > self.worker_connections - _SPARE)
+            if answer is not None:
+                self.nr_conns -= 1
+                _say(conn.sock, *answer)
+                conn.close()
+                return
+        self._handed += 1
+        super().enqueue_req(conn)
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """A thread is free."""
+        self._handed -= 1
+        super().finish_request(conn, fs)
+
+    def _await_request(self, conn: Any) -> None:
+        """As Gunicorn has one wait that sends nothing; then what it asks for can be seen."""
+        conn.sock.setblocking(False)
+        conn.set_timeout()
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
     def handle(self, conn: Any) -> Any:
         """One request, in a thread: whether the connection is kept for another."""
         if self.cfg.is_ssl:  # which the connection sets up before it makes a parser: a proxy ends TLS for us
@@ -67,6 +108,27 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 def _timeval(seconds: float) -> bytes:
     """As socket(7) wants it: seconds and microseconds."""
     return struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+
+
+def _answer_of_loop(connection: socket.socket, *, full: bool) -> tuple[bytes, bytes] | None:
+    """What a request is answered while no thread is free; None: it waits for one."""
+    try:
+        begins = connection.recv(len(_PROBE), socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except OSError:  # it was read ahead, or is gone
+        begins = b""
+    if begins == _PROBE:
+        return _WELL
+    return _FULL if full else None
+
+
+def _say(connection: socket.socket, status: bytes, body: bytes) -> None:
+    """Answer at once. What the client sends besides is not waited for."""
+    head = b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    with suppress(OSError):
+        connection.setblocking(False)
+        connection.recv(_MOST)  # closed with something unread, its answer would be lost
+        connection.send(head % (status, len(body)) + body)
+        connection.shutdown(socket.SHUT_WR)
 
 
 def _see_off(connection: socket.socket, *, patience: float) -> None:

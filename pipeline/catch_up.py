@@ -4,7 +4,8 @@ What is in the ledger is not asked for, and what arrives twice is one delivery, 
 hosts. What it knows of failures is in memory: a process that starts looks at all three days anew.
 
 In that first look it also asks for signals that arrived and are not in the ledger: one that was restored from a backup
-has forgotten them. Not for what starts jobs, which may have done their work before, at upstreams that cannot tell.
+has forgotten them. Not for what starts jobs, which may have done their work before, at upstreams that cannot tell. And
+not for what somebody else has taken, before the connection could: it may be of consents that were renewed since.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET, SealedSecret, live_secrets
 from identity.connections import get_connection
@@ -23,11 +24,12 @@ from identity.http import Answer, Client, HttpRequest
 from identity.model import ProviderConnection
 from identity.secret import Secret
 from identity.store import Store
-from identity.tables import provider_connections
+from identity.tables import connection_secrets, provider_connections
 from identity.vault import Vault
 from pipeline import metrics
 from pipeline.batches import in_batches
 from pipeline.github_deliveries import Row, UnreadableList, list_request, read_page, redeliver_request
+from pipeline.ledger.redeliveries import remember_asked
 from pipeline.tables import deliveries
 
 log = logging.getLogger(__name__)
@@ -44,8 +46,10 @@ MOST_REQUESTS = 50  # for deliveries, a tick and connection
 class _Failed:
     """A delivery that did not arrive, or was forgotten."""
 
+    guid: str
     row: int
     delivered_at: datetime
+    is_signal: bool
     asked: int = 0
     ask_at: datetime
     too_large: bool = False  # for what we take now
@@ -59,6 +63,22 @@ class _Listing:
     since: datetime
     query: str  # for the next page
     decided: set[str] = field(default_factory=set)  # guids whose newest try was seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class _App:
+    """A connection that receives an App's webhooks, since when, and the App's key."""
+
+    owner: ProviderConnection
+    key: SealedSecret
+    exists_since: datetime
+    hears_since: datetime  # it took no signed delivery before
+
+    def wants(self, row: Row, *, first_look: bool) -> bool:
+        """Whether the ledger may lack what it should have; `_forget` looks whether it does. Clocks may differ."""
+        if row.arrived:
+            return first_look and row.is_signal and row.delivered_at >= self.hears_since - OVERLAP
+        return row.delivered_at >= self.exists_since - OVERLAP
 
 
 @dataclass(kw_only=True)
@@ -99,24 +119,24 @@ class CatchUp:
     def run(self) -> int:
         """Look at every App once: how many deliveries were asked for. Raises Unavailable if one could not be seen."""
         asked, silent = 0, []
-        for owner, sealed in self._store.read(_apps):
+        for app in self._store.read(_apps):
             try:
-                number, failures = self._catch_up(owner, sealed.open(self._vault))
+                number, failures = self._catch_up(app, app.key.open(self._vault))
             except Misconfigured as failure:
                 number, failures = 0, [failure]
             asked += number
-            silent += [f"{owner.id}: {failure}" for failure in failures]
+            silent += [f"{app.owner.id}: {failure}" for failure in failures]
         if silent:
             raise Unavailable(f"GitHub's deliveries could not all be looked at or asked for: {'; '.join(silent)}")
         return asked
 
-    def _catch_up(self, owner: ProviderConnection, key: Secret) -> tuple[int, list[Exception]]:
+    def _catch_up(self, app: _App, key: Secret) -> tuple[int, list[Exception]]:
         """How many deliveries were asked for, and what could not be: a page, or a delivery, holds up no other."""
-        now = self._clock()
+        now, owner = self._clock(), app.owner
         known = self._known.setdefault(owner.id, _Known(seen_to=now - KEPT))
         asked, failures = 0, list[Exception]()
         try:
-            self._look(owner, key, known, now)
+            self._look(app, key, known, now)
         except (Unavailable, UnreadableList) as failure:
             failures.append(failure)
         self._forget(owner, known, now)
@@ -132,16 +152,16 @@ class CatchUp:
                 break
         return asked, failures
 
-    def _look(self, owner: ProviderConnection, key: Secret, known: _Known, now: datetime) -> None:
+    def _look(self, app: _App, key: Secret, known: _Known, now: datetime) -> None:
         """Note what was delivered since the last time, or what is left of that; as many pages as a tick may ask for."""
-        since = max(known.seen_to - OVERLAP, now - KEPT)
+        owner, since = app.owner, max(known.seen_to - OVERLAP, now - KEPT)
         listing = known.listing or _Listing(began=now, since=since, query=f"per_page={self._page}")
         known.listing = None  # should a page not come, the next tick begins anew: GitHub's cursors do not last
         for _ in range(self._most_pages):
             page = read_page(self._send(owner, list_request(owner, key, query=listing.query, now=self._clock())))
             for row in page.rows:
                 if row.delivered_at >= listing.since:
-                    _note(owner, known, listing, row, now)
+                    _note(app, known, listing, row, now)
             if page.next_query is None or len(page.rows) == 0 or page.rows[-1].delivered_at < listing.since:
                 known.seen_to, known.looked = listing.began, True
                 return
@@ -165,6 +185,8 @@ class CatchUp:
     def _ask(self, owner: ProviderConnection, key: Secret, one: _Failed, now: datetime) -> None:
         one.ask_at = now + (LONGEST if one.too_large else min(FIRST * 2**one.asked, LONGEST))
         one.asked += 1
+        if one.is_signal:
+            self._store.write(lambda c: remember_asked(c, owner.id, one.guid, now=now))
         request = redeliver_request(owner, key, one.row, now=now)
         self._send(owner, request)
         metrics.REDELIVERIES.labels("asked").inc()
@@ -181,30 +203,38 @@ class CatchUp:
         return answer
 
 
-def _apps(c: Connection) -> list[tuple[ProviderConnection, SealedSecret]]:
-    """The connections with an App's key that receive webhooks, and that key: one that cannot be opened is their own."""
+def _apps(c: Connection) -> list[_App]:
+    """The connections with an App's key that receive webhooks: a key that cannot be opened is their own."""
     found = []
-    ids = select(provider_connections.c.id).where(provider_connections.c.provider == "github")
-    for id in c.execute(ids.order_by(provider_connections.c.id)).scalars().all():
-        keys = live_secrets(c, id, PRIVATE_KEY)
-        if keys and live_secrets(c, id, WEBHOOK_SECRET):
-            found.append((get_connection(c, id), keys[0]))
+    owners, secrets = provider_connections.c, connection_secrets.c
+    first = select(func.min(secrets.created_at)).where(
+        secrets.connection_id == owners.id, secrets.name == WEBHOOK_SECRET
+    )
+    of_github = select(owners.id, owners.created_at, first.scalar_subquery().label("hears_since")).where(
+        owners.provider == "github"
+    )
+    for row in c.execute(of_github.order_by(owners.id)).all():
+        keys = live_secrets(c, row.id, PRIVATE_KEY)
+        if keys and live_secrets(c, row.id, WEBHOOK_SECRET):
+            owner = get_connection(c, row.id)
+            found.append(_App(owner=owner, key=keys[0], exists_since=row.created_at, hears_since=row.hears_since))
     return found
 
 
-def _note(owner: ProviderConnection, known: _Known, listing: _Listing, row: Row, now: datetime) -> None:
+def _note(app: _App, known: _Known, listing: _Listing, row: Row, now: datetime) -> None:
     """Of the tries of one delivery the newest decides, which comes first."""
     if row.guid in listing.decided:
         return
     listing.decided.add(row.guid)
-    if row.arrived and (known.looked or not row.is_signal):  # else `_forget` looks whether the ledger has it
+    if not app.wants(row, first_look=not known.looked):
         known.failed.pop(row.guid, None)
         return
-    fresh = _Failed(row=row.id, delivered_at=row.delivered_at.astimezone(UTC), ask_at=now)
+    at = row.delivered_at.astimezone(UTC)
+    fresh = _Failed(guid=row.guid, row=row.id, delivered_at=at, is_signal=row.is_signal, ask_at=now)
     one = known.failed.setdefault(row.guid, fresh)
     if row.is_too_large and not one.too_large:
         one.too_large, one.ask_at = True, now + LONGEST  # by then somebody may have let in longer ones
-        note = {"action": "catch_up.too_large", "connection": owner.id, "delivery": row.guid}
+        note = {"action": "catch_up.too_large", "connection": app.owner.id, "delivery": row.guid}
         log.error("a delivery is longer than is let in: raise ASWHOM_MAX_BODY, and what a proxy allows", extra=note)
 
 

@@ -107,8 +107,21 @@ class JobWorker(Protocol):
         """
         ...
 
+    @property
+    def active_jobs(self) -> Mapping[int, str]:
+        """The job each thread has claimed, by the thread's ident: not always the one its bell named."""
+        ...
 
-class Revoker(Protocol):
+    def spend(self, overdue: Collection[str], /) -> None:
+        """The process is about to leave because of these jobs: each spends a run."""
+        ...
+
+    def hand_back(self, *, besides: Collection[str]) -> None:
+        """The process leaves now: its claims go back unspent, but for those of these jobs."""
+        ...
+
+
+class AnswersRevocations(Protocol):
     def answer(self, revocation_id: str, /, *, moved: Callable[[], None]) -> object:
         """Take a revocation as far as it goes now, if anything of it is open, and call *moved* after each part of it.
 
@@ -117,14 +130,14 @@ class Revoker(Protocol):
         ...
 
 
-class Runtime(Protocol):
+class OpenedRuntime(Protocol):
     """What a process that runs work holds open: opened in it, closed by it."""
 
     @property
     def worker(self) -> JobWorker: ...
 
     @property
-    def revoker(self) -> Revoker: ...
+    def revoker(self) -> AnswersRevocations: ...
 
     @property
     def schedules(self) -> Schedules: ...
@@ -132,25 +145,16 @@ class Runtime(Protocol):
     @property
     def ring(self) -> Ring: ...
 
-    @property
-    def active_jobs(self) -> Mapping[int, str]:
-        """The job each thread has claimed, by the thread's ident: not always the one its bell named."""
-        ...
-
     def heartbeat(self, duty: str, error: str | None, /) -> None:
         """Store a heartbeat."""
         ...
 
+    def in_commit(self) -> Mapping[int, float]:
+        """Since when threads, by their idents, wait for a COMMIT that no limit ends; of `time.monotonic()`."""
+        ...
+
     def wind_down(self) -> None:
         """The process was told to stop: what runs begins nothing further. Called by a signal's handler."""
-        ...
-
-    def spend(self, overdue: Collection[str], /) -> None:
-        """The process is about to leave because of these jobs: each spends a run."""
-        ...
-
-    def hand_back(self, overdue: Collection[str], /) -> None:
-        """The process leaves now: its claims go back unspent, but for those of these jobs."""
         ...
 
     def close(self) -> None: ...
@@ -167,7 +171,7 @@ class App(Celery):
     """A Celery application that knows its broker settings and how to open what its tasks need."""
 
     settings: BrokerSettings
-    open_runtime: Callable[[], Runtime]
+    open_runtime: Callable[[], OpenedRuntime]
     hearing: Hearing
     ticks: Ticks
     backend_cls = "disabled"  # Celery would ask the environment first
@@ -187,7 +191,7 @@ class App(Celery):
 
 def make_celery(
     settings: BrokerSettings,
-    open_runtime: Callable[[], Runtime],
+    open_runtime: Callable[[], OpenedRuntime],
     *,
     limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> App:

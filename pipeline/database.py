@@ -7,7 +7,7 @@ transaction is a function handed to `write`, so none can be open across HTTP and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -39,6 +39,10 @@ class Database(Protocol):
 
         Raises Unavailable, and LedgerDamaged from the first damage to the process's end.
         """
+        ...
+
+    def in_commit(self) -> Mapping[int, float]:
+        """Since when threads, by their idents, wait for a COMMIT that no limit ends; of `time.monotonic()`."""
         ...
 
     def close(self) -> None: ...

@@ -11,7 +11,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -82,6 +82,7 @@ class PostgresqlDatabase:
         self._timeout = turn_timeout.total_seconds()
         self._lock_timeout = _LOCK_TIMEOUT if writes_at_once is None else gives_way_after.total_seconds()
         self._places = threading.BoundedSemaphore(writes_at_once or threads)
+        self._in_commit: dict[int, float] = {}
         self._url = make_url(url)
         said = self._url.query
         asked = {name: value for name, value in (_NOTICED | _WRITABLE).items() if name not in said}
@@ -175,12 +176,16 @@ class PostgresqlDatabase:
                 if not connection.invalidated:
                     transaction.rollback()
                 raise
+            thread = threading.get_ident()
+            self._in_commit[thread] = time.monotonic()
             try:
                 transaction.commit()
             except DBAPIError as error:
                 if _undone(error):
                     raise
                 raise CommitUnknown("the connection was lost in COMMIT; read again by your own key") from error
+            finally:
+                del self._in_commit[thread]
             return outcome
 
     def read(self, fn: Callable[[Connection], T]) -> T:
@@ -215,6 +220,10 @@ class PostgresqlDatabase:
 
     def check_fit(self) -> None:
         """Nothing to check: the disk is the server's, which says by refusing that it is full."""
+
+    def in_commit(self) -> Mapping[int, float]:
+        """A COMMIT waits for standbys for as long as they take: statement_timeout does not hold for that."""
+        return self._in_commit.copy()
 
     def close(self) -> None:
         self.engine.dispose()

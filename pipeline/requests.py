@@ -21,7 +21,7 @@ from identity.errors import Unconfirmed
 from identity.ids import Ids
 from identity.model import Scope
 from identity.secret import Secret
-from identity.store import CommitUnknown, Store, write_idempotent
+from identity.store import CommitUnknown, write_idempotent
 from identity.workloads import Workloads, looks_like_one
 from pipeline.action import Action
 from pipeline.database import Ahead, Database
@@ -86,7 +86,7 @@ class Requests:
         """
         asked = self._asked(caller, "job", keyed, now)
         accept = partial(ledger.accept_tool, asked=asked, workflows=self._workflows, action=action)
-        return _make(self._store, partial(accept, identifier=identifier, request=request))
+        return write_idempotent(self._store, partial(accept, identifier=identifier, request=request))
 
     def job_before(self, caller: Caller, keyed: Keyed, *, now: datetime) -> Made | None:
         """What `execute` made of this very request, if it came with this key before. Raises KeyReused."""
@@ -98,7 +98,9 @@ class Requests:
     def revoke(self, caller: Caller, scope: Scope, keyed: Keyed, *, reason: str, now: datetime) -> Made:
         """Revoke: effective when this returns. Raises NotLetIn or KeyReused."""
         asked = self._asked(caller, "rev", keyed, now)
-        return _make(Ahead(database=self._store), lambda c: ledger.accept_revocation(c, asked, scope, reason=reason))
+        return write_idempotent(
+            Ahead(database=self._store), lambda c: ledger.accept_revocation(c, asked, scope, reason=reason)
+        )
 
     def cancel(self, caller: Caller, job: str, keyed: Keyed, *, now: datetime) -> Changed:
         """End a job: at once, or at its next step where it runs. Raises BadInput, NotLetIn or KeyReused."""
@@ -178,10 +180,6 @@ class _Waiting:
     def leave(self, key: str) -> None:
         with self._lock:
             self._of -= Counter((key,))  # which keeps no key of nobody
-
-
-def _make(store: Store, fn: Callable[[Connection], Made]) -> Made:
-    return write_idempotent(store, fn)  # its id is the key: a second try finds what the first one made
 
 
 def _settled(state: str, wait: str | None) -> bool:

@@ -23,7 +23,7 @@ from kombu import Connection
 from kombu.exceptions import KombuError, LimitExceeded
 from kombu.pools import ProducerPool
 from kombu.transport import virtual
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from identity.columns import in_microseconds
 from pipeline import metrics
@@ -70,6 +70,7 @@ class Outage:
         self._lock = threading.Lock()
         self._failures = 0
         self._silent_until = 0.0
+        self._trial: int | None = None  # the thread that makes one
 
     def permits(self) -> bool:
         with self._lock:
@@ -78,24 +79,27 @@ class Outage:
             if self._clock() < self._silent_until:
                 return False
             self._silent_until = self._clock() + _PAUSES[-1]  # the others stay silent during this caller's trial
+            self._trial = threading.get_ident()
             return True
 
     def failed(self) -> bool:
         """Note a failure; True if it begins an outage."""
         with self._lock:
             self._failures += 1
+            self._trial = None
             self._silent_until = self._clock() + _PAUSES[min(self._failures, len(_PAUSES)) - 1]
             return self._failures == 1
 
     def undecided(self) -> None:
-        """Note that a trial went well and told nothing of bells: the next caller's is one, too."""
+        """Note that nothing was learnt of bells: if this was the trial, the next caller's is one, too."""
         with self._lock:
-            self._silent_until = self._clock()
+            if self._trial == threading.get_ident():
+                self._trial, self._silent_until = None, self._clock()
 
     def succeeded(self) -> bool:
         """Note a success; True if it ends an outage."""
         with self._lock:
-            ended, self._failures = self._failures > 0, 0
+            ended, self._failures, self._trial = self._failures > 0, 0, None
             return ended
 
 
@@ -108,6 +112,7 @@ class CeleryRing:
         self._lock = threading.Lock()
         self._producers: ProducerPool | None = None
         self._errors: tuple[type[BaseException], ...] = (KombuError, RedisError, OSError)
+        self._odd: set[str] = set()  # queues that the broker has something against
         self._pid = 0
 
     def jobs(self, bells: Sequence[Bell]) -> bool:
@@ -130,21 +135,27 @@ class CeleryRing:
         self._send([_message(REVOCATION, (revocation,), REVOCATIONS) for revocation in ids[:room]])
 
     def unheard(self, queue: str) -> int | None:
-        """How many bells lie in a queue: 0 in one that there is not yet. None: the broker is away, or busy.
+        """How many bells lie in a queue: 0 in one that there is not yet.
 
-        An answer ends no outage: one that is full, or a replica, answers and takes no bells.
+        None: the broker is away, or busy, or will not say it of this one: that is no outage, since other queues may be
+        in order. An answer ends no outage: one that is full, or a replica, answers and takes no bells.
         """
         if not self._outage.permits():
             return None
         producers = self._open()
         try:
-            found = self._length(producers, queue)
+            found: int | None = self._length(producers, queue)
         except LimitExceeded:
-            return None
+            found = None
+        except ResponseError as refused:
+            self._note_odd(queue, refused)
+            found = None
         except self._errors as error:
             metrics.BELLS.labels("failed").inc()
             self._note_failure(producers, error)
             return None
+        else:
+            self._odd.discard(queue)
         self._outage.undecided()
         return found
 
@@ -166,6 +177,7 @@ class CeleryRing:
         try:
             self._publish(producers, messages)
         except LimitExceeded:  # all senders are in use, which is no fault of the broker's: one that hangs fails theirs
+            self._outage.undecided()
             metrics.BELLS.labels("skipped").inc(len(messages))
             return False
         except self._errors as error:
@@ -175,6 +187,17 @@ class CeleryRing:
         metrics.BELLS.labels("rung").inc(len(messages))
         self._note_success()
         return True
+
+    def _note_odd(self, queue: str, refused: ResponseError) -> None:
+        """Told once, until the broker answers of it again."""
+        if queue not in self._odd:
+            self._odd.add(queue)
+            log.error(
+                "the broker does not say what lies in the queue %s (%s): see what has its key, and end that",
+                queue,
+                refused,
+                extra={"action": "ring.odd_queue", "queue": queue},
+            )
 
     def _note_failure(self, producers: ProducerPool, error: BaseException) -> None:
         self._forget(producers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -235,22 +235,13 @@ class Runtime:
             reached=self._reached,
         )
 
-    @property
-    def active_jobs(self) -> Mapping[int, str]:
-        """The job each thread has claimed."""
-        return self.worker.active_jobs
+    def in_commit(self) -> Mapping[int, float]:
+        """Which threads wait for a COMMIT, and since when."""
+        return self.database.in_commit()
 
     def wind_down(self) -> None:
         """The process was told to stop: its runs go back to the queue at their next step."""
         self.stopping.set()
-
-    def spend(self, overdue: Collection[str]) -> None:
-        """The watchdog is about to leave because of these jobs."""
-        self.worker.spend(overdue)
-
-    def hand_back(self, overdue: Collection[str]) -> None:
-        """The watchdog leaves now."""
-        self.worker.hand_back(besides=overdue)
 
     def duties(self) -> list[Duty]:
         """What housekeeping does."""

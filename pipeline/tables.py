@@ -65,6 +65,15 @@ delivery_bodies = Table(
     Column("seen_at", Instant, nullable=False),
 )
 
+# Signals that a sender was asked for again.
+redeliveries = Table(
+    "redeliveries",
+    metadata,
+    Column("connection_id", String(64), primary_key=True),
+    Column("delivery_id", String(200), primary_key=True),  # the sender's
+    Column("asked_at", Instant, nullable=False),
+)
+
 # Configuration pinned with jobs, stored once by content.
 pinned_configuration = Table(
     "pinned_configuration",

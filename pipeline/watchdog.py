@@ -7,6 +7,9 @@ without asking. The supervisor starts the next one. What runs still when the gra
 unspent, and not before: a run whose call was answered could not end any more, and whoever claimed its job would wait
 until that call's outcome is settled. The same happens to a process that is deaf for twice as long as its health tells
 of it.
+
+It does not leave for a task that stands in a COMMIT, which may wait for a standby for as long as that is away: another
+process would come to stand there too, and the server keeps the session of the one that left.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -29,6 +32,7 @@ from pipeline.hearing import DEAF_AFTER
 log = logging.getLogger(__name__)
 
 _LOOKS_AGAIN = 0.1  # seconds
+_STANDS = 5.0  # seconds in one COMMIT; where no standby is waited for, none takes so long
 _FROZEN = 10.0  # seconds without a look: a container was paused, a machine suspended
 
 #: Of the grace, to hand back what still runs.
@@ -65,6 +69,10 @@ def _always(_within: timedelta) -> bool:
     return True
 
 
+def _nobody() -> Mapping[int, float]:
+    return {}
+
+
 def terminate_self() -> None:
     """SIGTERM to this process: Celery's warm shutdown."""
     os.kill(os.getpid(), signal.SIGTERM)
@@ -83,6 +91,7 @@ class Watchdog:
         spend: Callable[[Sequence[Task]], None],
         hand_back: Callable[[Sequence[Task]], None],
         hears: Callable[[timedelta], bool] = _always,
+        in_commit: Callable[[], Mapping[int, float]] = _nobody,
         clock: Callable[[], float] = time.monotonic,
         terminate: Callable[[], None] = terminate_self,
         leave: Callable[[int], object] = os._exit,
@@ -91,6 +100,8 @@ class Watchdog:
         self._spend = spend
         self._hand_back = hand_back
         self._hears = hears  # whether it did, within so long
+        self._in_commit = in_commit  # since when which threads are, by the same clock
+        self._stand = False  # some do for long, which was told
         self._clock = clock
         self._terminate = terminate
         self._leave = leave
@@ -179,7 +190,25 @@ class Watchdog:
                 for thread, task in self._tasks.items():
                     self._tasks[thread] = replace(task, since=min(now, task.since + missed))
             self._thawed = now
+        self._count_anew_in_commit(now)
         return self.check()
+
+    def _count_anew_in_commit(self, now: float) -> None:
+        """From the end of a long COMMIT on, each task has its whole time."""
+        standing = {thread for thread, since in self._in_commit().items() if now - since >= _STANDS}
+        with self._lock:
+            standing &= set(self._tasks)
+            for thread in standing:
+                self._tasks[thread] = replace(self._tasks[thread], since=now)
+        if standing and not self._stand:
+            log.error(
+                "%d task(s) stand in a COMMIT of the ledger's server for more than %g s: see with `aswhom doctor` "
+                "whether it waits for a standby. This process stays, since a restart would help nothing",
+                len(standing),
+                _STANDS,
+                extra={"action": "watchdog.commit"},
+            )
+        self._stand = bool(standing)
 
     def _has_just_thawed(self) -> bool:
         """Whether what the broker said meanwhile may not have been read yet."""

@@ -13,7 +13,7 @@ from pipeline.coalescing import Coalescing
 from pipeline.watchdog import Limits, Task, Watchdog, terminate_self
 
 if TYPE_CHECKING:
-    from pipeline.celery import App, Runtime
+    from pipeline.celery import App, OpenedRuntime
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +25,13 @@ class Process:
 
     def __init__(self, app: App, limits: Limits) -> None:
         self._app = app
-        self._runtime: Runtime | None = None
+        self._runtime: OpenedRuntime | None = None
         self._watchdog = Watchdog(
             limits,
-            spend=lambda late: self._opened().spend(self._jobs(late)),
-            hand_back=lambda late: self._opened().hand_back(self._jobs(late)),
+            spend=lambda late: self._opened().worker.spend(self._jobs(late)),
+            hand_back=lambda late: self._opened().worker.hand_back(besides=self._jobs(late)),
             hears=app.hearing.is_well,
+            in_commit=lambda: {} if self._runtime is None else self._runtime.in_commit(),
             terminate=self._terminate,
         )
         self._advance = Coalescing(self._advance_now)
@@ -77,7 +78,7 @@ class Process:
             finally:
                 self._watchdog.stop()
 
-    def _opened(self) -> Runtime:
+    def _opened(self) -> OpenedRuntime:
         if self._runtime is None:
             raise RuntimeError("this process is not a started worker")
         return self._runtime
@@ -87,7 +88,7 @@ class Process:
         terminate_self()
 
     def _jobs(self, late: Sequence[Task]) -> list[str]:
-        active = self._opened().active_jobs
+        active = self._opened().worker.active_jobs
         return [active.get(task.thread, task.job) for task in late if task.job is not None]
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.approvals.news import ApprovalNews, approval_news
-from pipeline.run import ActionFailed, Run
+from pipeline.run import ActionFailed, Run, StepRefused
 from pipeline.states import ApprovalState
 from pipeline.workflow import SERVICE, workflow
 from tasks.actions import slack
@@ -29,7 +29,7 @@ class AskConfig(BaseModel):
     config=AskConfig,
 )
 def ask_in_slack(run: Run[AskConfig], news: ApprovalNews) -> None:
-    """Ask once; when it is decided take the buttons off, and answer in the thread.
+    """Ask once; when it is decided answer in the thread, and take the buttons off.
 
     What ended before anybody was asked here is not mentioned.
     """
@@ -42,8 +42,8 @@ def ask_in_slack(run: Run[AskConfig], news: ApprovalNews) -> None:
     if news.state == ApprovalState.OPEN:
         return
     outcome = f"This is {news.state}" + (f": {news.reason}." if news.reason else ".")
-    end = slack.EndQuestion(channel=asked.channel, ts=asked.ts, shown=news.shown, outcome=outcome)
-    with suppress(ActionFailed):  # deleted, or too old to be edited: the thread says it all the same
-        run.do(end, as_=run.service)
     notice = slack.PostMessage(channel=asked.channel, text=slack.escape(outcome), thread=asked.ts)
     run.do(notice, as_=run.service, once=f"{news.approval}:{news.state}")
+    end = slack.EndQuestion(channel=asked.channel, ts=asked.ts, shown=news.shown, outcome=outcome)
+    with suppress(ActionFailed, StepRefused):  # deleted, too old to be edited, not allowed: the thread has said it
+        run.do(end, as_=run.service)

@@ -21,6 +21,7 @@ class Leaving:
         self._database = database
         self.engine = database.engine
         self.check_fit, self.close = database.check_fit, database.close
+        self.in_commit = database.in_commit
         self.leaves = self.loses_a_commit = False
         self._away = False
 

@@ -10,20 +10,28 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.command import command, confirm, invocation, tell
+from deploy.cli.command import PROBLEM, command, confirm, invocation, tell
 from deploy.cli.output import Output
 from deploy.installation import Installation
 
+while_others_run = click.option(
+    "--while-others-run",
+    is_flag=True,
+    help="Change the ledger's tables though processes run on it, which may then do wrong.",
+)
+
 
 @click.command()
+@while_others_run
 @invocation
-def init(at: Installation, out: Output) -> None:
+def init(at: Installation, out: Output, while_others_run: bool) -> None:
     """Make a data directory, keys and a ledger; what is there already stays."""
     from deploy.ledger_keys import prove_keys
-    from deploy.up import initialise, migrate
+    from deploy.up import initialise
+    from deploy.upgrade import migrate
 
     made = [str(path) for path in initialise(at.settings)]
-    migrate(at.settings)
+    migrate(at.settings, say=out.now, beside_others=while_others_run)
     prove_keys(at.settings)
     out.done(
         "\n".join(
@@ -40,24 +48,26 @@ def init(at: Installation, out: Output) -> None:
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the installation is.  [default: .aswhom]")
 @click.option("--database-url", metavar="URL", help="A PostgreSQL, rather than SQLite in the data directory.")
 @click.option("--broker-url", metavar="URL", help="A Redis, Valkey or RabbitMQ, rather than a private Valkey.")
-def up(data_dir: Path | None, database_url: str | None, broker_url: str | None) -> None:
+@while_others_run
+def up(data_dir: Path | None, database_url: str | None, broker_url: str | None, while_others_run: bool) -> None:
     """Run everything on this machine until Ctrl-C: web, workers, schedules, housekeeping, and a private Valkey.
 
     Addresses that hold a password are better set as ASWHOM_DATABASE_URL and ASWHOM_BROKER_URL.
     """
+    from deploy.process import EX_CONFIG
     from deploy.settings import load
     from deploy.up import run
-    from identity.errors import AswhomError
+    from identity.errors import AswhomError, Misconfigured
 
     def say(line: str) -> None:
         click.echo(f"aswhom: {line}", err=True)
 
     try:
         settings = load(data_dir=data_dir, database_url=database_url, broker_url=broker_url)
-        code = run(settings, say=say)
+        code = run(settings, say=say, unrecorded=sys.stderr.isatty(), beside_others=while_others_run)
     except AswhomError as error:
         say(str(error))
-        code = 1
+        code = EX_CONFIG if isinstance(error, Misconfigured) else PROBLEM
     sys.exit(code)
 
 
@@ -90,15 +100,17 @@ def db() -> None:
 
 
 @command(db)
-def upgrade(at: Installation, out: Output) -> None:
+@while_others_run
+def upgrade(at: Installation, out: Output, while_others_run: bool) -> None:
     """Bring the ledger to this version's tables; nothing happens where it is there already."""
-    from pipeline import migrations
+    from deploy.upgrade import migrate
     from pipeline.ledger.revision import revision_of
 
+    def begins(to: str, number: int, of: int) -> None:
+        out.now(f"upgrading to {to} ({number} of {of})")
+
     before = revision_of(at.unchecked_ledger)
-    migrations.upgrade_at(
-        at.settings.database(), begins=lambda to, number, of: out.now(f"upgrading to {to} ({number} of {of})")
-    )
+    migrate(at.settings, say=out.now, begins=begins, beside_others=while_others_run)
     after = revision_of(at.unchecked_ledger)
     sentence = f"upgraded from {before or 'nothing'} to {after}" if before != after else f"already at {after}"
     out.done(sentence, {"before": before, "after": after})

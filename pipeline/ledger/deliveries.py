@@ -19,9 +19,10 @@ from pipeline.ledger import signal_chunks, signals, signed_answers
 from pipeline.ledger.bells import ring_due
 from pipeline.ledger.delivery_tenant import Whose, record_trespass, whose_delivery
 from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.ledger.redeliveries import was_asked
 from pipeline.ledger.tenant_setup import TenantSetup, setup_for
 from pipeline.model import Acceptance, Bell, DeliveryOutcome, SignedDelivery
-from pipeline.revocation.signal import Signal
+from pipeline.revocation.signal import Asks, Signal
 from pipeline.tables import deliveries, delivery_bodies, jobs
 from pipeline.workflow import Match, Workflow
 
@@ -151,12 +152,15 @@ def _follow(
 ) -> Acceptance:
     # Remembered apart from the deliveries, since a signal is never refused for being a repetition.
     first = _remember_body(connection, delivery, ids.delivery, digest, now)
+    # What names no time and was asked for again may be days old; one that tells a state is followed all the same.
+    timeless = signal.asks is Asks.REVOKE and signal.happened_at is None
+    late = timeless and was_asked(connection, delivery.connection, delivery.delivery_id)
     received = signals.ReceivedSignal(
         signal=signal,
         id=ids.revocation,
         by=signals.BY_PROVIDER + delivery.source,
         signal_id=ids.delivery,
-        seen=not first,
+        seen=late or not first,
         now=now,
     )
     followed = signals.follow(connection, delivery.connection, received, at_most=signal_chunks.ACCOUNTS)

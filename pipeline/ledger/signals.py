@@ -47,7 +47,7 @@ class ReceivedSignal:
     id: str  # of the revocation, should it come to one
     by: str
     signal_id: str  # the delivery or `jti` that brought it
-    seen: bool  # these very bytes came before
+    seen: bool  # these very bytes came before, or it names no time and the sender was asked for it again
     now: datetime
 
 

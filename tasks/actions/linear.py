@@ -18,7 +18,7 @@ from tasks.actions import linear_queries as queries
 from tasks.actions.answers import parse
 from tasks.actions.github import PullRequest
 from tasks.actions.linear_answers import judge_answer, limits
-from tasks.actions.linear_ids import chosen_id
+from tasks.actions.linear_ids import chosen_id, sought_ids
 from tasks.actions.linear_issues import Issue, Issues, OnBoard, TrackedIssues
 
 R = TypeVar("R", bound=Result)
@@ -126,11 +126,11 @@ class CreateIssue(LinearAction[Issue]):
         return parse(response, Issue, at=("data", "issueCreate", "issue"))
 
     def probe(self, call: Call) -> Request:
-        return _graphql(queries.FIND_ISSUE, id=chosen_id(call))
+        return _graphql(queries.FIND_ISSUE, ids=sought_ids(call))
 
     def found(self, response: Response, call: Call) -> Issue | None:
         nodes = parse(response, list[Issue], at=("data", "issues", "nodes"))
-        return next((issue for issue in nodes if issue.id == chosen_id(call)), None)
+        return next((issue for issue in nodes if issue.id in sought_ids(call)), None)
 
     def external_id(self, result: Issue) -> str:
         return result.id
@@ -231,11 +231,11 @@ class Comment(LinearAction[Made]):
         return parse(response, Made, at=("data", "commentCreate", "comment"))
 
     def probe(self, call: Call) -> Request:
-        return _graphql(queries.FIND_COMMENT, id=chosen_id(call))
+        return _graphql(queries.FIND_COMMENT, ids=sought_ids(call))
 
     def found(self, response: Response, call: Call) -> Made | None:
         nodes = parse(response, list[Made], at=("data", "comments", "nodes"))
-        return next((comment for comment in nodes if comment.id == chosen_id(call)), None)
+        return next((comment for comment in nodes if comment.id in sought_ids(call)), None)
 
     def external_id(self, result: Made) -> str:
         return result.id

@@ -21,6 +21,15 @@ def chosen_id(call: Call) -> str:
     return str(UUID(bytes=versioned + _checksum(versioned)))
 
 
+def sought_ids(call: Call) -> list[str]:
+    """By which ids what the call may have made is looked up: its own, and the one that it bore before the ids said so.
+
+    A call that an earlier version has made, and that got no answer, is told from no other. To ask for both costs
+    nothing, and nobody else chooses either.
+    """
+    return [chosen_id(call), str(UUID(int=UUID(call.client_id).int, version=4))]
+
+
 def is_ours(id: str) -> bool:
     """Whether some step of ours chose this id. Somebody who makes one up is taken for us, and starts nothing."""
     try:

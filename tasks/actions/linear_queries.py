@@ -7,8 +7,8 @@ mutation CreateIssue($input: IssueCreateInput!) {
 """
 
 FIND_ISSUE = """
-query FindIssue($id: ID!) {
-  issues(filter: { id: { eq: $id } }, first: 1, includeArchived: true) { nodes { id identifier url } }
+query FindIssue($ids: [ID!]!) {
+  issues(filter: { id: { in: $ids } }, first: 2, includeArchived: true) { nodes { id identifier url } }
 }
 """
 
@@ -48,7 +48,7 @@ mutation CreateComment($input: CommentCreateInput!) {
 """
 
 FIND_COMMENT = """
-query FindComment($id: ID!) {
-  comments(filter: { id: { eq: $id } }, first: 1, includeArchived: true) { nodes { id url } }
+query FindComment($ids: [ID!]!) {
+  comments(filter: { id: { in: $ids } }, first: 2, includeArchived: true) { nodes { id url } }
 }
 """

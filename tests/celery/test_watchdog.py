@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 import pytest
@@ -28,6 +28,7 @@ class Process:
         *,
         limits: Limits = LIMITS,
         hears: Callable[[timedelta], bool] = lambda _: True,
+        in_commit: Callable[[], Mapping[int, float]] = dict,
     ) -> None:
         self.now = 1000.0
         self.done: list[object] = []
@@ -36,6 +37,7 @@ class Process:
             spend=spend or (lambda late: self.done.append(("spent", *(task.job for task in late)))),
             hand_back=lambda late: self.done.append(("handed back all but", *(task.job for task in late))),
             hears=hears,
+            in_commit=in_commit,
             clock=lambda: self.now,
             terminate=lambda: self.done.append("terminate"),
             leave=lambda code: self.done.append(("leave", code)),
@@ -108,6 +110,43 @@ def test_what_a_process_could_not_do_while_it_was_frozen_it_is_not_late_with() -
         process.now += 1
         assert process.watchdog.look()
     assert process.done[:2] == ["terminate", ("spent", "j1")]
+
+
+def test_a_task_that_stands_in_a_commit_is_not_left_for_and_has_its_time_after_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    commits: dict[int, float] = {}
+    process = Process(in_commit=lambda: commits)
+
+    def looks(seconds: int) -> bool:
+        for _ in range(seconds):
+            process.now += 1
+            if process.watchdog.look():
+                return True
+        return False
+
+    with process.watchdog.watch("j1"):
+        assert not looks(50)
+        commits[threading.get_ident()] = process.now
+        assert not looks(7200)
+        assert [record.action for record in caplog.records] == ["watchdog.commit"]  # type: ignore[attr-defined]
+        commits.clear()
+        assert not looks(59)
+        assert process.done == []
+        assert looks(1)
+    assert process.done[:2] == ["terminate", ("spent", "j1")]
+
+
+def test_commits_that_end_buy_a_task_no_time() -> None:
+    process = Process(in_commit=lambda: {threading.get_ident(): process.now - 4})
+    with process.watchdog.watch("j1"):
+        process.now += 9
+        assert not process.watchdog.look()
+        for _ in range(50):
+            process.now += 1
+            assert not process.watchdog.look()
+        process.now += 1
+        assert process.watchdog.look()
 
 
 def test_a_process_that_is_deaf_a_minute_after_it_was_frozen_leaves() -> None:

@@ -13,7 +13,7 @@ from celery.backends.base import DisabledBackend
 
 from deploy.process import celery_app, celerys_or_exit
 from deploy.settings import load
-from pipeline.celery import BrokerSettings, Runtime, make_celery
+from pipeline.celery import BrokerSettings, OpenedRuntime, make_celery
 from pipeline.workflow import Registry
 from tests.deploy.conftest import Cli
 
@@ -34,7 +34,7 @@ HOSTILE = {
 }
 
 
-def never() -> Runtime:
+def never() -> OpenedRuntime:
     raise AssertionError("nothing is opened here")
 
 

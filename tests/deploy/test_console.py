@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from deploy.console import is_served, sign_in_of
+from deploy.console import is_served, sign_in_of, way_in
 from deploy.settings import load
 from identity.errors import Misconfigured
 from tests.deploy.conftest import Cli
@@ -96,3 +96,15 @@ def test_the_web_itself_has_no_console_where_anybody_could_walk_in(cli: Cli, lis
         [sys.executable, "-c", asks], env=environment, capture_output=True, text=True, check=False, timeout=60
     )
     assert asked.stdout.strip().splitlines()[-1:] == [str(status)], asked.stderr
+
+
+def test_a_link_that_signs_in_is_said_at_a_terminal_and_into_no_log(cli: Cli) -> None:
+    settings = load(data_dir=cli.data_dir)
+    said = way_in(settings, unrecorded=True)
+    assert said is not None
+    assert f"{settings.base_url}/console/link/" in said
+    logged = way_in(settings, unrecorded=False)
+    assert (
+        logged
+        == f"the console is at {settings.base_url}/console/; `aswhom console link` prints a link that signs you in"
+    )

@@ -442,7 +442,7 @@ def on_postgresql(postgres: Postgres, cli: Cli) -> Callable[[str], list[Finding]
     settings = Settings(data_dir=cli.data_dir, database_url=postgres.url(name))  # type: ignore[arg-type]
 
     def look(statement: str) -> list[Finding]:
-        from deploy.up import migrate
+        from deploy.upgrade import migrate
 
         migrate(settings)
         with Installation(settings) as at:

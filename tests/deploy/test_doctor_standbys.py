@@ -47,7 +47,7 @@ def test_there_is_one_standby_more_than_is_waited_for(named: str, standbys: list
 
 
 def test_writes_that_wait_for_a_standby_are_told_of_where_nothing_else_is_red(cli: Cli, own_postgres: Postgres) -> None:
-    from deploy.up import migrate
+    from deploy.upgrade import migrate
 
     url = own_postgres.url(own_postgres.create_database())
     settings = Settings(data_dir=cli.data_dir, database_url=url)  # type: ignore[arg-type]
@@ -61,10 +61,12 @@ def test_writes_that_wait_for_a_standby_are_told_of_where_nothing_else_is_red(cl
         writing.start()
         waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'"
         eventually(lambda: admin.execute(waits).fetchone() == (1,))
+        assert list(at.unchecked_ledger.in_commit()) == [writing.ident]  # for whom no worker leaves
         at.write(rehearse)  # as /readyz does
         found = [one for one in postgresql.server(at) if "every write hangs" in one.says]
         admin.execute("alter system reset synchronous_standby_names")
         admin.execute("select pg_reload_conf()")
         writing.join(30)
+        assert at.unchecked_ledger.in_commit() == {}
     assert [one.state for one in found] == [State.WRONG]
     assert not writing.is_alive()

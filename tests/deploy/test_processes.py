@@ -28,11 +28,13 @@ from deploy.process import of_its_tables, open_runtime
 from deploy.procfile import Process
 from deploy.settings import load
 from deploy.supervisor import Supervisor
-from identity.errors import Misconfigured
+from identity.errors import Misconfigured, Unavailable
 from tests.deploy.conftest import Cli
+from tests.deploy.running import ASWHOM
 from tests.servers.postgres import Emptied, Postgres
-from tests.servers.process import end, free_port, start_python, wait_until
+from tests.servers.process import end, free_port, start, start_python, wait_until
 from tests.system.rig import WARM
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 _SOCKET = ".s.PGSQL.5432"
@@ -112,6 +114,38 @@ def test_everything_stops_when_one_process_cannot_be_kept_running(tmp_path: Path
     assert running.wait() == 0  # what supervisord says of it
     assert running.gave_up() == "broken"
     assert '"action": "process.given_up"' in log.read_text()
+
+
+def test_a_term_that_reaches_supervisord_and_all_below_at_once_loses_no_last_words(tmp_path: Path) -> None:
+    (tmp_path / supervisor.RUN).mkdir()
+    (tmp_path / "slow.py").write_text(
+        "import signal, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), print('last words'), exit()))\n"
+        "print('is up')\n"
+        "while True: signal.pause()\n"
+    )
+    child = Process(name="slow", command=("python", "-u", "slow.py"))
+    text = supervisor.configuration([("g", [child])], patience=timedelta(seconds=20))
+    (tmp_path / supervisor.CONFIGURATION).write_text(text)
+    log = tmp_path / "log"
+    environment = {**os.environ, "PATH": supervisor.scripts_first(os.environ["PATH"])}
+    running = Supervisor(tmp_path, environment, log=log)
+    eventually(lambda: log.exists() and "is up" in log.read_text(), "the child is up", seconds=60, log=log)
+    for pid in _below(os.getpid(), of=tmp_path):
+        os.kill(pid, signal.SIGTERM)
+    assert running.wait() == 0
+    assert running.gave_up() is None
+    assert "last words" in log.read_text()
+
+
+def _below(parent: int, *, of: Path) -> Iterator[int]:
+    """The processes that *parent* started and that work in *of* or write its log, and all below them."""
+    tasks = Path(f"/proc/{parent}/task").glob("*/children")
+    for pid in [int(word) for children in tasks for word in children.read_text().split()]:
+        files = [Path(f"/proc/{pid}/cwd"), Path(f"/proc/{pid}/fd/1")]
+        if any(file.exists() and file.readlink().is_relative_to(of) for file in files):
+            yield pid
+            yield from _below(pid, of=of)
 
 
 def test_everything_stops_though_the_disk_takes_no_word_of_why(tmp_path: Path) -> None:
@@ -301,6 +335,42 @@ def test_a_process_is_ready_once_it_has_found_its_ledger_good(name: str, there: 
         end(started, signal.SIGKILL)
 
 
+def test_up_waits_for_the_ledgers_server_and_is_stopped_at_once_while_it_does(cli: Cli, tmp_path: Path) -> None:
+    nowhere = f"postgresql+psycopg://aswhom@127.0.0.1:{free_port()}/aswhom"
+    ended, said = _ups(
+        cli, tmp_path / "log", lambda says: "the ledger is waited for: " in says, ASWHOM_DATABASE_URL=nowhere
+    )
+    assert ended == 0, said
+
+
+def test_up_exits_with_the_code_for_a_wrong_setting_and_with_another_for_what_may_pass(
+    cli: Cli, tmp_path: Path
+) -> None:
+    assert _ups(cli, tmp_path / "wrong", ASWHOM_WORKFLOWS="nowhere")[0] == 78
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ended, said = _ups(cli, tmp_path / "taken", ASWHOM_LISTEN=f"127.0.0.1:{taken.getsockname()[1]}")
+    assert (ended, "ASWHOM_LISTEN" in said) == (1, True), said
+
+
+def _ups(cli: Cli, log: Path, stop_once: Callable[[str], bool] | None = None, **variables: str) -> tuple[int, str]:
+    """How `aswhom up` ends, and what it says; by a TERM once it said what it is to be stopped for."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "ASWHOM_DATA_DIR": str(cli.data_dir),
+        "ASWHOM_LISTEN": f"127.0.0.1:{free_port()}",
+    }
+    started = start([str(ASWHOM), "up"], log=log, environment=environment | variables)
+    try:
+        if stop_once is not None:
+            wait_until(lambda: stop_once(log.read_text()), process=started, log=log, seconds=60)
+            started.send_signal(signal.SIGTERM)
+        return started.wait(60), log.read_text()
+    finally:
+        end(started, signal.SIGKILL)
+
+
 def _begun(name: str) -> tuple[str, list[str]]:
     """The module and the arguments of that process of the list."""
     (process,) = [one for one in procfile.read() if one.name == name]
@@ -318,7 +388,7 @@ def test_a_taken_address_is_told_before_anything_starts(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         settings = load(data_dir=tmp_path / "d", listen=f"127.0.0.1:{taken.getsockname()[1]}")
-        with pytest.raises(Misconfigured, match="ASWHOM_LISTEN"):
+        with pytest.raises(Unavailable, match="ASWHOM_LISTEN"):
             up.Up(settings).start()
 
 

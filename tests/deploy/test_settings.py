@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from deploy.process import listed_as, serve_metrics, tell_raised
 from deploy.secret_files import IN_FILES
 from deploy.settings import Settings, load
 from identity.errors import Misconfigured
-from pipeline.celery import Runtime, make_celery
+from pipeline.celery import OpenedRuntime, make_celery
 from tests.deploy.conftest import Cli
+from tests.deploy.running import answers
 from tests.servers.tls import tls_before
 from tests.servers.valkey import Valkey
+from tests.waiting import eventually
 
 
 def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +232,7 @@ def test_an_address_of_the_locks_that_is_none_is_refused_without_its_password() 
     assert "hunter2" not in str(caught.value)
 
 
-def _never() -> Runtime:
+def _never() -> OpenedRuntime:
     raise AssertionError("no worker is started here")
 
 
@@ -337,8 +340,19 @@ def test_a_worker_has_a_metrics_port_whatever_it_is_called(name: str, queues: li
 
 def test_a_port_that_there_is_not_is_told_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     serve_metrics("worker-2", load(worker_metrics_port=65535), is_well=lambda: True, is_ready=lambda: True)
-    assert "no metrics from worker-2: 127.0.0.1:65536 cannot be had" in caplog.text
+    assert "no metrics from worker-2, and no answer at /healthz: 127.0.0.1:65536 cannot be had" in caplog.text
     assert "Set ASWHOM_WORKER_METRICS_PORT to a free port" in caplog.text
+
+
+def test_a_port_that_is_taken_is_had_once_it_is_free(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        serve_metrics("beat", load(beat_metrics_port=port), is_well=lambda: True, is_ready=lambda: True)
+        assert len(caplog.records) == 1
+    eventually(lambda: answers(f"http://127.0.0.1:{port}/healthz"), "the port is had", seconds=60)
+    assert len(caplog.records) == 1
 
 
 def test_settings_that_contradict_each_other_are_all_named_at_start(cli: Cli) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -88,9 +88,11 @@ def test_every_line_is_json_and_names_its_process(up: Running) -> None:
     assert {json.loads(line)["process"] for line in lines} >= {"web", "worker-1", "worker-2", "revocations", "beat"}
 
 
-def test_the_link_that_it_prints_signs_in_at_the_console_once(up: Running) -> None:
-    eventually(lambda: up.said("signs you in once"), seconds=90, what="a link is printed", log=up.log)
-    (link,) = re.findall(rf"the console: ({re.escape(up.url)}/console/link/\S+) signs you in once", up.log.read_text())
+def test_a_log_is_told_how_to_make_a_link_to_the_console_which_then_signs_in_once(up: Running) -> None:
+    eventually(lambda: up.said("aswhom: the console is at"), seconds=90, what="it says where", log=up.log)
+    assert "/console/link/" not in up.log.read_text()
+    link = _aswhom(up, "console", "link").stdout.split()[0]
+    assert link.startswith(f"{up.url}/console/link/")
     with httpx.Client(trust_env=False, timeout=30) as browser:
         asked = browser.get(link)
         assert (asked.status_code, browser.get(f"{up.url}/console/").status_code) == (200, 303)
@@ -117,6 +119,24 @@ def test_sigterm_stops_everything_and_exits_with_zero(up: Running) -> None:
     assert up.stop() == 0, up.log.read_text()[-4000:]
     assert up.pids() == []
     assert not up.said("Traceback"), up.log.read_text()[-4000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_sigterm_that_reaches_every_process_at_once_stops_everything_as_well(tmp_path: Path) -> None:
+    """As systemd sends it to a whole control group."""
+    running = Running(tmp_path)
+    try:
+        running.wait_ready(seconds=150)
+        for pid in {running.process.pid, *running.pids()}:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        assert running.process.wait(90) == 0, running.log.read_text()[-4000:]
+        assert running.pids() == []
+        assert not running.said("Traceback"), running.log.read_text()[-4000:]
+        assert running.said("shutdown"), "the last lines are there"
+    finally:
+        running.end()
 
 
 @pytest.mark.slow

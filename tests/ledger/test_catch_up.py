@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Table, select, update
 from werkzeug.serving import make_server
 
 from deploy.sandbox.__main__ import SERVICES
@@ -24,10 +24,11 @@ from identity.errors import Unavailable
 from identity.http import Client
 from identity.installations import add_installation
 from identity.secret import Secret
-from identity.tables import provider_connections
+from identity.tables import connection_secrets, provider_connections
 from pipeline.catch_up import OVERLAP, CatchUp
 from pipeline.github_deliveries import SIGNALS
 from pipeline.intake import Intake
+from pipeline.revocation.tables import revocations
 from pipeline.tables import deliveries
 from pipeline.workflow import Registry
 from tests.ledger.house import House
@@ -97,6 +98,10 @@ class GithubAndWeb:
         """Where GitHub is looked for."""
         moved = update(provider_connections).values(api_url=url)
         self.house.database.write(lambda c: c.execute(moved).rowcount)
+
+    def begins(self, table: Table) -> None:
+        """What is in it is there since now."""
+        self.house.database.write(lambda c: c.execute(update(table).values(created_at=self.now)).rowcount)
 
     def later(self, **by: float) -> int:
         """Some time passes, and the duty runs: how many it asked for."""
@@ -177,6 +182,35 @@ def test_a_process_that_starts_asks_for_signals_that_a_restored_ledger_has_lost_
     assert github_and_web.later(minutes=1) == 1
     assert github_and_web.arrived() == ["github_app_authorization"] * 2
     assert github_and_web.later(minutes=5) == 0
+
+
+def test_what_somebody_else_took_or_missed_before_the_connection_could_is_not_asked_for(
+    github_and_web: GithubAndWeb,
+) -> None:
+    """An App is moved here: what it said meanwhile was of consents that may have been renewed since."""
+    github_and_web.ledger_forgets = True
+    github_and_web.order("authorizations/revoke", user="ada", signal_only=True)
+    github_and_web.ledger_forgets, github_and_web.web_up = False, False
+    github_and_web.order("authorizations/revoke", user="ada", signal_only=True)
+    github_and_web.now += timedelta(days=1)
+    github_and_web.web_up = True
+    for table in (provider_connections, connection_secrets):
+        github_and_web.begins(table)
+    assert github_and_web.later(minutes=1) == 0
+    assert github_and_web.arrived() == []
+
+
+def test_a_signal_that_was_asked_for_again_is_followed_and_doubted_since_it_names_no_time(
+    github_and_web: GithubAndWeb,
+) -> None:
+    github_and_web.web_up = False
+    assert github_and_web.order("authorizations/revoke", user="ada", signal_only=True) == [503]
+    github_and_web.web_up = True
+    github_and_web.house.connect("acme", "acme.ada")
+    assert github_and_web.later(minutes=1) == 1
+    doubts = select(revocations.c.key, revocations.c.doubt)
+    (row,) = github_and_web.house.database.read(lambda c: c.execute(doubts).all())
+    assert tuple(row) == ("acme/gh/acme.ada", "open")
 
 
 def test_a_signal_that_the_ledger_does_not_take_is_asked_for_once_a_process(github_and_web: GithubAndWeb) -> None:

@@ -508,7 +508,7 @@ class Patient:
     def __init__(self, database: Database) -> None:
         self.engine = database.engine
         self.close = database.close
-        self.check_fit = database.check_fit
+        self.check_fit, self.in_commit = database.check_fit, database.in_commit
         self._database = database
 
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:

@@ -212,6 +212,38 @@ def test_a_ledger_that_is_taken_back_believes_no_transmitter_that_was_removed(da
     database.close()
 
 
+def test_a_connection_that_listed_once_keeps_to_its_list_after_the_upgrade_though_that_is_empty(
+    database_url: str,
+) -> None:
+    database = open_database(DatabaseSettings(url=database_url, turn_timeout=timedelta(minutes=1)))
+    upgrade(database, "0049")
+
+    def fill(c: Connection) -> None:
+        c.execute(
+            text("insert into tenants (id, name, created_at) values ('acme', 'Acme', 0), ('globex', 'Globex', 0)")
+        )
+        columns = "id, tenant_id, provider, client_id, scopes, api_url, authorize_url, token_url, config, created_at"
+        for id, tenant in (("ours", "'acme'"), ("never", "'acme'"), ("platform", "null"), ("theirs", "'globex'")):
+            values = f"'{id}', {tenant}, 'github', 'c', '[]', 'https://a', 'https://a', 'https://a', '{{}}', 0"
+            c.execute(text(f"insert into provider_connections ({columns}) values ({values})"))
+        row = text(
+            "insert into audit (id, at, number, kind, tenant_id, detail) values (:id, 0, 1, :kind, 'acme', :detail)"
+        )
+        for kind, named in (
+            ("installation.added", "ours"),
+            ("installation.added", "platform"),
+            ("installation.removed", "theirs"),  # of a tenant whose it no longer is
+            ("connection.added", "never"),
+        ):
+            c.execute(row, {"id": named, "kind": kind, "detail": f'{{"connection": "{named}", "external_id": "7"}}'})
+
+    database.write(fill)
+    upgrade(database)
+    listed = text("select id from provider_connections where only_listed")
+    assert database.read(lambda c: list(c.execute(listed).scalars())) == ["ours"]
+    database.close()
+
+
 def test_a_revocation_that_has_its_receipt_is_not_looked_through_again_after_the_upgrade(database_url: str) -> None:
     database = open_database(DatabaseSettings(url=database_url, turn_timeout=timedelta(minutes=1)))
     upgrade(database, "0039")

@@ -25,7 +25,7 @@ class Counted:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.engine = database.engine
+        self.engine, self.in_commit = database.engine, database.in_commit
         self.asked: Counter[str] = Counter()
 
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:

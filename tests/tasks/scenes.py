@@ -233,8 +233,8 @@ SCENES = (
         start=_answered,
         steps=(
             Step(action="slack.AskApproval", endpoint="chat_post_message"),
-            Step(action="slack.EndQuestion", endpoint="chat_update", repeatable=True, dispensable=True),
             NOTICE,
+            Step(action="slack.EndQuestion", endpoint="chat_update", repeatable=True, dispensable=True),
         ),
     ),
     Scene(

@@ -151,6 +151,20 @@ def test_two_people_approve_by_button_and_the_thread_says_so(chat: Chat) -> None
     assert {answer.through for answer in view(chat).answers} == {"slack"}
 
 
+def test_the_thread_says_how_it_ended_though_nobody_may_take_the_buttons_off(chat: Chat) -> None:
+    assert chat.press(CAROL, chat.buttons()["aswhom.deny"]).outcome == "accepted"
+    apply(
+        chat.system,
+        'format = 1\n[[rule]]\nname = "no edits"\nwhen = { action = "slack.EndQuestion" }\ndeny = "never"\n',
+    )
+    chat.tell()
+    question, answer = chat.messages()
+    assert (answer["thread_ts"], answer["text"]) == (question["ts"], "This is denied: acme.carol said no.")
+    assert chat.buttons()
+    ended = [one for one in chat.system.jobs() if one.workflow == "ask_in_slack"]
+    assert [one.state for one in ended] == [JobState.DONE] * 2
+
+
 def test_the_thread_says_that_the_job_has_ended_though_questions_go_to_another_channel_since(chat: Chat) -> None:
     runtime = chat.system.runtime
     moved = update(workflow_settings).values(config={"channel": chat.workspace["channels"][1]["id"]})

@@ -79,11 +79,12 @@ def test_the_same_call_makes_the_same_request(action: Action[Any], call: Call) -
 
 
 @pytest.mark.parametrize("action", CHOSEN, ids=lambda action: action.action_name())
-def test_the_chosen_id_is_of_version_4_and_the_probe_asks_for_the_same(action: Action[Any], call: Call) -> None:
+def test_the_chosen_id_is_of_version_4_and_the_probe_asks_for_both_it_bore(action: Action[Any], call: Call) -> None:
     chosen = action.request(call).json["variables"]["input"]["id"]
     assert UUID(chosen).version == 4
     assert UUID(call.client_id).version == 5
-    assert action.probe(call).json["variables"] == {"id": chosen}
+    former = str(UUID(int=UUID(call.client_id).int, version=4))  # of a call from before an upgrade
+    assert action.probe(call).json["variables"] == {"ids": [chosen, former]}
 
 
 def test_two_steps_choose_two_ids(call: Call) -> None:
@@ -116,6 +117,16 @@ def test_a_probe_adopts_the_issue_with_our_id(call: Call, answer: Answer) -> Non
     assert found.identifier == "ENG-7"
     said = {"id": chosen_id(call), "url": "https://linear.app/x"}
     assert SAY.found(answer({"data": {"comments": {"nodes": [said]}}}), call) is not None
+
+
+def test_a_probe_adopts_what_the_call_made_under_its_former_id(call: Call, answer: Answer) -> None:
+    """The call was cut off by the stop before an upgrade, and its comment is there."""
+    former = str(UUID(int=UUID(call.client_id).int, version=4))
+    said = {"id": former, "url": "https://linear.app/x"}
+    assert SAY.found(answer({"data": {"comments": {"nodes": [said]}}}), call) is not None
+    filed = FILE.found(answer({"data": {"issues": {"nodes": [{**ISSUE, "id": former}]}}}), call)
+    assert filed is not None
+    assert filed.id == former
 
 
 def test_a_probe_that_finds_nothing_says_no_effect(call: Call, answer: Answer) -> None:

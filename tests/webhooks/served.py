@@ -1,6 +1,6 @@
 """The app behind a real server, with a broker that hangs: `gunicorn tests.webhooks.served:app`.
 
-`--worker-class tests.webhooks.served.Hasty` is the web's own worker in a hurry.
+`--worker-class tests.webhooks.served.Hasty` is the web's own worker in a hurry, `Patient` one with time.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ class Hasty(Worker):
 
     seconds = 1.0
     goodbye = 0.1
+
+
+class Patient(Worker):
+    """Gives a request minutes."""
+
+    seconds = 600.0
 
 
 class FrozenRing:

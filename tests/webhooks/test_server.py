@@ -39,12 +39,22 @@ def hasty() -> Iterator[str]:
 
 
 @contextmanager
-def serving(worker: str) -> Iterator[str]:
+def serving(worker: str, *more: str) -> Iterator[str]:
     """Gunicorn with four threads of that class of worker; the path of its socket."""
     with tempfile.TemporaryDirectory(prefix="aswhom-") as folder:
         path = f"{folder}/web"
         environment = os.environ | {"HANGS": hanging(path)}
-        options = ["--worker-class", worker, "--threads", "4", "--bind", f"unix:{path}", "--graceful-timeout", "1"]
+        options = [
+            "--worker-class",
+            worker,
+            "--threads",
+            "4",
+            "--bind",
+            f"unix:{path}",
+            "--graceful-timeout",
+            "1",
+            *more,
+        ]
         command = [sys.executable, "-m", "gunicorn", *options, "--no-control-socket", "tests.webhooks.served:app"]
         process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment, stderr=subprocess.DEVNULL)
         try:
@@ -198,7 +208,7 @@ def test_a_compressed_bomb_is_refused_unread(server: str) -> None:
     assert (status, document["type"]) == (415, "urn:aswhom:problem:encoded")
 
 
-ASK = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
+ASK = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
 SOON = 20.0  # seconds: far more than all who hold a server up are given, far less than for ever
 
 
@@ -285,6 +295,27 @@ def test_what_follows_a_request_that_came_too_late_is_no_request(hasty: str) -> 
             while piece := late.recv(65536):
                 rest += piece
         assert b"HTTP/1.1" not in rest
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[str]:
+    """With four threads that wait for minutes, and sixteen places for connections beside those that are spare."""
+    with serving("tests.webhooks.served.Patient", "--worker-connections", "80") as path:
+        yield path
+
+
+PROBE = ASK.replace(b"/readyz", b"/healthz") % b"Connection: close\r\n"
+
+
+def test_the_process_is_well_while_no_thread_is_free_and_the_line_for_one_is_full(small: str) -> None:
+    with ExitStack() as stack:
+        for _ in range(16):
+            connected(small, stack).sendall(head(OPENED, length=100))
+        assert answer(small, PROBE) == (200, {"status": "up"})
+        silent = connected(small, stack)  # and asks a moment later
+        eventually(lambda: answer(small, ASK % b"")[0] == 503, "more is refused at once", seconds=SOON)
+        silent.sendall(PROBE)
+        assert answer_on(silent)[0] == 200
 
 
 def test_who_was_answered_and_does_not_hang_up_holds_up_nobody_else(hasty: str) -> None:
