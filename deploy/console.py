@@ -5,10 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from datetime import datetime
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from deploy.reach import stays_here
 from identity.errors import Misconfigured
 from identity.secret import Secret
 
@@ -82,12 +81,6 @@ def sign_in_of(settings: Settings) -> SignInSettings | None:
     )
 
 
-def stays_here(settings: Settings) -> bool:
-    """Whether only this machine reaches the web: it listens on a loopback address, and is known by one."""
-    listens = settings.listen.rpartition(":")[0].strip("[]")
-    return _is_loopback(listens) and _is_loopback(urlsplit(settings.base_url).hostname or "")
-
-
 def console_faults(settings: Settings) -> Iterator[str]:
     """Each as a sentence that names the settings, what is wrong between them, and what to do."""
     missing = [name for name in _OF_PROVIDER if getattr(settings, name) is None]
@@ -99,12 +92,3 @@ def console_faults(settings: Settings) -> Iterator[str]:
             f"ASWHOM_CONSOLE is set, and {settings.base_url}, on {settings.listen}, is reached from elsewhere: set "
             "ASWHOM_CONSOLE_ISSUER, so that people sign in, or listen on 127.0.0.1 alone"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -36,6 +36,7 @@ from deploy.forms import (
     as_text,
 )
 from deploy.keys import KeyFiles
+from deploy.reach import reach_faults
 from deploy.setting_faults import refuse, told, unknown
 from identity.secret import Secret
 
@@ -76,6 +77,7 @@ class Settings(BaseSettings):
 
     listen: Listen = "127.0.0.1:8080"
     base_url: Origin = Field(default_factory=_origin_of)  # how others reach it; where it listens, unless this is set
+    allow_http: bool = False  # that others reach it without TLS
     web_processes: Annotated[int, Field(ge=1)] | None = None  # None: 1 on SQLite, 2 on PostgreSQL
     max_body: Annotated[int, Field(gt=0)] | None = None
     connect_lifetime: Seconds | None = None
@@ -302,7 +304,7 @@ def load(**given: object) -> Settings:
     except ValidationError as error:
         faults += told(error, prefix=PREFIX)
     if settings is not None:
-        faults += console_faults(settings)
+        faults += [*reach_faults(settings), *console_faults(settings)]
     refuse(faults)
     assert settings is not None  # noqa: S101 - for the type checker: its faults were refused
     return settings

@@ -62,7 +62,7 @@ def create_app(
     app.before_request(_in_ascii)
     app.before_request(_holds_no_nul)
     app.before_request(partial(_fits_if_it_writes, ledger))
-    app.after_request(_plainly)
+    app.after_request(partial(_plainly, settings))
     bells = Bells(ring)
     app.register_blueprint(receiver(settings, ledger, workflows, bells, rates or Rates(), replies=replies, clock=clock))
     if security_events is not None:
@@ -104,7 +104,9 @@ def _fits_if_it_writes(ledger: Ledger) -> None:
         ledger.fits()
 
 
-def _plainly(response: Response) -> Response:
+def _plainly(settings: WebSettings, response: Response) -> Response:
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Cache-Control", "no-store")
+    if settings.secure:  # RFC 6797: from then on a browser asks for nothing here without TLS
+        response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     return response

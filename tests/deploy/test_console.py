@@ -34,7 +34,7 @@ def _set(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
         ("[::1]:8080", None, True),
         ("localhost:8080", "http://localhost:8080", True),
         ("0.0.0.0:8080", None, False),
-        ("192.0.2.1:8080", None, False),
+        ("192.0.2.1:8080", "http://localhost:8080", False),
         ("127.0.0.1:8080", "https://aswhom.example", False),  # behind a proxy
     ],
 )
@@ -96,3 +96,28 @@ def test_the_web_itself_has_no_console_where_anybody_could_walk_in(cli: Cli, lis
         [sys.executable, "-c", asks], env=environment, capture_output=True, text=True, check=False, timeout=60
     )
     assert asked.stdout.strip().splitlines()[-1:] == [str(status)], asked.stderr
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"ASWHOM_BASE_URL": "http://aswhom.bank.example"},
+        {"ASWHOM_BASE_URL": "http://localhost.bank.example"},
+        {"ASWHOM_LISTEN": "192.0.2.1:8080"},  # whose address follows from where it listens
+    ],
+    ids=str,
+)
+def test_others_do_not_reach_it_unencrypted_unless_it_is_a_lab(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    _set(monkeypatch, **variables, **PROVIDER)
+    with pytest.raises(Misconfigured, match=r"ASWHOM_BASE_URL is http://.*unencrypted.*ASWHOM_ALLOW_HTTP=true"):
+        load()
+    monkeypatch.setenv("ASWHOM_ALLOW_HTTP", "true")
+    assert is_served(load())
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://[::1]:8080", "http://localhost", "https://a.example"])
+def test_this_machine_and_tls_need_no_leave(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("ASWHOM_BASE_URL", url)
+    assert load().base_url == url

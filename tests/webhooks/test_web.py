@@ -38,6 +38,17 @@ def test_the_process_is_up_even_when_the_ledger_is_not(client: FlaskClient, ledg
     assert "disk full" not in client.get("/readyz").text
 
 
+@pytest.mark.parametrize(
+    ("base_url", "said"), [("https://aswhom.example", "max-age=31536000"), ("http://localhost", None)]
+)
+def test_a_browser_that_came_over_tls_comes_so_from_then_on(
+    ledger: MemoryLedger, base_url: str, said: str | None
+) -> None:
+    client = create_app(WebSettings(base_url=base_url), ledger, registry(), MemoryRing()).test_client()
+    answers = (client.get("/readyz"), client.get("/nowhere"), client.post("/webhooks/github/gh"))
+    assert {answer.headers.get("Strict-Transport-Security") for answer in answers} == {said}
+
+
 def test_on_a_ledger_in_which_it_would_not_count_nothing_is_taken_and_pages_are_shown(
     client: FlaskClient, ledger: MemoryLedger
 ) -> None:
