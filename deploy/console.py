@@ -40,6 +40,7 @@ def console(settings: Settings, runtime: Runtime) -> Console | None:
         approving=runtime.approving,
         sign_in=SignIn(provider, runtime.http) if provider is not None else None,
         lifetime=settings.console_session,
+        idle=settings.console_idle or None,
         label=settings.console_label,
     )
 

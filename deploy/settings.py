@@ -31,6 +31,7 @@ from deploy.forms import (
     Origin,
     Place,
     Port,
+    Proxies,
     RedisUrl,
     Seconds,
     as_text,
@@ -77,6 +78,7 @@ class Settings(BaseSettings):
 
     listen: Listen = "127.0.0.1:8080"
     base_url: Origin = Field(default_factory=_origin_of)  # how others reach it; where it listens, unless this is set
+    trusted_proxies: Proxies = "0"  # how many, or whose networks: what they say of where a request came from counts
     allow_http: bool = False  # that others reach it without TLS
     web_processes: Annotated[int, Field(ge=1)] | None = None  # None: 1 on SQLite, 2 on PostgreSQL
     max_body: Annotated[int, Field(gt=0)] | None = None
@@ -92,6 +94,7 @@ class Settings(BaseSettings):
     console_scopes: Annotated[Names, NoDecode] = ("openid", "email", "profile")
     console_roles_claim: str | None = None
     console_session: Seconds = timedelta(hours=8)
+    console_idle: Seconds = timedelta(hours=1)  # that a session lasts without a request of its person's; 0: no limit
     console_label: Annotated[str, Field(max_length=40)] | None = None  # which installation it is; None: its host
 
     workflows: Annotated[
@@ -257,6 +260,7 @@ class Settings(BaseSettings):
 
     def web(self, metrics_dir: Path | None = None) -> WebSettings:
         """What the web processes are told."""
+        from webhooks.client_address import Proxies
         from webhooks.settings import WebSettings
 
         given = _given(
@@ -266,7 +270,13 @@ class Settings(BaseSettings):
             webhook_rate=self.webhook_rate,
             webhook_tenant_rate=self.webhook_tenant_rate,
         )
-        return WebSettings(base_url=self.base_url, metrics_dir=metrics_dir, key_prefix=self.key_prefix, **given)
+        return WebSettings(
+            base_url=self.base_url,
+            proxies=Proxies.of(self.trusted_proxies),
+            metrics_dir=metrics_dir,
+            key_prefix=self.key_prefix,
+            **given,
+        )
 
     def redis(self) -> str | None:
         """The Redis or Valkey of the refresh locks, for redis-py; None: there is none. It may hold a password."""

@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest, NotFound
 
 from pipeline.model import Ring
 from pipeline.workflow import Registry
-from webhooks import metrics, problems
+from webhooks import client_address, metrics, problems
 from webhooks.api import app as api
 from webhooks.api.app import Agents
 from webhooks.approvals import Approver, approval_link_pages
@@ -57,6 +57,7 @@ def create_app(
     app = api.make_app()
     app.debug = False  # Flask would take it from FLASK_DEBUG: a debugger is a shell for strangers
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body, PROPAGATE_EXCEPTIONS=False)
+    client_address.install(app, settings.proxies)
     metrics.install(app)
     problems.install(app)
     app.before_request(_in_ascii)

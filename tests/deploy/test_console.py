@@ -81,6 +81,8 @@ def test_a_link_is_printed_and_roles_are_given_and_taken_back(cli: Cli, monkeypa
     assert (row["id"], row["claim"], row["role"], row["tenant_id"]) == (given["id"], "email", "owner", None)
     assert cli.json("console", "disallow", given["id"], "--yes")["sessions"] == 0
     assert cli.json("console", "roles") == []
+    assert cli.json("console", "sessions") == []
+    assert "nobody is signed in as 00u1" in cli("console", "sign-out", "--subject", "00u1", "--yes").output
     assert cli.json("console", "sign-out", "--yes") == {"sessions": 0}
     monkeypatch.setenv("ASWHOM_LISTEN", "0.0.0.0:8080")
     refused = cli("console", "link")

@@ -23,6 +23,7 @@ from identity.errors import AswhomError, PolicyDenied, Unavailable
 from identity.ids import Ids
 from identity.secret import Secret
 from identity.store import CommitUnknown, Store
+from webhooks.client_address import client_address
 from webhooks.console.door import Door, from_our_form, local_path
 from webhooks.pages import page, sentence
 from webhooks.settings import WebSettings
@@ -93,14 +94,16 @@ class _Reception:
         """A session for whom *who* finds, in the transaction that makes it; the browser's former one ends with it."""
         token, audit_id = Secret(secrets.token_urlsafe(32)), self.ids("aud")
         former, whose, ended_id = self.door.token(), self.door.person(), self.ids("aud")
+        came_from = client_address()
 
         def write(c: Connection) -> None:
             person = who(c)  # roles before sessions, as whoever takes a role away: no two wait for each other
             if former is not None and whose is not None:
                 sessions.end(c, former, whose, audit_id=ended_id, now=now)
-            sessions.begin(c, token, person, audit_id=audit_id, now=now, lifetime=self.lifetime)
+            sessions.begin(c, token, person, audit_id=audit_id, now=now, lifetime=self.lifetime, came_from=came_from)
 
         self.store.write(write)
+        log.info("console sign-in", extra={"action": "console.signed_in", "from": came_from})
         response = redirect(to, 303)
         self.door.open(response, token, seconds=int(self.lifetime.total_seconds()))
         return response
@@ -113,7 +116,8 @@ class _Reception:
 
     def told(self, heading: str, reason: str, status: int) -> BaseResponse:
         """The page that says so; what was under way goes on."""
-        log.warning("console sign-in refused: %s", reason, extra={"action": "console.refused"})
+        what = {"action": "console.refused", "from": client_address()}
+        log.warning("console sign-in refused: %s", reason, extra=what)
         return page("console/refused.html", status, heading=heading, reason=sentence(reason))
 
     def remember(self, response: BaseResponse, browser: Secret, wanted: str) -> None:
@@ -166,6 +170,7 @@ def _by_provider(pages: Blueprint, at: _Reception, provider: SignIn | None) -> N
         # A page rather than a redirect: browsers hold a form's redirects against `form-action`.
         response = page("console/away.html", url=provider.begin(browser))
         at.remember(response, browser, local_path(request.form.get("next")))
+        log.info("console sign-in begun", extra={"action": "console.sign_in_begun", "from": client_address()})
         return response
 
     @pages.get("/callback")
@@ -180,7 +185,8 @@ def _by_provider(pages: Blueprint, at: _Reception, provider: SignIn | None) -> N
             held = roles_of(c, claims, roles_claim=roles_claim)
             if not held:
                 raise _NoRole
-            return Person(subject=str(claims["sub"]), name=name, via=Via.OPENID, held=held)
+            issuer = provider.settings.issuer
+            return Person(subject=str(claims["sub"]), name=name, via=Via.OPENID, held=held, issuer=issuer)
 
         try:
             response = at.admit(whose, local_path(kept[2]), now=at.clock())
