@@ -19,7 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from pipeline.model import DeliveryOutcome
 from webhooks import problems
-from webhooks.security_event import Code
+from webhooks.security_event import Code, Unproven
 from webhooks.sources import SOURCES
 
 CHALLENGE = "challenge"  # answered, and nothing recorded
@@ -37,6 +37,7 @@ EVENT_OUTCOMES = frozenset(
         DeliveryOutcome.DUPLICATE,
         NOBODY,
         *Code,
+        *Unproven,
         *(kind.slug for kind in problems.KINDS),
     }
 )
@@ -52,7 +53,7 @@ WITHHELD = Counter(
 )
 WITHHELD.labels(source="slack")  # the one that says so
 SECURITY_EVENTS = Counter("aswhom_security_events_total", "Security Event Tokens by what became of them", ["outcome"])
-for _code in (NOBODY, *Code):
+for _code in (NOBODY, *Code, *Unproven):
     SECURITY_EVENTS.labels(outcome=_code)
 REQUESTS = Counter(
     "aswhom_http_requests_total", "Requests by route and by the status of their answer", ["route", "method", "status"]
