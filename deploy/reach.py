@@ -29,6 +29,11 @@ def reach_faults(settings: Settings) -> Iterator[str]:
             f"ASWHOM_BASE_URL is {settings.base_url}, where keys, sign-ins and links would go unencrypted: set it to "
             "an https:// address that a proxy answers with TLS, or in a lab, and only there, ASWHOM_ALLOW_HTTP=true"
         )
+    if settings.web_metrics_port and settings.listen.endswith(f":{settings.web_metrics_port}"):
+        yield (
+            f"ASWHOM_WEB_METRICS_PORT is the port of ASWHOM_LISTEN ({settings.listen}), which others reach: choose "
+            "another, or 0 to have the web answer /metrics where it listens"
+        )
 
 
 def _is_known_here_alone(settings: Settings) -> bool:

@@ -109,6 +109,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_host: str = "127.0.0.1"
+    web_metrics_port: Port = 0  # 0: the web answers on its own
     worker_metrics_port: Port = 9101  # of the first; the second worker of a machine has the next; 0: none
     revocations_metrics_port: Port = 9111
     housekeeping_metrics_port: Port = 9112
@@ -166,9 +167,10 @@ class Settings(BaseSettings):
         )
 
     def metrics_port(self, process: str) -> int:
-        """The port of a process by its name, `worker-2` say; 0: it serves no metrics."""
+        """The port of a process by its name, `worker-2` say; 0: it serves no metrics, or where it listens anyway."""
         name, _, number = process.partition("-")
         ports = {
+            "web": self.web_metrics_port,
             "worker": self.worker_metrics_port,
             "revocations": self.revocations_metrics_port,
             "housekeeping": self.housekeeping_metrics_port,
@@ -274,6 +276,7 @@ class Settings(BaseSettings):
             base_url=self.base_url,
             proxies=Proxies.of(self.trusted_proxies),
             metrics_dir=metrics_dir,
+            metrics_port=self.web_metrics_port,
             key_prefix=self.key_prefix,
             **given,
         )

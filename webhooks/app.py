@@ -60,6 +60,8 @@ def create_app(
     client_address.install(app, settings.proxies)
     metrics.install(app)
     problems.install(app)
+    if settings.metrics_port:
+        metrics.keep_apart(app, settings.metrics_port)
     app.before_request(_in_ascii)
     app.before_request(_holds_no_nul)
     app.before_request(partial(_fits_if_it_writes, ledger))

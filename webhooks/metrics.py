@@ -16,6 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+from werkzeug.exceptions import NotFound
 
 from pipeline.model import DeliveryOutcome
 from webhooks import problems
@@ -128,6 +129,19 @@ def install(app: Flask) -> None:
         method = request.method if request.method in METHODS else "other"
         REQUESTS.labels(route=route, method=method, status=str(response.status_code)).inc()
         return response
+
+
+def keep_apart(app: Flask, port: int) -> None:
+    """Have `/metrics` answered on *port* alone, and nothing else there but `/healthz`.
+
+    By the address that the server listens on, not by what a client says: whoever reaches the web does not get there.
+    """
+
+    @app.before_request
+    def where_it_belongs() -> None:
+        is_here = request.environ.get("SERVER_PORT") == str(port)
+        if request.endpoint != "health.alive" and is_here is not (request.endpoint == "metrics.metrics"):
+            raise NotFound
 
 
 def page(folder: Path | None) -> Blueprint:

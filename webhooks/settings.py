@@ -21,6 +21,7 @@ class WebSettings:
     webhook_tenant_rate: int | None = None  # the same, for all connections of a tenant together
     proxies: Proxies = NO_PROXIES  # who may say where a request came from
     key_prefix: str = "aswhom:"  # of what quotas count in Redis
+    metrics_port: int = 0  # a listener of ours that answers `/metrics` alone; 0: none, so it is answered everywhere
     metrics_dir: Path | None = None  # PROMETHEUS_MULTIPROC_DIR, where several processes add up
 
     @property

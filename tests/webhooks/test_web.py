@@ -121,6 +121,23 @@ def test_refusals_that_an_alert_waits_for_are_exposed_before_the_first(client: F
             assert f'aswhom_webhooks_total{{outcome="{outcome}",source="{source}"}}' in page
 
 
+def test_metrics_have_a_port_of_their_own_where_one_is_set(ledger: MemoryLedger) -> None:
+    client = create_app(
+        WebSettings(base_url="https://aswhom.example", metrics_port=9110), ledger, registry(), MemoryRing()
+    ).test_client()
+    headers = github_headers(BODY)
+    for port, there in ((8080, False), (9110, True)):
+        at = f"http://localhost:{port}"
+        assert client.get("/healthz", base_url=at).status_code == 200
+        assert client.get("/metrics", base_url=at).status_code == (200 if there else 404)
+        assert client.get("/readyz", base_url=at).status_code == (404 if there else 200)
+        assert client.get("/nowhere", base_url=at).status_code == 404
+        sent = client.post("/webhooks/github/gh", base_url=at, data=BODY, headers=headers, content_type=JSON)
+        assert sent.status_code == (404 if there else 202)
+    said = {"Host": "localhost:9110"}  # where it came in counts, not what a client says
+    assert client.get("/metrics", base_url="http://localhost:8080", headers=said).status_code == 404
+
+
 def test_requests_are_timed_by_route(client: FlaskClient) -> None:
     client.get("/healthz")
     page = client.get("/metrics")
