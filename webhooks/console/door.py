@@ -21,6 +21,7 @@ from identity.store import CommitUnknown, Store
 from webhooks.client_address import client_address
 from webhooks.console.access import NotForYou, Visitor, need_of
 from webhooks.console.back_links import way_back
+from webhooks.cookies import Cookie
 from webhooks.pages import from_own_page
 from webhooks.settings import WebSettings
 
@@ -45,11 +46,11 @@ class Door:
         self._store = store
         self._idle = idle
         self._clock = clock
-        self.cookie = "__Host-aswhom-console" if settings.secure else "aswhom-console"
+        self._cookie = Cookie(settings, "console")
 
     def token(self) -> Secret | None:
         """What the browser shows of its session."""
-        sent = request.cookies.get(self.cookie, "")
+        sent = self._cookie.sent()
         return Secret(sent) if _TOKEN.fullmatch(sent) else None
 
     def person(self) -> Person | None:
@@ -73,20 +74,13 @@ class Door:
         every = _SEEN_EVERY if self._idle is None else min(_SEEN_EVERY, self._idle / 10)
         return self._clock() - session.seen_at >= every and request.headers.get("Aswhom-Live") != "1"
 
-    def open(self, response: BaseResponse, token: Secret, *, seconds: int) -> None:
+    def open(self, response: BaseResponse, token: Secret, *, lasts: timedelta) -> None:
         """Give the browser its session."""
-        response.set_cookie(
-            self.cookie,
-            token.reveal(),
-            max_age=seconds,
-            secure=self._settings.secure,
-            httponly=True,
-            samesite="Lax",  # the provider's redirect back is a navigation from another site; forms carry a token
-        )
+        self._cookie.set(response, token.reveal(), lasts=lasts)
 
     def close(self, response: BaseResponse) -> None:
         """Take it back."""
-        response.delete_cookie(self.cookie, secure=self._settings.secure, httponly=True, samesite="Lax")
+        self._cookie.clear(response)
 
     def is_ours(self) -> bool:
         """Whether the browser says that the form came from our own pages."""
