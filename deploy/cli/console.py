@@ -62,8 +62,9 @@ def disallow(at: Installation, out: Output, id: str, yes: bool) -> None:
 @command(console)
 def sessions(at: Installation, out: Output) -> None:
     """Who is signed in: by which provider, with which roles, when they last did something, and until when at most."""
-    now = at.now()
-    rows = [{**row, "roles": ", ".join(row["roles"])} for row in at.read(lambda c: console_sessions.live(c, now=now))]
+    now, idle = at.now(), at.settings.console_idle or None
+    live = at.read(lambda c: console_sessions.live(c, now=now, idle=idle))
+    rows = [{**row, "roles": ", ".join(row["roles"])} for row in live]
     columns = ("subject", "name", "issuer", "roles", "created_at", "seen_at", "expires_at")
     out.rows(rows, columns, empty="Nobody is signed in")
 

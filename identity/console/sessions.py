@@ -98,10 +98,12 @@ def find(connection: Connection, token: Secret, *, now: datetime, idle: timedelt
     return Session(person=person, seen_at=row.seen_at)
 
 
-def live(connection: Connection, *, now: datetime) -> list[dict[str, Any]]:
+def live(connection: Connection, *, now: datetime, idle: timedelta | None) -> list[dict[str, Any]]:
     """Who is signed in, the newest sign-in first; their roles in words."""
     columns = console_sessions.c
     newest = select(console_sessions).where(columns.expires_at > now).order_by(columns.created_at.desc())
+    if idle is not None:
+        newest = newest.where(columns.seen_at > now - idle)
     shown = ("subject", "name", "issuer", "created_at", "seen_at", "expires_at")
     return [
         {name: row[name] for name in shown}

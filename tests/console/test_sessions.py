@@ -115,7 +115,7 @@ def test_pages_are_shown_though_it_cannot_be_noted_that_somebody_is_there(sqlite
 
 def test_an_operator_ends_one_persons_sessions_and_no_others(console: ConsoleApp) -> None:
     ada, again, bob = (_signed_in(console, who) for who in ("ada", "ada", "bob"))
-    live = console.database.read(partial(sessions.live, now=console.now()))
+    live = console.database.read(partial(sessions.live, now=console.now(), idle=IDLE))
     assert [(row["subject"], row["issuer"], row["roles"]) for row in live] == [
         ("bob", IDP, ["owner"]),
         ("ada", IDP, ["owner"]),
