@@ -105,7 +105,7 @@ def receiver(
             return problems.UNAVAILABLE.slug, response
         outcome: str = acceptance.outcome
         if outcome == DeliveryOutcome.SIGNAL and acceptance.nobodys:
-            outcome = metrics.NOBODY
+            outcome = metrics.STRANGER if acceptance.strangers else metrics.NOBODY
         if acceptance.revocations and acceptance.outcome is DeliveryOutcome.SIGNAL:
             metrics.count_effective()
         note = {"action": f"delivery.{outcome}", "source": source.name, "connection": connection}

@@ -10,12 +10,14 @@ from sqlalchemy import Connection
 
 from identity.connect.arrival import Arrival
 from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse
-from identity.installations import has_listing, listed_as
+from identity.installations import has_listing, listed_as, note_places
 from identity.providers.profile import ExternalIdentity
 
 
 def check_place(connection: Connection, arrival: Arrival, external: ExternalIdentity | None) -> None:
     """Refuse a workspace that is not the tenant's. Nothing listed there, anybody's or its own, and nothing is known.
+
+    Where it is taken is kept: an end there that reaches nobody is no stranger's.
 
     Inside the transaction that stores the consent. Raises Refusal.
     """
@@ -25,6 +27,7 @@ def check_place(connection: Connection, arrival: Arrival, external: ExternalIden
     owner, tenant = arrival.owner, arrival.session.key.tenant
     whose = set(listed_as(connection, owner.id, places).values())
     if whose == {tenant} or not (whose or has_listing(connection, owner.id, tenant)):
+        note_places(connection, owner.id, places)
         return
     name, named = arrival.provider, ", ".join(sorted(places))
     if tenant in whose:  # a workspace of one, in an organization of the other: what comes from there has one tenant

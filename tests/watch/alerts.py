@@ -252,6 +252,7 @@ ALERTS: Mapping[str, Alert] = {
         says="slack revokes what was granted in a place that is listed for no tenant",
         good={
             'aswhom_webhooks_total{source="slack",outcome="signal"}': "0 0 1x5",
+            'aswhom_webhooks_total{source="slack",outcome="stranger"}': "0+1x8",
             'aswhom_webhooks_total{source="slack",outcome="nobody"}': "1x5",
         },
     ),

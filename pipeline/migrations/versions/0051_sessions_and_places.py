@@ -1,4 +1,4 @@
-"""A session of the console knows whose subject it is, and when its person was last there. Everybody signs in anew.
+"""A session of the console knows whose subject it is; and where people connected is kept. Everybody signs in anew.
 
 Revision ID: 0051
 Revises: 0049
@@ -19,9 +19,18 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     _anew(sa.Column("issuer", sa.String(500)), sa.Column("seen_at", sa.BigInteger(), nullable=False))
+    op.create_table(
+        "places_seen",
+        sa.Column("connection_id", sa.String(64), nullable=False),
+        sa.Column("external_id", sa.String(200), nullable=False),
+        sa.PrimaryKeyConstraint("connection_id", "external_id", name=op.f("pk_places_seen")),
+    )
+    op.execute("insert into places_seen select connection_id, external_id from installations")
+    op.execute("insert into places_seen select distinct connection_id, '' from accounts")
 
 
 def downgrade() -> None:
+    op.drop_table("places_seen")
     _anew()
 
 
