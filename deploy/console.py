@@ -6,9 +6,8 @@ import secrets
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from identity.addresses import is_loopback
+from deploy.reach import stays_here
 from identity.errors import AswhomError, Misconfigured
 from identity.secret import Secret
 from identity.store import CommitUnknown
@@ -42,6 +41,7 @@ def console(settings: Settings, runtime: Runtime) -> Console | None:
         approving=runtime.approving,
         sign_in=SignIn(provider, runtime.http) if provider is not None else None,
         lifetime=settings.console_session,
+        idle=settings.console_idle or None,
         label=settings.console_label,
     )
 
@@ -104,12 +104,6 @@ def sign_in_of(settings: Settings) -> SignInSettings | None:
         scopes=settings.console_scopes,
         roles_claim=settings.console_roles_claim,
     )
-
-
-def stays_here(settings: Settings) -> bool:
-    """Whether only this machine reaches the web: it listens on a loopback address, and is known by one."""
-    listens = settings.listen.rpartition(":")[0].strip("[]")
-    return is_loopback(listens) and is_loopback(urlsplit(settings.base_url).hostname or "")
 
 
 def console_faults(settings: Settings) -> Iterator[str]:

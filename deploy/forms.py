@@ -162,12 +162,25 @@ def _authorities(value: Path) -> Path:
     return value
 
 
+def _proxies(value: str) -> str:
+    from webhooks.client_address import Proxies
+
+    try:
+        Proxies.of(value)
+    except ValueError:
+        raise ValueError(
+            "give how many proxies stand before the web, such as 1, or their networks, such as 10.0.0.0/8"
+        ) from None
+    return value
+
+
 SecretText = Annotated[SecretStr, BeforeValidator(text_of)]
 DatabaseUrl = Annotated[SecretText, AfterValidator(_database)]
 BrokerUrl = Annotated[SecretText, AfterValidator(_broker)]
 RedisUrl = Annotated[SecretText, AfterValidator(_redis)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Issuer = Annotated[str, AfterValidator(_issuer)]
+Proxies = Annotated[str, AfterValidator(_proxies)]
 Operator = Annotated[str, AfterValidator(_operator)]
 Listen = Annotated[str, AfterValidator(_listen)]
 Seconds = Annotated[timedelta, BeforeValidator(_seconds)]

@@ -26,12 +26,18 @@ _settings = process.settings_or_exit()
 _shared = Path("/dev/shm")  # noqa: S108 - Gunicorn makes an unlinked file there, as it would in /tmp
 
 bind = [_settings.listen]
+if _settings.web_metrics_port:  # of every process at once: whichever answers adds up what all have counted
+    _host = _settings.metrics_host.strip("[]")
+    bind.append(f"{f'[{_host}]' if ':' in _host else _host}:{_settings.web_metrics_port}")
 workers = _settings.web_processes or (1 if _settings.on_sqlite else 2)
 worker_class = "deploy.web_worker.Worker"  # of threads
 threads = 32
 timeout = 60
 graceful_timeout = 25
-keepalive = 5
+# Longer than a proxy or balancer keeps a connection that it may send the next request on (60 s with nginx and AWS):
+# one that we close just then costs a delivery, which a proxy may not repeat. An idle one is in the poller, in no
+# thread.
+keepalive = 75
 preload_app = False
 worker_tmp_dir = str(_shared) if _shared.is_dir() else None  # a heartbeat on a slow disk looks like a hung worker
 control_socket_disable = True

@@ -34,6 +34,7 @@ from deploy.forms import (
     Origin,
     Place,
     Port,
+    Proxies,
     RedisUrl,
     Seconds,
     SecretText,
@@ -41,6 +42,7 @@ from deploy.forms import (
 )
 from deploy.keys import KeyFiles
 from deploy.ledger_tls import ledger_faults
+from deploy.reach import reach_faults
 from deploy.secret_files import in_file, twice_given
 from deploy.setting_faults import refuse, told, unknown
 from identity.secret import Secret
@@ -86,6 +88,8 @@ class Settings(BaseSettings):
 
     listen: Listen = "127.0.0.1:8080"
     base_url: Origin = Field(default_factory=_origin_of)  # how others reach it; where it listens, unless this is set
+    trusted_proxies: Proxies = "0"  # how many, or whose networks: what they say of where a request came from counts
+    allow_http: bool = False  # that others reach it without TLS
     web_processes: Annotated[int, Field(ge=1)] | None = None  # None: 1 on SQLite, 2 on PostgreSQL
     max_body: Annotated[int, Field(gt=0)] | None = None
     connect_lifetime: Seconds | None = None
@@ -101,6 +105,7 @@ class Settings(BaseSettings):
     console_scopes: Annotated[Names, NoDecode] = ("openid", "email", "profile")
     console_roles_claim: str | None = None
     console_session: Seconds = timedelta(hours=8)
+    console_idle: Seconds = timedelta(hours=1)  # that a session lasts without a request of its person's; 0: no limit
     console_label: Annotated[str, Field(max_length=40)] | None = None  # which installation it is; None: its host
 
     workflows: Annotated[
@@ -116,6 +121,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_host: str = "127.0.0.1"
+    web_metrics_port: Port = 0  # 0: the web answers on its own
     worker_metrics_port: Port = 9101  # of the first; the second worker of a machine has the next; 0: none
     revocations_metrics_port: Port = 9111
     housekeeping_metrics_port: Port = 9112
@@ -173,9 +179,10 @@ class Settings(BaseSettings):
         )
 
     def metrics_port(self, process: str) -> int:
-        """The port of a process by its name, `worker-2` say; 0: it serves no metrics."""
+        """The port of a process by its name, `worker-2` say; 0: it serves no metrics, or where it listens anyway."""
         name, _, number = process.partition("-")
         ports = {
+            "web": self.web_metrics_port,
             "worker": self.worker_metrics_port,
             "revocations": self.revocations_metrics_port,
             "housekeeping": self.housekeeping_metrics_port,
@@ -274,6 +281,7 @@ class Settings(BaseSettings):
 
     def web(self, metrics_dir: Path | None = None) -> WebSettings:
         """What the web processes are told."""
+        from webhooks.client_address import Proxies
         from webhooks.settings import WebSettings
 
         given = _given(
@@ -283,7 +291,14 @@ class Settings(BaseSettings):
             webhook_rate=self.webhook_rate,
             webhook_tenant_rate=self.webhook_tenant_rate,
         )
-        return WebSettings(base_url=self.base_url, metrics_dir=metrics_dir, key_prefix=self.key_prefix, **given)
+        return WebSettings(
+            base_url=self.base_url,
+            proxies=Proxies.of(self.trusted_proxies),
+            metrics_dir=metrics_dir,
+            metrics_port=self.web_metrics_port,
+            key_prefix=self.key_prefix,
+            **given,
+        )
 
     def redis(self) -> str | None:
         """The Redis or Valkey of the refresh locks, for redis-py; None: there is none. It may hold a password."""
@@ -322,7 +337,11 @@ def load(**given: object) -> Settings:
         faults += told(error, prefix=PREFIX)
     if settings is not None:
         faults += twice_given(settings.model_fields_set)
-        faults += [*ledger_faults(settings.ledger_url(), libpq()), *console_faults(settings)]
+        faults += [
+            *ledger_faults(settings.ledger_url(), libpq()),
+            *reach_faults(settings),
+            *console_faults(settings),
+        ]
     refuse(faults)
     assert settings is not None  # noqa: S101 - for the type checker: its faults were refused
     return settings

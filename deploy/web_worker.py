@@ -54,6 +54,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     """`worker_class` of the web."""
 
     seconds = 20.0  # for a whole request, from its first byte. GitHub gives up after 10, Linear after 5, Slack after 3
+    silence = 5.0  # for who connects and has sent nothing yet; who was answered once is a proxy, or is closed sooner
     goodbye = 2.0  # seconds for who was answered to hang up, as Gunicorn has it
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -86,6 +87,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         conn.set_timeout()
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def murder_pending(self) -> None:
+        """Close who has sent nothing: there is room for a thousand, and Gunicorn would wait as for who was answered.
+
+        Asked each second at least, so a connection is met with its whole time to wait, and given the shorter one.
+        """
+        latest = time.monotonic() + self.silence
+        for conn in self.pending_conns:
+            conn.timeout = min(conn.timeout, latest)
+        super().murder_pending()
 
     def handle(self, conn: Any) -> Any:
         """One request, in a thread: whether the connection is kept for another."""

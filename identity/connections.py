@@ -30,7 +30,7 @@ from identity.prepared import Prepared
 from identity.principals import checked_id
 from identity.rows import Part, insert_new
 from identity.sequence import next_number
-from identity.tables import connection_secrets, provider_connections, scopes
+from identity.tables import connection_secrets, places_seen, provider_connections, scopes
 
 ALL_BUT_ONE = "all but one are stopped (`aswhom connections stop ID`) or removed"
 
@@ -140,6 +140,7 @@ def rewrite_connection(connection: Connection, owner: ProviderConnection) -> Non
 def remove_connection(connection: Connection, owner: str) -> None:
     """Forget a connection that nothing refers to, and its secrets."""
     connection.execute(delete(connection_secrets).where(connection_secrets.c.connection_id == owner))
+    connection.execute(delete(places_seen).where(places_seen.c.connection_id == owner))
     connection.execute(delete(provider_connections).where(provider_connections.c.id == owner))
 
 

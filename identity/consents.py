@@ -23,6 +23,7 @@ from identity.consent_ledger import (
 )
 from identity.errors import GrantRevoked, Unavailable, Unconfirmed
 from identity.grants import get_grant, no_token_yet, seal_answer
+from identity.installations import note_service
 from identity.model import AccountKey, RuledOut, TokenAnswer
 from identity.sequence import next_number
 from identity.service_credential import ServiceCredential
@@ -143,6 +144,7 @@ def connect_service(
             outcome="success",
             detail={"provider": provider, "credential": str(credential.kind), "by": act.by, "consented": consented},
         )
+        note_service(connection, key.connection, key.tenant)
         also(connection, key)
 
     completed = CompletedConsent(consent=consent, answer=answer, scopes=scopes, at=act.now, also=write_audit)

@@ -11,7 +11,9 @@ from sqlalchemy import ColumnElement, Connection, delete, false, or_, select, up
 from identity.connections import get_connection
 from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.rows import insert_new
-from identity.tables import accounts, installations, principals, provider_connections
+from identity.tables import accounts, installations, places_seen, principals, provider_connections
+
+_ANYWHERE = ""  # where people connected before places were kept, and services whose place nobody said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,29 @@ def add_installation(connection: Connection, *, owner: str, external_id: str, te
     """
     row = {"connection_id": owner, "external_id": external_id, "tenant_id": tenant, "created_at": now}
     connection.execute(update(provider_connections).where(_takes_any(owner)).values(only_listed=True))
+    note_places(connection, owner, (external_id,))
     return insert_new(connection, installations, row)
+
+
+def note_places(connection: Connection, owner: str, external_ids: Iterable[str]) -> None:
+    """Somebody's credential may be of there from now on, whatever becomes of the listing."""
+    for external_id in sorted(frozenset(external_ids)):
+        insert_new(connection, places_seen, {"connection_id": owner, "external_id": external_id})
+
+
+def note_service(connection: Connection, owner: str, tenant: str) -> None:
+    """A service's credential does not say where it is of: what is listed for its tenant does, or it may be anywhere."""
+    if not has_listing(connection, owner, tenant):
+        note_places(connection, owner, (_ANYWHERE,))
+
+
+def were_seen(connection: Connection, owner: str, external_ids: Iterable[str]) -> bool:
+    """Whether anybody may have connected in one of these places."""
+    columns = places_seen.c
+    named = select(columns.external_id).where(
+        columns.connection_id == owner, columns.external_id.in_({*external_ids, _ANYWHERE})
+    )
+    return connection.execute(named.limit(1)).first() is not None
 
 
 def takes_any(connection: Connection, owner: str) -> bool:

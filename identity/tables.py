@@ -109,6 +109,14 @@ installations = Table(
     Index("ix_installations_external", "external_id"),
 )
 
+# Where somebody has consented, or was listed, ever: an end in any other place is a stranger's, who has the app as well.
+places_seen = Table(
+    "places_seen",
+    metadata,
+    Column("connection_id", String(64), primary_key=True),  # goes with it
+    Column("external_id", String(200), primary_key=True),  # '': somebody connected, nobody knows where
+)
+
 aliases = Table(
     "principal_aliases",
     metadata,

@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest, NotFound
 
 from pipeline.model import Ring
 from pipeline.workflow import Registry
-from webhooks import metrics, problems
+from webhooks import client_address, metrics, problems
 from webhooks.api import app as api
 from webhooks.api.app import Agents
 from webhooks.approvals import Approver, approval_link_pages
@@ -57,12 +57,15 @@ def create_app(
     app = api.make_app()
     app.debug = False  # Flask would take it from FLASK_DEBUG: a debugger is a shell for strangers
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body, PROPAGATE_EXCEPTIONS=False)
+    client_address.install(app, settings.proxies)
     metrics.install(app)
     problems.install(app)
+    if settings.metrics_port:
+        metrics.keep_apart(app, settings.metrics_port)
     app.before_request(_in_ascii)
     app.before_request(_holds_no_nul)
     app.before_request(partial(_fits_if_it_writes, ledger))
-    app.after_request(_plainly)
+    app.after_request(partial(_plainly, settings))
     bells = Bells(ring)
     app.register_blueprint(receiver(settings, ledger, workflows, bells, rates or Rates(), replies=replies, clock=clock))
     if security_events is not None:
@@ -104,7 +107,9 @@ def _fits_if_it_writes(ledger: Ledger) -> None:
         ledger.fits()
 
 
-def _plainly(response: Response) -> Response:
+def _plainly(settings: WebSettings, response: Response) -> Response:
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Cache-Control", "no-store")
+    if settings.secure:  # RFC 6797: from then on a browser asks for nothing here without TLS
+        response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     return response

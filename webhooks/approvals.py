@@ -23,6 +23,7 @@ from pipeline.approvals.shown import letters
 from pipeline.desk.telling import started_by
 from pipeline.ledger.votes import Counted, NotCounted
 from webhooks import problems
+from webhooks.client_address import client_address
 from webhooks.pages import from_own_page, is_prefetch, minutes, page, sentence
 from webhooks.settings import WebSettings
 
@@ -35,8 +36,10 @@ class Approver(Protocol):
     def offer(self, text: str, *, now: datetime) -> Offered | NoLink:
         """What the page of a link shows."""
 
-    def answer(self, text: str, *, yes: bool, digest: str, now: datetime) -> Counted | NotCounted | NoLink:
-        """Count its person's answer."""
+    def answer(
+        self, text: str, *, yes: bool, digest: str, now: datetime, came_from: str | None
+    ) -> Counted | NotCounted | NoLink:
+        """Count its person's answer, and keep where it came from."""
 
 
 def approval_link_pages(
@@ -62,15 +65,18 @@ def approval_link_pages(
         if not from_own_page(settings.base_url) or said not in ("yes", "no"):
             return _failed("This answer cannot be trusted", "Open your link yourself, and answer on its page.", 400)
         digest = request.form.get("digest", "")
-        counted = approver.answer(link, yes=said == "yes", digest=digest, now=clock())
+        came_from = client_address()
+        counted = approver.answer(link, yes=said == "yes", digest=digest, now=clock(), came_from=came_from)
         match counted:
             case NoLink():
                 return _told(counted)
             case NotCounted(reason=reason):
-                log.warning("approval not counted", extra={"action": "approval.not_counted", "reason": reason})
+                what = {"action": "approval.not_counted", "reason": reason, "from": came_from}
+                log.warning("approval not counted", extra=what)
                 return _failed("Your answer does not count", sentence(reason), 409)
             case Counted(state=state):
-                log.info("approval answered", extra={"action": "approval.answered", "state": str(state)})
+                what = {"action": "approval.answered", "state": str(state), "from": came_from}
+                log.info("approval answered", extra=what)
                 return page("approvals/done.html", said=said, state=state)
 
     @pages.errorhandler(CommitUnknown)

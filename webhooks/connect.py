@@ -23,6 +23,7 @@ from identity.errors import BadInput, GrantRevoked, Misconfigured, Unavailable
 from identity.store import CommitUnknown
 from pipeline.accounts.connecting import Away, Done, Ended, Failed, Offer, Underway
 from webhooks import problems
+from webhooks.cookies import Cookie
 from webhooks.pages import from_own_page, guarded, is_prefetch, minutes, page, sentence
 from webhooks.settings import WebSettings
 
@@ -66,10 +67,10 @@ class Connector(Protocol):
 def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callable[[], datetime]) -> Blueprint:
     """`/connect/<link>`, `/connect/callback/<connection>` and `/connect/result/<session>`."""
     pages = Blueprint("connect", __name__, url_prefix="/connect")
-    cookie = "__Host-aswhom-browser" if settings.secure else "aswhom-browser"  # `__Host-`: no subdomain can set it
+    cookie = Cookie(settings, "browser")
 
     def browser() -> str:
-        sent = request.cookies.get(cookie, "")
+        sent = cookie.sent()
         return sent if _BROWSER.fullmatch(sent) else ""
 
     @pages.get("/<link>")
@@ -92,14 +93,7 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
         # A page rather than a redirect: browsers hold the whole chain of a form's redirects against `form-action`,
         # and a provider's single sign-on may lead anywhere.
         response = page("connect/away.html", away=away)
-        response.set_cookie(
-            cookie,
-            whose,
-            max_age=settings.connect_lifetime,
-            secure=settings.secure,
-            httponly=True,
-            samesite="Lax",  # the provider's redirect back is a navigation from another site
-        )
+        cookie.set(response, whose, lasts=settings.connect_lifetime)
         return response
 
     @pages.get("/callback/<connection>")

@@ -16,19 +16,21 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+from werkzeug.exceptions import NotFound
 
 from pipeline.model import DeliveryOutcome
 from webhooks import problems
-from webhooks.security_event import Code
+from webhooks.security_event import Code, Unproven
 from webhooks.sources import SOURCES
 
 CHALLENGE = "challenge"  # answered, and nothing recorded
 # A revocation that means nobody: a security event names its subject in no way that is known, or a delivery a place that
 # is listed for no tenant.
 NOBODY = "nobody"
+STRANGER = "stranger"  # the same in a place where nobody ever connected: who else has a public app takes it off again
 ELSEWHERE = "unknown"  # the source of a request to a path that names none
 #: What became of a request to the receiver; a refused one counts under its problem's slug.
-OUTCOMES = frozenset({*DeliveryOutcome, CHALLENGE, NOBODY, *(kind.slug for kind in problems.KINDS)})
+OUTCOMES = frozenset({*DeliveryOutcome, CHALLENGE, NOBODY, STRANGER, *(kind.slug for kind in problems.KINDS)})
 
 EVENT_OUTCOMES = frozenset(
     {
@@ -37,6 +39,7 @@ EVENT_OUTCOMES = frozenset(
         DeliveryOutcome.DUPLICATE,
         NOBODY,
         *Code,
+        *Unproven,
         *(kind.slug for kind in problems.KINDS),
     }
 )
@@ -52,7 +55,7 @@ WITHHELD = Counter(
 )
 WITHHELD.labels(source="slack")  # the one that says so
 SECURITY_EVENTS = Counter("aswhom_security_events_total", "Security Event Tokens by what became of them", ["outcome"])
-for _code in (NOBODY, *Code):
+for _code in (NOBODY, *Code, *Unproven):
     SECURITY_EVENTS.labels(outcome=_code)
 REQUESTS = Counter(
     "aswhom_http_requests_total", "Requests by route and by the status of their answer", ["route", "method", "status"]
@@ -127,6 +130,19 @@ def install(app: Flask) -> None:
         method = request.method if request.method in METHODS else "other"
         REQUESTS.labels(route=route, method=method, status=str(response.status_code)).inc()
         return response
+
+
+def keep_apart(app: Flask, port: int) -> None:
+    """Have `/metrics` answered on *port* alone, and nothing else there but `/healthz`.
+
+    By the address that the server listens on, not by what a client says: whoever reaches the web does not get there.
+    """
+
+    @app.before_request
+    def where_it_belongs() -> None:
+        is_here = request.environ.get("SERVER_PORT") == str(port)
+        if request.endpoint != "health.alive" and is_here is not (request.endpoint == "metrics.metrics"):
+            raise NotFound
 
 
 def page(folder: Path | None) -> Blueprint:

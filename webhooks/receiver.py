@@ -105,7 +105,7 @@ def receiver(
             return problems.UNAVAILABLE.slug, response
         outcome: str = acceptance.outcome
         if outcome == DeliveryOutcome.SIGNAL and acceptance.nobodys:
-            outcome = metrics.NOBODY
+            outcome = metrics.STRANGER if acceptance.strangers else metrics.NOBODY
         if acceptance.revocations and acceptance.outcome is DeliveryOutcome.SIGNAL:
             metrics.count_effective()
         note = {"action": f"delivery.{outcome}", "source": source.name, "connection": connection}
@@ -116,9 +116,10 @@ def receiver(
             where = {"action": "delivery.withheld", "connection": connection, "installation": received.installation}
             log.warning("the sender left out events", extra={**where, "delivery": acceptance.delivery})
         response = answer(received, delivery, acceptance)
+        bells.ring_after(response, bells=acceptance.bells, revocations=acceptance.revocations)
+        # After its bells: what follows an answer is done in order, and a chat may take ten seconds.
         if received.telling and received.telling.at and replies and (words := received.telling.says(acceptance, ())):
             replies.send_after(response, received.telling.at, words, api_url=api_url)
-        bells.ring_after(response, bells=acceptance.bells, revocations=acceptance.revocations)
         return outcome, response
 
     def answer(received: Received, delivery: SignedDelivery, acceptance: Acceptance) -> Response:

@@ -31,13 +31,24 @@ class Code(StrEnum):
     AUTHENTICATION_FAILED = "authentication_failed"  # the signature is not that of this token by that key
 
 
-class Refused(Exception):
-    """A token that is not taken; *description* is for the transmitter's people, and quotes nothing."""
+class Unproven(StrEnum):
+    """What was refused before a signature held, and so may be anybody's."""
 
-    def __init__(self, code: Code, description: str) -> None:
+    UNSIGNED = "unsigned"  # nothing in it says that it is the transmitter's
+    UNVERIFIED = "unverified"  # it names the transmitter's issuer: who is to be it may have other keys by now
+
+
+class Refused(Exception):
+    """A token that is not taken; *description* is for the transmitter's people, and quotes nothing.
+
+    *unproven*: no signature of the transmitter's was seen to hold. None: it is the transmitter's own.
+    """
+
+    def __init__(self, code: Code, description: str, *, unproven: Unproven | None = None) -> None:
         super().__init__(f"{code}: {description}")
         self.code = code
         self.description = description
+        self.unproven = unproven
 
 
 def unverified(token: bytes, transmitter: Transmitter) -> Signed:
@@ -45,16 +56,17 @@ def unverified(token: bytes, transmitter: Transmitter) -> Signed:
     try:
         signed = jose.read(token)
     except Unusable as error:
-        raise _unusable(error) from None
+        raise _unusable(error, Unproven.UNSIGNED) from None
     # RFC 8417 §2.3: an ID token must not pass for one. What is not typed is told apart by its claims, in `read`.
     if signed.type != TYPE and not (transmitter.plain_jwt and signed.type in (None, "jwt")):
-        raise Refused(Code.INVALID_REQUEST, f"the header's typ should be {TYPE}")
+        named = _named(signed, transmitter)
+        raise Refused(Code.INVALID_REQUEST, f"the header's typ should be {TYPE}", unproven=named)
     return signed
 
 
 def read(signed: Signed, key: Key | None, transmitter: Transmitter, *, now: datetime) -> SecurityEvent:
     """What the token says, if *key*, the one it names, signed it for us. Raises Refused."""
-    claims = _claims(signed, key)
+    claims = _claims(signed, key, unproven=_named(signed, transmitter))
     if claims.get("iss") != transmitter.issuer:
         raise Refused(Code.INVALID_ISSUER, "iss is not the issuer that is registered for this transmitter")
     audience = claims.get("aud")
@@ -84,29 +96,37 @@ def read(signed: Signed, key: Key | None, transmitter: Transmitter, *, now: date
     )
 
 
-def _claims(signed: Signed, key: Key | None) -> Mapping[str, Any]:
+def _named(signed: Signed, transmitter: Transmitter) -> Unproven:
+    """Whose it says that it is, which anybody can write: told apart for whoever looks, and believed by nobody."""
+    said = jose.claims(signed.payload) or {}
+    return Unproven.UNVERIFIED if said.get("iss") == transmitter.issuer else Unproven.UNSIGNED
+
+
+def _claims(signed: Signed, key: Key | None, *, unproven: Unproven) -> Mapping[str, Any]:
     if key is None:
         raise Refused(
             Code.INVALID_KEY,
             "the transmitter's key set has no key of that kid for that alg, or without a kid, not exactly one",
+            unproven=unproven,
         )
     try:
         is_genuine = signed.is_signed_by(key)
     except Unusable as error:
-        raise _unusable(error) from None
+        raise _unusable(error, unproven) from None
     if not is_genuine:
-        raise Refused(Code.AUTHENTICATION_FAILED, "the signature is not that of this token by the key it names")
+        said = "the signature is not that of this token by the key it names"
+        raise Refused(Code.AUTHENTICATION_FAILED, said, unproven=unproven)
     try:
         return from_json(signed.payload)
     except Malformed as error:
         raise Refused(Code.INVALID_REQUEST, f"the claims cannot be read: {error}") from None
 
 
-def _unusable(error: Unusable) -> Refused:
+def _unusable(error: Unusable, unproven: Unproven) -> Refused:
     """Said apart, or the transmitter's people would look at keys that are well."""
     if isinstance(error, NotASignedToken):
-        return Refused(Code.INVALID_REQUEST, f"the token cannot be read: {error}")
-    return Refused(Code.INVALID_KEY, f"the token cannot be verified: {error}")
+        return Refused(Code.INVALID_REQUEST, f"the token cannot be read: {error}", unproven=unproven)
+    return Refused(Code.INVALID_KEY, f"the token cannot be verified: {error}", unproven=unproven)
 
 
 def _untimely(claims: Mapping[str, Any], *, is_typed: bool, now: datetime) -> None:

@@ -23,7 +23,7 @@ from pipeline.revocation.signal import Nobody
 from webhooks import metrics, problems
 from webhooks.bells import Bells
 from webhooks.problems import Problem
-from webhooks.security_event import Code, Refused, read, unverified
+from webhooks.security_event import Code, Refused, Unproven, read, unverified
 from webhooks.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def event_receiver(
         try:
             outcome, response = take(transmitter)
         except Refused as refused:
-            outcome = str(refused.code)
+            outcome = str(refused.unproven or refused.code)
             response = _refusal(refused, transmitter)
         except Problem as problem:
             outcome = problem.kind.slug
@@ -76,7 +76,8 @@ def event_receiver(
         if sender is None:
             raise _unknown()
         if request.mimetype != SET:
-            raise Refused(Code.INVALID_REQUEST, f"a Security Event Token comes with the content type {SET}")
+            said = f"a Security Event Token comes with the content type {SET}"
+            raise Refused(Code.INVALID_REQUEST, said, unproven=Unproven.UNSIGNED)
         signed = unverified(_body(min(_CAP, settings.max_body)), sender)
         event = read(signed, events.key(sender, signed), sender, now=clock())
         acceptance = events.accept(event, sender)
@@ -112,7 +113,8 @@ def _unknown() -> Problem:
 
 def _body(cap: int) -> bytes:
     request.max_content_length = cap + 1
-    too_large = Refused(Code.INVALID_REQUEST, f"a Security Event Token may have {cap} bytes")
+    said = f"a Security Event Token may have {cap} bytes"
+    too_large = Refused(Code.INVALID_REQUEST, said, unproven=Unproven.UNSIGNED)
     if (request.content_length or 0) > cap:
         raise too_large
     try:
@@ -127,6 +129,8 @@ def _body(cap: int) -> bytes:
 def _refusal(refused: Refused, transmitter: str) -> Response:
     """RFC 8935 §2.3. No token is looked at before its *transmitter* was found, so the log has no stranger's words."""
     note = {"action": "event.refused", "transmitter": transmitter, "err": str(refused.code)}
+    if refused.unproven is not None:
+        note["unproven"] = str(refused.unproven)
     log.warning("security event refused: %s", refused.code, extra=note)
     document = json.dumps({"err": str(refused.code), "description": refused.description})
     response = Response(document, status=400, content_type="application/json")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from webhooks.client_address import NO_PROXIES, Proxies
+
 
 @dataclass(frozen=True, kw_only=True)
 class WebSettings:
@@ -17,7 +19,9 @@ class WebSettings:
     api_rate: int = 600  # requests a minute that one key of the agents' API may make
     webhook_rate: int | None = None  # deliveries a minute that one provider connection takes; None: as many as come
     webhook_tenant_rate: int | None = None  # the same, for all connections of a tenant together
+    proxies: Proxies = NO_PROXIES  # who may say where a request came from
     key_prefix: str = "aswhom:"  # of what quotas count in Redis
+    metrics_port: int = 0  # a listener of ours that answers `/metrics` alone; 0: none, so it is answered everywhere
     metrics_dir: Path | None = None  # PROMETHEUS_MULTIPROC_DIR, where several processes add up
 
     @property

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from deploy.checkup.finding import Finding, ok, wrong
+from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
+from deploy.reach import is_in_the_clear
+from deploy.settings import Settings
 from identity.addresses import AddressPolicy
 from identity.http import Answer, Client, HttpRequest
 
@@ -27,11 +29,17 @@ def ready(at: Installation) -> Answer | str:
 
 
 def web(at: Installation) -> Iterator[Finding]:
-    base = at.settings.base_url
-    found = ready(at)
+    yield from answering(at.settings, ready(at))
+
+
+def answering(settings: Settings, found: Answer | str) -> Iterator[Finding]:
+    """What it means that `/readyz` answered so, or that nothing did."""
+    base = settings.base_url
     if isinstance(found, str):
         yield wrong("web", f"{base} does not answer ({found}): is `aswhom up`, or web, running? See ASWHOM_BASE_URL")
     elif found.status != 200:
         yield wrong("web", f"{base}/readyz answers {found.status}: the log of web says why")
+    elif is_in_the_clear(settings):
+        yield unknown("web", f"ready at {base}, unencrypted: for a lab alone (ASWHOM_ALLOW_HTTP)")
     else:
         yield ok("web", f"ready at {base}")

@@ -59,11 +59,26 @@ def disallow(at: Installation, out: Output, id: str, yes: bool) -> None:
     out.done(f"{id} is taken back; {ended} session(s) ended", {"id": id, "sessions": ended})
 
 
+@command(console)
+def sessions(at: Installation, out: Output) -> None:
+    """Who is signed in: by which provider, with which roles, when they last did something, and until when at most."""
+    now, idle = at.now(), at.settings.console_idle or None
+    live = at.read(lambda c: console_sessions.live(c, now=now, idle=idle))
+    rows = [{**row, "roles": ", ".join(row["roles"])} for row in live]
+    columns = ("subject", "name", "issuer", "roles", "created_at", "seen_at", "expires_at")
+    out.rows(rows, columns, empty="Nobody is signed in")
+
+
 @command(console, "sign-out")
+@click.option("--subject", help="This person's sessions alone, by the subject that `aswhom console sessions` shows.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def sign_out(at: Installation, out: Output, yes: bool) -> None:
+def sign_out(at: Installation, out: Output, subject: str | None, yes: bool) -> None:
     """End every session and every link, now."""
-    confirm("Sign everybody out?", yes=yes)
+    confirm("Sign everybody out?" if subject is None else f"Sign {subject} out?", yes=yes)
     act = at.act()
+    if subject is not None:
+        ended = at.write(lambda c: console_sessions.end_of(c, subject, act))
+        out.done(f"{ended} session(s) of {subject} ended", {"subject": subject, "sessions": ended})
+        return
     ended = at.write(lambda c: console_sessions.end_all(c, act))
     out.done(f"{ended} session(s) ended", {"sessions": ended})

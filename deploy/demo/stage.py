@@ -111,7 +111,7 @@ class Stage:
             "call_deadline": timedelta(seconds=5),
             "send_within": timedelta(seconds=2),
             "step_backoff": timedelta(seconds=0.2),
-            **{f"{name}_metrics_port": 0 for name in ("worker", "revocations", "housekeeping", "beat")},
+            **{f"{name}_metrics_port": 0 for name in ("web", "worker", "revocations", "housekeeping", "beat")},
         }
         settings = load(**given)
         # A ledger, a broker or keys that the environment names are those of somebody's real installation.

@@ -10,13 +10,15 @@ from sqlalchemy import Connection
 
 from identity.connect.arrival import Arrival
 from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse
-from identity.installations import has_listing, listed_as, takes_any
+from identity.installations import has_listing, listed_as, note_places, takes_any
 from identity.model import ProviderConnection
 from identity.providers.profile import ExternalIdentity
 
 
 def check_place(connection: Connection, arrival: Arrival, external: ExternalIdentity | None) -> None:
     """Refuse a workspace that is not the tenant's. Nothing listed there, anybody's or its own, and nothing is known.
+
+    Where it is taken is kept: an end there that reaches nobody is no stranger's.
 
     Inside the transaction that stores the consent. Raises Refusal.
     """
@@ -26,6 +28,7 @@ def check_place(connection: Connection, arrival: Arrival, external: ExternalIden
     owner, tenant = arrival.owner, arrival.session.key.tenant
     whose = set(listed_as(connection, owner.id, places).values())
     if whose == {tenant} or not (whose or _says_which(connection, owner, tenant)):
+        note_places(connection, owner.id, places)
         return
     name, named = arrival.provider, ", ".join(sorted(places))
     if tenant in whose:  # a workspace of one, in an organization of the other: what comes from there has one tenant

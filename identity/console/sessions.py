@@ -5,17 +5,19 @@ A token is 256 random bits, so its plain SHA-256 is enough to recognise it and o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, text, update
 
 from identity import audit
 from identity.audit import Act, AsWhom
 from identity.console.roles import Held, Role
 from identity.console.tables import console_links, console_sessions
+from identity.errors import BadInput
 from identity.secret import Secret
 
 LINK_LIFETIME = timedelta(minutes=10)
@@ -36,6 +38,7 @@ class Person:
     name: str
     via: Via
     held: tuple[Held, ...]
+    issuer: str | None = None  # whose subject it is; None: a link's
 
     @property
     def by(self) -> str:
@@ -48,33 +51,73 @@ class Person:
         return self.subject if self.via is Via.OPENID else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A browser in which somebody is signed in."""
+
+    person: Person
+    seen_at: datetime
+
+
 def begin(
-    connection: Connection, token: Secret, person: Person, *, audit_id: str, now: datetime, lifetime: timedelta
+    connection: Connection,
+    token: Secret,
+    person: Person,
+    *,
+    audit_id: str,
+    now: datetime,
+    lifetime: timedelta,
+    came_from: str | None = None,
 ) -> None:
     """Sign *person* in for *lifetime*; sessions that are over are forgotten."""
     connection.execute(delete(console_sessions).where(console_sessions.c.expires_at <= now))
     row = {
         "token_sha256": token.fingerprint(),
         "subject": person.subject[:255],
+        "issuer": person.issuer,
         "name": person.name,
         "roles": [[one.role, one.tenant] for one in person.held],
         "via": person.via,
         "created_at": now,
+        "seen_at": now,
         "expires_at": now + lifetime,
     }
     connection.execute(insert(console_sessions), row)
-    _record(connection, "console.signed_in", person, audit_id=audit_id, now=now)
+    _record(connection, "console.signed_in", person, audit_id=audit_id, now=now, came_from=came_from)
 
 
-def find(connection: Connection, token: Secret, *, now: datetime) -> Person | None:
-    """Who holds *token*; None: nobody, or no longer."""
+def find(connection: Connection, token: Secret, *, now: datetime, idle: timedelta | None = None) -> Session | None:
+    """The session of *token*; None: there is none, or no longer, or nobody used it for as long as *idle*."""
     columns = console_sessions.c
     held = select(console_sessions).where(columns.token_sha256 == token.fingerprint(), columns.expires_at > now)
     row = connection.execute(held).one_or_none()
-    if row is None:
+    if row is None or (idle is not None and row.seen_at <= now - idle):
         return None
     roles = tuple(Held(role=Role(role), tenant=tenant) for role, tenant in row.roles)
-    return Person(subject=row.subject, name=row.name, via=Via(row.via), held=roles)
+    person = Person(subject=row.subject, name=row.name, via=Via(row.via), held=roles, issuer=row.issuer)
+    return Session(person=person, seen_at=row.seen_at)
+
+
+def live(connection: Connection, *, now: datetime, idle: timedelta | None) -> list[dict[str, Any]]:
+    """Who is signed in, the newest sign-in first; their roles in words."""
+    columns = console_sessions.c
+    newest = select(console_sessions).where(columns.expires_at > now).order_by(columns.created_at.desc())
+    if idle is not None:
+        newest = newest.where(columns.seen_at > now - idle)
+    shown = ("subject", "name", "issuer", "created_at", "seen_at", "expires_at")
+    return [
+        {name: row[name] for name in shown}
+        | {"roles": _words([Held(role=Role(role), tenant=tenant) for role, tenant in row["roles"]])}
+        for row in connection.execute(newest).mappings()
+    ]
+
+
+def note_seen(connection: Connection, token: Secret, *, now: datetime) -> None:
+    """Its person has asked for something. No page waits for a standby to have that."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("set local synchronous_commit to off"))
+    seen = update(console_sessions).where(console_sessions.c.token_sha256 == token.fingerprint())
+    connection.execute(seen.values(seen_at=now))
 
 
 def end(connection: Connection, token: Secret, person: Person, *, audit_id: str, now: datetime) -> None:
@@ -93,6 +136,52 @@ def end_all(connection: Connection, act: Act) -> int:
         connection, "console.all_signed_out", AsWhom(tenant=None), act, outcome="signed_out", detail=detail
     )
     return ended
+
+
+def end_of(connection: Connection, subject: str, act: Act) -> int:
+    """Sign one person out wherever they are signed in; returns in how many browsers. Raises BadInput for nobody."""
+    ended = _end(connection, console_sessions.c.subject == subject)
+    if not ended:
+        raise BadInput(f"nobody is signed in as {subject}: `aswhom console sessions` shows who is")
+    detail = {"subject": subject, "sessions": ended}
+    audit.record_act(connection, "console.session_ended", AsWhom(tenant=None), act, outcome="ended", detail=detail)
+    return ended
+
+
+def end_at_providers_word(
+    connection: Connection,
+    *,
+    issuer: str,
+    subjects: Collection[str],
+    before: datetime | None,
+    audit_id: str,
+    by: str,
+    reason: str,
+    now: datetime,
+) -> int:
+    """End the sessions of those whom the provider they signed in by has withdrawn; returns how many.
+
+    One that began after *before* is of a sign-in that the provider has allowed since.
+    """
+    columns = console_sessions.c
+    meant = (columns.issuer == issuer) & columns.subject.in_(subjects)
+    ended = _end(connection, meant if before is None else meant & (columns.created_at <= before))
+    if ended:
+        audit.record(
+            connection,
+            "console.session_ended",
+            AsWhom(tenant=None),
+            id=audit_id,
+            at=now,
+            outcome="ended",
+            reason=f"{reason}, by {by}",
+            detail={"issuer": issuer, "subjects": sorted(subjects), "sessions": ended},
+        )
+    return ended
+
+
+def _end(connection: Connection, which: ColumnElement[bool]) -> int:
+    return connection.execute(delete(console_sessions).where(which)).rowcount
 
 
 def make_link(connection: Connection, token: Secret, act: Act) -> datetime:
@@ -118,7 +207,10 @@ def _owner() -> tuple[Held, ...]:
     return (Held(role=Role.OWNER, tenant=None),)
 
 
-def _record(connection: Connection, kind: str, person: Person, *, audit_id: str, now: datetime) -> None:
+def _record(
+    connection: Connection, kind: str, person: Person, *, audit_id: str, now: datetime, came_from: str | None = None
+) -> None:
+    from_where = {} if came_from is None else {"from": came_from}
     audit.record(
         connection,
         kind,
@@ -127,7 +219,7 @@ def _record(connection: Connection, kind: str, person: Person, *, audit_id: str,
         at=now,
         outcome=kind.partition(".")[2],
         reason=f"{person.name}, by {person.via}",
-        detail={"subject": person.subject, "roles": _words(person.held)},
+        detail={"subject": person.subject, "roles": _words(person.held), **from_where},
     )
 
 

@@ -27,10 +27,12 @@ console_sessions = Table(
     metadata,
     Column("token_sha256", String(64), primary_key=True),
     Column("subject", String(255), nullable=False),  # the provider's, or the link's
+    Column("issuer", String(500)),  # the provider whose subject it is; NULL: a link's
     Column("name", Text, nullable=False),  # for people, and in the audit
     Column("roles", JSON, nullable=False),  # as they were at sign-in: [[role, tenant or null], …]
     Column("via", String(16), nullable=False),  # openid, link
     Column("created_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),  # when its person last asked for something, about
     Column("expires_at", Instant, nullable=False),
     Index("ix_console_sessions_expires", "expires_at"),
 )

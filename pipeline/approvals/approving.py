@@ -73,7 +73,9 @@ class Approving:
             why_not=view.barred.get(who.id),
         )
 
-    def answer(self, text: str, *, yes: bool, digest: str, now: datetime) -> Counted | NotCounted | NoLink:
+    def answer(
+        self, text: str, *, yes: bool, digest: str, now: datetime, came_from: str | None = None
+    ) -> Counted | NotCounted | NoLink:
         """The answer of a link's person to what they were shown."""
         link = self._link(text, now)
         if isinstance(link, NoLink):
@@ -89,6 +91,7 @@ class Approving:
             digest=digest,
             channel=Channel.PAGE,
             said_as=f"link:{link.principal}",
+            came_from=came_from,
         )
         return self.vote(given, now=now)
 

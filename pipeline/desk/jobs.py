@@ -38,10 +38,11 @@ class Resolved:
     revocations: tuple[str, ...]  # whose receipts say "unknown" of it
 
 
-def cancel(connection: Connection, id: str, act: Act) -> JobState:
+def cancel(connection: Connection, id: str, act: Act, *, though_it_runs: bool = True) -> JobState:
     """End a job: at once where it is queued or waits, at its next step where it runs. Raises BadInput.
 
-    One that stops or is cancelled already, whoever ended it, is left as it is.
+    One that stops or is cancelled already, whoever ended it, is left as it is. Without *though_it_runs* so is one that
+    has begun since it was looked at.
     """
     found = select(jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id).where(jobs.c.id == id)
     # A worker that claims it now has it before this, or after: it stops or is cancelled, and nobody has to try again.
@@ -52,6 +53,8 @@ def cancel(connection: Connection, id: str, act: Act) -> JobState:
         return JobState(job.state)
     if job.state in ENDED:
         raise NotInState(f"job {id} is {job.state} already")
+    if job.state == JobState.RUNNING and not though_it_runs:
+        raise NotInState("the job is running by now: say below that it is to stop in the middle")
     to = JobState.STOPPING if job.state == JobState.RUNNING else JobState.CANCELLED
     move_job(connection, id, to, source=JobState(job.state), reason=f"cancelled by {act.by}")
     whom = AsWhom(tenant=job.tenant_id, agent=job.agent_id)

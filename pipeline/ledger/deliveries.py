@@ -167,7 +167,11 @@ def _follow(
     signal_chunks.leave(connection, received, followed)
     concluded = _conclude(connection, ids.delivery, DeliveryOutcome.SIGNAL, followed.reason)
     return replace(
-        concluded, revocations=followed.revocations, nobodys=followed.nobodys, unfollowed=bool(followed.left)
+        concluded,
+        revocations=followed.revocations,
+        nobodys=followed.nobodys,
+        strangers=followed.strangers,
+        unfollowed=bool(followed.left),
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, false, select
 
-from identity.installations import whose_installations
+from identity.installations import were_seen, whose_installations
 from identity.model import AccountKey, Credential
 from identity.tables import accounts, grants
 from pipeline.revocation.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
@@ -30,8 +31,16 @@ def accounts_meant(connection: Connection, through: str, whom: Iterable[Whom]) -
     }
 
 
-def unlisted_place(connection: Connection, through: str, signal: Signal) -> str:
-    """What to do of a revocation in a place that is listed for nobody; empty: every place is somebody's.
+@dataclass(frozen=True, kw_only=True)
+class Unlisted:
+    """A revocation in a place that is listed for nobody: what to do, and whether anybody may have connected there."""
+
+    says: str
+    seen: bool
+
+
+def unlisted_place(connection: Connection, through: str, signal: Signal) -> Unlisted | None:
+    """None: every place is somebody's.
 
     Its sender was answered, and says no more: whoever was connected there goes on here.
     """
@@ -41,10 +50,12 @@ def unlisted_place(connection: Connection, through: str, signal: Signal) -> str:
                 if not whose_installations(connection, through, ids, within=within).tenants:
                     named = sorted(ids)
                     add = f"`aswhom installations add {through} {named[0]} TENANT`"
-                    return f"no tenant has {', '.join(named)}: {UNREACHED}, and list it: {add}"
+                    says = f"no tenant has {', '.join(named)}: {UNREACHED}, and list it: {add}"
+                    around = ids if within is None else {*ids, within}
+                    return Unlisted(says=says, seen=were_seen(connection, through, around))
             case _:
                 pass
-    return ""
+    return None
 
 
 def _condition(connection: Connection, through: str, whom: Whom) -> ColumnElement[bool]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
 from identity.connect.sessions import begun_links
+from identity.console.sessions import end_at_providers_word
+from identity.console.sign_in import LEEWAY
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
 from identity.principals import resolve_alias
 from identity.rows import insert_new
@@ -59,7 +61,8 @@ def accept(
         )
         for place, signal in in_order
     ]
-    reason = "; ".join(filter(None, [*(one.reason for one in followed), event.note]))
+    left = [_left_console(connection, signal, transmitter, id=f"{id}.c{place}", now=now) for place, signal in in_order]
+    reason = "; ".join(filter(None, [*(one.reason for one in followed), *left, event.note]))
     connection.execute(
         security_events.update()
         .where(security_events.c.transmitter_id == transmitter.id, security_events.c.jti == event.jti)
@@ -104,6 +107,25 @@ def _follow(connection: Connection, received: ReceivedSignal, transmitter: Trans
             case _:
                 outcomes.append("the subject is not a person")
     return Followed(revocations=tuple(made), reason="; ".join(outcomes))
+
+
+def _left_console(connection: Connection, signal: Signal, transmitter: Transmitter, *, id: str, now: datetime) -> str:
+    """End the console's sessions of those who signed in by the very provider; says how many, if any."""
+    people = [one.ids for one in signal.whom if isinstance(one, People)]
+    if signal.asks is not Asks.REVOKE or not people:
+        return ""
+    end = _end(signal)
+    ended = end_at_providers_word(
+        connection,
+        issuer=transmitter.names_subjects_of,
+        subjects=frozenset().union(*people),
+        before=end and end + timedelta(seconds=LEEWAY),  # by the provider's clock
+        audit_id=id,
+        by=f"{BY_TRANSMITTER}{transmitter.id}",
+        reason=signal.reason,
+        now=now,
+    )
+    return f"{ended} console session(s) ended" if ended else ""
 
 
 def _apply(

@@ -60,6 +60,7 @@ class Followed:
     became: Mapping[str, int] = field(default_factory=dict)  # how many accounts were revoked, suspended …
     left: tuple[AccountKey, ...] = ()
     nobodys: bool = False  # it withdraws what was granted in a place that is listed for nobody
+    strangers: bool = False  # nor has anybody ever connected there
     number: int = 0  # ledger number of the signal's acceptance, by which those are reached
 
 
@@ -88,8 +89,16 @@ def follow(
     left = tuple(meant[len(few) :])
     reason = said(became, signal) + (f"; {len(left)} account(s) to go" if left else "")
     if unlisted := unlisted_place(connection, through, signal):
-        reason = f"{reason}; {unlisted}"
-    return Followed(revocations=made, reason=reason, became=became, left=left, nobodys=bool(unlisted), number=number)
+        reason = f"{reason}; {unlisted.says}"
+    return Followed(
+        revocations=made,
+        reason=reason,
+        became=became,
+        left=left,
+        nobodys=unlisted is not None,
+        strangers=unlisted is not None and not unlisted.seen,
+        number=number,
+    )
 
 
 def reach(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -69,6 +69,7 @@ class Vote:
     channel: Channel
     said_as: str
     link: Link | None = None
+    came_from: str | None = None  # the address that it was said from, where that is known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +216,7 @@ def _decide(connection: Connection, held: Row[Any], given: Vote, now: datetime) 
 
 
 def _record(connection: Connection, held: Row[Any], given: Vote, number: int, now: datetime) -> None:
-    detail: Mapping[str, Any] = {
+    detail: dict[str, Any] = {
         "approval": held.id,
         "answer": YES if given.yes else NO,
         "through": str(given.channel),
@@ -224,6 +225,8 @@ def _record(connection: Connection, held: Row[Any], given: Vote, number: int, no
         "policy": held.policy_version,
         "request_hash": held.request_hash,
     }
+    if given.came_from is not None:
+        detail["from"] = given.came_from
     audit.record(
         connection,
         "approval.answered",

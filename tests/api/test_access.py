@@ -119,6 +119,17 @@ def test_a_refusal_says_what_is_wrong_with_the_key(
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (status, challenge)
 
 
+def test_a_key_that_is_refused_is_told_with_where_it_was_tried_from(
+    sqlite_api: AgentsApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("WARNING", logger="webhooks.api.access"):
+        sqlite_api.client.get("/v1/jobs", headers={"Authorization": "Bearer awk_canary", "User-Agent": "canary"})
+    ((record),) = caplog.records
+    said = vars(record)
+    assert (said["action"], said["from"]) == ("api.refused", "127.0.0.1")
+    assert "canary" not in str(said)
+
+
 def test_an_expired_key_lets_nobody_in(api: AgentsApi) -> None:
     assert api.ask("GET", "/v1/jobs").status_code == 200
     api.ahead = timedelta(days=2)

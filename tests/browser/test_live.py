@@ -172,6 +172,43 @@ def test_what_was_typed_is_not_lost_with_the_session_and_is_sent_after_the_next_
     assert "INC-4711" in (answered.value.request.post_data or "")
 
 
+def test_what_one_person_typed_is_not_sent_as_another(site: ConsoleSite, owner: Person) -> None:
+    job = site.console.in_doubt()
+    at = f"{site.web}/console/jobs/{job}"
+    owner.goes_to(at)
+    owner.tab.get_by_label("It did not").check()
+    owner.tab.locator("input[name=why]").first.fill("it is in the channel, INC-4711")
+    sent: list[str] = []
+    owner.tab.on("request", lambda one: sent.append(one.method) if one.method == "POST" else None)
+    other = site.console.session(Held(role=Role.OWNER, tenant=None), name="owner@acme.example", subject="another")
+    owner.is_given("aswhom-console", other.reveal(), at=site.web)
+    send = owner.tab.locator("input[name=why]").first.locator("xpath=ancestor::form").get_by_role("button")
+    send.click()
+    trouble = owner.tab.locator("[data-trouble]")
+    expect(trouble).to_contain_text(
+        "somebody else is signed in in this browser by now. Sign in as yourself", timeout=SOON
+    )
+    assert sent == []
+    expect(owner.tab).to_have_url(at)
+    again = site.console.session(Held(role=Role.OWNER, tenant=None), name="owner@acme.example")
+    owner.is_given("aswhom-console", again.reveal(), at=site.web)
+    with owner.tab.expect_response(lambda one: one.request.method == "POST") as answered:
+        send.click()
+    assert "INC-4711" in (answered.value.request.post_data or "")
+
+
+def test_a_page_does_not_become_another_persons_under_the_first_ones_name(site: ConsoleSite, owner: Person) -> None:
+    """A form that nobody typed into is not looked at before it is sent: it keeps the token of its own session."""
+    owner.goes_to(f"{site.web}/console/jobs/{site.console.in_doubt()}")
+    token = owner.tab.locator("main input[name=csrf]").first
+    mine = token.input_value()
+    other = site.console.session(Held(role=Role.OWNER, tenant=None), name="other@acme.example")
+    owner.is_given("aswhom-console", other.reveal(), at=site.web)
+    trouble = owner.tab.locator("[data-trouble]")
+    expect(trouble).to_contain_text("somebody else is signed in in this browser by now. Load the page", timeout=SOON)
+    assert token.input_value() == mine
+
+
 def test_updates_can_be_paused_and_stay_so_on_the_next_page(site: ConsoleSite, owner: Person) -> None:
     rows = owner.tab.get_by_role("row")
     before = rows.count()

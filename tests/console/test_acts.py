@@ -91,6 +91,9 @@ def test_a_job_that_runs_is_stopped_by_whoever_says_that_they_mean_that(console:
     assert (back.status_code, back.location) == (303, path)
     assert operator.sends(f"{path}/cancel", running="yes").location == f"{path}?done=stopping"
     assert console.state(job) is JobState.STOPPING
+    late = operator.sends(f"{path}/cancel")  # of a page that showed it queued: others stopped it meanwhile
+    assert (late.status_code, late.location) == (303, f"{path}?done=stopping"), "what the box was for is done"
+    assert len(_said(console, "job.cancelled")) == 1
 
 
 def test_what_a_person_gives_as_their_reason_is_in_the_audit(sqlite_console: ConsoleApp) -> None:

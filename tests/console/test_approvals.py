@@ -75,6 +75,7 @@ def test_an_approver_sees_all_that_is_asked_and_their_yes_counts(console: Consol
     assert "Your yes counts." in bob.sees(answer.headers["Location"])
     (row,) = console.rows(select(audit).where(audit.c.kind == "approval.answered"))
     assert (row.principal_id, row.detail["said_as"], row.detail["through"]) == ("acme.bob", f"console:{BOB}", "console")
+    assert row.detail["from"] == "127.0.0.1"
     assert "Nothing awaits your answer" in bob.sees("/console/approvals")
     assert "Nothing waits for an approval" in bob.sees("/console/approvals?state=open")
     assert "Refund a charge" in bob.sees("/console/approvals?state=approved")

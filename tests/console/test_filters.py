@@ -24,6 +24,20 @@ def shown(console: ConsoleApp, path: str, things: Sequence[str]) -> list[str]:
     return [thing for thing in things if thing in page.partition("</form>")[2]]
 
 
+@pytest.mark.parametrize(
+    ("path", "clears_to"),
+    [
+        ("revocations?stuck=1&since=2026-01-01T00:00:00", "?stuck=1"),
+        ("deliveries?not_taken=1&tenant=acme&source=github", "?not_taken=1&amp;tenant=acme"),
+        ("deliveries?source=github", "?"),
+    ],
+)
+def test_what_a_page_is_about_stays_when_its_filters_are_cleared(
+    sqlite_console: ConsoleApp, path: str, clears_to: str
+) -> None:
+    assert f'<a class="clear" href="{clears_to}">' in sqlite_console.at(Role.OWNER).sees(f"/console/{path}")
+
+
 def change(console: ConsoleApp, column: Column[Any], id: str, value: str) -> str:
     """Give the thing another value of that column; the value that it had."""
     table = column.table

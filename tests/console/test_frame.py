@@ -46,7 +46,9 @@ def test_a_page_that_is_asked_for_again_comes_without_its_frame(sqlite_console: 
         assert (frame in whole, frame in alone) == (True, False)
     live = re.compile(r'<div data-live="jobs">.*?</table>', re.DOTALL)
     assert live.findall(alone) == live.findall(whole) != []
-    assert re.search(r"<time data-as-of datetime=\"[^\"]+\">\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC</time>", alone)
+    assert re.search(
+        r"<time data-as-of data-person=\"[^\"]+\" datetime=\"[^\"]+\">\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC</time>", alone
+    )
 
 
 def test_a_tenant_is_chosen_among_few_and_typed_among_many(sqlite_console: ConsoleApp) -> None:

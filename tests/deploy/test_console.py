@@ -34,7 +34,7 @@ def _set(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
         ("[::1]:8080", None, True),
         ("localhost:8080", "http://localhost:8080", True),
         ("0.0.0.0:8080", None, False),
-        ("192.0.2.1:8080", None, False),
+        ("192.0.2.1:8080", "http://localhost:8080", False),
         ("127.0.0.1:8080", "https://aswhom.example", False),  # behind a proxy
     ],
 )
@@ -81,6 +81,8 @@ def test_a_link_is_printed_and_roles_are_given_and_taken_back(cli: Cli, monkeypa
     assert (row["id"], row["claim"], row["role"], row["tenant_id"]) == (given["id"], "email", "owner", None)
     assert cli.json("console", "disallow", given["id"], "--yes")["sessions"] == 0
     assert cli.json("console", "roles") == []
+    assert cli.json("console", "sessions") == []
+    assert "nobody is signed in as 00u1" in cli("console", "sign-out", "--subject", "00u1", "--yes").output
     assert cli.json("console", "sign-out", "--yes") == {"sessions": 0}
     monkeypatch.setenv("ASWHOM_LISTEN", "0.0.0.0:8080")
     refused = cli("console", "link")
@@ -108,3 +110,28 @@ def test_a_link_that_signs_in_is_said_at_a_terminal_and_into_no_log(cli: Cli) ->
         logged
         == f"the console is at {settings.base_url}/console/; `aswhom console link` prints a link that signs you in"
     )
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"ASWHOM_BASE_URL": "http://aswhom.bank.example"},
+        {"ASWHOM_BASE_URL": "http://localhost.bank.example"},
+        {"ASWHOM_LISTEN": "192.0.2.1:8080"},  # whose address follows from where it listens
+    ],
+    ids=str,
+)
+def test_others_do_not_reach_it_unencrypted_unless_it_is_a_lab(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    _set(monkeypatch, **variables, **PROVIDER)
+    with pytest.raises(Misconfigured, match=r"ASWHOM_BASE_URL is http://.*unencrypted.*ASWHOM_ALLOW_HTTP=true"):
+        load()
+    monkeypatch.setenv("ASWHOM_ALLOW_HTTP", "true")
+    assert is_served(load())
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://[::1]:8080", "http://localhost", "https://a.example"])
+def test_this_machine_and_tls_need_no_leave(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("ASWHOM_BASE_URL", url)
+    assert load().base_url == url

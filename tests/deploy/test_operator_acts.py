@@ -39,6 +39,7 @@ SILENT = {
         capability keys list, approvals list, approvals show, jobs failures, jobs list, jobs show, tail,
         deliveries explain, deliveries list, deliveries show, revocations jobs, revocations list, revocations show,
         revocations verify, audit checkpoint, audit export, audit search, audit show, audit verify, console roles,
+        console sessions,
         policy check, policy diff, policy explain, policy history, policy risk, policy schema, policy show,
         policy simulate, keys list, keys public, doctor, completion, hold show, sandbox list""",
     "it asks a provider, and nothing follows from the answer": "accounts test",

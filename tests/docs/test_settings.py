@@ -104,6 +104,7 @@ def test_every_setting_is_listed_and_no_other() -> None:
 def test_a_default_is_the_codes(name: str, default: object) -> None:
     value = default.total_seconds() if isinstance(default, timedelta) else default
     text = f"{value:.15g}" if isinstance(value, float) else str(value)
+    text = text.lower() if isinstance(value, bool) else text
     assert DEFAULTS[PREFIX + name.upper()].strip("`") == text
 
 

@@ -12,7 +12,7 @@ from identity.audit.tables import audit
 from identity.connect.flow import Connected, ConnectRefused
 from identity.connect.reasons import Why
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
-from identity.installations import remove_installation
+from identity.installations import remove_installation, were_seen
 from identity.secret import Secret
 from identity.tables import connection_secrets, provider_connections
 from tests.identity.browser_flow import BrowserFlow, why
@@ -45,6 +45,19 @@ def test_the_workspace_or_its_organization_is_listed(flow: BrowserFlow, listed: 
     list_place(flow, listed, "acme")
     acts_in(flow, "T_ACME", "E_ACME")
     assert isinstance(flow.consents(), Connected)
+
+
+def test_where_a_consent_was_taken_is_kept_and_where_one_was_refused_is_not(flow: BrowserFlow) -> None:
+    acts_in(flow, "T_ACME", "E_ACME")
+    assert isinstance(flow.consents(), Connected)
+    list_place(flow, "T_GLOBEX", "globex")
+    acts_in(flow, "T_GLOBEX", "E_GLOBEX")
+    assert isinstance(flow.consents(), ConnectRefused)
+    owner = flow.world.owner.id
+    seen = [
+        flow.world.store.read(partial(were_seen, owner=owner, external_ids=[one])) for one in ("E_ACME", "E_GLOBEX")
+    ]
+    assert seen == [True, False]
 
 
 def test_where_nothing_is_listed_only_what_is_anothers_is_refused(flow: BrowserFlow) -> None:

@@ -16,7 +16,7 @@ from identity.audit.tables import audit
 from identity.connect.sessions import use_up
 from identity.consents import connect_service
 from identity.grants import get_grant
-from identity.installations import add_installation, note_organization
+from identity.installations import add_installation, note_organization, note_places, note_service, remove_installation
 from identity.model import AccountKey, AccountState, Credential
 from identity.service_credential import ServiceCredential
 from identity.tables import accounts, grants, installations, provider_connections
@@ -118,7 +118,7 @@ def test_everyone_of_a_workspace_is_meant_and_nobody_of_another(house: House) ->
 
 def test_a_revocation_in_a_place_that_is_listed_for_nobody_says_so_and_what_to_do(house: House) -> None:
     nobodys = say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"an-id"}))))
-    assert (nobodys.nobodys, nobodys.revocations) == (True, ())
+    assert (nobodys.nobodys, nobodys.strangers, nobodys.revocations) == (True, True, ())
     assert "no tenant has an-id: if one has, end its accounts by hand" in nobodys.reason
     assert "`aswhom installations add gh an-id TENANT`" in nobodys.reason
     bots = Bots(workspaces=frozenset({"an-id"}), ids=frozenset({"B1"}))
@@ -128,6 +128,36 @@ def test_a_revocation_in_a_place_that_is_listed_for_nobody_says_so_and_what_to_d
     assert not say(house, signal(Asks.REVOKE, known)).nobodys
     assert not say(house, signal(Asks.REVOKE, person("7777"))).nobodys, "somebody who is not connected, perhaps"
     assert not say(house, signal(Asks.NOTE, Workspaces(ids=frozenset({"an-id"})))).nobodys
+
+
+@pytest.mark.parametrize("place", ["T1", ""], ids=["there", "before places were kept"])
+def test_an_end_where_somebody_has_connected_is_no_strangers(house: House, place: str) -> None:
+    house.database.write(lambda c: note_places(c, "gh", (place,)))
+    there = say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"T1"}))))
+    around = say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"T2"}), within="T1")))
+    elsewhere = say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"T3"}))))
+    assert [one.nobodys for one in (there, around, elsewhere)] == [True] * 3
+    assert [one.strangers for one in (there, around, elsewhere)] == [False, False, place != ""]
+
+
+@pytest.mark.parametrize("tenant", ["acme", "globex"])
+def test_a_services_place_is_what_is_listed_for_its_tenant_or_anywhere(house: House, tenant: str) -> None:
+    house.database.write(
+        lambda c: add_installation(c, owner="gh", external_id="T1", tenant="acme", now=datetime.now(UTC))
+    )
+    house.database.write(
+        lambda c: c.execute(delete(installations).where(installations.c.tenant_id == "globex")).rowcount
+    )
+    house.database.write(lambda c: note_service(c, "gh", tenant))
+    assert say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"T9"})))).strangers is (tenant == "acme")
+
+
+def test_an_end_where_something_was_listed_once_is_no_strangers(house: House) -> None:
+    now = datetime.now(UTC)
+    house.database.write(lambda c: add_installation(c, owner="gh", external_id="T1", tenant="acme", now=now))
+    assert house.database.write(lambda c: remove_installation(c, owner="gh", external_id="T1", tenant="acme"))
+    ended = say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"T1"}))))
+    assert (ended.nobodys, ended.strangers) == (True, False)
 
 
 def test_the_end_of_an_organization_is_that_of_its_listed_workspaces_once_it_is_known_for_theirs(house: House) -> None:

@@ -222,11 +222,17 @@ ALERTS: Mapping[str, Alert] = {
     ),
     "AswhomSecurityEventsRefused": Alert(
         after=5,
-        bad={'aswhom_security_events_total{outcome="invalid_key"}': "0 0 1x5"},
-        labels={"outcome": "invalid_key"},
-        says="Security Event Tokens are refused for good: invalid_key",
+        bad={
+            'aswhom_security_events_total{outcome="unverified"}': "0 0 1x5",
+            'aswhom_security_events_total{outcome="unsigned"}': "0+9x8",
+        },
+        labels={"outcome": "unverified"},
+        says="Security Event Tokens are refused for good: unverified",
         good={
             'aswhom_security_events_total{outcome="unavailable"}': "0 0 1x5",
+            'aswhom_security_events_total{outcome="unsigned"}': "0+9x8",
+            'aswhom_security_events_total{outcome="unverified"}': "0 0 1x5",
+            'aswhom_security_events_total{outcome="ignored"}': "0+1x8",
             'aswhom_security_events_total{outcome="invalid_audience"}': "1x5",
         },
     ),
@@ -246,6 +252,7 @@ ALERTS: Mapping[str, Alert] = {
         says="slack revokes what was granted in a place that is listed for no tenant",
         good={
             'aswhom_webhooks_total{source="slack",outcome="signal"}': "0 0 1x5",
+            'aswhom_webhooks_total{source="slack",outcome="stranger"}': "0+1x8",
             'aswhom_webhooks_total{source="slack",outcome="nobody"}': "1x5",
         },
     ),

@@ -22,6 +22,7 @@ class Hasty(Worker):
 
     seconds = 1.0
     goodbye = 0.1
+    silence = 0.5
 
 
 class Patient(Worker):

@@ -10,8 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import pytest
+from sqlalchemy import select
 
 from identity.approval_links import write_approval_link
+from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.signing import Signer
 from identity.store import CommitUnknown
@@ -126,6 +128,19 @@ def test_a_no_denies_it(room: Room) -> None:
     assert room.case.row.state == ApprovalState.DENIED
 
 
+def test_where_an_answer_came_from_is_in_the_audit_and_in_the_log(room: Room, caplog: pytest.LogCaptureFixture) -> None:
+    link = room.link()
+    with caplog.at_level("INFO", logger="webhooks.approvals"):
+        room.answer(link)
+        room.answer(link, "no")
+    told = [(vars(one)["action"], vars(one)["from"]) for one in caplog.records]
+    assert told == [("approval.answered", "127.0.0.1"), ("approval.not_counted", "127.0.0.1")]
+    (detail,) = room.case.house.database.read(
+        lambda c: c.execute(select(audit.c.detail).where(audit.c.kind == "approval.answered")).scalars().all()
+    )
+    assert detail["from"] == "127.0.0.1"
+
+
 def test_a_link_is_for_an_approver_who_has_not_answered(room: Room) -> None:
     for nobody in ("globex.bob", "acme.service", "acme.nobody"):
         with pytest.raises(BadInput, match="is not waiting for"):
@@ -182,7 +197,7 @@ class Broken:
     def offer(self, text: str, *, now: datetime) -> NoReturn:
         raise RuntimeError("canary-77")
 
-    def answer(self, text: str, *, yes: bool, digest: str, now: datetime) -> NoReturn:
+    def answer(self, text: str, *, yes: bool, digest: str, now: datetime, came_from: str | None) -> NoReturn:
         raise CommitUnknown("canary-77")
 
 

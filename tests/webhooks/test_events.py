@@ -70,6 +70,10 @@ def push(client: FlaskClient, token: bytes, *, to: str = "idp", content_type: st
     return client.post(f"/events/{to}", data=token, content_type=content_type, buffered=True)
 
 
+def _counted(outcome: str) -> float:
+    return REGISTRY.get_sample_value("aswhom_security_events_total", {"outcome": outcome}) or 0
+
+
 def test_an_alert_sees_the_first_delivery_and_the_first_token_that_are_answered_with_5xx(pushed: FlaskClient) -> None:
     """Prometheus sees no increase from nothing to one."""
     page = pushed.get("/metrics").text
@@ -91,19 +95,26 @@ def test_a_token_is_answered_with_202_and_nothing_and_rung_for(
 
 
 @pytest.mark.parametrize(
-    ("token", "code"),
+    ("token", "code", "counted"),
     [
-        (b"no token", "invalid_request"),
-        (sign(claims(), kid="k9"), "invalid_key"),
-        (sign(claims(), OTHER, kid="k1"), "authentication_failed"),
-        (sign(claims(iss="https://else.example/")), "invalid_issuer"),
-        (sign(claims(aud="else")), "invalid_audience"),
+        (b"no token", "invalid_request", "unsigned"),
+        (sign(claims(iss="https://else.example/"), kid="k9"), "invalid_key", "unsigned"),
+        (sign(claims(iss="https://else.example/"), OTHER, kid="k1"), "authentication_failed", "unsigned"),
+        (sign(claims(), kid="k9"), "invalid_key", "unverified"),
+        (sign(claims(), OTHER, kid="k1"), "authentication_failed", "unverified"),
+        (sign(claims(), typ="JWT"), "invalid_request", "unverified"),
+        (sign(claims(iss="https://else.example/")), "invalid_issuer", "invalid_issuer"),
+        (sign(claims(aud="else")), "invalid_audience", "invalid_audience"),
+        (sign(claims(jti="")), "invalid_request", "invalid_request"),
     ],
 )
 def test_a_refusal_is_400_with_a_code_and_leaves_nothing(
-    pushed: FlaskClient, events: MemoryEvents, token: bytes, code: str, caplog: pytest.LogCaptureFixture
+    pushed: FlaskClient, events: MemoryEvents, token: bytes, code: str, counted: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """What no signature was seen to hold of is counted apart: nobody heeds an alert that anybody sets off."""
+    before = _counted(counted)
     response = push(pushed, token)
+    assert _counted(counted) == before + 1
     (told,) = (vars(one) for one in caplog.records if vars(one).get("action") == "event.refused")
     assert (told["transmitter"], told["err"]) == ("idp", code)
     assert (response.status_code, response.content_type) == (400, "application/json")
@@ -130,17 +141,14 @@ def test_a_revocation_of_nobody_is_taken_and_counted_as_that(
 ) -> None:
     """Its sender has its 202, and says no more: somebody here has to look."""
 
-    def counted(outcome: str) -> float:
-        return REGISTRY.get_sample_value("aswhom_security_events_total", {"outcome": outcome}) or 0
-
-    before, signals = counted("nobody"), counted("signal")
+    before, signals = _counted("nobody"), _counted("signal")
     elsewhere = {"format": "iss_sub", "iss": "https://another.example/", "sub": "u-1"}
     assert push(pushed, sign(claims(sub_id=elsewhere))).status_code == 202
     assert push(pushed, sign(claims(jti="j-2", sub_id={"format": "email", "email": "a@b"}))).status_code == 202
-    assert (counted("nobody"), counted("signal")) == (before + 2, signals)
+    assert (_counted("nobody"), _counted("signal")) == (before + 2, signals)
     assert [one.levelname for one in caplog.records if vars(one).get("action") == "event.nobody"] == ["WARNING"] * 2
     assert push(pushed, sign(claims(jti="j-3"))).status_code == 202
-    assert (counted("nobody"), counted("signal")) == (before + 2, signals + 1)
+    assert (_counted("nobody"), _counted("signal")) == (before + 2, signals + 1)
 
 
 def test_an_event_that_asks_for_nothing_is_taken(pushed: FlaskClient, events: MemoryEvents, ring: MemoryRing) -> None:
@@ -150,12 +158,14 @@ def test_an_event_that_asks_for_nothing_is_taken(pushed: FlaskClient, events: Me
 
 
 def test_only_what_is_a_security_event_by_its_head_is_read(pushed: FlaskClient, events: MemoryEvents) -> None:
+    before = _counted("unsigned")
     for odd in (
         push(pushed, sign(claims()), content_type="application/json"),
         push(pushed, b"x" * 100_001),
         pushed.post("/events/idp", input_stream=BytesIO(b"x" * 100_002), content_type=SET, environ_base=CHUNKED),
     ):
         assert (odd.status_code, json.loads(odd.data)["err"]) == (400, "invalid_request")
+    assert _counted("unsigned") == before + 3
     assert push(pushed, sign(claims()), to="nobody").status_code == 404
     events.removed = True
     assert push(pushed, sign(claims())).json == push(pushed, b"", to="nobody").json

@@ -172,6 +172,10 @@ def test_a_revocation_in_a_place_that_is_nobodys_is_counted_and_logged_as_a_warn
     assert (counted("nobody"), counted("signal")) == (before[0] + 1, before[1])
     (warned,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert warned.__dict__["action"] == "delivery.nobody"
+    strangers = {"reason": why, "nobodys": True, "strangers": True}
+    ledger.answer = Acceptance(delivery="dlv-3", outcome=DeliveryOutcome.SIGNAL, **strangers)  # type: ignore[arg-type]
+    post(client, body, event="github_app_authorization", delivery="d-3")
+    assert counted("nobody") == before[0] + 1, "nobody was ever connected there"
     ledger.answer = Acceptance(delivery="dlv-2", outcome=DeliveryOutcome.IGNORED, reason=why, nobodys=True)
     post(client, body, delivery="d-2")
     assert counted("nobody") == before[0] + 1, "a stranger's delivery that revokes nothing"

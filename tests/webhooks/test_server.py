@@ -55,6 +55,8 @@ def serving(worker: str, *more: str) -> Iterator[str]:
             "1",
             *more,
         ]
+        options = ["--worker-class", worker, "--threads", "4", "--bind", f"unix:{path}", "--graceful-timeout", "1"]
+        options += ["--keep-alive", "75"]
         command = [sys.executable, "-m", "gunicorn", *options, "--no-control-socket", "tests.webhooks.served:app"]
         process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment, stderr=subprocess.DEVNULL)
         try:
@@ -327,6 +329,26 @@ def test_who_was_answered_and_does_not_hang_up_holds_up_nobody_else(hasty: str) 
         asking = connected(hasty, stack)
         asking.sendall(ASK % b"")
         assert answer_on(asking)[0] == 200
+
+
+def test_connections_that_are_kept_and_idle_hold_no_thread(server: str) -> None:
+    """So they may be kept for longer than a proxy does."""
+    with ExitStack() as stack:
+        idle = [connected(server, stack) for _ in range(20)]  # five times as many as there are threads
+        for _ in range(2):
+            for connection in idle:
+                connection.sendall(ASK % b"")
+                assert answer_on(connection)[0] == 200
+
+
+def test_who_connects_and_sends_nothing_is_not_kept_as_long_as_who_was_answered(hasty: str) -> None:
+    with ExitStack() as stack:
+        kept, silent = connected(hasty, stack), connected(hasty, stack)
+        kept.sendall(ASK % b"")
+        assert answer_on(kept)[0] == 200
+        assert silent.recv(1) == b"", "it was closed"
+        kept.sendall(ASK % b"")
+        assert answer_on(kept)[0] == 200
 
 
 def test_a_connection_that_is_in_time_is_kept(hasty: str) -> None:

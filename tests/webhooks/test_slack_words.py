@@ -14,7 +14,8 @@ from werkzeug.wrappers import Response
 
 from identity.errors import Unavailable
 from identity.http import Answer, Client, HttpRequest, NoAnswer, Outcome
-from pipeline.model import Acceptance, DeliveryOutcome
+from identity.model import AccessPattern
+from pipeline.model import Acceptance, Bell, DeliveryOutcome
 from pipeline.workflow import Registry
 from tasks.slack_command import file_from_slack
 from tests.webhooks.parts import FORM, NOW, MemoryLedger, MemoryRing, slack_headers
@@ -137,6 +138,26 @@ def test_a_button_that_cannot_be_read_says_so_and_a_press_that_comes_again_nothi
     ledger.answer = accepted(DeliveryOutcome.DUPLICATE, "this delivery was accepted before")
     press(slack)
     assert hooks.sent == []
+
+
+def test_a_chat_that_is_slow_holds_up_no_bell_of_its_delivery(ledger: MemoryLedger) -> None:
+    rung: list[str] = []
+
+    class Slow(Hooks):
+        """It notes what was rung before it was asked."""
+
+        def send(self, request: HttpRequest, **_: Any) -> Outcome:
+            rung.extend(ring.rung)
+            return super().send(request)
+
+    ring = MemoryRing()
+    replies = Replies(cast("Client", Slow()))
+    settings = WebSettings(base_url="https://aswhom.example")
+    app = create_app(settings, ledger, Registry([file_from_slack]), ring, replies=replies, clock=lambda: NOW)
+    bell = Bell(job="job-1", tenant="acme", pattern=AccessPattern.SERVICE)
+    ledger.answer = accepted(DeliveryOutcome.REFUSED, "for us", told="bob has answered", bells=(bell,))
+    press(app.test_client())
+    assert rung == ["job-1"]
 
 
 def test_a_reply_goes_to_the_provider_alone(slack: FlaskClient, hooks: Hooks, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,7 @@ from tests.webhooks.parts import JSON, MemoryLedger, MemoryRing, github_headers,
 from webhooks import metrics
 from webhooks.app import create_app
 from webhooks.health import health
-from webhooks.security_event import Code
+from webhooks.security_event import Code, Unproven
 from webhooks.settings import WebSettings
 from webhooks.sources import SOURCES
 
@@ -36,6 +36,17 @@ def test_the_process_is_up_even_when_the_ledger_is_not(client: FlaskClient, ledg
     ledger.away = Unavailable("disk full")
     assert (client.get("/healthz").status_code, client.get("/readyz").status_code) == (200, 503)
     assert "disk full" not in client.get("/readyz").text
+
+
+@pytest.mark.parametrize(
+    ("base_url", "said"), [("https://aswhom.example", "max-age=31536000"), ("http://localhost", None)]
+)
+def test_a_browser_that_came_over_tls_comes_so_from_then_on(
+    ledger: MemoryLedger, base_url: str, said: str | None
+) -> None:
+    client = create_app(WebSettings(base_url=base_url), ledger, registry(), MemoryRing()).test_client()
+    answers = (client.get("/readyz"), client.get("/nowhere"), client.post("/webhooks/github/gh"))
+    assert {answer.headers.get("Strict-Transport-Security") for answer in answers} == {said}
 
 
 def test_on_a_ledger_in_which_it_would_not_count_nothing_is_taken_and_pages_are_shown(
@@ -103,11 +114,28 @@ def test_labels_come_from_closed_sets(client: FlaskClient) -> None:
 def test_refusals_that_an_alert_waits_for_are_exposed_before_the_first(client: FlaskClient) -> None:
     """Prometheus sees no increase from nothing to one."""
     page = client.get("/metrics").text
-    for code in Code:
+    for code in (*Code, *Unproven):
         assert f'aswhom_security_events_total{{outcome="{code}"}}' in page
     for source in SOURCES:
         for outcome in ("malformed", "signature-refused"):
             assert f'aswhom_webhooks_total{{outcome="{outcome}",source="{source}"}}' in page
+
+
+def test_metrics_have_a_port_of_their_own_where_one_is_set(ledger: MemoryLedger) -> None:
+    client = create_app(
+        WebSettings(base_url="https://aswhom.example", metrics_port=9110), ledger, registry(), MemoryRing()
+    ).test_client()
+    headers = github_headers(BODY)
+    for port, there in ((8080, False), (9110, True)):
+        at = f"http://localhost:{port}"
+        assert client.get("/healthz", base_url=at).status_code == 200
+        assert client.get("/metrics", base_url=at).status_code == (200 if there else 404)
+        assert client.get("/readyz", base_url=at).status_code == (404 if there else 200)
+        assert client.get("/nowhere", base_url=at).status_code == 404
+        sent = client.post("/webhooks/github/gh", base_url=at, data=BODY, headers=headers, content_type=JSON)
+        assert sent.status_code == (404 if there else 202)
+    said = {"Host": "localhost:9110"}  # where it came in counts, not what a client says
+    assert client.get("/metrics", base_url="http://localhost:8080", headers=said).status_code == 404
 
 
 def test_requests_are_timed_by_route(client: FlaskClient) -> None:

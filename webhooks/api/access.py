@@ -18,6 +18,7 @@ from flask import Blueprint, Response, current_app, g, request
 from identity.api_keys import Caller, NoCaller, Role
 from identity.secret import Secret
 from webhooks import problems
+from webhooks.client_address import client_address
 from webhooks.problems import Problem
 from webhooks.quota import WINDOW, Spent
 from webhooks.rates import Counts
@@ -154,7 +155,8 @@ def _authenticated(callers: Callers, now: datetime) -> Caller:
     found = _KEY.fullmatch(sent)
     who = callers.caller(Secret(found[1]), now=now) if found else NoCaller.UNKNOWN
     if isinstance(who, NoCaller):
-        log.warning("key refused", extra={"action": "api.refused", "request": g.request_id, "why": str(who)})
+        what = {"action": "api.refused", "request": g.request_id, "why": str(who), "from": client_address()}
+        log.warning("key refused", extra=what)
         raise refused(who)
     return who
 

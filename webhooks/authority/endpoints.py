@@ -28,6 +28,7 @@ from webhooks.authority.oauth import (
     parameters,
     uses_one_method,
 )
+from webhooks.client_address import client_address
 from webhooks.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,8 @@ def authority_pages(settings: WebSettings, authority: Authority, *, clock: Calla
 
     @pages.errorhandler(OAuthError)
     def refused(error: OAuthError) -> Response:
-        log.warning("refused: %s", error.code, extra={"action": "authority.refused", "reason": error.reason})
+        what = {"action": "authority.refused", "reason": error.reason, "from": client_address()}
+        log.warning("refused: %s", error.code, extra=what)
         return error.document()
 
     @pages.after_app_request

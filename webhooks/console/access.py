@@ -86,6 +86,11 @@ class Visitor:
     person: Person
     csrf: str
 
+    @property
+    def who(self) -> str:
+        """Who it is, however they are called: another person of the same name is another."""
+        return f"{self.person.via}:{self.person.issuer or ''}:{self.person.subject}"
+
     def may(self, need: May, tenant: str | None) -> bool:
         """Whether they may, with what is *tenant*'s; None: the platform's."""
         return any(need in ROLES[one.role] and one.tenant in (None, tenant) for one in self.person.held)

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import hmac
+from datetime import timedelta
 from hashlib import sha256
 from urllib.parse import unquote, urlsplit
 
 from flask import Blueprint, Response, g, request
 
 from webhooks.console.access import visitor
+from webhooks.cookies import Cookie
 from webhooks.settings import WebSettings
 
-_LONGEST = 60  # seconds, from the answer to a form until the page that it leads to
+_LONGEST = timedelta(minutes=1)  # from the answer to a form until the page that it leads to
 _MOST = 3  # acts whose pages have not come up yet, in tabs of one browser
 
 
 def acts_are_told(pages: Blueprint, settings: WebSettings) -> None:
     """Have `just_acted` tell whether the page at hand is where an act of this session has led."""
-    cookie = "__Host-aswhom-acted" if settings.secure else "aswhom-acted"
+    cookie = Cookie(settings, "acted")
 
     @pages.before_request
     def look() -> None:
         here = _proof(f"{request.path}?{request.query_string.decode()}")
-        g.acted = [one for one in request.cookies.get(cookie, "").split(".")[:_MOST] if one]
+        g.acted = [one for one in cookie.sent().split(".")[:_MOST] if one]
         g.just_acted = any(hmac.compare_digest(one.encode(), here.encode()) for one in g.acted)
         if g.just_acted:
             g.acted.remove(here)
@@ -37,10 +39,10 @@ def acts_are_told(pages: Blueprint, settings: WebSettings) -> None:
         return response
 
     def keep(response: Response, proofs: list[str]) -> None:
-        left = _LONGEST if proofs else 0
-        response.set_cookie(
-            cookie, ".".join(proofs), max_age=left, secure=settings.secure, httponly=True, samesite="Lax"
-        )
+        if proofs:
+            cookie.set(response, ".".join(proofs), lasts=_LONGEST)
+        else:
+            cookie.clear(response)
 
 
 def just_acted() -> bool:

@@ -22,6 +22,7 @@ from pipeline.ledger.approval_views import ApprovalView, approval, approvals_pag
 from pipeline.ledger.paging import STRETCH, Turn
 from pipeline.ledger.votes import Channel, Link, NotCounted, Vote
 from pipeline.states import ApprovalState
+from webhooks.client_address import client_address
 from webhooks.console import lists
 from webhooks.console.access import May, NotThere, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
@@ -99,6 +100,7 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
             channel=Channel.CONSOLE,
             said_as=person.by,
             link=link,
+            came_from=client_address(),
         )
         counted = desk.console.approving.vote(given, now=desk.clock())
         if isinstance(counted, NotCounted):

@@ -6,24 +6,29 @@ import hmac
 import logging
 import re
 from collections.abc import Callable
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 
 from flask import Blueprint, Response, g, redirect, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity.console.sessions import Person, find
-from identity.errors import BadInput
+from identity.console.sessions import Person, Session, find, note_seen
+from identity.errors import BadInput, Unavailable
 from identity.secret import Secret
-from identity.store import Store
+from identity.store import CommitUnknown, Store
+from webhooks.client_address import client_address
 from webhooks.console.access import NotForYou, Visitor, need_of
 from webhooks.console.back_links import way_back
+from webhooks.cookies import Cookie
 from webhooks.pages import from_own_page
 from webhooks.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+_SEEN_EVERY = timedelta(minutes=5)  # at the least: nobody waits for it, and it is a write
 FORM_FIELD = "csrf"
 
 
@@ -34,38 +39,48 @@ class NotOurs(Exception):
 class Door:
     """The session cookie, and what stands behind it."""
 
-    def __init__(self, settings: WebSettings, store: Store, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, settings: WebSettings, store: Store, *, idle: timedelta | None, clock: Callable[[], datetime]
+    ) -> None:
         self._settings = settings
         self._store = store
+        self._idle = idle
         self._clock = clock
-        self.cookie = "__Host-aswhom-console" if settings.secure else "aswhom-console"
+        self._cookie = Cookie(settings, "console")
 
     def token(self) -> Secret | None:
         """What the browser shows of its session."""
-        sent = request.cookies.get(self.cookie, "")
+        sent = self._cookie.sent()
         return Secret(sent) if _TOKEN.fullmatch(sent) else None
 
     def person(self) -> Person | None:
         """Who is signed in at the browser of this request."""
+        session = self._session()
+        return None if session is None else session.person
+
+    def _session(self) -> Session | None:
         token = self.token()
         if token is None:
             return None
-        return self._store.read(lambda c: find(c, token, now=self._clock()))
+        return self._store.read(lambda c: find(c, token, now=self._clock(), idle=self._idle))
 
-    def open(self, response: BaseResponse, token: Secret, *, seconds: int) -> None:
+    def _see(self, token: Secret) -> None:
+        """Note that its person is there. Where the ledger cannot, the next request notes it."""
+        with suppress(Unavailable, CommitUnknown):
+            self._store.write(partial(note_seen, token=token, now=self._clock()))
+
+    def _is_due(self, session: Session) -> bool:
+        """Whether it is to be noted: a page that keeps itself up to date is no person."""
+        every = _SEEN_EVERY if self._idle is None else min(_SEEN_EVERY, self._idle / 10)
+        return self._clock() - session.seen_at >= every and request.headers.get("Aswhom-Live") != "1"
+
+    def open(self, response: BaseResponse, token: Secret, *, lasts: timedelta) -> None:
         """Give the browser its session."""
-        response.set_cookie(
-            self.cookie,
-            token.reveal(),
-            max_age=seconds,
-            secure=self._settings.secure,
-            httponly=True,
-            samesite="Lax",  # the provider's redirect back is a navigation from another site; forms carry a token
-        )
+        self._cookie.set(response, token.reveal(), lasts=lasts)
 
     def close(self, response: BaseResponse) -> None:
         """Take it back."""
-        response.delete_cookie(self.cookie, secure=self._settings.secure, httponly=True, samesite="Lax")
+        self._cookie.clear(response)
 
     def is_ours(self) -> bool:
         """Whether the browser says that the form came from our own pages."""
@@ -76,12 +91,13 @@ class Door:
 
         @pages.before_request
         def let_in() -> BaseResponse | None:
-            token, person = self.token(), self.person()
-            if token is None or person is None:
+            token, session = self.token(), self._session()
+            if token is None or session is None:
                 if request.method == "GET":
                     return redirect(url_for("sign_in.page", next=_where()), 303)
                 return redirect(url_for("sign_in.page", next=way_back(), over=1), 303)
-            g.visitor = Visitor(person=person, csrf=csrf_of(token))
+            g.visitor = Visitor(person=session.person, csrf=csrf_of(token))
+            g.seen = token if self._is_due(session) else None
             if request.method == "POST" and (not self.is_ours() or not _carries(g.visitor.csrf)):
                 raise NotOurs
             if any("\0" in value for value in request.form.values()):
@@ -95,7 +111,9 @@ class Door:
         def note(response: Response) -> Response:
             if request.method == "POST" and (found := g.get("visitor")) is not None:
                 what = {"action": "console.act", "operation": request.endpoint, "by": found.person.by}
-                log.info("console answered %s", response.status_code, extra=what)
+                log.info("console answered %s", response.status_code, extra={**what, "from": client_address()})
+            if (token := g.get("seen")) is not None:
+                response.call_on_close(partial(self._see, token))
             return response
 
 

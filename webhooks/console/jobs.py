@@ -95,15 +95,8 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
             return redirect(url_for("console.job", id=id), 303)
         desk.read(partial(_found, id=id))
         act, though_it_runs = desk.act(), request.form.get("running") == "yes"
-
-        def cancel(c: Connection) -> JobState:
-            to = acts.cancel(c, id, act)
-            if to is JobState.STOPPING and not though_it_runs:  # it may have begun since the form was shown
-                raise BadInput("the job is running by now: say below that it is to stop in the middle")
-            return to
-
         try:
-            to = desk.write(cancel)
+            to = desk.write(partial(acts.cancel, id=id, act=act, though_it_runs=though_it_runs))
         except BadInput as error:
             return show(id, 422, wrong=str(error))
         return _back(id, "stopping" if to is JobState.STOPPING else "cancelled")

@@ -37,6 +37,7 @@ class Console:
     approving: Approving
     sign_in: SignIn | None = None  # None: links alone sign in
     lifetime: timedelta = timedelta(hours=8)  # of a session
+    idle: timedelta | None = None  # that a session lasts unused; None: no limit of its own
     label: str | None = None  # which installation this is, for people with several; None: the host says it
 
 

@@ -23,7 +23,9 @@ from identity.errors import AswhomError, PolicyDenied, Unavailable
 from identity.ids import Ids
 from identity.secret import Secret
 from identity.store import CommitUnknown, Store
+from webhooks.client_address import client_address
 from webhooks.console.door import Door, from_our_form, local_path
+from webhooks.cookies import Cookie
 from webhooks.pages import page, sentence
 from webhooks.settings import WebSettings
 
@@ -31,7 +33,7 @@ log = logging.getLogger(__name__)
 
 _LINK = re.compile(r"[A-Za-z0-9_-]{43}")
 _BEGUN = re.compile(r"([A-Za-z0-9_-]{43})\.(.*)", re.DOTALL)
-_TO_THE_PROVIDER_AND_BACK = 600  # seconds
+_TO_THE_PROVIDER_AND_BACK = timedelta(minutes=10)
 
 
 class _LinkOver(Exception):
@@ -54,7 +56,15 @@ def sign_in_pages(
 ) -> Blueprint:
     """`/console/sign-in`, `/console/callback`, `/console/link/<token>`, `/console/sign-out`."""
     pages = Blueprint("sign_in", __name__, url_prefix="/console")
-    reception = _Reception(settings=settings, store=store, ids=ids, door=door, lifetime=lifetime, clock=clock)
+    reception = _Reception(
+        store=store,
+        ids=ids,
+        door=door,
+        lifetime=lifetime,
+        clock=clock,
+        begun=Cookie(settings, "sign-in"),
+        wanted=Cookie(settings, "wanted"),
+    )
 
     @pages.get("/sign-in", endpoint="page")
     def show() -> BaseResponse:
@@ -63,7 +73,7 @@ def sign_in_pages(
             return redirect(wanted, 303)
         response = page("console/sign_in.html", by_provider=provider is not None, next=wanted)
         if provider is None:
-            reception.go_on_to(response, wanted)
+            reception.wanted.set(response, wanted, lasts=_TO_THE_PROVIDER_AND_BACK)
         return response
 
     _by_provider(pages, reception, provider)
@@ -77,83 +87,43 @@ def sign_in_pages(
 class _Reception:
     """What every way in has in common: a session for whom it finds, or a page that says why not."""
 
-    settings: WebSettings
     store: Store
     ids: Ids
     door: Door
     lifetime: timedelta
     clock: Callable[[], datetime]
-
-    @property
-    def begun(self) -> str:
-        """The cookie of a sign-in that is under way at the provider."""
-        return "__Host-aswhom-sign-in" if self.settings.secure else "aswhom-sign-in"
+    begun: Cookie  # of a sign-in that is under way at the provider: the browser's secret, and where it wanted to go
+    wanted: Cookie  # where somebody wanted to go who signs in by a link, in this browser
 
     def admit(self, who: Callable[[Connection], Person], to: str, *, now: datetime) -> BaseResponse:
         """A session for whom *who* finds, in the transaction that makes it; the browser's former one ends with it."""
         token, audit_id = Secret(secrets.token_urlsafe(32)), self.ids("aud")
         former, whose, ended_id = self.door.token(), self.door.person(), self.ids("aud")
+        came_from = client_address()
 
         def write(c: Connection) -> None:
             person = who(c)  # roles before sessions, as whoever takes a role away: no two wait for each other
             if former is not None and whose is not None:
                 sessions.end(c, former, whose, audit_id=ended_id, now=now)
-            sessions.begin(c, token, person, audit_id=audit_id, now=now, lifetime=self.lifetime)
+            sessions.begin(c, token, person, audit_id=audit_id, now=now, lifetime=self.lifetime, came_from=came_from)
 
         self.store.write(write)
+        log.info("console sign-in", extra={"action": "console.signed_in", "from": came_from})
         response = redirect(to, 303)
-        self.door.open(response, token, seconds=int(self.lifetime.total_seconds()))
+        self.door.open(response, token, lasts=self.lifetime)
         return response
 
     def refused(self, heading: str, reason: str, status: int = 403) -> BaseResponse:
         """The page that says so; what was under way is over."""
         response = self.told(heading, reason, status)
-        self.forget(response)
+        self.begun.clear(response)
         return response
 
     def told(self, heading: str, reason: str, status: int) -> BaseResponse:
         """The page that says so; what was under way goes on."""
-        log.warning("console sign-in refused: %s", reason, extra={"action": "console.refused"})
+        what = {"action": "console.refused", "from": client_address()}
+        log.warning("console sign-in refused: %s", reason, extra=what)
         return page("console/refused.html", status, heading=heading, reason=sentence(reason))
-
-    def remember(self, response: BaseResponse, browser: Secret, wanted: str) -> None:
-        """Have the browser keep its secret, and where it wanted to go, until it is back from the provider."""
-        response.set_cookie(
-            self.begun,
-            f"{browser.reveal()}.{wanted}",
-            max_age=_TO_THE_PROVIDER_AND_BACK,
-            secure=self.settings.secure,
-            httponly=True,
-            samesite="Lax",
-        )
-
-    @property
-    def wanted(self) -> str:
-        """Where somebody wanted to go who signs in by a link, in this browser: a page of the console."""
-        return local_path(request.cookies.get(self._wanted))
-
-    @property
-    def _wanted(self) -> str:
-        return "__Host-aswhom-wanted" if self.settings.secure else "aswhom-wanted"
-
-    def go_on_to(self, response: BaseResponse, wanted: str) -> None:
-        """Have the browser keep that until a link is used."""
-        response.set_cookie(
-            self._wanted,
-            wanted,
-            max_age=_TO_THE_PROVIDER_AND_BACK,
-            secure=self.settings.secure,
-            httponly=True,
-            samesite="Lax",
-        )
-
-    def arrived(self, response: BaseResponse) -> None:
-        """Take that back."""
-        response.delete_cookie(self._wanted, secure=self.settings.secure, httponly=True, samesite="Lax")
-
-    def forget(self, response: BaseResponse) -> None:
-        """Take that back."""
-        response.delete_cookie(self.begun, secure=self.settings.secure, httponly=True, samesite="Lax")
 
 
 def _by_provider(pages: Blueprint, at: _Reception, provider: SignIn | None) -> None:
@@ -165,12 +135,14 @@ def _by_provider(pages: Blueprint, at: _Reception, provider: SignIn | None) -> N
         browser = Secret(secrets.token_urlsafe(32))
         # A page rather than a redirect: browsers hold a form's redirects against `form-action`.
         response = page("console/away.html", url=provider.begin(browser))
-        at.remember(response, browser, local_path(request.form.get("next")))
+        kept = f"{browser.reveal()}.{local_path(request.form.get('next'))}"
+        at.begun.set(response, kept, lasts=_TO_THE_PROVIDER_AND_BACK)
+        log.info("console sign-in begun", extra={"action": "console.sign_in_begun", "from": client_address()})
         return response
 
     @pages.get("/callback")
     def callback() -> BaseResponse:
-        kept = _BEGUN.fullmatch(request.cookies.get(at.begun, ""))
+        kept = _BEGUN.fullmatch(at.begun.sent())
         if provider is None or kept is None or any(len(request.args.getlist(name)) > 1 for name in request.args):
             raise PolicyDenied("this sign-in was begun in another browser, or is over")
         claims = provider.finish(Secret(kept[1]), request.args.to_dict(), jti=at.ids("jti"), now=at.clock())
@@ -180,14 +152,15 @@ def _by_provider(pages: Blueprint, at: _Reception, provider: SignIn | None) -> N
             held = roles_of(c, claims, roles_claim=roles_claim)
             if not held:
                 raise _NoRole
-            return Person(subject=str(claims["sub"]), name=name, via=Via.OPENID, held=held)
+            issuer = provider.settings.issuer
+            return Person(subject=str(claims["sub"]), name=name, via=Via.OPENID, held=held, issuer=issuer)
 
         try:
             response = at.admit(whose, local_path(kept[2]), now=at.clock())
         except _NoRole:
             reason = f"{name} is signed in at the provider, and no role is given to them"
             return at.refused("You have no role here", reason)
-        at.forget(response)
+        at.begun.clear(response)
         return response
 
 
@@ -195,7 +168,7 @@ def _by_link(pages: Blueprint, at: _Reception) -> None:
     @pages.get("/link/<token>")
     def link(token: str) -> BaseResponse:
         # Whoever only looks ahead, a previewer say, must not use it up: that takes a form.
-        return page("console/link.html", known=_LINK.fullmatch(token) is not None, next=at.wanted)
+        return page("console/link.html", known=_LINK.fullmatch(token) is not None, next=local_path(at.wanted.sent()))
 
     @pages.post("/link/<token>")
     def use(token: str) -> BaseResponse:
@@ -210,10 +183,10 @@ def _by_link(pages: Blueprint, at: _Reception) -> None:
             return person
 
         try:
-            response = at.admit(whose, at.wanted, now=now)
+            response = at.admit(whose, local_path(at.wanted.sent()), now=now)
         except _LinkOver:
             return at.refused("This link is no longer good", "it was used, or its ten minutes are over", 410)
-        at.arrived(response)
+        at.wanted.clear(response)
         return response
 
 

@@ -14,6 +14,7 @@ const pausing = document.querySelector("[data-pause]");
 const trouble = document.querySelector("[data-trouble]");
 const held = document.querySelector("[data-held]");
 const title = document.title;
+const person = asOf?.dataset.person; // whose page this is, and whose name stands above what is typed
 // What follows a first page is as it was when somebody turned to it: rows that come in would push it along.
 const isLive = document.querySelector("[data-live]") !== null && !new URL(location).searchParams.has("after");
 
@@ -137,7 +138,12 @@ async function ask(patience) {
     const next = isFilled(document) ? "Sign in in another tab, then go on here: what you typed stays." : "Load the page again to sign in.";
     return { certain: true, reason: `your session is over. ${next}` };
   }
-  if (answer.ok && fresh.querySelector("[data-as-of]") !== null) {
+  const whose = answer.ok ? fresh.querySelector("[data-as-of]")?.dataset.person : undefined;
+  if (whose !== undefined && whose !== person) {
+    const next = isFilled(document) ? "Sign in as yourself in another tab, then go on here: what you typed stays." : "Load the page again to go on as them.";
+    return { certain: true, reason: `somebody else is signed in in this browser by now. ${next}` };
+  }
+  if (whose !== undefined) {
     pause = Math.min(Math.max(EVERY, SELDOM * (performance.now() - began)), SELDOMEST);
     return null;
   }
@@ -186,8 +192,8 @@ const own = document.querySelector("[data-own]");
 if (own !== null) history.replaceState(history.state, "", own.dataset.own);
 
 /**
- * Send a form that somebody has filled in, unless their session is over: what they typed would be lost. It is sent as
- * whoever is signed in by now, in another tab perhaps.
+ * Send a form that somebody has filled in, unless their session is over: what they typed would be lost. It is sent in
+ * the session that they have by now, begun in another tab perhaps, and never in somebody else's.
  */
 async function sendIfSignedIn(form, button) {
   const refused = await ask(SHORT);

@@ -1,0 +1,31 @@
+"""Our cookies: out of reach of scripts and of other sites' forms, and behind TLS of plain HTTP and of subdomains."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from flask import request
+from werkzeug.wrappers import Response
+
+from webhooks.settings import WebSettings
+
+
+class Cookie:
+    """One cookie of a browser."""
+
+    def __init__(self, settings: WebSettings, name: str) -> None:
+        self._secure = settings.secure
+        self._name = f"__Host-aswhom-{name}" if settings.secure else f"aswhom-{name}"  # RFC 6265bis §4.1.3.2
+
+    def sent(self) -> str:
+        """What the browser of the request at hand shows of it."""
+        return request.cookies.get(self._name, "")
+
+    def set(self, response: Response, value: str, *, lasts: timedelta) -> None:
+        """Have the browser keep it."""
+        # Lax: a provider's redirect back is a navigation from another site. Forms carry a token, or say where from.
+        response.set_cookie(self._name, value, max_age=lasts, secure=self._secure, httponly=True, samesite="Lax")
+
+    def clear(self, response: Response) -> None:
+        """Take it back."""
+        response.delete_cookie(self._name, secure=self._secure, httponly=True, samesite="Lax")
