@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from identity.grants import get_grant
 from identity.model import MINTED, AccountState, Credential, ScopeKind
 from identity.refresh.story import latest_refresh
-from pipeline.accounts.obstacles import Obstacle, obstacles
+from pipeline.accounts.obstacles import Obstacle, obstacles, unconfirmed
 from pipeline.ledger.jobs import consent_of
 from pipeline.ledger.paging import Record, rows_of
 from pipeline.ledger.queries import account_key
@@ -39,9 +39,11 @@ def told(row: Record) -> Record:
 def all_told(connection: Connection, rows: Sequence[Record]) -> list[Record]:
     """*rows* of accounts with `why` and `next`, by what is above each of them too.
 
-    That is revoked or stopped scopes, and paused connections.
+    That is revoked or stopped scopes, and paused connections; and a consent that is not confirmed yet.
     """
-    return [_below(told(row), obstacle) for row, obstacle in zip(rows, obstacles(connection, rows), strict=True)]
+    waiting = unconfirmed(connection, rows)
+    found = [_below(told(row), obstacle) for row, obstacle in zip(rows, obstacles(connection, rows), strict=True)]
+    return [{**row, "why": f"{row['why']}; {waiting[row['id']]}"} if row["id"] in waiting else row for row in found]
 
 
 def whole(connection: Connection, row: Record) -> Record:

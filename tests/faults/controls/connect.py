@@ -68,7 +68,7 @@ CONTROLS = (
     ),
     Control(
         name="a login is one person's",
-        file="identity/connect/callback.py",
+        file="identity/connect/storing.py",
         guard="if link_alias(",
         without="if True or link_alias(",
         test=f"{TEST}::test_somebody_elses_provider_account and sqlite",
