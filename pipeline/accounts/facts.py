@@ -42,8 +42,8 @@ def all_told(connection: Connection, rows: Sequence[Record]) -> list[Record]:
     That is revoked or stopped scopes, and paused connections; and a consent that is not confirmed yet.
     """
     waiting = unconfirmed(connection, rows)
-    found = [_below(told(row), obstacle) for row, obstacle in zip(rows, obstacles(connection, rows), strict=True)]
-    return [{**row, "why": f"{row['why']}; {waiting[row['id']]}"} if row["id"] in waiting else row for row in found]
+    own = [_unconfirmed(told(row), waiting.get(row["id"])) for row in rows]
+    return [_below(row, obstacle) for row, obstacle in zip(own, obstacles(connection, rows), strict=True)]
 
 
 def whole(connection: Connection, row: Record) -> Record:
@@ -72,6 +72,12 @@ def next_token(connection: Connection, row: Record) -> str | None:
     grant = get_grant(connection, row["id"])
     renewable = row["credential"] in MINTED or (grant is not None and grant.refresh_sealed is not None)
     return f"aswhom accounts refresh {row['id']}" if renewable else _again(row)
+
+
+def _unconfirmed(row: Record, waiting: str | None) -> Record:
+    if waiting is None:
+        return row
+    return {**row, "why": waiting if row["state"] == AccountState.PENDING else f"{row['why']}; {waiting}"}
 
 
 def _below(row: Record, obstacle: Obstacle | None) -> Record:

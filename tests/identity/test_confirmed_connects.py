@@ -13,12 +13,14 @@ from sqlalchemy import Connection, select, update
 
 from identity.audit.tables import audit
 from identity.connect.flow import Connected, ConnectRefused, Finishing
+from identity.connect.leftovers import GENERATION
 from identity.connect.outcomes import Awaiting
 from identity.connect.reasons import Why
 from identity.connect.return_targets import add_target, remove_target
 from identity.connect.sessions import CONFIRMED_WITHIN, forget_sessions, is_connecting, latest_link
 from identity.connections import rewrite_connection
 from identity.errors import BadInput, NotInState, Unavailable
+from identity.grants import ACCESS, REFRESH, token_binding
 from identity.model import AccountKey, AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.rewrap import in_use
@@ -26,12 +28,14 @@ from identity.tables import connect_sessions, provider_connections
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from tests.identity.browser_flow import ANNAS_BROWSER, BrowserFlow, link_person, why
+from tests.identity.peer import ENDS, Peer
 from tests.identity.places import acts_in, list_place
 from tests.identity.providers import PretendProvider
 from tests.identity.stores import FailingStore
 from tests.identity.test_leftovers import ask
 from tests.identity.world import ANNA
 from tests.ledgers import MOSTLY_SQLITE
+from tests.servers.oidc import Oidc
 
 pytestmark = MOSTLY_SQLITE
 
@@ -104,6 +108,35 @@ def test_who_follows_a_link_of_somebody_else_gives_them_nothing(flow: BrowserFlo
     assert why(flow.confirm(awaiting)) is Why.UNCONFIRMED  # nor can he have it now
     assert (world.generation(mallory), world.audited("connect.refused")) == (0, 1)
     assert why(flow.connect.result(awaiting.session, browser=ANNAS_BROWSER, now=world.clock.now)) is Why.UNCONFIRMED
+
+
+def test_a_certified_server_knows_the_tokens_of_who_followed_somebody_elses_link_no_more(
+    peer: Peer, oidc: Oidc
+) -> None:
+    world, config = peer.world, {"issuer": oidc.issuer, "revocation_url": oidc.revocation_url}
+    world.store.write(lambda c: c.execute(update(provider_connections).values(config=config)).rowcount)
+    world.store.write(lambda c: add_target(c, id="ret-1", tenant=None, url=BACK, now=world.clock.now))
+    awaiting = peer.connect(return_to=BACK, confirm=True)
+    assert isinstance(awaiting, Awaiting)
+    (row,) = world.store.read(lambda c: c.execute(select(withdrawals)).all())
+    sealed = {ACCESS: row.access_sealed, REFRESH: row.refresh_sealed}
+    won = [
+        world.vault.open(value, token_binding("acme", row.id, "peer", name, GENERATION)).reveal()
+        for name, value in sealed.items()
+    ]
+    assert all(oidc.is_active(token) for token in won)
+    refused = peer.flow.confirmations.confirm(
+        awaiting.session,
+        "robot",
+        awaiting.code or "",
+        tenant="acme",
+        by="the product",
+        now=world.clock.now,
+        also=lambda _connection, _key: None,
+    )
+    assert why(refused) is Why.UNCONFIRMED
+    assert ask(world, peer.http, ENDS).state == WithdrawalState.DONE
+    assert not any(oidc.is_active(token) for token in won)
 
 
 def test_another_code_ends_it(flow: BrowserFlow, provider: PretendProvider) -> None:
