@@ -27,12 +27,12 @@ from identity.rewrap import in_use
 from identity.tables import connect_sessions, provider_connections
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from tests.identity.asking import ask
 from tests.identity.browser_flow import ANNAS_BROWSER, BrowserFlow, link_person, why
 from tests.identity.peer import ENDS, Peer
 from tests.identity.places import acts_in, list_place
 from tests.identity.providers import PretendProvider
 from tests.identity.stores import FailingStore
-from tests.identity.test_leftovers import ask
 from tests.identity.world import ANNA
 from tests.ledgers import MOSTLY_SQLITE
 from tests.servers.oidc import Oidc
