@@ -29,7 +29,8 @@ def check_may_begin(connection: Connection, session: ConnectSession, profile: Pr
         )
     if return_to is None and session.confirm:
         raise BadInput(
-            "who connects by this link is to be confirmed, and the link leads nowhere that could: give a return target"
+            "who connects by this link is to be confirmed by your product, and the link leads to none: give a return "
+            "target (`return_to`, `--return-to`)"
         )
     if return_to is not None and not may_return(connection, key.tenant, return_to):
         raise BadInput(f"{return_to} is no return target of {key.tenant}: add it with `aswhom connect add-return`")

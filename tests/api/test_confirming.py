@@ -205,7 +205,7 @@ def test_a_connection_may_demand_it_and_a_link_without_a_way_back_is_none(produc
     assert product.confirms("grace", product.comes_back(made.json["url"])).status_code == 200
     refused = product.link("grace", confirm=None, return_to=None)
     assert (refused.status_code, refused.json["type"]) == (422, "urn:aswhom:problem:unusable")
-    assert "give a return target" in refused.json["detail"]
+    assert "`return_to`" in refused.json["detail"]
     assert product.link("grace", confirm=False).json["confirm"] is True
 
 

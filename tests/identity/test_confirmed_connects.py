@@ -23,6 +23,7 @@ from identity.errors import BadInput, NotInState, Unavailable
 from identity.grants import ACCESS, REFRESH, token_binding
 from identity.model import AccountKey, AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
+from identity.registration import Change
 from identity.rewrap import in_use
 from identity.tables import connect_sessions, provider_connections
 from identity.withdrawals import WithdrawalState
@@ -327,7 +328,7 @@ def test_a_connection_demands_it_of_every_link_also_of_those_that_are_out(
     without, within = flow.authorize(flow.start())["state"], flow.authorize(flow.start(return_to=BACK))["state"]
     owner = replace(world.owner, config={**world.owner.config, "confirm": "true"})
     world.store.write(lambda c: rewrite_connection(c, owner))
-    with pytest.raises(BadInput, match="give a return target"):
+    with pytest.raises(BadInput, match="give a return"):
         flow.start()
     awaiting = flow.finish({"code": "c", "state": within})
     assert isinstance(awaiting, Awaiting)
@@ -425,3 +426,11 @@ def test_what_waits_is_moved_under_a_new_key_with_the_rest(flow: BrowserFlow) ->
     comes_back(flow)
     counted = {str(field): sum(keys.values()) for field, keys in flow.world.store.read(in_use).items()}
     assert (counted["withdrawals.access_sealed"], counted["withdrawals.refresh_sealed"]) == (1, 1)
+
+
+def test_a_connection_demands_it_by_a_word_that_nobody_misspells(flow: BrowserFlow) -> None:
+    owner, profile, policy = flow.world.owner, PROFILES["github"], flow.http.policy
+    with pytest.raises(BadInput, match="confirm is true where"):
+        Change(config={"confirm": "yes"}).of(owner, profile, policy)
+    demands = [Change(config={"confirm": said}).of(owner, profile, policy).confirms for said in ("true", "false")]
+    assert (owner.confirms, demands) == (False, [True, False])
