@@ -162,6 +162,11 @@ class ProviderConnection:
         """The name under which aliases know its users: the provider's, unless it numbers its users by itself."""
         return self.config.get("people", self.provider)
 
+    @property
+    def confirms(self) -> bool:
+        """Whether each connect through it has to be confirmed by the product that made the link."""
+        return self.config.get("confirm") == "true"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenAnswer:

@@ -26,7 +26,7 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 9110 §5.6.2
 _SCHEME = re.compile(r"[A-Za-z0-9._~+/-]{0,32}")
 #: Members of a connection's configuration.
 _AUTHENTICATION = ("client_auth", "signing_alg", "key_id", "assertion_audience")
-_OTHERS = ("key_header", "key_scheme", "sends_iss", PKCE)
+_OTHERS = ("confirm", "key_header", "key_scheme", "sends_iss", PKCE)
 _NAMED = ("people", "issuer", "revocation_url", "userinfo_url")
 
 
@@ -175,6 +175,8 @@ def _check(owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -
         checked_name(people)
     if (algorithm := config.get("signing_alg")) is not None and algorithm not in ALGORITHMS:
         raise BadInput(f"signing_alg is one of {', '.join(ALGORITHMS)}")
+    if config.get("confirm", "false") not in ("true", "false"):
+        raise BadInput("confirm is true where products must confirm who connected, or false")
     if config.get(PKCE, "S256") not in ("S256", ""):
         raise BadInput(f"{PKCE} is S256 where the server is known to check it, or nothing")
     if not _HEADER.fullmatch(config.get("key_header", "authorization")):

@@ -266,10 +266,13 @@ connect_sessions = Table(
     Column("browser_hash", String(64)),  # set when the browser opens the link, compared at the callback
     Column("expires_at", Instant, nullable=False),
     Column("finished_at", Instant),
-    Column("outcome", String(64)),  # used, until it is known: connected, or a reason of identity.connect.reasons
+    # used, until it is known; awaiting, until it is confirmed; connected, or a reason of identity.connect.reasons
+    Column("outcome", String(64)),
     Column("result", JSON),  # what the page says of it, in words: never a credential
     Column("return_to", Text),  # a registered address that the last page leads to
     Column("any_account", Boolean, nullable=False, server_default=false()),  # another login may take the place
+    Column("confirm", Boolean, nullable=False, server_default=false()),  # its product has to say that it is its person
+    Column("code_hash", String(64)),  # of what the browser carries to that product
     Column("created_at", Instant, nullable=False),
     Index("ix_connect_sessions_expires", "expires_at"),
 )

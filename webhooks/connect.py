@@ -1,7 +1,8 @@
 """The connect flow as a browser sees it: what is asked, off to the provider, and back to a page that says how it went.
 
 A browser gets its cookie when its person goes on from a link's page, and the callback is believed only from that
-browser: whoever starts a connect cannot have somebody else finish it (RFC 9700 §4.7).
+browser: whoever went on from a link cannot have somebody else finish it (RFC 9700 §4.7). That nobody has somebody else
+go on from a link of theirs is for the product to say: a link that is to be confirmed leads there with a code.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from identity.connect.reasons import AGAIN, OPERATOR, Why
 from identity.errors import BadInput, GrantRevoked, Misconfigured, Unavailable
 from identity.store import CommitUnknown
-from pipeline.accounts.connecting import Away, Done, Ended, Failed, Offer, Underway
+from pipeline.accounts.connecting import Away, Done, Ended, Failed, Offer, Unconfirmed, Underway
 from webhooks import problems
 from webhooks.cookies import Cookie
 from webhooks.pages import from_own_page, guarded, is_prefetch, minutes, page, sentence
@@ -45,6 +46,7 @@ PAGES: Mapping[Why, tuple[str, int]] = {
     Why.PROVIDER: ("The provider did not let us in", 502),
     Why.OPERATOR: ("Something is not set up here", 500),
     Why.INTERRUPTED: ("It was cut off", 503),
+    Why.UNCONFIRMED: ("It was not confirmed", 403),
 }
 
 
@@ -107,6 +109,12 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
             log.warning("connect refused", extra=what)
         elif isinstance(ended, Done):
             log.info("account connected", extra={"action": "connect.done", "connection": connection})
+        elif isinstance(ended, Unconfirmed):
+            log.info("consent to be confirmed", extra={"action": "connect.awaiting", "connection": connection})
+            if (on := _to_confirm(ended)) is not None:
+                response = redirect(on, 303)
+                guarded(response)  # type: ignore[arg-type]
+                return response
         return _result_page(ended)
 
     @pages.get("/result/<session>")
@@ -117,6 +125,10 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
                 return page("connect/done.html", done=ended, back=_back(ended.return_to, "connected"))
             case Underway():
                 return page("connect/underway.html", 202)
+            case Unconfirmed():
+                back = _back(ended.return_to, str(Why.UNCONFIRMED))
+                left = minutes(ended.good_for)
+                return page("connect/unconfirmed.html", 202, unconfirmed=ended, back=back, minutes=left)
             case _:
                 return _failed(ended)
 
@@ -193,10 +205,18 @@ def _forged() -> Failed:
     return Failed(why=Why.UNTRUSTED, reason="another site sent this browser here", next_step="open your link yourself")
 
 
-def _back(return_to: str | None, outcome: str) -> dict[str, str] | None:
+def _to_confirm(ended: Unconfirmed) -> str | None:
+    """Where the product confirms who came back. None: the code was given out, or there is no way there any more."""
+    if ended.code is None:
+        return None
+    back = _back(ended.return_to, "confirm", ("aswhom_link", ended.session), ("aswhom_code", ended.code))
+    return None if back is None else back["url"]
+
+
+def _back(return_to: str | None, outcome: str, *more: tuple[str, str]) -> dict[str, str] | None:
     """The way back to the product that made the link, with how it ended."""
     if return_to is None:
         return None
     parts = urlsplit(return_to)
-    query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), ("aswhom", outcome)])
+    query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), ("aswhom", outcome), *more])
     return {"url": parts._replace(query=query).geturl(), "host": parts.netloc}

@@ -54,6 +54,7 @@ NOT_JSON = Kind(slug="not-json", status=400, title="The body cannot be read")
 UNUSABLE = Kind(slug="unusable", status=422, title="The request cannot be used as it is")
 KEY_REUSED = Kind(slug="idempotency-key-reused", status=422, title="The idempotency key belongs to another request")
 NOT_IN_STATE = Kind(slug="not-in-state", status=409, title="It is in no state for this")
+CONNECT_REFUSED = Kind(slug="connect-refused", status=409, title="Nothing was connected")
 NOT_SET_UP = Kind(slug="not-set-up", status=409, title="Something is not set up here")
 
 OF_API = (
@@ -66,6 +67,7 @@ OF_API = (
     UNUSABLE,
     KEY_REUSED,
     NOT_IN_STATE,
+    CONNECT_REFUSED,
     NOT_SET_UP,
     TOO_MANY,
     CONTENT_TYPE,

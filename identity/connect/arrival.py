@@ -21,6 +21,11 @@ class Arrival:
     at: datetime
 
     @property
+    def is_to_be_confirmed(self) -> bool:
+        """Whether the product that made the link has to say that its own person consented."""
+        return self.session.confirm or self.owner.confirms
+
+    @property
     def provider(self) -> str:
         """As people call it."""
         return provider_name(self.owner.provider)

@@ -27,5 +27,10 @@ def check_may_begin(connection: Connection, session: ConnectSession, profile: Pr
             "try again in a moment",
             retry_after=timedelta(seconds=5),
         )
+    if return_to is None and session.confirm:
+        raise BadInput(
+            "who connects by this link is to be confirmed by your product, and the link leads to none: give a return "
+            "target (`return_to`, `--return-to`)"
+        )
     if return_to is not None and not may_return(connection, key.tenant, return_to):
         raise BadInput(f"{return_to} is no return target of {key.tenant}: add it with `aswhom connect add-return`")

@@ -2,7 +2,8 @@
 
 The checks, in order: its state is one of ours; it came to the address of that state's provider connection and (where
 the provider sends it) from its issuer; in the same browser; in time; for the first time; from the account awaited,
-in a workspace of the tenant's.
+in a workspace of the tenant's. Where the product that made the link has to confirm whose browser it was, the consent
+waits for that (`identity.connect.confirmation`), and only then are the last two looked at.
 """
 
 from __future__ import annotations
@@ -17,25 +18,27 @@ from identity import audit
 from identity.audit import AsWhom
 from identity.authorization import authorization
 from identity.connect.arrival import Arrival
-from identity.connect.awaited import Awaited
 from identity.connect.code_exchange import CodeExchange
-from identity.connect.leftovers import Leftover
-from identity.connect.outcomes import Connected, as_noted
-from identity.connect.place import check_place
-from identity.connect.reasons import AGAIN, OPERATOR, Refusal, Why, refuse
+from identity.connect.confirmation import as_kept
+from identity.connect.leftovers import Leftover, leave
+from identity.connect.outcomes import Awaiting, Connected
+from identity.connect.reasons import AGAIN, OPERATOR, Refusal, Why, refuse, refuse_revoked
 from identity.connect.refusals import Refusals, in_words
-from identity.connect.sessions import CONNECTED, note_outcome, open_verifier, use_up
-from identity.connections import people_of
-from identity.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented
-from identity.consents import CompletedConsent, write_consent
-from identity.model import AccountKey, Credential, ProviderConnection, RuledOut, TokenAnswer
-from identity.principals import link_alias, resolve_alias, to_unlink
+from identity.connect.return_targets import may_return
+from identity.connect.sessions import (
+    CONFIRMED_WITHIN,
+    ConnectSession,
+    await_confirmation,
+    digest,
+    open_verifier,
+    use_up,
+)
+from identity.connect.storing import Storing
+from identity.model import AccountKey, ProviderConnection
 from identity.providers.profile import ExternalIdentity, Profile
 from identity.scopes import grant_scopes, revoked_since
-from identity.store import Store
+from identity.store import Store, write_idempotent
 from identity.vault import Vault
-
-_OFFLINE = frozenset({"offline_access"})  # OpenID Connect Core §11: whoever has a refresh token was granted it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +49,14 @@ class Callback:
     vault: Vault
     exchange: CodeExchange
     refusals: Refusals
+    storing: Storing
     redirect_uri: Callable[[str], str]
     ids: Callable[[], str]
+    token: Callable[[], str]
 
     def finish(
         self, arrival: Arrival, params: Mapping[str, str], *, also: Callable[[Connection, AccountKey], None]
-    ) -> Connected | None:
+    ) -> Connected | Awaiting | None:
         """What came of it; None: another callback of this session is at it, or was. Raises Refusal.
 
         Whether the answer is this session's own was checked before: from here on the session is used up.
@@ -82,12 +87,14 @@ class Callback:
         code = params.get("code") or refuse(Why.PROVIDER, "the provider sent no code", final=True)
         scopes, started = grant_scopes(arrival.session.key), arrival.session.started
         if self.store.read(lambda connection: revoked_since(connection, scopes, started)):
-            _refuse_revoked()
+            refuse_revoked()
+        if arrival.is_to_be_confirmed and not self.store.read(lambda c: _leads_back(c, arrival.session)):
+            refuse(Why.OPERATOR, "this link leads back to no place that could confirm that it is you", final=True)
         return code
 
     def _consent(
         self, arrival: Arrival, code: str, *, send_before: float, also: Callable[[Connection, AccountKey], None]
-    ) -> Connected:
+    ) -> Connected | Awaiting:
         session, owner = arrival.session, arrival.owner
         _, verifier = open_verifier(self.vault, session, owner.provider)
         redirect_uri = self.redirect_uri(owner.id)
@@ -104,109 +111,39 @@ class Callback:
         with self.refusals.leaving(won, now=arrival.at):
             authorization(owner, answer.access_token, token_type=answer.token_type)  # may it be used at all?
             external = self.exchange.whose(arrival, answer.access_token)
-        with self.refusals.leaving(replace(won, external_id=external.id if external else None), now=arrival.at):
-            return self._store(arrival, answer, external, also=also)
+        won = replace(won, external_id=external.id if external else None)
+        with self.refusals.leaving(won, now=arrival.at):
+            if arrival.is_to_be_confirmed:
+                return self._keep(arrival, won, external)
+            return self.storing.consent(arrival, answer, external, also=also)
 
-    def _store(
-        self,
-        arrival: Arrival,
-        answer: TokenAnswer,
-        external: ExternalIdentity | None,
-        *,
-        also: Callable[[Connection, AccountKey], None],
-    ) -> Connected:
-        session, owner = arrival.session, arrival.owner
-        consent = _consent_of(arrival, external, id=self.ids())
-        audit_id = self.ids()
-        covered = arrival.profile.covered(answer.scopes)
-        if answer.refresh_token is not None:
-            covered |= _OFFLINE  # some servers leave it out of the scopes they name
-        missing = tuple(scope for scope in session.scopes if scope not in covered)
+    def _keep(self, arrival: Arrival, won: Leftover, external: ExternalIdentity | None) -> Awaiting:
+        """Nothing uses it until it is confirmed; when nobody has by then, it ends as what a refused connect had won."""
+        session, until, code = arrival.session, arrival.at + CONFIRMED_WITHIN, self.token()
+        sealed, account_id, audit_id = won.sealed(self.vault), self.ids(), self.ids()
 
-        def connected(stored: Consented) -> Connected:
-            return Connected(
-                session=session.id,
-                key=session.key,
-                account=stored.account,
-                generation=stored.generation,
-                login=consent.external_login,
-                missing_scopes=missing,
-            )
-
-        def with_it(connection: Connection, stored: Consented) -> None:
-            check_place(connection, arrival, external)
-            if external is not None:
-                _link(connection, arrival, external, made_by=f"connect:{stored.account}")
-            note_outcome(connection, session.id, CONNECTED, as_noted(connected(stored)))
+        def write(connection: Connection) -> None:
+            leave(connection, won, sealed, account_id=account_id, now=arrival.at, until=until)
+            if not await_confirmation(connection, session.id, digest(code), as_kept(won.answer, external), until=until):
+                return  # by this very write, of whose commit nobody heard
             audit.record(
                 connection,
-                "account.connected",
-                AsWhom.of_account(session.key, id=stored.account, generation=stored.generation),
+                "connect.awaiting",
+                AsWhom.of_account(session.key),
                 id=audit_id,
                 at=arrival.at,
-                outcome="success",
-                detail={
-                    "provider": owner.provider,
-                    "scopes": sorted(answer.scopes),
-                    "consented": consent.consented,
-                },
+                outcome="awaiting",
+                reason=f"to be confirmed by {until:%Y-%m-%d %H:%M:%S} UTC",
+                detail={"connection": session.key.connection, "consented": session.started},
             )
-            also(connection, session.key)
 
-        completed = CompletedConsent(consent=consent, answer=answer, scopes=answer.scopes, at=arrival.at, also=with_it)
-        outcome = write_consent(self.store, self.vault, completed)
-        match outcome:
-            case RuledOut():
-                _refuse_revoked()
-            case AnotherAccount(awaited=awaited):
-                _refuse_another(arrival, external, awaited)
-            case AnotherClient(reason=reason):
-                refuse(Why.INTERRUPTED, reason, final=True, won_by=owner.client_id)
-        return connected(outcome)
+        write_idempotent(self.store, write)
+        return Awaiting(session=session.id, key=session.key, until=until, code=code)
 
 
-def _consent_of(arrival: Arrival, external: ExternalIdentity | None, *, id: str) -> Consent:
-    session, owner = arrival.session, arrival.owner
-    return Consent(
-        id=id,
-        key=session.key,
-        provider=owner.provider,
-        credential=Credential.AUTHORIZATION_CODE,
-        consented=session.started,
-        began_at=session.created_at,
-        external_id=external.id if external else None,
-        external_login=external.login if external else None,
-        any_account=session.any_account,
-        client_id=owner.client_id,
-    )
-
-
-def _link(connection: Connection, arrival: Arrival, external: ExternalIdentity, *, made_by: str) -> None:
-    """Say that the provider's user is this principal. Refuses one who is linked to another of the tenant."""
-    key, name = arrival.session.key, arrival.provider
-    # Asked for anew: while the code was exchanged, an operator may have given its people another name.
-    people = people_of(connection, arrival.owner.id)
-    if link_alias(
-        connection,
-        tenant=key.tenant,
-        provider=people,
-        external_id=external.id,
-        principal=key.principal,
-        login=external.login,
-        made_by=made_by,
-        now=arrival.at,
-    ):
-        return
-    holder = resolve_alias(connection, key.tenant, people, external.id)
-    refuse(
-        Why.LINKED_ELSEWHERE,
-        f"the {name} account {external.login or external.id} is linked to someone else here",
-        f"sign in at {name} with an account of your own and {AGAIN}; if this one is yours, {OPERATOR}",
-        final=True,
-        external_id=external.id,
-        linked_to=holder or "",
-        next=to_unlink(key.tenant, people, external.id),
-    )
+def _leads_back(connection: Connection, session: ConnectSession) -> bool:
+    """The connection may demand a confirmation, or the target be gone, since the link was made."""
+    return session.return_to is not None and may_return(connection, session.key.tenant, session.return_to)
 
 
 def check_issuer(owner: ProviderConnection, profile: Profile, params: Mapping[str, str]) -> None:
@@ -217,28 +154,6 @@ def check_issuer(owner: ProviderConnection, profile: Profile, params: Mapping[st
         refuse(Why.UNTRUSTED, "the answer does not say which provider it comes from")
     if expected is not None and sent is not None and sent != expected:
         refuse(Why.UNTRUSTED, "the answer comes from another provider")
-
-
-def _refuse_revoked() -> NoReturn:
-    refuse(Why.REVOKED, "access was revoked after this link was made", final=True)
-
-
-def _refuse_another(arrival: Arrival, external: ExternalIdentity | None, awaited: Awaited) -> NoReturn:
-    name = arrival.provider
-    if external is None:
-        refuse(
-            Why.OPERATOR,
-            f"{awaited} is expected, and {name} cannot be asked here whose account this is",
-            f"{OPERATOR}: provider connection {arrival.owner.id} needs a userinfo_url, or the link --any-account",
-            final=True,
-        )
-    refuse(
-        Why.WRONG_ACCOUNT,
-        f"you are signed in at {name} as {external.login or external.id}, and {awaited} is expected",
-        f"sign out at {name}, sign in there as {awaited}, then {AGAIN}",
-        final=True,
-        external_id=external.id,
-    )
 
 
 def _refuse_error(error: str, name: str) -> NoReturn:

@@ -2,24 +2,28 @@
 
 start ─► a link, for one person ─► offer: a page that says what is asked ─► authorize: off to the provider
       ─► finish: the callback (`identity.connect.callback`) ─► result: the page that says how it went
+
+Where a connect is to be confirmed, the product that made the link says between those two whose browser that was
+(`identity.connect.confirmation`).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from identity.accounts import find_account
 from identity.connect.arrival import Arrival
-from identity.connect.awaited import Awaited, awaited_at
+from identity.connect.awaited import awaited_at
 from identity.connect.beginning import check_may_begin
 from identity.connect.callback import Callback, check_issuer
 from identity.connect.code_exchange import CodeExchange
+from identity.connect.confirmation import Confirmations
 from identity.connect.links import ConnectLink, read_link, write_link
+from identity.connect.offer import ConnectOffer
 from identity.connect.outcomes import Connected, Finishing, Outcome, refused, told
 from identity.connect.reasons import ConnectRefused, Refusal, Why, refuse
 from identity.connect.refusals import Refusals
@@ -34,10 +38,11 @@ from identity.connect.sessions import (
     open_verifier,
     seal_verifier,
 )
+from identity.connect.storing import Storing
 from identity.connections import get_connection
 from identity.errors import BadInput
 from identity.http import Client
-from identity.model import AccountKey, AccountState, ProviderConnection
+from identity.model import AccountKey, ProviderConnection
 from identity.oauth import authorization_url
 from identity.own_values import profile_for
 from identity.providers.profile import Profile
@@ -50,21 +55,6 @@ from identity.store import Store
 from identity.vault import Vault
 
 __all__ = ["ConnectFlow", "ConnectLink", "ConnectOffer", "ConnectRefused", "Connected", "Finishing", "Outcome"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectOffer:
-    """What the person is asked, before anything happens."""
-
-    session: str
-    key: AccountKey
-    provider: str
-    authorize_url: str
-    scopes: tuple[str, ...]
-    awaited: Awaited | None
-    state: AccountState | None  # of the account that is there already
-    reason: str | None  # why that one is not active
-    expires_at: datetime
 
 
 class ConnectFlow:
@@ -98,8 +88,19 @@ class ConnectFlow:
             monotonic=monotonic,
         )
         self._refusals = Refusals(store=store, vault=vault, ids=ids)
+        storing = Storing(store=store, vault=vault, ids=ids)
         self._callback = Callback(
-            store=store, vault=vault, exchange=exchange, refusals=self._refusals, redirect_uri=redirect_uri, ids=ids
+            store=store,
+            vault=vault,
+            exchange=exchange,
+            refusals=self._refusals,
+            storing=storing,
+            redirect_uri=redirect_uri,
+            ids=ids,
+            token=token,
+        )
+        self.confirmations = Confirmations(
+            store=store, vault=vault, profiles=profiles, refusals=self._refusals, storing=storing
         )
         self._store = store
         self._vault = vault
@@ -117,6 +118,7 @@ class ConnectFlow:
         scopes: tuple[str, ...] | None = None,
         return_to: str | None = None,
         any_account: bool = False,
+        confirm: bool = False,
         made_by_key: Callable[[Connection, str], str] | None = None,
         also: Callable[[Connection], None] = lambda connection: None,
     ) -> ConnectLink:
@@ -125,6 +127,7 @@ class ConnectFlow:
 
         *scopes* None: the provider connection's. *return_to*: a registered address that the last page leads to.
         *any_account*: another login at the provider may take the place of the one that consented before.
+        *confirm*: who consented is to be confirmed before it counts, as it is where the provider connection says so.
         *made_by_key* says in the same commit which session the request's idempotency key stands for: the one that it is
         given, or one before. *also* runs in that commit where a session begins.
         """
@@ -150,6 +153,7 @@ class ConnectFlow:
                 finished_at=None,
                 return_to=return_to,
                 any_account=any_account,
+                confirm=confirm or owner.confirms,
                 created_at=now,
             )
             check_may_begin(connection, begun, profile)
@@ -159,7 +163,9 @@ class ConnectFlow:
 
         made = self._store.write(begin)
         text = write_link(self._signer, made.id)
-        return ConnectLink(session=made.id, text=text, scopes=made.scopes, expires_at=made.expires_at)
+        return ConnectLink(
+            session=made.id, text=text, scopes=made.scopes, confirm=made.confirm, expires_at=made.expires_at
+        )
 
     def offer(self, link: str, *, browser: str, now: datetime) -> ConnectOffer | Outcome:
         """What the page behind *link* says. Nothing is bound yet: whoever previews a link is not the person.

@@ -1,14 +1,18 @@
 """Leftovers: tokens that a connect had won before it was refused, on their way to their end at the provider.
 
 Nobody ever uses them. Their rows are among the withdrawals, and of no revocation: they are asked about by themselves.
+
+What has to be confirmed is one that is not due yet: it ends by itself at that time, whoever dies meanwhile, unless a
+consent takes it back first. Whatever touches such a row moves its time, so it is kept only as long as that stands.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row, delete, select, update
 
 from identity.accounts import ensure_account
 from identity.grants import ACCESS, REFRESH, get_grant, token_binding
@@ -21,6 +25,15 @@ from identity.withdrawals import Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 
 GENERATION = 0  # they are of none
+
+_ROW = withdrawals.c
+_KEPT = (
+    (_ROW.origin == Origin.CONNECT)
+    & (_ROW.state == WithdrawalState.PENDING)
+    & (_ROW.tries == 0)
+    & (_ROW.keyless == 0)
+    & (_ROW.due_at > _ROW.created_at)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +50,7 @@ class Leftover:
     @property
     def id(self) -> str:
         """The withdrawal's, to which its tokens are sealed too: the account may have no row yet."""
-        return f"connect.{self.started}"
+        return _id(self.started)
 
     def sealed(self, vault: Vault) -> dict[str, bytes | None]:
         """Its tokens, as they are stored."""
@@ -53,12 +66,27 @@ class Leftover:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A leftover that waits for a confirmation: it is due, and lost, *until* then."""
+
+    id: str
+    account: str
+    until: datetime
+
+
 def leave(
-    connection: Connection, leftover: Leftover, sealed: dict[str, bytes | None], *, account_id: str, now: datetime
+    connection: Connection,
+    leftover: Leftover,
+    sealed: dict[str, bytes | None],
+    *,
+    account_id: str,
+    now: datetime,
+    until: datetime | None = None,
 ) -> None:
     """Have the provider asked to end it, unless it was stored as a consent after all. Safe to repeat.
 
-    *account_id* is the account's, should it have no row yet. Takes the account's lock.
+    *account_id* is the account's, should it have no row yet. *until*: not before then. Takes the account's lock.
     """
     # A consent whose commit nobody heard of holds this lock until it has ended.
     lock_exclusive(connection, leftover.key.scope)
@@ -80,8 +108,59 @@ def leave(
         "client_id": leftover.client_id,
         "expires_at": leftover.answer.expires_at,
         "state": WithdrawalState.PENDING,
-        "due_at": now,
+        "due_at": until or now,
         "created_at": now,
         **sealed,
     }
     insert_new(connection, withdrawals, row)
+
+
+def kept(connection: Connection, accounts: Collection[str]) -> list[Kept]:
+    """What these accounts would get by a confirmation."""
+    found = select(_ROW.id, _ROW.account_id, _ROW.due_at).where(_ROW.account_id.in_(accounts), _KEPT)
+    rows = connection.execute(found.order_by(_ROW.due_at))
+    return [Kept(id=row.id, account=row.account_id, until=row.due_at) for row in rows]
+
+
+def kept_of(connection: Connection, started: int) -> Row[tuple[object, ...]] | None:
+    """What the session of that number keeps, sealed; None: it is ending, or was taken."""
+    return connection.execute(select(withdrawals).where(_ROW.id == _id(started), _KEPT)).one_or_none()
+
+
+def take_back(connection: Connection, started: int, *, until: datetime) -> bool:
+    """Have it end no more, in the transaction that stores it as a consent; False: its end may have begun."""
+    still = delete(withdrawals).where(_ROW.id == _id(started), _KEPT, _ROW.due_at == until)
+    return connection.execute(still).rowcount == 1
+
+
+def end_now(connection: Connection, started: int) -> None:
+    """What that session kept is due at once: nobody can confirm it any more."""
+    due = update(withdrawals).where(_ROW.id == _id(started), _KEPT)
+    connection.execute(due.values(due_at=_ROW.created_at))
+
+
+def opened(
+    vault: Vault,
+    row: Row[tuple[object, ...]],
+    *,
+    key: AccountKey,
+    provider: str,
+    token_type: str,
+    scopes: tuple[str, ...],
+) -> TokenAnswer:
+    """What `kept_of` found, as the provider gave it. Raises Misconfigured."""
+
+    def open_one(sealed: bytes, name: str) -> Secret:
+        return vault.open(sealed, token_binding(key.tenant, row.id, provider, name, GENERATION))
+
+    return TokenAnswer(
+        access_token=open_one(row.access_sealed, ACCESS),
+        refresh_token=None if row.refresh_sealed is None else open_one(row.refresh_sealed, REFRESH),
+        expires_at=row.expires_at,
+        scopes=scopes,
+        token_type=token_type,
+    )
+
+
+def _id(started: int) -> str:
+    return f"connect.{started}"

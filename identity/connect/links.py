@@ -15,6 +15,7 @@ class ConnectLink:
     session: str
     text: str  # the last part of the link's path
     scopes: tuple[str, ...]
+    confirm: bool  # whoever asked for it has to say who came back
     expires_at: datetime
 
 

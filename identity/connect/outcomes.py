@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from identity.connect.reasons import AGAIN, ConnectRefused, Why
-from identity.connect.sessions import CONNECTED, FINISHED_WITHIN, USED, ConnectSession
+from identity.connect.sessions import AWAITING, CONNECTED, FINISHED_WITHIN, USED, ConnectSession
 from identity.model import AccountKey
 
 
@@ -29,7 +29,21 @@ class Finishing:
     session: str
 
 
-Outcome = Connected | ConnectRefused | Finishing
+@dataclass(frozen=True, kw_only=True)
+class Awaiting:
+    """The person consented; the product that made the link has *until* then to say that it is its own."""
+
+    session: str
+    key: AccountKey
+    until: datetime
+    code: str | None = None  # what the browser carries there; None: it was given out, once
+
+
+Outcome = Connected | ConnectRefused | Finishing | Awaiting
+
+
+#: Of a connect that waits for a confirmation no more.
+TOO_LATE = "the place where you got the link did not confirm in time that it was you"
 
 
 def refused(why: Why, reason: str, next_step: str = AGAIN) -> ConnectRefused:
@@ -63,6 +77,10 @@ def told(session: ConnectSession, *, now: datetime) -> Outcome:
             login=said["login"],
             missing_scopes=tuple(said["missing_scopes"]),
         )
+    if session.outcome == AWAITING:
+        if now < session.expires_at:
+            return Awaiting(session=session.id, key=session.key, until=session.expires_at)
+        return ConnectRefused(why=Why.UNCONFIRMED, reason=TOO_LATE, next_step=AGAIN, session=session.id)
     if session.outcome == USED and now < session.finished_at + FINISHED_WITHIN:
         return Finishing(session=session.id)
     cut_off = session.outcome in (None, USED)

@@ -28,6 +28,7 @@ class Why(StrEnum):
     PROVIDER = "provider"  # the provider gave no token, or did not say whose it is
     OPERATOR = "operator"  # a setting or a client registration is wrong
     INTERRUPTED = "interrupted"  # it was cut off while it was being finished: nothing is connected
+    UNCONFIRMED = "unconfirmed"  # the product that made the link did not say in time that it was its own person
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,3 +59,8 @@ class Refusal(Exception):
 def refuse(why: Why, reason: str, next_step: str = AGAIN, *, final: bool = False, **detail: str) -> NoReturn:
     """End the callback here."""
     raise Refusal(ConnectRefused(why=why, reason=reason, next_step=next_step), final=final, detail=detail)
+
+
+def refuse_revoked() -> NoReturn:
+    """End the callback, or the confirmation, that a revocation came before."""
+    refuse(Why.REVOKED, "access was revoked after this link was made", final=True)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.audit import AsWhom
-from identity.connect.leftovers import Leftover, leave
+from identity.connect.leftovers import Leftover, end_now, leave
 from identity.connect.reasons import OPERATOR, ConnectRefused, Refusal, Why, refuse
 from identity.connect.sessions import ConnectSession, note_outcome
 from identity.errors import Misconfigured, Unavailable
@@ -40,6 +40,7 @@ class Refusals:
         def write(connection: Connection) -> None:
             if not note_outcome(connection, session.id, refused.why, said):
                 return  # noted before, by this very write or by a consent that was stored after all
+            end_now(connection, session.started)
             audit.record(
                 connection,
                 "connect.refused",

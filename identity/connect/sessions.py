@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
+from hmac import compare_digest
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, insert, not_, or_, select, true, update
@@ -20,8 +21,9 @@ from identity.tables import connect_sessions
 from identity.vault import Binding, Vault
 
 _OPEN = connect_sessions.c.finished_at.is_(None)
-CONNECTED, USED = "connected", "used"
+CONNECTED, USED, AWAITING = "connected", "used", "awaiting"
 FINISHED_WITHIN = timedelta(minutes=1)  # a callback that has not said by then how it ended was cut off
+CONFIRMED_WITHIN = timedelta(minutes=5)  # from the callback on: the product is asked by the browser's next request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +44,16 @@ class ConnectSession:
     result: Mapping[str, Any] | None = None
     return_to: str | None = None
     any_account: bool = False
+    confirm: bool = False  # the product that made the link has to say that it is its person
+    code_hash: str | None = None  # of what the browser carries to that product
 
     def is_of(self, browser: str) -> bool:
         """Whether *browser* is the one that opened it."""
         return bool(browser) and self.browser_hash == digest(browser)
+
+    def is_code(self, code: str) -> bool:
+        """Whether *code* is what its browser carried to the product."""
+        return self.code_hash is not None and compare_digest(self.code_hash, digest(code))
 
 
 def digest(text: str) -> str:
@@ -83,6 +91,7 @@ def add_session(connection: Connection, session: ConnectSession) -> None:
         "expires_at": session.expires_at,
         "return_to": session.return_to,
         "any_account": session.any_account,
+        "confirm": session.confirm,
         "created_at": session.created_at,
     }
     connection.execute(insert(connect_sessions), row)
@@ -126,10 +135,20 @@ def use_up(connection: Connection, session: str, *, now: datetime) -> bool:
 
 def note_outcome(connection: Connection, session: str, outcome: str, result: Mapping[str, Any]) -> bool:
     """How it ended, for the page that says so; False if that was noted before: what was noted first stays."""
-    noted = update(connect_sessions).where(
-        connect_sessions.c.id == session, or_(connect_sessions.c.outcome.is_(None), connect_sessions.c.outcome == USED)
-    )
+    columns = connect_sessions.c
+    unsaid = or_(columns.outcome.is_(None), columns.outcome.in_((USED, AWAITING)))
+    noted = update(connect_sessions).where(columns.id == session, unsaid)
     return connection.execute(noted.values(outcome=outcome, result=dict(result))).rowcount == 1
+
+
+def await_confirmation(
+    connection: Connection, session: str, code_hash: str, result: Mapping[str, Any], *, until: datetime
+) -> bool:
+    """Its callback is over, and what it has won waits for a confirmation; False: that, or how it ended, is noted."""
+    columns = connect_sessions.c
+    used = update(connect_sessions).where(columns.id == session, columns.outcome == USED)
+    values = {"outcome": AWAITING, "code_hash": code_hash, "result": dict(result), "expires_at": until}
+    return connection.execute(used.values(values)).rowcount == 1
 
 
 def is_connecting(
@@ -143,7 +162,7 @@ def is_connecting(
 ) -> bool:
     """Whether somebody holds a link for this account that still works, and was made between these ledger numbers.
 
-    So does one whose callback is being answered, for its minute.
+    So does one whose callback is being answered, for its minute, and one that waits for its confirmation.
 
     *besides* is the number of a session that has ended, however it was noted.
     """
@@ -189,7 +208,8 @@ def _works(now: datetime) -> ColumnElement[bool]:
     columns = connect_sessions.c
     in_time = columns.expires_at > now
     used = columns.outcome.is_not_distinct_from(USED)  # false where none is noted: its contrary is asked for too
-    return ((_OPEN | used) & in_time) | (used & (columns.finished_at > now - FINISHED_WITHIN))
+    awaiting = columns.outcome.is_not_distinct_from(AWAITING)
+    return ((_OPEN | used | awaiting) & in_time) | (used & (columns.finished_at > now - FINISHED_WITHIN))
 
 
 def _session(row: Row[tuple[object, ...]]) -> ConnectSession:
@@ -207,5 +227,7 @@ def _session(row: Row[tuple[object, ...]]) -> ConnectSession:
         result=row.result,
         return_to=row.return_to,
         any_account=row.any_account,
+        confirm=row.confirm,
+        code_hash=row.code_hash,
         created_at=row.created_at,
     )

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, select
 
 from identity.accounts import Account
+from identity.connect.leftovers import kept
 from identity.connect.sessions import is_connecting
 from identity.grants import Grant, get_grant
 from identity.model import AccountKey, Credential
@@ -32,10 +33,12 @@ def awaits_provider(connection: Connection, account: Account, profile: Profile, 
         return profile.renewal is not None and one.refresh_sealed is not None and (dropped or expired)
 
     pending = of_account(connection, account.id, WithdrawalState.PENDING)
-    won = [one for one in pending if one.origin is Origin.CONNECT]
+    # What waits for a confirmation is not asked about yet: when it is, this consent is seen (`reaches_others`).
+    waiting = {one.id for one in kept(connection, [account.id]) if one.until > now}
+    won = [one for one in pending if one.origin is Origin.CONNECT and one.id not in waiting]
     if profile.renewal is None and not all(_is_anothers(account, one) for one in won):
         return True
-    if any(not by_name(one) for one in pending if one not in won):
+    if any(not by_name(one) for one in pending if one.origin is not Origin.CONNECT):
         return True
     grant = get_grant(connection, account.id)
     if grant is None or not revoked_since(connection, grant_scopes(account.key), grant.consented, or_stopped=False):

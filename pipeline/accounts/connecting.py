@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
 from identity.connect.flow import Connected, ConnectFlow, ConnectOffer, ConnectRefused, Outcome
+from identity.connect.outcomes import Awaiting
 from identity.connect.reasons import Why
 from identity.connections import get_connection
 from identity.grants import get_grant
@@ -92,7 +93,18 @@ class Underway:
     session: str
 
 
-Ended = Done | Failed | Underway
+@dataclass(frozen=True, kw_only=True)
+class Unconfirmed:
+    """They consented; the product that made the link has to say that it is its person, for *good_for* still."""
+
+    session: str
+    party: Party
+    good_for: timedelta
+    return_to: str | None
+    code: str | None  # what the browser carries there, the one time that it is given
+
+
+Ended = Done | Failed | Underway | Unconfirmed
 
 
 class Connecting:
@@ -107,7 +119,7 @@ class Connecting:
         """What the page of a link says."""
         offer = self._connect.offer(link, browser=browser, now=now)
         if not isinstance(offer, ConnectOffer):
-            return self._ended(offer)
+            return self._ended(offer, now=now)
         key = offer.key
 
         def read(connection: Connection) -> Offer:
@@ -129,7 +141,7 @@ class Connecting:
         """Where to send the browser that goes on."""
         outcome = self._connect.authorize(link, browser=browser, now=now)
         if not isinstance(outcome, str):
-            return self._ended(outcome)
+            return self._ended(outcome, now=now)
         (session, _, _) = link.partition(".")
         about = self._connect.about(session)
         if about is None:
@@ -138,20 +150,27 @@ class Connecting:
 
     def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Ended:
         """The callback at *connection*'s own address."""
-        return self._ended(
-            self._connect.finish(params, browser=browser, connection_id=connection, now=now, also=wake_waiting)
-        )
+        outcome = self._connect.finish(params, browser=browser, connection_id=connection, now=now, also=wake_waiting)
+        return self._ended(outcome, now=now)
 
     def result(self, session: str, *, browser: str, now: datetime) -> Ended:
         """How a session ended, for its own browser."""
-        return self._ended(self._connect.result(session, browser=browser, now=now))
+        return self._ended(self._connect.result(session, browser=browser, now=now), now=now)
 
-    def _ended(self, outcome: Outcome) -> Ended:
+    def _ended(self, outcome: Outcome, *, now: datetime) -> Ended:
         about = self._connect.about(outcome.session) if outcome.session else None
         key, return_to = about or (None, None)
         match outcome:
             case Connected():
                 return self._store.read(lambda c: _done(c, outcome, return_to))
+            case Awaiting(key=of):
+                return Unconfirmed(
+                    session=outcome.session,
+                    party=self._store.read(lambda c: _party(c, of, None)),
+                    good_for=outcome.until - now,
+                    return_to=return_to,
+                    code=outcome.code,
+                )
             case ConnectRefused():
                 party = None if key is None else self._store.read(lambda c: _party(c, key, None))
                 return Failed(

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from identity.grants import get_grant
 from identity.model import MINTED, AccountKey, AccountState, Credential, ScopeKind
 from identity.refresh.story import latest_refresh
-from pipeline.accounts.obstacles import Obstacle, obstacles
+from pipeline.accounts.obstacles import Obstacle, obstacles, unconfirmed
 from pipeline.ledger.jobs import consent_of
 from pipeline.ledger.paging import Record, rows_of
 from pipeline.states import JobState
@@ -38,9 +38,11 @@ def told(row: Record) -> Record:
 def all_told(connection: Connection, rows: Sequence[Record]) -> list[Record]:
     """*rows* of accounts with `why` and `next`, by what is above each of them too.
 
-    That is revoked or stopped scopes, and paused connections.
+    That is revoked or stopped scopes, and paused connections; and a consent that is not confirmed yet.
     """
-    return [_below(told(row), obstacle) for row, obstacle in zip(rows, obstacles(connection, rows), strict=True)]
+    waiting = unconfirmed(connection, rows)
+    own = [_unconfirmed(told(row), waiting.get(row["id"])) for row in rows]
+    return [_below(row, obstacle) for row, obstacle in zip(own, obstacles(connection, rows), strict=True)]
 
 
 def whole(connection: Connection, row: Record) -> Record:
@@ -69,6 +71,12 @@ def next_token(connection: Connection, row: Record) -> str | None:
     grant = get_grant(connection, row["id"])
     renewable = row["credential"] in MINTED or (grant is not None and grant.refresh_sealed is not None)
     return f"aswhom accounts refresh {row['id']}" if renewable else _again(row)
+
+
+def _unconfirmed(row: Record, waiting: str | None) -> Record:
+    if waiting is None:
+        return row
+    return {**row, "why": waiting if row["state"] == AccountState.PENDING else f"{row['why']}; {waiting}"}
 
 
 def _below(row: Record, obstacle: Obstacle | None) -> Record:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.providers import PROFILES
-from pipeline.accounts.obstacles import Obstacle, obstacles
+from pipeline.accounts.obstacles import Obstacle, obstacles, unconfirmed
 from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState
 from pipeline.tables import jobs, workflow_settings
@@ -36,10 +36,10 @@ def health(connection: Connection, workflows: Registry, row: Mapping[str, Any]) 
 
 def healths(connection: Connection, workflows: Registry, rows: Sequence[Mapping[str, Any]]) -> list[Health]:
     """The health of several accounts, in as many statements as of one."""
-    names = _workflows(connection, rows)
+    names, waiting = _workflows(connection, rows), unconfirmed(connection, rows)
     found = []
     for row, obstacle in zip(rows, obstacles(connection, rows), strict=True):
-        why = _why_not(row, obstacle)
+        why = _why_not(row, obstacle, waiting.get(row["id"]))
         missing = _missing(workflows, row, names[str(AccountKey.of(row))])
         found.append(Health(usable=why is None, why=why, missing_scopes=missing))
     return found
@@ -58,12 +58,13 @@ def _workflows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Map
     return found
 
 
-def _why_not(row: Mapping[str, Any], obstacle: Obstacle | None) -> str | None:
+def _why_not(row: Mapping[str, Any], obstacle: Obstacle | None, waiting: str | None) -> str | None:
     state = AccountState(row["state"])
     if state is AccountState.PENDING:
-        return "nobody has consented yet"
+        return waiting or "nobody has consented yet"
     if state is not AccountState.ACTIVE:
-        return row["reason"] or f"it is {state.replace('_', ' ')}"
+        why = row["reason"] or f"it is {state.replace('_', ' ')}"
+        return f"{why}; {waiting}" if waiting else why
     return None if obstacle is None else obstacle.reason
 
 

@@ -1,4 +1,7 @@
-"""Invitations: links by which a tenant's people connect their accounts, asked for by an agent or an operator."""
+"""Invitations: links by which a tenant's people connect their accounts, asked for by an agent or an operator.
+
+Where a link says so, whoever asked for it confirms who came back.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from identity import audit
 from identity.api_keys import Caller
 from identity.audit import AsWhom
 from identity.connect.barred import barred
-from identity.connect.flow import ConnectFlow
+from identity.connect.flow import Connected, ConnectFlow, ConnectRefused
 from identity.connections import connection_for, get_connection
 from identity.errors import BadInput, Misconfigured
 from identity.ids import Ids
@@ -22,7 +25,8 @@ from identity.principals import ensure_principal
 from identity.store import Store
 from pipeline.accounts.abilities import scopes_to_ask
 from pipeline.accounts.askable import check_askable
-from pipeline.ledger.requests import Asked, let_in, made_by_key
+from pipeline.accounts.connecting import wake_waiting
+from pipeline.ledger.requests import Asked, api_operator, let_in, made_by_key
 from pipeline.requests import Keyed
 from pipeline.workflow import Registry
 
@@ -33,9 +37,11 @@ LONGEST_ID = 64  # of a principal: as its column
 class Invitation:
     """A link for one person."""
 
+    id: str  # of its session, by which it is confirmed
     url: str
     key: AccountKey
     scopes: tuple[str, ...]
+    confirm: bool
     expires_at: datetime
 
 
@@ -57,6 +63,7 @@ class Invitations:
         *,
         scopes: tuple[str, ...] | None,
         return_to: str | None,
+        confirm: bool = False,
         keyed: Keyed,
         now: datetime,
     ) -> Invitation:
@@ -65,8 +72,7 @@ class Invitations:
         Raises BadInput, Misconfigured, PolicyDenied, NotLetIn or KeyReused.
         """
         tenant = caller.tenant
-        name = user.removeprefix(f"{tenant}.")
-        principal = f"{tenant}.{name}"
+        principal, name = _named(tenant, user)
         if len(principal) > LONGEST_ID:
             raise BadInput(f"a user's id, {tenant}.<name>, has at most {LONGEST_ID} characters")
         caller.check_user(principal)
@@ -96,7 +102,42 @@ class Invitations:
             )
 
         return self._made(
-            key, owner, scopes=scopes, return_to=return_to, now=now, session_of_key=session_of_key, also=record
+            key,
+            owner,
+            scopes=scopes,
+            return_to=return_to,
+            confirm=confirm,
+            now=now,
+            session_of_key=session_of_key,
+            also=record,
+        )
+
+    def confirm(
+        self, caller: Caller, link: str, *, user: str, code: str, now: datetime
+    ) -> Connected | ConnectRefused | None:
+        """*user* is who is signed in where the link of that id was made, with *code* in the address they came back to.
+
+        None: the caller's tenant has no such link. Raises NotInState, Misconfigured or NotLetIn.
+        """
+        audit_id = self._ids("aud")
+
+        def record(c: Connection, key: AccountKey) -> None:
+            let_in(c, caller, now)
+            wake_waiting(c, key)
+            audit.record(
+                c,
+                "connect.confirmed",
+                AsWhom(tenant=caller.tenant, agent=caller.agent, principal=key.principal),
+                id=audit_id,
+                at=now,
+                outcome="confirmed",
+                reason=f"through {key.connection}",
+                detail={"key": caller.key},
+            )
+
+        principal, _ = _named(caller.tenant, user)
+        return self._connect.confirmations.confirm(
+            link, principal, code, tenant=caller.tenant, by=api_operator(caller), now=now, also=record
         )
 
     def link(
@@ -140,6 +181,7 @@ class Invitations:
         scopes: tuple[str, ...] | None,
         return_to: str | None,
         any_account: bool = False,
+        confirm: bool = False,
         now: datetime,
         session_of_key: Callable[[Connection, str], str] | None = None,
         also: Callable[[Connection], None],
@@ -151,12 +193,24 @@ class Invitations:
             scopes=asked,
             return_to=return_to,
             any_account=any_account,
+            confirm=confirm,
             made_by_key=session_of_key,
             also=also,
         )
         return Invitation(
-            url=f"{self._base_url}/connect/{made.text}", key=key, scopes=made.scopes, expires_at=made.expires_at
+            id=made.session,
+            url=f"{self._base_url}/connect/{made.text}",
+            key=key,
+            scopes=made.scopes,
+            confirm=made.confirm,
+            expires_at=made.expires_at,
         )
+
+
+def _named(tenant: str, user: str) -> tuple[str, str]:
+    """The id and the name of the principal that a tenant's *user* is, by either."""
+    name = user.removeprefix(f"{tenant}.")
+    return f"{tenant}.{name}", name
 
 
 def _leading(connection: Connection, owner: ProviderConnection) -> ProviderConnection:

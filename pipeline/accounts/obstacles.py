@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from identity.connect.leftovers import kept
 from identity.connections import paused_reasons
 from identity.model import AccountKey, AccountState, Scope
 from identity.scopes import NEVER, Standing, all_standings, grant_scopes, prohibition
@@ -35,6 +36,18 @@ def obstacles(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list
         standing = all_standings(connection, {scope for row in page for scope in grant_scopes(AccountKey.of(row))})
         paused = paused_reasons(connection, {row["connection_id"] for row in page})
         found += [_first(row, standing, paused.get(row["connection_id"])) for row in page]
+    return found
+
+
+def unconfirmed(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
+    """By account, of those in *rows*: that somebody consented, which the product has yet to confirm."""
+    found: dict[str, str] = {}
+    for page in in_batches(rows, _PAGE):
+        for one in kept(connection, [row["id"] for row in page]):
+            found[one.account] = (
+                "somebody consented, and it counts once the product that made the link confirms that it was its own "
+                f"person, until {one.until:%Y-%m-%d %H:%M:%S} UTC"
+            )
     return found
 
 

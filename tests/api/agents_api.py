@@ -29,6 +29,7 @@ from identity.signing import Signer
 from identity.stops import set_stopped
 from identity.workloads import Workloads
 from pipeline import revocation
+from pipeline.accounts.connecting import Connecting
 from pipeline.accounts.invitations import Invitations
 from pipeline.database import Database
 from pipeline.desk.audiences import register
@@ -76,7 +77,8 @@ class AgentsApi:
         self.revoker = quiet_revoker(self.database, self.signer, workflows)
         keys = KeyRing(self._http)
         workloads = Workloads(self.database, self._http, monotonic=lambda: self.monotonic)
-        self.invitations = self._invitations()
+        connect = connect_flow(self.house, self._http, self.signer, base_url=BASE)
+        self.invitations = Invitations(self.database, connect, workflows, self.house.ids, base_url=BASE)
         self.requests = Requests(self.database, workflows, self.house.ids, workloads, pause=self._while_waiting)
         self.app = create_app(
             WebSettings(base_url=BASE),
@@ -91,6 +93,7 @@ class AgentsApi:
             ),
             security_events=SecurityEventIntake(self.database, keys, self.house.ids, clock=self.now),
             authority=self._authority(),
+            connector=Connecting(self.database, connect, workflows),
             clock=self.now,
         )
         self.client: FlaskClient = self.app.test_client()
@@ -104,10 +107,6 @@ class AgentsApi:
 
     def spend(self, key: str) -> Spent:
         return self._quota.spend(key)
-
-    def _invitations(self) -> Invitations:
-        connect = connect_flow(self.house, self._http, self.signer, base_url=BASE)
-        return Invitations(self.database, connect, self.workflows, self.house.ids, base_url=BASE)
 
     def _authority(self) -> Authority:
         issuer = Issuer(self.database, self.house.vault, url=BASE, clock=self.now)

@@ -34,6 +34,7 @@ MATRIX = {
     "list_accounts": {AGENT, READER, ADMIN},
     "show_account": {AGENT, READER, ADMIN},
     "create_connect_link": {AGENT, ADMIN},
+    "confirm_connect_link": {AGENT, ADMIN},
     "list_deliveries": {READER, ADMIN},
     "show_delivery": {READER, ADMIN},
     "list_revocations": {READER, ADMIN},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Self
@@ -14,7 +15,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from deploy.demo.provision import GITHUB
 from identity.accounts import find_account, move_account
 from identity.audit.tables import audit
-from identity.connect.flow import ConnectFlow
+from identity.connect.flow import ConnectFlow, ConnectRefused
+from identity.connect.reasons import Why
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import add_connection
 from identity.grants import get_grant
@@ -24,7 +26,9 @@ from identity.principals import ensure_principal
 from identity.providers import PROFILES
 from identity.providers.profile import ClientAuth, ExternalIdentity, Profile, WhoAmI
 from identity.secret import Secret
-from pipeline.accounts.connecting import Connecting
+from identity.tables import accounts
+from identity.withdrawals.tables import withdrawals
+from pipeline.accounts.connecting import Connecting, wake_waiting
 from tests.servers.oidc import Oidc
 from tests.system.rig import System
 from webhooks.app import create_app
@@ -130,6 +134,25 @@ class ConnectSite:
         """A link, made *age* ago."""
         made = self.connect.start(key, now=datetime.now(UTC) - age, **more)
         return f"{self.system.web}/connect/{made.text}"
+
+    def confirmed(self, brought: Mapping[str, str], key: AccountKey) -> Why | None:
+        """The product says whom it has signed in, with what their browser brought; None: that connected them."""
+        outcome = self.connect.confirmations.confirm(
+            brought["aswhom_link"],
+            key.principal,
+            brought["aswhom_code"],
+            tenant=key.tenant,
+            by="the product",
+            now=datetime.now(UTC),
+            also=wake_waiting,
+        )
+        assert outcome is not None
+        return outcome.why if isinstance(outcome, ConnectRefused) else None
+
+    def ended(self, key: AccountKey) -> list[str]:
+        """How far the ends of what that person's connects had won have come."""
+        rows = select(withdrawals.c.state).join(accounts, accounts.c.id == withdrawals.c.account_id)
+        return [row.state for row in self.system.rows(rows.where(accounts.c.principal_id == key.principal))]
 
     def generation(self, key: AccountKey) -> int:
         """0: nothing is stored."""

@@ -41,11 +41,11 @@ class Person:
         self.tab.get_by_role("button", name="Continue to").click()
         self.tab.wait_for_url(lambda url: "/connect/" not in url)
 
-    def signs_in(self, login: str, *, decides: str = "Allow") -> None:
+    def signs_in(self, login: str, *, decides: str = "Allow", back: str = "/connect/result/") -> None:
         """At the sandbox's consent page."""
         self.tab.get_by_label("Sign in as").select_option(login)
         self.tab.get_by_role("button", name=decides).click()
-        self.comes_back()
+        self.comes_back(back)
 
     def answer_for(self, login: str) -> str:
         """The address to which the sandbox would send this browser back, which then does not go there."""
@@ -65,9 +65,9 @@ class Person:
         self.tab.locator('button[type="submit"]').click()
         self.tab.wait_for_url(back)
 
-    def comes_back(self) -> None:
+    def comes_back(self, to: str = "/connect/result/") -> None:
         # Asked again and again: a second click aborts the way that the first one began, and `wait_for_url` with it.
-        expect(self.tab).to_have_url(re.compile("/connect/result/"), timeout=30_000)
+        expect(self.tab).to_have_url(re.compile(re.escape(to)), timeout=30_000)
         self.tab.wait_for_load_state()
 
     def connects(self, link: str, login: str, *, decides: str = "Allow") -> None:

@@ -6,12 +6,15 @@ import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from deploy.demo.provision import GITHUB, linear_of
+from identity.connect.reasons import Why
 from identity.connect.return_targets import add_target
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
+from identity.withdrawals import WithdrawalState
 from pipeline.states import JobState, Wait
 from tests.browser.connect_site import ConnectSite
 from tests.browser.person import Person
@@ -117,6 +120,37 @@ def test_another_browser_cannot_finish_what_one_has_begun(connect_site: ConnectS
     ada.goes_to(eve.answer_for("margaret"))
     assert ada.heading == "This link belongs to another browser"
     assert connect_site.generation(key) == 0
+
+
+def test_who_follows_a_link_of_somebody_elses_to_the_end_gives_them_nothing_and_follows_their_own(
+    connect_site: ConnectSite, person: Meet
+) -> None:
+    """Mallory makes a link for himself and sends it to Ada, whom the product has signed in in her browser."""
+    system, back = connect_site.system, f"{connect_site.system.web}/healthz"
+    add = partial(add_target, id=secrets.token_hex(8), tenant="acme", url=back, now=datetime.now(UTC))
+    system.runtime.database.write(add)
+    mallory, her, ada = connect_site.someone("mallory"), connect_site.someone("ada"), person()
+
+    def comes_back(key: AccountKey) -> dict[str, str]:
+        ada.goes_to(connect_site.link(key, return_to=back, confirm=True))
+        ada.goes_on()
+        ada.signs_in("margaret", back="/healthz")
+        return dict(parse_qsl(urlsplit(ada.tab.url).query))
+
+    brought = comes_back(mallory)
+    assert brought["aswhom"] == "confirm"
+    ada.goes_to(f"{system.web}/connect/result/{brought['aswhom_link']}")
+    assert ada.heading == "Almost connected"
+    ada.finds_it_accessible("unconfirmed")
+    assert connect_site.confirmed(brought, her) is Why.UNCONFIRMED
+    ada.goes_to(f"{system.web}/connect/result/{brought['aswhom_link']}")
+    assert ada.heading == "It was not confirmed"
+    assert (connect_site.generation(mallory), connect_site.refusals(mallory)) == (0, ["unconfirmed"])
+    system.start("housekeeping")
+    system.wait(lambda: connect_site.ended(mallory) == [WithdrawalState.DONE], "that the provider ended it")
+
+    assert connect_site.confirmed(comes_back(her), her) is None
+    assert (connect_site.generation(her), connect_site.state(her)) == (1, AccountState.ACTIVE)
 
 
 def test_whose_grant_is_dead_is_told_why_and_connects_again(connect_site: ConnectSite, person: Meet) -> None:

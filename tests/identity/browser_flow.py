@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from sqlalchemy import Connection
 
 from identity.connect.flow import ConnectFlow, ConnectOffer, ConnectRefused, Outcome
+from identity.connect.outcomes import Awaiting
 from identity.connect.reasons import Why
 from identity.http import Client
 from identity.model import AccountKey
@@ -79,6 +80,20 @@ class BrowserFlow:
         """The whole way, once."""
         state = self.authorize(self.start(key, **more))["state"]
         return self.finish({"code": "c", "state": state})
+
+    def confirm(
+        self, awaiting: Awaiting, *, user: str | None = None, code: str | None = None, tenant: str | None = None
+    ) -> Outcome | None:
+        """What the product is answered that has *user* signed in; their own and what was given out, unless said."""
+        return self.connect.confirmations.confirm(
+            awaiting.session,
+            user or awaiting.key.principal,
+            code or awaiting.code or "",
+            tenant=tenant or awaiting.key.tenant,
+            by="the product",
+            now=self.world.clock.now,
+            also=lambda _connection, key: self.woken.append(key),
+        )
 
     def refused(self, params: dict[str, str], **arguments: str) -> str:
         outcome = self.finish(params, **arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import redis
@@ -73,9 +74,10 @@ class Peer:
 
         self.world.store.write(retire)
 
-    def connect(self, *, refuse: bool = False) -> Outcome:
+    @property
+    def flow(self) -> ConnectFlow:
         world = self.world
-        flow = ConnectFlow(
+        return ConnectFlow(
             world.store,
             world.vault,
             self.http,
@@ -85,7 +87,10 @@ class Peer:
             ids=world.id,
             token=lambda: secrets.token_urlsafe(32),
         )
-        link = flow.start(KEY, now=world.clock.now)
+
+    def connect(self, *, refuse: bool = False, **more: Any) -> Outcome:
+        world, flow = self.world, self.flow
+        link = flow.start(KEY, now=world.clock.now, **more)
         url = flow.authorize(link.text, browser="cookie", now=world.clock.now)
         assert isinstance(url, str)
         callback = self.oidc.consent(url, login=secrets.token_hex(4), refuse=refuse)

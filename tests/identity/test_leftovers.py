@@ -18,53 +18,22 @@ from identity.connect.leftovers import GENERATION, Leftover, leave
 from identity.connect.reasons import Why
 from identity.connection_secrets import CLIENT_SECRET, rotate_secret, seal_secret
 from identity.grants import token_binding
-from identity.http import Client
 from identity.model import AccountKey, AccountState, Scope, ScopeKind, TokenAnswer
 from identity.providers import PROFILES
-from identity.providers.profile import Profile
-from identity.refresh.gate import Gate
 from identity.secret import Secret
 from identity.tables import provider_connections
-from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawals import Origin, WithdrawalState
-from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.token_revocation import ACCESS, REFRESH
-from identity.withdrawals.withdrawer import Withdrawer
+from tests.identity.asking import ask
 from tests.identity.browser_flow import ANNAS_BROWSER, BrowserFlow, link_person, why
 from tests.identity.peer import ENDS, Peer
 from tests.identity.places import acts_in, list_place
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.stores import FailingStore
-from tests.identity.world import ANNA, World
+from tests.identity.world import ANNA
 from tests.servers.oidc import Oidc
-
-
-def ask(
-    world: World,
-    http: Client,
-    profile: Profile,
-    *,
-    tries: int = 12,
-    vault: Vault | None = None,
-    keyless: timedelta = timedelta(days=1),
-) -> Any:
-    """Ask once about the one withdrawal there is; its row."""
-    endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=10), gate=Gate(None))
-    withdrawer = Withdrawer(
-        world.store,
-        vault or world.vault,
-        endpoint,
-        {profile.name: profile},
-        clock=world.clock,
-        ids=world.id,
-        budget=WithdrawalBudget(tries=tries, keyless=keyless),
-    )
-    (row,) = world.store.read(lambda c: c.execute(select(withdrawals)).all())
-    withdrawer.ask(row.id)
-    (row,) = world.store.read(lambda c: c.execute(select(withdrawals)).all())
-    return row
 
 
 def revoked_meanwhile(flow: BrowserFlow, provider: PretendProvider) -> Why:

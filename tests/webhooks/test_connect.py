@@ -16,7 +16,7 @@ from identity.errors import BadInput, GrantRevoked, Misconfigured, Unavailable
 from identity.model import AccountState, Effect
 from identity.store import CommitUnknown
 from pipeline.accounts.abilities import Ability
-from pipeline.accounts.connecting import Away, Done, Ended, Failed, Offer, Party, Permission, Underway
+from pipeline.accounts.connecting import Away, Done, Ended, Failed, Offer, Party, Permission, Unconfirmed, Underway
 from tests.webhooks.parts import NOW, MemoryLedger, MemoryRing, registry
 from webhooks import pages
 from webhooks.app import create_app
@@ -44,7 +44,7 @@ class MemoryConnector:
 
     browsers: dict[str, str] = field(default_factory=dict)
     offered: Offer | Ended = OFFER
-    outcome: Done | Failed | Underway = DONE
+    outcome: Done | Failed | Underway | Unconfirmed = DONE
     error: Exception | None = None
 
     def offer(self, link: str, *, browser: str, now: datetime) -> Offer | Ended:
@@ -210,6 +210,43 @@ def test_what_is_being_finished_elsewhere_can_be_looked_at_again(connector: Memo
     page = browser.get("/connect/result/s1")
     assert page.status_code == 202
     assert "Look again" in page.text
+
+
+UNCONFIRMED = Unconfirmed(
+    session="s1",
+    party=PARTY,
+    good_for=timedelta(minutes=5),
+    return_to="https://app.example/settings?tab=a%26b",
+    code="code-7",
+)
+
+
+def test_what_is_to_be_confirmed_leads_to_the_product_with_a_code_once(connector: MemoryConnector) -> None:
+    connector.outcome = UNCONFIRMED
+    browser = browser_of(connector)
+    browser.post("/connect/l1")
+    on = browser.get(CALLBACK)
+    said = "aswhom=confirm&aswhom_link=s1&aswhom_code=code-7"
+    assert (on.status_code, on.headers["Location"]) == (303, f"https://app.example/settings?tab=a%26b&{said}")
+    assert (on.headers["Referrer-Policy"], on.headers["Cache-Control"]) == ("same-origin", "no-store")
+
+    connector.outcome = replace(UNCONFIRMED, code=None)  # as a reload finds it
+    assert browser.get(CALLBACK).headers["Location"] == "/connect/result/s1"
+    page = browser.get("/connect/result/s1")
+    assert page.status_code == 202
+    for words in ("Almost connected", "until app.example confirms", "<strong>ada</strong>", "5 minutes"):
+        assert words in page.text
+    assert 'tab=a%26b&amp;aswhom=unconfirmed"' in page.text
+
+
+def test_what_is_to_be_confirmed_where_no_way_leads_any_more_says_that_it_is_not(connector: MemoryConnector) -> None:
+    connector.outcome = replace(UNCONFIRMED, return_to=None)
+    browser = browser_of(connector)
+    browser.post("/connect/l1")
+    assert browser.get(CALLBACK).headers["Location"] == "/connect/result/s1"
+    page = browser.get("/connect/result/s1").text
+    assert "Nothing is connected until the place where you got the link confirms" in page
+    assert "code-7" not in page
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class May(StrEnum):
     CANCEL = "cancel jobs"
     REPLAY = "replay jobs"
     ACCOUNTS = "see accounts"
-    CONNECT = "make connect links"
+    CONNECT = "make and confirm connect links"
     DELIVERIES = "see deliveries"
     REVOCATIONS = "see revocations"
     REVOKE = "revoke"
@@ -65,6 +65,7 @@ NEEDS: Mapping[str, May] = {
     "list_accounts": May.ACCOUNTS,
     "show_account": May.ACCOUNTS,
     "create_connect_link": May.CONNECT,
+    "confirm_connect_link": May.CONNECT,
     "list_deliveries": May.DELIVERIES,
     "show_delivery": May.DELIVERIES,
     "list_revocations": May.REVOCATIONS,

@@ -9,6 +9,7 @@ from flask import Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
 from sqlalchemy import Connection
 
+from identity.connect.reasons import ConnectRefused
 from pipeline.accounts.health import health, healths
 from pipeline.accounts.invitations import Invitations
 from pipeline.ledger import views
@@ -20,14 +21,17 @@ from webhooks.api.models import (
     AccountOut,
     AccountPage,
     AccountsQuery,
+    ConfirmBody,
     ConnectBody,
+    ConnectedOut,
     ConnectLink,
     IdempotencyHeader,
     OnePath,
 )
 from webhooks.api.pages import turn
 from webhooks.cursors import cursor
-from webhooks.problems import Problem
+from webhooks.pages import sentence
+from webhooks.problems import CONNECT_REFUSED, NOT_THERE, Problem
 
 
 def account_operations(
@@ -72,21 +76,47 @@ def account_operations(
     @pages.post("/connect-links", responses={201: ConnectLink})
     def create_connect_link(header: IdempotencyHeader, body: ConnectBody) -> tuple[Response, int]:
         """Make the link by which a person connects an account. Good once, in one browser, for some minutes."""
-        keyed = Keyed(key=header.idempotency_key, document={"connect": body.model_dump(mode="json")})
+        # A request without it is the one it was before there was such a member.
+        asked = body.model_dump(mode="json", exclude=None if body.confirm else {"confirm"})
+        keyed = Keyed(key=header.idempotency_key, document={"connect": asked})
         made = invitations.invite(
             caller(),
             body.user,
             body.connection,
             scopes=None if body.scopes is None else tuple(body.scopes),
             return_to=body.return_to,
+            confirm=body.confirm,
             keyed=keyed,
             now=clock(),
         )
         link = ConnectLink(
+            id=made.id,
             url=made.url,
             principal=made.key.principal,
             connection=made.key.connection,
             scopes=list(made.scopes),
+            confirm=made.confirm,
             expires_at=made.expires_at,
         )
         return jsonify(link.model_dump(mode="json")), 201
+
+    @pages.post("/connect-links/<id>/confirm", responses={200: ConnectedOut})
+    def confirm_connect_link(path: OnePath, body: ConfirmBody) -> Response:
+        """Say who came back by a connect link: it connects its own person alone. Said again, it is answered alike.
+
+        Another user or code ends it, and what was granted with it.
+        """
+        outcome = invitations.confirm(caller(), path.id, user=body.user, code=body.code, now=clock())
+        match outcome:
+            case None:
+                raise Problem(NOT_THERE, "There is no such connect link in this tenant. Ask for a new one.")
+            case ConnectRefused(reason=reason, next_step=next_step):
+                raise Problem(CONNECT_REFUSED, f"{sentence(reason)} {sentence(next_step)}")
+        told = ConnectedOut(
+            account=outcome.account,
+            principal=outcome.key.principal,
+            connection=outcome.key.connection,
+            login=outcome.login,
+            missing_scopes=list(outcome.missing_scopes),
+        )
+        return jsonify(told.model_dump(mode="json"))

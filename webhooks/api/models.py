@@ -120,14 +120,36 @@ class ConnectBody(Sent):
     return_to: str | None = Field(
         None, max_length=2000, pattern=r"^[^\x00]*$", description="a registered return target"
     )
+    confirm: bool = Field(
+        False,
+        description="have who comes back confirmed by `confirm_connect_link` before it counts; needs a `return_to`. "
+        "A provider connection may demand it of every link",
+    )
 
 
 class ConnectLink(Given):
+    id: str = Field(description="by which it is confirmed")
     url: str = Field(description="for that person alone; good once")
     principal: str
     connection: str
     scopes: list[str]
+    confirm: bool = Field(description="whether it is to be confirmed")
     expires_at: datetime
+
+
+class ConfirmBody(Sent):
+    """Say who came back by a connect link."""
+
+    user: Id = Field(description="whoever is signed in in the browser that came back: never what its address says")
+    code: Word = Field(description="`aswhom_code` of the address that it came back to")
+
+
+class ConnectedOut(Given):
+    account: str
+    principal: str
+    connection: str
+    login: str | None = Field(description="as the provider names who consented")
+    missing_scopes: list[str] = Field(description="asked for and not granted")
 
 
 class DeliveryOut(Given):

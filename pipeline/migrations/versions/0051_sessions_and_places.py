@@ -1,7 +1,7 @@
 """A session of the console knows whose subject it is; and where people connected is kept. Everybody signs in anew.
 
 Revision ID: 0051
-Revises: 0049
+Revises: 0050
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0051"
-down_revision: str | None = "0049"
+down_revision: str | None = "0050"
 branch_labels: str | None = None
 depends_on: str | None = None
 

@@ -1,7 +1,7 @@
 """A key of the agents' API may be bound to some of its tenant's users.
 
 Revision ID: 0052
-Revises: 0049
+Revises: 0051
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0052"
-down_revision: str | None = "0049"
+down_revision: str | None = "0051"
 branch_labels: str | None = None
 depends_on: str | None = None
 

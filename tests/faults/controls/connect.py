@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.control import Control
 
 CONNECT, TEST = "identity/connect/flow.py", "tests/identity/test_connect.py"
+CONFIRMATION, CONFIRMED = "identity/connect/confirmation.py", "tests/identity/test_confirmed_connects.py"
 CHANGES = "tests/ledger/test_connection_changes.py"
 
 CONTROLS = (
@@ -68,7 +69,7 @@ CONTROLS = (
     ),
     Control(
         name="a login is one person's",
-        file="identity/connect/callback.py",
+        file="identity/connect/storing.py",
         guard="if link_alias(",
         without="if True or link_alias(",
         test=f"{TEST}::test_somebody_elses_provider_account and sqlite",
@@ -149,6 +150,62 @@ CONTROLS = (
         guard="self._leave(refusal.leftover, now=now, then=write)",
         without="self.store.write(write)",
         test="tests/identity/test_leftovers.py::test_what_a_provider_never_ends_is_given_up and sqlite",
+    ),
+    Control(
+        name="only the link's own person is connected by it",
+        file=CONFIRMATION,
+        guard="if principal != found.key.principal:",
+        without="if False:",
+        test=f"{CONFIRMED}::test_who_follows_a_link_of_somebody_else and sqlite",
+    ),
+    Control(
+        name="what the browser brought to the product",
+        file=CONFIRMATION,
+        guard="if not found.is_code(code):",
+        without="if False:",
+        test=f"{CONFIRMED}::test_another_code_ends_it and sqlite",
+    ),
+    Control(
+        name="a link is confirmed by its own tenant",
+        file=CONFIRMATION,
+        guard="if found is None or found.key.tenant != tenant:",
+        without="if found is None:",
+        test=f"{CONFIRMED}::test_another_tenant_has_no_such_link and sqlite",
+    ),
+    Control(
+        name="a confirmation has its time",
+        file=CONFIRMATION,
+        guard="if now >= found.expires_at:",
+        without="if False:",
+        test=f"{CONFIRMED}::test_a_confirmation_that_comes_too_late and sqlite",
+    ),
+    Control(
+        name="what is ending is not taken back",
+        file=CONFIRMATION,
+        guard="if not take_back(connection, session.started, until=session.expires_at):",
+        without="if take_back(connection, session.started, until=session.expires_at) and False:",
+        test=f"{CONFIRMED}::test_a_refusal_that_comes_first and sqlite",
+    ),
+    Control(
+        name="what a refused confirmation was about ends at once",
+        file="identity/connect/refusals.py",
+        guard="end_now(connection, session.started)",
+        without="pass",
+        test=f"{CONFIRMED}::test_who_follows_a_link_of_somebody_else and sqlite",
+    ),
+    Control(
+        name="a connection that demands confirmations has them of links that are out too",
+        file="identity/connect/arrival.py",
+        guard="return self.session.confirm or self.owner.confirms",
+        without="return self.session.confirm",
+        test=f"{CONFIRMED}::test_a_connection_demands_it_of_every_link and sqlite",
+    ),
+    Control(
+        name="a connect that waits for its confirmation is under way",
+        file="identity/connect/sessions.py",
+        guard="return ((_OPEN | used | awaiting) & in_time) | (used & (columns.finished_at > now - FINISHED_WITHIN))",
+        without="return ((_OPEN | used) & in_time) | (used & (columns.finished_at > now - FINISHED_WITHIN))",
+        test=f"{CONFIRMED}::test_one_that_waits_is_under_way and sqlite",
     ),
     Control(
         name="the challenge is the verifier's hash",

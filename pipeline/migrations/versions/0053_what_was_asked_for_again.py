@@ -3,8 +3,8 @@
 Where the last installation was taken back, or deleted at its provider, before revision 0049, only the audit knows that
 there was one.
 
-Revision ID: 0055
-Revises: 0049
+Revision ID: 0053
+Revises: 0052
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0055"
-down_revision: str | None = "0049"
+revision: str = "0053"
+down_revision: str | None = "0052"
 branch_labels: str | None = None
 depends_on: str | None = None
 

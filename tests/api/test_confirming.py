@@ -1,0 +1,219 @@
+"""A product confirms who came back by its connect link: the whole way, over HTTP, and what the API answers to anything
+but that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+import pytest
+from markupsafe import Markup
+from sqlalchemy import select
+
+from identity.api_keys import Role
+from identity.audit.tables import audit
+from identity.connect.return_targets import add_target
+from identity.connect.sessions import CONFIRMED_WITHIN
+from identity.connections import get_connection, rewrite_connection
+from identity.model import Scope, ScopeKind
+from identity.tables import connect_sessions
+from identity.withdrawals import WithdrawalState
+from identity.withdrawals.tables import withdrawals
+from pipeline.accounts import facts
+from pipeline.ledger import views
+from pipeline.ledger.paging import EVERY
+from pipeline.ledger.requests import NotLetIn
+from tests.api.agents_api import AgentsApi
+from tests.identity.providers import PretendProvider, pretend_provider
+from tests.ledgers import MOSTLY_SQLITE
+
+pytestmark = MOSTLY_SQLITE
+
+BACK = "https://app.example/settings?tab=agents"
+
+
+@dataclass
+class Product:
+    """What a customer's product does: it makes links, and says who is signed in."""
+
+    api: AgentsApi
+
+    def link(self, user: str, *, confirm: bool | None = True, **more: Any) -> Any:
+        body = {"user": user, "connection": "gh", "return_to": BACK, **more}
+        return self.api.ask("POST", "/v1/connect-links", json=body | ({} if confirm is None else {"confirm": confirm}))
+
+    def comes_back(self, link: str) -> dict[str, str]:
+        """What a browser that goes the whole way by that link brings in its address."""
+        browser, path = self.api.app.test_client(), urlsplit(link).path
+        assert browser.get(path).status_code == 200
+        away = browser.post(path)
+        (url,) = (line for line in away.text.splitlines() if "http-equiv" in line)
+        at_provider = Markup(url.partition("url=")[2].partition('"')[0]).unescape()
+        (state,) = parse_qs(urlsplit(at_provider).query)["state"]
+        back = browser.get("/connect/callback/gh", query_string={"code": "c-1", "state": state})
+        assert back.status_code == 303, back.text
+        address = back.headers["Location"]
+        assert address.startswith(f"{BACK}&aswhom=confirm&")
+        return dict(parse_qsl(urlsplit(address).query))
+
+    def confirms(self, user: str, brought: dict[str, str], key: Any = None, **more: str) -> Any:
+        """Says that *user* is signed in in that browser."""
+        body = {"user": user, "code": brought["aswhom_code"], **more}
+        return self.api.ask("POST", f"/v1/connect-links/{brought['aswhom_link']}/confirm", key, json=body)
+
+
+@pytest.fixture
+def provider() -> Iterator[PretendProvider]:
+    with pretend_provider() as pretend:
+        yield pretend
+
+
+@pytest.fixture
+def product(api: AgentsApi, provider: PretendProvider) -> Product:
+    before = api.database.read(lambda c: get_connection(c, "gh"))
+    owner = replace(before, api_url=provider.url, token_url=f"{provider.url}/token")
+    api.database.write(lambda c: rewrite_connection(c, owner))
+    api.database.write(partial(add_target, id="ret-1", tenant=None, url=BACK, now=datetime.now(UTC)))
+    return Product(api)
+
+
+def why(product: Product, user: str) -> str:
+    """What the API and the command line say of their account, which agree."""
+    (listed,) = product.api.ask("GET", f"/v1/accounts?principal={user}").json["items"]
+    assert listed["usable"] is False
+    rows = product.api.database.read(lambda c: facts.all_told(c, views.accounts_page(c, "acme", EVERY).rows))
+    (row,) = (row for row in rows if row["id"] == listed["id"])
+    assert row["why"] == listed["why"]
+    return str(listed["why"])
+
+
+def left(product: Product) -> Any:
+    return product.api.database.read(lambda c: c.execute(select(withdrawals)).one())
+
+
+def ended(product: Product) -> bool:
+    """Whether what was won is due, and nobody gets it any more."""
+    row = left(product)
+    return bool(row.state == WithdrawalState.PENDING and row.due_at <= datetime.now(UTC))
+
+
+def audited(product: Product, kind: str) -> list[Any]:
+    found = select(audit).where(audit.c.kind == kind)
+    return list(product.api.database.read(lambda c: c.execute(found).all()))
+
+
+def test_a_product_confirms_who_came_back_and_their_account_is_connected(
+    product: Product, provider: PretendProvider
+) -> None:
+    made = product.link("grace")
+    assert (made.status_code, made.json["confirm"]) == (201, True)
+    brought = product.comes_back(made.json["url"])
+    assert (brought["tab"], brought["aswhom_link"]) == ("agents", made.json["id"])
+    assert "somebody consented, and it counts once the product" in why(product, "grace")
+    done = product.confirms("grace", brought)
+    assert done.status_code == 200, done.text
+    assert (done.json["principal"], done.json["connection"], done.json["login"]) == ("acme.grace", "gh", "mona")
+    account = product.api.ask("GET", f"/v1/accounts/{done.json['account']}").json
+    assert (account["usable"], account["why"], account["state"]) == (True, None, "active")
+    assert product.confirms("acme.grace", brought).json == done.json  # the answer was lost, say
+    (confirmed,) = audited(product, "connect.confirmed")
+    assert (confirmed.agent_id, confirmed.principal_id) == ("acme.bot", "acme.grace")
+    assert provider.presented.total() == 1
+
+
+def test_a_link_of_mallorys_that_ada_follows_gives_him_nothing(product: Product) -> None:
+    """He sends her a link that is good, of the right domain, and his own."""
+    brought = product.comes_back(product.link("mallory").json["url"])
+    refused = product.confirms("ada", brought)
+    assert (refused.status_code, refused.json["type"]) == (409, "urn:aswhom:problem:connect-refused")
+    assert "Somebody else is signed in where you got the link" in refused.json["detail"]
+    assert ended(product)
+    assert "nobody has consented yet" in why(product, "mallory")
+    assert product.confirms("mallory", brought).status_code == 409
+    (told,) = audited(product, "connect.refused")
+    assert (told.outcome, told.principal_id, told.detail["said"]) == ("unconfirmed", "acme.mallory", "acme.ada")
+    assert told.detail["by"].startswith("api:acme.bot:")
+
+
+def test_another_code_than_the_browsers_ends_it(product: Product) -> None:
+    brought = product.comes_back(product.link("grace").json["url"])
+    assert product.confirms("grace", brought, code="x").status_code == 409
+    assert ended(product)
+    assert product.confirms("grace", brought).status_code == 409
+
+
+def test_the_key_of_another_tenant_or_one_that_makes_no_links_confirms_nothing(product: Product) -> None:
+    brought, keys = product.comes_back(product.link("grace").json["url"]), product.api.keys
+    assert product.confirms("grace", brought, keys["globex", Role.ADMIN]).status_code == 404
+    assert product.confirms("acme.grace", brought, keys["globex", Role.AGENT]).status_code == 404
+    assert product.confirms("grace", brought, keys["acme", Role.READER]).status_code == 403
+    assert not ended(product)
+    assert product.confirms("grace", brought, keys["acme", Role.ADMIN]).status_code == 200
+
+
+def test_a_key_that_ended_meanwhile_confirms_nothing_and_ends_nothing(product: Product) -> None:
+    api, brought = product.api, product.comes_back(product.link("grace").json["url"])
+    who = api.caller()
+    api.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"))
+    with pytest.raises(NotLetIn):
+        api.invitations.confirm(
+            who, brought["aswhom_link"], user="grace", code=brought["aswhom_code"], now=datetime.now(UTC)
+        )
+    assert not ended(product)
+    assert product.confirms("grace", brought, api.key(agent="other")).status_code == 200
+
+
+def test_a_revocation_between_the_two_wins(product: Product) -> None:
+    brought = product.comes_back(product.link("grace").json["url"])
+    product.api.revoke(Scope(kind=ScopeKind.USER, key="acme.grace"))
+    refused = product.confirms("grace", brought)
+    assert (refused.status_code, refused.json["type"]) == (409, "urn:aswhom:problem:connect-refused")
+    assert "Access was revoked after this link was made." in refused.json["detail"]
+    assert ended(product)
+
+
+def test_a_confirmation_has_its_time(product: Product) -> None:
+    brought = product.comes_back(product.link("grace").json["url"])
+    product.api.ahead = CONFIRMED_WITHIN + timedelta(seconds=1)
+    late = product.confirms("grace", brought)
+    assert (late.status_code, late.json["type"]) == (409, "urn:aswhom:problem:connect-refused")
+    assert "did not confirm in time" in late.json["detail"]
+
+
+def test_a_link_that_needs_none_or_that_nobody_followed_yet_has_nothing_to_confirm(product: Product) -> None:
+    made = product.link("grace", confirm=None).json
+    assert made["confirm"] is False
+    brought = {"aswhom_link": made["id"], "aswhom_code": "x"}
+    early = product.confirms("grace", brought)
+    assert (early.status_code, early.json["type"]) == (409, "urn:aswhom:problem:not-in-state")
+    assert product.confirms("grace", brought | {"aswhom_link": "made-up"}).status_code == 404
+
+
+def test_a_connection_may_demand_it_and_a_link_without_a_way_back_is_none(product: Product) -> None:
+    assert product.link("grace", return_to=None).status_code == 422
+    api = product.api
+    before = api.database.read(lambda c: get_connection(c, "gh"))
+    api.database.write(lambda c: rewrite_connection(c, replace(before, config={"confirm": "true"})))
+    made = product.link("grace", confirm=None)
+    assert made.json["confirm"] is True
+    assert product.confirms("grace", product.comes_back(made.json["url"])).status_code == 200
+    refused = product.link("grace", confirm=None, return_to=None)
+    assert (refused.status_code, refused.json["type"]) == (422, "urn:aswhom:problem:unusable")
+    assert "`return_to`" in refused.json["detail"]
+    assert product.link("grace", confirm=False).json["confirm"] is True
+
+
+def test_a_request_is_the_one_it_was_before_there_was_such_a_member(product: Product) -> None:
+    """A key that was used before an upgrade still stands for the same request."""
+    ask = partial(product.api.ask, "POST", "/v1/connect-links", headers={"Idempotency-Key": "k-1"})
+    body = {"user": "grace", "connection": "gh", "return_to": BACK}
+    first = ask(json=body)
+    assert ask(json=body | {"confirm": False}).json == first.json
+    assert ask(json=body | {"confirm": True}).status_code == 422
+    found = product.api.database.read(lambda c: c.execute(select(connect_sessions.c.confirm)).scalars().all())
+    assert list(found) == [False]
