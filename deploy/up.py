@@ -27,6 +27,7 @@ from deploy.settings import Settings
 from deploy.signals import handling
 from deploy.supervisor import Supervisor
 from identity.errors import AswhomError, Misconfigured
+from identity.hold import find_hold
 from identity.store import CommitUnknown
 
 _TOKEN_REQUEST = timedelta(seconds=35)  # of twenty seconds at most, and the commits and the goodbyes around it
@@ -199,6 +200,7 @@ def run(settings: Settings, *, extra: Sequence[Process] = (), say: Say) -> int:
         if up.wait_ready():
             say(f"Aswhom is up at {settings.base_url}, with its data in {settings.data_dir}. Ctrl-C stops it")
             _point_at_console(settings, say)
+            _say_if_held(settings, say)
         return up.wait()
 
 
@@ -216,6 +218,17 @@ def _point_at_console(settings: Settings, say: Say) -> None:
         say(f"the console is at {settings.base_url}/console/; `aswhom console link` prints a link to it ({fault})")
         return
     say(f"the console: {url} signs you in once, within ten minutes; `aswhom console link` prints another")
+
+
+def _say_if_held(settings: Settings, say: Say) -> None:
+    """Where nothing goes out, all looks well otherwise."""
+    try:
+        with Installation(settings) as at:
+            hold = at.read(find_hold)
+    except AswhomError:  # the ledger is busy: `aswhom doctor` says it
+        return
+    if hold is not None:
+        say(f"it is {hold.sentence}. `aswhom hold release` ends it")
 
 
 def _sole(directory: Path, patience: timedelta) -> int:

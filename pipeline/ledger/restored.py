@@ -15,8 +15,10 @@ from identity import audit
 from identity.audit import Act, AsWhom
 from identity.audit.links import last_seq
 from identity.audit.statements import Head
+from identity.audit.tables import audit as audit_rows
 from identity.errors import BadInput
 from identity.hold import hold_anew
+from identity.hold_tables import holds
 from identity.sequence import NUMBERS
 from identity.tables import ledger_numbers
 from pipeline.ledger.numbering import last_given, newest
@@ -24,6 +26,8 @@ from pipeline.schedules.changes import skip_missed
 
 #: Beyond what the ledger and what was kept beside it show: more than was given out since the last of them was written.
 GAP = 1_000_000_000
+#: In the audit.
+MARKED = "ledger.restored"
 _SEQUENCE = cast(literal(NUMBERS.name), REGCLASS)
 
 
@@ -65,8 +69,16 @@ def mark_restored(
         "missed": "fired" if fire_missed else "left out",
         "held_before": None if was_held is None else was_held.sentence,
     }
-    audit.record_act(connection, "ledger.restored", AsWhom(tenant=None), act, outcome="held", detail=detail)
+    audit.record_act(connection, MARKED, AsWhom(tenant=None), act, outcome="held", detail=detail)
     return Restored(last=last, after=after, ends_at=ends_at, schedules=left_out)
+
+
+def is_of_restore(connection: Connection) -> bool:
+    """Whether the hold that stands came with the mark of a restore, not by somebody's wish."""
+    marked = select(audit_rows.c.id).where(
+        audit_rows.c.tenant_id == "", audit_rows.c.kind == MARKED, audit_rows.c.at == holds.c.since
+    )
+    return connection.execute(select(holds.c.id).where(marked.exists())).first() is not None
 
 
 def _move_numbers(connection: Connection, *, to: int) -> None:
