@@ -81,6 +81,13 @@ def is_of_restore(connection: Connection) -> bool:
     return connection.execute(select(holds.c.id).where(marked.exists())).first() is not None
 
 
+def last_put_back(connection: Connection) -> int | None:
+    """The last ledger number that was in the ledger when it was put back, the last time; None: it never was."""
+    marks = select(audit_rows.c.detail).where(audit_rows.c.tenant_id == "", audit_rows.c.kind == MARKED)
+    detail = connection.execute(marks.order_by(audit_rows.c.number.desc()).limit(1)).scalar_one_or_none()
+    return None if detail is None else int(detail["last_number"])
+
+
 def _move_numbers(connection: Connection, *, to: int) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.setval(_SEQUENCE, to)))
