@@ -17,7 +17,7 @@ from identity.model import Scope, ScopeKind
 from identity.scopes import newest_revocation
 from pipeline import revocation
 from pipeline.desk.scopes import named_scope
-from pipeline.ledger.restored import last_put_back
+from pipeline.ledger.restored import last_mark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +46,7 @@ def revoke_again(at: Installation, out: Output, file: Path, *, after: int | None
     Given again, after it was interrupted, it goes on with what is left.
     """
     listed = _read(file)
-    if after is None and (after := at.read(last_put_back)) is None:
-        raise BadInput("this ledger was never marked by `aswhom db restored`: say with --after what the list is new to")
-    since = after
+    since = _since(at) if after is None else after
     newer = {(one.kind, one.key): one for one in listed if one.number > since}
     due, missing = at.read(lambda c: _sorted_out(c, at, list(newer.values()), since))
     told = {
@@ -70,6 +68,13 @@ def revoke_again(at: Installation, out: Output, file: Path, *, after: int | None
     out.done(f"{len(made)} scope(s) are revoked again; {of}", {**told, "revoked": made, "due": names})
     if made:
         at.ring_revocations(made)
+
+
+def _since(at: Installation) -> int:
+    mark = at.read(last_mark)
+    if mark is None:
+        raise BadInput("this ledger was never marked by `aswhom db restored`: say with --after what the list is new to")
+    return mark.last
 
 
 def _declare(at: Installation, one: Due) -> str:

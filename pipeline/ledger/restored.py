@@ -41,6 +41,14 @@ class Restored:
     schedules: tuple[str, ...]  # whose missed slots are left out
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """The act that marked a ledger as put back."""
+
+    id: str  # no other copy of the ledger has it
+    last: int  # the last ledger number in what was put back
+
+
 def mark_restored(
     connection: Connection, act: Act, *, seen: int = 0, lost: Head | None = None, fire_missed: bool = False
 ) -> Restored:
@@ -81,11 +89,13 @@ def is_of_restore(connection: Connection) -> bool:
     return connection.execute(select(holds.c.id).where(marked.exists())).first() is not None
 
 
-def last_put_back(connection: Connection) -> int | None:
-    """The last ledger number that was in the ledger when it was put back, the last time; None: it never was."""
-    marks = select(audit_rows.c.detail).where(audit_rows.c.tenant_id == "", audit_rows.c.kind == MARKED)
-    detail = connection.execute(marks.order_by(audit_rows.c.number.desc()).limit(1)).scalar_one_or_none()
-    return None if detail is None else int(detail["last_number"])
+def last_mark(connection: Connection) -> Mark | None:
+    """The mark of the last time that the ledger was put back; None: it never was, as far as its audit remembers."""
+    marks = select(audit_rows.c.id, audit_rows.c.detail).where(
+        audit_rows.c.tenant_id == "", audit_rows.c.kind == MARKED
+    )
+    row = connection.execute(marks.order_by(audit_rows.c.number.desc()).limit(1)).one_or_none()
+    return None if row is None else Mark(id=row.id, last=int(row.detail["last_number"]))
 
 
 def _move_numbers(connection: Connection, *, to: int) -> None:
