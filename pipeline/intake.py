@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from identity.connection_secrets import WEBHOOK_SECRET, find_with_secrets
 from identity.errors import Unavailable
+from identity.hold import find_hold
 from identity.ids import Ids
 from identity.secret import Secret
 from identity.store import Store, write_idempotent
@@ -134,6 +135,10 @@ class Intake:
 
         here = self._store.read(switched_on)
         return sorted({usage for name in here for usage in known[name]})
+
+    def held(self) -> bool:
+        """Whether the installation is held: what is taken now waits."""
+        return self._store.read(find_hold) is not None
 
     def ready(self) -> None:
         """Return if a delivery can be accepted now. Raises Unavailable, for tables of another version too."""

@@ -29,13 +29,13 @@ class Part:
 
 
 def _part(connection: Connection, tenant: str | None, now: datetime) -> Part:
-    work = queues(connection, tenant)
+    work, found = queues(connection, tenant), overview(connection, tenant, now=now)
     return Part(
         tenant=tenant,
-        found=overview(connection, tenant, now=now),
+        found=found,
         queues=work,
         waits=waiting(connection, tenant),
-        late=late(work, now=now),
+        late=None if found.hold else late(work, now=now),  # no worker that is started would take them
     )
 
 
