@@ -29,7 +29,7 @@ STEPS = {
     3: "`aswhom audit verify --checkpoint FILE`, with the newest checkpoint from before the backup",
     4: "withdraw again what was withdrawn since: `aswhom revoke --from FILE`, the newest list that you kept",
     5: "end again what else ended: stops, narrowings, API keys, secrets, capability keys, roles, schedules, policies",
-    6: "`aswhom jobs list --unfinished --limit 1000`: what was done since the backup is done again, unless you cancel it",
+    6: "`aswhom jobs list --unfinished --limit 1000`: what was done since is done again, unless you cancel it",
     7: "start the processes: deliveries are taken, and nothing goes out. `aswhom doctor`, for a drill with --offline",
     8: "`aswhom hold release`: work goes on at once, and GitHub is asked for lost signals only then; in a drill, never",
     9: "a new `aswhom audit checkpoint`, and a new series of exports",
@@ -63,8 +63,8 @@ def restored(
     upto, found = at.read(lambda c: (_upto(c), newest_beat(c)))
     if found is not None and timedelta() <= found.ago < _QUIET:
         raise Misconfigured(
-            f"{found.duty} on {found.host} was heard of {found.ago.total_seconds():.0f} s ago in {at.place}: stop every "
-            "process. Where none runs, and the backup is as new as that, wait a minute"
+            f"{found.duty} on {found.host} was heard of {found.ago.total_seconds():.0f} s ago in {at.place}: stop "
+            "every process. Where none runs, and the backup is as new as that, wait a minute"
         )
     lost = None if lost_checkpoint is None else read_checkpoint_file(lost_checkpoint, public_keys(at, key))
     seen = max((_newest_number(file) for file in exports), default=0)
@@ -75,8 +75,8 @@ def restored(
     if missing := at.settings.key_files().missing():
         out.note(f"There is no {' and no '.join(map(str, missing))}: put the keys of its time back first")
     told = [
-        f"{at.which}, is held; its numbers go on after {done.after} (the last one here was {done.last}); {slots}. Go on "
-        "with these steps of docs/operations.md:",
+        f"{at.which}, is held; its numbers go on after {done.after} (the last one here was {done.last}); {slots}.",
+        "Go on with these steps of docs/operations.md:",
         *(f"{number}. {step}" for number, step in STEPS.items()),
     ]
     document = {"held": True, "last_number": done.last, "numbers_after": done.after, "chain_ends_at": done.ends_at}

@@ -120,10 +120,10 @@ def _show(out: Output, scope: Scope, stake: Preview) -> None:
         "earlier call(s) is unknown."
     )
     for service in stake.services:
-        what = ", ".join(service.workflows) or "no workflow that is switched on"
+        of = f"{', '.join(service.workflows)} of the tenant would have nobody to act as at {service.provider}"
         out.sentence(
-            f"{service.account} is a service account: {what} of the tenant would have nobody to act as at "
-            f"{service.provider}; {service.unfinished_jobs} unfinished job(s) depend on it, whoever asked for them."
+            f"{service.account} is a service account: {of if service.workflows else 'nothing that is on needs it'}; "
+            f"{service.unfinished_jobs} unfinished job(s) depend on it, whoever asked for them."
         )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, update
 from deploy.cli.restored import STEPS
 from deploy.installation import Installation
 from deploy.settings import load
+from deploy.up import _say_if_held
 from identity.audit.statements import sign
 from identity.tables import ledger_numbers
 from pipeline.ledger.new_jobs import NewJob, insert_job
@@ -171,6 +172,17 @@ def test_the_steps_that_are_printed_have_the_numbers_and_commands_of_the_documen
     for number, step in STEPS.items():
         for command in re.findall(r"`(aswhom [^`]*)`", step):
             assert command in numbered[str(number)], f"step {number}"
+
+
+def test_who_starts_the_processes_of_a_held_installation_is_told(cli: Cli) -> None:
+    said: list[str] = []
+    settings = load(data_dir=cli.data_dir)
+    _say_if_held(settings, said.append)
+    assert said == []
+    cli.json("hold", "set", "--why", "a drill")
+    _say_if_held(settings, said.append)
+    (line,) = said
+    assert "nothing goes out (a drill). `aswhom hold release` ends it" in line
 
 
 def test_a_job_that_waits_for_the_release_says_so(cli: Cli) -> None:
