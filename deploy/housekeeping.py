@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from deploy import process
-from deploy.sharing import tell_of_another
+from deploy.sharing import keeping_the_mark, tell_of_another
 from identity.errors import Misconfigured
 from pipeline.housekeeping import PATIENCE, Housekeeping
 
@@ -27,7 +27,8 @@ def main() -> int:
     tell_of_another(settings, runtime)
     process.spare_what_is_loaded()
     begun.set()
-    keep(Housekeeping(runtime.duties(), runtime.heartbeat, stopping=runtime.stopping), runtime.close)
+    duties = [*runtime.duties(), keeping_the_mark(settings, runtime)]
+    keep(Housekeeping(duties, runtime.heartbeat, stopping=runtime.stopping), runtime.close)
     return 0
 
 

@@ -90,10 +90,12 @@ class Installation:
         from pipeline.ledger.numbering import behind
         from pipeline.ledger.revision import misfit, revision_of
 
+        if self.settings.data_dir.is_dir():
+            self.ledger_file  # noqa: B018 - says so if it is not there: to open it would make an empty one
         database = self.unchecked_ledger
         found = revision_of(database)
         if found is None:
-            raise Misconfigured(f"there is no ledger at {self._place()}: make it with `aswhom init`")
+            raise Misconfigured(f"there is no ledger at {self.place}: make it with `aswhom init`")
         if said := misfit(found) or (None if self.renumbers else database.read(behind)):
             raise Misconfigured(said)
         return database
@@ -121,8 +123,31 @@ class Installation:
             return None
         file = Path(make_url(self.settings.ledger_url()).database or "")
         if not file.is_file():
-            raise Misconfigured(f"there is no ledger at {file}: make it with `aswhom init`, or restore it")
+            says = f"there is no ledger at {file}"
+            if self.settings.key_files().missing():
+                raise Misconfigured(f"{says}: make it with `aswhom init`, or say with --data-dir where it is")
+            # Where it is lost, a new ledger under the old keys is the worst that could be made.
+            raise Misconfigured(
+                f"{says}, but its keys are there: put its backup there (docs/operations.md), or say with --data-dir "
+                "where it is; only where there never was one, make it with `aswhom init`"
+            )
         return file
+
+    @property
+    def place(self) -> str:
+        """Where the ledger is, without a password."""
+        from sqlalchemy import make_url
+
+        url = make_url(self.settings.ledger_url())
+        if self.settings.on_sqlite:
+            return url.database or ""
+        asked = {name: url.query[name] for name in ("host", "hostaddr", "port") if name in url.query}
+        return str(url.set(drivername=url.get_backend_name(), username=None, password=None, query=asked))
+
+    @property
+    def which(self) -> str:
+        """Which installation it is, for a question that may be answered in the wrong window."""
+        return f"{self.settings.console_label or self.settings.base_url}, its ledger at {self.place}"
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         return self.ledger.read(fn)
@@ -191,8 +216,3 @@ class Installation:
         ring = CeleryRing(celery_app(self.settings, self.workflows))
         self._close.append(ring.close)
         return ring
-
-    def _place(self) -> str:
-        return (
-            str(self.settings.data_dir / "ledger.db") if self.settings.database_url is None else "ASWHOM_DATABASE_URL"
-        )

@@ -20,6 +20,7 @@ from typing import Any
 
 from deploy import procfile, supervisor, valkey
 from deploy.console import way_in
+from deploy.installation import Installation
 from deploy.ledger_keys import prove_keys, refuse_new_keys
 from deploy.process import wait_for_ledger, workflows
 from deploy.procfile import Process
@@ -27,7 +28,8 @@ from deploy.settings import Settings
 from deploy.signals import handling
 from deploy.supervisor import Supervisor
 from deploy.upgrade import Say, migrate
-from identity.errors import Misconfigured, Unavailable
+from identity.errors import AswhomError, Misconfigured, Unavailable
+from identity.hold import find_hold
 
 _TOKEN_REQUEST = timedelta(seconds=35)  # of twenty seconds at most, and the commits and the goodbyes around it
 
@@ -202,7 +204,19 @@ def run(settings: Settings, *, say: Say, unrecorded: bool, beside_others: bool) 
             say(f"Aswhom is up at {settings.base_url}, with its data in {settings.data_dir}. Ctrl-C stops it")
             if way := way_in(settings, unrecorded=unrecorded):
                 say(way)
+            _say_if_held(settings, say)
         return up.wait()
+
+
+def _say_if_held(settings: Settings, say: Say) -> None:
+    """Where nothing goes out, all looks well otherwise."""
+    try:
+        with Installation(settings) as at:
+            hold = at.read(find_hold)
+    except AswhomError:  # the ledger is busy: `aswhom doctor` says it
+        return
+    if hold is not None:
+        say(f"it is {hold.sentence}. `aswhom hold release` ends it")
 
 
 def _sole(directory: Path, patience: timedelta) -> int:

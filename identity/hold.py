@@ -24,6 +24,8 @@ from identity.tables import accounts
 
 #: Why nothing goes out now.
 HELD = "the installation is held: `aswhom hold show` says why, `aswhom hold release` ends it"
+#: The same, for who uses the installation and does not run it.
+HELD_FOR_OTHERS = "whoever runs this holds everything for now: nothing goes out until they release it"
 #: Whether the installation is held, for a larger statement: of an empty table, so it costs next to nothing.
 IS_HELD: Exists = exists(select(holds.c.id))
 
@@ -42,7 +44,8 @@ class Hold:
 
     @property
     def sentence(self) -> str:
-        return f"held since {self.since:%Y-%m-%d %H:%M} by {self.by}: {self.why}"
+        """For operators; what others read of it names nobody: `HELD_FOR_OTHERS`."""
+        return f"held since {self.since:%Y-%m-%d %H:%M} UTC by {self.by}: nothing goes out ({self.why})"
 
 
 def find_hold(connection: Connection) -> Hold | None:

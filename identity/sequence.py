@@ -13,6 +13,7 @@ from hashlib import blake2b
 from sqlalchemy import BigInteger, Connection, Sequence, bindparam, func, select, text, update
 
 from identity.columns import database_now
+from identity.errors import Unavailable
 from identity.model import LOCK_ORDER, Scope
 from identity.prepared import Prepared
 from identity.tables import ledger_numbers, metadata
@@ -66,7 +67,8 @@ def _shared_locks(number: int) -> Prepared:
 # waits, in the same statement: a select list is evaluated left to right.
 _EXCLUSIVE = "select set_config('lock_timeout', '5s', true), pg_advisory_xact_lock(:key)"
 _EXCLUSIVE_LOCK = Prepared(text(_EXCLUSIVE))
-_EXCLUSIVE_LOCK_AND_NUMBER = Prepared(text(f"{_EXCLUSIVE}, nextval('{NUMBERS.name}')"))
+_NEWEST = "(select max(number) from audit) as newest"  # an index's end; of the snapshot, so given before nextval is
+_EXCLUSIVE_LOCK_AND_NUMBER = Prepared(text(f"{_EXCLUSIVE}, {_NEWEST}, nextval('{NUMBERS.name}')"))
 
 
 def lock_exclusive(connection: Connection, scope: Scope) -> None:
@@ -76,7 +78,18 @@ def lock_exclusive(connection: Connection, scope: Scope) -> None:
 
 
 def lock_exclusive_and_number(connection: Connection, scope: Scope) -> int:
-    """The same, and then the next ledger number, in one round trip: a number is of no snapshot."""
-    if connection.dialect.name == "postgresql":
-        return int(_EXCLUSIVE_LOCK_AND_NUMBER.run(connection, {"key": _advisory_key(scope)}).one()[-1])
-    return next_number(connection)
+    """The same, and then the next ledger number, in one round trip: a number is of no snapshot.
+
+    Raises Unavailable where the sequence is behind the rows, as after a failover beneath a process that runs: what is
+    numbered so would count as made before what it is to end.
+    """
+    if connection.dialect.name != "postgresql":  # whose ledger is changed beneath nobody
+        return next_number(connection)
+    row = _EXCLUSIVE_LOCK_AND_NUMBER.run(connection, {"key": _advisory_key(scope)}).one()
+    number = int(row[-1])
+    if row.newest is not None and number <= row.newest:
+        raise Unavailable(
+            f"the ledger's numbers are at {number}, and its rows have them up to {row.newest}: a revocation would end "
+            "nothing. `aswhom doctor` says what to do"
+        )
+    return number

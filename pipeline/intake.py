@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from sqlalchemy import Connection
 
 from identity.connection_secrets import WEBHOOK_SECRET, find_with_secrets
 from identity.errors import Unavailable
+from identity.hold import find_hold
 from identity.ids import Ids
 from identity.secret import Secret
 from identity.store import Store, write_idempotent
@@ -25,6 +27,7 @@ from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollow
 from pipeline.revocation.signal_following import follow_on
 from pipeline.workflow import Match, Registry
 
+_BELIEVED = 60.0  # seconds
 ACCEPT_WITHIN = timedelta(seconds=2.5)  # Slack waits 3 s for its answer
 
 
@@ -60,7 +63,7 @@ class Intake:
         self._accept_within = accept_within
         self._follow_within = follow_within
         self._monotonic = monotonic
-        self._fits = False  # whether the ledger was seen with this version's tables
+        self._fits_until = -math.inf  # until when the ledger is believed to fit, since it was seen to
 
     def connection_secrets(self, connection: str) -> SigningSecrets | None:
         """The live webhook secrets of a connection, two while one is rotated. None: there is no such connection."""
@@ -133,6 +136,10 @@ class Intake:
         here = self._store.read(switched_on)
         return sorted({usage for name in here for usage in known[name]})
 
+    def held(self) -> bool:
+        """Whether the installation is held: what is taken now waits."""
+        return self._store.read(find_hold) is not None
+
     def ready(self) -> None:
         """Return if a delivery can be accepted now. Raises Unavailable, for tables of another version too."""
         self.fits()
@@ -148,10 +155,11 @@ class Intake:
         """Return if the ledger's tables are this version's, and its sequence is ahead of its rows.
 
         Looked at until both are seen: before that a delivery would fail, and GitHub repeats none, or a signal would
-        count as older than what it is to end, and be lost. Raises Unavailable.
+        count as older than what it is to end, and be lost. And again each minute, since a failover may put another
+        ledger behind the same address. Raises Unavailable.
         """
-        if self._fits:
+        if self._monotonic() < self._fits_until:
             return
         if said := misfit(revision_of(self._store)) or self._store.read(behind):
             raise Unavailable(said)
-        self._fits = True
+        self._fits_until = self._monotonic() + _BELIEVED

@@ -83,6 +83,7 @@ class Acceptance:
     unknown_user: bool = False  # a job that it started has a user whom nobody knows
     nobodys: bool = False  # no tenant has the installation that it names, or the place of its signal
     strangers: bool = False  # nor has anybody ever connected there
+    held: bool = False  # nothing goes out for now, so what it started waits; looked at where a person is told
     told: str = ""  # what the person who did it may read of it: the reason is for operators
     unfollowed: bool = False  # its signal means more accounts than were reached yet
 

@@ -58,4 +58,5 @@ RHYTHMS: Mapping[str, Rhythm] = {
     "measure-bells": _each(5),
     "measure-withdrawals": _each(5),
     "measure-schedules": _each(5),
+    "redis-mark": _each(15),
 }

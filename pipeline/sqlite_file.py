@@ -49,6 +49,14 @@ def what_to_do(path: Path) -> str:
     )
 
 
+def log_beside(path: Path) -> int:
+    """How many bytes of changes lie beside the file, which are taken for its own as soon as it is opened."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def faults(path: Path, *, fully: bool = True, within: timedelta | None = None) -> list[str]:
     """What is wrong with the file, in SQLite's words; nothing where it is whole.
 

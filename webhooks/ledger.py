@@ -52,6 +52,9 @@ class Ledger(Protocol):
     def usages(self, delivery: SignedDelivery, workflows: Registry) -> Sequence[str]:
         """What could be typed where *delivery* is from: usages of what listens to it and is on for its tenant."""
 
+    def held(self) -> bool:
+        """Whether what is taken now waits, since nothing goes out until an operator releases it."""
+
     def fits(self) -> None:
         """Return if what is written to it would count; nearly free once it does."""
 

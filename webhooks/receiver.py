@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -127,8 +128,15 @@ def receiver(
         if received.answered_with_nothing:
             return Response()
         if received.telling is not None and received.telling.at is None:
+            acceptance = replace(acceptance, held=bool(acceptance.jobs) and held())
             return jsonify(received.telling.says(acceptance, usages(delivery, acceptance)))
         return _accepted_response(acceptance)
+
+    def held() -> bool:
+        try:
+            return ledger.held()
+        except Unavailable:  # the delivery is committed: it is answered
+            return False
 
     def usages(delivery: SignedDelivery, acceptance: Acceptance) -> Sequence[str]:
         """What could have been typed: by a tenant's people, and of the workflows that are on for it."""

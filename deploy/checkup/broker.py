@@ -11,9 +11,8 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
-from deploy.sharing import another, open_redis
+from deploy.sharing import another, marks, open_redis
 from identity.errors import Misconfigured, Unavailable
-from identity.handovers import key_ids
 
 _OLDEST = (6, 2)
 _BRIEFLY = timedelta(seconds=10)
@@ -59,10 +58,10 @@ def broker(at: Installation) -> Iterator[Finding]:
 
 
 def _ours(at: Installation) -> list[str]:
-    """The ids of the installation's signing keys; none where the ledger or the key cannot be had, as others say."""
+    """The installation's marks; none where the ledger or the key cannot be had, as others say."""
     try:
         key = at.signer.public_key()
-        return at.read(lambda c: key_ids(c, key))
+        return at.read(lambda c: marks(c, key))
     except (Misconfigured, Unavailable):
         return []
 

@@ -11,7 +11,9 @@ from sqlalchemy import Connection, Row, text
 from deploy.checkup.finding import Finding, unknown, wrong
 from deploy.installation import Installation
 
-_CONNECTIONS = 34 * 5  # one process of each kind
+_CONNECTIONS = 34  # of one process
+_WEB = 2  # processes of it, unless the settings say so
+_OTHERS = 3  # revocations, housekeeping and beat
 _OLDEST = 150_000
 _SETTINGS = (
     "fsync",
@@ -34,13 +36,14 @@ _NOT_AWAITED = ("off", "local")
 
 def server(at: Installation) -> Iterator[Finding]:
     is_ = at.read(_settings)
-    yield from _of_settings(is_)
+    yield from _of_settings(is_, processes=(at.settings.web_processes or _WEB) + at.settings.workers + _OTHERS)
     if is_["synchronous_commit"] not in _NOT_AWAITED:
         yield from _of_standbys(is_["synchronous_standby_names"], at.read(_standbys))
     yield from _of_text(at.read(_text_kept), is_["server_encoding"])
 
 
-def _of_settings(is_: Mapping[str, str]) -> Iterator[Finding]:
+def _of_settings(is_: Mapping[str, str], *, processes: int) -> Iterator[Finding]:
+    """*processes*: as many as these settings start on one host; how many others there are, nobody here knows."""
     for name in ("fsync", "full_page_writes"):
         if is_[name] != "on":
             yield wrong(
@@ -51,9 +54,9 @@ def _of_settings(is_: Mapping[str, str]) -> Iterator[Finding]:
         yield wrong("durability", says)
     if int(is_["server_version_num"]) < _OLDEST:
         yield wrong("versions", f"PostgreSQL {is_['server_version']} is not tested with this version: use 15 or later")
-    if int(is_["max_connections"]) < _CONNECTIONS:
-        says = f"PostgreSQL takes {is_['max_connections']} connections, and each process holds up to 34"
-        yield wrong("ledger", f"{says}: set max_connections to {_CONNECTIONS} or more")
+    if int(is_["max_connections"]) < (needed := _CONNECTIONS * processes):
+        says = f"PostgreSQL takes {is_['max_connections']} connections, and each process holds up to {_CONNECTIONS}"
+        yield wrong("ledger", f"{says}: for the {processes} of these settings set max_connections to {needed} or more")
 
 
 def _of_standbys(named: str, standbys: Sequence[str | None]) -> Iterator[Finding]:

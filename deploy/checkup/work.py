@@ -124,7 +124,7 @@ def configurations(at: Installation) -> Iterator[Finding]:
 def held(at: Installation) -> Iterator[Finding]:
     """A hold is an operator's wish too, of which whoever looks is told first."""
     if (hold := at.read(find_hold)) is not None:
-        yield unknown("held", f"nothing goes out, {hold.sentence}. `aswhom hold release` ends it")
+        yield unknown("held", f"{hold.sentence}. `aswhom hold release` ends it")
 
 
 def stopped(at: Installation) -> Iterator[Finding]:

@@ -207,6 +207,10 @@ def retry(at: Installation, out: Output, id: str | None, connection: str | None,
         waiting = [at.read(lambda c: queries.account(c, id or ""))["id"]]
     else:
         waiting = at.read(lambda c: awaiting_person(c, get_connection(c, connection).id))
+        if not waiting:
+            raise BadInput(
+                f"the provider asked for the person of no account of {connection}: there is none to try again"
+            )
         confirm(f"Try {len(waiting)} accounts of {connection} again?", yes=yes)
     retried = [account for account in waiting if _tried_again(at, account)]
     if id is not None and not retried:
@@ -214,7 +218,7 @@ def retry(at: Installation, out: Output, id: str | None, connection: str | None,
             f"the provider of {waiting[0]} did not ask for its person, so to try it again changes nothing: "
             f"`aswhom accounts show {waiting[0]}` says what is next"
         )
-    out.done(f"To be tried again with what they have: {', '.join(retried) or 'none waits so'}", {"retried": retried})
+    out.done(f"To be tried again with what they have: {', '.join(retried)}", {"retried": retried})
 
 
 def _tried_again(at: Installation, account: str) -> bool:

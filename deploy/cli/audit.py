@@ -118,8 +118,13 @@ def export(
         for line in export_lines(at.ledger, tenant=tenant, after=after, progress=bar.update):
             file.write(line)
             lines += 1
+    last = json.loads(line)["seq"]  # of the head, where there was nothing else
     told = "who has the public key (`aswhom keys public`) can verify them"
-    out.note(f"{lines - 1} record(s) exported; {told}; the next export is `--after {json.loads(line)['seq']}`")
+    said = f"{lines - 1} record(s) exported; {told}; the next export is `--after {last}`"
+    if output is None:
+        out.note(said)
+    else:
+        out.done(said, {"file": str(output), "records": lines - 1, "after": last})
 
 
 def _follows(folder: Path) -> int:

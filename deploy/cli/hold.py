@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
-from deploy.cli.command import command, confirm
+from deploy.cli.command import PROBLEM, command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.hold import find_hold, release_hold, set_hold
 from pipeline.ledger.calls_out import CallsOut, calls_out
+from pipeline.ledger.restored import is_of_restore
+from pipeline.ledger.troubles import look
 
 
 @click.group()
@@ -22,17 +24,21 @@ def hold() -> None:
 
 @command(hold, "set")
 @click.option("--why", required=True, help="For whoever wonders why nothing happens.")
-def set_(at: Installation, out: Output, why: str) -> None:
+def set_(at: Installation, out: Output, why: str) -> int | None:
     """Hold the whole installation: no job is claimed, no step opens, no token is renewed or ended at its provider, no
     schedule fires. Deliveries are taken, and revocations take effect. What is out already ends as always.
+
+    Exits with 1 where it was held already: whoever did that may release it.
     """
     if not why.strip():
         raise BadInput("say why: it is all that whoever finds nothing going out has to go by")
     act = replace(at.act(), why=why)
     changed = at.write(lambda c: set_hold(c, act), ahead=True)
     _tell(at, out, changed=changed)
-    if not changed:
-        out.note("It was held already, and its first reason stands: whoever set that may release what you want held.")
+    if changed:
+        return None
+    out.note("It was held already, and its first reason stands: whoever set that may release what you want held.")
+    return PROBLEM
 
 
 @command(hold)
@@ -40,33 +46,40 @@ def set_(at: Installation, out: Output, why: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def release(at: Installation, out: Output, why: str | None, yes: bool) -> None:
     """Let everything go on: what became due meanwhile is due now, and missed slots are caught up with."""
-    standing = at.read(find_hold)
+    standing, put_back = at.read(lambda c: (find_hold(c), is_of_restore(c)))
     if standing is not None:
-        confirm(f"{standing.sentence}. Let everything go on?", yes=yes)
+        drill = "; THE LEDGER WAS PUT BACK FROM A BACKUP, AND A DRILL IS NEVER RELEASED" if put_back else ""
+        confirm(f"{at.which}, {standing.sentence}{drill}. Let everything go on?", yes=yes)
     act = replace(at.act(), why=why)
     was = at.write(lambda c: release_hold(c, act), ahead=True)
     out.done("released: everything goes on" if was else "nothing was held", {"held": False, "changed": was is not None})
 
 
 @command(hold)
-def show(at: Installation, out: Output) -> None:
-    """Whether the installation is held: since when, by whom, why, and what is still out."""
-    _tell(at, out, changed=False)
+@click.option("--exit-code", is_flag=True, help="Exit with 1 where it is not held, for scripts.")
+def show(at: Installation, out: Output, exit_code: bool) -> int | None:
+    """Whether the installation is held: since when, by whom, why, what is still out, and how many jobs are due."""
+    held = _tell(at, out, changed=False)
+    return PROBLEM if exit_code and not held else None
 
 
-def _tell(at: Installation, out: Output, *, changed: bool) -> None:
-    standing, still = at.read(lambda c: (find_hold(c), calls_out(c)))
+def _tell(at: Installation, out: Output, *, changed: bool) -> bool:
+    """Say whether it is held."""
+    standing, still, due = at.read(lambda c: (find_hold(c), calls_out(c), sum(look(c).due.values())))
     document: dict[str, Any] = {
         "held": standing is not None,
         "changed": changed,
         "calls_out": still.calls,
         "requests_out": still.tokens,
+        "jobs_due": due,
     }
     if standing is None:
         out.done("not held: everything goes on", document)
-        return
+        return False
     document |= {"since": standing.since, "by": standing.by, "why": standing.why}
-    out.done(f"{standing.sentence}. {_still(still)}", document)
+    waits = "No job is due" if not due else f"{due} job(s) are due, and go on with the release"
+    out.done(f"{standing.sentence}. {_still(still)}. {waits}", document)
+    return True
 
 
 def _still(still: CallsOut) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from deploy.cli.output import Output
 from deploy.cli.unfinished import resolving, step_by_step, what_it_asks, where_it_stopped
 from deploy.installation import Installation
 from identity.errors import BadInput
+from identity.hold import find_hold
 from pipeline.desk import jobs as acts
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.desk.unanswered import asked_about, unanswered_calls
@@ -37,6 +39,7 @@ def jobs() -> None:
     type=click.Choice([str(wait) for wait in Wait]),
     help="Those that wait, and for this. unknown: also those that were ended without a word about a call.",
 )
+@click.option("--unfinished", is_flag=True, help="Those of every state that may still do something.")
 @click.option("--workflow")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
 def list_jobs(
@@ -45,14 +48,25 @@ def list_jobs(
     tenant: str | None,
     state: str | None,
     wait: str | None,
+    unfinished: bool,
     workflow: str | None,
     limit: int,
 ) -> None:
     """The jobs, newest first."""
-    turn = Turn(limit=limit + 1)
-    rows = at.read(lambda c: views.jobs_page(c, tenant, turn, state=state, wait=wait, workflow=workflow).rows)
+    if unfinished and (state or wait):
+        raise BadInput("--unfinished is of every state: leave out --state and --wait, or --unfinished")
+    states = [str(one) for one in JobState if one not in ENDED] if unfinished else [state]
+
+    def find(c: Connection) -> list[Record]:
+        look = partial(views.jobs_page, c, tenant, Turn(limit=limit + 1), wait=wait, workflow=workflow)
+        found = [row for one in states for row in look(state=one).rows]
+        return sorted(found, key=lambda row: (row["created_at"], row["id"]), reverse=True)[: limit + 1]
+
+    rows, held = at.read(lambda c: (find(c), find_hold(c)))
     columns = ("id", "tenant_id", "workflow", "pattern", "state", "wait", "user_id", "created_at", "reason")
-    out.page(rows, columns, limit=limit, empty="No such job. Deliveries start them: see `aswhom deliveries list`")
+    out.page(rows, columns, limit=limit, empty="No such job. Deliveries, requests and schedules start them")
+    if held and any(row["state"] not in ENDED for row in rows[:limit]):
+        out.note(f"It is {held.sentence}")
     if not rows:
         tell_unknown(at, out, tenant=tenant, workflow=workflow)
 
@@ -61,14 +75,17 @@ def list_jobs(
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> None:
     """One job: what happened in sentences, and its steps: what, as whom, by which pattern, and why."""
-    job, steps, followed = at.read(
-        lambda c: (queries.job(c, id), views.steps_of(c, id), queries.compensation_of(c, id))
+    job, steps, followed, held = at.read(
+        lambda c: (queries.job(c, id), views.steps_of(c, id), queries.compensation_of(c, id), find_hold(c))
     )
+    waits = held is not None and job["state"] not in ENDED
     if out.as_json:
-        out.document({**job, "steps": steps, "compensations": followed})
+        out.document({**job, "steps": steps, "compensations": followed, "held": waits})
         return
     for sentence in (*sentences(job), *what_it_asks(job, steps), *where_it_stopped(job, steps, followed)):
         out.sentence(sentence)
+    if held and waits:
+        out.sentence(f"Meanwhile the installation is {held.sentence}.")
     if steps:
         out.sentence("")
         out.table([_step(step) for step in steps], ("step", "action", "as_whom", "pattern", "state", "attempts", "why"))

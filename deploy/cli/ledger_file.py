@@ -36,13 +36,15 @@ def backup(at: Installation, out: Output, file: Path) -> None:
 def check(at: Installation, out: Output) -> int | None:
     """Look the whole ledger through for damage, beside the running processes; it may take minutes."""
     from identity.errors import BadInput
-    from pipeline.sqlite_file import faults, what_to_do
+    from pipeline.sqlite_file import faults, log_beside, what_to_do
 
     if (path := at.ledger_file) is None:
         raise BadInput("the ledger is on PostgreSQL: `pg_amcheck` looks it through")
+    beside = log_beside(path)
     found = faults(path)
+    with_log = f", with the {beside} bytes of changes in {path.name}-wal" if beside else ""
     if out.as_json:
-        out.document({"whole": not found, "faults": found})
+        out.document({"whole": not found, "faults": found, "wal_bytes": beside})
     else:
-        out.sentence("\n".join([*found, what_to_do(path)]) if found else f"{path} is whole")
+        out.sentence("\n".join([*found, what_to_do(path)]) if found else f"{path} is whole{with_log}")
     return PROBLEM if found else None

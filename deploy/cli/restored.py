@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
+from sqlalchemy import Connection, func, select
 
 from deploy.cli.audit import read_checkpoint_file
 from deploy.cli.command import command, confirm
@@ -14,21 +16,26 @@ from deploy.cli.public_key import key_option, public_keys
 from deploy.cli.running import db
 from deploy.installation import Installation
 from identity.audit.export import newest_number
+from identity.audit.links import last_seq
+from identity.audit.tables import audit
 from identity.errors import BadInput, Misconfigured
+from pipeline.ledger.living import newest_beat
 from pipeline.ledger.restored import mark_restored
-from pipeline.sqlite_file import faults
+from pipeline.sqlite_file import faults, log_beside
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-#: What an operator goes through before the release; docs/operations.md says why.
-STEPS = (
-    "`aswhom audit verify --checkpoint FILE`, with the newest checkpoint from before the backup",
-    "withdraw again what was withdrawn since, as you kept it beside the ledger: `aswhom revoke KIND KEY --yes`",
-    "end again what else ended: stops, narrowings, API keys, secrets, capability keys, roles, schedules, policies",
-    "`aswhom jobs list --state queued`: what was done since the backup is done again, unless you cancel it",
-    "start the processes: deliveries are taken, and nothing goes out. `aswhom doctor`, for a drill with --offline",
-    "`aswhom hold release`: work goes on at once, and GitHub is asked for lost signals only then; after a drill, never",
-    "a new `aswhom audit checkpoint`, and a new series of exports",
-)
+#: What an operator goes through before the release, by its number in docs/operations.md, which says why.
+STEPS = {
+    3: "`aswhom audit verify --checkpoint FILE`, with the newest checkpoint from before the backup",
+    4: "withdraw again what was withdrawn since: `aswhom revoke --from FILE`, the newest list that you kept",
+    5: "end again what else ended: stops, narrowings, API keys, secrets, capability keys, roles, schedules, policies",
+    6: "`aswhom jobs list --unfinished --limit 1000`: what was done since is done again, unless you cancel it",
+    7: "start the processes: deliveries are taken, and nothing goes out. `aswhom doctor`, for a drill with --offline",
+    8: "`aswhom hold release`: work goes on at once, and GitHub is asked for lost signals only then; in a drill, never",
+    9: "a new `aswhom audit checkpoint`, and a new series of exports",
+}
+#: Since a process of the installation was last heard of, where none is believed to run.
+_QUIET = timedelta(minutes=1)
 
 
 @command(db)
@@ -53,28 +60,53 @@ def restored(
     """
     at.renumbers = True
     _look_through(at.ledger_file)
+    upto, found = at.read(lambda c: (_upto(c), newest_beat(c)))
+    if found is not None and timedelta() <= found.ago < _QUIET:
+        raise Misconfigured(
+            f"{found.duty} on {found.host} was heard of {found.ago.total_seconds():.0f} s ago in {at.place}: stop "
+            "every process. Where none runs, and the backup is as new as that, wait a minute"
+        )
     lost = None if lost_checkpoint is None else read_checkpoint_file(lost_checkpoint, public_keys(at, key))
     seen = max((_newest_number(file) for file in exports), default=0)
-    which = at.ledger_file or "The ledger"
-    confirm(f"{which} was put back, and every process is stopped. Go on?", yes=yes)
+    confirm(f"{at.which}, was put back, goes {upto}, and every process of it is stopped. Go on?", yes=yes)
     act = replace(at.act(), why=why)
     done = at.write(lambda c: mark_restored(c, act, seen=seen, lost=lost, fire_missed=fire_missed))
-    slots = "fire what they missed" if fire_missed else f"{len(done.schedules)} of which leave out what passed"
+    slots = "schedules fire what they missed" if fire_missed else f"{len(done.schedules)} schedule(s) leave out slots"
+    if missing := at.settings.key_files().missing():
+        out.note(f"There is no {' and no '.join(map(str, missing))}: put the keys of its time back first")
     told = [
-        f"held; ledger numbers go on after {done.after} (the last one here was {done.last}); schedules, {slots}. Now:",
-        *(f"{number}. {step}" for number, step in enumerate(STEPS, start=1)),
+        f"{at.which}, is held; its numbers go on after {done.after} (the last one here was {done.last}); {slots}.",
+        "Go on with these steps of docs/operations.md:",
+        *(f"{number}. {step}" for number, step in STEPS.items()),
     ]
     document = {"held": True, "last_number": done.last, "numbers_after": done.after, "chain_ends_at": done.ends_at}
-    out.done("\n".join(told), document | {"schedules": list(done.schedules), "steps": list(STEPS)})
+    out.done("\n".join(told), document | {"schedules": list(done.schedules), "steps": STEPS})
 
 
 def _look_through(path: Path | None) -> None:
-    """A file that was put back beside another ledger's log of changes is spoilt as soon as it is opened."""
-    if path is not None and (found := faults(path)):
+    """Raises Misconfigured for a file that is not the backup alone.
+
+    What another ledger's log of changes has would be mixed in as soon as the file is opened: at best that shows as
+    damage, and where the pages fit it does not show at all.
+    """
+    if path is None:
+        return
+    anew = f"with every process stopped take {path.name}-wal and {path.name}-shm away, put the backup back anew"
+    if size := log_beside(path):
         raise Misconfigured(
-            f"{path} is damaged: {found[0]}. Did a -wal of another ledger lie beside it? Take {path.name}-wal and "
-            f"{path.name}-shm away, put the backup back anew, and mark that one"
+            f"beside {path} lies {path.name}-wal of {size} bytes. It is of the ledger that was, or a process runs: no "
+            f"backup has one, and it may be mixed in already. So {anew}, and mark that one"
         )
+    if found := faults(path):
+        raise Misconfigured(f"{path} is damaged: {found[0]}. Where a -wal lay beside it, {anew}, and mark that one")
+
+
+def _upto(connection: Connection) -> str:
+    """How far the ledger goes, by its audit."""
+    last: datetime | None = connection.execute(select(func.max(audit.c.at))).scalar_one()
+    if last is None:
+        return "nowhere: nothing is in its audit"
+    return f"up to {last:%Y-%m-%d %H:%M:%S} UTC, link {last_seq(connection)}"
 
 
 def _newest_number(file: Path) -> int:

@@ -16,6 +16,7 @@ from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
 from deploy.new_file import whole
 from identity.errors import BadInput
+from identity.hold import find_hold
 from pipeline.desk import revocations as acts
 from pipeline.ledger import queries, views
 from pipeline.ledger.paging import EVERY, Record, Turn
@@ -83,6 +84,8 @@ def show(at: Installation, out: Output, id: str) -> int | None:
     _tell(out, row["receipt"])
     if (doubt := row["receipt"]["doubt"]) in SAYS:
         out.sentence(f"Of its signal: {SAYS[doubt]}.")
+    if row["receipt"]["provider"]["answer"] == "pending" and (hold := at.read(find_hold)) is not None:
+        out.sentence(f"The installation is {hold.sentence}.")
     if why:
         out.sentence(f"THE RECEIPT DOES NOT HOLD: {why}.")
         return PROBLEM

@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 
 import click
 from sqlalchemy import Connection
@@ -13,6 +14,7 @@ from sqlalchemy import Connection
 from deploy.cli.command import PROBLEM, confirm, invocation
 from deploy.cli.output import Output
 from deploy.cli.revocations import summary
+from deploy.cli.revoke_again import revoke_again
 from deploy.installation import Installation
 from identity.errors import Unavailable
 from identity.model import Scope, ScopeKind
@@ -23,10 +25,14 @@ from pipeline.ledger.paging import Record
 from pipeline.revocation import Stage
 from pipeline.revocation.preview import Preview, preview
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.command()
-@click.argument("kind", type=click.Choice([str(kind) for kind in ScopeKind]))
-@click.argument("key")
+@click.argument("kind", type=click.Choice([str(kind) for kind in ScopeKind]), required=False)
+@click.argument("key", required=False)
+@click.option("--from", "file", type=_FILE, help="After a restore: again what this list of `revocations list` has new.")
+@click.option("--after", type=click.IntRange(0), help="With --from: newer than this ledger number, not the restore's.")
 @click.option("--tenant", help="Whose user it is, where KEY is only their name.")
 @click.option("--reason", default="an operator's decision", show_default=True, help="For the receipt and the audit.")
 @click.option("--dry-run", is_flag=True, help="Show what it would stop, and revoke nothing.")
@@ -37,8 +43,10 @@ from pipeline.revocation.preview import Preview, preview
 def revoke(
     at: Installation,
     out: Output,
-    kind: str,
-    key: str,
+    kind: str | None,
+    key: str | None,
+    file: Path | None,
+    after: int | None,
     tenant: str | None,
     reason: str,
     dry_run: bool,
@@ -52,6 +60,13 @@ def revoke(
     acme.ada, or ada with --tenant acme; an account is also TENANT/CONNECTION/PRINCIPAL. Of an account, some scopes
     alone: `aswhom accounts narrow`.
     """
+    if file is not None:
+        if kind or key or tenant or wait:
+            raise click.UsageError("--from takes a list: leave out KIND, KEY, --tenant and --wait")
+        revoke_again(at, out, file, after=after, dry_run=dry_run, yes=yes)
+        return None
+    if kind is None or key is None:
+        raise click.UsageError("say KIND and KEY, or a list with --from")
     scope, whose = at.read(lambda c: named_scope(c, at.workflows, ScopeKind(kind), key, tenant=tenant))
     stake = at.read(lambda c: preview(c, scope, at.workflows))
     if dry_run:
@@ -105,10 +120,10 @@ def _show(out: Output, scope: Scope, stake: Preview) -> None:
         "earlier call(s) is unknown."
     )
     for service in stake.services:
-        what = ", ".join(service.workflows) or "no workflow that is switched on"
+        of = f"{', '.join(service.workflows)} of the tenant would have nobody to act as at {service.provider}"
         out.sentence(
-            f"{service.account} is a service account: {what} of the tenant would have nobody to act as at "
-            f"{service.provider}; {service.unfinished_jobs} unfinished job(s) depend on it, whoever asked for them."
+            f"{service.account} is a service account: {of if service.workflows else 'nothing that is on needs it'}; "
+            f"{service.unfinished_jobs} unfinished job(s) depend on it, whoever asked for them."
         )
 
 

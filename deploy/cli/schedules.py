@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row
 from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from identity.hold import find_hold
 from pipeline.desk import schedules as acts
 from pipeline.desk.changes import record_change
 from pipeline.ledger import queries, views
@@ -32,9 +33,11 @@ def schedules() -> None:
 @click.option("--tenant", help="Only this tenant's.")
 def list_schedules(at: Installation, out: Output, tenant: str | None) -> None:
     """The schedules there are, the next to fire first."""
-    rows = at.read(lambda c: views.schedules_page(c, tenant, EVERY).rows)
+    rows, held = at.read(lambda c: (views.schedules_page(c, tenant, EVERY).rows, find_hold(c)))
     columns = ("id", "workflow", "origin", "cron", "zone", "catch_up", "paused", "next_at", "last_slot", "fault")
     out.rows(rows, columns, empty="No schedule yet: `aswhom schedules add --help`, or a workflow that has one in code")
+    if held and rows:
+        out.note(f"It is {held.sentence}")
 
 
 @command(schedules)

@@ -11,6 +11,7 @@ import click
 from deploy.cli.command import DONE, PROBLEM, invocation
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from identity.hold import Hold, find_hold
 from pipeline.desk.telling import as_whom
 from pipeline.ledger import queries
 from pipeline.ledger.following import Following, Moved
@@ -37,10 +38,15 @@ def tail(
     following = Following(since=at.now(), tenant=tenant, workflow=workflow, job=job)
     deadline, waiting = time.monotonic() + (timeout or 0), threading.Event()
     state = ""
+    held: Hold | None = None  # as it was told of
     while True:
-        for moved in at.read(following.look):
+        came, standing = at.read(lambda c: (following.look(c), find_hold(c)))
+        for moved in came:
             state = moved.job["state"]
             _tell(at, out, moved)
+        if standing != held and state not in ENDED:
+            out.note("It is released: work goes on" if standing is None else f"It is {standing.sentence}")
+        held = standing
         if job is not None and state in ENDED:
             return DONE if state == JobState.DONE else PROBLEM
         if timeout is not None and time.monotonic() >= deadline:

@@ -83,7 +83,7 @@ def verify_files(
     start = reading.begin()
     outcome = walk(reading.links(start), keys, start=start, checkpoint=checkpoint)
     if isinstance(outcome, FirstBad) and reading.last_line:
-        outcome = replace(outcome, why=f"{outcome.why} ({reading.last_line})")
+        outcome = replace(outcome, why=reading.gap or f"{outcome.why} ({reading.last_line})")
     return Audited(outcome=outcome, withheld=reading.withheld)
 
 
@@ -95,6 +95,7 @@ class _Reading:
         self._lines: Iterator[tuple[str, bytes]] = iter(())
         self.withheld = 0
         self.last_line = ""
+        self.gap = ""  # what is likelier than a forgery, where a file does not go on where the one before it ends
 
     def begin(self) -> Start:
         first = self._open_next()
@@ -108,6 +109,11 @@ class _Reading:
         while here is not None:
             if here != end:
                 # What is missing between two files is a link like any other that is missing.
+                self.gap = (
+                    f"{self.last_line.rpartition(', line')[0]} goes on behind link {here.seq}, and the file before it "
+                    f"ends at {end.seq}: an export between them is left out, they are in another order, `--after` "
+                    "was another number, or the ledger was restored between them, with which a new series begins"
+                )
                 yield Link(here.seq, "between the two files", here.digest, None, None)
             for where, line in self._lines:
                 self.last_line = where

@@ -15,8 +15,10 @@ from identity import audit
 from identity.audit import Act, AsWhom
 from identity.audit.links import last_seq
 from identity.audit.statements import Head
+from identity.audit.tables import audit as audit_rows
 from identity.errors import BadInput
 from identity.hold import hold_anew
+from identity.hold_tables import holds
 from identity.sequence import NUMBERS
 from identity.tables import ledger_numbers
 from pipeline.ledger.numbering import last_given, newest
@@ -24,6 +26,8 @@ from pipeline.schedules.changes import skip_missed
 
 #: Beyond what the ledger and what was kept beside it show: more than was given out since the last of them was written.
 GAP = 1_000_000_000
+#: In the audit.
+MARKED = "ledger.restored"
 _SEQUENCE = cast(literal(NUMBERS.name), REGCLASS)
 
 
@@ -35,6 +39,14 @@ class Restored:
     after: int  # the next number is greater
     ends_at: int  # the last link of the audit's chain in what was put back
     schedules: tuple[str, ...]  # whose missed slots are left out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """The act that marked a ledger as put back."""
+
+    id: str  # no other copy of the ledger has it
+    last: int  # the last ledger number in what was put back
 
 
 def mark_restored(
@@ -65,8 +77,25 @@ def mark_restored(
         "missed": "fired" if fire_missed else "left out",
         "held_before": None if was_held is None else was_held.sentence,
     }
-    audit.record_act(connection, "ledger.restored", AsWhom(tenant=None), act, outcome="held", detail=detail)
+    audit.record_act(connection, MARKED, AsWhom(tenant=None), act, outcome="held", detail=detail)
     return Restored(last=last, after=after, ends_at=ends_at, schedules=left_out)
+
+
+def is_of_restore(connection: Connection) -> bool:
+    """Whether the hold that stands came with the mark of a restore, not by somebody's wish."""
+    marked = select(audit_rows.c.id).where(
+        audit_rows.c.tenant_id == "", audit_rows.c.kind == MARKED, audit_rows.c.at == holds.c.since
+    )
+    return connection.execute(select(holds.c.id).where(marked.exists())).first() is not None
+
+
+def last_mark(connection: Connection) -> Mark | None:
+    """The mark of the last time that the ledger was put back; None: it never was, as far as its audit remembers."""
+    marks = select(audit_rows.c.id, audit_rows.c.detail).where(
+        audit_rows.c.tenant_id == "", audit_rows.c.kind == MARKED
+    )
+    row = connection.execute(marks.order_by(audit_rows.c.number.desc()).limit(1)).one_or_none()
+    return None if row is None else Mark(id=row.id, last=int(row.detail["last_number"]))
 
 
 def _move_numbers(connection: Connection, *, to: int) -> None:

@@ -14,8 +14,10 @@ from pydantic import create_model
 from sqlalchemy import Connection, func, select, update
 
 from identity.api_keys import Caller, Role
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connections import add_connection, get_connection
+from identity.hold import HELD_FOR_OTHERS, release_hold, set_hold
 from identity.installations import add_installation
 from identity.model import Credential, PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal
@@ -141,6 +143,19 @@ def test_a_long_one_answers_with_its_job_which_tells_the_rest(api: AgentsApi) ->
     assert api.ask("GET", job).json["state"] == "queued"
     api.finish(answer.json["job"]["id"], result={"id": "7"})
     assert api.ask("GET", job).json["steps"][0]["result"] == {"id": "7"}
+
+
+def test_a_job_that_waits_for_a_holds_end_says_so_and_not_who_holds_it(sqlite_api: AgentsApi) -> None:
+    api = sqlite_api
+    act = Act(audit_id="hold", by="cli:root", now=api.now(), why="a restore of 02:00")
+    api.database.write(partial(set_hold, act=act))
+    answer = api.execute()
+    assert (answer.status_code, answer.json["outcome"]) == (202, "pending")
+    assert answer.json["reason"] == answer.json["job"]["reason"] == HELD_FOR_OTHERS
+    job = answer.json["job"]["id"]
+    assert api.ask("GET", f"/v1/jobs/{job}").json["reason"] == HELD_FOR_OTHERS
+    api.database.write(partial(release_hold, act=replace(act, audit_id="release")))
+    assert api.ask("GET", f"/v1/jobs/{job}").json["reason"] is None
 
 
 def test_the_same_key_makes_one_job_and_tells_of_it_again(api: AgentsApi) -> None:

@@ -152,16 +152,20 @@ def test_work_that_is_due_and_that_nobody_takes_needs_somebody(sqlite_console: C
 
 
 def test_what_is_late_at_the_overview_is_late_in_the_alert() -> None:
-    (rule,) = re.findall(r"AswhomWorkWaits\n +expr: .*> (\d+)", Path("deploy/prometheus/alerts.yml").read_text())
+    (rule,) = re.findall(r"AswhomWorkWaits\n +expr: \|\n.*> (\d+)\n", Path("deploy/prometheus/alerts.yml").read_text())
     assert timedelta(seconds=int(rule)) == LATE
 
 
 def test_everybody_is_told_that_it_is_held_and_by_whom_only_who_sees_all(sqlite_console: ConsoleApp) -> None:
     act = Act(audit_id="hold", by="cli:root", now=datetime.now(UTC), why="a restore of 02:00")
     sqlite_console.database.write(partial(set_hold, act=act))
+    made = sqlite_console.house.job()
+    late = update(jobs).where(jobs.c.id == made).values(due_at=datetime.now(UTC) - timedelta(hours=5))
+    change(sqlite_console, late)
     told = sqlite_console.at(Role.OWNER).sees("/console/")
     assert "the installation is held" in told
-    assert "by cli:root: a restore of 02:00" in told
+    assert "due and not taken" not in told
+    assert "by cli:root: nothing goes out (a restore of 02:00)" in told
     theirs = operator(sqlite_console, "acme").sees("/console/")
     assert "the installation is held" in theirs
     assert "cli:root" not in theirs

@@ -159,6 +159,24 @@ def test_a_checkpoint_that_is_too_old_to_be_compared_is_a_problem(recorded: Cli,
     assert "WAS NOT COMPARED" in recorded(*verify, "--checkpoint", str(kept)).output
 
 
+def test_a_file_that_is_left_out_is_told_of_as_what_it_is_and_each_export_says_where_the_next_goes_on(
+    recorded: Cli, tmp_path: Path
+) -> None:
+    files = [str(tmp_path / f"{name}.jsonl") for name in ("early", "middle", "late")]
+    ends = [0]
+    for file in files:
+        recorded.json("tenants", "add", Path(file).stem)
+        recorded("audit", "checkpoint")
+        told = recorded.json("audit", "export", "--after", str(ends[-1]), "--output", file)
+        assert (told["file"], told["records"]) == (file, told["after"] - ends[-1])
+        ends.append(told["after"])
+    assert recorded.json("audit", "verify", *files)["verified"]
+    why = recorded.json("audit", "verify", files[0], files[2], code=1)["why"]
+    assert why.startswith(
+        f"late.jsonl goes on behind link {ends[2]}, and the file before it ends at {ends[1]}: an export"
+    )
+
+
 def test_a_tenants_export_goes_to_standard_output(recorded: Cli) -> None:
     printed = recorded("audit", "export", "--tenant", "globex").stdout
     links = [json.loads(line) for line in printed.splitlines()]
@@ -178,7 +196,7 @@ def test_what_was_signed_before_a_rotation_verifies_here_and_elsewhere(recorded:
     receipt.write_text(recorded("revocations", "show", revoked(recorded), "--json").stdout)
     old.write_text(recorded("keys", "public").stdout)
     kept.write_text(recorded("audit", "checkpoint").stdout)
-    told = recorded("audit", "export", "--output", str(early)).stderr
+    told = recorded("audit", "export", "--output", str(early)).stdout
 
     rotated = recorded.json("keys", "rotate-signing", "--yes")
     later = revoked(recorded)

@@ -17,6 +17,7 @@ from deploy.checkup import broker, clock, ledger, providers, web, work
 from deploy.checkup.finding import Finding, State
 from deploy.installation import Installation
 from deploy.settings import Settings, load
+from deploy.sharing import keeping_the_mark
 from identity import audit
 from identity.audit import AsWhom
 from identity.connections import add_connection, get_connection, pause_connection
@@ -240,7 +241,8 @@ def test_a_duty_that_fails_on_one_host_is_not_hidden_by_another_that_does_it(acm
 
 
 def test_every_duty_has_its_rhythm_and_every_rhythm_its_duty(at: Installation) -> None:
-    assert {duty.name for duty in at.runtime.duties()} == set(RHYTHMS)
+    mark = keeping_the_mark(at.settings, at.runtime)
+    assert {duty.name for duty in (*at.runtime.duties(), mark)} == set(RHYTHMS)
 
 
 def test_a_connection_without_webhook_secret_or_whose_last_ends_is_found(acme: Cli, at: Installation) -> None:

@@ -49,7 +49,7 @@ def test_a_backup_takes_the_place_of_none(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_damage_is_found_by_a_check_and_by_the_doctor(cli: Cli) -> None:
-    assert cli.json("db", "check") == {"whole": True, "faults": []}
+    assert cli.json("db", "check") == {"whole": True, "faults": [], "wal_bytes": 0}
     _spoil(cli)
     found = cli.json("db", "check", code=1)
     assert (found["whole"], bool(found["faults"])) == (False, True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,8 @@ def test_every_act_leaves_a_row_that_names_the_operator(
 def _of_who_there_is(act: Acts) -> None:
     act("hold", "set", "--why", "a drill", kind="hold.set")
     act("hold", "release", "--yes", kind="hold.released")
+    with closing(sqlite3.connect(act.at.place)) as opened:
+        opened.execute("pragma wal_checkpoint(truncate)")  # as the end of each command does, beside which no log lies
     act("db", "restored", "--why", "a drill", "--yes", kind="ledger.restored")
     act("hold", "release", "--yes", kind="hold.released")
     act("tenants", "add", "mill", kind="tenant.added")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from deploy.process import of_its_tables, open_runtime
 from deploy.settings import Settings, load
-from deploy.sharing import tell_of_another
+from deploy.sharing import keeping_the_mark, tell_of_another
+from identity.errors import Misconfigured
 from tests.deploy.conftest import Cli, told
 from tests.servers.valkey import Valkey
 
@@ -58,6 +61,39 @@ def test_an_installation_knows_the_mark_that_it_left_before_its_key_was_rotated(
     start(load(data_dir=cli.data_dir))
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
     assert [state for state, _ in told(cli, "broker")] == ["ok"]
+
+
+def test_a_drills_copy_on_the_redis_of_its_original_says_so_and_the_original_does_not(
+    cli: Cli, tmp_path: Path, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drill = Cli(tmp_path / "drill")
+    shutil.copytree(cli.data_dir, drill.data_dir)
+    drill.json("db", "restored", "--why", "a drill", "--yes")
+    monkeypatch.setenv("ASWHOM_BROKER_URL", own_valkey.url)
+    start(load(data_dir=cli.data_dir))
+    start(load(data_dir=drill.data_dir))
+    (_, (state, says)) = told(drill, "broker")
+    assert (state, "or the one that this is a restored copy of" in says) == ("wrong", True)
+    assert [state for state, _ in told(cli, "broker")] == ["ok"]
+
+
+def test_the_mark_is_kept_by_housekeeping_and_goes_with_its_installation(
+    cli: Cli, other: Cli, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASWHOM_BROKER_URL", own_valkey.url)
+    client = own_valkey.client()
+    for made in (cli, other):
+        settings = load(data_dir=made.data_dir)
+        with closing(open_runtime(settings)) as runtime:
+            duty = keeping_the_mark(settings, runtime)
+            if made is other:
+                with pytest.raises(Misconfigured, match="another installation uses the same Redis"):
+                    duty.run()
+                client.delete("aswhom:installation")  # as its time does
+            duty.run()
+            client.expire("aswhom:installation", 5)
+            duty.run()
+            assert client.ttl("aswhom:installation") > 500
 
 
 def test_a_redis_that_is_away_keeps_nobody_from_starting(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,38 @@ def test_one_that_is_behind_is_found_by_whatever_was_numbered_and_mended_as_is_s
     web.ready()
 
 
+def test_a_web_that_runs_sees_within_a_minute_that_its_ledger_has_fallen_behind(house: House) -> None:
+    now = 0.0
+    web = Intake(
+        house.database,
+        Vault({1: bytes(32)}, secrets.token_bytes),
+        Ids(),
+        clock=lambda: datetime.now(UTC),
+        monotonic=lambda: now,
+    )
+    _revocation(house)
+    web.ready()
+    house.database.write(leave_behind)
+    web.fits()
+    now = 61.0
+    with pytest.raises(Unavailable, match="a revocation would count as made before"):
+        web.fits()
+    with pytest.raises(Unavailable):
+        web.ready()
+
+
 _ON_POSTGRESQL = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+
+
+@_ON_POSTGRESQL
+def test_no_revocation_is_taken_on_a_ledger_that_fell_behind_beneath_its_processes(house: House) -> None:
+    _revocation(house)
+    reached = house.database.write(next_number) - 1
+    house.database.write(leave_behind)
+    with pytest.raises(Unavailable, match="a revocation would end nothing"):
+        _revocation(house)
+    house.database.write(lambda c: c.execute(text(f"select setval('ledger_number_sequence', {reached})")).rowcount)
+    _revocation(house)
 
 
 @_ON_POSTGRESQL

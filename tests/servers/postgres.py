@@ -24,7 +24,7 @@ from tests.servers.process import DidNotStart, end, start, wait_until
 _OLDEST = 15
 _SETTINGS = {
     "listen_addresses": "",
-    "max_connections": "200",
+    "max_connections": "240",
     "shared_buffers": "32MB",
     "timezone": "UTC",
     "unix_socket_permissions": "0700",

@@ -325,6 +325,12 @@ ALERTS: Mapping[str, Alert] = {
         says="the installation is held: nothing goes out until somebody releases it",
         good={'aswhom_held{process="housekeeping"}': "1 0x5"},
     ),
+    "AswhomHeldLong": Alert(
+        after=250,
+        bad={'aswhom_held{process="housekeeping"}': "1x250"},
+        says="the installation has been held for more than four hours",
+        good={'aswhom_held{process="housekeeping"}': "1x100 0x5 1x145"},
+    ),
     "AswhomClientRefused": Alert(
         after=5,
         bad={'aswhom_connections_paused{provider="slack"}': "0 1x5"},

@@ -64,6 +64,24 @@ def test_whoever_has_not_said_where_the_runbook_is_finds_it_among_the_documents(
     assert judged([test], tmp_path, promtool) == ""
 
 
+@pytest.mark.parametrize(
+    "name", ["AswhomWorkWaits", "AswhomScheduleLate", "AswhomKeepaliveLate", "AswhomRevocationUnfinished"]
+)
+def test_what_a_hold_makes_late_wakes_nobody_while_it_stands_and_the_documents_say_which(
+    promtool: Path, tmp_path: Path, name: str
+) -> None:
+    alert = ALERTS[name]
+    held = {'aswhom_held{process="housekeeping"}': "1x20"}
+    released = {'aswhom_held{process="housekeeping"}': "0x20"}
+    tests = [
+        expect(name, alert, {**alert.bad, **held}, fires=False),
+        expect(name, alert, {**alert.bad, **released}, fires=True),
+    ]
+    assert judged(tests, tmp_path, promtool) == ""
+    assert name in section(page("runbook.md"), "AswhomHeld")
+    assert f"`{name}`" in section(page("operations.md"), "Hold everything")
+
+
 def expect(name: str, alert: Alert, series: Mapping[str, str], *, fires: bool) -> dict[str, Any]:
     labels = {**(alert.labels or {}), **DECLARED[name]["labels"]}
     links = {

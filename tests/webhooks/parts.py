@@ -48,6 +48,7 @@ class MemoryLedger:
     unfit: Unavailable | None = None
     bug: Exception | None = None
     answer: Acceptance | None = None  # to whatever comes; else one made up after what the receiver asks for
+    is_held: bool = False
     lacking: tuple[str, ...] = ()  # workflows that are on and not installed
     accepted: list[tuple[SignedDelivery, Acceptance]] = field(default_factory=list)
 
@@ -60,6 +61,9 @@ class MemoryLedger:
 
     def usages(self, delivery: SignedDelivery, workflows: Registry) -> Sequence[str]:
         return [usage for of in workflows.usages(delivery.source, delivery.event).values() for usage in of]
+
+    def held(self) -> bool:
+        return self.is_held
 
     def fits(self) -> None:
         if self.unfit:

@@ -80,6 +80,9 @@ def test_every_command_is_answered(slack: FlaskClient, ledger: MemoryLedger) -> 
         assert typed(slack, text)["text"].endswith("What can be typed:\n/aswhom issue TITLE")
     ledger.answer = accepted(DeliveryOutcome.ACCEPTED, "1 job(s)", jobs=("job-1",))
     assert typed(slack, "issue x")["text"] == "Understood: it is under way."
+    ledger.is_held = True
+    assert typed(slack, "issue x")["text"].startswith("Taken, and it waits: whoever runs this holds everything for now")
+    ledger.is_held = False
     ledger.answer = accepted(DeliveryOutcome.ACCEPTED, "1 job(s)", jobs=("job-1",), unknown_user=True)
     said = typed(slack, "issue x")["text"]
     assert said.startswith("Understood, but nobody here knows you yet"), "it is under way, and not to be typed again"

@@ -7,11 +7,14 @@ from datetime import datetime, timedelta
 
 from flask import Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
+from sqlalchemy import Connection
 
 from identity.api_keys import Caller, Role
+from identity.hold import HELD_FOR_OTHERS, find_hold
 from pipeline.ledger import views
 from pipeline.ledger.paging import Record
 from pipeline.requests import Keyed, Requests
+from pipeline.states import JobState
 from pipeline.workflow import Registry
 from webhooks.api import shapes
 from webhooks.api.access import caller
@@ -89,8 +92,14 @@ def job_operations(
 
 
 def found_job(requests: Requests, who: Caller, id: str) -> Record:
-    """The job, as far as the caller may see it. Raises Problem."""
-    return there(requests.read(lambda c: views.job(c, who.tenant, id, agent=_only(who))))
+    """The job, as far as the caller may see it, and that it waits for a hold's end, if it does. Raises Problem."""
+
+    def look(connection: Connection) -> Record | None:
+        row = views.job(connection, who.tenant, id, agent=_only(who))
+        held = row is not None and row["state"] == JobState.QUEUED and find_hold(connection) is not None
+        return {**row, "reason": HELD_FOR_OTHERS} if row is not None and held else row
+
+    return there(requests.read(look))
 
 
 def there(row: Record | None) -> Record:

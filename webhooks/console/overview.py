@@ -33,7 +33,13 @@ class Part:
 def _parts(connection: Connection, of: Sequence[str] | None, now: datetime) -> list[Part]:
     work, waits = queues(connection, of), waiting(connection, of)
     return [
-        Part(tenant=tenant, found=found, queues=work[tenant], waits=waits[tenant], late=late(work[tenant], now=now))
+        Part(
+            tenant=tenant,
+            found=found,
+            queues=work[tenant],
+            waits=waits[tenant],
+            late=None if found.hold else late(work[tenant], now=now),  # no worker that is started would take them
+        )
         for tenant, found in overview(connection, of, now=now).items()
     ]
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from identity.hold import HELD_FOR_OTHERS
 from pipeline.model import Acceptance, DeliveryOutcome
 
 ASK = "Ask whoever runs this installation"
@@ -41,6 +42,8 @@ def of_command(acceptance: Acceptance, usages: Sequence[str], *, command: str) -
             "Understood, but nobody here knows you yet: what needs your own access is not done, so there is no use in "
             f"typing it again. {ASK} for a link by which you connect your accounts."
         )
+    if acceptance.held:
+        return _words(f"Taken, and it waits: {HELD_FOR_OTHERS}.")
     if acceptance.jobs:
         return _words("Understood: it is under way.")
     if usages:

@@ -1,0 +1,65 @@
+"""`revoke --from`: what a restored ledger has forgotten of its revocations is withdrawn again, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.conftest import Cli
+
+
+@pytest.fixture
+def restored(cli: Cli, tmp_path: Path) -> tuple[Cli, Path]:
+    """A ledger that was put back, and the list of revocations that was kept: globex's is older than the backup."""
+    for tenant in ("acme", "globex", "initech"):
+        cli.json("tenants", "add", tenant)
+    cli.json("revoke", "tenant", "globex", "--yes")
+    backup, kept = tmp_path / "backup.db", tmp_path / "revocations.json"
+    cli.json("db", "backup", str(backup))
+    cli.json("revoke", "tenant", "acme", "--yes", "--reason", "left")
+    cli.json("revoke", "tenant", "acme", "--yes", "--reason", "left for good")
+    cli.json("tenants", "add", "late")
+    cli.json("revoke", "tenant", "late", "--yes")
+    cli.json("revocations", "list", "--output", str(kept))
+    (cli.data_dir / "ledger.db").write_bytes(backup.read_bytes())
+    for beside in cli.data_dir.glob("ledger.db-*"):
+        beside.unlink()
+    return cli, kept
+
+
+def _revoked(cli: Cli) -> list[str]:
+    return [f"{row['kind']}:{row['key']} {row['reason']}" for row in reversed(cli.json("revocations", "list"))]
+
+
+def test_what_is_newer_than_the_backup_is_revoked_once_and_what_is_not_there_is_left_out(
+    restored: tuple[Cli, Path],
+) -> None:
+    cli, kept = restored
+    again = ("revoke", "--from", str(kept), "--yes")
+    assert "never marked" in cli.json(*again, code=1)["message"]
+    cli.json("db", "restored", "--why", "the disk died", "--yes")
+    before = _revoked(cli)
+    assert cli.json("revoke", "--from", str(kept), "--dry-run")["due"] == ["tenant:acme"]
+    assert "its ledger at" in cli("revoke", "--from", str(kept)).output
+    assert _revoked(cli) == before
+    done = cli.json(*again)
+    assert (done["due"], done["missing"], len(done["revoked"])) == (["tenant:acme"], ["tenant:late"], 1)
+    (made,) = _revoked(cli)[len(before) :]
+    assert made.startswith("tenant:acme left for good (again, since a restore had forgotten rev_")
+    assert (cli.json(*again)["revoked"], cli.json(*again)["done_before"]) == ([], 1)
+    assert cli.json(*again, "--after", "0")["due"] == [], "a restore's own number is not the only one that counts"
+
+
+def test_what_is_no_list_and_what_does_not_belong_beside_one_is_refused(
+    restored: tuple[Cli, Path], tmp_path: Path
+) -> None:
+    cli, kept = restored
+    other = tmp_path / "other.json"
+    for text in ("{}x", json.dumps([{"id": "rev_1"}]), json.dumps({"a": 1})):
+        other.write_text(text)
+        said = cli.json("revoke", "--from", str(other), "--after", "0", "--yes", code=1)["message"]
+        assert "is not what `aswhom revocations list --output` writes" in said
+    assert cli("revoke", "tenant", "acme", "--from", str(kept)).exit_code == 2
+    assert "say KIND and KEY" in cli("revoke").output
