@@ -79,7 +79,7 @@ class OpenedAttempt:
 
     @property
     def tries(self) -> int:
-        """The attempts since the job was accepted, by its replay if it had one, this one included."""
+        """The attempts that were sent since the job was accepted, by its replay if it had one, this one included."""
         return self.intent.number - self.step.earlier.former
 
     @property

@@ -22,10 +22,12 @@ from pipeline.ledger.intents import Opened
 from pipeline.ledger.openings import open_attempt
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
-from pipeline.states import JobState, Wait
+from pipeline.states import AttemptState, JobState, Wait
 from pipeline.workflow import Registry
+from tests.ledger.acts import attempt_states
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
+from tests.ledger.tries import time_passes
 from tests.ledger.workers import ADA, Silence, Workers
 from tests.ledgers import TURN
 
@@ -60,6 +62,24 @@ def test_a_row_of_tokens_that_others_refreshes_killed_is_no_death(workers: Worke
     assert workers.house.row(job).state == JobState.DONE
     assert workers.tokens == ["token-acme.ada-1", "access-1", "access-2", "access-3"]
     assert (workers.generation(), workers.state()) == (4, AccountState.ACTIVE)
+
+
+def test_a_token_of_a_type_that_may_not_be_shown_opens_no_attempt(workers: Workers) -> None:
+    def answers(token_type: str) -> None:
+        workers.house.database.write(lambda c: c.execute(update(grants).values(token_type=token_type)))
+
+    job = workers.house.job()
+    answers("unsupported DPoP")
+    for _ in range(2):
+        workers.work(job)
+        row = workers.house.row(job)
+        assert (row.state, attempt_states(workers.house)) == (JobState.QUEUED, [])
+        assert "a token of type 'DPoP'" in row.reason
+        time_passes(workers)
+    answers("bearer")
+    workers.work(job)
+    assert workers.house.row(job).state == JobState.DONE
+    assert attempt_states(workers.house) == [AttemptState.EFFECT]
 
 
 def test_of_many_workers_whose_token_is_refused_one_refreshes(workers: Workers) -> None:
