@@ -74,6 +74,8 @@ class Withdrawal:
     tries: int
     keyless: int  # how often whoever was to ask had no key to its ciphertext
     expires_at: datetime | None
+    created_at: datetime
+    ended: str | None = None  # which of its two tokens has ended there, and is not asked about any more
     external_id: str | None = None  # of who consented, in a connect that was refused
     client_id: str | None = None  # of the client that won it there; None: the connection's
     access_sealed: bytes | None = field(default=None, repr=False)
@@ -204,16 +206,14 @@ def postpone_keyless(connection: Connection, withdrawal: str, *, due_at: datetim
     connection.execute(waits.values(values))
 
 
-def forget_renewal(connection: Connection, withdrawal: str) -> None:
-    """Its refresh token has ended, and its access token is still to end: from now on that alone is asked about.
+def note_ended(connection: Connection, withdrawal: str, token: str) -> None:
+    """One of its two tokens has ended, and the other is still to end: from now on that alone is asked about.
 
-    A server may refuse a token that it has ended in words that do not say so. One that a refused connect or a refresh
-    won is kept, since what it is known by there is more than one column.
+    A server may refuse a token that it has ended in words that do not say so.
     """
     columns = withdrawals.c
     half = update(withdrawals).where(columns.id == withdrawal, columns.state == WithdrawalState.PENDING)
-    half = half.where(columns.origin == Origin.GRANT, columns.access_sealed.is_not(None))
-    connection.execute(half.values(refresh_sealed=None))
+    connection.execute(half.values(ended=token))
 
 
 def ask_again(connection: Connection, revocation: str, *, now: datetime) -> int:
@@ -288,6 +288,8 @@ def _withdrawal(row: Row[tuple[object, ...]]) -> Withdrawal:
         tries=row.tries,
         keyless=row.keyless,
         expires_at=row.expires_at,
+        created_at=row.created_at,
+        ended=row.ended,
         external_id=row.external_id,
         client_id=row.client_id,
         access_sealed=row.access_sealed,

@@ -40,10 +40,10 @@ from identity.withdrawals import (
     Withdrawal,
     WithdrawalState,
     claim,
-    forget_renewal,
     get_withdrawal,
     is_refreshing,
     is_superseded,
+    note_ended,
     postpone,
     postpone_keyless,
     settle,
@@ -54,14 +54,13 @@ from identity.withdrawals.end_request import (
     Case,
     Question,
     Unasked,
-    ends_by_itself,
     is_renewal_alone,
     may_be_shared,
     question,
     reaches_all,
 )
 from identity.withdrawals.reach import reaches_others
-from identity.withdrawals.token_revocation import ends_none_such
+from identity.withdrawals.token_revocation import ACCESS, REFRESH, ends_none_such, refuses_token
 
 log = logging.getLogger(__name__)
 
@@ -123,30 +122,38 @@ class Withdrawer:
         gate, remark = self._endpoint.gate, asked.remark
         to = Endpoint(connection=case.owner.id, url=asked.request.url)
         if (wait := gate.enter(to, asked.pace, keep=AHEAD_KEEPS)) is not None:
-            self._later(case, "requests to its provider are held back for now", wait=wait, counted=False)
-            return False
+            return self._held_back(case, wait)
         send_before = began + self._budget.send.total_seconds()
         outcome = self._present(case, asked.request, to, send_before=send_before)
         fault = self._fault(case, asked, outcome, to)
         if asked.outlives and isinstance(outcome, Answer) and ends_none_such(outcome):
             fault, remark = None, ACCESS_OUTLIVES
-        if asked.then is not None and (fault is None or _is_about_token(outcome)):
+        renews = asked.then is not None and fault is not None
+        if asked.then is not None and (fault is None or refuses_token(outcome)):
+            wait = gate.enter(to, asked.pace, keep=AHEAD_KEEPS)
             if fault is None:
-                self._store.write(lambda c: forget_renewal(c, case.withdrawal.id))
-            # Counted, and sent whatever the gate says: where one is let through at a time, its turn would never come.
-            gate.enter(to, asked.pace)
-            send_before += self._endpoint.budget.total_seconds()
-            outcome = self._present(case, asked.then, to, send_before=send_before)
-            if isinstance(outcome, Answer) and ends_none_such(outcome):
-                remark = ACCESS_OUTLIVES
-            else:
-                of_access = self._fault(case, asked, outcome, to)
-                fault = fault or of_access
+                self._store.write(lambda c: note_ended(c, case.withdrawal.id, REFRESH))
+                if wait is not None:
+                    return self._held_back(case, wait)
+            # Beside one that is refused each time, its turn would never come by the pace of one at a time.
+            if wait is None or gate.paused(to) is None:
+                send_before += self._endpoint.budget.total_seconds()
+                outcome = self._present(case, asked.then, to, send_before=send_before)
+                if isinstance(outcome, Answer) and ends_none_such(outcome):
+                    remark = ACCESS_OUTLIVES
+                elif (of_access := self._fault(case, asked, outcome, to)) is not None:
+                    fault = fault or of_access
+                elif fault is not None:
+                    self._store.write(lambda c: note_ended(c, case.withdrawal.id, ACCESS))
         if fault is None:
             self._end(case.withdrawal, case.account, WithdrawalState.DONE, remark)
         else:
-            self._failed(case, fault)
+            self._failed(case, fault, ends_at=None if renews else asked.ends_at)
         return True
+
+    def _held_back(self, case: Case, wait: timedelta) -> bool:
+        self._later(case, "requests to its provider are held back for now", wait=wait, counted=False)
+        return False
 
     def _present(self, case: Case, request: HttpRequest, to: Endpoint, *, send_before: float) -> Outcome:
         request = named(request, REVOCATION_HEADER, case.withdrawal.revocation or case.withdrawal.id)
@@ -248,11 +255,12 @@ class Withdrawer:
         note = {"action": "withdrawal.set_aside", "withdrawal": claimed.id}
         log.error("a credential cannot be asked about: %s", why, extra=note)
 
-    def _failed(self, case: Case, why: str) -> None:
+    def _failed(self, case: Case, why: str, *, ends_at: datetime | None) -> None:
+        """Ask again later. *ends_at*: what is left of it ends by itself then, and nobody needs to act before."""
         claimed, tries, budget = case.withdrawal, case.withdrawal.tries, self._budget
         if tries < budget.tries:
             self._later(case, why, wait=budget.pause(tries))
-        elif (end := ends_by_itself(claimed)) is not None and (wait := end - self._clock()) <= budget.outlasted:
+        elif ends_at is not None and (wait := ends_at - self._clock()) <= budget.outlasted:
             self._later(case, f"asked {tries} times, and it soon ends by itself: {why}", wait=wait)
         else:
             self._end(claimed, case.account, WithdrawalState.STUCK, f"asked {tries} times: {why}")
@@ -289,8 +297,3 @@ class Withdrawer:
             action = "connect.not_ended" if given_up else "withdrawal.stuck"
             where = {"action": action, "withdrawal": claimed.id, "account": account.id}
             log.error("%s may still be valid at its provider: %s", what, reason, extra=where)
-
-
-def _is_about_token(outcome: Outcome) -> bool:
-    """Whether the server refused what was said of this token: of another it may say else. Not of the client, or all."""
-    return isinstance(outcome, Answer) and 400 <= outcome.status < 500 and outcome.status not in (401, 408, 429)
