@@ -242,6 +242,21 @@ def is_superseded(connection: Connection, withdrawal: Withdrawal) -> bool:
     return connection.execute(won.limit(1)).first() is not None
 
 
+def has_lost_answer(connection: Connection, withdrawal: Withdrawal) -> bool:
+    """Whether a refresh presented it and its answer never came: a newer pair may live there that nobody here knows."""
+    if withdrawal.origin is not Origin.GRANT or is_superseded(connection, withdrawal):
+        return False
+    columns = refresh_intents.c
+    lost = select(columns.id).where(
+        columns.account_id == withdrawal.account,
+        columns.generation == withdrawal.generation,
+        columns.state.in_([IntentState.UNKNOWN, IntentState.DISCARDED]),
+        columns.presented > 0,
+        columns.answer_sealed.is_(None),
+    )
+    return connection.execute(lost.limit(1)).first() is not None
+
+
 def is_refreshing(connection: Connection, account: str) -> bool:
     """Whether a refresh of the account has not ended: it may yet win a token."""
     columns = refresh_intents.c

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -12,7 +12,7 @@ from identity.answers import Granted, read_outcome
 from identity.connection_secrets import SealedSecret, ending_authenticator
 from identity.errors import Misconfigured
 from identity.grants import ACCESS, REFRESH, token_binding
-from identity.http import Answer, HttpRequest
+from identity.http import Answer, HttpRequest, Outcome
 from identity.model import MINTED, Credential, ProviderConnection, TokenAnswer
 from identity.oauth import Client
 from identity.providers.profile import Liveness, Profile, Reach, Renewal, Revocation
@@ -34,6 +34,7 @@ class Case:
     owner: ProviderConnection
     secrets: tuple[SealedSecret, ...]
     superseded: bool  # a refresh that ended after the revocation had replaced it
+    lost: bool = False  # a refresh had presented it whose answer is lost: what replaced it may live
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,15 @@ class Question:
     remark: str | None = None  # for the receipt, when it has ended
     then: HttpRequest | None = None  # asked after it, about the access token alone
     ends_at: datetime | None = None  # when that one, or the only one, expires: nothing renews it then
+    lost: bool = False  # that it is dead tells nothing of the newer one by which alone the provider can be asked
     outlives: bool = False  # it is done where the server ends no such tokens: this one ends by itself
+
+    def tells(self, outcome: Outcome) -> bool:
+        """Whether *outcome*, which says that it has ended, says so of the newer one, too."""
+        if not self.lost:
+            return True
+        doubted = self.doubt.statuses if self.doubt is not None else None
+        return doubted is not None and isinstance(outcome, Answer) and outcome.status not in doubted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +106,7 @@ def question(
         if profile.renewal is None:
             return Unasked(to=WithdrawalState.STUCK, reason=(_DROPPED if dropped else _EXPIRED) + _RENEWAL_STAYS)
         why = _DROPPED_BY_NAME if dropped else _EXPIRED_BY_NAME
-        return _of_renewal(profile.renewal, case.owner, token, remark=why)
+        return replace(_of_renewal(profile.renewal, case.owner, token, remark=why), lost=case.lost)
     # Both are to be ended there, and this is what is left of them: nothing renews it.
     of_grant = claimed.origin is Origin.GRANT or claimed.ended == REFRESH
     left = profile.revocation.access_too and of_grant and kind == ACCESS
@@ -133,6 +142,7 @@ def question(
         doubt=doubt,
         remark=remark,
         then=then,
+        lost=case.lost and doubt is not None,
         ends_at=expires_at if minted or left or then is not None else None,
         outlives=left and expires_at is not None,
     )
@@ -240,12 +250,15 @@ _OUTLIVES = ": that one is good until it expires"
 _EXPIRED_BY_NAME = f"{_EXPIRED}: what renews it was ended by its own name"
 _DROPPED_BY_NAME = f"{_DROPPED}{_OUTLIVES}, and what renews it was ended by its own name"
 _DROPPED_OUTLIVES = f"{_DROPPED}{_OUTLIVES}, and nothing renews it"
-_RENEWAL_STAYS = (
-    ", by which alone the provider can be asked: what it could be renewed with stays valid there until the person "
-    "takes the app out of their settings there"
-)
+_UNTIL_TAKEN_OUT = "stays valid there until the person takes the app out of their settings there"
+_RENEWAL_STAYS = f", by which alone the provider can be asked: what it could be renewed with {_UNTIL_TAKEN_OUT}"
 
 _KEY_ALONE = "its client has a key to sign with and no secret to ask with: the token ends when it expires"
 
+#: Why it is not known to have ended although the provider says so of what is here.
+LOST = (
+    "the answer to its last refresh was lost, so a newer token may live by which alone the provider can be asked: "
+    f"if so it {_UNTIL_TAKEN_OUT}"
+)
 #: A remark for the receipt.
 ACCESS_OUTLIVES = "its server ends no access tokens: the last one is good until it expires, and nothing renews it"

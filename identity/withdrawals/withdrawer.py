@@ -41,6 +41,7 @@ from identity.withdrawals import (
     WithdrawalState,
     claim,
     get_withdrawal,
+    has_lost_answer,
     is_refreshing,
     is_superseded,
     note_ended,
@@ -51,6 +52,7 @@ from identity.withdrawals import (
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.end_request import (
     ACCESS_OUTLIVES,
+    LOST,
     Case,
     Question,
     Unasked,
@@ -146,7 +148,9 @@ class Withdrawer:
                 elif fault is not None:
                     self._store.write(lambda c: note_ended(c, case.withdrawal.id, ACCESS))
         if fault is None:
-            self._end(case.withdrawal, case.account, WithdrawalState.DONE, remark)
+            done = asked.tells(outcome)
+            to_state, said = (WithdrawalState.DONE, remark) if done else (WithdrawalState.STUCK, LOST)
+            self._end(case.withdrawal, case.account, to_state, said)
         else:
             self._failed(case, fault, ends_at=None if renews else asked.ends_at)
         return True
@@ -220,6 +224,7 @@ class Withdrawer:
             owner=owner,
             secrets=live_secrets(connection, owner.id, wanted) if wanted else (),
             superseded=is_superseded(connection, claimed),
+            lost=has_lost_answer(connection, claimed),
         )
 
     def _unclaimed(self, withdrawal: str, why: str, *, now: datetime) -> None:
