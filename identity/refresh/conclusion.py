@@ -36,6 +36,7 @@ from identity.vault import Vault
 log = logging.getLogger(__name__)
 
 _RETRY = timedelta(seconds=2)
+_UNENDING = timedelta(days=1)  # of a token without an end: until it is asked again whether it wants the person
 _REFUSED_RETRY = timedelta(minutes=1)  # the first; each later one waits twice as long, up to eight times
 
 
@@ -155,13 +156,7 @@ class Concluder:
             case Withheld(code=code, person=False):
                 return self._withhold(situation, intent, code)
             case Withheld(code=code):
-                asked = self.writer.write(settlement.ask_person, code)
-                self._count(situation, "needs_person", settled=asked)
-                if not asked:
-                    return None
-                raise ReauthRequired(
-                    f"the provider wants the person of account {account.id} ({code})", account=account.id
-                )
+                return self._ask_person(situation, intent, code)
             case Dead(code=code):
                 buried = self.writer.write(settlement.bury, code)
                 self._count(situation, "dead", settled=buried)
@@ -170,6 +165,22 @@ class Concluder:
                 raise ReauthRequired(f"the grant of account {account.id} is dead ({code[:60]})", account=account.id)
             case Unknown(reason=reason):
                 return self.doubt(situation, intent, reason)
+
+    def _ask_person(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
+        """Serve the present token to its end, then ask the provider once more; it wants the person still: ask them."""
+        settlement, account = self.writer.settlement(situation, intent), situation.account
+        if situation.may_serve(settlement.now):
+            wait = (situation.grant.expires_at or settlement.now + _UNENDING) - settlement.now
+            failed = self.writer.write(settlement.fail, code, retry_at=settlement.now + wait)
+            self._count(situation, "needs_person", settled=failed)
+            where = {"action": "grant.person_wanted_soon", "account": account.id}
+            log.warning("when its token ends, the person of %s is wanted (%s)", account.id, code, extra=where)
+            return self.serve(situation, retry_after=wait, why=code) if failed else None
+        asked = self.writer.write(settlement.ask_person, code)
+        self._count(situation, "needs_person", settled=asked)
+        if not asked:
+            return None
+        raise ReauthRequired(f"the provider wants the person of account {account.id} ({code})", account=account.id)
 
     def _refuse_assertion(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
         """Have another live key sign; with none, serve the present token while it lives, and try again later."""

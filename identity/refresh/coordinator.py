@@ -254,6 +254,8 @@ class Coordinator:
                 return ends.settle(situation, former)
             case IntentState.OPEN:
                 return None if now < former.settled_by else ends.settle(situation, former)
+            case IntentState.FAILED if former.wants_person and situation.token_refused and not situation.minted:
+                return present()  # it was to wait for the end of a token that has ended before its time
             case IntentState.FAILED if former.retry_at is not None and now < former.retry_at:
                 why = former.outcome or "its token endpoint did not give one a moment ago"
                 return ends.serve(situation, retry_after=former.retry_at - now, why=why)

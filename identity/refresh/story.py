@@ -8,11 +8,16 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from identity.model import AccountState
+from identity.answers import WANT_PERSON
+from identity.model import MINTED, AccountState
 from identity.refresh.intents import IntentState
 from identity.tables import accounts, grants, refresh_intents
 
 _RECONNECT = "let the person connect the account again"
+_SOON = (
+    f"{_RECONNECT}, before its present token ends: then the provider is asked once more, and if it wants the person "
+    "still, jobs wait for them"
+)
 _SAYS: Mapping[IntentState, str] = {
     IntentState.OPEN: "it was written down before sending, and its answer is awaited",
     IntentState.ANSWERED: "its answer is stored and not yet read",
@@ -52,7 +57,12 @@ def latest_refresh(connection: Connection, account: str) -> RefreshStory | None:
     """The account's latest refresh; None if there never was one. One that a consent has overtaken asks for nothing."""
     columns = refresh_intents.c
     newest = (
-        select(refresh_intents, grants.c.generation.label("present"), accounts.c.state.label("account_state"))
+        select(
+            refresh_intents,
+            grants.c.generation.label("present"),
+            accounts.c.state.label("account_state"),
+            accounts.c.credential,
+        )
         .join_from(refresh_intents, accounts, accounts.c.id == columns.account_id)
         .outerjoin(grants, grants.c.account_id == columns.account_id)
         .where(columns.account_id == account)
@@ -66,6 +76,7 @@ def latest_refresh(connection: Connection, account: str) -> RefreshStory | None:
     # Death is a generation of its own: the one after that which was presented.
     buried = state is IntentState.DEAD and row.present == row.generation + 1
     current = row.present == row.generation or buried
+    soon = state is IntentState.FAILED and row.outcome in WANT_PERSON and row.credential not in MINTED
     # Nothing was lost, and yet it is not tried again: the provider wants the person.
     awaited = state is IntentState.FAILED and row.account_state == AccountState.NEEDS_RECONNECT
     return RefreshStory(
@@ -79,5 +90,5 @@ def latest_refresh(connection: Connection, account: str) -> RefreshStory | None:
         retry_at=row.retry_at,
         why=row.outcome,
         says=_SAYS[state],
-        next=(_RECONNECT if awaited else _NEXT.get(state)) if current else None,
+        next=(_RECONNECT if awaited else _SOON if soon else _NEXT.get(state)) if current else None,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from deploy.cli.accounts import refresh
 from deploy.cli.output import Output
@@ -31,7 +31,7 @@ from identity.scopes import open_scope, stop_scope
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.store import CommitUnknown
-from identity.tables import connect_sessions, refresh_intents
+from identity.tables import connect_sessions, grants, refresh_intents
 from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs, pinned_configuration
@@ -340,6 +340,12 @@ def test_an_account_whose_person_the_provider_wanted_goes_on_with_what_it_has_on
     """An admin turned a policy on, and off again: nobody needs to click."""
     acme.job_waits()
     granting, provider.answer = provider.answer, lambda form: reply({"error": "interaction_required"}, 400)
+    kept = acme.cli.json("accounts", "refresh", acme.id, code=1)
+    assert (kept["renewed"], acme.show()["state"]) == (False, "active")
+    assert "before its present token ends" in acme.show()["latest_refresh"]["next"]
+    ended = datetime.now(UTC) - timedelta(seconds=1)
+    acme.write(lambda c: c.execute(update(grants).values(expires_at=ended)))
+    acme.write(lambda c: c.execute(update(refresh_intents).values(retry_at=ended)))
     acme.cli.json("accounts", "refresh", acme.id, code=1)
     assert acme.show()["state"] == "needs_reconnect"
     assert acme.cli.json("accounts", "retry", "--connection", "github", "--yes") == {"retried": [acme.id]}

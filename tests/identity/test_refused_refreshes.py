@@ -234,6 +234,42 @@ def test_what_is_refused_first_after_an_outage_is_asked_again_after_a_minute(
     assert make_coordinator().refresh(account, after_generation=1, refused=True) == 2
 
 
+@pytest.mark.parametrize("wants", [True, False])
+def test_a_provider_that_wants_the_person_ahead_of_need_is_asked_again_when_the_token_has_ended(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider, wants: bool
+) -> None:
+    """As when an admin turns on a policy at noon: each token is good until evening, and the policy may go again."""
+    account, granted = connected.consent(), provider.answer
+    provider.answer = lambda form: reply({"error": "login_required"}, 400)
+    for _ in range(3):
+        assert make_coordinator().refresh(account, after_generation=1) == 1
+        connected.clock.advance(timedelta(minutes=10))
+    assert connected.state() is AccountState.ACTIVE
+    assert provider.presented.total() == 1
+    story = connected.store.read(lambda connection: latest_refresh(connection, account))
+    assert story is not None
+    assert (story.next or "").startswith("let the person connect the account again, before its present token ends")
+    connected.clock.advance(timedelta(hours=1))
+    if wants:
+        with pytest.raises(ReauthRequired, match="login_required"):
+            make_coordinator().refresh(account, after_generation=1)
+        assert connected.state() is AccountState.NEEDS_RECONNECT
+    else:
+        provider.answer = granted
+        assert make_coordinator().refresh(account, after_generation=1) == 2
+
+
+def test_a_token_that_an_upstream_refuses_is_waited_for_no_longer_where_the_person_is_wanted(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": "login_required"}, 400)
+    assert make_coordinator().refresh(account, after_generation=1) == 1
+    with pytest.raises(ReauthRequired):
+        make_coordinator().refresh(account, after_generation=1, refused=True)
+    assert connected.state() is AccountState.NEEDS_RECONNECT
+
+
 @pytest.mark.parametrize("code", ["interaction_required", "login_required", "consent_required"])
 def test_a_provider_that_wants_the_person_is_given_the_person(
     connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider, code: str
@@ -241,7 +277,7 @@ def test_a_provider_that_wants_the_person_is_given_the_person(
     account = connected.consent()
     provider.answer = lambda form: reply({"error": code}, 400)
     with pytest.raises(ReauthRequired, match=code):
-        make_coordinator().refresh(account, after_generation=1)
+        make_coordinator().refresh(account, after_generation=1, refused=True)
     grant = connected.grant()
     assert (grant.generation, grant.refresh_sealed is None) == (1, False)  # what a revocation would end there
     assert connected.state() is AccountState.NEEDS_RECONNECT
