@@ -27,6 +27,7 @@ from identity.consents import CompletedConsent, write_consent
 from identity.errors import Unavailable
 from identity.model import AccountKey, AccountState, Credential, PrincipalKind, Scope, ScopeKind, TokenAnswer
 from identity.principals import ensure_agent, ensure_principal
+from identity.refresh.person_wanted import WANTS_PERSON
 from identity.scopes import open_scope, stop_scope
 from identity.secret import Secret
 from identity.sequence import next_number
@@ -356,10 +357,20 @@ def test_an_account_whose_person_the_provider_wanted_goes_on_with_what_it_has_on
     assert acme.cli.json("accounts", "retry", str(ADA)) == {"retried": [acme.id]}
     assert acme.cli.json("accounts", "refresh", acme.id)["generation"] == 2
     assert len(acme.cli.json("audit", "search", "--kind", "account.retried")) == 2
+    assert "it is active" in acme.cli.json("accounts", "retry", acme.id, code=1)["message"]
     acme.needs_reconnect()
-    assert "changes nothing" in acme.cli.json("accounts", "retry", acme.id, code=1)["message"]
+    assert "did not ask for its person" in acme.cli.json("accounts", "retry", acme.id, code=1)["message"]
     assert acme.cli.json("accounts", "retry", "--connection", "github", "--yes") == {"retried": []}
     assert acme.cli("accounts", "retry").exit_code != 0
+
+
+def test_an_account_whose_person_was_wanted_and_that_has_nothing_left_is_not_said_to_be_waited_for_by_nobody(
+    acme: Acme,
+) -> None:
+    acme.consents(renewable=False)
+    to, now = AccountState.NEEDS_RECONNECT, datetime.now(UTC)
+    acme.write(lambda c: move_account(c, acme.id, to=to, reason=WANTS_PERSON, now=now))
+    assert "nothing is left" in acme.cli.json("accounts", "retry", acme.id, code=1)["message"]
 
 
 @pytest.mark.parametrize(
