@@ -288,4 +288,4 @@ def _rounds(intent: RefreshIntent) -> int:
 
 def _longer(times: int) -> timedelta:
     """How long at most to leave alone what was refused so many times, and may be until somebody acts."""
-    return _REFUSED_RETRY * (1 << min(times - 1, 3))
+    return _REFUSED_RETRY * (1 << min(max(times, 1) - 1, 3))

@@ -14,7 +14,7 @@ from identity.inferred_death import infer_death
 from identity.metrics import REFRESHES
 from identity.model import AccountState, Credential, Leased
 from identity.refresh.story import latest_refresh
-from identity.tables import provider_connections
+from identity.tables import provider_connections, refresh_intents
 from tests.identity.coordinators import MakeCoordinator
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import ROBOT, World
@@ -232,6 +232,18 @@ def test_what_is_refused_first_after_an_outage_is_asked_again_after_a_minute(
     connected.clock.advance(timedelta(minutes=1))
     provider.answer = granted
     assert make_coordinator().refresh(account, after_generation=1, refused=True) == 2
+
+
+def test_a_count_that_was_taken_back_too_often_keeps_no_answer_unread(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": "unauthorized_client"}, 400)
+    for _ in range(2):
+        with pytest.raises(Misconfigured):
+            make_coordinator().refresh(account, after_generation=1, refused=True)
+        connected.store.write(lambda c: c.execute(update(refresh_intents).values(presented=-1)).rowcount)
+        connected.clock.advance(timedelta(minutes=1))
 
 
 @pytest.mark.parametrize("wants", [True, False])
