@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,9 @@ from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.hold import find_hold, release_hold, set_hold
 from pipeline.ledger.calls_out import CallsOut, calls_out
+from pipeline.revocation.inquiry import open_doubts
+
+_NAMED = 10  # of any number, in a sentence
 
 
 @click.group()
@@ -42,7 +46,8 @@ def release(at: Installation, out: Output, why: str | None, yes: bool) -> None:
     """Let everything go on: what became due meanwhile is due now, and missed slots are caught up with."""
     standing = at.read(find_hold)
     if standing is not None:
-        confirm(f"{standing.sentence}. Let everything go on?", yes=yes)
+        doubted = _doubted(at.read(open_doubts))
+        confirm(f"{standing.sentence}.{doubted} Let everything go on?", yes=yes)
     act = replace(at.act(), why=why)
     was = at.write(lambda c: release_hold(c, act), ahead=True)
     out.done("released: everything goes on" if was else "nothing was held", {"held": False, "changed": was is not None})
@@ -55,23 +60,34 @@ def show(at: Installation, out: Output) -> None:
 
 
 def _tell(at: Installation, out: Output, *, changed: bool) -> None:
-    standing, still = at.read(lambda c: (find_hold(c), calls_out(c)))
+    standing, still, doubts = at.read(lambda c: (find_hold(c), calls_out(c), open_doubts(c)))
     document: dict[str, Any] = {
         "held": standing is not None,
         "changed": changed,
         "calls_out": still.calls,
         "requests_out": still.tokens,
+        "doubted": doubts,
     }
     if standing is None:
         out.done("not held: everything goes on", document)
         return
     document |= {"since": standing.since, "by": standing.by, "why": standing.why}
-    out.done(f"{standing.sentence}. {_still(still)}", document)
+    out.done(f"{standing.sentence}. {_still(still)}{_doubted(doubts)}", document)
+
+
+def _doubted(doubts: Sequence[str]) -> str:
+    """What is to be looked at before the release: afterwards the provider is asked, and the credential ended there."""
+    if not doubts:
+        return ""
+    named = ", ".join(doubts[:_NAMED]) + (" …" if len(doubts) > _NAMED else "")
+    return (
+        f" {len(doubts)} revocation(s) by a signal that may be a replay wait for their provider's word ({named}): once "
+        "the revoked token has expired it cannot tell any more, and after the release what renews it is ended there."
+    )
 
 
 def _still(still: CallsOut) -> str:
     if still == CallsOut(calls=0, tokens=0):
-        return "Nothing is out"
-    return (
-        f"{still.calls} call(s) and {still.tokens} token request(s) are still out: `aswhom hold show` says when none is"
-    )
+        return "Nothing is out."
+    out = f"{still.calls} call(s) and {still.tokens} token request(s) are still out"
+    return f"{out}: `aswhom hold show` says when none is."
