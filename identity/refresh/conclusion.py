@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from identity.answers import UNNAMED_401, ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, Withheld
-from identity.errors import AswhomError, Misconfigured, ReauthRequired, Unavailable
+from identity.errors import AccountRefused, AswhomError, Misconfigured, ReauthRequired, Unavailable
 from identity.http import NoAnswer, Outcome
 from identity.metrics import REFRESHES, UNRECOGNISED
 from identity.minting import (
     AssertionRefused,
     may_be_of_account,
     may_be_of_secret,
+    may_be_withheld,
     next_credentials,
     read_token,
     spare_secret,
@@ -91,6 +92,14 @@ class Concluder:
             raise error
         self._count(situation, "served")
         return situation.generation
+
+    def not_before(self, situation: Situation, former: RefreshIntent, *, wait: timedelta) -> int:
+        """The present generation, while *former* is not to be presented again. Raises what it had ended with."""
+        code = former.outcome or ""
+        if may_be_withheld(code, situation.account.credential):
+            return self.serve_or(_refused(situation, code, wait), situation)
+        why = code or "its token endpoint did not give one a moment ago"
+        return self.serve(situation, retry_after=wait, why=why)
 
     def expire(self, situation: Situation, new: RefreshIntent) -> int | None:
         """Nothing renews this token: it lives until its end, then a person must reconnect."""
@@ -187,7 +196,7 @@ class Concluder:
         account = situation.account
         if self._has_another_tried(situation, intent, code):
             return None
-        failed = self._leave_alone(situation, intent, code)
+        failed, _ = self._leave_alone(situation, intent, code)
         self._count(situation, "assertion_refused", settled=failed)
         why = (
             f"{account.provider} refuses what provider connection {situation.connection.id} signs for account "
@@ -229,26 +238,18 @@ class Concluder:
 
     def _withhold(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
         """Serve the present token while it lives, and ask again later: it may be this account's fault alone."""
-        account, owner = situation.account, situation.connection.id
-        failed = self._leave_alone(situation, intent, code)
+        failed, wait = self._leave_alone(situation, intent, code)
         self._count(situation, "account_refused", settled=failed)
-        look = (
-            f"the {situation.secret_name or 'secret'} of provider connection {owner} is wrong, or a gateway before the "
-            "token endpoint refuses us"
-            if code == UNNAMED_401
-            else f"look whether the client of provider connection {owner} may have there what it asks for, in that "
-            "account's organisation too"
-        )
-        why = f"{account.provider} gives account {account.id} no token ({code[:60]}): {look}"
-        log.warning("%s", why, extra={"action": "grant.withheld", "account": account.id})
-        return self.serve_or(Misconfigured(why), situation) if failed else None
+        refused = _refused(situation, code, wait)
+        log.warning("%s", refused, extra={"action": "grant.withheld", "account": situation.account.id})
+        return self.serve_or(refused, situation) if failed else None
 
-    def _leave_alone(self, situation: Situation, intent: RefreshIntent, code: str) -> bool:
+    def _leave_alone(self, situation: Situation, intent: RefreshIntent, code: str) -> tuple[bool, timedelta]:
         """Write that nobody knows whose fault it is, and when to ask again: each time it is told, later."""
         settlement, wait = self.writer.settlement(situation, intent), _REFUSED_RETRY
         if (since := refused_since(situation, code)) is not None:
             wait = min(_longer(_rounds(intent)), max(wait, 2 * (settlement.now - since)))
-        return self.writer.write(settlement.blame_nobody, code, retry_at=settlement.now + wait)
+        return self.writer.write(settlement.blame_nobody, code, retry_at=settlement.now + wait), wait
 
     def fail(
         self,
@@ -272,6 +273,19 @@ class Concluder:
     @staticmethod
     def _count(situation: Situation, outcome: str, *, settled: bool = True) -> None:
         REFRESHES.labels(situation.account.provider, outcome if settled else "moved").inc()
+
+
+def _refused(situation: Situation, code: str, wait: timedelta) -> AccountRefused:
+    account, owner = situation.account, situation.connection.id
+    look = (
+        f"the {situation.secret_name or 'secret'} of provider connection {owner} is wrong, or a gateway before the "
+        "token endpoint refuses us"
+        if code == UNNAMED_401
+        else f"look whether the client of provider connection {owner} may have there what it asks for, in that "
+        "account's organisation too"
+    )
+    why = f"{account.provider} gives account {account.id} no token ({code[:60]}): {look}"
+    return AccountRefused(why, account=account.key, retry_after=wait)
 
 
 def _is_known(situation: Situation, intent: RefreshIntent) -> bool:

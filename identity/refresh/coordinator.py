@@ -257,8 +257,7 @@ class Coordinator:
             case IntentState.FAILED if former.wants_person and situation.token_refused and not situation.minted:
                 return present()  # it was to wait for the end of a token that has ended before its time
             case IntentState.FAILED if former.retry_at is not None and now < former.retry_at:
-                why = former.outcome or "its token endpoint did not give one a moment ago"
-                return ends.serve(situation, retry_after=former.retry_at - now, why=why)
+                return ends.not_before(situation, former, wait=former.retry_at - now)
             case IntentState.FAILED:
                 return present()
             case IntentState.UNKNOWN if may_present_again(former, profile, by=now + self._budget.send):

@@ -36,7 +36,7 @@ from identity.tables import connect_sessions, grants, refresh_intents
 from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs, pinned_configuration
-from tests.deploy.conftest import Cli
+from tests.deploy.conftest import Cli, told
 from tests.identity.providers import PretendProvider, Reply, pretend_provider, reply
 
 T = TypeVar("T")
@@ -362,6 +362,20 @@ def test_an_account_whose_person_the_provider_wanted_goes_on_with_what_it_has_on
     assert "did not ask for its person" in acme.cli.json("accounts", "retry", acme.id, code=1)["message"]
     assert acme.cli.json("accounts", "retry", "--connection", "github", "--yes") == {"retried": []}
     assert acme.cli("accounts", "retry").exit_code != 0
+
+
+def test_doctor_names_the_accounts_that_a_provider_refuses_for_themselves(
+    acme: Acme, provider: PretendProvider
+) -> None:
+    granting, provider.answer = provider.answer, lambda form: reply({"error": "unauthorized_client"}, 400)
+    acme.cli.json("accounts", "refresh", acme.id, code=1)
+    says = [says for state, says in told(acme.cli, "connections") if state == "wrong"]
+    assert any(f"(unauthorized_client), as {acme.id}" in one for one in says)
+    assert "an admin of its organisation" in acme.show()["latest_refresh"]["next"]
+    acme.write(lambda c: c.execute(update(refresh_intents).values(retry_at=None)))
+    provider.answer = granting
+    acme.cli.json("accounts", "refresh", acme.id)
+    assert not any("unauthorized_client" in says for _, says in told(acme.cli, "connections"))
 
 
 def test_an_account_whose_person_was_wanted_and_that_has_nothing_left_is_not_said_to_be_waited_for_by_nobody(

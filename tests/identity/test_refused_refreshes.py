@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import update
 
 from identity.connections import paused_reason, resume_connection
 from identity.consent_ledger import Consented
-from identity.errors import Misconfigured, ReauthRequired, Unavailable
+from identity.errors import AccountRefused, Misconfigured, ReauthRequired, Unavailable
 from identity.inferred_death import infer_death
 from identity.metrics import REFRESHES
 from identity.model import AccountState, Credential, Leased
-from identity.refresh.story import latest_refresh
+from identity.refresh.story import latest_refresh, refused_accounts
 from identity.tables import provider_connections, refresh_intents
 from tests.identity.coordinators import MakeCoordinator
 from tests.identity.providers import PretendProvider, Reply, reply
@@ -144,13 +145,19 @@ def test_what_may_be_one_accounts_fault_pauses_nobody_else(
     provider.answer = lambda form: answer if form["refresh_token"] == "refresh-0" else granted(form)
     before = outcomes("account_refused")
     assert make_coordinator().refresh(anna, after_generation=1) == 1  # what lives is served
-    with pytest.raises(Unavailable):  # it waits
+    with pytest.raises(AccountRefused) as waits:
         make_coordinator().refresh(anna, after_generation=1, refused=True)
+    assert waits.value.retry_after == timedelta(minutes=1)
+    story = connected.store.read(lambda connection: latest_refresh(connection, anna))
+    assert story is not None
+    assert "asked again by itself" in (story.next or "")
+    (refused,) = connected.store.read(partial(refused_accounts, since=connected.clock.now - timedelta(days=1)))
+    assert (refused.account, refused.number) == (anna, 1)
     connected.clock.advance(timedelta(minutes=1))
     with pytest.raises(Misconfigured, match=r"may have there what it asks for|client_secret .* is wrong, or a gateway"):
         make_coordinator().refresh(anna, after_generation=1, refused=True)
     connected.clock.advance(timedelta(minutes=1))
-    with pytest.raises(Unavailable):  # and longer each time
+    with pytest.raises(AccountRefused):  # and longer each time
         make_coordinator().refresh(anna, after_generation=1, refused=True)
     assert outcomes("account_refused") - before == 2
     assert connected.state() is AccountState.ACTIVE
