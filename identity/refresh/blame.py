@@ -10,6 +10,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from identity import audit
+from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
 from identity.connections import lock_connection, pause_connection, was_changed
 from identity.model import ProviderConnection
@@ -33,6 +35,53 @@ def pause_client(
     which = f", which authenticated by its {shown[0].name}" if shown else ""  # for who is to replace it
     pause_connection(connection, owner.id, reason=f"its token endpoint refused the client{which} ({code[:60]})")
     return True
+
+
+def hold_against(
+    connection: Connection,
+    secret: str,
+    code: str,
+    *,
+    spare: str,
+    owner: ProviderConnection,
+    asked: int,
+    whom: AsWhom,
+    audit_id: str,
+    now: datetime,
+) -> bool:
+    """Hold it against one *secret* of the client that it was refused with *code*: *spare* goes first from now on.
+
+    False if an operator changed *owner* meanwhile, as in `pause_client`: then it is to be tried again.
+    """
+    if was_changed(connection, owner, asked=asked):
+        return False
+    if refuse_secret(connection, secret, at=now):
+        record_refused(connection, secret, code, spare=spare, owner=owner.id, whom=whom, audit_id=audit_id, now=now)
+    return True
+
+
+def record_refused(
+    connection: Connection,
+    secret: str,
+    code: str,
+    *,
+    spare: str,
+    owner: str,
+    whom: AsWhom,
+    audit_id: str,
+    now: datetime,
+) -> None:
+    """Record that *secret* is held refused. *code* is of a closed set, ours or a provider's row's."""
+    audit.record(
+        connection,
+        "connection.secret_refused",
+        whom,
+        id=audit_id,
+        at=now,
+        outcome=code[:64],
+        reason=f"{secret} was refused ({code[:60]}); {spare} is used instead",
+        detail={"connection": owner, "secret": secret, "spare": spare},
+    )
 
 
 def judge_secrets(
