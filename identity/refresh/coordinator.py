@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from identity.crash_points import none_reached
 from identity.errors import AswhomError, Misconfigured, Unavailable
+from identity.failures import Failures
 from identity.http import Client
 from identity.metrics import LOCK_WAIT
 from identity.model import AccountKey
@@ -192,12 +193,12 @@ class Coordinator:
     def settle_abandoned(self, *, page: int = 100) -> int:
         """End the intents that a crash left behind, for housekeeping; how many were due. O(due).
 
-        What cannot be ended holds up nothing else. Raises ExceptionGroup, after the rest, of what nobody foresaw.
+        What cannot be ended holds up nothing else. Raises after the rest what nobody foresaw, as `Failures` tells it.
         """
         now = self._clock()
         count = 0
         last: RefreshIntent | None = None
-        failures: list[Exception] = []
+        failures = Failures()
         while due := self._store.read(partial(abandoned, now=now, limit=page, after=last)):
             for intent in due:
                 try:
@@ -206,11 +207,10 @@ class Coordinator:
                 except AswhomError as end:
                     self._tell(intent, end)
                 except Exception as failure:  # noqa: BLE001 - raised below: one account's must not hold up the others
-                    failures.append(failure)
+                    failures.add("account", intent.account, failure)
             count += len(due)
             last = due[-1]
-        if failures:
-            raise ExceptionGroup("abandoned refreshes that could not be settled", failures)
+        failures.tell("abandoned refreshes that could not be settled")
         return count
 
     def _tell(self, intent: RefreshIntent, end: AswhomError) -> None:

@@ -338,6 +338,7 @@ def test_a_grant_that_fails_in_a_way_nobody_foresaw_is_put_off_and_holds_up_no_o
     with pytest.raises(ExceptionGroup, match="kept alive") as told:
         make().run()
     assert [type(one).__name__ for one in told.value.exceptions] == ["JSONDecodeError"]
+    assert told.value.exceptions[0].__notes__ == [f"account {account}"]
     assert (connected.generation(), connected.generation(other)) == (1, 2)
     assert (row(connected).keepalive_failures, row(connected).keepalive_error) == (1, "JSONDecodeError")
     assert row(connected, other).keepalive_error is None
