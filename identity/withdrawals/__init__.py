@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 from sqlalchemy import ColumnElement, Connection, Row, or_, select, update
 
 from identity.accounts import Account
+from identity.grants import EMPTIED
 from identity.hold import IS_HELD
 from identity.model import Credential
 from identity.moves import Moves
@@ -47,7 +48,8 @@ MOVES: Moves[WithdrawalState] = Moves(
         WithdrawalState.NOT_ASKED: frozenset(),
     },
 )
-_SHREDDED = {"access_sealed": None, "refresh_sealed": None, "answer_sealed": None}
+#: What is left of what was asked about when nothing is asked any more.
+SHREDDED = {"access_sealed": None, "refresh_sealed": None, "answer_sealed": None}
 
 
 class Origin(StrEnum):
@@ -122,10 +124,7 @@ def take_grant(
     }
     credential = {"generation": grant.generation, "consented": grant.consented, **sealed}
     _add(connection, account, id=id, origin=Origin.GRANT, revocation=revocation, now=now, credential=credential)
-    empty = dict.fromkeys(
-        ("access_sealed", "refresh_sealed", "refresh_digest", "refresh_prefix_digest", "keepalive_due")
-    )
-    connection.execute(update(grants).where(which).values(empty))
+    connection.execute(update(grants).where(which).values(**EMPTIED, keepalive_due=None))
     return id
 
 
@@ -186,24 +185,28 @@ def settle(connection: Connection, withdrawal: str, *, to: WithdrawalState, reas
         "finished_at": None if to not in MOVES.terminal else now,
     }
     if to in MOVES.terminal:
-        values |= _SHREDDED
+        values |= SHREDDED
     return connection.execute(moved.values(values)).rowcount == 1
 
 
-def postpone(connection: Connection, withdrawal: str, *, due_at: datetime, reason: str, counted: bool = True) -> None:
-    """Ask again at *due_at*. *counted* False takes the try back: nothing was sent."""
+class Counts(Enum):
+    """What a claim, which has counted as a try, counts for after all."""
+
+    TRY = auto()
+    NOTHING = auto()  # nothing was sent
+    KEYLESS = auto()  # nothing was sent, for want of a vault key that another host may have: counted by itself
+
+
+def postpone(
+    connection: Connection, withdrawal: str, *, due_at: datetime, reason: str, counts: Counts = Counts.TRY
+) -> None:
+    """Ask again at *due_at*."""
     columns = withdrawals.c
     waits = update(withdrawals).where(columns.id == withdrawal, columns.state == WithdrawalState.PENDING)
     waits = waits.values(due_at=due_at, reason=reason)
-    connection.execute(waits if counted else waits.values(tries=columns.tries - 1))
-
-
-def postpone_keyless(connection: Connection, withdrawal: str, *, due_at: datetime, reason: str) -> None:
-    """Ask again at *due_at*, where another host may have the vault key that this one lacks. It counts by itself."""
-    columns = withdrawals.c
-    waits = update(withdrawals).where(columns.id == withdrawal, columns.state == WithdrawalState.PENDING)
-    values = {"due_at": due_at, "reason": reason, "tries": columns.tries - 1, "keyless": columns.keyless + 1}
-    connection.execute(waits.values(values))
+    if counts is not Counts.TRY:
+        waits = waits.values(tries=columns.tries - 1)
+    connection.execute(waits.values(keyless=columns.keyless + 1) if counts is Counts.KEYLESS else waits)
 
 
 def note_ended(connection: Connection, withdrawal: str, token: str) -> None:

@@ -36,6 +36,7 @@ from identity.store import Store
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawals import (
+    Counts,
     Origin,
     Withdrawal,
     WithdrawalState,
@@ -46,7 +47,6 @@ from identity.withdrawals import (
     is_superseded,
     note_ended,
     postpone,
-    postpone_keyless,
     settle,
 )
 from identity.withdrawals.budget import WithdrawalBudget
@@ -156,7 +156,7 @@ class Withdrawer:
         return True
 
     def _held_back(self, case: Case, wait: timedelta) -> bool:
-        self._later(case, "requests to its provider are held back for now", wait=wait, counted=False)
+        self._later(case, "requests to its provider are held back for now", wait=wait, counts=Counts.NOTHING)
         return False
 
     def _present(self, case: Case, request: HttpRequest, to: Endpoint, *, send_before: float) -> Outcome:
@@ -204,7 +204,9 @@ class Withdrawer:
         if claimed is None:
             return None
         if is_refreshing(connection, account.id):
-            postpone(connection, claimed.id, due_at=now + _SECOND, reason="a refresh has not ended", counted=False)
+            postpone(
+                connection, claimed.id, due_at=now + _SECOND, reason="a refresh has not ended", counts=Counts.NOTHING
+            )
             return None
         owner = get_connection(connection, account.key.connection)
         if claimed.client_id is not None:  # another is refused, or told that it has ended (RFC 7009 §2.1, §2.2)
@@ -253,8 +255,8 @@ class Withdrawer:
             self._end(claimed, account, WithdrawalState.STUCK, why)
             return
         self._say_set_aside(claimed, why)
-        later = postpone_keyless if leftover else postpone
-        self._store.write(lambda c: later(c, claimed.id, due_at=due, reason=why[:300]))
+        counts = Counts.KEYLESS if leftover else Counts.TRY
+        self._store.write(lambda c: postpone(c, claimed.id, due_at=due, reason=why[:300], counts=counts))
 
     def _say_set_aside(self, claimed: Withdrawal, why: str) -> None:
         note = {"action": "withdrawal.set_aside", "withdrawal": claimed.id}
@@ -270,9 +272,9 @@ class Withdrawer:
         else:
             self._end(claimed, case.account, WithdrawalState.STUCK, f"asked {tries} times: {why}")
 
-    def _later(self, case: Case, why: str, *, wait: timedelta, counted: bool = True) -> None:
+    def _later(self, case: Case, why: str, *, wait: timedelta, counts: Counts = Counts.TRY) -> None:
         due = self._clock() + max(wait, _SECOND)
-        self._store.write(lambda c: postpone(c, case.withdrawal.id, due_at=due, reason=why[:300], counted=counted))
+        self._store.write(lambda c: postpone(c, case.withdrawal.id, due_at=due, reason=why[:300], counts=counts))
         WITHDRAWALS_ASKED.labels("later").inc()
 
     def _end(self, claimed: Withdrawal, account: Account, to: WithdrawalState, reason: str | None) -> None:
