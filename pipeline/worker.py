@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection
 
+from identity.backoff import doubled, scattered
 from identity.errors import AccountRefused, BadInput, Misconfigured, Unavailable
 from identity.store import CommitUnknown
 from pipeline import metrics
@@ -175,8 +175,7 @@ class Worker:
 
     def _spend(self, job: ClaimedJob, *, reason: str, insist: bool = True) -> None:
         """A run of *job* came to nothing: queue it again, or bury it."""
-        growing: timedelta = self._settings.backoff * 2 ** min(job.runs_spent, 20)
-        delay = min(growing, LONGEST_WAIT) * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
+        delay = scattered(doubled(self._settings.backoff, job.runs_spent, longest=LONGEST_WAIT))
         spend = partial(
             jobs.spend_run, job=job.id, fence=job.fence, limit=self._settings.runs, delay=delay, reason=reason
         )

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from identity.answers import UNNAMED_401, ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, Withheld
+from identity.backoff import doubled
 from identity.errors import AccountRefused, AswhomError, Misconfigured, ReauthRequired, Unavailable
 from identity.http import NoAnswer, Outcome
 from identity.metrics import REFRESHES, UNRECOGNISED
@@ -38,7 +39,8 @@ log = logging.getLogger(__name__)
 
 _RETRY = timedelta(seconds=2)
 _UNENDING = timedelta(days=1)  # of a token without an end: until it is asked again whether it wants the person
-_REFUSED_RETRY = timedelta(minutes=1)  # the first; each later one waits twice as long, up to eight times
+_REFUSED_RETRY = timedelta(minutes=1)  # the first; each later one waits twice as long
+_LONGEST_REFUSED = timedelta(minutes=8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,4 +304,4 @@ def _rounds(intent: RefreshIntent) -> int:
 
 def _longer(times: int) -> timedelta:
     """How long at most to leave alone what was refused so many times, and may be until somebody acts."""
-    return _REFUSED_RETRY * (1 << min(max(times, 1) - 1, 3))
+    return doubled(_REFUSED_RETRY, times - 1, longest=_LONGEST_REFUSED)
