@@ -15,17 +15,14 @@ from identity.http import NoAnswer, Outcome
 from identity.metrics import REFRESHES, UNRECOGNISED
 from identity.minting import (
     AssertionRefused,
-    may_be_of_account,
-    may_be_of_secret,
     may_be_withheld,
     next_credentials,
     read_token,
-    spare_secret,
     untried_key,
 )
-from identity.model import Credential
 from identity.own_values import profile_for
 from identity.providers.profile import Profile
+from identity.refresh.blame import Blame, blame
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.intents import RefreshIntent, may_present_again
 from identity.refresh.situation import Situation
@@ -142,32 +139,16 @@ class Concluder:
                 return self.fail(situation, intent, reason, wait=wait, unpresented=not sent)
             case RateLimited(reason=reason, retry_after=wait):
                 return self.fail(situation, intent, reason, wait=wait, outcome="rate_limited")
-            case ClientRefused(code=code) | AssertionRefused(code=code) if unsure:
-                self.writer.write(settlement.fail, code, retry_at=None)
-                return None  # it may have been said of another secret than goes first now: that one is tried
-            case ClientRefused(code=code) if code == UNNAMED_401:
-                return self._suspect_client(situation, intent)
-            case ClientRefused(code=code) if (spare := spare_secret(situation.secrets, profile, code)) is not None:
-                first = situation.secrets[0].id
-                blamed = self.writer.write(
-                    settlement.blame_secret, code, owner=situation.connection, secret=first, spare=spare.id
+            case ClientRefused() | AssertionRefused() | Withheld():
+                whose = blame(
+                    meaning,
+                    credential=account.credential,
+                    profile=profile,
+                    secrets=situation.secrets,
+                    refused_keys=intent.refused_keys,
+                    unsure=unsure,
                 )
-                self._count(situation, "secret_refused", settled=blamed)
-                return None  # look again: the other one goes first now
-            case ClientRefused(code=code) if may_be_of_account(code, account.credential):
-                return self._withhold(situation, intent, code)
-            case ClientRefused(code=code) if may_be_of_secret(profile, code) and _is_known(situation, intent):
-                if account.credential is Credential.JWT_BEARER:
-                    return self._refuse_assertion(situation, intent, code)
-                return self._suspect_client(situation, intent)
-            case ClientRefused(code=code):
-                return self._refuse_client(situation, intent, code)
-            case AssertionRefused(code=code):
-                return self._refuse_assertion(situation, intent, code)
-            case Withheld(code=code, person=False):
-                return self._withhold(situation, intent, code)
-            case Withheld(code=code):
-                return self._ask_person(situation, intent, code)
+                return self._refused(whose, situation, intent, meaning.code)
             case Dead(code=code):
                 buried = self.writer.write(settlement.bury, code)
                 self._count(situation, "dead", settled=buried)
@@ -176,6 +157,33 @@ class Concluder:
                 raise ReauthRequired(f"the grant of account {account.id} is dead ({code[:60]})", account=account.id)
             case Unknown(reason=reason):
                 return self.doubt(situation, intent, reason)
+
+    def _refused(self, whose: Blame, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
+        match whose:
+            case Blame.NOBODY_YET:
+                self.writer.write(self.writer.settlement(situation, intent).fail, code, retry_at=None)
+                return None  # look again
+            case Blame.SUSPECT:
+                return self._suspect_client(situation, intent)
+            case Blame.SECRET:
+                self._refuse_secret(situation, intent, code)
+                return None  # look again
+            case Blame.ACCOUNT:
+                return self._withhold(situation, intent, code)
+            case Blame.PERSON:
+                return self._ask_person(situation, intent, code)
+            case Blame.ASSERTION:
+                return self._refuse_assertion(situation, intent, code)
+            case Blame.CLIENT:
+                return self._refuse_client(situation, intent, code)
+
+    def _refuse_secret(self, situation: Situation, intent: RefreshIntent, code: str) -> None:
+        """The other one goes first from now on."""
+        _, spare, *_ = (one for one in situation.secrets if one.refused_at is None)
+        owner, first = situation.connection, situation.secrets[0]
+        act = self.writer.settlement(situation, intent).blame_secret
+        blamed = self.writer.write(act, code, owner=owner, secret=first.id, spare=spare.id)
+        self._count(situation, "secret_refused", settled=blamed)
 
     def _ask_person(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
         """Serve the present token to its end, then ask the provider once more; it wants the person still: ask them."""
@@ -288,13 +296,6 @@ def _refused(situation: Situation, code: str, wait: timedelta) -> AccountRefused
     )
     why = f"{account.provider} gives account {account.id} no token ({code[:60]}): {look}"
     return AccountRefused(why, account=account.key, retry_after=wait)
-
-
-def _is_known(situation: Situation, intent: RefreshIntent) -> bool:
-    """Whether the secret shown was known as refused: the fresh one was refused just before, and not by name."""
-    if not situation.secrets or situation.secrets[0].refused_at is None:
-        return False
-    return any(one.refused_at is None and one.id in intent.refused_keys for one in situation.secrets)
 
 
 def _rounds(intent: RefreshIntent) -> int:
