@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from identity.answers import UNNAMED_401, ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, Withheld
@@ -21,16 +20,13 @@ from identity.minting import (
     untried_key,
 )
 from identity.own_values import profile_for
-from identity.providers.profile import Profile
 from identity.refresh.blame import Blame, blame
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.intents import RefreshIntent, may_present_again
+from identity.refresh.parts import RefreshParts
 from identity.refresh.situation import Situation
 from identity.refresh.suspected_client import is_of_client, refused_since
 from identity.refresh.writer import RefreshWriter
-from identity.store import Store
-from identity.token_endpoint import TokenEndpoint, unpack
-from identity.vault import Vault
+from identity.token_endpoint import unpack
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +40,8 @@ _LONGEST_REFUSED = timedelta(minutes=8)
 class Concluder:
     """Settles what came of presentations. Its methods return the new generation, or None: look again."""
 
-    store: Store
-    vault: Vault
-    endpoint: TokenEndpoint
-    profiles: Mapping[str, Profile]
-    budget: RefreshBudget
+    parts: RefreshParts
     writer: RefreshWriter
-    clock: Callable[[], datetime]
-    reached: Callable[[str], None]
 
     def settle(self, situation: Situation, intent: RefreshIntent) -> int | None:
         """End an intent whose owner may be gone: by its stored answer, else as unknown."""
@@ -60,16 +50,16 @@ class Concluder:
             return None
         outcome: Outcome = NoAnswer(reason="whoever sent it is gone")
         if intent.answer_sealed is not None:
-            outcome = unpack(self.vault.open(intent.answer_sealed, situation.answer_binding))
+            outcome = unpack(self.parts.vault.open(intent.answer_sealed, situation.answer_binding))
         return self.conclude(situation, intent, outcome, recovered=True)
 
     def doubt(self, situation: Situation, intent: RefreshIntent, reason: str) -> int | None:
         """The provider may have rotated, and what it said is lost. Raises ReauthRequired unless that is harmless."""
-        account, profile = situation.account, profile_for(self.profiles, situation.connection)
+        account, profile = situation.account, profile_for(self.parts.profiles, situation.connection)
         if situation.minted or not profile.rotates:
             return self.fail(situation, intent, reason)
         settlement = self.writer.settlement(situation, intent)
-        if may_present_again(intent, profile, by=self.clock() + self.budget.send):
+        if may_present_again(intent, profile, by=self.parts.clock() + self.parts.budget.send):
             self._count(situation, "unknown", settled=self.writer.write(settlement.doubt, reason))
             return None
         given_up = self.writer.write(settlement.give_up, reason)
@@ -87,7 +77,7 @@ class Concluder:
 
     def serve_or(self, error: AswhomError, situation: Situation) -> int:
         """The present generation, while its token lives and was not refused. Raises *error* otherwise."""
-        if not situation.may_serve(self.clock()):
+        if not situation.may_serve(self.parts.clock()):
             raise error
         self._count(situation, "served")
         return situation.generation
@@ -103,7 +93,7 @@ class Concluder:
     def expire(self, situation: Situation, new: RefreshIntent) -> int | None:
         """Nothing renews this token: it lives until its end, then a person must reconnect."""
         account = situation.account
-        if situation.may_serve(self.clock()):
+        if situation.may_serve(self.parts.clock()):
             return situation.generation
         words = "its token has ended or was refused, and there is nothing to renew it with"
         if not self.writer.write(self.writer.settlement(situation, new).expire, words):
@@ -118,20 +108,20 @@ class Concluder:
         *recovered*: whoever presented is gone, and the client's secrets may be others now.
         """
         account = situation.account
-        profile = profile_for(self.profiles, situation.connection)
+        profile = profile_for(self.parts.profiles, situation.connection)
         settlement = self.writer.settlement(situation, intent)
-        unsure = recovered and self.store.read(partial(situation.another_was_shown, since=intent.started_at))
+        unsure = recovered and self.parts.store.read(partial(situation.another_was_shown, since=intent.started_at))
         meaning = read_token(situation, profile, outcome, started_at=intent.started_at, scopes=situation.grant.scopes)
-        self.endpoint.heed(meaning, outcome, to=situation.token_endpoint)
+        self.parts.endpoint.heed(meaning, outcome, to=situation.token_endpoint)
         match meaning:
             case Granted(answer=granted):
-                sealed = next_credentials(situation, self.vault, granted)
+                sealed = next_credentials(situation, self.parts.vault, granted)
                 accepted = None if unsure or not situation.secrets else situation.secrets[0]
                 committed = self.writer.write(settlement.commit, sealed, accepted=accepted)
                 self._count(situation, "success", settled=committed)
                 if not committed:
                     return None
-                self.reached("after_commit")
+                self.parts.reached("after_commit")
                 return sealed.generation
             case Transient(reason=reason, retry_after=wait, sent=sent, recognised=recognised):
                 if not recognised:
@@ -234,7 +224,7 @@ class Concluder:
         if self._has_another_tried(situation, intent, UNNAMED_401):
             return None
         suspects = partial(is_of_client, situation=situation, code=UNNAMED_401)
-        if self.store.read(suspects):
+        if self.parts.store.read(suspects):
             return self._refuse_client(situation, intent, UNNAMED_401)
         return self._withhold(situation, intent, UNNAMED_401)
 
@@ -272,7 +262,7 @@ class Concluder:
         outcome: str = "transient",
     ) -> int | None:
         """Nothing happened: serve the present token while it lives."""
-        retry_at = self.clock() + wait
+        retry_at = self.parts.clock() + wait
         if unpresented:
             failed = self.writer.take_back(situation, intent, reason, retry_at=retry_at)
         else:

@@ -26,10 +26,12 @@ from identity.errors import AccountRefused, Misconfigured, Unavailable
 from identity.http import Client
 from identity.model import AccountState, Credential
 from identity.providers import PROFILES
-from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.coordinator import Coordinator
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.tables import connection_secrets
+from tests.identity.coordinators import put_together
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import START, World
 from tests.ledger.acts import until_awaited
@@ -52,7 +54,7 @@ def make(connected: World, http: Client) -> Make:
 
         budget = RefreshBudget(poll=timedelta(milliseconds=20))
         lock = RefreshLock(None, ttl=budget.lock_ttl, token=connected.id)
-        return Coordinator(
+        return put_together(
             connected.store,
             connected.vault,
             http,

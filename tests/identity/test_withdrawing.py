@@ -21,7 +21,7 @@ from identity.grants import token_binding
 from identity.http import Answer, Client
 from identity.model import Credential, Scope, ScopeKind
 from identity.providers import PROFILES
-from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.budget import RefreshBudget
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.intents import TOKEN_ANSWER
 from identity.refresh.lock import RefreshLock
@@ -33,6 +33,7 @@ from identity.withdrawals import EndedConsents, Origin, Withdrawal, WithdrawalSt
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import Withdrawer
+from tests.identity.coordinators import put_together
 from tests.identity.keys import pem
 from tests.identity.outdated import put_out_of_date
 from tests.identity.published_providers import Server, server
@@ -51,7 +52,7 @@ class Salesforce:
         store.write(lambda c: rewrite_connection(c, owner))
         store.write(lambda c: add_secret(c, key))
         lock = RefreshLock(None, ttl=RefreshBudget().lock_ttl, token=world.id)
-        coordinator = Coordinator(store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id)
+        coordinator = put_together(store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id)
         self.seconds = 0.0
         self.gate = Gate(None, monotonic=lambda: self.seconds)
         self._endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=5), gate=self.gate)
