@@ -37,9 +37,9 @@ from identity.token_types import kept_type
 
 _CLIENT = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type", "redirect_uri_mismatch"})
 #: OpenID Connect Core §3.1.2.6; servers also answer a refresh so, once they want the person to sign in anew.
-_PERSON = frozenset({"interaction_required", "login_required", "consent_required", "account_selection_required"})
+WANT_PERSON = frozenset({"interaction_required", "login_required", "consent_required", "account_selection_required"})
 #: RFC 6749 §5.2 and RFC 8707 §2: what was asked for is not to be had, however often it is asked.
-_WITHHELD = frozenset({"invalid_scope", "invalid_request", "invalid_target", "access_denied"})
+WITHHELD = frozenset({"invalid_scope", "invalid_request", "invalid_target", "access_denied"})
 _TRANSIENT = frozenset({"temporarily_unavailable", "server_error", "request_timeout"})
 # `slow_down` is RFC 8628's; the others are what providers call it, compared without regard to case.
 _LIMITED = frozenset({"slow_down", "rate_limited", "ratelimited", "rate_limit_exceeded", "too_many_requests"})
@@ -247,8 +247,8 @@ def _refusal(code: str, profile: Profile, answer: Answer, started_at: datetime) 
         return RateLimited(reason=code, retry_after=retry_after_of(answer, started_at, _LIMITED_WAIT))
     if code in _TRANSIENT or code in profile.transient_codes:
         return Transient(reason=code, retry_after=retry_after_of(answer, started_at, _TRANSIENT_WAIT))
-    if code in _PERSON or code in _WITHHELD:
-        return Withheld(code=code, person=code in _PERSON)
+    if code in WANT_PERSON or code in WITHHELD:
+        return Withheld(code=code, person=code in WANT_PERSON)
     reason = f"unrecognised error {error_name(code)!r}"
     return Transient(reason=reason, retry_after=UNRECOGNISED_WAIT, recognised=False)
 

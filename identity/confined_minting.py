@@ -7,7 +7,6 @@ before anybody uses it, so that a revocation ends it at the provider too.
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from identity.answers import (
     Unknown,
     Withheld,
 )
+from identity.backoff import spread
 from identity.connection_secrets import SealedSecret
 from identity.errors import AswhomError, Misconfigured, Unavailable
 from identity.grants import ACCESS, token_binding
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 Refused = ClientRefused | Withheld | Dead | AssertionRefused
 
-_SPREAD = 5.0  # seconds: those who wait for one moment come back spread over so long
+_SPREAD = timedelta(seconds=5)  # those who wait for one moment come back spread over so long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,4 +213,4 @@ def _none(mint: Mint, why: str) -> str:
 
 
 def _spread(wait: timedelta) -> timedelta:
-    return wait + timedelta(seconds=random.uniform(0, _SPREAD))  # noqa: S311 - spreads rivals
+    return wait + spread(_SPREAD)

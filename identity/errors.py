@@ -7,6 +7,7 @@
     ├── GrantRevoked     cancel    an explicit signal; what depends on the grant is cancelled
     ├── PolicyDenied     refuse    policy, scope, audience or approval
     ├── Misconfigured    refuse    the operator's fault: never touches a user's grant; raises an alarm
+    │   └── AccountRefused         or one organisation's: jobs wait, and are given up one day
     └── BadInput         answer    a caller's request cannot be used as it is
         └── NotInState             nor while what it is about is in the state that it is in
 
@@ -16,6 +17,10 @@ Messages name principals and accounts by id and never contain a token or a body.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from identity.model import AccountKey
 
 
 class AswhomError(Exception):
@@ -60,6 +65,15 @@ class PolicyDenied(AswhomError):
 
 class Misconfigured(AswhomError):
     """The operator must change a setting, key or client registration."""
+
+
+class AccountRefused(Misconfigured):
+    """One account is given no token until somebody acts, there or here; it is asked again after *retry_after*."""
+
+    def __init__(self, message: str, *, account: AccountKey, retry_after: timedelta) -> None:
+        super().__init__(message)
+        self.account = account
+        self.retry_after = retry_after
 
 
 class KeyMissing(Misconfigured):

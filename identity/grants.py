@@ -29,7 +29,8 @@ _NOTE_USE = Prepared(
 )
 _OF_ACCOUNT = Prepared(select(grants).where(grants.c.account_id == bindparam("account")))
 
-NONE_STORED = {
+#: What is left of a grant's credentials where they are taken out of it, or shredded: nothing.
+EMPTIED: dict[str, None] = {
     "access_sealed": None,
     "refresh_sealed": None,
     "refresh_digest": None,
@@ -183,7 +184,7 @@ def bury(connection: Connection, account: str, *, generation: int, reason: str, 
     dead = (
         update(grants)
         .where(grants.c.account_id == account, grants.c.generation == generation)
-        .values(generation=generation + 1, **NONE_STORED)
+        .values(generation=generation + 1, **EMPTIED)
     )
     if connection.execute(dead).rowcount == 0:
         return False

@@ -10,6 +10,8 @@ from identity.accounts import Account
 from identity.answers import (
     UNNAMED_401,
     UNRECOGNISED_WAIT,
+    WANT_PERSON,
+    WITHHELD,
     ClientRefused,
     Dead,
     Granted,
@@ -22,7 +24,7 @@ from identity.connection_secrets import PRIVATE_KEY, SealedSecret
 from identity.errors import Misconfigured
 from identity.grants import SealedAnswer, seal_answer
 from identity.http import Answer, HttpRequest, Outcome
-from identity.model import Credential, TokenAnswer
+from identity.model import MINTED, Credential, TokenAnswer
 from identity.oauth import (
     Client,
     Narrowing,
@@ -197,6 +199,17 @@ def may_be_of_account(code: str, credential: Credential) -> bool:
     if code == UNNAMED_401:
         return True
     return code == "unauthorized_client" and credential in (Credential.AUTHORIZATION_CODE, Credential.ROTATING)
+
+
+def may_be_withheld(code: str, credential: Credential) -> bool:
+    """Whether a refresh that ended so without effect waits for somebody to act: an admin there, or the operator.
+
+    What a signed assertion was refused with is told otherwise (`AssertionRefused`).
+    """
+    if credential in MINTED and code in WANT_PERSON:
+        return True
+    of_assertion = credential is Credential.JWT_BEARER and code == "unauthorized_client"
+    return code in WITHHELD or (may_be_of_account(code, credential) and not of_assertion)
 
 
 def untried_key(secrets: Sequence[SealedSecret], intent: RefreshIntent, *, now: datetime) -> SealedSecret | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from identity.backoff import scattered
 from identity.errors import Unavailable
 from identity.store import CommitUnknown, Store
 
@@ -48,5 +48,5 @@ class PersistentWrite:
                 if over:
                     raise Unavailable(f"{what} could not be stored") from error
             tried = True
-            self.sleep(pause.total_seconds() * random.uniform(0.5, 1))  # noqa: S311 - spreads rivals
+            self.sleep(scattered(pause).total_seconds())
             pause = min(pause * 2, self.longest_pause)

@@ -7,12 +7,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from identity import audit
 from identity.audit import AsWhom
-from identity.connection_secrets import SealedSecret, refuse_secret
-from identity.connections import was_changed
+from identity.connection_secrets import SealedSecret
 from identity.model import ProviderConnection
-from identity.quoting import error_name
+from identity.refresh.blame import hold_against
 from identity.store import CommitUnknown, Store
 
 log = logging.getLogger(__name__)
@@ -37,17 +35,17 @@ def note_refused(
     """
 
     def note(connection: Connection) -> None:
-        if not was_changed(connection, owner, asked=asked) and refuse_secret(connection, secret.id, at=now):
-            audit.record(
-                connection,
-                "connection.secret_refused",
-                AsWhom(tenant=tenant),
-                id=audit_id,
-                at=now,
-                outcome=error_name(code)[:64],
-                reason=f"{secret.id} was refused; {spare.id} is used instead",
-                detail={"connection": secret.connection},
-            )
+        hold_against(
+            connection,
+            secret.id,
+            code,
+            spare=spare.id,
+            owner=owner,
+            asked=asked,
+            whom=AsWhom(tenant=tenant),
+            audit_id=audit_id,
+            now=now,
+        )
 
     try:
         store.write(note)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, update
 
 from identity.accounts import Account
-from identity.grants import NONE_STORED, get_grant
+from identity.grants import EMPTIED, get_grant
 from identity.model import MINTED
 from identity.refresh.intents import overtake
 from identity.tables import grants
@@ -31,7 +31,7 @@ def drop_access(connection: Connection, account: Account) -> bool:
         stale = stale.where(grants.c.access_sealed.is_not(None))
     if account.credential in MINTED:
         # With its generation what is on its way is discarded, whatever it says: it costs nothing but another token.
-        stale = stale.values(generation=grants.c.generation + 1, **NONE_STORED)
+        stale = stale.values(generation=grants.c.generation + 1, **EMPTIED)
     else:
         # A refresh on its way may hold the only refresh token there is: its answer is taken for that alone.
         stale = stale.values(access_sealed=None, expires_at=None)

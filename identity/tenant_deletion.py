@@ -15,6 +15,7 @@ from identity.audit import Act, AsWhom
 from identity.capability.tables import audiences
 from identity.console.tables import console_roles
 from identity.errors import BadInput
+from identity.grants import EMPTIED
 from identity.model import Scope, ScopeKind
 from identity.refresh.intents import discard_for_good
 from identity.scopes import standings
@@ -30,7 +31,7 @@ from identity.tables import (
     refresh_intents,
     tenants,
 )
-from identity.withdrawals import MOVES, WithdrawalState
+from identity.withdrawals import MOVES, SHREDDED, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 
 
@@ -62,21 +63,11 @@ def shred(connection: Connection, tenant: str, act: Act, *, besides: Mapping[str
     of_account = _accounts(tenant)
     # Its own statement each: the sealed columns are those of `identity.rewrap.SEALED`.
     statements = {
-        "grants": update(grants)
-        .where(grants.c.account_id.in_(of_account))
-        .values(
-            access_sealed=None,
-            refresh_sealed=None,
-            refresh_digest=None,
-            refresh_prefix_digest=None,
-            keepalive_due=None,
-        ),
+        "grants": update(grants).where(grants.c.account_id.in_(of_account)).values(**EMPTIED, keepalive_due=None),
         "refreshes": update(refresh_intents)
         .where(refresh_intents.c.account_id.in_(of_account), refresh_intents.c.answer_sealed.is_not(None))
         .values(answer_sealed=None),
-        "withdrawals": update(withdrawals)
-        .where(withdrawals.c.account_id.in_(of_account))
-        .values(access_sealed=None, refresh_sealed=None, answer_sealed=None),
+        "withdrawals": update(withdrawals).where(withdrawals.c.account_id.in_(of_account)).values(SHREDDED),
         "stuck credentials, given up": update(withdrawals)
         .where(
             withdrawals.c.account_id.in_(of_account), withdrawals.c.state.in_(MOVES.sources(WithdrawalState.GIVEN_UP))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import random
 from datetime import timedelta
 
+from identity.backoff import spread
 from identity.http import NoAnswer, NotSent
 from identity.model import AccountKey
 from pipeline.action import Response, Verdict
@@ -19,7 +19,7 @@ from pipeline.step_at_hand import StepAtHand
 
 log = logging.getLogger(__name__)
 
-_SPREAD = 1.0  # seconds: those who wait for one moment come back spread over so long
+_SPREAD = timedelta(seconds=1)  # those who wait for one moment come back spread over so long
 
 
 class BudgetUse:
@@ -41,8 +41,7 @@ class BudgetUse:
             return
         wait = self._budgets.enter(self._budget)
         if wait is not None:
-            spread = timedelta(seconds=random.uniform(0, _SPREAD))  # noqa: S311 - spreads rivals
-            raise RunAgain(f"the rate limit of {self._step.name} is used up for now", delay=wait + spread)
+            raise RunAgain(f"the rate limit of {self._step.name} is used up for now", delay=wait + spread(_SPREAD))
         self._taken = True
 
     def tell(self, answer: Response | NotSent | NoAnswer, conclusion: Conclusion) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+from identity.backoff import doubled, scattered
 from identity.errors import BadInput
 from pipeline import metrics
 from pipeline.action import Verdict
@@ -79,7 +79,7 @@ class OpenedAttempt:
 
     @property
     def tries(self) -> int:
-        """The attempts since the job was accepted, by its replay if it had one, this one included."""
+        """The attempts that were sent since the job was accepted, by its replay if it had one, this one included."""
         return self.intent.number - self.step.earlier.former
 
     @property
@@ -92,9 +92,8 @@ class OpenedAttempt:
     def again(self, reason: str, *, at_least: timedelta = timedelta()) -> RunAgain:
         """The job's way back to the queue, later with every attempt."""
         settings = self.services.settings
-        growing: timedelta = settings.backoff * 2 ** min(self.tries - 1, 20)
-        spread = min(growing, settings.backoff_cap) * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
-        return RunAgain(reason, delay=max(spread, at_least, self.conclusion.retry_after or timedelta()))
+        pause = scattered(doubled(settings.backoff, self.tries - 1, longest=settings.backoff_cap))
+        return RunAgain(reason, delay=max(pause, at_least, self.conclusion.retry_after or timedelta()))
 
     def overtaken(self) -> RunAgain:
         """The job's way back to the queue where its closing did not count."""

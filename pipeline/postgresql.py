@@ -8,7 +8,6 @@ waits for somebody's lock lets others have its place soon (docs/decisions/0025).
 from __future__ import annotations
 
 import math
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from identity.backoff import spread
 from identity.errors import Misconfigured, Unavailable
 from identity.store import CommitUnknown
 from pipeline.database import raise_if_late
@@ -130,7 +130,7 @@ class PostgresqlDatabase:
             if last is not None:
                 # The rivals were told to try again, and would meet again at once. At most 2.5 s for those that the
                 # server undid; who has waited for a lock waits for a few ms more, until its time is up.
-                time.sleep(random.uniform(0, 0.01 * 2**failures))  # noqa: S311 - spreads rivals, guards nothing
+                time.sleep(spread(timedelta(milliseconds=10 * 2**failures)).total_seconds())
             try:
                 # Ahead, it waits for those alone whose locks it needs.
                 with nullcontext() if ahead else self._place(end, last):

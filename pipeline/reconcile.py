@@ -15,11 +15,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from identity.columns import database_now
+from identity.failures import Failures
 from identity.hold import find_hold
 from identity.rows import insert_or
 from identity.store import Store
 from pipeline import metrics
-from pipeline.failures import Failures
 from pipeline.housekeeping import Duty
 from pipeline.ledger import approval_ends, bells, jobs, waits
 from pipeline.ledger import steps as ledger_steps

@@ -28,6 +28,7 @@ from identity.refresh.gate import AHEAD_KEEPS, Gate
 from identity.refresh.keepalive import Keepalive, paced_by
 from identity.refresh.keepalive_ledger import Due
 from identity.refresh.lock import RefreshLock
+from identity.refresh.parts import RefreshParts
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.token_endpoint import TokenEndpoint
@@ -148,19 +149,18 @@ class Runtime:
             token=lambda: secrets.token_hex(16),
             prefix=settings.key_prefix,
         )
-        return Coordinator(
-            self.database,
-            self.vault,
-            self.http,
-            lock,
-            PROFILES,
+        parts = RefreshParts(
+            store=self.database,
+            vault=self.vault,
+            endpoint=self._token_endpoint(within=settings.refresh.http),
+            profiles=PROFILES,
             clock=self.clock,
             ids=partial(self.ids, "ref"),
             budget=settings.refresh,
-            gate=self.gate,
             reached=self._reached,
             restored=wake_waiting,
         )
+        return Coordinator(parts, lock)
 
     def _connect_flow(self) -> ConnectFlow:
         web = self.settings.base_url.rstrip("/")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from identity.refresh.coordinator import RefreshBudget
+from identity.refresh.budget import RefreshBudget
 from identity.secret import Secret
 from pipeline.database import DatabaseSettings
 from pipeline.retention import Retention

@@ -23,6 +23,7 @@ from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.calls import may_have_acted
 from pipeline.ledger.clock import clock
+from pipeline.ledger.closings import NOT_SENT
 from pipeline.ledger.intents import Adopted
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.deciding import Decisions
@@ -194,7 +195,8 @@ class StepRunner:
         return attempt(self._services, step, number=made + 1)
 
     def _earlier(self, step: StepAtHand, tried: list[Row[Any]], known: Known) -> EarlierAttempts:
-        counted = [row for row in tried if row.opened > self._job.accepted]  # since its replay, if it had one
+        # since its replay, if it had one
+        counted = [row for row in tried if row.opened > self._job.accepted and row.error != NOT_SENT]
         return EarlierAttempts(
             former=len(tried) - len(counted),
             since=counted[0].opened_at if counted else None,

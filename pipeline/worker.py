@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,8 @@ import structlog
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection
 
-from identity.errors import BadInput, Misconfigured, Unavailable
+from identity.backoff import doubled, scattered
+from identity.errors import AccountRefused, BadInput, Misconfigured, Unavailable
 from identity.store import CommitUnknown
 from pipeline import metrics
 from pipeline.fields import misfitting
@@ -118,6 +118,19 @@ class Worker:
                 self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason))
             case CommitUnknown():
                 self._end(job, partial(jobs.requeue, job=job, delay=settings.backoff, reason=reason))
+            case AccountRefused(account=account, retry_after=delay):
+                # Perhaps its own organisation's doing: it looks again until that is undone, or given up.
+                log.warning("an account is refused", extra={"action": "job.account_refused", "reason": reason})
+                park = partial(
+                    jobs.park,
+                    job=job,
+                    wait=Wait.CONSENT,
+                    waits_for=jobs.consent_of(account),
+                    due_in=max(delay, settings.misconfigured_delay),
+                    expires_in=self._services.settings.consent_wait,
+                    reason=reason,
+                )
+                self._end(job, park)
             case Misconfigured():
                 # The operator's fault spends no run: the job goes on once it is mended.
                 log.error("misconfigured", extra={"action": "job.misconfigured", "reason": reason})
@@ -162,8 +175,7 @@ class Worker:
 
     def _spend(self, job: ClaimedJob, *, reason: str, insist: bool = True) -> None:
         """A run of *job* came to nothing: queue it again, or bury it."""
-        growing: timedelta = self._settings.backoff * 2 ** min(job.runs_spent, 20)
-        delay = min(growing, LONGEST_WAIT) * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
+        delay = scattered(doubled(self._settings.backoff, job.runs_spent, longest=LONGEST_WAIT))
         spend = partial(
             jobs.spend_run, job=job.id, fence=job.fence, limit=self._settings.runs, delay=delay, reason=reason
         )

@@ -16,11 +16,13 @@ from identity.http import Answer, Client, HttpRequest
 from identity.own_values import secrets_in, unchecked_challenge, unreadable
 from identity.people import all_taken_for
 from identity.providers import PROFILES
+from identity.refresh.story import refused_accounts
 from pipeline import connection_facts
 from pipeline.ledger import queries
 from webhooks.sources import SOURCES
 
 _WITHIN = timedelta(seconds=5)
+_DAY = timedelta(days=1)
 _SOON = timedelta(days=2)
 _LATELY = timedelta(days=7)
 _SHOWN = 20
@@ -48,12 +50,20 @@ def connections(at: Installation) -> Iterator[Finding]:
     for row in at.read(connection_facts.refused_secrets):
         says = f"{row['id']}, a {row['name']} of {row['connection_id']}, was refused, and another is used"
         yield unknown("connections", f"{says}: `aswhom connections show {row['connection_id']}`")
+    yield from _refused(at)
     yield from _rivals(at)
     yield from _people(at)
     yield from _own_values(at)
     yield from _unlisted(at)
     yield from _left_out(at)
     yield from _by_workspace(at)
+
+
+def _refused(at: Installation) -> Iterator[Finding]:
+    """Accounts that are told so, and no longer only as long as an outage lasts."""
+    for one in at.read(partial(refused_accounts, since=at.now() - _DAY)):
+        says = f"{one.number} account(s) of {one.connection} are given no token ({one.code}), as {one.account}"
+        yield wrong("connections", f"{says}: `aswhom accounts show {one.account}` says what to do")
 
 
 def _rivals(at: Installation) -> Iterator[Finding]:

@@ -212,23 +212,26 @@ def retry(at: Installation, out: Output, id: str | None, connection: str | None,
                 f"the provider asked for the person of no account of {connection}: there is none to try again"
             )
         confirm(f"Try {len(waiting)} accounts of {connection} again?", yes=yes)
-    retried = [account for account in waiting if _tried_again(at, account)]
-    if id is not None and not retried:
+    refused = {account: why for account in waiting if (why := _try_again(at, account)) is not None}
+    if id is not None and refused:
+        ((account, why),) = refused.items()
         raise BadInput(
-            f"the provider of {waiting[0]} did not ask for its person, so to try it again changes nothing: "
-            f"`aswhom accounts show {waiting[0]}` says what is next"
+            f"{account}: {why}, so to try it again changes nothing: `aswhom accounts show {account}` says what is next"
         )
-    out.done(f"To be tried again with what they have: {', '.join(retried)}", {"retried": retried})
+    retried = [account for account in waiting if account not in refused]
+    out.done(f"To be tried again with what they have: {', '.join(retried) or 'none'}", {"retried": retried})
 
 
-def _tried_again(at: Installation, account: str) -> bool:
+def _try_again(at: Installation, account: str) -> str | None:
+    """None: it is to be tried again; or why not."""
     act = at.act()
 
-    def write(c: Connection) -> bool:
-        if (key := try_without(c, account, act)) is None:
-            return False
-        wake_waiting(c, key)
-        return True
+    def write(c: Connection) -> str | None:
+        tried = try_without(c, account, act)
+        if isinstance(tried, str):
+            return tried
+        wake_waiting(c, tried)
+        return None
 
     return at.write(write)
 

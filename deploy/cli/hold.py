@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,9 @@ from identity.hold import find_hold, release_hold, set_hold
 from pipeline.ledger.calls_out import CallsOut, calls_out
 from pipeline.ledger.restored import is_of_restore
 from pipeline.ledger.troubles import look
+from pipeline.revocation.inquiry import open_doubts
+
+_NAMED = 10  # of any number, in a sentence
 
 
 @click.group()
@@ -48,8 +52,9 @@ def release(at: Installation, out: Output, why: str | None, yes: bool) -> None:
     """Let everything go on: what became due meanwhile is due now, and missed slots are caught up with."""
     standing, put_back = at.read(lambda c: (find_hold(c), is_of_restore(c)))
     if standing is not None:
+        doubted = _doubted(at.read(open_doubts))
         drill = "; THE LEDGER WAS PUT BACK FROM A BACKUP, AND A DRILL IS NEVER RELEASED" if put_back else ""
-        confirm(f"{at.which}, {standing.sentence}{drill}. Let everything go on?", yes=yes)
+        confirm(f"{at.which}, {standing.sentence}{drill}.{doubted} Let everything go on?", yes=yes)
     act = replace(at.act(), why=why)
     was = at.write(lambda c: release_hold(c, act), ahead=True)
     out.done("released: everything goes on" if was else "nothing was held", {"held": False, "changed": was is not None})
@@ -65,26 +70,39 @@ def show(at: Installation, out: Output, exit_code: bool) -> int | None:
 
 def _tell(at: Installation, out: Output, *, changed: bool) -> bool:
     """Say whether it is held."""
-    standing, still, due = at.read(lambda c: (find_hold(c), calls_out(c), sum(look(c).due.values())))
+    standing, still, due, doubts = at.read(
+        lambda c: (find_hold(c), calls_out(c), sum(look(c).due.values()), open_doubts(c))
+    )
     document: dict[str, Any] = {
         "held": standing is not None,
         "changed": changed,
         "calls_out": still.calls,
         "requests_out": still.tokens,
         "jobs_due": due,
+        "doubted": doubts,
     }
     if standing is None:
         out.done("not held: everything goes on", document)
         return False
     document |= {"since": standing.since, "by": standing.by, "why": standing.why}
-    waits = "No job is due" if not due else f"{due} job(s) are due, and go on with the release"
-    out.done(f"{standing.sentence}. {_still(still)}. {waits}", document)
+    waits = "No job is due." if not due else f"{due} job(s) are due, and go on with the release."
+    out.done(f"{standing.sentence}. {_still(still)} {waits}{_doubted(doubts)}", document)
     return True
+
+
+def _doubted(doubts: Sequence[str]) -> str:
+    """What is to be looked at before the release: afterwards the provider is asked, and the credential ended there."""
+    if not doubts:
+        return ""
+    named = ", ".join(doubts[:_NAMED]) + (" …" if len(doubts) > _NAMED else "")
+    return (
+        f" {len(doubts)} revocation(s) by a signal that may be a replay wait for their provider's word ({named}): once "
+        "the revoked token has expired it cannot tell any more, and after the release what renews it is ended there."
+    )
 
 
 def _still(still: CallsOut) -> str:
     if still == CallsOut(calls=0, tokens=0):
-        return "Nothing is out"
-    return (
-        f"{still.calls} call(s) and {still.tokens} token request(s) are still out: `aswhom hold show` says when none is"
-    )
+        return "Nothing is out."
+    out = f"{still.calls} call(s) and {still.tokens} token request(s) are still out"
+    return f"{out}: `aswhom hold show` says when none is."

@@ -3,54 +3,45 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from identity.answers import UNNAMED_401, ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, Withheld
-from identity.errors import AswhomError, Misconfigured, ReauthRequired, Unavailable
+from identity.backoff import doubled
+from identity.errors import AccountRefused, AswhomError, Misconfigured, ReauthRequired, Unavailable
 from identity.http import NoAnswer, Outcome
 from identity.metrics import REFRESHES, UNRECOGNISED
 from identity.minting import (
     AssertionRefused,
-    may_be_of_account,
-    may_be_of_secret,
+    may_be_withheld,
     next_credentials,
     read_token,
-    spare_secret,
     untried_key,
 )
-from identity.model import Credential
 from identity.own_values import profile_for
-from identity.providers.profile import Profile
-from identity.refresh.budget import RefreshBudget
+from identity.refresh.blame import Blame, blame
 from identity.refresh.intents import RefreshIntent, may_present_again
+from identity.refresh.parts import RefreshParts
 from identity.refresh.situation import Situation
 from identity.refresh.suspected_client import is_of_client, refused_since
 from identity.refresh.writer import RefreshWriter
-from identity.store import Store
-from identity.token_endpoint import TokenEndpoint, unpack
-from identity.vault import Vault
+from identity.token_endpoint import unpack
 
 log = logging.getLogger(__name__)
 
 _RETRY = timedelta(seconds=2)
-_REFUSED_RETRY = timedelta(minutes=1)  # the first; each later one waits twice as long, up to eight times
+_UNENDING = timedelta(days=1)  # of a token without an end: until it is asked again whether it wants the person
+_REFUSED_RETRY = timedelta(minutes=1)  # the first; each later one waits twice as long
+_LONGEST_REFUSED = timedelta(minutes=8)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Concluder:
     """Settles what came of presentations. Its methods return the new generation, or None: look again."""
 
-    store: Store
-    vault: Vault
-    endpoint: TokenEndpoint
-    profiles: Mapping[str, Profile]
-    budget: RefreshBudget
+    parts: RefreshParts
     writer: RefreshWriter
-    clock: Callable[[], datetime]
-    reached: Callable[[str], None]
 
     def settle(self, situation: Situation, intent: RefreshIntent) -> int | None:
         """End an intent whose owner may be gone: by its stored answer, else as unknown."""
@@ -59,16 +50,16 @@ class Concluder:
             return None
         outcome: Outcome = NoAnswer(reason="whoever sent it is gone")
         if intent.answer_sealed is not None:
-            outcome = unpack(self.vault.open(intent.answer_sealed, situation.answer_binding))
+            outcome = unpack(self.parts.vault.open(intent.answer_sealed, situation.answer_binding))
         return self.conclude(situation, intent, outcome, recovered=True)
 
     def doubt(self, situation: Situation, intent: RefreshIntent, reason: str) -> int | None:
         """The provider may have rotated, and what it said is lost. Raises ReauthRequired unless that is harmless."""
-        account, profile = situation.account, profile_for(self.profiles, situation.connection)
+        account, profile = situation.account, profile_for(self.parts.profiles, situation.connection)
         if situation.minted or not profile.rotates:
             return self.fail(situation, intent, reason)
         settlement = self.writer.settlement(situation, intent)
-        if may_present_again(intent, profile, by=self.clock() + self.budget.send):
+        if may_present_again(intent, profile, by=self.parts.clock() + self.parts.budget.send):
             self._count(situation, "unknown", settled=self.writer.write(settlement.doubt, reason))
             return None
         given_up = self.writer.write(settlement.give_up, reason)
@@ -86,15 +77,23 @@ class Concluder:
 
     def serve_or(self, error: AswhomError, situation: Situation) -> int:
         """The present generation, while its token lives and was not refused. Raises *error* otherwise."""
-        if not situation.may_serve(self.clock()):
+        if not situation.may_serve(self.parts.clock()):
             raise error
         self._count(situation, "served")
         return situation.generation
 
+    def not_before(self, situation: Situation, former: RefreshIntent, *, wait: timedelta) -> int:
+        """The present generation, while *former* is not to be presented again. Raises what it had ended with."""
+        code = former.outcome or ""
+        if may_be_withheld(code, situation.account.credential):
+            return self.serve_or(_refused(situation, code, wait), situation)
+        why = code or "its token endpoint did not give one a moment ago"
+        return self.serve(situation, retry_after=wait, why=why)
+
     def expire(self, situation: Situation, new: RefreshIntent) -> int | None:
         """Nothing renews this token: it lives until its end, then a person must reconnect."""
         account = situation.account
-        if situation.may_serve(self.clock()):
+        if situation.may_serve(self.parts.clock()):
             return situation.generation
         words = "its token has ended or was refused, and there is nothing to renew it with"
         if not self.writer.write(self.writer.settlement(situation, new).expire, words):
@@ -109,20 +108,20 @@ class Concluder:
         *recovered*: whoever presented is gone, and the client's secrets may be others now.
         """
         account = situation.account
-        profile = profile_for(self.profiles, situation.connection)
+        profile = profile_for(self.parts.profiles, situation.connection)
         settlement = self.writer.settlement(situation, intent)
-        unsure = recovered and self.store.read(partial(situation.another_was_shown, since=intent.started_at))
+        unsure = recovered and self.parts.store.read(partial(situation.another_was_shown, since=intent.started_at))
         meaning = read_token(situation, profile, outcome, started_at=intent.started_at, scopes=situation.grant.scopes)
-        self.endpoint.heed(meaning, outcome, to=situation.token_endpoint)
+        self.parts.endpoint.heed(meaning, outcome, to=situation.token_endpoint)
         match meaning:
             case Granted(answer=granted):
-                sealed = next_credentials(situation, self.vault, granted)
+                sealed = next_credentials(situation, self.parts.vault, granted)
                 accepted = None if unsure or not situation.secrets else situation.secrets[0]
                 committed = self.writer.write(settlement.commit, sealed, accepted=accepted)
                 self._count(situation, "success", settled=committed)
                 if not committed:
                     return None
-                self.reached("after_commit")
+                self.parts.reached("after_commit")
                 return sealed.generation
             case Transient(reason=reason, retry_after=wait, sent=sent, recognised=recognised):
                 if not recognised:
@@ -130,38 +129,16 @@ class Concluder:
                 return self.fail(situation, intent, reason, wait=wait, unpresented=not sent)
             case RateLimited(reason=reason, retry_after=wait):
                 return self.fail(situation, intent, reason, wait=wait, outcome="rate_limited")
-            case ClientRefused(code=code) | AssertionRefused(code=code) if unsure:
-                self.writer.write(settlement.fail, code, retry_at=None)
-                return None  # it may have been said of another secret than goes first now: that one is tried
-            case ClientRefused(code=code) if code == UNNAMED_401:
-                return self._suspect_client(situation, intent)
-            case ClientRefused(code=code) if (spare := spare_secret(situation.secrets, profile, code)) is not None:
-                first = situation.secrets[0].id
-                blamed = self.writer.write(
-                    settlement.blame_secret, code, owner=situation.connection, secret=first, spare=spare.id
+            case ClientRefused() | AssertionRefused() | Withheld():
+                whose = blame(
+                    meaning,
+                    credential=account.credential,
+                    profile=profile,
+                    secrets=situation.secrets,
+                    refused_keys=intent.refused_keys,
+                    unsure=unsure,
                 )
-                self._count(situation, "secret_refused", settled=blamed)
-                return None  # look again: the other one goes first now
-            case ClientRefused(code=code) if may_be_of_account(code, account.credential):
-                return self._withhold(situation, intent, code)
-            case ClientRefused(code=code) if may_be_of_secret(profile, code) and _is_known(situation, intent):
-                if account.credential is Credential.JWT_BEARER:
-                    return self._refuse_assertion(situation, intent, code)
-                return self._suspect_client(situation, intent)
-            case ClientRefused(code=code):
-                return self._refuse_client(situation, intent, code)
-            case AssertionRefused(code=code):
-                return self._refuse_assertion(situation, intent, code)
-            case Withheld(code=code, person=False):
-                return self._withhold(situation, intent, code)
-            case Withheld(code=code):
-                asked = self.writer.write(settlement.ask_person, code)
-                self._count(situation, "needs_person", settled=asked)
-                if not asked:
-                    return None
-                raise ReauthRequired(
-                    f"the provider wants the person of account {account.id} ({code})", account=account.id
-                )
+                return self._refused(whose, situation, intent, meaning.code)
             case Dead(code=code):
                 buried = self.writer.write(settlement.bury, code)
                 self._count(situation, "dead", settled=buried)
@@ -171,12 +148,55 @@ class Concluder:
             case Unknown(reason=reason):
                 return self.doubt(situation, intent, reason)
 
+    def _refused(self, whose: Blame, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
+        match whose:
+            case Blame.NOBODY_YET:
+                self.writer.write(self.writer.settlement(situation, intent).fail, code, retry_at=None)
+                return None  # look again
+            case Blame.SUSPECT:
+                return self._suspect_client(situation, intent)
+            case Blame.SECRET:
+                self._refuse_secret(situation, intent, code)
+                return None  # look again
+            case Blame.ACCOUNT:
+                return self._withhold(situation, intent, code)
+            case Blame.PERSON:
+                return self._ask_person(situation, intent, code)
+            case Blame.ASSERTION:
+                return self._refuse_assertion(situation, intent, code)
+            case Blame.CLIENT:
+                return self._refuse_client(situation, intent, code)
+
+    def _refuse_secret(self, situation: Situation, intent: RefreshIntent, code: str) -> None:
+        """The other one goes first from now on."""
+        _, spare, *_ = (one for one in situation.secrets if one.refused_at is None)
+        owner, first = situation.connection, situation.secrets[0]
+        act = self.writer.settlement(situation, intent).blame_secret
+        blamed = self.writer.write(act, code, owner=owner, secret=first.id, spare=spare.id)
+        self._count(situation, "secret_refused", settled=blamed)
+
+    def _ask_person(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
+        """Serve the present token to its end, then ask the provider once more; it wants the person still: ask them."""
+        settlement, account = self.writer.settlement(situation, intent), situation.account
+        if situation.may_serve(settlement.now):
+            wait = (situation.grant.expires_at or settlement.now + _UNENDING) - settlement.now
+            failed = self.writer.write(settlement.fail, code, retry_at=settlement.now + wait)
+            self._count(situation, "needs_person", settled=failed)
+            where = {"action": "grant.person_wanted_soon", "account": account.id}
+            log.warning("when its token ends, the person of %s is wanted (%s)", account.id, code, extra=where)
+            return self.serve(situation, retry_after=wait, why=code) if failed else None
+        asked = self.writer.write(settlement.ask_person, code)
+        self._count(situation, "needs_person", settled=asked)
+        if not asked:
+            return None
+        raise ReauthRequired(f"the provider wants the person of account {account.id} ({code})", account=account.id)
+
     def _refuse_assertion(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
         """Have another live key sign; with none, serve the present token while it lives, and try again later."""
         account = situation.account
         if self._has_another_tried(situation, intent, code):
             return None
-        failed = self._leave_alone(situation, intent, code)
+        failed, _ = self._leave_alone(situation, intent, code)
         self._count(situation, "assertion_refused", settled=failed)
         why = (
             f"{account.provider} refuses what provider connection {situation.connection.id} signs for account "
@@ -204,7 +224,7 @@ class Concluder:
         if self._has_another_tried(situation, intent, UNNAMED_401):
             return None
         suspects = partial(is_of_client, situation=situation, code=UNNAMED_401)
-        if self.store.read(suspects):
+        if self.parts.store.read(suspects):
             return self._refuse_client(situation, intent, UNNAMED_401)
         return self._withhold(situation, intent, UNNAMED_401)
 
@@ -218,26 +238,18 @@ class Concluder:
 
     def _withhold(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
         """Serve the present token while it lives, and ask again later: it may be this account's fault alone."""
-        account, owner = situation.account, situation.connection.id
-        failed = self._leave_alone(situation, intent, code)
+        failed, wait = self._leave_alone(situation, intent, code)
         self._count(situation, "account_refused", settled=failed)
-        look = (
-            f"the {situation.secret_name or 'secret'} of provider connection {owner} is wrong, or a gateway before the "
-            "token endpoint refuses us"
-            if code == UNNAMED_401
-            else f"look whether the client of provider connection {owner} may have there what it asks for, in that "
-            "account's organisation too"
-        )
-        why = f"{account.provider} gives account {account.id} no token ({code[:60]}): {look}"
-        log.warning("%s", why, extra={"action": "grant.withheld", "account": account.id})
-        return self.serve_or(Misconfigured(why), situation) if failed else None
+        refused = _refused(situation, code, wait)
+        log.warning("%s", refused, extra={"action": "grant.withheld", "account": situation.account.id})
+        return self.serve_or(refused, situation) if failed else None
 
-    def _leave_alone(self, situation: Situation, intent: RefreshIntent, code: str) -> bool:
+    def _leave_alone(self, situation: Situation, intent: RefreshIntent, code: str) -> tuple[bool, timedelta]:
         """Write that nobody knows whose fault it is, and when to ask again: each time it is told, later."""
         settlement, wait = self.writer.settlement(situation, intent), _REFUSED_RETRY
         if (since := refused_since(situation, code)) is not None:
             wait = min(_longer(_rounds(intent)), max(wait, 2 * (settlement.now - since)))
-        return self.writer.write(settlement.blame_nobody, code, retry_at=settlement.now + wait)
+        return self.writer.write(settlement.blame_nobody, code, retry_at=settlement.now + wait), wait
 
     def fail(
         self,
@@ -250,7 +262,7 @@ class Concluder:
         outcome: str = "transient",
     ) -> int | None:
         """Nothing happened: serve the present token while it lives."""
-        retry_at = self.clock() + wait
+        retry_at = self.parts.clock() + wait
         if unpresented:
             failed = self.writer.take_back(situation, intent, reason, retry_at=retry_at)
         else:
@@ -263,11 +275,17 @@ class Concluder:
         REFRESHES.labels(situation.account.provider, outcome if settled else "moved").inc()
 
 
-def _is_known(situation: Situation, intent: RefreshIntent) -> bool:
-    """Whether the secret shown was known as refused: the fresh one was refused just before, and not by name."""
-    if not situation.secrets or situation.secrets[0].refused_at is None:
-        return False
-    return any(one.refused_at is None and one.id in intent.refused_keys for one in situation.secrets)
+def _refused(situation: Situation, code: str, wait: timedelta) -> AccountRefused:
+    account, owner = situation.account, situation.connection.id
+    look = (
+        f"the {situation.secret_name or 'secret'} of provider connection {owner} is wrong, or a gateway before the "
+        "token endpoint refuses us"
+        if code == UNNAMED_401
+        else f"look whether the client of provider connection {owner} may have there what it asks for, in that "
+        "account's organisation too"
+    )
+    why = f"{account.provider} gives account {account.id} no token ({code[:60]}): {look}"
+    return AccountRefused(why, account=account.key, retry_after=wait)
 
 
 def _rounds(intent: RefreshIntent) -> int:
@@ -277,4 +295,4 @@ def _rounds(intent: RefreshIntent) -> int:
 
 def _longer(times: int) -> timedelta:
     """How long at most to leave alone what was refused so many times, and may be until somebody acts."""
-    return _REFUSED_RETRY * (1 << min(times - 1, 3))
+    return doubled(_REFUSED_RETRY, times - 1, longest=_LONGEST_REFUSED)

@@ -9,113 +9,36 @@ Minted tokens (client credentials, installations) take the same way. docs/explan
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
-from sqlalchemy import Connection
-
-from identity.crash_points import none_reached
 from identity.errors import AswhomError, Misconfigured, Unavailable
-from identity.http import Client
+from identity.failures import Failures
 from identity.metrics import LOCK_WAIT
-from identity.model import AccountKey
 from identity.own_values import profile_for
-from identity.providers.profile import Profile
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.conclusion import Concluder
 from identity.refresh.flight import Flight, Flights, Wish
-from identity.refresh.gate import Gate
 from identity.refresh.intents import IntentState, RefreshIntent, abandoned, get_intent, may_present_again
 from identity.refresh.lock import Busy, Held, RefreshLock, Unreachable
+from identity.refresh.parts import RefreshParts
 from identity.refresh.presentation import Presenter
 from identity.refresh.situation import Situation, generation_and_activity, read_situation
 from identity.refresh.waiting import Waiting
 from identity.refresh.writer import RefreshWriter
-from identity.store import Store
-from identity.token_endpoint import TokenEndpoint
-from identity.vault import Vault
-
-__all__ = ["Coordinator", "RefreshBudget"]
 
 log = logging.getLogger(__name__)
 
 
-def _nobody_waits(_connection: Connection, _key: AccountKey) -> None:
-    """There are no jobs, only credentials."""
-
-
 class Coordinator:
-    """Gets accounts their next access token. One for all threads.
+    """Gets accounts their next access token. One for all threads."""
 
-    *restored* runs in the transaction in which a late answer brings back an account that was given up: it wakes what
-    waits for a person there. It takes no locks, and touches its connection alone.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        vault: Vault,
-        http: Client,
-        lock: RefreshLock,
-        profiles: Mapping[str, Profile],
-        *,
-        clock: Callable[[], datetime],
-        ids: Callable[[], str],
-        budget: RefreshBudget | None = None,
-        gate: Gate | None = None,
-        reached: Callable[[str], None] = none_reached,
-        restored: Callable[[Connection, AccountKey], None] = _nobody_waits,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._store = store
+    def __init__(self, parts: RefreshParts, lock: RefreshLock) -> None:
+        self._parts = parts
         self._lock = lock
-        self._profiles = profiles
-        self._budget = budget or RefreshBudget()
-        self._clock = clock
-        self._monotonic = monotonic
-        self._sleep = sleep
-        self._reached = reached
         self._flights = Flights()
-        endpoint = TokenEndpoint(
-            client=http,
-            budget=self._budget.http,
-            gate=gate or Gate(None, monotonic=lambda: clock().timestamp()),
-        )
-        writer = RefreshWriter(
-            store=store,
-            budget=self._budget,
-            clock=clock,
-            ids=ids,
-            restored=restored,
-            monotonic=monotonic,
-            sleep=sleep,
-        )
-        self._concluder = Concluder(
-            store=store,
-            vault=vault,
-            endpoint=endpoint,
-            profiles=profiles,
-            budget=self._budget,
-            writer=writer,
-            clock=clock,
-            reached=reached,
-        )
-        self._presenter = Presenter(
-            store=store,
-            vault=vault,
-            endpoint=endpoint,
-            profiles=profiles,
-            budget=self._budget,
-            writer=writer,
-            ends=self._concluder,
-            clock=clock,
-            ids=ids,
-            reached=reached,
-            monotonic=monotonic,
-        )
+        writer = RefreshWriter(parts=parts)
+        self._concluder = Concluder(parts=parts, writer=writer)
+        self._presenter = Presenter(parts=parts, writer=writer, ends=self._concluder)
 
     def refresh(self, account: str, *, after_generation: int, refused: bool = False, keep: float = 0.0) -> int:
         """A generation newer than *after_generation*, committed.
@@ -127,7 +50,7 @@ class Coordinator:
         Raises Unavailable, ReauthRequired, GrantRevoked or Misconfigured.
         """
         wish = Wish(account=account, after_generation=after_generation, refused=refused, keep=keep)
-        waiting = Waiting(self._monotonic, at_most=self._budget.wait)
+        waiting = Waiting(self._parts.monotonic, at_most=self._parts.budget.wait)
         try:
             return self._in_turn(wish, waiting)
         finally:
@@ -159,7 +82,7 @@ class Coordinator:
         while True:
             # After a wait, and after a time-out too, look before doing anything. Whoever is woken is mostly served by
             # what woke it, and many are woken at once: this is one statement.
-            present, active = self._store.read(partial(generation_and_activity, account=account))
+            present, active = self._parts.store.read(partial(generation_and_activity, account=account))
             if present > wish.after_generation:
                 return present
             if not active and (served := self._served(self._read(wish), wish)) is not None:
@@ -176,7 +99,7 @@ class Coordinator:
                 continue
             waiting.over()
             try:
-                self._reached("after_lock")
+                self._parts.reached("after_lock")
                 generation = self._under_lock(wish, lock)
             finally:
                 lock.release()
@@ -187,34 +110,33 @@ class Coordinator:
             self._pause(left)
 
     def _pause(self, left: float) -> None:
-        self._sleep(min(left, self._budget.poll.total_seconds()))
+        self._parts.sleep(min(left, self._parts.budget.poll.total_seconds()))
 
     def settle_abandoned(self, *, page: int = 100) -> int:
         """End the intents that a crash left behind, for housekeeping; how many were due. O(due).
 
-        What cannot be ended holds up nothing else. Raises ExceptionGroup, after the rest, of what nobody foresaw.
+        What cannot be ended holds up nothing else. Raises after the rest what nobody foresaw, as `Failures` tells it.
         """
-        now = self._clock()
+        now = self._parts.clock()
         count = 0
         last: RefreshIntent | None = None
-        failures: list[Exception] = []
-        while due := self._store.read(partial(abandoned, now=now, limit=page, after=last)):
+        failures = Failures()
+        while due := self._parts.store.read(partial(abandoned, now=now, limit=page, after=last)):
             for intent in due:
                 try:
-                    situation = self._store.read(partial(read_situation, account=intent.account))
+                    situation = self._parts.store.read(partial(read_situation, account=intent.account))
                     self._concluder.settle(situation, intent)
                 except AswhomError as end:
                     self._tell(intent, end)
                 except Exception as failure:  # noqa: BLE001 - raised below: one account's must not hold up the others
-                    failures.append(failure)
+                    failures.add("account", intent.account, failure)
             count += len(due)
             last = due[-1]
-        if failures:
-            raise ExceptionGroup("abandoned refreshes that could not be settled", failures)
+        failures.tell("abandoned refreshes that could not be settled")
         return count
 
     def _tell(self, intent: RefreshIntent, end: AswhomError) -> None:
-        found = self._store.read(partial(get_intent, intent=intent.id))
+        found = self._parts.store.read(partial(get_intent, intent=intent.id))
         where = {"account": intent.account, "intent": intent.id, "as": type(end).__name__}
         if found is not None and found.unsettled:
             log.warning("an abandoned refresh stays unsettled", extra={"action": "refresh.unsettled"} | where)
@@ -222,7 +144,7 @@ class Coordinator:
             log.info("an abandoned refresh was settled", extra={"action": "refresh.settled"} | where)
 
     def _read(self, wish: Wish) -> Situation:
-        return self._store.read(partial(read_situation, account=wish.account, token_refused=wish.refused))
+        return self._parts.store.read(partial(read_situation, account=wish.account, token_refused=wish.refused))
 
     def _served(self, situation: Situation, wish: Wish) -> int | None:
         """A newer generation than the wish's, if there is one by now. Raises what forbids to fetch a token.
@@ -244,22 +166,23 @@ class Coordinator:
         situation = self._read(wish)  # someone may have refreshed while we waited
         if (served := self._served(situation, wish)) is not None:
             return served
-        ends, former, now = self._concluder, situation.intent, self._clock()
+        ends, former, now = self._concluder, situation.intent, self._parts.clock()
         present = partial(self._presenter.present, situation, keep=wish.keep, renew=lock.renew)
         if former is None:
             return present()
-        profile = profile_for(self._profiles, situation.connection)
+        profile = profile_for(self._parts.profiles, situation.connection)
         match former.state:
             case IntentState.ANSWERED:
                 return ends.settle(situation, former)
             case IntentState.OPEN:
                 return None if now < former.settled_by else ends.settle(situation, former)
+            case IntentState.FAILED if former.wants_person and situation.token_refused and not situation.minted:
+                return present()  # it was to wait for the end of a token that has ended before its time
             case IntentState.FAILED if former.retry_at is not None and now < former.retry_at:
-                why = former.outcome or "its token endpoint did not give one a moment ago"
-                return ends.serve(situation, retry_after=former.retry_at - now, why=why)
+                return ends.not_before(situation, former, wait=former.retry_at - now)
             case IntentState.FAILED:
                 return present()
-            case IntentState.UNKNOWN if may_present_again(former, profile, by=now + self._budget.send):
+            case IntentState.UNKNOWN if may_present_again(former, profile, by=now + self._parts.budget.send):
                 return present()
             case IntentState.UNKNOWN:
                 return ends.doubt(situation, former, "the grace window has passed")

@@ -27,6 +27,7 @@ from identity.refresh.pace import Pace
 
 _SCRIPT = files("identity.refresh").joinpath("gate.lua").read_text()
 _MICROSECOND = timedelta(microseconds=1)
+_NO_PACE = 1_000_000_000_000_000  # so many at once, a microsecond apart, that no request waits for another
 
 #: Of the burst: what refreshes ahead of need leave to those that a step waits for.
 AHEAD_KEEPS = 0.5
@@ -100,6 +101,10 @@ class Gate:
         """What `enter` would say; nothing is counted."""
         return self._ask("look", endpoint, pace, keep)
 
+    def paused(self, endpoint: Endpoint) -> timedelta | None:
+        """How long nobody is to ask, whatever the pace: it asked for a pause, or its breaker is open."""
+        return self._wait("look", endpoint, interval=1, burst=_NO_PACE)
+
     def answered(self, endpoint: Endpoint) -> None:
         """The endpoint answered like something that works, whatever it said: the breaker closes."""
         if self._shared(endpoint, "answered") is None:
@@ -122,7 +127,11 @@ class Gate:
                 self._state(endpoint).hold(self._now(), duration // _MICROSECOND)
 
     def _ask(self, what: str, endpoint: Endpoint, pace: Pace, keep: float) -> timedelta | None:
-        interval, burst = pace.interval // _MICROSECOND, max(1, int(pace.burst * (1 - keep)))
+        return self._wait(
+            what, endpoint, interval=pace.interval // _MICROSECOND, burst=max(1, int(pace.burst * (1 - keep)))
+        )
+
+    def _wait(self, what: str, endpoint: Endpoint, *, interval: int, burst: int) -> timedelta | None:
         probe = self._breaker.probe // _MICROSECOND
         wait = self._shared(endpoint, what, interval, burst, probe)
         if wait is None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, Row, Select, and_, bindparam, func, literal, or_, select, text, update
 
+from identity.answers import WANT_PERSON
 from identity.moves import Moves
 from identity.prepared import Prepared
 from identity.providers.profile import Profile
@@ -104,6 +105,11 @@ class RefreshIntent:
     def unsettled(self) -> bool:
         """Whether its outcome is still to be known, or read."""
         return self.state in (IntentState.OPEN, IntentState.ANSWERED)
+
+    @property
+    def wants_person(self) -> bool:
+        """Whether it failed since the provider wants the account's person, who is asked once its token has ended."""
+        return self.state is IntentState.FAILED and self.outcome in WANT_PERSON
 
     @property
     def in_doubt_since(self) -> datetime:

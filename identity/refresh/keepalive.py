@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from identity.errors import AswhomError, GrantRevoked, ReauthRequired, Unavailable
+from identity.failures import Failures
 from identity.measuring import measuring
 from identity.metrics import KEEPALIVE, KEEPALIVE_DUE, KEEPALIVE_LAG
 from identity.own_values import profile_for
@@ -88,20 +89,14 @@ class Keepalive:
         """
         end = self._monotonic() + self._settings.within.total_seconds()
         one_pass = _Pass(self._refresh, self._profiles, self._pacing, self._clock, self._settings, self._stopping)
-        try:
-            with measuring(KEEPALIVE_DUE, KEEPALIVE_LAG):
-                with ThreadPoolExecutor(self._settings.threads, thread_name_prefix="keepalive") as threads:
-                    while not self._stopping() and (batch := self._claim()):
-                        self._put_back(one_pass.go(batch, threads))
-                        if self._monotonic() >= end:
-                            break
-                self._measure()
-        except (Unavailable, CommitUnknown) as away:
-            if not one_pass.failures:
-                raise
-            one_pass.failures.append(away)  # told with them, since they are told of nowhere else
-        if one_pass.failures:
-            raise ExceptionGroup("grants that could not be kept alive", one_pass.failures)
+        # Told with what ends the pass, too, since they are told of nowhere else.
+        with one_pass.failures.told("grants that could not be kept alive"), measuring(KEEPALIVE_DUE, KEEPALIVE_LAG):
+            with ThreadPoolExecutor(self._settings.threads, thread_name_prefix="keepalive") as threads:
+                while not self._stopping() and (batch := self._claim()):
+                    self._put_back(one_pass.go(batch, threads))
+                    if self._monotonic() >= end:
+                        break
+            self._measure()
         return one_pass.refreshed
 
     def _claim(self) -> list[Due]:
@@ -136,7 +131,7 @@ class _Pass:
         stopping: Callable[[], bool],
     ) -> None:
         self.refreshed = 0
-        self.failures: list[Exception] = []
+        self.failures = Failures()
         self._refresh = refresh
         self._profiles = profiles
         self._pacing = pacing
@@ -210,7 +205,7 @@ class _Pass:
         except (AswhomError, CommitUnknown) as error:
             return "failed", self._failed(due, str(error))
         except Exception as failure:  # noqa: BLE001 - raised by `run`: one grant's must not hold up the others
-            self.failures.append(failure)
+            self.failures.add("account", due.account, failure)
             return "failed", self._failed(due, type(failure).__name__)
         if generation > due.generation:
             return REFRESHED, Next(due=self._clock())  # its own commit has said so, too: look, and plan anew

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Protocol
 
+from identity.backoff import doubled
 from identity.model import MINTED, Credential
 
 IN_USE, IDLE = 0, 1  # ranks: what is in use, or close to its end, goes first
@@ -78,8 +79,7 @@ def place(account: str) -> float:
 
 def retry_in(account: str, *, failures: int, asked: timedelta) -> timedelta:
     """How long to leave it alone after so many failures in a row, the last of which *asked* for so long."""
-    doubled = min(_FIRST_RETRY * (1 << min(failures - 1, 10)), _LAST_RETRY)
-    return max(doubled, asked) * (1 + place(account) / 2)
+    return max(doubled(_FIRST_RETRY, failures - 1, longest=_LAST_RETRY), asked) * (1 + place(account) / 2)
 
 
 def _ahead(grant: Tended, expires_at: datetime, profile: Lifetimes) -> datetime:

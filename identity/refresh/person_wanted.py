@@ -30,17 +30,20 @@ def awaiting_person(connection: Connection, owner: str) -> list[str]:
     return list(connection.execute(waiting.order_by(columns.id)).scalars())
 
 
-def try_without(connection: Connection, account: str, act: Act) -> AccountKey | None:
+def try_without(connection: Connection, account: str, act: Act) -> AccountKey | str:
     """Let the account be tried once more with what it has: should the provider want the person still, it says so.
 
-    Gives its key, by which its jobs are woken in the same transaction; None: it does not wait so.
+    Gives its key, by which its jobs are woken in the same transaction; or why to try it again changes nothing.
     """
     found = get_account(connection, account)
     lock_exclusive(connection, found.key.scope)
     found, grant = get_account(connection, account), get_grant(connection, account)
-    wanted = found.state is AccountState.NEEDS_RECONNECT and (found.reason or "").startswith(WANTS_PERSON)
-    if not wanted or grant is None or grant.refresh_sealed is None:
-        return None
+    if found.state is not AccountState.NEEDS_RECONNECT:
+        return f"it is {found.state}, and waits for nobody to sign in"
+    if not (found.reason or "").startswith(WANTS_PERSON):
+        return "its provider did not ask for its person"
+    if grant is None or grant.refresh_sealed is None:
+        return "nothing is left that its provider could be asked with"
     move_account(connection, account, to=AccountState.ACTIVE, reason=None, now=act.now)
     whom = AsWhom.of_account(found.key, id=account, generation=grant.generation)
     audit.record_act(connection, "account.retried", whom, act, outcome="active", detail={"was": found.reason})

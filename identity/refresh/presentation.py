@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,18 +11,16 @@ from identity.http import Answer
 from identity.minting import token_request
 from identity.model import RuledOut
 from identity.own_values import profile_for
-from identity.providers.profile import Profile
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.conclusion import Concluder
 from identity.refresh.endings import Superseded
 from identity.refresh.intents import IntentState, RefreshIntent, store_answer
 from identity.refresh.opening import begin
+from identity.refresh.parts import RefreshParts
 from identity.refresh.situation import Situation
 from identity.refresh.writer import RefreshWriter
 from identity.request_names import REFRESH_HEADER, named
-from identity.store import CommitUnknown, Store
-from identity.token_endpoint import TokenEndpoint, pack
-from identity.vault import Vault
+from identity.store import CommitUnknown
+from identity.token_endpoint import pack
 
 _HELD_BACK = "requests to its token endpoint are held back for now"
 
@@ -31,17 +29,9 @@ _HELD_BACK = "requests to its token endpoint are held back for now"
 class Presenter:
     """Presents credentials, and has what comes of it concluded."""
 
-    store: Store
-    vault: Vault
-    endpoint: TokenEndpoint
-    profiles: Mapping[str, Profile]
-    budget: RefreshBudget
+    parts: RefreshParts
     writer: RefreshWriter
     ends: Concluder
-    clock: Callable[[], datetime]
-    ids: Callable[[], str]
-    reached: Callable[[str], None]
-    monotonic: Callable[[], float]
 
     def present(self, situation: Situation, *, keep: float, renew: Callable[[], bool]) -> int | None:
         """Present the credential, once; the new generation, or None: look again.
@@ -49,53 +39,53 @@ class Presenter:
         *renew* keeps the lock for the part after the exchange. *keep* is the share of the provider's pace that is left
         to others.
         """
-        profile = profile_for(self.profiles, situation.connection)
-        now = self.clock()
-        request = token_request(situation, profile, self.vault, now=now, jti=self.ids())
+        profile = profile_for(self.parts.profiles, situation.connection)
+        now = self.parts.clock()
+        request = token_request(situation, profile, self.parts.vault, now=now, jti=self.parts.ids())
         if request is None:
             return self.ends.expire(situation, self._new_intent(situation, now))
         to = situation.token_endpoint
-        gate = self.endpoint.gate
+        gate = self.parts.endpoint.gate
         pace = profile.pace_of(situation.account.credential)
         if (wait := gate.look(to, pace, keep=keep)) is not None:
             return self.ends.serve(situation, retry_after=wait, why=_HELD_BACK)
         # Only from here does the time to send run: at a Redis that hangs, looking alone takes as long.
-        by = self.monotonic() + self.budget.send.total_seconds()
-        new = self._new_intent(situation, self.clock())
-        self.reached("before_intent")
+        by = self.parts.monotonic() + self.parts.budget.send.total_seconds()
+        new = self._new_intent(situation, self.parts.clock())
+        self.parts.reached("before_intent")
         if (intent := self._begin(situation, new)) is None:
             return None
         # Counted only now that it is ours to present. Should another account's have come first, nothing was sent.
         if (wait := gate.enter(to, pace, keep=keep)) is not None:
             return self.ends.fail(situation, intent, _HELD_BACK, wait=wait, unpresented=True)
-        self.reached("before_send")
-        outcome = self.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)
-        self.reached("after_send")
+        self.parts.reached("before_send")
+        outcome = self.parts.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)
+        self.parts.reached("after_send")
         if isinstance(outcome, Answer):
             renew()
             if not self._keep(situation, intent, outcome):
                 return None
             intent = replace(intent, state=IntentState.ANSWERED)
-            self.reached("after_answer_stored")
+            self.parts.reached("after_answer_stored")
         return self.ends.conclude(situation, intent, outcome)
 
     def _new_intent(self, situation: Situation, now: datetime) -> RefreshIntent:
-        send_before = now + self.budget.send
+        send_before = now + self.parts.budget.send
         return RefreshIntent(
-            id=self.ids(),
+            id=self.parts.ids(),
             account=situation.account.id,
             generation=situation.generation,
             consented=situation.grant.consented,
             started_at=now,
             send_before=send_before,
-            settled_by=send_before + self.budget.http,
+            settled_by=send_before + self.parts.budget.http,
         )
 
     def _begin(self, situation: Situation, new: RefreshIntent) -> RefreshIntent | None:
         """The intent, committed. One whose commit is unknown sends nothing, and is taken back."""
         account, former, granted = situation.account, situation.intent, situation.grant.scopes
         try:
-            begun = self.store.write(lambda c: begin(c, account, new, former=former, granted=granted))
+            begun = self.parts.store.write(lambda c: begin(c, account, new, former=former, granted=granted))
         except CommitUnknown:
             self.writer.take_back(situation, new, "its commit was unknown, nothing was sent", retry_at=None)
             raise Unavailable(f"the refresh of account {account.id} could not be written down") from None
@@ -109,5 +99,5 @@ class Presenter:
 
     def _keep(self, situation: Situation, intent: RefreshIntent, answer: Answer) -> bool:
         """Commit the raw answer before anything can go wrong with reading it; False if it came too late."""
-        sealed = self.vault.seal(pack(answer), situation.answer_binding)
+        sealed = self.parts.vault.seal(pack(answer), situation.answer_binding)
         return self.writer.insist(intent, "answer", lambda c: store_answer(c, intent.id, sealed))

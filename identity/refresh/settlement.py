@@ -11,12 +11,11 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.accounts import Account, get_account, move_account
 from identity.audit import AsWhom
-from identity.connection_secrets import SealedSecret, refuse_secret
-from identity.connections import was_changed
+from identity.connection_secrets import SealedSecret
 from identity.grants import SealedAnswer, bury, get_grant, rotate
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection, RuledOut, Scope
 from identity.moves import IllegalMove
-from identity.refresh.blame import judge_secrets, pause_client
+from identity.refresh.blame import hold_against, judge_secrets, pause_client, record_refused
 from identity.refresh.endings import Ending, Settled, Superseded
 from identity.refresh.intents import (
     MOVES,
@@ -63,8 +62,10 @@ class Settlement:
                 # Of keys it says that they were wrong, and not the consent. What was shown was refused without a name.
                 keys = intent.refused_keys if self.account.credential is Credential.JWT_BEARER else ()
                 owner = self.account.key.connection
+                whom = self._whom(self.intent.generation)
                 for key in judge_secrets(connection, owner, keys, accepted=accepted, now=self.now):
-                    self._tell_refused(connection, "invalid_grant", secret=key, spare=accepted.id)
+                    told = {"spare": accepted.id, "owner": owner, "audit_id": self.ids()}
+                    record_refused(connection, key, "invalid_grant", **told, whom=whom, now=self.now)
 
         return self._end(connection, IntentState.COMMITTED, "success", write, restores=True)
 
@@ -140,12 +141,21 @@ class Settlement:
         """
 
         def write(intent: RefreshIntent) -> Superseded | None:
-            if was_changed(connection, owner, asked=intent.opened):
+            held = hold_against(
+                connection,
+                secret,
+                code,
+                spare=spare,
+                owner=owner,
+                asked=intent.opened,
+                whom=self._whom(self.intent.generation),
+                audit_id=self.ids(),
+                now=self.now,
+            )
+            if not held:
                 return Superseded()
             # Those before it were refused without a name, as a gateway may have done: now they are what is left.
             set_refused_keys(connection, intent.id, ())
-            if refuse_secret(connection, secret, at=self.now):
-                self._tell_refused(connection, code, secret=secret, spare=spare)
             return None
 
         return self._end(connection, IntentState.FAILED, code, write, restores=True)
@@ -268,21 +278,17 @@ class Settlement:
             move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=self.now)
             self.restored(connection, account.key)
 
-    def _tell_refused(self, connection: Connection, code: str, *, secret: str, spare: str) -> None:
-        why = f"{secret} was refused ({code[:60]}); {spare} is used instead"
-        self._record(connection, "connection.secret_refused", code, generation=self.intent.generation, reason=why)
+    def _whom(self, generation: int) -> AsWhom:
+        return AsWhom.of_account(self.account.key, id=self.account.id, generation=generation)
 
-    def _record(
-        self, connection: Connection, kind: str, outcome: str, *, generation: int, reason: str | None = None
-    ) -> None:
+    def _record(self, connection: Connection, kind: str, outcome: str, *, generation: int) -> None:
         audit.record(
             connection,
             kind,
-            AsWhom.of_account(self.account.key, id=self.account.id, generation=generation),
+            self._whom(generation),
             id=self.ids(),
             at=self.now,
             outcome=outcome[:64],
-            reason=reason,
             detail={"intent": self.intent.id, "provider": self.account.provider},
         )
 

@@ -5,14 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, func, select
 
-from identity.model import AccountState
+from identity.answers import UNNAMED_401, WANT_PERSON, WITHHELD
+from identity.minting import may_be_withheld
+from identity.model import MINTED, AccountState, Credential
 from identity.refresh.intents import IntentState
 from identity.tables import accounts, grants, refresh_intents
 
 _RECONNECT = "let the person connect the account again"
+_SOON = (
+    f"{_RECONNECT}, before its present token ends: then the provider is asked once more, and if it wants the person "
+    "still, jobs wait for them"
+)
+_BY_ITSELF = "; it is asked again by itself, every few minutes"
+_ACT: Mapping[str, str] = {
+    UNNAMED_401: "look at the secret of its provider connection, and at what stands before the token endpoint",
+    "unauthorized_client": "let an admin of its organisation allow the client there again, or revoke the account",
+}
+_ACT_ON_REQUEST = "look whether its organisation, and the client's registration, allow what is asked for"
+_ASSERTION = (
+    "look at the key of its provider connection, at this machine's clock, and at what it was allowed there" + _BY_ITSELF
+)
 _SAYS: Mapping[IntentState, str] = {
     IntentState.OPEN: "it was written down before sending, and its answer is awaited",
     IntentState.ANSWERED: "its answer is stored and not yet read",
@@ -48,11 +64,26 @@ class RefreshStory:
     next: str | None  # what a person does; None: it is over
 
 
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """Accounts of one provider connection that are told the same."""
+
+    connection: str
+    code: str
+    number: int
+    account: str  # one of them
+
+
 def latest_refresh(connection: Connection, account: str) -> RefreshStory | None:
     """The account's latest refresh; None if there never was one. One that a consent has overtaken asks for nothing."""
     columns = refresh_intents.c
     newest = (
-        select(refresh_intents, grants.c.generation.label("present"), accounts.c.state.label("account_state"))
+        select(
+            refresh_intents,
+            grants.c.generation.label("present"),
+            accounts.c.state.label("account_state"),
+            accounts.c.credential,
+        )
         .join_from(refresh_intents, accounts, accounts.c.id == columns.account_id)
         .outerjoin(grants, grants.c.account_id == columns.account_id)
         .where(columns.account_id == account)
@@ -66,6 +97,7 @@ def latest_refresh(connection: Connection, account: str) -> RefreshStory | None:
     # Death is a generation of its own: the one after that which was presented.
     buried = state is IntentState.DEAD and row.present == row.generation + 1
     current = row.present == row.generation or buried
+    soon = state is IntentState.FAILED and row.outcome in WANT_PERSON and row.credential not in MINTED
     # Nothing was lost, and yet it is not tried again: the provider wants the person.
     awaited = state is IntentState.FAILED and row.account_state == AccountState.NEEDS_RECONNECT
     return RefreshStory(
@@ -79,5 +111,37 @@ def latest_refresh(connection: Connection, account: str) -> RefreshStory | None:
         retry_at=row.retry_at,
         why=row.outcome,
         says=_SAYS[state],
-        next=(_RECONNECT if awaited else _NEXT.get(state)) if current else None,
+        next=(_RECONNECT if awaited else _SOON if soon else _next(row, state)) if current else None,
     )
+
+
+def refused_accounts(connection: Connection, *, since: datetime) -> list[Refused]:
+    """Of each provider connection, the accounts that are given no token until somebody acts, told so since then."""
+    columns, code = refresh_intents.c, refresh_intents.c.outcome
+    minted = accounts.c.credential.in_(sorted(MINTED))
+    told = code.in_(sorted({*WITHHELD, "unauthorized_client", "invalid_grant", UNNAMED_401}))
+    found = (
+        select(accounts.c.connection_id, code, func.count().label("number"), func.min(accounts.c.id).label("account"))
+        .join_from(refresh_intents, accounts, accounts.c.id == columns.account_id)
+        .join(grants, (grants.c.account_id == columns.account_id) & (grants.c.generation == columns.generation))
+        .where(columns.finished_at >= since, columns.state == IntentState.FAILED)
+        .where(accounts.c.state == AccountState.ACTIVE, told | (minted & code.in_(sorted(WANT_PERSON))))
+        .group_by(accounts.c.connection_id, code)
+        .order_by(accounts.c.connection_id, code)
+    )
+    return [
+        Refused(connection=row.connection_id, code=row.outcome, number=row.number, account=row.account)
+        for row in connection.execute(found)
+    ]
+
+
+def _next(row: Row[Any], state: IntentState) -> str | None:
+    """What a person does about one that is not waited for by itself."""
+    code, credential = row.outcome or "", Credential(row.credential)
+    if state is not IntentState.FAILED:
+        return _NEXT.get(state)
+    if credential is Credential.JWT_BEARER and code in ("invalid_grant", "unauthorized_client"):
+        return _ASSERTION
+    if not may_be_withheld(code, credential):
+        return _NEXT[state]
+    return _ACT.get(code, _ACT_ON_REQUEST) + _BY_ITSELF

@@ -12,14 +12,14 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection
 
 from identity.errors import GrantRevoked
-from identity.model import AccountKey, RuledOut
+from identity.model import RuledOut
 from identity.persistent_write import PersistentWrite
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.endings import Ending, Settled
 from identity.refresh.intents import RefreshIntent
+from identity.refresh.parts import RefreshParts
 from identity.refresh.settlement import Settlement
 from identity.refresh.situation import Situation
-from identity.store import CommitUnknown, Store
+from identity.store import CommitUnknown
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -30,18 +30,12 @@ T = TypeVar("T")
 class RefreshWriter:
     """Writes what became of refreshes."""
 
-    store: Store
-    budget: RefreshBudget
-    clock: Callable[[], datetime]
-    ids: Callable[[], str]
-    restored: Callable[[Connection, AccountKey], None]
-    monotonic: Callable[[], float]
-    sleep: Callable[[float], None]
+    parts: RefreshParts
 
     def write(self, act: Callable[Concatenate[Connection, P], Ending], /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Settle in one transaction; False if someone was first. Raises GrantRevoked and Unavailable."""
         try:
-            ending = self.store.write(lambda connection: act(connection, *args, **kwargs))
+            ending = self.parts.store.write(lambda connection: act(connection, *args, **kwargs))
         except CommitUnknown:
             # It takes effect once at most, so the caller only has to look again.
             log.warning("the end of a refresh may not be committed", extra={"action": "refresh.commit_unknown"})
@@ -57,13 +51,19 @@ class RefreshWriter:
         """Write what is known of a presentation and would be lost else, for as long as that may take."""
         where = {"action": f"refresh.{what}_not_stored", "account": intent.account, "intent": intent.id}
         keep = PersistentWrite(
-            within=self.budget.store, pause=self.budget.poll, monotonic=self.monotonic, sleep=self.sleep
+            within=self.parts.budget.store,
+            pause=self.parts.budget.poll,
+            monotonic=self.parts.monotonic,
+            sleep=self.parts.sleep,
         )
-        return keep.write(self.store, fn, what=f"the {what} of a refresh of account {intent.account}", where=where)
+        return keep.write(
+            self.parts.store, fn, what=f"the {what} of a refresh of account {intent.account}", where=where
+        )
 
     def settlement(self, situation: Situation, intent: RefreshIntent) -> Settlement:
+        parts = self.parts
         return Settlement(
-            account=situation.account, intent=intent, now=self.clock(), ids=self.ids, restored=self.restored
+            account=situation.account, intent=intent, now=parts.clock(), ids=parts.ids, restored=parts.restored
         )
 
     @staticmethod

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 from sqlalchemy import ColumnElement, Connection, Row, or_, select, update
 
 from identity.accounts import Account
+from identity.grants import EMPTIED
 from identity.hold import IS_HELD
 from identity.model import Credential
 from identity.moves import Moves
@@ -47,7 +48,8 @@ MOVES: Moves[WithdrawalState] = Moves(
         WithdrawalState.NOT_ASKED: frozenset(),
     },
 )
-_SHREDDED = {"access_sealed": None, "refresh_sealed": None, "answer_sealed": None}
+#: What is left of what was asked about when nothing is asked any more.
+SHREDDED = {"access_sealed": None, "refresh_sealed": None, "answer_sealed": None}
 
 
 class Origin(StrEnum):
@@ -74,6 +76,8 @@ class Withdrawal:
     tries: int
     keyless: int  # how often whoever was to ask had no key to its ciphertext
     expires_at: datetime | None
+    created_at: datetime
+    ended: str | None = None  # which of its two tokens has ended there, and is not asked about any more
     external_id: str | None = None  # of who consented, in a connect that was refused
     client_id: str | None = None  # of the client that won it there; None: the connection's
     access_sealed: bytes | None = field(default=None, repr=False)
@@ -120,10 +124,7 @@ def take_grant(
     }
     credential = {"generation": grant.generation, "consented": grant.consented, **sealed}
     _add(connection, account, id=id, origin=Origin.GRANT, revocation=revocation, now=now, credential=credential)
-    empty = dict.fromkeys(
-        ("access_sealed", "refresh_sealed", "refresh_digest", "refresh_prefix_digest", "keepalive_due")
-    )
-    connection.execute(update(grants).where(which).values(empty))
+    connection.execute(update(grants).where(which).values(**EMPTIED, keepalive_due=None))
     return id
 
 
@@ -184,36 +185,38 @@ def settle(connection: Connection, withdrawal: str, *, to: WithdrawalState, reas
         "finished_at": None if to not in MOVES.terminal else now,
     }
     if to in MOVES.terminal:
-        values |= _SHREDDED
+        values |= SHREDDED
     return connection.execute(moved.values(values)).rowcount == 1
 
 
-def postpone(connection: Connection, withdrawal: str, *, due_at: datetime, reason: str, counted: bool = True) -> None:
-    """Ask again at *due_at*. *counted* False takes the try back: nothing was sent."""
+class Counts(Enum):
+    """What a claim, which has counted as a try, counts for after all."""
+
+    TRY = auto()
+    NOTHING = auto()  # nothing was sent
+    KEYLESS = auto()  # nothing was sent, for want of a vault key that another host may have: counted by itself
+
+
+def postpone(
+    connection: Connection, withdrawal: str, *, due_at: datetime, reason: str, counts: Counts = Counts.TRY
+) -> None:
+    """Ask again at *due_at*."""
     columns = withdrawals.c
     waits = update(withdrawals).where(columns.id == withdrawal, columns.state == WithdrawalState.PENDING)
     waits = waits.values(due_at=due_at, reason=reason)
-    connection.execute(waits if counted else waits.values(tries=columns.tries - 1))
+    if counts is not Counts.TRY:
+        waits = waits.values(tries=columns.tries - 1)
+    connection.execute(waits.values(keyless=columns.keyless + 1) if counts is Counts.KEYLESS else waits)
 
 
-def postpone_keyless(connection: Connection, withdrawal: str, *, due_at: datetime, reason: str) -> None:
-    """Ask again at *due_at*, where another host may have the vault key that this one lacks. It counts by itself."""
-    columns = withdrawals.c
-    waits = update(withdrawals).where(columns.id == withdrawal, columns.state == WithdrawalState.PENDING)
-    values = {"due_at": due_at, "reason": reason, "tries": columns.tries - 1, "keyless": columns.keyless + 1}
-    connection.execute(waits.values(values))
+def note_ended(connection: Connection, withdrawal: str, token: str) -> None:
+    """One of its two tokens has ended, and the other is still to end: from now on that alone is asked about.
 
-
-def forget_renewal(connection: Connection, withdrawal: str) -> None:
-    """Its refresh token has ended, and its access token is still to end: from now on that alone is asked about.
-
-    A server may refuse a token that it has ended in words that do not say so. One that a refused connect or a refresh
-    won is kept, since what it is known by there is more than one column.
+    A server may refuse a token that it has ended in words that do not say so.
     """
     columns = withdrawals.c
     half = update(withdrawals).where(columns.id == withdrawal, columns.state == WithdrawalState.PENDING)
-    half = half.where(columns.origin == Origin.GRANT, columns.access_sealed.is_not(None))
-    connection.execute(half.values(refresh_sealed=None))
+    connection.execute(half.values(ended=token))
 
 
 def ask_again(connection: Connection, revocation: str, *, now: datetime) -> int:
@@ -240,6 +243,21 @@ def is_superseded(connection: Connection, withdrawal: Withdrawal) -> bool:
         columns.consented == withdrawal.consented,
     )
     return connection.execute(won.limit(1)).first() is not None
+
+
+def has_lost_answer(connection: Connection, withdrawal: Withdrawal) -> bool:
+    """Whether a refresh presented it and its answer never came: a newer pair may live there that nobody here knows."""
+    if withdrawal.origin is not Origin.GRANT or is_superseded(connection, withdrawal):
+        return False
+    columns = refresh_intents.c
+    lost = select(columns.id).where(
+        columns.account_id == withdrawal.account,
+        columns.generation == withdrawal.generation,
+        columns.state.in_([IntentState.UNKNOWN, IntentState.DISCARDED]),
+        columns.presented > 0,
+        columns.answer_sealed.is_(None),
+    )
+    return connection.execute(lost.limit(1)).first() is not None
 
 
 def is_refreshing(connection: Connection, account: str) -> bool:
@@ -288,6 +306,8 @@ def _withdrawal(row: Row[tuple[object, ...]]) -> Withdrawal:
         tries=row.tries,
         keyless=row.keyless,
         expires_at=row.expires_at,
+        created_at=row.created_at,
+        ended=row.ended,
         external_id=row.external_id,
         client_id=row.client_id,
         access_sealed=row.access_sealed,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from identity.backoff import doubled
+
 
 @dataclass(frozen=True, kw_only=True)
 class WithdrawalBudget:
@@ -20,4 +22,4 @@ class WithdrawalBudget:
 
     def pause(self, tries: int) -> timedelta:
         """Until the try after that many."""
-        return min(self.first * (1 << min(tries - 1, 20)), self.longest)
+        return doubled(self.first, tries - 1, longest=self.longest)

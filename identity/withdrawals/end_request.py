@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -12,8 +12,8 @@ from identity.answers import Granted, read_outcome
 from identity.connection_secrets import SealedSecret, ending_authenticator
 from identity.errors import Misconfigured
 from identity.grants import ACCESS, REFRESH, token_binding
-from identity.http import Answer, HttpRequest
-from identity.model import MINTED, Credential, ProviderConnection
+from identity.http import Answer, HttpRequest, Outcome
+from identity.model import MINTED, Credential, ProviderConnection, TokenAnswer
 from identity.oauth import Client
 from identity.providers.profile import Liveness, Profile, Reach, Renewal, Revocation
 from identity.refresh.intents import TOKEN_ANSWER
@@ -34,6 +34,7 @@ class Case:
     owner: ProviderConnection
     secrets: tuple[SealedSecret, ...]
     superseded: bool  # a refresh that ended after the revocation had replaced it
+    lost: bool = False  # a refresh had presented it whose answer is lost: what replaced it may live
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,16 @@ class Question:
     doubt: Doubt | None = None
     remark: str | None = None  # for the receipt, when it has ended
     then: HttpRequest | None = None  # asked after it, about the access token alone
+    ends_at: datetime | None = None  # when that one, or the only one, expires: nothing renews it then
+    lost: bool = False  # that it is dead tells nothing of the newer one by which alone the provider can be asked
     outlives: bool = False  # it is done where the server ends no such tokens: this one ends by itself
+
+    def tells(self, outcome: Outcome) -> bool:
+        """Whether *outcome*, which says that it has ended, says so of the newer one, too."""
+        if not self.lost:
+            return True
+        doubted = self.doubt.statuses if self.doubt is not None else None
+        return doubted is not None and isinstance(outcome, Answer) and outcome.status not in doubted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +83,19 @@ def question(
     claimed = case.withdrawal
     if profile.revocation is None:
         return _nothing("the provider has no way to end a credential")
-    if (end := ends_by_itself(claimed)) is not None and end <= now:
+    won = _won(case, profile, vault) if claimed.origin is Origin.REFRESH else None
+    expires_at = claimed.expires_at if won is None else won.expires_at
+    expired = expires_at is not None and expires_at <= now
+    minted = claimed.credential in MINTED and claimed.refresh_sealed is None
+    if minted and expired:
         return _nothing("it had expired")
     if claimed.origin is Origin.CONNECT and profile.renewal is not None:
         return _by_name(profile.renewal, case, vault)
     renewal_alone = is_renewal_alone(profile, claimed, now=now)
     wanted = REFRESH if renewal_alone else presented(profile, claimed.credential)
-    found = _token(case, profile, vault, wanted, now=now)
+    if claimed.ended is not None:
+        wanted = ACCESS if claimed.ended == REFRESH else REFRESH
+    found = _token(case, vault, wanted, won=won)
     if found is None:
         return _nothing("there was no token to end")
     kind, token = found
@@ -90,10 +106,11 @@ def question(
         if profile.renewal is None:
             return Unasked(to=WithdrawalState.STUCK, reason=(_DROPPED if dropped else _EXPIRED) + _RENEWAL_STAYS)
         why = _DROPPED_BY_NAME if dropped else _EXPIRED_BY_NAME
-        return _of_renewal(profile.renewal, case.owner, token, remark=why)
+        return replace(_of_renewal(profile.renewal, case.owner, token, remark=why), lost=case.lost)
     # Both are to be ended there, and this is what is left of them: nothing renews it.
-    left = profile.revocation.access_too and claimed.origin is Origin.GRANT and kind == ACCESS
-    if left and _has_expired(claimed, now=now):
+    of_grant = claimed.origin is Origin.GRANT or claimed.ended == REFRESH
+    left = profile.revocation.access_too and of_grant and kind == ACCESS
+    if left and expired:
         return _nothing("it had expired")
     if ending_authenticator(case.owner, claimed.credential) and not case.secrets:
         if claimed.credential is Credential.JWT_BEARER:
@@ -113,14 +130,21 @@ def question(
     ended = partial(has_ended, profile, credential=claimed.credential)
     pace = profile.api_pace or profile.token_pace
     then = remark = None
-    if profile.revocation.access_too and kind == REFRESH and not _has_expired(claimed, now=now):
-        access = _token(case, profile, vault, ACCESS, now=now)
+    if profile.revocation.access_too and kind == REFRESH and not expired and claimed.ended is None:
+        access = _token(case, vault, ACCESS, won=won)
         then = about(access[1], ACCESS) if access is not None else None
         remark = _DROPPED_OUTLIVES if dropped else None
     doubt = _doubt(case, profile, profile.revocation, secret=secret, token=token)
-    outlives = left and claimed.expires_at is not None
     return Question(
-        request=request, pace=pace, has_ended=ended, doubt=doubt, remark=remark, then=then, outlives=outlives
+        request=request,
+        pace=pace,
+        has_ended=ended,
+        doubt=doubt,
+        remark=remark,
+        then=then,
+        lost=case.lost and doubt is not None,
+        ends_at=expires_at if minted or left or then is not None else None,
+        outlives=left and expires_at is not None,
     )
 
 
@@ -154,13 +178,6 @@ def is_renewal_alone(profile: Profile, claimed: Withdrawal, *, now: datetime) ->
     return claimed.access_sealed is None or _has_expired(claimed, now=now)
 
 
-def ends_by_itself(claimed: Withdrawal) -> datetime | None:
-    """When a token expires that nothing renews: from then on a provider would refuse it as credentials."""
-    if claimed.credential not in MINTED or claimed.origin is Origin.REFRESH or claimed.refresh_sealed is not None:
-        return None
-    return claimed.expires_at
-
-
 def _shown(case: Case) -> SealedSecret:
     """The secret for this try. Refusals look different everywhere: while several are live, each has its turn."""
     fresh = [secret for secret in case.secrets if secret.refused_at is None] or case.secrets
@@ -191,14 +208,15 @@ def _of_renewal(renewal: Renewal, owner: ProviderConnection, *tokens: Secret, re
     )
 
 
-def _token(case: Case, profile: Profile, vault: Vault, wanted: str, *, now: datetime) -> tuple[str, Secret] | None:
+def _token(case: Case, vault: Vault, wanted: str, *, won: TokenAnswer | None) -> tuple[str, Secret] | None:
     """The token that names the credential, and which it is: the wanted one, or an access token where none renews it.
 
     Never a refresh token for an access token: shown as one it is unknown, and what is unknown passes for ended.
     """
     claimed = case.withdrawal
-    if claimed.origin is Origin.REFRESH:
-        return _won(case, profile, vault, wanted, now=now)
+    if won is not None:
+        renews = won.refresh_token if wanted == REFRESH else None
+        return (ACCESS, won.access_token) if renews is None else (REFRESH, renews)
     sealed = {ACCESS: claimed.access_sealed, REFRESH: claimed.refresh_sealed}
     for name in (wanted, ACCESS):
         if (value := sealed[name]) is not None:
@@ -206,19 +224,17 @@ def _token(case: Case, profile: Profile, vault: Vault, wanted: str, *, now: date
     return None
 
 
-def _won(case: Case, profile: Profile, vault: Vault, wanted: str, *, now: datetime) -> tuple[str, Secret] | None:
+def _won(case: Case, profile: Profile, vault: Vault) -> TokenAnswer | None:
+    """What a refresh won, with the latest time at which its access token can expire: it came before it was taken."""
     claimed = case.withdrawal
     if claimed.answer_sealed is None:
         return None
     answer = unpack(vault.open(claimed.answer_sealed, _binding(case, TOKEN_ANSWER)))
     by_app = claimed.credential is Credential.INSTALLATION
-    meaning = read_outcome(answer, profile, started_at=now, scopes=(), lifetime=None, installation=by_app)
-    if not isinstance(meaning, Granted):
-        return None
-    won = meaning.answer
-    if wanted == REFRESH and won.refresh_token is not None:
-        return REFRESH, won.refresh_token
-    return ACCESS, won.access_token
+    meaning = read_outcome(
+        answer, profile, started_at=claimed.created_at, scopes=(), lifetime=None, installation=by_app
+    )
+    return meaning.answer if isinstance(meaning, Granted) else None
 
 
 def _binding(case: Case, name: str) -> Binding:
@@ -234,12 +250,15 @@ _OUTLIVES = ": that one is good until it expires"
 _EXPIRED_BY_NAME = f"{_EXPIRED}: what renews it was ended by its own name"
 _DROPPED_BY_NAME = f"{_DROPPED}{_OUTLIVES}, and what renews it was ended by its own name"
 _DROPPED_OUTLIVES = f"{_DROPPED}{_OUTLIVES}, and nothing renews it"
-_RENEWAL_STAYS = (
-    ", by which alone the provider can be asked: what it could be renewed with stays valid there until the person "
-    "takes the app out of their settings there"
-)
+_UNTIL_TAKEN_OUT = "stays valid there until the person takes the app out of their settings there"
+_RENEWAL_STAYS = f", by which alone the provider can be asked: what it could be renewed with {_UNTIL_TAKEN_OUT}"
 
 _KEY_ALONE = "its client has a key to sign with and no secret to ask with: the token ends when it expires"
 
+#: Why it is not known to have ended although the provider says so of what is here.
+LOST = (
+    "the answer to its last refresh was lost, so a newer token may live by which alone the provider can be asked: "
+    f"if so it {_UNTIL_TAKEN_OUT}"
+)
 #: A remark for the receipt.
 ACCESS_OUTLIVES = "its server ends no access tokens: the last one is good until it expires, and nothing renews it"

@@ -27,7 +27,8 @@ withdrawals = Table(
     Column("access_sealed", LargeBinary),  # these three are shredded when there is nothing to ask any more
     Column("refresh_sealed", LargeBinary),
     Column("answer_sealed", LargeBinary),
-    Column("expires_at", Instant),  # of the access token
+    Column("expires_at", Instant),  # of the access token; NULL of what a refresh won: its answer says it
+    Column("ended", String(16)),  # which of its two tokens has ended there: access_token, refresh_token
     Column("tries", Integer, nullable=False, default=0, server_default=text("0")),
     Column("keyless", Integer, nullable=False, default=0, server_default=text("0")),  # tries without its vault key
     Column("due_at", Instant, nullable=False),

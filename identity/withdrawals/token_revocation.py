@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from identity.errors import Misconfigured
-from identity.http import Answer, HttpRequest
+from identity.http import Answer, HttpRequest, Outcome
 from identity.model import MINTED, Credential, ProviderConnection
 from identity.oauth import Client, revocation_request
 from identity.providers.profile import Profile, RevokedToken
@@ -71,6 +71,11 @@ def has_ended(profile: Profile, answer: Answer, *, credential: Credential) -> bo
 def ends_none_such(answer: Answer) -> bool:
     """Whether the server says that it ends no tokens of that kind (RFC 7009 §2.2.1)."""
     return _code(answer) == "unsupported_token_type"
+
+
+def refuses_token(outcome: Outcome) -> bool:
+    """Whether the server refused what was said of this token: of another it may say else. Not of the client, or all."""
+    return isinstance(outcome, Answer) and 400 <= outcome.status < 500 and outcome.status not in (401, 408, 429)
 
 
 def _code(answer: Answer) -> str | None:

@@ -36,32 +36,33 @@ from identity.store import Store
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawals import (
+    Counts,
     Origin,
     Withdrawal,
     WithdrawalState,
     claim,
-    forget_renewal,
     get_withdrawal,
+    has_lost_answer,
     is_refreshing,
     is_superseded,
+    note_ended,
     postpone,
-    postpone_keyless,
     settle,
 )
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.end_request import (
     ACCESS_OUTLIVES,
+    LOST,
     Case,
     Question,
     Unasked,
-    ends_by_itself,
     is_renewal_alone,
     may_be_shared,
     question,
     reaches_all,
 )
 from identity.withdrawals.reach import reaches_others
-from identity.withdrawals.token_revocation import ends_none_such
+from identity.withdrawals.token_revocation import ACCESS, REFRESH, ends_none_such, refuses_token
 
 log = logging.getLogger(__name__)
 
@@ -123,30 +124,40 @@ class Withdrawer:
         gate, remark = self._endpoint.gate, asked.remark
         to = Endpoint(connection=case.owner.id, url=asked.request.url)
         if (wait := gate.enter(to, asked.pace, keep=AHEAD_KEEPS)) is not None:
-            self._later(case, "requests to its provider are held back for now", wait=wait, counted=False)
-            return False
+            return self._held_back(case, wait)
         send_before = began + self._budget.send.total_seconds()
         outcome = self._present(case, asked.request, to, send_before=send_before)
         fault = self._fault(case, asked, outcome, to)
         if asked.outlives and isinstance(outcome, Answer) and ends_none_such(outcome):
             fault, remark = None, ACCESS_OUTLIVES
-        if asked.then is not None and (fault is None or _is_about_token(outcome)):
+        renews = asked.then is not None and fault is not None
+        if asked.then is not None and (fault is None or refuses_token(outcome)):
+            wait = gate.enter(to, asked.pace, keep=AHEAD_KEEPS)
             if fault is None:
-                self._store.write(lambda c: forget_renewal(c, case.withdrawal.id))
-            # Counted, and sent whatever the gate says: where one is let through at a time, its turn would never come.
-            gate.enter(to, asked.pace)
-            send_before += self._endpoint.budget.total_seconds()
-            outcome = self._present(case, asked.then, to, send_before=send_before)
-            if isinstance(outcome, Answer) and ends_none_such(outcome):
-                remark = ACCESS_OUTLIVES
-            else:
-                of_access = self._fault(case, asked, outcome, to)
-                fault = fault or of_access
+                self._store.write(lambda c: note_ended(c, case.withdrawal.id, REFRESH))
+                if wait is not None:
+                    return self._held_back(case, wait)
+            # Beside one that is refused each time, its turn would never come by the pace of one at a time.
+            if wait is None or gate.paused(to) is None:
+                send_before += self._endpoint.budget.total_seconds()
+                outcome = self._present(case, asked.then, to, send_before=send_before)
+                if isinstance(outcome, Answer) and ends_none_such(outcome):
+                    remark = ACCESS_OUTLIVES
+                elif (of_access := self._fault(case, asked, outcome, to)) is not None:
+                    fault = fault or of_access
+                elif fault is not None:
+                    self._store.write(lambda c: note_ended(c, case.withdrawal.id, ACCESS))
         if fault is None:
-            self._end(case.withdrawal, case.account, WithdrawalState.DONE, remark)
+            done = asked.tells(outcome)
+            to_state, said = (WithdrawalState.DONE, remark) if done else (WithdrawalState.STUCK, LOST)
+            self._end(case.withdrawal, case.account, to_state, said)
         else:
-            self._failed(case, fault)
+            self._failed(case, fault, ends_at=None if renews else asked.ends_at)
         return True
+
+    def _held_back(self, case: Case, wait: timedelta) -> bool:
+        self._later(case, "requests to its provider are held back for now", wait=wait, counts=Counts.NOTHING)
+        return False
 
     def _present(self, case: Case, request: HttpRequest, to: Endpoint, *, send_before: float) -> Outcome:
         request = named(request, REVOCATION_HEADER, case.withdrawal.revocation or case.withdrawal.id)
@@ -193,7 +204,9 @@ class Withdrawer:
         if claimed is None:
             return None
         if is_refreshing(connection, account.id):
-            postpone(connection, claimed.id, due_at=now + _SECOND, reason="a refresh has not ended", counted=False)
+            postpone(
+                connection, claimed.id, due_at=now + _SECOND, reason="a refresh has not ended", counts=Counts.NOTHING
+            )
             return None
         owner = get_connection(connection, account.key.connection)
         if claimed.client_id is not None:  # another is refused, or told that it has ended (RFC 7009 §2.1, §2.2)
@@ -213,6 +226,7 @@ class Withdrawer:
             owner=owner,
             secrets=live_secrets(connection, owner.id, wanted) if wanted else (),
             superseded=is_superseded(connection, claimed),
+            lost=has_lost_answer(connection, claimed),
         )
 
     def _unclaimed(self, withdrawal: str, why: str, *, now: datetime) -> None:
@@ -241,25 +255,26 @@ class Withdrawer:
             self._end(claimed, account, WithdrawalState.STUCK, why)
             return
         self._say_set_aside(claimed, why)
-        later = postpone_keyless if leftover else postpone
-        self._store.write(lambda c: later(c, claimed.id, due_at=due, reason=why[:300]))
+        counts = Counts.KEYLESS if leftover else Counts.TRY
+        self._store.write(lambda c: postpone(c, claimed.id, due_at=due, reason=why[:300], counts=counts))
 
     def _say_set_aside(self, claimed: Withdrawal, why: str) -> None:
         note = {"action": "withdrawal.set_aside", "withdrawal": claimed.id}
         log.error("a credential cannot be asked about: %s", why, extra=note)
 
-    def _failed(self, case: Case, why: str) -> None:
+    def _failed(self, case: Case, why: str, *, ends_at: datetime | None) -> None:
+        """Ask again later. *ends_at*: what is left of it ends by itself then, and nobody needs to act before."""
         claimed, tries, budget = case.withdrawal, case.withdrawal.tries, self._budget
         if tries < budget.tries:
             self._later(case, why, wait=budget.pause(tries))
-        elif (end := ends_by_itself(claimed)) is not None and (wait := end - self._clock()) <= budget.outlasted:
+        elif ends_at is not None and (wait := ends_at - self._clock()) <= budget.outlasted:
             self._later(case, f"asked {tries} times, and it soon ends by itself: {why}", wait=wait)
         else:
             self._end(claimed, case.account, WithdrawalState.STUCK, f"asked {tries} times: {why}")
 
-    def _later(self, case: Case, why: str, *, wait: timedelta, counted: bool = True) -> None:
+    def _later(self, case: Case, why: str, *, wait: timedelta, counts: Counts = Counts.TRY) -> None:
         due = self._clock() + max(wait, _SECOND)
-        self._store.write(lambda c: postpone(c, case.withdrawal.id, due_at=due, reason=why[:300], counted=counted))
+        self._store.write(lambda c: postpone(c, case.withdrawal.id, due_at=due, reason=why[:300], counts=counts))
         WITHDRAWALS_ASKED.labels("later").inc()
 
     def _end(self, claimed: Withdrawal, account: Account, to: WithdrawalState, reason: str | None) -> None:
@@ -289,8 +304,3 @@ class Withdrawer:
             action = "connect.not_ended" if given_up else "withdrawal.stuck"
             where = {"action": action, "withdrawal": claimed.id, "account": account.id}
             log.error("%s may still be valid at its provider: %s", what, reason, extra=where)
-
-
-def _is_about_token(outcome: Outcome) -> bool:
-    """Whether the server refused what was said of this token: of another it may say else. Not of the client, or all."""
-    return isinstance(outcome, Answer) and 400 <= outcome.status < 500 and outcome.status not in (401, 408, 429)

@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, or_, select, update
 
 from identity.errors import Unavailable
+from identity.failures import Failures
 from identity.store import CommitUnknown, Store
 from pipeline.approvals.shown import Shown
 from pipeline.approvals.tables import approvals
-from pipeline.failures import Failures
 from pipeline.ledger import pins
 from pipeline.ledger.deliveries import first_bells
 from pipeline.ledger.new_jobs import NewJob, insert_job

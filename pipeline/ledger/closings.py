@@ -107,6 +107,9 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     return Closed(counts=moved or closing.step_state is StepState.OPEN, duplicate=answer.duplicate)
 
 
+NOT_SENT = "not sent"  # the error of an attempt that was taken back: it used up none of its step's tries
+
+
 def take_back(connection: Connection, intent: Intent) -> None:
     """Close an attempt that was certainly not sent, if its opening was committed. Safe to repeat.
 
@@ -115,7 +118,7 @@ def take_back(connection: Connection, intent: Intent) -> None:
     _LOCK_JOB.run(connection, {"job": intent.job.id})
     if connection.execute(select(attempts.c.id).where(attempts.c.id == intent.attempt)).first() is not None:
         not_sent = Closing(
-            attempt=intent.attempt, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, error="not sent"
+            attempt=intent.attempt, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, error=NOT_SENT
         )
         close_attempt(connection, intent, not_sent)
 

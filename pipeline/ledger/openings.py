@@ -8,10 +8,11 @@ from sqlalchemy import Connection, bindparam, insert, update
 
 from identity import leases
 from identity.accounts import pending_account
+from identity.authorization import check_type
 from identity.capability import issued
 from identity.capability.verifier import Capability
 from identity.columns import database_in_microseconds, database_now, microseconds
-from identity.connections import present_address
+from identity.connections import get_connection, present_address
 from identity.errors import Misconfigured
 from identity.grants import note_use
 from identity.hold import HELD, IS_HELD
@@ -20,6 +21,7 @@ from identity.policy.ledger import current_version
 from identity.prepared import Prepared
 from identity.scopes import revoked_since
 from identity.sequence import NUMBERS, lock_shared, next_number
+from identity.token_types import UNSUPPORTED
 from pipeline.ledger.approval_bars import approver_scopes
 from pipeline.ledger.approvals import confirm, mark_used
 from pipeline.ledger.calls import give_way, overtaken
@@ -59,7 +61,10 @@ _INSERT_ATTEMPT = Prepared(insert(attempts))
 
 
 def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
-    """The opening transaction: locks, fence, the rule, the lease, the once key, then the intent with its number."""
+    """The opening transaction: locks, fence, the rule, the lease, the once key, then the intent with its number.
+
+    Raises Misconfigured where nothing may be sent until an operator has acted; nothing is written then.
+    """
     if intent.decision.pattern is AccessPattern.CAPABILITY and intent.capability is None:
         # By an account's token it would do what was decided, but not as the ledger would say.
         raise Misconfigured(f"step {intent.step} is to open by a capability, and none is wanted for it")
@@ -94,6 +99,9 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
             return _await_consent(connection, intent, outcome, now)
         case NeedsRefresh():
             return outcome
+    # Found out after the commit, it would cost an attempt, and its approval, each time until somebody has acted.
+    if outcome is not None and outcome.token_type.startswith(UNSUPPORTED):
+        check_type(get_connection(connection, intent.connection), outcome.token_type)
     if intent.number > 1 and overtaken(connection, intent.step, by_unknown=not intent.repeats_unknown):
         return give_way(connection, intent)
     if intent.once is not None and intent.purpose is Purpose.CALL:

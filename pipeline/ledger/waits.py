@@ -61,21 +61,19 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
     if expired:
         whom = "nobody connected the account" if wait == Wait.CONSENT else "nobody came"
         return end(JobState.DEAD, reason=f"{whom} in time: {reason or wait}")
-    if wait == Wait.ONCE:  # to look ends no wait: should the job park for the same again, it waits on as long
+    # To look ends no wait: should the job park for the same again, it waits on as long. A consent's is due before it
+    # expires only where its account was refused: it may be given a token by now.
+    if wait in (Wait.ONCE, Wait.CONSENT):
         return end(JobState.QUEUED, due_at=now, waits_for=jobs.c.waits_for, expires_at=jobs.c.expires_at)
-    _put_off(connection, job, wait)
+    _put_off(connection, job)
     return None
 
 
-def _put_off(connection: Connection, job: str, wait: str) -> None:
-    """A consent ends its wait, and so does a person's word; else only expiry does, or an answer that came late."""
+def _put_off(connection: Connection, job: str) -> None:
+    """A person's word ends its wait; else only expiry does, or an answer that came late."""
     again = database_in(_LOOK_AGAIN)
     sooner = case((again < jobs.c.expires_at, again), else_=jobs.c.expires_at)
-    connection.execute(
-        update(jobs)
-        .where(jobs.c.id == job, jobs.c.state == JobState.WAITING)
-        .values(due_at=sooner if wait == Wait.UNKNOWN else jobs.c.expires_at)
-    )
+    connection.execute(update(jobs).where(jobs.c.id == job, jobs.c.state == JobState.WAITING).values(due_at=sooner))
 
 
 def _in_doubt(connection: Connection, job: str) -> bool:

@@ -35,7 +35,7 @@ class Line:
 
     connection: str
     credential: str
-    expired: bool  # what renews a token is asked about in a line of its own, which may be much slower
+    renewal: bool  # what renews a token is asked about in a line of its own, which may be much slower
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,15 @@ def due_of(
     What stands in the lines *besides* is left out.
     """
     columns = withdrawals.c
-    renewed = columns.refresh_sealed.is_not(None) & (columns.expires_at <= now)
-    expired = case((renewed, 1), else_=0)
+    # As `is_renewal_alone` tells of a grant's, which has no expiry where a signal dropped its access token.
+    dropped = (columns.origin == Origin.GRANT) & columns.access_sealed.is_(None)
+    renewed = columns.refresh_sealed.is_not(None) & (dropped | (columns.expires_at <= now))
+    renewal = case((renewed, 1), else_=0)
     whose = columns.revocation_id == revocation
     if revocation is None:
         whose = columns.revocation_id.is_(None) & (columns.origin == Origin.CONNECT)
     found = (
-        select(columns.id, accounts.c.connection_id, columns.credential, expired.label("expired"))
+        select(columns.id, accounts.c.connection_id, columns.credential, renewal.label("renewal"))
         .join(accounts, accounts.c.id == columns.account_id)
         .where(whose, _is_due(now))
         .order_by(columns.due_at, columns.id)
@@ -68,9 +70,9 @@ def due_of(
     )
     for line in besides:
         of_it = (accounts.c.connection_id == line.connection) & (columns.credential == line.credential)
-        found = found.where(~(of_it & (expired == int(line.expired))))
+        found = found.where(~(of_it & (renewal == int(line.renewal))))
     return [
-        Due(id=row.id, line=Line(connection=row.connection_id, credential=row.credential, expired=bool(row.expired)))
+        Due(id=row.id, line=Line(connection=row.connection_id, credential=row.credential, renewal=bool(row.renewal)))
         for row in connection.execute(found)
     ]
 

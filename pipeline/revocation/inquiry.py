@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, text, update
 
 from identity import audit
 from identity.accounts import Account, find_account
@@ -33,6 +33,8 @@ from pipeline.revocation import load_without_receipt
 from pipeline.revocation.tables import revocations
 
 log = logging.getLogger(__name__)
+
+UNFINISHED = text("state <> 'quiesced'")  # word for word the condition of the partial index
 
 
 class SignalDoubt(StrEnum):
@@ -125,6 +127,13 @@ class Inquirer:
         where = {"action": "revocation.not_told", "revocation": revocation}
         log.warning("the provider does not say whether a signal was a replay: %s", why, extra=where)
         return None
+
+
+def open_doubts(connection: Connection) -> list[str]:
+    """The revocations of which a provider is still to be asked whether their signal was a replay, the oldest first."""
+    columns = revocations.c
+    in_doubt = select(columns.id).where(UNFINISHED, columns.doubt == SignalDoubt.OPEN)
+    return list(connection.execute(in_doubt.order_by(columns.effective_at, columns.id)).scalars())
 
 
 def _case(connection: Connection, key: AccountKey, *, number: int, since: timedelta, now: datetime) -> _Case | None:

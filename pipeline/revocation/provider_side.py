@@ -22,6 +22,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, exists, or_, select, update
 
 from identity.accounts import get_account
+from identity.failures import Failures
 from identity.hold import find_hold
 from identity.model import ScopeKind
 from identity.providers import PROFILES
@@ -42,7 +43,6 @@ from identity.withdrawals import (
 from identity.withdrawals.held_tokens import alive, take_held
 from identity.withdrawals.tables import withdrawals
 from pipeline.batches import in_batches
-from pipeline.failures import Failures
 from pipeline.ledger.security_events import BY_TRANSMITTER
 from pipeline.revocation import load_without_receipt, scope_of
 from pipeline.revocation.due_withdrawals import (

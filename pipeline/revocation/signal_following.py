@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from identity.errors import Unavailable
+from identity.failures import Failures
 from identity.store import CommitUnknown, Store
-from pipeline.failures import Failures
 from pipeline.ledger.signal_chunks import Progress, follow_next, unfollowed
 from pipeline.model import Ring, Unfollowed
 

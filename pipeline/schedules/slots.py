@@ -14,13 +14,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from identity.errors import BadInput, Misconfigured, Unavailable
+from identity.failures import Failures
 from identity.hold import IS_HELD, find_hold
 from identity.rows import insert_new
 from identity.store import CommitUnknown, Store
 from identity.tables import tenants
 from pipeline import metrics
 from pipeline.batches import in_batches
-from pipeline.failures import Failures
 from pipeline.ledger import bells, pins
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.model import Bell

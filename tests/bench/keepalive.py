@@ -23,7 +23,6 @@ from identity.grants import seal_answer
 from identity.http import Client
 from identity.model import AccountKey, Credential, TokenAnswer
 from identity.providers import PROFILES
-from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import AHEAD_KEEPS, Gate
 from identity.refresh.keepalive import Keepalive, paced_by
 from identity.refresh.keepalive_ledger import Due, behind, claim
@@ -33,6 +32,7 @@ from identity.sequence import next_number
 from identity.tables import grants, principals, provider_connections
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger
+from tests.identity.coordinators import put_together
 from tests.identity.providers import PretendProvider, pretend_provider
 from tests.identity.world import Clock
 
@@ -109,7 +109,7 @@ def _keepalive(ledger: Ledger, http: Client, clock: Clock, asked: list[datetime]
     """As the runtime makes it, but for an idle limit that all are late for; *asked*: when the coordinator was."""
     profiles = {"github": replace(PROFILES["github"], idle_limit=timedelta(days=90))}
     gate = Gate(None, monotonic=lambda: clock().timestamp())
-    coordinator = Coordinator(
+    coordinator = put_together(
         ledger.database,
         ledger.house.vault,
         http,

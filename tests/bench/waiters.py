@@ -30,7 +30,6 @@ from identity.http import Client
 from identity.ids import Ids
 from identity.providers import PROFILES
 from identity.refresh.budget import RefreshBudget
-from identity.refresh.coordinator import Coordinator
 from identity.refresh.flight import Latch
 from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
@@ -40,6 +39,7 @@ from identity.vault import Vault
 from pipeline.database import DatabaseSettings, open_database
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger
+from tests.identity.coordinators import put_together
 
 PROCESSES, THREADS = 4, 250
 TAKES = 0.2  # seconds that the provider takes
@@ -116,7 +116,7 @@ class Ours:
     def open(self) -> tuple[Waiter, Callable[[], object]]:
         client, ids, budget = redis.Redis.from_url(self.redis, socket_timeout=5), Ids(), RefreshBudget()
         database = open_database(DatabaseSettings(url=self.database))
-        coordinator = Coordinator(
+        coordinator = put_together(
             database,
             Vault({1: b"k" * 32}, os.urandom),
             Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from deploy.cli.accounts import refresh
 from deploy.cli.output import Output
@@ -27,15 +27,16 @@ from identity.consents import CompletedConsent, write_consent
 from identity.errors import Unavailable
 from identity.model import AccountKey, AccountState, Credential, PrincipalKind, Scope, ScopeKind, TokenAnswer
 from identity.principals import ensure_agent, ensure_principal
+from identity.refresh.person_wanted import WANTS_PERSON
 from identity.scopes import open_scope, stop_scope
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.store import CommitUnknown
-from identity.tables import connect_sessions, refresh_intents
+from identity.tables import connect_sessions, grants, refresh_intents
 from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs, pinned_configuration
-from tests.deploy.conftest import Cli
+from tests.deploy.conftest import Cli, told
 from tests.identity.providers import PretendProvider, Reply, pretend_provider, reply
 
 T = TypeVar("T")
@@ -340,6 +341,12 @@ def test_an_account_whose_person_the_provider_wanted_goes_on_with_what_it_has_on
     """An admin turned a policy on, and off again: nobody needs to click."""
     acme.job_waits()
     granting, provider.answer = provider.answer, lambda form: reply({"error": "interaction_required"}, 400)
+    kept = acme.cli.json("accounts", "refresh", acme.id, code=1)
+    assert (kept["renewed"], acme.show()["state"]) == (False, "active")
+    assert "before its present token ends" in acme.show()["latest_refresh"]["next"]
+    ended = datetime.now(UTC) - timedelta(seconds=1)
+    acme.write(lambda c: c.execute(update(grants).values(expires_at=ended)))
+    acme.write(lambda c: c.execute(update(refresh_intents).values(retry_at=ended)))
     acme.cli.json("accounts", "refresh", acme.id, code=1)
     assert acme.show()["state"] == "needs_reconnect"
     assert acme.cli.json("accounts", "retry", "--connection", "github", "--yes") == {"retried": [acme.id]}
@@ -350,11 +357,35 @@ def test_an_account_whose_person_the_provider_wanted_goes_on_with_what_it_has_on
     assert acme.cli.json("accounts", "retry", str(ADA)) == {"retried": [acme.id]}
     assert acme.cli.json("accounts", "refresh", acme.id)["generation"] == 2
     assert len(acme.cli.json("audit", "search", "--kind", "account.retried")) == 2
+    assert "it is active" in acme.cli.json("accounts", "retry", acme.id, code=1)["message"]
     acme.needs_reconnect()
-    assert "changes nothing" in acme.cli.json("accounts", "retry", acme.id, code=1)["message"]
+    assert "did not ask for its person" in acme.cli.json("accounts", "retry", acme.id, code=1)["message"]
     none = acme.cli.json("accounts", "retry", "--connection", "github", code=1)["message"]
     assert none.endswith("of no account of github: there is none to try again")
     assert acme.cli("accounts", "retry").exit_code != 0
+
+
+def test_doctor_names_the_accounts_that_a_provider_refuses_for_themselves(
+    acme: Acme, provider: PretendProvider
+) -> None:
+    granting, provider.answer = provider.answer, lambda form: reply({"error": "unauthorized_client"}, 400)
+    acme.cli.json("accounts", "refresh", acme.id, code=1)
+    says = [says for state, says in told(acme.cli, "connections") if state == "wrong"]
+    assert any(f"(unauthorized_client), as {acme.id}" in one for one in says)
+    assert "an admin of its organisation" in acme.show()["latest_refresh"]["next"]
+    acme.write(lambda c: c.execute(update(refresh_intents).values(retry_at=None)))
+    provider.answer = granting
+    acme.cli.json("accounts", "refresh", acme.id)
+    assert not any("unauthorized_client" in says for _, says in told(acme.cli, "connections"))
+
+
+def test_an_account_whose_person_was_wanted_and_that_has_nothing_left_is_not_said_to_be_waited_for_by_nobody(
+    acme: Acme,
+) -> None:
+    acme.consents(renewable=False)
+    to, now = AccountState.NEEDS_RECONNECT, datetime.now(UTC)
+    acme.write(lambda c: move_account(c, acme.id, to=to, reason=WANTS_PERSON, now=now))
+    assert "nothing is left" in acme.cli.json("accounts", "retry", acme.id, code=1)["message"]
 
 
 @pytest.mark.parametrize(

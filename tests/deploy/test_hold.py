@@ -16,17 +16,20 @@ from deploy.installation import Installation
 from deploy.settings import load
 from deploy.up import _say_if_held
 from identity.audit.statements import sign
+from identity.model import Scope, ScopeKind
 from identity.tables import ledger_numbers
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.restored import GAP
 from pipeline.model import BEAT
+from pipeline.revocation import declare
+from pipeline.revocation.inquiry import SignalDoubt
 from pipeline.tables import jobs, schedules
 from tests.deploy.conftest import Cli, told
 from tests.heartbeats import ticked
 
 
 def test_a_hold_is_set_shown_and_released_and_doctor_tells_of_it(cli: Cli) -> None:
-    nothing = {"calls_out": 0, "requests_out": 0, "jobs_due": 0}
+    nothing = {"calls_out": 0, "requests_out": 0, "jobs_due": 0, "doubted": []}
     assert cli.json("hold", "show") == {"held": False, "changed": False, **nothing}
     assert cli("hold", "show", "--exit-code").exit_code == 1
     said = cli.json("hold", "set", "--why", "the provider's incident")
@@ -49,6 +52,20 @@ def test_a_hold_is_set_shown_and_released_and_doctor_tells_of_it(cli: Cli) -> No
     assert cli.json("hold", "release", "--yes") == {"held": False, "changed": True}
     assert cli.json("hold", "release") == {"held": False, "changed": False}
     assert told(cli, "held") == []
+
+
+def test_a_signal_that_may_be_a_replay_is_told_of_before_the_release(cli: Cli) -> None:
+    """Once its token has expired nobody can tell any more."""
+    cli.json("tenants", "add", "acme")
+    scope = Scope(kind=ScopeKind.TENANT, key="acme")
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        made = partial(declare, scope=scope, tenant="acme", source="x", by="github", reason="signal", now=at.now())
+        for id, doubt in (("rev-1", None), ("rev-2", SignalDoubt.OPEN)):
+            at.write(partial(made, id=id, doubt=doubt))
+    cli.json("hold", "set", "--why", "a drill")
+    assert cli.json("hold", "show")["doubted"] == ["rev-2"]
+    assert "may be a replay wait for their provider's word (rev-2)" in cli("hold", "show").output
+    assert "(rev-2)" in cli("hold", "release").output
 
 
 def test_while_it_is_held_what_waits_for_the_release_is_no_fault(cli: Cli) -> None:

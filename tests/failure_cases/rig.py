@@ -26,7 +26,8 @@ from identity.model import AccountKey, Credential, Effect, LeaseOutcome, LeaseRe
 from identity.principals import ensure_principal
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
-from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.coordinator import Coordinator
 from identity.refresh.keepalive import Keepalive
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
@@ -41,6 +42,7 @@ from pipeline.upstream import Upstream
 from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import USER, ExternalUser, Registry, Trigger, workflow
 from tests.failure_cases.provider import Provider
+from tests.identity.coordinators import put_together
 from tests.ledger.house import House, Opened, Say
 
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
@@ -189,7 +191,7 @@ class Rig(House):
 
         times = replace(BUDGET, **budget)
         profile: Profile = replace(PROFILES["github"], grace_seconds=grace, rotates=rotates)
-        return Coordinator(
+        return put_together(
             database or self.database,
             self.vault,
             self.http,

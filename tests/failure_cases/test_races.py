@@ -15,7 +15,7 @@ import redis
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.grants import REFRESH
 from identity.model import AccountState, Leased, Scope, ScopeKind
-from identity.refresh.coordinator import RefreshBudget
+from identity.refresh.budget import RefreshBudget
 from identity.refresh.intents import kept_answers
 from pipeline import revocation
 from pipeline.states import JobState

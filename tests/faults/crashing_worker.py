@@ -21,7 +21,7 @@ from pathlib import Path
 
 from deploy.process import workflows
 from deploy.worker import settings
-from identity.refresh.coordinator import RefreshBudget
+from identity.refresh.budget import RefreshBudget
 from pipeline.celery import make_celery
 from pipeline.ring import CeleryRing
 from pipeline.runtime import Runtime

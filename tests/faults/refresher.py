@@ -32,12 +32,12 @@ from identity.grants import get_grant
 from identity.http import Client
 from identity.ids import Ids
 from identity.refresh.budget import RefreshBudget
-from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.tables import grants
 from identity.vault import Vault
 from pipeline.database import Database, DatabaseSettings, open_database
+from tests.identity.coordinators import put_together
 from tests.identity.peer import PROFILES
 
 BUDGET = RefreshBudget(
@@ -57,7 +57,7 @@ class Refresher:
         client = redis.Redis.from_url(asked["redis"], socket_timeout=5) if asked["redis"] else None
         ids = Ids()
         self.database: Database = open_database(DatabaseSettings(url=asked["database"], threads=2))
-        self.coordinator = Coordinator(
+        self.coordinator = put_together(
             self.database,
             Vault({1: bytes(32)}, os.urandom),
             Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1", "localhost"})), pool_size=2),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import redis
@@ -15,10 +15,15 @@ from identity.http import Client
 from identity.model import AccountKey
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
-from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.coordinator import Coordinator
+from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
+from identity.refresh.parts import RefreshParts
 from identity.store import Store
 from identity.tables import refresh_intents
+from identity.token_endpoint import TokenEndpoint
+from identity.vault import Vault
 from tests.identity.world import World
 
 # Whatever of it runs out by the wall clock has to outlast a busy machine.
@@ -35,6 +40,28 @@ ABANDONED_AFTER = BUDGET.send + BUDGET.http + timedelta(seconds=1)
 
 class Killed(BaseException):
     """The process dies at a crash point."""
+
+
+def put_together(
+    store: Store,
+    vault: Vault,
+    http: Client,
+    lock: RefreshLock,
+    profiles: Mapping[str, Profile],
+    *,
+    clock: Callable[[], datetime],
+    budget: RefreshBudget | None = None,
+    gate: Gate | None = None,
+    **more: Any,
+) -> Coordinator:
+    """A coordinator over these, as a process has one; without *gate*, one of its own by the same clock."""
+    budget = budget or RefreshBudget()
+    gate = gate or Gate(None, monotonic=lambda: clock().timestamp())
+    endpoint = TokenEndpoint(client=http, budget=budget.http, gate=gate)
+    parts = RefreshParts(
+        store=store, vault=vault, endpoint=endpoint, profiles=profiles, clock=clock, budget=budget, **more
+    )
+    return Coordinator(parts, lock)
 
 
 @dataclass(frozen=True)
@@ -63,7 +90,7 @@ class MakeCoordinator:
                 raise Killed(point)
 
         world = self.world
-        return Coordinator(
+        return put_together(
             store or world.store,
             world.vault,
             self.http,

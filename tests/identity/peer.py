@@ -18,10 +18,12 @@ from identity.grants import REFRESH
 from identity.http import Client
 from identity.model import AccountKey, ProviderConnection
 from identity.providers.profile import ClientAuth, Profile, Reach, Revocation
-from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.coordinator import Coordinator
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.signing import Signer
+from tests.identity.coordinators import put_together
 from tests.identity.world import World
 from tests.servers.oidc import Oidc
 
@@ -107,7 +109,7 @@ class Peer:
         budget = RefreshBudget(poll=timedelta(milliseconds=20))
         lock = RefreshLock(client, ttl=budget.lock_ttl, token=lambda: secrets.token_hex(8), prefix=f"{id(self)}:")
         world = self.world
-        return Coordinator(
+        return put_together(
             world.store, world.vault, self.http, lock, PROFILES, clock=world.clock, ids=world.id, budget=budget
         )
 

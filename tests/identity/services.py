@@ -13,9 +13,11 @@ from identity.consents import connect_service
 from identity.http import Client
 from identity.model import AccountKey, Credential
 from identity.providers import PROFILES
-from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.coordinator import Coordinator
 from identity.refresh.lock import RefreshLock
 from identity.service_credential import ServiceCredential
+from tests.identity.coordinators import put_together
 from tests.identity.world import ROBOT, World
 
 BUDGET = RefreshBudget(poll=timedelta(milliseconds=20))
@@ -25,7 +27,7 @@ Make = Callable[..., tuple[World, Coordinator]]
 def coordinator_of(world: World, http: Client, client: redis.Redis | None = None) -> Coordinator:
     """One as a process has it: *client* None, without a lock that others know of."""
     lock = RefreshLock(client, ttl=BUDGET.lock_ttl, token=world.id)
-    return Coordinator(world.store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id, budget=BUDGET)
+    return put_together(world.store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id, budget=BUDGET)
 
 
 def service(

@@ -12,11 +12,12 @@ import redis
 from identity.http import Client
 from identity.model import Credential
 from identity.providers import PROFILES
-from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import Breaker, Endpoint, Gate
 from identity.refresh.lock import Held, RefreshLock
 from identity.refresh.pace import CAUTIOUS
-from tests.identity.coordinators import BUDGET
+from tests.identity.coordinators import BUDGET, put_together
 from tests.identity.providers import PretendProvider
 from tests.identity.world import World
 from tests.servers.valkey import Valkey
@@ -35,7 +36,7 @@ def coordinator(
     budget: RefreshBudget = BUDGET,
 ) -> Coordinator:
     lock = RefreshLock(client, ttl=budget.lock_ttl, token=world.id)
-    return Coordinator(
+    return put_together(
         world.store,
         world.vault,
         http,

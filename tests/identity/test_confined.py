@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection, Row, select
 
 from identity.accounts import move_account
+from identity.audit.tables import audit
 from identity.confined import Confiner
 from identity.confined_minting import ConfinedMinter, Confinement
 from identity.connection_secrets import PRIVATE_KEY, live_secrets, rotate_secret, seal_secret
@@ -89,7 +90,11 @@ def test_a_refused_key_gives_way_to_the_other_live_one_and_a_pause_asks_nothing(
     token = confined(world, http)
     assert isinstance(token, Secret), token
     assert [one.id for one in world.store.read(lambda c: live_secrets(c, "forge", PRIVATE_KEY))] == ["key-1", "key-2"]
-    assert world.audited("connection.secret_refused") == 1
+    (row,) = world.store.read(
+        lambda c: c.execute(select(audit).where(audit.c.kind == "connection.secret_refused")).all()
+    )
+    assert row.outcome == "401: the app's key or id was refused"
+    assert row.detail == {"connection": "forge", "secret": "key-2", "spare": "key-1"}
     world.store.write(lambda c: pause_connection(c, "forge", reason="told so"))
     kept = confined(world, http)
     assert isinstance(kept, NotSent)

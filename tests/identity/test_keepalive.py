@@ -23,7 +23,6 @@ from identity.http import Client
 from identity.model import AccountKey, AccountState, Credential, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
-from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.intents import RefreshIntent, open_intent, store_answer
 from identity.refresh.keepalive import Keepalive, KeepaliveSettings, paced_by
@@ -36,6 +35,7 @@ from identity.secret import Secret
 from identity.sequence import lock_exclusive
 from identity.store import CommitUnknown
 from identity.tables import grants, principals, provider_connections, refresh_intents
+from tests.identity.coordinators import put_together
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.stores import FailingStore
 from tests.identity.world import ANNA, ROBOT, START, World
@@ -58,7 +58,7 @@ def make(connected: World, http: Client) -> Make:
         stopping: Callable[[], bool] = lambda: False,
     ) -> Keepalive:
         profiles = {"github": replace(FORGETFUL, name=row)}
-        coordinator = Coordinator(
+        coordinator = put_together(
             connected.store,
             connected.vault,
             http,
@@ -338,6 +338,7 @@ def test_a_grant_that_fails_in_a_way_nobody_foresaw_is_put_off_and_holds_up_no_o
     with pytest.raises(ExceptionGroup, match="kept alive") as told:
         make().run()
     assert [type(one).__name__ for one in told.value.exceptions] == ["JSONDecodeError"]
+    assert told.value.exceptions[0].__notes__ == [f"account {account}"]
     assert (connected.generation(), connected.generation(other)) == (1, 2)
     assert (row(connected).keepalive_failures, row(connected).keepalive_error) == (1, "JSONDecodeError")
     assert row(connected, other).keepalive_error is None

@@ -20,12 +20,13 @@ from identity.http import Answer, Client
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection
 from identity.oauth import Client as OAuthClient
 from identity.providers import PROFILES
-from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.budget import RefreshBudget
 from identity.refresh.lock import RefreshLock
 from identity.registration import Registration, register
 from identity.secret import Secret
 from identity.service_credential import ServiceCredential
 from identity.withdrawals.token_revocation import REFRESH, has_ended, revoke_request
+from tests.identity.coordinators import put_together
 from tests.identity.keys import pem
 from tests.identity.stores import EngineStore
 from tests.identity.world import World
@@ -70,7 +71,7 @@ class Robot:
         store.write(lambda connection: add_secret(connection, sealed))
         budget = RefreshBudget(poll=timedelta(milliseconds=20))
         lock = RefreshLock(None, ttl=budget.lock_ttl, token=self.world.id)
-        self.coordinator = Coordinator(
+        self.coordinator = put_together(
             store,
             self.world.vault,
             http,

@@ -16,9 +16,10 @@ from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.http import Client
 from identity.model import AccountState, Scope, ScopeKind
 from identity.providers import PROFILES
-from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.budget import RefreshBudget
 from identity.refresh.lock import RefreshLock
 from identity.tables import refresh_intents
+from tests.identity.coordinators import put_together
 from tests.identity.providers import PretendProvider
 from tests.identity.world import ANNA, World
 from tests.ledgers import MOSTLY_SQLITE
@@ -56,7 +57,7 @@ def test_no_refresh_commits_after_a_revocation_of_its_consent(
 
     def refresh(_number: int) -> None:
         lock = RefreshLock(None, ttl=budget.lock_ttl, token=connected.id)
-        coordinator = Coordinator(
+        coordinator = put_together(
             connected.store,
             connected.vault,
             http,

@@ -71,8 +71,9 @@ def test_an_answer_that_nobody_can_read_holds_up_no_other_account(
     connected.store.write(lambda c: c.execute(of_anna.values(answer_sealed=unread)).rowcount)
     connected.clock.advance(ABANDONED_AFTER)
     for _ in range(2):
-        with pytest.raises(ExceptionGroup):
+        with pytest.raises(ExceptionGroup) as told:
             make_coordinator().settle_abandoned(page=1)
+        assert told.value.exceptions[0].__notes__ == [f"account {anna.account.id}"]
         assert (connected.generation(ANNA), connected.generation(ROBOT)) == (1, 2)
 
 

@@ -13,6 +13,7 @@ from identity.refresh.coordinator import Coordinator
 from identity.refresh.intents import IntentState
 from identity.refresh.lock import RefreshLock
 from identity.refresh.story import RefreshStory, latest_refresh
+from tests.identity.coordinators import put_together
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import World
 
@@ -20,7 +21,7 @@ from tests.identity.world import World
 @pytest.fixture
 def coordinator(connected: World, http: Client) -> Coordinator:
     lock = RefreshLock(None, ttl=timedelta(seconds=60), token=connected.id)
-    return Coordinator(connected.store, connected.vault, http, lock, PROFILES, clock=connected.clock, ids=connected.id)
+    return put_together(connected.store, connected.vault, http, lock, PROFILES, clock=connected.clock, ids=connected.id)
 
 
 def told(world: World, account: str) -> RefreshStory:

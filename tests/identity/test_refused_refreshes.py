@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import update
 
 from identity.connections import paused_reason, resume_connection
 from identity.consent_ledger import Consented
-from identity.errors import Misconfigured, ReauthRequired, Unavailable
+from identity.errors import AccountRefused, Misconfigured, ReauthRequired, Unavailable
 from identity.inferred_death import infer_death
 from identity.metrics import REFRESHES
 from identity.model import AccountState, Credential, Leased
-from identity.refresh.story import latest_refresh
-from identity.tables import provider_connections
+from identity.refresh.story import latest_refresh, refused_accounts
+from identity.tables import provider_connections, refresh_intents
 from tests.identity.coordinators import MakeCoordinator
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import ROBOT, World
@@ -144,13 +145,19 @@ def test_what_may_be_one_accounts_fault_pauses_nobody_else(
     provider.answer = lambda form: answer if form["refresh_token"] == "refresh-0" else granted(form)
     before = outcomes("account_refused")
     assert make_coordinator().refresh(anna, after_generation=1) == 1  # what lives is served
-    with pytest.raises(Unavailable):  # it waits
+    with pytest.raises(AccountRefused) as waits:
         make_coordinator().refresh(anna, after_generation=1, refused=True)
+    assert waits.value.retry_after == timedelta(minutes=1)
+    story = connected.store.read(lambda connection: latest_refresh(connection, anna))
+    assert story is not None
+    assert "asked again by itself" in (story.next or "")
+    (refused,) = connected.store.read(partial(refused_accounts, since=connected.clock.now - timedelta(days=1)))
+    assert (refused.account, refused.number) == (anna, 1)
     connected.clock.advance(timedelta(minutes=1))
     with pytest.raises(Misconfigured, match=r"may have there what it asks for|client_secret .* is wrong, or a gateway"):
         make_coordinator().refresh(anna, after_generation=1, refused=True)
     connected.clock.advance(timedelta(minutes=1))
-    with pytest.raises(Unavailable):  # and longer each time
+    with pytest.raises(AccountRefused):  # and longer each time
         make_coordinator().refresh(anna, after_generation=1, refused=True)
     assert outcomes("account_refused") - before == 2
     assert connected.state() is AccountState.ACTIVE
@@ -234,6 +241,54 @@ def test_what_is_refused_first_after_an_outage_is_asked_again_after_a_minute(
     assert make_coordinator().refresh(account, after_generation=1, refused=True) == 2
 
 
+def test_a_count_that_was_taken_back_too_often_keeps_no_answer_unread(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": "unauthorized_client"}, 400)
+    for _ in range(2):
+        with pytest.raises(Misconfigured):
+            make_coordinator().refresh(account, after_generation=1, refused=True)
+        connected.store.write(lambda c: c.execute(update(refresh_intents).values(presented=-1)).rowcount)
+        connected.clock.advance(timedelta(minutes=1))
+
+
+@pytest.mark.parametrize("wants", [True, False])
+def test_a_provider_that_wants_the_person_ahead_of_need_is_asked_again_when_the_token_has_ended(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider, wants: bool
+) -> None:
+    """As when an admin turns on a policy at noon: each token is good until evening, and the policy may go again."""
+    account, granted = connected.consent(), provider.answer
+    provider.answer = lambda form: reply({"error": "login_required"}, 400)
+    for _ in range(3):
+        assert make_coordinator().refresh(account, after_generation=1) == 1
+        connected.clock.advance(timedelta(minutes=10))
+    assert connected.state() is AccountState.ACTIVE
+    assert provider.presented.total() == 1
+    story = connected.store.read(lambda connection: latest_refresh(connection, account))
+    assert story is not None
+    assert (story.next or "").startswith("let the person connect the account again, before its present token ends")
+    connected.clock.advance(timedelta(hours=1))
+    if wants:
+        with pytest.raises(ReauthRequired, match="login_required"):
+            make_coordinator().refresh(account, after_generation=1)
+        assert connected.state() is AccountState.NEEDS_RECONNECT
+    else:
+        provider.answer = granted
+        assert make_coordinator().refresh(account, after_generation=1) == 2
+
+
+def test_a_token_that_an_upstream_refuses_is_waited_for_no_longer_where_the_person_is_wanted(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": "login_required"}, 400)
+    assert make_coordinator().refresh(account, after_generation=1) == 1
+    with pytest.raises(ReauthRequired):
+        make_coordinator().refresh(account, after_generation=1, refused=True)
+    assert connected.state() is AccountState.NEEDS_RECONNECT
+
+
 @pytest.mark.parametrize("code", ["interaction_required", "login_required", "consent_required"])
 def test_a_provider_that_wants_the_person_is_given_the_person(
     connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider, code: str
@@ -241,7 +296,7 @@ def test_a_provider_that_wants_the_person_is_given_the_person(
     account = connected.consent()
     provider.answer = lambda form: reply({"error": code}, 400)
     with pytest.raises(ReauthRequired, match=code):
-        make_coordinator().refresh(account, after_generation=1)
+        make_coordinator().refresh(account, after_generation=1, refused=True)
     grant = connected.grant()
     assert (grant.generation, grant.refresh_sealed is None) == (1, False)  # what a revocation would end there
     assert connected.state() is AccountState.NEEDS_RECONNECT

@@ -18,15 +18,15 @@ from identity.connect.sessions import ConnectSession, add_session, get_session, 
 from identity.connection_secrets import CLIENT_SECRET, add_secret, live_secrets, seal_secret
 from identity.connections import add_connection
 from identity.errors import Misconfigured
-from identity.grants import ACCESS, REFRESH, token_binding
+from identity.grants import ACCESS, EMPTIED, REFRESH, token_binding
 from identity.model import AccountKey
 from identity.refresh.intents import TOKEN_ANSWER, IntentState, RefreshIntent, open_intent, store_answer
 from identity.refresh.situation import read_situation
 from identity.rewrap import SEALED, Field, in_use
 from identity.secret import Secret
-from identity.tables import metadata, principals
+from identity.tables import grants, metadata, principals
 from identity.vault import Vault
-from identity.withdrawals import get_withdrawal
+from identity.withdrawals import SHREDDED, get_withdrawal
 from identity.withdrawals.tables import withdrawals
 from tests.identity.world import ANNA, World
 from tests.ledgers import MOSTLY_SQLITE
@@ -173,6 +173,12 @@ def full(world: World) -> dict[str, Sealed]:
         },
         "connect_sessions.verifier_sealed": Sealed(("session-anna", "session-ben"), verifier),
     }
+
+
+def test_what_empties_a_grant_or_a_withdrawal_names_each_of_its_sealed_columns() -> None:
+    """A deletion of a tenant promises that none is left."""
+    for table, emptied in ((grants, EMPTIED), (withdrawals, SHREDDED)):
+        assert {field.name for field in SEALED if field.table is table} <= emptied.keys()
 
 
 def test_every_sealed_column_is_known() -> None:

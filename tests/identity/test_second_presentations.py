@@ -11,7 +11,7 @@ from sqlalchemy import update
 from identity.errors import ReauthRequired
 from identity.model import AccountState
 from identity.providers import PROFILES
-from identity.refresh.coordinator import RefreshBudget
+from identity.refresh.budget import RefreshBudget
 from identity.tables import provider_connections
 from tests.identity.coordinators import BUDGET, Killed, MakeCoordinator, intents
 from tests.identity.providers import PretendProvider, Reply, reply

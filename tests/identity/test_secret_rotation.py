@@ -22,14 +22,16 @@ from identity.connection_secrets import (
     seal_secret,
 )
 from identity.connections import paused_reason, resume_connection
-from identity.errors import Misconfigured, Unavailable
+from identity.errors import AccountRefused, Misconfigured, Unavailable
 from identity.http import Client
 from identity.model import AccountState, Credential
 from identity.providers import PROFILES
-from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.coordinator import Coordinator
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.tables import connection_secrets
+from tests.identity.coordinators import put_together
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import START, World
 from tests.ledger.acts import until_awaited
@@ -52,7 +54,7 @@ def make(connected: World, http: Client) -> Make:
 
         budget = RefreshBudget(poll=timedelta(milliseconds=20))
         lock = RefreshLock(None, ttl=budget.lock_ttl, token=connected.id)
-        return Coordinator(
+        return put_together(
             connected.store,
             connected.vault,
             http,
@@ -287,8 +289,9 @@ def test_with_two_live_secrets_a_401_without_a_name_that_stays_is_asked_about_mo
         with pytest.raises(Misconfigured, match="is wrong, or a gateway"):
             make().refresh(account, after_generation=1, refused=True)
         connected.clock.advance(timedelta(minutes=minutes, seconds=-1))
-        with pytest.raises(Unavailable):
+        with pytest.raises(AccountRefused) as waits:
             make().refresh(account, after_generation=1, refused=True)
+        assert waits.value.retry_after == timedelta(seconds=1)
         connected.clock.advance(timedelta(seconds=1))
     assert shown(provider) == [NEW, OLD] * 5
     assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None

@@ -16,11 +16,12 @@ from identity.http import Client
 from identity.model import AccountState, Credential
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
-from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.lock import RefreshLock
 from identity.tables import provider_connections, refresh_intents
-from tests.identity.coordinators import ABANDONED_AFTER, BUDGET
+from tests.identity.coordinators import ABANDONED_AFTER, BUDGET, put_together
 from tests.identity.providers import PretendProvider
 from tests.identity.stores import FailingStore
 from tests.identity.world import World
@@ -38,7 +39,7 @@ def coordinator(
     budget: RefreshBudget = BUDGET,
     reached: Callable[[str], None] = lambda point: None,
 ) -> Coordinator:
-    return Coordinator(
+    return put_together(
         FailingStore(world.store, faults),
         world.vault,
         http,

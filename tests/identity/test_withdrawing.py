@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -10,25 +11,29 @@ from urllib.parse import parse_qsl
 
 import pytest
 from prometheus_client import REGISTRY
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, retire_secret, seal_secret
 from identity.connections import rewrite_connection
+from identity.crash_points import none_reached
 from identity.errors import Unavailable
-from identity.http import Client
+from identity.grants import token_binding
+from identity.http import Answer, Client
 from identity.model import Credential, Scope, ScopeKind
 from identity.providers import PROFILES
-from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.budget import RefreshBudget
 from identity.refresh.gate import Endpoint, Gate
+from identity.refresh.intents import TOKEN_ANSWER
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.store import Store
 from identity.tables import provider_connections
-from identity.token_endpoint import TokenEndpoint
-from identity.withdrawals import EndedConsents, Withdrawal, WithdrawalState, get_withdrawal, take_grant
+from identity.token_endpoint import TokenEndpoint, pack
+from identity.withdrawals import EndedConsents, Origin, Withdrawal, WithdrawalState, get_withdrawal, take_grant
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import Withdrawer
+from tests.identity.coordinators import put_together
 from tests.identity.keys import pem
 from tests.identity.outdated import put_out_of_date
 from tests.identity.published_providers import Server, server
@@ -47,7 +52,7 @@ class Salesforce:
         store.write(lambda c: rewrite_connection(c, owner))
         store.write(lambda c: add_secret(c, key))
         lock = RefreshLock(None, ttl=RefreshBudget().lock_ttl, token=world.id)
-        coordinator = Coordinator(store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id)
+        coordinator = put_together(store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id)
         self.seconds = 0.0
         self.gate = Gate(None, monotonic=lambda: self.seconds)
         self._endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=5), gate=self.gate)
@@ -164,10 +169,49 @@ class OwnServer:
         config = {"revocation_url": f"{shown.url}/revoke"} if provider == "oauth2" else {}
         owner = replace(world.owner, config=config)
         store.write(lambda c: rewrite_connection(c, owner))
-        endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=5), gate=Gate(None))
-        self.withdrawer = Withdrawer(store, world.vault, endpoint, PROFILES, clock=world.clock, ids=world.id)
+        self.gate = Gate(None)
+        self._endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=5), gate=self.gate)
+        self.withdrawer = self._withdrawer()
         world.try_consent(tokens=("its-access", "its-refresh"))
         shown.say(200, None)
+
+    def _withdrawer(self, reached: Callable[[str], None] = none_reached) -> Withdrawer:
+        world = self.world
+        return Withdrawer(
+            self.store, world.vault, self._endpoint, PROFILES, clock=world.clock, ids=world.id, reached=reached
+        )
+
+    def asked_to_pause_after_the_first(self) -> None:
+        """Another process is told to wait, between the two requests of this one."""
+        to = Endpoint(connection=self.world.owner.id, url=f"{self.shown.url}/revoke")
+
+        def pauses(point: str) -> None:
+            if point == "after_withdrawal_sent":
+                self.gate.hold(to, timedelta(hours=1))
+
+        self.withdrawer = self._withdrawer(pauses)
+
+    def take_won(self, *, expires_in: int = 3600) -> str:
+        """What a refresh won after its account was revoked."""
+        world, account = self.world, self.world.account()
+        won = {"access_token": "its-access", "refresh_token": "its-refresh", "token_type": "bearer"}
+        body = json.dumps({**won, "expires_in": expires_in}).encode()
+        answer = Answer(status=200, headers={}, body=body, elapsed=timedelta())
+        binding = token_binding(account.key.tenant, account.id, account.provider, TOKEN_ANSWER, 1)
+        row = {
+            "id": "ref-1",
+            "account_id": account.id,
+            "origin": Origin.REFRESH,
+            "credential": account.credential,
+            "generation": 1,
+            "consented": 1,
+            "state": WithdrawalState.PENDING,
+            "answer_sealed": world.vault.seal(pack(answer), binding),
+            "due_at": world.clock.now,
+            "created_at": world.clock.now,
+        }
+        self.store.write(lambda c: c.execute(insert(withdrawals).values(row)).rowcount)
+        return "ref-1"
 
     def take(self) -> str:
         world = self.world
@@ -269,6 +313,61 @@ def test_it_is_said_of_the_access_token_in_a_later_try_too_that_the_server_ends_
     (reason,) = own.store.read(lambda c: c.execute(select(withdrawals.c.reason)).scalars().all())
     assert reason is not None
     assert "good until it expires" in reason
+
+
+def test_of_what_a_refresh_won_the_half_that_has_ended_is_not_presented_again(own: OwnServer) -> None:
+    """A server may answer about a token that has ended with an error of its own."""
+    own.shown.about[b"its-access"] = (503, None)
+    withdrawal = own.ask(own.take_won())
+    assert (own.presented(), withdrawal.state) == (BOTH, WithdrawalState.PENDING)
+    own.shown.about = {b"its-access": (200, None), b"its-refresh": (400, {"error": "invalid_request"})}
+    own.world.clock.advance(timedelta(minutes=1))
+    assert own.ask(withdrawal.id).state is WithdrawalState.DONE
+    assert own.presented() == [*BOTH, BOTH[1]]
+
+
+def test_nor_is_the_access_token_where_that_ended_and_what_renews_it_was_refused(own: OwnServer) -> None:
+    own.shown.about[b"its-refresh"] = (400, {"error": "temporarily_unavailable"})
+    withdrawal = own.ask(own.take())
+    assert (own.presented(), withdrawal.state) == (BOTH, WithdrawalState.PENDING)
+    own.shown.about = {b"its-access": (400, {"error": "invalid_request"})}
+    own.world.clock.advance(timedelta(minutes=1))
+    assert own.ask(withdrawal.id).state is WithdrawalState.DONE
+    assert own.presented() == [*BOTH, BOTH[0]]
+
+
+def test_an_access_token_that_a_refresh_won_and_that_has_expired_is_not_presented(own: OwnServer) -> None:
+    taken = own.take_won(expires_in=600)
+    own.world.clock.advance(timedelta(minutes=11))
+    assert own.ask(taken).state is WithdrawalState.DONE
+    assert own.presented() == BOTH[:1]
+
+
+@pytest.mark.parametrize("won", [False, True], ids=["of the grant", "a refresh won"])
+def test_an_access_token_that_is_left_and_soon_ends_by_itself_is_waited_for(own: OwnServer, won: bool) -> None:
+    own.shown.about[b"its-access"] = (400, {"error": "invalid_request"})
+    taken = own.take_won() if won else own.take()
+    budget = WithdrawalBudget()
+    for tries in range(1, budget.tries + 1):
+        assert own.ask(taken).state is WithdrawalState.PENDING
+        own.world.clock.advance(budget.pause(tries))
+    assert own.presented() == BOTH[:1] + BOTH[1:] * budget.tries
+    own.world.clock.advance(timedelta(hours=1))
+    assert own.ask(taken).state is WithdrawalState.NOT_ASKED
+
+
+def test_the_access_token_waits_where_the_server_asks_for_a_pause_between_the_two(own: OwnServer) -> None:
+    own.asked_to_pause_after_the_first()
+    withdrawal = own.ask(own.take())
+    assert (own.presented(), withdrawal.state, withdrawal.tries) == (BOTH[:1], WithdrawalState.PENDING, 0)
+    assert withdrawal.ended == "refresh_token"
+
+
+def test_nor_is_a_pause_passed_over_for_it_where_what_renews_it_was_refused(own: OwnServer) -> None:
+    own.shown.about[b"its-refresh"] = (400, {"error": "temporarily_unavailable"})
+    own.asked_to_pause_after_the_first()
+    withdrawal = own.ask(own.take())
+    assert (own.presented(), withdrawal.state, withdrawal.tries) == (BOTH[:1], WithdrawalState.PENDING, 1)
 
 
 def test_an_access_token_that_expires_before_a_later_try_is_not_presented(own: OwnServer, half_done: str) -> None:

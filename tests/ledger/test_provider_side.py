@@ -157,6 +157,11 @@ class Side:
         self.house.database.write(lambda c: open_intent(c, intent, former=None))
         return intent
 
+    def lose_refresh(self, state: str) -> None:
+        """Ada's refresh token was presented, and no answer came: found out before the revocation, or after it."""
+        intent, to = self.refresh_on_the_wire(), IntentState(state)
+        assert self.house.database.write(lambda c: settle(c, intent, to=to, outcome="lost", now=self.now))
+
     def answer(self, intent: RefreshIntent, document: Any) -> None:
         """The refresh's answer comes, after the revocation: it is kept only to be revoked."""
         sealed, answered = self.sealed(intent, document), replace(intent, state=IntentState.ANSWERED)
@@ -586,6 +591,32 @@ def test_an_answer_of_two_meanings_is_done_only_if_the_token_is_dead(
     ((headers, body),) = side.github.checked
     assert json.loads(body) == {"access_token": "token-acme.ada-1"}
     assert headers["x-aswhom-revocation"] == made
+
+
+@pytest.mark.parametrize("state", ["unknown", "discarded"])
+@pytest.mark.parametrize("expired", [False, True])
+def test_after_a_lost_refresh_a_dead_token_says_nothing_of_the_one_that_may_have_replaced_it(
+    side: Side, state: str, expired: bool
+) -> None:
+    """GitHub kills the old access token at a refresh, so it takes neither for the new one's name."""
+    side.lose_refresh(state)
+    if expired:
+        side.expire()
+    side.github.ending = lambda asked: (202 if "credentials" in asked.path else 404, {}, b"{}")
+    side.github.alive = False
+    made = side.declare()
+    assert side.revoker.advance(made)
+    (one,) = side.receipt(made)["provider"]["accounts"]
+    assert one["answer"] == ProviderAnswer.STUCK
+    assert "takes the app out of their settings" in one["reason"]
+
+
+def test_a_token_that_lived_through_a_lost_refresh_is_done_when_it_is_ended(side: Side) -> None:
+    """It was not rotated, then."""
+    side.lose_refresh("unknown")
+    made = side.declare()
+    assert side.revoker.advance(made)
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
 
 
 def test_what_was_not_ended_for_the_many_requests_is_ended_later(side: Side) -> None:

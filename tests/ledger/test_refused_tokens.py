@@ -6,6 +6,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,16 +17,20 @@ from identity.audit.tables import audit
 from identity.connections import get_connection
 from identity.model import AccountState, Credential
 from identity.refresh.gate import Endpoint
-from identity.tables import grants, scopes
+from identity.tables import grants, refresh_intents, scopes
 from pipeline.database import DatabaseSettings
+from pipeline.ledger import waits
 from pipeline.ledger.intents import Opened
 from pipeline.ledger.openings import open_attempt
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
-from pipeline.states import JobState, Wait
+from pipeline.states import AttemptState, JobState, Wait
 from pipeline.workflow import Registry
+from tests.identity.providers import reply
+from tests.ledger.acts import attempt_states
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
+from tests.ledger.tries import time_passes
 from tests.ledger.workers import ADA, Silence, Workers
 from tests.ledgers import TURN
 
@@ -60,6 +65,49 @@ def test_a_row_of_tokens_that_others_refreshes_killed_is_no_death(workers: Worke
     assert workers.house.row(job).state == JobState.DONE
     assert workers.tokens == ["token-acme.ada-1", "access-1", "access-2", "access-3"]
     assert (workers.generation(), workers.state()) == (4, AccountState.ACTIVE)
+
+
+def test_a_token_of_a_type_that_may_not_be_shown_opens_no_attempt(workers: Workers) -> None:
+    def answers(token_type: str) -> None:
+        workers.house.database.write(lambda c: c.execute(update(grants).values(token_type=token_type)))
+
+    job = workers.house.job()
+    answers("unsupported DPoP")
+    for _ in range(2):
+        workers.work(job)
+        row = workers.house.row(job)
+        assert (row.state, attempt_states(workers.house)) == (JobState.QUEUED, [])
+        assert "a token of type 'DPoP'" in row.reason
+        time_passes(workers)
+    answers("bearer")
+    workers.work(job)
+    assert workers.house.row(job).state == JobState.DONE
+    assert attempt_states(workers.house) == [AttemptState.EFFECT]
+
+
+def test_a_job_whose_account_is_refused_waits_for_somebody_looks_again_and_is_given_up_one_day(
+    workers: Workers,
+) -> None:
+    """As where its organisation's admin has taken the client out, and may let it in again."""
+    granted = workers.provider.answer
+    workers.provider.answer = lambda form: reply({"error": "unauthorized_client"}, 400)
+    workers.house.database.write(lambda c: c.execute(update(grants).values(expires_at=datetime.now(UTC))))
+    jobs = [workers.house.job() for _ in range(2)]
+    first: dict[str, datetime] = {}
+    for _ in range(2):
+        for job in jobs:
+            workers.work(job)
+            row = workers.house.row(job)
+            assert (row.state, row.wait) == (JobState.WAITING, Wait.CONSENT)
+            assert "unauthorized_client" in row.reason
+            assert row.due_at - datetime.now(UTC) < timedelta(minutes=10)
+            assert first.setdefault(job, row.expires_at) == row.expires_at
+            look = partial(waits.end_wait, job=job, wait=Wait.CONSENT, expired=False, reason=None)
+            assert workers.house.database.write(look) == JobState.QUEUED
+    workers.provider.answer = granted
+    workers.house.database.write(lambda c: c.execute(update(refresh_intents).values(retry_at=None)))
+    workers.work(jobs[0])
+    assert workers.house.row(jobs[0]).state == JobState.DONE
 
 
 def test_of_many_workers_whose_token_is_refused_one_refreshes(workers: Workers) -> None:

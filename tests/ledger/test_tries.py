@@ -116,6 +116,25 @@ def test_a_write_that_a_host_without_the_vaults_key_could_not_send_is_sent_once_
     assert attempt_states(workers.house) == [AttemptState.NO_EFFECT, AttemptState.EFFECT]
 
 
+def test_what_could_not_be_sent_uses_up_no_try(workers: Workers) -> None:
+    """A host went on without the key for an hour; then the upstream is away for one try of two."""
+    job, sound, settings = workers.house.job(), workers.house.vault, StepSettings(attempts=2)
+    workers.house.vault = Vault({2: bytes(32)}, os.urandom)
+    for _ in range(3):
+        workers.work(job, settings)
+        time_passes(workers)
+    workers.house.vault = sound
+    answers(workers, 503)
+    workers.work(job, settings)
+    row = workers.house.row(job)
+    assert row.state == JobState.QUEUED
+    assert row.due_at - datetime.now(UTC) < timedelta(seconds=30), "nor does it wait as after many"
+    time_passes(workers)
+    workers.work(job, settings)
+    assert workers.house.row(job).state == JobState.DEAD
+    assert steps_of(workers.house)[0].error.endswith("after 2 attempts")
+
+
 def test_a_search_takes_no_call_its_turn(workers: Workers) -> None:
     declare(workers, partial(says, Named))
     workers.house.workflow = replace(workers.house.workflow, uses={Named: USER})

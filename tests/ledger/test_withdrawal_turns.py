@@ -100,6 +100,21 @@ def test_what_a_provider_has_no_room_for_holds_up_nothing_that_it_is_asked_elsew
     ]
 
 
+@pytest.mark.parametrize("dropped_has_room", [False, True])
+def test_what_renews_a_token_that_a_signal_dropped_stands_in_the_line_of_what_renews(
+    house: House, dropped_has_room: bool
+) -> None:
+    """And not in that of access tokens: a full endpoint of one holds up nothing of the other."""
+    provider, made = Provider(house), revoke(house, account_scope())
+    dropped = _withdrawal("wit-dropped", made, access_sealed=None, expires_at=None, due_at=NOW - SECOND)
+    expired = _withdrawal("wit-expired", made, expires_at=NOW - SECOND, due_at=NOW - SECOND / 2)
+    provider.owe(dropped, expired, _withdrawal("wit-living", made))
+    provider.no_room = set() if dropped_has_room else {"wit-dropped"}
+    provider.asker.advance(made)
+    asked = [one for one in provider.asked if one.startswith("wit")]
+    assert ("wit-living" in asked, "wit-expired" in asked) == (True, dropped_has_room)
+
+
 def test_what_has_been_due_for_longest_is_asked_about_first(house: House) -> None:
     provider, made = Provider(house), revoke(house, account_scope())
     provider.owe(*(_withdrawal(f"wit-{place}", made, due_at=NOW - place * SECOND) for place in range(1, 4)))

@@ -19,7 +19,8 @@ from identity.connections import get_connection
 from identity.http import Client
 from identity.model import AccountKey
 from identity.providers import PROFILES
-from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
@@ -34,6 +35,7 @@ from pipeline.tables import jobs as jobs_table
 from pipeline.upstream import Upstream
 from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import Registry
+from tests.identity.coordinators import put_together
 from tests.identity.providers import PretendProvider, reply
 from tests.ledger.acts import SIGNER
 from tests.ledger.connect_flow import connect_flow
@@ -73,7 +75,7 @@ class Workers:
 
     def coordinator(self) -> Coordinator:
         """Another process's."""
-        return Coordinator(
+        return put_together(
             self.house.database,
             self.house.vault,
             self.http,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, insert
 
 from identity.errors import Unavailable
-from identity.refresh.coordinator import RefreshBudget
+from identity.refresh.budget import RefreshBudget
 from identity.refresh.lock import Busy, Held, Unreachable
 from identity.store import CommitUnknown, Store
 from identity.tables import ledger_numbers, metadata

@@ -29,13 +29,13 @@ from identity.grants import ACCESS, REFRESH
 from identity.leases import open_token
 from identity.model import AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
-from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import Gate
 from identity.refresh.intents import IntentState
 from identity.scopes import grant_scopes, standings
 from identity.sequence import lock_exclusive
 from identity.stale_access import drop_access
 from identity.tables import accounts, refresh_intents
+from tests.identity.coordinators import put_together
 from tests.identity.stores import EngineStore
 from tests.identity.world import ANNA, World
 from tests.properties.held import BUDGET, Killed, Ledger, Shelf, furnished, in_memory
@@ -63,7 +63,7 @@ class Schedules(RuleBasedStateMachine):
         clock = self.world.clock
         self.ledgers = [Ledger(self.world.store, self._committed) for _ in range(PROCESSES)]
         self.coordinators = [
-            Coordinator(
+            put_together(
                 ledger,
                 self.world.vault,
                 self.wire,  # type: ignore[arg-type]  # all that is asked of it

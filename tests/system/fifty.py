@@ -20,10 +20,10 @@ from identity.errors import Unavailable
 from identity.http import Client
 from identity.ids import Ids
 from identity.refresh.budget import RefreshBudget
-from identity.refresh.coordinator import Coordinator
 from identity.refresh.lock import RefreshLock
 from identity.vault import Vault
 from pipeline.database import DatabaseSettings, open_database
+from tests.identity.coordinators import put_together
 from tests.identity.peer import PROFILES
 
 
@@ -33,7 +33,7 @@ def refresh(asked: dict[str, Any], gate: int) -> str:
     client = redis.Redis.from_url(asked["redis"]) if asked["redis"] else None
     budget = RefreshBudget()
     ids = Ids()
-    coordinator = Coordinator(
+    coordinator = put_together(
         database,
         Vault({1: bytes(32)}, os.urandom),
         Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1", "localhost"})), pool_size=2),

@@ -41,8 +41,8 @@ CONTROLS = (
     Control(
         name="the intent's id on every request for a token",
         file="identity/refresh/presentation.py",
-        guard="outcome = self.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)",
-        without="outcome = self.endpoint.send(request, to=to, send_before=by)",
+        guard="outcome = self.parts.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)",
+        without="outcome = self.parts.endpoint.send(request, to=to, send_before=by)",
         test="tests/identity/test_refresh_once.py::test_a_refresh_commits_the_new_pair and sqlite",
     ),
     Control(

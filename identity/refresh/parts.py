@@ -1,0 +1,43 @@
+"""What every part of a refresh works with, put together once for a process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from identity.crash_points import none_reached
+from identity.model import AccountKey
+from identity.providers.profile import Profile
+from identity.refresh.budget import RefreshBudget
+from identity.store import Store
+from identity.token_endpoint import TokenEndpoint
+from identity.vault import Vault
+
+
+def _nobody_waits(_connection: Connection, _key: AccountKey) -> None:
+    """There are no jobs, only credentials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefreshParts:
+    """For all threads.
+
+    *restored* runs in the transaction in which a late answer brings back an account that was given up: it wakes what
+    waits for a person there. It takes no locks, and touches its connection alone.
+    """
+
+    store: Store
+    vault: Vault
+    endpoint: TokenEndpoint
+    profiles: Mapping[str, Profile]
+    clock: Callable[[], datetime]
+    ids: Callable[[], str]
+    budget: RefreshBudget = field(default_factory=RefreshBudget)
+    reached: Callable[[str], None] = none_reached
+    restored: Callable[[Connection, AccountKey], None] = _nobody_waits
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
