@@ -62,5 +62,5 @@ def containers() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
 
 
 def ports() -> dict[str, int]:
-    """By the settings' defaults; the web answers where both files have it listen."""
-    return {"web": 8080} | {name: Settings().metrics_port(name) for name in PROCESSES if name != "web"}
+    """Where each serves metrics: by the settings' defaults, and the web where both files have it."""
+    return {"web": 9110} | {name: Settings().metrics_port(name) for name in PROCESSES if name != "web"}

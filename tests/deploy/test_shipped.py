@@ -56,6 +56,9 @@ def test_every_process_is_scraped_where_it_answers() -> None:
         if document["kind"] == "Deployment"
     }
     assert of_cluster == ports()
+    (settings,) = (document["data"] for document in CLUSTER if document["kind"] == "ConfigMap")
+    for of_all in (settings, COMPOSE["x-aswhom"]["environment"]):
+        assert int(of_all["ASWHOM_WEB_METRICS_PORT"]) == ports()["web"]
 
 
 def test_the_broker_never_evicts_and_postgresql_takes_enough_connections() -> None:

@@ -73,12 +73,12 @@ def test_on_a_cluster_a_node_that_goes_takes_no_process_along() -> None:
 
 def test_on_a_cluster_the_ports_have_names_that_probes_policies_and_prometheus_go_by() -> None:
     named = {name: one["ports"] for name, one, _ in containers()}
+    listens = {"web": [{"name": "http", "containerPort": 8080}]}
     assert named == {
-        name: [{"name": "http" if name == "web" else "metrics", "containerPort": port}]
-        for name, port in ports().items()
+        name: [*listens.get(name, []), {"name": "metrics", "containerPort": port}] for name, port in ports().items()
     }
     (monitor,) = KUBERNETES["monitor"]
-    assert {one["port"] for one in monitor["spec"]["podMetricsEndpoints"]} == {"http", "metrics"}
+    assert [one["port"] for one in monitor["spec"]["podMetricsEndpoints"]] == ["metrics"]
     (service,) = (one["spec"] for one in CLUSTER if one["kind"] == "Service")
     assert [port["targetPort"] for port in service["ports"]] == ["http"]
 
@@ -121,7 +121,7 @@ def test_policies_of_a_clusters_network_are_of_pods_and_ports_there_are() -> Non
     assert out == {53, 443, 5432, 6379}
     assert all("0.0.0.0/0" not in str(rule) or "169.254.0.0/16" in str(rule) for rule in every["spec"]["egress"])
     ways = {one["metadata"]["name"]: one["spec"]["ingress"][0]["ports"] for one in let_in}
-    assert ways == {"aswhom-web": [{"port": "http"}], "aswhom-metrics": [{"port": "http"}, {"port": "metrics"}]}
+    assert ways == {"aswhom-web": [{"port": "http"}], "aswhom-metrics": [{"port": "metrics"}]}
 
 
 def test_what_a_cluster_keeps_it_keeps_by_commands_there_are() -> None:
