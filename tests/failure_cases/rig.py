@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
@@ -34,7 +34,6 @@ from identity.sequence import next_number
 from identity.tables import grants, provider_connections, refresh_intents
 from pipeline.action import Facts, Recovery
 from pipeline.database import Database
-from pipeline.model import Bell
 from pipeline.services import Services, StepSettings
 from pipeline.tables import jobs
 from pipeline.upstream import Upstream
@@ -42,6 +41,7 @@ from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import USER, ExternalUser, Registry, Trigger, workflow
 from tests.failure_cases.provider import Provider
 from tests.ledger.house import House, Opened, Say
+from tests.webhooks.parts import MemoryRing
 
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
 SERVICE = AccountKey(tenant="acme", connection="gh", principal="acme.service")
@@ -95,23 +95,6 @@ class Clock:
 
     def advance(self, **how_far: float) -> None:
         self.ahead += timedelta(**how_far)
-
-
-@dataclass
-class Bells:
-    """Whoever would hear the worker's doorbells."""
-
-    rung: int = 0
-
-    def jobs(self, bells: Sequence[Bell]) -> bool:
-        self.rung += len(bells)
-        return True
-
-    def revocations(self, ids: Sequence[str]) -> None:
-        self.rung += len(ids)
-
-    def unheard(self, queue: str) -> int:
-        return 0
 
 
 class Rig(House):
@@ -251,7 +234,7 @@ class Rig(House):
             ids=self.ids,
             settings=StepSettings(backoff=timedelta(milliseconds=10)),
         )
-        return Worker(services, Registry([post_it]), Bells(), WorkerSettings())
+        return Worker(services, Registry([post_it]), MemoryRing(), WorkerSettings())
 
     def due_now(self) -> None:
         """Whatever waits for its time need wait no longer."""

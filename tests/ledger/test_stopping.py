@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, select
 
+from deploy.trial.trial import NoRing
 from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
@@ -42,7 +43,6 @@ from tests.ledger.house import intent_of as intent
 from tests.ledger.replays import replayed, stored
 from tests.ledger.revokers import quiet_revoker
 from tests.ledgers import MOSTLY_SQLITE, TURN, open_ledger
-from tests.system.rig import NoRing
 
 SERVICE_ACCOUNT = account_scope("acme.service")
 

@@ -19,6 +19,7 @@ from sqlalchemy import Row, select, update
 
 from deploy.demo.provision import SALESFORCE, Provision, linear_of, standard_of
 from deploy.trial.passing import time_passes
+from deploy.trial.trial import NoRing
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.secret import Secret
 from pipeline import revocation
@@ -33,7 +34,6 @@ from pipeline.tables import attempts, jobs, schedules, steps
 from pipeline.workflow import Registry
 from tests.ledgers import TURN
 from tests.sandbox.driver import Form, Sandbox
-from tests.system.rig import NoRing
 
 WORKFLOWS = (
     "tasks.devops_assistant",
