@@ -40,6 +40,7 @@ from pipeline.upstream import Upstream
 from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import USER, ExternalUser, Registry, Trigger, workflow
 from tests.failure_cases.provider import Provider
+from tests.killed import killed_at
 from tests.ledger.house import House, Opened, Say
 from tests.webhooks.parts import MemoryRing
 
@@ -78,10 +79,6 @@ class Post(Say):
 )
 def post_it(run: Any, event: Opened) -> None:
     run.do(Post(text=event.text), as_=run.user)
-
-
-class Killed(BaseException):
-    """The process dies at a crash point."""
 
 
 class Clock:
@@ -166,10 +163,6 @@ class Rig(House):
     ) -> Coordinator:
         """One as a worker process has it."""
 
-        def reached(point: str) -> None:
-            if point == die_at:
-                raise Killed(point)
-
         times = replace(BUDGET, **budget)
         profile: Profile = replace(PROFILES["github"], grace_seconds=grace, rotates=rotates)
         return Coordinator(
@@ -181,7 +174,7 @@ class Rig(House):
             clock=self.clock,
             ids=partial(self.ids, "ref"),
             budget=times,
-            reached=reached,
+            reached=killed_at(die_at),
         )
 
     def keepalive(self, *, idle_limit: timedelta | None = None) -> Keepalive:

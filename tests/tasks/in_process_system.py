@@ -32,6 +32,7 @@ from pipeline.services import StepSettings
 from pipeline.states import ENDED, JobState
 from pipeline.tables import attempts, jobs, schedules, steps
 from pipeline.workflow import Registry
+from tests.killed import Killed
 from tests.ledgers import TURN
 from tests.sandbox.driver import Form, Sandbox
 
@@ -50,10 +51,6 @@ WORKFLOWS = (
 )
 BASE_URL = "http://127.0.0.1:1"  # where callbacks would come back to: they are read from the redirect instead
 ROUNDS = 80  # of a settlement: more than any fault here costs
-
-
-class Killed(BaseException):
-    """kill -9, as far as one process can do it to itself: nothing after it is carried out."""
 
 
 class InProcessSystem:
