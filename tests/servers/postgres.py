@@ -19,7 +19,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from tests.servers.process import DidNotStart, end, start, wait_until
+from tests.servers.process import DidNotStart, end, lives, start, wait_until
 
 _OLDEST = 15
 _SETTINGS = {
@@ -103,7 +103,7 @@ class Postgres:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         deadline = time.monotonic() + 10
-        while any(map(_lives, children)) and time.monotonic() < deadline:
+        while any(map(lives, children)) and time.monotonic() < deadline:
             time.sleep(0.005)
 
     def restart(self) -> None:
@@ -187,14 +187,6 @@ def _server_user() -> str | None:
 def _children(pid: int) -> list[int]:
     listing = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(child) for child in listing.read_text().split()] if listing.exists() else []
-
-
-def _lives(pid: int) -> bool:
-    """Whether *pid* still runs; a zombie, which its new parent has yet to reap, does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def _copied(binaries: Path, to: Path) -> Path:
