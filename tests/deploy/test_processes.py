@@ -94,7 +94,7 @@ def test_no_workers_or_more_than_have_ports_are_refused(number: int) -> None:
         load(workers=number)
 
 
-def test_words_that_supervisord_would_expand_are_kept(tmp_path: Path) -> None:
+def test_words_that_supervisord_would_expand_are_kept() -> None:
     odd = Process(name="odd", command=("echo", "100%", "a b", "x'y"), environment={"K": "v w"})
     (command,) = _programs(supervisor.configuration([("g", [odd])], patience=timedelta(seconds=1))).values()
     assert command[-3:] == ["100%", "a b", "x'y"]

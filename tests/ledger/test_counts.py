@@ -151,7 +151,7 @@ def test_a_job_that_an_opening_cancelled_is_counted_by_its_run(house: House) -> 
     assert since.counted == {"cancelled": 1}
 
 
-def test_a_finally_that_acts_does_not_hide_how_the_run_ended(house: House) -> None:
+def test_a_finally_that_acts_does_not_hide_how_the_run_ended() -> None:
     class Steps:
         def perform(self, *_: object, **__: object) -> Any:
             raise RunAgain("the provider is away", delay=timedelta())

@@ -92,8 +92,9 @@ def _writes(ledger: Database) -> bool:
     return False
 
 
+@pytest.mark.usefixtures("holder")
 def test_the_web_answers_503_with_retry_after_while_another_process_is_stopped_in_its_write(
-    client: FlaskClient, ledger: Database, holder: subprocess.Popen[str]
+    client: FlaskClient, ledger: Database
 ) -> None:
     answer = client.get("/readyz")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
