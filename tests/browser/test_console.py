@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("chromium")  # by name, so that CI installs
 def _signed_in(site: ConsoleSite, person: Meet, role: Role = Role.OWNER, **context: object) -> Person:
     somebody = person(viewport={"width": 1280, "height": 860}, **context)
     token = site.console.session(Held(role=role, tenant=None), name=f"{role}@acme.example")
-    somebody.is_given("aswhom-console", token.reveal(), at=site.web)
+    somebody.is_signed_in(token, at=site.web)
     somebody.goes_to(f"{site.web}/console/")
     return somebody
 

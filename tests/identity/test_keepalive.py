@@ -245,7 +245,7 @@ def test_a_reconnected_account_is_planned_again(connected: World, make: Make) ->
     assert row(connected).keepalive_due > connected.clock() + 50 * DAY
 
 
-def test_a_service_token_in_use_is_minted_ahead_and_an_unused_one_is_not(connected: World, make: Make) -> None:
+def test_a_service_token_that_nobody_asked_for_is_not_minted_ahead(connected: World, make: Make) -> None:
     connected.service(Credential.CLIENT_CREDENTIALS)
     assert make().run() == 0  # it has no token yet, and nobody asked for one
     assert row(connected, ROBOT).keepalive_due is None

@@ -56,13 +56,11 @@ class Postgres:
         """A new connection, in autocommit."""
         return psycopg.connect(host=str(self.directory), user=self.user, dbname=database, autocommit=True)
 
-    def create_database(self, *, template: str = "template0") -> str:
-        """A fresh database's name; *template* may be one that a test has migrated before."""
+    def create_database(self) -> str:
+        """A fresh, empty database's name."""
         name = f"t{secrets.token_hex(6)}"
         with self.connect() as connection:
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-            )
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
         return name
 
     def drop_database(self, name: str) -> None:
