@@ -10,7 +10,7 @@ from datetime import timedelta
 import click
 from sqlalchemy import Connection
 
-from deploy.cli.command import PROBLEM, confirm, invocation
+from deploy.cli.command import PROBLEM, YES, confirm, invocation
 from deploy.cli.output import Output
 from deploy.cli.revocations import summary
 from deploy.installation import Installation
@@ -32,7 +32,7 @@ from pipeline.revocation.preview import Preview, preview
 @click.option("--dry-run", is_flag=True, help="Show what it would stop, and revoke nothing.")
 @click.option("--wait", is_flag=True, help="Wait for the receipt.")
 @click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(0), help="Seconds to wait at most.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 @invocation
 def revoke(
     at: Installation,
