@@ -56,22 +56,7 @@ KEY_REUSED = Kind(slug="idempotency-key-reused", status=422, title="The idempote
 NOT_IN_STATE = Kind(slug="not-in-state", status=409, title="It is in no state for this")
 NOT_SET_UP = Kind(slug="not-set-up", status=409, title="Something is not set up here")
 
-OF_API = (
-    NO_KEY,
-    KEY_REFUSED,
-    STOPPED,
-    NOT_ALLOWED,
-    NOT_THERE,
-    NOT_JSON,
-    UNUSABLE,
-    KEY_REUSED,
-    NOT_IN_STATE,
-    NOT_SET_UP,
-    TOO_MANY,
-    CONTENT_TYPE,
-    UNAVAILABLE,
-    FAILED,
-)
+#: Of the receiver.
 KINDS = (
     TOO_LARGE,
     ENCODED,

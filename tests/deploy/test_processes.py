@@ -46,7 +46,7 @@ def _programs(text: str) -> dict[str, list[str]]:
         if section.startswith("program:"):
             command = shlex.split(parser[section]["command"].replace("%%", "%"))
             found[section.removeprefix("program:")] = (
-                command[command.index("--") + 1 :] if supervisor.tied("TERM") else command
+                command[command.index("--") + 1 :] if supervisor.tied() else command
             )
     return found
 
