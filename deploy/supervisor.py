@@ -82,7 +82,7 @@ def _program(process: Process, patience: timedelta) -> str:
 
 def _command(process: Process) -> str:
     """The command line, for supervisord to split again; `%` begins an expansion there."""
-    words: list[str] = [*tied("TERM"), *process.command]
+    words: list[str] = [*tied(), *process.command]
     if process.environment:
         words = ["env", *(f"{name}={value}" for name, value in process.environment.items()), *words]
     return shlex.join(words).replace("%", "%%")
@@ -92,10 +92,10 @@ def _section(name: str, **options: object) -> str:
     return "".join((f"[{name}]\n", *(f"{option} = {value}\n" for option, value in options.items())))
 
 
-def tied(to: str) -> list[str]:
-    """What goes before a command so that it hears signal *to* when its parent ends; nothing where that can't be had."""
+def tied() -> list[str]:
+    """What goes before a command so that it hears SIGTERM when its parent ends; nothing where that cannot be had."""
     setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", to, "--"] if setpriv else []
+    return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
 
 
 def scripts_first(path: str) -> str:
@@ -110,7 +110,7 @@ class Supervisor:
     def __init__(self, directory: Path, environment: dict[str, str], *, log: Path | None = None) -> None:
         self._directory = directory
         (directory / FATAL_FILE).unlink(missing_ok=True)
-        command = [*tied("TERM"), sys.executable, "-m", "supervisor.supervisord", "-c", str(CONFIGURATION)]
+        command = [*tied(), sys.executable, "-m", "supervisor.supervisord", "-c", str(CONFIGURATION)]
         # A session of its own: Ctrl-C is for us, and we stop the rest in order.
         reading, writing = os.pipe()
         self._relay = _relay(reading, log)

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from hypothesis import settings
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
+from identity.http import Client
 from pipeline.database import Database, DatabaseSettings
 from pipeline.migrations import upgrade_at
 from tests.docs.pages import blocks, page, section
 from tests.ledgers import open_ledger, share_out
+from tests.loopback import LOOPBACK
 from tests.servers import shared_data as published
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
@@ -137,6 +140,13 @@ def database(ledger_url: str, request: pytest.FixtureRequest) -> Iterator[Databa
     opened = open_ledger(ledger_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def http() -> Iterator[Client]:
+    """A guarded client that reaches the tests' servers."""
+    with Client(policy=LOOPBACK, pool_size=16, keep_alive=timedelta(seconds=5)) as client:
+        yield client
 
 
 @pytest.fixture

@@ -57,23 +57,7 @@ NOT_IN_STATE = Kind(slug="not-in-state", status=409, title="It is in no state fo
 CONNECT_REFUSED = Kind(slug="connect-refused", status=409, title="Nothing was connected")
 NOT_SET_UP = Kind(slug="not-set-up", status=409, title="Something is not set up here")
 
-OF_API = (
-    NO_KEY,
-    KEY_REFUSED,
-    STOPPED,
-    NOT_ALLOWED,
-    NOT_THERE,
-    NOT_JSON,
-    UNUSABLE,
-    KEY_REUSED,
-    NOT_IN_STATE,
-    CONNECT_REFUSED,
-    NOT_SET_UP,
-    TOO_MANY,
-    CONTENT_TYPE,
-    UNAVAILABLE,
-    FAILED,
-)
+#: Of the receiver.
 KINDS = (
     TOO_LARGE,
     ENCODED,

@@ -9,7 +9,7 @@ from typing import TypeVar
 import click
 from sqlalchemy import Connection
 
-from deploy.cli.command import DONE, PROBLEM, command, confirm, names, tell
+from deploy.cli.command import DONE, PROBLEM, YES, command, confirm, names, tell
 from deploy.cli.connect import give_link
 from deploy.cli.output import Output
 from deploy.installation import Installation
@@ -96,7 +96,7 @@ def show(at: Installation, out: Output, id: str) -> None:
 @click.option("--scopes", required=True, callback=names, help="The scopes it keeps: a,b,c. Empty: none.")
 @click.option("--reason", default="an operator's decision", show_default=True, help="For the audit.")
 @click.option("--dry-run", is_flag=True, help="Show which workflows would wait for consent, and narrow nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def narrow_account(
     at: Installation, out: Output, id: str, scopes: tuple[str, ...], reason: str, dry_run: bool, yes: bool
 ) -> None:
@@ -198,7 +198,7 @@ def refresh(at: Installation, out: Output, id: str) -> int:
 @command(accounts)
 @click.argument("id", required=False)
 @click.option("--connection", help="All accounts of this provider connection that wait so.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def retry(at: Installation, out: Output, id: str | None, connection: str | None, yes: bool) -> None:
     """Try accounts whose provider wanted the person once more with what they have, once it wants nobody any more."""
     if (id is None) == (connection is None):

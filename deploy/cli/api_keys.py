@@ -11,7 +11,7 @@ from functools import partial
 import click
 from sqlalchemy import Connection, select
 
-from deploy.cli.command import command, confirm, in_full, names
+from deploy.cli.command import YES, command, confirm, in_full, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.api_key_tables import api_keys as table
@@ -191,7 +191,7 @@ def list_keys(at: Installation, out: Output, tenant: str | None) -> None:
 
 @command(api_keys)
 @click.argument("id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def revoke(at: Installation, out: Output, id: str, yes: bool) -> None:
     """End a key's life, now. What was accepted from it goes on: `aswhom revoke agent` stops that too."""
     confirm(f"Revoke {id}?", yes=yes)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from deploy.cli.command import PROBLEM, command, confirm, in_full
+from deploy.cli.command import LIMIT, PROBLEM, YES, command, confirm, in_full
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
@@ -20,7 +20,6 @@ from pipeline.states import ApprovalState
 
 STATES = [str(state) for state in ApprovalState]
 AS = click.option("--as", "principal", required=True, metavar="USER", help="Whose answer it is.")
-YES = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @click.group()
@@ -31,7 +30,7 @@ def approvals() -> None:
 @command(approvals, "list")
 @click.option("--tenant")
 @click.option("--state", type=click.Choice([*STATES, "all"]), default="open", show_default=True)
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
+@LIMIT
 def list_approvals(at: Installation, out: Output, tenant: str | None, state: str, limit: int) -> None:
     """The approvals, newest first."""
     wanted = None if state == "all" else ApprovalState(state)

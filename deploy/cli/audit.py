@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from deploy.cli.command import MOMENT, PROBLEM, command, new_file_option
+from deploy.cli.command import LIMIT, MOMENT, PROBLEM, command, new_file_option
 from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Bar, Output
 from deploy.cli.public_key import key_option, public_keys
@@ -50,7 +50,7 @@ def audit() -> None:
 @click.option("--outcome")
 @click.option("--since", type=MOMENT, help="A day (UTC), or a time with its zone: 2026-12-01T08:00Z.")
 @click.option("--until", type=MOMENT)
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
+@LIMIT
 def search(at: Installation, out: Output, limit: int, **wanted: Any) -> None:
     """The records that fit, newest first."""
     rows = at.read(lambda c: audit_queries.found(c, Search(**wanted), limit=limit + 1))

@@ -7,7 +7,7 @@ import secrets
 import click
 from sqlalchemy import select
 
-from deploy.cli.command import PROBLEM, command, confirm, names
+from deploy.cli.command import PROBLEM, YES, command, confirm, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.capability import audiences as ledger
@@ -95,7 +95,7 @@ def list_audiences(at: Installation, out: Output) -> None:
 
 @command(audiences)
 @click.argument("id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def renew(at: Installation, out: Output, id: str, yes: bool) -> int | None:
     """Give a service another secret, and print it: this once. The former one is accepted for a day."""
     confirm(f"Give {id} another secret?", yes=yes)
@@ -117,7 +117,7 @@ def renew(at: Installation, out: Output, id: str, yes: bool) -> int | None:
 
 @command(audiences)
 @click.argument("id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
     """Issue nothing more for a service, and answer it no more."""
     confirm(f"Remove {id}?", yes=yes)
@@ -150,7 +150,7 @@ def rotate(at: Installation, out: Output, algorithm: str) -> None:
 
 @command(keys)
 @click.argument("kid")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def withdraw(at: Installation, out: Output, kid: str, yes: bool) -> None:
     """Believe and publish a key no more, at once. Another signs in its place."""
     confirm(f"Withdraw {kid}? What it has signed is refused from now on.", yes=yes)

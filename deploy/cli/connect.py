@@ -9,7 +9,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection, select
 
-from deploy.cli.command import command, confirm, in_full, names
+from deploy.cli.command import YES, command, confirm, in_full, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.model import AccountKey
@@ -109,7 +109,7 @@ def returns(at: Installation, out: Output) -> None:
 
 @command(connect, "remove-return")
 @click.argument("id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def remove_return(at: Installation, out: Output, id: str, yes: bool) -> None:
     """Lead nobody there any more, by links that are out already either."""
     confirm(f"Lead nobody to {id} any more, by links that are out already either?", yes=yes)

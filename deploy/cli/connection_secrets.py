@@ -6,7 +6,7 @@ from datetime import datetime
 
 import click
 
-from deploy.cli.command import MOMENT, command, confirm, secret_option
+from deploy.cli.command import MOMENT, YES, command, confirm, secret_option
 from deploy.cli.connections import connections
 from deploy.cli.output import Output
 from deploy.cli.secret_checks import check_secret, key_with_id
@@ -86,7 +86,7 @@ def rotate(
 
 @command(connections, "retire-secret")
 @click.argument("secret_id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def retire(at: Installation, out: Output, secret_id: str, yes: bool) -> None:
     """End a secret's life: what is signed with it is refused from now on."""
     confirm(f"Retire {secret_id}?", yes=yes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from deploy import provider_page
-from deploy.cli.command import command, confirm, names, pairs, secret_option
+from deploy.cli.command import YES, command, confirm, names, pairs, secret_option
 from deploy.cli.output import Output
 from deploy.cli.secret_checks import check_secret
 from deploy.cli.stops import stop_and_open
@@ -210,7 +210,7 @@ def correct(
 
 @command(connections, "remove")
 @click.argument("id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
     """Remove a connection that nothing refers to yet, with its secrets. One that was used is corrected, or stopped."""
     confirm(f"Remove {id}, and its secrets?", yes=yes)

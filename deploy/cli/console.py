@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from sqlalchemy import select
 
-from deploy.cli.command import command, confirm
+from deploy.cli.command import YES, command, confirm
 from deploy.cli.output import Output
 from deploy.console import new_link
 from deploy.installation import Installation
@@ -50,7 +50,7 @@ def allow(at: Installation, out: Output, role: str, claim: str, value: str, tena
 
 @command(console)
 @click.argument("id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def disallow(at: Installation, out: Output, id: str, yes: bool) -> None:
     """Take a role back. Everybody who signed in by the provider has to sign in anew."""
     confirm(f"Take {id} back, and end every session that came by the provider?", yes=yes)
@@ -71,7 +71,7 @@ def sessions(at: Installation, out: Output) -> None:
 
 @command(console, "sign-out")
 @click.option("--subject", help="This person's sessions alone, by the subject that `aswhom console sessions` shows.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def sign_out(at: Installation, out: Output, subject: str | None, yes: bool) -> None:
     """End every session and every link, now."""
     confirm("Sign everybody out?" if subject is None else f"Sign {subject} out?", yes=yes)

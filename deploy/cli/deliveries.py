@@ -9,7 +9,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from deploy.cli.command import MOMENT, command, confirm
+from deploy.cli.command import LIMIT, MOMENT, YES, command, confirm
 from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Output, Row
 from deploy.installation import Installation
@@ -48,7 +48,7 @@ def _chosen(run: Any) -> Any:
 @command(deliveries, "list")
 @_chosen
 @click.option("--outcome", type=click.Choice(_OUTCOMES))
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
+@LIMIT
 def list_deliveries(at: Installation, out: Output, limit: int, **chosen: Any) -> None:
     """The deliveries, newest first."""
     rows = _newest(at, limit, chosen)
@@ -102,7 +102,7 @@ def explain(at: Installation, out: Output, id: str) -> None:
     "--cancelled", is_flag=True, help="Also what a revocation or a person cancelled, which otherwise stays so."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be started, and start nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def replay(
     at: Installation,
     out: Output,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from deploy.cli.command import command, confirm
+from deploy.cli.command import YES, command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.installations import is_last_listed
@@ -38,7 +38,7 @@ def add_installation_of(at: Installation, out: Output, connection: str, external
 @command(installations, "remove")
 @click.argument("connection")
 @click.argument("external_id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def remove_installation_of(at: Installation, out: Output, connection: str, external_id: str, yes: bool) -> None:
     """Take back whose installation EXTERNAL_ID of CONNECTION is, so that it can be another tenant's.
 

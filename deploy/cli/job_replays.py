@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import click
 
-from deploy.cli.command import PROBLEM, command, confirm
+from deploy.cli.command import PROBLEM, YES, command, confirm
 from deploy.cli.jobs import jobs
 from deploy.cli.output import Output
 from deploy.installation import Installation
@@ -51,7 +51,7 @@ def failures(at: Installation, out: Output, tenant: str | None) -> None:
 @click.option("--cause", help="All dead jobs of this group, as `jobs failures` names it.")
 @click.option("--tenant", help="With --cause: of this tenant alone.")
 @click.option("--dry-run", is_flag=True, help="Say which, and replay none.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def replay(
     at: Installation,
     out: Output,

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from deploy.cli.command import command, confirm, json_file
+from deploy.cli.command import LIMIT, YES, command, confirm, json_file
 from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Output
 from deploy.cli.unfinished import resolving, step_by_step, what_it_asks, where_it_stopped
@@ -41,7 +41,7 @@ def jobs() -> None:
 )
 @click.option("--unfinished", is_flag=True, help="Those of every state that may still do something.")
 @click.option("--workflow")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
+@LIMIT
 def list_jobs(
     at: Installation,
     out: Output,
@@ -117,7 +117,7 @@ def sentences(job: Record) -> list[str]:
 
 @command(jobs)
 @click.argument("id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def cancel(at: Installation, out: Output, id: str, yes: bool) -> None:
     """End a job: at once where it is queued or waits, at its next step where it runs."""
     job = at.read(lambda c: queries.job(c, id))
@@ -140,7 +140,7 @@ def cancel(at: Installation, out: Output, id: str, yes: bool) -> None:
     metavar="ATTEMPT",
     help="The call that you looked for, as `jobs show` names it; again for each.  [default: what it asks about]",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def resolve(
     at: Installation,
     out: Output,

@@ -7,7 +7,7 @@ from functools import partial
 
 import click
 
-from deploy.cli.command import command, confirm
+from deploy.cli.command import YES, command, confirm
 from deploy.cli.output import Output
 from deploy.cli.public_key import public_keys
 from deploy.installation import Installation
@@ -100,7 +100,7 @@ def public(at: Installation, out: Output) -> None:
 
 
 @command(keys)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def rotate_signing(at: Installation, out: Output, yes: bool) -> None:
     """Sign receipts and the audit with a new key from now on; what was signed before still verifies.
 

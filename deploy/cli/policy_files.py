@@ -13,7 +13,7 @@ from typing import TypeVar
 import click
 from sqlalchemy import Connection
 
-from deploy.cli.command import PROBLEM, command, confirm
+from deploy.cli.command import PROBLEM, YES, command, confirm
 from deploy.cli.output import Output
 from deploy.cli.policy import policy
 from deploy.installation import Installation
@@ -53,7 +53,7 @@ def check(at: Installation, out: Output, tenant: str, file: str) -> int | None:
 @TENANT
 @FILE
 @click.option("--over", type=click.IntRange(0), help="Refuse if another version than this one is in force.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def apply(at: Installation, out: Output, tenant: str, file: str, over: int | None, yes: bool) -> None:
     """Put FILE ('-': stdin) into force: no step of TENANT opens under an older version once this returns."""
     text = _text(file)

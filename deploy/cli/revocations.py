@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from deploy.cli.command import PROBLEM, command, new_file_option
+from deploy.cli.command import LIMIT, PROBLEM, command, new_file_option
 from deploy.cli.output import Output, as_document
 from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
@@ -35,7 +35,7 @@ def revocations() -> None:
 
 
 @command(revocations, "list")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
+@LIMIT
 @click.option("--stuck", is_flag=True, help="Those alone that a provider could not be asked to follow.")
 @new_file_option
 def list_revocations(at: Installation, out: Output, limit: int, stuck: bool, output: Path | None) -> None:

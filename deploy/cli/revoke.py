@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from sqlalchemy import Connection
 
-from deploy.cli.command import PROBLEM, confirm, invocation
+from deploy.cli.command import PROBLEM, YES, confirm, invocation
 from deploy.cli.output import Output
 from deploy.cli.revocations import summary
 from deploy.cli.revoke_again import revoke_again
@@ -38,7 +38,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--dry-run", is_flag=True, help="Show what it would stop, and revoke nothing.")
 @click.option("--wait", is_flag=True, help="Wait for the receipt.")
 @click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(0), help="Seconds to wait at most.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 @invocation
 def revoke(
     at: Installation,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.command import PROBLEM, command, confirm, invocation, tell
+from deploy.cli.command import PROBLEM, YES, command, confirm, invocation, tell
 from deploy.cli.output import Output
 from deploy.installation import Installation
 
@@ -117,7 +117,7 @@ def upgrade(at: Installation, out: Output, while_others_run: bool) -> None:
 
 
 @command(db)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def prune(at: Installation, out: Output, yes: bool) -> None:
     """Forget now what is older than the ASWHOM_KEEP_ settings say; housekeeping does the same, a little at a time."""
     from pipeline.ledger.clock import clock

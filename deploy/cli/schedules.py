@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 from sqlalchemy import Connection, Row
 
-from deploy.cli.command import command, confirm
+from deploy.cli.command import YES, command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.hold import find_hold
@@ -129,7 +129,7 @@ def resume(at: Installation, out: Output, id: str) -> None:
 
 @command(schedules)
 @click.argument("id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
     """End a tenant's schedule. Jobs that it started go on."""
     confirm(f"Remove {id}? It can only be added anew; to silence it for a while, pause it.", yes=yes)

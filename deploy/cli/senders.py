@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.command import command, confirm, pairs, secret_option
+from deploy.cli.command import YES, command, confirm, pairs, secret_option
 from deploy.cli.connections import connections
 from deploy.cli.output import Output
 from deploy.cli.secret_checks import check_webhook_secret
@@ -72,7 +72,7 @@ def add_sender(
     "--generate", type=click.Path(path_type=Path, dir_okay=False), help="Make one, and write it to this new file."
 )
 @click.option("--overlap", default=24.0, show_default=True, type=click.FloatRange(0, 24 * 30), metavar="HOURS")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def rotate(
     at: Installation,
     out: Output,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import click
 
-from deploy.cli.command import command, confirm
+from deploy.cli.command import YES, command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.model import Scope
@@ -22,7 +22,7 @@ def stop_and_open(
 
     @command(group, "stop")
     @click.argument("id")
-    @click.option("--yes", is_flag=True, help="Do not ask.")
+    @YES
     def stop(at: Installation, out: Output, id: str, yes: bool) -> None:
         scope, tenant = find(at, id)
         confirm(f"Stop {scope}? Jobs that reach their next step meanwhile are cancelled.", yes=yes)

@@ -11,7 +11,7 @@ from functools import partial
 import click
 from sqlalchemy import Connection, select
 
-from deploy.cli.command import PROBLEM, command, confirm
+from deploy.cli.command import PROBLEM, YES, command, confirm
 from deploy.cli.output import Output
 from deploy.cli.tenants import tenants
 from deploy.installation import Installation
@@ -44,7 +44,7 @@ _SOURCE = "deletion"
     type=click.FloatRange(0),
     help="Seconds to wait for calls in flight and providers.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float, yes: bool) -> int | None:
     """End a tenant for good: revoke everything, end its credentials at their providers, then shred them here.
 

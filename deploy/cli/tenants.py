@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from deploy.cli.command import command, confirm, in_full
+from deploy.cli.command import YES, command, confirm, in_full
 from deploy.cli.output import Output
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
@@ -82,7 +82,7 @@ def add_alias(
 @click.option("--tenant", required=True)
 @click.option("--provider", required=True, help="As `aliases list` has it.")
 @click.option("--external-id", required=True, help="The provider's id, as `aliases list` has it.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def remove_alias(at: Installation, out: Output, tenant: str, provider: str, external_id: str, yes: bool) -> None:
     """Say no more who a provider's user is: a link to the wrong person, before the right one is made.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from deploy.cli.command import command, confirm
+from deploy.cli.command import YES, command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
@@ -107,7 +107,7 @@ def correct(
 
 @command(transmitters)
 @click.argument("id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
     """Take no more events of a transmitter: they are answered as those of an unknown one from then on.
 

@@ -6,7 +6,7 @@ It does a capability's and an idempotency key's work once, and gives the first a
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field
 
@@ -106,11 +106,16 @@ class GetInvoice(InvoicesAction[Invoice]):
 
 
 class _MoveMoney(InvoicesAction[Movement]):
+    verb: ClassVar[str]
     amount: Amount
     currency: Currency
 
     def money(self) -> Money:
         return Money(amount=self.amount, currency=self.currency)
+
+    def request(self, call: Call) -> Request:
+        money = {"amount": f"{self.amount:f}", "currency": self.currency}
+        return Request(method="POST", path=f"/v1/invoices/{self.id}/{self.verb}", json=money)
 
     def read(self, response: Response) -> Movement:
         return parse(response, Movement)
@@ -123,19 +128,13 @@ class PayInvoice(_MoveMoney):
     """Pay the whole of an open invoice. Money leaves by it."""
 
     facts = _facts(Effect.HIGH_RISK, "invoices:pay")
+    verb = "pay"
     result = Movement
-
-    def request(self, call: Call) -> Request:
-        money = {"amount": f"{self.amount:f}", "currency": self.currency}
-        return Request(method="POST", path=f"/v1/invoices/{self.id}/pay", json=money)
 
 
 class RefundInvoice(_MoveMoney):
     """Take back a paid invoice, or a part of it. Money comes back by it."""
 
     facts = _facts(Effect.HIGH_RISK, "invoices:refund")
+    verb = "refund"
     result = Movement
-
-    def request(self, call: Call) -> Request:
-        money = {"amount": f"{self.amount:f}", "currency": self.currency}
-        return Request(method="POST", path=f"/v1/invoices/{self.id}/refund", json=money)

@@ -15,7 +15,6 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, insert, text, update
 
-from identity.addresses import AddressPolicy
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
 from identity.consent_ledger import Consent, store_consent
@@ -35,6 +34,7 @@ from tests.bench.ground import Ground, Ledger
 from tests.identity.coordinators import put_together
 from tests.identity.providers import PretendProvider, pretend_provider
 from tests.identity.world import Clock
+from tests.loopback import LOOPBACK
 
 DUE, EARLY, MILLION = 10_000, 2_000, 1_000_000
 TICK = timedelta(minutes=1)  # between two passes of housekeeping
@@ -82,7 +82,7 @@ def _passes(sheet: Sheet, ledger: Ledger, provider: PretendProvider) -> None:
     started, pace = clock.now, PROFILES["github"].token_pace
     asked: list[datetime] = []
     resident, refreshed, passes, worked = [_resident()], 0, 0, 0.0
-    with Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"})), pool_size=16) as http:
+    with Client(policy=LOOPBACK, pool_size=16) as http:
         keepalive = _keepalive(ledger, http, clock, asked)
         while refreshed < DUE:
             began = time.perf_counter()

@@ -22,7 +22,6 @@ import httpx
 import redis
 from sqlalchemy import Connection, update
 
-from identity.addresses import AddressPolicy
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
 from identity.grants import get_grant
@@ -40,6 +39,7 @@ from pipeline.database import DatabaseSettings, open_database
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger
 from tests.identity.coordinators import put_together
+from tests.loopback import LOOPBACK
 
 PROCESSES, THREADS = 4, 250
 TAKES = 0.2  # seconds that the provider takes
@@ -119,7 +119,7 @@ class Ours:
         coordinator = put_together(
             database,
             Vault({1: b"k" * 32}, os.urandom),
-            Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))),
+            Client(policy=LOOPBACK),
             RefreshLock(client, ttl=budget.lock_ttl, token=partial(secrets.token_hex, 8)),
             PROFILES,
             clock=lambda: datetime.now(UTC),

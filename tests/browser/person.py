@@ -8,6 +8,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, Request, expect
 
+from identity.secret import Secret
 from tests.browser.pictures import PICTURES
 
 SERIOUS = ("serious", "critical")
@@ -103,9 +104,9 @@ class Person:
         self.looks(f"{name}-narrow")
         self.tab.set_viewport_size({"width": 900, "height": 900})
 
-    def is_given(self, cookie: str, value: str, *, at: str) -> None:
-        """A cookie that a site at *at* gave this browser before."""
-        self._context.add_cookies([{"name": cookie, "value": value, "url": at}])
+    def is_signed_in(self, token: Secret, *, at: str) -> None:
+        """The console at *at* gave this browser that session before."""
+        self._context.add_cookies([{"name": "aswhom-console", "value": token.reveal(), "url": at}])
 
     def presses(self, key: str) -> None:
         self.tab.keyboard.press(key)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from identity.addresses import AddressPolicy
 from identity.console.roles import Held, Role
 from identity.console.sign_in import SignIn, SignInSettings
 from identity.http import Client
@@ -19,6 +18,7 @@ from pipeline.states import JobState
 from tests.browser.console_site import ConsoleSite
 from tests.browser.person import Person
 from tests.ledger.approval_case import SHOWN, ApprovalCase
+from tests.loopback import LOOPBACK
 from tests.servers.oidc import oidc as run_oidc
 from tests.servers.process import free_port
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("chromium")  # by name, so that CI installs
 def _signed_in(site: ConsoleSite, person: Meet, role: Role = Role.OWNER, **context: object) -> Person:
     somebody = person(viewport={"width": 1280, "height": 860}, **context)
     token = site.console.session(Held(role=role, tenant=None), name=f"{role}@acme.example")
-    somebody.is_given("aswhom-console", token.reveal(), at=site.web)
+    somebody.is_signed_in(token, at=site.web)
     somebody.goes_to(f"{site.web}/console/")
     return somebody
 
@@ -171,7 +171,7 @@ def test_people_sign_in_at_a_certified_provider(tmp_path: Path, migrated_sqlite:
     shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
     with (
         run_oidc(redirect_uri=back) as peer,
-        Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"})), pool_size=2) as http,
+        Client(policy=LOOPBACK, pool_size=2) as http,
     ):
         settings = SignInSettings(
             issuer=peer.issuer,

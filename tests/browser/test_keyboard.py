@@ -64,9 +64,7 @@ def test_an_approval_a_replay_and_a_revocation_by_keyboard_alone(
     link = partial(link_alias, tenant="acme", provider="console", external_id=BOB, login=None, made_by="admin:test")
     site.console.database.write(partial(link, principal="acme.bob", now=datetime.now(UTC)))
     bob = person(viewport={"width": 1280, "height": 860})
-    bob.is_given(
-        "aswhom-console", site.console.session(Held(role=Role.OWNER, tenant=None), name=BOB).reveal(), at=site.web
-    )
+    bob.is_signed_in(site.console.session(Held(role=Role.OWNER, tenant=None), name=BOB), at=site.web)
     bob.goes_to(f"{site.web}/console/")
     _approves(site, case, bob)
     _replays(site, bob)
@@ -130,7 +128,7 @@ def test_what_is_held_up_goes_on_by_keyboard_alone(site: ConsoleSite, person: Me
 def _signed_in(site: ConsoleSite, person: Meet) -> Person:
     owner = person(viewport={"width": 1280, "height": 860})
     session = site.console.session(Held(role=Role.OWNER, tenant=None), name="somebody")
-    owner.is_given("aswhom-console", session.reveal(), at=site.web)
+    owner.is_signed_in(session, at=site.web)
     owner.goes_to(f"{site.web}/console/")
     return owner
 

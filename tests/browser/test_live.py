@@ -25,7 +25,7 @@ def owner(site: ConsoleSite, person: Meet) -> Person:
     """Signed in, at the jobs."""
     somebody = person(viewport={"width": 1280, "height": 860})
     token = site.console.session(Held(role=Role.OWNER, tenant=None), name="owner@acme.example")
-    somebody.is_given("aswhom-console", token.reveal(), at=site.web)
+    somebody.is_signed_in(token, at=site.web)
     somebody.goes_to(f"{site.web}/console/jobs")
     return somebody
 
@@ -165,7 +165,7 @@ def test_what_was_typed_is_not_lost_with_the_session_and_is_sent_after_the_next_
     expect(trouble).to_contain_text("session is over. Sign in in another tab, then go on here: what you typed stays.")
     expect(owner.tab).to_have_url(at)
     again = site.console.session(Held(role=Role.OWNER, tenant=None), name="owner@acme.example")
-    owner.is_given("aswhom-console", again.reveal(), at=site.web)
+    owner.is_signed_in(again, at=site.web)
     with owner.tab.expect_response(lambda one: one.request.method == "POST") as answered:
         send.click()
     assert answered.value.status in (303, 422), "from a page of this session"
@@ -181,7 +181,7 @@ def test_what_one_person_typed_is_not_sent_as_another(site: ConsoleSite, owner: 
     sent: list[str] = []
     owner.tab.on("request", lambda one: sent.append(one.method) if one.method == "POST" else None)
     other = site.console.session(Held(role=Role.OWNER, tenant=None), name="owner@acme.example", subject="another")
-    owner.is_given("aswhom-console", other.reveal(), at=site.web)
+    owner.is_signed_in(other, at=site.web)
     send = owner.tab.locator("input[name=why]").first.locator("xpath=ancestor::form").get_by_role("button")
     send.click()
     trouble = owner.tab.locator("[data-trouble]")
@@ -191,7 +191,7 @@ def test_what_one_person_typed_is_not_sent_as_another(site: ConsoleSite, owner: 
     assert sent == []
     expect(owner.tab).to_have_url(at)
     again = site.console.session(Held(role=Role.OWNER, tenant=None), name="owner@acme.example")
-    owner.is_given("aswhom-console", again.reveal(), at=site.web)
+    owner.is_signed_in(again, at=site.web)
     with owner.tab.expect_response(lambda one: one.request.method == "POST") as answered:
         send.click()
     assert "INC-4711" in (answered.value.request.post_data or "")
@@ -203,7 +203,7 @@ def test_a_page_does_not_become_another_persons_under_the_first_ones_name(site: 
     token = owner.tab.locator("main input[name=csrf]").first
     mine = token.input_value()
     other = site.console.session(Held(role=Role.OWNER, tenant=None), name="other@acme.example")
-    owner.is_given("aswhom-console", other.reveal(), at=site.web)
+    owner.is_signed_in(other, at=site.web)
     trouble = owner.tab.locator("[data-trouble]")
     expect(trouble).to_contain_text("somebody else is signed in in this browser by now. Load the page", timeout=SOON)
     assert token.input_value() == mine

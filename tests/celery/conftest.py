@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,31 +9,24 @@ from pathlib import Path
 import pytest
 
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, Server, publisher
+from tests.celery.rig import Child, publisher
+from tests.servers.valkey import Valkey
 
 
 @pytest.fixture
-def broker() -> Iterator[Server]:
+def broker(own_valkey: Valkey) -> Valkey:
     """A Valkey of this test's own, to be killed, frozen and filled with junk."""
-    directory = Path(tempfile.mkdtemp(prefix="aswhom-celery-"))
-    server = Server(directory)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.send(signal.SIGCONT)
-        server.kill()
-        shutil.rmtree(directory, ignore_errors=True)
+    return own_valkey
 
 
 @pytest.fixture
-def ring(broker: Server) -> Iterator[CeleryRing]:
+def ring(broker: Valkey) -> Iterator[CeleryRing]:
     with closing(CeleryRing(publisher(broker.url))) as ring:
         yield ring
 
 
 @pytest.fixture
-def child(broker: Server, tmp_path: Path) -> Iterator[Callable[..., Child]]:
+def child(broker: Valkey, tmp_path: Path) -> Iterator[Callable[..., Child]]:
     """Makes worker and beat processes; all share one record of what was handled."""
     made: list[Child] = []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from pipeline.celery import App, BrokerSettings, OpenedRuntime, make_celery
 from pipeline.model import Bell
 from pipeline.ring import CeleryRing
 from tests.servers.process import Process, free_port, start_python
+from tests.servers.valkey import Valkey
 from tests.servers.warm import CELERY
 from tests.waiting import eventually
 
@@ -30,69 +30,10 @@ ALL_QUEUES = "delegated,service,hybrid,capability,revocations"
 SETPRIV = [path, "--pdeathsig", "KILL", "--"] if (path := shutil.which("setpriv")) else []
 
 
-class Server:
-    """A Valkey with an AOF, on a loopback port that stays the same over restarts."""
-
-    def __init__(self, directory: Path, *, replica_of: Server | None = None) -> None:
-        self.directory = directory
-        self.password: str = replica_of.password if replica_of else secrets.token_hex(8)
-        self._replica_of = replica_of
-        self.port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
-
-    @property
-    def socket_url(self) -> str:
-        return f"redis+socket://:{self.password}@{self.directory}/valkey.sock?virtual_host=0"
-
-    def client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.url, decode_responses=True)
-
-    def start(self) -> None:
-        options: dict[str, object] = {
-            "port": self.port,
-            "bind": "127.0.0.1",
-            "unixsocket": self.directory / "valkey.sock",
-            "requirepass": self.password,
-            "dir": self.directory,
-            "save": "",
-            "appendonly": "yes",
-            "maxmemory-policy": "noeviction",
-        }
-        if self._replica_of is not None:
-            options |= {"replicaof": f"127.0.0.1 {self._replica_of.port}", "masterauth": self.password}
-        command = [
-            str(get_binary_path()),
-            *(str(part) for name, value in options.items() for part in (f"--{name}", value)),
-        ]
-        with (self.directory / "valkey.log").open("ab") as log:
-            self._process = subprocess.Popen([*SETPRIV, *command], stdout=log, stderr=log)
-        eventually(self._answers, what="Valkey answers", log=self.directory / "valkey.log")
-
-    def kill(self) -> None:
-        self.send(signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait(10)
-
-    def send(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-
-    def _answers(self) -> bool:
-        try:
-            with self.client() as client:
-                return bool(client.ping())
-        except redis.RedisError:
-            return False
-
-
 class Sentinel:
     """Watches one primary and its replica, and promotes the replica a second after the primary is gone."""
 
-    def __init__(self, primary: Server, directory: Path) -> None:
+    def __init__(self, primary: Valkey, directory: Path) -> None:
         self.directory = directory
         self.port = free_port()
         self.url = f"sentinel://:{primary.password}@127.0.0.1:{self.port}/0"
@@ -130,7 +71,7 @@ sentinel failover-timeout aswhom 3000
 class Child:
     """A real `celery` command over tests.celery.entry; what it handled is a file of lines."""
 
-    def __init__(self, server: Server, directory: Path, name: str, **environment: str) -> None:
+    def __init__(self, server: Valkey, directory: Path, name: str, **environment: str) -> None:
         self.name = name
         self.log = directory / f"{name}.log"
         self.record = directory / "handled"

@@ -11,8 +11,9 @@ from datetime import timedelta
 
 from pipeline.hearing import Hearing
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, Server, bells
+from tests.celery.rig import Child, bells
 from tests.servers.process import free_port
+from tests.servers.valkey import Valkey
 from tests.waiting import eventually
 
 
@@ -55,7 +56,7 @@ class Asked:
 
 
 def test_a_worker_listens_while_it_is_idle_busy_and_without_a_broker(
-    broker: Server, ring: CeleryRing, child: Callable[..., Child]
+    broker: Valkey, ring: CeleryRing, child: Callable[..., Child]
 ) -> None:
     asked = Asked()
     worker = child(RIG_HEARD=str(asked.port))

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, Server, bells, publisher, ring_once
+from tests.celery.rig import Child, bells, publisher, ring_once
+from tests.servers.valkey import Valkey
 from tests.waiting import eventually
 
 QUEUE = "aswhom:service"
@@ -70,7 +71,7 @@ REFUSED = [
 ]
 
 
-def test_messages_that_are_no_bell_of_ours_run_nothing(broker: Server, child: Callable[..., Child]) -> None:
+def test_messages_that_are_no_bell_of_ours_run_nothing(broker: Valkey, child: Callable[..., Child]) -> None:
     worker = child()
     worker.work(concurrency=2)
     with broker.client() as client:
@@ -104,7 +105,7 @@ LADEN = [
 
 
 def test_what_a_forger_hangs_on_a_bell_runs_nothing_and_takes_no_slot(
-    broker: Server, ring: CeleryRing, child: Callable[..., Child]
+    broker: Valkey, ring: CeleryRing, child: Callable[..., Child]
 ) -> None:
     worker = child()
     worker.work(concurrency=2)
@@ -124,12 +125,12 @@ def all_began(worker: Child, jobs: list[str]) -> bool:
     return all(map(worker.began, jobs))
 
 
-def test_only_our_two_tasks_can_be_run(broker: Server) -> None:
+def test_only_our_two_tasks_can_be_run(broker: Valkey) -> None:
     assert set(publisher(broker.url).tasks) == {"aswhom.job", "aswhom.revocation"}
 
 
 def test_raw_junk_is_set_aside_and_the_worker_goes_on(
-    broker: Server, ring: CeleryRing, child: Callable[..., Child]
+    broker: Valkey, ring: CeleryRing, child: Callable[..., Child]
 ) -> None:
     worker = child()
     worker.work(concurrency=2)
@@ -149,7 +150,7 @@ def test_raw_junk_is_set_aside_and_the_worker_goes_on(
         assert client.llen(QUEUE) == 0
 
 
-def test_a_heap_of_junk_costs_no_bell_for_good(broker: Server, ring: CeleryRing, child: Callable[..., Child]) -> None:
+def test_a_heap_of_junk_costs_no_bell_for_good(broker: Valkey, ring: CeleryRing, child: Callable[..., Child]) -> None:
     with broker.client() as client:
         for number in range(30):
             client.lpush(QUEUE, JUNK[number % len(JUNK)])
@@ -164,7 +165,7 @@ def test_a_heap_of_junk_costs_no_bell_for_good(broker: Server, ring: CeleryRing,
 
 
 def test_a_key_of_another_type_in_the_place_of_a_queue_ends_no_worker(
-    broker: Server, ring: CeleryRing, child: Callable[..., Child]
+    broker: Valkey, ring: CeleryRing, child: Callable[..., Child]
 ) -> None:
     worker = child()
     worker.work(concurrency=2)
@@ -182,7 +183,7 @@ def test_a_key_of_another_type_in_the_place_of_a_queue_ends_no_worker(
 
 
 @pytest.mark.slow
-def test_stock_celery_dies_of_junk(broker: Server, child: Callable[..., Child]) -> None:
+def test_stock_celery_dies_of_junk(broker: Valkey, child: Callable[..., Child]) -> None:
     worker = child(RIG_CONF=json.dumps({"worker_consumer": "celery.worker.consumer:Consumer"}))
     worker.work(concurrency=2)
     with broker.client() as client:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -19,7 +18,8 @@ import pytest
 import redis
 
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, Sentinel, Server, bells, publisher, ring_once
+from tests.celery.rig import Child, Sentinel, bells, publisher, ring_once
+from tests.servers.valkey import Valkey
 from tests.waiting import eventually
 
 SLOTS = 4
@@ -32,7 +32,7 @@ STOCK = json.dumps(
 )
 
 
-def saturate(server: Server, worker: Child, gate: str) -> list[str]:
+def saturate(server: Valkey, worker: Child, gate: str) -> list[str]:
     """Take every slot, and leave as many again waiting; none ends before the gate opens."""
     jobs = [f"held-{gate}-{n}" for n in range(2 * SLOTS)]
     ring_once(server.url, *jobs)
@@ -40,7 +40,7 @@ def saturate(server: Server, worker: Child, gate: str) -> list[str]:
     return jobs
 
 
-def kill_while_saturated(server: Server, worker: Child, gate: str) -> None:
+def kill_while_saturated(server: Valkey, worker: Child, gate: str) -> None:
     """Take the broker away until the worker has seen it, while its tasks end."""
     losses = worker.text().count("Connection to broker lost")
     jobs = saturate(server, worker, gate)
@@ -51,7 +51,7 @@ def kill_while_saturated(server: Server, worker: Child, gate: str) -> None:
     server.start()
 
 
-def hears(server: Server, worker: Child, job: str, *, seconds: float) -> bool:
+def hears(server: Valkey, worker: Child, job: str, *, seconds: float) -> bool:
     ring_once(server.url, job)
     with suppress(AssertionError):
         eventually(lambda: worker.ended(job), seconds=seconds)
@@ -60,7 +60,7 @@ def hears(server: Server, worker: Child, job: str, *, seconds: float) -> bool:
 
 @pytest.mark.timeout(900)
 def test_a_saturated_worker_consumes_again_after_each_of_six_broker_kills(
-    broker: Server, child: Callable[..., Child]
+    broker: Valkey, child: Callable[..., Child]
 ) -> None:
     worker = child()
     worker.work(concurrency=SLOTS)
@@ -72,7 +72,7 @@ def test_a_saturated_worker_consumes_again_after_each_of_six_broker_kills(
 
 
 @pytest.mark.slow
-def test_a_busy_worker_hears_every_probe_after_six_broker_kills(broker: Server, child: Callable[..., Child]) -> None:
+def test_a_busy_worker_hears_every_probe_after_six_broker_kills(broker: Valkey, child: Callable[..., Child]) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -106,7 +106,7 @@ def test_a_busy_worker_hears_every_probe_after_six_broker_kills(broker: Server, 
 
 
 @pytest.mark.slow
-def test_stock_threads_stay_deaf_after_a_broker_kill(broker: Server, child: Callable[..., Child]) -> None:
+def test_stock_threads_stay_deaf_after_a_broker_kill(broker: Valkey, child: Callable[..., Child]) -> None:
     worker = child(RIG_CONF=STOCK, RIG_ACK="1")
     worker.work(concurrency=SLOTS)
     jobs = saturate(broker, worker, "stock")
@@ -122,7 +122,7 @@ def test_stock_threads_stay_deaf_after_a_broker_kill(broker: Server, child: Call
     assert worker.running()
 
 
-def test_a_worker_waits_for_a_broker_that_is_late(broker: Server, child: Callable[..., Child]) -> None:
+def test_a_worker_waits_for_a_broker_that_is_late(broker: Valkey, child: Callable[..., Child]) -> None:
     broker.kill()
     worker = child()
     worker.start("worker", "--queues", "service", "--concurrency", "2", "--without-gossip", "--without-mingle")
@@ -131,20 +131,20 @@ def test_a_worker_waits_for_a_broker_that_is_late(broker: Server, child: Callabl
     assert hears(broker, worker, "ok-late", seconds=30), worker.text()
 
 
-def test_a_worker_consumes_again_after_the_broker_was_frozen(broker: Server, child: Callable[..., Child]) -> None:
+def test_a_worker_consumes_again_after_the_broker_was_frozen(broker: Valkey, child: Callable[..., Child]) -> None:
     worker = child()
     worker.work(concurrency=SLOTS)
     assert hears(broker, worker, "ok-before", seconds=10)
-    broker.send(signal.SIGSTOP)
+    broker.pause()
     try:
         ring_once(broker.url, "ok-during")
     finally:
-        broker.send(signal.SIGCONT)
+        broker.resume()
     assert hears(broker, worker, "ok-after", seconds=30), worker.text()
 
 
 def test_a_worker_consumes_again_after_the_broker_forgot_everything(
-    broker: Server, child: Callable[..., Child]
+    broker: Valkey, child: Callable[..., Child]
 ) -> None:
     worker = child()
     worker.work(concurrency=SLOTS)
@@ -156,7 +156,7 @@ def test_a_worker_consumes_again_after_the_broker_forgot_everything(
 
 
 def test_a_worker_consumes_again_from_a_broker_that_was_a_replica_for_a_while(
-    broker: Server, child: Callable[..., Child]
+    broker: Valkey, child: Callable[..., Child]
 ) -> None:
     """A planned failover, seen from the old primary: who waits in BRPOP is thrown out, and who asks again refused."""
     worker = child()
@@ -172,25 +172,25 @@ def test_a_worker_consumes_again_from_a_broker_that_was_a_replica_for_a_while(
 
 @pytest.mark.slow
 def test_a_worker_gives_up_a_frozen_broker_and_consumes_when_it_thaws(
-    broker: Server, child: Callable[..., Child]
+    broker: Valkey, child: Callable[..., Child]
 ) -> None:
     worker = child()
     worker.work(concurrency=SLOTS)
-    broker.send(signal.SIGSTOP)
+    broker.pause()
     try:
         eventually(lambda: "BRPOP got no reply" in worker.text(), seconds=30, what="it is noticed", log=worker.log)
         eventually(lambda: "Connection to broker lost" in worker.text(), seconds=30, log=worker.log)
     finally:
-        broker.send(signal.SIGCONT)
+        broker.resume()
     assert hears(broker, worker, "ok-after", seconds=30), worker.text()
 
 
 @pytest.mark.slow
 def test_a_saturated_worker_follows_a_sentinel_failover(
-    broker: Server, tmp_path: Path, child: Callable[..., Child]
+    broker: Valkey, tmp_path: Path, child: Callable[..., Child]
 ) -> None:
     (tmp_path / "replica").mkdir()
-    replica = Server(tmp_path / "replica", replica_of=broker)
+    replica = Valkey(tmp_path / "replica", replica_of=broker)
     sentinel = Sentinel(broker, tmp_path)
     options = {"master_name": "aswhom"}
     worker = child(RIG_BROKER=sentinel.url, RIG_OPTIONS=json.dumps(options))
@@ -213,4 +213,4 @@ def test_a_saturated_worker_follows_a_sentinel_failover(
         assert worker.running()
     finally:
         sentinel.kill()
-        replica.kill()
+        replica.stop()

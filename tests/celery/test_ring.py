@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,8 @@ from contextlib import closing
 import pytest
 
 from pipeline.ring import LIE_AT_MOST, CeleryRing, Outage
-from tests.celery.rig import Server, bells, count, publisher
+from tests.celery.rig import bells, count, publisher
+from tests.servers.valkey import Valkey
 from tests.waiting import eventually
 
 SOON = (
@@ -28,7 +28,7 @@ def timed(ring: CeleryRing, *jobs: str) -> float:
     return time.monotonic() - began
 
 
-def test_a_message_carries_an_id_and_says_whose_and_which_pattern(broker: Server, ring: CeleryRing) -> None:
+def test_a_message_carries_an_id_and_says_whose_and_which_pattern(broker: Valkey, ring: CeleryRing) -> None:
     ring.jobs(bells("j1"))
     ring.revocations(["r1"])
     with broker.client() as client:
@@ -40,7 +40,7 @@ def test_a_message_carries_an_id_and_says_whose_and_which_pattern(broker: Server
     assert job["content-type"] == "application/json"
 
 
-def test_many_bells_go_in_one_batch(broker: Server, ring: CeleryRing) -> None:
+def test_many_bells_go_in_one_batch(broker: Valkey, ring: CeleryRing) -> None:
     with broker.client() as client:
         before = client.info("clients")["connected_clients"]
         reads = client.info("stats")["total_reads_processed"]
@@ -51,7 +51,7 @@ def test_many_bells_go_in_one_batch(broker: Server, ring: CeleryRing) -> None:
     assert took < SOON
 
 
-def test_ringing_a_broker_that_refuses_returns_at_once(broker: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_ringing_a_broker_that_refuses_returns_at_once(broker: Valkey, caplog: pytest.LogCaptureFixture) -> None:
     failed, skipped = count("failed"), count("skipped")
     broker.kill()
     now = [100.0]
@@ -69,7 +69,7 @@ def test_ringing_a_broker_that_refuses_returns_at_once(broker: Server, caplog: p
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]  # once an outage, not once a bell
 
 
-def test_bells_that_lie_in_a_queue_are_counted(broker: Server, ring: CeleryRing) -> None:
+def test_bells_that_lie_in_a_queue_are_counted(broker: Valkey, ring: CeleryRing) -> None:
     assert ring.unheard("service") == 0, "there is no such queue yet"
     ring.jobs(bells("j1", "j2", "j3"))
     assert (ring.unheard("service"), ring.unheard("hybrid")) == (3, 0)
@@ -77,7 +77,7 @@ def test_bells_that_lie_in_a_queue_are_counted(broker: Server, ring: CeleryRing)
     assert ring.unheard("service") is None, "nobody can say, and to ring would fail as well"
 
 
-def test_who_asks_a_broker_that_refuses_is_counted_as_one_failure_a_pause(broker: Server) -> None:
+def test_who_asks_a_broker_that_refuses_is_counted_as_one_failure_a_pause(broker: Valkey) -> None:
     """Housekeeping asks before it rings: without a count nothing would say that it cannot."""
     failed, now = count("failed"), [100.0]
     broker.kill()
@@ -94,7 +94,7 @@ def test_who_asks_a_broker_that_refuses_is_counted_as_one_failure_a_pause(broker
 
 
 def test_a_full_broker_that_answers_what_lies_there_stays_one_that_takes_no_bells(
-    broker: Server, caplog: pytest.LogCaptureFixture
+    broker: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Else each of the dispatcher's ticks would write down what it rings for, and take it back."""
     with broker.client() as client:
@@ -115,7 +115,7 @@ def test_a_full_broker_that_answers_what_lies_there_stays_one_that_takes_no_bell
 
 
 def test_a_queue_that_the_broker_cannot_measure_is_no_outage_of_the_others(
-    broker: Server, ring: CeleryRing, caplog: pytest.LogCaptureFixture
+    broker: Valkey, ring: CeleryRing, caplog: pytest.LogCaptureFixture
 ) -> None:
     failed = count("failed")
     with broker.client() as client:
@@ -129,7 +129,7 @@ def test_a_queue_that_the_broker_cannot_measure_is_no_outage_of_the_others(
     assert count("failed") == failed
 
 
-def test_a_trial_that_finds_every_sender_in_use_silences_nobody(broker: Server) -> None:
+def test_a_trial_that_finds_every_sender_in_use_silences_nobody(broker: Valkey) -> None:
     now = [100.0]
     broker.kill()
     with closing(CeleryRing(publisher(broker.url), clock=lambda: now[0])) as ring:
@@ -145,7 +145,7 @@ def test_a_trial_that_finds_every_sender_in_use_silences_nobody(broker: Server) 
         assert ring.jobs(bells("j3"))
 
 
-def test_bells_of_revocations_that_nobody_hears_do_not_fill_the_broker(broker: Server, ring: CeleryRing) -> None:
+def test_bells_of_revocations_that_nobody_hears_do_not_fill_the_broker(broker: Valkey, ring: CeleryRing) -> None:
     """An installation may do without the process that hears them: housekeeping advances revocations as well."""
     skipped = count("skipped")
     for chunk in range(3):  # of a signal that means very many accounts
@@ -162,7 +162,8 @@ def test_bells_of_revocations_that_nobody_hears_do_not_fill_the_broker(broker: S
     assert count("skipped") == skipped + 6_001 - LIE_AT_MOST + 2
 
 
-def test_senders_that_are_all_in_use_are_no_outage(broker: Server, ring: CeleryRing) -> None:
+@pytest.mark.usefixtures("broker")
+def test_senders_that_are_all_in_use_are_no_outage(ring: CeleryRing) -> None:
     """They may stall for a second, with bells that the broker takes: nobody else is to be silent for it."""
     ring.jobs(bells("warm"))
     failed, skipped = count("failed"), count("skipped")
@@ -176,7 +177,7 @@ def test_senders_that_are_all_in_use_are_no_outage(broker: Server, ring: CeleryR
     assert (count("failed"), count("skipped")) == (failed, skipped + 2)
 
 
-def test_ringing_after_a_restart_costs_no_bell(broker: Server, ring: CeleryRing) -> None:
+def test_ringing_after_a_restart_costs_no_bell(broker: Valkey, ring: CeleryRing) -> None:
     ring.jobs(bells("before"))
     broker.kill()
     broker.start()
@@ -187,12 +188,12 @@ def test_ringing_after_a_restart_costs_no_bell(broker: Server, ring: CeleryRing)
 
 @pytest.mark.parametrize("socket", ["tcp", "unix"])
 @pytest.mark.parametrize("warm", [False, True])
-def test_ringing_a_frozen_broker_stalls_once_and_then_skips(broker: Server, warm: bool, socket: str) -> None:
-    app = publisher(broker.url if socket == "tcp" else broker.socket_url)
+def test_ringing_a_frozen_broker_stalls_once_and_then_skips(broker: Valkey, warm: bool, socket: str) -> None:
+    app = publisher(broker.url if socket == "tcp" else broker.celery_socket_url)
     with closing(CeleryRing(app, clock=lambda: 100.0)) as ring:  # the pause after the stall does not end meanwhile
         if warm:
             ring.jobs(bells("warm"))
-        broker.send(signal.SIGSTOP)
+        broker.pause()
         failed, skipped = count("failed"), count("skipped")
         assert timed(ring, "first") < SOON
         for n in range(50):
@@ -200,14 +201,14 @@ def test_ringing_a_frozen_broker_stalls_once_and_then_skips(broker: Server, warm
         assert (count("failed"), count("skipped")) == (failed + 1, skipped + 50)
 
 
-def test_thirty_two_threads_that_ring_a_frozen_broker_all_come_back(broker: Server, ring: CeleryRing) -> None:
+def test_thirty_two_threads_that_ring_a_frozen_broker_all_come_back(broker: Valkey, ring: CeleryRing) -> None:
     ring.jobs(bells("warm"))
-    broker.send(signal.SIGSTOP)
+    broker.pause()
     with ThreadPoolExecutor(32) as threads:
         assert max(threads.map(lambda n: timed(ring, f"j{n}"), range(32))) < SOON
 
 
-def test_a_full_broker_fails_the_bell_and_not_the_request(broker: Server, ring: CeleryRing) -> None:
+def test_a_full_broker_fails_the_bell_and_not_the_request(broker: Valkey, ring: CeleryRing) -> None:
     with broker.client() as client:
         client.config_set("maxmemory", 1)
     failed = count("failed")
@@ -216,7 +217,7 @@ def test_a_full_broker_fails_the_bell_and_not_the_request(broker: Server, ring: 
     assert count("failed") > failed
 
 
-def test_a_ring_made_before_a_fork_works_in_the_child_and_in_the_parent(broker: Server, ring: CeleryRing) -> None:
+def test_a_ring_made_before_a_fork_works_in_the_child_and_in_the_parent(broker: Valkey, ring: CeleryRing) -> None:
     ring.jobs(bells("parent-before"))
     child = os.fork()
     if child == 0:
@@ -250,7 +251,7 @@ def test_an_outage_permits_one_trial_after_each_pause() -> None:
     assert not outage.succeeded()
 
 
-def test_a_ring_that_was_closed_has_no_connection_and_opens_anew(broker: Server, ring: CeleryRing) -> None:
+def test_a_ring_that_was_closed_has_no_connection_and_opens_anew(broker: Valkey, ring: CeleryRing) -> None:
     with broker.client() as client:
         before = client.info("clients")["connected_clients"]
         ring.jobs(bells("j1", "j2"))
@@ -261,7 +262,7 @@ def test_a_ring_that_was_closed_has_no_connection_and_opens_anew(broker: Server,
         assert client.llen("aswhom:service") == 3
 
 
-def test_concurrent_rings_lose_none(broker: Server, ring: CeleryRing) -> None:
+def test_concurrent_rings_lose_none(broker: Valkey, ring: CeleryRing) -> None:
     barrier = threading.Barrier(8)
 
     def many(thread: int) -> None:

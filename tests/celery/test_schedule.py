@@ -14,13 +14,15 @@ from pipeline.celery import App, BrokerSettings, make_celery
 from pipeline.model import Bell
 from pipeline.schedules.beat import Scheduler
 from pipeline.schedules.ticks import STUCK_AFTER, Ticks
-from tests.celery.rig import Child, Server
+from tests.celery.rig import Child
+from tests.servers.valkey import Valkey
 from tests.waiting import eventually
 
 SCHEDULER = ("beat", "--scheduler", "pipeline.schedules.beat:Scheduler")
 
 
-def test_two_beats_fire_each_slot_once(broker: Server, child: Callable[..., Child], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("broker")
+def test_two_beats_fire_each_slot_once(child: Callable[..., Child], tmp_path: Path) -> None:
     one, two, worker = child("beat1"), child("beat2"), child()
     worker.work(concurrency=2)
     one.start(*SCHEDULER)
@@ -42,7 +44,7 @@ def test_two_beats_fire_each_slot_once(broker: Server, child: Callable[..., Chil
     assert told == {"beat None"}
 
 
-def test_a_beat_outlives_a_broker_that_is_away(broker: Server, child: Callable[..., Child]) -> None:
+def test_a_beat_outlives_a_broker_that_is_away(broker: Valkey, child: Callable[..., Child]) -> None:
     beat, worker = child("beat"), child()
     beat.start(*SCHEDULER)
     eventually(lambda: beat.lines() == ["opened"], log=beat.log)

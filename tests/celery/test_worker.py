@@ -11,7 +11,8 @@ import pytest
 
 from identity.model import AccessPattern
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, Server, bells, ring_once
+from tests.celery.rig import Child, bells, ring_once
+from tests.servers.valkey import Valkey
 from tests.waiting import eventually
 
 
@@ -28,20 +29,20 @@ def test_bells_of_every_pattern_and_revocations_arrive(ring: CeleryRing, child: 
     assert sorted(worker.lines()) == sorted(expected)
 
 
-def test_bells_arrive_over_a_unix_socket(broker: Server, child: Callable[..., Child]) -> None:
-    worker = child(RIG_BROKER=broker.socket_url)
+def test_bells_arrive_over_a_unix_socket(broker: Valkey, child: Callable[..., Child]) -> None:
+    worker = child(RIG_BROKER=broker.celery_socket_url)
     worker.work()
-    ring_once(broker.socket_url, "ok-1")
+    ring_once(broker.celery_socket_url, "ok-1")
     eventually(lambda: worker.ended("ok-1"), log=worker.log)
     broker.kill()
     eventually(lambda: "Cannot connect" in worker.text(), what="the loss is noticed", log=worker.log)
     broker.start()
-    ring_once(broker.socket_url, "ok-2")
+    ring_once(broker.celery_socket_url, "ok-2")
     eventually(lambda: worker.ended("ok-2"), log=worker.log)
 
 
 def test_a_worker_keeps_nothing_in_the_broker_but_the_bindings(
-    broker: Server, ring: CeleryRing, child: Callable[..., Child]
+    broker: Valkey, ring: CeleryRing, child: Callable[..., Child]
 ) -> None:
     worker = child()
     worker.work(concurrency=2)
@@ -110,7 +111,7 @@ def test_a_beat_that_is_misconfigured_says_so_and_ends(child: Callable[..., Chil
 
 
 def test_sigterm_under_load_takes_no_bell_it_cannot_answer(
-    broker: Server, ring: CeleryRing, child: Callable[..., Child]
+    broker: Valkey, ring: CeleryRing, child: Callable[..., Child]
 ) -> None:
     worker = child()
     worker.work(concurrency=4)

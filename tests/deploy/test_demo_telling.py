@@ -10,6 +10,7 @@ from sqlalchemy import update
 
 from deploy.demo.sight import Sight
 from deploy.demo.telling import Spoken
+from deploy.trial.trial import NoRing
 from pipeline.database import DatabaseSettings
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
@@ -18,7 +19,6 @@ from pipeline.tables import steps
 from pipeline.workflow import Registry
 from tests.console.console_app import ConsoleApp
 from tests.ledgers import TURN
-from tests.system.rig import NoRing
 
 STEP = {
     "job": "job_01J0000000000000000ABCDEF",

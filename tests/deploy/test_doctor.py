@@ -32,6 +32,7 @@ from pipeline.tables import attempts, heartbeats, jobs, steps
 from tests.deploy.conftest import Cli, told
 from tests.heartbeats import ticked
 from tests.identity.keys import pem
+from tests.ledger.rows import attempt_row, step_row
 from tests.servers.postgres import Postgres
 from tests.servers.process import end, free_port, start
 from tests.servers.valkey import Valkey
@@ -308,9 +309,8 @@ def test_a_provider_that_does_not_answer_is_found_unless_nobody_is_to_be_asked(a
     assert told(acme, "reachability", "--offline") == []
 
 
-def test_of_many_providers_that_do_not_answer_the_first_are_named_and_the_others_counted(
-    cli: Cli, at: Installation
-) -> None:
+@pytest.mark.usefixtures("cli")
+def test_of_many_providers_that_do_not_answer_the_first_are_named_and_the_others_counted(at: Installation) -> None:
     """The guard lets none of them be asked: they are private addresses."""
     registered = ProviderConnection(
         id="c", tenant=None, provider="oauth2", client_id="x", scopes=(), api_url="", authorize_url="", token_url=""
@@ -339,17 +339,9 @@ def job(c: Connection, at: Installation, id: str, **values: object) -> None:
 
 def unanswered(c: Connection, job: str, *, now: datetime) -> None:
     """A call of that job was sent, and no answer came."""
-    step = {
-        "id": "s1", "job_id": job, "position": 1, "action": "linear.Comment", "occurrence": 1, "named": "user",
-        "reason": "", "request_hash": "h", "parameters": {}, "state": "unknown", "opened_at": now,
-    }  # fmt: skip
-    attempt = {
-        "id": "s1.1", "step_id": "s1", "job_id": job, "number": 1, "purpose": "call", "state": "unknown", "opened": 1,
-        "tenant_id": "acme", "connection_id": "c", "agent_id": "a", "principal_id": "p", "account_id": "x",
-        "generation": 1, "fence": 1, "opened_at": now, "send_before": now, "settled_by": now,
-    }  # fmt: skip
+    step = step_row(job, "s1", "unknown", now, action="linear.Comment")
     c.execute(insert(steps), step)
-    c.execute(insert(attempts), attempt)
+    c.execute(insert(attempts), attempt_row(step, "unknown"))
 
 
 @pytest.mark.parametrize(

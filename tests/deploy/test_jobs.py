@@ -76,7 +76,8 @@ def test_a_cancelled_job_is_cancelled_once_and_can_be_replayed(cli: Cli, job: st
     assert {row["kind"] for row in cli.json("audit", "search", "--kind", "job")} == {"job.cancelled", "job.replayed"}
 
 
-def test_what_no_job_can_be_of_is_told(cli: Cli, job: str) -> None:
+@pytest.mark.usefixtures("job")
+def test_what_no_job_can_be_of_is_told(cli: Cli) -> None:
     assert "no workflow is named 'triag': known are " in cli("jobs", "list", "--workflow", "triag").stderr
     assert "there is no tenant acm: " in cli("jobs", "list", "--tenant", "acm").stderr
     assert cli("jobs", "list", "--workflow", "link_pull_request", "--state", "done").stderr == ""
@@ -250,7 +251,8 @@ def test_of_several_calls_in_doubt_each_that_was_looked_at_is_named(cli: Cli, in
     assert cli.json("jobs", "show", in_doubt)["state"] == "queued"
 
 
-def test_a_revocation_says_how_much_depends_on_it(cli: Cli, job: str) -> None:
+@pytest.mark.usefixtures("job")
+def test_a_revocation_says_how_much_depends_on_it(cli: Cli) -> None:
     asked = cli("revoke", "tenant", "acme")
     assert "1 unfinished job(s)" in asked.output
 

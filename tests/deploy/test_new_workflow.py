@@ -42,7 +42,8 @@ def site(package: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_new_workflow_is_found_by_its_entry_point(cli: Cli, package: Path, site: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("package")
+def test_a_new_workflow_is_found_by_its_entry_point(cli: Cli, site: Path, tmp_path: Path) -> None:
     listing = ("-c", IN_A_SHELL, "workflows", "list", "--json", "--data-dir", str(cli.data_dir))
     found = {row["workflow"]: row for row in json.loads(run(*listing, at=tmp_path, site=site))}
     assert found["triage_bot"]["pattern"] == "hybrid"

@@ -101,7 +101,8 @@ def test_a_diff_tells_lines_and_the_declared_steps_that_are_decided_otherwise(cl
     assert "0 of 0 step(s) of the last 7 day(s)" in cli("policy", "simulate", "acme", file).output
 
 
-def test_a_diff_tells_how_a_step_whose_amount_nobody_knows_yet_is_decided_by_amount(cli: Cli, file: str) -> None:
+@pytest.mark.usefixtures("file")
+def test_a_diff_tells_how_a_step_whose_amount_nobody_knows_yet_is_decided_by_amount(cli: Cli) -> None:
     text = """format = 1
 [[allow]]
 name = "invoices"
@@ -131,7 +132,8 @@ def _changes(cli: Cli, text: str) -> list[dict[str, str]]:
     return [one for one in found if one["action"] == "invoices.PayInvoice"]
 
 
-def test_the_risk_table_is_made_from_the_declarations(cli: Cli, file: str) -> None:
+@pytest.mark.usefixtures("file")
+def test_the_risk_table_is_made_from_the_declarations(cli: Cli) -> None:
     lines = cli.json("policy", "risk", "--workflow", "link_pull_request")
     assert [line["property"] for line in lines] == [
         "user attribution",

@@ -48,7 +48,7 @@ def _programs(text: str) -> dict[str, list[str]]:
         if section.startswith("program:"):
             command = shlex.split(parser[section]["command"].replace("%%", "%"))
             found[section.removeprefix("program:")] = (
-                command[command.index("--") + 1 :] if supervisor.tied("TERM") else command
+                command[command.index("--") + 1 :] if supervisor.tied() else command
             )
     return found
 
@@ -96,7 +96,7 @@ def test_no_workers_or_more_than_have_ports_are_refused(number: int) -> None:
         load(workers=number)
 
 
-def test_words_that_supervisord_would_expand_are_kept(tmp_path: Path) -> None:
+def test_words_that_supervisord_would_expand_are_kept() -> None:
     odd = Process(name="odd", command=("echo", "100%", "a b", "x'y"), environment={"K": "v w"})
     (command,) = _programs(supervisor.configuration([("g", [odd])], patience=timedelta(seconds=1))).values()
     assert command[-3:] == ["100%", "a b", "x'y"]

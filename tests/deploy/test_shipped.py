@@ -25,7 +25,7 @@ def test_a_process_has_the_same_command_everywhere(process: Process) -> None:
     assert commands[process.name] == process.command
 
 
-def test_nothing_else_runs() -> None:
+def test_compose_and_kubernetes_run_the_procfile_and_no_more() -> None:
     assert COMPOSE["services"].keys() == PROCESSES.keys() | BESIDE
     assert sorted(name for name, _, _ in containers()) == sorted(PROCESSES)
 

@@ -232,7 +232,7 @@ def step(position: int, state: str, *attempts: str, **more: Any) -> dict[str, An
     return {"position": position, "state": state, "action": f"x.Act{position}", "attempts": tries, **plain, **more}
 
 
-def test_a_job_that_stopped_in_the_middle_is_told_step_by_step() -> None:
+def test_each_way_in_which_a_step_and_its_compensation_may_have_ended_is_told() -> None:
     steps = [
         step(1, "done", "effect"),
         step(2, "done", adopted_from="step_9"),

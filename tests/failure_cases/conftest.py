@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta
 
 import pytest
 import redis
 
-from identity.addresses import AddressPolicy
 from identity.http import Client
 from pipeline.database import Database
 from tests.failure_cases.provider import Provider, running
@@ -36,13 +34,6 @@ def provider(_provider: Provider, request: pytest.FixtureRequest) -> Provider:
     assert named, f"{request.node.name} is not named after a case"
     _provider.play(int(named[1]))
     return _provider
-
-
-@pytest.fixture
-def http() -> Iterator[Client]:
-    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
-    with Client(policy=policy, pool_size=16, keep_alive=timedelta(seconds=5)) as client:
-        yield client
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
@@ -35,7 +35,6 @@ from identity.sequence import next_number
 from identity.tables import grants, provider_connections, refresh_intents
 from pipeline.action import Facts, Recovery
 from pipeline.database import Database
-from pipeline.model import Bell
 from pipeline.services import Services, StepSettings
 from pipeline.tables import jobs
 from pipeline.upstream import Upstream
@@ -43,7 +42,9 @@ from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import USER, ExternalUser, Registry, Trigger, workflow
 from tests.failure_cases.provider import Provider
 from tests.identity.coordinators import put_together
+from tests.killed import killed_at
 from tests.ledger.house import House, Opened, Say
+from tests.webhooks.parts import MemoryRing
 
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
 SERVICE = AccountKey(tenant="acme", connection="gh", principal="acme.service")
@@ -82,10 +83,6 @@ def post_it(run: Any, event: Opened) -> None:
     run.do(Post(text=event.text), as_=run.user)
 
 
-class Killed(BaseException):
-    """The process dies at a crash point."""
-
-
 class Clock:
     """Real time, which a test may move ahead."""
 
@@ -97,23 +94,6 @@ class Clock:
 
     def advance(self, **how_far: float) -> None:
         self.ahead += timedelta(**how_far)
-
-
-@dataclass
-class Bells:
-    """Whoever would hear the worker's doorbells."""
-
-    rung: int = 0
-
-    def jobs(self, bells: Sequence[Bell]) -> bool:
-        self.rung += len(bells)
-        return True
-
-    def revocations(self, ids: Sequence[str]) -> None:
-        self.rung += len(ids)
-
-    def unheard(self, queue: str) -> int:
-        return 0
 
 
 class Rig(House):
@@ -185,10 +165,6 @@ class Rig(House):
     ) -> Coordinator:
         """One as a worker process has it."""
 
-        def reached(point: str) -> None:
-            if point == die_at:
-                raise Killed(point)
-
         times = replace(BUDGET, **budget)
         profile: Profile = replace(PROFILES["github"], grace_seconds=grace, rotates=rotates)
         return put_together(
@@ -200,7 +176,7 @@ class Rig(House):
             clock=self.clock,
             ids=partial(self.ids, "ref"),
             budget=times,
-            reached=reached,
+            reached=killed_at(die_at),
         )
 
     def keepalive(self, *, idle_limit: timedelta | None = None) -> Keepalive:
@@ -253,7 +229,7 @@ class Rig(House):
             ids=self.ids,
             settings=StepSettings(backoff=timedelta(milliseconds=10)),
         )
-        return Worker(services, Registry([post_it]), Bells(), WorkerSettings())
+        return Worker(services, Registry([post_it]), MemoryRing(), WorkerSettings())
 
     def due_now(self) -> None:
         """Whatever waits for its time need wait no longer."""

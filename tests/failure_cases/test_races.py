@@ -19,7 +19,8 @@ from identity.refresh.budget import RefreshBudget
 from identity.refresh.intents import kept_answers
 from pipeline import revocation
 from pipeline.states import JobState
-from tests.failure_cases.rig import ADA, Killed, Rig
+from tests.failure_cases.rig import ADA, Rig
+from tests.killed import Killed
 from tests.ledgers import MOSTLY_SQLITE, open_ledger
 from tests.waiting import eventually
 

@@ -28,9 +28,10 @@ from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries
 from pipeline.workflow import Registry
-from tests.failure_cases.rig import ADA, SERVICE, SIGNING_SECRET, Bells, Rig, post_it
+from tests.failure_cases.rig import ADA, SERVICE, SIGNING_SECRET, Rig, post_it
 from tests.identity.keys import pem
 from tests.ledgers import MOSTLY_SQLITE
+from tests.webhooks.parts import MemoryRing
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
 
@@ -46,7 +47,7 @@ def hook(rig: Rig) -> Iterator[str]:
     rig.do(_add_slack)
     rig.add_secret("webhook_secret", SIGNING_SECRET, connection="sl")
     intake = Intake(rig.database, rig.vault, rig.ids, clock=lambda: datetime.now(UTC))
-    app = create_app(WebSettings(base_url="http://127.0.0.1"), intake, Registry([post_it]), Bells())
+    app = create_app(WebSettings(base_url="http://127.0.0.1"), intake, Registry([post_it]), MemoryRing())
     server = Server(0, app)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

@@ -26,7 +26,6 @@ from typing import Any
 import redis
 from sqlalchemy import update
 
-from identity.addresses import AddressPolicy
 from identity.errors import AswhomError, Unavailable
 from identity.grants import get_grant
 from identity.http import Client
@@ -39,6 +38,7 @@ from identity.vault import Vault
 from pipeline.database import Database, DatabaseSettings, open_database
 from tests.identity.coordinators import put_together
 from tests.identity.peer import PROFILES
+from tests.loopback import LOOPBACK
 
 BUDGET = RefreshBudget(
     send=timedelta(seconds=2),
@@ -60,7 +60,7 @@ class Refresher:
         self.coordinator = put_together(
             self.database,
             Vault({1: bytes(32)}, os.urandom),
-            Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1", "localhost"})), pool_size=2),
+            Client(policy=LOOPBACK, pool_size=2),
             RefreshLock(client, ttl=TTL, token=lambda: secrets.token_hex(8), prefix="refresher:"),
             PROFILES,
             clock=lambda: datetime.now(UTC),

@@ -26,14 +26,14 @@ PEOPLE = {"acme": ("ada", "grace"), "globex": ("linus", "margaret")}
 REPOSITORY = {"acme": "acme/shop", "globex": "globex/site"}
 
 
-def start_until_killed(system: System, point: str, passes: int, *, seconds: float = AWHILE) -> None:
+def start_until_killed(system: System, point: str, passes: int) -> None:
     """A worker that kills itself at its *passes*-th arrival at *point*, started and waited for."""
     plan = system.directory / "plan.json"
     plan.write_text(json.dumps({"point": point, "passes": passes}))
     system.start("worker", CRASH_PLAN=str(plan))
     worker = system.processes.pop("worker")
     try:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + AWHILE
         while worker.poll() is None:
             assert time.monotonic() < deadline, f"{point} was not passed {passes} times\n{system.log('worker')}"
             time.sleep(0.01)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from pipeline.states import JobState
-from pipeline.tables import deliveries, jobs
+from pipeline.tables import deliveries
 from tests.faults.books import balance, written_about
 from tests.system.rig import AGAIN, System
 
@@ -27,17 +25,10 @@ def deliver(system: System, guids: list[str]) -> list[int]:
         return list(senders.map(one, guids))
 
 
-@pytest.mark.slow
-def test_a_hundred_times_the_same_delivery_at_once_is_one_job(sqlite_system: System) -> None:
-    system = sqlite_system
-    held = system.pull("acme/shop", "ada", "bug", hold=True)
-    assert deliver(system, held["deliveries"] * 100) == [202] * 100
-    assert system.count(jobs) == 1
-    assert system.count(deliveries) == 1
-
-
 def test_two_deliveries_of_one_pull_request_at_once_file_one_issue(system: System) -> None:
-    """`opened` and `labeled` say the same: one issue, one comment and one message a pull request, whoever is first."""
+    """`opened` and `labeled` say the same: one issue, one comment and one message a pull request, whoever is first,
+    and however often the sender repeats each.
+    """
     system.connect("acme", "ada")
     held: list[str] = []
     pulls: list[str] = []
@@ -47,10 +38,10 @@ def test_two_deliveries_of_one_pull_request_at_once_file_one_issue(system: Syste
         held += opened["deliveries"] + labeled["deliveries"]
         pulls.append(f"acme/shop#{opened['number']}")
     system.start("worker")
-    assert deliver(system, held) == [202] * 16
+    assert deliver(system, held * 3) == [202] * 48
     ended = system.settled()
     system.wait(lambda: {job.state for job in system.jobs()} == {JobState.DONE}, "that the second ones are done too")
-    assert len(ended) == 16
+    assert len(ended) == system.count(deliveries) == 16
     balance(system)
     assert written_about(system, pulls) == {"comments": Counter(pulls), "messages": Counter(pulls)}
     assert len(system.effects("linear")) == len(pulls)

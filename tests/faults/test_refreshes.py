@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from identity.addresses import AddressPolicy
 from identity.connect.flow import Connected
 from identity.errors import ReauthRequired
 from identity.grants import ACCESS, REFRESH
@@ -110,12 +109,6 @@ def database(ledger_url: str) -> Iterator[Database]:
 @pytest.fixture
 def world(database: Database) -> World:
     return World(store=database).build()  # type: ignore[arg-type]  # any Store serves
-
-
-@pytest.fixture
-def http() -> Iterator[Client]:
-    with Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1", "localhost"}))) as client:
-        yield client
 
 
 @pytest.fixture

@@ -21,15 +21,8 @@ from redis.retry import Retry
 from deploy.sandbox import clear
 from tests.servers.oidc import Oidc, oidc
 from tests.servers.postgres import postgres, system_binaries, wheel_binaries
-from tests.servers.process import DidNotStart, start, wait_until
+from tests.servers.process import DidNotStart, lives, start, wait_until
 from tests.servers.valkey import Valkey, valkey
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_a_killed_valkey_comes_back_with_what_it_had_written() -> None:
@@ -45,8 +38,8 @@ def test_a_killed_valkey_comes_back_with_what_it_had_written() -> None:
         assert server.url == url
         assert server.pid != first
         second = server.pid
-    assert not _lives(first)
-    assert not _lives(second)
+    assert not lives(first)
+    assert not lives(second)
     assert not server.directory.exists()
 
 
@@ -87,7 +80,7 @@ def test_a_killed_postgres_comes_back_with_what_it_had_committed(kind: str) -> N
             connection.execute("INSERT INTO kept VALUES ('yes')")
             first = cluster.pid
             cluster.kill()
-            assert not _lives(first)
+            assert not lives(first)
             with pytest.raises(psycopg.OperationalError):
                 connection.execute("SELECT 1")
         cluster.restart()
@@ -95,7 +88,7 @@ def test_a_killed_postgres_comes_back_with_what_it_had_committed(kind: str) -> N
             assert connection.execute("SELECT it, current_setting('fsync') FROM kept").fetchone() == ("yes", "on")
         cluster.drop_database(name)
         second = cluster.pid
-    assert not _lives(second)
+    assert not lives(second)
     assert not cluster.directory.exists()
 
 
@@ -145,7 +138,7 @@ def test_access_tokens_live_as_long_as_they_are_told_to() -> None:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert server.refresh(tokens["refresh_token"])["access_token"] != tokens["access_token"]
-    assert not _lives(server.pid)
+    assert not lives(server.pid)
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
@@ -174,7 +167,7 @@ def test_nothing_is_left_when_the_tests_themselves_are_killed() -> None:
         assert len(pids) == 3
         tests.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while any(_lives(int(pid)) for pid in pids):
+    while any(lives(int(pid)) for pid in pids):
         assert time.monotonic() < deadline, f"still there: {pids}"
         time.sleep(0.02)
     shutil.rmtree(folder)

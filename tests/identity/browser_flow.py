@@ -110,11 +110,11 @@ def why(outcome: object) -> Why:
     return outcome.why
 
 
-def link_person(flow: BrowserFlow, principal: str, external_id: str, login: str = "mona", tenant: str = "acme") -> None:
+def link_person(flow: BrowserFlow, principal: str, external_id: str, login: str = "mona") -> None:
     def link(connection: Connection) -> bool:
         return link_alias(
             connection,
-            tenant=tenant,
+            tenant="acme",
             provider="github",
             external_id=external_id,
             principal=principal,

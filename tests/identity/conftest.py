@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 import redis
 
-from identity.addresses import AddressPolicy
 from identity.connection_secrets import PRIVATE_KEY, add_secret, seal_secret
 from identity.connections import rewrite_connection
 from identity.http import Client
@@ -82,24 +81,14 @@ def make_coordinator(connected: World, http: Client) -> MakeCoordinator:
 
 
 @pytest.fixture
-def http() -> Iterator[Client]:
-    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
-    with Client(policy=policy, pool_size=16, keep_alive=timedelta(seconds=5)) as client:
-        yield client
-
-
-@pytest.fixture
 def valkey_client(valkey: Valkey) -> Iterator[redis.Redis]:
     with valkey.client() as client:
         yield client
 
 
 @pytest.fixture
-def peer(store: EngineStore, oidc: Oidc) -> Iterator[Peer]:
-    world = World(store=store).build()
-    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1", "localhost"}))
-    with Client(policy=policy, pool_size=32) as http:
-        yield Peer(world, oidc, http)
+def peer(store: EngineStore, oidc: Oidc, http: Client) -> Peer:
+    return Peer(World(store=store).build(), oidc, http)
 
 
 @pytest.fixture

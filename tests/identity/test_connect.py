@@ -403,9 +403,7 @@ def test_who_an_admin_named_is_awaited_at_the_first_connect_too(flow: BrowserFlo
     assert isinstance(flow.consents(), Connected)
 
 
-def test_where_nobody_says_whose_it_is_it_is_not_taken_for_the_one_awaited(
-    flow: BrowserFlow, provider: PretendProvider
-) -> None:
+def test_where_nobody_says_whose_it_is_it_is_not_taken_for_the_one_awaited(flow: BrowserFlow) -> None:
     """Anybody may have signed in through her link: her account keeps what it has."""
     assert isinstance(flow.consents(), Connected)
     token = flow.world.token()

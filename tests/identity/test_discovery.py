@@ -24,8 +24,7 @@ from identity.refresh.pace import Pace
 from identity.registration import Registration, register, service_account
 from identity.secret import Secret
 from tests.identity.published_providers import Server, server
-
-POLICY = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
+from tests.loopback import LOOPBACK
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +168,7 @@ def given(**changed: Any) -> Registration:
 
 def test_a_connection_keeps_what_was_discovered(playing: Server, http: Client) -> None:
     metadata = found(playing, http)
-    owner = register(given(), PROFILES["oidc"], POLICY, metadata=metadata, has_secret=True, has_key=False)
+    owner = register(given(), PROFILES["oidc"], LOOPBACK, metadata=metadata, has_secret=True, has_key=False)
     assert (owner.authorize_url, owner.token_url) == (f"{playing.url}/auth", f"{playing.url}/token")
     assert owner.api_url == playing.url
     assert owner.config["client_auth"] == "client_secret_post"
@@ -195,7 +194,7 @@ def test_a_connection_keeps_what_was_discovered(playing: Server, http: Client) -
 )
 def test_a_connection_that_could_not_be_used_is_not_made(changed: dict[str, Any]) -> None:
     with pytest.raises((Misconfigured, BadInput)):
-        register(given(**changed), PROFILES["github"], POLICY, metadata=None, has_secret=True, has_key=False)
+        register(given(**changed), PROFILES["github"], LOOPBACK, metadata=None, has_secret=True, has_key=False)
 
 
 _OWN = ProviderConnection(
@@ -215,7 +214,7 @@ def of_ones_own(**config: str) -> Profile:
     """The row as a connection to a server of one's own has it."""
     addresses = {"api_url": "https://api.example", "token_url": "https://as.example/token"}
     made = given(**addresses, config=config)
-    owner = register(made, PROFILES["oauth2"], POLICY, metadata=None, has_secret=True, has_key=False)
+    owner = register(made, PROFILES["oauth2"], LOOPBACK, metadata=None, has_secret=True, has_key=False)
     return profile_for(PROFILES, owner)
 
 
@@ -236,7 +235,7 @@ def test_an_operator_says_what_a_server_of_ones_own_wants_besides() -> None:
     config |= {"authorize.uri": "u", "token.body": "b"}  # names that the functions of a library have for something else
     addresses = {"api_url": "https://api.example", "token_url": "https://as.example/token"}
     made = given(**addresses, authorize_url="https://as.example/authorize", config=config)
-    owner = register(made, PROFILES["oauth2"], POLICY, metadata=None, has_secret=True, has_key=False)
+    owner = register(made, PROFILES["oauth2"], LOOPBACK, metadata=None, has_secret=True, has_key=False)
     profile = profile_for(PROFILES, owner)
     url = authorization_url(owner, profile, redirect_uri="https://a/cb", scopes=("read",), state="s", verifier="v" * 43)
     said = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
@@ -313,12 +312,12 @@ def test_what_was_stored_for_a_provider_whose_row_says_it_changes_nothing() -> N
 @pytest.mark.parametrize(("name", "asked_for"), [("salesforce", "--api-url"), ("oidc", "--api-url")])
 def test_what_a_row_cannot_know_is_asked_for(name: str, asked_for: str) -> None:
     with pytest.raises(BadInput, match=asked_for):
-        register(given(), PROFILES[name], POLICY, metadata=None, has_secret=True, has_key=False)
+        register(given(), PROFILES[name], LOOPBACK, metadata=None, has_secret=True, has_key=False)
     with pytest.raises(BadInput, match="--issuer"):
         register(
             given(api_url="https://api.example"),
             PROFILES["oidc"],
-            POLICY,
+            LOOPBACK,
             metadata=None,
             has_secret=True,
             has_key=False,

@@ -237,7 +237,7 @@ def test_a_paused_connection_is_not_asked(connected: World, make: Make, provider
     assert make().run() == 1
 
 
-def test_a_reconnected_account_is_planned_again(connected: World, make: Make, provider: PretendProvider) -> None:
+def test_a_reconnected_account_is_planned_again(connected: World, make: Make) -> None:
     connected.consent()
     end_by_own_revocation(connected)
     connected.consent()
@@ -245,17 +245,13 @@ def test_a_reconnected_account_is_planned_again(connected: World, make: Make, pr
     assert row(connected).keepalive_due > connected.clock() + 50 * DAY
 
 
-def test_a_service_token_in_use_is_minted_ahead_and_an_unused_one_is_not(
-    connected: World, make: Make, provider: PretendProvider
-) -> None:
+def test_a_service_token_that_nobody_asked_for_is_not_minted_ahead(connected: World, make: Make) -> None:
     connected.service(Credential.CLIENT_CREDENTIALS)
     assert make().run() == 0  # it has no token yet, and nobody asked for one
     assert row(connected, ROBOT).keepalive_due is None
 
 
-def test_a_full_endpoint_is_not_asked_and_the_others_line_up(
-    connected: World, make: Make, provider: PretendProvider
-) -> None:
+def test_a_full_endpoint_is_not_asked_and_the_others_line_up(connected: World, make: Make) -> None:
     keys = [ANNA, *(person(connected, f"user-{number}") for number in range(5))]
     for key in keys:
         connected.consent(key)
@@ -322,7 +318,7 @@ def test_a_pass_that_is_told_to_stop_ends_what_is_on_the_wire_and_begins_nothing
 
 
 def test_a_grant_that_fails_in_a_way_nobody_foresaw_is_put_off_and_holds_up_no_other(
-    connected: World, make: Make, provider: PretendProvider
+    connected: World, make: Make
 ) -> None:
     """Such as a stored answer that cannot be read."""
     account, other = connected.consent(), person(connected, "other")

@@ -65,7 +65,7 @@ def test_a_late_answer_to_what_was_given_up_is_out_of_date_too(
 
 
 def test_a_refresh_that_begins_after_a_signal_says_what_holds(
-    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
+    connected: World, make_coordinator: MakeCoordinator
 ) -> None:
     account = connected.consent()
     assert put_out_of_date(connected, ANNA)

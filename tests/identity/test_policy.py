@@ -46,7 +46,7 @@ def ask(**changes: Any) -> Decision | Denied:
     ],
     ids=str,
 )
-def test_who_is_picked(changes: dict[str, Any], kind: PrincipalKind) -> None:
+def test_the_rules_pick_the_user_or_the_service_principal(changes: dict[str, Any], kind: PrincipalKind) -> None:
     decision = ask(**changes)
     assert isinstance(decision, Decision)
     assert decision.kind is kind
@@ -68,7 +68,7 @@ def test_who_is_picked(changes: dict[str, Any], kind: PrincipalKind) -> None:
     ],
     ids=str,
 )
-def test_who_is_refused(changes: dict[str, Any], why: str) -> None:
+def test_a_step_that_no_principal_may_take_is_refused_and_says_why(changes: dict[str, Any], why: str) -> None:
     denied = ask(**changes)
     assert isinstance(denied, Denied)
     assert why in denied.reason

@@ -45,9 +45,7 @@ def test_a_crash_after_the_answer_was_stored_is_recovered(
     assert connected.token() == "access-1"
 
 
-def test_housekeeping_recovers_a_stored_answer(
-    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
-) -> None:
+def test_housekeeping_recovers_a_stored_answer(connected: World, make_coordinator: MakeCoordinator) -> None:
     connected.consent()
     with pytest.raises(Killed):
         make_coordinator(die_at="after_answer_stored").refresh(connected.account().id, after_generation=1)
@@ -58,7 +56,7 @@ def test_housekeeping_recovers_a_stored_answer(
 
 
 def test_an_answer_that_nobody_can_read_holds_up_no_other_account(
-    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
+    connected: World, make_coordinator: MakeCoordinator
 ) -> None:
     for key in (ANNA, ROBOT):
         account = connected.consent(key)

@@ -54,9 +54,7 @@ def test_a_static_token_that_is_refused_needs_a_person_and_can_still_be_ended_at
     assert connected.store.write(lambda c: take_grant(c, robot, ended, revocation=None, now=now)) is not None
 
 
-def test_a_service_token_that_was_replaced_meanwhile_is_not_taken_for_ended(
-    connected: World, make_coordinator: MakeCoordinator
-) -> None:
+def test_a_service_token_that_was_replaced_meanwhile_is_not_taken_for_ended(connected: World) -> None:
     account = connected.service(Credential.STATIC, token="xoxb-old")
     older = connected.store.read(lambda c: read_situation(c, account))
     connected.service(Credential.STATIC, token="xoxb-new")

@@ -19,7 +19,6 @@ from pipeline import reconcile, revocation
 from pipeline.ledger import openings
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Intent, OpenOutcome
-from pipeline.model import Bell
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts, steps
 from pipeline.tables import jobs as jobs_table
@@ -117,23 +116,6 @@ def receipt_of(house: House, made: str) -> dict[str, Any]:
     assert SIGNER.verifies(row.receipt, row.signature)
     receipt: dict[str, Any] = row.receipt
     return receipt
-
-
-class Rung:
-    """A ring that remembers."""
-
-    def __init__(self, *, unheard: Callable[[], int] = lambda: 0) -> None:
-        self.bells: list[Bell] = []
-        self._unheard = unheard
-
-    def jobs(self, bells: Any) -> bool:
-        self.bells += bells
-        return True
-
-    def revocations(self, ids: Any) -> None: ...
-
-    def unheard(self, queue: str) -> int:
-        return self._unheard()
 
 
 def lapse(house: House, job: str) -> None:

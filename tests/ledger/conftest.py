@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from identity.addresses import AddressPolicy
 from identity.http import Client
 from pipeline.database import Database
 from tests.identity.providers import pretend_provider
@@ -25,9 +24,8 @@ def house(database: Database) -> House:
 
 
 @pytest.fixture
-def workers(house: House) -> Iterator[Workers]:
-    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
-    with pretend_provider() as provider, Client(policy=policy, pool_size=16) as http:
+def workers(house: House, http: Client) -> Iterator[Workers]:
+    with pretend_provider() as provider:
         yield Workers(house, provider, http)
 
 

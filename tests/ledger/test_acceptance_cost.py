@@ -13,8 +13,8 @@ from pipeline import reconcile
 from pipeline.database import Database
 from pipeline.ledger import bells
 from pipeline.tables import jobs
-from tests.ledger.acts import Rung
 from tests.ledger.house import House
+from tests.webhooks.parts import MemoryRing
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def test_an_older_job_without_a_bell_is_rung_for_before_the_new_one(house: House
     _change(house.database, rung_until=None)
     newer = house.accept(house.delivery("newer", text="newer"))
     assert [bell.job for bell in newer.bells] == [older]
-    rung = Rung()
+    rung = MemoryRing()
     reconcile.dispatch(house.database, rung, window=16)
     assert [bell.job for bell in rung.bells] == [*newer.jobs]
     rung.bells.clear()

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Connection, insert, select
 
+from deploy.trial.trial import NoRing
 from identity.errors import Unavailable
 from identity.store import Store
 from pipeline.approvals.news import BATCH, tell_of_approvals
@@ -17,7 +18,6 @@ from pipeline.approvals.tables import approvals
 from pipeline.workflow import Registry
 from tests.ledger.approval_case import ApprovalCase
 from tests.ledger.house import House
-from tests.system.rig import NoRing
 
 SHOWN = Shown(
     does="says hello",

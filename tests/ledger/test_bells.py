@@ -24,12 +24,12 @@ from pipeline.model import Bell
 from pipeline.ring import CeleryRing
 from pipeline.tables import jobs as jobs_table
 from tests.celery.rig import publisher
-from tests.ledger.acts import Rung
 from tests.ledger.house import HOLD, House
 from tests.ledger.plans import statements_of
 from tests.ledgers import ONLY_SQLITE
 from tests.servers.valkey import Valkey
 from tests.waiting import eventually
+from tests.webhooks.parts import MemoryRing
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ class SlowWorker:
 
     def __init__(self, house: House) -> None:
         self.queue: deque[tuple[str, int]] = deque()
-        self.house, self.ring = house, Rung(unheard=lambda: len(self.queue))
+        self.house, self.ring = house, MemoryRing(lying=lambda: len(self.queue))
         self.claimed: list[jobs.ClaimedJob] = []
 
     def accept(self, number: int, **fields: Any) -> None:
@@ -185,7 +185,7 @@ def test_a_bell_that_was_lost_is_replaced_while_others_fill_the_queue(house: Hou
         house.accept(house.delivery(f"acme-{number}", text=f"acme-{number}"))
     lapse = update(jobs_table).where(jobs_table.c.rung_until.is_not(None)).values(rung_until=jobs_table.c.created_at)
     house.database.write(lambda c: c.execute(lapse).rowcount)
-    ring = Rung(unheard=lambda: WINDOW)  # of acme's
+    ring = MemoryRing(lying=lambda: WINDOW)  # of acme's
     reconcile.dispatch(house.database, ring, window=WINDOW)
     assert [bell.job for bell in ring.bells if bell.tenant == "globex"] == [lost]
     assert len(ring.bells) == 2, "and one of acme's, which has none outstanding either"
@@ -197,7 +197,7 @@ def test_a_bell_that_is_rung_for_want_of_an_answer_says_so_and_others_do_not(hou
     silence = update(jobs_table).where(jobs_table.c.id == other).values(rung_until=None)
     for said in (lapse, silence):
         house.database.write(lambda c, said=said: c.execute(said).rowcount)  # type: ignore[misc]
-    ring = Rung()
+    ring = MemoryRing()
     reconcile.dispatch(house.database, ring, window=WINDOW)
     assert {bell.job: bell.again for bell in ring.bells} == {lost: True, other: False}
 
@@ -251,7 +251,7 @@ def test_what_workers_have_of_a_tenant_counts_into_its_share_and_into_no_others(
             move = update(jobs_table).where(jobs_table.c.id == job).values(pattern="service")
             house.database.write(lambda c, move=move: c.execute(move).rowcount)  # type: ignore[misc]
     house.database.write(lambda c: c.execute(update(jobs_table).values(rung_until=None)).rowcount)
-    ring = Rung()
+    ring = MemoryRing()
     reconcile.dispatch(house.database, ring, window=64)
     rung = [bell.tenant for bell in ring.bells]
     assert (rung.count("acme"), rung.count("globex")) == (32 - 12, 2)
@@ -259,7 +259,7 @@ def test_what_workers_have_of_a_tenant_counts_into_its_share_and_into_no_others(
 
 def test_where_every_due_job_has_its_bell_nobody_is_asked_and_nothing_written(house: House) -> None:
     house.accept(house.delivery("d1"))
-    ring = Rung(unheard=lambda: pytest.fail("the broker was asked"))
+    ring = MemoryRing(lying=lambda: pytest.fail("the broker was asked"))
     dispatched = statements_of(partial(reconcile.dispatch, house.database, ring, window=WINDOW))
     assert ring.bells == []
     assert not [statement for statement, _ in dispatched if "UPDATE jobs" in statement]

@@ -17,7 +17,6 @@ from deploy.sandbox.__main__ import SERVICES
 from deploy.sandbox.github.app import create_github
 from deploy.sandbox.journal import Journal
 from deploy.sandbox.world import make_world
-from identity.addresses import AddressPolicy
 from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET, add_secret, seal_secret
 from identity.connections import add_connection, get_connection
 from identity.errors import Unavailable
@@ -33,6 +32,7 @@ from pipeline.tables import deliveries
 from pipeline.workflow import Registry
 from tests.ledger.house import House
 from tests.ledgers import MOSTLY_SQLITE
+from tests.loopback import LOOPBACK
 from tests.webhooks.parts import MemoryRing
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
@@ -111,7 +111,7 @@ class GithubAndWeb:
 
 @pytest.fixture
 def github_and_web(house: House) -> Iterator[GithubAndWeb]:
-    with Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))) as http:
+    with Client(policy=LOOPBACK) as http:
         made = GithubAndWeb(house, http)
         github = made.world["github"]
         sandbox = create_github(

@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy import Connection, event, insert, inspect, select, update
 
 from identity.accounts import pending_account
-from identity.addresses import AddressPolicy
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.capability.tables import audiences
@@ -35,22 +34,22 @@ from pipeline.desk import connections as acts
 from pipeline.desk import tenants
 from tests.ledger.acts import until_awaited
 from tests.ledger.house import House
+from tests.loopback import LOOPBACK
 
 NOW = datetime.now(UTC)
-ALLOWING = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
 
 
 def added(database: Database, id: str, *, provider: str = "linear", **more: Any) -> None:
     if provider == "github":  # beside the house's, which is at another server
         more["config"] = {"people": id, **more.get("config", {})}
     given = Registration(id=id, tenant=None, client_id="c", scopes=("read",), **more)
-    owner = register(given, PROFILES[provider], ALLOWING, metadata=None, has_secret=False, has_key=False)
+    owner = register(given, PROFILES[provider], LOOPBACK, metadata=None, has_secret=False, has_key=False)
     database.write(lambda c: acts.add(c, owner, [], Act(audit_id=f"aud-{id}", by="test", now=NOW)))
 
 
 def change(c: Connection, id: str, to: Change, audit_id: str = "aud-1") -> list[str]:
     profile = PROFILES[get_connection(c, id).provider]
-    return acts.change(c, id, to, profile, ALLOWING, Act(audit_id=audit_id, by="test", now=NOW))
+    return acts.change(c, id, to, profile, LOOPBACK, Act(audit_id=audit_id, by="test", now=NOW))
 
 
 def remove(c: Connection, id: str) -> None:

@@ -26,8 +26,9 @@ from pipeline.tables import jobs as jobs_table
 from pipeline.upstream import Upstream
 from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import Registry
-from tests.ledger.acts import Rung, lapse
+from tests.ledger.acts import lapse
 from tests.ledger.house import House
+from tests.webhooks.parts import MemoryRing
 
 SETTINGS = WorkerSettings(runs=1, backoff=timedelta())
 
@@ -67,7 +68,7 @@ def work(house: House, function: Callable[[Run[Any], Any], None], job: str) -> N
         settings=cast("Any", None),
     )
     workflows = Registry([replace(house.workflow, function=function)])
-    Worker(services, workflows, Rung(), SETTINGS).handle(job)
+    Worker(services, workflows, MemoryRing(), SETTINGS).handle(job)
 
 
 def test_a_claim_that_lapses_into_death_in_housekeeping_is_counted(house: House) -> None:
@@ -150,7 +151,7 @@ def test_a_job_that_an_opening_cancelled_is_counted_by_its_run(house: House) -> 
     assert since.counted == {"cancelled": 1}
 
 
-def test_a_finally_that_acts_does_not_hide_how_the_run_ended(house: House) -> None:
+def test_a_finally_that_acts_does_not_hide_how_the_run_ended() -> None:
     class Steps:
         def perform(self, *_: object, **__: object) -> Any:
             raise RunAgain("the provider is away", delay=timedelta())

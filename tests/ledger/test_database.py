@@ -14,7 +14,6 @@ from sqlalchemy.exc import DBAPIError
 
 from identity.errors import Misconfigured, Unavailable
 from pipeline.database import Database, DatabaseSettings, open_database
-from tests.ledger.house import House
 from tests.ledger.writes import Act, inserts, names_in
 from tests.ledgers import open_ledger, turn_taken
 from tests.waiting import eventually
@@ -126,7 +125,7 @@ def test_readers_keep_their_connections(ledger_url: str) -> None:
         assert len(opened) == readers
 
 
-def test_readers_cannot_write(database: Database, house: House) -> None:
+def test_readers_cannot_write(database: Database) -> None:
     with pytest.raises((Unavailable, DBAPIError), match=r"read-?only"):
         database.read(inserts("sneaked"))
     assert database.write(inserts("wrote")) == "wrote"

@@ -38,11 +38,12 @@ from pipeline.states import JobState
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import schedules, workflow_settings
 from pipeline.workflow import SERVICE, Registry, Tick, workflow
-from tests.ledger.acts import Rung, open_, revoke
+from tests.ledger.acts import open_, revoke
 from tests.ledger.house import House, Say, account_scope
 from tests.ledger.house import intent_of as intent
 from tests.ledger.workers import ADA, Workers, declare
 from tests.ledgers import TURN
+from tests.webhooks.parts import MemoryRing
 
 HOUR = timedelta(hours=1)
 
@@ -69,7 +70,7 @@ def release(house: House) -> None:
 @pytest.fixture
 def runtime(workers: Workers, ledger_url: str) -> Iterator[Runtime]:
     """All the parts of a process, among the same pretend provider."""
-    rung = Rung()
+    rung = MemoryRing()
     settings = RuntimeSettings(
         database=DatabaseSettings(url=ledger_url, turn_timeout=TURN),
         keys=Keys(vault={1: b"k" * 32}, signing=b"s" * 32),

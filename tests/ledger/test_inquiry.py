@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from identity.addresses import AddressPolicy
 from identity.audit import Act
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
@@ -70,10 +69,8 @@ class Asking:
 
 
 @pytest.fixture
-def asking(house: House) -> Iterator[Asking]:
-    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
-    with Client(policy=policy, pool_size=4) as http:
-        yield Asking(house, http)
+def asking(house: House, http: Client) -> Asking:
+    return Asking(house, http)
 
 
 @pytest.mark.parametrize(("alive", "verdict"), [(True, SignalDoubt.ALIVE), (False, SignalDoubt.DEAD)])

@@ -22,9 +22,10 @@ from pipeline.ledger.views import jobs_page
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs as jobs_table
 from pipeline.worker import WorkerSettings
-from tests.ledger.acts import Rung, lapse, until_awaited
+from tests.ledger.acts import lapse, until_awaited
 from tests.ledger.house import HOLD, House
 from tests.ledgers import MOSTLY_SQLITE
+from tests.webhooks.parts import MemoryRing
 
 HYBRID = str(AccessPattern.HYBRID)
 
@@ -220,7 +221,7 @@ def test_five_jobs_of_another_tenant_are_rung_beside_two_hundred(house: House) -
     for n in range(200):
         house.job(text=str(n))
     late = {house.job(tenant="globex", text=str(n)) for n in range(5)}
-    ring = Rung()
+    ring = MemoryRing()
     reconcile.dispatch(house.database, ring, window=64)
     by_tenant = {tenant: [bell for bell in ring.bells if bell.tenant == tenant] for tenant in ("acme", "globex")}
     assert len(by_tenant["acme"]) == 32 - bells.FIRST_SHARE
@@ -232,7 +233,7 @@ def test_five_jobs_of_another_tenant_are_rung_beside_two_hundred(house: House) -
 
 def test_a_lost_bell_is_rung_again(house: House) -> None:
     job = house.job()
-    ring = Rung()
+    ring = MemoryRing()
     reconcile.dispatch(house.database, ring, window=64)
     assert ring.bells == []
     past = update(jobs_table).where(jobs_table.c.id == job).values(rung_until=jobs_table.c.created_at)

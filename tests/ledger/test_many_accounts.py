@@ -24,26 +24,11 @@ from pipeline.tables import deliveries
 from tests.ledger.acts import listening, revoke
 from tests.ledger.house import House, account_scope, begin_connecting
 from tests.ledgers import MOSTLY_SQLITE, turn_taken
+from tests.webhooks.parts import MemoryRing
 
 pytestmark = MOSTLY_SQLITE
 
 NOW = datetime.now(UTC)
-
-
-class Silent:
-    """A ring that remembers which revocations it rang for."""
-
-    def __init__(self) -> None:
-        self.rung: list[str] = []
-
-    def jobs(self, bells: object) -> bool:
-        return True
-
-    def revocations(self, ids: Any) -> None:
-        self.rung += ids
-
-    def unheard(self, queue: str) -> int:
-        return 0
 
 
 def _crowd(house: House, number: int) -> None:
@@ -78,8 +63,8 @@ def _accept(intake: Intake, delivery: SignedDelivery) -> Acceptance:
     return intake.accept(delivery, (), outcome=DeliveryOutcome.IGNORED, reason="")
 
 
-def _follower(house: House, ring: Silent | None = None, **more: Any) -> SignalFollower:
-    return SignalFollower(house.database, ring or Silent(), clock=lambda: datetime.now(UTC), **more)
+def _follower(house: House, ring: MemoryRing | None = None, **more: Any) -> SignalFollower:
+    return SignalFollower(house.database, ring or MemoryRing(), clock=lambda: datetime.now(UTC), **more)
 
 
 def _active(house: House) -> int:
@@ -144,7 +129,7 @@ def test_housekeeping_goes_on_where_nobody_sends_it_again(house: House) -> None:
     number = 3 * ACCOUNTS + 2
     _crowd(house, number - 2)
     _cut_short(house, _uninstalled(house))
-    ring = Silent()
+    ring = MemoryRing()
     for _ in range(2):
         _follower(house, ring).run()
     assert (_active(house), _waiting(house), len(_revoked_keys(house))) == (0, 0, number)

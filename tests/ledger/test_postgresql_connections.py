@@ -168,7 +168,8 @@ def test_a_statement_that_took_too_long_is_not_tried_again(database: Database) -
     assert tries == [0, 1]
 
 
-def test_a_few_threads_write_at_once_and_what_goes_ahead_waits_for_none(ledger_url: str, database: Database) -> None:
+@pytest.mark.usefixtures("database")
+def test_a_few_threads_write_at_once_and_what_goes_ahead_waits_for_none(ledger_url: str) -> None:
     few = open_ledger(ledger_url, writes_at_once=4)
     with closing(few):
         _few_at_once(few)

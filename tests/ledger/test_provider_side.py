@@ -15,7 +15,6 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection, select, update
 
 from identity.accounts import get_account
-from identity.addresses import AddressPolicy
 from identity.connect.leftovers import Leftover, leave
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
@@ -179,9 +178,8 @@ class Side:
 
 
 @pytest.fixture
-def side(house: House) -> Iterator[Side]:
-    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
-    with pretend_provider() as github, Client(policy=policy, pool_size=4) as http:
+def side(house: House, http: Client) -> Iterator[Side]:
+    with pretend_provider() as github:
 
         def move(c: Any) -> None:
             c.execute(update(provider_connections).values(api_url=github.url))

@@ -13,7 +13,6 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from identity.addresses import AddressPolicy
 from identity.http import Client
 from identity.jwks import KeyRing
 from identity.model import ScopeKind
@@ -38,11 +37,10 @@ def ring() -> MemoryRing:
 
 
 @pytest.fixture
-def pushed(house: House, ring: MemoryRing) -> Iterator[FlaskClient]:
+def pushed(house: House, ring: MemoryRing, http: Client) -> Iterator[FlaskClient]:
     """The web before the house, where a transmitter is registered that knows ada as u-1 and serves its key set."""
     clock = partial(datetime.now, UTC)
-    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
-    with pretend_provider() as transmitter, Client(policy=policy) as http:
+    with pretend_provider() as transmitter:
         transmitter.user = json.loads(jwks(KEY))
         served = replace(TRANSMITTER, jwks_url=transmitter.url)
         house.database.write(lambda c: register(c, served, now=clock()))

@@ -31,8 +31,9 @@ from tests.ledger.acts import attempt_states
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
 from tests.ledger.tries import time_passes
-from tests.ledger.workers import ADA, Silence, Workers
+from tests.ledger.workers import ADA, Workers
 from tests.ledgers import TURN
+from tests.webhooks.parts import MemoryRing
 
 
 def test_a_token_that_anothers_refresh_killed_is_replaced_and_not_refreshed(workers: Workers) -> None:
@@ -165,7 +166,7 @@ def test_what_waits_for_an_account_that_a_late_answer_brings_back_goes_on(worker
         allow_hosts=frozenset({"127.0.0.1"}),
     )
     runtime = Runtime(
-        settings, Registry([workers.house.workflow]), Silence(), clock=lambda: datetime.now(UTC) + past[0]
+        settings, Registry([workers.house.workflow]), MemoryRing(), clock=lambda: datetime.now(UTC) + past[0]
     )
     job = workers.house.job()
     seen: list[Any] = []

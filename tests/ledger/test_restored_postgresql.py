@@ -87,7 +87,8 @@ def test_a_restored_ledger_lacks_nothing_and_its_audit_holds(house: House, resto
         database.write(lambda c: c.execute(text("update audit set outcome = 'well'")))
 
 
-def test_a_restore_that_was_broken_off_is_seen(house: House, restored: Restore) -> None:
+@pytest.mark.usefixtures("house")
+def test_a_restore_that_was_broken_off_is_seen(restored: Restore) -> None:
     """The revision is there, which alone starts the processes, and neither keys nor triggers are."""
     database = restored("--section", "pre-data", "--section", "data", "--no-owner")
     assert revision_of(database) == newest()

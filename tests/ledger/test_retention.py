@@ -35,6 +35,7 @@ from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, deliveries, idempotency_keys, jobs, schedules, slots, steps
 from tests.ledger.house import House
 from tests.ledger.plans import kept_plans, plans
+from tests.ledger.rows import attempt_row, step_row
 
 T = TypeVar("T")
 DAY = timedelta(days=1)
@@ -52,23 +53,10 @@ def ended(house: House, *, once: str | None = None, attempt: AttemptState = Atte
     id = house.job()
 
     def write(c: Connection) -> None:
-        c.execute(
-            insert(steps),
-            {
-                "id": f"{id}.1", "job_id": id, "position": 1, "action": "say", "occurrence": 1, "named": "user",
-                "reason": "", "request_hash": "", "parameters": {"text": "personal"}, "once_key": once,
-                "state": StepState.DONE, "result": {"id": "1"}, "opened_at": NOW,
-            },
-        )  # fmt: skip
-        c.execute(
-            insert(attempts),
-            {
-                "id": f"{id}.1.1", "step_id": f"{id}.1", "job_id": id, "number": 1, "purpose": "call",
-                "state": attempt, "opened": 1, "tenant_id": "acme", "connection_id": "gh", "agent_id": "a",
-                "principal_id": "p", "account_id": "x", "generation": 1, "fence": 1, "opened_at": NOW,
-                "send_before": NOW, "settled_by": NOW,
-            },
-        )  # fmt: skip
+        did = {"parameters": {"text": "personal"}, "once_key": once, "result": {"id": "1"}}
+        step = step_row(id, f"{id}.1", StepState.DONE, NOW, **did)
+        c.execute(insert(steps), step)
+        c.execute(insert(attempts), attempt_row(step, attempt))
         values = {"state": JobState.DONE, "finished_at": NOW} | job
         c.execute(update(jobs).where(jobs.c.id == id).values(values))
 

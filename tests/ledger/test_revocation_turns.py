@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from deploy.trial.trial import NoRing
 from identity.errors import Unavailable
 from pipeline.database import DatabaseSettings
 from pipeline.reconcile import advance_revocations
@@ -22,7 +23,6 @@ from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.revokers import quiet_revoker
 from tests.ledgers import TURN
-from tests.system.rig import NoRing
 
 
 def test_what_a_tick_has_no_time_for_has_its_turn_at_the_next_one(house: House) -> None:

@@ -50,7 +50,7 @@ def _is_there(house: House, backend: int) -> bool:
     return bool(house.database.read(lambda c: c.execute(_THERE, {"pid": backend}).scalar_one()))
 
 
-def test_between_any_two_statements_of_an_opening(house: House) -> None:
+def test_an_opening_is_done_again_whose_session_ends_between_any_two_statements(house: House) -> None:
     def opening() -> Callable[[Connection], Any]:
         return partial(open_attempt, intent=intent(house, house.claim(house.job())))
 
@@ -61,7 +61,7 @@ def test_between_any_two_statements_of_an_opening(house: House) -> None:
         _stands_still(house, opening(), after=after)
 
 
-def test_between_any_two_statements_of_a_revocation(house: House) -> None:
+def test_a_revocation_is_declared_again_whose_session_ends_between_any_two_statements(house: House) -> None:
     def declaring() -> Callable[[Connection], Any]:
         declare = partial(revocation.declare, id=house.ids("rev"), scope=account_scope(), tenant="acme", source="test")
         return partial(declare, by="test", reason="test", now=datetime.now(UTC))

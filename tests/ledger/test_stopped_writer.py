@@ -23,8 +23,8 @@ from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.intake import Intake
 from pipeline.sqlite import ROOM, SqliteDatabase
 from pipeline.workflow import Registry
-from tests.ledger.acts import Rung
 from tests.waiting import eventually
+from tests.webhooks.parts import MemoryRing
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
 
@@ -74,7 +74,7 @@ def client(ledger: Database) -> FlaskClient:
 
 def _client(ledger: Database) -> FlaskClient:
     intake = Intake(ledger, Vault({1: bytes(32)}, secrets.token_bytes), Ids(), clock=lambda: datetime.now(UTC))
-    return create_app(WebSettings(base_url="http://localhost"), intake, _no_workflows(), Rung()).test_client()
+    return create_app(WebSettings(base_url="http://localhost"), intake, _no_workflows(), MemoryRing()).test_client()
 
 
 def _no_workflows() -> Registry:
@@ -92,8 +92,9 @@ def _writes(ledger: Database) -> bool:
     return False
 
 
+@pytest.mark.usefixtures("holder")
 def test_the_web_answers_503_with_retry_after_while_another_process_is_stopped_in_its_write(
-    client: FlaskClient, ledger: Database, holder: subprocess.Popen[str]
+    client: FlaskClient, ledger: Database
 ) -> None:
     answer = client.get("/readyz")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, select
 
+from deploy.trial.trial import NoRing
 from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
@@ -35,6 +36,7 @@ from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import SERVICE, SKIP, USER, Registry, Undone, Workflow, compensate, workflow
 from tests.faults.revoker_points import REVOKER_POINTS
+from tests.killed import Killed, killed_at
 from tests.ledger.acts import SIGNER, close, done, open_, receipt_of, revoke
 from tests.ledger.house import House, Said, Say, account_scope, say_it
 from tests.ledger.house import Opened as Happened
@@ -42,7 +44,6 @@ from tests.ledger.house import intent_of as intent
 from tests.ledger.replays import replayed, stored
 from tests.ledger.revokers import quiet_revoker
 from tests.ledgers import MOSTLY_SQLITE, TURN, open_ledger
-from tests.system.rig import NoRing
 
 SERVICE_ACCOUNT = account_scope("acme.service")
 
@@ -266,15 +267,8 @@ def test_where_no_service_is_left_the_receipt_says_what_was_not_compensated(comp
 def test_a_crash_between_two_compensations_makes_each_of_them_once(compensating: House) -> None:
     _, made = _interrupted(compensating, done_steps=2)
 
-    class Crash(BaseException):
-        pass
-
-    def crash(point: str) -> None:
-        if point == "after_compensation":
-            raise Crash
-
-    with pytest.raises(Crash):
-        _revoker(compensating, reached=crash).advance(made)
+    with pytest.raises(Killed):
+        _revoker(compensating, reached=killed_at("after_compensation")).advance(made)
     assert _revoker(compensating).advance(made)
     assert _revoker(compensating).advance(made)
     followed = receipt_of(compensating, made)["compensations"]
@@ -286,15 +280,8 @@ def test_a_revoker_that_dies_anywhere_leaves_the_rest_to_the_next_one(compensati
     queued = compensating.job()
     job, made = _interrupted(compensating)
 
-    class Crash(BaseException):
-        pass
-
-    def crash(at: str) -> None:
-        if at == point:
-            raise Crash
-
-    with pytest.raises(Crash):
-        _revoker(compensating, reached=crash).advance(made)
+    with pytest.raises(Killed):
+        _revoker(compensating, reached=killed_at(point)).advance(made)
     reached: set[str] = set()
     assert _revoker(compensating, reached=reached.add).advance(made)
     assert reached <= set(REVOKER_POINTS)
@@ -398,15 +385,8 @@ def test_a_revoker_that_crashes_after_a_chunk_goes_on_where_it_was(house: House)
     made_jobs = [house.job(text=str(n)) for n in range(ChunkSize().jobs + 8)]
     made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
 
-    class Crash(BaseException):
-        pass
-
-    def crash(point: str) -> None:
-        if point == "after_chunk":
-            raise Crash
-
-    with pytest.raises(Crash):
-        quiet_revoker(house.database, SIGNER, reached=crash).advance(made)
+    with pytest.raises(Killed):
+        quiet_revoker(house.database, SIGNER, reached=killed_at("after_chunk")).advance(made)
     assert sorted(Counter(house.states().values()).items()) == [
         (JobState.CANCELLED, ChunkSize().jobs),
         (JobState.QUEUED, 8),
@@ -444,15 +424,8 @@ def test_a_revocation_between_two_chunks_of_another_takes_what_is_left_and_both_
     queued = {house.job(text=str(n)) for n in range(ChunkSize().jobs + 8)}
     first = revoke(house, account_scope())
 
-    class Crash(BaseException):
-        pass
-
-    def crash(point: str) -> None:
-        if point == "after_chunk":
-            raise Crash
-
-    with pytest.raises(Crash):
-        quiet_revoker(house.database, SIGNER, reached=crash).advance(first)
+    with pytest.raises(Killed):
+        quiet_revoker(house.database, SIGNER, reached=killed_at("after_chunk")).advance(first)
     assert house.row(running.id).state == JobState.STOPPING
     second = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
     revoker = quiet_revoker(house.database, SIGNER)

@@ -85,8 +85,8 @@ def mint(house: House, account: str = ADA) -> Mint:
     return house.database.write(begin)
 
 
-def mint_ends(house: House, one: Mint, outcome: str) -> None:
-    house.database.write(partial(end_mint, mint=one.id, outcome=outcome, now=datetime.now(UTC)))
+def mint_is_refused(house: House, one: Mint) -> None:
+    house.database.write(partial(end_mint, mint=one.id, outcome="refused", now=datetime.now(UTC)))
 
 
 def advanced(house: House, made: str) -> list[dict[str, Any]]:
@@ -111,7 +111,7 @@ def test_a_refresh_and_a_mint_on_the_wire_are_named_and_how_they_ended_once_that
     assert [(one["outcome"], one["ended_at"]) for one in first] == [("open", None), ("open", None)]
     assert open_ends(house, made) == 2, "each will have an end"
     ends(house, refreshing, IntentState.DISCARDED)
-    mint_ends(house, minting, "refused")
+    mint_is_refused(house, minting)
     second = advanced(house, made)
     assert receipt_of(house, made)["revision"] == 2
     assert [(one["id"], one["outcome"]) for one in second] == [(refreshing.id, "discarded"), (minting.id, "refused")]
@@ -135,7 +135,7 @@ def test_a_mint_whose_end_nobody_wrote_is_waited_for_only_so_long(house: House) 
 def test_what_had_ended_before_or_began_after_or_is_anothers_is_not_named(house: House) -> None:
     ended, minted = refreshes(house), mint(house)
     ends(house, ended, IntentState.FAILED)
-    mint_ends(house, minted, "refused")
+    mint_is_refused(house, minted)
     others = refreshes(house, SERVICE)
     made = revoke(house, account_scope())
     house.connect("acme", "acme.ada")
@@ -227,7 +227,7 @@ def test_what_had_ended_before_the_upgrade_that_numbers_ends_is_not_named_after_
     ends(house, ended, IntentState.FAILED)
     ends(house, unknown, IntentState.UNKNOWN)
     minted, minting = mint(house), mint(house)
-    mint_ends(house, minted, "refused")
+    mint_is_refused(house, minted)
 
     def as_it_was(c: Connection) -> None:
         for table in (refresh_intents, mints):

@@ -23,6 +23,7 @@ from pipeline.revocation import load
 from pipeline.revocation.provider_side import ProviderAsker, provider_side
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
+from tests.killed import Killed, killed_at
 from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.plans import statements_of
@@ -222,13 +223,9 @@ def test_what_ends_in_a_process_that_dies_before_it_tells_is_told_by_another(
     comes(house, made)
     provider.ends |= {"wit", "wit-late"}
 
-    def die(point: str) -> None:
-        if point == "before_receipt":
-            raise InterruptedError(point)
-
-    withdraw = provider.asker.advance
+    die, withdraw = killed_at("before_receipt"), provider.asker.advance
     dying = quiet_revoker(house.database, SIGNER, provider_side=provider_side, withdraw=withdraw, reached=die)
-    with pytest.raises(InterruptedError):
+    with pytest.raises(Killed):
         dying.advance(made)
     assert provider.asker.due() == []
     long_ago = update(revocations).values(moved_at=datetime.now(UTC) - timedelta(hours=1))

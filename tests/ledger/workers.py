@@ -40,6 +40,7 @@ from tests.identity.providers import PretendProvider, reply
 from tests.ledger.acts import SIGNER
 from tests.ledger.connect_flow import connect_flow
 from tests.ledger.house import House, Say
+from tests.webhooks.parts import MemoryRing
 
 AS_SHIPPED = StepSettings()
 ADA = "acc-acme.ada"
@@ -110,7 +111,7 @@ class Workers:
             settings=settings,
             stopping=stopping,
         )
-        return Worker(services, Registry([self.house.workflow]), ring or Silence(), jobs or WorkerSettings())
+        return Worker(services, Registry([self.house.workflow]), ring or MemoryRing(), jobs or WorkerSettings())
 
     def ada_connects_anew(self, *, login: str = "ada") -> None:
         """Through the flow of the pages, to its callback."""
@@ -132,18 +133,6 @@ class Workers:
     def state(self) -> str:
         which = select(accounts.c.state).where(accounts.c.id == ADA)
         return str(self.house.database.read(lambda c: c.execute(which).scalar_one()))
-
-
-class Silence:
-    """Rings nobody."""
-
-    def jobs(self, bells: Any) -> bool:
-        return True
-
-    def revocations(self, ids: Any) -> None: ...
-
-    def unheard(self, queue: str) -> int:
-        return 0
 
 
 def declare(workers: Workers, function: Callable[[Run[Any], Any], None]) -> None:

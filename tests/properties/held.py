@@ -21,10 +21,6 @@ T = TypeVar("T")
 BUDGET = RefreshBudget(wait=timedelta(seconds=50))
 
 
-class Killed(BaseException):
-    """kill -9 of one process."""
-
-
 class Shelf:
     """The refresh lock of all processes, in the schedule's hands: a coordinator's `RefreshLock`."""
 

@@ -38,7 +38,8 @@ from identity.tables import accounts, refresh_intents
 from tests.identity.coordinators import put_together
 from tests.identity.stores import EngineStore
 from tests.identity.world import ANNA, World
-from tests.properties.held import BUDGET, Killed, Ledger, Shelf, furnished, in_memory
+from tests.killed import Killed
+from tests.properties.held import BUDGET, Ledger, Shelf, furnished, in_memory
 from tests.properties.provider import Fate, Shown, Wire
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from tests.servers.process import DidNotStart, end, start, wait_until
+from tests.servers.process import DidNotStart, end, lives, start, wait_until
 
 _OLDEST = 15
 _SETTINGS = {
@@ -56,13 +56,11 @@ class Postgres:
         """A new connection, in autocommit."""
         return psycopg.connect(host=str(self.directory), user=self.user, dbname=database, autocommit=True)
 
-    def create_database(self, *, template: str = "template0") -> str:
-        """A fresh database's name; *template* may be one that a test has migrated before."""
+    def create_database(self) -> str:
+        """A fresh, empty database's name."""
         name = f"t{secrets.token_hex(6)}"
         with self.connect() as connection:
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-            )
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
         return name
 
     def drop_database(self, name: str) -> None:
@@ -103,7 +101,7 @@ class Postgres:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         deadline = time.monotonic() + 10
-        while any(map(_lives, children)) and time.monotonic() < deadline:
+        while any(map(lives, children)) and time.monotonic() < deadline:
             time.sleep(0.005)
 
     def restart(self) -> None:
@@ -187,14 +185,6 @@ def _server_user() -> str | None:
 def _children(pid: int) -> list[int]:
     listing = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(child) for child in listing.read_text().split()] if listing.exists() else []
-
-
-def _lives(pid: int) -> bool:
-    """Whether *pid* still runs; a zombie, which its new parent has yet to reap, does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def _copied(binaries: Path, to: Path) -> Path:

@@ -139,6 +139,14 @@ def end(process: Process, with_signal: signal.Signals = signal.SIGTERM, *, secon
             stream.close()
 
 
+def lives(pid: int) -> bool:
+    """Whether *pid* still runs; a zombie, which its new parent has yet to reap, does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def tail(log: Path, lines: int = 20) -> str:
     """The last lines of a server's log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(no log)"

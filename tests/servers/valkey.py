@@ -31,12 +31,13 @@ maxmemory-policy noeviction
 class Valkey:
     """One server and its data; the port stays the same over restarts."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, replica_of: "Valkey | None" = None) -> None:
         self.directory = directory
         self.log = directory / "valkey.log"
         # Should the port pass to someone else's server while ours is down, that one is not talked to by mistake.
-        self.password = secrets.token_hex(16)
+        self.password: str = replica_of.password if replica_of else secrets.token_hex(16)
         self.port = free_port()
+        self._primary = replica_of
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -48,6 +49,11 @@ class Valkey:
     def socket_url(self) -> str:
         """For redis-py, over the unix socket."""
         return f"unix://:{self.password}@{self.directory}/valkey.sock?db=0"
+
+    @property
+    def celery_socket_url(self) -> str:
+        """For Celery, over the unix socket."""
+        return f"redis+socket://:{self.password}@{self.directory}/valkey.sock?virtual_host=0"
 
     @property
     def pid(self) -> int:
@@ -65,7 +71,10 @@ class Valkey:
     def start(self) -> None:
         for _ in range(5):
             configuration = self.directory / "valkey.conf"
-            configuration.write_text(_CONFIGURATION.format(**vars(self)))
+            text = _CONFIGURATION.format(**vars(self))
+            if self._primary is not None:
+                text += f"replicaof 127.0.0.1 {self._primary.port}\nmasterauth {self.password}\n"
+            configuration.write_text(text)
             self._process = start([get_binary_path(), configuration], log=self.log)
             try:
                 wait_until(self._answers, process=self._process, log=self.log)

@@ -15,7 +15,6 @@ from typing import Any
 
 import redis
 
-from identity.addresses import AddressPolicy
 from identity.errors import Unavailable
 from identity.http import Client
 from identity.ids import Ids
@@ -25,6 +24,7 @@ from identity.vault import Vault
 from pipeline.database import DatabaseSettings, open_database
 from tests.identity.coordinators import put_together
 from tests.identity.peer import PROFILES
+from tests.loopback import LOOPBACK
 
 
 def refresh(asked: dict[str, Any], gate: int) -> str:
@@ -36,7 +36,7 @@ def refresh(asked: dict[str, Any], gate: int) -> str:
     coordinator = put_together(
         database,
         Vault({1: bytes(32)}, os.urandom),
-        Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1", "localhost"})), pool_size=2),
+        Client(policy=LOOPBACK, pool_size=2),
         RefreshLock(client, ttl=budget.lock_ttl, token=lambda: secrets.token_hex(8), prefix="fifty:"),
         PROFILES,
         clock=lambda: datetime.now(UTC),

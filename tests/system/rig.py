@@ -22,6 +22,7 @@ from deploy.sandbox import clear
 from deploy.sandbox.__main__ import SERVICES
 from deploy.sandbox.world import TENANTS, make_app_key, make_world
 from deploy.settings import Settings
+from deploy.trial.trial import NoRing
 from identity.ids import Ids
 from identity.model import AccountKey, Scope, ScopeKind
 from pipeline import revocation
@@ -79,18 +80,6 @@ QUICK = {
     "ASWHOM_JOB_BACKOFF": "0.1",
     "ASWHOM_LOG_LEVEL": "INFO",
 }
-
-
-class NoRing:
-    """The tests' own runtime rings nobody: what it accepts is found by the dispatcher."""
-
-    def jobs(self, bells: Any) -> bool:
-        return False
-
-    def revocations(self, ids: Any) -> None: ...
-
-    def unheard(self, queue: str) -> int:
-        return 0
 
 
 _app_key = cache(make_app_key)  # one for all systems: to make it takes longer than a step

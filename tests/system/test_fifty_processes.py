@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from identity.addresses import AddressPolicy
 from identity.connect.flow import Connected
 from identity.grants import ACCESS, REFRESH
 from identity.http import Client
@@ -34,9 +33,8 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def peer(database: Database, oidc: Oidc) -> Iterator[Peer]:
-    with Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1", "localhost"}))) as http:
-        yield Peer(World(store=database).build(), oidc, http)  # type: ignore[arg-type]  # any Store serves
+def peer(database: Database, oidc: Oidc, http: Client) -> Peer:
+    return Peer(World(store=database).build(), oidc, http)  # type: ignore[arg-type]  # any Store serves
 
 
 @pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)

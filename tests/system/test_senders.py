@@ -36,7 +36,7 @@ def known_in_slack(system: System, user: str) -> None:
     system.runtime.database.write(partial(link, made_by="admin:test", now=datetime.now(UTC)))
 
 
-def test_a_slash_command_files_an_issue_as_whoever_typed_it(start_system: Start) -> None:
+def test_a_signed_slash_command_is_answered_in_words_for_whoever_typed_it_and_done_as_them(start_system: Start) -> None:
     system = start_system(ASWHOM_WORKFLOWS="tasks.slack_command")
     system.start("web", "worker", "housekeeping")
     system.connect("acme", "ada")

@@ -19,6 +19,7 @@ from sqlalchemy import Row, select, update
 
 from deploy.demo.provision import SALESFORCE, Provision, linear_of, standard_of
 from deploy.trial.passing import time_passes
+from deploy.trial.trial import NoRing
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.secret import Secret
 from pipeline import revocation
@@ -31,9 +32,9 @@ from pipeline.services import StepSettings
 from pipeline.states import ENDED, FOR_A_PERSON, JobState
 from pipeline.tables import attempts, jobs, schedules, steps
 from pipeline.workflow import Registry
+from tests.killed import Killed
 from tests.ledgers import TURN
 from tests.sandbox.driver import Form, Sandbox
-from tests.system.rig import NoRing
 
 WORKFLOWS = (
     "tasks.devops_assistant",
@@ -50,10 +51,6 @@ WORKFLOWS = (
 )
 BASE_URL = "http://127.0.0.1:1"  # where callbacks would come back to: they are read from the redirect instead
 ROUNDS = 80  # of a settlement: more than any fault here costs
-
-
-class Killed(BaseException):
-    """kill -9, as far as one process can do it to itself: nothing after it is carried out."""
 
 
 class InProcessSystem:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deploy.web_worker import Worker
 from pipeline.model import Bell
-from tests.webhooks.parts import MemoryLedger, registry
+from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
 
@@ -31,7 +31,7 @@ class Patient(Worker):
     seconds = 600.0
 
 
-class FrozenRing:
+class FrozenRing(MemoryRing):
     """Never comes back. That somebody hangs in it is to be seen by a file."""
 
     def jobs(self, bells: Sequence[Bell]) -> bool:
@@ -41,9 +41,6 @@ class FrozenRing:
     def revocations(self, ids: Sequence[str]) -> None:
         Path(os.environ["HANGS"]).touch()
         threading.Event().wait()
-
-    def unheard(self, queue: str) -> int:
-        return 0
 
 
 app = create_app(WebSettings(base_url="http://localhost", max_body=200_000), MemoryLedger(), registry(), FrozenRing())

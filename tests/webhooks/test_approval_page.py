@@ -123,7 +123,7 @@ def test_an_approver_reads_all_of_it_and_the_answer_wakes_the_job(room: Room) ->
     assert "This is approved" in room.client.get(link).text
 
 
-def test_a_no_denies_it(room: Room) -> None:
+def test_an_approvers_no_denies_the_request(room: Room) -> None:
     assert "You denied it" in room.answer(room.link(), "no").text
     assert room.case.row.state == ApprovalState.DENIED
 

@@ -16,8 +16,8 @@ from pipeline.revocation.signal import Asks, Installation, People
 from tests.servers.shared_data import Example
 from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
-from tests.webhooks.flips import flips, some_flips, text_flips
-from tests.webhooks.parts import FORM, JSON, NOW, OLD_SECRET, SECRET, fault_of, github_headers, lower
+from tests.webhooks.flips import some_flips
+from tests.webhooks.parts import FORM, JSON, NOW, SECRET, fault_of, github_headers, lower
 from webhooks.sources.github import content, read
 from webhooks.sources.reading import Content, Fault, Reading, Received
 
@@ -75,15 +75,6 @@ def test_every_published_payload_is_received_as_json_and_as_form_and_none_is_wit
             assert fault_of(read(headers, flipped, KEYS, NOW)) is Fault.SIGNATURE, example.name
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("example", published.github(), ids=lambda one: f"{one.event}-{one.name}")
-def test_every_flipped_bit_of_every_published_payload_is_refused(example: Example) -> None:
-    body = example.body
-    headers = lower(github_headers(body, event=example.event))
-    for flipped in flips(body):
-        assert fault_of(read(headers, flipped, KEYS, NOW)) is Fault.SIGNATURE
-
-
 def test_a_published_payload_written_anew_is_refused() -> None:
     for example in published.github()[::7]:
         body = example.body
@@ -91,23 +82,6 @@ def test_a_published_payload_written_anew_is_refused() -> None:
         assert again != body
         headers = lower(github_headers(body, event=example.event))
         assert fault_of(read(headers, again, KEYS, NOW)) is Fault.SIGNATURE, example.name
-
-
-def test_every_flipped_bit_of_the_body_is_refused() -> None:
-    for flipped in flips(BODY):
-        assert fault_of(read(lower(github_headers(BODY)), flipped, KEYS, NOW)) is Fault.SIGNATURE
-
-
-def test_every_flipped_bit_of_the_signature_is_refused() -> None:
-    headers = lower(github_headers(BODY))
-    for flipped in text_flips(headers["x-hub-signature-256"]):
-        assert fault_of(read(headers | {"x-hub-signature-256": flipped}, BODY, KEYS, NOW)) is Fault.SIGNATURE
-
-
-@given(signature=st.text())
-def test_no_text_for_a_signature_is_a_crash(signature: str) -> None:
-    headers = lower(github_headers(BODY)) | {"x-hub-signature-256": signature}
-    assert fault_of(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
 
 
 ACCOUNT = {"id": 5, "account": {}, "suspended_at": "2026-01-01T00:00:00Z", "permissions": {"issues": "write"}}
@@ -133,16 +107,6 @@ def test_sha1_alone_is_refused() -> None:
     del headers["x-hub-signature-256"]
     headers["x-hub-signature"] = "sha1=" + hmac.digest(SECRET.encode(), BODY, "sha1").hex()
     assert fault_of(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
-
-
-def test_both_secrets_fit_while_they_are_rotated_and_neither_when_there_is_none() -> None:
-    both = (Secret(SECRET), Secret(OLD_SECRET))
-    for secret in (SECRET, OLD_SECRET):
-        headers = lower(github_headers(BODY, secret=secret))
-        assert isinstance(read(headers, BODY, both, NOW), Received)
-        assert isinstance(read(headers, BODY, both[::-1], NOW), Received)
-        assert fault_of(read(headers, BODY, (), NOW)) is Fault.SIGNATURE
-    assert fault_of(read(lower(github_headers(BODY, secret=OLD_SECRET)), BODY, KEYS, NOW)) is Fault.SIGNATURE
 
 
 @pytest.mark.parametrize("name", ["x-github-event", "x-github-delivery"])

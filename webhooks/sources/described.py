@@ -20,13 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from identity.errors import Misconfigured
 from identity.secret import Secret
-from webhooks.sources.document import Malformed, from_json
+from webhooks.sources.document import JSON, Malformed, from_json
 from webhooks.sources.freshness import stale
 from webhooks.sources.listening import at, event_of, listened_as
 from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import in_base64, mac_by_any
-
-JSON = "application/json"
 
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 _EVENT = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")

@@ -23,12 +23,11 @@ from identity.errors import BadInput, Misconfigured
 from identity.lateness import TRIES_FOR, allowed_lateness
 from identity.secret import Secret
 from webhooks.sources import linear_signals
-from webhooks.sources.document import Malformed, from_json
+from webhooks.sources.document import JSON, Malformed, from_json
 from webhooks.sources.freshness import stale
 from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import signed_by_any
 
-JSON = "application/json"
 TOLERANCE = timedelta(seconds=60)
 
 _TYPE = re.compile(r"[A-Za-z0-9_]{1,100}")

@@ -19,13 +19,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from identity.secret import Secret
-from webhooks.sources.document import Malformed, from_json
+from webhooks.sources.document import JSON, Malformed, from_json
 from webhooks.sources.freshness import stale
 from webhooks.sources.listening import event_of, listened_as, only
 from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import in_base64, mac_by_any
 
-JSON = "application/json"
 TOLERANCE = timedelta(minutes=5)  # as the reference libraries have it
 SYMMETRIC, ASYMMETRIC = "whsec_", "whpk_"
 

@@ -1,0 +1,7 @@
+"""Where the tests' servers listen, which a guarded client is told that it may reach."""
+
+from __future__ import annotations
+
+from identity.addresses import AddressPolicy
+
+LOOPBACK = AddressPolicy(allow_hosts=frozenset({"127.0.0.1", "localhost"}))
