@@ -28,7 +28,7 @@ _SOCKET = ("/", "@")  # what the name of a socket's folder, or of one without a 
 
 
 def other_hosts(url: str, libpq: Mapping[str, str]) -> list[str]:
-    """Of the URL's hosts, those that are neither this one nor a socket; of a service of libpq's, its name.
+    """Of the URL's hosts, those that are neither this one nor a socket; where libpq's service says them, that.
 
     *libpq* is what the environment tells libpq, which counts where the URL is silent.
     """
@@ -44,7 +44,7 @@ def other_hosts(url: str, libpq: Mapping[str, str]) -> list[str]:
     named = [*address.host.split(","), *said("host", "")] if address.host else said("host", "PGHOST")
     hosts = [host.rpartition(":")[0] or host if host.count(":") == 1 else host for host in reached or named]
     if not hosts:
-        hosts = [f"service {name}" for name in said("service", "PGSERVICE")]
+        hosts = [f"what libpq's service {name} names" for name in said("service", "PGSERVICE")]
     return [host for host in hosts if host and not host.startswith(_SOCKET) and not is_loopback(host)]
 
 
@@ -71,9 +71,10 @@ def ledger_faults(url: str, libpq: Mapping[str, str]) -> Iterator[str]:
         return
     if mode is None:
         yield (
-            f"ASWHOM_DATABASE_URL: {' and '.join(hosts)} is another host, and nothing says whether the way to it is "
-            "encrypted: end the URL in ?sslmode=verify-full&sslrootcert=/path/to/its/authority.pem (sslrootcert=system "
-            "for a public authority), or in ?sslmode=disable where nobody else is on the network in between"
+            f"ASWHOM_DATABASE_URL: {' and '.join(hosts)} is another host, or may be, and nothing here says whether the "
+            "way to it is encrypted: end the URL in ?sslmode=verify-full&sslrootcert=/path/to/its/authority.pem (for a "
+            "public authority /etc/ssl/certs/ca-certificates.crt), or in ?sslmode=disable where it is this machine or "
+            "nobody else is on the network in between"
         )
     elif mode not in list(Mode):
         yield f"ASWHOM_DATABASE_URL: sslmode is one of {', '.join(Mode)}: take verify-full"

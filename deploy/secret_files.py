@@ -5,6 +5,7 @@ What stands in the environment is seen by whoever may look at the process, and b
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,17 +39,25 @@ def text_of(value: object) -> object:
         return value
     named = f"the file {value.path}, which {value.named_by} names,"
     try:
+        mode = value.path.stat().st_mode
         text = value.path.read_text(encoding="utf-8")
     except OSError as error:
         raise ValueError(f"{named} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{named} is no text in UTF-8") from None
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):  # others may read what orchestrators mount, in a container of its own
+        raise ValueError(f"{named} can be written by others, who could put another there: run `chmod go-w` on it")
     text = text.removesuffix("\n").removesuffix("\r")
     if not text:
         raise ValueError(f"{named} is empty: write the setting into it")
     if not text.isprintable():
         raise ValueError(f"{named} holds more than one line: write the setting alone into it")
     return text
+
+
+def given_before(said: dict[str, Any]) -> dict[str, Any]:
+    """What is *said* on a command line goes before a file that the environment names for it."""
+    return said | {f"{name}_file": None for name in IN_FILES if name in said}
 
 
 def twice_given(given: Collection[str]) -> Iterator[str]:

@@ -43,7 +43,7 @@ from deploy.forms import (
 from deploy.keys import KeyFiles
 from deploy.ledger_tls import ledger_faults
 from deploy.reach import reach_faults
-from deploy.secret_files import in_file, twice_given
+from deploy.secret_files import given_before, in_file, twice_given
 from deploy.setting_faults import refuse, told, unknown
 from identity.secret import Secret
 
@@ -153,6 +153,11 @@ class Settings(BaseSettings):
     keep_api_keys: Days | None = None
     keep_slots: Days | None = None
     keep_audit: Days | None = None
+
+    @property
+    def said(self) -> set[str]:
+        """The names of those that somebody set."""
+        return {name for name in self.model_fields_set if getattr(self, name) is not None}
 
     @property
     def embedded(self) -> bool:
@@ -315,12 +320,13 @@ class Settings(BaseSettings):
 
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a child that is to see these very settings from another directory."""
-        given = {name: getattr(self, name) for name in self.model_fields_set}
+        given = {name: getattr(self, name) for name in self.said}
         paths = {"data_dir": self.data_dir, "workflows_dir": self.workflows_dir}
         keys = self.key_files()
         paths |= {"vault_key_file": keys.vault, "signing_key_file": keys.signing}
         own = {PREFIX + name.upper(): as_text(value) for name, value in {**given, **paths}.items() if value is not None}
-        inherited = {name: value for name, value in os.environ.items() if name not in TOO_LATE}
+        unsaid = {PREFIX + name.upper() for name in self.model_fields_set - self.said}
+        inherited = {name: value for name, value in os.environ.items() if name not in {*TOO_LATE, *unsaid}}
         return {**inherited, **own, **more}
 
 
@@ -332,11 +338,11 @@ def load(**given: object) -> Settings:
     faults = unknown(os.environ, known=Settings.model_fields, prefix=PREFIX)
     settings: Settings | None = None
     try:
-        settings = Settings(**_given(**given))
+        settings = Settings(**given_before(_given(**given)))
     except ValidationError as error:
         faults += told(error, prefix=PREFIX)
     if settings is not None:
-        faults += twice_given(settings.model_fields_set)
+        faults += twice_given(settings.said)
         faults += [
             *ledger_faults(settings.ledger_url(), libpq()),
             *reach_faults(settings),

@@ -30,7 +30,10 @@ class Proxies:
         """As the setting says it. Raises ValueError."""
         if text.isdecimal():
             return cls(hops=int(text))
-        return cls(networks=tuple(ip_network(one.strip()) for one in text.split(",")))
+        networks = tuple(ip_network(one.strip()) for one in text.split(","))
+        if any(network.prefixlen == 0 for network in networks):
+            raise ValueError("everybody is no proxy")
+        return cls(networks=networks)
 
     def client(self, peer: str | None, forwarded: str) -> str | None:
         """Who came to the first of them; None: it came by a socket of this machine, and no proxy says from where."""

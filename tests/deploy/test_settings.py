@@ -115,7 +115,7 @@ def test_what_libpq_is_told_by_the_environment_counts(monkeypatch: pytest.Monkey
     for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE"):
         with monkeypatch.context() as set_:
             set_.setenv(name, "10.0.0.5")
-            with pytest.raises(Misconfigured, match=r"10\.0\.0\.5 is another host"):
+            with pytest.raises(Misconfigured, match=r"10\.0\.0\.5 (names )?is another host"):
                 load(database_url="postgresql:///x")
             set_.setenv("PGSSLMODE", "verify-full")
             load(database_url="postgresql:///x")
@@ -443,5 +443,20 @@ def test_a_secret_file_that_cannot_be_used_is_a_fault_that_names_it(
     file.write_bytes(b"hunter2\xff")
     assert "UTF-8" in fault()
     file.write_text(SECRETS[name])
+    file.chmod(0o620)
+    assert "can be written by others" in fault()
+    file.chmod(0o444)
     monkeypatch.setenv(variable, SECRETS[name])
     assert "unset one of the two" in fault()
+
+
+def test_what_a_command_line_says_goes_before_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("postgresql:///production")
+    monkeypatch.setenv("ASWHOM_DATABASE_URL_FILE", str(tmp_path / "secret"))
+    drill = load(database_url="postgresql:///drill")
+    assert drill.ledger_url() == "postgresql+psycopg:///drill"
+    child = drill.environment()
+    assert (child["ASWHOM_DATABASE_URL"], "ASWHOM_DATABASE_URL_FILE" in child) == (
+        "postgresql+psycopg:///drill",
+        False,
+    )

@@ -39,7 +39,9 @@ def test_the_right_most_hop_that_is_not_trusted_is_where_it_came_from(
     assert Proxies.of(trusted).client(peer, forwarded) == came_from
 
 
-@pytest.mark.parametrize("text", ["-1", "ten", "10.0.0.1/8", "10.0.0.0/8,", "https://proxy.example"])
+@pytest.mark.parametrize(
+    "text", ["-1", "ten", "10.0.0.1/8", "10.0.0.0/8,", "0.0.0.0/0", "::/0", "https://proxy.example"]
+)
 def test_what_names_no_proxies_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     from deploy.settings import load
 
