@@ -195,6 +195,14 @@ def test_where_the_ledger_is_lost_none_is_made_and_nobody_is_sent_to_make_one(cl
     assert not (cli.data_dir / "ledger.db").exists()
 
 
+def test_a_ledger_that_is_made_under_old_keys_is_told_of_first(cli: Cli) -> None:
+    assert "a new and empty one is made" not in cli("init").output
+    (cli.data_dir / "ledger.db").unlink()
+    note, last = cli("init").output.splitlines()
+    assert note.startswith("the keys are there and no ledger is, so a new and empty one is made.")
+    assert last.startswith("Ready.")
+
+
 def test_without_its_keys_a_marked_ledger_says_so(cli: Cli) -> None:
     (cli.data_dir / "keys" / "signing").unlink()
     said = cli("db", "restored", "--why", "the disk died", "--yes")
