@@ -220,6 +220,6 @@ class Installation:
 
     def _unheard(self, error: BaseException) -> None:
         self.note(
-            f"no worker was told, since the broker does not answer ({type(error).__name__}): those that run find out by "
-            "themselves, others once they are started"
+            f"no worker was told, since the broker does not answer ({type(error).__name__}): those that run find out "
+            "by themselves, others once they are started"
         )
