@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 
-from deploy import process
+from deploy import process, room
 from deploy.sharing import keeping_the_mark, tell_of_another
 from identity.errors import Misconfigured
 from pipeline.housekeeping import PATIENCE, Housekeeping
@@ -19,6 +19,7 @@ def main() -> int:
     settings = process.settings_or_exit()
     begun = threading.Event()
     process.set_up("housekeeping", settings, is_ready=begun.is_set)
+    room.show(settings.data_dir)
     try:
         runtime = process.of_its_tables(process.open_runtime(settings))
     except Misconfigured as fault:

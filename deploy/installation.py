@@ -42,6 +42,7 @@ class Installation:
         self.settings = settings
         self.ids = Ids()
         self.renumbers = False  # whether the command puts right a sequence that is behind its rows
+        self.note: Callable[[str], None] = lambda line: None  # what the operator reads beside the answer
         self._close: list[Callable[[], None]] = []
 
     @classmethod
@@ -213,6 +214,12 @@ class Installation:
         from deploy.process import celery_app
         from pipeline.ring import CeleryRing
 
-        ring = CeleryRing(celery_app(self.settings, self.workflows))
+        ring = CeleryRing(celery_app(self.settings, self.workflows), tell=self._unheard)
         self._close.append(ring.close)
         return ring
+
+    def _unheard(self, error: BaseException) -> None:
+        self.note(
+            f"no worker was told, since the broker does not answer ({type(error).__name__}): those that run find out "
+            "by themselves, others once they are started"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,6 +15,8 @@ from identity.errors import Misconfigured
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from pipeline.database import Database
 
 T = TypeVar("T")
 
@@ -39,6 +42,24 @@ def refuse_new_keys(settings: Settings, files: KeyFiles, missing: Collection[Pat
         )
 
 
+def tell_of_new_ledger(settings: Settings, made: Collection[Path], say: Callable[[str], None]) -> None:
+    """Say so where an empty ledger is about to be made under keys that are not among those *made* just now."""
+    from pipeline.ledger.revision import revision_of
+
+    files = settings.key_files()
+    if files.vault in made or files.signing in made:
+        return
+    if settings.on_sqlite:
+        is_new = not Path(settings.ledger_url().removeprefix("sqlite:///")).exists()
+    else:
+        is_new = _with(settings, revision_of) is None
+    if is_new:
+        say(
+            "the keys are there and no ledger is, so a new and empty one is made. Where one was lost, take that away "
+            "again, and put the backup there (docs/operations.md)"
+        )
+
+
 def prove_keys(settings: Settings) -> None:
     """Raises Misconfigured if the vault's keys are not those of the ledger, whose tables are this version's."""
     from identity.proven_keys import prove
@@ -49,10 +70,11 @@ def prove_keys(settings: Settings) -> None:
 
 
 def _read(settings: Settings, fn: Callable[[Connection], T]) -> T:
+    return _with(settings, lambda database: database.read(fn))
+
+
+def _with(settings: Settings, fn: Callable[[Database], T]) -> T:
     from pipeline.database import open_database
 
-    database = open_database(settings.database())
-    try:
-        return database.read(fn)
-    finally:
-        database.close()
+    with closing(open_database(settings.database())) as database:
+        return fn(database)

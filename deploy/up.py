@@ -21,7 +21,7 @@ from typing import Any
 from deploy import procfile, supervisor, valkey
 from deploy.console import way_in
 from deploy.installation import Installation
-from deploy.ledger_keys import prove_keys, refuse_new_keys
+from deploy.ledger_keys import prove_keys, refuse_new_keys, tell_of_new_ledger
 from deploy.process import wait_for_ledger, workflows
 from deploy.procfile import Process
 from deploy.settings import Settings
@@ -122,13 +122,15 @@ class Up:
         Unavailable for what may be otherwise the next time.
         """
         settings = self._settings
-        for path in initialise(settings):
+        made = initialise(settings)
+        for path in made:
             self._say(f"made {path}")
         self._lock = _sole(settings.data_dir, patience(settings))
         _free(settings)
         settings.key_files().read()
         workflows(settings)
         wait_for_ledger(settings, tell=self._say)
+        tell_of_new_ledger(settings, made, self._say)
         migrate(settings, say=self._say, beside_others=self._beside_others, by_up=True)
         prove_keys(settings)
         groups: list[tuple[str, Sequence[Process]]] = []

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from deploy import supervisor
+from deploy.others import refuse_beside_others
 from deploy.settings import Settings
-from identity.errors import Unavailable
 
 if TYPE_CHECKING:
     from pipeline.migrations import Begins
@@ -32,17 +31,17 @@ def migrate(
     from pipeline.database import open_database
     from pipeline.ledger.revision import misfit, of_a_newer_version, revision_of
     from pipeline.migrations import upgrade_at
-    from pipeline.migrations.others import refuse_beside_others
 
     if not beside_others:
         with closing(open_database(settings.database())) as database:
             found = revision_of(database)
             if found is not None and misfit(found) and not of_a_newer_version(found):
-                if not by_up and settings.on_sqlite and supervisor.is_up(settings.data_dir):
-                    raise Unavailable(
-                        f"the ledger's tables are to change, and an `aswhom up` runs on {settings.data_dir}. Nothing "
-                        "was changed. Stop it first, and then repeat this; `--while-others-run` changes them all the "
-                        "same"
-                    )
-                refuse_beside_others(database, tell=say)
+                refuse_beside_others(
+                    settings,
+                    lambda: database,
+                    because="the ledger's tables are to change",
+                    otherwise="`--while-others-run` changes them all the same",
+                    tell=say,
+                    by_up=by_up,
+                )
     upgrade_at(settings.database(), **({} if begins is None else {"begins": begins}))

@@ -11,6 +11,7 @@ from functools import partial
 from deploy import process
 from deploy.console import console
 from deploy.environment import metrics_folder
+from identity.trusted_keys import key_id
 from webhooks.api.app import Agents
 from webhooks.app import create_app
 from webhooks.quota import Quota
@@ -44,4 +45,5 @@ app = create_app(
     ),
     replies=Replies(runtime.http),
     console=console(settings, runtime),
+    signing_key=key_id(runtime.signer.public_key()),
 )

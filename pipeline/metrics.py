@@ -5,6 +5,8 @@ The gauges about the ledger are set by housekeeping alone; in every other proces
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from identity.measuring import show_no_number
@@ -127,6 +129,7 @@ BEAT_SILENT_SECONDS = Gauge(
 SCHEDULE_LATE_SECONDS = Gauge(
     "aswhom_schedule_late_seconds", "How long the most overdue schedule has been due", multiprocess_mode="mostrecent"
 )
+DATA_FREE_BYTES = Gauge("aswhom_data_free_bytes", "Room on the disk of the data directory")
 SCHEDULES_FAULTY = Gauge(
     "aswhom_schedules_faulty", "Schedules whose last slot could not be fired", multiprocess_mode="mostrecent"
 )
@@ -141,6 +144,7 @@ show_no_number(
     BEAT_SILENT_SECONDS,
     SCHEDULE_LATE_SECONDS,
     SCHEDULES_FAULTY,
+    DATA_FREE_BYTES,
 )
 # Histograms and counters, since a gauge of all accounts together would say nothing and one an account is not allowed.
 BUDGET_LEFT = Histogram(
@@ -171,3 +175,8 @@ def count_end(pattern: str, to: JobState | None, *, jobs: int = 1) -> None:
 
 def show_build(version: str, revision: str) -> None:
     BUILD.labels(version, revision).set(1)
+
+
+def show_room(free: Callable[[], float]) -> None:
+    """*free* is asked at each scrape, in a process whose page is its own: several processes' files have no question."""
+    DATA_FREE_BYTES.set_function(free)

@@ -103,11 +103,27 @@ class Outage:
             return ended
 
 
+def _log_outage(error: BaseException) -> None:
+    log.warning(
+        "the broker does not take bells (%s): the dispatcher will ring again",
+        type(error).__name__,
+        extra={"action": "ring.outage"},
+    )
+
+
 class CeleryRing:
     """Implements `pipeline.model.Ring` over the broker of *app*. It may be made before a fork and used after it."""
 
-    def __init__(self, app: App, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[BaseException], None] = _log_outage,
+    ) -> None:
+        """*tell* of what begins an outage of the broker."""
         self._app = app
+        self._tell = tell
         self._outage = Outage(clock)
         self._lock = threading.Lock()
         self._producers: ProducerPool | None = None
@@ -202,11 +218,7 @@ class CeleryRing:
     def _note_failure(self, producers: ProducerPool, error: BaseException) -> None:
         self._forget(producers)
         if self._outage.failed():
-            log.warning(
-                "the broker does not take bells (%s): the dispatcher will ring again",
-                type(error).__name__,
-                extra={"action": "ring.outage"},
-            )
+            self._tell(error)
 
     def _note_success(self) -> None:
         if self._outage.succeeded():

@@ -51,6 +51,7 @@ def create_app(
     rates: Rates | None = None,
     replies: Replies | None = None,
     console: Console | None = None,
+    signing_key: str | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
     """The WSGI app. It opens nothing, so it may be made before the server forks."""
@@ -73,7 +74,7 @@ def create_app(
     if authority is not None:
         app.register_blueprint(authority_pages(settings, authority, clock=clock))
     app.register_blueprint(metrics.page(settings.metrics_dir))
-    app.register_blueprint(health(ledger, workflows))
+    app.register_blueprint(health(ledger, workflows, signing_key=signing_key))
     app.register_blueprint(pages())
     if agents is not None:
         api.install(app, agents, bells, clock=clock)

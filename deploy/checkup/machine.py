@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import sqlite3
 from collections.abc import Iterator
 
-from deploy import build
+from deploy import build, room
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
 
-_ROOM = 500_000_000  # bytes: below that a ledger that grows will soon refuse
 _SQLITE = (3, 35)  # RETURNING
 
 
@@ -46,10 +44,10 @@ def workflows(at: Installation) -> Iterator[Finding]:
 def disk(at: Installation) -> Iterator[Finding]:
     if not at.settings.data_dir.is_dir():
         return
-    free = shutil.disk_usage(at.settings.data_dir).free
-    if free < _ROOM:
-        what = f"{free // 1_000_000} MB are free where {at.settings.data_dir} lies"
+    free = room.free(at.settings.data_dir)
+    if free < room.ENOUGH:
+        what = f"{free // 1_000_000:.0f} MB are free where {at.settings.data_dir} lies"
         yield wrong("disk", f"{what}: make room, or move the data directory; `aswhom db prune` forgets what may be")
     else:
         of_server = "" if at.settings.on_sqlite else " here; that of PostgreSQL's server is not looked at"
-        yield ok("disk", f"{free // 1_000_000_000} GB are free{of_server}")
+        yield ok("disk", f"{free // 1_000_000_000:.0f} GB are free{of_server}")

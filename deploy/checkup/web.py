@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -11,7 +13,9 @@ from deploy.installation import Installation
 from deploy.reach import is_in_the_clear
 from deploy.settings import Settings
 from identity.addresses import AddressPolicy
+from identity.errors import Misconfigured
 from identity.http import Answer, Client, HttpRequest
+from identity.trusted_keys import key_id
 
 WITHIN = timedelta(seconds=5)
 
@@ -29,17 +33,35 @@ def ready(at: Installation) -> Answer | str:
 
 
 def web(at: Installation) -> Iterator[Finding]:
-    yield from answering(at.settings, ready(at))
+    ours = None
+    with suppress(Misconfigured):  # `keys` says what is wrong with them
+        ours = key_id(at.signer.public_key())
+    yield from answering(at.settings, ready(at), signing_key=ours)
 
 
-def answering(settings: Settings, found: Answer | str) -> Iterator[Finding]:
-    """What it means that `/readyz` answered so, or that nothing did."""
+def answering(settings: Settings, found: Answer | str, *, signing_key: str | None = None) -> Iterator[Finding]:
+    """What it means that `/readyz` answered so, or that nothing did. *signing_key*: the id of this installation's."""
     base = settings.base_url
     if isinstance(found, str):
         yield wrong("web", f"{base} does not answer ({found}): is `aswhom up`, or web, running? See ASWHOM_BASE_URL")
     elif found.status != 200:
         yield wrong("web", f"{base}/readyz answers {found.status}: the log of web says why")
+    elif signing_key is not None and (other := _signing_key(found)) not in (None, signing_key):
+        yield wrong(
+            "web",
+            f"{base} is another installation's web, which signs with {other} and not with {signing_key}: see "
+            "ASWHOM_BASE_URL and ASWHOM_LISTEN; where the signing key was rotated here, restart web",
+        )
     elif is_in_the_clear(settings):
         yield unknown("web", f"ready at {base}, unencrypted: for a lab alone (ASWHOM_ALLOW_HTTP)")
     else:
         yield ok("web", f"ready at {base}")
+
+
+def _signing_key(found: Answer) -> str | None:
+    """The id that the web answered with; None: it is of a version without, or no web of ours."""
+    try:
+        said = json.loads(found.body)
+    except ValueError:
+        return None
+    return said.get("signing_key") if isinstance(said, dict) else None

@@ -53,6 +53,7 @@ def invocation(run: Callable[..., int | None], *, misconfigured: int = PROBLEM) 
         out = Output(as_json=as_json)
         try:
             with Installation.at(data_dir=data_dir) as at:
+                at.note = out.note
                 code = run(at, out, **options)
         except (AswhomError, CommitUnknown) as error:
             code = tell(out, error)

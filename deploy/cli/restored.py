@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -15,11 +15,12 @@ from deploy.cli.output import Output
 from deploy.cli.public_key import key_option, public_keys
 from deploy.cli.running import db
 from deploy.installation import Installation
+from deploy.others import refuse_beside_others
 from identity.audit.export import newest_number
 from identity.audit.links import last_seq
 from identity.audit.tables import audit
 from identity.errors import BadInput, Misconfigured
-from pipeline.ledger.living import newest_beat
+from pipeline.database import Database
 from pipeline.ledger.restored import mark_restored
 from pipeline.sqlite_file import faults, log_beside
 
@@ -34,8 +35,6 @@ STEPS = {
     8: "`aswhom hold release`: work goes on at once, and GitHub is asked for lost signals only then; in a drill, never",
     9: "a new `aswhom audit checkpoint`, and a new series of exports",
 }
-#: Since a process of the installation was last heard of, where none is believed to run.
-_QUIET = timedelta(minutes=1)
 
 
 @command(db)
@@ -59,13 +58,9 @@ def restored(
     with ledger numbers that nobody has seen, leave out the slots that passed, and say so in the audit.
     """
     at.renumbers = True
-    _look_through(at.ledger_file)
-    upto, found = at.read(lambda c: (_upto(c), newest_beat(c)))
-    if found is not None and timedelta() <= found.ago < _QUIET:
-        raise Misconfigured(
-            f"{found.duty} on {found.host} was heard of {found.ago.total_seconds():.0f} s ago in {at.place}: stop "
-            "every process. Where none runs, and the backup is as new as that, wait a minute"
-        )
+    because = f"the ledger at {at.place} is to be marked as put back"
+    refuse_beside_others(at.settings, lambda: _looked_through(at), because=because, tell=out.now)
+    upto = at.read(_upto)
     lost = None if lost_checkpoint is None else read_checkpoint_file(lost_checkpoint, public_keys(at, key))
     seen = max((_newest_number(file) for file in exports), default=0)
     confirm(f"{at.which}, was put back, goes {upto}, and every process of it is stopped. Go on?", yes=yes)
@@ -83,14 +78,14 @@ def restored(
     out.done("\n".join(told), document | {"schedules": list(done.schedules), "steps": STEPS})
 
 
-def _look_through(path: Path | None) -> None:
-    """Raises Misconfigured for a file that is not the backup alone.
+def _looked_through(at: Installation) -> Database:
+    """The ledger. Raises Misconfigured for a file that is not the backup alone.
 
     What another ledger's log of changes has would be mixed in as soon as the file is opened: at best that shows as
     damage, and where the pages fit it does not show at all.
     """
-    if path is None:
-        return
+    if (path := at.ledger_file) is None:
+        return at.ledger
     anew = f"with every process stopped take {path.name}-wal and {path.name}-shm away, put the backup back anew"
     if size := log_beside(path):
         raise Misconfigured(
@@ -99,6 +94,7 @@ def _look_through(path: Path | None) -> None:
         )
     if found := faults(path):
         raise Misconfigured(f"{path} is damaged: {found[0]}. Where a -wal lay beside it, {anew}, and mark that one")
+    return at.ledger
 
 
 def _upto(connection: Connection) -> str:

@@ -24,6 +24,7 @@ class Obstacle:
     reason: str
     scope: Scope | None  # what was stopped or revoked; None: its provider connection is paused
     stopped: bool = False
+    revoked: bool = False  # after its consent, which may be so beside a stop: only a new one takes that away
 
 
 def obstacles(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Obstacle | None]:
@@ -53,8 +54,14 @@ def unconfirmed(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Ma
 
 def _first(row: Mapping[str, Any], standing: Mapping[Scope, Standing], paused: str | None) -> Obstacle | None:
     scopes = {scope: standing.get(scope, NEVER) for scope in grant_scopes(AccountKey.of(row))}
-    if row["state"] == AccountState.ACTIVE and (ruled_out := prohibition(scopes, row["consented"] or 0)):
-        return Obstacle(reason=ruled_out.reason, scope=ruled_out.scope, stopped=scopes[ruled_out.scope].stopped)
+    consented = row["consented"] or 0
+    if row["state"] == AccountState.ACTIVE and (ruled_out := prohibition(scopes, consented)):
+        return Obstacle(
+            reason=ruled_out.reason,
+            scope=ruled_out.scope,
+            stopped=scopes[ruled_out.scope].stopped,
+            revoked=prohibition(scopes, consented, or_stopped=False) is not None,
+        )
     if paused is not None:
         return Obstacle(reason=f"its provider connection is paused: {paused}", scope=None)
     return None

@@ -15,6 +15,7 @@ from identity.model import AccountState, Credential, PrincipalKind
 from identity.narrowing import BOUND_BY_SCOPES
 from identity.providers import PROFILES, profile_of
 from identity.tables import accounts, grants, principals
+from pipeline.accounts.obstacles import obstacles
 from pipeline.action import Action
 from pipeline.tables import attempts, steps, workflow_settings
 from pipeline.uses import SERVICE, USER, Who
@@ -55,7 +56,7 @@ def scope_report(
     now: datetime,
     kind: PrincipalKind | None = None,
 ) -> list[AccountScopes]:
-    """The active accounts of a tenant, or all, of people, of services, or both.
+    """The active accounts of a tenant, or all, of people, of services, or both; without what is revoked from above.
 
     *since*: what counts as lately; None: nothing does, and nobody looks what was tried.
     """
@@ -74,7 +75,7 @@ def scope_report(
 
 def _accounts(connection: Connection, tenant: str | None, kind: PrincipalKind | None) -> list[Row[Any]]:
     statement = (
-        select(accounts, principals.c.kind, grants.c.scopes)
+        select(accounts, principals.c.kind, grants.c.scopes, grants.c.consented)
         .join(principals, principals.c.id == accounts.c.principal_id)
         .join(grants, grants.c.account_id == accounts.c.id)
         .where(accounts.c.state == AccountState.ACTIVE)
@@ -84,7 +85,9 @@ def _accounts(connection: Connection, tenant: str | None, kind: PrincipalKind | 
         statement = statement.where(accounts.c.tenant_id == tenant)
     if kind is not None:
         statement = statement.where(principals.c.kind == kind)
-    return list(connection.execute(statement))
+    rows = connection.execute(statement).all()
+    above = obstacles(connection, [dict(row._mapping) for row in rows])  # noqa: SLF001 - its documented name
+    return [row for row, found in zip(rows, above, strict=True) if found is None or not found.revoked]
 
 
 def _done(connection: Connection, account: str, since: datetime) -> set[str]:

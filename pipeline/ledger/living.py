@@ -1,27 +1,74 @@
-"""Whether processes of the installation are at work on a ledger, as far as it knows itself."""
+"""Whether processes of ours run on a ledger that is to change under them: its tables, or what it was put back to.
+
+PostgreSQL names its sessions, which a process has for as long as it lives, or longer: a COMMIT that waits for a standby
+outlives whoever asked for it. Elsewhere, and where a session bears a name of somebody's own, heartbeats tell.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, inspect, select, text
 
+from identity.errors import Unavailable
+from identity.store import Store
 from pipeline.ledger.clock import clock
+from pipeline.model import HEARTBEAT
 from pipeline.tables import heartbeats
 
+_SILENT = 3 * HEARTBEAT  # then whoever wrote it is gone
+_LOOKS_AGAIN = 0.5  # seconds
 
-@dataclass(frozen=True, kw_only=True)
-class Beat:
-    """A duty that was done."""
+#: The names that `deploy.environment` gives to the connections of processes; commands end by themselves.
+_SESSIONS = text(
+    "select application_name from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
+    "and application_name ~ '^aswhom-(web|worker|revocations|housekeeping|beat)'"
+)
 
-    duty: str
-    host: str
-    ago: timedelta  # by the ledger's clock
+_Beats = Mapping[tuple[str, str], datetime]
 
 
-def newest_beat(connection: Connection) -> Beat | None:
-    """The last that is known."""
-    found = select(heartbeats.c.duty, heartbeats.c.host, heartbeats.c.at).order_by(heartbeats.c.at.desc()).limit(1)
-    row = connection.execute(found).one_or_none()
-    return None if row is None else Beat(duty=row.duty, host=row.host, ago=clock(connection) - row.at)
+def refuse_beside_processes(
+    store: Store, *, because: str, tell: Callable[[str], None], otherwise: str | None = None
+) -> None:
+    """Return once nothing of ours is seen on the ledger. Raises Unavailable for what runs there.
+
+    *because* says what is to be done, and *otherwise*, if any, how it is done all the same.
+
+    Of a process that was stopped just now the last heartbeat is still fresh: that it stays the last is waited for.
+    """
+    sessions, known = store.read(_seen)
+    if sessions:
+        seen = ", ".join(f"{name} ({number} sessions)" for name, number in sorted(sessions.items()))
+        raise refusal(because, f"processes run on it: {seen}", otherwise)
+    pause, fresh = threading.Event(), known
+    silent = time.monotonic() + _SILENT.total_seconds()  # a backup may hold one of a clock that was ahead of this one
+    if fresh:
+        tell(f"seeing whether what wrote a heartbeat just now has stopped, for {_SILENT.total_seconds():.0f} s at most")
+    while fresh and time.monotonic() < silent:
+        pause.wait(_LOOKS_AGAIN)
+        sessions, fresh = store.read(_seen)
+        if hosts := {host for (duty, host), at in fresh.items() if known.get((duty, host)) != at}:
+            raise refusal(because, f"processes run on it: heartbeats come from {', '.join(sorted(hosts))}", otherwise)
+
+
+def refusal(because: str, seen: str, otherwise: str | None) -> Unavailable:
+    """What says that something was *seen* to run."""
+    says = f"{because}, and {seen}. Nothing was changed. Stop every process on every host first, and then repeat it"
+    return Unavailable(says if otherwise is None else f"{says}; {otherwise}")
+
+
+def _seen(connection: Connection) -> tuple[Counter[str], _Beats]:
+    """Our sessions by their names, and the heartbeats that are fresh."""
+    sessions = Counter[str]()
+    if connection.dialect.name == "postgresql":
+        sessions.update(connection.execute(_SESSIONS).scalars())
+    if not inspect(connection).has_table(heartbeats.name):
+        return sessions, {}
+    columns = heartbeats.c
+    beats = select(columns.duty, columns.host, columns.at).where(columns.at > clock(connection) - _SILENT)
+    return sessions, {(duty, host): at for duty, host, at in connection.execute(beats)}

@@ -503,6 +503,20 @@ def test_what_cannot_be_asked_is_told_of_where_it_belongs(cli: Cli) -> None:
         assert [one.state for one in clock.clock(at)] == [State.OK]
 
 
+def test_the_web_of_another_installation_is_not_taken_for_ones_own() -> None:
+    def found(body: bytes, ours: str | None) -> State:
+        answer = Answer(status=200, headers={}, body=body, elapsed=timedelta())
+        ((_, state, says),) = web.answering(load(), answer, signing_key=ours)
+        assert ("another installation's web" in says) == (state is State.WRONG)
+        return state
+
+    assert found(b'{"status":"ready","signing_key":"one"}', "other") is State.WRONG
+    assert found(b'{"status":"ready","signing_key":"one"}', "one") is State.OK
+    assert found(b'{"status":"ready","signing_key":"one"}', None) is State.OK, "its keys cannot be read here"
+    assert found(b'{"status":"ready"}', "one") is State.OK, "of a version that says none"
+    assert found(b"ready", "one") is State.OK
+
+
 def test_a_web_that_answers_unencrypted_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = Answer(status=200, headers={}, body=b"", elapsed=timedelta())
     monkeypatch.setenv("ASWHOM_BASE_URL", "https://aswhom.lab.example")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import sqlite3
 from contextlib import closing
@@ -9,8 +10,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import pytest
 from sqlalchemy import Connection, update
 
+from deploy import supervisor
+from deploy.cli.output import Output
 from deploy.cli.restored import STEPS
 from deploy.installation import Installation
 from deploy.settings import load
@@ -157,15 +161,30 @@ def test_a_backup_put_back_beside_another_ledgers_log_is_refused_before_it_is_op
     assert cli.json("tenants", "list") == []
 
 
-def test_a_ledger_on_which_processes_live_is_not_marked(cli: Cli) -> None:
-    now = datetime.now(UTC)
+def test_a_ledger_on_which_processes_live_is_not_marked(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     marked = ("db", "restored", "--why", "the wrong window", "--yes")
-    with Installation(load(data_dir=cli.data_dir)) as at:
-        ticked(at.ledger, "dispatch", at=now - timedelta(seconds=10), host="db-1")
-    assert "dispatch on db-1 was heard of 1" in cli.json(*marked, code=1)["message"]
+
+    def tick(seconds: float) -> None:
+        with Installation(load(data_dir=cli.data_dir)) as at:
+            ticked(at.ledger, "dispatch", at=datetime.now(UTC) + timedelta(seconds=seconds), host="db-1")
+
+    tick(-5)
+    with monkeypatch.context() as lives:
+        lives.setattr(Output, "now", lambda _self, _line: tick(-1))
+        assert "heartbeats come from db-1. Nothing was changed" in cli.json(*marked, code=1)["message"]
     assert cli.json("hold", "show")["held"] is False
-    with Installation(load(data_dir=cli.data_dir)) as at:
-        ticked(at.ledger, "dispatch", at=now - timedelta(minutes=2), host="db-1")
+    tick(-14)
+    cli.json(*marked)  # the backup is as new as that, and its heartbeat stays the last
+
+
+def test_a_ledger_on_whose_data_directory_an_up_runs_is_not_marked(cli: Cli) -> None:
+    marked = ("db", "restored", "--why", "the wrong window", "--yes")
+    (cli.data_dir / supervisor.RUN).mkdir(exist_ok=True)
+    with (cli.data_dir / supervisor.LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said = cli.json(*marked, code=1)["message"]
+        assert f"an `aswhom up` runs on {cli.data_dir}. Nothing was changed" in said
+    assert cli.json("hold", "show")["held"] is False
     cli.json(*marked)
 
 
@@ -174,6 +193,14 @@ def test_where_the_ledger_is_lost_none_is_made_and_nobody_is_sent_to_make_one(cl
     for command in (("hold", "show"), ("db", "restored", "--why", "x", "--yes"), ("tenants", "list")):
         assert "but its keys are there: put its backup there" in cli.json(*command, code=1)["message"]
     assert not (cli.data_dir / "ledger.db").exists()
+
+
+def test_a_ledger_that_is_made_under_old_keys_is_told_of_first(cli: Cli) -> None:
+    assert "a new and empty one is made" not in cli("init").output
+    (cli.data_dir / "ledger.db").unlink()
+    note, last = cli("init").output.splitlines()
+    assert note.startswith("the keys are there and no ledger is, so a new and empty one is made.")
+    assert last.startswith("Ready.")
 
 
 def test_without_its_keys_a_marked_ledger_says_so(cli: Cli) -> None:

@@ -35,6 +35,13 @@ def test_an_interrupted_wait_for_a_receipt_answers_with_the_revocation(cli: Cli)
         assert process.wait() == 1
 
 
+def test_where_the_broker_is_away_too_the_operator_reads_a_sentence_and_no_log(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    first, note = cli("revoke", "tenant", "acme", "--yes").output.splitlines()
+    assert first.startswith("tenant:acme is revoked")
+    assert note.startswith("no worker was told, since the broker does not answer (")
+
+
 def test_a_revocation_is_named_before_workers_are_told_of_it(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     cli.json("tenants", "add", "acme")
 
@@ -45,6 +52,7 @@ def test_a_revocation_is_named_before_workers_are_told_of_it(cli: Cli, capsys: p
             raise KeyboardInterrupt
 
     how = {"kind": "tenant", "key": "acme", "tenant": None, "reason": "no", "dry_run": False, "wait": False}
+    how |= {"file": None, "after": None}
     with Hanging(load(data_dir=cli.data_dir)) as at:
         code = vars(revoke.callback)["__wrapped__"](at, Output(as_json=True), **how, timeout=30.0, yes=True)
     told = capsys.readouterr()

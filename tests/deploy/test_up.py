@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deploy.settings import load
+from identity.signing import Signer
+from identity.trusted_keys import key_id
 from tests.deploy.running import ASWHOM, Running, answers
 from tests.servers.postgres import Postgres
 from tests.servers.valkey import Valkey
@@ -66,6 +70,15 @@ def test_everything_of_the_process_list_runs_and_answers(up: Running) -> None:
         log=up.log,
     )
     assert up.data_dir.stat().st_mode & 0o777 == 0o700
+
+
+def test_it_says_whose_web_answers_and_how_much_room_the_data_directory_has(up: Running) -> None:
+    seed = load(data_dir=up.data_dir).key_files().read().signing
+    said = httpx.get(f"{up.url}/readyz", timeout=30).json()
+    assert said == {"status": "ready", "signing_key": key_id(Signer.from_seed(seed).public_key())}
+    page = httpx.get(f"http://127.0.0.1:{up.housekeeping_metrics}/metrics", timeout=30).text
+    (free,) = re.findall(r"^aswhom_data_free_bytes (\S+)$", page, flags=re.MULTILINE)
+    assert float(free) == pytest.approx(shutil.disk_usage(up.data_dir).free, rel=0.5)
 
 
 def test_doctor_finds_nothing(up: Running) -> None:

@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 from sqlalchemy import Connection, update
 
 from identity.connections import get_connection
-from identity.model import AccountKey, PrincipalKind
+from identity.model import AccountKey, PrincipalKind, Scope, ScopeKind
+from identity.scopes import revoke_scope, stop_scope
+from identity.sequence import next_number
 from identity.tables import accounts, grants, provider_connections
 from pipeline.accounts.abilities import scopes_to_ask
 from pipeline.accounts.scope_report import AccountScopes, scope_report
@@ -133,6 +135,16 @@ def test_of_services_alone_no_other_account_is_asked_for(house: House) -> None:
     (plan,) = (plan for plan in plans(house.database, read) if "attempts" in plan)
     if house.database.engine.dialect.name == "sqlite":
         assert "ix_attempts_account (account_id=? AND opened>?)" in plan
+
+
+def test_of_what_is_revoked_nothing_is_left_to_narrow_and_what_is_stopped_may_be_opened_again(house: House) -> None:
+    acme = Scope(kind=ScopeKind.TENANT, key="acme")
+    known = report(house)
+    assert known
+    house.database.write(lambda c: stop_scope(c, acme))
+    assert report(house) == known
+    house.database.write(lambda c: revoke_scope(c, acme, next_number(c), reason="leak", now=datetime.now(UTC)))
+    assert report(house) == {}
 
 
 def test_where_nothing_counts_as_lately_no_attempt_is_looked_at(house: House) -> None:

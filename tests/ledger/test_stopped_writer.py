@@ -112,7 +112,7 @@ def test_the_web_is_not_ready_on_a_disk_that_has_no_room(migrated_sqlite: Path, 
         assert (answer.status_code, client.get("/healthz").status_code) == (503, 200)
         assert str(tmp_path) not in answer.text
         free.append(ROOM)
-        assert client.get("/readyz").status_code == 200
+        eventually(lambda: client.get("/readyz").status_code == 200, what="it is ready")
 
 
 @pytest.mark.parametrize("end", [signal.SIGCONT, signal.SIGKILL], ids=lambda end: end.name)

@@ -87,6 +87,13 @@ ALERTS: Mapping[str, Alert] = {
             f'aswhom_duty_seconds_count{{{A},duty="prune",outcome="done"}}': "0+3x30",
         },
     ),
+    "AswhomDiskFull": Alert(
+        after=6,
+        bad={f"aswhom_data_free_bytes{{{A}}}": "400000000x10"},
+        labels={"instance": "a:1"},
+        says="381.5MiB are free where the data directory of a:1 lies",
+        good={f"aswhom_data_free_bytes{{{A}}}": "600000000x10"},
+    ),
     "AswhomBellsFail": Alert(
         after=10,
         bad={'aswhom_bells_total{outcome="failed"}': "0+6x20"},

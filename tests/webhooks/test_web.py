@@ -17,7 +17,7 @@ from identity.errors import Unavailable
 from pipeline.model import Acceptance, DeliveryOutcome
 from pipeline.workflow import Registry
 from tests.webhooks.parts import JSON, MemoryLedger, MemoryRing, github_headers, registry
-from webhooks import metrics
+from webhooks import metrics, problems
 from webhooks.app import create_app
 from webhooks.health import health
 from webhooks.security_event import Code, Unproven
@@ -31,11 +31,41 @@ def counted(source: str, outcome: str) -> float:
     return REGISTRY.get_sample_value("aswhom_webhooks_total", {"source": source, "outcome": outcome}) or 0
 
 
-def test_the_process_is_up_even_when_the_ledger_is_not(client: FlaskClient, ledger: MemoryLedger) -> None:
+def test_the_process_is_up_and_ready(client: FlaskClient) -> None:
     assert (client.get("/healthz").status_code, client.get("/readyz").status_code) == (200, 200)
+
+
+def test_the_process_is_up_and_not_ready_when_the_ledger_is_away(client: FlaskClient, ledger: MemoryLedger) -> None:
     ledger.away = Unavailable("disk full")
     assert (client.get("/healthz").status_code, client.get("/readyz").status_code) == (200, 503)
     assert "disk full" not in client.get("/readyz").text
+
+
+def test_who_asks_whether_it_is_ready_is_answered_from_a_look_of_a_second_ago_at_most(ledger: MemoryLedger) -> None:
+    now = [0.0]
+    app = Flask("web")
+    problems.install(app)
+    app.register_blueprint(health(ledger, Registry(()), monotonic=lambda: now[0]))
+
+    def answered() -> int:
+        return app.test_client().get("/readyz").status_code
+
+    assert answered() == 200
+    ledger.away = Unavailable("disk full")
+    now[0] = 0.9
+    assert answered() == 200
+    now[0] = 1.0
+    assert answered() == 503
+    ledger.away = None
+    now[0] = 1.9
+    assert answered() == 503, "a failure is kept as long: it costs the ledger most"
+    now[0] = 2.0
+    assert answered() == 200
+
+
+def test_who_is_ready_says_by_which_key_it_signs(ledger: MemoryLedger) -> None:
+    app = create_app(WebSettings(base_url="http://localhost"), ledger, registry(), MemoryRing(), signing_key="kid")
+    assert app.test_client().get("/readyz").get_json() == {"status": "ready", "signing_key": "kid"}
 
 
 @pytest.mark.parametrize(
@@ -65,11 +95,11 @@ def test_on_a_ledger_in_which_it_would_not_count_nothing_is_taken_and_pages_are_
 def test_a_workflow_that_is_on_and_not_installed_is_told_of_every_hour_and_the_web_is_ready(
     ledger: MemoryLedger, caplog: pytest.LogCaptureFixture
 ) -> None:
-    times = iter((0.0, 0.0, 3599.0, 3600.0, 3600.0))
+    now = [0.0]
     app = Flask("web")
-    app.register_blueprint(health(ledger, Registry(()), monotonic=lambda: next(times)))
+    app.register_blueprint(health(ledger, Registry(()), monotonic=lambda: now[0]))
     ledger.lacking = ("triage",)
-    for told in (1, 1, 2):
+    for now[0], told in ((0.0, 1), (3599.0, 1), (3600.0, 2)):
         assert app.test_client().get("/readyz").status_code == 200
         said = [record.getMessage() for record in caplog.records if record.name == "webhooks.health"]
         assert len(said) == told

@@ -88,6 +88,7 @@ _REFUSED = {
     "503": _answer("Not now", JSON, _OAUTH_ERROR),
 }
 _UP = _answer("It is", JSON, _object(("status",), status=TEXT))
+_READY = _answer("It could, at most a second ago", JSON, _object(("status",), status=TEXT, signing_key=TEXT))
 _ACCEPTED = _object(
     ("outcome", "delivery"),
     outcome=TEXT,
@@ -219,7 +220,7 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
         )
     },
     "/healthz": {"get": _of("alive", "Whether the process is up.", {"200": _UP})},
-    "/readyz": {"get": _of("ready", "Whether it could accept a delivery now.", {"200": _UP, **_NOT_NOW})},
+    "/readyz": {"get": _of("ready", "Whether it could accept a delivery.", {"200": _READY, **_NOT_NOW})},
     "/metrics": {"get": _of("metrics", "Prometheus' text format.", {"200": _answer("Every metric", PLAIN)})},
 }
 

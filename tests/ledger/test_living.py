@@ -1,4 +1,4 @@
-"""Tables are not changed under running processes: what is seen of them, and what is waited for."""
+"""A ledger is not changed under running processes: what is seen of them, and what is waited for."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import pytest
 
 from identity.errors import Unavailable
 from pipeline.database import Database
+from pipeline.ledger import living
 from pipeline.ledger.clock import clock
-from pipeline.migrations.others import refuse_beside_others
+from pipeline.ledger.living import refuse_beside_processes
 from tests.heartbeats import ticked
 from tests.servers.postgres import Emptied
+
+WHY = "the ledger is to change"
 
 
 def test_a_heartbeat_that_moves_is_of_a_process_that_runs(database: Database) -> None:
@@ -22,20 +25,28 @@ def test_a_heartbeat_that_moves_is_of_a_process_that_runs(database: Database) ->
     def still_there(_line: str) -> None:
         ticked(database, "wake", at=now + timedelta(seconds=1), host="a")
 
-    with pytest.raises(Unavailable, match=r"heartbeats come from a.*--while-others-run"):
-        refuse_beside_others(database, tell=still_there)
+    with pytest.raises(Unavailable, match=r"heartbeats come from a\..*; `--all-the-same`"):
+        refuse_beside_processes(database, because=WHY, tell=still_there, otherwise="`--all-the-same`")
 
 
 def test_a_heartbeat_that_stays_the_last_is_waited_out(database: Database) -> None:
     ticked(database, "dispatch", at=database.read(clock) - timedelta(seconds=14), host="a")
     told: list[str] = []
-    refuse_beside_others(database, tell=told.append)
+    refuse_beside_processes(database, because=WHY, tell=told.append)
     assert len(told) == 1
+
+
+def test_a_heartbeat_of_a_clock_that_was_ahead_is_waited_for_no_longer(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(living, "_SILENT", timedelta(seconds=1))
+    ticked(database, "dispatch", at=database.read(clock) + timedelta(hours=1), host="a")
+    refuse_beside_processes(database, because=WHY, tell=lambda line: None)
 
 
 def test_an_old_heartbeat_is_of_nobody(database: Database) -> None:
     ticked(database, "dispatch", at=database.read(clock) - timedelta(seconds=16), host="a")
-    refuse_beside_others(database, tell=pytest.fail)
+    refuse_beside_processes(database, because=WHY, tell=pytest.fail)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +69,8 @@ def test_a_session_of_a_process_is_seen_at_postgresql(migrated_postgres: Emptied
         with psycopg.connect(address, application_name=f"aswhom-{name}"):
             if refused:
                 with pytest.raises(Unavailable, match=rf"aswhom-{name} \(1 sessions\)"):
-                    refuse_beside_others(ledger, tell=lambda line: None)
+                    refuse_beside_processes(ledger, because=WHY, tell=lambda line: None)
             else:
-                refuse_beside_others(ledger, tell=lambda line: None)
+                refuse_beside_processes(ledger, because=WHY, tell=lambda line: None)
     finally:
         ledger.close()
