@@ -13,8 +13,7 @@ from deploy.console import console
 from deploy.environment import metrics_folder
 from webhooks.api.app import Agents
 from webhooks.app import create_app
-from webhooks.quota import Quota
-from webhooks.rates import Rates
+from webhooks.quota import Quota, Rates
 from webhooks.replies import Replies
 
 settings = process.settings_or_exit()

@@ -23,7 +23,7 @@ from webhooks.bells import Bells
 from webhooks.ledger import ConnectionSecrets, Ledger
 from webhooks.lingering import read_on_after
 from webhooks.problems import Problem
-from webhooks.rates import Rates
+from webhooks.quota import Rates
 from webhooks.replies import Replies
 from webhooks.settings import WebSettings
 from webhooks.sources import SOURCES

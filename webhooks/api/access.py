@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from inspect import signature
@@ -20,8 +20,7 @@ from identity.secret import Secret
 from webhooks import problems
 from webhooks.client_address import client_address
 from webhooks.problems import Problem
-from webhooks.quota import WINDOW, Spent
-from webhooks.rates import Counts
+from webhooks.quota import WINDOW, Counts, Spent
 
 log = logging.getLogger(__name__)
 
@@ -97,9 +96,7 @@ def guard(
         g.request_id = ids("req")
         g.caller = who = _authenticated(callers, clock())
         g.spent = spent = quota.spend(who.key)
-        if not spent.allowed:
-            detail = f"This key may make {spent.limit} requests a minute. Send the next after Retry-After."
-            raise Problem(problems.TOO_MANY, detail, retry_after=timedelta(seconds=spent.resets_in))
+        spent.check(f"This key may make {spent.limit} requests a minute. Send the next after Retry-After.")
         needed = NEEDS.get((request.endpoint or "").rpartition(".")[2])
         if needed is None or needed not in ROLES[who.role]:
             detail = f"A key of role {who.role} may not {needed or 'do this'}. Use one whose role allows it."

@@ -28,7 +28,6 @@ from webhooks.api.models import (
     IdempotencyHeader,
     OnePath,
 )
-from webhooks.api.pages import turn
 from webhooks.cursors import cursor
 from webhooks.pages import sentence
 from webhooks.problems import CONNECT_REFUSED, NOT_THERE, Problem
@@ -47,7 +46,7 @@ def account_operations(
     @pages.get("/accounts", responses={200: AccountPage})
     def list_accounts(query: AccountsQuery) -> Response:
         """The connected accounts, newest first, without their credentials."""
-        who, wanted = caller(), turn(query)
+        who, wanted = caller(), query.turn()
 
         def read(c: Connection) -> tuple[list[AccountOut], str | None]:
             page = views.accounts_page(

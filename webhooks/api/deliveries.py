@@ -10,7 +10,6 @@ from pipeline.requests import Requests
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.models import DeliveriesQuery, DeliveryPage, DeliveryWithJobs, OnePath
-from webhooks.api.pages import turn
 from webhooks.cursors import cursor
 from webhooks.problems import Problem
 
@@ -21,7 +20,7 @@ def delivery_operations(pages: APIBlueprint, requests: Requests) -> None:
     @pages.get("/deliveries", responses={200: DeliveryPage})
     def list_deliveries(query: DeliveriesQuery) -> Response:
         """What came in for this tenant, newest first."""
-        who, wanted = caller(), turn(query)
+        who, wanted = caller(), query.turn()
         page = requests.read(lambda c: views.deliveries_page(c, who.tenant, wanted, outcome=query.outcome))
         items = [shapes.delivery(row).model_dump(mode="json") for row in page.rows]
         return jsonify(items=items, next=cursor(page.next))

@@ -20,7 +20,6 @@ from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.job_models import JobPage, JobQuery, JobsQuery, JobWithSteps
 from webhooks.api.models import IdempotencyHeader, Nothing, OnePath
-from webhooks.api.pages import turn
 from webhooks.bells import Bells
 from webhooks.cursors import cursor
 from webhooks.problems import Problem
@@ -34,7 +33,7 @@ def job_operations(
     @pages.get("/jobs", responses={200: JobPage})
     def list_jobs(query: JobsQuery) -> Response:
         """The jobs, newest first."""
-        who, wanted = caller(), turn(query)
+        who, wanted = caller(), query.turn()
         page = requests.read(
             lambda c: views.jobs_page(
                 c,

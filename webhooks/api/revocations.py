@@ -26,7 +26,6 @@ from webhooks.api.models import (
     RevocationWithReceipt,
     RevokeBody,
 )
-from webhooks.api.pages import turn
 from webhooks.bells import Bells
 from webhooks.cursors import cursor
 from webhooks.problems import Problem
@@ -40,7 +39,7 @@ def revocation_operations(
     @pages.get("/revocations", responses={200: RevocationPage})
     def list_revocations(query: Paged) -> Response:
         """The revocations of this tenant, newest first."""
-        who, wanted = caller(), turn(query)
+        who, wanted = caller(), query.turn()
         page = requests.read(lambda c: views.revocations_page(c, who.tenant, wanted))
         items = [shapes.revocation(row).model_dump(mode="json") for row in page.rows]
         return jsonify(items=items, next=cursor(page.next))
