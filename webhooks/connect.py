@@ -130,6 +130,11 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
             case _:
                 return _failed(ended)
 
+    _refusals(pages)
+    return pages
+
+
+def _refusals(pages: Blueprint) -> None:
     @pages.errorhandler(BadInput)
     def unusable(error: BadInput) -> Response:
         return _failed(Failed(why=Why.UNTRUSTED, reason=str(error), next_step=AGAIN))
@@ -144,7 +149,6 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
         return _failed(Failed(why=Why.OPERATOR, reason="a setting of this installation is wrong", next_step=OPERATOR))
 
     failures.install(pages, _told_failure)
-    return pages
 
 
 def _told_failure(failure: Failure) -> Response:

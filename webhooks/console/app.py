@@ -25,6 +25,7 @@ from webhooks.console.dead import dead_pages
 from webhooks.console.deliveries import delivery_pages
 from webhooks.console.door import Door, NotOurs
 from webhooks.console.find import find_pages
+from webhooks.console.job_acts import job_acts
 from webhooks.console.jobs import job_pages
 from webhooks.console.overview import overview_pages
 from webhooks.console.parts import Console, Desk
@@ -90,6 +91,7 @@ def install(
     find_pages(pages, desk)
     approval_pages(pages, desk)
     job_pages(pages, desk)
+    job_acts(pages, desk)
     dead_pages(pages, desk)
     delivery_pages(pages, desk)
     account_pages(pages, desk)
