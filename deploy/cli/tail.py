@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import click
 
 from deploy.cli.command import DONE, PROBLEM, invocation
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from deploy.waiting import looks
 from identity.hold import Hold, find_hold
 from pipeline.desk.telling import as_whom
 from pipeline.ledger import queries
 from pipeline.ledger.following import Following, Moved
 from pipeline.states import ENDED, JobState
 
-_BETWEEN = 0.5  # seconds
+_BETWEEN = timedelta(seconds=0.5)
 
 
 @click.command()
@@ -36,10 +35,9 @@ def tail(
     if job is not None:
         at.read(lambda c: queries.job(c, job))
     following = Following(since=at.now(), tenant=tenant, workflow=workflow, job=job)
-    deadline, waiting = time.monotonic() + (timeout or 0), threading.Event()
     state = ""
     held: Hold | None = None  # as it was told of
-    while True:
+    for _ in looks(None if timeout is None else timedelta(seconds=timeout), every=_BETWEEN):
         came, standing = at.read(lambda c: (following.look(c), find_hold(c)))
         for moved in came:
             state = moved.job["state"]
@@ -49,9 +47,7 @@ def tail(
         held = standing
         if job is not None and state in ENDED:
             return DONE if state == JobState.DONE else PROBLEM
-        if timeout is not None and time.monotonic() >= deadline:
-            return DONE if job is None else PROBLEM
-        waiting.wait(_BETWEEN)
+    return DONE if job is None else PROBLEM
 
 
 def _tell(at: Installation, out: Output, moved: Moved) -> None:

@@ -44,7 +44,16 @@ def test_a_revocation_is_named_before_workers_are_told_of_it(cli: Cli, capsys: p
         def ring_revocations(self, ids: Sequence[str]) -> None:
             raise KeyboardInterrupt
 
-    how = {"kind": "tenant", "key": "acme", "tenant": None, "reason": "no", "dry_run": False, "wait": False}
+    how = {
+        "kind": "tenant",
+        "key": "acme",
+        "tenant": None,
+        "reason": "no",
+        "dry_run": False,
+        "wait": False,
+        "file": None,
+        "after": None,
+    }
     with Hanging(load(data_dir=cli.data_dir)) as at:
         code = vars(revoke.callback)["__wrapped__"](at, Output(as_json=True), **how, timeout=30.0, yes=True)
     told = capsys.readouterr()
