@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import click
 
 from deploy.cli.command import DONE, PROBLEM, invocation
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from deploy.moments import local_time
 from deploy.waiting import looks
 from identity.hold import Hold, find_hold
 from pipeline.desk.telling import as_whom
@@ -53,7 +54,7 @@ def tail(
 def _tell(at: Installation, out: Output, moved: Moved) -> None:
     job, step, when = moved.job, moved.step, moved.at or at.now()
     document = {"at": when, "job": job["id"], "tenant": job["tenant_id"], "workflow": job["workflow"]}
-    head = f"{_clock(when, at.now())} {job['id']} {job['tenant_id']} {job['workflow']}"
+    head = f"{local_time(when)} {job['id']} {job['tenant_id']} {job['workflow']}"
     if step is None:
         wait, why = job["wait"] if job["state"] == JobState.WAITING else None, job["reason"]
         out.line(
@@ -67,11 +68,6 @@ def _tell(at: Installation, out: Output, moved: Moved) -> None:
         f"{head}  {step['position']} {step['action']} as {whom}: {step['state']}{_because(why)}",
         {**document, "step": {**facts, "as_whom": whom, "reason": why}},
     )
-
-
-def _clock(when: datetime, now: datetime) -> str:
-    here = when.astimezone()
-    return here.strftime("%H:%M:%S" if here.date() == now.astimezone().date() else "%Y-%m-%d %H:%M:%S")
 
 
 def _because(why: str | None) -> str:
