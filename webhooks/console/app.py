@@ -83,7 +83,7 @@ def install(
         )
     )
     pages = Blueprint("console", __name__, url_prefix="/console")
-    desk = Desk(console=console, bells=bells, clock=clock)
+    desk = Desk.of(console, bells, clock=clock)
     door.guard(pages)
     acts_are_told(pages, settings)
     _keep_tenant(pages)

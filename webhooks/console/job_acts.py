@@ -49,7 +49,7 @@ def job_acts(pages: Blueprint, desk: Desk) -> None:
                     act=desk.act(),
                     effect=effect,
                     result=result,
-                    workflows=desk.console.workflows,
+                    workflows=desk.workflows,
                     calls=request.form.getlist("call"),
                 )
             )

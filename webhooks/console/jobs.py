@@ -43,7 +43,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
         }
         turn = lists.turn()
         found = desk.read(lambda c: views.jobs_page(c, tenant, turn, **wanted))
-        names = sorted(workflow.name for workflow in desk.console.workflows)
+        names = sorted(workflow.name for workflow in desk.workflows)
         return page(
             "console/jobs.html",
             found=found,
