@@ -1,16 +1,16 @@
 """What the environment says that is no setting of ours: it is Celery's, PostgreSQL's, Prometheus' or sudo's.
 
-With `deploy.settings` the only reader of the environment.
+With `deploy.variables` the only reader of the environment.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from deploy.celerys import celerys, too_late
+from deploy.celerys import TOO_LATE, celerys, too_late
 from deploy.forms import is_operator
 from deploy.setting_faults import refuse
 
@@ -21,6 +21,11 @@ def celerys_or_refuse() -> list[str]:
     """Which variables of Celery's own are not heeded. Raises Misconfigured for one that was already."""
     refuse(too_late(name for name, value in os.environ.items() if value))
     return celerys(os.environ)
+
+
+def inherited(*, besides: Collection[str] = ()) -> dict[str, str]:
+    """All of it that a process of ours hands on to another, *besides* these."""
+    return {name: value for name, value in os.environ.items() if name not in {*TOO_LATE, *besides}}
 
 
 def name_connections(process: str) -> None:

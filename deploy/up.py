@@ -9,8 +9,6 @@ import json
 import os
 import signal
 import socket
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -28,6 +26,7 @@ from deploy.settings import Settings
 from deploy.signals import handling
 from deploy.supervisor import Supervisor
 from deploy.upgrade import Say, migrate
+from deploy.waiting import looks
 from identity.errors import AswhomError, Misconfigured, Unavailable
 from identity.hold import find_hold
 
@@ -155,12 +154,11 @@ class Up:
 
     def wait_ready(self, *, within: timedelta = timedelta(seconds=60)) -> bool:
         """Wait until the web answers that it could accept a delivery; False if it was stopped, gave up or is late."""
-        deadline = time.monotonic() + within.total_seconds()
-        waiting = threading.Event()
-        while self.running and time.monotonic() < deadline:
+        for _ in looks(within):
+            if not self.running:
+                break
             if _ready(self._settings.listen):
                 return True
-            waiting.wait(0.05)
         return False
 
     @property
@@ -232,14 +230,11 @@ def _sole(directory: Path, patience: timedelta) -> int:
         raise Unavailable(
             f"another `aswhom up` runs on {directory}: stop it first, or choose another --data-dir"
         ) from None
-    deadline = time.monotonic() + patience.total_seconds()
-    waiting = threading.Event()
-    while (pid := supervisor.still_running(directory)) is not None:
-        if time.monotonic() > deadline:
-            os.close(lock)
-            raise Unavailable(f"the processes of an `aswhom up` that was killed are still there: end process {pid}")
-        waiting.wait(0.1)
-    return lock
+    for _ in looks(patience):
+        if (pid := supervisor.still_running(directory)) is None:
+            return lock
+    os.close(lock)
+    raise Unavailable(f"the processes of an `aswhom up` that was killed are still there: end process {pid}")
 
 
 def _free(settings: Settings) -> None:

@@ -14,8 +14,7 @@ from deploy.environment import metrics_folder
 from identity.trusted_keys import key_id
 from webhooks.api.app import Agents
 from webhooks.app import create_app
-from webhooks.quota import Quota
-from webhooks.rates import Rates
+from webhooks.quota import Quota, Rates
 from webhooks.replies import Replies
 
 settings = process.settings_or_exit()

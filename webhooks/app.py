@@ -24,7 +24,7 @@ from webhooks.console.parts import Console
 from webhooks.health import health
 from webhooks.ledger import Ledger
 from webhooks.pages import pages
-from webhooks.rates import Rates
+from webhooks.quota import Rates
 from webhooks.receiver import receiver
 from webhooks.replies import Replies
 from webhooks.security_event_push import SecurityEvents, event_receiver

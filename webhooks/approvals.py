@@ -13,18 +13,15 @@ from datetime import datetime
 from typing import Protocol
 
 from flask import Blueprint, Response, make_response, redirect, request, url_for
-from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity.errors import Unavailable
-from identity.store import CommitUnknown
 from pipeline.approvals.approving import NoLink, Offered
 from pipeline.approvals.shown import letters
 from pipeline.desk.telling import started_by
 from pipeline.ledger.votes import Counted, NotCounted
-from webhooks import problems
 from webhooks.client_address import client_address
-from webhooks.pages import from_own_page, is_prefetch, minutes, page, sentence
+from webhooks.pages import failed, failures, from_own_page, is_prefetch, minutes, page
+from webhooks.pages.failures import Failure, What
 from webhooks.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -60,10 +57,10 @@ def approval_link_pages(
     @pages.post("/<link>")
     def answer(link: str) -> Response:
         if sign_in:
-            return _failed("This link alone answers nothing", "Open it, and answer as whom you sign in.", 403)
+            return failed(403, "This link alone answers nothing", "Open it, and answer as whom you sign in.")
         said = request.form.get("answer")
         if not from_own_page(settings.base_url) or said not in ("yes", "no"):
-            return _failed("This answer cannot be trusted", "Open your link yourself, and answer on its page.", 400)
+            return failed(400, "This answer cannot be trusted", "Open your link yourself, and answer on its page.")
         digest = request.form.get("digest", "")
         came_from = client_address()
         counted = approver.answer(link, yes=said == "yes", digest=digest, now=clock(), came_from=came_from)
@@ -73,40 +70,34 @@ def approval_link_pages(
             case NotCounted(reason=reason):
                 what = {"action": "approval.not_counted", "reason": reason, "from": came_from}
                 log.warning("approval not counted", extra=what)
-                return _failed("Your answer does not count", sentence(reason), 409)
+                return failed(409, "Your answer does not count", reason)
             case Counted(state=state):
                 what = {"action": "approval.answered", "state": str(state), "from": came_from}
                 log.info("approval answered", extra=what)
                 return page("approvals/done.html", said=said, state=state)
 
-    @pages.errorhandler(CommitUnknown)
-    @pages.errorhandler(Unavailable)
-    def later(error: Unavailable | CommitUnknown) -> Response:
-        log.warning("approval not now: %s", error, extra={"action": "approval.unavailable"})
-        why = "Whether your answer was counted is not certain: open your link again in a minute to see."
-        response = _failed("We cannot reach what we need right now", why, 503)
-        response.headers["Retry-After"] = "60"
-        return response
-
-    @pages.errorhandler(HTTPException)
-    def refused(error: HTTPException) -> Response:
-        return _failed("Nothing was done", error.description or error.name, error.code or 400)
-
-    @pages.errorhandler(Exception)
-    def fault(error: Exception) -> Response:
-        problems.own(error)
-        return _failed(
-            "A fault of ours", "It is in our log. Open your link again to see whether your answer counts.", 500
-        )
-
+    failures.install(pages, _told_failure)
     return pages
+
+
+def _told_failure(failure: Failure) -> Response:
+    match failure.what:
+        case What.LATER | What.UNCERTAIN:
+            heading = "We cannot reach what we need right now"
+            reason = "Whether your answer was counted is not certain: open your link again in a minute to see."
+        case What.REFUSED:
+            heading, reason = "Nothing was done", failure.reason
+        case What.FAULT:
+            heading = "A fault of ours"
+            reason = "It is in our log. Open your link again to see whether your answer counts."
+    return failed(failure.status, heading, reason)
 
 
 def _told(offer: Offered | NoLink) -> Response:
     if isinstance(offer, NoLink):
         if offer.expired:
-            return _failed("This link has expired", "Ask for a new one: it is good for some minutes.", 410)
-        return _failed("This link is not known", "Copy the whole link, or ask for a new one.", 404)
+            return failed(410, "This link has expired", "Ask for a new one: it is good for some minutes.")
+        return failed(404, "This link is not known", "Copy the whole link, or ask for a new one.")
     view = offer.view
     return page(
         "approvals/ask.html",
@@ -118,7 +109,3 @@ def _told(offer: Offered | NoLink) -> Response:
         parameters=letters(view.shown),
         minutes=minutes(offer.good_for),
     )
-
-
-def _failed(heading: str, reason: str, status: int) -> Response:
-    return page("approvals/failed.html", status, heading=heading, reason=reason)

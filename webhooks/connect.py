@@ -16,16 +16,14 @@ from typing import Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from flask import Blueprint, Response, make_response, redirect, request, url_for
-from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.connect.reasons import AGAIN, OPERATOR, Why
-from identity.errors import BadInput, GrantRevoked, Misconfigured, Unavailable
-from identity.store import CommitUnknown
+from identity.errors import BadInput, GrantRevoked, Misconfigured
 from pipeline.accounts.connecting import Away, Done, Ended, Failed, Offer, Unconfirmed, Underway
-from webhooks import problems
 from webhooks.cookies import Cookie
-from webhooks.pages import from_own_page, guarded, is_prefetch, minutes, page, sentence
+from webhooks.pages import failures, from_own_page, guarded, is_prefetch, minutes, page, sentence
+from webhooks.pages.failures import Failure, What
 from webhooks.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -132,6 +130,11 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
             case _:
                 return _failed(ended)
 
+    _refusals(pages)
+    return pages
+
+
+def _refusals(pages: Blueprint) -> None:
     @pages.errorhandler(BadInput)
     def unusable(error: BadInput) -> Response:
         return _failed(Failed(why=Why.UNTRUSTED, reason=str(error), next_step=AGAIN))
@@ -145,36 +148,21 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
         log.error("connect not possible: %s", error, extra={"action": "connect.misconfigured"})
         return _failed(Failed(why=Why.OPERATOR, reason="a setting of this installation is wrong", next_step=OPERATOR))
 
-    @pages.errorhandler(CommitUnknown)
-    @pages.errorhandler(Unavailable)
-    def later(error: Unavailable | CommitUnknown) -> Response:
-        log.warning("connect not now: %s", error, extra={"action": "connect.unavailable"})
-        response = _failed(
-            Failed(
-                why=Why.INTERRUPTED,
-                reason="we cannot reach what we need right now",
-                next_step="wait a minute, then open the link again",
-            ),
-            uncertain=True,
-        )
-        response.headers["Retry-After"] = "60"
-        return response
+    failures.install(pages, _told_failure)
 
-    @pages.errorhandler(HTTPException)
-    def refused(error: HTTPException) -> Response:
-        return _failed(Failed(why=Why.UNTRUSTED, reason=error.description or error.name, next_step=AGAIN))
 
-    @pages.errorhandler(Exception)
-    def fault(error: Exception) -> Response:
-        problems.own(error)
-        failed = Failed(
-            why=Why.OPERATOR,
-            reason="something failed on our side, and is in our log",
-            next_step=f"try again later; if it stays, {OPERATOR}",
-        )
-        return _failed(failed, uncertain=True)
-
-    return pages
+def _told_failure(failure: Failure) -> Response:
+    match failure.what:
+        case What.LATER | What.UNCERTAIN:
+            why, reason = Why.INTERRUPTED, "we cannot reach what we need right now"
+            next_step = "wait a minute, then open the link again"
+        case What.REFUSED:
+            why, reason, next_step = Why.UNTRUSTED, failure.reason, AGAIN
+        case What.FAULT:
+            why, reason = Why.OPERATOR, "something failed on our side, and is in our log"
+            next_step = f"try again later; if it stays, {OPERATOR}"
+    uncertain = failure.what is not What.REFUSED
+    return _failed(Failed(why=why, reason=reason, next_step=next_step), uncertain=uncertain)
 
 
 def _result_page(ended: Ended) -> BaseResponse:

@@ -1,15 +1,16 @@
-"""Cursors: where a page ended, as text for whoever asks for the next. They grant nothing."""
+"""Cursors: where a page of a list ended, as text for whoever asks for the next. They grant nothing."""
 
 from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from pipeline.ledger.paging import Place
+from pipeline.ledger.paging import STRETCH, Place, Turn
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -40,5 +41,11 @@ def place_by_number(text: str) -> Place:
     return Place(at=at, id=id)
 
 
+def asked(limit: int, cursor: str | None, read: Callable[[str], Place] = place_in_time) -> Turn:
+    """The page after *cursor*; None: the first. Raises ValueError for what is no cursor of ours."""
+    return Turn(limit=limit, after=None if cursor is None else read(cursor), stretch=STRETCH)
+
+
 def _read(text: str) -> tuple[int, str]:
+    # pydantic's and base64's own errors are kinds of ValueError
     return _PLACE.validate_json(urlsafe_b64decode(text + "=" * (-len(text) % 4)))

@@ -10,17 +10,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
+from typing import TypeVar
 
-from flask import Flask, Response, request
+from flask import Flask, Response, request, url_for
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import AswhomError, KeysAway, Unavailable, Unconfirmed
 from identity.store import CommitUnknown
 from pipeline.model import Unfollowed
-from webhooks.pages import page
+from webhooks.pages import failed
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=BaseResponse)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,10 +149,13 @@ class Problem(Exception):
         answer = _document(f"urn:aswhom:problem:{kind.slug}", kind.title, kind.status, self.detail, self.errors)
         if self.challenge:
             answer.headers["WWW-Authenticate"] = self.challenge
-        if self.retry_after is not None:
-            # RFC 9110 §10.2.3: whole seconds; rounded up, and never "at once"
-            answer.headers["Retry-After"] = str(max(1, math.ceil(self.retry_after.total_seconds())))
-        return answer
+        return answer if self.retry_after is None else told_to_wait(answer, self.retry_after)
+
+
+def told_to_wait(response: R, wait: timedelta) -> R:
+    """*response*, which says when to come again. RFC 9110 §10.2.3: whole seconds; rounded up, and never "at once"."""
+    response.headers["Retry-After"] = str(max(1, math.ceil(wait.total_seconds())))
+    return response
 
 
 def _document(type_: str, title: str, status: int, detail: str, errors: Sequence[Mapping[str, str]] = ()) -> Response:
@@ -208,7 +215,9 @@ def install(app: Flask) -> None:
         said = _NEXT_STEP.get(status, f"The request was refused: {title}.")
         document = _document("about:blank", title, status, said)
         if _by_a_person() and status in _FOR_PEOPLE:
-            document = page("lost.html", status, reason=_FOR_PEOPLE[status], console="console" in app.blueprints)
+            console = "console" in app.blueprints and request.path.startswith("/console")
+            onward = [(url_for("console.overview"), "Go to the console")] if console else []
+            document = failed(status, "There is no such page", _FOR_PEOPLE[status], *onward)
         for name, value in error.get_headers():
             if name.lower() in {"allow", "retry-after", "location"}:
                 document.headers[name] = value

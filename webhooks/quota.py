@@ -1,18 +1,26 @@
-"""How many requests somebody may make, counted in Redis for all processes; by each process alone while that is away."""
+"""How many requests and deliveries may come in a minute, counted in Redis; by each process alone while that is away.
+
+Of deliveries only what was verified is counted, so a stranger cannot use up what a sender may send. Signals always
+come in: a revocation must not wait.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 import redis
 from limits import RateLimitItemPerMinute
 from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import RateLimiter, SlidingWindowCounterRateLimiter
+
+from webhooks import problems
+from webhooks.problems import Problem
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +36,17 @@ class Spent:
     limit: int
     remaining: int
     resets_in: int  # whole seconds
+
+    def check(self, too_many: str) -> None:
+        """Raise the Problem of one too many; *too_many* says of what."""
+        if not self.allowed:
+            raise Problem(problems.TOO_MANY, too_many, retry_after=timedelta(seconds=self.resets_in))
+
+
+class Counts(Protocol):
+    """Requests a minute of each key. `Quota` implements it."""
+
+    def spend(self, key: str) -> Spent: ...
 
 
 class Quota:
@@ -69,3 +88,23 @@ class Quota:
         stats = limiter.get_window_stats(self._item, self._of, key)
         resets_in = max(1, min(round(stats.reset_time - time.time() + 0.5), round(WINDOW.total_seconds())))
         return Spent(allowed=allowed, limit=self._item.amount, remaining=stats.remaining, resets_in=resets_in)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """How many deliveries are taken through a provider connection and for a tenant; None: as many as come."""
+
+    connection: Counts | None = None
+    tenant: Counts | None = None
+
+    def admit(self, connection: str, tenant: Callable[[], str | None]) -> None:
+        """Count one verified delivery. Raises Problem if that was too many. *tenant* is asked for only if it counts."""
+        for what, spent in self._spent(connection, tenant):
+            spent.check(f"This {what} takes {spent.limit} deliveries a minute. Send it again after Retry-After.")
+
+    def _spent(self, connection: str, tenant: Callable[[], str | None]) -> Iterator[tuple[str, Spent]]:
+        # The tenant's comes first: what it may not send must not use up what others send through the same connection.
+        if self.tenant is not None and (whose := tenant()) is not None:
+            yield "tenant", self.tenant.spend(whose)
+        if self.connection is not None:
+            yield "provider connection", self.connection.spend(connection)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -23,7 +23,7 @@ from webhooks.bells import Bells
 from webhooks.ledger import ConnectionSecrets, Ledger
 from webhooks.lingering import read_on_after
 from webhooks.problems import Problem
-from webhooks.rates import Rates
+from webhooks.quota import Rates
 from webhooks.replies import Replies
 from webhooks.settings import WebSettings
 from webhooks.sources import SOURCES
@@ -51,12 +51,21 @@ def receiver(
 ) -> Blueprint:
     """`POST /webhooks/<source>/<connection>`."""
     pages = Blueprint("receiver", __name__)
+    taker = _Receiver(
+        settings=settings,
+        ledger=ledger,
+        workflows=workflows,
+        bells=bells,
+        rates=rates,
+        replies=replies,
+        clock=clock,
+    )
 
     @pages.post("/webhooks/<source>/<connection>")
     def receive(source: str, connection: str) -> Response:
         outcome: str = problems.FAILED.slug
         try:
-            outcome, response = take(source, connection)
+            outcome, response = taker.take(source, connection)
         except Problem as problem:
             outcome = problem.kind.slug
             raise
@@ -73,13 +82,29 @@ def receiver(
             read_on_after(response)
         return response
 
-    def take(name: str, connection: str) -> tuple[str, Response]:
-        source = _admit(name, settings)
-        secrets = _secrets(ledger, source, connection)
+    return pages
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Receiver:
+    """A delivery from its head to what follows its answer."""
+
+    settings: WebSettings
+    ledger: Ledger
+    workflows: Registry
+    bells: Bells
+    rates: Rates
+    replies: Replies | None
+    clock: Callable[[], datetime]
+
+    def take(self, name: str, connection: str) -> tuple[str, Response]:
+        """What the metrics call it, and its answer. Raises Problem, and Unavailable."""
+        source = _admit(name, self.settings)
+        secrets = _secrets(self.ledger, source, connection)
         source = source.of(secrets.config)
-        body = _body(settings)
+        body = _body(self.settings)
         headers = {key.lower(): value for key, value in request.headers.items()}
-        reading = source.read(headers, body, secrets.webhook_secrets, clock())
+        reading = source.read(headers, body, secrets.webhook_secrets, self.clock())
         match reading:
             case Refusal(fault=fault, detail=detail):
                 note = {"action": "delivery.refused", "source": name, "connection": connection, "fault": fault.value}
@@ -90,19 +115,19 @@ def receiver(
             case Received():
                 if reading.signal is None:
                     named = (reading.installation, reading.workspace)
-                    rates.admit(connection, partial(ledger.tenant_of, connection, *named))
-                return accept(source, connection, body, reading, api_url=secrets.api_url)
+                    self.rates.admit(connection, partial(self.ledger.tenant_of, connection, *named))
+                return self._accept(source, connection, body, reading, api_url=secrets.api_url)
 
-    def accept(
-        source: Source, connection: str, body: bytes, received: Received, *, api_url: str
+    def _accept(
+        self, source: Source, connection: str, body: bytes, received: Received, *, api_url: str
     ) -> tuple[str, Response]:
         delivery = received.signed(source=source.name, connection=connection, body=body)
-        matches, idle, why = _matches(workflows, delivery.source, received)
+        matches, idle, why = _matches(self.workflows, delivery.source, received)
         try:
-            acceptance = ledger.accept(delivery, matches, outcome=idle, reason=why)
+            acceptance = self.ledger.accept(delivery, matches, outcome=idle, reason=why)
         except Unfollowed as short:
             response = Problem.not_now(short).document()
-            bells.ring_after(response, revocations=short.revocations)  # though it is sent again
+            self.bells.ring_after(response, revocations=short.revocations)  # though it is sent again
             return problems.UNAVAILABLE.slug, response
         outcome: str = acceptance.outcome
         if outcome == DeliveryOutcome.SIGNAL and acceptance.nobodys:
@@ -116,38 +141,37 @@ def receiver(
             metrics.WITHHELD.labels(source=source.name).inc()
             where = {"action": "delivery.withheld", "connection": connection, "installation": received.installation}
             log.warning("the sender left out events", extra={**where, "delivery": acceptance.delivery})
-        response = answer(received, delivery, acceptance)
-        bells.ring_after(response, bells=acceptance.bells, revocations=acceptance.revocations)
+        response = self._answer(received, delivery, acceptance)
+        self.bells.ring_after(response, bells=acceptance.bells, revocations=acceptance.revocations)
         # After its bells: what follows an answer is done in order, and a chat may take ten seconds.
-        if received.telling and received.telling.at and replies and (words := received.telling.says(acceptance, ())):
-            replies.send_after(response, received.telling.at, words, api_url=api_url)
+        telling = received.telling
+        if telling and telling.at and self.replies and (words := telling.says(acceptance, ())):
+            self.replies.send_after(response, telling.at, words, api_url=api_url)
         return outcome, response
 
-    def answer(received: Received, delivery: SignedDelivery, acceptance: Acceptance) -> Response:
+    def _answer(self, received: Received, delivery: SignedDelivery, acceptance: Acceptance) -> Response:
         # A person who did something would be shown what we say of deliveries, and any answer but 200 as a failure.
         if received.answered_with_nothing:
             return Response()
         if received.telling is not None and received.telling.at is None:
-            acceptance = replace(acceptance, held=bool(acceptance.jobs) and held())
-            return jsonify(received.telling.says(acceptance, usages(delivery, acceptance)))
+            acceptance = replace(acceptance, held=bool(acceptance.jobs) and self._held())
+            return jsonify(received.telling.says(acceptance, self._usages(delivery, acceptance)))
         return _accepted_response(acceptance)
 
-    def held() -> bool:
+    def _held(self) -> bool:
         try:
-            return ledger.held()
+            return self.ledger.held()
         except Unavailable:  # the delivery is committed: it is answered
             return False
 
-    def usages(delivery: SignedDelivery, acceptance: Acceptance) -> Sequence[str]:
+    def _usages(self, delivery: SignedDelivery, acceptance: Acceptance) -> Sequence[str]:
         """What could have been typed: by a tenant's people, and of the workflows that are on for it."""
         if acceptance.nobodys or acceptance.jobs or acceptance.outcome is not DeliveryOutcome.IGNORED:
             return ()
         try:
-            return ledger.usages(delivery, workflows)
+            return self.ledger.usages(delivery, self.workflows)
         except Unavailable:  # the delivery is committed: it is answered
             return ()
-
-    return pages
 
 
 def _admit(name: str, settings: WebSettings) -> Source:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from deploy.checkup.finding import Finding, unknown, wrong
 from deploy.installation import Installation
+from deploy.moments import local_time
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
 from identity.http import Answer, Client, HttpRequest
 from identity.own_values import secrets_in, unchecked_challenge, unreadable
@@ -171,7 +172,7 @@ def webhook_secrets(at: Installation) -> Iterator[Finding]:
         elif (last := _last(ends)) is not None and last < now + _SOON:
             yield wrong(
                 "webhook secrets",
-                f"the last one of {id} ends at {last:%Y-%m-%d %H:%M}: {_ANOTHER.format(id=id)}",
+                f"the last one of {id} ends at {local_time(last)}: {_ANOTHER.format(id=id)}",
             )
 
 

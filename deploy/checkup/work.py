@@ -8,6 +8,7 @@ from functools import partial
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
+from deploy.moments import local_time
 from identity.hold import find_hold
 from identity.model import PrincipalKind
 from pipeline.accounts.scope_report import scope_report, what_to_do
@@ -37,10 +38,10 @@ def heartbeats(at: Installation) -> Iterator[Finding]:
     stale = [duty for duty, row in newest.items() if now - row["at"] > silence_of(duty)]
     last = max((row["at"] for row in beats), default=now)
     if now - last > _STALE:
-        yield wrong("housekeeping", f"nothing was done since {last:%Y-%m-%d %H:%M}: {_DUTIES_AT}")
+        yield wrong("housekeeping", f"nothing was done since {local_time(last)}: {_DUTIES_AT}")
         return
     for duty in stale:
-        yield wrong("housekeeping", f"{duty} was last done at {newest[duty]['at']:%Y-%m-%d %H:%M}: its log says why")
+        yield wrong("housekeeping", f"{duty} was last done at {local_time(newest[duty]['at'])}: its log says why")
     # Of every host that lives: what always fails on one is done by the others.
     living = [row for row in beats if now - row["at"] <= silence_of(row["duty"])]
     failing = [row for row in living if row["error"]]
@@ -48,7 +49,7 @@ def heartbeats(at: Installation) -> Iterator[Finding]:
         yield wrong("housekeeping", f"{row['duty']} fails on {row['host']}: {row['error']}")
     for row in living:
         if not row["error"] and row["failed_at"] is not None and now - row["failed_at"] < _REMEMBERED:
-            says = f"{row['duty']} failed on {row['host']} at {row['failed_at']:%H:%M:%S}, and not since"
+            says = f"{row['duty']} failed on {row['host']} at {local_time(row['failed_at'])}, and not since"
             yield unknown("housekeeping", f"{says}: {row['last_error']}")
     if newest and not stale and not failing:
         yield ok("housekeeping", f"{len(newest)} duties are done in time")
@@ -67,7 +68,7 @@ def schedules(at: Installation) -> Iterator[Finding]:
     if found.ticked_at is None:
         yield wrong("schedules", f"{found.live} are never looked at, because no beat ever ticked: {running}")
     elif now - found.ticked_at > _STALE:
-        yield wrong("schedules", f"nothing was looked at since {found.ticked_at:%Y-%m-%d %H:%M}: {running}")
+        yield wrong("schedules", f"nothing was looked at since {local_time(found.ticked_at)}: {running}")
     elif found.error:
         yield wrong("schedules", f"the last look at them failed ({found.error}): the log of beat says why")
     elif found.late > _STALE and hold is None:

@@ -13,6 +13,7 @@ from deploy.cli.command import DONE, PROBLEM, YES, command, confirm, names, tell
 from deploy.cli.connect import give_link
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from deploy.moments import local_time
 from identity import audit
 from identity.accounts import get_account
 from identity.audit import AsWhom
@@ -185,7 +186,7 @@ def refresh(at: Installation, out: Output, id: str) -> int:
     if renewed:
         said = f"{account} has generation {after}"
         if now is not None:
-            said += "; its token " + (f"expires at {until}" if until else "does not expire")
+            said += "; its token " + (f"expires at {local_time(until)}" if until else "does not expire")
     else:
         said = f"{account} keeps generation {after}, which has not expired: no other is to be had now"
     out.done(

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 from deploy.cli.command import YES, command, confirm, in_full, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from deploy.moments import local_time
 from identity.api_key_tables import api_keys as table
 from identity.api_key_tables import workloads
 from identity.api_keys import Role, add_key, new_key, revoke_key
@@ -85,7 +86,7 @@ def add(
     made = _Made(at, in_full(tenant, agent), days, tools=tools, users=_names(tenant, users))
     at.write(partial(made.add, tenant=tenant, role=Role(role), name=name))
     key = made.secret.reveal()
-    out.note(f"{made.id}, for {made.agent} as {role}, until {made.expires_at:%Y-%m-%d}. It is shown this once:")
+    out.note(f"{made.id}, for {made.agent} as {role}, until {local_time(made.expires_at)}. It is shown this once:")
     out.done(key, {"id": made.id, "key": key, "agent": made.agent, "role": role, "expires_at": made.expires_at})
 
 
@@ -119,7 +120,7 @@ def trust(
         add_workload(c, made.id, Workload(**whose), by=at.operator, now=now)
 
     at.write(write)
-    said = f"{made.id}: tokens of {whose['subject']} are {made.agent}'s, as {role}, until {made.expires_at:%Y-%m-%d}"
+    said = f"{made.id}: tokens of {whose['subject']} are {made.agent}'s, as {role}, until {local_time(made.expires_at)}"
     out.done(said, {"id": made.id, "agent": made.agent, "role": role, "expires_at": made.expires_at, **whose})
 
 

@@ -10,6 +10,7 @@ import click
 from deploy.cli.command import LIMIT, PROBLEM, YES, command, confirm, in_full
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from deploy.moments import local_time
 from identity.errors import BadInput
 from pipeline.approvals.shown import in_lines
 from pipeline.desk import approvals as acts
@@ -78,7 +79,7 @@ def link(at: Installation, out: Output, id: str, principal: str) -> None:
     act, principal = at.act(), in_full(_found(at, id).tenant, principal)
     made, url = at.runtime.approving.invite(id, principal, now=act.now)
     at.write(lambda c: acts.link_made(c, made, act))
-    out.note(f"for {principal} alone, until {made.expires_at:%H:%M} UTC")
+    out.note(f"for {principal} alone, until {local_time(made.expires_at)}")
     out.done(url, {"url": url, "for": principal, "expires_at": made.expires_at})
 
 
@@ -121,20 +122,20 @@ def told(view: ApprovalView) -> list[str]:
         f"approval {view.id} of {view.tenant}, {view.state}" + (f": {view.reason}" if view.reason else ""),
         *in_lines(view.shown),
         *(f"{need.rule}: {need.said_yes} of {need.quorum} said yes, of {', '.join(need.names)}" for need in view.needs),
-        *(f"{name} said {answer} ({through}, {at:%Y-%m-%d %H:%M} UTC)" for name, answer, through, at in answers),
+        *(f"{name} said {answer} ({through}, {local_time(at)})" for name, answer, through, at in answers),
         *_until(view),
     ]
 
 
 def _until(view: ApprovalView) -> Iterator[str]:
     """What its time still means; of one that was refused, nothing."""
-    by = f"{view.expires_at:%Y-%m-%d %H:%M} UTC"
+    by = local_time(view.expires_at)
     match view.state:
         case ApprovalState.OPEN:
             yield f"it expires at {by}, and that is a no"
-        case ApprovalState.APPROVED if view.used_at is None:
-            yield f"if its step has not opened by {by}, that is a no"
+        case ApprovalState.APPROVED if view.used_at is not None:
+            yield f"its step opened at {local_time(view.used_at)}"
         case ApprovalState.APPROVED:
-            yield f"its step opened at {view.used_at:%Y-%m-%d %H:%M} UTC"
+            yield f"if its step has not opened by {by}, that is a no"
         case _:
             pass

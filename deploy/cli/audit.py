@@ -16,6 +16,7 @@ from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Bar, Output
 from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
+from deploy.moments import local_time
 from deploy.new_file import whole
 from identity.audit.chain import FirstBad, Verified
 from identity.audit.export import Audited, export_lines, verify_files
@@ -72,7 +73,7 @@ def show(at: Installation, out: Output, id: str) -> None:
     consented = row["detail"].get("consented")
     for name, value in (
         ("what", " ".join(filter(None, (row["kind"], row["action"], row["outcome"])))),
-        ("when", f"{row['at'].isoformat()}, ledger number {row['number']}"),
+        ("when", f"{local_time(row['at'])}, ledger number {row['number']}"),
         ("tenant", row["tenant_id"]),
         ("as whom", _principal_in_words(row)),
         ("by which agent", row["agent_id"]),

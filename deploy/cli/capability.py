@@ -10,6 +10,7 @@ from sqlalchemy import select
 from deploy.cli.command import PROBLEM, YES, command, confirm, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from deploy.moments import local_time
 from identity.capability import audiences as ledger
 from identity.capability import keys as key_ledger
 from identity.capability.keys import NewKey
@@ -110,7 +111,7 @@ def renew(at: Installation, out: Output, id: str, yes: bool) -> int | None:
         )
         out.done(secret.reveal(), {"id": id, "secret": secret.reveal(), "former_until": None, "certain": False})
         return PROBLEM
-    out.note(f"the former secret of {id} is accepted until {until:%Y-%m-%d %H:%M}. The new one is shown this once:")
+    out.note(f"the former secret of {id} is accepted until {local_time(until)}. The new one is shown this once:")
     out.done(secret.reveal(), {"id": id, "secret": secret.reveal(), "former_until": until})
     return None
 
@@ -145,7 +146,7 @@ def rotate(at: Installation, out: Output, algorithm: str) -> None:
     act = at.act()
     use_from = at.write(lambda c: acts.rotate(c, pair, act))
     document = {"kid": pair.kid, "algorithm": algorithm, "use_from": use_from}
-    out.done(f"{pair.kid} is published, and signs from {use_from:%Y-%m-%d %H:%M:%S} UTC on", document)
+    out.done(f"{pair.kid} is published, and signs from {local_time(use_from)} on", document)
 
 
 @command(keys)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from deploy.cli.command import YES, command, confirm, in_full, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from deploy.moments import local_time
 from identity.model import AccountKey
 from identity.tables import return_targets
 from pipeline.desk import return_targets as targets
@@ -81,7 +82,7 @@ def give_link(
         "return_to": return_to,
         "expires_at": made.expires_at,
     }
-    sentence = f"{made.url}\nGive it to {key.principal} alone, until {made.expires_at.astimezone():%H:%M}."
+    sentence = f"{made.url}\nGive it to {key.principal} alone, until {local_time(made.expires_at)}."
     out.done(sentence, {**document, **(also or {})})
 
 

@@ -11,6 +11,7 @@ from deploy.cli.connections import connections
 from deploy.cli.output import Output
 from deploy.cli.secret_checks import check_secret, key_with_id
 from deploy.installation import Installation
+from deploy.moments import local_time
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets, seal_secret
 from identity.connections import get_connection
 from identity.errors import BadInput
@@ -76,9 +77,9 @@ def rotate(
         "former": list(former),
         "retire_at": retire_at,
     }
-    ends = f"until {retire_at:%Y-%m-%d %H:%M %Z}" if retire_at else "until `aswhom connections retire-secret` ends it"
+    ends = f"until {local_time(retire_at)}" if retire_at else "until `aswhom connections retire-secret` ends it"
     out.done(
-        f"{name} {sealed.id} of {id} is used first from {switch:%Y-%m-%d %H:%M %Z}"
+        f"{name} {sealed.id} of {id} is used first from {local_time(switch)}"
         + (f"; {former[0]} stays live {ends}" if former else ""),
         document,
     )

@@ -9,6 +9,7 @@ from deploy.cli.command import YES, command, confirm
 from deploy.cli.output import Output
 from deploy.console import new_link
 from deploy.installation import Installation
+from deploy.moments import local_time
 from identity.console import roles as console_roles
 from identity.console import sessions as console_sessions
 from identity.console.roles import Role
@@ -24,7 +25,7 @@ def console() -> None:
 def link(at: Installation, out: Output) -> None:
     """Print a link that signs an owner in, once, within ten minutes."""
     url, expires_at = new_link(at)
-    sentence = f"{url}\nIt signs you in once, until {expires_at.astimezone():%H:%M}."
+    sentence = f"{url}\nIt signs you in once, until {local_time(expires_at)}."
     out.done(sentence, {"url": url, "expires_at": expires_at})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -14,6 +13,7 @@ from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Output
 from deploy.cli.unfinished import resolving, step_by_step, what_it_asks, where_it_stopped
 from deploy.installation import Installation
+from deploy.moments import local_time
 from identity.errors import BadInput
 from identity.hold import find_hold
 from pipeline.desk import jobs as acts
@@ -96,14 +96,15 @@ def sentences(job: Record) -> list[str]:
     meant = f"; the user it means is {job['user_id']}" if job["user_id"] else ""
     told = [
         f"{job['id']}: {job['workflow']} for {job['tenant_id']} by agent {job['agent_id']}, {job['state']}.",
-        f"Started by {started_by(job)} at {_time(job['created_at'])}{meant}.",
+        f"Started by {started_by(job)} at {local_time(job['created_at'])}{meant}.",
     ]
     if job["agent_id"] == PLATFORM_AGENT:
         of = job["event"]
         told.append(f"It follows {of['action']} of {of['job']}, which {of['revocation']} stopped.")
     if job["state"] == JobState.WAITING:
         waits_for = f" for {job['waits_for']}" if job["waits_for"] else ""
-        told.append(f"It waits ({job['wait']}{waits_for}), until {_time(job['expires_at'])} at most.")
+        until = f", until {local_time(job['expires_at'])} at most" if job["expires_at"] else ""
+        told.append(f"It waits ({job['wait']}{waits_for}){until}.")
     if job["reason"]:
         told.append(f"Because: {there(job['reason'], job['id'])}")
     if job["runs_spent"]:
@@ -111,7 +112,7 @@ def sentences(job: Record) -> list[str]:
     if job["revocation_id"]:
         told.append(f"Stopped by {job['revocation_id']}: `aswhom revocations show {job['revocation_id']}`.")
     if job["finished_at"]:
-        told.append(f"Finished at {_time(job['finished_at'])}.")
+        told.append(f"Finished at {local_time(job['finished_at'])}.")
     return told
 
 
@@ -201,7 +202,3 @@ def _step(step: Record) -> Record:
         "attempts": ", ".join(tries),
         "why": step["error"] or step["reason"],
     }
-
-
-def _time(moment: datetime | None) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else "some time"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
-import time
 from datetime import timedelta
 from types import FrameType
 
@@ -14,6 +12,7 @@ from deploy.cli.command import PROBLEM, command
 from deploy.cli.output import Output
 from deploy.cli.running import db
 from deploy.installation import Installation
+from deploy.waiting import looks
 
 EX_CONFIG = 78  # of sysexits.h, as the processes have it: to try again is no use
 _LOOK_AGAIN = timedelta(seconds=2)
@@ -32,18 +31,17 @@ def wait(at: Installation, out: Output, within: int) -> int | None:
     from deploy.signals import handling
 
     with handling((signal.SIGTERM, signal.SIGINT), _leave):  # as the first process of a container nobody else hears it
-        deadline = time.monotonic() + within
         said: str | None = None
-        while (awaited := _awaited(at)) is not None:
-            if time.monotonic() >= deadline:
-                out.note(f"aswhom: the ledger is not there after {within} s: {awaited}")
-                return PROBLEM
+        for _ in looks(timedelta(seconds=within), every=_LOOK_AGAIN):
+            awaited = _awaited(at)
+            if awaited is None:
+                out.done("the ledger is there, at this version's tables", {"there": True})
+                return None
             if awaited != said:
                 out.note(f"aswhom: waiting: {awaited}")
                 said = awaited
-            threading.Event().wait(_LOOK_AGAIN.total_seconds())
-    out.done("the ledger is there, at this version's tables", {"there": True})
-    return None
+    out.note(f"aswhom: the ledger is not there after {within} s: {said}")
+    return PROBLEM
 
 
 def _awaited(at: Installation) -> str | None:

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import click
 
+from deploy.moments import local_time
+
 Row = Mapping[str, Any]
 
 
@@ -121,7 +123,7 @@ def _cell(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case datetime():
-            return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            return local_time(value)
         case list() | tuple() | set() | frozenset():
             return ", ".join(map(str, value))
         case dict():

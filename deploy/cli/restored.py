@@ -15,6 +15,7 @@ from deploy.cli.output import Output
 from deploy.cli.public_key import key_option, public_keys
 from deploy.cli.running import db
 from deploy.installation import Installation
+from deploy.moments import local_time
 from deploy.others import refuse_beside_others
 from identity.audit.export import newest_number
 from identity.audit.links import last_seq
@@ -102,7 +103,7 @@ def _upto(connection: Connection) -> str:
     last: datetime | None = connection.execute(select(func.max(audit.c.at))).scalar_one()
     if last is None:
         return "nowhere: nothing is in its audit"
-    return f"up to {last:%Y-%m-%d %H:%M:%S} UTC, link {last_seq(connection)}"
+    return f"up to {local_time(last)}, link {last_seq(connection)}"
 
 
 def _newest_number(file: Path) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +14,7 @@ from deploy.cli.output import Output
 from deploy.cli.revocations import summary
 from deploy.cli.revoke_again import revoke_again
 from deploy.installation import Installation
+from deploy.waiting import looks
 from identity.errors import Unavailable
 from identity.model import Scope, ScopeKind
 from pipeline import revocation
@@ -147,10 +146,8 @@ def _tell(at: Installation, out: Output, scope: Scope, document: Record, *, with
 
 def _wait_for_receipt(at: Installation, id: str, *, within: timedelta) -> Record:
     """The revocation, once it is quiesced or the time is over."""
-    deadline = time.monotonic() + within.total_seconds()
-    waiting = threading.Event()
-    while True:
+    for _ in looks(within):
         row = at.read(lambda c: queries.revocation(c, id))
-        if row["state"] == Stage.QUIESCED or time.monotonic() >= deadline:
-            return row
-        waiting.wait(0.1)
+        if row["state"] == Stage.QUIESCED:
+            break
+    return row

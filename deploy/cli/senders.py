@@ -15,6 +15,7 @@ from deploy.cli.connections import connections
 from deploy.cli.output import Output
 from deploy.cli.secret_checks import check_webhook_secret
 from deploy.installation import Installation
+from deploy.moments import local_time
 from identity.connection_secrets import WEBHOOK_SECRET, seal_secret
 from identity.connections import get_connection
 from identity.errors import BadInput
@@ -97,11 +98,11 @@ def rotate(
     if generate is not None:
         _write(generate, secret)  # before it is in force: a secret nobody has would refuse everything later
     ending = at.write(lambda c: secret_acts.rotate(c, sealed, act, tenant=owner.tenant, retire_at=until))
-    document = {"id": sealed.id, "connection": id, "ending": list(ending), "until": until.isoformat()}
+    document = {"id": sealed.id, "connection": id, "ending": list(ending), "until": until}
     where = f"; it is in {generate}" if generate else ""
     out.done(
         f"{sealed.id} verifies what {id} sends from now on{where}. "
-        + (f"So does {', '.join(ending)} until {until:%Y-%m-%d %H:%M} UTC" if ending else "There was none before"),
+        + (f"So does {', '.join(ending)} until {local_time(until)}" if ending else "There was none before"),
         document,
     )
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from datetime import datetime
+from datetime import timedelta
 
 import click
 
 from deploy.cli.command import DONE, PROBLEM, invocation
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from deploy.moments import local_time
+from deploy.waiting import looks
 from identity.hold import Hold, find_hold
 from pipeline.desk.telling import as_whom
 from pipeline.ledger import queries
 from pipeline.ledger.following import Following, Moved
 from pipeline.states import ENDED, JobState
 
-_BETWEEN = 0.5  # seconds
+_BETWEEN = timedelta(seconds=0.5)
 
 
 @click.command()
@@ -36,10 +36,9 @@ def tail(
     if job is not None:
         at.read(lambda c: queries.job(c, job))
     following = Following(since=at.now(), tenant=tenant, workflow=workflow, job=job)
-    deadline, waiting = time.monotonic() + (timeout or 0), threading.Event()
     state = ""
     held: Hold | None = None  # as it was told of
-    while True:
+    for _ in looks(None if timeout is None else timedelta(seconds=timeout), every=_BETWEEN):
         came, standing = at.read(lambda c: (following.look(c), find_hold(c)))
         for moved in came:
             state = moved.job["state"]
@@ -49,15 +48,13 @@ def tail(
         held = standing
         if job is not None and state in ENDED:
             return DONE if state == JobState.DONE else PROBLEM
-        if timeout is not None and time.monotonic() >= deadline:
-            return DONE if job is None else PROBLEM
-        waiting.wait(_BETWEEN)
+    return DONE if job is None else PROBLEM
 
 
 def _tell(at: Installation, out: Output, moved: Moved) -> None:
     job, step, when = moved.job, moved.step, moved.at or at.now()
     document = {"at": when, "job": job["id"], "tenant": job["tenant_id"], "workflow": job["workflow"]}
-    head = f"{_clock(when, at.now())} {job['id']} {job['tenant_id']} {job['workflow']}"
+    head = f"{local_time(when)} {job['id']} {job['tenant_id']} {job['workflow']}"
     if step is None:
         wait, why = job["wait"] if job["state"] == JobState.WAITING else None, job["reason"]
         out.line(
@@ -71,11 +68,6 @@ def _tell(at: Installation, out: Output, moved: Moved) -> None:
         f"{head}  {step['position']} {step['action']} as {whom}: {step['state']}{_because(why)}",
         {**document, "step": {**facts, "as_whom": whom, "reason": why}},
     )
-
-
-def _clock(when: datetime, now: datetime) -> str:
-    here = when.astimezone()
-    return here.strftime("%H:%M:%S" if here.date() == now.astimezone().date() else "%Y-%m-%d %H:%M:%S")
 
 
 def _because(why: str | None) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
@@ -15,6 +13,7 @@ from deploy.cli.command import PROBLEM, YES, command, confirm
 from deploy.cli.output import Output
 from deploy.cli.tenants import tenants
 from deploy.installation import Installation
+from deploy.waiting import looks
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.scopes import standings
@@ -111,13 +110,11 @@ def _in_force(c: Connection, scope: Scope) -> str | None:
 
 def _waits_for(at: Installation, tenant: str, of: str, *, give_up: bool, within: timedelta) -> str | None:
     """Why the credentials are needed yet, once the time is over; None: they are not."""
-    deadline = time.monotonic() + within.total_seconds()
-    waiting = threading.Event()
-    while True:
+    for _ in looks(within):
         why = at.read(partial(_needed, tenant=tenant, of=of, give_up=give_up))
-        if why is None or time.monotonic() >= deadline:
-            return why
-        waiting.wait(0.1)
+        if why is None:
+            break
+    return why
 
 
 def _needed(c: Connection, *, tenant: str, of: str, give_up: bool) -> str | None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Protocol
 
 from identity.backoff import doubled
 from identity.model import MINTED, Credential
+from identity.providers.profile import Profile
 
 IN_USE, IDLE = 0, 1  # ranks: what is in use, or close to its end, goes first
 
@@ -22,16 +22,6 @@ _SPREAD = 0.2  # of a token's life: the stretch in which it is refreshed ahead
 _IDLE_FROM, _IDLE_TO, _IDLE_LATE = 0.6, 0.85, 0.9  # of the idle limit: touched between; late from there on
 _LEAST = timedelta(minutes=1)  # between two refreshes, however short tokens live
 _FIRST_RETRY, _LAST_RETRY = timedelta(minutes=1), timedelta(hours=1)
-
-
-class Lifetimes(Protocol):
-    """What the plan needs of a provider's profile."""
-
-    @property
-    def idle_limit(self) -> timedelta | None: ...
-
-    @property
-    def min_ttl(self) -> timedelta: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +49,7 @@ class Plan:
     rank: int
 
 
-def plan(grant: Tended, profile: Lifetimes, *, now: datetime) -> Plan | None:
+def plan(grant: Tended, profile: Profile, *, now: datetime) -> Plan | None:
     """When to refresh it next; None: there is nothing to keep alive."""
     minted = grant.credential in MINTED
     if not minted and not grant.renewable:
@@ -82,7 +72,7 @@ def retry_in(account: str, *, failures: int, asked: timedelta) -> timedelta:
     return max(doubled(_FIRST_RETRY, failures - 1, longest=_LAST_RETRY), asked) * (1 + place(account) / 2)
 
 
-def _ahead(grant: Tended, expires_at: datetime, profile: Lifetimes) -> datetime:
+def _ahead(grant: Tended, expires_at: datetime, profile: Profile) -> datetime:
     """Before a step would have to: it wants `min_ttl` of rest, at most half of the token's life."""
     life = expires_at - grant.obtained_at
     latest = expires_at - min(profile.min_ttl, life / 2)

@@ -324,6 +324,24 @@ class OneWrite:
         return self._store.write(work)
 
 
+class Broken:
+    """A store with a fault of ours in it."""
+
+    def __init__(self, store: Store) -> None:
+        self.read = store.read
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        raise RuntimeError("canary-77")
+
+
+def test_a_fault_while_signing_in_is_a_page(sqlite_console: ConsoleApp) -> None:
+    link = _link(sqlite_console)
+    told = sqlite_console.over(Broken(sqlite_console.database)).test_client().post(f"/console/link/{link}")
+    assert (told.status_code, told.content_type) == (500, "text/html; charset=utf-8")
+    assert "A fault of ours" in told.text
+    assert "canary" not in told.text
+
+
 def test_whoever_signs_in_by_a_link_goes_on_to_the_page_that_they_wanted(sqlite_console: ConsoleApp) -> None:
     job, browser = sqlite_console.done(), sqlite_console.app.test_client()
     wanted = f"/console/jobs/{job}?tenant=acme"

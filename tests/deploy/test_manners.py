@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+import deploy
 from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from deploy.moments import local_time
 from identity.store import CommitUnknown
 from tests.deploy.commands import every_command
 from tests.deploy.conftest import Cli
@@ -87,3 +94,34 @@ def test_what_is_not_certain_to_be_done_is_not_called_undone(cli: Cli, options: 
     assert told.exit_code == 1
     assert "it is not certain whether this was done" in told.output
     assert "look before you try again" in told.output
+
+
+@pytest.fixture
+def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as there:
+        there.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_berlin")
+def test_a_time_is_said_by_the_clock_on_the_wall_with_its_zone(capsys: pytest.CaptureFixture[str]) -> None:
+    moment = datetime(2026, 11, 30, 13, 2, 3, 123456, tzinfo=UTC)
+    assert local_time(moment) == "2026-11-30 14:02:03 CET"
+    Output(as_json=False).rows([{"id": "job-1", "created_at": moment}], ("id", "created_at"), empty="")
+    assert "2026-11-30 14:02:03 CET" in capsys.readouterr().out
+
+
+#: What is in a schedule's own zone, and a file's name.
+OTHER_TIMES = {("schedules.py", "%a %Y-%m-%d %H:%M %Z"), ("audit.py", "%Y-%m-%dT%H%M%S")}
+
+
+def test_no_command_has_a_way_of_its_own_to_say_a_time() -> None:
+    written = {
+        (path.name, found)
+        for folder in ("cli", "checkup")
+        for path in (Path(deploy.__file__).parent / folder).glob("*.py")
+        for found in re.findall(r"%[a-zA-Z][-:%a-zA-Z ]*%[a-zA-Z]", path.read_text(encoding="utf-8"))
+    }
+    assert written == OTHER_TIMES

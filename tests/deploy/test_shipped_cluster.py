@@ -8,7 +8,8 @@ import yaml
 
 from deploy.prometheus import ALERTS, ON_CLUSTER, on_cluster
 from deploy.setting_faults import unknown
-from deploy.settings import PREFIX, Settings
+from deploy.settings import Settings
+from deploy.variables import PREFIX
 from tests.deploy.commands import every_command
 from tests.deploy.shipped import (
     CLUSTER,

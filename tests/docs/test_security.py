@@ -6,7 +6,8 @@ import typing
 
 from pydantic import SecretStr
 
-from deploy.settings import PREFIX, Settings
+from deploy.settings import Settings
+from deploy.variables import PREFIX
 from pipeline.migrations.declared import metadata
 from tests.docs.pages import page
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from deploy.settings import PREFIX, Settings
+from deploy.settings import Settings
+from deploy.variables import PREFIX
 from pipeline.celery import BrokerSettings
 from pipeline.database import DatabaseSettings
 from pipeline.retention import Retention

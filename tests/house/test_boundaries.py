@@ -34,7 +34,7 @@ def _reads_environment(tree: ast.Module) -> bool:
 
 def test_two_files_alone_read_the_environment() -> None:
     readers = {str(path) for path, tree in _modules(*PACKAGES) if _reads_environment(tree)}
-    assert readers == {"deploy/settings.py", "deploy/environment.py"}
+    assert readers == {"deploy/variables.py", "deploy/environment.py"}
 
 
 def test_a_reader_of_the_environment_is_noticed() -> None:

@@ -9,8 +9,7 @@ from werkzeug.test import TestResponse
 
 from tests.webhooks.parts import JSON, NOW, MemoryLedger, MemoryRing, Secrets, github_headers, registry
 from webhooks.app import create_app
-from webhooks.quota import Quota
-from webhooks.rates import Rates
+from webhooks.quota import Quota, Rates
 from webhooks.settings import WebSettings
 
 REVOKED = b'{"action":"revoked","sender":{"id":1}}'

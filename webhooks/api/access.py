@@ -6,22 +6,22 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from inspect import signature
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 from flask import Blueprint, Response, current_app, g, request
 
 from identity.api_keys import Caller, NoCaller, Role
 from identity.secret import Secret
+from pipeline.requests import Requests
 from webhooks import problems
 from webhooks.client_address import client_address
 from webhooks.problems import Problem
-from webhooks.quota import WINDOW, Spent
-from webhooks.rates import Counts
+from webhooks.quota import WINDOW, Counts, Spent
 
 log = logging.getLogger(__name__)
 
@@ -81,25 +81,17 @@ REASONS: Mapping[NoCaller, str] = {
 }
 
 
-class Callers(Protocol):
-    """Who holds a key. `pipeline.requests` implements it."""
-
-    def caller(self, secret: Secret, *, now: datetime) -> Caller | NoCaller: ...
-
-
 def guard(
-    pages: Blueprint, callers: Callers, quota: Counts, *, clock: Callable[[], datetime], ids: Callable[[str], str]
+    pages: Blueprint, requests: Requests, quota: Counts, *, clock: Callable[[], datetime], ids: Callable[[str], str]
 ) -> None:
     """Let a request of *pages* through only from whom it may come, and number each."""
 
     @pages.before_request
     def let_in() -> None:
         g.request_id = ids("req")
-        g.caller = who = _authenticated(callers, clock())
+        g.caller = who = _authenticated(requests, clock())
         g.spent = spent = quota.spend(who.key)
-        if not spent.allowed:
-            detail = f"This key may make {spent.limit} requests a minute. Send the next after Retry-After."
-            raise Problem(problems.TOO_MANY, detail, retry_after=timedelta(seconds=spent.resets_in))
+        spent.check(f"This key may make {spent.limit} requests a minute. Send the next after Retry-After.")
         needed = NEEDS.get((request.endpoint or "").rpartition(".")[2])
         if needed is None or needed not in ROLES[who.role]:
             detail = f"A key of role {who.role} may not {needed or 'do this'}. Use one whose role allows it."
@@ -149,12 +141,12 @@ def refused(why: NoCaller) -> Problem:
     return Problem(problems.KEY_REFUSED, REASONS[why], challenge=f'{_CHALLENGE}, error="invalid_token"')
 
 
-def _authenticated(callers: Callers, now: datetime) -> Caller:
+def _authenticated(requests: Requests, now: datetime) -> Caller:
     sent = request.headers.get("Authorization", "").strip()
     if not sent.lower().startswith("bearer"):
         raise Problem(problems.NO_KEY, "Send a key as `Authorization: Bearer …`.", challenge=_CHALLENGE)
     found = _KEY.fullmatch(sent)
-    who = callers.caller(Secret(found[1]), now=now) if found else NoCaller.UNKNOWN
+    who = requests.caller(Secret(found[1]), now=now) if found else NoCaller.UNKNOWN
     if isinstance(who, NoCaller):
         what = {"action": "api.refused", "request": g.request_id, "why": str(who), "from": client_address()}
         log.warning("key refused", extra=what)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from flask import Response, jsonify
+from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 from sqlalchemy import Connection
 
@@ -13,10 +13,12 @@ from identity.connect.reasons import ConnectRefused
 from pipeline.accounts.health import health, healths
 from pipeline.accounts.invitations import Invitations
 from pipeline.ledger import views
+from pipeline.ledger.paging import Place
 from pipeline.requests import Keyed, Requests
 from pipeline.workflow import Registry
 from webhooks.api import shapes
 from webhooks.api.access import caller
+from webhooks.api.answers import answer, answer_page
 from webhooks.api.models import (
     AccountOut,
     AccountPage,
@@ -28,8 +30,6 @@ from webhooks.api.models import (
     IdempotencyHeader,
     OnePath,
 )
-from webhooks.api.pages import turn
-from webhooks.cursors import cursor
 from webhooks.pages import sentence
 from webhooks.problems import CONNECT_REFUSED, NOT_THERE, Problem
 
@@ -47,17 +47,17 @@ def account_operations(
     @pages.get("/accounts", responses={200: AccountPage})
     def list_accounts(query: AccountsQuery) -> Response:
         """The connected accounts, newest first, without their credentials."""
-        who, wanted = caller(), turn(query)
+        who, wanted = caller(), query.turn()
 
-        def read(c: Connection) -> tuple[list[AccountOut], str | None]:
+        def read(c: Connection) -> tuple[list[AccountOut], Place | None]:
             page = views.accounts_page(
                 c, who.tenant, wanted, state=query.state, provider=query.provider, principal=query.principal
             )
             of_each = zip(page.rows, healths(c, workflows, page.rows), strict=True)
-            return [shapes.account(row, of) for row, of in of_each], cursor(page.next)
+            return [shapes.account(row, of) for row, of in of_each], page.next
 
         items, following = requests.read(read)
-        return jsonify(items=[item.model_dump(mode="json") for item in items], next=following)
+        return answer_page(items, next=following)
 
     @pages.get("/accounts/<id>", responses={200: AccountOut})
     def show_account(path: OnePath) -> Response:
@@ -71,10 +71,10 @@ def account_operations(
         found = requests.read(read)
         if found is None:
             raise Problem.not_there("such account", listed="accounts")
-        return jsonify(found.model_dump(mode="json"))
+        return answer(found)
 
     @pages.post("/connect-links", responses={201: ConnectLink})
-    def create_connect_link(header: IdempotencyHeader, body: ConnectBody) -> tuple[Response, int]:
+    def create_connect_link(header: IdempotencyHeader, body: ConnectBody) -> Response:
         """Make the link by which a person connects an account. Good once, in one browser, for some minutes."""
         # A request without it is the one it was before there was such a member.
         asked = body.model_dump(mode="json", exclude=None if body.confirm else {"confirm"})
@@ -98,7 +98,7 @@ def account_operations(
             confirm=made.confirm,
             expires_at=made.expires_at,
         )
-        return jsonify(link.model_dump(mode="json")), 201
+        return answer(link, 201)
 
     @pages.post("/connect-links/<id>/confirm", responses={200: ConnectedOut})
     def confirm_connect_link(path: OnePath, body: ConfirmBody) -> Response:
@@ -119,4 +119,4 @@ def account_operations(
             login=outcome.login,
             missing_scopes=list(outcome.missing_scopes),
         )
-        return jsonify(told.model_dump(mode="json"))
+        return answer(told)

@@ -32,7 +32,7 @@ from webhooks.api.revocations import revocation_operations
 from webhooks.api.tools import tool_operations
 from webhooks.bells import Bells
 from webhooks.problems import Problem
-from webhooks.rates import Counts
+from webhooks.quota import Counts
 
 VERSION = "1"
 DOCUMENT = "/v1/openapi.json"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from flask import Response, jsonify
+from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 
 from pipeline.ledger import views
 from pipeline.requests import Requests
 from webhooks.api import shapes
 from webhooks.api.access import caller
+from webhooks.api.answers import answer, answer_page
 from webhooks.api.models import DeliveriesQuery, DeliveryPage, DeliveryWithJobs, OnePath
-from webhooks.api.pages import turn
-from webhooks.cursors import cursor
 from webhooks.problems import Problem
 
 
@@ -21,10 +20,9 @@ def delivery_operations(pages: APIBlueprint, requests: Requests) -> None:
     @pages.get("/deliveries", responses={200: DeliveryPage})
     def list_deliveries(query: DeliveriesQuery) -> Response:
         """What came in for this tenant, newest first."""
-        who, wanted = caller(), turn(query)
+        who, wanted = caller(), query.turn()
         page = requests.read(lambda c: views.deliveries_page(c, who.tenant, wanted, outcome=query.outcome))
-        items = [shapes.delivery(row).model_dump(mode="json") for row in page.rows]
-        return jsonify(items=items, next=cursor(page.next))
+        return answer_page(map(shapes.delivery, page.rows), next=page.next)
 
     @pages.get("/deliveries/<id>", responses={200: DeliveryWithJobs})
     def show_delivery(path: OnePath) -> Response:
@@ -33,4 +31,4 @@ def delivery_operations(pages: APIBlueprint, requests: Requests) -> None:
         row = requests.read(lambda c: views.delivery(c, who.tenant, path.id))
         if row is None:
             raise Problem.not_there("such delivery", listed="deliveries")
-        return jsonify(shapes.delivery_with_jobs(row).model_dump(mode="json"))
+        return answer(shapes.delivery_with_jobs(row))

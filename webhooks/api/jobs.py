@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from flask import Response, jsonify
+from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 from sqlalchemy import Connection
 
@@ -18,11 +18,10 @@ from pipeline.states import JobState
 from pipeline.workflow import Registry
 from webhooks.api import shapes
 from webhooks.api.access import caller
+from webhooks.api.answers import answer, answer_page
 from webhooks.api.job_models import JobPage, JobQuery, JobsQuery, JobWithSteps
 from webhooks.api.models import IdempotencyHeader, Nothing, OnePath
-from webhooks.api.pages import turn
 from webhooks.bells import Bells
-from webhooks.cursors import cursor
 from webhooks.problems import Problem
 
 
@@ -34,7 +33,7 @@ def job_operations(
     @pages.get("/jobs", responses={200: JobPage})
     def list_jobs(query: JobsQuery) -> Response:
         """The jobs, newest first."""
-        who, wanted = caller(), turn(query)
+        who, wanted = caller(), query.turn()
         page = requests.read(
             lambda c: views.jobs_page(
                 c,
@@ -48,8 +47,7 @@ def job_operations(
                 wait=query.wait,
             )
         )
-        items = [shapes.job(row).model_dump(mode="json") for row in page.rows]
-        return jsonify(items=items, next=cursor(page.next))
+        return answer_page(map(shapes.job, page.rows), next=page.next)
 
     @pages.get("/jobs/<id>", responses={200: JobWithSteps})
     def show_job(path: OnePath, query: JobQuery) -> Response:
@@ -62,7 +60,7 @@ def job_operations(
         if query.wait:
             requests.wait(who, path.id, within=timedelta(seconds=query.wait))
             row = found_job(requests, who, path.id)
-        response = jsonify(shapes.job_with_steps(row, workflows).model_dump(mode="json"))
+        response = answer(shapes.job_with_steps(row, workflows))
         if (seconds := shapes.look_again(row, clock())) is not None:
             response.headers["Retry-After"] = str(seconds)
         return response
@@ -77,18 +75,18 @@ def job_operations(
         found_job(requests, who, path.id)
         keyed = Keyed(key=header.idempotency_key, document={"cancel": path.id})
         ended = requests.cancel(who, path.id, keyed, now=clock())
-        return jsonify(shapes.job_with_steps(there(ended.row), workflows).model_dump(mode="json"))
+        return answer(shapes.job_with_steps(there(ended.row), workflows))
 
     @pages.post("/jobs/<id>/replay", responses={202: JobWithSteps})
-    def replay_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> tuple[Response, int]:
+    def replay_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> Response:
         """Accept a dead or cancelled job anew: steps that were done keep their results."""
         who = caller()
         found_job(requests, who, path.id)
         keyed = Keyed(key=header.idempotency_key, document={"replay": path.id})
         accepted = requests.replay(who, path.id, keyed, now=clock())
-        response = jsonify(shapes.job_with_steps(there(accepted.row), workflows).model_dump(mode="json"))
+        response = answer(shapes.job_with_steps(there(accepted.row), workflows), 202)
         bells.ring_after(response, bells=accepted.bells)
-        return response, 202
+        return response
 
 
 def found_job(requests: Requests, who: Caller, id: str) -> Record:

@@ -8,6 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from identity.model import AccountState
+from pipeline.ledger.paging import Turn
+from webhooks import problems
+from webhooks.cursors import asked
+from webhooks.problems import Problem
 
 # No control characters: a database refuses some of them.
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -71,6 +75,14 @@ class Paged(Query):
     cursor: str | None = Field(
         None, max_length=500, pattern=r"^[A-Za-z0-9_-]*$", description="`next` of the page before"
     )
+
+    def turn(self) -> Turn:
+        """Which page is asked for. Raises Problem for a cursor that is none of ours."""
+        try:
+            return asked(self.limit, self.cursor)
+        except ValueError:
+            detail = "This cursor is none of ours. Send `next` of the page before, or none for the first page."
+            raise Problem(problems.UNUSABLE, detail) from None
 
 
 class Principal(Given):

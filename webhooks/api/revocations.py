@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from flask import Response, jsonify
+from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 
 from identity.api_keys import Caller
@@ -17,6 +17,7 @@ from pipeline.requests import Keyed, Requests
 from webhooks import metrics
 from webhooks.api import shapes
 from webhooks.api.access import caller
+from webhooks.api.answers import answer, answer_page
 from webhooks.api.models import (
     IdempotencyHeader,
     OnePath,
@@ -26,9 +27,7 @@ from webhooks.api.models import (
     RevocationWithReceipt,
     RevokeBody,
 )
-from webhooks.api.pages import turn
 from webhooks.bells import Bells
-from webhooks.cursors import cursor
 from webhooks.problems import Problem
 
 
@@ -40,19 +39,18 @@ def revocation_operations(
     @pages.get("/revocations", responses={200: RevocationPage})
     def list_revocations(query: Paged) -> Response:
         """The revocations of this tenant, newest first."""
-        who, wanted = caller(), turn(query)
+        who, wanted = caller(), query.turn()
         page = requests.read(lambda c: views.revocations_page(c, who.tenant, wanted))
-        items = [shapes.revocation(row).model_dump(mode="json") for row in page.rows]
-        return jsonify(items=items, next=cursor(page.next))
+        return answer_page(map(shapes.revocation, page.rows), next=page.next)
 
     @pages.get("/revocations/<id>", responses={200: RevocationWithReceipt})
     def show_revocation(path: OnePath) -> Response:
         """One revocation, with its signed receipt once it is quiesced."""
         row = _found(requests, caller(), path.id)
-        return jsonify(shapes.revocation_with_receipt(row).model_dump(mode="json"))
+        return answer(shapes.revocation_with_receipt(row))
 
     @pages.post("/revocations", responses={201: RevocationOut})
-    def create_revocation(header: IdempotencyHeader, body: RevokeBody) -> tuple[Response, int]:
+    def create_revocation(header: IdempotencyHeader, body: RevokeBody) -> Response:
         """Withdraw authority. From this answer on, no step that depends on it opens, whatever is queued."""
         who = caller()
         scope = requests.read(lambda c: scope_of_tenant(c, who.tenant, ScopeKind(body.kind), body.key))
@@ -60,12 +58,11 @@ def revocation_operations(
         made = requests.revoke(who, scope, keyed, reason=body.reason, now=clock())
         if not made.repeated:
             metrics.count_effective()
-        answer = shapes.revocation(_there(made.row))
-        response = jsonify(answer.model_dump(mode="json"))
+        response = answer(shapes.revocation(_there(made.row)), 201)
         response.headers["Location"] = f"/v1/revocations/{made.id}"
         if not made.repeated:
             bells.ring_after(response, revocations=[made.id])
-        return response, 201
+        return response
 
 
 def _found(requests: Requests, who: Caller, id: str) -> Record:

@@ -22,6 +22,7 @@ from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller, makes, request_id
+from webhooks.api.answers import answer
 from webhooks.api.job_models import Catalogue, CatalogueQuery, ExecuteBody, Form, OneTool, ToolAnswer, ToolPath
 from webhooks.api.jobs import found_job, there
 from webhooks.api.models import IdempotencyHeader
@@ -82,7 +83,7 @@ def tool_operations(
             # Before the wait, not after the answer: nobody waits for a job that nobody was told of.
             bells.ring_now(bells=made.bells)
         row = _after_a_wait(requests, who, made, within=timedelta(seconds=body.wait))
-        response = jsonify(shapes.tool_answer(row, workflows).model_dump(mode="json"))
+        response = answer(shapes.tool_answer(row, workflows))
         if (seconds := shapes.look_again(row, clock())) is not None:
             response.status_code = 202
             response.headers["Retry-After"] = str(seconds)

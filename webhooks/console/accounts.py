@@ -41,7 +41,7 @@ def account_pages(pages: Blueprint, desk: Desk) -> None:
 
         def read(c: Connection) -> tuple[Page, list[Told]]:
             found = views.accounts_page(c, tenant, turn, **sought)
-            return found, list(zip(found.rows, healths(c, desk.console.workflows, found.rows), strict=True))
+            return found, list(zip(found.rows, healths(c, desk.workflows, found.rows), strict=True))
 
         found, rows = desk.read(read)
         return page(
@@ -66,7 +66,7 @@ def account_pages(pages: Blueprint, desk: Desk) -> None:
         if not facts["by_a_person"]:
             raise BadInput(f"no person consents to {id}, a service's account: {facts['account']['next'] or 'nothing'}")
         key, by = AccountKey.of(facts["account"]), visitor().person.by
-        made = desk.console.invitations.link(key, by=by, now=desk.clock())
+        made = desk.invitations.link(key, by=by, now=desk.clock())
         return page("console/account.html", 201, link=made, **facts)
 
 
@@ -78,7 +78,7 @@ def _facts(desk: Desk, id: str) -> dict[str, Any]:
         return {
             "account": row,
             "revoked": _revoked(c, row),
-            "health": health(c, desk.console.workflows, row),
+            "health": health(c, desk.workflows, row),
             "by_a_person": row["credential"] == Credential.AUTHORIZATION_CODE,
         }
 

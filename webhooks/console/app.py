@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, Response, g, request
-from werkzeug.exceptions import HTTPException
+from flask import Blueprint, Flask, Response, g, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity.errors import AswhomError, BadInput, Unavailable, Unconfirmed
-from identity.store import CommitUnknown
+from identity.errors import AswhomError, BadInput
 from pipeline.ledger import queries
-from webhooks import problems
 from webhooks.bells import Bells
 from webhooks.console import access, links, lists, words
 from webhooks.console.access import May, NotForYou, NotThere
@@ -29,6 +25,7 @@ from webhooks.console.dead import dead_pages
 from webhooks.console.deliveries import delivery_pages
 from webhooks.console.door import Door, NotOurs
 from webhooks.console.find import find_pages
+from webhooks.console.job_acts import job_acts
 from webhooks.console.jobs import job_pages
 from webhooks.console.overview import overview_pages
 from webhooks.console.parts import Console, Desk
@@ -36,10 +33,9 @@ from webhooks.console.revocations import revocation_pages
 from webhooks.console.revoke import revoke_pages
 from webhooks.console.schedules import schedule_pages
 from webhooks.console.sign_in import sign_in_pages
-from webhooks.pages import SCRIPTED, page, sentence
+from webhooks.pages import SCRIPTED, failed, failures, sentence
+from webhooks.pages.failures import Failure, What
 from webhooks.settings import WebSettings
-
-log = logging.getLogger(__name__)
 
 #: The pages in the order of the navigation, and what each is called.
 NAVIGATION = (
@@ -87,7 +83,7 @@ def install(
         )
     )
     pages = Blueprint("console", __name__, url_prefix="/console")
-    desk = Desk(console=console, bells=bells, clock=clock)
+    desk = Desk.of(console, bells, clock=clock)
     door.guard(pages)
     acts_are_told(pages, settings)
     _keep_tenant(pages)
@@ -95,6 +91,7 @@ def install(
     find_pages(pages, desk)
     approval_pages(pages, desk)
     job_pages(pages, desk)
+    job_acts(pages, desk)
     dead_pages(pages, desk)
     delivery_pages(pages, desk)
     account_pages(pages, desk)
@@ -176,8 +173,8 @@ def _allowed() -> tuple[str, ...] | None:
 
 def _refusals(pages: Blueprint) -> None:
     def refuse(status: int, heading: str, reason: str) -> BaseResponse:
-        back = way_back() if status != 404 else None
-        return page("console/refused.html", status, heading=heading, reason=sentence(reason), back=back)
+        back = [(form, "Back to it")] if status != 404 and (form := way_back()) else []
+        return failed(status, heading, reason, *back, (url_for("sign_in.page"), "Go to the console"))
 
     @pages.errorhandler(NotThere)
     def not_there(_: NotThere) -> BaseResponse:
@@ -195,25 +192,20 @@ def _refusals(pages: Blueprint) -> None:
     def unusable(error: BadInput) -> BaseResponse:
         return refuse(422, "Nothing was done", str(error))
 
-    @pages.errorhandler(Unconfirmed)
-    @pages.errorhandler(CommitUnknown)
-    def unknown(_: Unconfirmed | CommitUnknown) -> BaseResponse:
-        return refuse(503, "It is not certain whether it was done", "look, before you try again")
-
-    @pages.errorhandler(Unavailable)
-    def later(error: Unavailable) -> BaseResponse:
-        log.warning("console not now: %s", error, extra={"action": "console.unavailable"})
-        return refuse(503, "Not now", "the ledger cannot answer at the moment, and nothing was done")
-
     @pages.errorhandler(AswhomError)
     def not_possible(error: AswhomError) -> BaseResponse:
         return refuse(409, "Nothing was done", str(error))
 
-    @pages.errorhandler(HTTPException)
-    def refused(error: HTTPException) -> BaseResponse:
-        return refuse(error.code or 400, "Nothing was done", error.description or error.name)
+    def told(failure: Failure) -> BaseResponse:
+        match failure.what:
+            case What.LATER:
+                heading, reason = "Not now", "the ledger cannot answer at the moment, and nothing was done"
+            case What.UNCERTAIN:
+                heading, reason = "It is not certain whether it was done", "look, before you try again"
+            case What.REFUSED:
+                heading, reason = "Nothing was done", failure.reason
+            case What.FAULT:
+                heading, reason = "A fault of ours", "it is in our log"
+        return refuse(failure.status, heading, reason)
 
-    @pages.errorhandler(Exception)
-    def fault(error: Exception) -> BaseResponse:
-        problems.own(error)
-        return refuse(500, "A fault of ours", "it is in our log")
+    failures.install(pages, told)

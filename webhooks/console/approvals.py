@@ -79,7 +79,7 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
             next=desk.read(_next) if said else None,
             awaited=me is not None and view.awaits(me),
             alias=SIGNED_IN_HERE,
-            by_provider=desk.console.sign_in is not None,
+            by_provider=desk.sign_in is not None,
         )
 
     @pages.post("/approvals/<id>/answer")
@@ -102,7 +102,7 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
             link=link,
             came_from=client_address(),
         )
-        counted = desk.console.approving.vote(given, now=desk.clock())
+        counted = desk.approving.vote(given, now=desk.clock())
         if isinstance(counted, NotCounted):
             raise BadInput(f"your answer does not count: {counted.reason}")
         return redirect(url_for("console.approval", id=id), 303)

@@ -71,11 +71,11 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
     def replay_delivery(id: str) -> BaseResponse:
         row = desk.read(lambda c: _found(c, id))
         owner = desk.read(lambda c: get_connection(c, row["connection_id"]))
-        stored, considered = reconsider(row, owner, desk.console.workflows)
+        stored, considered = reconsider(row, owner, desk.workflows)
         whose = desk.read(lambda c: whose_delivery(c, stored.connection, stored.installation, stored.workspace).tenant)
         if whose is not None:
             check(whose)  # its installation may be another tenant's since
-        jobs = [desk.console.ids("job") for _ in considered]
+        jobs = [desk.ids("job") for _ in considered]
         act, subject = desk.act(), visitor().person.known_by
 
         def write(c: Connection) -> Replayed:
@@ -97,7 +97,7 @@ def _fates(desk: Desk, row: Record) -> tuple[tuple[Fate, ...], str]:
     """What a replay would do, workflow by workflow; or why nobody can tell."""
     try:
         owner = desk.read(lambda c: get_connection(c, row["connection_id"]))
-        stored, considered = reconsider(row, owner, desk.console.workflows)
+        stored, considered = reconsider(row, owner, desk.workflows)
     except BadInput as error:
         return (), str(error)
     return desk.read(lambda c: weigh(c, stored, considered)), ""

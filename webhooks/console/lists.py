@@ -9,20 +9,17 @@ from urllib.parse import urlencode
 from flask import request, url_for
 
 from identity.errors import BadInput
-from pipeline.ledger.paging import STRETCH, Place, Turn
-from webhooks.cursors import place_in_time
+from pipeline.ledger.paging import Place, Turn
+from webhooks.cursors import asked, place_in_time
 
 ROWS = 50
 
 
 def turn(read: Callable[[str], Place] = place_in_time) -> Turn:
     """Which page is asked for. Raises BadInput for a cursor that is none of ours."""
-    sent = request.args.get("after")
-    if not sent:
-        return Turn(limit=ROWS, stretch=STRETCH)
     try:
-        return Turn(limit=ROWS, after=read(sent), stretch=STRETCH)
-    except ValueError as error:  # pydantic's and base64's own are kinds of it
+        return asked(ROWS, request.args.get("after") or None, read)
+    except ValueError as error:
         raise BadInput("this page's address is incomplete: begin again with the first page") from error
 
 

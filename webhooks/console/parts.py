@@ -42,20 +42,24 @@ class Console:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Desk:
-    """The same at work: with a clock, and bells to ring."""
+class Desk(Console):
+    """What pages read, and acts write: what the console was given, and what the app it is served from has."""
 
-    console: Console
     bells: Bells
     clock: Callable[[], datetime]
 
+    @classmethod
+    def of(cls, console: Console, bells: Bells, *, clock: Callable[[], datetime]) -> Desk:
+        """The desk of that console."""
+        return cls(**vars(console), bells=bells, clock=clock)
+
     def read(self, fn: Callable[[Connection], T]) -> T:
-        return self.console.store.read(fn)
+        return self.store.read(fn)
 
     def write(self, fn: Callable[[Connection], T]) -> T:
-        return self.console.store.write(fn)
+        return self.store.write(fn)
 
     def act(self) -> Act:
         """A new act of the visitor at hand, for what is written: made before the write, which may run twice."""
         why = " ".join(request.form.get("why", "").split())[:500] or None
-        return Act(audit_id=self.console.ids("aud"), by=visitor().person.by, now=self.clock(), why=why)
+        return Act(audit_id=self.ids("aud"), by=visitor().person.by, now=self.clock(), why=why)

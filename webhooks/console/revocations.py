@@ -49,7 +49,7 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/revocations/<id>")
     def revocation(id: str) -> BaseResponse:
         row = desk.read(lambda c: _found(c, id))
-        keys = desk.read(lambda c: trusted_keys(c, desk.console.public_key))
+        keys = desk.read(lambda c: trusted_keys(c, desk.public_key))
         receipt = row["receipt"]
         why = desk.read(lambda c: disproof(c, keys, row)) if receipt else None
         told = receipt["provider"]["accounts"] if receipt else []

@@ -30,7 +30,7 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
         if not request.args.get("key"):
             return page("console/revoke.html", kinds=list(ScopeKind), scope=None, stake=None)
         scope, _ = desk.read(lambda c: _meant(c, desk))
-        return _form(desk, scope, id=desk.console.ids("rev"))
+        return _form(desk, scope, id=desk.ids("rev"))
 
     @pages.post("/revoke")
     def revoke() -> BaseResponse:
@@ -48,7 +48,7 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
             )
 
         response = redirect(url_for("console.revocation", id=id, done="revoked"), 303)
-        if desk.console.ahead.write(write):
+        if desk.ahead.write(write):
             metrics.count_effective()
             desk.bells.ring_after(response, revocations=[id])
         return response
@@ -56,7 +56,7 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
 
 def _form(desk: Desk, scope: Scope, *, id: str, mistyped: bool = False) -> BaseResponse:
     """What revoking it would do, and the form, which keeps what was written into it."""
-    found = desk.read(lambda c: preview(c, scope, desk.console.workflows))
+    found = desk.read(lambda c: preview(c, scope, desk.workflows))
     return page(
         "console/revoke.html",
         422 if mistyped else 200,
@@ -75,6 +75,6 @@ def _meant(c: Connection, desk: Desk) -> tuple[Scope, str | None]:
     if kind not in list(ScopeKind):
         raise BadInput(f"there is nothing of kind {kind[:20]!r} to revoke")
     with as_not_there():
-        scope, owner = named_scope(c, desk.console.workflows, ScopeKind(kind), key, tenant=None)
+        scope, owner = named_scope(c, desk.workflows, ScopeKind(kind), key, tenant=None)
     check(owner)
     return scope, owner

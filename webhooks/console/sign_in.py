@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -19,14 +18,16 @@ from identity.console import sessions
 from identity.console.roles import roles_of
 from identity.console.sessions import Person, Via
 from identity.console.sign_in import Crowded, SignIn
-from identity.errors import AswhomError, PolicyDenied, Unavailable
+from identity.errors import AswhomError, PolicyDenied
 from identity.ids import Ids
 from identity.secret import Secret
-from identity.store import CommitUnknown, Store
+from identity.store import Store
+from webhooks import problems
 from webhooks.client_address import client_address
 from webhooks.console.door import Door, from_our_form, local_path
 from webhooks.cookies import Cookie
-from webhooks.pages import page, sentence
+from webhooks.pages import failed, failures, page
+from webhooks.pages.failures import Failure, What
 from webhooks.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ class _Reception:
         """The page that says so; what was under way goes on."""
         what = {"action": "console.refused", "from": client_address()}
         log.warning("console sign-in refused: %s", reason, extra=what)
-        return page("console/refused.html", status, heading=heading, reason=sentence(reason))
+        return failed(status, heading, reason, (url_for("sign_in.page"), "Go to the console"))
 
 
 def _by_provider(pages: Blueprint, at: _Reception, provider: SignIn | None) -> None:
@@ -209,22 +210,28 @@ def _refusals(pages: Blueprint, at: _Reception) -> None:
     def denied(error: PolicyDenied) -> BaseResponse:
         return at.refused("You are not signed in", str(error))
 
-    @pages.errorhandler(CommitUnknown)
-    def unknown(_: CommitUnknown) -> BaseResponse:
-        log.error("console sign-in not confirmed", extra={"action": "console.sign_in_failed"})
-        return at.refused("It is not certain whether you are signed in", "open the console's first page to see", 503)
-
     @pages.errorhandler(Crowded)
     def crowded(error: Crowded) -> BaseResponse:
-        response = at.told("You are not signed in yet", str(error), 503)
-        response.headers["Retry-After"] = str(math.ceil(error.retry_after.total_seconds()))
-        return response
+        return problems.told_to_wait(at.told("You are not signed in yet", str(error), 503), error.retry_after)
 
     @pages.errorhandler(AswhomError)
-    def not_now(error: AswhomError) -> BaseResponse:
-        status = 503 if isinstance(error, Unavailable) else 500
+    def not_possible(error: AswhomError) -> BaseResponse:
         log.error("console sign-in not possible: %s", error, extra={"action": "console.sign_in_failed"})
-        return at.refused("Nobody can sign in at the moment", "the reason is in our log", status)
+        return at.refused("Nobody can sign in at the moment", "the reason is in our log", 500)
+
+    def told(failure: Failure) -> BaseResponse:
+        match failure.what:
+            case What.LATER:
+                heading, reason = "Nobody can sign in at the moment", "the reason is in our log"
+            case What.UNCERTAIN:
+                heading, reason = "It is not certain whether you are signed in", "open the console's first page to see"
+            case What.REFUSED:  # what was under way is not touched by it
+                return at.told("Nothing was done", failure.reason, failure.status)
+            case What.FAULT:
+                heading, reason = "A fault of ours", "it is in our log"
+        return at.refused(heading, reason, failure.status)
+
+    failures.install(pages, told)
 
 
 def _name(claims: Mapping[str, Any]) -> str:

@@ -53,6 +53,11 @@ def page(template: str, status: int = 200, **facts: object) -> Response:
     return guarded(response)
 
 
+def failed(status: int, heading: str, reason: str, *onward: tuple[str, str]) -> Response:
+    """The page that says that nothing came of it, and why; *onward*: addresses to go to, and what each is called."""
+    return page("failed.html", status, heading=heading, reason=sentence(reason), onward=onward)
+
+
 def guarded(response: Response) -> Response:
     """*response* with the headers of a page."""
     response.headers["Content-Security-Policy"] = POLICY

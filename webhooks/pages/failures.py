@@ -1,0 +1,61 @@
+"""What any page for people may meet: a ledger that cannot answer, a request that HTTP refuses, and faults of ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from flask import Blueprint
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
+
+from identity.errors import Unavailable, Unconfirmed
+from identity.store import CommitUnknown
+from webhooks import problems
+
+log = logging.getLogger(__name__)
+
+
+class What(Enum):
+    """What went wrong, by what its reader can do about it."""
+
+    LATER = auto()  # it cannot be done now
+    UNCERTAIN = auto()  # it may have been done: look first
+    REFUSED = auto()  # the request breaks the rules of HTTP
+    FAULT = auto()  # nothing: it is ours
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """What a page is to say, in words of its own."""
+
+    what: What
+    status: int
+    reason: str = ""  # why HTTP refuses it
+
+
+def install(pages: Blueprint, told: Callable[[Failure], BaseResponse]) -> None:
+    """Have *told* make the page of each of these that *pages* meet. Other errors are theirs to tell."""
+
+    @pages.errorhandler(Unavailable)
+    def later(error: Unavailable) -> BaseResponse:
+        log.warning("page not shown: %s", error, extra={"action": "page.unavailable", "pages": pages.name})
+        return problems.told_to_wait(told(Failure(what=What.LATER, status=503)), error.retry_after)
+
+    @pages.errorhandler(CommitUnknown)
+    @pages.errorhandler(Unconfirmed)
+    def uncertain(error: CommitUnknown | Unconfirmed) -> BaseResponse:
+        log.warning("commit not confirmed", extra={"action": "page.unconfirmed", "pages": pages.name})
+        known = error if isinstance(error, Unconfirmed) else Unconfirmed("the ledger did not confirm the commit")
+        return problems.told_to_wait(told(Failure(what=What.UNCERTAIN, status=503)), known.retry_after)
+
+    @pages.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> BaseResponse:
+        return told(Failure(what=What.REFUSED, status=error.code or 400, reason=error.description or error.name))
+
+    @pages.errorhandler(Exception)
+    def fault(error: Exception) -> BaseResponse:
+        problems.own(error)
+        return told(Failure(what=What.FAULT, status=500))
