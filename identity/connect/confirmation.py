@@ -80,8 +80,8 @@ class Confirmations:
 
         None: the tenant has no such session. Raises NotInState where there is nothing to confirm.
         """
-        found = self.store.read(lambda connection: get_session(connection, session))
-        if found is None or found.key.tenant != tenant:
+        found = self._found(session, tenant)
+        if found is None:
             return None
         if found.outcome != AWAITING:
             ended = _ended(found, is_same=came.is_of(found), now=now)
@@ -115,8 +115,8 @@ class Confirmations:
         *by* is who says so. *also* runs in the consent's transaction. The same said again has the same answer. Raises
         NotInState where there is nothing to confirm; Unavailable or Misconfigured, after which it may be said again.
         """
-        found = self.store.read(lambda connection: get_session(connection, session))
-        if found is None or found.key.tenant != tenant:
+        found = self._found(session, tenant)
+        if found is None:
             return None
         if found.outcome != AWAITING:
             return _ended(found, is_same=came.is_of(found), now=now)
@@ -132,6 +132,12 @@ class Confirmations:
             if again is not None and isinstance(stored := told(again, now=now), Connected):
                 return stored
         return noted
+
+    def _found(self, session: str, tenant: str) -> ConnectSession | None:
+        found = self.store.read(lambda connection: get_session(connection, session))
+        if found is None or found.key.tenant != tenant:
+            return None
+        return found
 
     def _store(
         self, session: ConnectSession, *, now: datetime, also: Callable[[Connection, AccountKey], None]

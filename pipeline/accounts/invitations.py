@@ -169,8 +169,8 @@ class Invitations:
         if about is None or about[0].tenant != caller.tenant:
             return None
         principal, _ = _named(caller.tenant, user)
-        caller.check_user(about[0].principal)
-        caller.check_user(principal)
+        for each in (about[0].principal, principal):
+            caller.check_user(each)
         return principal
 
     def link(

@@ -180,6 +180,13 @@ CONTROLS = (
         test=f"{CONFIRMED}::test_a_link_for_anna_that_another_followed and sqlite",
     ),
     Control(
+        name="a key of some users confirms and ends no other's connect",
+        file="pipeline/accounts/invitations.py",
+        guard="caller.check_user(each)",
+        without="pass",
+        test="tests/api/test_confirming.py::test_a_key_of_some_users_confirms and sqlite",
+    ),
+    Control(
         name="no code leads through clear text",
         file="identity/connect/return_targets.py",
         guard='return parts.scheme == "https" or is_loopback(parts.hostname or "")',
