@@ -35,8 +35,9 @@ class Role(StrEnum):
     """What a key may do; docs/api.md has the table."""
 
     AGENT = "agent"  # execute tools, see its own jobs, send people to connect
+    PRODUCT = "product"  # see all of its tenant, send people to connect, and say which of them came back
     READER = "reader"  # see all of its tenant, change nothing
-    ADMIN = "admin"  # both, and revoke
+    ADMIN = "admin"  # all of these, and revoke
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ def add_key(
     now: datetime,
 ) -> None:
     """Store what recognises *secret*, and its agent if it is new. Raises BadInput."""
-    if users is not None and role is not Role.AGENT:
+    if users is not None and role not in (Role.AGENT, Role.PRODUCT):
         raise BadInput(f"a key of role {role} is not of some users: what it sees is all of its tenant's")
     if connection.execute(select(tenants.c.id).where(tenants.c.id == tenant)).first() is None:
         raise BadInput(f"there is no tenant {tenant}: `aswhom tenants list` shows them")

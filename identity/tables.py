@@ -273,6 +273,7 @@ connect_sessions = Table(
     Column("any_account", Boolean, nullable=False, server_default=false()),  # another login may take the place
     Column("confirm", Boolean, nullable=False, server_default=false()),  # its product has to say that it is its person
     Column("code_hash", String(64)),  # of what the browser carries to that product
+    Column("nonce_hash", String(64)),  # of what that product keeps in the session of the browser that asked
     Column("created_at", Instant, nullable=False),
     Index("ix_connect_sessions_expires", "expires_at"),
 )

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from identity.accounts import find_account
-from identity.connect.return_targets import may_return
+from identity.connect.return_targets import is_confidential, may_return
 from identity.connect.sessions import ConnectSession
 from identity.errors import BadInput, PolicyDenied, Unavailable
 from identity.providers.profile import Profile
@@ -27,10 +27,20 @@ def check_may_begin(connection: Connection, session: ConnectSession, profile: Pr
             "try again in a moment",
             retry_after=timedelta(seconds=5),
         )
-    if return_to is None and session.confirm:
-        raise BadInput(
-            "who connects by this link is to be confirmed by your product, and the link leads to none: give a return "
-            "target (`return_to`, `--return-to`)"
-        )
+    if session.confirm:
+        _check_confirmable(session)
     if return_to is not None and not may_return(connection, key.tenant, return_to):
         raise BadInput(f"{return_to} is no return target of {key.tenant}: add it with `aswhom connect add-return`")
+
+
+def _check_confirmable(session: ConnectSession) -> None:
+    if session.return_to is None or session.nonce_hash is None:
+        raise BadInput(
+            "who connects by this link is to be confirmed by your product, so your product makes it: have it ask "
+            "POST /v1/connect-links for one, with `return_to` and with `nonce`; none is made by hand"
+        )
+    if not is_confidential(session.return_to):
+        raise BadInput(
+            f"{session.return_to} is reached in clear text, and who listens there could confirm this connect: "
+            "give an https:// return target"
+        )

@@ -24,7 +24,7 @@ from identity.connect.leftovers import Leftover, leave
 from identity.connect.outcomes import Awaiting, Connected
 from identity.connect.reasons import AGAIN, OPERATOR, Refusal, Why, refuse, refuse_revoked
 from identity.connect.refusals import Refusals, in_words
-from identity.connect.return_targets import may_return
+from identity.connect.return_targets import is_confidential, may_return
 from identity.connect.sessions import (
     CONFIRMED_WITHIN,
     ConnectSession,
@@ -88,8 +88,8 @@ class Callback:
         scopes, started = grant_scopes(arrival.session.key), arrival.session.started
         if self.store.read(lambda connection: revoked_since(connection, scopes, started)):
             refuse_revoked()
-        if arrival.is_to_be_confirmed and not self.store.read(lambda c: _leads_back(c, arrival.session)):
-            refuse(Why.OPERATOR, "this link leads back to no place that could confirm that it is you", final=True)
+        if arrival.is_to_be_confirmed and not self.store.read(lambda c: _is_confirmable(c, arrival.session)):
+            refuse(Why.OPERATOR, "this link was made by no place that could confirm that it is you", final=True)
         return code
 
     def _consent(
@@ -141,9 +141,12 @@ class Callback:
         return Awaiting(session=session.id, key=session.key, until=until, code=code)
 
 
-def _leads_back(connection: Connection, session: ConnectSession) -> bool:
+def _is_confirmable(connection: Connection, session: ConnectSession) -> bool:
     """The connection may demand a confirmation, or the target be gone, since the link was made."""
-    return session.return_to is not None and may_return(connection, session.key.tenant, session.return_to)
+    to = session.return_to
+    if to is None or session.nonce_hash is None or not is_confidential(to):
+        return False
+    return may_return(connection, session.key.tenant, to)
 
 
 def check_issuer(owner: ProviderConnection, profile: Profile, params: Mapping[str, str]) -> None:

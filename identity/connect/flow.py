@@ -119,6 +119,7 @@ class ConnectFlow:
         return_to: str | None = None,
         any_account: bool = False,
         confirm: bool = False,
+        nonce: str | None = None,
         made_by_key: Callable[[Connection, str], str] | None = None,
         also: Callable[[Connection], None] = lambda connection: None,
     ) -> ConnectLink:
@@ -127,7 +128,8 @@ class ConnectFlow:
 
         *scopes* None: the provider connection's. *return_to*: a registered address that the last page leads to.
         *any_account*: another login at the provider may take the place of the one that consented before.
-        *confirm*: who consented is to be confirmed before it counts, as it is where the provider connection says so.
+        *confirm*: who consented is to be confirmed before it counts, as it is where the provider connection says so;
+        *nonce*: what the product keeps in the session of the browser that asked, without which no such link is made.
         *made_by_key* says in the same commit which session the request's idempotency key stands for: the one that it is
         given, or one before. *also* runs in that commit where a session begins.
         """
@@ -154,6 +156,7 @@ class ConnectFlow:
                 return_to=return_to,
                 any_account=any_account,
                 confirm=confirm or owner.confirms,
+                nonce_hash=None if nonce is None else digest(nonce),
                 created_at=now,
             )
             check_may_begin(connection, begun, profile)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, delete, insert, or_, select
 
+from identity.addresses import is_loopback
 from identity.errors import BadInput
 from identity.tables import return_targets
 
@@ -24,6 +25,12 @@ def checked_url(url: str) -> str:
     if not usable or parts.username is not None or "#" in url or not url.isprintable() or " " in url:
         raise BadInput(f"{url!r} cannot be returned to: give a whole https:// address, without a fragment")
     return url
+
+
+def is_confidential(url: str) -> bool:
+    """Whether nobody on the way reads what a browser carries to *url*: by TLS, or within its own machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
 
 def add_target(connection: Connection, *, id: str, tenant: str | None, url: str, now: datetime) -> bool:

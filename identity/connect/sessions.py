@@ -46,6 +46,7 @@ class ConnectSession:
     any_account: bool = False
     confirm: bool = False  # the product that made the link has to say that it is its person
     code_hash: str | None = None  # of what the browser carries to that product
+    nonce_hash: str | None = None  # of what that product keeps in the session of the browser that asked for the link
 
     def is_of(self, browser: str) -> bool:
         """Whether *browser* is the one that opened it."""
@@ -54,6 +55,10 @@ class ConnectSession:
     def is_code(self, code: str) -> bool:
         """Whether *code* is what its browser carried to the product."""
         return self.code_hash is not None and compare_digest(self.code_hash, digest(code))
+
+    def is_nonce(self, nonce: str) -> bool:
+        """Whether *nonce* is what the product gave when it asked for the link."""
+        return self.nonce_hash is not None and compare_digest(self.nonce_hash, digest(nonce))
 
 
 def digest(text: str) -> str:
@@ -92,6 +97,7 @@ def add_session(connection: Connection, session: ConnectSession) -> None:
         "return_to": session.return_to,
         "any_account": session.any_account,
         "confirm": session.confirm,
+        "nonce_hash": session.nonce_hash,
         "created_at": session.created_at,
     }
     connection.execute(insert(connect_sessions), row)
@@ -229,5 +235,6 @@ def _session(row: Row[tuple[object, ...]]) -> ConnectSession:
         any_account=row.any_account,
         confirm=row.confirm,
         code_hash=row.code_hash,
+        nonce_hash=row.nonce_hash,
         created_at=row.created_at,
     )

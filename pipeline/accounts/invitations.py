@@ -16,6 +16,7 @@ from identity import audit
 from identity.api_keys import Caller
 from identity.audit import AsWhom
 from identity.connect.barred import barred
+from identity.connect.confirmation import CameBack, Consenter
 from identity.connect.flow import Connected, ConnectFlow, ConnectRefused
 from identity.connections import connection_for, get_connection
 from identity.errors import BadInput, Misconfigured
@@ -64,6 +65,7 @@ class Invitations:
         scopes: tuple[str, ...] | None,
         return_to: str | None,
         confirm: bool = False,
+        nonce: str | None = None,
         keyed: Keyed,
         now: datetime,
     ) -> Invitation:
@@ -107,18 +109,36 @@ class Invitations:
             scopes=scopes,
             return_to=return_to,
             confirm=confirm,
+            nonce=nonce,
             now=now,
             session_of_key=session_of_key,
             also=record,
         )
 
-    def confirm(
-        self, caller: Caller, link: str, *, user: str, code: str, now: datetime
-    ) -> Connected | ConnectRefused | None:
-        """*user* is who is signed in where the link of that id was made, with *code* in the address they came back to.
+    def look(
+        self, caller: Caller, link: str, *, user: str, code: str, nonce: str, now: datetime
+    ) -> Consenter | ConnectRefused | None:
+        """Who consented by the link of that id, told to whom `confirm` would listen; nothing counts by it.
 
-        None: the caller's tenant has no such link. Raises NotInState, Misconfigured or NotLetIn.
+        None: the caller's tenant has no such link. Raises PolicyDenied or NotInState.
         """
+        principal = self._who_came_back(caller, link, user)
+        if principal is None:
+            return None
+        came = CameBack(principal=principal, code=code, nonce=nonce)
+        return self._connect.confirmations.look(link, came, tenant=caller.tenant, now=now)
+
+    def confirm(
+        self, caller: Caller, link: str, *, user: str, code: str, nonce: str, now: datetime
+    ) -> Connected | ConnectRefused | None:
+        """*user* is who is signed in in the browser that came back, with *code* in its address and *nonce* in its
+        session.
+
+        None: the caller's tenant has no such link. Raises PolicyDenied, NotInState, Misconfigured or NotLetIn.
+        """
+        principal = self._who_came_back(caller, link, user)
+        if principal is None:
+            return None
         audit_id = self._ids("aud")
 
         def record(c: Connection, key: AccountKey) -> None:
@@ -135,10 +155,23 @@ class Invitations:
                 detail={"key": caller.key},
             )
 
-        principal, _ = _named(caller.tenant, user)
+        came = CameBack(principal=principal, code=code, nonce=nonce)
         return self._connect.confirmations.confirm(
-            link, principal, code, tenant=caller.tenant, by=api_operator(caller), now=now, also=record
+            link, came, tenant=caller.tenant, by=api_operator(caller), now=now, also=record
         )
+
+    def _who_came_back(self, caller: Caller, link: str, user: str) -> str | None:
+        """The principal of *user*; None: the caller's tenant has no such link.
+
+        Raises PolicyDenied where the key is of neither them nor the link's own person, before anything can end.
+        """
+        about = self._connect.about(link)
+        if about is None or about[0].tenant != caller.tenant:
+            return None
+        principal, _ = _named(caller.tenant, user)
+        for each in (about[0].principal, principal):
+            caller.check_user(each)
+        return principal
 
     def link(
         self,
@@ -182,6 +215,7 @@ class Invitations:
         return_to: str | None,
         any_account: bool = False,
         confirm: bool = False,
+        nonce: str | None = None,
         now: datetime,
         session_of_key: Callable[[Connection, str], str] | None = None,
         also: Callable[[Connection], None],
@@ -194,6 +228,7 @@ class Invitations:
             return_to=return_to,
             any_account=any_account,
             confirm=confirm,
+            nonce=nonce,
             made_by_key=session_of_key,
             also=also,
         )

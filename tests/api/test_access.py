@@ -20,21 +20,22 @@ from webhooks.api.access import NEEDS, ROLES, May
 
 pytestmark = MOSTLY_SQLITE
 
-AGENT, READER, ADMIN = Role.AGENT, Role.READER, Role.ADMIN
+AGENT, PRODUCT, READER, ADMIN = Role.AGENT, Role.PRODUCT, Role.READER, Role.ADMIN
 
 #: What docs/api.md promises, written down once more: role by operation.
 MATRIX = {
-    "list_tools": {AGENT, READER, ADMIN},
-    "show_tool": {AGENT, READER, ADMIN},
+    "list_tools": {AGENT, PRODUCT, READER, ADMIN},
+    "show_tool": {AGENT, PRODUCT, READER, ADMIN},
     "execute_tool": {AGENT, ADMIN},
-    "list_jobs": {AGENT, READER, ADMIN},
-    "show_job": {AGENT, READER, ADMIN},
+    "list_jobs": {AGENT, PRODUCT, READER, ADMIN},
+    "show_job": {AGENT, PRODUCT, READER, ADMIN},
     "cancel_job": {AGENT, ADMIN},
     "replay_job": {ADMIN},
-    "list_accounts": {AGENT, READER, ADMIN},
-    "show_account": {AGENT, READER, ADMIN},
-    "create_connect_link": {AGENT, ADMIN},
-    "confirm_connect_link": {AGENT, ADMIN},
+    "list_accounts": {AGENT, PRODUCT, READER, ADMIN},
+    "show_account": {AGENT, PRODUCT, READER, ADMIN},
+    "create_connect_link": {AGENT, PRODUCT, ADMIN},
+    "look_at_connect_link": {PRODUCT, ADMIN},
+    "confirm_connect_link": {PRODUCT, ADMIN},
     "list_deliveries": {READER, ADMIN},
     "show_delivery": {READER, ADMIN},
     "list_revocations": {READER, ADMIN},

@@ -35,6 +35,7 @@ from tests.ledgers import MOSTLY_SQLITE
 pytestmark = MOSTLY_SQLITE
 
 BACK = "https://app.example/settings?tab=agents"
+NONCE = "f3c1b7e0-9d52-4c1e-8a44-ada-s-session"
 
 
 @dataclass
@@ -43,9 +44,14 @@ class Product:
 
     api: AgentsApi
 
-    def link(self, user: str, *, confirm: bool | None = True, **more: Any) -> Any:
-        body = {"user": user, "connection": "gh", "return_to": BACK, **more}
-        return self.api.ask("POST", "/v1/connect-links", json=body | ({} if confirm is None else {"confirm": confirm}))
+    @property
+    def key(self) -> Any:
+        return self.api.keys["acme", Role.PRODUCT]
+
+    def link(self, user: str, *, key: Any = None, confirm: bool | None = True, **more: Any) -> Any:
+        body = {"user": user, "connection": "gh", "return_to": BACK, "nonce": NONCE, **more}
+        said = {} if confirm is None else {"confirm": confirm}
+        return self.api.ask("POST", "/v1/connect-links", key or self.key, json=body | said)
 
     def comes_back(self, link: str) -> dict[str, str]:
         """What a browser that goes the whole way by that link brings in its address."""
@@ -61,10 +67,16 @@ class Product:
         assert address.startswith(f"{BACK}&aswhom=confirm&")
         return dict(parse_qsl(urlsplit(address).query))
 
-    def confirms(self, user: str, brought: dict[str, str], key: Any = None, **more: str) -> Any:
+    def confirms(
+        self, user: str, brought: dict[str, str], key: Any = None, *, act: str = "confirm", **more: str
+    ) -> Any:
         """Says that *user* is signed in in that browser."""
-        body = {"user": user, "code": brought["aswhom_code"], **more}
-        return self.api.ask("POST", f"/v1/connect-links/{brought['aswhom_link']}/confirm", key, json=body)
+        body = {"user": user, "code": brought["aswhom_code"], "nonce": NONCE, **more}
+        return self.api.ask("POST", f"/v1/connect-links/{brought['aswhom_link']}/{act}", key or self.key, json=body)
+
+    def looks(self, user: str, brought: dict[str, str], key: Any = None, **more: str) -> Any:
+        """Asks who consented in that browser."""
+        return self.confirms(user, brought, key, act="look", **more)
 
 
 @pytest.fixture
@@ -140,17 +152,99 @@ def test_a_link_of_mallorys_that_ada_follows_gives_him_nothing(product: Product)
     assert told.detail["by"].startswith("api:acme.bot:")
 
 
-def test_another_code_than_the_browsers_ends_it(product: Product) -> None:
-    brought = product.comes_back(product.link("grace").json["url"])
-    assert product.confirms("grace", brought, code="x").status_code == 409
+def test_a_link_for_ada_that_mallory_followed_gives_her_agents_nothing_of_his(product: Product) -> None:
+    """A model was talked into a link for her; he consents as himself and has her open where that led him."""
+    api = product.api
+    made = product.link("ada", key=api.keys["acme", Role.AGENT], nonce="whatever-the-model-made-up")
+    brought = product.comes_back(made.json["url"])
+    refused = product.confirms("ada", brought)
+    assert (refused.status_code, refused.json["type"]) == (409, "urn:aswhom:problem:connect-refused")
+    assert "not the browser session in which the link was asked for" in refused.json["detail"]
     assert ended(product)
-    assert product.confirms("grace", brought).status_code == 409
+    assert product.confirms("ada", brought, nonce="whatever-the-model-made-up").status_code == 409
+    (told,) = audited(product, "connect.refused")
+    assert (told.principal_id, told.detail["said"], told.detail["browser"]) == ("acme.ada", "acme.ada", "another")
+
+
+def test_a_product_that_has_no_nonce_in_that_session_says_so_and_connects_nobody(product: Product) -> None:
+    brought = product.comes_back(product.link("grace").json["url"])
+    assert product.confirms("grace", brought, nonce="").status_code == 409
+    assert ended(product)
+
+
+def test_another_code_than_the_browsers_ends_nothing(product: Product) -> None:
+    brought = product.comes_back(product.link("grace").json["url"])
+    for more in ({}, {"nonce": ""}):
+        assert product.confirms("grace", brought, code="x", **more).status_code == 409
+    assert product.confirms("mallory", brought, code="x").status_code == 409
+    assert not ended(product)
+    assert audited(product, "connect.refused") == []
+    assert product.confirms("grace", brought).status_code == 200
+
+
+def test_a_product_sees_who_consented_before_it_confirms(product: Product) -> None:
+    made = product.link("grace").json
+    brought = product.comes_back(made["url"])
+    for _ in range(2):
+        seen = product.looks("grace", brought)
+        assert seen.status_code == 200, seen.text
+        assert (seen.json["principal"], seen.json["connection"], seen.json["login"]) == ("acme.grace", "gh", "mona")
+    assert "it counts once the product" in why(product, "grace")
+    for refused in (product.looks("ada", brought), product.looks("grace", brought, nonce="")):
+        assert (refused.status_code, refused.json["type"]) == (409, "urn:aswhom:problem:connect-refused")
+        assert "mona" not in refused.text
+    assert product.looks("grace", brought, product.api.keys["globex", Role.ADMIN]).status_code == 404
+    assert not ended(product)
+    assert product.confirms("grace", brought).status_code == 200
+    assert product.looks("grace", brought).json["type"] == "urn:aswhom:problem:not-in-state"
+
+
+def test_a_key_of_some_users_confirms_no_others_link_and_ends_none(product: Product) -> None:
+    bobs = product.api.key(role=Role.PRODUCT, agent="bobs", users=["bob"])
+    hers = product.comes_back(product.link("grace").json["url"])
+    for user in ("grace", "bob"):
+        for act in ("confirm", "look"):
+            assert product.confirms(user, hers, bobs, act=act).status_code == 403
+    his = product.comes_back(product.link("bob", key=bobs).json["url"])
+    assert product.confirms("grace", his, bobs).status_code == 403
+    assert audited(product, "connect.refused") == []
+    assert product.looks("bob", his, bobs).status_code == 200
+    assert product.confirms("grace", hers).status_code == 200
+
+
+def test_who_makes_links_for_a_model_does_not_say_who_came_back(product: Product) -> None:
+    agents = product.api.keys["acme", Role.AGENT]
+    brought = product.comes_back(product.link("ada", key=agents).json["url"])
+    for user in ("ada", "bob"):
+        for act in ("confirm", "look"):
+            refused = product.confirms(user, brought, agents, act=act)
+            assert (refused.status_code, refused.json["type"]) == (403, "urn:aswhom:problem:not-allowed")
+    assert not ended(product)
+
+
+def test_a_link_that_is_to_be_confirmed_is_made_with_a_nonce_that_nobody_guesses(product: Product) -> None:
+    for nonce in (None, "", "ada", "x" * 21, "with space" * 3, "x" * 201):
+        assert product.link("grace", nonce=nonce).status_code == 422
+    found = product.api.database.read(lambda c: c.execute(select(connect_sessions.c.id)).all())
+    assert found == []
+    product.link("grace")
+    rows = product.api.database.read(lambda c: c.execute(select(connect_sessions)).all())
+    assert NONCE not in str(rows)
+
+
+def test_no_code_is_sent_to_a_product_in_clear_text(product: Product) -> None:
+    api, back = product.api, "http://app.example/settings"
+    api.database.write(partial(add_target, id="ret-2", tenant=None, url=back, now=datetime.now(UTC)))
+    refused = product.link("grace", return_to=back)
+    assert (refused.status_code, refused.json["type"]) == (422, "urn:aswhom:problem:unusable")
+    assert "give an https:// return target" in refused.json["detail"]
+    assert product.link("grace", return_to=back, confirm=None).status_code == 201
 
 
 def test_the_key_of_another_tenant_or_one_that_makes_no_links_confirms_nothing(product: Product) -> None:
     brought, keys = product.comes_back(product.link("grace").json["url"]), product.api.keys
     assert product.confirms("grace", brought, keys["globex", Role.ADMIN]).status_code == 404
-    assert product.confirms("acme.grace", brought, keys["globex", Role.AGENT]).status_code == 404
+    assert product.confirms("acme.grace", brought, keys["globex", Role.PRODUCT]).status_code == 404
     assert product.confirms("grace", brought, keys["acme", Role.READER]).status_code == 403
     assert not ended(product)
     assert product.confirms("grace", brought, keys["acme", Role.ADMIN]).status_code == 200
@@ -158,14 +252,14 @@ def test_the_key_of_another_tenant_or_one_that_makes_no_links_confirms_nothing(p
 
 def test_a_key_that_ended_meanwhile_confirms_nothing_and_ends_nothing(product: Product) -> None:
     api, brought = product.api, product.comes_back(product.link("grace").json["url"])
-    who = api.caller()
+    who = api.caller(product.key)
     api.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"))
     with pytest.raises(NotLetIn):
         api.invitations.confirm(
-            who, brought["aswhom_link"], user="grace", code=brought["aswhom_code"], now=datetime.now(UTC)
+            who, brought["aswhom_link"], user="grace", code=brought["aswhom_code"], nonce=NONCE, now=datetime.now(UTC)
         )
     assert not ended(product)
-    assert product.confirms("grace", brought, api.key(agent="other")).status_code == 200
+    assert product.confirms("grace", brought, api.key(role=Role.PRODUCT, agent="other")).status_code == 200
 
 
 def test_a_revocation_between_the_two_wins(product: Product) -> None:
@@ -214,6 +308,9 @@ def test_a_request_is_the_one_it_was_before_there_was_such_a_member(product: Pro
     body = {"user": "grace", "connection": "gh", "return_to": BACK}
     first = ask(json=body)
     assert ask(json=body | {"confirm": False}).json == first.json
+    assert ask(json=body | {"nonce": None}).json == first.json
     assert ask(json=body | {"confirm": True}).status_code == 422
+    reused = ask(json=body | {"nonce": NONCE})
+    assert (reused.status_code, reused.json["type"]) == (422, "urn:aswhom:problem:idempotency-key-reused")
     found = product.api.database.read(lambda c: c.execute(select(connect_sessions.c.confirm)).scalars().all())
     assert list(found) == [False]

@@ -15,6 +15,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from deploy.demo.provision import GITHUB
 from identity.accounts import find_account, move_account
 from identity.audit.tables import audit
+from identity.connect.confirmation import CameBack
 from identity.connect.flow import ConnectFlow, ConnectRefused
 from identity.connect.reasons import Why
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
@@ -135,12 +136,14 @@ class ConnectSite:
         made = self.connect.start(key, now=datetime.now(UTC) - age, **more)
         return f"{self.system.web}/connect/{made.text}"
 
-    def confirmed(self, brought: Mapping[str, str], key: AccountKey) -> Why | None:
-        """The product says whom it has signed in, with what their browser brought; None: that connected them."""
+    def confirmed(self, brought: Mapping[str, str], key: AccountKey, nonce: str) -> Why | None:
+        """The product says whom it has signed in, with what their browser brought and their session there holds.
+
+        None: that connected them.
+        """
         outcome = self.connect.confirmations.confirm(
             brought["aswhom_link"],
-            key.principal,
-            brought["aswhom_code"],
+            CameBack(principal=key.principal, code=brought["aswhom_code"], nonce=nonce),
             tenant=key.tenant,
             by="the product",
             now=datetime.now(UTC),

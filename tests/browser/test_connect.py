@@ -131,26 +131,44 @@ def test_who_follows_a_link_of_somebody_elses_to_the_end_gives_them_nothing_and_
     system.runtime.database.write(add)
     mallory, her, ada = connect_site.someone("mallory"), connect_site.someone("ada"), person()
 
-    def comes_back(key: AccountKey) -> dict[str, str]:
-        ada.goes_to(connect_site.link(key, return_to=back, confirm=True))
+    def comes_back(key: AccountKey, nonce: str) -> dict[str, str]:
+        ada.goes_to(connect_site.link(key, return_to=back, confirm=True, nonce=nonce))
         ada.goes_on()
         ada.signs_in("margaret", back="/healthz")
         return dict(parse_qsl(urlsplit(ada.tab.url).query))
 
-    brought = comes_back(mallory)
+    brought = comes_back(mallory, "of-his-session")
     assert brought["aswhom"] == "confirm"
     ada.goes_to(f"{system.web}/connect/result/{brought['aswhom_link']}")
     assert ada.heading == "Almost connected"
     ada.finds_it_accessible("unconfirmed")
-    assert connect_site.confirmed(brought, her) is Why.UNCONFIRMED
+    assert connect_site.confirmed(brought, her, "") is Why.UNCONFIRMED
     ada.goes_to(f"{system.web}/connect/result/{brought['aswhom_link']}")
     assert ada.heading == "It was not confirmed"
     assert (connect_site.generation(mallory), connect_site.refusals(mallory)) == (0, ["unconfirmed"])
     system.start("housekeeping")
     system.wait(lambda: connect_site.ended(mallory) == [WithdrawalState.DONE], "that the provider ended it")
 
-    assert connect_site.confirmed(comes_back(her), her) is None
+    hers = "of-her-session"
+    assert connect_site.confirmed(comes_back(her, hers), her, hers) is None
     assert (connect_site.generation(her), connect_site.state(her)) == (1, AccountState.ACTIVE)
+
+
+def test_what_another_consented_to_by_a_link_for_ada_is_not_hers_when_she_opens_where_it_led_him(
+    connect_site: ConnectSite, person: Meet
+) -> None:
+    """Mallory got hold of a link for Ada, goes through it as himself, and sends her the address he comes back to."""
+    back = f"{connect_site.system.web}/healthz"
+    add = partial(add_target, id=secrets.token_hex(8), tenant="acme", url=back, now=datetime.now(UTC))
+    connect_site.system.runtime.database.write(add)
+    her, mallory, ada = connect_site.someone("ada"), person(), person()
+    mallory.goes_to(connect_site.link(her, return_to=back, confirm=True, nonce="of-a-session-that-is-not-hers"))
+    mallory.goes_on()
+    mallory.signs_in("margaret", back="/healthz")
+    ada.goes_to(mallory.tab.url)
+    brought = dict(parse_qsl(urlsplit(ada.tab.url).query))
+    assert connect_site.confirmed(brought, her, "of-her-session") is Why.UNCONFIRMED
+    assert (connect_site.generation(her), connect_site.refusals(her)) == (0, ["unconfirmed"])
 
 
 def test_whose_grant_is_dead_is_told_why_and_connects_again(connect_site: ConnectSite, person: Meet) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from sqlalchemy import Connection
 
+from identity.connect.confirmation import CameBack, Consenter
 from identity.connect.flow import ConnectFlow, ConnectOffer, ConnectRefused, Outcome
 from identity.connect.outcomes import Awaiting
 from identity.connect.reasons import Why
@@ -23,6 +24,7 @@ from identity.refresh.gate import Gate
 from identity.signing import Signer
 from tests.identity.world import ANNA, World
 
+NONCE = "nonce-of-the-session-that-asked"
 ANNAS_BROWSER, ANOTHER_BROWSER = "cookie-of-anna", "cookie-of-another"
 
 
@@ -81,14 +83,20 @@ class BrowserFlow:
         state = self.authorize(self.start(key, **more))["state"]
         return self.finish({"code": "c", "state": state})
 
-    def confirm(
-        self, awaiting: Awaiting, *, user: str | None = None, code: str | None = None, tenant: str | None = None
-    ) -> Outcome | None:
-        """What the product is answered that has *user* signed in; their own and what was given out, unless said."""
+    def look(self, awaiting: Awaiting, *, tenant: str | None = None, **came: str) -> Consenter | Outcome | None:
+        """What the product is told that asks who consented."""
+        return self.connect.confirmations.look(
+            awaiting.session,
+            came_back(awaiting, **came),
+            tenant=tenant or awaiting.key.tenant,
+            now=self.world.clock.now,
+        )
+
+    def confirm(self, awaiting: Awaiting, *, tenant: str | None = None, **came: str) -> Outcome | None:
+        """What the product is answered that says who came back."""
         return self.connect.confirmations.confirm(
             awaiting.session,
-            user or awaiting.key.principal,
-            code or awaiting.code or "",
+            came_back(awaiting, **came),
             tenant=tenant or awaiting.key.tenant,
             by="the product",
             now=self.world.clock.now,
@@ -101,6 +109,11 @@ class BrowserFlow:
         assert outcome.next_step
         assert self.woken == []
         return outcome.reason
+
+
+def came_back(awaiting: Awaiting, *, user: str | None = None, code: str | None = None, nonce: str = NONCE) -> CameBack:
+    """The link's own person in the session that asked, with what was given out, unless said otherwise."""
+    return CameBack(principal=user or awaiting.key.principal, code=code or awaiting.code or "", nonce=nonce)
 
 
 def why(outcome: object) -> Why:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, select, update
 
 from identity.audit.tables import audit
+from identity.connect.confirmation import Consenter
 from identity.connect.flow import Connected, ConnectRefused, Finishing
 from identity.connect.leftovers import GENERATION
 from identity.connect.outcomes import Awaiting
@@ -29,7 +30,7 @@ from identity.tables import connect_sessions, provider_connections
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from tests.identity.asking import ask
-from tests.identity.browser_flow import ANNAS_BROWSER, BrowserFlow, link_person, why
+from tests.identity.browser_flow import ANNAS_BROWSER, ANOTHER_BROWSER, NONCE, BrowserFlow, came_back, link_person, why
 from tests.identity.peer import ENDS, Peer
 from tests.identity.places import acts_in, list_place
 from tests.identity.providers import PretendProvider
@@ -54,7 +55,7 @@ def flow(flow: BrowserFlow) -> BrowserFlow:
 
 def comes_back(flow: BrowserFlow, key: AccountKey = ANNA, **more: Any) -> Awaiting:
     """The whole way, up to the product."""
-    outcome = flow.consents(key, return_to=BACK, **{"confirm": True, **more})
+    outcome = flow.consents(key, return_to=BACK, **{"confirm": True, "nonce": NONCE, **more})
     assert isinstance(outcome, Awaiting), outcome
     assert outcome.code
     return outcome
@@ -117,7 +118,7 @@ def test_a_certified_server_knows_the_tokens_of_who_followed_somebody_elses_link
     world, config = peer.world, {"issuer": oidc.issuer, "revocation_url": oidc.revocation_url}
     world.store.write(lambda c: c.execute(update(provider_connections).values(config=config)).rowcount)
     world.store.write(lambda c: add_target(c, id="ret-1", tenant=None, url=BACK, now=world.clock.now))
-    awaiting = peer.connect(return_to=BACK, confirm=True)
+    awaiting = peer.connect(return_to=BACK, confirm=True, nonce=NONCE)
     assert isinstance(awaiting, Awaiting)
     (row,) = world.store.read(lambda c: c.execute(select(withdrawals)).all())
     sealed = {ACCESS: row.access_sealed, REFRESH: row.refresh_sealed}
@@ -128,8 +129,7 @@ def test_a_certified_server_knows_the_tokens_of_who_followed_somebody_elses_link
     assert all(oidc.is_active(token) for token in won)
     refused = peer.flow.confirmations.confirm(
         awaiting.session,
-        "robot",
-        awaiting.code or "",
+        came_back(awaiting, user="robot"),
         tenant="acme",
         by="the product",
         now=world.clock.now,
@@ -140,12 +140,74 @@ def test_a_certified_server_knows_the_tokens_of_who_followed_somebody_elses_link
     assert not any(oidc.is_active(token) for token in won)
 
 
-def test_another_code_ends_it(flow: BrowserFlow, provider: PretendProvider) -> None:
+def test_a_link_for_anna_that_another_followed_gives_her_nothing_of_his(
+    flow: BrowserFlow, provider: PretendProvider
+) -> None:
+    """He got hold of a link for her, consented as himself, and has her open the address that he came back to."""
+    link = flow.start(return_to=BACK, confirm=True, nonce="of-whoever-asked-for-a-link-for-her")
+    state = flow.authorize(link, ANOTHER_BROWSER)["state"]
+    awaiting = flow.finish({"code": "c", "state": state}, browser=ANOTHER_BROWSER)
+    assert isinstance(awaiting, Awaiting)
+    assert why(flow.confirm(awaiting)) is Why.UNCONFIRMED  # she is who it is for, and the code is right
+    world = flow.world
+    assert (world.generation(), flow.woken, world.audited("account.connected")) == (0, [], 0)
+    detail = select(audit.c.detail).where(audit.c.kind == "connect.refused")
+    refused = world.store.read(lambda c: c.execute(detail).scalar_one())
+    assert (refused["said"], refused["browser"]) == (ANNA.principal, "another")
+    ends(flow, provider)
+
+
+@pytest.mark.parametrize("nonce", ["", "another"])
+def test_who_has_no_nonce_in_their_session_or_another_is_connected_by_nothing(flow: BrowserFlow, nonce: str) -> None:
     awaiting = comes_back(flow)
-    assert why(flow.confirm(awaiting, code=f"{awaiting.code}x")) is Why.UNCONFIRMED
+    assert why(flow.confirm(awaiting, nonce=nonce)) is Why.UNCONFIRMED
     assert why(flow.confirm(awaiting)) is Why.UNCONFIRMED
     assert flow.world.generation() == 0
-    ends(flow, provider)
+
+
+def test_what_waited_when_links_had_no_nonce_yet_is_confirmed_by_nothing(flow: BrowserFlow) -> None:
+    awaiting = comes_back(flow)
+    flow.world.store.write(lambda c: c.execute(update(connect_sessions).values(nonce_hash=None)).rowcount)
+    assert why(flow.confirm(awaiting, nonce="")) is Why.UNCONFIRMED
+    assert flow.world.generation() == 0
+
+
+@pytest.mark.parametrize("came", [{"code": "guessed"}, {"code": "guessed", "user": "robot", "nonce": ""}])
+def test_who_does_not_know_the_code_ends_nothing(flow: BrowserFlow, came: dict[str, str]) -> None:
+    """The link's id is no secret: it stands in the link, so in chats."""
+    awaiting = comes_back(flow)
+    for _ in range(5):
+        assert why(flow.confirm(awaiting, **came)) is Why.UNCONFIRMED
+    assert flow.world.audited("connect.refused") == 0
+    assert isinstance(flow.confirm(awaiting), Connected)
+
+
+def test_a_look_tells_who_consented_and_counts_nothing(flow: BrowserFlow) -> None:
+    awaiting = comes_back(flow)
+    seen = flow.look(awaiting)
+    assert isinstance(seen, Consenter)
+    assert (seen.key, seen.login, seen.until) == (ANNA, "mona", awaiting.until)
+    assert (flow.world.generation(), flow.woken) == (0, [])
+    assert flow.look(awaiting) == seen
+    assert isinstance(flow.confirm(awaiting), Connected)
+    with pytest.raises(NotInState, match="nothing to ask"):
+        flow.look(awaiting)
+
+
+def test_a_look_tells_nobody_else_and_ends_nothing(flow: BrowserFlow) -> None:
+    awaiting = comes_back(flow)
+    assert flow.look(awaiting, tenant="globex") is None
+    for came in ({"user": "robot"}, {"code": "guessed"}, {"nonce": ""}):
+        assert why(flow.look(awaiting, **came)) is Why.UNCONFIRMED
+    assert isinstance(flow.confirm(awaiting), Connected)
+
+
+def test_a_look_after_its_time_or_a_refusal_tells_why(flow: BrowserFlow) -> None:
+    awaiting = comes_back(flow)
+    flow.world.clock.advance(CONFIRMED_WITHIN)
+    assert why(flow.look(awaiting)) is Why.UNCONFIRMED
+    refused = flow.confirm(awaiting)
+    assert flow.look(awaiting) == refused
 
 
 def test_what_nobody_confirms_ends_by_itself_whoever_died(flow: BrowserFlow, provider: PretendProvider) -> None:
@@ -185,7 +247,7 @@ def test_the_same_said_again_is_answered_alike_and_anything_else_is_not(
     done = flow.confirm(awaiting)
     assert isinstance(done, Connected)
     assert flow.confirm(awaiting) == done
-    for other in ({"user": "robot"}, {"code": "another"}):
+    for other in ({"user": "robot"}, {"code": "another"}, {"nonce": "another"}):
         with pytest.raises(NotInState, match="already"):
             flow.confirm(awaiting, **other)
     assert (flow.world.generation(), flow.woken, flow.world.audited("account.connected")) == (1, [ANNA], 1)
@@ -325,29 +387,64 @@ def test_a_connection_demands_it_of_every_link_also_of_those_that_are_out(
     flow: BrowserFlow, provider: PretendProvider
 ) -> None:
     world = flow.world
-    without, within = flow.authorize(flow.start())["state"], flow.authorize(flow.start(return_to=BACK))["state"]
+    without, within = (
+        flow.authorize(flow.start())["state"],
+        flow.authorize(flow.start(return_to=BACK, nonce=NONCE))["state"],
+    )
+    by_hand = flow.authorize(flow.start(return_to=BACK))["state"]
     owner = replace(world.owner, config={**world.owner.config, "confirm": "true"})
     world.store.write(lambda c: rewrite_connection(c, owner))
-    with pytest.raises(BadInput, match="give a return"):
-        flow.start()
+    incomplete: list[dict[str, Any]] = [{}, {"return_to": BACK}, {"nonce": NONCE}]
+    for lacking in incomplete:
+        with pytest.raises(BadInput, match="none is made by hand"):
+            flow.start(**lacking)
     awaiting = flow.finish({"code": "c", "state": within})
     assert isinstance(awaiting, Awaiting)
     assert isinstance(flow.confirm(awaiting), Connected)
     assert isinstance(comes_back(flow, confirm=False), Awaiting)
     shown = provider.presented.total()
-    assert why(flow.finish({"code": "c", "state": without})) is Why.OPERATOR
-    assert provider.presented.total() == shown  # its code is not shown to anybody
+    for one in (without, by_hand):
+        assert why(flow.finish({"code": "c", "state": one})) is Why.OPERATOR
+    assert provider.presented.total() == shown  # their codes are not shown to anybody
+
+
+@pytest.mark.parametrize(
+    ("back", "is_taken"),
+    [
+        ("http://app.example/settings", False),
+        ("http://10.0.0.7/settings", False),
+        ("http://localhost:3000/settings", True),
+        ("http://127.0.0.1:3000/settings", True),
+        ("http://[::1]:3000/settings", True),
+    ],
+)
+def test_a_code_is_sent_to_nobody_in_clear_text(
+    flow: BrowserFlow, provider: PretendProvider, back: str, is_taken: bool
+) -> None:
+    flow.world.store.write(lambda c: add_target(c, id="ret-2", tenant=None, url=back, now=flow.world.clock.now))
+    out = flow.authorize(flow.start(return_to=back, nonce=NONCE))["state"]
+    owner = replace(flow.world.owner, config={**flow.world.owner.config, "confirm": "true"})
+    flow.world.store.write(lambda c: rewrite_connection(c, owner))
+    outcome = flow.finish({"code": "c", "state": out})
+    if is_taken:
+        assert isinstance(outcome, Awaiting)
+        assert flow.start(return_to=back, nonce=NONCE)
+        return
+    assert why(outcome) is Why.OPERATOR
+    assert provider.presented.total() == 0
+    with pytest.raises(BadInput, match="clear text"):
+        flow.start(return_to=back, nonce=NONCE)
 
 
 def test_a_target_that_is_gone_confirms_nothing(flow: BrowserFlow, provider: PretendProvider) -> None:
-    state = flow.authorize(flow.start(return_to=BACK, confirm=True))["state"]
+    state = flow.authorize(flow.start(return_to=BACK, confirm=True, nonce=NONCE))["state"]
     flow.world.store.write(lambda c: remove_target(c, "ret-1"))
     assert why(flow.finish({"code": "c", "state": state})) is Why.OPERATOR
     assert provider.presented.total() == 0
 
 
 def test_there_is_nothing_to_confirm_before_somebody_comes_back(flow: BrowserFlow) -> None:
-    link = flow.connect.start(ANNA, now=flow.world.clock.now, return_to=BACK, confirm=True)
+    link = flow.connect.start(ANNA, now=flow.world.clock.now, return_to=BACK, confirm=True, nonce=NONCE)
     early = Awaiting(session=link.session, key=ANNA, until=link.expires_at, code="made-up")
     with pytest.raises(NotInState, match="nobody has come back"):
         flow.confirm(early)
@@ -358,7 +455,7 @@ def test_there_is_nothing_to_confirm_before_somebody_comes_back(flow: BrowserFlo
 
 
 def test_a_reload_says_that_it_waits_and_gives_no_code_again(flow: BrowserFlow, provider: PretendProvider) -> None:
-    state = flow.authorize(flow.start(return_to=BACK, confirm=True))["state"]
+    state = flow.authorize(flow.start(return_to=BACK, confirm=True, nonce=NONCE))["state"]
     first, again = flow.finish({"code": "c", "state": state}), flow.finish({"code": "c", "state": state})
     assert isinstance(first, Awaiting)
     assert again == replace(first, code=None)
@@ -371,7 +468,7 @@ def test_a_reload_says_that_it_waits_and_gives_no_code_again(flow: BrowserFlow, 
 
 @pytest.mark.parametrize("lost", ["commit lost", "commit unseen"])
 def test_what_is_kept_in_a_commit_of_which_nobody_heard_is_kept_once(flow: BrowserFlow, lost: str) -> None:
-    state = flow.authorize(flow.start(return_to=BACK, confirm=True))["state"]
+    state = flow.authorize(flow.start(return_to=BACK, confirm=True, nonce=NONCE))["state"]
     store = flow.world.store
     flow.world.store = FailingStore(store, {2: lost})  # type: ignore[assignment]
     awaiting = flow.finish({"code": "c", "state": state})
@@ -382,7 +479,7 @@ def test_what_is_kept_in_a_commit_of_which_nobody_heard_is_kept_once(flow: Brows
 
 
 def test_what_cannot_be_kept_ends(flow: BrowserFlow, provider: PretendProvider) -> None:
-    state = flow.authorize(flow.start(return_to=BACK, confirm=True))["state"]
+    state = flow.authorize(flow.start(return_to=BACK, confirm=True, nonce=NONCE))["state"]
     store = flow.world.store
     flow.world.store = FailingStore(store, {2: "commit unseen", 3: "no turn"})  # type: ignore[assignment]
     assert why(flow.finish({"code": "c", "state": state})) is Why.INTERRUPTED

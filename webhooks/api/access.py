@@ -38,7 +38,8 @@ class May(StrEnum):
     CANCEL = "cancel jobs"
     REPLAY = "replay jobs"
     ACCOUNTS = "see accounts"
-    CONNECT = "make and confirm connect links"
+    CONNECT = "make connect links"
+    CONFIRM = "confirm connect links"
     DELIVERIES = "see deliveries"
     REVOCATIONS = "see revocations"
     REVOKE = "revoke"
@@ -49,6 +50,7 @@ _SEES = frozenset({May.CATALOGUE, May.JOBS, May.ACCOUNTS})
 
 ROLES: Mapping[Role, frozenset[May]] = {
     Role.AGENT: _SEES | {May.EXECUTE, May.CANCEL, May.CONNECT},
+    Role.PRODUCT: _SEES | {May.CONNECT, May.CONFIRM},
     Role.READER: _SEES | {May.DELIVERIES, May.REVOCATIONS},
     Role.ADMIN: frozenset(May),
 }
@@ -65,7 +67,8 @@ NEEDS: Mapping[str, May] = {
     "list_accounts": May.ACCOUNTS,
     "show_account": May.ACCOUNTS,
     "create_connect_link": May.CONNECT,
-    "confirm_connect_link": May.CONNECT,
+    "look_at_connect_link": May.CONFIRM,
+    "confirm_connect_link": May.CONFIRM,
     "list_deliveries": May.DELIVERIES,
     "show_delivery": May.DELIVERIES,
     "list_revocations": May.REVOCATIONS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
@@ -27,11 +28,14 @@ from webhooks.api.models import (
     ConnectBody,
     ConnectedOut,
     ConnectLink,
+    ConsenterOut,
     IdempotencyHeader,
     OnePath,
 )
 from webhooks.pages import sentence
 from webhooks.problems import CONNECT_REFUSED, NOT_THERE, Problem
+
+Told = TypeVar("Told")
 
 
 def account_operations(
@@ -76,8 +80,9 @@ def account_operations(
     @pages.post("/connect-links", responses={201: ConnectLink})
     def create_connect_link(header: IdempotencyHeader, body: ConnectBody) -> Response:
         """Make the link by which a person connects an account. Good once, in one browser, for some minutes."""
-        # A request without it is the one it was before there was such a member.
-        asked = body.model_dump(mode="json", exclude=None if body.confirm else {"confirm"})
+        # A request without them is the one it was before there were such members.
+        left_out = {name for name in ("confirm", "nonce") if not getattr(body, name)}
+        asked = body.model_dump(mode="json", exclude=left_out)
         keyed = Keyed(key=header.idempotency_key, document={"connect": asked})
         made = invitations.invite(
             caller(),
@@ -86,6 +91,7 @@ def account_operations(
             scopes=None if body.scopes is None else tuple(body.scopes),
             return_to=body.return_to,
             confirm=body.confirm,
+            nonce=body.nonce,
             keyed=keyed,
             now=clock(),
         )
@@ -100,18 +106,30 @@ def account_operations(
         )
         return answer(link, 201)
 
+    @pages.post("/connect-links/<id>/look", responses={200: ConsenterOut})
+    def look_at_connect_link(path: OnePath, body: ConfirmBody) -> Response:
+        """See who consented by a connect link that waits to be confirmed. Nothing counts by it, and nothing ends."""
+        seen = _or_problem(
+            invitations.look(caller(), path.id, user=body.user, code=body.code, nonce=body.nonce, now=clock())
+        )
+        told = ConsenterOut(
+            principal=seen.key.principal,
+            connection=seen.key.connection,
+            login=seen.login,
+            scopes=list(seen.scopes),
+            until=seen.until,
+        )
+        return answer(told)
+
     @pages.post("/connect-links/<id>/confirm", responses={200: ConnectedOut})
     def confirm_connect_link(path: OnePath, body: ConfirmBody) -> Response:
         """Say who came back by a connect link: it connects its own person alone. Said again, it is answered alike.
 
-        Another user or code ends it, and what was granted with it.
+        With its code, another user or nonce ends it, and what was granted with it; another code changes nothing.
         """
-        outcome = invitations.confirm(caller(), path.id, user=body.user, code=body.code, now=clock())
-        match outcome:
-            case None:
-                raise Problem(NOT_THERE, "There is no such connect link in this tenant. Ask for a new one.")
-            case ConnectRefused(reason=reason, next_step=next_step):
-                raise Problem(CONNECT_REFUSED, f"{sentence(reason)} {sentence(next_step)}")
+        outcome = _or_problem(
+            invitations.confirm(caller(), path.id, user=body.user, code=body.code, nonce=body.nonce, now=clock())
+        )
         told = ConnectedOut(
             account=outcome.account,
             principal=outcome.key.principal,
@@ -120,3 +138,12 @@ def account_operations(
             missing_scopes=list(outcome.missing_scopes),
         )
         return answer(told)
+
+
+def _or_problem(outcome: Told | ConnectRefused | None) -> Told:
+    """What a link that waits came to. Raises Problem where there is none, or nothing was connected."""
+    if outcome is None:
+        raise Problem(NOT_THERE, "There is no such connect link in this tenant. Ask for a new one.")
+    if isinstance(outcome, ConnectRefused):
+        raise Problem(CONNECT_REFUSED, f"{sentence(outcome.reason)} {sentence(outcome.next_step)}")
+    return outcome

@@ -134,8 +134,15 @@ class ConnectBody(Sent):
     )
     confirm: bool = Field(
         False,
-        description="have who comes back confirmed by `confirm_connect_link` before it counts; needs a `return_to`. "
-        "A provider connection may demand it of every link",
+        description="have who comes back confirmed by `confirm_connect_link` before it counts; needs a `return_to` and "
+        "a `nonce`. A provider connection may demand it of every link",
+    )
+    nonce: str | None = Field(
+        None,
+        min_length=22,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]*$",
+        description="random, and kept in your session of the browser that asks: who comes back is confirmed with it",
     )
 
 
@@ -154,6 +161,19 @@ class ConfirmBody(Sent):
 
     user: Id = Field(description="whoever is signed in in the browser that came back: never what its address says")
     code: Word = Field(description="`aswhom_code` of the address that it came back to")
+    nonce: str = Field(
+        max_length=200,
+        pattern=r"^[\x21-\x7e]*$",
+        description="the one in your session of that browser; empty where there is none",
+    )
+
+
+class ConsenterOut(Given):
+    principal: str
+    connection: str
+    login: str | None = Field(description="as the provider names who consented")
+    scopes: list[str] = Field(description="that were granted")
+    until: datetime = Field(description="when it is too late to confirm it")
 
 
 class ConnectedOut(Given):
