@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, exists, not_, or_, select
 
+from identity.columns import is_one
 from identity.policy.ledger import version_of
 from pipeline.approvals.tables import approvals
 from pipeline.ledger.approvals import approval_of, move_approval
 from pipeline.ledger.clock import NOW, clock
-from pipeline.ledger.indexed import is_one
 from pipeline.ledger.jobs import wake
 from pipeline.states import ENDED, ApprovalState, StepState
 from pipeline.tables import jobs, steps

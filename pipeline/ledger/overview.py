@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, Table, exists, func, literal, or_, select
 
+from identity.columns import is_one
 from identity.hold import Hold, find_hold
 from identity.model import AccountState, ScopeKind
 from identity.tables import accounts, installations, provider_connections, scopes, tenants
@@ -76,7 +77,7 @@ def _numbers(connection: Connection, of: Collection[str] | None, now: datetime) 
         "lost": count(accounts, TROUBLED, accounts.c.state == AccountState.NEEDS_RECONNECT),
         "suspended": count(accounts, TROUBLED, accounts.c.state == AccountState.SUSPENDED),
         "refused": literal(0) if of is not None else count(deliveries, bad),
-        "revoking": count(revocations, revocations.c.state != Stage.QUIESCED),
+        "revoking": count(revocations, ~is_one(revocations.c.state, Stage.QUIESCED)),
         "stuck": count(revocations, revocations.c.id.in_(STUCK)),
         "schedules": count(schedules, LIVE, schedules.c.fault.is_not(None)),
         "withheld": literal(0) if of is None else _withheld(),

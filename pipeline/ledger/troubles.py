@@ -10,10 +10,11 @@ from datetime import timedelta
 from sqlalchemy import BigInteger, Connection, Select, func, select, type_coerce
 
 from identity.audit.sealer import oldest_unsealed
+from identity.columns import is_one
 from identity.hold import Hold, find_hold
 from pipeline.ledger import queries, queues
 from pipeline.ledger.clock import NOW, clock
-from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, UNANSWERED, is_one
+from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, UNANSWERED
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocations
 from pipeline.tables import attempts, jobs
