@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, select
 
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.tables import heartbeats
 
 
@@ -24,4 +24,4 @@ def newest_beat(connection: Connection) -> Beat | None:
     """The last that is known."""
     found = select(heartbeats.c.duty, heartbeats.c.host, heartbeats.c.at).order_by(heartbeats.c.at.desc()).limit(1)
     row = connection.execute(found).one_or_none()
-    return None if row is None else Beat(duty=row.duty, host=row.host, ago=clock(connection) - row.at)
+    return None if row is None else Beat(duty=row.duty, host=row.host, ago=ledger_now(connection) - row.at)

@@ -23,7 +23,7 @@ from identity.columns import database_in_microseconds, is_one, microseconds
 from identity.signing import Signer
 from pipeline.batches import in_batches
 from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.clock import NOW, clock
+from pipeline.ledger.clock import NOW, ledger_now
 from pipeline.ledger.revocation_pages import stopping_jobs
 from pipeline.revocation import REACHING, Stage, compensation, in_flight, load, receipt
 from pipeline.revocation.tables import revocation_pages, revocations
@@ -63,7 +63,7 @@ def drained(connection: Connection, revocation: str) -> bool:
     row = load(connection, revocation)
     if row.state != Stage.DRAINING:
         return bool(row.state == Stage.QUIESCED)
-    now = clock(connection)
+    now = ledger_now(connection)
     still = False
     for attempt in in_flight(connection, row):
         if attempt.state != AttemptState.OPEN:
@@ -103,7 +103,7 @@ def compose(
     row = load(connection, revocation)
     if row.receipt is None:
         return None
-    now = clock(connection)
+    now = ledger_now(connection)
     return row, receipt.compose(connection, row, side, now=now), now
 
 
@@ -115,6 +115,6 @@ def conclude(
     row = connection.execute(held).one()
     if row.state not in (Stage.DRAINING, Stage.QUIESCED):
         return None
-    now = clock(connection)
+    now = ledger_now(connection)
     receipt.issue(connection, row, signer, provider_side, now=now)
     return None if row.quiesced_at is not None else float((now - row.effective_at).total_seconds())

@@ -76,7 +76,7 @@ def test_while_the_broker_is_away_the_dispatcher_writes_nothing(house: House, ow
     own_valkey.kill()
     now = [100.0]
 
-    with closing(CeleryRing(publisher(own_valkey.url), clock=lambda: now[0])) as ring:
+    with closing(CeleryRing(publisher(own_valkey.url), monotonic=lambda: now[0])) as ring:
         dispatch = partial(reconcile.dispatch, house.database, Doorbells(house.database, ring), window=64)
 
         def ten_seconds() -> None:

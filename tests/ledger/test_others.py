@@ -9,14 +9,14 @@ import pytest
 
 from identity.errors import Unavailable
 from pipeline.database import Database
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.migrations.others import refuse_beside_others
 from tests.heartbeats import ticked
 from tests.servers.postgres import Emptied
 
 
 def test_a_heartbeat_that_moves_is_of_a_process_that_runs(database: Database) -> None:
-    now = database.read(clock)
+    now = database.read(ledger_now)
     ticked(database, "dispatch", "wake", at=now, host="a")
 
     def still_there(_line: str) -> None:
@@ -27,14 +27,14 @@ def test_a_heartbeat_that_moves_is_of_a_process_that_runs(database: Database) ->
 
 
 def test_a_heartbeat_that_stays_the_last_is_waited_out(database: Database) -> None:
-    ticked(database, "dispatch", at=database.read(clock) - timedelta(seconds=14), host="a")
+    ticked(database, "dispatch", at=database.read(ledger_now) - timedelta(seconds=14), host="a")
     told: list[str] = []
     refuse_beside_others(database, tell=told.append)
     assert len(told) == 1
 
 
 def test_an_old_heartbeat_is_of_nobody(database: Database) -> None:
-    ticked(database, "dispatch", at=database.read(clock) - timedelta(seconds=16), host="a")
+    ticked(database, "dispatch", at=database.read(ledger_now) - timedelta(seconds=16), host="a")
     refuse_beside_others(database, tell=pytest.fail)
 
 
