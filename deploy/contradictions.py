@@ -12,9 +12,9 @@ from pipeline.worker import WorkerSettings
 def contradictions(steps: StepSettings, jobs: WorkerSettings, limits: Limits) -> Iterator[str]:
     """Each as a sentence that names the settings, what is wrong between them, and what to do."""
     call = steps.send_within + steps.call_deadline
-    if jobs.hold < steps.send_within:
+    if jobs.claim_for < steps.send_within:
         yield (
-            f"ASWHOM_WORKER_HOLD ({jobs.hold.total_seconds():g} s) is shorter than ASWHOM_SEND_WITHIN "
+            f"ASWHOM_WORKER_HOLD ({jobs.claim_for.total_seconds():g} s) is shorter than ASWHOM_SEND_WITHIN "
             f"({steps.send_within.total_seconds():g} s): a claim would lapse before its first call could be sent. "
             "Lengthen the one or shorten the other"
         )

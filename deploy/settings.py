@@ -113,7 +113,7 @@ class Settings(Variables):
 
         redis_url = self.redis()
         given_jobs = _given(
-            hold=self.worker_hold,
+            claim_for=self.worker_hold,
             runs=self.job_runs,
             backoff=self.job_backoff,
             misconfigured_delay=self.misconfigured_delay,

@@ -11,7 +11,7 @@ from functools import cache
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, select, update
 
-from identity.columns import in_states
+from identity.columns import is_among
 from identity.errors import Misconfigured
 from identity.model import AccountKey, AccountState, Credential
 from identity.moves import IllegalMove, Moves
@@ -141,7 +141,7 @@ def move_account(connection: Connection, account: str, *, to: AccountState, reas
 
 @cache
 def _move(to: AccountState) -> Prepared:
-    allowed = in_states(accounts.c.state, MOVES.sources(to))
+    allowed = is_among(accounts.c.state, *MOVES.sources(to))
     moved = update(accounts).where(accounts.c.id == bindparam("account"), allowed)
     return Prepared(moved.values(state=to, reason=bindparam("why"), updated_at=bindparam("now")))
 

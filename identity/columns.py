@@ -1,9 +1,9 @@
-"""Column types shared by every table, the clock of the database, and states in a statement."""
+"""Column types shared by every table, the clock of the database, and values in the words of partial indexes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Dialect, bindparam, false, literal_column, type_coerce
@@ -81,7 +81,20 @@ def database_in_microseconds(parameter: str) -> ColumnElement[datetime]:
     return type_coerce(type_coerce(database_now(), BigInteger) + bindparam(parameter, type_=BigInteger), Instant)
 
 
-def in_states(column: Column[str], states: Iterable[str]) -> ColumnElement[bool]:
-    """Whether a state is one of these, in the statement's text: a list of parameters is expanded at each execution."""
-    named: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in states]
-    return column.in_(named) if named else false()
+# Conditions in the words of partial indexes, by which both databases see which of those has the rows: a bound value
+# would hide it from them. Nor is a statement that is built once rendered anew for each execution, as it is for a list
+# of parameters. The values are of our own enums, since they are written out as they are.
+
+
+def is_one(column: Column[Any], value: StrEnum) -> ColumnElement[bool]:
+    """That a column has this very value, in the statement's text."""
+    return column == _written(value)
+
+
+def is_among(column: Column[Any], *values: StrEnum) -> ColumnElement[bool]:
+    """That a column has one of these values, in the statement's text."""
+    return column.in_([_written(value) for value in values]) if values else false()
+
+
+def _written(value: StrEnum) -> ColumnElement[str]:
+    return literal_column(f"'{value}'")

@@ -135,14 +135,13 @@ def connect_service(
     )
 
     def write_audit(connection: Connection, stored: Consented) -> None:
-        audit.record(
+        audit.record_act(
             connection,
             "account.connected",
             AsWhom.of_account(key, id=stored.account, generation=stored.generation),
-            id=act.audit_id,
-            at=act.now,
+            act,
             outcome="success",
-            detail={"provider": provider, "credential": str(credential.kind), "by": act.by, "consented": consented},
+            detail={"provider": provider, "credential": str(credential.kind), "consented": consented},
         )
         note_service(connection, key.connection, key.tenant)
         also(connection, key)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, insert, select, text
 
 from identity import audit
-from identity.audit import AsWhom
+from identity.audit import Act, AsWhom
 from identity.audit.links import newest_pruning, signed_end
 from identity.audit.tables import signing_handovers
 from identity.errors import Misconfigured
@@ -55,11 +54,11 @@ def hold_signing(connection: Connection, signer: Signer) -> None:
         )
 
 
-def hand_over(connection: Connection, former: Signer, signer: Signer, *, id: str, by: str, now: datetime) -> bool:
+def hand_over(connection: Connection, former: Signer, signer: Signer, act: Act) -> bool:
     """Let *signer* follow *former* as the installation's; False: it does already.
 
-    *by* is who asked, and *id* names the record of it in the audit. Raises Misconfigured if *former* is not the key
-    that was to be followed, or the end of the audit's chain is not signed: the handover would vouch for it.
+    Raises Misconfigured if *former* is not the key that was to be followed, or the end of the audit's chain is not
+    signed: the handover would vouch for it.
     """
     if connection.dialect.name == "postgresql":
         # A seal, a pruning or a receipt under way ends first, and none begins.
@@ -77,13 +76,12 @@ def hand_over(connection: Connection, former: Signer, signer: Signer, *, id: str
         digest=last.digest,
         pruned=0 if pruned is None else pruned.seq,
         number=number,
-        at=now,
+        at=act.now,
         signature="",
     )
     handover = replace(unsigned, signature=signer.sign(unsigned.document()))
     connection.execute(insert(signing_handovers), vars(handover))
     detail = {"kid": kid, "former": key_id(former.public_key()), "seq": last.seq}
-    audit.record(
-        connection, "signing_key.rotated", AsWhom(tenant=None), id=id, at=now, number=number, reason=by, detail=detail
-    )
+    whom = AsWhom(tenant=None)
+    audit.record_act(connection, "signing_key.rotated", whom, act, number=number, outcome="rotated", detail=detail)
     return True

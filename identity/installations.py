@@ -17,7 +17,7 @@ _ANYWHERE = ""  # where people connected before places were kept, and services w
 
 
 @dataclass(frozen=True, kw_only=True)
-class Whose:
+class Listing:
     """Whose installations, workspaces or organizations are, and by which ids they are listed."""
 
     tenants: frozenset[str]
@@ -75,7 +75,7 @@ def note_organization(connection: Connection, *, owner: str, workspace: str, org
 
 def whose_installations(
     connection: Connection, owner: str, external_ids: Iterable[str], *, within: str | None
-) -> Whose:
+) -> Listing:
     """Whose these installations, workspaces or organizations are; an organization's are its listed workspaces too.
 
     *within* is the organization whose app it may have been: nobody said, so the end is the organization's as well. A
@@ -87,13 +87,13 @@ def whose_installations(
     ours = select(columns.tenant_id, columns.external_id).where(columns.connection_id == owner)
     found = connection.execute(ours.where(or_(columns.external_id.in_(named), columns.organization.in_(named)))).all()
     if found:
-        return Whose(
+        return Listing(
             tenants=frozenset(row.tenant_id for row in found), listed=frozenset(row.external_id for row in found)
         )
     if not ids or connection.execute(ours.limit(1)).first() is not None:
-        return Whose(tenants=frozenset())
+        return Listing(tenants=frozenset())
     tenant = get_connection(connection, owner).tenant
-    return Whose(tenants=frozenset() if tenant is None else frozenset({tenant}))
+    return Listing(tenants=frozenset() if tenant is None else frozenset({tenant}))
 
 
 def listed_as(connection: Connection, owner: str, external_ids: Iterable[str]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from identity.model import AccountState
 from identity.rows import insert_new
 from identity.scopes import grant_scopes, revoked_since
 from identity.sequence import lock_shared, next_number
-from identity.withdrawals.held_tokens import HeldToken, hold
+from identity.withdrawals.held_tokens import HeldToken, keep_token
 
 GRANTED = "granted"  # the outcome of one whose token is held, under the same id
 GRANTED_ELSEWHERE = "granted, but not for that repository alone"  # held as well, to be ended, and used for nothing
@@ -84,7 +84,7 @@ def end_mint(connection: Connection, mint: str, *, outcome: str, now: datetime) 
 def hold_minted(
     connection: Connection, mint: Mint, *, sealed: bytes, expires_at: datetime | None, outcome: str, now: datetime
 ) -> bool:
-    """Say that a token came of it, and keep that as `hold` does; whether it may be used. Safe to repeat."""
+    """Say that a token came of it, and keep that as `keep_token` does; whether it may be used. Safe to repeat."""
     held = HeldToken(
         id=mint.id,
         account=mint.account,
@@ -93,7 +93,7 @@ def hold_minted(
         access_sealed=sealed,
         expires_at=expires_at,
     )
-    usable = hold(connection, held, now=now)
+    usable = keep_token(connection, held, now=now)
     # After its locks: its number says whether a revocation came before what was decided of the token.
     end_mint(connection, mint.id, outcome=outcome, now=now)
     return usable

@@ -21,9 +21,9 @@ class Moves(Generic[State]):
     name: str
     allowed: Mapping[State, frozenset[State]]
 
-    def sources(self, to: State) -> list[str]:
+    def sources(self, to: State) -> list[State]:
         """The states from which *to* may be reached, for a WHERE clause."""
-        return [str(state) for state, targets in self.allowed.items() if to in targets]
+        return [state for state, targets in self.allowed.items() if to in targets]
 
     def check(self, source: State, to: State) -> State:
         """*to*, or IllegalMove."""

@@ -21,9 +21,7 @@ from identity.tables import grants
 BOUND_BY_SCOPES = (Credential.INSTALLATION, Credential.JWT_BEARER)
 
 
-def narrow(
-    connection: Connection, account: Account, act: Act, *, keep: tuple[str, ...], reason: str
-) -> tuple[str, ...]:
+def narrow(connection: Connection, account: Account, act: Act, *, keep: tuple[str, ...]) -> tuple[str, ...]:
     """Rewrite the granted scopes to *keep*, under the account's lock; returns those it had.
 
     Raises BadInput for scopes that it does not have, for all of them, for one that another kept one includes, and for
@@ -39,17 +37,8 @@ def narrow(
     number = next_number(connection)
     narrowed = update(grants).where(grants.c.account_id == account.id)
     connection.execute(narrowed.values(scopes=list(keep), ceiling=list(keep)))
-    audit.record(
-        connection,
-        "account.narrowed",
-        AsWhom.of_account(account.key, id=account.id),
-        id=act.audit_id,
-        at=act.now,
-        number=number,
-        outcome="narrowed",
-        reason=reason,
-        detail={"had": list(had), "keeps": list(keep), "by": act.by},
-    )
+    whom, detail = AsWhom.of_account(account.key, id=account.id), {"had": list(had), "keeps": list(keep)}
+    audit.record_act(connection, "account.narrowed", whom, act, number=number, outcome="narrowed", detail=detail)
     return had
 
 

@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from shlex import quote
 
-from sqlalchemy import Connection, Row, Select, String, bindparam, delete, func, literal_column, select, update
+from sqlalchemy import Connection, Row, Select, String, bindparam, delete, func, select, update
 
+from identity.columns import is_one
 from identity.errors import BadInput, Misconfigured
 from identity.model import Principal, PrincipalKind
 from identity.prepared import Prepared
@@ -20,7 +21,7 @@ _SERVICES = Prepared(
     .where(principals.c.tenant_id == bindparam("tenant"), principals.c.kind == PrincipalKind.SERVICE)
     .limit(2)
 )
-_SERVICE = (principals.c.tenant_id == bindparam("tenant")) & (principals.c.kind == literal_column("'service'"))
+_SERVICE = (principals.c.tenant_id == bindparam("tenant")) & (is_one(principals.c.kind, PrincipalKind.SERVICE))
 # For a statement that reads other things of the `tenant` too: the same one twice is the only one.
 FIRST_SERVICE = select(func.min(principals.c.id)).where(_SERVICE).scalar_subquery()
 LAST_SERVICE = select(func.max(principals.c.id)).where(_SERVICE).scalar_subquery()

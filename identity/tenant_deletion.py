@@ -85,15 +85,7 @@ def shred(connection: Connection, tenant: str, act: Act, *, besides: Mapping[str
     touched = {**{what: connection.execute(one).rowcount for what, one in statements.items()}, **besides}
     discard_for_good(connection, of_account, now=act.now)
     connection.execute(update(tenants).where(tenants.c.id == tenant).values(deleted_at=act.now))
-    audit.record(
-        connection,
-        "tenant.deleted",
-        AsWhom(tenant=tenant),
-        id=act.audit_id,
-        at=act.now,
-        outcome="deleted",
-        detail={"by": act.by, **touched},
-    )
+    audit.record_act(connection, "tenant.deleted", AsWhom(tenant=tenant), act, outcome="deleted", detail=touched)
     return touched
 
 

@@ -46,9 +46,9 @@ class TokenEndpoint:
         """
         match meaning:
             case RateLimited(retry_after=wait):
-                self.gate.hold(to, wait)
+                self.gate.pause(to, wait)
             case Transient(retry_after=wait) if isinstance(outcome, Answer) and "retry-after" in outcome.headers:
-                self.gate.hold(to, wait)
+                self.gate.pause(to, wait)
 
 
 def pack(answer: Answer) -> Secret:

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from hashlib import sha256
 from typing import Any, ClassVar, Generic, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from identity.digests import json_digest
 from identity.lifetime import count
 from identity.model import Effect
 from identity.money import Money
@@ -217,8 +217,7 @@ class Action(BaseModel, Generic[R]):
 
 def hash_of(action: str, parameters: Mapping[str, Any]) -> str:
     """`request_hash` of an action by its name and its parameters as they are stored."""
-    document = {"action": action, "parameters": parameters}
-    return sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return json_digest({"action": action, "parameters": parameters})
 
 
 def is_action(member: object) -> TypeGuard[type[Action[Any]]]:

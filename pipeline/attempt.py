@@ -22,7 +22,7 @@ from pipeline.conclusion import conclude
 from pipeline.entitlement import header, mint_ahead, wanted_capability
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, refusals
-from pipeline.ledger.closings import take_back
+from pipeline.ledger.closings import close_unsent
 from pipeline.ledger.intents import (
     Adopted,
     ApprovalMoved,
@@ -216,15 +216,18 @@ def _open(services: Services, intent: Intent) -> OpenOutcome:
         return services.store.write(partial(openings.open_attempt, intent=intent))
     except CommitUnknown:
         # Whether the intent is there, or comes yet, is not known, so nothing is sent.
-        _take_back(services, intent)
+        _close_unsent(services, intent)
         raise RunAgain("the opening's commit was not confirmed", delay=services.settings.backoff) from None
 
 
-def _take_back(services: Services, intent: Intent) -> None:
+def _close_unsent(services: Services, intent: Intent) -> None:
     """Close an attempt that was certainly not sent: nobody is to be asked what became of it."""
     where = {"action": "attempt.not_taken_back", "attempt": intent.attempt}
     services.persistent.write(
-        services.store, partial(take_back, intent=intent), what="the end of an attempt that was not sent", where=where
+        services.store,
+        partial(close_unsent, intent=intent),
+        what="the end of an attempt that was not sent",
+        where=where,
     )
 
 
@@ -243,7 +246,7 @@ def _send(
     try:
         shown = header(services, step, intent, opened, send_before=send_before)
     except AswhomError:  # such as a vault key that this host does not have yet
-        _take_back(services, intent)
+        _close_unsent(services, intent)
         raise
     if isinstance(shown, NotSent):
         return shown

@@ -10,7 +10,7 @@ from identity.errors import Unavailable
 from identity.model import AccessPattern
 from identity.store import CommitUnknown, Store
 from pipeline import metrics
-from pipeline.ledger.bells import take_back
+from pipeline.ledger.bells import unring
 from pipeline.model import Bell, Ring
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Doorbells:
         if self._ring.jobs(bells):
             return True
         try:
-            self._store.write(lambda c: take_back(c, bells))
+            self._store.write(lambda c: unring(c, bells))
         except (CommitUnknown, Unavailable) as error:  # then they count as outstanding until they are replaced
             log.warning(
                 "bells not taken back", extra={"action": "bells.outstanding", "bells": len(bells), "error": str(error)}

@@ -21,8 +21,8 @@ DEAF_AFTER = timedelta(seconds=60)
 class Hearing:
     """Of one process. What has not begun (it waits for its ledger, say), or has been ended, is not deaf."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._at: float | None = None
         self._ended = False
 
@@ -37,7 +37,7 @@ class Hearing:
 
     def tries(self) -> None:
         """The broker is away, and asked again."""
-        self._at = self._clock()
+        self._at = self._monotonic()
         metrics.CONSUMER_TRIED.set_to_current_time()
 
     def end(self) -> None:
@@ -49,4 +49,4 @@ class Hearing:
 
     def is_well(self, within: timedelta = DEAF_AFTER) -> bool:
         at = self._at
-        return self._ended or at is None or self._clock() - at <= within.total_seconds()
+        return self._ended or at is None or self._monotonic() - at <= within.total_seconds()

@@ -44,11 +44,11 @@ class Duty:
 class _Keeper:
     """One duty, its thread and the tick it is in."""
 
-    def __init__(self, duty: Duty, beat: Beat, stopped: threading.Event, clock: Callable[[], float]) -> None:
+    def __init__(self, duty: Duty, beat: Beat, stopped: threading.Event, monotonic: Callable[[], float]) -> None:
         self.duty = duty
         self._beat = beat
         self._stopped = stopped
-        self._clock = clock
+        self._monotonic = monotonic
         self._began: float | None = None
         self._reported: float | None = None  # the beginning of a tick that was called stuck
         self._told: str | None = None
@@ -65,7 +65,7 @@ class _Keeper:
             return
         if not self.thread.is_alive():
             why = "ended by an exception that nothing catches"
-        elif self._clock() - began >= self.duty.deadline.total_seconds():
+        elif self._monotonic() - began >= self.duty.deadline.total_seconds():
             why = f"past its deadline of {self.duty.deadline}"
         else:
             return
@@ -87,7 +87,7 @@ class _Keeper:
             self._stopped.wait(max(0.0, self.duty.every.total_seconds() - took))
 
     def _tick(self) -> float:
-        self._began = began = self._clock()
+        self._began = began = self._monotonic()
         error: str | None = None
         try:
             self.duty.run()
@@ -103,7 +103,7 @@ class _Keeper:
             log.exception(
                 "housekeeping: %s failed", self.duty.name, extra={"action": "duty.failed", "duty": self.duty.name}
             )
-        took = self._clock() - began
+        took = self._monotonic() - began
         self._began = None
         metrics.DUTY_SECONDS.labels(self.duty.name, "done" if error is None else "failed").observe(took)
         if self._reported is not None:
@@ -113,7 +113,7 @@ class _Keeper:
         return took
 
     def _tell(self, error: str | None) -> None:
-        now = self._clock()
+        now = self._monotonic()
         # A heartbeat is a commit: one for each tick would be most of what an idle ledger writes.
         if self._told_at is not None and error == self._told and now - self._told_at < HEARTBEAT.total_seconds():
             return
@@ -139,14 +139,14 @@ class Housekeeping:
         duties: Sequence[Duty],
         beat: Beat,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
         stopping: threading.Event | None = None,
     ) -> None:
         names = [duty.name for duty in duties]
         if len(set(names)) != len(names):
             raise ValueError("two duties have one name")
         self._stopped = stopping or threading.Event()
-        self._keepers = [_Keeper(duty, beat, self._stopped, clock) for duty in duties]
+        self._keepers = [_Keeper(duty, beat, self._stopped, monotonic) for duty in duties]
         self._watch = threading.Thread(target=self._watch_keepers, name="duty-watch", daemon=True)
 
     def start(self) -> None:

@@ -23,7 +23,7 @@ from pipeline import metrics
 from pipeline.housekeeping import Duty
 from pipeline.ledger import approval_ends, bells, jobs, waits
 from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.model import Ring
 from pipeline.revocation.revoker import Revoker
 from pipeline.rhythms import RHYTHMS
@@ -108,7 +108,7 @@ def settle_attempts(store: Store) -> None:
         return
 
     def settle(c: Connection) -> None:
-        now = clock(c)
+        now = ledger_now(c)
         for row in found:
             ledger_steps.settle(c, row, now=now)
 

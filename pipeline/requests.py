@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import Counter
@@ -10,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from hashlib import sha256
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from identity.api_keys import Caller, NoCaller, find_caller
 from identity.audit import Act
+from identity.digests import json_digest
 from identity.errors import Unconfirmed
 from identity.ids import Ids
 from identity.model import Scope
@@ -49,8 +48,7 @@ class Keyed:
 
     @property
     def request_hash(self) -> str:
-        text = json.dumps(self.document, sort_keys=True, separators=(",", ":"))
-        return sha256(text.encode()).hexdigest()
+        return json_digest(self.document)
 
 
 class Requests:

@@ -25,6 +25,7 @@ from identity.mints import prune_mints
 from identity.retention import Bookmark, Looked, look, look_at_intents, prune_api_keys, prune_intents, prune_sessions
 from identity.signing import Signer
 from identity.store import Store
+from pipeline.batches import in_batches
 from pipeline.model import BEAT
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import compensations, revocations
@@ -156,8 +157,8 @@ def _chunks_of_some(
     stayed = 0
     while bookmarks is None or stayed < _IN_VAIN * chunk:
         looked = store.read(partial(how.look, before=before, after=kept.get(what), limit=_LOOKED_AT * chunk))
-        for at in range(0, len(looked.forgettable), chunk):
-            yield store.write(partial(how.forget, before=before, ids=looked.forgettable[at : at + chunk]))
+        for some in in_batches(looked.forgettable, chunk):
+            yield store.write(partial(how.forget, before=before, ids=some))
         if looked.bookmark is None:
             kept.pop(what, None)
             return

@@ -65,8 +65,8 @@ def _message(task: str, arguments: Sequence[object], queue: str, **headers: str)
 class Outage:
     """Whether the broker is worth trying: always while it is well, one trial after each pause while it is not."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._failures = 0
         self._silent_until = 0.0
@@ -76,9 +76,9 @@ class Outage:
         with self._lock:
             if self._failures == 0:
                 return True
-            if self._clock() < self._silent_until:
+            if self._monotonic() < self._silent_until:
                 return False
-            self._silent_until = self._clock() + _PAUSES[-1]  # the others stay silent during this caller's trial
+            self._silent_until = self._monotonic() + _PAUSES[-1]  # the others stay silent during this caller's trial
             self._trial = threading.get_ident()
             return True
 
@@ -87,14 +87,14 @@ class Outage:
         with self._lock:
             self._failures += 1
             self._trial = None
-            self._silent_until = self._clock() + _PAUSES[min(self._failures, len(_PAUSES)) - 1]
+            self._silent_until = self._monotonic() + _PAUSES[min(self._failures, len(_PAUSES)) - 1]
             return self._failures == 1
 
     def undecided(self) -> None:
         """Note that nothing was learnt of bells: if this was the trial, the next caller's is one, too."""
         with self._lock:
             if self._trial == threading.get_ident():
-                self._trial, self._silent_until = None, self._clock()
+                self._trial, self._silent_until = None, self._monotonic()
 
     def succeeded(self) -> bool:
         """Note a success; True if it ends an outage."""
@@ -118,13 +118,13 @@ class CeleryRing:
         self,
         app: App,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
         tell: Callable[[BaseException], None] = _log_outage,
     ) -> None:
         """*tell* of what begins an outage of the broker."""
         self._app = app
         self._tell = tell
-        self._outage = Outage(clock)
+        self._outage = Outage(monotonic)
         self._lock = threading.Lock()
         self._producers: ProducerPool | None = None
         self._errors: tuple[type[BaseException], ...] = (KombuError, RedisError, OSError)

@@ -46,7 +46,7 @@ from pipeline.database import Ahead, Database, open_database
 from pipeline.doorbells import Doorbells, measure_lying
 from pipeline.housekeeping import Duty
 from pipeline.intake import Intake
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.model import Ring
 from pipeline.requests import Requests
 from pipeline.retention import Bookmarks, prune
@@ -270,7 +270,7 @@ class Runtime:
         return [reconcile.in_rhythm(store, name, run) for name, run in what.items()]
 
     def _prune(self) -> None:
-        now = self.database.read(clock)  # what is forgotten does not come back: never by a host's clock
+        now = self.database.read(ledger_now)  # what is forgotten does not come back: never by a host's clock
         kept, within = self.settings.retention, timedelta(seconds=10)
         prune(self.database, kept, self.signer, now=now, within=within, bookmarks=self._pruned_to)
 

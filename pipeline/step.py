@@ -22,7 +22,7 @@ from pipeline.attempt import attempt, intent_of, probe, record_refusal
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.calls import may_have_acted
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.closings import NOT_SENT
 from pipeline.ledger.intents import Adopted
 from pipeline.ledger.jobs import ClaimedJob
@@ -215,7 +215,7 @@ class StepRunner:
         searches = [row for row in tried if row.purpose == Purpose.PROBE and row.state == AttemptState.OPEN]
         if not open_ended and not searches:
             return Known.SETTLED
-        now = self._services.store.read(clock)
+        now = self._services.store.read(ledger_now)
         for row in (*open_ended, *searches):
             if row.settled_by > now:
                 # It may still be on the wire, in a paused worker's hands.

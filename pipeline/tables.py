@@ -15,13 +15,13 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    literal_column,
     or_,
     text,
 )
 
-from identity.columns import Instant
+from identity.columns import Instant, is_one
 from identity.tables import metadata
+from pipeline.states import AttemptState, JobState
 
 
 def partial_index(name: str, *columns: str, where: str) -> Index:
@@ -152,8 +152,8 @@ jobs = Table(
 
 # Word for word as `ix_jobs_due` and `ix_jobs_claimed` say it: a plan that is kept for any values could not use the
 # index for a parameter.
-IS_QUEUED = jobs.c.state == literal_column("'queued'")
-IS_CLAIMED = or_(jobs.c.state == literal_column("'running'"), jobs.c.state == literal_column("'stopping'"))
+IS_QUEUED = is_one(jobs.c.state, JobState.QUEUED)
+IS_CLAIMED = or_(is_one(jobs.c.state, JobState.RUNNING), is_one(jobs.c.state, JobState.STOPPING))
 
 # Sets of scopes, stored once by content: jobs of one workflow and one user share theirs.
 # For finding the jobs of a revocation; never the authority over whether a step may open.
@@ -226,7 +226,7 @@ attempts = Table(
     partial_index("ix_attempts_unknown", "opened", where="state = 'unknown'"),
 )
 
-IS_OPEN = attempts.c.state == literal_column("'open'")  # as `ix_attempts_open` says it
+IS_OPEN = is_one(attempts.c.state, AttemptState.OPEN)  # as `ix_attempts_open` says it
 
 once_keys = Table(
     "once_keys",

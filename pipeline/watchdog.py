@@ -92,7 +92,7 @@ class Watchdog:
         hand_back: Callable[[Sequence[Task]], None],
         hears: Callable[[timedelta], bool] = _always,
         in_commit: Callable[[], Mapping[int, float]] = _nobody,
-        clock: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
         terminate: Callable[[], None] = terminate_self,
         leave: Callable[[int], object] = os._exit,
     ) -> None:
@@ -102,13 +102,13 @@ class Watchdog:
         self._hears = hears  # whether it did, within so long
         self._in_commit = in_commit  # since when which threads are, by the same clock
         self._stand = False  # some do for long, which was told
-        self._clock = clock
+        self._monotonic = monotonic
         self._terminate = terminate
         self._leave = leave
         self._tasks: dict[int, Task] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._looked = clock()
+        self._looked = monotonic()
         self._thawed: float | None = None
 
     @contextmanager
@@ -118,7 +118,7 @@ class Watchdog:
 
         def moved() -> None:
             with self._lock:
-                self._tasks[thread] = Task(job=job, thread=thread, since=self._clock())
+                self._tasks[thread] = Task(job=job, thread=thread, since=self._monotonic())
 
         moved()
         try:
@@ -131,7 +131,7 @@ class Watchdog:
         """The tasks past the limit, the oldest first."""
         with self._lock:
             tasks = list(self._tasks.values())
-        oldest = self._clock() - self._limits.task.total_seconds()
+        oldest = self._monotonic() - self._limits.task.total_seconds()
         return sorted((task for task in tasks if task.since <= oldest), key=lambda task: task.since)
 
     def start(self) -> None:
@@ -183,7 +183,7 @@ class Watchdog:
 
     def look(self) -> bool:
         """`check`, as the process goes on. What it could not do while it was frozen, nobody is late with."""
-        now = self._clock()
+        now = self._monotonic()
         missed, self._looked = now - self._looked, now
         if missed >= _FROZEN:
             with self._lock:
@@ -212,7 +212,7 @@ class Watchdog:
 
     def _has_just_thawed(self) -> bool:
         """Whether what the broker said meanwhile may not have been read yet."""
-        return self._thawed is not None and self._clock() - self._thawed < DEAF_AFTER.total_seconds()
+        return self._thawed is not None and self._monotonic() - self._thawed < DEAF_AFTER.total_seconds()
 
     def _run(self) -> None:
         period = min(1.0, self._limits.task.total_seconds() / 4)

@@ -44,7 +44,7 @@ ENDINGS = (Unavailable, CommitUnknown, Misconfigured, ActionFailed, StepRefused,
 class WorkerSettings:
     """How long a claim holds before its first opening, and how often a job may fail."""
 
-    hold: timedelta = timedelta(seconds=60)
+    claim_for: timedelta = timedelta(seconds=60)
     runs: int = 5
     backoff: timedelta = timedelta(seconds=2)
     misconfigured_delay: timedelta = timedelta(minutes=1)
@@ -63,14 +63,14 @@ class Worker:
         self._settings = settings
         # As long as a claim stands, and the process was not told to stop. Then it lapses, which ends the run as well,
         # and spends it.
-        self._insistent = replace(services.persistent, within=settings.hold, gives_up=services.stopping)
+        self._insistent = replace(services.persistent, within=settings.claim_for, gives_up=services.stopping)
         self._lock = threading.Lock()
         self._active: dict[int, ClaimedJob] = {}  # by thread
 
     def handle(self, job_id: str, *, lapses: int | None = None) -> None:
         """Answer a bell: claim what it permits and run it. The message authorises nothing."""
         try:
-            job = self._store.write(lambda c: jobs.claim(c, job_id, hold=self._settings.hold, lapses=lapses))
+            job = self._store.write(lambda c: jobs.claim(c, job_id, claim_for=self._settings.claim_for, lapses=lapses))
         except (CommitUnknown, Unavailable) as error:
             # The reconciler finds the claim lapsed, or the bell lost; either way the job comes back.
             log.warning(

@@ -15,7 +15,7 @@ from deploy.installation import Installation
 from deploy.sharing import open_redis
 from identity.http import Answer
 from pipeline.ledger import queries
-from pipeline.ledger.clock import clock as database_clock
+from pipeline.ledger.clock import ledger_now
 
 _LATELY = timedelta(minutes=1)  # whoever does duties says so every few seconds
 _OFF = timedelta(seconds=2)  # beside what asking takes, and the whole seconds of HTTP
@@ -43,7 +43,7 @@ def _others(at: Installation) -> Iterator[tuple[str, datetime, datetime]]:
     """Whose clock, what it says, and when it was asked. One that does not answer is told of elsewhere."""
     if not at.settings.on_sqlite:
         asked = at.now()
-        yield "the database's clock", at.read(database_clock), asked
+        yield "the database's clock", at.read(ledger_now), asked
     if (url := at.settings.redis()) is not None:
         client, asked = open_redis(url), at.now()
         with suppress(RedisError):
@@ -57,7 +57,7 @@ def _others(at: Installation) -> Iterator[tuple[str, datetime, datetime]]:
 
 def _hosts_apart(at: Installation) -> dict[str, list[str]]:
     """Hosts that do duties and whose clocks were off as they said so. What each shows is read before the ledger's."""
-    now, rows = at.read(lambda c: (database_clock(c), queries.all_heartbeats(c)))
+    now, rows = at.read(lambda c: (ledger_now(c), queries.all_heartbeats(c)))
     lately = [row for row in rows if row["host_at"] is not None and now - row["at"] < _LATELY]
     ahead = {row["host"] for row in lately if row["host_at"] - row["at"] > _OFF}
     behind = {row["host"] for row in lately if row["at"] - row["host_at"] > _WAITED}

@@ -13,7 +13,7 @@ from identity.hold import find_hold
 from identity.model import PrincipalKind
 from pipeline.accounts.scope_report import scope_report, what_to_do
 from pipeline.ledger import queries, troubles, views
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.configurations import refused
 from pipeline.ledger.missing_workflows import missing_workflows as missing
 from pipeline.ledger.paging import Turn
@@ -30,7 +30,7 @@ _DUTIES_AT = "is `aswhom up`, or housekeeping, running?"
 
 
 def heartbeats(at: Installation) -> Iterator[Finding]:
-    now, rows = at.read(lambda c: (clock(c), queries.all_heartbeats(c)))
+    now, rows = at.read(lambda c: (ledger_now(c), queries.all_heartbeats(c)))
     beats = [row for row in rows if row["duty"] != BEAT]
     if not beats:
         yield wrong("housekeeping", f"no duty was ever done: {_DUTIES_AT}")
@@ -57,7 +57,7 @@ def heartbeats(at: Installation) -> Iterator[Finding]:
 
 def schedules(at: Installation) -> Iterator[Finding]:
     """Whether they are kept. Without any, a beat that does not run is missed by nobody."""
-    now, found, hold = at.read(lambda c: ((now := clock(c)), punctuality.look(c, now=now), find_hold(c)))
+    now, found, hold = at.read(lambda c: ((now := ledger_now(c)), punctuality.look(c, now=now), find_hold(c)))
     if not found.live:
         return
     faults = [wrong("schedules", f"{id} cannot be kept: {fault}") for id, fault in found.faults.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import click
@@ -111,11 +112,10 @@ def narrow_account(
         out.done(f"{row['id']} would lose {', '.join(dropped) or 'nothing'}; {waiting}", {**document, "dry_run": True})
         return
     confirm(f"Take {', '.join(dropped) or 'nothing'} from {row['id']}? {waiting}.", yes=yes)
-    act = at.act()
+    act = replace(at.act(), why=reason)
 
     def write(c: Connection) -> tuple[str, ...]:
-        account = get_account(c, row["id"])
-        return narrow(c, account, act, keep=scopes, reason=reason)
+        return narrow(c, get_account(c, row["id"]), act, keep=scopes)
 
     had = at.write(write, ahead=True)
     out.done(f"{row['id']} keeps {', '.join(scopes) or 'no scope'}; it had {', '.join(had) or 'none'}", document)

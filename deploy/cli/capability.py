@@ -100,9 +100,9 @@ def list_audiences(at: Installation, out: Output) -> None:
 def renew(at: Installation, out: Output, id: str, yes: bool) -> int | None:
     """Give a service another secret, and print it: this once. The former one is accepted for a day."""
     confirm(f"Give {id} another secret?", yes=yes)
-    secret, now = ledger.new_secret(secrets.token_urlsafe(32)), at.now()
+    secret, act = ledger.new_secret(secrets.token_urlsafe(32)), at.act()
     try:
-        until = write_idempotent(at, lambda c: ledger.renew(c, id, secret, by=at.operator, now=now))
+        until = write_idempotent(at, lambda c: ledger.renew(c, id, secret, act))
     except (KeyboardInterrupt, Unconfirmed):
         # It may be in force, and one that nobody has would shut the service out.
         out.note(
@@ -122,9 +122,9 @@ def renew(at: Installation, out: Output, id: str, yes: bool) -> int | None:
 def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
     """Issue nothing more for a service, and answer it no more."""
     confirm(f"Remove {id}?", yes=yes)
-    now = at.now()
-    at.write(lambda c: ledger.remove(c, id, by=at.operator, now=now))
-    out.done(f"{id} takes no capabilities any more", {"id": id, "removed_at": now})
+    act = at.act()
+    at.write(lambda c: ledger.remove(c, id, act))
+    out.done(f"{id} takes no capabilities any more", {"id": id, "removed_at": act.now})
 
 
 @command(keys, "list")

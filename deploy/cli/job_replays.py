@@ -12,6 +12,7 @@ from deploy.cli.jobs import jobs
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
+from pipeline.batches import in_batches
 from pipeline.desk import jobs as acts
 from pipeline.ledger import queries
 from pipeline.ledger.dead_letters import MOST, Group, dead_letters
@@ -78,9 +79,8 @@ def replay(
     done: list[str] = []
     refused: list[str] = []
     with out.progress(len(chosen), what="replaying") as bar:
-        for start in range(0, len(chosen), _AT_ONCE):
-            some, act = chosen[start : start + _AT_ONCE], at.act()
-            replayed = at.write(partial(acts.replay_all, ids=some, act=act))
+        for some in in_batches(chosen, _AT_ONCE):
+            replayed = at.write(partial(acts.replay_all, ids=some, act=at.act()))
             at.ring_jobs(replayed.bells)
             done += replayed.jobs
             refused += replayed.refused

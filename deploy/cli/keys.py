@@ -107,9 +107,9 @@ def rotate_signing(at: Installation, out: Output, yes: bool) -> None:
     Interrupted, it is finished by saying it again.
     """
     confirm("Connect and approval links that were given out stop working. Rotate the signing key?", yes=yes)
-    files, new, now = at.settings.key_files(), at.ids("aud"), at.now()
+    files, act = at.settings.key_files(), at.act()
     signer = Signer.from_seed(files.next_signing_key())
-    at.write(lambda c: hand_over(c, at.signer, signer, id=new, by=at.operator, now=now))
+    at.write(lambda c: hand_over(c, at.signer, signer, act))
     files.adopt_signing_key()
     kid = key_id(signer.public_key())
     out.done(

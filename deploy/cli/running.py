@@ -122,12 +122,12 @@ def upgrade(at: Installation, out: Output, while_others_run: bool) -> None:
 @YES
 def prune(at: Installation, out: Output, yes: bool) -> None:
     """Forget now what is older than the ASWHOM_KEEP_ settings say; housekeeping does the same, a little at a time."""
-    from pipeline.ledger.clock import clock
+    from pipeline.ledger.clock import ledger_now
     from pipeline.retention import prune as forget
 
     retention = at.settings.retention()
     confirm("What is forgotten cannot be brought back. Go on?", yes=yes)
-    now, forgotten = at.read(clock), Counter[str]()
+    now, forgotten = at.read(ledger_now), Counter[str]()
     try:
         with out.count("forgetting") as tell:
 

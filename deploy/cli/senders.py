@@ -24,7 +24,7 @@ from identity.principals import checked_id
 from identity.secret import Secret
 from pipeline.desk import connection_secrets as secret_acts
 from pipeline.desk import connections as acts
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 
 DESCRIBED = ("standard", "hmac")  # senders without tokens of theirs: nothing is called, only received
 MADE_BY_THE_SENDER = ("linear", "slack")
@@ -93,7 +93,7 @@ def rotate(
     check_webhook_secret(owner, secret)
     confirm(f"End the present webhook secret of {id} in {overlap:g} hours?", yes=yes)
     act = at.act()
-    until = at.read(clock) + timedelta(hours=overlap)  # by the clock that says what verifies
+    until = at.read(ledger_now) + timedelta(hours=overlap)  # by the clock that says what verifies
     sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=WEBHOOK_SECRET, secret=secret, now=act.now)
     if generate is not None:
         _write(generate, secret)  # before it is in force: a secret nobody has would refuse everything later

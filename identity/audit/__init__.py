@@ -114,12 +114,23 @@ def record_act(
     act: Act,
     *,
     work: Work = Work(),
+    number: int | None = None,
     outcome: str,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the row of what a person did: that they did it is its reason."""
-    reason = said_by(act.by, act.why)
-    record(connection, kind, whom, work, id=act.audit_id, at=act.now, outcome=outcome, reason=reason, detail=detail)
+    record(
+        connection,
+        kind,
+        whom,
+        work,
+        id=act.audit_id,
+        at=act.now,
+        number=number,
+        outcome=outcome,
+        reason=said_by(act.by, act.why),
+        detail=detail,
+    )
 
 
 def carried(detail: dict[str, Any]) -> dict[str, Any]:

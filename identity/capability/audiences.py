@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, or_, select, update
 
 from identity import audit
-from identity.audit import AsWhom
+from identity.audit import Act, AsWhom
 from identity.capability.model import Algorithm, Audience
 from identity.capability.tables import audiences as table
 from identity.errors import BadInput
@@ -32,7 +32,7 @@ def new_secret(token: str) -> Secret:
     return Secret(PREFIX + token)
 
 
-def add(connection: Connection, new: Audience, secret: Secret, *, by: str, now: datetime) -> None:
+def add(connection: Connection, new: Audience, secret: Secret, act: Act) -> None:
     """Register an audience. Raises BadInput."""
     for other in new.passes_to:
         found = find(connection, other)
@@ -53,14 +53,14 @@ def add(connection: Connection, new: Audience, secret: Secret, *, by: str, now: 
         "algorithm": new.algorithm,
         "passes_to": list(new.passes_to),
         "secret_sha256": secret.fingerprint(),
-        "created_at": now,
+        "created_at": act.now,
     }
     if not insert_new(connection, table, row):
         raise BadInput(f"there is or was an audience {new.id}, or another took that address just now")
-    _record(connection, new.id, new.tenant, "added", by=by, now=now)
+    _record(connection, new.id, new.tenant, "added", act)
 
 
-def renew(connection: Connection, id: str, secret: Secret, *, by: str, now: datetime) -> datetime:
+def renew(connection: Connection, id: str, secret: Secret, act: Act) -> datetime:
     """Give an audience another secret; returns until when the former is accepted. Raises BadInput.
 
     What an earlier run with the same secret has committed is left as it is.
@@ -69,20 +69,20 @@ def renew(connection: Connection, id: str, secret: Secret, *, by: str, now: date
     if known.secret_sha256 == secret.fingerprint():
         done: datetime = known.former_until
         return done
-    until = now + OVERLAP
+    until = act.now + OVERLAP
     values = {"secret_sha256": secret.fingerprint(), "former_sha256": known.secret_sha256, "former_until": until}
     connection.execute(update(table).where(table.c.id == id).values(values))
-    _record(connection, id, known.tenant_id, "renewed", by=by, now=now)
+    _record(connection, id, known.tenant_id, "renewed", act)
     return until
 
 
-def remove(connection: Connection, id: str, *, by: str, now: datetime) -> None:
+def remove(connection: Connection, id: str, act: Act) -> None:
     """Stop issuing for an audience, and stop answering it. Raises BadInput."""
     known = _known(connection, id)
     # Its connection and its address may be another's from now on.
-    gone = {"removed_at": now, "connection_id": None}
+    gone = {"removed_at": act.now, "connection_id": None}
     connection.execute(update(table).where(table.c.id == id).values(gone))
-    _record(connection, id, known.tenant_id, "removed", by=by, now=now)
+    _record(connection, id, known.tenant_id, "removed", act)
 
 
 def find(connection: Connection, id: str) -> Audience | None:
@@ -123,17 +123,8 @@ def _known(connection: Connection, id: str) -> Row[Any]:
     return row
 
 
-def _record(connection: Connection, id: str, tenant: str | None, what: str, *, by: str, now: datetime) -> None:
-    audit.record(
-        connection,
-        f"audience.{what}",
-        AsWhom(tenant=tenant),
-        id=f"{id[:30]}.{what}.{int(now.timestamp() * 1000)}",
-        at=now,
-        outcome=what,
-        reason=f"by {by}",
-        detail={"audience": id},
-    )
+def _record(connection: Connection, id: str, tenant: str | None, what: str, act: Act) -> None:
+    audit.record_act(connection, f"audience.{what}", AsWhom(tenant=tenant), act, outcome=what, detail={"audience": id})
 
 
 def _audience(row: Row[Any]) -> Audience:

@@ -135,6 +135,7 @@ def _fingerprint(receiver: Audience, asked: Narrower) -> str:
     limit = asked.limit and [f"{asked.limit.amount:f}", asked.limit.currency]
     lifetime = asked.lifetime and asked.lifetime.total_seconds()
     document = [receiver.id, asked.action, asked.resource, limit, asked.request_sha256, lifetime]
+    # Not `json_digest`: those that are stored have spaces.
     return sha256(json.dumps(document).encode()).hexdigest()
 
 

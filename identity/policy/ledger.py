@@ -85,16 +85,8 @@ def apply_policy(connection: Connection, tenant: str, text: str, act: Act, *, ov
         "made_by": act.by,
     }
     connection.execute(insert(policies).values(row))
-    audit.record(
-        connection,
-        "policy.applied",
-        AsWhom(tenant=tenant),
-        id=act.audit_id,
-        at=act.now,
-        outcome="applied",
-        reason=f"version {newest + 1}",
-        detail={"version": newest + 1, "sha256": digest, "replaces": newest, "by": act.by},
-    )
+    detail = {"version": newest + 1, "sha256": digest, "replaces": newest}
+    audit.record_act(connection, "policy.applied", AsWhom(tenant=tenant), act, outcome="applied", detail=detail)
     return Applied(version=newest + 1, digest=digest, changed=True)
 
 

@@ -264,7 +264,7 @@ class Concluder:
         """Nothing happened: serve the present token while it lives."""
         retry_at = self.parts.clock() + wait
         if unpresented:
-            failed = self.writer.take_back(situation, intent, reason, retry_at=retry_at)
+            failed = self.writer.fail_unsent(situation, intent, reason, retry_at=retry_at)
         else:
             failed = self.writer.write(self.writer.settlement(situation, intent).fail, reason, retry_at=retry_at)
         self._count(situation, outcome, settled=failed)

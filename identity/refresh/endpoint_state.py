@@ -49,7 +49,7 @@ class EndpointState:
             self.opened += 1
             self.open, self.probe = now + min(first * 2 ** (self.opened - 1), longest), 0
 
-    def hold(self, now: int, duration: int) -> None:
+    def pause(self, now: int, duration: int) -> None:
         """The endpoint asked for a pause: no request goes before its end."""
         self._see(now)
         self.held = max(self.held, now + duration)

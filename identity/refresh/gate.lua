@@ -8,10 +8,10 @@
 --                   open      the breaker lets nothing through before; after it, one probe
 --                   probe     until when that probe is waited for
 --                   seen      when it was asked about last: where that lies ahead, the clock was set back
--- ARGV[1]  "enter", "look", "answered", "failed" or "hold"
+-- ARGV[1]  "enter", "look", "answered", "failed" or "pause"
 -- enter, look:  ARGV[2] interval   ARGV[3] requests that may come at once   ARGV[4] time for a probe
 -- failed:       ARGV[2] threshold  ARGV[3] first cooling  ARGV[4] longest cooling
--- hold:         ARGV[2] for how long
+-- pause:        ARGV[2] for how long
 --
 -- All times are microseconds of this server's clock. Returns how long to wait; 0: go on.
 -- identity/refresh/endpoint_state.py is the same in Python, for when this server is away.
@@ -69,7 +69,7 @@ elseif what == "failed" then
     set("open", now + math.min(tonumber(ARGV[3]) * 2 ^ (state.opened - 1), tonumber(ARGV[4])))
     set("probe", nil)
   end
-elseif what == "hold" then
+elseif what == "pause" then
   set("held", math.max(state.held or 0, now + tonumber(ARGV[2])))
 end
 

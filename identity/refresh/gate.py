@@ -120,11 +120,11 @@ class Gate:
                 state = self._state(endpoint)
                 state.failed(self._now(), threshold=breaker.threshold, first=first, longest=longest)
 
-    def hold(self, endpoint: Endpoint, duration: timedelta) -> None:
+    def pause(self, endpoint: Endpoint, duration: timedelta) -> None:
         """The endpoint asked for a pause (RFC 9110 §10.2.3, RFC 6585 §4): nobody asks before its end."""
-        if self._shared(endpoint, "hold", duration // _MICROSECOND) is None:
+        if self._shared(endpoint, "pause", duration // _MICROSECOND) is None:
             with self._lock:
-                self._state(endpoint).hold(self._now(), duration // _MICROSECOND)
+                self._state(endpoint).pause(self._now(), duration // _MICROSECOND)
 
     def _ask(self, what: str, endpoint: Endpoint, pace: Pace, keep: float) -> timedelta | None:
         return self._wait(

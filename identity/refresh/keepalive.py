@@ -23,7 +23,7 @@ from identity.metrics import KEEPALIVE, KEEPALIVE_DUE, KEEPALIVE_LAG
 from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.refresh.gate import AHEAD_KEEPS, Endpoint, Gate
-from identity.refresh.keepalive_ledger import Due, Hold, Next, behind, claim, fair, put_back
+from identity.refresh.keepalive_ledger import Due, Next, NotNow, behind, claim, fair, put_back
 from identity.refresh.keepalive_plan import Plan, plan, retry_in
 from identity.store import CommitUnknown, Store
 
@@ -166,13 +166,13 @@ class _Pass:
 
     def _look(self, due: Due, now: datetime) -> Next | Plan:
         """A plan whose moment has come, or when to look again."""
-        match due.hold:
-            case Hold.OVER:
+        match due.not_now:
+            case NotNow.OVER:
                 return Next(due=None)
-            case Hold.STOPPED:
+            case NotNow.STOPPED:
                 pause = retry_in(due.account, failures=1, asked=self._settings.stopped)
                 return Next(due=now + pause, error="it is stopped")
-            case Hold.PAUSED:
+            case NotNow.PAUSED:
                 return self._failed(due, "its provider connection is paused")
         if due.provider not in self._profiles:
             return self._failed(due, f"no provider is named {due.provider}")

@@ -18,7 +18,7 @@ from identity.scopes import NEVER, Standing, all_standings, grant_scopes, prohib
 from identity.tables import accounts, grants, provider_connections
 
 
-class Hold(StrEnum):
+class NotNow(StrEnum):
     """Why a grant that is due is not to be refreshed."""
 
     OVER = "over"  # revoked, or its account is not active: only a consent brings it back
@@ -39,7 +39,7 @@ class Due:
     failures: int
     due: datetime
     claimed_until: datetime
-    hold: Hold | None
+    not_now: NotNow | None
 
     @property
     def account(self) -> str:
@@ -173,17 +173,17 @@ def _due(row: Row[Any], key: AccountKey, found: Mapping[Any, Standing], until: d
         failures=row.keepalive_failures,
         due=row.keepalive_due,
         claimed_until=until,
-        hold=_hold(row, {scope: found.get(scope, NEVER) for scope in grant_scopes(key)}),
+        not_now=_not_now(row, {scope: found.get(scope, NEVER) for scope in grant_scopes(key)}),
     )
 
 
-def _hold(row: Row[Any], standings: dict[Any, Standing]) -> Hold | None:
+def _not_now(row: Row[Any], standings: dict[Any, Standing]) -> NotNow | None:
     """The rule for grants, as a step's opening has it. A revocation is for good, a stop is not."""
     if row.state != AccountState.ACTIVE or prohibition(standings, row.consented, or_stopped=False):
-        return Hold.OVER
+        return NotNow.OVER
     if prohibition(standings, row.consented):
-        return Hold.STOPPED
-    return Hold.PAUSED if row.paused_reason is not None else None
+        return NotNow.STOPPED
+    return NotNow.PAUSED if row.paused_reason is not None else None
 
 
 def fair(due: Sequence[Due]) -> list[Due]:

@@ -87,7 +87,7 @@ class Presenter:
         try:
             begun = self.parts.store.write(lambda c: begin(c, account, new, former=former, granted=granted))
         except CommitUnknown:
-            self.writer.take_back(situation, new, "its commit was unknown, nothing was sent", retry_at=None)
+            self.writer.fail_unsent(situation, new, "its commit was unknown, nothing was sent", retry_at=None)
             raise Unavailable(f"the refresh of account {account.id} could not be written down") from None
         match begun:
             case RuledOut():

@@ -42,7 +42,9 @@ class RefreshWriter:
             return False
         return self._has_settled(ending)
 
-    def take_back(self, situation: Situation, intent: RefreshIntent, reason: str, *, retry_at: datetime | None) -> bool:
+    def fail_unsent(
+        self, situation: Situation, intent: RefreshIntent, reason: str, *, retry_at: datetime | None
+    ) -> bool:
         """Certainly nothing was sent; False if someone was first. An intent left open would be taken for unknown."""
         fail = partial(self.settlement(situation, intent).fail, reason=reason, retry_at=retry_at, unpresented=True)
         return self._has_settled(self.insist(intent, "end", fail))

@@ -33,7 +33,7 @@ class HeldToken:
     expires_at: datetime | None
 
 
-def hold(connection: Connection, new: HeldToken, *, now: datetime) -> bool:
+def keep_token(connection: Connection, new: HeldToken, *, now: datetime) -> bool:
     """Keep the token; whether it may be used. One that was revoked while it was minted is on its way to its end.
 
     Safe to repeat.

@@ -173,7 +173,7 @@ class Withdrawer:
         if asked.has_ended(outcome):
             return None
         if outcome.status == 429:
-            self._endpoint.gate.hold(to, retry_after_of(outcome, self._clock(), timedelta(minutes=1)))
+            self._endpoint.gate.pause(to, retry_after_of(outcome, self._clock(), timedelta(minutes=1)))
         alive = self._is_alive(case, asked, outcome)
         if alive is False:
             return None

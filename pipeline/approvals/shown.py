@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from identity.digests import json_digest
 from pipeline.approvals.unseen import is_seen
 
 
@@ -57,7 +57,7 @@ class Shown(_Frozen):
 
 def digest_of(shown: Mapping[str, Any]) -> str:
     """By which an answer says what it was given to."""
-    return sha256(json.dumps(shown, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return json_digest(shown)
 
 
 def to_the_letter(value: object) -> str:

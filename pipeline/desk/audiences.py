@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy import Connection
 
 from identity.audit import Act
@@ -19,8 +21,7 @@ def register(
 ) -> None:
     """Add an audience. With a *provider*, actions of that name reach it at *api_url* from now on.
 
-    *pair* signs for it if its algorithm has no key yet. The act's record is the one about the provider
-    connection. Raises BadInput.
+    *pair* signs for it if its algorithm has no key yet. Raises BadInput.
     """
     if new.tenant is not None:
         queries.living_tenant(connection, new.tenant)
@@ -36,5 +37,5 @@ def register(
             token_url="",
         )
         connections.add(connection, through, [], act)
-    audiences.add(connection, new, secret, by=act.by, now=act.now)
+    audiences.add(connection, new, secret, replace(act, audit_id=f"{act.audit_id}.audience"))
     keys.ensure(connection, pair, now=act.now)

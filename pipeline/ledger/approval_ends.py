@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, exists, not_, or_, select
 
+from identity.columns import is_one
 from identity.policy.ledger import version_of
 from pipeline.approvals.tables import approvals
 from pipeline.ledger.approvals import approval_of, move_approval
-from pipeline.ledger.clock import NOW, clock
-from pipeline.ledger.indexed import is_one
+from pipeline.ledger.clock import NOW, ledger_now
 from pipeline.ledger.jobs import wake
 from pipeline.states import ENDED, ApprovalState, StepState
 from pipeline.tables import jobs, steps
@@ -36,7 +36,7 @@ def end_if_over(connection: Connection, held: Row[Any], now: datetime) -> str | 
         which = "has ended" if job.state in ENDED else "was replayed and will ask again"
         move_approval(connection, held, ApprovalState.VOID, reason=f"its job {which}", now=now)
         return f"the job of approval {held.id} {which}"
-    if held.expires_at <= clock(connection):
+    if held.expires_at <= ledger_now(connection):
         end(connection, held, ApprovalState.EXPIRED, "nobody answered in time", now)
         return f"approval {held.id} has expired"
     if version_of(connection, held.tenant_id) != held.policy_version:
@@ -74,5 +74,5 @@ def end_some(connection: Connection, *, at_most: int) -> int:
     found = found.order_by(approvals.c.created_at, approvals.c.id).limit(at_most)
     # One that is being answered or run ends there.
     rows = connection.execute(found.with_for_update(of=approvals, skip_locked=True)).all()
-    now = clock(connection)
+    now = ledger_now(connection)
     return sum(end_if_over(connection, held, now) is not None for held in rows)

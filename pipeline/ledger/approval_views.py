@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Text, cast, exists, or_, select
 
+from identity.columns import is_one
 from identity.tables import principals
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred
 from pipeline.ledger.approvals import YES
-from pipeline.ledger.indexed import is_one
 from pipeline.ledger.paging import Page, Record, Turn, page_of, place_of, rows_of
 from pipeline.states import ApprovalState
 

@@ -19,7 +19,7 @@ from identity.tables import principals
 from pipeline.approvals.shown import digest_of
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Approved, Ended, Intent, PolicyMoved, claim_lost
 from pipeline.ledger.jobs import lock_claim, park, wake
 from pipeline.states import APPROVAL_MOVES, ApprovalState, Wait
@@ -52,7 +52,7 @@ def ask(connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, 
         return claim_lost(connection, intent.job)
     if version_of(connection, intent.job.tenant) != intent.decision.policy:
         return PolicyMoved()
-    now = clock(connection)
+    now = ledger_now(connection)
     held = _newest(connection, intent)
     if held is not None and not _same(held, intent, shown):
         move_approval(connection, held, ApprovalState.VOID, reason="what would be done changed", now=now)

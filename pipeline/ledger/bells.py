@@ -114,7 +114,7 @@ def ring_due(
     )
 
 
-def take_back(connection: Connection, bells: Sequence[Bell]) -> None:
+def unring(connection: Connection, bells: Sequence[Bell]) -> None:
     """Bells that could not be sent are outstanding no longer. One that was rung anew meanwhile stays, by its value."""
     for until in {bell.rung_until for bell in bells if bell.rung_until is not None}:
         silent = [bell.job for bell in bells if bell.rung_until == until]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from identity.columns import is_among, is_one
 from identity.refresh.intents import IntentState
 from identity.tables import refresh_intents
-from pipeline.ledger.indexed import is_among, is_one
 from pipeline.states import AttemptState
 from pipeline.tables import attempts
 

@@ -16,7 +16,7 @@ _ASK = Prepared(select(database_now()))
 NOW = _ASK.statement.scalar_subquery()
 
 
-def clock(connection: Connection) -> datetime:
+def ledger_now(connection: Connection) -> datetime:
     """What it shows now."""
     now: datetime = _ASK.run(connection).scalar_one()
     return now

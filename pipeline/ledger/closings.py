@@ -110,7 +110,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
 NOT_SENT = "not sent"  # the error of an attempt that was taken back: it used up none of its step's tries
 
 
-def take_back(connection: Connection, intent: Intent) -> None:
+def close_unsent(connection: Connection, intent: Intent) -> None:
     """Close an attempt that was certainly not sent, if its opening was committed. Safe to repeat.
 
     Whoever opened it may not know: its transaction may still be on its way, and holds the job until it has ended.

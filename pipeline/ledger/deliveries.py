@@ -17,7 +17,7 @@ from identity.prepared import Prepared
 from identity.rows import insert_for
 from pipeline.ledger import signal_chunks, signals, signed_answers
 from pipeline.ledger.bells import ring_due
-from pipeline.ledger.delivery_tenant import Whose, record_trespass, whose_delivery
+from pipeline.ledger.delivery_tenant import DeliveryTenant, record_trespass, whose_delivery
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.redeliveries import was_asked
 from pipeline.ledger.tenant_setup import TenantSetup, setup_for
@@ -113,7 +113,7 @@ def accept(
     return replace(accepted, jobs=tuple(start.job for start in starts), bells=bells, unknown_user=unknown)
 
 
-def _whose(connection: Connection, delivery: SignedDelivery) -> Whose:
+def _whose(connection: Connection, delivery: SignedDelivery) -> DeliveryTenant:
     """An answer to an approval is the tenant's whose own app asked, wherever its person is from.
 
     In a channel that two companies share, the workspace that it names is that of whoever pressed. Only our messages
@@ -121,12 +121,12 @@ def _whose(connection: Connection, delivery: SignedDelivery) -> Whose:
     """
     whose = whose_delivery(connection, delivery.connection, delivery.installation, delivery.workspace)
     if delivery.answer is not None and whose.shown_to is not None:
-        return Whose(tenant=whose.shown_to)
+        return DeliveryTenant(tenant=whose.shown_to)
     return whose
 
 
 def _plan(
-    whose: Whose,
+    whose: DeliveryTenant,
     here: TenantSetup | None,
     ids: Sequence[str],
     matches: Sequence[Match],

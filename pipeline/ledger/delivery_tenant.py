@@ -48,7 +48,7 @@ UNLISTED = "lists its installations"  # of a delivery that was left out for it; 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Whose:
+class DeliveryTenant:
     """Whose a delivery is, or why it is nobody's."""
 
     tenant: str | None
@@ -58,7 +58,9 @@ class Whose:
     by_workspace: bool = False  # its workspace decided, and is not known yet to be of that organization
 
 
-def whose_delivery(connection: Connection, through: str, installation: str | None, workspace: str | None) -> Whose:
+def whose_delivery(
+    connection: Connection, through: str, installation: str | None, workspace: str | None
+) -> DeliveryTenant:
     """Whose it is, by the secret that signed it and the installation it names.
 
     *workspace* is of the organization that *installation* is: where it is listed itself, that says more.
@@ -73,22 +75,26 @@ def whose_delivery(connection: Connection, through: str, installation: str | Non
     if owner is None:
         beside = "" if workspace is None else f", nor its workspace {workspace}"
         refusal = f"no tenant has installation {installation}{beside}"
-        return Whose(tenant=installed, refusal=refusal, by_workspace=by_workspace)
+        return DeliveryTenant(tenant=installed, refusal=refusal, by_workspace=by_workspace)
     if installation is not None and installed is None:
         listed = set(connection.execute(_LISTED, named).scalars())
         installed = next(iter(listed)) if listed and owner not in listed else None
     if installed is not None and installed != owner:
         refusal = f"installation {installation} belongs to another tenant than the signing secret"
-        return Whose(tenant=None, refusal=refusal, trespassed=owner)
+        return DeliveryTenant(tenant=None, refusal=refusal, trespassed=owner)
     if installation is not None and installed is None and only_listed:
         # Anybody may install a public app: what is listed says which of its installations are the tenant's. Where the
         # last of them was taken back, or deleted at the provider, a stranger's is that as little as before.
         add = f"`aswhom installations add {through} {installation} {owner}`"
-        return Whose(tenant=None, refusal=f"{through} {UNLISTED}, and {installation} is not one: {add}", shown_to=owner)
-    return Whose(tenant=owner, by_workspace=by_workspace)
+        return DeliveryTenant(
+            tenant=None, refusal=f"{through} {UNLISTED}, and {installation} is not one: {add}", shown_to=owner
+        )
+    return DeliveryTenant(tenant=owner, by_workspace=by_workspace)
 
 
-def record_trespass(connection: Connection, delivery: SignedDelivery, whose: Whose, *, id: str, now: datetime) -> None:
+def record_trespass(
+    connection: Connection, delivery: SignedDelivery, whose: DeliveryTenant, *, id: str, now: datetime
+) -> None:
     audit.record(
         connection,
         "delivery.refused",

@@ -1,14 +1,10 @@
-"""Conditions in the words of partial indexes, by which both databases see which of those has the rows.
-
-A bound value would hide it from them.
-"""
+"""Conditions that several ask by, in the words of their partial indexes (`identity.columns.is_one`)."""
 
 from __future__ import annotations
 
-from typing import Any
+from sqlalchemy import ColumnElement, or_, select
 
-from sqlalchemy import Column, ColumnElement, literal, or_, select
-
+from identity.columns import is_among, is_one
 from identity.model import AccountState
 from identity.tables import accounts
 from identity.withdrawals import WithdrawalState
@@ -16,16 +12,6 @@ from identity.withdrawals.tables import withdrawals
 from pipeline.model import DeliveryOutcome
 from pipeline.states import ENDED, AttemptState, JobState, Purpose, Wait
 from pipeline.tables import attempts, deliveries, jobs
-
-
-def is_one(column: Column[Any], value: str) -> ColumnElement[bool]:
-    """That a column has this very value, in the statement's text."""
-    return column == literal(str(value), literal_execute=True)
-
-
-def is_among(column: Column[Any], *values: str) -> ColumnElement[bool]:
-    """That a column has one of these values, in the statement's text."""
-    return column.in_([literal(str(value), literal_execute=True) for value in values])
 
 
 def in_state(state: str) -> ColumnElement[bool]:

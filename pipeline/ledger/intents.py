@@ -14,7 +14,7 @@ from identity import audit
 from identity.audit import AsWhom, Work
 from identity.capability.model import CapabilityRequest
 from identity.capability.verifier import Capability
-from identity.columns import in_states
+from identity.columns import is_among
 from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy.decision import Decision
 from identity.prepared import Prepared
@@ -232,5 +232,5 @@ def _upsert(dialect: str, to: StepState, again: tuple[str, ...]) -> Prepared:
     newest = {column: statement.excluded[column] for column in again}
     # A key may be taken at a later opening, by a newer workflow. It is never let go of here: it may be owned.
     newest["once_key"] = func.coalesce(statement.excluded.once_key, steps.c.once_key)
-    found = in_states(steps.c.state, allowed)
+    found = is_among(steps.c.state, *allowed)
     return Prepared(statement.on_conflict_do_update(index_elements=["job_id", "position"], set_=newest, where=found))

@@ -97,7 +97,7 @@ _LOCK_CLAIM = Prepared(
 _STATE_AND_REVOCATION = Prepared(select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job")))
 
 
-def claim(connection: Connection, job: str, *, hold: timedelta, lapses: int | None = None) -> ClaimedJob | None:
+def claim(connection: Connection, job: str, *, claim_for: timedelta, lapses: int | None = None) -> ClaimedJob | None:
     """Claim what a bell permits: that job, else its tenant's next due one of the same pattern, else nothing.
 
     Nothing while the installation is held. The tenant and pattern are read from the job's row, never from the message.
@@ -107,7 +107,7 @@ def claim(connection: Connection, job: str, *, hold: timedelta, lapses: int | No
     hinted = _HINTED.run(connection, {"job": job}).one_or_none()
     if hinted is None:
         return None
-    longer = microseconds(hold)
+    longer = microseconds(claim_for)
     claimed = None
     if hinted.state == JobState.QUEUED:
         claimed = _CLAIM_HINTED.run(connection, {"job": job, "longer": longer}).one_or_none()
@@ -133,7 +133,7 @@ def claim(connection: Connection, job: str, *, hold: timedelta, lapses: int | No
         accepted=claimed.accepted,
         fence=claimed.fence,
         runs_spent=claimed.runs_spent,
-        waited=claimed.claimed_until - hold - claimed.due_at,
+        waited=claimed.claimed_until - claim_for - claimed.due_at,
     )
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, inspect, select, text
 
 from identity.errors import Unavailable
 from identity.store import Store
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.model import HEARTBEAT
 from pipeline.tables import heartbeats
 
@@ -70,5 +70,5 @@ def _seen(connection: Connection) -> tuple[Counter[str], _Beats]:
     if not inspect(connection).has_table(heartbeats.name):
         return sessions, {}
     columns = heartbeats.c
-    beats = select(columns.duty, columns.host, columns.at).where(columns.at > clock(connection) - _SILENT)
+    beats = select(columns.duty, columns.host, columns.at).where(columns.at > ledger_now(connection) - _SILENT)
     return sessions, {(duty, host): at for duty, host, at in connection.execute(beats)}

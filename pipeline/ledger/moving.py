@@ -13,7 +13,7 @@ from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, update
 
-from identity.columns import database_now, in_states
+from identity.columns import database_now, is_among
 from identity.prepared import Prepared
 from pipeline.states import ATTEMPT_MOVES, ENDED, JOB_MOVES, STEP_MOVES, AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
@@ -98,14 +98,14 @@ def moving_job(
     which: ColumnElement[bool], to: JobState, *, source: JobState | None = None, **values: Unpack[JobColumns]
 ) -> Update:
     """The statement of a move, for a caller that keeps it: from *source* alone, else from all that the table allows."""
-    sources = [str(source)] if source and JOB_MOVES.check(source, to) else JOB_MOVES.sources(to)
+    sources = [source] if source and JOB_MOVES.check(source, to) else JOB_MOVES.sources(to)
     cleared: dict[str, Any] = {**WAITS_NO_MORE, "finished_at": database_now() if to in ENDED else None}
     if to not in (JobState.RUNNING, JobState.STOPPING):
         cleared["claimed_until"] = None
-    return update(jobs).where(which, in_states(jobs.c.state, sources)).values(**{**cleared, "state": to, **values})
+    return update(jobs).where(which, is_among(jobs.c.state, *sources)).values(**{**cleared, "state": to, **values})
 
 
-def step_sources(to: StepState) -> list[str]:
+def step_sources(to: StepState) -> list[StepState]:
     """The states from which a run may move a step to *to*."""
     return [state for state in STEP_MOVES.sources(to) if to is not StepState.OPEN or state not in _REPLAYED]
 
@@ -142,13 +142,13 @@ def move_attempt(
 
 @cache
 def _move_attempt(to: AttemptState) -> Prepared:
-    condition = (attempts.c.id == bindparam("attempt")) & in_states(attempts.c.state, ATTEMPT_MOVES.sources(to))
+    condition = (attempts.c.id == bindparam("attempt")) & is_among(attempts.c.state, *ATTEMPT_MOVES.sources(to))
     return Prepared(update(attempts).where(condition).returning(attempts))
 
 
 @cache
 def _move_step(to: StepState) -> Prepared:
-    condition = (steps.c.id == bindparam("step")) & in_states(steps.c.state, step_sources(to))
+    condition = (steps.c.id == bindparam("step")) & is_among(steps.c.state, *step_sources(to))
     return Prepared(update(steps).where(condition))
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, Table, exists, func, literal, or_, select
 
+from identity.columns import is_one
 from identity.hold import Hold, find_hold
 from identity.model import AccountState, ScopeKind
 from identity.tables import accounts, installations, provider_connections, scopes, tenants
 from pipeline.ledger import queries
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.indexed import NOT_TAKEN, REPLAYABLE, STUCK, TROUBLED, UNANSWERED, in_state
 from pipeline.ledger.paging import rows_of
 from pipeline.revocation import Stage
@@ -76,7 +77,7 @@ def _numbers(connection: Connection, of: Collection[str] | None, now: datetime) 
         "lost": count(accounts, TROUBLED, accounts.c.state == AccountState.NEEDS_RECONNECT),
         "suspended": count(accounts, TROUBLED, accounts.c.state == AccountState.SUSPENDED),
         "refused": literal(0) if of is not None else count(deliveries, bad),
-        "revoking": count(revocations, revocations.c.state != Stage.QUIESCED),
+        "revoking": count(revocations, ~is_one(revocations.c.state, Stage.QUIESCED)),
         "stuck": count(revocations, revocations.c.id.in_(STUCK)),
         "schedules": count(schedules, LIVE, schedules.c.fault.is_not(None)),
         "withheld": literal(0) if of is None else _withheld(),
@@ -127,7 +128,7 @@ def _withheld() -> ColumnElement[int]:
 
 def _duties(connection: Connection) -> tuple[str, ...]:
     """The newest beat of each duty counts: a host that is gone is no trouble while another does its work."""
-    now, newest = clock(connection), dict[str, Any]()
+    now, newest = ledger_now(connection), dict[str, Any]()
     for row in connection.execute(select(heartbeats).order_by(heartbeats.c.at)):
         newest[row.duty] = row
     return tuple(duty for duty, row in sorted(newest.items()) if row.error or now - row.at > silence_of(duty))

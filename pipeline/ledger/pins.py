@@ -40,6 +40,7 @@ class Pin:
 
 def digest_of(config: Mapping[str, Any]) -> str:
     """By what a configuration is known in `pinned_configuration`."""
+    # Not `json_digest`, which has no spaces: those that are stored have some.
     return sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 

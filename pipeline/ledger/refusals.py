@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from identity.model import RuledOut, ScopeKind
 from identity.policy.ledger import version_of
 from pipeline.ledger.calls import give_way, is_done, overtaken, word_wanted
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Ended, Intent, PolicyMoved, Skipped, claim_lost, record_intent, write_step
 from pipeline.ledger.jobs import bury, lock_claim
 from pipeline.ledger.moving import StepColumns, move_job
@@ -40,7 +40,7 @@ def refuse(
     if overtaken(connection, intent.step, by_unknown=False):
         return give_way(connection, intent)
     nobody = replace(intent, principal=None)
-    now = clock(connection)
+    now = ledger_now(connection)
     if overtaken(connection, intent.step, by_unknown=not intent.reads):
         return _give_up(connection, nobody, reason, now)
     whose: StepColumns = {"pattern": None, "reason": reason, "adopted_from": once_of}

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Select, bindparam, exists, select
 
-from identity.columns import in_states
+from identity.columns import is_among
 from identity.model import AccountKey, Scope, ScopeKind, scopes_of_agent
 from identity.rows import insert_unless_there
 from pipeline.ledger.tenant_setup import TenantSetup
@@ -112,4 +112,4 @@ def sets_with_work(
 
 def jobs_of(*, before: int | BindParameter[int]) -> Select[Any]:
     """Unfinished jobs that a revocation numbered *before* still has to reach; the caller says of which set."""
-    return select(jobs).where(jobs.c.finished_at.is_(None), jobs.c.accepted < before, in_states(jobs.c.state, REACHED))
+    return select(jobs).where(jobs.c.finished_at.is_(None), jobs.c.accepted < before, is_among(jobs.c.state, *REACHED))

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, delete, exists, insert, select, update
 
 from identity.model import AccountKey
+from pipeline.batches import in_batches
 from pipeline.ledger import signals
 from pipeline.revocation.signal import Nobody, Signal
 from pipeline.revocation.tables import signal_chunks
@@ -55,9 +56,9 @@ def leave(connection: Connection, received: signals.ReceivedSignal, followed: si
 
 
 def _few(followed: signals.Followed, reached: int) -> Iterator[tuple[int, list[list[str]]]]:
-    for start in range(0, len(followed.left), ACCOUNTS):
-        some = followed.left[start : start + ACCOUNTS]
-        yield reached + start, [[key.tenant, key.principal] for key in some]
+    for some in in_batches(followed.left, ACCOUNTS):
+        yield reached, [[key.tenant, key.principal] for key in some]
+        reached += len(some)
 
 
 def is_unfollowed(connection: Connection, delivery: str) -> bool:

@@ -12,7 +12,7 @@ from identity.prepared import Prepared
 from identity.rows import insert_or
 from identity.sequence import next_number
 from pipeline.ledger.calls import calls_in_doubt
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.closings import close_step, record_attempt
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.jobs import ClaimedJob, park
@@ -47,7 +47,7 @@ def sleep(
     duration: timedelta,
 ) -> Ended | None:
     """None: a sleep step is over. Otherwise the job is parked until it is, unless another worker has it."""
-    now = clock(connection)
+    now = ledger_now(connection)
     row = {
         "id": step,
         "job_id": job.id,

@@ -10,10 +10,11 @@ from datetime import timedelta
 from sqlalchemy import BigInteger, Connection, Select, func, select, type_coerce
 
 from identity.audit.sealer import oldest_unsealed
+from identity.columns import is_one
 from identity.hold import Hold, find_hold
 from pipeline.ledger import queries, queues
-from pipeline.ledger.clock import NOW, clock
-from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, UNANSWERED, is_one
+from pipeline.ledger.clock import NOW, ledger_now
+from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, UNANSWERED
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocations
 from pipeline.tables import attempts, jobs
@@ -41,7 +42,7 @@ class Troubles:
 
 def look(connection: Connection) -> Troubles:
     """Read them, by indexes over what is unfinished or dead."""
-    now = clock(connection)
+    now = ledger_now(connection)
     due = queues.due(connection)
     dead = select(jobs.c.pattern, func.count()).where(REPLAYABLE).group_by(jobs.c.pattern)
     unknown = select(func.count()).select_from(attempts).where(OF_UNKNOWN_OUTCOME)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, func, update
 
 from identity.columns import database_now
 from pipeline.ledger import scope_sets
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.moving import move_jobs
 from pipeline.ledger.reaching import reach_jobs
 from pipeline.ledger.revocation_pages import counted, write_page
@@ -75,15 +75,17 @@ def cancel_chunk(
     *,
     cursor: Cursor,
     limit: int,
-    clock: Callable[[], float] = time.monotonic,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Chunk:
     """Cancel, or tell to stop, up to *limit* of the jobs from *cursor* on that were accepted before the revocation."""
-    began = clock()
+    began = monotonic()
     row = load(connection, revocation)
     if row.state not in REACHING:
         return Chunk(cursor=Cursor(), jobs=0, cancelled=Counter(), took=timedelta())
     limit = min(limit, _BUSY) if cursor.busy else limit
-    reached, cursor = _reach(connection, row, cursor, limit, time_left=lambda: clock() - began < _AIM.total_seconds())
+    reached, cursor = _reach(
+        connection, row, cursor, limit, time_left=lambda: monotonic() - began < _AIM.total_seconds()
+    )
     if row.state == Stage.EFFECTIVE:
         moving = update(revocations).where(revocations.c.id == revocation, revocations.c.state == Stage.EFFECTIVE)
         connection.execute(moving.values(state=Stage.CANCELLING))
@@ -96,7 +98,7 @@ def cancel_chunk(
         cursor=cursor,
         jobs=len(reached),
         cancelled=Counter(job.pattern for job in reached if job.state == JobState.CANCELLED),
-        took=timedelta(seconds=clock() - began),
+        took=timedelta(seconds=monotonic() - began),
     )
 
 
@@ -131,7 +133,7 @@ def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], l
         found = waiting.with_only_columns(jobs.c.id).order_by(jobs.c.accepted).limit(limit)
         ids = connection.execute(found).scalars().all()
         if ids:
-            now = clock(connection)
+            now = ledger_now(connection)
             move_jobs(connection, ids, JobState.QUEUED, source=JobState.WAITING, due_at=now)
             return sets[place:] if len(ids) == limit else sets[place + 1 :]
     return ()

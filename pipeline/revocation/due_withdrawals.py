@@ -10,6 +10,7 @@ from functools import partial
 from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from identity.accounts import get_account
+from identity.columns import is_one
 from identity.measuring import measuring
 from identity.model import AccountKey
 from identity.refresh.intents import IntentState
@@ -19,7 +20,6 @@ from identity.tables import accounts, refresh_intents
 from identity.withdrawals import Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from pipeline import metrics
-from pipeline.ledger.indexed import is_one
 from pipeline.revocation.tables import is_of_any, revocations
 
 #: What a refresh won that was discarded, and nobody has taken yet.

@@ -13,18 +13,17 @@ from sqlalchemy import (
     Row,
     bindparam,
     case,
-    literal,
+    literal_column,
     or_,
     select,
     type_coerce,
 )
 
-from identity.columns import database_in_microseconds, microseconds
+from identity.columns import database_in_microseconds, is_one, microseconds
 from identity.signing import Signer
 from pipeline.batches import in_batches
 from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.clock import NOW, clock
-from pipeline.ledger.indexed import is_one
+from pipeline.ledger.clock import NOW, ledger_now
 from pipeline.ledger.revocation_pages import stopping_jobs
 from pipeline.revocation import REACHING, Stage, compensation, in_flight, load, receipt
 from pipeline.revocation.tables import revocation_pages, revocations
@@ -39,7 +38,7 @@ def _ago(parameter: str) -> ColumnElement[datetime]:
 
 # Built once, as what housekeeping asks every second; the first two conditions are as their indexes say them.
 _GOES_ON = ~is_one(revocations.c.state, Stage.QUIESCED)
-_OPEN_ENDED = revocations.c.open_ends > literal(0, literal_execute=True)
+_OPEN_ENDED = revocations.c.open_ends > literal_column("0")
 _REACHES_JOBS = revocations.c.state.in_(REACHING)
 _MOVED, _QUIET = (type_coerce(column, BigInteger) for column in (revocations.c.moved_at, revocations.c.quiesced_at))
 _UNMOVED_FOR = type_coerce(NOW, BigInteger) - _MOVED
@@ -64,7 +63,7 @@ def drained(connection: Connection, revocation: str) -> bool:
     row = load(connection, revocation)
     if row.state != Stage.DRAINING:
         return bool(row.state == Stage.QUIESCED)
-    now = clock(connection)
+    now = ledger_now(connection)
     still = False
     for attempt in in_flight(connection, row):
         if attempt.state != AttemptState.OPEN:
@@ -104,7 +103,7 @@ def compose(
     row = load(connection, revocation)
     if row.receipt is None:
         return None
-    now = clock(connection)
+    now = ledger_now(connection)
     return row, receipt.compose(connection, row, side, now=now), now
 
 
@@ -116,6 +115,6 @@ def conclude(
     row = connection.execute(held).one()
     if row.state not in (Stage.DRAINING, Stage.QUIESCED):
         return None
-    now = clock(connection)
+    now = ledger_now(connection)
     receipt.issue(connection, row, signer, provider_side, now=now)
     return None if row.quiesced_at is not None else float((now - row.effective_at).total_seconds())

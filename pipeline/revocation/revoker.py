@@ -17,7 +17,7 @@ from identity.signing import Signer
 from identity.store import Store
 from pipeline import metrics
 from pipeline.ledger import scope_sets
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.revocation import (
     REACHING,
     Stage,
@@ -201,7 +201,7 @@ class Revoker:
         for page in self._store.read(lambda c: progress.jobs_to_compensate(c, revocation, calls_only=again)):
             look = partial(compensation.compensable, among=page, workflows=self._workflows)
             for step in self._store.read(look):
-                now = self._store.read(clock)
+                now = self._store.read(ledger_now)
                 self._store.write(
                     partial(
                         compensation.compensate_step,

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from identity.errors import BadInput
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.schedules.changes import LIVE
 from pipeline.schedules.timetable import Timetable, offset
 from pipeline.tables import schedules
@@ -23,7 +23,7 @@ def overshot(connection: Connection, *, now: datetime) -> list[tuple[Row[tuple[A
 
     By *now* and by the ledger's clock: one that is behind must not have what was fired long ago fall due again.
     """
-    now = max(now, clock(connection))
+    now = max(now, ledger_now(connection))
 
     @cache
     def latest(cron: str, zone: str) -> datetime | None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select
 from identity.measuring import measuring
 from identity.store import Store
 from pipeline import metrics
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.model import BEAT
 from pipeline.schedules.changes import LIVE
 from pipeline.tables import heartbeats, schedules
@@ -47,7 +47,7 @@ def look(connection: Connection, *, now: datetime) -> Punctuality:
 def measure(store: Store) -> None:
     """Set the gauges of the schedules; housekeeping alone does. A beat that never ticked is silent for ever."""
     with measuring(metrics.BEAT_SILENT_SECONDS, metrics.SCHEDULE_LATE_SECONDS, metrics.SCHEDULES_FAULTY):
-        _set(*store.read(lambda c: ((now := clock(c)), look(c, now=now))))
+        _set(*store.read(lambda c: ((now := ledger_now(c)), look(c, now=now))))
 
 
 def _set(now: datetime, found: Punctuality) -> None:

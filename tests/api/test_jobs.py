@@ -104,7 +104,7 @@ def test_a_job_that_a_worker_claims_meanwhile_is_stopped_all_the_same(api: Agent
     job = api.execute().json["job"]["id"]
     answers: list[Any] = []
     cancelling = threading.Thread(target=lambda: answers.append(post(api, job, "cancel")))
-    until_awaited(api.database, partial(jobs.claim, job=job, hold=timedelta(minutes=1)), by=cancelling)
+    until_awaited(api.database, partial(jobs.claim, job=job, claim_for=timedelta(minutes=1)), by=cancelling)
     (answer,) = answers
     assert (answer.status_code, answer.json["state"]) == (200, "stopping")
 

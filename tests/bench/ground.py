@@ -106,7 +106,7 @@ class Ledger:
 
     def claimed(self) -> ClaimedJob:
         """A job of acme's, accepted and claimed for an hour."""
-        return self.house.claim(self.house.job(), hold=timedelta(hours=1))
+        return self.house.claim(self.house.job(), claim_for=timedelta(hours=1))
 
     def intent(self, job: ClaimedJob, position: int) -> Intent:
         """What opens the job's step at *position*, as ada."""

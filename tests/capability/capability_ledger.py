@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.capability import audiences, issued, keys
 from identity.capability.authority import Authority
@@ -77,6 +78,9 @@ class CapabilityLedger:
     def now(self) -> datetime:
         return datetime.now(UTC) + self.ahead
 
+    def act(self) -> Act:
+        return Act(audit_id=self.ids("aud"), by="test", now=self.now())
+
     def build(self) -> CapabilityLedger:
         now = self.now()
         pairs = [NewKey.make(algorithm, self.vault) for algorithm in Algorithm]
@@ -88,7 +92,7 @@ class CapabilityLedger:
             ensure_principal(c, id="acme.ada", tenant="acme", kind=PrincipalKind.USER, name="ada", now=now)
             add_connection(c, _connection(), now=now)
             for one in ALL:
-                audiences.add(c, one, secret_of(one), by="test", now=now)
+                audiences.add(c, one, secret_of(one), self.act())
             for pair in pairs:
                 keys.ensure(c, pair, now=now)
 

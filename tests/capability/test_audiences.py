@@ -19,7 +19,7 @@ from tests.ledger.acts import until_awaited
 
 def test_a_former_secret_is_accepted_for_a_day_beside_the_new_one(ledger: CapabilityLedger) -> None:
     secret = new_secret("other")
-    until = ledger.database.write(partial(audiences.renew, id="invoices", secret=secret, by="test", now=ledger.now()))
+    until = ledger.database.write(partial(audiences.renew, id="invoices", secret=secret, act=ledger.act()))
     assert ledger.authority.audience("invoices", secret) == INVOICES
     assert ledger.authority.audience("invoices", secret_of(INVOICES)) == INVOICES
     ledger.ahead = until - ledger.now() + timedelta(seconds=1)
@@ -30,18 +30,19 @@ def test_a_former_secret_is_accepted_for_a_day_beside_the_new_one(ledger: Capabi
 
 def test_renewed_once_more_with_the_same_secret_the_former_one_stays(ledger: CapabilityLedger) -> None:
     """As where the commit was not confirmed."""
-    renew = partial(audiences.renew, id="invoices", secret=new_secret("other"), by="test", now=ledger.now())
+    renew = partial(audiences.renew, id="invoices", secret=new_secret("other"), act=ledger.act())
     assert ledger.database.write(renew) == ledger.database.write(renew)
     assert ledger.authority.audience("invoices", secret_of(INVOICES)) == INVOICES
-    assert len(ledger.audited("audience.renewed")) == 1
+    (told,) = ledger.audited("audience.renewed")
+    assert (told.reason, told.detail) == ("by test", {"audience": "invoices"})
 
 
 def test_a_removed_audience_is_nobody_and_its_address_is_free(ledger: CapabilityLedger) -> None:
     token = ledger.token()
-    ledger.database.write(partial(audiences.remove, id="invoices", by="test", now=ledger.now()))
+    ledger.database.write(partial(audiences.remove, id="invoices", act=ledger.act()))
     assert ledger.authority.audience("invoices", secret_of(INVOICES)) is None
     again = replace(INVOICES, id="invoices-2")
-    ledger.database.write(partial(audiences.add, new=again, secret=new_secret("x"), by="test", now=ledger.now()))
+    ledger.database.write(partial(audiences.add, new=again, secret=new_secret("x"), act=ledger.act()))
     assert ledger.spend(token, by=again) == {"active": False}
     ledger.revoke(Scope(kind=ScopeKind.TENANT, key="acme"))
     assert ledger.spend(token, by=again) == {"active": False}, "what became of another's is not its business"
@@ -50,7 +51,7 @@ def test_a_removed_audience_is_nobody_and_its_address_is_free(ledger: Capability
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_of_two_that_are_added_at_once_for_one_address_one_is_refused(ledger: CapabilityLedger) -> None:
     """Neither sees the other's row yet. SQLite has one writer anyway."""
-    add = partial(audiences.add, secret=new_secret("x"), by="test", now=ledger.now())
+    add = partial(audiences.add, secret=new_secret("x"), act=ledger.act())
     one, other = (replace(BANK, id=id, uri="https://new.example", passes_to=()) for id in ("one", "other"))
     refused: list[str] = []
 
@@ -78,14 +79,14 @@ def test_of_two_that_are_added_at_once_for_one_address_one_is_refused(ledger: Ca
 )
 def test_an_audience_that_cannot_be_meant_is_refused(shared_ledger: CapabilityLedger, other: dict[str, object]) -> None:
     new = replace(INVOICES, **other)  # type: ignore[arg-type]
-    add = partial(audiences.add, new=new, secret=new_secret("x"), by="test", now=shared_ledger.now())
+    add = partial(audiences.add, new=new, secret=new_secret("x"), act=shared_ledger.act())
     with pytest.raises(BadInput):
         shared_ledger.database.write(add)
 
 
 def test_one_of_the_platform_takes_every_tenants_capabilities(ledger_on_sqlite: CapabilityLedger) -> None:
     shared = replace(BANK, id="shared", uri="https://shared.example", tenant=None, passes_to=())
-    add = partial(audiences.add, new=shared, secret=new_secret("x"), by="test", now=ledger_on_sqlite.now())
+    add = partial(audiences.add, new=shared, secret=new_secret("x"), act=ledger_on_sqlite.act())
     ledger_on_sqlite.database.write(add)
     both = [
         ledger_on_sqlite.issue(audience=shared, tenant=tenant, principal=f"{tenant}.ada")

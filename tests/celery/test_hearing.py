@@ -19,7 +19,7 @@ from tests.waiting import eventually
 
 def test_who_has_not_begun_or_was_told_to_stop_is_not_deaf() -> None:
     now = [0.0]
-    hearing = Hearing(clock=lambda: now[0])
+    hearing = Hearing(monotonic=lambda: now[0])
     now[0] += 1000
     assert hearing.is_well()
     hearing.listens()

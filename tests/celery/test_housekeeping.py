@@ -52,7 +52,7 @@ def test_a_duty_that_ticks_says_so_now_and_then_not_each_time() -> None:
     ran: list[float] = []
     beats = Heartbeats()
     keeping = Housekeeping(
-        [duty("sweep", lambda: ran.append(1))], beats, clock=lambda: float(len(ran))
+        [duty("sweep", lambda: ran.append(1))], beats, monotonic=lambda: float(len(ran))
     )  # a second each
     keeping.start()
     eventually(lambda: len(ran) >= 20)

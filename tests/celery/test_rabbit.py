@@ -25,7 +25,7 @@ def test_bells_are_rung_and_counted() -> None:
 def test_a_broker_that_confirms_nothing_costs_one_stall_and_is_rung_again_when_it_does() -> None:
     """As a quorum queue without its majority, and a node that is frozen: the connection stays."""
     now = [100.0]
-    with rabbit("service") as broker, closing(CeleryRing(publisher(broker.url), clock=lambda: now[0])) as ring:
+    with rabbit("service") as broker, closing(CeleryRing(publisher(broker.url), monotonic=lambda: now[0])) as ring:
         assert ring.jobs(bells("j1"))
         broker.hangs = True
         failed, skipped = count("failed"), count("skipped")

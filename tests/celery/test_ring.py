@@ -56,7 +56,7 @@ def test_ringing_a_broker_that_refuses_returns_at_once(broker: Valkey, caplog: p
     broker.kill()
     now = [100.0]
     with (
-        closing(CeleryRing(publisher(broker.url), clock=lambda: now[0])) as ring,
+        closing(CeleryRing(publisher(broker.url), monotonic=lambda: now[0])) as ring,
         caplog.at_level(logging.INFO, logger="pipeline.ring"),
     ):
         assert max(timed(ring, f"j{n}") for n in range(20)) < SOON
@@ -81,7 +81,7 @@ def test_who_asks_a_broker_that_refuses_is_counted_as_one_failure_a_pause(broker
     """Housekeeping asks before it rings: without a count nothing would say that it cannot."""
     failed, now = count("failed"), [100.0]
     broker.kill()
-    with closing(CeleryRing(publisher(broker.url), clock=lambda: now[0])) as ring:
+    with closing(CeleryRing(publisher(broker.url), monotonic=lambda: now[0])) as ring:
         assert [ring.unheard("service") for _ in range(20)] == [None] * 20
         assert count("failed") == failed + 1
         now[0] += 1
@@ -102,7 +102,7 @@ def test_a_full_broker_that_answers_what_lies_there_stays_one_that_takes_no_bell
     now = [100.0]
     trials: list[float] = []
     with (
-        closing(CeleryRing(publisher(broker.url), clock=lambda: now[0])) as ring,
+        closing(CeleryRing(publisher(broker.url), monotonic=lambda: now[0])) as ring,
         caplog.at_level(logging.INFO, logger="pipeline.ring"),
     ):
         for _ in range(80):  # the dispatcher's ticks of 20 seconds
@@ -132,7 +132,7 @@ def test_a_queue_that_the_broker_cannot_measure_is_no_outage_of_the_others(
 def test_a_trial_that_finds_every_sender_in_use_silences_nobody(broker: Valkey) -> None:
     now = [100.0]
     broker.kill()
-    with closing(CeleryRing(publisher(broker.url), clock=lambda: now[0])) as ring:
+    with closing(CeleryRing(publisher(broker.url), monotonic=lambda: now[0])) as ring:
         assert not ring.jobs(bells("j1"))
         broker.start()
         now[0] += 1  # the pause is over
@@ -190,7 +190,7 @@ def test_ringing_after_a_restart_costs_no_bell(broker: Valkey, ring: CeleryRing)
 @pytest.mark.parametrize("warm", [False, True])
 def test_ringing_a_frozen_broker_stalls_once_and_then_skips(broker: Valkey, warm: bool, socket: str) -> None:
     app = publisher(broker.url if socket == "tcp" else broker.celery_socket_url)
-    with closing(CeleryRing(app, clock=lambda: 100.0)) as ring:  # the pause after the stall does not end meanwhile
+    with closing(CeleryRing(app, monotonic=lambda: 100.0)) as ring:  # the pause after the stall does not end meanwhile
         if warm:
             ring.jobs(bells("warm"))
         broker.pause()

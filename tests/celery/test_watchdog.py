@@ -38,7 +38,7 @@ class Process:
             hand_back=lambda late: self.done.append(("handed back all but", *(task.job for task in late))),
             hears=hears,
             in_commit=in_commit,
-            clock=lambda: self.now,
+            monotonic=lambda: self.now,
             terminate=lambda: self.done.append("terminate"),
             leave=lambda code: self.done.append(("leave", code)),
         )
@@ -292,7 +292,7 @@ def test_a_process_that_stops_cleanly_within_the_grace_is_not_cut_short() -> Non
         LIMITS,
         spend=lambda late: process.done.append(("spent", *(task.job for task in late))),
         hand_back=lambda late: process.done.append("handed back"),
-        clock=lambda: process.now,
+        monotonic=lambda: process.now,
         terminate=lambda: stopping.stop(),  # noqa: PLW0108 - it is bound by then
         leave=lambda code: process.done.append(("leave", code)),
     )

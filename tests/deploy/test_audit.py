@@ -14,7 +14,7 @@ from sqlalchemy import text
 from deploy.installation import Installation
 from deploy.settings import load
 from identity import audit
-from identity.audit import AsWhom, Work
+from identity.audit import Act, AsWhom, Work
 from identity.handovers import hand_over
 from identity.model import AccessPattern
 from identity.principals import ensure_tenant
@@ -222,7 +222,7 @@ def test_what_was_signed_before_a_rotation_verifies_here_and_elsewhere(recorded:
 def test_an_interrupted_rotation_is_finished_by_the_next(recorded: Cli) -> None:
     with Installation(load(data_dir=recorded.data_dir)) as at:
         signer, now = Signer.from_seed(at.settings.key_files().next_signing_key()), at.now()
-        at.write(lambda c: hand_over(c, at.signer, signer, id="aud_1", by="test", now=now))
+        at.write(lambda c: hand_over(c, at.signer, signer, Act(audit_id="aud_1", by="test", now=now)))
     assert "was rotated" in recorded.json("audit", "checkpoint", code=1)["message"]
     assert recorded.json("keys", "rotate-signing", "--yes")["kid"] == key_id(signer.public_key())
     assert recorded.json("audit", "verify")["verified"]

@@ -54,6 +54,8 @@ SILENT = {
     "it seals the same secrets anew": "keys rewrap",
     "it forgets what is over, as housekeeping does": "db prune",
 }
+#: Not operators alone leave these; who it was is told in their detail.
+IN_DETAIL = ("revocation.effective", "approval.answered")
 POLICY = 'format = 1\n[[rule]]\nname = "x"\nwhen = { action = "github.Say" }\ndeny = "no"\n'
 
 
@@ -72,7 +74,10 @@ class Acts:
         left = {row: told for row, told in self._rows().items() if row not in before}
         ours = [told for told in left.values() if told[0] == kind]
         assert ours, (words, sorted(told[0] for told in left.values()))
-        assert any("cli:" in "".join(map(str, told)) for told in ours), (words, ours)
+        names = [
+            "cli:" in str(detail) if kind in IN_DETAIL else "by cli:" in (reason or "") for _, reason, detail in ours
+        ]
+        assert any(names), (words, ours)
         return answer
 
     def run(self, *words: str, input: str | None = None, code: int = 0) -> Any:

@@ -14,7 +14,7 @@ from deploy.settings import load
 from deploy.up import Up
 from identity.errors import Unavailable
 from pipeline.database import open_database
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.revision import newest, revision_of
 from pipeline.migrations import upgrade
 from tests.deploy.conftest import Cli
@@ -30,7 +30,7 @@ def old(installed: Path, cli: Cli) -> Cli:
     (cli.data_dir / "ledger.db").unlink()
     with closing(open_database(load(data_dir=cli.data_dir).database())) as ledger:
         upgrade(ledger, OLD)
-        ticked(ledger, "dispatch", at=ledger.read(clock), host="this")
+        ticked(ledger, "dispatch", at=ledger.read(ledger_now), host="this")
     return cli
 
 
@@ -58,7 +58,7 @@ def test_up_changes_no_table_while_a_process_of_the_list_ticks(old: Cli) -> None
     def tick(line: str) -> None:
         if "heartbeat" in line:
             with closing(open_database(settings.database())) as ledger:
-                ticked(ledger, "dispatch", at=ledger.read(clock) + timedelta(seconds=1), host="this")
+                ticked(ledger, "dispatch", at=ledger.read(ledger_now) + timedelta(seconds=1), host="this")
 
     with pytest.raises(Unavailable, match="heartbeats come from this"):
         Up(settings, say=tick).start()

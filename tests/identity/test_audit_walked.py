@@ -9,6 +9,7 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Connection, insert
 
+from identity.audit import Act
 from identity.audit.chain import FirstBad, Verified
 from identity.audit.export import export_lines
 from identity.audit.pruning import prune_audit
@@ -71,7 +72,9 @@ def prune_all(world: World) -> None:
 
 
 def rotate_and_seal(world: World) -> None:
-    assert world.store.write(lambda c: hand_over(c, SIGNER, NEXT, id="rotated", by="test", now=START + 5 * DAY))
+    assert world.store.write(
+        lambda c: hand_over(c, SIGNER, NEXT, Act(audit_id="rotated", by="test", now=START + 5 * DAY))
+    )
     write(world, "by the next key", at=START + 5 * DAY)
     assert Sealer(world.store, NEXT).run(now=START + 5 * DAY) == 2
 

@@ -330,7 +330,7 @@ def test_an_endpoint_that_is_left_alone_already_leaves_no_row(
 ) -> None:
     world, _ = ready(make, provider)
     gate = Gate(None)
-    gate.hold(gated(world)[0], timedelta(minutes=7))
+    gate.pause(gated(world)[0], timedelta(minutes=7))
     with pytest.raises(Unavailable, match=HELD_BACK):
         ahead(world, confiner_of(world, http, gate=gate))
     assert mints_of(world) == []
@@ -471,7 +471,7 @@ def test_an_endpoint_that_is_left_alone_holds_back_before_a_step_opens_and_says_
     gate = Gate(None)
     confiner = confiner_of(world, http, gate=gate)
     ahead(world, confiner)
-    gate.hold(Endpoint.of(world.owner, Credential.INSTALLATION), timedelta(minutes=7))
+    gate.pause(Endpoint.of(world.owner, Credential.INSTALLATION), timedelta(minutes=7))
     ahead(world, confiner)  # that token lives
     waits = set()
     for _ in range(3):
@@ -540,7 +540,7 @@ def test_what_is_out_of_reach_is_not_asked_for_again_by_reads_for_five_minutes(
     world.clock.advance(SECOND)
     ahead(world, confiner)
     assert minted(provider) == ["shop"] * 2
-    gate.hold(Endpoint.of(world.owner, Credential.INSTALLATION), timedelta(minutes=7))
+    gate.pause(Endpoint.of(world.owner, Credential.INSTALLATION), timedelta(minutes=7))
     ahead(world, confiner)
     with pytest.raises(Unavailable):
         ahead(world, confiner, reads=False)  # it may have been given since, and this would fail of it

@@ -74,8 +74,8 @@ def test_looking_counts_nothing(gate: Gate) -> None:
 
 def test_a_pause_that_was_asked_for_holds_everybody(gate: Gate) -> None:
     where = endpoint()
-    gate.hold(where, timedelta(hours=2))
-    gate.hold(where, timedelta(hours=1))  # a shorter one takes nothing back
+    gate.pause(where, timedelta(hours=2))
+    gate.pause(where, timedelta(hours=1))  # a shorter one takes nothing back
     wait = gate.enter(where, HOURLY)
     assert wait is not None
     assert wait > timedelta(hours=2) - NEAR
@@ -113,7 +113,7 @@ def _fail(gate: Gate, where: Endpoint) -> None:
 
 
 def _hold(gate: Gate, where: Endpoint) -> None:
-    gate.hold(where, timedelta(hours=1))
+    gate.pause(where, timedelta(hours=1))
 
 
 def _pass(ticks: Ticks, client: redis.Redis | None, where: Endpoint, time: timedelta) -> None:
@@ -236,7 +236,7 @@ STEPS = st.lists(
         st.tuples(st.just("enter"), st.sampled_from([0.0, 0.5])),
         st.tuples(st.just("look"), st.sampled_from([0.0, 0.5])),
         st.tuples(st.sampled_from(["answered", "failed"])),
-        st.tuples(st.just("hold"), st.integers(1, 5).map(lambda hours: timedelta(hours=hours))),
+        st.tuples(st.just("pause"), st.integers(1, 5).map(lambda hours: timedelta(hours=hours))),
     ),
     max_size=40,
 )

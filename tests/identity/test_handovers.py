@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.exc import DatabaseError
 
+from identity.audit import Act
 from identity.audit.chain import FirstBad, Verified
 from identity.audit.export import export_lines, verify_files
 from identity.audit.pruning import prune_audit
@@ -40,7 +41,7 @@ def seal(world: World, signer: Signer, *names: str, at: datetime = START) -> Non
 
 def rotate(world: World, former: Signer, signer: Signer) -> bool:
     id = f"rotated-to-{signer.public_pem()[60:90]}"
-    return world.store.write(lambda c: hand_over(c, former, signer, id=id, by="test", now=START))
+    return world.store.write(lambda c: hand_over(c, former, signer, Act(audit_id=id, by="test", now=START)))
 
 
 def keys(world: World, signer: Signer) -> TrustedKeys:

@@ -269,7 +269,7 @@ def test_an_installation_waits_for_the_endpoint_that_its_tokens_come_from(connec
     connected.consent()
     now, gate, minute = connected.clock(), Gate(None), timedelta(minutes=1)
     due = connected.store.write(lambda c: claim(c, now=now, until=now + HOUR, limit=2))
-    gate.hold(Endpoint.of(connected.owner, Credential.INSTALLATION), minute)
+    gate.pause(Endpoint.of(connected.owner, Credential.INSTALLATION), minute)
     waits = {one.tended.credential: paced_by(gate)(one, FORGETFUL) is not None for one in due}
     assert waits == {Credential.INSTALLATION: True, Credential.AUTHORIZATION_CODE: False}
 
@@ -393,7 +393,7 @@ def test_connections_and_their_tenants_take_turns() -> None:
             failures=0,
             due=START,
             claimed_until=START,
-            hold=None,
+            not_now=None,
         )
 
     crowd = [due("forge", "big", f"b{number}") for number in range(3)]

@@ -83,7 +83,7 @@ def test_what_was_certainly_not_sent_is_written_down_so_and_never_taken_for_unkn
 
     def fill(point: str) -> None:
         if why == "left alone" and point == "before_intent":  # others were first at its token endpoint
-            gate.hold(endpoint, timedelta(seconds=1))
+            gate.pause(endpoint, timedelta(seconds=1))
 
     def lead_to(url: str) -> None:
         leads = update(provider_connections).values(token_url=f"{url}/token")

@@ -149,7 +149,7 @@ def test_what_came_of_asking_is_counted_once_it_is_written(salesforce: Salesforc
 def test_whoever_asks_is_told_that_there_is_no_room_for_more_and_the_try_does_not_count(salesforce: Salesforce) -> None:
     world = salesforce.world
     to = Endpoint(connection=world.owner.id, url=f"{salesforce.shown.url}/revoke")
-    salesforce.gate.hold(to, timedelta(minutes=1))
+    salesforce.gate.pause(to, timedelta(minutes=1))
     withdrawal = salesforce.withdraw()
     assert (withdrawal.state, withdrawal.tries, salesforce.shown.asked) == (WithdrawalState.PENDING, 0, [])
     world.clock.advance(timedelta(minutes=1))
@@ -187,7 +187,7 @@ class OwnServer:
 
         def pauses(point: str) -> None:
             if point == "after_withdrawal_sent":
-                self.gate.hold(to, timedelta(hours=1))
+                self.gate.pause(to, timedelta(hours=1))
 
         self.withdrawer = self._withdrawer(pauses)
 

@@ -249,8 +249,8 @@ class House:
         (job,) = accepted.jobs
         return job
 
-    def claim(self, job: str, *, hold: timedelta = HOLD) -> ClaimedJob:
-        claimed = self.database.write(partial(jobs.claim, job=job, hold=hold))
+    def claim(self, job: str, *, claim_for: timedelta = HOLD) -> ClaimedJob:
+        claimed = self.database.write(partial(jobs.claim, job=job, claim_for=claim_for))
         assert claimed is not None
         return claimed
 

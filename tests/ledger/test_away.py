@@ -16,7 +16,7 @@ from identity.errors import Unavailable
 from identity.store import CommitUnknown
 from pipeline.database import Database
 from pipeline.interruption import RunAgain
-from pipeline.ledger.closings import Closed, Closing, close_attempt, take_back
+from pipeline.ledger.closings import Closed, Closing, close_attempt, close_unsent
 from pipeline.ledger.intents import Intent
 from pipeline.ledger.openings import open_attempt
 from pipeline.run import Run, StepSkipped
@@ -132,7 +132,7 @@ def test_an_intent_of_which_nothing_was_sent_is_taken_back_whenever_its_commit_c
 def test_what_is_taken_back_waits_for_the_opening_that_is_under_way(house: House) -> None:
     """SQLite has one writer, and nothing of what it could not commit comes later."""
     asked = intent_of(house, house.claim(house.job()))
-    taking = threading.Thread(target=lambda: house.database.write(partial(take_back, intent=asked)))
+    taking = threading.Thread(target=lambda: house.database.write(partial(close_unsent, intent=asked)))
     until_awaited(house.database, partial(open_attempt, intent=asked), by=taking)
     assert (attempt_states(house), step_state(house, asked.step)) == ([AttemptState.NO_EFFECT], StepState.OPEN)
 

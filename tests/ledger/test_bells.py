@@ -76,7 +76,7 @@ def test_while_the_broker_is_away_the_dispatcher_writes_nothing(house: House, ow
     own_valkey.kill()
     now = [100.0]
 
-    with closing(CeleryRing(publisher(own_valkey.url), clock=lambda: now[0])) as ring:
+    with closing(CeleryRing(publisher(own_valkey.url), monotonic=lambda: now[0])) as ring:
         dispatch = partial(reconcile.dispatch, house.database, Doorbells(house.database, ring), window=64)
 
         def ten_seconds() -> None:
@@ -102,7 +102,7 @@ def test_a_bell_that_was_rung_anew_meanwhile_is_not_taken_back(house: House) -> 
     house.database.write(
         lambda c: c.execute(update(jobs_table).where(jobs_table.c.id == job).values(rung_until=anew)).rowcount
     )
-    house.database.write(partial(bells.take_back, bells=accepted.bells))
+    house.database.write(partial(bells.unring, bells=accepted.bells))
     assert house.row(job).rung_until == anew
 
 
@@ -130,7 +130,7 @@ class SlowWorker:
         begun: list[jobs.ClaimedJob] = []
         while self.queue and len(begun) < SLOTS:
             job, lapses = self.queue.popleft()
-            claimed = write(partial(jobs.claim, job=job, hold=HOLD, lapses=lapses))
+            claimed = write(partial(jobs.claim, job=job, claim_for=HOLD, lapses=lapses))
             begun += [claimed] if claimed is not None else []
         for one in begun:
             write(partial(jobs.finish, job=one))

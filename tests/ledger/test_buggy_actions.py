@@ -47,8 +47,8 @@ def _takes_capabilities(workers: Workers) -> None:
         algorithm=Algorithm.ED25519,
         passes_to=(),
     )
-    add = partial(audiences.add, new=one, secret=Secret("awr_secret"), by="test", now=datetime.now(UTC))
-    workers.house.database.write(add)
+    act = Act(audit_id="aud-say", by="test", now=datetime.now(UTC))
+    workers.house.database.write(lambda c: audiences.add(c, one, Secret("awr_secret"), act))
 
 
 class Counted(Say):

@@ -19,7 +19,7 @@ from identity.model import AccountState
 from identity.tables import accounts, installations, provider_connections
 from pipeline.approvals.signed_answer import SignedAnswer
 from pipeline.intake import Intake
-from pipeline.ledger.delivery_tenant import Whose, whose_delivery
+from pipeline.ledger.delivery_tenant import DeliveryTenant, whose_delivery
 from pipeline.model import Acceptance, DeliveryOutcome
 from pipeline.revocation.signal import Asks, People, Signal
 from pipeline.revocation.tables import revocations
@@ -99,7 +99,7 @@ def test_whose_a_delivery_is_can_be_asked_before_it_is_accepted(house: House) ->
 
 
 def test_a_workspace_that_is_listed_counts_before_its_organization(house: House) -> None:
-    def whose(installation: str, workspace: str) -> Whose:
+    def whose(installation: str, workspace: str) -> DeliveryTenant:
         return house.database.read(lambda c: whose_delivery(c, "gh", installation, workspace))
 
     assert whose("an organization", "installation-globex").tenant == "globex"

@@ -8,7 +8,7 @@ from functools import partial
 from sqlalchemy import select
 
 from identity.signing import Signer
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.overview import overview
 from pipeline.model import BEAT
 from pipeline.reconcile import heartbeat
@@ -32,14 +32,14 @@ def test_a_host_whose_clock_is_ahead_hides_nothing_once_it_is_gone(house: House)
     for duty in ("dispatch", BEAT):
         heartbeat(house.database, duty=duty, host="far", error=None, now=ahead)
     row = house.database.read(lambda c: c.execute(select(heartbeats).where(heartbeats.c.duty == BEAT)).one())
-    now = house.database.read(clock)
+    now = house.database.read(ledger_now)
     assert now - timedelta(seconds=30) < row.at <= now
     assert row.host_at == ahead
     assert house.database.read(lambda c: look(c, now=now)).ticked_at == row.at
 
 
 def test_what_is_late_is_so_by_the_ledgers_clock(house: House) -> None:
-    now = house.database.read(clock)
+    now = house.database.read(ledger_now)
     ticked(house.database, "dispatch", at=now)
     ticked(house.database, "reclaim", at=now - HOUR)
     for away in (-DAY, DAY):  # the web's clock
@@ -48,7 +48,7 @@ def test_what_is_late_is_so_by_the_ledgers_clock(house: House) -> None:
 
 
 def test_heartbeats_of_a_day_ago_are_forgotten_but_the_newest_of_each_duty_there_is(house: House) -> None:
-    now = house.database.read(clock)
+    now = house.database.read(ledger_now)
     ticked(house.database, "dispatch", "reclaim", BEAT, "of old", at=now - 3 * DAY, host="first")
     ticked(house.database, "reclaim", BEAT, "of old", at=now - 2 * DAY, host="second")
     ticked(house.database, "dispatch", "of late", at=now - HOUR, host="third")

@@ -14,7 +14,7 @@ from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive, next_number
 from identity.tables import grants
 from identity.withdrawals import EndedConsents
-from identity.withdrawals.held_tokens import HeldToken, hold, take_held
+from identity.withdrawals.held_tokens import HeldToken, keep_token, take_held
 from identity.withdrawals.tables import withdrawals
 from tests.ledger.house import House
 
@@ -35,7 +35,7 @@ def held(house: House, id: str, *, lasts: timedelta = timedelta(hours=1), consen
             access_sealed=b"sealed",
             expires_at=NOW + lasts,
         )
-        return hold(c, new, now=NOW)
+        return keep_token(c, new, now=NOW)
 
     return house.database.write(write)
 

@@ -34,7 +34,7 @@ def test_of_many_claims_of_one_job_one_wins(house: House) -> None:
     job = house.job()
     won: list[Any] = []
     threads = [
-        threading.Thread(target=lambda: won.append(house.database.write(partial(jobs.claim, job=job, hold=HOLD))))
+        threading.Thread(target=lambda: won.append(house.database.write(partial(jobs.claim, job=job, claim_for=HOLD))))
         for _ in range(16)
     ]
     for thread in threads:
@@ -49,7 +49,7 @@ def test_of_many_claims_of_one_job_one_wins(house: House) -> None:
 def test_a_claim_that_waited_for_another_takes_nothing(house: House) -> None:
     """Both found the job queued: the one statement decides. SQLite has one writer anyway."""
     job, won = house.job(), list[Any]()
-    claim = partial(jobs.claim, job=job, hold=HOLD)
+    claim = partial(jobs.claim, job=job, claim_for=HOLD)
     late = threading.Thread(target=lambda: won.append(house.database.write(claim)))
     first = until_awaited(house.database, claim, by=late)
     assert first is not None
@@ -60,7 +60,7 @@ def test_a_bell_for_a_job_that_is_taken_claims_the_tenants_next_one(house: House
     first, second = house.job(), house.job()
     assert house.claim(first).id == first
     assert house.claim(first).id == second
-    assert house.database.write(partial(jobs.claim, job=first, hold=HOLD)) is None
+    assert house.database.write(partial(jobs.claim, job=first, claim_for=HOLD)) is None
 
 
 def test_a_bell_claims_the_next_one_of_its_own_pattern_alone(house: House) -> None:
@@ -68,14 +68,14 @@ def test_a_bell_claims_the_next_one_of_its_own_pattern_alone(house: House) -> No
     of_service = update(jobs_table).where(jobs_table.c.id == other).values(pattern=AccessPattern.SERVICE)
     house.database.write(lambda c: c.execute(of_service).rowcount)
     house.claim(first)
-    assert house.database.write(partial(jobs.claim, job=first, hold=HOLD)) is None
+    assert house.database.write(partial(jobs.claim, job=first, claim_for=HOLD)) is None
     assert house.row(other).state == JobState.QUEUED
 
 
 def test_a_bell_never_claims_for_another_tenant(house: House) -> None:
     mine, _theirs = house.job(), house.job(tenant="globex")
     house.claim(mine)
-    assert house.database.write(partial(jobs.claim, job=mine, hold=HOLD)) is None
+    assert house.database.write(partial(jobs.claim, job=mine, claim_for=HOLD)) is None
 
 
 def test_a_bell_that_another_was_rung_in_place_of_claims_its_own_job_alone(house: House) -> None:
@@ -83,18 +83,18 @@ def test_a_bell_that_another_was_rung_in_place_of_claims_its_own_job_alone(house
     now = in_microseconds(datetime.now(UTC))
     first, second, third = (house.job() for _ in range(3))
     house.claim(first)
-    claim = partial(jobs.claim, job=first, hold=HOLD)
+    claim = partial(jobs.claim, job=first, claim_for=HOLD)
     assert house.database.write(partial(claim, lapses=now - 1_000_000)) is None
     by_another = house.database.write(partial(claim, lapses=now + 30_000_000))
     assert by_another is not None
     assert by_another.id == second
-    its_own = house.database.write(partial(jobs.claim, job=third, hold=HOLD, lapses=now - 1_000_000))
+    its_own = house.database.write(partial(jobs.claim, job=third, claim_for=HOLD, lapses=now - 1_000_000))
     assert its_own is not None
 
 
 def test_a_forged_bell_claims_nothing(house: House) -> None:
     house.job()
-    assert house.database.write(partial(jobs.claim, job="job_forged", hold=HOLD)) is None
+    assert house.database.write(partial(jobs.claim, job="job_forged", claim_for=HOLD)) is None
 
 
 def test_a_stale_fence_moves_nothing(house: House) -> None:

@@ -46,7 +46,7 @@ def test_bells_claims_and_late_attempts_are_found_by_their_index_whatever_the_va
         write(partial(bells.top_up, pattern="hybrid", shares={"acme": 16}))
         write(bells.busy_tenants)
         for _ in range(2):  # the job that is named, and then the next one
-            write(partial(jobs.claim, job=first, hold=timedelta(seconds=1)))
+            write(partial(jobs.claim, job=first, claim_for=timedelta(seconds=1)))
         write(partial(ledger_steps.overdue, limit=10))
 
     told = kept_plans(house.database, accept_dispatch_and_claim)

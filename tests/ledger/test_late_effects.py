@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from identity.errors import BadInput
 from pipeline.desk.unanswered import asked_about, unanswered_calls
 from pipeline.ledger import jobs, refusals, views, waits
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Adopted, Ended, Intent, Opened
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
@@ -167,7 +167,7 @@ def test_a_run_that_meets_a_call_still_in_doubt_looks_again_only_when_that_may_b
     blocked = intent_of(house, first.job, step=first.step, number=2)
     assert isinstance(open_(house, blocked), Ended)
     row = house.row(first.job.id)
-    now = house.database.read(clock)
+    now = house.database.read(ledger_now)
     assert row.state == JobState.QUEUED
     assert row.due_at - now > timedelta(seconds=5)
 

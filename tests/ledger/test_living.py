@@ -10,7 +10,7 @@ import pytest
 from identity.errors import Unavailable
 from pipeline.database import Database
 from pipeline.ledger import living
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.living import refuse_beside_processes
 from tests.heartbeats import ticked
 from tests.servers.postgres import Emptied
@@ -19,7 +19,7 @@ WHY = "the ledger is to change"
 
 
 def test_a_heartbeat_that_moves_is_of_a_process_that_runs(database: Database) -> None:
-    now = database.read(clock)
+    now = database.read(ledger_now)
     ticked(database, "dispatch", "wake", at=now, host="a")
 
     def still_there(_line: str) -> None:
@@ -30,7 +30,7 @@ def test_a_heartbeat_that_moves_is_of_a_process_that_runs(database: Database) ->
 
 
 def test_a_heartbeat_that_stays_the_last_is_waited_out(database: Database) -> None:
-    ticked(database, "dispatch", at=database.read(clock) - timedelta(seconds=14), host="a")
+    ticked(database, "dispatch", at=database.read(ledger_now) - timedelta(seconds=14), host="a")
     told: list[str] = []
     refuse_beside_processes(database, because=WHY, tell=told.append)
     assert len(told) == 1
@@ -40,12 +40,12 @@ def test_a_heartbeat_of_a_clock_that_was_ahead_is_waited_for_no_longer(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(living, "_SILENT", timedelta(seconds=1))
-    ticked(database, "dispatch", at=database.read(clock) + timedelta(hours=1), host="a")
+    ticked(database, "dispatch", at=database.read(ledger_now) + timedelta(hours=1), host="a")
     refuse_beside_processes(database, because=WHY, tell=lambda line: None)
 
 
 def test_an_old_heartbeat_is_of_nobody(database: Database) -> None:
-    ticked(database, "dispatch", at=database.read(clock) - timedelta(seconds=16), host="a")
+    ticked(database, "dispatch", at=database.read(ledger_now) - timedelta(seconds=16), host="a")
     refuse_beside_processes(database, because=WHY, tell=pytest.fail)
 
 

@@ -265,7 +265,7 @@ class Ledger(RuleBasedStateMachine):
         def narrow_(c: Connection) -> None:
             account = find_account(c, ADA)
             assert account is not None
-            narrow(c, account, act, keep=(keep,), reason="less")
+            narrow(c, account, act, keep=(keep,))
 
         self.database.write(narrow_)
         self.taken |= had - {keep}

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, func, select, update
 
 from identity.accounts import get_account
 from identity.audit import Act
+from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.grants import get_grant, rotate, seal_answer
 from identity.model import Credential, TokenAnswer
@@ -46,7 +47,8 @@ def _narrow(house: House, account: str, *keep: str) -> tuple[str, ...]:
 def _narrowing(house: House, account: str, *keep: str) -> Callable[[Connection], tuple[str, ...]]:
     def write(c: Connection) -> tuple[str, ...]:
         now = datetime.now(UTC)
-        return narrow(c, get_account(c, account), Act(audit_id=audit_id, by="ops", now=now), keep=keep, reason="less")
+        act = Act(audit_id=audit_id, by="ops", now=now, why="less")
+        return narrow(c, get_account(c, account), act, keep=keep)
 
     audit_id = house.ids("aud")
     return write
@@ -55,6 +57,8 @@ def _narrowing(house: House, account: str, *keep: str) -> Callable[[Connection],
 def test_a_step_that_lacks_a_scope_taken_away_waits_for_consent_and_nothing_is_revoked(house: House) -> None:
     account = _grant_scopes(house, "issues", "comments")
     assert _narrow(house, account, "comments") == ("issues", "comments")
+    told = house.database.read(lambda c: c.execute(select(audit).where(audit.c.kind == "account.narrowed")).one())
+    assert (told.reason, told.detail) == ("by ops: less", {"had": ["issues", "comments"], "keeps": ["comments"]})
     running, queued = house.claim(house.job()), house.job()
     asked = intent(house, running)
     needs = replace(asked, lease=replace(asked.lease, scopes=frozenset({"issues"})))

@@ -52,7 +52,7 @@ def test_an_opening_is_written_before_anything_is_sent_and_says_as_whom(house: H
 
 
 def test_an_opening_extends_the_claim_past_the_call(house: House) -> None:
-    job = house.claim(house.job(), hold=timedelta(seconds=1))
+    job = house.claim(house.job(), claim_for=timedelta(seconds=1))
     before = house.row(job.id).claimed_until
     open_(house, intent(house, job))
     settled = house.database.read(lambda c: c.execute(select(attempts.c.settled_by)).scalar_one())
@@ -60,7 +60,7 @@ def test_an_opening_extends_the_claim_past_the_call(house: House) -> None:
 
 
 def test_the_claim_outlasts_a_long_call_by_as_long_again(house: House) -> None:
-    job = house.claim(house.job(), hold=timedelta(seconds=1))
+    job = house.claim(house.job(), claim_for=timedelta(seconds=1))
     open_(house, intent(house, job, deadline=timedelta(minutes=2)))
     settled = house.database.read(lambda c: c.execute(select(attempts.c.settled_by)).scalar_one())
     assert house.row(job.id).claimed_until - settled >= timedelta(minutes=2) - timedelta(seconds=1)

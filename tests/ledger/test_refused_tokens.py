@@ -192,7 +192,7 @@ def test_what_waits_for_an_account_that_a_late_answer_brings_back_goes_on(worker
 def test_a_refresh_over_the_pace_sends_the_job_back_with_a_date_and_spends_no_run(workers: Workers) -> None:
     workers.house.database.write(lambda c: c.execute(update(grants).values(expires_at=datetime.now(UTC))).rowcount)
     owner = workers.house.database.read(lambda c: get_connection(c, "gh"))
-    workers.gate.hold(Endpoint.of(owner, Credential.AUTHORIZATION_CODE), timedelta(hours=1))
+    workers.gate.pause(Endpoint.of(owner, Credential.AUTHORIZATION_CODE), timedelta(hours=1))
     job = workers.house.job()
     workers.work(job)
     row = workers.house.row(job)
@@ -206,7 +206,7 @@ def test_a_token_that_still_lives_serves_while_its_endpoint_must_be_left_alone(w
     soon = datetime.now(UTC) + timedelta(minutes=2)  # GitHub's are renewed ten minutes ahead
     workers.house.database.write(lambda c: c.execute(update(grants).values(expires_at=soon)).rowcount)
     owner = workers.house.database.read(lambda c: get_connection(c, "gh"))
-    workers.gate.hold(Endpoint.of(owner, Credential.AUTHORIZATION_CODE), timedelta(hours=1))
+    workers.gate.pause(Endpoint.of(owner, Credential.AUTHORIZATION_CODE), timedelta(hours=1))
     job = workers.house.job()
     workers.work(job)
     assert workers.house.row(job).state == JobState.DONE

@@ -563,11 +563,11 @@ def test_a_revocation_is_not_starved_by_openings(house: House, ledger_url: str) 
 
     def opener(place: int, database: Database) -> None:
         racer = House(database)
-        job = racer.claim(racer.job(text=f"{place}"), hold=timedelta(hours=1))
+        job = racer.claim(racer.job(text=f"{place}"), claim_for=timedelta(hours=1))
         while not stop.is_set():
             asked = intent(racer, job, position=opened[place] + 1)
             if not isinstance(open_(racer, asked), Opened):
-                job = racer.claim(racer.job(text=racer.ids("text")), hold=timedelta(hours=1))
+                job = racer.claim(racer.job(text=racer.ids("text")), claim_for=timedelta(hours=1))
                 continue
             opened[place] += 1
 

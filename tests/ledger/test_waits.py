@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, text, update
 from identity.errors import BadInput
 from pipeline import reconcile
 from pipeline.ledger import jobs, waits
-from pipeline.ledger.clock import clock
+from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Ended, Intent
 from pipeline.ledger.moving import move_job
 from pipeline.resolution import resolve_by_hand
@@ -48,7 +48,7 @@ def _due(house: House, job: str) -> None:
 def test_who_waits_for_a_call_in_doubt_looks_again_after_a_minute_not_every_second(house: House) -> None:
     _owner_in_doubt(house)
     job = house.job()
-    before = house.database.read(clock)
+    before = house.database.read(ledger_now)
     _wait_for_it(house, job)
     assert house.row(job).due_at - before >= timedelta(minutes=1)
 
@@ -57,7 +57,7 @@ def test_who_waits_for_a_call_on_the_wire_looks_again_once_that_is_settled(house
     owner = intent(house, house.claim(house.job()), once="pull#1")
     open_(house, owner)
     job = house.job()
-    before = house.database.read(clock)
+    before = house.database.read(ledger_now)
     _wait_for_it(house, job)
     assert timedelta(seconds=5) < house.row(job).due_at - before < timedelta(minutes=1)
 
@@ -109,7 +109,7 @@ def test_who_waits_for_a_persons_word_goes_on_once_an_answer_came_late_after_all
     park = partial(jobs.park, wait=Wait.UNKNOWN, waits_for=None, due_in=soon, expires_in=late, reason="look at github")
     house.database.write(partial(park, job=asked.job))
     _due(house, job)
-    row, now = house.row(job), house.database.read(clock)
+    row, now = house.row(job), house.database.read(ledger_now)
     assert row.state == JobState.WAITING
     assert now < row.due_at <= now + timedelta(hours=1), "an answer that comes late rings for nobody"
     done(house, asked)

@@ -22,7 +22,7 @@ from identity.refresh.gate import Endpoint
 from identity.secret import Secret
 from identity.tables import refresh_intents
 from identity.vault import Binding
-from identity.withdrawals.held_tokens import HeldToken, hold
+from identity.withdrawals.held_tokens import HeldToken, keep_token
 from identity.withdrawals.tables import withdrawals
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState
@@ -108,7 +108,7 @@ def test_while_its_token_endpoint_is_left_alone_a_step_that_needs_a_new_one_wait
     system, number = agents, labelled(agents)
     elsewhere = system.pull("acme/infra", "grace")
     owner = system.runtime.database.read(lambda c: get_connection(c, "github"))
-    system.runtime.gate.hold(Endpoint.of(owner, Credential.INSTALLATION), timedelta(hours=1))
+    system.runtime.gate.pause(Endpoint.of(owner, Credential.INSTALLATION), timedelta(hours=1))
     ask(system, "job_kept", github.AddLabels(repo="acme/shop", number=number, labels=("later",)))
     system.settle()
     assert len(system.attempts()) == 2, "the token that was minted before lives"
@@ -126,7 +126,7 @@ def test_an_endpoint_that_is_left_alone_once_the_accounts_own_token_was_renewed_
     number = agents.pull("acme/shop", "grace")
     owner = agents.runtime.database.read(lambda c: get_connection(c, "github"))
     to = Endpoint.of(owner, Credential.INSTALLATION)
-    agents.when("after_refresh_commit", 1, lambda: agents.runtime.gate.hold(to, timedelta(hours=1)))
+    agents.when("after_refresh_commit", 1, lambda: agents.runtime.gate.pause(to, timedelta(hours=1)))
     ask(agents, "job_1", github.AddLabels(repo="acme/shop", number=number, labels=("bug",)))
     agents.work_once()
     (waiting,) = (row for row in agents.jobs() if row.id == "job_1")
@@ -220,7 +220,7 @@ def test_a_repository_that_was_out_of_reach_is_read_without_asking_again_while_t
     agents.settle()
     asked = len(entries(agents, MINTS))
     owner = agents.runtime.database.read(lambda c: get_connection(c, "github"))
-    agents.runtime.gate.hold(Endpoint.of(owner, Credential.INSTALLATION), timedelta(hours=1))
+    agents.runtime.gate.pause(Endpoint.of(owner, Credential.INSTALLATION), timedelta(hours=1))
     ask(agents, "job_2", github.GetPull(repo="Globex/Site", number=1))
     agents.work_once()
     assert [row.status for row in agents.attempts()] == [404, 404]
@@ -322,7 +322,7 @@ def test_a_confined_token_that_was_minted_while_its_account_was_revoked_is_not_u
         access_sealed=agents.runtime.vault.seal(Secret("ghs_late"), place_of(account, row.generation)),
         expires_at=row.expires_at,
     )
-    assert not agents.runtime.database.write(partial(hold, new=late, now=datetime.now(UTC)))
+    assert not agents.runtime.database.write(partial(keep_token, new=late, now=datetime.now(UTC)))
     assert agents.runtime.asker.due() == [made.id]
     agents.runtime.revoker.advance(made.id)
     (said,) = agents.rows(select(withdrawals).where(withdrawals.c.id == "wit_late"))

@@ -170,7 +170,7 @@ CONTROLS = (
     Control(
         name="silence is a no",
         file="pipeline/ledger/approval_ends.py",
-        guard="if held.expires_at <= clock(connection):",
+        guard="if held.expires_at <= ledger_now(connection):",
         without="if False:",
         test=f"{TEST}::test_an_approval_that_expires_is_a_no and sqlite",
     ),

@@ -36,8 +36,8 @@ CONTROLS = (
     Control(
         name="a clock that is behind brings nothing back",
         file="pipeline/schedules/overshoot.py",
-        guard="now = max(now, clock(connection))",
-        without="clock(connection)",
+        guard="now = max(now, ledger_now(connection))",
+        without="ledger_now(connection)",
         test="tests/ledger/test_schedules.py::test_a_beat_whose_clock_is_a_little_ahead and sqlite",
     ),
     Control(
