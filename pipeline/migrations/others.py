@@ -1,7 +1,8 @@
 """Whether processes of ours run on a ledger whose tables are to change: an old version may do wrong on new ones.
 
 PostgreSQL names its sessions, which a process has for as long as it lives, or longer: a COMMIT that waits for a standby
-outlives whoever asked for it. Elsewhere, and where a session bears a name of somebody's own, heartbeats tell.
+outlives whoever asked for it. Elsewhere, and where a session bears a name of somebody's own, heartbeats tell. And
+where another installation has its tables in the same database: of a session nobody else sees which schema it is on.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ _SESSIONS = text(
     "and application_name ~ '^aswhom-(web|worker|revocations|housekeeping|beat)'"
 )
 
+_OTHER_SCHEMAS = text(
+    "select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relname = :table "
+    "and c.relkind = 'r' and n.nspname <> coalesce(current_schema(), '') order by n.nspname"
+)
+
 _Beats = Mapping[tuple[str, str], datetime]
 
 
@@ -36,6 +42,11 @@ def refuse_beside_others(store: Store, *, tell: Callable[[str], None]) -> None:
 
     Of a process that was stopped just now the last heartbeat is still fresh: that it stays the last is waited for.
     """
+    if others := store.read(_other_installations):
+        tell(
+            f"another installation has its tables in this database (schema {', '.join(others)}): heartbeats alone tell "
+            "whether processes of this one run, so see for yourself that its web and workers are stopped"
+        )
     sessions, known = store.read(_seen)
     if sessions:
         raise _refusal(", ".join(f"{name} ({number} sessions)" for name, number in sorted(sessions.items())))
@@ -56,10 +67,17 @@ def _refusal(what: str) -> Unavailable:
     )
 
 
+def _other_installations(connection: Connection) -> list[str]:
+    """Other schemas of the database that have tables of ours."""
+    if connection.dialect.name != "postgresql":
+        return []
+    return list(connection.execute(_OTHER_SCHEMAS, {"table": heartbeats.name}).scalars())
+
+
 def _seen(connection: Connection) -> tuple[Counter[str], _Beats]:
     """Our sessions by their names, and the heartbeats that are fresh."""
     sessions = Counter[str]()
-    if connection.dialect.name == "postgresql":
+    if connection.dialect.name == "postgresql" and not _other_installations(connection):
         sessions.update(connection.execute(_SESSIONS).scalars())
     if not inspect(connection).has_table(heartbeats.name):
         return sessions, {}
