@@ -347,15 +347,16 @@ def test_the_process_is_well_while_no_thread_is_free_and_the_line_for_one_is_ful
     eventually(lambda: refused(small) == 1, "the alerts see what the application did not", seconds=SOON)
 
 
-def refused(path: str) -> float:
-    """How many deliveries were answered with 503, as Prometheus is told."""
+def refused(path: str) -> float | None:
+    """How many deliveries were answered with 503, as Prometheus is told; None: it is refused itself, for now."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(PATIENCE)
         connection.connect(path)
         connection.sendall((ASK % b"Connection: close\r\n").replace(b"/readyz", b"/metrics"))
         _, page = answer_on(connection)
     sample = 'aswhom_http_requests_total{method="POST",route="/webhooks/<source>/<connection>",status="503"} '
-    return next(float(line.removeprefix(sample)) for line in page.decode().splitlines() if line.startswith(sample))
+    lines = page.decode().splitlines()
+    return next((float(line.removeprefix(sample)) for line in lines if line.startswith(sample)), None)
 
 
 def test_who_was_answered_and_does_not_hang_up_holds_up_nobody_else(hasty: str) -> None:
