@@ -13,6 +13,7 @@ from gunicorn.glogging import Logger
 
 from deploy import build, logs, process
 from deploy.environment import metrics_folder, name_connections, share_metrics
+from deploy.metrics_ports import web_metrics_address
 
 
 class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - the setting's name; Gunicorn has no types
@@ -26,9 +27,8 @@ _settings = process.settings_or_exit()
 _shared = Path("/dev/shm")  # noqa: S108 - Gunicorn makes an unlinked file there, as it would in /tmp
 
 bind = [_settings.listen]
-if _settings.web_metrics_port:  # of every process at once: whichever answers adds up what all have counted
-    _host = _settings.metrics_host.strip("[]")
-    bind.append(f"{f'[{_host}]' if ':' in _host else _host}:{_settings.web_metrics_port}")
+if _metrics := web_metrics_address(_settings):  # of every process at once: whichever answers adds up what all counted
+    bind.append(_metrics)
 workers = _settings.web_processes or (1 if _settings.on_sqlite else 2)
 worker_class = "deploy.web_worker.Worker"  # of threads
 threads = 32
@@ -36,7 +36,7 @@ timeout = 60
 graceful_timeout = 25
 # Longer than a proxy or balancer keeps a connection that it may send the next request on (60 s with nginx and AWS):
 # one that we close just then costs a delivery, which a proxy may not repeat. An idle one is in the poller, in no
-# thread.
+# thread, and of more than 500 of them in a process those that are idle for the longest are closed.
 keepalive = 75
 preload_app = False
 worker_tmp_dir = str(_shared) if _shared.is_dir() else None  # a heartbeat on a slow disk looks like a hung worker

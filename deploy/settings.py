@@ -21,6 +21,7 @@ from deploy.environment import inherited, libpq
 from deploy.forms import as_text
 from deploy.keys import KeyFiles
 from deploy.ledger_tls import ledger_faults
+from deploy.metrics_ports import port_faults
 from deploy.reach import reach_faults
 from deploy.secret_files import given_before, twice_given
 from deploy.setting_faults import refuse, told, unknown
@@ -234,6 +235,7 @@ def load(**given: object) -> Settings:
         faults += [
             *ledger_faults(settings.ledger_url(), libpq()),
             *reach_faults(settings),
+            *port_faults(settings),
             *console_faults(settings),
         ]
     refuse(faults)

@@ -20,6 +20,7 @@ from deploy import procfile, supervisor, valkey
 from deploy.console import way_in
 from deploy.installation import Installation
 from deploy.ledger_keys import prove_keys, refuse_new_keys, tell_of_new_ledger
+from deploy.metrics_ports import web_metrics_address
 from deploy.process import wait_for_ledger, workflows
 from deploy.procfile import Process
 from deploy.settings import Settings
@@ -242,7 +243,14 @@ def _free(settings: Settings) -> None:
 
     Raises Unavailable where it may be had later: somebody else's process has it, or the network is not up yet.
     """
-    host, _, port = settings.listen.rpartition(":")
+    _bound_to(settings.listen, "set ASWHOM_LISTEN and ASWHOM_BASE_URL")
+    if metrics := web_metrics_address(settings):
+        _bound_to(metrics, "set ASWHOM_WEB_METRICS_PORT, and ASWHOM_METRICS_HOST")
+
+
+def _bound_to(address: str, remedy: str) -> None:
+    """Raise for an address that cannot be listened on."""
+    host, _, port = address.rpartition(":")
     name = host.strip("[]")
     try:
         with socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET) as probe:
@@ -251,7 +259,7 @@ def _free(settings: Settings) -> None:
     except OSError as error:
         later = error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL}
         raise (Unavailable if later else Misconfigured)(
-            f"{settings.listen} cannot be listened on ({error.strerror}): set ASWHOM_LISTEN and ASWHOM_BASE_URL"
+            f"{address} cannot be listened on ({error.strerror}): {remedy}"
         ) from error
 
 

@@ -1,7 +1,8 @@
 """Gunicorn's worker of threads, of which nobody holds one for ever by sending slowly, or by not reading or hanging up.
 
 A worker of threads waits in a thread for the rest of a request, without a limit, and in its one loop for whoever was
-answered to hang up. So a handful of clients that send a byte now and then, or nothing, would end all service.
+answered to hang up. So a handful of clients that send a byte now and then, or nothing, would end all service. Nor does
+it end a connection that is kept and idle before its time, and with all places taken by such it accepts nobody.
 
 And whoever asks whether the process is well is answered without a thread where none is free: all may stand in a COMMIT
 that waits for a standby, and a process that is ended for it leaves its waiting sessions behind, and begins again.
@@ -9,12 +10,15 @@ that waits for a standby, and a process that is ended for it leaves its waiting 
 
 from __future__ import annotations
 
+import logging
 import selectors
 import socket
 import struct
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from gunicorn.http import get_parser
@@ -22,8 +26,12 @@ from gunicorn.http.errors import NoMoreData
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import ThreadWorker
 
+log = logging.getLogger(__name__)
+
 _MOST = 65536  # bytes that are read of who was answered, as Gunicorn has it
-_SPARE = 64  # of the connections: of those, nobody waits for a thread, so that one who asks for health is heard
+_SPARE = 64  # places for connections that are freed for whoever comes, so that one who asks for health is heard
+
+_TELLS_EACH = 60.0  # seconds
 
 _PROBE = b"GET /healthz "
 _WELL = b"200 OK", b'{"status":"up"}\n'
@@ -60,18 +68,23 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._handed = 0  # connections that a thread has, or that wait for one
+        self._places = self.worker_connections - _SPARE
+        self._refused = _Refused()
 
     def enqueue_req(self, conn: Any) -> None:
         """Hand it to a thread. In the loop, as all but `handle`."""
         if self._handed >= self.cfg.threads and not self.cfg.is_ssl:
             if not (conn.initialized or conn.data_ready):
-                self._await_request(conn)
+                conn.sock.setblocking(False)
+                self._watch(conn, self.on_pending_socket_readable)  # then what it asks for can be seen
                 return
-            answer = _answer_of_loop(conn.sock, full=self.nr_conns > self.worker_connections - _SPARE)
-            if answer is not None:
-                self.nr_conns -= 1
-                _say(conn.sock, *answer)
-                conn.close()
+            begins = _begins(conn.sock)
+            well, full = begins.startswith(_PROBE), self._handed >= self._places
+            if well or full:
+                _say(conn.sock, *(_WELL if well else _FULL))
+                self._watch(conn, self._on_answered_readable)
+                if begins and not well:  # and not who hung up
+                    self._refused.note(begins)
                 return
         self._handed += 1
         super().enqueue_req(conn)
@@ -81,21 +94,41 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._handed -= 1
         super().finish_request(conn, fs)
 
-    def _await_request(self, conn: Any) -> None:
-        """As Gunicorn has one wait that sends nothing; then what it asks for can be seen."""
-        conn.sock.setblocking(False)
+    def _watch(self, conn: Any, readable: Callable[[Any, socket.socket], None]) -> None:
+        """As Gunicorn has one wait that sends nothing."""
         conn.set_timeout()
         self.pending_conns.append(conn)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(readable, conn))
+
+    def _on_answered_readable(self, conn: Any, client: socket.socket) -> None:
+        """Take what the loop's answer did not wait for: closed with something unread, that answer would be lost."""
+        try:
+            if client.recv(_MOST):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # gone
+        self.poller.unregister(client)
+        self.pending_conns.remove(conn)
+        self.nr_conns -= 1
+        conn.close()
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        """Close who is idle for too long, and of more than half of all places, or of all, who is it for the longest."""
+        idle = self.keepalived_conns
+        _let_go(idle, max(self.nr_conns - self._places, len(idle) - self.worker_connections // 2))
+        super().murder_keepalived(force)
 
     def murder_pending(self) -> None:
-        """Close who has sent nothing: there is room for a thousand, and Gunicorn would wait as for who was answered.
+        """Close who has sent nothing: Gunicorn would wait as for who was answered, and at a thousand accept nobody.
 
         Asked each second at least, so a connection is met with its whole time to wait, and given the shorter one.
         """
         latest = time.monotonic() + self.silence
         for conn in self.pending_conns:
             conn.timeout = min(conn.timeout, latest)
+        _let_go(self.pending_conns, self.nr_conns - (self.worker_connections - _SPARE // 2))
         super().murder_pending()
 
     def handle(self, conn: Any) -> Any:
@@ -116,28 +149,53 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return False
 
 
+def _let_go(connections: Iterable[Any], number: int) -> None:
+    """Have the time of so many be over: the first, who wait for the longest."""
+    for conn in islice(connections, max(0, number)):
+        conn.timeout = 0.0
+
+
 def _timeval(seconds: float) -> bytes:
     """As socket(7) wants it: seconds and microseconds."""
     return struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
 
 
-def _answer_of_loop(connection: socket.socket, *, full: bool) -> tuple[bytes, bytes] | None:
-    """What a request is answered while no thread is free; None: it waits for one."""
+class _Refused:
+    """What the loop refused: the application counts no request that it never saw."""
+
+    def __init__(self) -> None:
+        self._untold = 0
+        self._told = -_TELLS_EACH
+
+    def note(self, begins: bytes) -> None:
+        """Count a request that begins so, and tell each minute of how many there were."""
+        from webhooks.metrics import count_unseen  # after the fork, as the application itself
+
+        count_unseen(begins, 503)
+        self._untold += 1
+        if (now := time.monotonic()) - self._told >= _TELLS_EACH:
+            log.warning(
+                "%d request(s) were answered with 503 at once: every thread is busy, and as many requests wait for one "
+                "as may. Look at what commits wait for",
+                self._untold,
+                extra={"action": "web.full"},
+            )
+            self._untold, self._told = 0, now
+
+
+def _begins(connection: socket.socket) -> bytes:
+    """How its request begins, which stays to be read."""
     try:
-        begins = connection.recv(len(_PROBE), socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return connection.recv(32, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except OSError:  # it was read ahead, or is gone
-        begins = b""
-    if begins == _PROBE:
-        return _WELL
-    return _FULL if full else None
+        return b""
 
 
 def _say(connection: socket.socket, status: bytes, body: bytes) -> None:
-    """Answer at once. What the client sends besides is not waited for."""
+    """Answer at once, whatever the client sends besides."""
     head = b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     with suppress(OSError):
         connection.setblocking(False)
-        connection.recv(_MOST)  # closed with something unread, its answer would be lost
         connection.send(head % (status, len(body)) + body)
         connection.shutdown(socket.SHUT_WR)
 

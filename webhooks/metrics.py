@@ -60,7 +60,8 @@ for _code in (NOBODY, *Code, *Unproven):
 REQUESTS = Counter(
     "aswhom_http_requests_total", "Requests by route and by the status of their answer", ["route", "method", "status"]
 )
-for _route in ("/webhooks/<source>/<connection>", "/events/<transmitter>"):  # an alert goes by these, however few
+_DELIVERIES, _EVENTS = "/webhooks/<source>/<connection>", "/events/<transmitter>"
+for _route in (_DELIVERIES, _EVENTS):  # an alert goes by these, however few
     for _kind in (problems.UNAVAILABLE, problems.FAILED):
         REQUESTS.labels(route=_route, method="POST", status=str(_kind.status))
 SECONDS = Histogram(
@@ -84,6 +85,7 @@ _NEWEST = Gauge(
 )
 _NEWEST.set(REGISTRY.get_sample_value("process_start_time_seconds") or 0)
 
+NO_ROUTE, OTHER = "none", "other"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -106,6 +108,14 @@ def count_effective() -> None:
     EFFECTIVE.observe(perf_counter() - g.started)
 
 
+def count_unseen(begins: bytes, status: int) -> None:
+    """Count a request that begins so, and that the server itself answered with *status*."""
+    method, _, path = begins.decode("latin-1").partition(" ")
+    known = {"/webhooks/": _DELIVERIES, "/events/": _EVENTS}
+    route = next((route for prefix, route in known.items() if path.startswith(prefix)), NO_ROUTE)
+    REQUESTS.labels(route=route, method=method if method in METHODS else OTHER, status=str(status)).inc()
+
+
 def exposition(folder: Path | None) -> bytes:
     """The metrics of this process, or of all that write to *folder*, in Prometheus' text format."""
     if folder is None:
@@ -124,10 +134,10 @@ def install(app: Flask) -> None:
 
     @app.after_request
     def stop(response: Response) -> Response:
-        route = request.url_rule.rule if request.url_rule else "none"
+        route = request.url_rule.rule if request.url_rule else NO_ROUTE
         SECONDS.labels(route=route).observe(perf_counter() - g.started)
         # Anybody can send a request with a method of their own.
-        method = request.method if request.method in METHODS else "other"
+        method = request.method if request.method in METHODS else OTHER
         REQUESTS.labels(route=route, method=method, status=str(response.status_code)).inc()
         return response
 

@@ -1,7 +1,8 @@
 """Whether processes of ours run on a ledger that is to change under them: its tables, or what it was put back to.
 
 PostgreSQL names its sessions, which a process has for as long as it lives, or longer: a COMMIT that waits for a standby
-outlives whoever asked for it. Elsewhere, and where a session bears a name of somebody's own, heartbeats tell.
+outlives whoever asked for it. Elsewhere, and where a session bears a name of somebody's own, heartbeats tell. And
+where another installation has its tables in the same database: of a session nobody else sees which schema it is on.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ _SESSIONS = text(
     "and application_name ~ '^aswhom-(web|worker|revocations|housekeeping|beat)'"
 )
 
+_OTHER_SCHEMAS = text(
+    "select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relname = :table "
+    "and c.relkind = 'r' and n.nspname <> coalesce(current_schema(), '') order by n.nspname"
+)
+
 _Beats = Mapping[tuple[str, str], datetime]
 
 
@@ -41,10 +47,19 @@ def refuse_beside_processes(
 
     Of a process that was stopped just now the last heartbeat is still fresh: that it stays the last is waited for.
     """
+    if others := store.read(_other_installations):
+        tell(
+            f"another installation has its tables in this database (schema {', '.join(others)}): heartbeats alone tell "
+            "whether processes of this one run, so see for yourself that its web and workers are stopped"
+        )
+
+    def refuse(sessions: Counter[str]) -> None:
+        if sessions:
+            seen = ", ".join(f"{name} ({number} sessions)" for name, number in sorted(sessions.items()))
+            raise refusal(because, f"processes run on it: {seen}", otherwise)
+
     sessions, known = store.read(_seen)
-    if sessions:
-        seen = ", ".join(f"{name} ({number} sessions)" for name, number in sorted(sessions.items()))
-        raise refusal(because, f"processes run on it: {seen}", otherwise)
+    refuse(sessions)
     pause, fresh = threading.Event(), known
     silent = time.monotonic() + _SILENT.total_seconds()  # a backup may hold one of a clock that was ahead of this one
     if fresh:
@@ -52,6 +67,7 @@ def refuse_beside_processes(
     while fresh and time.monotonic() < silent:
         pause.wait(_LOOKS_AGAIN)
         sessions, fresh = store.read(_seen)
+        refuse(sessions)  # a web process writes no heartbeat, and may have been started meanwhile
         if hosts := {host for (duty, host), at in fresh.items() if known.get((duty, host)) != at}:
             raise refusal(because, f"processes run on it: heartbeats come from {', '.join(sorted(hosts))}", otherwise)
 
@@ -62,10 +78,17 @@ def refusal(because: str, seen: str, otherwise: str | None) -> Unavailable:
     return Unavailable(says if otherwise is None else f"{says}; {otherwise}")
 
 
+def _other_installations(connection: Connection) -> list[str]:
+    """Other schemas of the database that have tables of ours."""
+    if connection.dialect.name != "postgresql":
+        return []
+    return list(connection.execute(_OTHER_SCHEMAS, {"table": heartbeats.name}).scalars())
+
+
 def _seen(connection: Connection) -> tuple[Counter[str], _Beats]:
     """Our sessions by their names, and the heartbeats that are fresh."""
     sessions = Counter[str]()
-    if connection.dialect.name == "postgresql":
+    if connection.dialect.name == "postgresql" and not _other_installations(connection):
         sessions.update(connection.execute(_SESSIONS).scalars())
     if not inspect(connection).has_table(heartbeats.name):
         return sessions, {}

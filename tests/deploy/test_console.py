@@ -41,7 +41,9 @@ def _set(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
 def test_without_sign_in_it_is_served_to_this_machine_alone(
     monkeypatch: pytest.MonkeyPatch, listen: str, base_url: str | None, served: bool
 ) -> None:
-    _set(monkeypatch, ASWHOM_LISTEN=listen, **({"ASWHOM_BASE_URL": base_url} if base_url else {}))
+    _set(monkeypatch, ASWHOM_LISTEN=listen, ASWHOM_ALLOW_HTTP="true")
+    if base_url:
+        _set(monkeypatch, ASWHOM_BASE_URL=base_url)
     assert is_served(load()) is served
     monkeypatch.setenv("ASWHOM_CONSOLE", "true")
     if served:
@@ -84,7 +86,7 @@ def test_a_link_is_printed_and_roles_are_given_and_taken_back(cli: Cli, monkeypa
     assert cli.json("console", "sessions") == []
     assert "nobody is signed in as 00u1" in cli("console", "sign-out", "--subject", "00u1", "--yes").output
     assert cli.json("console", "sign-out", "--yes") == {"sessions": 0}
-    monkeypatch.setenv("ASWHOM_LISTEN", "0.0.0.0:8080")
+    _set(monkeypatch, ASWHOM_LISTEN="0.0.0.0:8080", ASWHOM_ALLOW_HTTP="true")
     refused = cli("console", "link")
     assert refused.exit_code == 1
     assert "no console is served" in refused.output
@@ -94,6 +96,7 @@ def test_a_link_is_printed_and_roles_are_given_and_taken_back(cli: Cli, monkeypa
 def test_the_web_itself_has_no_console_where_anybody_could_walk_in(cli: Cli, listen: str, status: int) -> None:
     asks = "from deploy.wsgi import app; print(app.test_client().get('/console/').status_code)"
     environment = {**os.environ, "ASWHOM_DATA_DIR": str(cli.data_dir), "ASWHOM_LISTEN": listen, "PYTHONPATH": str(ROOT)}
+    environment["ASWHOM_ALLOW_HTTP"] = "true"
     asked = subprocess.run(
         [sys.executable, "-c", asks], env=environment, capture_output=True, text=True, check=False, timeout=60
     )
@@ -118,6 +121,8 @@ def test_a_link_that_signs_in_is_said_at_a_terminal_and_into_no_log(cli: Cli) ->
         {"ASWHOM_BASE_URL": "http://aswhom.bank.example"},
         {"ASWHOM_BASE_URL": "http://localhost.bank.example"},
         {"ASWHOM_LISTEN": "192.0.2.1:8080"},  # whose address follows from where it listens
+        {"ASWHOM_LISTEN": "0.0.0.0:8080"},
+        {"ASWHOM_LISTEN": "192.0.2.1:8080", "ASWHOM_BASE_URL": "http://localhost:8080"},
     ],
     ids=str,
 )

@@ -392,6 +392,16 @@ def test_a_taken_address_is_told_before_anything_starts(tmp_path: Path) -> None:
             up.Up(settings).start()
 
 
+def test_a_taken_port_of_the_webs_metrics_is_told_too(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        settings = load(data_dir=tmp_path / "d", listen=f"127.0.0.1:{free_port()}", web_metrics_port=port)
+        with pytest.raises(Unavailable, match="ASWHOM_WEB_METRICS_PORT"):
+            up.Up(settings).start()
+
+
 def test_an_address_of_a_family_that_the_machine_has_not_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,7 +410,7 @@ def test_an_address_of_a_family_that_the_machine_has_not_is_told(
 
     monkeypatch.setattr(socket, "socket", without_ipv6)
     with pytest.raises(Misconfigured, match=r"\[::\]:8080 cannot be listened on .*ASWHOM_LISTEN"):
-        up.Up(load(data_dir=tmp_path / "d", listen="[::]:8080")).start()
+        up.Up(load(data_dir=tmp_path / "d", listen="[::]:8080", allow_http=True)).start()
 
 
 @pytest.mark.parametrize("name", [supervisor.RUN / "up.lock", supervisor.CONFIGURATION, Path("valkey/valkey.conf")])

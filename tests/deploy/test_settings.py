@@ -239,7 +239,7 @@ def _never() -> OpenedRuntime:
 def test_a_child_in_another_directory_sees_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ASWHOM_WORKFLOWS", "one, two")
     monkeypatch.setenv("ASWHOM_DATABASE_URL", "sqlite:///ledger.db")
-    settings = load(data_dir=Path("here"), call_deadline=timedelta(seconds=1.5), listen="0.0.0.0:81")
+    settings = load(data_dir=Path("here"), call_deadline=timedelta(seconds=1.5), listen="0.0.0.0:81", allow_http=True)
     child = settings.environment()
     for name in list(os.environ):
         if name.startswith("ASWHOM_"):
@@ -314,6 +314,26 @@ def test_each_worker_of_a_machine_has_a_metrics_port_of_its_own() -> None:
     assert len(set(ports)) == len(names)
     assert load(worker_metrics_port=0).metrics_port("worker-2") == 0
     assert settings.metrics_port("web") == 0  # it answers on its own address
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({"web_metrics_port": 9101}, "ASWHOM_WORKER_METRICS_PORT.*ASWHOM_WEB_METRICS_PORT"),
+        ({"web_metrics_port": 9110, "workers": 10}, "ASWHOM_WORKER_METRICS_PORT.*ASWHOM_WEB_METRICS_PORT"),
+        ({"beat_metrics_port": 9111}, "ASWHOM_BEAT_METRICS_PORT.*ASWHOM_REVOCATIONS_METRICS_PORT"),
+        ({"web_metrics_port": 8080}, "ASWHOM_WEB_METRICS_PORT.*ASWHOM_LISTEN"),
+    ],
+    ids=str,
+)
+def test_two_ports_that_meet_are_a_fault(given: dict[str, Any], names: str) -> None:
+    with pytest.raises(Misconfigured, match=names):
+        load(**given)
+
+
+def test_the_ports_that_are_shipped_do_not_meet() -> None:
+    load(web_metrics_port=9110)
+    load(worker_metrics_port=0, beat_metrics_port=0, revocations_metrics_port=0, workers=10)
 
 
 @pytest.mark.parametrize(

@@ -114,12 +114,26 @@ def test_a_restore_is_not_taken_for_a_process_and_an_upgrade_does_not_wait_for_i
         assert waits.split(", ") == list(PROCESSES), place
 
 
+def test_an_upgrade_goes_on_where_the_last_ones_job_was_cleaned_up() -> None:
+    for place in ("deploy/kubernetes/aswhom.yml", "docs/howto/run-on-many-hosts.md"):
+        ended = re.findall(r"kubectl delete job (.*)aswhom-upgrade &&", (ROOT / place).read_text(encoding="utf-8"))
+        assert ended == ["--ignore-not-found "], place
+
+
+def test_a_release_on_a_cluster_has_a_terminal_to_ask_at() -> None:
+    page = (ROOT / "docs/howto/run-on-many-hosts.md").read_text(encoding="utf-8")
+    assert re.findall(r"kubectl exec ([^`]*)-- aswhom hold release`", page) == ["-it deploy/aswhom-web "]
+
+
 def test_policies_of_a_clusters_network_are_of_pods_and_ports_there_are() -> None:
     every, *let_in = KUBERNETES["network"]
     assert every["spec"]["podSelector"] == {"matchLabels": {"app": "aswhom"}}
     assert (every["spec"]["policyTypes"], "ingress" in every["spec"]) == (["Ingress", "Egress"], False)
     out = {port["port"] for rule in every["spec"]["egress"] for port in rule["ports"]}
     assert out == {53, 443, 5432, 6379}
+    # Of pods an `ipBlock` says nothing everywhere: a ledger in the same cluster is named by its namespace.
+    (to,) = (rule["to"] for rule in every["spec"]["egress"] if "to" in rule)
+    assert {"namespaceSelector": {}} in to
     assert all("0.0.0.0/0" not in str(rule) or "169.254.0.0/16" in str(rule) for rule in every["spec"]["egress"])
     ways = {one["metadata"]["name"]: one["spec"]["ingress"][0]["ports"] for one in let_in}
     assert ways == {"aswhom-web": [{"port": "http"}], "aswhom-metrics": [{"port": "metrics"}]}

@@ -140,3 +140,9 @@ def test_nginx_takes_what_the_web_takes_whole_and_keeps_the_metrics_to_itself() 
     assert "proxy_request_buffering on;" in NGINX
     assert re.search(r"location = /metrics \{\s+return 404;", NGINX)
     assert f"server {Settings().listen};" in NGINX
+
+
+def test_nginx_takes_a_delivery_to_the_next_web_where_one_is_gone_and_sends_nothing_else_twice() -> None:
+    locations = re.findall(r"location (.+) \{\s+proxy_next_upstream (.*?);", NGINX)
+    assert locations == [("~ ^/(webhooks|events)/", "error timeout"), ("/", "off")]
+    assert "non_idempotent" not in NGINX

@@ -44,19 +44,8 @@ def serving(worker: str, *more: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="aswhom-") as folder:
         path = f"{folder}/web"
         environment = os.environ | {"HANGS": hanging(path)}
-        options = [
-            "--worker-class",
-            worker,
-            "--threads",
-            "4",
-            "--bind",
-            f"unix:{path}",
-            "--graceful-timeout",
-            "1",
-            *more,
-        ]
         options = ["--worker-class", worker, "--threads", "4", "--bind", f"unix:{path}", "--graceful-timeout", "1"]
-        options += ["--keep-alive", "75"]
+        options += ["--keep-alive", "75", *more]
         command = [sys.executable, "-m", "gunicorn", *options, "--no-control-socket", "tests.webhooks.served:app"]
         process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment, stderr=subprocess.DEVNULL)
         try:
@@ -170,12 +159,8 @@ def sends_all_of_it(path: str, *parts: bytes) -> tuple[int, dict[str, object]]:
         connection.connect(path)
         for part in parts:
             connection.sendall(part)
-        received = b""
-        while not received.endswith(b"}"):
-            piece = connection.recv(65536)
-            assert piece, "no answer"
-            received += piece
-        return int(received.split()[1]), json.loads(received.partition(b"\r\n\r\n")[2])
+        status, body = answer_on(connection)
+        return status, json.loads(body)
 
 
 def test_a_sender_that_writes_all_of_a_giant_before_it_reads_is_told_so_too(server: str) -> None:
@@ -299,9 +284,9 @@ def test_what_follows_a_request_that_came_too_late_is_no_request(hasty: str) -> 
         assert b"HTTP/1.1" not in rest
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def small() -> Iterator[str]:
-    """With four threads that wait for minutes, and sixteen places for connections beside those that are spare."""
+    """With four threads that wait for minutes, and sixteen places for connections beside those that are freed."""
     with serving("tests.webhooks.served.Patient", "--worker-connections", "80") as path:
         yield path
 
@@ -309,15 +294,69 @@ def small() -> Iterator[str]:
 PROBE = ASK.replace(b"/readyz", b"/healthz") % b"Connection: close\r\n"
 
 
+def kept(path: str, stack: ExitStack) -> socket.socket:
+    """A connection that was answered, and is kept."""
+    connection = connected(path, stack)
+    connection.sendall(ASK % b"")
+    assert answer_on(connection)[0] == 200
+    return connection
+
+
+def test_connections_that_are_kept_and_idle_take_no_place_from_whoever_comes(small: str) -> None:
+    with ExitStack() as stack:
+        idle = [kept(small, stack) for _ in range(120)]  # more than there are places at all
+        assert answer(small, PROBE) == (200, {"status": "up"})
+        assert idle[0].recv(1) == b"", "the one that was idle for the longest was closed"
+        idle[-1].sendall(ASK % b"")
+        assert answer_on(idle[-1])[0] == 200
+
+
+def test_connections_that_are_kept_and_idle_are_no_load(small: str) -> None:
+    with ExitStack() as stack:
+        for _ in range(30):
+            kept(small, stack)
+        busy = [connected(small, stack) for _ in range(4)]
+        for connection in busy:
+            connection.sendall(head(OPENED, length=len(OPENED)))
+        waits = connected(small, stack)
+        waits.sendall(ASK % b"")
+        assert answer(small, PROBE) == (200, {"status": "up"})  # and what came before was looked at
+        for connection in busy:
+            connection.sendall(OPENED)
+        assert answer_on(waits)[0] == 200
+
+
+def test_silent_connections_take_no_place_from_whoever_comes(small: str) -> None:
+    with ExitStack() as stack:
+        for _ in range(120):
+            connected(small, stack)
+        assert answer(small, PROBE) == (200, {"status": "up"})
+
+
 def test_the_process_is_well_while_no_thread_is_free_and_the_line_for_one_is_full(small: str) -> None:
     with ExitStack() as stack:
         for _ in range(16):
             connected(small, stack).sendall(head(OPENED, length=100))
         assert answer(small, PROBE) == (200, {"status": "up"})
+        # Who is refused so gets that answer, however much of the request is still on its way.
+        assert sends_all_of_it(small, head(GIANT, length=len(GIANT)), GIANT)[0] == 503
         silent = connected(small, stack)  # and asks a moment later
         eventually(lambda: answer(small, ASK % b"")[0] == 503, "more is refused at once", seconds=SOON)
         silent.sendall(PROBE)
         assert answer_on(silent)[0] == 200
+    eventually(lambda: refused(small) == 1, "the alerts see what the application did not", seconds=SOON)
+
+
+def refused(path: str) -> float | None:
+    """How many deliveries were answered with 503, as Prometheus is told; None: it is refused itself, for now."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(path)
+        connection.sendall((ASK % b"Connection: close\r\n").replace(b"/readyz", b"/metrics"))
+        _, page = answer_on(connection)
+    sample = 'aswhom_http_requests_total{method="POST",route="/webhooks/<source>/<connection>",status="503"} '
+    lines = page.decode().splitlines()
+    return next((float(line.removeprefix(sample)) for line in lines if line.startswith(sample)), None)
 
 
 def test_who_was_answered_and_does_not_hang_up_holds_up_nobody_else(hasty: str) -> None:

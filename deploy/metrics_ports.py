@@ -1,0 +1,39 @@
+"""The ports that processes answer Prometheus on: what one has, no other can have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deploy.settings import Settings
+
+_ON_ITS_OWN = ("WEB", "REVOCATIONS", "HOUSEKEEPING", "BEAT")
+
+
+def web_metrics_address(settings: Settings) -> str | None:
+    """Where the web answers them; None: where it listens anyway."""
+    if not settings.web_metrics_port:
+        return None
+    host = settings.metrics_host.strip("[]")
+    return f"{f'[{host}]' if ':' in host else host}:{settings.web_metrics_port}"
+
+
+def port_faults(settings: Settings) -> Iterator[str]:
+    """Each as a sentence that names the settings, what is wrong between them, and what to do."""
+    taken = {int(settings.listen.rpartition(":")[2]): f"ASWHOM_LISTEN ({settings.listen}), which others reach"}
+    for name, port in _claimed(settings):
+        if port and taken.setdefault(port, name) != name:
+            yield (
+                f"{name} would have port {port}, and so would {taken[port]}: choose another, or 0, with which the web "
+                "answers /metrics where it listens, and any other process not at all"
+            )
+
+
+def _claimed(settings: Settings) -> Iterator[tuple[str, int]]:
+    """Which settings give which ports to the processes of one machine."""
+    for process in _ON_ITS_OWN:
+        yield f"ASWHOM_{process}_METRICS_PORT", settings.metrics_port(process.lower())
+    first = settings.worker_metrics_port
+    for number in range(settings.workers if first else 0):
+        yield f"ASWHOM_WORKER_METRICS_PORT, {first} and on for ASWHOM_WORKERS={settings.workers}", first + number
