@@ -76,37 +76,6 @@ def test_a_session_of_a_process_is_seen_at_postgresql(migrated_postgres: Emptied
         ledger.close()
 
 
-def test_where_another_installation_is_in_the_same_database_its_sessions_are_none_of_ours(
-    migrated_postgres: Emptied,
-) -> None:
-    from pipeline.postgresql import PostgresqlDatabase
-
-    address = migrated_postgres.owners_url.replace("postgresql+psycopg:", "postgresql:")
-    ledger = PostgresqlDatabase(migrated_postgres.url)
-    told: list[str] = []
-    try:
-        with psycopg.connect(address, autocommit=True, application_name="aswhom-web") as other:
-            other.execute("create schema staging")
-            try:
-                other.execute("create table staging.heartbeats (duty text)")
-                refuse_beside_others(ledger, tell=told.append)
-                now = ledger.read(clock)
-                ticked(ledger, "dispatch", at=now, host="a")
-
-                def still_there(line: str) -> None:
-                    if line.startswith("seeing whether"):
-                        ticked(ledger, "dispatch", at=now + timedelta(seconds=1), host="a")
-
-                with pytest.raises(Unavailable, match="heartbeats come from a"):
-                    refuse_beside_others(ledger, tell=still_there)
-            finally:
-                other.execute("drop schema staging cascade")
-    finally:
-        ledger.close()
-    (line,) = told
-    assert "schema staging" in line
-
-
 def test_a_web_process_that_is_started_meanwhile_is_seen_though_it_writes_no_heartbeat(
     migrated_postgres: Emptied,
 ) -> None:
