@@ -13,7 +13,7 @@ from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.rows import insert_new
 from identity.tables import accounts, installations, places_seen, principals, provider_connections
 
-_ANYWHERE = ""  # where people connected before places were kept, and services whose place nobody said
+ANYWHERE = ""  # where people connected before places were kept, and services whose place nobody said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +44,14 @@ def note_places(connection: Connection, owner: str, external_ids: Iterable[str])
 def note_service(connection: Connection, owner: str, tenant: str) -> None:
     """A service's credential does not say where it is of: what is listed for its tenant does, or it may be anywhere."""
     if not has_listing(connection, owner, tenant):
-        note_places(connection, owner, (_ANYWHERE,))
+        note_places(connection, owner, (ANYWHERE,))
 
 
 def were_seen(connection: Connection, owner: str, external_ids: Iterable[str]) -> bool:
     """Whether anybody may have connected in one of these places."""
     columns = places_seen.c
     named = select(columns.external_id).where(
-        columns.connection_id == owner, columns.external_id.in_({*external_ids, _ANYWHERE})
+        columns.connection_id == owner, columns.external_id.in_({*external_ids, ANYWHERE})
     )
     return connection.execute(named.limit(1)).first() is not None
 
