@@ -37,16 +37,21 @@ def refuse_beside_others(store: Store, *, tell: Callable[[str], None]) -> None:
     Of a process that was stopped just now the last heartbeat is still fresh: that it stays the last is waited for.
     """
     sessions, known = store.read(_seen)
-    if sessions:
-        raise _refusal(", ".join(f"{name} ({number} sessions)" for name, number in sorted(sessions.items())))
+    _refuse(sessions)
     pause, fresh = threading.Event(), known
     if fresh:
         tell(f"seeing whether what wrote a heartbeat just now has stopped, for {_SILENT.total_seconds():.0f} s at most")
     while fresh:
         pause.wait(_LOOKS_AGAIN)
         sessions, fresh = store.read(_seen)
+        _refuse(sessions)  # a web process writes no heartbeat, and may have been started meanwhile
         if hosts := {host for (duty, host), at in fresh.items() if known.get((duty, host)) != at}:
             raise _refusal(f"heartbeats come from {', '.join(sorted(hosts))}")
+
+
+def _refuse(sessions: Counter[str]) -> None:
+    if sessions:
+        raise _refusal(", ".join(f"{name} ({number} sessions)" for name, number in sorted(sessions.items())))
 
 
 def _refusal(what: str) -> Unavailable:

@@ -26,6 +26,26 @@ def test_a_heartbeat_that_moves_is_of_a_process_that_runs(database: Database) ->
         refuse_beside_others(database, tell=still_there)
 
 
+def test_a_web_process_that_is_started_meanwhile_is_seen_though_it_writes_no_heartbeat(
+    migrated_postgres: Emptied,
+) -> None:
+    from pipeline.postgresql import PostgresqlDatabase
+
+    ledger = PostgresqlDatabase(migrated_postgres.url)
+    address = migrated_postgres.url.replace("postgresql+psycopg:", "postgresql:")
+    ticked(ledger, "dispatch", at=ledger.read(clock), host="a")
+    begun: list[psycopg.Connection] = []
+    try:
+        with pytest.raises(Unavailable, match=r"aswhom-web \(1 sessions\)"):
+            refuse_beside_others(
+                ledger, tell=lambda _: begun.append(psycopg.connect(address, application_name="aswhom-web"))
+            )
+    finally:
+        for one in begun:
+            one.close()
+        ledger.close()
+
+
 def test_a_heartbeat_that_stays_the_last_is_waited_out(database: Database) -> None:
     ticked(database, "dispatch", at=database.read(clock) - timedelta(seconds=14), host="a")
     told: list[str] = []
