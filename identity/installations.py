@@ -41,9 +41,16 @@ def note_places(connection: Connection, owner: str, external_ids: Iterable[str])
         insert_new(connection, places_seen, {"connection_id": owner, "external_id": external_id})
 
 
-def note_service(connection: Connection, owner: str, tenant: str) -> None:
-    """A service's credential does not say where it is of: what is listed for its tenant does, or it may be anywhere."""
-    if not has_listing(connection, owner, tenant):
+def note_service(connection: Connection, owner: str, tenant: str, external_id: str | None) -> None:
+    """Whoever gives a service's credential says where it is of, or what is listed for its tenant does.
+
+    It may be anywhere where neither does, and where the two do not agree: what is listed may be a wrong id.
+    """
+    if external_id is None:
+        listed = has_listing(connection, owner, tenant)
+    else:
+        listed = tenant_of_installation(connection, owner, external_id) == tenant
+    if not listed:
         note_places(connection, owner, (ANYWHERE,))
 
 
