@@ -76,10 +76,8 @@ def test_who_waits_for_a_once_key_of_any_length_is_woken_by_its_owner(house: Hou
 
 def _park_refused(house: House, job: str, *, looks: timedelta = timedelta(minutes=10)) -> ClaimedJob:
     claimed = house.claim(job)
-    for_ada, days = (
-        jobs.consent_of(AccountKey(tenant="acme", connection="gh", principal="acme.ada")),
-        timedelta(days=14),
-    )
+    for_ada = jobs.consent_of(AccountKey(tenant="acme", connection="gh", principal="acme.ada"))
+    days = timedelta(days=14)
     park = partial(
         jobs.park, job=claimed, wait=Wait.CONSENT, waits_for=for_ada, due_in=looks, expires_in=days, reason="no token"
     )
