@@ -143,7 +143,7 @@ def connect_service(
             outcome="success",
             detail={"provider": provider, "credential": str(credential.kind), "consented": consented},
         )
-        note_service(connection, key.connection, key.tenant)
+        note_service(connection, key.connection, key.tenant, credential.external_id)
         also(connection, key)
 
     completed = CompletedConsent(consent=consent, answer=answer, scopes=scopes, at=act.now, also=write_audit)

@@ -13,7 +13,7 @@ from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.rows import insert_new
 from identity.tables import accounts, installations, places_seen, principals, provider_connections
 
-_ANYWHERE = ""  # where people connected before places were kept, and services whose place nobody said
+ANYWHERE = ""  # where people connected before places were kept, and services whose place nobody said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +41,24 @@ def note_places(connection: Connection, owner: str, external_ids: Iterable[str])
         insert_new(connection, places_seen, {"connection_id": owner, "external_id": external_id})
 
 
-def note_service(connection: Connection, owner: str, tenant: str) -> None:
-    """A service's credential does not say where it is of: what is listed for its tenant does, or it may be anywhere."""
-    if not has_listing(connection, owner, tenant):
-        note_places(connection, owner, (_ANYWHERE,))
+def note_service(connection: Connection, owner: str, tenant: str, external_id: str | None) -> None:
+    """Whoever gives a service's credential says where it is of, or what is listed for its tenant does.
+
+    It may be anywhere where neither does, and where the two do not agree: what is listed may be a wrong id.
+    """
+    if external_id is None:
+        listed = has_listing(connection, owner, tenant)
+    else:
+        listed = tenant_of_installation(connection, owner, external_id) == tenant
+    if not listed:
+        note_places(connection, owner, (ANYWHERE,))
 
 
 def were_seen(connection: Connection, owner: str, external_ids: Iterable[str]) -> bool:
     """Whether anybody may have connected in one of these places."""
     columns = places_seen.c
     named = select(columns.external_id).where(
-        columns.connection_id == owner, columns.external_id.in_({*external_ids, _ANYWHERE})
+        columns.connection_id == owner, columns.external_id.in_({*external_ids, ANYWHERE})
     )
     return connection.execute(named.limit(1)).first() is not None
 

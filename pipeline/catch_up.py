@@ -23,7 +23,7 @@ from identity.errors import Misconfigured, Unavailable
 from identity.http import Answer, Client, HttpRequest
 from identity.model import ProviderConnection
 from identity.secret import Secret
-from identity.store import Store
+from identity.store import Store, write_idempotent
 from identity.tables import connection_secrets, provider_connections
 from identity.vault import Vault
 from pipeline import metrics
@@ -183,10 +183,10 @@ class CatchUp:
                 del known.failed[guid]
 
     def _ask(self, owner: ProviderConnection, key: Secret, one: _Failed, now: datetime) -> None:
+        if one.is_signal:  # should that fail, nothing was asked, and its next turn is as soon as it was
+            write_idempotent(self._store, lambda c: remember_asked(c, owner.id, one.guid, now=now))
         one.ask_at = now + (LONGEST if one.too_large else min(FIRST * 2**one.asked, LONGEST))
         one.asked += 1
-        if one.is_signal:
-            self._store.write(lambda c: remember_asked(c, owner.id, one.guid, now=now))
         request = redeliver_request(owner, key, one.row, now=now)
         self._send(owner, request)
         metrics.REDELIVERIES.labels("asked").inc()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -64,6 +66,7 @@ class Intake:
         self._follow_within = follow_within
         self._monotonic = monotonic
         self._fits_until = -math.inf  # until when the ledger is believed to fit, since it was seen to
+        self._looks = threading.Lock()
 
     def connection_secrets(self, connection: str) -> SigningSecrets | None:
         """The live webhook secrets of a connection, two while one is rotated. None: there is no such connection."""
@@ -156,10 +159,20 @@ class Intake:
 
         Looked at until both are seen: before that a delivery would fail, and GitHub repeats none, or a signal would
         count as older than what it is to end, and be lost. And again each minute, since a failover may put another
-        ledger behind the same address. Raises Unavailable.
+        ledger behind the same address: quickly then, by one thread, while the others believe what was seen. Raises
+        Unavailable.
         """
         if self._monotonic() < self._fits_until:
             return
-        if said := misfit(revision_of(self._store)) or self._store.read(behind):
-            raise Unavailable(said)
-        self._fits_until = self._monotonic() + _BELIEVED
+        again = self._fits_until > -math.inf
+        if not self._looks.acquire(blocking=not again):
+            return
+        try:
+            if self._monotonic() < self._fits_until:
+                return
+            if said := misfit(revision_of(self._store)) or self._store.read(partial(behind, quickly=again)):
+                self._fits_until = -math.inf
+                raise Unavailable(said)
+            self._fits_until = self._monotonic() + _BELIEVED
+        finally:
+            self._looks.release()

@@ -62,6 +62,9 @@ TYPES: Mapping[str, EventType] = dict(
     )
 )
 
+# Whoever has an open session of such an account has it in spite of that, whenever it began: what is told may be older
+# than the sign-in, such as the day from which somebody was to be disabled.
+_OF_ACCOUNT = frozenset({"risc.account-disabled", "risc.account-purged", "risc.credential-compromise"})
 # CAEP 1.0 §3.3: a new or changed credential takes nothing from the user.
 _WITHDRAWN = frozenset({"revoke", "delete"})
 
@@ -83,6 +86,7 @@ def read_event(kind: str, event: Claims, claims: Claims, *, issuer: str) -> tupl
         whom=(_whom(event, claims, issuer),),
         reason=known.reason,
         happened_at=_happened_at(event, claims),
+        of_account=known.name in _OF_ACCOUNT,
     ), ""
 
 

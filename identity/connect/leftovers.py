@@ -3,7 +3,7 @@
 Nobody ever uses them. Their rows are among the withdrawals, and of no revocation: they are asked about by themselves.
 
 What has to be confirmed is one that is not due yet: it ends by itself at that time, whoever dies meanwhile, unless a
-consent takes it back first. Whatever touches such a row moves its time, so it is kept only as long as that stands.
+consent takes it back first. `kept_until` says so, and whoever begins to end it takes that away.
 """
 
 from __future__ import annotations
@@ -27,13 +27,7 @@ from identity.withdrawals.tables import withdrawals
 GENERATION = 0  # they are of none
 
 _ROW = withdrawals.c
-_KEPT = (
-    (_ROW.origin == Origin.CONNECT)
-    & (_ROW.state == WithdrawalState.PENDING)
-    & (_ROW.tries == 0)
-    & (_ROW.keyless == 0)
-    & (_ROW.due_at > _ROW.created_at)
-)
+_KEPT = _ROW.kept_until.is_not(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +103,7 @@ def leave(
         "expires_at": leftover.answer.expires_at,
         "state": WithdrawalState.PENDING,
         "due_at": until or now,
+        "kept_until": until,
         "created_at": now,
         **sealed,
     }
@@ -117,9 +112,9 @@ def leave(
 
 def kept(connection: Connection, accounts: Collection[str]) -> list[Kept]:
     """What these accounts would get by a confirmation."""
-    found = select(_ROW.id, _ROW.account_id, _ROW.due_at).where(_ROW.account_id.in_(accounts), _KEPT)
-    rows = connection.execute(found.order_by(_ROW.due_at))
-    return [Kept(id=row.id, account=row.account_id, until=row.due_at) for row in rows]
+    found = select(_ROW.id, _ROW.account_id, _ROW.kept_until).where(_ROW.account_id.in_(accounts), _KEPT)
+    rows = connection.execute(found.order_by(_ROW.kept_until))
+    return [Kept(id=row.id, account=row.account_id, until=row.kept_until) for row in rows]
 
 
 def kept_of(connection: Connection, started: int) -> Row[tuple[object, ...]] | None:
@@ -129,14 +124,14 @@ def kept_of(connection: Connection, started: int) -> Row[tuple[object, ...]] | N
 
 def take_back(connection: Connection, started: int, *, until: datetime) -> bool:
     """Have it end no more, in the transaction that stores it as a consent; False: its end may have begun."""
-    still = delete(withdrawals).where(_ROW.id == _id(started), _KEPT, _ROW.due_at == until)
+    still = delete(withdrawals).where(_ROW.id == _id(started), _KEPT, _ROW.kept_until == until)
     return connection.execute(still).rowcount == 1
 
 
 def end_now(connection: Connection, started: int) -> None:
     """What that session kept is due at once: nobody can confirm it any more."""
     due = update(withdrawals).where(_ROW.id == _id(started), _KEPT)
-    connection.execute(due.values(due_at=_ROW.created_at))
+    connection.execute(due.values(due_at=_ROW.created_at, kept_until=None))
 
 
 def opened(

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from identity.connect.arrival import Arrival
 from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse
-from identity.installations import has_listing, listed_as, note_places, takes_any
+from identity.installations import ANYWHERE, has_listing, listed_as, note_places, takes_any
 from identity.model import ProviderConnection
 from identity.providers.profile import ExternalIdentity
 
@@ -23,9 +23,10 @@ def check_place(connection: Connection, arrival: Arrival, external: ExternalIden
     Inside the transaction that stores the consent. Raises Refusal.
     """
     places = frozenset() if external is None else external.places
-    if not places:
-        return  # a provider without workspaces, or one that does not say
     owner, tenant = arrival.owner, arrival.session.key.tenant
+    if not places:  # a provider without workspaces, or one that does not say: then it may be anywhere
+        note_places(connection, owner.id, (ANYWHERE,))
+        return
     whose = set(listed_as(connection, owner.id, places).values())
     if whose == {tenant} or not (whose or _says_which(connection, owner, tenant)):
         note_places(connection, owner.id, places)

@@ -59,6 +59,15 @@ class Session:
     seen_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class Withdrawn:
+    """What became of the sessions that a provider's word could have ended."""
+
+    ended: int
+    younger: int  # than what it tells of
+    of_others: int  # beyond the tenant whose sessions its sender may end
+
+
 def begin(
     connection: Connection,
     token: Secret,
@@ -153,19 +162,24 @@ def end_at_providers_word(
     *,
     issuer: str,
     subjects: Collection[str],
+    within: str | None,
     before: datetime | None,
     audit_id: str,
     by: str,
     reason: str,
     now: datetime,
-) -> int:
-    """End the sessions of those whom the provider they signed in by has withdrawn; returns how many.
+) -> Withdrawn:
+    """End the sessions of those whom the provider they signed in by has withdrawn.
 
-    One that began after *before* is of a sign-in that the provider has allowed since.
+    One that began after *before* is of a sign-in that the provider has allowed since. *within* is the one tenant whose
+    sessions the sender may end: those of whom has another role as well go on.
     """
     columns = console_sessions.c
-    meant = (columns.issuer == issuer) & columns.subject.in_(subjects)
-    ended = _end(connection, meant if before is None else meant & (columns.created_at <= before))
+    meant = (columns.issuer == issuer) & columns.subject.in_(subjects) & (columns.expires_at > now)
+    found = connection.execute(select(columns.token_sha256, columns.roles, columns.created_at).where(meant)).all()
+    theirs = [one for one in found if within is None or all(tenant == within for _, tenant in one.roles)]
+    due = [one.token_sha256 for one in theirs if before is None or one.created_at <= before]
+    ended = _end(connection, columns.token_sha256.in_(due))
     if ended:
         audit.record(
             connection,
@@ -177,7 +191,7 @@ def end_at_providers_word(
             reason=f"{reason}, by {by}",
             detail={"issuer": issuer, "subjects": sorted(subjects), "sessions": ended},
         )
-    return ended
+    return Withdrawn(ended=ended, younger=len(theirs) - len(due), of_others=len(found) - len(theirs))
 
 
 def _end(connection: Connection, which: ColumnElement[bool]) -> int:

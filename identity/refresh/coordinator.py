@@ -176,8 +176,8 @@ class Coordinator:
                 return ends.settle(situation, former)
             case IntentState.OPEN:
                 return None if now < former.settled_by else ends.settle(situation, former)
-            case IntentState.FAILED if former.wants_person and situation.token_refused and not situation.minted:
-                return present()  # it was to wait for the end of a token that has ended before its time
+            case IntentState.FAILED if former.wants_person and not situation.minted and not situation.may_serve(now):
+                return present()  # it was to wait for the end of a token that was refused or dropped before its time
             case IntentState.FAILED if former.retry_at is not None and now < former.retry_at:
                 return ends.not_before(situation, former, wait=former.retry_at - now)
             case IntentState.FAILED:

@@ -240,7 +240,7 @@ class Settlement:
         # A stop is undone by an admin, so it does not cost a grant its new tokens; a revocation does.
         ruled_out = revoked_since(connection, scopes, intent.consented, or_stopped=False)
         if moved or ruled_out:
-            return self._discard(connection, intent, moved=moved, ruled_out=ruled_out)
+            return self._discard(connection, intent, moved=moved, ruled_out=ruled_out, unpresented=unpresented)
         if intent.overtaken and to in (IntentState.COMMITTED, IntentState.UNKNOWN):
             outcome = OVERTAKEN  # an unknown one may still be answered
         if not settle(
@@ -253,7 +253,13 @@ class Settlement:
         return superseded or Settled()
 
     def _discard(
-        self, connection: Connection, intent: RefreshIntent, *, moved: bool, ruled_out: RuledOut | None
+        self,
+        connection: Connection,
+        intent: RefreshIntent,
+        *,
+        moved: bool,
+        ruled_out: RuledOut | None,
+        unpresented: bool,
     ) -> Ending:
         """The grant has moved or was revoked meanwhile, so nothing of it is the account's.
 
@@ -262,7 +268,16 @@ class Settlement:
         """
         kept = ruled_out is not None
         why = REVOKED if ruled_out else "generation moved"
-        if not settle(connection, intent, to=IntentState.DISCARDED, outcome=why, now=self.now, keep_answer=kept):
+        discarded = settle(
+            connection,
+            intent,
+            to=IntentState.DISCARDED,
+            outcome=why,
+            now=self.now,
+            keep_answer=kept,
+            unpresented=unpresented,
+        )
+        if not discarded:
             return Superseded()
         return ruled_out if ruled_out is not None and not moved else Superseded()
 

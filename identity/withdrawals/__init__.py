@@ -172,7 +172,7 @@ def claim(connection: Connection, withdrawal: str, *, now: datetime, until: date
     columns = withdrawals.c
     due = (columns.id == withdrawal) & (columns.state == WithdrawalState.PENDING) & (columns.due_at <= now)
     due &= ~IS_HELD
-    claimed = update(withdrawals).where(due).values(due_at=until, tries=columns.tries + 1)
+    claimed = update(withdrawals).where(due).values(due_at=until, tries=columns.tries + 1, kept_until=None)
     return get_withdrawal(connection, withdrawal) if connection.execute(claimed).rowcount == 1 else None
 
 

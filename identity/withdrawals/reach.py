@@ -18,6 +18,7 @@ from identity.withdrawals import Origin, Withdrawal, WithdrawalState, is_refresh
 from identity.withdrawals.end_request import reaches_all
 
 _UNDER_WAY = timedelta(minutes=2)  # longer than a claim lasts
+_LINKS = timedelta(minutes=30)  # longer than a link can last that was made before the end of what was won began
 
 
 def awaits_provider(connection: Connection, account: Account, profile: Profile, *, now: datetime) -> bool:
@@ -52,14 +53,30 @@ def _is_anothers(account: Account, one: Withdrawal) -> bool:
     return one.external_id is not None and account.external_id not in (None, one.external_id)
 
 
+def awaits_link(connection: Connection, account: Account, claimed: Withdrawal, *, now: datetime) -> bool:
+    """Whether a link for the account works, and who comes back by it may be the person whom the request would reach.
+
+    Nobody has connected the account yet, so who won this may have followed a link of somebody else's, who must not keep
+    it from its end by another one. It waits until that link has ended: meanwhile no other one begins.
+    """
+    if not _is_nobodys(account, claimed) or now >= claimed.created_at + _LINKS:
+        return False
+    newest = newest_revocation(connection, grant_scopes(account.key))
+    return is_connecting(connection, account.key, now=now, after=newest, besides=claimed.consented)
+
+
+def _is_nobodys(account: Account, one: Withdrawal) -> bool:
+    """Whether a connect won it from somebody known, for an account of which nobody knows whose it is."""
+    return one.origin is Origin.CONNECT and one.external_id is not None and account.external_id is None
+
+
 def reaches_others(connection: Connection, account: Account, claimed: Withdrawal, *, now: datetime) -> str | None:
     """Whom the request would reach besides, in words; None: nobody."""
     newest = newest_revocation(connection, grant_scopes(account.key))
     # The session that won this is over, also where nothing but its tokens was noted.
     own = claimed.consented if claimed.origin is Origin.CONNECT else None
-    if not _is_anothers(account, claimed) and is_connecting(
-        connection, account.key, now=now, after=newest, besides=own
-    ):
+    of_its_person = not _is_anothers(account, claimed) and not _is_nobodys(account, claimed)
+    if of_its_person and is_connecting(connection, account.key, now=now, after=newest, besides=own):
         return "the person is connecting anew, and asking would end that consent too"
     persons: ColumnElement[bool] = (accounts.c.id == account.id) | (accounts.c.external_id == account.external_id)
     if claimed.origin is Origin.CONNECT:

@@ -32,6 +32,7 @@ withdrawals = Table(
     Column("tries", Integer, nullable=False, default=0, server_default=text("0")),
     Column("keyless", Integer, nullable=False, default=0, server_default=text("0")),  # tries without its vault key
     Column("due_at", Instant, nullable=False),
+    Column("kept_until", Instant),  # of a connect that is to be confirmed, until it is or its end begins
     Column("created_at", Instant, nullable=False),
     Column("finished_at", Instant),
     Index("ix_withdrawals_account", "account_id"),

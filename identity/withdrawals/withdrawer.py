@@ -61,12 +61,13 @@ from identity.withdrawals.end_request import (
     question,
     reaches_all,
 )
-from identity.withdrawals.reach import reaches_others
+from identity.withdrawals.reach import awaits_link, reaches_others
 from identity.withdrawals.token_revocation import ACCESS, REFRESH, ends_none_such, refuses_token
 
 log = logging.getLogger(__name__)
 
 _SECOND = timedelta(seconds=1)
+_LINK = timedelta(seconds=30)  # until it is seen again whether one still works
 
 
 class Withdrawer:
@@ -218,6 +219,10 @@ class Withdrawer:
         if reaches and (why := reaches_others(connection, account, claimed, now=now)):
             to = WithdrawalState.NOT_ASKED if refused else WithdrawalState.STUCK
             settle(connection, claimed.id, to=to, reason=why, now=now)
+            return None
+        if reaches and awaits_link(connection, account, claimed, now=now):
+            why = "somebody may be connecting, and asking would end that consent too"
+            postpone(connection, claimed.id, due_at=now + _LINK, reason=why, counts=Counts.NOTHING)
             return None
         wanted = ending_authenticator(owner, claimed.credential)
         return Case(

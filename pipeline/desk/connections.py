@@ -34,6 +34,7 @@ from identity.withdrawals import MOVES
 from identity.withdrawals.tables import withdrawals
 from pipeline.desk.changes import record_change
 from pipeline.ledger import queries
+from pipeline.ledger.redeliveries import forget_asked
 from pipeline.tables import attempts
 
 
@@ -167,6 +168,7 @@ def remove(connection: Connection, id: str, act: Act) -> None:
             "under that name next: see `aswhom aliases list`"
         )
     remove_connection(connection, id)
+    forget_asked(connection, id)
     detail = {"connection": id, "provider": owner.provider, "client_id": owner.client_id, "was_stopped": was_stopped}
     record_change(connection, "connection.removed", owner.tenant, detail, act)
 

@@ -145,15 +145,19 @@ def lock_claim(connection: Connection, job: ClaimedJob) -> bool:
 # What follows ends a run. Each returns the state it moved the job to; None: the job was no longer this run's.
 
 
-def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str) -> JobState | None:
+def requeue(
+    connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str, saw: bool = True
+) -> JobState | None:
     """Put a running job back: a retry, a yield or a wait for something that is not ours. Spends no run.
 
     It is due within a day, whatever *delay* is: it finds out then what it must wait for. A job that was to stop is
-    cancelled instead.
+    cancelled instead. *saw*: whether it saw what it waited for before; else that wait goes on.
     """
     # From RUNNING alone: the table lets dead and cancelled jobs back too, but only for a person who replays them.
     running, due_at = JobState.RUNNING, database_in(min(delay, LONGEST_WAIT))
-    if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, source=running, due_at=due_at, reason=reason):
+    wait: JobColumns = {} if saw else {"waits_for": jobs.c.waits_for, "expires_at": jobs.c.expires_at}
+    values: JobColumns = {"due_at": due_at, "reason": reason, **wait}
+    if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, source=running, **values):
         return JobState.QUEUED
     return cancel_if_stopping(connection, job)
 
@@ -171,12 +175,13 @@ def park(
 ) -> JobState | None:
     """Park a running job; *lacks* are the scopes a consent wait is for. A job that was to stop is cancelled instead.
 
-    One that only looked, and waits for the same as before, waits until when it did.
+    One that looks before it expires, and waits for the same as before, waits until when it did.
     """
-    expires_at = database_in(expires_in)
-    if waits_for is not None:
+    expires_at, due_at = database_in(expires_in), database_in(due_in)
+    if waits_for is not None and due_in < expires_in:
         before = case((jobs.c.waits_for == waits_for, jobs.c.expires_at))
         expires_at = func.coalesce(before, expires_at, type_=Instant)
+        due_at = case((due_at < expires_at, due_at), else_=expires_at)
     parked = move_job(
         connection,
         job.id,
@@ -185,7 +190,7 @@ def park(
         wait=wait,
         waits_for=waits_for,
         lacks=list(lacks) or None,
-        due_at=database_in(due_in),
+        due_at=due_at,
         expires_at=expires_at,
         reason=reason,
     )

@@ -17,11 +17,14 @@ from pipeline.tables import attempts, jobs
 
 log = logging.getLogger(__name__)
 
-# Each an index's end, or a row for each scope that was ever revoked and each unfinished job. What else is numbered has
-# its record in the audit; a job's acceptance has none.
-_NUMBERED = select(
+# Each an index's end. What else is numbered has its record in the audit; a job's acceptance has none.
+_ENDS = (
     select(func.max(audit.c.number)).scalar_subquery(),
     select(func.max(attempts.c.closed)).scalar_subquery(),
+)
+# Besides, a row for each scope that was ever revoked and each unfinished job.
+_NUMBERED = (
+    *_ENDS,
     select(func.max(scopes.c.revoked)).scalar_subquery(),
     select(func.max(jobs.c.accepted)).where(jobs.c.finished_at.is_(None)).scalar_subquery(),
 )
@@ -34,16 +37,20 @@ _SET_SEQUENCE = f"select setval('{NUMBERS.name}', {{}})"
 _SET_ROW = "update ledger_numbers set value = {}"
 
 
-def newest(connection: Connection) -> int:
-    """The greatest number that a row has."""
-    return max((number for number in connection.execute(_NUMBERED).one() if number is not None), default=0)
+def newest(connection: Connection, *, quickly: bool = False) -> int:
+    """The greatest number that a row has; *quickly*: of those that are found at the ends of indexes."""
+    numbered = select(*(_ENDS if quickly else _NUMBERED))
+    return max((number for number in connection.execute(numbered).one() if number is not None), default=0)
 
 
-def behind(connection: Connection) -> str | None:
-    """What is to be said of a ledger whose sequence is behind its rows, and done about it; else None."""
+def behind(connection: Connection, *, quickly: bool = False) -> str | None:
+    """What is to be said of a ledger whose sequence is behind its rows, and done about it; else None.
+
+    *quickly*: among very many unfinished jobs too. Then it is not seen where nothing but those was numbered beyond it.
+    """
     on_postgresql = connection.dialect.name == "postgresql"
     # Before the sequence: it may go on between the two, and must not seem to be behind by that.
-    numbered = newest(connection)
+    numbered = newest(connection, quickly=quickly)
     last = last_given(connection)
     if last is None:
         log.warning(

@@ -21,6 +21,11 @@ def remember_asked(connection: Connection, owner: str, delivery_id: str, *, now:
     )
 
 
+def forget_asked(connection: Connection, owner: str) -> None:
+    """The connection is removed: another of its id has asked for nothing."""
+    connection.execute(delete(redeliveries).where(redeliveries.c.connection_id == owner))
+
+
 def was_asked(connection: Connection, owner: str, delivery_id: str) -> bool:
     """Whether this delivery may come since it was asked for."""
     columns = redeliveries.c

@@ -110,22 +110,32 @@ def _follow(connection: Connection, received: ReceivedSignal, transmitter: Trans
 
 
 def _left_console(connection: Connection, signal: Signal, transmitter: Transmitter, *, id: str, now: datetime) -> str:
-    """End the console's sessions of those who signed in by the very provider; says how many, if any."""
+    """End the console's sessions of those who signed in by the very provider; says what became of which, if any.
+
+    What a tenant's hub says of another provider's people ends its own tenant's sessions alone: its keys are its own.
+    """
     people = [one.ids for one in signal.whom if isinstance(one, People)]
     if signal.asks is not Asks.REVOKE or not people:
         return ""
-    end = _end(signal)
-    ended = end_at_providers_word(
+    end = None if signal.of_account else _end(signal)
+    is_hub = transmitter.names_subjects_of != transmitter.issuer
+    told = end_at_providers_word(
         connection,
         issuer=transmitter.names_subjects_of,
         subjects=frozenset().union(*people),
+        within=transmitter.tenant if is_hub else None,
         before=end and end + timedelta(seconds=LEEWAY),  # by the provider's clock
         audit_id=id,
         by=f"{BY_TRANSMITTER}{transmitter.id}",
         reason=signal.reason,
         now=now,
     )
-    return f"{ended} console session(s) ended" if ended else ""
+    said = {
+        "ended": told.ended,
+        "of a later sign-in go on": told.younger,
+        "of others than its tenant's go on": told.of_others,
+    }
+    return ", ".join(f"{number} console session(s) {what}" for what, number in said.items() if number)
 
 
 def _apply(

@@ -81,5 +81,6 @@ class Signal:
     reason: str
     happened_at: datetime | None = None  # by the sender's clock; None: the sender does not say
     precision: timedelta = timedelta(seconds=1)  # of that time, which was cut down to it
+    of_account: bool = False  # of the person's account at the sender, not of what was begun by it until then
     client: str | None = None  # the client registration it names, where it names one
     scopes: frozenset[str] | None = None  # RESCOPE: all that it may do now

@@ -40,10 +40,14 @@ IDLE = timedelta(hours=1)
 TOLD_BY = Transmitter(id="idp", issuer=IDP, audience="us", jwks_url=f"{IDP}/keys", tenant="globex", connection=None)
 
 
-def _signed_in(console: ConsoleApp, subject: str, *, issuer: str | None = IDP) -> Secret:
+OWNER = (Held(role=Role.OWNER, tenant=None),)
+
+
+def _signed_in(
+    console: ConsoleApp, subject: str, *, issuer: str | None = IDP, held: tuple[Held, ...] = OWNER
+) -> Secret:
     token, now = Secret(secrets.token_urlsafe(32)), console.now()
     via = Via.OPENID if issuer else Via.LINK
-    held = (Held(role=Role.OWNER, tenant=None),)
     person = Person(subject=subject, name=f"{subject}@bank.example", via=via, held=held, issuer=issuer)
     begin = partial(sessions.begin, token=token, person=person, audit_id=console.house.ids("aud"), now=now)
     console.database.write(partial(begin, lifetime=timedelta(hours=8)))
@@ -130,12 +134,27 @@ def test_an_operator_ends_one_persons_sessions_and_no_others(console: ConsoleApp
     assert (row.reason, row.detail) == ("by cli:root", {"subject": "ada", "sessions": 2})
 
 
-def _tell(console: ConsoleApp, *, asks: Asks = Asks.REVOKE, whom: Whom, ago: timedelta = timedelta()) -> str:
+def _tell(
+    console: ConsoleApp,
+    *,
+    asks: Asks = Asks.REVOKE,
+    whom: Whom,
+    ago: timedelta = timedelta(),
+    of_account: bool = False,
+    told_by: Transmitter = TOLD_BY,
+) -> str:
     at = console.now() - ago
-    signal = Signal(source="caep.session-revoked", asks=asks, whom=(whom,), reason="it was revoked", happened_at=at)
+    signal = Signal(
+        source="caep.session-revoked",
+        asks=asks,
+        whom=(whom,),
+        reason="it was revoked",
+        happened_at=at,
+        of_account=of_account,
+    )
     jti = console.house.ids("jti")
-    event = SecurityEvent(transmitter="idp", jti=jti, events=("type",), signals=(signal,), note="", token=b"token")
-    take = partial(accept, event=event, transmitter=TOLD_BY, id=console.house.ids("rev"), now=console.now())
+    event = SecurityEvent(transmitter=told_by.id, jti=jti, events=("type",), signals=(signal,), note="", token=b"token")
+    take = partial(accept, event=event, transmitter=told_by, id=console.house.ids("rev"), now=console.now())
     return console.database.write(take).reason
 
 
@@ -162,10 +181,36 @@ def test_what_revokes_nobody_or_tells_of_an_earlier_session_ends_none(sqlite_con
     ada = People(ids=frozenset({"00u-ada"}))
     _tell(console, asks=Asks.RENEW, whom=ada)
     _tell(console, whom=Nobody(why="an address"))
-    _tell(console, whom=ada, ago=timedelta(minutes=5))
+    assert "1 console session(s) of a later sign-in go on" in _tell(console, whom=ada, ago=timedelta(minutes=5))
     assert _left(console) == {"00u-ada"}
     _tell(console, whom=ada, ago=timedelta(seconds=30))  # their clock may be that much behind
     assert _left(console) == set()
+
+
+def test_whose_account_was_disabled_is_signed_out_whenever_that_was_and_they_signed_in(
+    sqlite_console: ConsoleApp,
+) -> None:
+    """As of the day that HR has set."""
+    console = sqlite_console
+    console.database.write(lambda c: register(c, TOLD_BY, now=console.now()))
+    _signed_in(console, "00u-ada")
+    said = _tell(console, whom=People(ids=frozenset({"00u-ada"})), ago=timedelta(days=1), of_account=True)
+    assert "1 console session(s) ended" in said
+    assert _left(console) == set()
+
+
+def test_a_tenants_hub_ends_the_sessions_of_its_tenant_alone(sqlite_console: ConsoleApp) -> None:
+    """Its keys are the tenant's, though the people that it tells of are of a provider that the platform has, too."""
+    console = sqlite_console
+    hub = replace(TOLD_BY, id="hub", issuer="https://hub.globex.example", subject_issuer=IDP)
+    console.database.write(lambda c: register(c, hub, now=console.now()))
+    for_globex = Held(role=Role.AUDITOR, tenant="globex")
+    _signed_in(console, "00u-owner")
+    _signed_in(console, "00u-both", held=(for_globex, Held(role=Role.AUDITOR, tenant="acme")))
+    _signed_in(console, "00u-globex", held=(for_globex,))
+    said = _tell(console, whom=People(ids=frozenset({"00u-owner", "00u-both", "00u-globex"})), told_by=hub)
+    assert "1 console session(s) ended, 2 console session(s) of others than its tenant's go on" in said
+    assert _left(console) == {"00u-owner", "00u-both"}
 
 
 def test_where_somebody_signed_in_and_acted_from_is_in_the_audit_and_in_the_log(

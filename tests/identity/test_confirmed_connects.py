@@ -349,6 +349,37 @@ def test_nobody_has_to_wait_with_a_new_link_until_what_is_not_confirmed_has_ende
     assert (asked.state, asked.reason) == (WithdrawalState.NOT_ASKED, "asking would end a later consent too")
 
 
+def test_a_second_link_of_his_does_not_keep_what_he_deceived_somebody_into_from_its_end(
+    flow: BrowserFlow, provider: PretendProvider
+) -> None:
+    flow.profile = replace(PROFILES["github"], renewal=None)  # to ask ends all that the person consented to
+    provider.ending = lambda _: (204, {}, b"")
+    awaiting = comes_back(flow, ROBOT)
+    flow.start(ROBOT)
+    assert why(flow.confirm(awaiting, user=ANNA.principal)) is Why.UNCONFIRMED
+    asked = ask(flow.world, flow.http, flow.profile)
+    assert (asked.state, asked.tries, provider.ended) == (WithdrawalState.PENDING, 0, [])
+    with pytest.raises(Unavailable, match="being ended"):
+        flow.start(ROBOT)  # nor is there a third
+    flow.world.clock.advance(timedelta(minutes=10))
+    assert ask(flow.world, flow.http, flow.profile).state == WithdrawalState.DONE
+    assert len(provider.ended) == 1
+
+
+def test_who_connects_by_the_second_link_after_all_keeps_what_they_consent_to(
+    flow: BrowserFlow, provider: PretendProvider
+) -> None:
+    flow.profile = replace(PROFILES["github"], renewal=None)
+    awaiting = comes_back(flow)
+    second = flow.authorize(flow.start())
+    assert why(flow.confirm(awaiting, user="robot")) is Why.UNCONFIRMED
+    assert ask(flow.world, flow.http, flow.profile).state == WithdrawalState.PENDING
+    assert isinstance(flow.finish({"code": "c", "state": second["state"]}), Connected)
+    flow.world.clock.advance(timedelta(minutes=1))
+    assert ask(flow.world, flow.http, flow.profile).state == WithdrawalState.NOT_ASKED
+    assert provider.ended == []
+
+
 def wrong_account(flow: BrowserFlow) -> Why:
     link_person(flow, "anna", "815", login="hubot")
     return Why.WRONG_ACCOUNT

@@ -107,3 +107,5 @@ def test_a_workspace_of_one_in_an_organization_of_another_is_for_the_operator_to
 def test_a_provider_that_names_no_workspace_is_not_held_to_one(flow: BrowserFlow) -> None:
     list_place(flow, "T_ACME", "acme")
     assert isinstance(flow.consents(), Connected)
+    # Nobody knows where they are, so an end anywhere may be of theirs.
+    assert flow.world.store.read(partial(were_seen, owner=flow.world.owner.id, external_ids=["T_OTHER"]))

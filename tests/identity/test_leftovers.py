@@ -14,16 +14,17 @@ import pytest
 from sqlalchemy import Connection, select, update
 
 from identity.connect.flow import Connected
-from identity.connect.leftovers import GENERATION, Leftover, leave
+from identity.connect.leftovers import GENERATION, Leftover, kept, leave
 from identity.connect.reasons import Why
 from identity.connection_secrets import CLIENT_SECRET, rotate_secret, seal_secret
+from identity.errors import Unavailable
 from identity.grants import token_binding
 from identity.model import AccountKey, AccountState, Scope, ScopeKind, TokenAnswer
 from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.tables import provider_connections
 from identity.vault import Vault
-from identity.withdrawals import Origin, WithdrawalState
+from identity.withdrawals import Counts, Origin, WithdrawalState, claim, postpone
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.token_revocation import ACCESS, REFRESH
 from tests.identity.asking import ask
@@ -103,6 +104,25 @@ def test_what_a_refused_connect_had_won_ends_at_the_provider_by_its_own_name(
     assert (row.state, row.access_sealed, row.refresh_sealed) == (WithdrawalState.DONE, None, None)
     provider.user, provider.answer = {"id": 815, "login": "hubot"}, provider.rotate
     assert isinstance(flow.consents(), Connected)  # nobody has to wait for it
+
+
+def test_what_was_merely_put_off_is_ended_still_and_waits_for_no_confirmation(
+    flow: BrowserFlow, provider: PretendProvider
+) -> None:
+    """Nor may a connect begin that it would be spared for."""
+    world, flow.profile = flow.world, replace(PROFILES["github"], renewal=None)
+    assert whose_was_not_said(flow, provider) is Why.PROVIDER
+    (row,) = world.store.read(lambda c: c.execute(select(withdrawals)).all())
+    now, later = world.clock.now, world.clock.now + timedelta(seconds=30)
+
+    def put_off(connection: Connection) -> None:
+        assert claim(connection, row.id, now=now, until=later) is not None
+        postpone(connection, row.id, due_at=later, reason="the gate is full", counts=Counts.NOTHING)
+
+    world.store.write(put_off)
+    assert world.store.read(lambda c: kept(c, [row.account_id])) == []
+    with pytest.raises(Unavailable, match="being ended"):
+        flow.start()
 
 
 def test_what_a_provider_never_ends_is_given_up_with_its_reason_since_no_receipt_could_ask_again(

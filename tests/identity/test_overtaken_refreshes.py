@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from identity.errors import GrantRevoked
 from identity.inferred_death import infer_death
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
+from identity.refresh.gate import Gate
 from identity.refresh.intents import kept_answers, store_answer
 from tests.identity.coordinators import ABANDONED_AFTER, MakeCoordinator, intents
 from tests.identity.providers import PretendProvider, reply
@@ -120,6 +122,23 @@ def test_nothing_is_presented_after_a_revocation(
     connected.revoke(Scope(kind=ScopeKind.USER, key="anna"))
     with pytest.raises(GrantRevoked):
         make_coordinator().refresh(account, after_generation=1)
+    assert provider.presented.total() == 0
+
+
+def test_one_that_was_held_back_while_its_consent_was_revoked_has_lost_no_answer(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its receipt would say for ever that a newer token may live."""
+    account = connected.consent()
+
+    def holds_back(*_args: object, **_more: object) -> timedelta:
+        connected.revoke(ACCOUNT)
+        return timedelta(minutes=1)
+
+    monkeypatch.setattr(Gate, "enter", holds_back)
+    with pytest.raises(GrantRevoked):
+        make_coordinator().refresh(account, after_generation=1)
+    assert [(row.state, row.presented) for row in intents(connected)] == [("discarded", 0)]
     assert provider.presented.total() == 0
 
 

@@ -17,8 +17,9 @@ from identity.model import AccountState, Credential, Leased
 from identity.refresh.story import latest_refresh, refused_accounts
 from identity.tables import provider_connections, refresh_intents
 from tests.identity.coordinators import MakeCoordinator
+from tests.identity.outdated import put_out_of_date
 from tests.identity.providers import PretendProvider, Reply, reply
-from tests.identity.world import ROBOT, World
+from tests.identity.world import ANNA, ROBOT, World
 
 
 def outcomes(name: str) -> float:
@@ -286,6 +287,18 @@ def test_a_token_that_an_upstream_refuses_is_waited_for_no_longer_where_the_pers
     assert make_coordinator().refresh(account, after_generation=1) == 1
     with pytest.raises(ReauthRequired):
         make_coordinator().refresh(account, after_generation=1, refused=True)
+    assert connected.state() is AccountState.NEEDS_RECONNECT
+
+
+def test_a_token_that_a_signal_drops_is_waited_for_no_longer_where_the_person_is_wanted(
+    connected: World, make_coordinator: MakeCoordinator, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": "interaction_required"}, 400)
+    assert make_coordinator().refresh(account, after_generation=1) == 1
+    assert put_out_of_date(connected, ANNA)
+    with pytest.raises(ReauthRequired, match="interaction_required"):
+        make_coordinator().refresh(account, after_generation=1)
     assert connected.state() is AccountState.NEEDS_RECONNECT
 
 

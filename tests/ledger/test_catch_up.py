@@ -30,6 +30,7 @@ from pipeline.intake import Intake
 from pipeline.revocation.tables import revocations
 from pipeline.tables import deliveries
 from pipeline.workflow import Registry
+from tests.identity.stores import FailingStore
 from tests.ledger.house import House
 from tests.ledgers import MOSTLY_SQLITE
 from tests.loopback import LOOPBACK
@@ -218,6 +219,22 @@ def test_a_signal_that_the_ledger_does_not_take_is_asked_for_once_a_process(gith
     github_and_web.ledger_forgets = True
     github_and_web.order("authorizations/revoke", user="ada", signal_only=True)
     assert [github_and_web.later(hours=1) for _ in range(3)] == [1, 0, 0]
+
+
+def test_a_signal_that_could_not_be_noted_keeps_no_other_from_being_asked_for_and_has_its_turn_next(
+    github_and_web: GithubAndWeb,
+) -> None:
+    github_and_web.web_up = False
+    github_and_web.order("authorizations/revoke", user="ada", signal_only=True)
+    github_and_web.open_pull()
+    github_and_web.web_up = True
+    faults = {1: "commit lost", 2: "commit lost"}
+    github_and_web.catch_up._store = FailingStore(github_and_web.house.database, faults)  # type: ignore[arg-type]
+    with pytest.raises(Unavailable, match="confirm"):
+        github_and_web.later(minutes=1)
+    assert github_and_web.arrived() == ["pull_request"]
+    assert github_and_web.later(seconds=1) == 1
+    assert github_and_web.arrived() == ["github_app_authorization", "pull_request"]
 
 
 def test_what_is_a_signal_in_githubs_list_is_what_is_read_as_one() -> None:

@@ -168,13 +168,13 @@ def test_a_replay_is_accepted_anew(house: House) -> None:
 
 
 def test_a_wait_for_consent_ends_by_its_event_alone_and_an_expired_one_is_dead(house: House) -> None:
-    job = house.job()
-    park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", due_in=timedelta(), reason="needs ada")
-    house.database.write(partial(park, job=house.claim(job), expires_in=timedelta(days=1)))
+    job, day = house.job(), timedelta(days=1)
+    park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", reason="needs ada")
+    house.database.write(partial(park, job=house.claim(job), due_in=day, expires_in=day))
     reconcile.wake_due(house.database)
     assert house.row(job).state == JobState.WAITING
     assert house.database.write(partial(jobs.wake, waits_for="account:x")) == [job]
-    house.database.write(partial(park, job=house.claim(job), expires_in=timedelta()))
+    house.database.write(partial(park, job=house.claim(job), due_in=timedelta(), expires_in=timedelta()))
     reconcile.wake_due(house.database)
     row = house.row(job)
     assert row.state == JobState.DEAD

@@ -18,6 +18,7 @@ from pipeline.intake import Intake
 from pipeline.ledger.numbering import behind, last_given
 from tests.ledger.acts import done, open_, revoke
 from tests.ledger.house import House, account_scope, intent_of
+from tests.ledger.plans import statements_of
 
 pytestmark = pytest.mark.as_owner
 
@@ -92,6 +93,25 @@ def test_a_web_that_runs_sees_within_a_minute_that_its_ledger_has_fallen_behind(
         web.fits()
     with pytest.raises(Unavailable):
         web.ready()
+
+
+def test_a_web_that_runs_looks_among_no_jobs_and_keeps_no_other_thread_waiting(house: House) -> None:
+    """Very many are unfinished in an outage, or a hold, and a delivery has seconds."""
+    now = 0.0
+    web = Intake(
+        house.database,
+        Vault({1: bytes(32)}, secrets.token_bytes),
+        Ids(),
+        clock=lambda: datetime.now(UTC),
+        monotonic=lambda: now,
+    )
+    assert any("jobs" in statement for statement, _ in statements_of(web.fits))
+    now = 61.0
+    with web._looks:
+        assert statements_of(web.fits) == []
+    again = [statement for statement, _ in statements_of(web.fits)]
+    assert any("audit" in statement for statement in again)
+    assert not any("jobs" in statement for statement in again)
 
 
 _ON_POSTGRESQL = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)

@@ -24,6 +24,7 @@ from pipeline.action import Facts
 from pipeline.desk import connections as acts
 from pipeline.desk import tenants, transmitters
 from pipeline.ledger.intents import Ended
+from pipeline.ledger.redeliveries import remember_asked, was_asked
 from pipeline.run import Run, StepRefused
 from pipeline.states import JobState
 from pipeline.tables import attempts
@@ -94,6 +95,12 @@ def test_a_connection_that_was_stopped_is_no_more_once_it_is_removed(spare: Hous
     row = spare.database.read(lambda c: c.execute(select(scopes).where(scopes.c.key == "spare")).one())
     assert (row.stopped, row.revoked > 0) == (False, True)
     assert told_of(spare, "connection.removed")["was_stopped"] is True
+
+
+def test_what_a_connection_that_was_removed_had_asked_for_again_is_forgotten(spare: House) -> None:
+    spare.database.write(lambda c: remember_asked(c, "spare", "guid-1", now=datetime.now(UTC)))
+    remove(spare)
+    assert not spare.database.read(lambda c: was_asked(c, "spare", "guid-1"))
 
 
 def test_a_connection_that_was_never_stopped_leaves_no_scope(spare: House) -> None:

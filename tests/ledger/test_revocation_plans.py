@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, select, text
 
+from identity.connect.leftovers import kept
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.tables import accounts, principals, refresh_intents, scopes
 from identity.withdrawals.tables import withdrawals
@@ -34,6 +35,7 @@ from tests.ledger.house import intent_of as intent
 from tests.ledger.plans import plans, plans_of, statements_of
 from tests.ledger.revokers import quiet_revoker
 from tests.ledger.signals import person, say, signal
+from tests.ledgers import ONLY_SQLITE
 
 pytestmark = pytest.mark.as_owner
 
@@ -182,6 +184,14 @@ def test_an_opening_that_is_refused_finds_its_revocation_by_the_scope(crowded: H
 
 def test_a_signal_finds_by_the_scope_whether_it_was_revoked_before(crowded: House) -> None:
     _of_revocations(crowded, lambda: say(crowded, signal(Asks.REVOKE, person())))
+
+
+@ONLY_SQLITE  # without statistics; PostgreSQL plans by them
+def test_what_waits_to_be_confirmed_is_looked_for_by_the_account_and_not_among_all_that_is_to_end(
+    house: House,
+) -> None:
+    (plan,) = plans(house.database, lambda c: kept(c, ["acc-1", "acc-2"]))
+    assert "ix_withdrawals_account (account_id=?)" in plan
 
 
 @pytest.mark.parametrize("index", ["ix_revocations_unfinished", "ix_revocations_open_ends"])

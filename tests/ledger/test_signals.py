@@ -140,16 +140,27 @@ def test_an_end_where_somebody_has_connected_is_no_strangers(house: House, place
     assert [one.strangers for one in (there, around, elsewhere)] == [False, False, place != ""]
 
 
-@pytest.mark.parametrize("tenant", ["acme", "globex"])
-def test_a_services_place_is_what_is_listed_for_its_tenant_or_anywhere(house: House, tenant: str) -> None:
+@pytest.mark.parametrize(
+    ("tenant", "external_id", "known"),
+    [
+        ("acme", None, True),
+        ("acme", "T1", True),
+        ("acme", "T2", False),
+        ("globex", None, False),
+        ("globex", "T1", False),
+    ],
+)
+def test_a_services_place_is_what_is_listed_for_its_tenant_or_anywhere(
+    house: House, tenant: str, external_id: str | None, known: bool
+) -> None:
     house.database.write(
         lambda c: add_installation(c, owner="gh", external_id="T1", tenant="acme", now=datetime.now(UTC))
     )
     house.database.write(
         lambda c: c.execute(delete(installations).where(installations.c.tenant_id == "globex")).rowcount
     )
-    house.database.write(lambda c: note_service(c, "gh", tenant))
-    assert say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"T9"})))).strangers is (tenant == "acme")
+    house.database.write(lambda c: note_service(c, "gh", tenant, external_id))
+    assert say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"T9"})))).strangers is known
 
 
 def test_an_end_where_something_was_listed_once_is_no_strangers(house: House) -> None:

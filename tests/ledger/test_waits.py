@@ -9,10 +9,13 @@ import pytest
 from sqlalchemy import Connection, insert, text, update
 
 from identity.errors import BadInput
+from identity.model import AccountKey, AccountState
+from identity.tables import accounts
 from pipeline import reconcile
 from pipeline.ledger import jobs, waits
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Ended, Intent
+from pipeline.ledger.jobs import ClaimedJob
 from pipeline.ledger.moving import move_job
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, StepState, Wait
@@ -69,6 +72,48 @@ def test_who_waits_for_a_once_key_of_any_length_is_woken_by_its_owner(house: Hou
     assert house.row(second.job.id).wait == Wait.ONCE
     done(house, first)
     assert house.row(second.job.id).state == JobState.QUEUED
+
+
+def _park_refused(house: House, job: str, *, looks: timedelta = timedelta(minutes=10)) -> ClaimedJob:
+    claimed = house.claim(job)
+    for_ada = jobs.consent_of(AccountKey(tenant="acme", connection="gh", principal="acme.ada"))
+    days = timedelta(days=14)
+    park = partial(
+        jobs.park, job=claimed, wait=Wait.CONSENT, waits_for=for_ada, due_in=looks, expires_in=days, reason="no token"
+    )
+    assert house.database.write(park) is JobState.WAITING
+    return claimed
+
+
+def test_a_refused_account_is_waited_for_as_long_whatever_hiccup_its_looks_meet(house: House) -> None:
+    job = house.job()
+    _park_refused(house, job)
+    until = datetime.now(UTC) + timedelta(days=1)  # the thirteenth day has come
+    ends = update(jobs_table).where(jobs_table.c.id == job).values(expires_at=until)
+    house.database.write(lambda c: c.execute(ends).rowcount)
+    _due(house, job)
+    away = partial(jobs.requeue, job=house.claim(job), delay=timedelta(), reason="503", saw=False)
+    assert house.database.write(away) is JobState.QUEUED
+    _park_refused(house, job, looks=timedelta(days=2))
+    assert (house.row(job).expires_at, house.row(job).due_at) == (until, until)
+    _due(house, job)
+    yields = partial(jobs.requeue, job=house.claim(job), delay=timedelta(), reason="it had its token, and goes on")
+    assert house.database.write(yields) is JobState.QUEUED
+    _park_refused(house, job)
+    assert house.row(job).expires_at > until
+
+
+def test_who_was_refused_and_is_to_be_connected_by_a_person_now_has_as_long_for_that(house: House) -> None:
+    job = house.job()
+    _park_refused(house, job)
+    until = house.row(job).expires_at
+    wanted = update(accounts).values(state=AccountState.NEEDS_RECONNECT)
+    house.database.write(lambda c: c.execute(wanted).rowcount)
+    _due(house, job)
+    assert isinstance(open_(house, intent(house, house.claim(job))), Ended)
+    row = house.row(job)
+    assert (row.wait, row.waits_for) == (Wait.CONSENT, "account:acme/gh/acme.ada")
+    assert min(row.due_at, row.expires_at) > until
 
 
 def test_who_looks_for_a_once_key_again_and_again_waits_until_when_they_first_did(house: House) -> None:

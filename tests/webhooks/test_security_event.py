@@ -70,6 +70,7 @@ def test_a_signed_event_is_read() -> None:
         (People(ids=frozenset({"u-1"})),),
     )
     assert signal.happened_at == datetime.fromtimestamp(1772366400, UTC)
+    assert not signal.of_account
 
 
 @pytest.mark.parametrize("path", published.security_events(), ids=lambda path: path.name)
@@ -199,6 +200,7 @@ def test_google_names_users_and_refresh_tokens_in_its_own_way() -> None:
     disabled = meaning(claims({"subject": person, "reason": "hijacking"}, kind=RISC + "account-disabled", sub_id=None))
     assert disabled is not None
     assert disabled.whom == (People(ids=frozenset({"7375626A656374"})),)
+    assert disabled.of_account
 
 
 def test_the_events_own_time_counts_before_the_tokens() -> None:

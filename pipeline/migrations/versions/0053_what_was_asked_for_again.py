@@ -28,12 +28,10 @@ def upgrade() -> None:
     )
     audit = sa.table("audit", sa.column("kind"), sa.column("tenant_id"), sa.column("detail", sa.JSON))
     own = sa.table("provider_connections", sa.column("id"), sa.column("tenant_id"), sa.column("only_listed"))
-    listed = sa.exists().where(
-        audit.c.tenant_id == own.c.tenant_id,  # which the platform's have not
-        audit.c.kind.in_(("installation.added", "installation.removed")),
-        audit.c.detail["connection"].as_string() == own.c.id,
-    )
-    op.execute(own.update().where(listed).values(only_listed=sa.true()))
+    said = sa.select(audit.c.tenant_id, audit.c.detail["connection"].as_string())  # in one walk through the audit
+    said = said.where(audit.c.kind.in_(("installation.added", "installation.removed")))
+    listed = sa.tuple_(own.c.tenant_id, own.c.id).in_(said)  # the platform's have no tenant
+    op.execute(own.update().where(own.c.only_listed == sa.false(), listed).values(only_listed=sa.true()))
 
 
 def downgrade() -> None:
