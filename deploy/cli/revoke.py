@@ -63,8 +63,7 @@ def revoke(
     if file is not None:
         if kind or key or tenant or wait:
             raise click.UsageError("--from takes a list: leave out KIND, KEY, --tenant and --wait")
-        revoke_again(at, out, file, after=after, dry_run=dry_run, yes=yes)
-        return None
+        return revoke_again(at, out, file, after=after, dry_run=dry_run, yes=yes)
     if kind is None or key is None:
         raise click.UsageError("say KIND and KEY, or a list with --from")
     scope, whose = at.read(lambda c: named_scope(c, at.workflows, ScopeKind(kind), key, tenant=tenant))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from deploy.cli.command import confirm
+from deploy.cli.command import PROBLEM, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
@@ -17,7 +17,9 @@ from identity.model import Scope, ScopeKind
 from identity.scopes import newest_revocation
 from pipeline import revocation
 from pipeline.desk.scopes import named_scope
-from pipeline.ledger.restored import last_mark
+from pipeline.ledger.restored import marks
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,41 +42,56 @@ class Due:
     tenant: str | None
 
 
-def revoke_again(at: Installation, out: Output, file: Path, *, after: int | None, dry_run: bool, yes: bool) -> None:
-    """Revoke what the list has that is newer than the ledger number *after*, by default the last that was put back.
+@dataclass(frozen=True, kw_only=True)
+class SortedOut:
+    """What becomes of a list; of a scope that the ledger remembers as the list does, nothing."""
+
+    due: list[Due]
+    missing: list[Listed]  # not in this ledger
+    done: list[Listed]  # revoked since it was put back
+
+
+def revoke_again(
+    at: Installation, out: Output, file: Path, *, after: int | None, dry_run: bool, yes: bool
+) -> int | None:
+    """Revoke again each scope of which the list has a newer revocation than the ledger's rows, or one after *after*.
 
     Given again, after it was interrupted, it goes on with what is left.
     """
     listed = _read(file)
-    since = _since(at) if after is None else after
-    newer = {(one.kind, one.key): one for one in listed if one.number > since}
-    due, missing = at.read(lambda c: _sorted_out(c, at, list(newer.values()), since))
+    sorted_out = at.read(lambda c: _sorted_out(c, at, listed, after))
+    due, missing, done = sorted_out.due, sorted_out.missing, sorted_out.done
     told = {
-        "after": since,
         "listed": len(listed),
         "missing": [f"{one.kind}:{one.key}" for one in missing],
-        "done_before": len(newer) - len(due) - len(missing),
+        "done_before": [f"{one.kind}:{one.key}" for one in done],
     }
     for one in missing:
         out.note(f"{one.kind}:{one.key} is not in this ledger, and left out")
     names = [str(one.scope) for one in due]
-    of = f"of the {len(listed)} in {file}, {len(newer)} scope(s) were revoked after {since}"
+    newer = f"this ledger has forgotten those of {len(due) + len(missing) + len(done)} scope(s)"
+    of = f"of the {len(listed)} revocation(s) in {file}, {newer}, and {len(done)} are revoked again already"
+    if not (due or missing or done):
+        than = "what this ledger has" if after is None else after
+        out.done(
+            f"Nothing is revoked: nothing in {file} is newer than {than}. Is it the newest list, and of this ledger?",
+            {**told, "due": []},
+        )
+        return PROBLEM
     if dry_run:
         out.done("\n".join([f"Nothing is revoked; {of}. To be revoked again:", *names]), {**told, "due": names})
-        return
+        return None
     if due:
-        confirm(f"{at.which}: {of}. Revoke {len(due)} of them again ({', '.join(names[:5])} …)?", yes=yes)
+        confirm(f"{at.which}: {of}. Revoke {len(due)} of them again ({_some(names)})?", yes=yes)
     made = [_declare(at, one) for one in due]
     out.done(f"{len(made)} scope(s) are revoked again; {of}", {**told, "revoked": made, "due": names})
     if made:
         at.ring_revocations(made)
+    return None
 
 
-def _since(at: Installation) -> int:
-    mark = at.read(last_mark)
-    if mark is None:
-        raise BadInput("this ledger was never marked by `aswhom db restored`: say with --after what the list is new to")
-    return mark.last
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
 
 
 def _declare(at: Installation, one: Due) -> str:
@@ -90,20 +107,29 @@ def _declare(at: Installation, one: Due) -> str:
     return id
 
 
-def _sorted_out(
-    connection: Connection, at: Installation, newer: list[Listed], after: int
-) -> tuple[list[Due], list[Listed]]:
-    """Those that are to be revoked, and those that this ledger has not; the others were, after it was put back."""
-    due, missing = [], []
-    for one in newer:
-        try:
-            scope, tenant = named_scope(connection, at.workflows, one.kind, one.key, tenant=None)
-        except BadInput:
-            missing.append(one)
-            continue
-        if newest_revocation(connection, [scope]) <= after:
-            due.append(Due(listed=one, scope=scope, tenant=tenant))
-    return due, missing
+def _sorted_out(connection: Connection, at: Installation, listed: list[Listed], after: int | None) -> SortedOut:
+    """By the newest of each scope in the list, and what the ledger's rows remember of it.
+
+    By no number of the ledger as a whole: its sequence may have gone on while a dump was made, or before a standby
+    took over, and what was numbered in between is in no row. What was revoked since it was put back has a number
+    beyond every one that was lost (`pipeline.ledger.restored.GAP`).
+    """
+    marked = [mark.after for mark in marks(connection)] if after is None else [after]
+    if not marked:
+        raise BadInput("this ledger was never marked by `aswhom db restored`: say with --after what the list is new to")
+    found = SortedOut(due=[], missing=[], done=[])
+    for one in {(one.kind, one.key): one for one in listed if one.number > (after or 0)}.values():
+        known = newest_revocation(connection, [Scope(kind=one.kind, key=one.key)])
+        if any(mark < known for mark in marked if after is not None or one.number <= mark):
+            found.done.append(one)
+        elif known < one.number:
+            try:
+                scope, tenant = named_scope(connection, at.workflows, one.kind, one.key, tenant=None)
+            except BadInput:
+                found.missing.append(one)
+            else:
+                found.due.append(Due(listed=one, scope=scope, tenant=tenant))
+    return found
 
 
 def _read(file: Path) -> list[Listed]:

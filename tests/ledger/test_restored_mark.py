@@ -55,16 +55,17 @@ def test_it_is_held_and_the_audit_says_by_whom_and_where_the_numbers_and_the_cha
     Sealer(house.database, SIGNER).seal(now=NOW)
     ends_at = house.database.read(newest_checkpoint)
     assert ends_at is not None
-    last = house.database.write(next_number)
+    in_no_row = house.database.write(next_number)
     lost = sign(SIGNER, seq=ends_at.seq + 7, digest="d" * 64, at=NOW)
     done = _restored(house, lost=lost)
-    assert (done.last, done.ends_at) == (last, ends_at.seq)
+    assert (done.last, done.ends_at) == (in_no_row - 1, ends_at.seq)
+    assert done.after == in_no_row + GAP, "it may have been given to somebody"
     standing = house.database.read(find_hold)
     assert standing is not None
     assert (standing.by, standing.why) == ("cli:root", "the disk died")
     record = _record(house)
     assert record.reason == "by cli:root: the disk died"
-    assert (record.detail["last_number"], record.detail["chain_ends_at"]) == (last, ends_at.seq)
+    assert (record.detail["last_number"], record.detail["chain_ends_at"]) == (done.last, ends_at.seq)
     assert record.detail["lost"] == {**lost.document(), "signature": lost.signature}
     assert record.number > done.after
     Sealer(house.database, SIGNER).seal(now=NOW)
