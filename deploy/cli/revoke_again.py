@@ -13,7 +13,7 @@ from deploy.cli.command import PROBLEM, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
-from identity.model import Scope, ScopeKind
+from identity.model import AccountKey, Scope, ScopeKind
 from identity.scopes import newest_revocation
 from pipeline import revocation
 from pipeline.desk.scopes import named_scope
@@ -28,8 +28,7 @@ class Listed:
 
     id: str
     number: int
-    kind: ScopeKind
-    key: str
+    scope: Scope
     reason: str
 
 
@@ -38,8 +37,8 @@ class Due:
     """One of them that is to be made again."""
 
     listed: Listed
-    scope: Scope
     tenant: str | None
+    is_known: bool  # False: what was put back is from before it was there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,6 @@ class SortedOut:
     """What becomes of a list; of a scope that the ledger remembers as the list does, nothing."""
 
     due: list[Due]
-    missing: list[Listed]  # not in this ledger
     done: list[Listed]  # revoked since it was put back
 
 
@@ -60,18 +58,15 @@ def revoke_again(
     """
     listed = _read(file)
     sorted_out = at.read(lambda c: _sorted_out(c, at, listed, after))
-    due, missing, done = sorted_out.due, sorted_out.missing, sorted_out.done
-    told = {
-        "listed": len(listed),
-        "missing": [f"{one.kind}:{one.key}" for one in missing],
-        "done_before": [f"{one.kind}:{one.key}" for one in done],
-    }
-    for one in missing:
-        out.note(f"{one.kind}:{one.key} is not in this ledger, and left out")
-    names = [str(one.scope) for one in due]
-    newer = f"this ledger has forgotten those of {len(due) + len(missing) + len(done)} scope(s)"
+    due, done = sorted_out.due, sorted_out.done
+    names = [str(one.listed.scope) for one in due]
+    unknown = [str(one.listed.scope) for one in due if not one.is_known]
+    told = {"listed": len(listed), "unknown": unknown, "done_before": [str(one.scope) for one in done]}
+    for name in unknown:
+        out.note(f"{name} is not in this ledger, and is revoked all the same, lest it comes from elsewhere")
+    newer = f"this ledger has forgotten those of {len(due) + len(done)} scope(s)"
     of = f"of the {len(listed)} revocation(s) in {file}, {newer}, and {len(done)} are revoked again already"
-    if not (due or missing or done):
+    if not (due or done):
         than = "what this ledger has" if after is None else after
         out.done(
             f"Nothing is revoked: nothing in {file} is newer than {than}. Is it the newest list, and of this ledger?",
@@ -100,7 +95,7 @@ def _declare(at: Installation, one: Due) -> str:
 
     def write(c: Connection) -> int:
         return revocation.declare(
-            c, id=id, scope=one.scope, tenant=one.tenant, source="cli", by=at.operator, reason=reason, now=now
+            c, id=id, scope=one.listed.scope, tenant=one.tenant, source="cli", by=at.operator, reason=reason, now=now
         )
 
     at.write(write, ahead=True)
@@ -117,19 +112,23 @@ def _sorted_out(connection: Connection, at: Installation, listed: list[Listed], 
     marked = [mark.after for mark in marks(connection)] if after is None else [after]
     if not marked:
         raise BadInput("this ledger was never marked by `aswhom db restored`: say with --after what the list is new to")
-    found = SortedOut(due=[], missing=[], done=[])
-    for one in {(one.kind, one.key): one for one in listed if one.number > (after or 0)}.values():
-        known = newest_revocation(connection, [Scope(kind=one.kind, key=one.key)])
+    found = SortedOut(due=[], done=[])
+    for one in {one.scope: one for one in listed if one.number > (after or 0)}.values():
+        known = newest_revocation(connection, [one.scope])
         if any(mark < known for mark in marked if after is not None or one.number <= mark):
             found.done.append(one)
         elif known < one.number:
-            try:
-                scope, tenant = named_scope(connection, at.workflows, one.kind, one.key, tenant=None)
-            except BadInput:
-                found.missing.append(one)
-            else:
-                found.due.append(Due(listed=one, scope=scope, tenant=tenant))
+            found.due.append(_due(connection, at, one))
     return found
+
+
+def _due(connection: Connection, at: Installation, listed: Listed) -> Due:
+    scope = listed.scope
+    try:
+        _, tenant = named_scope(connection, at.workflows, scope.kind, scope.key, tenant=None)
+    except BadInput:
+        return Due(listed=listed, tenant=None, is_known=False)
+    return Due(listed=listed, tenant=tenant, is_known=True)
 
 
 def _read(file: Path) -> list[Listed]:
@@ -144,7 +143,9 @@ def _read(file: Path) -> list[Listed]:
 def _listed(rows: list[dict[str, object]]) -> Iterator[Listed]:
     """The oldest first, so that of several of a scope the last says why."""
     for row in reversed(rows):
-        number, kind = row["number"], ScopeKind(str(row["kind"]))
+        number, scope = row["number"], Scope(kind=ScopeKind(str(row["kind"])), key=str(row["key"]))
         if not isinstance(number, int):
             raise TypeError
-        yield Listed(id=str(row["id"]), number=number, kind=kind, key=str(row["key"]), reason=str(row["reason"]))
+        if scope.kind is ScopeKind.ACCOUNT:
+            AccountKey.parse(scope.key)
+        yield Listed(id=str(row["id"]), number=number, scope=scope, reason=str(row["reason"]))

@@ -20,6 +20,7 @@ from identity.audit.tables import audit
 from identity.audit.verification import verify
 from identity.errors import BadInput
 from identity.hold import find_hold
+from identity.model import Scope, ScopeKind
 from identity.sequence import next_number
 from identity.trusted_keys import TrustedKeys
 from pipeline.ledger.restored import GAP, Restored, mark_restored
@@ -28,8 +29,9 @@ from pipeline.schedules.slots import SlotFirer
 from pipeline.schedules.timetable import CatchUp, Timetable
 from pipeline.tables import schedules, workflow_settings
 from pipeline.workflow import SERVICE, Registry, Tick, workflow
-from tests.ledger.acts import SIGNER, revoke
+from tests.ledger.acts import SIGNER, receipt_of, revoke
 from tests.ledger.house import House, Say, account_scope
+from tests.ledger.revokers import quiet_revoker
 
 NOW = datetime(2026, 11, 24, 12, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -106,6 +108,14 @@ def test_numbers_go_on_after_the_rows_also_where_the_sequence_was_not_put_back(h
     assert newest is not None
     assert _restored(house).last >= newest[0]
     assert house.database.write(next_number) > newest[0]
+
+
+@pytest.mark.parametrize("kind", list(ScopeKind))
+def test_what_the_ledger_does_not_know_is_revoked_and_has_its_receipt(house: House, kind: ScopeKind) -> None:
+    """As `revoke --from` does."""
+    made = revoke(house, Scope(kind=kind, key="acme/gone/acme.gone" if kind is ScopeKind.ACCOUNT else "gone"))
+    assert quiet_revoker(house.database, SIGNER).advance(made)
+    assert receipt_of(house, made)["cancelled_jobs"] == []
 
 
 @pytest.mark.parametrize(("fire_missed", "fired"), [(False, 0), (True, 3)])
