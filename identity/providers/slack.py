@@ -61,6 +61,7 @@ SLACK = Profile(
     api_url="https://slack.com/api",
     authorize_url="https://slack.com/oauth/v2/authorize",
     token_url="https://slack.com/api/oauth.v2.access",  # noqa: S106 - an address
+    replies_at="https://hooks.slack.com",
     client_auth=ClientAuth.POST,
     rotates=True,
     # Without rotation an answer names no lifetime, and the token has none.
