@@ -52,6 +52,7 @@ GOOGLE = Profile(
         "implies": heard(
             "https://developers.google.com/identity/protocols/oauth2/scopes#oauth2 (both names, one meaning)"
         ),
+        "called_too": heard("https://accounts.google.com/.well-known/openid-configuration"),
         "whoami": heard("https://accounts.google.com/.well-known/openid-configuration"),
         "assertion": _SERVICE,
         "revocation": assumed("revoking takes the app from the person's account, so it counts as reaching everything"),

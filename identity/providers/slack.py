@@ -85,6 +85,7 @@ SLACK = Profile(
     revoke=_revoke,
     sources={
         "api_url": read("https://docs.slack.dev/apis/web-api/"),
+        "replies_at": heard("https://docs.slack.dev/interactivity/handling-user-interaction"),
         "authorize_url": heard("https://docs.slack.dev/authentication/installing-with-oauth"),
         "token_url": _ACCESS,
         "client_auth": _ACCESS,
