@@ -113,7 +113,8 @@ def test_every_host_that_is_called_is_looked_for_not_the_rows_addresses_alone(
 def test_where_the_issuer_of_the_consoles_sign_in_leads_is_asked(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
-    monkeypatch.setenv("ASWHOM_CONSOLE_ISSUER", "https://a.example")
+    for name, value in {"ISSUER": "https://a.example", "CLIENT_ID": "aswhom", "CLIENT_SECRET": "canary"}.items():
+        monkeypatch.setenv(f"ASWHOM_CONSOLE_{name}", value)
     monkeypatch.setenv("ASWHOM_EGRESS_HOSTS", "a.example")
     said = {
         "issuer": "https://a.example",
