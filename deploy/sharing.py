@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from deploy.settings import Settings
 from identity.errors import Misconfigured, Unavailable
 from identity.handovers import key_ids
-from pipeline.ledger.restored import last_mark
+from pipeline.ledger.restored import marks as restored_marks
 from pipeline.reconcile import in_rhythm
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def open_redis(url: str) -> Redis:
 
 def marks(connection: Connection, key: Ed25519PublicKey) -> list[str]:
     """What the installation marks as its own, and did before its signing key, *key*, was rotated."""
-    restored = last_mark(connection)
-    return [kid if restored is None else f"{kid}.{restored.id}" for kid in key_ids(connection, key)]
+    restored = restored_marks(connection)
+    return [f"{kid}.{restored[0].id}" if restored else kid for kid in key_ids(connection, key)]
 
 
 def another(client: Redis, prefix: str, ours: Collection[str]) -> str | None:

@@ -42,6 +42,12 @@ _SAID = {
 
 _LOCK_TIMEOUT = 2.0  # seconds
 
+#: It looks like a server that is away, and waiting for it would go on for ever.
+_CERTIFICATE = (
+    "sslmode, sslrootcert and sslcert in ASWHOM_DATABASE_URL: a certificate is refused, and no waiting mends that. For "
+    "a public authority sslrootcert is the system's list, /etc/ssl/certs/ca-certificates.crt on Debian"
+)
+
 _WORDS = 400  # of a server's own, as many as say what it is
 
 # A process stopped inside a transaction must not keep a revocation out: that is the idle timeout.
@@ -216,7 +222,8 @@ class PostgresqlDatabase:
         words = " ".join(line for line in lines if not line.startswith("Is the server running"))[:_WORDS]
         host = self._url.host or self._url.query.get("host") or "localhost"
         place = f"{host}:{self._url.port or self._url.query.get('port') or 5432}"
-        return Unavailable(f"no connection to the ledger's server at {place}: {words}; see ASWHOM_DATABASE_URL")
+        what = "ASWHOM_DATABASE_URL" if "certificate" not in words else _CERTIFICATE
+        return Unavailable(f"no connection to the ledger's server at {place}: {words}; see {what}")
 
     def check_fit(self) -> None:
         """Nothing to check: the disk is the server's, which says by refusing that it is full."""

@@ -1,4 +1,7 @@
-"""What the web processes count. Labels come from closed sets: never a tenant, a connection or an id."""
+"""What the web processes count. Labels come from closed sets: never a tenant, a connection or an id.
+
+But for transmitters that are registered: how each fares is to be seen beside a busy one, and they are few.
+"""
 
 from __future__ import annotations
 
@@ -54,9 +57,9 @@ WITHHELD = Counter(
     "aswhom_webhooks_withheld_total", "Times that a sender said it left out events, which never come", ["source"]
 )
 WITHHELD.labels(source="slack")  # the one that says so
-SECURITY_EVENTS = Counter("aswhom_security_events_total", "Security Event Tokens by what became of them", ["outcome"])
-for _code in (NOBODY, *Code, *Unproven):
-    SECURITY_EVENTS.labels(outcome=_code)
+SECURITY_EVENTS = Counter(
+    "aswhom_security_events_total", "Security Event Tokens by what became of them", ["outcome", "transmitter"]
+)
 REQUESTS = Counter(
     "aswhom_http_requests_total", "Requests by route and by the status of their answer", ["route", "method", "status"]
 )
@@ -96,11 +99,11 @@ def count(source: str, outcome: str) -> None:
     WEBHOOKS.labels(source=source if source in SOURCES else ELSEWHERE, outcome=outcome).inc()
 
 
-def count_event(outcome: str) -> None:
-    """Count one request to the receiver of Security Event Tokens."""
+def count_event(outcome: str, transmitter: str) -> None:
+    """Count one request to the receiver of Security Event Tokens; *transmitter* is empty for one that there is not."""
     if outcome not in EVENT_OUTCOMES:
         raise ValueError(f"{outcome!r} is not an outcome that is counted")
-    SECURITY_EVENTS.labels(outcome=outcome).inc()
+    SECURITY_EVENTS.labels(outcome=outcome, transmitter=transmitter).inc()
 
 
 def count_effective() -> None:

@@ -56,8 +56,13 @@ def event_receiver(
     @pages.post("/events/<transmitter>")
     def receive(transmitter: str) -> Response:
         outcome: str = problems.FAILED.slug
+        known = ""  # a label is never what a stranger made up
         try:
-            outcome, response = take(transmitter)
+            sender = events.transmitter(transmitter)
+            if sender is None:
+                raise _unknown()
+            known = sender.id
+            outcome, response = take(sender)
         except Refused as refused:
             outcome = str(refused.unproven or refused.code)
             response = _refusal(refused, transmitter)
@@ -68,13 +73,10 @@ def event_receiver(
             outcome = problems.UNAVAILABLE.slug
             raise
         finally:
-            metrics.count_event(outcome)
+            metrics.count_event(outcome, known)
         return response
 
-    def take(name: str) -> tuple[str, Response]:
-        sender = events.transmitter(name)
-        if sender is None:
-            raise _unknown()
+    def take(sender: Transmitter) -> tuple[str, Response]:
         if request.mimetype != SET:
             said = f"a Security Event Token comes with the content type {SET}"
             raise Refused(Code.INVALID_REQUEST, said, unproven=Unproven.UNSIGNED)
@@ -90,7 +92,7 @@ def event_receiver(
             logging.WARNING if outcome == metrics.NOBODY else logging.INFO,
             "security event %s",
             outcome,
-            extra={"action": f"event.{outcome}", "transmitter": name},
+            extra={"action": f"event.{outcome}", "transmitter": sender.id},
         )
         response = Response(status=202)  # RFC 8935 §2.2: an empty body
         bells.ring_after(response, revocations=acceptance.revocations)

@@ -71,15 +71,18 @@ def sessions(at: Installation, out: Output) -> None:
 
 
 @command(console, "sign-out")
-@click.option("--subject", help="This person's sessions alone, by the subject that `aswhom console sessions` shows.")
+@click.option(
+    "--subject", help="This person's alone, by the subject that `aswhom console sessions` shows, or a link's maker."
+)
 @YES
 def sign_out(at: Installation, out: Output, subject: str | None, yes: bool) -> None:
     """End every session and every link, now."""
     confirm("Sign everybody out?" if subject is None else f"Sign {subject} out?", yes=yes)
     act = at.act()
     if subject is not None:
-        ended = at.write(lambda c: console_sessions.end_of(c, subject, act))
-        out.done(f"{ended} session(s) of {subject} ended", {"subject": subject, "sessions": ended})
+        theirs = at.write(lambda c: console_sessions.end_of(c, subject, act))
+        said = f"{theirs.sessions} session(s) of {subject} ended, and {theirs.links} sign-in link(s)"
+        out.done(said, {"subject": subject, "sessions": theirs.sessions, "links": theirs.links})
         return
     ended = at.write(lambda c: console_sessions.end_all(c, act))
     out.done(f"{ended} session(s) ended", {"sessions": ended})

@@ -55,7 +55,7 @@ def doctor(at: Installation, out: Output, offline: bool) -> int | None:
     """Say what is wrong, and what to do. Exits with 1 if anything is."""
     findings = [finding for name, look in _FIRST.items() for finding in _look(name, look, at)]
     if any(finding[:2] == ("ledger", State.OK) for finding in findings):
-        then = _THEN if offline else {**_THEN, "reachability": providers.reachable}
+        then = _THEN if offline else {**_THEN, "reachability": providers.reachable, "sign-in": egress.sign_in}
         findings += [finding for name, look in then.items() for finding in _look(name, look, at)]
     healthy = all(finding.state is not State.WRONG for finding in findings)
     rows = [finding._asdict() for finding in findings]

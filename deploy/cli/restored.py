@@ -71,7 +71,8 @@ def restored(
     if missing := at.settings.key_files().missing():
         out.note(f"There is no {' and no '.join(map(str, missing))}: put the keys of its time back first")
     told = [
-        f"{at.which}, is held; its numbers go on after {done.after} (the last one here was {done.last}); {slots}.",
+        f"{at.which}, is held; its numbers go on after {done.after}; {slots}.",
+        f"What was put back goes to number {done.last}, and its audit's chain to link {done.ends_at}.",
         "Go on with these steps of docs/operations.md:",
         *(f"{number}. {step}" for number, step in STEPS.items()),
     ]

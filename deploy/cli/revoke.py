@@ -24,6 +24,7 @@ from pipeline.ledger.paging import Record
 from pipeline.revocation import Stage
 from pipeline.revocation.preview import Preview, preview
 
+_REASON = "an operator's decision"
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -33,7 +34,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--from", "file", type=_FILE, help="After a restore: again what this list of `revocations list` has new.")
 @click.option("--after", type=click.IntRange(0), help="With --from: newer than this ledger number, not the restore's.")
 @click.option("--tenant", help="Whose user it is, where KEY is only their name.")
-@click.option("--reason", default="an operator's decision", show_default=True, help="For the receipt and the audit.")
+@click.option("--reason", show_default=_REASON, help="For the receipt and the audit.")
 @click.option("--dry-run", is_flag=True, help="Show what it would stop, and revoke nothing.")
 @click.option("--wait", is_flag=True, help="Wait for the receipt.")
 @click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(0), help="Seconds to wait at most.")
@@ -47,7 +48,7 @@ def revoke(
     file: Path | None,
     after: int | None,
     tenant: str | None,
-    reason: str,
+    reason: str | None,
     dry_run: bool,
     wait: bool,
     timeout: float,
@@ -60,10 +61,9 @@ def revoke(
     alone: `aswhom accounts narrow`.
     """
     if file is not None:
-        if kind or key or tenant or wait:
-            raise click.UsageError("--from takes a list: leave out KIND, KEY, --tenant and --wait")
-        revoke_again(at, out, file, after=after, dry_run=dry_run, yes=yes)
-        return None
+        if kind or key or tenant or wait or reason is not None:
+            raise click.UsageError("--from takes a list, with its reasons: leave out KIND, KEY and what else is of one")
+        return revoke_again(at, out, file, after=after, dry_run=dry_run, yes=yes)
     if kind is None or key is None:
         raise click.UsageError("say KIND and KEY, or a list with --from")
     scope, whose = at.read(lambda c: named_scope(c, at.workflows, ScopeKind(kind), key, tenant=tenant))
@@ -75,7 +75,7 @@ def revoke(
         f"Revoke {scope}? {stake.stopped_jobs} unfinished job(s) and {stake.accounts} active account(s) depend on it.",
         yes=yes,
     )
-    id, now = at.ids("rev"), at.now()
+    id, now, reason = at.ids("rev"), at.now(), reason or _REASON
 
     def write(c: Connection) -> int:
         return revocation.declare(

@@ -9,15 +9,17 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from deploy.cli.command import confirm
+from deploy.cli.command import PROBLEM, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
-from identity.model import Scope, ScopeKind
+from identity.model import AccountKey, Scope, ScopeKind
 from identity.scopes import newest_revocation
 from pipeline import revocation
 from pipeline.desk.scopes import named_scope
-from pipeline.ledger.restored import last_mark
+from pipeline.ledger.restored import marks
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +28,7 @@ class Listed:
 
     id: str
     number: int
-    kind: ScopeKind
-    key: str
+    scope: Scope
     reason: str
 
 
@@ -36,45 +37,56 @@ class Due:
     """One of them that is to be made again."""
 
     listed: Listed
-    scope: Scope
     tenant: str | None
+    is_known: bool  # False: what was put back is from before it was there
 
 
-def revoke_again(at: Installation, out: Output, file: Path, *, after: int | None, dry_run: bool, yes: bool) -> None:
-    """Revoke what the list has that is newer than the ledger number *after*, by default the last that was put back.
+@dataclass(frozen=True, kw_only=True)
+class SortedOut:
+    """What becomes of a list; of a scope that the ledger remembers as the list does, nothing."""
+
+    due: list[Due]
+    done: list[Listed]  # revoked since it was put back
+
+
+def revoke_again(
+    at: Installation, out: Output, file: Path, *, after: int | None, dry_run: bool, yes: bool
+) -> int | None:
+    """Revoke again each scope of which the list has a newer revocation than the ledger's rows, or one after *after*.
 
     Given again, after it was interrupted, it goes on with what is left.
     """
     listed = _read(file)
-    since = _since(at) if after is None else after
-    newer = {(one.kind, one.key): one for one in listed if one.number > since}
-    due, missing = at.read(lambda c: _sorted_out(c, at, list(newer.values()), since))
-    told = {
-        "after": since,
-        "listed": len(listed),
-        "missing": [f"{one.kind}:{one.key}" for one in missing],
-        "done_before": len(newer) - len(due) - len(missing),
-    }
-    for one in missing:
-        out.note(f"{one.kind}:{one.key} is not in this ledger, and left out")
-    names = [str(one.scope) for one in due]
-    of = f"of the {len(listed)} in {file}, {len(newer)} scope(s) were revoked after {since}"
+    sorted_out = at.read(lambda c: _sorted_out(c, at, listed, after))
+    due, done = sorted_out.due, sorted_out.done
+    names = [str(one.listed.scope) for one in due]
+    unknown = [str(one.listed.scope) for one in due if not one.is_known]
+    told = {"listed": len(listed), "unknown": unknown, "done_before": [str(one.scope) for one in done]}
+    for name in unknown:
+        out.note(f"{name} is not in this ledger, and is revoked all the same, lest it comes from elsewhere")
+    newer = f"this ledger has forgotten those of {len(due) + len(done)} scope(s)"
+    of = f"of the {len(listed)} revocation(s) in {file}, {newer}, and {len(done)} are revoked again already"
+    if not (due or done):
+        than = "what this ledger has" if after is None else after
+        out.done(
+            f"Nothing is revoked: nothing in {file} is newer than {than}. Is it the newest list, and of this ledger?",
+            {**told, "due": []},
+        )
+        return PROBLEM
     if dry_run:
         out.done("\n".join([f"Nothing is revoked; {of}. To be revoked again:", *names]), {**told, "due": names})
-        return
+        return None
     if due:
-        confirm(f"{at.which}: {of}. Revoke {len(due)} of them again ({', '.join(names[:5])} …)?", yes=yes)
+        confirm(f"{at.which}: {of}. Revoke {len(due)} of them again ({_some(names)})?", yes=yes)
     made = [_declare(at, one) for one in due]
     out.done(f"{len(made)} scope(s) are revoked again; {of}", {**told, "revoked": made, "due": names})
     if made:
         at.ring_revocations(made)
+    return None
 
 
-def _since(at: Installation) -> int:
-    mark = at.read(last_mark)
-    if mark is None:
-        raise BadInput("this ledger was never marked by `aswhom db restored`: say with --after what the list is new to")
-    return mark.last
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
 
 
 def _declare(at: Installation, one: Due) -> str:
@@ -83,27 +95,40 @@ def _declare(at: Installation, one: Due) -> str:
 
     def write(c: Connection) -> int:
         return revocation.declare(
-            c, id=id, scope=one.scope, tenant=one.tenant, source="cli", by=at.operator, reason=reason, now=now
+            c, id=id, scope=one.listed.scope, tenant=one.tenant, source="cli", by=at.operator, reason=reason, now=now
         )
 
     at.write(write, ahead=True)
     return id
 
 
-def _sorted_out(
-    connection: Connection, at: Installation, newer: list[Listed], after: int
-) -> tuple[list[Due], list[Listed]]:
-    """Those that are to be revoked, and those that this ledger has not; the others were, after it was put back."""
-    due, missing = [], []
-    for one in newer:
-        try:
-            scope, tenant = named_scope(connection, at.workflows, one.kind, one.key, tenant=None)
-        except BadInput:
-            missing.append(one)
-            continue
-        if newest_revocation(connection, [scope]) <= after:
-            due.append(Due(listed=one, scope=scope, tenant=tenant))
-    return due, missing
+def _sorted_out(connection: Connection, at: Installation, listed: list[Listed], after: int | None) -> SortedOut:
+    """By the newest of each scope in the list, and what the ledger's rows remember of it.
+
+    By no number of the ledger as a whole: its sequence may have gone on while a dump was made, or before a standby
+    took over, and what was numbered in between is in no row. What was revoked since it was put back has a number
+    beyond every one that was lost (`pipeline.ledger.restored.GAP`).
+    """
+    marked = [mark.after for mark in marks(connection)] if after is None else [after]
+    if not marked:
+        raise BadInput("this ledger was never marked by `aswhom db restored`: say with --after what the list is new to")
+    found = SortedOut(due=[], done=[])
+    for one in {one.scope: one for one in listed if one.number > (after or 0)}.values():
+        known = newest_revocation(connection, [one.scope])
+        if any(mark < known for mark in marked if after is not None or one.number <= mark):
+            found.done.append(one)
+        elif known < one.number:
+            found.due.append(_due(connection, at, one))
+    return found
+
+
+def _due(connection: Connection, at: Installation, listed: Listed) -> Due:
+    scope = listed.scope
+    try:
+        _, tenant = named_scope(connection, at.workflows, scope.kind, scope.key, tenant=None)
+    except BadInput:
+        return Due(listed=listed, tenant=None, is_known=False)
+    return Due(listed=listed, tenant=tenant, is_known=True)
 
 
 def _read(file: Path) -> list[Listed]:
@@ -118,7 +143,9 @@ def _read(file: Path) -> list[Listed]:
 def _listed(rows: list[dict[str, object]]) -> Iterator[Listed]:
     """The oldest first, so that of several of a scope the last says why."""
     for row in reversed(rows):
-        number, kind = row["number"], ScopeKind(str(row["kind"]))
+        number, scope = row["number"], Scope(kind=ScopeKind(str(row["kind"])), key=str(row["key"]))
         if not isinstance(number, int):
             raise TypeError
-        yield Listed(id=str(row["id"]), number=number, kind=kind, key=str(row["key"]), reason=str(row["reason"]))
+        if scope.kind is ScopeKind.ACCOUNT:
+            AccountKey.parse(scope.key)
+        yield Listed(id=str(row["id"]), number=number, scope=scope, reason=str(row["reason"]))

@@ -68,6 +68,14 @@ class Withdrawn:
     of_others: int  # beyond the tenant whose sessions its sender may end
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What one person had."""
+
+    sessions: int
+    links: int  # unused ones that they made
+
+
 def begin(
     connection: Connection,
     token: Secret,
@@ -147,14 +155,17 @@ def end_all(connection: Connection, act: Act) -> int:
     return ended
 
 
-def end_of(connection: Connection, subject: str, act: Act) -> int:
-    """Sign one person out wherever they are signed in; returns in how many browsers. Raises BadInput for nobody."""
-    ended = _end(connection, console_sessions.c.subject == subject)
-    if not ended:
+def end_of(connection: Connection, subject: str, act: Act) -> Ended:
+    """Sign one person out wherever they are signed in, and end what would sign them in again. Raises BadInput for
+    nobody.
+    """
+    sessions = _end(connection, console_sessions.c.subject == subject)
+    links = connection.execute(delete(console_links).where(console_links.c.made_by == subject)).rowcount
+    if not sessions and not links:
         raise BadInput(f"nobody is signed in as {subject}: `aswhom console sessions` shows who is")
-    detail = {"subject": subject, "sessions": ended}
+    detail = {"subject": subject, "sessions": sessions, "links": links}
     audit.record_act(connection, "console.session_ended", AsWhom(tenant=None), act, outcome="ended", detail=detail)
-    return ended
+    return Ended(sessions=sessions, links=links)
 
 
 def end_at_providers_word(

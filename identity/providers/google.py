@@ -11,6 +11,7 @@ from identity.providers.sources import assumed, heard, read
 _WEB = heard("https://developers.google.com/identity/protocols/oauth2/web-server")
 _EXPIRATION = read("https://developers.google.com/identity/protocols/oauth2#expiration")
 _SERVICE = heard("https://developers.google.com/identity/protocols/oauth2/service-account")
+_USERINFO = "https://openidconnect.googleapis.com/v1/userinfo"
 
 GOOGLE = Profile(
     name="google",
@@ -19,6 +20,7 @@ GOOGLE = Profile(
     authorize_url="https://accounts.google.com/o/oauth2/v2/auth",
     token_url="https://oauth2.googleapis.com/token",  # noqa: S106 - an address
     revocation_url="https://oauth2.googleapis.com/revoke",
+    called_too=(_USERINFO,),
     client_auth=ClientAuth.POST,
     rotates=False,
     # Six months without use; seven days after consent while the consent screen is in testing, which no answer says.
@@ -28,7 +30,7 @@ GOOGLE = Profile(
     authorize_extra={"access_type": "offline", "prompt": "consent"},
     # Asked for by OpenID's names, it answers with its own.
     implies={f"https://www.googleapis.com/auth/userinfo.{what}": frozenset({what}) for what in ("email", "profile")},
-    whoami=openid_user("https://openidconnect.googleapis.com/v1/userinfo"),
+    whoami=openid_user(_USERINFO),
     assertion=Assertion(
         issuer="service_account", scopes_inside=True, scopes_beside=False, lifetime=timedelta(minutes=59)
     ),
@@ -50,6 +52,7 @@ GOOGLE = Profile(
         "implies": heard(
             "https://developers.google.com/identity/protocols/oauth2/scopes#oauth2 (both names, one meaning)"
         ),
+        "called_too": heard("https://accounts.google.com/.well-known/openid-configuration"),
         "whoami": heard("https://accounts.google.com/.well-known/openid-configuration"),
         "assertion": _SERVICE,
         "revocation": assumed("revoking takes the app from the person's account, so it counts as reaching everything"),

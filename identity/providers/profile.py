@@ -117,6 +117,8 @@ class Profile:
     authorize_url: str
     token_url: str
     revocation_url: str = ""
+    called_too: tuple[str, ...] = ()  # further addresses that are called, whatever the connection's row says
+    replies_at: str = ""  # where what a webhook began is answered, if not by the API
     client_auth: ClientAuth
     rotates: bool  # a refresh token is used once
     installation_of_app: bool = False  # the installation that an event names is of one app: another app never names it

@@ -61,6 +61,7 @@ SLACK = Profile(
     api_url="https://slack.com/api",
     authorize_url="https://slack.com/oauth/v2/authorize",
     token_url="https://slack.com/api/oauth.v2.access",  # noqa: S106 - an address
+    replies_at="https://hooks.slack.com",
     client_auth=ClientAuth.POST,
     rotates=True,
     # Without rotation an answer names no lifetime, and the token has none.
@@ -84,6 +85,7 @@ SLACK = Profile(
     revoke=_revoke,
     sources={
         "api_url": read("https://docs.slack.dev/apis/web-api/"),
+        "replies_at": heard("https://docs.slack.dev/interactivity/handling-user-interaction"),
         "authorize_url": heard("https://docs.slack.dev/authentication/installing-with-oauth"),
         "token_url": _ACCESS,
         "client_auth": _ACCESS,

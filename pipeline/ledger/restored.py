@@ -35,7 +35,7 @@ _SEQUENCE = cast(literal(NUMBERS.name), REGCLASS)
 class Restored:
     """What was done."""
 
-    last: int  # the last ledger number in what was put back
+    last: int  # the last ledger number that a row has in what was put back
     after: int  # the next number is greater
     ends_at: int  # the last link of the audit's chain in what was put back
     schedules: tuple[str, ...]  # whose missed slots are left out
@@ -46,7 +46,7 @@ class Mark:
     """The act that marked a ledger as put back."""
 
     id: str  # no other copy of the ledger has it
-    last: int  # the last ledger number in what was put back
+    after: int  # what the ledger has numbered since is greater
 
 
 def mark_restored(
@@ -62,9 +62,10 @@ def mark_restored(
             f"the checkpoint is of link {lost.seq}, and this ledger's chain goes to {ends_at}: it says nothing of what "
             "was lost. Give the newest one, or none"
         )
-    # Of the rows too: a dump that broke off, or a replica without sequences, puts rows back and no sequence.
-    last = max(last_given(connection) or 0, newest(connection))
-    after = max(last, seen) + GAP
+    # What was put back, the rows say alone: a sequence is of no snapshot, so that a dump or a standby has it ahead of
+    # them. It may be behind them too: a dump that broke off, or a replica without sequences, puts none back.
+    last = newest(connection)
+    after = max(last, last_given(connection) or 0, seen) + GAP
     _move_numbers(connection, to=after)
     was_held = hold_anew(connection, act)
     left_out = () if fire_missed else tuple(skip_missed(connection, now=act.now))
@@ -89,13 +90,13 @@ def is_of_restore(connection: Connection) -> bool:
     return connection.execute(select(holds.c.id).where(marked.exists())).first() is not None
 
 
-def last_mark(connection: Connection) -> Mark | None:
-    """The mark of the last time that the ledger was put back; None: it never was, as far as its audit remembers."""
-    marks = select(audit_rows.c.id, audit_rows.c.detail).where(
+def marks(connection: Connection) -> list[Mark]:
+    """The marks of each time that the ledger was put back, the newest first; none: as far as its audit remembers."""
+    found = select(audit_rows.c.id, audit_rows.c.detail).where(
         audit_rows.c.tenant_id == "", audit_rows.c.kind == MARKED
     )
-    row = connection.execute(marks.order_by(audit_rows.c.number.desc()).limit(1)).one_or_none()
-    return None if row is None else Mark(id=row.id, last=int(row.detail["last_number"]))
+    rows = connection.execute(found.order_by(audit_rows.c.number.desc()))
+    return [Mark(id=row.id, after=int(row.detail["numbers_after"])) for row in rows]
 
 
 def _move_numbers(connection: Connection, *, to: int) -> None:

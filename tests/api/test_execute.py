@@ -154,8 +154,10 @@ def test_a_job_that_waits_for_a_holds_end_says_so_and_not_who_holds_it(sqlite_ap
     assert answer.json["reason"] == answer.json["job"]["reason"] == HELD_FOR_OTHERS
     job = answer.json["job"]["id"]
     assert api.ask("GET", f"/v1/jobs/{job}").json["reason"] == HELD_FOR_OTHERS
+    assert [one["reason"] for one in api.ask("GET", "/v1/jobs").json["items"]] == [HELD_FOR_OTHERS]
     api.database.write(partial(release_hold, act=replace(act, audit_id="release")))
     assert api.ask("GET", f"/v1/jobs/{job}").json["reason"] is None
+    assert [one["reason"] for one in api.ask("GET", "/v1/jobs").json["items"]] == [None]
 
 
 def test_the_same_key_makes_one_job_and_tells_of_it_again(api: AgentsApi) -> None:

@@ -10,8 +10,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from deploy.console import is_served, sign_in_of, way_in
+from deploy.installation import Installation
 from deploy.settings import load
+from identity.console.sessions import use_link
 from identity.errors import Misconfigured
+from identity.secret import Secret
 from tests.deploy.conftest import Cli
 from tests.docs.pages import ROOT
 
@@ -85,6 +88,12 @@ def test_a_link_is_printed_and_roles_are_given_and_taken_back(cli: Cli, monkeypa
     assert cli.json("console", "roles") == []
     assert cli.json("console", "sessions") == []
     assert "nobody is signed in as 00u1" in cli("console", "sign-out", "--subject", "00u1", "--yes").output
+    made_by = row["made_by"]
+    signed_out = cli.json("console", "sign-out", "--subject", made_by, "--yes")
+    assert signed_out == {"subject": made_by, "sessions": 0, "links": 1}, "who is put out comes in by none of theirs"
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        token = Secret(url.path.rpartition("/")[2])
+        assert at.write(lambda c: use_link(c, token, now=at.now())) is None
     assert cli.json("console", "sign-out", "--yes") == {"sessions": 0}
     _set(monkeypatch, ASWHOM_LISTEN="0.0.0.0:8080", ASWHOM_ALLOW_HTTP="true")
     refused = cli("console", "link")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
-from deploy.checkup import lines
+from deploy.checkup import egress, lines
 from deploy.checkup.finding import State
 from deploy.installation import Installation
 from deploy.settings import load
+from identity.errors import Misconfigured
+from identity.http import Answer, Client
 from identity.tables import provider_connections
 from pipeline.database import DatabaseSettings, open_database
 from tests.deploy.conftest import Cli, told
@@ -84,3 +88,45 @@ def test_a_connection_that_leads_where_nothing_may_go_is_found(
         at.write(lambda c: c.execute(moved))
     ((state, says),) = told(cli, "egress")
     assert (state, "linear leads to attacker.example" in says) == ("wrong", True)
+
+
+def test_every_host_that_is_called_is_looked_for_not_the_rows_addresses_alone(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose token it is, answers to a chat, and the keys of workloads."""
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2-hunter2\n")
+    cli.json("connections", "add", "google", "--client-id", "c", "--client-secret-file", str(secret))
+    cli.json("connections", "add", "slack", "--client-id", "c", "--webhook-secret-file", str(secret))
+    cli.json("tenants", "add", "acme")
+    trusted = ("--issuer", "https://i.example", "--audience", "us", "--subject", "s", "--jwks-url")
+    cli.json("api-keys", "trust", "--tenant", "acme", "--agent", "robot", *trusted, "https://jwks.example/k")
+    known = "www.googleapis.com,oauth2.googleapis.com,slack.com"
+    monkeypatch.setenv("ASWHOM_EGRESS_HOSTS", known)
+    leads = [says.partition(" leads to ")[2].partition(",")[0] for _, says in told(cli, "egress")]
+    assert leads == ["openidconnect.googleapis.com", "hooks.slack.com", "jwks.example"]
+    monkeypatch.setenv("ASWHOM_EGRESS_HOSTS", ",".join([known, *leads]))
+    assert told(cli, "egress") == []
+
+
+@pytest.mark.parametrize("host", ["a.example", "else.example"])
+def test_where_the_issuer_of_the_consoles_sign_in_leads_is_asked(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    for name, value in {"ISSUER": "https://a.example", "CLIENT_ID": "aswhom", "CLIENT_SECRET": "canary"}.items():
+        monkeypatch.setenv(f"ASWHOM_CONSOLE_{name}", value)
+    monkeypatch.setenv("ASWHOM_EGRESS_HOSTS", "a.example")
+    said = {
+        "issuer": "https://a.example",
+        "authorization_endpoint": "https://a.example/a",
+        "token_endpoint": f"https://{host}/t",
+        "response_types_supported": ["code"],
+    }
+    answer = Answer(status=200, headers={}, body=json.dumps(said).encode(), elapsed=timedelta())
+    monkeypatch.setattr(Client, "send", lambda *_, **__: answer)
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        if host == "a.example":
+            assert [one.state for one in egress.sign_in(at)] == ["ok"]
+        else:
+            with pytest.raises(Misconfigured, match=r"else\.example is not among the hosts"):
+                list(egress.sign_in(at))

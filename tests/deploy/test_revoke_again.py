@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.deploy.conftest import Cli
+
+#: What came after the backup and was revoked before the disk died, and all that was revoked since the backup.
+GONE = [
+    ("tenant", "late"),
+    ("user", "acme.mallory"),
+    ("agent", "robot"),
+    ("connection", "acme-github"),
+    ("account", "acme/acme-github/acme.mallory"),
+]
+LOST = ["tenant:acme", *(f"{kind}:{key}" for kind, key in GONE)]
 
 
 @pytest.fixture
@@ -23,6 +35,9 @@ def restored(cli: Cli, tmp_path: Path) -> tuple[Cli, Path]:
     cli.json("tenants", "add", "late")
     cli.json("revoke", "tenant", "late", "--yes")
     cli.json("revocations", "list", "--output", str(kept))
+    late, *rest = json.loads(kept.read_text())
+    gone = [late | {"number": late["number"] + more, "kind": kind, "key": key} for more, (kind, key) in enumerate(GONE)]
+    kept.write_text(json.dumps([*reversed(gone), *rest]))
     (cli.data_dir / "ledger.db").write_bytes(backup.read_bytes())
     for beside in cli.data_dir.glob("ledger.db-*"):
         beside.unlink()
@@ -33,7 +48,7 @@ def _revoked(cli: Cli) -> list[str]:
     return [f"{row['kind']}:{row['key']} {row['reason']}" for row in reversed(cli.json("revocations", "list"))]
 
 
-def test_what_is_newer_than_the_backup_is_revoked_once_and_what_is_not_there_is_left_out(
+def test_what_is_newer_than_the_backup_is_revoked_once_also_what_this_ledger_never_heard_of(
     restored: tuple[Cli, Path],
 ) -> None:
     cli, kept = restored
@@ -41,15 +56,52 @@ def test_what_is_newer_than_the_backup_is_revoked_once_and_what_is_not_there_is_
     assert "never marked" in cli.json(*again, code=1)["message"]
     cli.json("db", "restored", "--why", "the disk died", "--yes")
     before = _revoked(cli)
-    assert cli.json("revoke", "--from", str(kept), "--dry-run")["due"] == ["tenant:acme"]
-    assert "its ledger at" in cli("revoke", "--from", str(kept)).output
+    dry = cli.json("revoke", "--from", str(kept), "--dry-run")
+    assert (dry["due"], dry["unknown"]) == ([*LOST], LOST[1:])
+    asked = cli("revoke", "--from", str(kept)).output
+    assert "its ledger at" in asked
+    assert f"Revoke 6 of them again ({', '.join(LOST[:5])} …)?" in asked
+    assert "tenant:late is not in this ledger, and is revoked all the same" in asked
     assert _revoked(cli) == before
     done = cli.json(*again)
-    assert (done["due"], done["missing"], len(done["revoked"])) == (["tenant:acme"], ["tenant:late"], 1)
-    (made,) = _revoked(cli)[len(before) :]
+    assert (done["due"], len(done["revoked"])) == ([*LOST], len(LOST))
+    made, *others = _revoked(cli)[len(before) :]
     assert made.startswith("tenant:acme left for good (again, since a restore had forgotten rev_")
-    assert (cli.json(*again)["revoked"], cli.json(*again)["done_before"]) == ([], 1)
+    assert [one.split(" ")[0] for one in others] == LOST[1:]
+    assert (cli.json(*again)["revoked"], cli.json(*again)["done_before"]) == ([], LOST)
     assert cli.json(*again, "--after", "0")["due"] == [], "a restore's own number is not the only one that counts"
+
+
+def test_a_sequence_that_is_ahead_of_the_rows_hides_nothing(restored: tuple[Cli, Path]) -> None:
+    """As in a dump during which revocations were made, and in a standby."""
+    cli, kept = restored
+    with closing(sqlite3.connect(cli.data_dir / "ledger.db")) as ledger, ledger:
+        ledger.execute("update ledger_numbers set value = value + 32")
+    cli.json("db", "restored", "--why", "a failover", "--yes")
+    assert cli.json("revoke", "--from", str(kept), "--dry-run")["due"] == LOST
+
+
+def test_a_ledger_that_is_marked_twice_forgets_no_more_and_does_nothing_twice(restored: tuple[Cli, Path]) -> None:
+    cli, kept = restored
+    again = ("revoke", "--from", str(kept), "--yes")
+    for _ in range(2):
+        cli.json("db", "restored", "--why", "the disk died", "--yes")
+    assert cli.json(*again)["due"] == LOST
+    cli.json("db", "restored", "--why", "with the checkpoint", "--yes")
+    after = cli.json(*again)
+    assert (after["due"], after["done_before"]) == ([], LOST)
+
+
+def test_a_list_in_which_nothing_is_newer_is_no_success(restored: tuple[Cli, Path], tmp_path: Path) -> None:
+    """The wrong one of those that are kept, likely: one from before the backup."""
+    cli, kept = restored
+    cli.json("db", "restored", "--why", "the disk died", "--yes")
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps([row for row in json.loads(kept.read_text()) if row["key"] == "globex"]))
+    for more in ((), ("--dry-run",), ("--after", "1000")):
+        told = cli("revoke", "--from", str(old), "--yes", *more)
+        assert told.exit_code == 1, told.output
+        assert "Is it the newest list" in told.output
 
 
 def test_what_is_no_list_and_what_does_not_belong_beside_one_is_refused(
@@ -57,9 +109,12 @@ def test_what_is_no_list_and_what_does_not_belong_beside_one_is_refused(
 ) -> None:
     cli, kept = restored
     other = tmp_path / "other.json"
-    for text in ("{}x", json.dumps([{"id": "rev_1"}]), json.dumps({"a": 1})):
+    row = json.loads(kept.read_text())[0]
+    no_account = row | {"key": "acme.mallory"}
+    for text in ("{}x", json.dumps([{"id": "rev_1"}]), json.dumps({"a": 1}), json.dumps([no_account])):
         other.write_text(text)
         said = cli.json("revoke", "--from", str(other), "--after", "0", "--yes", code=1)["message"]
         assert "is not what `aswhom revocations list --output` writes" in said
     assert cli("revoke", "tenant", "acme", "--from", str(kept)).exit_code == 2
+    assert cli("revoke", "--from", str(kept), "--reason", "they left", "--yes").exit_code == 2, "each keeps its own"
     assert "say KIND and KEY" in cli("revoke").output

@@ -20,6 +20,7 @@ from identity.audit.tables import audit
 from identity.audit.verification import verify
 from identity.errors import BadInput
 from identity.hold import find_hold
+from identity.model import Scope, ScopeKind
 from identity.sequence import next_number
 from identity.trusted_keys import TrustedKeys
 from pipeline.ledger.restored import GAP, Restored, mark_restored
@@ -28,8 +29,9 @@ from pipeline.schedules.slots import SlotFirer
 from pipeline.schedules.timetable import CatchUp, Timetable
 from pipeline.tables import schedules, workflow_settings
 from pipeline.workflow import SERVICE, Registry, Tick, workflow
-from tests.ledger.acts import SIGNER, revoke
+from tests.ledger.acts import SIGNER, receipt_of, revoke
 from tests.ledger.house import House, Say, account_scope
+from tests.ledger.revokers import quiet_revoker
 
 NOW = datetime(2026, 11, 24, 12, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -55,16 +57,17 @@ def test_it_is_held_and_the_audit_says_by_whom_and_where_the_numbers_and_the_cha
     Sealer(house.database, SIGNER).seal(now=NOW)
     ends_at = house.database.read(newest_checkpoint)
     assert ends_at is not None
-    last = house.database.write(next_number)
+    in_no_row = house.database.write(next_number)
     lost = sign(SIGNER, seq=ends_at.seq + 7, digest="d" * 64, at=NOW)
     done = _restored(house, lost=lost)
-    assert (done.last, done.ends_at) == (last, ends_at.seq)
+    assert (done.last, done.ends_at) == (in_no_row - 1, ends_at.seq)
+    assert done.after == in_no_row + GAP, "it may have been given to somebody"
     standing = house.database.read(find_hold)
     assert standing is not None
     assert (standing.by, standing.why) == ("cli:root", "the disk died")
     record = _record(house)
     assert record.reason == "by cli:root: the disk died"
-    assert (record.detail["last_number"], record.detail["chain_ends_at"]) == (last, ends_at.seq)
+    assert (record.detail["last_number"], record.detail["chain_ends_at"]) == (done.last, ends_at.seq)
     assert record.detail["lost"] == {**lost.document(), "signature": lost.signature}
     assert record.number > done.after
     Sealer(house.database, SIGNER).seal(now=NOW)
@@ -105,6 +108,14 @@ def test_numbers_go_on_after_the_rows_also_where_the_sequence_was_not_put_back(h
     assert newest is not None
     assert _restored(house).last >= newest[0]
     assert house.database.write(next_number) > newest[0]
+
+
+@pytest.mark.parametrize("kind", list(ScopeKind))
+def test_what_the_ledger_does_not_know_is_revoked_and_has_its_receipt(house: House, kind: ScopeKind) -> None:
+    """As `revoke --from` does."""
+    made = revoke(house, Scope(kind=kind, key="acme/gone/acme.gone" if kind is ScopeKind.ACCOUNT else "gone"))
+    assert quiet_revoker(house.database, SIGNER).advance(made)
+    assert receipt_of(house, made)["cancelled_jobs"] == []
 
 
 @pytest.mark.parametrize(("fire_missed", "fired"), [(False, 0), (True, 3)])

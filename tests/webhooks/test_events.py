@@ -70,8 +70,16 @@ def push(client: FlaskClient, token: bytes, *, to: str = "idp", content_type: st
     return client.post(f"/events/{to}", data=token, content_type=content_type, buffered=True)
 
 
-def _counted(outcome: str) -> float:
-    return REGISTRY.get_sample_value("aswhom_security_events_total", {"outcome": outcome}) or 0
+def _counted(outcome: str, transmitter: str = "idp") -> float:
+    labels = {"outcome": outcome, "transmitter": transmitter}
+    return REGISTRY.get_sample_value("aswhom_security_events_total", labels) or 0
+
+
+def test_what_a_stranger_calls_a_transmitter_is_no_label(pushed: FlaskClient) -> None:
+    before = _counted("unknown-transmitter", "")
+    assert push(pushed, sign(claims()), to="canary").status_code == 404
+    assert _counted("unknown-transmitter", "") == before + 1
+    assert "canary" not in pushed.get("/metrics").text
 
 
 def test_an_alert_sees_the_first_delivery_and_the_first_token_that_are_answered_with_5xx(pushed: FlaskClient) -> None:

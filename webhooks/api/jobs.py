@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from flask import Response
@@ -12,7 +13,7 @@ from sqlalchemy import Connection
 from identity.api_keys import Caller, Role
 from identity.hold import HELD_FOR_OTHERS, find_hold
 from pipeline.ledger import views
-from pipeline.ledger.paging import Record
+from pipeline.ledger.paging import Page, Record
 from pipeline.requests import Keyed, Requests
 from pipeline.states import JobState
 from pipeline.workflow import Registry
@@ -34,9 +35,10 @@ def job_operations(
     def list_jobs(query: JobsQuery) -> Response:
         """The jobs, newest first."""
         who, wanted = caller(), query.turn()
-        page = requests.read(
-            lambda c: views.jobs_page(
-                c,
+
+        def look(connection: Connection) -> Page:
+            page = views.jobs_page(
+                connection,
                 who.tenant,
                 wanted,
                 state=query.state,
@@ -46,7 +48,9 @@ def job_operations(
                 user=query.user,
                 wait=query.wait,
             )
-        )
+            return replace(page, rows=_told(connection, page.rows))
+
+        page = requests.read(look)
         return answer_page(map(shapes.job, page.rows), next=page.next)
 
     @pages.get("/jobs/<id>", responses={200: JobWithSteps})
@@ -94,10 +98,17 @@ def found_job(requests: Requests, who: Caller, id: str) -> Record:
 
     def look(connection: Connection) -> Record | None:
         row = views.job(connection, who.tenant, id, agent=_only(who))
-        held = row is not None and row["state"] == JobState.QUEUED and find_hold(connection) is not None
-        return {**row, "reason": HELD_FOR_OTHERS} if row is not None and held else row
+        return None if row is None else _told(connection, [row])[0]
 
     return there(requests.read(look))
+
+
+def _told(connection: Connection, rows: Sequence[Record]) -> Sequence[Record]:
+    """The jobs, those that wait for a hold's end with that as their reason."""
+    waits = [row["state"] == JobState.QUEUED for row in rows]
+    if not any(waits) or find_hold(connection) is None:
+        return rows
+    return [{**row, "reason": HELD_FOR_OTHERS} if held else row for row, held in zip(rows, waits, strict=True)]
 
 
 def there(row: Record | None) -> Record:
