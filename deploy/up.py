@@ -21,7 +21,7 @@ from typing import Any
 from deploy import procfile, supervisor, valkey
 from deploy.console import way_in
 from deploy.installation import Installation
-from deploy.ledger_keys import prove_keys, refuse_new_keys
+from deploy.ledger_keys import refuse_new_keys
 from deploy.process import wait_for_ledger, workflows
 from deploy.procfile import Process
 from deploy.settings import Settings
@@ -126,11 +126,10 @@ class Up:
             self._say(f"made {path}")
         self._lock = _sole(settings.data_dir, patience(settings))
         _free(settings)
-        settings.key_files().read()
+        settings.key_files().read()  # these two also before a server is waited for
         workflows(settings)
         wait_for_ledger(settings, tell=self._say)
         migrate(settings, say=self._say, beside_others=self._beside_others, by_up=True)
-        prove_keys(settings)
         groups: list[tuple[str, Sequence[Process]]] = []
         folder = settings.data_dir
         if settings.embedded:

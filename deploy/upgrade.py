@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from deploy import supervisor
+from deploy.rehearsal import refuse_unfit
 from deploy.settings import Settings
 from identity.errors import Unavailable
 
@@ -26,7 +27,7 @@ def migrate(
 ) -> None:
     """Bring the ledger to this version's tables; a no-op where it is there.
 
-    Raises Misconfigured, and Unavailable where processes run on tables that would change, unless *beside_others*.
+    Raises Misconfigured, also for what would keep every process from starting; and Unavailable where processes run on tables that would change, unless *beside_others*.
     *by_up*: the lock of the data directory's `aswhom up` is our own.
     """
     from pipeline.database import open_database
@@ -34,6 +35,7 @@ def migrate(
     from pipeline.migrations import upgrade_at
     from pipeline.migrations.others import refuse_beside_others
 
+    refuse_unfit(settings)
     if not beside_others:
         with closing(open_database(settings.database())) as database:
             found = revision_of(database)

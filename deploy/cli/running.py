@@ -26,13 +26,11 @@ while_others_run = click.option(
 @invocation
 def init(at: Installation, out: Output, while_others_run: bool) -> None:
     """Make a data directory, keys and a ledger; what is there already stays."""
-    from deploy.ledger_keys import prove_keys
     from deploy.up import initialise
     from deploy.upgrade import migrate
 
     made = [str(path) for path in initialise(at.settings)]
     migrate(at.settings, say=out.now, beside_others=while_others_run)
-    prove_keys(at.settings)
     out.done(
         "\n".join(
             [
