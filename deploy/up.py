@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import http.client
 import json
 import os
 import signal
@@ -24,6 +23,7 @@ from deploy.installation import Installation
 from deploy.ledger_keys import refuse_new_keys
 from deploy.process import wait_for_ledger, workflows
 from deploy.procfile import Process
+from deploy.readiness import unready
 from deploy.settings import Settings
 from deploy.signals import handling
 from deploy.supervisor import Supervisor
@@ -155,7 +155,7 @@ class Up:
         deadline = time.monotonic() + within.total_seconds()
         waiting = threading.Event()
         while self.running and time.monotonic() < deadline:
-            if _ready(self._settings.listen):
+            if unready(self._settings.listen) is None:
                 return True
             waiting.wait(0.05)
         return False
@@ -199,12 +199,25 @@ def run(settings: Settings, *, say: Say, unrecorded: bool, beside_others: bool) 
 
     with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop):
         up.start()
-        if up.wait_ready():
-            say(f"Aswhom is up at {settings.base_url}, with its data in {settings.data_dir}. Ctrl-C stops it")
-            if way := way_in(settings, unrecorded=unrecorded):
-                say(way)
-            _say_if_held(settings, say)
+        _say_when_ready(up, settings, say, unrecorded=unrecorded)
         return up.wait()
+
+
+def _say_when_ready(
+    up: Up, settings: Settings, say: Say, *, unrecorded: bool, slow: timedelta = timedelta(seconds=60)
+) -> None:
+    """However long it takes, unless it ends before. After a while, why it is not: what is held is told as well."""
+    is_ready = up.wait_ready(within=slow)
+    if not is_ready and up.running:
+        why = unready(settings.listen) or "web is ready just now"
+        say(f"not ready after {slow.total_seconds():g} s: {why}. It is waited for; Ctrl-C stops everything")
+        _say_if_held(settings, say)
+        is_ready = up.wait_ready(within=timedelta.max)
+    if is_ready:
+        say(f"Aswhom is up at {settings.base_url}, with its data in {settings.data_dir}. Ctrl-C stops it")
+        if way := way_in(settings, unrecorded=unrecorded):
+            say(way)
+        _say_if_held(settings, say)
 
 
 def _say_if_held(settings: Settings, say: Say) -> None:
@@ -255,16 +268,3 @@ def _free(settings: Settings) -> None:
         raise (Unavailable if later else Misconfigured)(
             f"{settings.listen} cannot be listened on ({error.strerror}): set ASWHOM_LISTEN and ASWHOM_BASE_URL"
         ) from error
-
-
-def _ready(listen: str) -> bool:
-    host, _, port = listen.rpartition(":")
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))  # noqa: S104 - we connect
-    connection = http.client.HTTPConnection(name, int(port), timeout=5)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
