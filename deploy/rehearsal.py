@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
+from deploy.checkup.addresses import refused, stored
+from deploy.installation import Installation
 from deploy.ledger_keys import prove_keys
 from deploy.process import workflows
 from deploy.settings import Settings
@@ -28,6 +30,16 @@ def unfit(settings: Settings) -> list[str]:
     if not _told(settings.key_files().read):
         faults += _told(partial(prove_keys, settings))
     return faults
+
+
+def in_the_way(at: Installation) -> list[str]:
+    """What is unfit, and the addresses that this version sends nothing to: for a look before the upgrade."""
+    from pipeline.ledger.revision import of_a_newer_version, revision_of
+
+    faults = unfit(at.settings)
+    if of_a_newer_version(revision_of(at.unchecked_ledger)):
+        return faults
+    return faults + refused(at.settings, at.unchecked_ledger.read(stored))
 
 
 def refuse_unfit(settings: Settings) -> None:

@@ -27,7 +27,8 @@ def migrate(
 ) -> None:
     """Bring the ledger to this version's tables; a no-op where it is there.
 
-    Raises Misconfigured, also for what would keep every process from starting; and Unavailable where processes run on tables that would change, unless *beside_others*.
+    Raises Misconfigured, also for what would keep every process from starting, and Unavailable where processes run on
+    tables that would change, unless *beside_others*.
     *by_up*: the lock of the data directory's `aswhom up` is our own.
     """
     from pipeline.database import open_database

@@ -73,6 +73,40 @@ def test_no_table_changes_where_no_process_would_start_afterwards(
     assert _revision(old) == newest()
 
 
+def test_a_check_tells_every_fault_beside_what_runs_and_changes_nothing(
+    old: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(open_database(load(data_dir=old.data_dir).database())) as ledger:
+        ledger.write(lambda c: _old_connection(c, api_url="http://git.internal:53371/graphql"))
+    monkeypatch.setenv("ASWHOM_ALLOW_HOSTS", "git.internal")
+    monkeypatch.setenv("ASWHOM_WORKFLOWS", "no_such_package")
+    (old.data_dir / "keys/vault").chmod(0o660)
+    (old.data_dir / supervisor.RUN).mkdir(exist_ok=True)
+    with (old.data_dir / supervisor.LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = old.json("db", "upgrade", "--check", code=1)
+        assert (found["before"], found["after"], _revision(old)) == (OLD, newest(), OLD)
+        for says in ("chmod g-w", "no_such_package", "add http://git.internal:53371 to ASWHOM_ALLOW_HOSTS"):
+            assert sum(says in fault for fault in found["faults"]) == 1, says
+        monkeypatch.setenv("ASWHOM_ALLOW_HOSTS", "http://git.internal:53371")
+        monkeypatch.delenv("ASWHOM_WORKFLOWS")
+        (old.data_dir / "keys/vault").chmod(0o600)
+        said = old("db", "upgrade", "--check")
+    assert (said.exit_code, "nothing is in the way" in said.output, _revision(old)) == (0, True, OLD)
+
+
+def test_a_check_makes_no_ledger(old: Cli) -> None:
+    (old.data_dir / "ledger.db").unlink()
+    assert "there is no ledger at" in old.json("db", "upgrade", "--check", code=1)["message"]
+    assert not (old.data_dir / "ledger.db").exists()
+
+
+def test_who_has_upgraded_is_told_what_comes_next(old: Cli) -> None:
+    said = old("db", "upgrade", "--while-others-run").output
+    assert (f"upgraded from {OLD} to {newest()}" in said, "`aswhom doctor`" in said) == (True, True)
+    assert "`aswhom doctor`" not in old("db", "upgrade").output
+
+
 def test_no_table_changes_under_keys_that_are_another_ledgers(old: Cli, tmp_path: Path) -> None:
     _sealed_in_an_old_ledger(old)
     Cli(tmp_path / "other").json("init")
