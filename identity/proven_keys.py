@@ -36,9 +36,7 @@ def proves(store: Store, vault: Vault) -> bool:
         return False
 
 
-def prove(
-    connection: Connection, vault: Vault, *, among: int | None = None, fields: Sequence[Field] = KEPT
-) -> bool:
+def prove(connection: Connection, vault: Vault, *, among: int | None = None, fields: Sequence[Field] = KEPT) -> bool:
     """Whether something that the newest key sealed is there, and it opens. Raises Misconfigured as `proves` does.
 
     *among* so many of each column's oldest rows, unless none of the vault's keys sealed one of those; None: among all.
