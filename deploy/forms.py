@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -41,9 +43,24 @@ def _allowed(value: tuple[str, ...]) -> tuple[str, ...]:
         if not _is_host(entry.removeprefix("http://"), with_port=True if plain else None):
             raise ValueError(
                 f"give host or host:port of what may be private, such as idp.acme.example, and http://host:port of "
-                f"what may be plain HTTP too; {entry!r} is none of these"
+                f"what may be plain HTTP too; {entry!r} is none of these{_instead(entry)}"
             )
     return tuple(entry.lower() for entry in value)
+
+
+def _instead(entry: str) -> str:
+    """What to write, where it can be seen what was meant."""
+    if entry != "".join(entry.split()):
+        return ": separate several by commas"
+    with suppress(ValueError):
+        return f": write [{IPv6Address(entry)}]"
+    if entry.startswith("http://") and _is_host(entry.removeprefix("http://"), with_port=False):
+        return f": write {entry}:80, or the port that it listens on"
+    if entry.startswith("https://"):
+        return ": leave https:// out"
+    if "/" in entry or "*" in entry:
+        return ": a network or a pattern is none, so name each host"
+    return ""
 
 
 def _reachable(value: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Collection
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -61,12 +60,12 @@ def tell_of_new_ledger(settings: Settings, made: Collection[Path], say: Callable
 
 
 def prove_keys(settings: Settings) -> None:
-    """Raises Misconfigured if the vault's keys are not those of the ledger, whose tables are this version's."""
-    from identity.proven_keys import prove
+    """Raises Misconfigured if the vault's keys are not those of the ledger, at whatever version its tables are."""
+    from identity.proven_keys import kept_there, prove
     from identity.vault import Vault
 
     vault = Vault(settings.key_files().read().vault, secrets.token_bytes)
-    _read(settings, partial(prove, vault=vault))
+    _read(settings, lambda connection: prove(connection, vault, fields=kept_there(connection)))
 
 
 def _read(settings: Settings, fn: Callable[[Connection], T]) -> T:

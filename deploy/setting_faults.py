@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from identity.errors import Misconfigured
 
+# What an earlier version had: the name that is nearest is another thing, such as the vault's key file of the audit's.
+_FORMER = frozenset({"AUDIT_KEY_FILE", "VISIBILITY_TIMEOUT"})
 _FOLLOWS = "default_factory_not_called"  # pydantic's word for a default that another setting's fault left open
 
 
@@ -17,7 +19,9 @@ def unknown(environment: Mapping[str, str], *, known: Iterable[str], prefix: str
     names = [prefix + name.upper() for name in known]
     faults = []
     for name in sorted(environment):
-        if name.startswith(prefix) and name not in names:
+        if name.startswith(prefix) and name.removeprefix(prefix) in _FORMER:
+            faults.append(f"{name} is no setting any more: unset it")
+        elif name.startswith(prefix) and name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
             faults.append(f"{name} is not a setting: " + (f"is {near[0]} meant?" if near else "unset it"))
     return faults

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import http.client
 import json
 import os
 import signal
@@ -19,10 +18,11 @@ from typing import Any
 from deploy import procfile, supervisor, valkey
 from deploy.console import way_in
 from deploy.installation import Installation
-from deploy.ledger_keys import prove_keys, refuse_new_keys, tell_of_new_ledger
+from deploy.ledger_keys import refuse_new_keys, tell_of_new_ledger
 from deploy.metrics_ports import web_metrics_address
 from deploy.process import wait_for_ledger, workflows
 from deploy.procfile import Process
+from deploy.readiness import unready
 from deploy.settings import Settings
 from deploy.signals import handling
 from deploy.supervisor import Supervisor
@@ -127,12 +127,11 @@ class Up:
             self._say(f"made {path}")
         self._lock = _sole(settings.data_dir, patience(settings))
         _free(settings)
-        settings.key_files().read()
+        settings.key_files().read()  # these two also before a server is waited for
         workflows(settings)
         wait_for_ledger(settings, tell=self._say)
         tell_of_new_ledger(settings, made, self._say)
         migrate(settings, say=self._say, beside_others=self._beside_others, by_up=True)
-        prove_keys(settings)
         groups: list[tuple[str, Sequence[Process]]] = []
         folder = settings.data_dir
         if settings.embedded:
@@ -158,7 +157,7 @@ class Up:
         for _ in looks(within):
             if not self.running:
                 break
-            if _ready(self._settings.listen):
+            if unready(self._settings.listen) is None:
                 return True
         return False
 
@@ -201,12 +200,25 @@ def run(settings: Settings, *, say: Say, unrecorded: bool, beside_others: bool) 
 
     with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop):
         up.start()
-        if up.wait_ready():
-            say(f"Aswhom is up at {settings.base_url}, with its data in {settings.data_dir}. Ctrl-C stops it")
-            if way := way_in(settings, unrecorded=unrecorded):
-                say(way)
-            _say_if_held(settings, say)
+        _say_when_ready(up, settings, say, unrecorded=unrecorded)
         return up.wait()
+
+
+def _say_when_ready(
+    up: Up, settings: Settings, say: Say, *, unrecorded: bool, slow: timedelta = timedelta(seconds=60)
+) -> None:
+    """However long it takes, unless it ends before. After a while, why it is not: what is held is told as well."""
+    is_ready = up.wait_ready(within=slow)
+    if not is_ready and up.running:
+        why = unready(settings.listen) or "web is ready just now"
+        say(f"not ready after {slow.total_seconds():g} s: {why}. It is waited for; Ctrl-C stops everything")
+        _say_if_held(settings, say)
+        is_ready = up.wait_ready(within=timedelta.max)
+    if is_ready:
+        say(f"Aswhom is up at {settings.base_url}, with its data in {settings.data_dir}. Ctrl-C stops it")
+        if way := way_in(settings, unrecorded=unrecorded):
+            say(way)
+        _say_if_held(settings, say)
 
 
 def _say_if_held(settings: Settings, say: Say) -> None:
@@ -261,16 +273,3 @@ def _bound_to(address: str, remedy: str) -> None:
         raise (Unavailable if later else Misconfigured)(
             f"{address} cannot be listened on ({error.strerror}): {remedy}"
         ) from error
-
-
-def _ready(listen: str) -> bool:
-    host, _, port = listen.rpartition(":")
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))  # noqa: S104 - we connect
-    connection = http.client.HTTPConnection(name, int(port), timeout=5)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from deploy.others import refuse_beside_others
+from deploy.rehearsal import refuse_unfit
 from deploy.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,13 +26,15 @@ def migrate(
 ) -> None:
     """Bring the ledger to this version's tables; a no-op where it is there.
 
-    Raises Misconfigured, and Unavailable where processes run on tables that would change, unless *beside_others*.
+    Raises Misconfigured, also for what would keep every process from starting, and Unavailable where processes run on
+    tables that would change, unless *beside_others*.
     *by_up*: the lock of the data directory's `aswhom up` is our own.
     """
     from pipeline.database import open_database
     from pipeline.ledger.revision import misfit, of_a_newer_version, revision_of
     from pipeline.migrations import upgrade_at
 
+    refuse_unfit(settings)
     if not beside_others:
         with closing(open_database(settings.database())) as database:
             found = revision_of(database)

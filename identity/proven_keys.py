@@ -5,7 +5,7 @@ What they seal opens nowhere else, so it must not be written; and new keys are n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, LargeBinary, func, inspect, select
@@ -36,17 +36,18 @@ def proves(store: Store, vault: Vault) -> bool:
         return False
 
 
-def prove(connection: Connection, vault: Vault, *, among: int | None = None) -> bool:
+def prove(connection: Connection, vault: Vault, *, among: int | None = None, fields: Sequence[Field] = KEPT) -> bool:
     """Whether something that the newest key sealed is there, and it opens. Raises Misconfigured as `proves` does.
 
     *among* so many of each column's oldest rows, unless none of the vault's keys sealed one of those; None: among all.
+    *fields* are those to look at, where the tables are of another version (`kept_there`).
 
     Raises KeyMissing if all that is there was sealed by keys that the vault lacks: such is a ledger from before its
     oldest key was retired.
     """
     proven: dict[int, bool] = {}
     for id, head in vault.heads().items():
-        oldest = [value for field in KEPT for value in _oldest(connection, field, head, among)]
+        oldest = [value for field in fields for value in _oldest(connection, field, head, among)]
         if oldest and not any(vault.wraps(value) for value in oldest):
             raise Misconfigured(
                 f"vault key {id} is not the ledger's: it opens none of the secrets that the ledger's key {id} sealed, "
@@ -55,8 +56,8 @@ def prove(connection: Connection, vault: Vault, *, among: int | None = None) -> 
             )
         proven[id] = bool(oldest)
     if not any(proven.values()) and among is not None:
-        return prove(connection, vault)
-    if not any(proven.values()) and (others := _sealed_by(connection)):
+        return prove(connection, vault, fields=fields)
+    if not any(proven.values()) and (others := _sealed_by(connection, fields)):
         known, lacking = (", ".join(map(str, sorted(ids))) for ids in (proven, others))
         raise KeyMissing(
             f"vault key {lacking} sealed the ledger's secrets, and here is only {known}, which opens none of them. "
@@ -79,18 +80,29 @@ def _oldest(connection: Connection, field: Field, head: bytes, among: int | None
     return (bytes(value) for value in connection.execute(found).scalars())
 
 
-def _sealed_by(connection: Connection) -> list[int]:
+def _sealed_by(connection: Connection, fields: Sequence[Field]) -> list[int]:
     """The ids of the keys that sealed the first few of what is kept."""
     found = (
         connection.execute(select(field.column).where(field.column.is_not(None)).limit(_TRIED)).scalars()
-        for field in KEPT
+        for field in fields
     )
     return sorted({key_of(bytes(value)) for values in found for value in values})
 
 
+def kept_there(connection: Connection) -> tuple[Field, ...]:
+    """What is kept, as far as the ledger has it, at whatever version its tables are."""
+    ledger = inspect(connection)
+    tables = set(ledger.get_table_names())
+
+    def has(field: Field) -> bool:
+        name = field.table.name
+        return name in tables and field.name in {column["name"] for column in ledger.get_columns(name)}
+
+    return tuple(filter(has, KEPT))
+
+
 def held(connection: Connection) -> tuple[int, int]:
     """How many kept secrets the ledger has, and how many links its signed chain; at whatever version its tables are."""
-    there = set(inspect(connection).get_table_names())
-    counts = [select(func.count(field.column)) for field in KEPT if field.table.name in there]
+    counts = [select(func.count(field.column)) for field in kept_there(connection)]
     secrets = sum(connection.execute(count).scalar_one() for count in counts)
-    return secrets, last_seq(connection) if audit_seals.name in there else 0
+    return secrets, last_seq(connection) if inspect(connection).has_table(audit_seals.name) else 0

@@ -43,6 +43,7 @@ PAGES: Mapping[Why, tuple[str, int]] = {
     Why.UNTRUSTED: ("This answer cannot be trusted", 400),
     Why.PROVIDER: ("The provider did not let us in", 502),
     Why.OPERATOR: ("Something is not set up here", 500),
+    Why.HELD: ("Everything is held for now", 503),
     Why.INTERRUPTED: ("It was cut off", 503),
     Why.UNCONFIRMED: ("It was not confirmed", 403),
 }

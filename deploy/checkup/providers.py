@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from deploy.checkup.addresses import is_refused
 from deploy.checkup.finding import Finding, unknown, wrong
 from deploy.installation import Installation
 from deploy.moments import local_time
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
-from identity.http import Answer, Client, HttpRequest
+from identity.http import Answer, Client, HttpRequest, NoAnswer, NotSent
 from identity.own_values import secrets_in, unchecked_challenge, unreadable
 from identity.people import all_taken_for
 from identity.providers import PROFILES
@@ -185,26 +186,37 @@ def _last(ends: list[datetime | None]) -> datetime | None:
 def reachable(at: Installation) -> Iterator[Finding]:
     """Whether the token endpoints answer anything at all: name, route, TLS."""
     rows = at.read(queries.all_connections)
-    urls = sorted({_origin(row["token_url"]) for row in rows if row["token_url"]})
+    policy = at.settings.addresses()
+    # What is refused by its form alone is told of as such.
+    named = {row["token_url"] for row in rows if row["token_url"] and not is_refused(policy, row["token_url"])}
+    urls = sorted(map(_origin, named))
     if not urls:
         return
     with (
-        Client(policy=at.settings.addresses(), pool_size=8, ca_file=at.settings.ca_file) as client,
+        Client(policy=policy, pool_size=8, ca_file=at.settings.ca_file) as client,
         ThreadPoolExecutor(8) as threads,
     ):
 
         def ask(url: str) -> str | None:
             outcome = client.send(HttpRequest(method="HEAD", url=url), within=_WITHIN)
-            return None if isinstance(outcome, Answer) else outcome.reason
+            return None if isinstance(outcome, Answer) else _unanswered(url, outcome)
 
-        told = [(url, why) for url, why in zip(urls, threads.map(ask, urls), strict=True) if why is not None]
-    for url, why in told[:_SHOWN]:
-        distrusted = "CERTIFICATE_VERIFY_FAILED" in why
-        ours = "name the authority of a server of your own in ASWHOM_CA_FILE; at another, somebody may stand in between"
-        look = f"its certificate is not trusted: {ours}" if distrusted else "look at name service and routes"
-        yield wrong("reachability", f"{url} does not answer ({why}): {look}")
+        told = [says for says in threads.map(ask, urls) if says is not None]
+    for says in told[:_SHOWN]:
+        yield wrong("reachability", says)
     if len(told) > _SHOWN:
         yield wrong("reachability", f"{len(told) - _SHOWN} more do not answer")
+
+
+def _unanswered(url: str, outcome: NotSent | NoAnswer) -> str:
+    why = outcome.reason
+    if isinstance(outcome, NotSent) and outcome.untried and "an address that is not public" in why:
+        mine = f"where it is yours, add {urlsplit(url).netloc} to ASWHOM_ALLOW_HOSTS, for every process"
+        return f"{url} is not asked ({why}): {mine}"
+    if "CERTIFICATE_VERIFY_FAILED" in why:
+        ours = "name the authority of a server of your own in ASWHOM_CA_FILE; at another, somebody may stand in between"
+        return f"{url} does not answer ({why}): its certificate is not trusted: {ours}"
+    return f"{url} does not answer ({why}): look at name service and routes"
 
 
 def _origin(url: str) -> str:

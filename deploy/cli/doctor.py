@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import click
 
-from deploy.checkup import broker, clock, egress, ledger, lines, machine, providers, secrets, web, work
+from deploy.checkup import addresses, broker, clock, egress, ledger, lines, machine, providers, secrets, web, work
 from deploy.checkup.finding import Finding, State, wrong
 from deploy.cli.command import PROBLEM, invocation
 from deploy.cli.output import Output
@@ -40,6 +40,7 @@ _THEN: Mapping[str, Look] = {
     "configurations": work.configurations,
     "connections": providers.connections,
     "egress": egress.left_out,
+    "addresses": addresses.addresses,
     "webhook secrets": providers.webhook_secrets,
     "stopped": work.stopped,
     "accounts": work.accounts,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.command import PROBLEM, YES, command, confirm, invocation, tell
+from deploy.cli.command import DONE, PROBLEM, YES, command, confirm, invocation, tell
 from deploy.cli.output import Output
 from deploy.installation import Installation
 
@@ -26,7 +26,7 @@ while_others_run = click.option(
 @invocation
 def init(at: Installation, out: Output, while_others_run: bool) -> None:
     """Make a data directory, keys and a ledger; what is there already stays."""
-    from deploy.ledger_keys import prove_keys, tell_of_new_ledger
+    from deploy.ledger_keys import tell_of_new_ledger
     from deploy.up import initialise
     from deploy.upgrade import migrate
 
@@ -34,7 +34,6 @@ def init(at: Installation, out: Output, while_others_run: bool) -> None:
     made = [str(path) for path in paths]
     tell_of_new_ledger(at.settings, paths, out.note)
     migrate(at.settings, say=out.now, beside_others=while_others_run)
-    prove_keys(at.settings)
     out.done(
         "\n".join(
             [
@@ -103,10 +102,16 @@ def db() -> None:
 
 @command(db)
 @while_others_run
-def upgrade(at: Installation, out: Output, while_others_run: bool) -> None:
+@click.option(
+    "--check", is_flag=True, help="Say what would be in this version's way, beside what runs; change nothing."
+)
+def upgrade(at: Installation, out: Output, while_others_run: bool, check: bool) -> int | None:
     """Bring the ledger to this version's tables; nothing happens where it is there already."""
     from deploy.upgrade import migrate
     from pipeline.ledger.revision import revision_of
+
+    if check:
+        return _rehearse(at, out)
 
     def begins(to: str, number: int, of: int) -> None:
         out.now(f"upgrading to {to} ({number} of {of})")
@@ -114,8 +119,24 @@ def upgrade(at: Installation, out: Output, while_others_run: bool) -> None:
     before = revision_of(at.unchecked_ledger)
     migrate(at.settings, say=out.now, begins=begins, beside_others=while_others_run)
     after = revision_of(at.unchecked_ledger)
-    sentence = f"upgraded from {before or 'nothing'} to {after}" if before != after else f"already at {after}"
-    out.done(sentence, {"before": before, "after": after})
+    upgraded = (
+        f"upgraded from {before or 'nothing'} to {after}. Next: start every process, of this version alone, and look "
+        "at `aswhom doctor`"
+    )
+    out.done(upgraded if before != after else f"already at {after}", {"before": before, "after": after})
+    return None
+
+
+def _rehearse(at: Installation, out: Output) -> int:
+    from deploy.rehearsal import in_the_way
+    from pipeline.ledger.revision import newest, revision_of
+
+    at.ledger_file  # noqa: B018 - says so where there is none, which opening it would make
+    before, faults = revision_of(at.unchecked_ledger), in_the_way(at)
+    told = "\n".join(f"- {fault}" for fault in faults) or "nothing is in the way with this host's settings and keys"
+    sentence = f"{told}\nNothing was changed: the tables are at {before}, and this version's are {newest()}"
+    out.done(sentence, {"before": before, "after": newest(), "faults": faults})
+    return PROBLEM if faults else DONE
 
 
 @command(db)

@@ -23,7 +23,7 @@ from identity.answers import (
     read_outcome,
 )
 from identity.connect.arrival import Arrival
-from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse
+from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse, refuse_held
 from identity.connection_secrets import CLIENT_SECRET, SealedSecret, authenticator, live_secrets
 from identity.errors import Misconfigured
 from identity.hold import find_hold
@@ -63,7 +63,7 @@ class CodeExchange:
     def enter(self, arrival: Arrival) -> None:
         """Count the exchange that follows. Raises Refusal, which leaves the session as it is, where it must wait."""
         if self.store.read(find_hold) is not None:
-            refuse(Why.OPERATOR, "whoever runs this has it held for now: nothing is sent to providers", OPERATOR)
+            refuse_held()
         wait = self.gate.enter(_endpoint(arrival), arrival.profile.token_pace)
         if wait is not None:
             refuse(Why.PROVIDER, _no_tokens_now(arrival), f"reload this page in {ceil(wait.total_seconds())} s")

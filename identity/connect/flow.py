@@ -25,7 +25,7 @@ from identity.connect.confirmation import Confirmations
 from identity.connect.links import ConnectLink, read_link, write_link
 from identity.connect.offer import ConnectOffer
 from identity.connect.outcomes import Connected, Finishing, Outcome, refused, told
-from identity.connect.reasons import ConnectRefused, Refusal, Why, refuse
+from identity.connect.reasons import ConnectRefused, Refusal, Why, held, refuse
 from identity.connect.refusals import Refusals
 from identity.connect.return_targets import may_return
 from identity.connect.sessions import (
@@ -286,7 +286,7 @@ class ConnectFlow:
         key, started = session.key, session.started
         if self._store.read(lambda connection: revoked_since(connection, grant_scopes(key), started)):
             return refused(Why.REVOKED, "access was revoked after this link was made")
-        return session
+        return self._store.read(held) or session
 
     def _provider(self, owner: str) -> tuple[ProviderConnection, Profile]:
         found = self._store.read(lambda connection: get_connection(connection, owner))

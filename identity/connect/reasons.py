@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
 
+from sqlalchemy import Connection
+
 from identity.connect.leftovers import Leftover
+from identity.hold import find_hold
 
 AGAIN = "ask for a new link where you got this one, and open it in this browser"
 OPERATOR = "tell whoever runs this installation"
+
+
+_HELD = "whoever runs this holds everything for now: nothing is sent to providers"
+_LATER = "try again later by the same link, and where that has expired by then, ask for a new one"
 
 
 class Why(StrEnum):
@@ -27,6 +34,7 @@ class Why(StrEnum):
     UNTRUSTED = "untrusted"  # an answer that is not the one this session waits for
     PROVIDER = "provider"  # the provider gave no token, or did not say whose it is
     OPERATOR = "operator"  # a setting or a client registration is wrong
+    HELD = "held"  # the installation is held: nobody is sent to a provider, and no code is exchanged
     INTERRUPTED = "interrupted"  # it was cut off while it was being finished: nothing is connected
     UNCONFIRMED = "unconfirmed"  # the product that made the link did not say in time that it was its own person
 
@@ -59,6 +67,18 @@ class Refusal(Exception):
 def refuse(why: Why, reason: str, next_step: str = AGAIN, *, final: bool = False, **detail: str) -> NoReturn:
     """End the callback here."""
     raise Refusal(ConnectRefused(why=why, reason=reason, next_step=next_step), final=final, detail=detail)
+
+
+def refuse_held() -> NoReturn:
+    """End the callback before its code is shown; the session stays as it is."""
+    refuse(Why.HELD, _HELD, _LATER)
+
+
+def held(connection: Connection) -> ConnectRefused | None:
+    """What is said in place of a link's page while it is held: who went on would come back for nothing."""
+    if find_hold(connection) is None:
+        return None
+    return ConnectRefused(why=Why.HELD, reason=_HELD, next_step=_LATER)
 
 
 def refuse_revoked() -> NoReturn:

@@ -324,7 +324,8 @@ def test_of_many_providers_that_do_not_answer_the_first_are_named_and_the_others
     at.write(add)
     found = list(providers.reachable(at))
     assert [one.state for one in found] == [State.WRONG] * 21
-    assert "https://10.0.0.0/ does not answer" in found[0].says
+    assert found[0].says.startswith("https://10.0.0.0/ is not asked (10.0.0.0: 10.0.0.0 resolves to an address")
+    assert "add 10.0.0.0 to ASWHOM_ALLOW_HOSTS" in found[0].says
     assert found[-1].says == "3 more do not answer"
 
 

@@ -130,3 +130,27 @@ def test_where_the_issuer_of_the_consoles_sign_in_leads_is_asked(
         else:
             with pytest.raises(Misconfigured, match=r"else\.example is not among the hosts"):
                 list(egress.sign_in(at))
+
+
+@pytest.mark.parametrize("allowed", ["git.internal", "git.internal,http://git.internal:53371"])
+def test_an_address_that_is_refused_by_its_form_is_named_with_what_to_write_and_asked_by_nobody(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, allowed: str
+) -> None:
+    """Of an API too, and whether or not anybody is to be asked."""
+    cli.json("connections", "add", "linear", "--client-id", "c", "--client-secret-file", "-", input="hunter2-hunter2")
+    moved = update(provider_connections).values(
+        api_url="http://git.internal:53371/graphql", token_url="http://git.internal:51127/token"
+    )
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        at.write(lambda c: c.execute(moved))
+    monkeypatch.setenv("ASWHOM_ALLOW_HOSTS", allowed)
+    for options in (("--offline",), ("--json",)):
+        found = dict.fromkeys(told(cli, "addresses", *options))
+        assert {state for state, _ in found} == {"wrong"}
+        wanted = [51127] if "53371" in allowed else [53371, 51127]
+        assert [
+            f"add http://git.internal:{port} to ASWHOM_ALLOW_HOSTS" in says
+            for port, (_, says) in zip(wanted, found, strict=True)
+        ] == [True] * len(wanted)
+        assert all(says.startswith("linear leads to http://git.internal:") for _, says in found)
+    assert told(cli, "reachability", "--json") == []

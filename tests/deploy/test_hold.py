@@ -210,7 +210,14 @@ def test_without_its_keys_a_marked_ledger_says_so(cli: Cli) -> None:
 
 
 def test_the_steps_that_are_printed_have_the_numbers_and_commands_of_the_document() -> None:
-    section = Path(__file__).parents[2].joinpath("docs/operations.md").read_text().split("\n## Restore\n")[1]
+    section = (
+        Path(__file__)
+        .parents[2]
+        .joinpath("docs/operations.md")
+        .read_text()
+        .split("\n## Restore\n")[1]
+        .partition("\n## ")[0]
+    )
     numbered = dict(re.findall(r"^([0-9]+)\. (.*?)(?=^[0-9]+\. |^#)", section, flags=re.DOTALL | re.MULTILINE))
     assert [int(number) for number in numbered if int(number) > 2] == list(STEPS)
     for number, step in STEPS.items():

@@ -143,6 +143,34 @@ def test_what_no_host_could_be_named_is_a_fault(entry: str) -> None:
         load(allow_hosts=entry)
 
 
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("::1", "write [::1]"),
+        ("http://git.internal", "write http://git.internal:80, or the port"),
+        ("git.internal:8443 127.0.0.1", "separate several by commas"),
+        ("https://git.internal", "leave https:// out"),
+        ("10.0.0.0/8", "a network or a pattern is none, so name each host"),
+        ("*.internal", "a network or a pattern is none, so name each host"),
+    ],
+)
+def test_what_was_meant_by_an_entry_that_is_no_host_is_told(entry: str, says: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        load(allow_hosts=entry)
+    assert str(refused.value).partition("is none of these: ")[2].startswith(says)
+
+
+@pytest.mark.parametrize("name", ["ASWHOM_AUDIT_KEY_FILE", "ASWHOM_VISIBILITY_TIMEOUT"])
+def test_a_setting_of_an_earlier_version_is_to_be_unset_and_never_taken_for_another(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who named the vault's file as the audit's key was would lose it."""
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(Misconfigured, match=f"{name} is no setting any more: unset it") as refused:
+        load()
+    assert "meant?" not in str(refused.value)
+
+
 @pytest.mark.parametrize("entry", ["https://a.example", "a.example:443", "a.*.example", "*", "*.", "a.example/x"])
 def test_what_no_host_to_reach_could_be_named_is_a_fault(entry: str) -> None:
     with pytest.raises(Misconfigured, match="ASWHOM_EGRESS_HOSTS: give hosts"):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import shutil
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, text
 
 from deploy import supervisor
 from deploy.settings import load
 from deploy.up import Up
 from identity.errors import Unavailable
+from identity.secret import Secret
+from identity.vault import Binding, Vault
 from pipeline.database import open_database
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.revision import newest, revision_of
@@ -50,6 +55,90 @@ def test_no_table_changes_while_an_up_runs_unless_that_is_asked_for(old: Cli, wo
         old.json(*words, "--while-others-run")
         assert _revision(old) == newest()
         old.json(*words)  # nothing is due
+
+
+@pytest.mark.parametrize("words", [["db", "upgrade"], ["init"]])
+def test_no_table_changes_where_no_process_would_start_afterwards(
+    old: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no way back from the new ones but the backup."""
+    (old.data_dir / "keys/vault").chmod(0o660)
+    monkeypatch.setenv("ASWHOM_WORKFLOWS", "no_such_package")
+    said = old.json(*words, "--while-others-run", code=1)["message"]
+    assert ("chmod g-w" in said, "no_such_package" in said, "nothing was changed" in said) == (True, True, True)
+    assert _revision(old) == OLD
+    (old.data_dir / "keys/vault").chmod(0o600)
+    monkeypatch.delenv("ASWHOM_WORKFLOWS")
+    old.json(*words, "--while-others-run")
+    assert _revision(old) == newest()
+
+
+def test_a_check_tells_every_fault_beside_what_runs_and_changes_nothing(
+    old: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(open_database(load(data_dir=old.data_dir).database())) as ledger:
+        ledger.write(lambda c: _old_connection(c, api_url="http://git.internal:53371/graphql"))
+    monkeypatch.setenv("ASWHOM_ALLOW_HOSTS", "git.internal")
+    monkeypatch.setenv("ASWHOM_WORKFLOWS", "no_such_package")
+    (old.data_dir / "keys/vault").chmod(0o660)
+    (old.data_dir / supervisor.RUN).mkdir(exist_ok=True)
+    with (old.data_dir / supervisor.LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = old.json("db", "upgrade", "--check", code=1)
+        assert (found["before"], found["after"], _revision(old)) == (OLD, newest(), OLD)
+        for says in ("chmod g-w", "no_such_package", "add http://git.internal:53371 to ASWHOM_ALLOW_HOSTS"):
+            assert sum(says in fault for fault in found["faults"]) == 1, says
+        monkeypatch.setenv("ASWHOM_ALLOW_HOSTS", "http://git.internal:53371")
+        monkeypatch.delenv("ASWHOM_WORKFLOWS")
+        (old.data_dir / "keys/vault").chmod(0o600)
+        said = old("db", "upgrade", "--check")
+    assert (said.exit_code, "nothing is in the way" in said.output, _revision(old)) == (0, True, OLD)
+
+
+def test_a_check_makes_no_ledger(old: Cli) -> None:
+    (old.data_dir / "ledger.db").unlink()
+    assert "there is no ledger at" in old.json("db", "upgrade", "--check", code=1)["message"]
+    assert not (old.data_dir / "ledger.db").exists()
+
+
+def test_who_has_upgraded_is_told_what_comes_next(old: Cli) -> None:
+    said = old("db", "upgrade", "--while-others-run").output
+    assert (f"upgraded from {OLD} to {newest()}" in said, "`aswhom doctor`" in said) == (True, True)
+    assert "`aswhom doctor`" not in old("db", "upgrade").output
+
+
+def test_no_table_changes_under_keys_that_are_another_ledgers(old: Cli, tmp_path: Path) -> None:
+    _sealed_in_an_old_ledger(old)
+    Cli(tmp_path / "other").json("init")
+    shutil.copytree(tmp_path / "other/keys", old.data_dir / "keys", dirs_exist_ok=True)
+    said = old.json("db", "upgrade", "--while-others-run", code=1)["message"]
+    assert "vault key 1 is not the ledger's" in said
+    assert _revision(old) == OLD
+
+
+def _sealed_in_an_old_ledger(cli: Cli) -> None:
+    settings = load(data_dir=cli.data_dir)
+    vault = Vault(settings.key_files().read().vault, os.urandom)
+    binding = Binding(tenant="", record="sec_1", field="sealed", provider="linear")
+    sealed = vault.seal(Secret("hunter2"), binding)
+
+    def add(c: Connection) -> None:
+        _old_connection(c, api_url="https://api.linear.app")
+        row = "insert into connection_secrets (id, connection_id, name, sealed, created_at) "
+        c.execute(text(row + "values ('sec_1', 'linear', 'client_secret', :sealed, 1)"), {"sealed": sealed})
+
+    with closing(open_database(settings.database())) as ledger:
+        ledger.write(add)
+
+
+def _old_connection(c: Connection, *, api_url: str) -> None:
+    c.execute(
+        text(
+            "insert into provider_connections (id, provider, client_id, scopes, api_url, authorize_url, token_url, "
+            "config, created_at) values ('linear', 'linear', 'x', '[]', :api_url, '', '', '{}', 1)"
+        ),
+        {"api_url": api_url},
+    )
 
 
 def test_up_changes_no_table_while_a_process_of_the_list_ticks(old: Cli) -> None:

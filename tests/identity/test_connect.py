@@ -13,6 +13,7 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connect.flow import Connected, ConnectOffer, ConnectRefused, Finishing
 from identity.connect.reasons import Why
@@ -21,6 +22,7 @@ from identity.connect.sessions import bind_browser, digest, use_up
 from identity.connection_secrets import CLIENT_SECRET, add_secret, rotate_secret, seal_secret
 from identity.connections import add_connection, rewrite_connection
 from identity.errors import BadInput, PolicyDenied, Unavailable
+from identity.hold import release_hold, set_hold
 from identity.model import AccountKey, AccountState, Credential, Leased, PrincipalKind, Scope, ScopeKind
 from identity.people import name_people, taken_for
 from identity.principals import ensure_principal, ensure_tenant, resolve_alias
@@ -90,6 +92,24 @@ def test_a_callback_works_once_and_says_the_same_again(flow: BrowserFlow, provid
     assert flow.connect.result(first.session, browser=ANNAS_BROWSER, now=flow.world.clock.now) == first
     assert provider.presented.total() == 1
     assert flow.woken == [ANNA]
+
+
+def test_while_it_is_held_nobody_is_sent_to_the_provider_and_the_link_stays_good(
+    flow: BrowserFlow, provider: PretendProvider
+) -> None:
+    store, link = flow.world.store, flow.start()
+    gone = flow.authorize(flow.start())
+    act = Act(audit_id="aud_hold", by="cli:ada", now=flow.world.clock.now, why="an upgrade")
+    assert store.write(lambda c: set_hold(c, act))
+    back = {"code": "c", "state": gone["state"]}
+    for refused in (flow.offer(link), flow.goes_on(link), flow.finish(back)):
+        assert why(refused) is Why.HELD
+        assert isinstance(refused, ConnectRefused)
+        assert "by the same link" in refused.next_step
+    assert provider.forms == []
+    store.write(lambda c: release_hold(c, replace(act, audit_id="aud_release")))
+    assert isinstance(flow.finish(back), Connected)
+    assert isinstance(flow.offer(link), ConnectOffer)
 
 
 def test_only_a_code_that_is_exchanged_counts_against_the_providers_pace(flow: BrowserFlow) -> None:

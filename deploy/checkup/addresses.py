@@ -1,0 +1,110 @@
+"""Addresses that this installation's own policy refuses, wherever they stand: whoever upgrades finds them so too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
+
+from sqlalchemy import Connection, inspect, select
+
+from deploy.checkup.finding import Finding, wrong
+from deploy.installation import Installation
+from deploy.settings import Settings
+from identity.addresses import AddressPolicy
+from identity.api_key_tables import api_keys, workloads
+from identity.connection_secrets import WEBHOOK_SECRET
+from identity.own_values import is_own_value
+from identity.providers import PROFILES
+from identity.tables import connection_secrets, provider_connections, transmitters
+
+_SHOWN = 20
+
+# A chat that sends deliveries is answered where it says.
+_ANSWERING = select(connection_secrets.c.connection_id).where(connection_secrets.c.name == WEBHOOK_SECRET)
+_WORKLOADS = (
+    select(workloads.c.key_id, workloads.c.jwks_url)
+    .join(api_keys, api_keys.c.id == workloads.c.key_id)
+    .where(api_keys.c.revoked_at.is_(None))
+    .order_by(workloads.c.key_id)
+)
+
+#: What leads somewhere, and the address.
+Leads = tuple[str, str]
+
+
+def addresses(at: Installation) -> Iterator[Finding]:
+    for says in refused(at.settings, at.read(stored)):
+        yield wrong("addresses", says)
+
+
+def refused(settings: Settings, in_ledger: Sequence[Leads]) -> list[str]:
+    """What leads to an address that is refused by its form, and what to write.
+
+    Those that ASWHOM_EGRESS_HOSTS leaves out are told of by themselves.
+    """
+    policy = settings.addresses()
+    found = ((whose, _refused(policy, url)) for whose, url in leading(settings, in_ledger))
+    told = [f"{whose} leads to {says}" for whose, says in dict.fromkeys(found) if says is not None]
+    more = [f"{len(told) - _SHOWN} more are refused"] if len(told) > _SHOWN else []
+    return told[:_SHOWN] + more
+
+
+def leading(settings: Settings, in_ledger: Sequence[Leads]) -> list[Leads]:
+    """With those of the ledger, those that are set."""
+    own = settings.console_issuer
+    return [*in_ledger, *([] if own is None else [("the console's sign-in", own)])]
+
+
+def stored(connection: Connection) -> list[Leads]:
+    """Where this installation itself connects to, by what leads there, at whatever version the tables are.
+
+    Browsers alone open the authorization endpoint.
+    """
+    ledger = inspect(connection)
+    found: list[Leads] = []
+    if ledger.has_table(provider_connections.name):
+        c = provider_connections.c
+        columns = select(c.id, c.provider, c.api_url, c.token_url, c.config).order_by(c.id)
+        answering = set(connection.execute(_ANSWERING).scalars())
+        for row in connection.execute(columns):
+            config = [url for name, url in row.config.items() if name.endswith("_url") and not is_own_value(name)]
+            urls = [row.api_url, row.token_url, *config]
+            if (profile := PROFILES.get(row.provider)) is not None:
+                urls += [profile.revocation_url, *profile.called_too]
+                urls += [profile.replies_at] if row.id in answering else []
+            found += [(row.id, url) for url in urls if url]
+    removed = transmitters.c.removed_at
+    if ledger.has_table(transmitters.name) and removed.name in {c["name"] for c in ledger.get_columns("transmitters")}:
+        named = select(transmitters.c.id, transmitters.c.jwks_url).where(removed.is_(None)).order_by(transmitters.c.id)
+        found += [(f"transmitter {row.id}", row.jwks_url) for row in connection.execute(named)]
+    if ledger.has_table(workloads.name):
+        found += [(f"key {row.key_id}", row.jwks_url) for row in connection.execute(_WORKLOADS)]
+    return found
+
+
+def is_refused(policy: AddressPolicy, url: str) -> bool:
+    """Whether it is, by its form or as one that ASWHOM_EGRESS_HOSTS leaves out."""
+    parts = urlsplit(url)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    return policy.prohibits_url(parts.scheme, parts.hostname or "", port, userinfo=False) is not None
+
+
+def entry_for(policy: AddressPolicy, url: str) -> str | None:
+    """What to add to ASWHOM_ALLOW_HOSTS so that *url* is asked at all; None: nothing is in its way there."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
+    if parts.scheme not in ("http", "https") or policy.leaves_out(host, port) or not is_refused(policy, url):
+        return None
+    named = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"http://{named}" if parts.scheme == "http" else named
+
+
+def _refused(policy: AddressPolicy, url: str) -> str | None:
+    if (entry := entry_for(policy, url)) is None:
+        return None
+    parts = urlsplit(url)
+    what = "unencrypted" if parts.scheme == "http" else "on the port of another service"
+    return (
+        f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}, {what}, so nothing is sent there: where that is as it "
+        f"should be, add {entry} to ASWHOM_ALLOW_HOSTS, for every process"
+    )
