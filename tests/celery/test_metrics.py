@@ -18,6 +18,7 @@ from webhooks import metrics as webhooks_metrics
 CLOSED = {
     "source", "pattern", "action", "duty", "outcome", "state", "provider", "endpoints", "catch_up", "wait", "how",
     "queue", "route", "method", "status", "version", "revision",
+    "transmitter",  # by the ids that an operator registered
 }  # fmt: skip
 METRICS = {
     metric._name: metric

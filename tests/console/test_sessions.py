@@ -126,12 +126,12 @@ def test_an_operator_ends_one_persons_sessions_and_no_others(console: ConsoleApp
         ("ada", IDP, ["owner"]),
     ]
     act = Act(audit_id="a1", by="cli:root", now=console.now())
-    assert console.database.write(lambda c: sessions.end_of(c, "ada", act)) == 2
+    assert console.database.write(lambda c: sessions.end_of(c, "ada", act)).sessions == 2
     assert [_is_in(_browser(console, token)) for token in (ada, again, bob)] == [False, False, True]
     with pytest.raises(BadInput, match="nobody is signed in as ada: `aswhom console sessions`"):
         console.database.write(lambda c: sessions.end_of(c, "ada", act))
     (row,) = console.rows(select(audit).where(audit.c.kind == "console.session_ended"))
-    assert (row.reason, row.detail) == ("by cli:root", {"subject": "ada", "sessions": 2})
+    assert (row.reason, row.detail) == ("by cli:root", {"subject": "ada", "sessions": 2, "links": 0})
 
 
 def _tell(

@@ -36,7 +36,7 @@ ELSEWHERE: dict[str, tuple[type[Any], str]] = {
     "yield_after": (StepSettings, "yield_after"),
     "consent_wait": (StepSettings, "consent_wait"),
     "connect_lifetime": (RuntimeSettings, "connect_lifetime"),
-    "worker_hold": (WorkerSettings, "hold"),
+    "worker_hold": (WorkerSettings, "claim_for"),
     "job_runs": (WorkerSettings, "runs"),
     "job_backoff": (WorkerSettings, "backoff"),
     "misconfigured_delay": (WorkerSettings, "misconfigured_delay"),

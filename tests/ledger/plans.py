@@ -11,16 +11,18 @@ from sqlalchemy import Connection, Engine, event
 from pipeline.database import Database
 
 
-def plans(database: Database, read: Callable[[Connection], object]) -> list[str]:
-    """The plan of each SELECT that *read* runs, in the database's own words."""
-    return plans_of(database, lambda: database.read(read))
+def plans(database: Database, read: Callable[[Connection], object], *, large: bool = False) -> list[str]:
+    """The plan of each SELECT that *read* runs, in the database's own words; *large*: as for tables of any size."""
+    return plans_of(database, lambda: database.read(read), large=large)
 
 
-def plans_of(database: Database, act: Callable[[], object]) -> list[str]:
+def plans_of(database: Database, act: Callable[[], object], *, large: bool = False) -> list[str]:
     """The plan of each SELECT that *act* has the database run, reading or writing, after what it has written."""
     selects = [one for one in statements_of(act) if one[0].lstrip().lower().startswith(("select", "with"))]
 
     def explain(connection: Connection) -> list[str]:
+        if large and connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("set local enable_seqscan = off")
         word = "explain query plan" if connection.dialect.name == "sqlite" else "explain"
         return [
             "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{word} {statement}", parameters))

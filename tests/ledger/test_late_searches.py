@@ -107,6 +107,7 @@ def test_a_search_that_found_nothing_and_says_so_late_rules_nothing_out(house: H
     assert step_state(house, asked.step) == StepState.UNKNOWN
 
 
+@pytest.mark.as_owner
 def test_a_search_that_an_older_version_gave_up_is_over_after_the_upgrade(house: House) -> None:
     asked, look = _probed(house)
     given_up = update(attempts).where(attempts.c.id == look.attempt).values(state=AttemptState.UNKNOWN, closed=None)

@@ -76,6 +76,8 @@ def test_a_session_of_a_process_is_seen_at_postgresql(migrated_postgres: Emptied
         ledger.close()
 
 
+@pytest.mark.usefixtures("ledger_url")  # emptied after it
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_a_web_process_that_is_started_meanwhile_is_seen_though_it_writes_no_heartbeat(
     migrated_postgres: Emptied,
 ) -> None:
@@ -98,6 +100,8 @@ def test_a_web_process_that_is_started_meanwhile_is_seen_though_it_writes_no_hea
         ledger.close()
 
 
+@pytest.mark.usefixtures("ledger_url")  # emptied after it
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_where_another_installation_is_in_the_same_database_its_sessions_are_none_of_ours(
     migrated_postgres: Emptied,
 ) -> None:

@@ -482,7 +482,7 @@ class Instant:
     def write(self, fn: Any, **more: Any) -> Any:
         if isinstance(fn, partial) and fn.func is cancel_chunk:
             self.limits += () if fn.keywords["cursor"].busy else (fn.keywords["limit"],)
-            fn = partial(fn, clock=partial(next, count(step=0.000001)))
+            fn = partial(fn, monotonic=partial(next, count(step=0.000001)))
         return self._database.write(fn, **more)
 
 
@@ -511,10 +511,10 @@ def test_a_chunk_whose_time_is_over_leaves_the_next_set_to_another(house: House)
     made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
     chunk = partial(cancel_chunk, revocation=made, limit=10)
     slow, quick = (count(step=milliseconds / 1000) for milliseconds in (9, 1))
-    first = house.database.write(partial(chunk, cursor=Cursor(sets), clock=partial(next, slow)))
+    first = house.database.write(partial(chunk, cursor=Cursor(sets), monotonic=partial(next, slow)))
     assert (first.jobs, first.cursor) == (2, Cursor(sets[1:]))
     assert Counter(house.states().values()) == {JobState.CANCELLED: 2, JobState.QUEUED: 2}
-    second = house.database.write(partial(chunk, cursor=Cursor(sets), clock=partial(next, quick)))
+    second = house.database.write(partial(chunk, cursor=Cursor(sets), monotonic=partial(next, quick)))
     assert (second.jobs, second.cursor) == (2, Cursor())
     assert set(house.states().values()) == {JobState.CANCELLED}
 

@@ -273,6 +273,7 @@ def slow_clock(workers: Workers) -> Iterator[None]:
     say('alter database "THIS" reset search_path', "drop function public.clock_timestamp()")
 
 
+@pytest.mark.as_owner
 @pytest.mark.usefixtures("slow_clock")
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_a_step_that_was_refused_is_known_to_the_upstream_by_one_key_whatever_the_workers_clock_says(

@@ -19,7 +19,7 @@ class Agent:
         secret, now = new_key(secrets.token_urlsafe(32)), datetime.now(UTC)
         add = partial(add_key, secret=secret, id=system.ids("key"), tenant="acme", agent=f"acme.{name}", role=role)
         end = now + timedelta(hours=1)
-        system.runtime.database.write(partial(add, tools=None, name="", expires_at=end, by="test", now=now))
+        system.runtime.database.write(partial(add, tools=None, users=None, name="", expires_at=end, by="test", now=now))
         self.headers = {"Authorization": f"Bearer {secret.reveal()}"}
 
     def ask(self, method: str, path: str, **more: Any) -> Any:

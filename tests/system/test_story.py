@@ -50,6 +50,6 @@ def is_followed_through_the_logs(system: System, log: dict[str, str]) -> None:
         assert (line["principal"], line["upstream_request_id"]) == (attempt.principal_id, log[attempt.id])
     every = [line.keys() for process in ("web", "worker") for line in system.logged(process)]
     for fields in logs.listed():
-        if "operation" not in fields:  # of the agents' API
+        if not fields & {"operation", "from"}:  # of the agents' API, and of what people did or were refused
             assert any(fields - {"request"} <= line for line in every), fields
     assert {field for line in (accepted, *ended.values()) for field in line} <= set().union(*logs.listed())

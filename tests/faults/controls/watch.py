@@ -15,7 +15,7 @@ CONTROLS = (
     Control(
         name="methods are a closed set",
         file="webhooks/metrics.py",
-        guard='method = request.method if request.method in METHODS else "other"',
+        guard="method = request.method if request.method in METHODS else OTHER",
         without="method = request.method",
         test="tests/webhooks/test_web.py::test_requests_are_counted_by_route_method_and_status",
     ),
