@@ -221,6 +221,7 @@ def _many(house: House, *, due: int) -> None:
     house.database.write(lambda c: c.execute(text("analyze")).rowcount)
 
 
+@pytest.mark.as_owner
 def test_the_waits_that_are_due_for_longest_come_first_whatever_they_wait_for(house: House) -> None:
     _many(house, due=6)
     found = house.database.read(partial(waits.due_waits, limit=4))
@@ -228,6 +229,7 @@ def test_the_waits_that_are_due_for_longest_come_first_whatever_they_wait_for(ho
     assert [row.wait for row in found] == [Wait.ONCE, Wait.TIME, Wait.ONCE, Wait.TIME]
 
 
+@pytest.mark.as_owner
 def test_the_waits_that_are_due_are_looked_up_among_all_that_wait(house: House) -> None:
     _many(house, due=2)
     (plan,) = plans(house.database, partial(waits.due_waits, limit=200))

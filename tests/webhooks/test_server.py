@@ -373,11 +373,14 @@ def test_who_was_answered_and_does_not_hang_up_holds_up_nobody_else(hasty: str) 
 def test_connections_that_are_kept_and_idle_hold_no_thread(server: str) -> None:
     """So they may be kept for longer than a proxy does."""
     with ExitStack() as stack:
-        idle = [connected(server, stack) for _ in range(20)]  # five times as many as there are threads
-        for _ in range(2):
-            for connection in idle:
-                connection.sendall(ASK % b"")
-                assert answer_on(connection)[0] == 200
+        idle: list[socket.socket] = []
+        for _ in range(20):  # five times as many as there are threads; each asks at once: who is silent is closed
+            idle.append(connected(server, stack))
+            idle[-1].sendall(ASK % b"")
+            assert answer_on(idle[-1])[0] == 200
+        for connection in idle:
+            connection.sendall(ASK % b"")
+            assert answer_on(connection)[0] == 200
 
 
 def test_who_connects_and_sends_nothing_is_not_kept_as_long_as_who_was_answered(hasty: str) -> None:
