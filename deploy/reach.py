@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from identity.addresses import is_loopback
 
 if TYPE_CHECKING:
     from deploy.settings import Settings
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 def stays_here(settings: Settings) -> bool:
     """Whether only this machine reaches the web: it listens on a loopback address, and is known by one."""
     listens = settings.listen.rpartition(":")[0].strip("[]")
-    return _is_loopback(listens) and _is_loopback(urlsplit(settings.base_url).hostname or "")
+    return is_loopback(listens) and is_loopback(urlsplit(settings.base_url).hostname or "")
 
 
 def is_in_the_clear(settings: Settings) -> bool:
@@ -31,12 +32,3 @@ def reach_faults(settings: Settings) -> Iterator[str]:
             "127.0.0.1. In a lab, and in a container whose port is published on 127.0.0.1 alone, set "
             "ASWHOM_ALLOW_HTTP=true"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -17,7 +17,7 @@ from identity.rows import insert_new
 from identity.scopes import grant_scopes, newest_revocation, revoked_since
 from identity.sequence import lock_exclusive, lock_shared
 from identity.tables import accounts, grants
-from identity.withdrawals import EndedConsents, take_grant
+from identity.withdrawals.taking import EndedConsents, take_grant
 
 
 @dataclass(frozen=True, kw_only=True)

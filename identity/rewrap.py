@@ -14,8 +14,10 @@ from functools import partial
 from sqlalchemy import Column, Connection, LargeBinary, Table, cast, func, literal, select, update
 
 from identity.capability.tables import keys as capability_keys
+from identity.connect.tables import connect_sessions
+from identity.refresh.tables import refresh_intents
 from identity.store import Store
-from identity.tables import connect_sessions, connection_secrets, grants, refresh_intents
+from identity.tables import connection_secrets, grants
 from identity.vault import HEAD, Vault, key_of
 from identity.withdrawals.tables import withdrawals
 

@@ -13,24 +13,16 @@ from sqlalchemy import Connection, Select, delete, func, select, update
 from identity import audit
 from identity.audit import Act, AsWhom
 from identity.capability.tables import audiences
+from identity.connect.tables import connect_sessions
 from identity.console.tables import console_roles
 from identity.errors import BadInput
 from identity.grants import EMPTIED
 from identity.model import Scope, ScopeKind
 from identity.refresh.intents import discard_for_good
+from identity.refresh.tables import refresh_intents
 from identity.scopes import standings
 from identity.sequence import lock_exclusive
-from identity.tables import (
-    accounts,
-    aliases,
-    connect_sessions,
-    connection_secrets,
-    grants,
-    installations,
-    provider_connections,
-    refresh_intents,
-    tenants,
-)
+from identity.tables import accounts, aliases, connection_secrets, grants, installations, provider_connections, tenants
 from identity.withdrawals import MOVES, SHREDDED, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 

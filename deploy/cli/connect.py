@@ -13,8 +13,8 @@ from deploy.cli.command import YES, command, confirm, in_full, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.moments import local_time
+from identity.connect.tables import return_targets
 from identity.model import AccountKey
-from identity.tables import return_targets
 from pipeline.desk import return_targets as targets
 from pipeline.desk.tenants import add_user
 from pipeline.ledger import queries

@@ -13,7 +13,8 @@ from identity.capability.tables import capabilities
 from identity.handovers import trusted_keys
 from identity.model import Effect
 from identity.refresh.intents import IntentState
-from identity.tables import accounts, refresh_intents
+from identity.refresh.tables import refresh_intents
+from identity.tables import accounts
 from identity.trusted_keys import TrustedKeys
 from pipeline.ledger.paging import Record, rows_of
 from pipeline.revocation.proof import holds

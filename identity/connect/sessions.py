@@ -15,9 +15,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, insert, not_, or_, select, true, update
 
+from identity.connect.tables import connect_sessions
 from identity.model import AccountKey
 from identity.secret import Secret
-from identity.tables import connect_sessions
 from identity.vault import Binding, Vault
 
 _OPEN = connect_sessions.c.finished_at.is_(None)

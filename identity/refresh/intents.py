@@ -17,9 +17,10 @@ from identity.answers import WANT_PERSON
 from identity.moves import Moves
 from identity.prepared import Prepared
 from identity.providers.profile import Profile
+from identity.refresh.tables import refresh_intents
 from identity.rows import Part, insert_new
 from identity.sequence import next_number
-from identity.tables import grants, refresh_intents
+from identity.tables import grants
 
 _UNSETTLED = text("state in ('open', 'answered')")  # word for word the condition of the partial index
 TOKEN_ANSWER = "token_answer"  # noqa: S105 - a name, no secret

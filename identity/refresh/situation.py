@@ -21,9 +21,10 @@ from identity.model import MINTED, AccountState, ProviderConnection, RuledOut
 from identity.prepared import Prepared
 from identity.refresh.gate import Endpoint
 from identity.refresh.intents import TOKEN_ANSWER, RefreshIntent, intent_of
+from identity.refresh.tables import refresh_intents
 from identity.rows import Part, columns_of
 from identity.scopes import grant_scopes, revoked_since
-from identity.tables import accounts, grants, provider_connections, refresh_intents
+from identity.tables import accounts, grants, provider_connections
 from identity.vault import Binding
 
 _OF_GENERATION = and_(

@@ -13,7 +13,8 @@ from identity.answers import UNNAMED_401, WANT_PERSON, WITHHELD
 from identity.minting import may_be_withheld
 from identity.model import MINTED, AccountState, Credential
 from identity.refresh.intents import IntentState
-from identity.tables import accounts, grants, refresh_intents
+from identity.refresh.tables import refresh_intents
+from identity.tables import accounts, grants
 
 _RECONNECT = "let the person connect the account again"
 _SOON = (

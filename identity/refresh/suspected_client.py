@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, Connection, select
 
 from identity.refresh.intents import IntentState
 from identity.refresh.situation import Situation
-from identity.tables import accounts, refresh_intents
+from identity.refresh.tables import refresh_intents
+from identity.tables import accounts
 
 _LATELY = timedelta(minutes=10)  # longer than what was refused is left alone
 

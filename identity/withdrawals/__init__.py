@@ -3,26 +3,22 @@
 A withdrawal takes the ciphertext out of the grant, or out of a refresh that ended after the revocation, so a later
 consent neither overwrites it nor is reached by it. The ciphertext is shredded when nothing is asked any more.
 
-All functions run inside the caller's transaction, and those that take or claim under the account's exclusive lock.
+All functions run inside the caller's transaction, and `claim` under the account's exclusive lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum, auto
 
-from sqlalchemy import ColumnElement, Connection, Row, or_, select, update
+from sqlalchemy import Connection, Row, or_, select, update
 
-from identity.accounts import Account
-from identity.grants import EMPTIED
 from identity.hold import IS_HELD
 from identity.model import Credential
 from identity.moves import Moves
-from identity.refresh.intents import IntentState, kept_answers
-from identity.rows import insert_new
-from identity.tables import grants, refresh_intents
+from identity.refresh.intents import IntentState
+from identity.refresh.tables import refresh_intents
 from identity.withdrawals.tables import withdrawals
 
 
@@ -85,86 +81,10 @@ class Withdrawal:
     answer_sealed: bytes | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class EndedConsents:
-    """The consents that a revocation ends, by their ledger numbers."""
-
-    after: int = 0  # those up to there an earlier revocation has ended; 0: none has
-    upto: int
-
-    def covers(self, consented: int) -> bool:
-        return self.after < consented <= self.upto
-
-    def between(self, consented: ColumnElement[int]) -> ColumnElement[bool]:
-        """`covers`, of a column."""
-        return consented.between(self.after + 1, self.upto)
-
-
 def get_withdrawal(connection: Connection, withdrawal: str) -> Withdrawal | None:
     """The withdrawal of that id."""
     row = connection.execute(select(withdrawals).where(withdrawals.c.id == withdrawal)).one_or_none()
     return None if row is None else _withdrawal(row)
-
-
-def take_grant(
-    connection: Connection, account: Account, ended: EndedConsents, *, revocation: str | None, now: datetime
-) -> str | None:
-    """Move the credentials of a consent that has ended into a withdrawal; its id, if any."""
-    columns = grants.c
-    held = or_(columns.access_sealed.is_not(None), columns.refresh_sealed.is_not(None))
-    which = (columns.account_id == account.id) & ended.between(columns.consented) & held
-    grant = connection.execute(select(grants).where(which)).one_or_none()
-    if grant is None:
-        return None
-    id = f"{account.id}.{grant.generation}"
-    sealed = {
-        "access_sealed": grant.access_sealed,
-        "refresh_sealed": grant.refresh_sealed,
-        "expires_at": grant.expires_at,
-    }
-    credential = {"generation": grant.generation, "consented": grant.consented, **sealed}
-    _add(connection, account, id=id, origin=Origin.GRANT, revocation=revocation, now=now, credential=credential)
-    connection.execute(update(grants).where(which).values(**EMPTIED, keepalive_due=None))
-    return id
-
-
-def take_answers(
-    connection: Connection, account: Account, ended: EndedConsents, *, revocation: str | None, now: datetime
-) -> list[str]:
-    """Move what discarded refreshes of such consents have won into withdrawals; their ids."""
-    taken = []
-    for intent in kept_answers(connection, account.id):
-        if not ended.covers(intent.consented):
-            continue
-        credential = {
-            "generation": intent.generation,
-            "consented": intent.consented,
-            "answer_sealed": intent.answer_sealed,
-        }
-        _add(
-            connection,
-            account,
-            id=intent.id,
-            origin=Origin.REFRESH,
-            revocation=revocation,
-            now=now,
-            credential=credential,
-        )
-        emptied = update(refresh_intents).where(refresh_intents.c.id == intent.id)
-        connection.execute(emptied.values(answer_sealed=None))
-        taken.append(intent.id)
-    return taken
-
-
-def adopt(connection: Connection, account: str, ended: EndedConsents, *, revocation: str) -> list[str]:
-    """Of such consents, say on whose receipt those are that were taken before the revocation could; their ids."""
-    columns = withdrawals.c
-    unsaid = (columns.account_id == account) & columns.revocation_id.is_(None) & ended.between(columns.consented)
-    unsaid &= (columns.state != WithdrawalState.HELD) & (columns.origin != Origin.CONNECT)
-    found = list(connection.execute(select(columns.id).where(unsaid)).scalars())
-    if found:
-        connection.execute(update(withdrawals).where(columns.id.in_(found)).values(revocation_id=revocation))
-    return found
 
 
 def claim(connection: Connection, withdrawal: str, *, now: datetime, until: datetime) -> Withdrawal | None:
@@ -268,29 +188,6 @@ def is_refreshing(connection: Connection, account: str) -> bool:
         or_(columns.state == IntentState.OPEN, columns.state == IntentState.ANSWERED),
     )
     return connection.execute(under_way.limit(1)).first() is not None
-
-
-def _add(
-    connection: Connection,
-    account: Account,
-    *,
-    id: str,
-    origin: Origin,
-    revocation: str | None,
-    now: datetime,
-    credential: Mapping[str, object],
-) -> None:
-    row = {
-        "id": id,
-        "account_id": account.id,
-        "origin": origin,
-        "credential": account.credential,
-        "revocation_id": revocation,
-        "state": WithdrawalState.PENDING,
-        "due_at": now,
-        "created_at": now,
-    }
-    insert_new(connection, withdrawals, {**row, **credential})
 
 
 def _withdrawal(row: Row[tuple[object, ...]]) -> Withdrawal:

@@ -17,8 +17,9 @@ from identity.accounts import Account
 from identity.rows import insert_new
 from identity.scopes import grant_scopes, revoked_since
 from identity.sequence import lock_shared
-from identity.withdrawals import MOVES, EndedConsents, Origin, WithdrawalState
+from identity.withdrawals import MOVES, Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.taking import EndedConsents
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from identity import people
 from identity.addresses import AddressPolicy
 from identity.audit import Act
 from identity.connect.sessions import forget_sessions, latest_link
+from identity.connect.tables import connect_sessions
 from identity.connection_secrets import SealedSecret, add_secret
 from identity.connections import (
     add_connection,
@@ -28,7 +29,7 @@ from identity.model import ProviderConnection, Scope, ScopeKind
 from identity.providers.profile import Profile
 from identity.registration import Change, audited_values, authentication_fields, changed_fields, client_fields
 from identity.stops import set_stopped
-from identity.tables import accounts, connect_sessions, connection_secrets, grants, provider_connections, transmitters
+from identity.tables import accounts, connection_secrets, grants, provider_connections, transmitters
 from identity.transmitters import leave_connection
 from identity.withdrawals import MOVES
 from identity.withdrawals.tables import withdrawals

@@ -6,8 +6,8 @@ from sqlalchemy import Connection, select
 
 from identity.audit import Act
 from identity.connect.return_targets import add_target, checked_url, remove_target
+from identity.connect.tables import return_targets
 from identity.errors import BadInput
-from identity.tables import return_targets
 from pipeline.desk.changes import record_change
 from pipeline.ledger import queries
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from identity.columns import is_among, is_one
 from identity.refresh.intents import IntentState
-from identity.tables import refresh_intents
+from identity.refresh.tables import refresh_intents
 from pipeline.states import AttemptState
 from pipeline.tables import attempts
 

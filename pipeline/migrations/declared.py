@@ -5,9 +5,11 @@ from __future__ import annotations
 import identity.api_key_tables
 import identity.audit.tables
 import identity.capability.tables
+import identity.connect.tables
 import identity.console.tables
 import identity.hold_tables
 import identity.mint_tables
+import identity.refresh.tables
 import identity.withdrawals.tables  # noqa: F401 - adds its tables, as those above it do
 import pipeline.approvals.tables
 import pipeline.revocation.tables

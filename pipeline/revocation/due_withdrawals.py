@@ -14,9 +14,10 @@ from identity.columns import is_one
 from identity.measuring import measuring
 from identity.model import AccountKey
 from identity.refresh.intents import IntentState
+from identity.refresh.tables import refresh_intents
 from identity.scopes import grant_scopes
 from identity.store import Store
-from identity.tables import accounts, refresh_intents
+from identity.tables import accounts
 from identity.withdrawals import Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from pipeline import metrics

@@ -26,22 +26,15 @@ from identity.failures import Failures
 from identity.hold import find_hold
 from identity.model import ScopeKind
 from identity.providers import PROFILES
+from identity.refresh.tables import refresh_intents
 from identity.sequence import lock_exclusive
 from identity.store import Store
-from identity.tables import accounts, grants, refresh_intents
+from identity.tables import accounts, grants
 from identity.transmitters import is_of_connection
-from identity.withdrawals import (
-    EndedConsents,
-    Origin,
-    WithdrawalState,
-    adopt,
-    get_withdrawal,
-    settle,
-    take_answers,
-    take_grant,
-)
+from identity.withdrawals import Origin, WithdrawalState, get_withdrawal, settle
 from identity.withdrawals.held_tokens import alive, take_held
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.taking import EndedConsents, adopt, take_answers, take_grant
 from pipeline.batches import in_batches
 from pipeline.ledger.security_events import BY_TRANSMITTER
 from pipeline.revocation import load_without_receipt, scope_of

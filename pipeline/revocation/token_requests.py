@@ -15,7 +15,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, exists, or_,
 
 from identity.mint_tables import mints
 from identity.refresh.intents import IntentState
-from identity.tables import accounts, refresh_intents
+from identity.refresh.tables import refresh_intents
+from identity.tables import accounts
 from pipeline.batches import in_batches
 from pipeline.revocation import scope_of, under
 

@@ -19,9 +19,9 @@ from identity.api_keys import Role
 from identity.audit.tables import audit
 from identity.connect.return_targets import add_target
 from identity.connect.sessions import CONFIRMED_WITHIN
+from identity.connect.tables import connect_sessions
 from identity.connections import get_connection, rewrite_connection
 from identity.model import Scope, ScopeKind
-from identity.tables import connect_sessions
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from pipeline.accounts import facts

@@ -21,6 +21,7 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.accounts import move_account
+from identity.connect.tables import connect_sessions
 from identity.connections import pause_connection, resume_connection
 from identity.consent_ledger import Consent, Consented
 from identity.consents import CompletedConsent, write_consent
@@ -28,11 +29,12 @@ from identity.errors import Unavailable
 from identity.model import AccountKey, AccountState, Credential, PrincipalKind, Scope, ScopeKind, TokenAnswer
 from identity.principals import ensure_agent, ensure_principal
 from identity.refresh.person_wanted import WANTS_PERSON
+from identity.refresh.tables import refresh_intents
 from identity.scopes import open_scope, stop_scope
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.store import CommitUnknown
-from identity.tables import connect_sessions, grants, refresh_intents
+from identity.tables import grants
 from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs, pinned_configuration

@@ -16,9 +16,11 @@ from deploy.cli.unfinished import where_it_stopped
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.accounts import get_account
+from identity.refresh.tables import refresh_intents
 from identity.sequence import next_number
-from identity.tables import accounts, refresh_intents
-from identity.withdrawals import EndedConsents, WithdrawalState, settle, take_grant
+from identity.tables import accounts
+from identity.withdrawals import WithdrawalState, settle
+from identity.withdrawals.taking import EndedConsents, take_grant
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.revocation.inquiry import SignalDoubt
 from pipeline.revocation.tables import revocations

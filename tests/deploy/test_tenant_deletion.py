@@ -11,8 +11,8 @@ from deploy.installation import Installation
 from deploy.settings import load
 from identity.errors import BadInput
 from identity.refresh.intents import REVOKED, store_answer
+from identity.refresh.tables import refresh_intents
 from identity.rewrap import SEALED
-from identity.tables import refresh_intents
 from identity.tenant_deletion import shred
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals

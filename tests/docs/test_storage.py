@@ -11,7 +11,9 @@ from identity import api_key_tables, hold_tables, mint_tables
 from identity import tables as of_identity
 from identity.audit import tables as of_audit
 from identity.capability import tables as capability_tables
+from identity.connect import tables as of_connect
 from identity.console import tables as of_console
+from identity.refresh import tables as of_refresh
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.lock import RefreshLock
 from identity.withdrawals import tables as of_withdrawals
@@ -33,7 +35,9 @@ def test_every_table_is_listed_where_it_is_declared(heading: str) -> None:
         | vars(hold_tables)
         | vars(mint_tables)
         | vars(of_audit)
+        | vars(of_connect)
         | vars(of_console)
+        | vars(of_refresh)
         | vars(of_withdrawals)
         | vars(capability_tables),
         HOW: vars(of_pipeline) | vars(of_revocation) | vars(of_approvals),

@@ -30,9 +30,10 @@ from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.keepalive import Keepalive
 from identity.refresh.lock import RefreshLock
+from identity.refresh.tables import refresh_intents
 from identity.secret import Secret
 from identity.sequence import next_number
-from identity.tables import grants, provider_connections, refresh_intents
+from identity.tables import grants, provider_connections
 from pipeline.action import Facts, Recovery
 from pipeline.database import Database
 from pipeline.services import Services, StepSettings

@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
+from identity.connect.tables import connect_sessions
 from identity.mint_tables import mints
-from identity.tables import connect_sessions, refresh_intents
+from identity.refresh.tables import refresh_intents
 from identity.withdrawals.tables import withdrawals
 from pipeline.revocation.tables import revocations
 from pipeline.tables import attempts, deliveries, jobs, steps

@@ -13,7 +13,8 @@ from sqlalchemy import select
 
 from identity.grants import ACCESS, REFRESH, token_binding
 from identity.model import Scope, ScopeKind
-from identity.tables import accounts, grants, refresh_intents
+from identity.refresh.tables import refresh_intents
+from identity.tables import accounts, grants
 from pipeline.states import JobState
 from tests.faults.handed import WORKFLOW, Handed
 from tests.faults.reading import PREFIXES, answers, command_line, found, pages, places, texts

@@ -22,7 +22,8 @@ from identity.grants import ACCESS, REFRESH
 from identity.http import Client
 from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.principals import ensure_principal
-from identity.tables import provider_connections, refresh_intents
+from identity.refresh.tables import refresh_intents
+from identity.tables import provider_connections
 from pipeline.database import Database
 from tests.identity.peer import Peer
 from tests.identity.world import World

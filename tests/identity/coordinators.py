@@ -20,8 +20,8 @@ from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.refresh.parts import RefreshParts
+from identity.refresh.tables import refresh_intents
 from identity.store import Store
-from identity.tables import refresh_intents
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from tests.identity.world import World

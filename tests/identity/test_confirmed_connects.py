@@ -19,6 +19,7 @@ from identity.connect.outcomes import Awaiting
 from identity.connect.reasons import Why
 from identity.connect.return_targets import add_target, remove_target
 from identity.connect.sessions import CONFIRMED_WITHIN, forget_sessions, is_connecting, latest_link
+from identity.connect.tables import connect_sessions
 from identity.connections import rewrite_connection
 from identity.errors import BadInput, NotInState, Unavailable
 from identity.grants import ACCESS, REFRESH, token_binding
@@ -26,7 +27,7 @@ from identity.model import AccountKey, AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.registration import Change
 from identity.rewrap import in_use
-from identity.tables import connect_sessions, provider_connections
+from identity.tables import provider_connections
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from tests.identity.asking import ask

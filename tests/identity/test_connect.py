@@ -19,6 +19,7 @@ from identity.connect.flow import Connected, ConnectOffer, ConnectRefused, Finis
 from identity.connect.reasons import Why
 from identity.connect.return_targets import add_target, checked_url, remove_target
 from identity.connect.sessions import bind_browser, digest, use_up
+from identity.connect.tables import connect_sessions
 from identity.connection_secrets import CLIENT_SECRET, add_secret, rotate_secret, seal_secret
 from identity.connections import add_connection, rewrite_connection
 from identity.errors import BadInput, PolicyDenied, Unavailable
@@ -33,8 +34,8 @@ from identity.scopes import stop_scope
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.signing import Signer
-from identity.tables import connect_sessions
-from identity.withdrawals import EndedConsents, WithdrawalState, settle, take_grant
+from identity.withdrawals import WithdrawalState, settle
+from identity.withdrawals.taking import EndedConsents, take_grant
 from tests.identity.browser_flow import ANNAS_BROWSER, ANOTHER_BROWSER, BrowserFlow, link_person, why
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.stores import EngineStore, StandsStill

@@ -30,11 +30,12 @@ from identity.refresh.keepalive_ledger import Due, claim, fair
 from identity.refresh.keepalive_plan import IDLE, IN_USE, Tended
 from identity.refresh.lock import RefreshLock
 from identity.refresh.situation import read_situation
+from identity.refresh.tables import refresh_intents
 from identity.scopes import open_scope, stop_scope
 from identity.secret import Secret
 from identity.sequence import lock_exclusive
 from identity.store import CommitUnknown
-from identity.tables import grants, principals, provider_connections, refresh_intents
+from identity.tables import grants, principals, provider_connections
 from tests.identity.coordinators import put_together
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.stores import FailingStore

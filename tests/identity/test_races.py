@@ -18,7 +18,7 @@ from identity.model import AccountState, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.lock import RefreshLock
-from identity.tables import refresh_intents
+from identity.refresh.tables import refresh_intents
 from tests.identity.coordinators import put_together
 from tests.identity.providers import PretendProvider
 from tests.identity.world import ANNA, World

@@ -10,8 +10,8 @@ from sqlalchemy import update
 from identity.errors import ReauthRequired
 from identity.model import AccountState
 from identity.refresh.situation import read_situation
+from identity.refresh.tables import refresh_intents
 from identity.secret import Secret
-from identity.tables import refresh_intents
 from tests.identity.coordinators import ABANDONED_AFTER, Killed, MakeCoordinator
 from tests.identity.providers import PretendProvider
 from tests.identity.world import ANNA, ROBOT, World

@@ -15,7 +15,8 @@ from identity.inferred_death import infer_death
 from identity.metrics import REFRESHES
 from identity.model import AccountState, Credential, Leased
 from identity.refresh.story import latest_refresh, refused_accounts
-from identity.tables import provider_connections, refresh_intents
+from identity.refresh.tables import refresh_intents
+from identity.tables import provider_connections
 from tests.identity.coordinators import MakeCoordinator
 from tests.identity.outdated import put_out_of_date
 from tests.identity.providers import PretendProvider, Reply, reply

@@ -12,7 +12,7 @@ from identity.refresh.endings import Superseded
 from identity.refresh.intents import RefreshIntent
 from identity.refresh.settlement import Settlement
 from identity.refresh.situation import read_situation
-from identity.withdrawals import EndedConsents, take_grant
+from identity.withdrawals.taking import EndedConsents, take_grant
 from tests.identity.coordinators import Killed, MakeCoordinator
 from tests.identity.providers import PretendProvider
 from tests.identity.world import ROBOT, START, World

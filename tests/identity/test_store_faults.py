@@ -20,7 +20,8 @@ from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.lock import RefreshLock
-from identity.tables import provider_connections, refresh_intents
+from identity.refresh.tables import refresh_intents
+from identity.tables import provider_connections
 from tests.identity.coordinators import ABANDONED_AFTER, BUDGET, put_together
 from tests.identity.providers import PretendProvider
 from tests.identity.stores import FailingStore

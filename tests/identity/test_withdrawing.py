@@ -29,9 +29,10 @@ from identity.secret import Secret
 from identity.store import Store
 from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint, pack
-from identity.withdrawals import EndedConsents, Origin, Withdrawal, WithdrawalState, get_withdrawal, take_grant
+from identity.withdrawals import Origin, Withdrawal, WithdrawalState, get_withdrawal
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.taking import EndedConsents, take_grant
 from identity.withdrawals.withdrawer import Withdrawer
 from tests.identity.coordinators import put_together
 from tests.identity.keys import pem

@@ -13,9 +13,9 @@ from identity.model import AccountKey, Scope, ScopeKind
 from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive, next_number
 from identity.tables import grants
-from identity.withdrawals import EndedConsents
 from identity.withdrawals.held_tokens import HeldToken, keep_token, take_held
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.taking import EndedConsents
 from tests.ledger.house import House
 
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")

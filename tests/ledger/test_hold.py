@@ -19,7 +19,8 @@ from identity.errors import Unavailable
 from identity.hold import find_hold, release_hold, set_hold
 from identity.mints import Mint, begin_mint
 from identity.model import Credential
-from identity.tables import grants, refresh_intents
+from identity.refresh.tables import refresh_intents
+from identity.tables import grants
 from identity.withdrawals import Origin, claim
 from identity.withdrawals.tables import withdrawals
 from pipeline import gauges, metrics, reconcile

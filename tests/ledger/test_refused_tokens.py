@@ -17,7 +17,8 @@ from identity.audit.tables import audit
 from identity.connections import get_connection
 from identity.model import AccountState, Credential
 from identity.refresh.gate import Endpoint
-from identity.tables import grants, refresh_intents, scopes
+from identity.refresh.tables import refresh_intents
+from identity.tables import grants, scopes
 from pipeline.database import DatabaseSettings
 from pipeline.ledger import waits
 from pipeline.ledger.intents import Opened

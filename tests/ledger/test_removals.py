@@ -14,11 +14,12 @@ from identity.accounts import pending_account
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connect.sessions import ConnectSession, add_session, use_up
+from identity.connect.tables import connect_sessions
 from identity.errors import BadInput
 from identity.installations import whose_installations
 from identity.model import AccountKey, AccountState, ProviderConnection, Scope, ScopeKind
 from identity.scopes import stop_scope
-from identity.tables import accounts, connect_sessions, provider_connections, scopes
+from identity.tables import accounts, provider_connections, scopes
 from identity.transmitters import Transmitter
 from pipeline.action import Facts
 from pipeline.desk import connections as acts

@@ -21,12 +21,13 @@ from identity.audit.chain import Verified
 from identity.audit.sealer import Sealer
 from identity.audit.tables import audit
 from identity.audit.verification import verify
+from identity.connect.tables import connect_sessions
 from identity.errors import BadInput, Unavailable
 from identity.refresh.intents import IntentState
+from identity.refresh.tables import refresh_intents
 from identity.retention import Bookmark, look_at_intents, prune_intents, prune_sessions
 from identity.secret import Secret
 from identity.signing import Signer
-from identity.tables import connect_sessions, refresh_intents
 from identity.trusted_keys import TrustedKeys
 from identity.workloads import Workload, add_workload
 from pipeline.ledger.replay import replay

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, insert, select, text
 
 from identity.connect.leftovers import kept
 from identity.model import PrincipalKind, Scope, ScopeKind
-from identity.tables import accounts, principals, refresh_intents, scopes
+from identity.refresh.tables import refresh_intents
+from identity.tables import accounts, principals, scopes
 from identity.withdrawals.tables import withdrawals
 from pipeline import revocation
 from pipeline.ledger import queries

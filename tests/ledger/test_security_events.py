@@ -14,6 +14,7 @@ from identity.accounts import find_account
 from identity.addresses import AddressPolicy
 from identity.audit import Act
 from identity.connect.sessions import CONNECTED, USED, ConnectSession, add_session
+from identity.connect.tables import connect_sessions
 from identity.connections import add_connection, get_connection
 from identity.errors import BadInput
 from identity.grants import get_grant
@@ -23,7 +24,7 @@ from identity.model import AccountKey, AccountState, ScopeKind
 from identity.people import taken_for
 from identity.scopes import grant_scopes, revoked_since
 from identity.sequence import next_number
-from identity.tables import accounts, connect_sessions, grants
+from identity.tables import accounts, grants
 from identity.token_digests import double
 from identity.transmitters import Transmitter, add_transmitter, find_transmitter, is_of_connection
 from pipeline.desk import transmitters

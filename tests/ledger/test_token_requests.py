@@ -18,8 +18,8 @@ from identity.mint_tables import mints
 from identity.mints import GRANTED, Mint, begin_mint, end_mint, hold_minted
 from identity.model import Scope, ScopeKind
 from identity.refresh.intents import IntentState, RefreshIntent, get_intent, open_intent, settle
+from identity.refresh.tables import refresh_intents
 from identity.sequence import lock_exclusive, next_number
-from identity.tables import refresh_intents
 from pipeline import revocation
 from pipeline.migrations import upgrade
 from pipeline.revocation.tables import revocations

@@ -31,10 +31,11 @@ from identity.model import AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.refresh.gate import Gate
 from identity.refresh.intents import IntentState
+from identity.refresh.tables import refresh_intents
 from identity.scopes import grant_scopes, standings
 from identity.sequence import lock_exclusive
 from identity.stale_access import drop_access
-from identity.tables import accounts, refresh_intents
+from identity.tables import accounts
 from tests.identity.coordinators import put_together
 from tests.identity.stores import EngineStore
 from tests.identity.world import ANNA, World

@@ -11,7 +11,8 @@ from sqlalchemy import select
 from identity.errors import GrantRevoked
 from identity.grants import ACCESS, get_grant, token_binding
 from identity.refresh.intents import IntentState
-from identity.tables import accounts, refresh_intents
+from identity.refresh.tables import refresh_intents
+from identity.tables import accounts
 from tests.system.conftest import Start
 from tests.system.rig import System
 

@@ -19,8 +19,8 @@ from identity.grants import ACCESS, token_binding
 from identity.mint_tables import mints
 from identity.model import Credential, ScopeKind
 from identity.refresh.gate import Endpoint
+from identity.refresh.tables import refresh_intents
 from identity.secret import Secret
-from identity.tables import refresh_intents
 from identity.vault import Binding
 from identity.withdrawals.held_tokens import HeldToken, keep_token
 from identity.withdrawals.tables import withdrawals

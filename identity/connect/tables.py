@@ -1,0 +1,44 @@
+"""The tables of connects: who is on the way to consent, and where the last page of it may lead."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, LargeBinary, String, Table, Text, false
+
+from identity.columns import Instant
+from identity.tables import metadata
+
+connect_sessions = Table(
+    "connect_sessions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("state_hash", String(64), nullable=False, unique=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("connection_id", ForeignKey("provider_connections.id"), nullable=False),
+    Column("principal_id", ForeignKey("principals.id"), nullable=False),
+    Column("started", BigInteger, nullable=False),  # ledger number: becomes the grant's `consented`
+    Column("scopes", JSON, nullable=False),
+    Column("verifier_sealed", LargeBinary, nullable=False),
+    Column("browser_hash", String(64)),  # set when the browser opens the link, compared at the callback
+    Column("expires_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    # used, until it is known; awaiting, until it is confirmed; connected, or a reason of identity.connect.reasons
+    Column("outcome", String(64)),
+    Column("result", JSON),  # what the page says of it, in words: never a credential
+    Column("return_to", Text),  # a registered address that the last page leads to
+    Column("any_account", Boolean, nullable=False, server_default=false()),  # another login may take the place
+    Column("confirm", Boolean, nullable=False, server_default=false()),  # its product has to say that it is its person
+    Column("code_hash", String(64)),  # of what the browser carries to that product
+    Column("nonce_hash", String(64)),  # of what that product keeps in the session of the browser that asked
+    Column("created_at", Instant, nullable=False),
+    Index("ix_connect_sessions_expires", "expires_at"),
+)
+
+# Where the last page of a connect may lead: exact addresses, registered by an operator.
+return_targets = Table(
+    "return_targets",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id")),  # NULL: for the people of every tenant
+    Column("url", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)

@@ -1,0 +1,63 @@
+"""The table of refreshes: an intent is written down before the provider is asked."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
+
+from identity.columns import Instant
+from identity.tables import metadata
+
+refresh_intents = Table(
+    "refresh_intents",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    Column("generation", BigInteger, nullable=False),  # of the credential presented
+    Column("consented", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),  # open, answered, committed, dead, unknown, discarded, failed
+    Column("opened", BigInteger, nullable=False),  # ledger number
+    Column("started_at", Instant, nullable=False),
+    Column("send_before", Instant, nullable=False),
+    Column("settled_by", Instant, nullable=False),  # send_before plus the HTTP budget: after it the outcome is unknown
+    Column("presented", Integer, nullable=False),  # counted before sending
+    Column("answer_sealed", LargeBinary),  # the raw answer, until it is committed or shredded
+    Column("outcome", String(64)),
+    Column("retry_at", Instant),  # failed: not presented again before
+    Column("doubtful_since", Instant),  # an earlier presentation began then, and its outcome is lost
+    Column("refused_keys", JSON(none_as_null=True)),  # whose assertions were refused: the next is signed by another
+    Column("finished_at", Instant),
+    Column("settled", BigInteger),  # ledger number at which its outcome was known; NULL: it is not
+    UniqueConstraint("account_id", "generation"),
+    Index(
+        "ix_refresh_intents_unsettled",
+        "settled_by",
+        postgresql_where=text("state in ('open', 'answered')"),
+        sqlite_where=text("state in ('open', 'answered')"),
+    ),
+    Index(
+        "ix_refresh_intents_finished",
+        "finished_at",
+        "id",
+        postgresql_where=text("finished_at is not null"),
+        sqlite_where=text("finished_at is not null"),
+    ),
+    Index("ix_refresh_intents_settled", "settled"),
+    Index(
+        "ix_refresh_intents_kept",
+        "account_id",
+        postgresql_where=text("state = 'discarded' and answer_sealed is not null"),
+        sqlite_where=text("state = 'discarded' and answer_sealed is not null"),
+    ),
+)

@@ -1,0 +1,120 @@
+"""How credentials come into withdrawals: out of a grant, and out of refreshes that ended after the revocation.
+
+All functions run inside the caller's transaction, under the account's exclusive lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, or_, select, update
+
+from identity.accounts import Account
+from identity.grants import EMPTIED
+from identity.refresh.intents import kept_answers
+from identity.refresh.tables import refresh_intents
+from identity.rows import insert_new
+from identity.tables import grants
+from identity.withdrawals import Origin, WithdrawalState
+from identity.withdrawals.tables import withdrawals
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedConsents:
+    """The consents that a revocation ends, by their ledger numbers."""
+
+    after: int = 0  # those up to there an earlier revocation has ended; 0: none has
+    upto: int
+
+    def covers(self, consented: int) -> bool:
+        return self.after < consented <= self.upto
+
+    def between(self, consented: ColumnElement[int]) -> ColumnElement[bool]:
+        """`covers`, of a column."""
+        return consented.between(self.after + 1, self.upto)
+
+
+def take_grant(
+    connection: Connection, account: Account, ended: EndedConsents, *, revocation: str | None, now: datetime
+) -> str | None:
+    """Move the credentials of a consent that has ended into a withdrawal; its id, if any."""
+    columns = grants.c
+    held = or_(columns.access_sealed.is_not(None), columns.refresh_sealed.is_not(None))
+    which = (columns.account_id == account.id) & ended.between(columns.consented) & held
+    grant = connection.execute(select(grants).where(which)).one_or_none()
+    if grant is None:
+        return None
+    id = f"{account.id}.{grant.generation}"
+    sealed = {
+        "access_sealed": grant.access_sealed,
+        "refresh_sealed": grant.refresh_sealed,
+        "expires_at": grant.expires_at,
+    }
+    credential = {"generation": grant.generation, "consented": grant.consented, **sealed}
+    _add(connection, account, id=id, origin=Origin.GRANT, revocation=revocation, now=now, credential=credential)
+    connection.execute(update(grants).where(which).values(**EMPTIED, keepalive_due=None))
+    return id
+
+
+def take_answers(
+    connection: Connection, account: Account, ended: EndedConsents, *, revocation: str | None, now: datetime
+) -> list[str]:
+    """Move what discarded refreshes of such consents have won into withdrawals; their ids."""
+    taken = []
+    for intent in kept_answers(connection, account.id):
+        if not ended.covers(intent.consented):
+            continue
+        credential = {
+            "generation": intent.generation,
+            "consented": intent.consented,
+            "answer_sealed": intent.answer_sealed,
+        }
+        _add(
+            connection,
+            account,
+            id=intent.id,
+            origin=Origin.REFRESH,
+            revocation=revocation,
+            now=now,
+            credential=credential,
+        )
+        emptied = update(refresh_intents).where(refresh_intents.c.id == intent.id)
+        connection.execute(emptied.values(answer_sealed=None))
+        taken.append(intent.id)
+    return taken
+
+
+def adopt(connection: Connection, account: str, ended: EndedConsents, *, revocation: str) -> list[str]:
+    """Of such consents, say on whose receipt those are that were taken before the revocation could; their ids."""
+    columns = withdrawals.c
+    unsaid = (columns.account_id == account) & columns.revocation_id.is_(None) & ended.between(columns.consented)
+    unsaid &= (columns.state != WithdrawalState.HELD) & (columns.origin != Origin.CONNECT)
+    found = list(connection.execute(select(columns.id).where(unsaid)).scalars())
+    if found:
+        connection.execute(update(withdrawals).where(columns.id.in_(found)).values(revocation_id=revocation))
+    return found
+
+
+def _add(
+    connection: Connection,
+    account: Account,
+    *,
+    id: str,
+    origin: Origin,
+    revocation: str | None,
+    now: datetime,
+    credential: Mapping[str, object],
+) -> None:
+    row = {
+        "id": id,
+        "account_id": account.id,
+        "origin": origin,
+        "credential": account.credential,
+        "revocation_id": revocation,
+        "state": WithdrawalState.PENDING,
+        "due_at": now,
+        "created_at": now,
+    }
+    insert_new(connection, withdrawals, {**row, **credential})
