@@ -61,6 +61,7 @@ class Control:
             shutil.copytree(ROOT / package, to / package, ignore=shutil.ignore_patterns("node_modules"))
         for file in ("pyproject.toml", "Procfile"):
             shutil.copy(ROOT / file, to / file)
+        (to / "docs").symlink_to(ROOT / "docs")  # where the grants of PostgreSQL's roles are, by which tests run
         for peer in (ROOT / "tests" / "peers").iterdir():
             if (peer / "node_modules").is_dir():
                 (to / "tests" / "peers" / peer.name / "node_modules").symlink_to(peer / "node_modules")

@@ -11,7 +11,10 @@ import pytest
 from tests.faults.control import Control
 from tests.faults.controls import CONTROLS
 
-FENCE = next(control for control in CONTROLS if control.name == "the fence")
+FENCE, ON_POSTGRESQL = (
+    next(control for control in CONTROLS if control.name == name)
+    for name in ("the fence", "a rotation waits for seals")
+)
 
 
 def test_without_the_fence_its_test_fails(tmp_path: Path) -> None:
@@ -26,9 +29,10 @@ def test_without_its_guard_the_test_fails(control: Control, tmp_path: Path) -> N
     control.is_noticed(tmp_path)
 
 
-def test_a_copy_with_all_its_guards_passes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("control", [FENCE, ON_POSTGRESQL], ids=lambda control: control.name)
+def test_a_copy_with_all_its_guards_passes(control: Control, tmp_path: Path) -> None:
     """Else the failures above might be the copy's."""
-    whole = replace(FENCE, without=FENCE.guard)
+    whole = replace(control, without=control.guard)
     whole.copy(tmp_path)
     code, said = whole.run(tmp_path)
     assert code == 0, said
