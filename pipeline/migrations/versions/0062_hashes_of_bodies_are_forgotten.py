@@ -1,0 +1,22 @@
+"""Hashes of bodies are found by when they were seen: they are forgotten once the same body counts as new.
+
+Revision ID: 0062
+Revises: 0056
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision: str = "0062"
+down_revision: str | None = "0056"
+branch_labels: str | None = None
+depends_on: str | None = None
+
+
+def upgrade() -> None:
+    op.create_index("ix_delivery_bodies_seen", "delivery_bodies", ["seen_at"])
+
+
+def downgrade() -> None:
+    op.drop_index("ix_delivery_bodies_seen", "delivery_bodies")
