@@ -54,6 +54,7 @@ class World:
             "show_revocation": lambda case: self._at(case, id=self._revocation()),
             "create_revocation": lambda case: case.body.update(kind="agent", key="acme.bot"),
             "receive_delivery": self._signed,
+            "mcp": self._call,
         }
 
     def put(self, name: str, case: Case) -> None:
@@ -97,6 +98,11 @@ class World:
         self._at(case, source="github", connection="gh")
         case.body, case.media_type = body, "application/json"
         case.headers.update({"Content-Type": "application/json", **github_headers(body, delivery=str(uuid4()))})
+
+    def _call(self, case: Case) -> None:
+        case.query["identifier"] = "user:ada"
+        said = {"name": "github__Say", "arguments": {"text": repr(case.body.get("params"))}}
+        case.body.update(method="tools/call", id=1, params=said)
 
     def _new(self, kind: str) -> str:
         return self._api.house.ids(kind)

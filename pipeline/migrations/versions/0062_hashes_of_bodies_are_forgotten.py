@@ -16,7 +16,3 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.create_index("ix_delivery_bodies_seen", "delivery_bodies", ["seen_at"])
-
-
-def downgrade() -> None:
-    op.drop_index("ix_delivery_bodies_seen", "delivery_bodies")
