@@ -85,7 +85,7 @@ class World:
 
     def _link(self, case: Case) -> None:
         case.body["connection"] = "gh"
-        for more in ("return_to", "confirm", "nonce"):
+        for more in ("return_to", "confirm", "nonce", "scopes"):  # which not every role and connection may
             case.body.pop(more, None)
 
     def _came_back(self, case: Case) -> None:
