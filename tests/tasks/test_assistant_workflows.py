@@ -74,6 +74,13 @@ def test_a_review_request_is_announced_once(system: InProcessSystem) -> None:
     assert messages(system)[0].endswith("waits for a review by grace, asked for by ada")
 
 
+def test_a_team_that_shall_review_is_announced_by_its_name(system: InProcessSystem) -> None:
+    number = system.pull(REPO, "ada")
+    system.told(REPO, number, "review_requests", team="Back & Front")
+    settled(system)
+    assert messages(system)[0].endswith("waits for a review by the team Back &amp; Front, asked for by ada")
+
+
 def test_a_command_tracks_a_pull_request_as_whoever_wrote_it(system: InProcessSystem) -> None:
     """The author is a stranger; grace asks for the issue, and it is hers."""
     system.connect_engineer("acme", "grace")
