@@ -115,7 +115,8 @@ def _merged(system: InProcessSystem) -> None:
     opened = system.sandbox.open_pull(REPO, "ada", labels=["bug"], hold=True)
     number = opened["number"]
     (team, *_) = system.sandbox.world["linear"]["organizations"][0]["teams"]
-    fields = {"teamId": team["id"], "title": f"{REPO}#{number}: bug"}
+    link = f"[{REPO}#{number}](https://github.com/{REPO}/pull/{number})"
+    fields = {"teamId": team["id"], "title": f"{REPO}#{number}: bug", "description": f"Pull request {link}"}
     token = system.sandbox.app_token(TENANT)
     create = "mutation($input: IssueCreateInput!) { issueCreate(input: $input) { success } }"
     assert "errors" not in system.sandbox.linear(token, create, input=fields).json()
