@@ -49,7 +49,7 @@ def _sales(tenant: str, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def stripe(url: str, tenants: tuple[str, ...]) -> dict[str, Any]:
-    """An account a tenant, whose restricted key may annotate subscriptions, read them and invoices, and nothing else."""
+    """An account a tenant; its restricted key may annotate subscriptions, read them and invoices, and nothing else."""
     return {
         "url": url,
         "accounts": [
