@@ -40,7 +40,7 @@ CONTROLS = (
     ),
     Control(
         name="what one client won is ended as that one",
-        file="identity/withdrawals/withdrawer.py",
+        file="identity/withdrawals/claiming.py",
         guard="owner = replace(owner, client_id=claimed.client_id)",
         without="pass",
         test="tests/identity/test_leftovers.py::test_what_was_won_for_the_client and sqlite",
