@@ -11,6 +11,7 @@ from deploy.installation import Installation
 from deploy.moments import local_time
 from identity.hold import find_hold
 from identity.model import PrincipalKind
+from identity.withdrawals.stuck_leftovers import stuck_leftovers
 from pipeline.accounts.scope_report import scope_report, what_to_do
 from pipeline.ledger import queries, troubles, views
 from pipeline.ledger.clock import ledger_now
@@ -153,6 +154,10 @@ def revocations(at: Installation) -> Iterator[Finding]:
         yield wrong("revocations", f"{what}: see `aswhom revocations show {row['id']}`, act, then `retry` it")
     if len(rows) > _SHOWN:
         yield wrong("revocations", "there are more that are stuck: see `aswhom revocations list --stuck`")
+    left = at.read(lambda c: stuck_leftovers(c, None, limit=_SHOWN))
+    for one in left:
+        what = f"{one.id}, won by a connect of account {one.account} that was refused, is stuck at the provider"
+        yield wrong("revocations", f"{what}: {one.reason}; act, then `aswhom revocations retry {one.id}`")
 
 
 def scopes(at: Installation) -> Iterator[Finding]:

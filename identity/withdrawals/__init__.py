@@ -29,8 +29,8 @@ class WithdrawalState(StrEnum):
     PENDING = "pending"  # to be asked, by `due_at`
     DONE = "done"  # the provider says that it has ended
     STUCK = "stuck"  # an operator must act: `aswhom revocations retry`
-    GIVEN_UP = "given_up"  # an operator deleted its tenant all the same: it may still be valid at the provider
-    NOT_ASKED = "not_asked"  # there is nobody to ask, or nothing to ask for; a refused connect's was asked in vain
+    GIVEN_UP = "given_up"  # by an operator, or its tenant was deleted: it may still be valid at the provider
+    NOT_ASKED = "not_asked"  # there is nobody to ask, or nothing to ask for
 
 
 MOVES: Moves[WithdrawalState] = Moves(

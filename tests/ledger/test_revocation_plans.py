@@ -239,7 +239,7 @@ def test_what_is_still_to_end_at_providers_is_found_among_what_has_ended_and_wha
 
 def test_what_a_users_revocation_would_end_is_found_by_the_principal(crowded: House) -> None:
     registry = Registry((crowded.workflow,))
-    _of_accounts(crowded, lambda: crowded.database.read(partial(preview, scope=ADA, workflows=registry)))
+    _of_accounts(crowded, lambda: crowded.database.read(partial(preview, scope=ADA, workflows=registry, now=NOW)))
 
 
 def test_the_credentials_that_a_users_revocation_ends_are_found_by_the_principal(crowded: House) -> None:
