@@ -136,7 +136,7 @@ def foreseen(
     if isinstance(wanted, str):
         return wanted
     if without in wanted.scope_list:
-        return f"it would need {without} itself"
+        return f"it would need the {without.kind} {without.key} itself"
     return _prohibition(leases.look(connection, wanted), wanted)
 
 
