@@ -78,5 +78,6 @@ def by_name(actions: Iterable[type[Action[Any]]]) -> dict[str, type[Action[Any]]
             raise TypeError(f"two actions are named {action.action_name()}, {where}")
     for action in found.values():
         check_action(action)  # some are no workflow's, and some name what was defined after their workflow
-        check_tool(action)
+        if action.facts.tool:
+            check_tool(action)
     return dict(sorted(found.items()))

@@ -7,6 +7,7 @@ issue and URL, so making it twice updates it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -244,4 +245,5 @@ class Comment(LinearAction[Made]):
 class Notice(Comment):
     """Comment on an issue about what Aswhom itself did: it speaks for the platform, in no person's name."""
 
-    facts = _facts(Effect.WRITE, "comments:create", recovery=Recovery.CLIENT_ID)
+    # An agent would go round by it what `Comment` must be attributable for.
+    facts = replace(Comment.facts, attribution=False, tool=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -137,7 +138,7 @@ class AskApproval(_Posts):
     buttons that count for nothing. What Slack cannot show whole has none.
     """
 
-    facts = _POSTS
+    facts = replace(_POSTS, tool=False)  # approvers trust what it shows
 
     channel: Channel
     approval: Annotated[str, Field(pattern=r"^apr_[0-9a-z]{10,60}$")]
@@ -172,6 +173,7 @@ class EndQuestion(SlackAction[Message]):
         attribution=False,
         recovery=Recovery.IDEMPOTENT,  # to replace a message by the same twice is to replace it once
         endpoints=EndpointClass(name="chat.update", per=Per.TENANT),
+        tool=False,  # it writes over any message of the app's, how a question was answered
     )
     result = Message
 

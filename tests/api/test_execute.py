@@ -29,7 +29,7 @@ from pipeline.states import Wait
 from pipeline.tables import jobs
 from pipeline.workflow import Registry
 from tests.api.agents_api import AgentsApi
-from tests.ledger.house import Say
+from tests.ledger.house import Say, say_it
 from tests.ledgers import MOSTLY_SQLITE
 
 pytestmark = MOSTLY_SQLITE
@@ -78,6 +78,23 @@ def test_an_identifier_of_nobody_here_is_refused_and_stores_nothing(sqlite_api: 
     answer = sqlite_api.execute(identifier)
     assert (answer.status_code, answer.json["type"]) == (422, "urn:aswhom:problem:unusable")
     assert count(sqlite_api) == 0
+
+
+class EndAll(Say):
+    """It speaks in the platform's own name."""
+
+    facts = replace(Say.facts, tool=False)
+
+
+def test_what_workflows_alone_may_do_is_no_tool_whatever_the_key_covers(sqlite_api: AgentsApi) -> None:
+    api = sqlite_api
+    api.deploy(Registry([say_it], [EndAll]))
+    key, body = api.key(tools=["github.*"]), {"identifier": "acme", "parameters": {"text": "Approved by ada."}}
+    assert [tool["name"] for tool in api.ask("GET", "/v1/tools", key).json["tools"]] == ["github.Say"]
+    for name in ("github.EndAll", "github__EndAll"):
+        answers = [api.ask("GET", f"/v1/tools/{name}", key), api.ask("POST", f"/v1/tools/{name}/execute", key, json=body)]
+        assert [answer.status_code for answer in answers] == [404, 404]
+    assert count(api) == 0
 
 
 def test_an_identifier_that_could_be_two_is_refused_until_it_says_which(sqlite_api: AgentsApi) -> None:

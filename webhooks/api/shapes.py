@@ -92,7 +92,7 @@ def look_again(row: Record, now: datetime) -> int | None:
 
 def _is_in_doubt(step: Record, workflows: Registry) -> bool:
     """Whether a step that is not over may have been done. A search for its effect may have opened it again."""
-    tool = workflows.tools.get(step["action"])
+    tool = workflows.actions.get(step["action"])
     if tool is not None and tool.facts.effect is Effect.READ:
         return False  # whatever became of its call, it changed nothing
     unsettled = {AttemptState.OPEN, AttemptState.UNKNOWN}
