@@ -29,6 +29,7 @@ from webhooks.api.jobs import job_operations
 from webhooks.api.models import ProblemDocument
 from webhooks.api.other_endpoints import SCHEMES, beside
 from webhooks.api.revocations import revocation_operations
+from webhooks.api.tool_calls import ToolCalls
 from webhooks.api.tools import tool_operations
 from webhooks.bells import Bells
 from webhooks.problems import Problem
@@ -104,7 +105,8 @@ def operations(agents: Agents, bells: Bells, *, clock: Callable[[], datetime]) -
         operation_id_callback=_operation_id,
     )
     guard(pages, agents.requests, agents.quota, clock=clock, ids=Ids())
-    tool_operations(pages, agents.requests, agents.workflows, bells, clock=clock)
+    calls = ToolCalls(agents.requests, agents.workflows, bells, clock=clock)
+    tool_operations(pages, calls, agents.workflows, clock=clock)
     job_operations(pages, agents.requests, agents.workflows, bells, clock=clock)
     account_operations(pages, agents.requests, agents.invitations, agents.workflows, clock=clock)
     delivery_operations(pages, agents.requests)
