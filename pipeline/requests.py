@@ -26,7 +26,7 @@ from pipeline.action import Action
 from pipeline.database import Ahead, Database
 from pipeline.desk import jobs as acts
 from pipeline.ledger import requests as ledger
-from pipeline.ledger import views
+from pipeline.ledger import tool_requests, views
 from pipeline.ledger.requests import Asked, Changed, Made
 from pipeline.model import Bell
 from pipeline.states import ENDED, JobState, Wait
@@ -83,7 +83,7 @@ class Requests:
         NotLetIn or KeyReused.
         """
         asked = self._asked(caller, "job", keyed, now)
-        accept = partial(ledger.accept_tool, asked=asked, workflows=self._workflows, action=action)
+        accept = partial(tool_requests.accept_tool, asked=asked, workflows=self._workflows, action=action)
         return write_idempotent(self._store, partial(accept, identifier=identifier, request=request))
 
     def job_before(self, caller: Caller, keyed: Keyed, *, now: datetime) -> Made | None:

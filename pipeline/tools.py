@@ -91,7 +91,7 @@ def for_mcp(action: type[Action[Any]]) -> dict[str, Any]:
         "outputSchema": _result_schema(action),
         "annotations": {
             "readOnlyHint": reads,
-            "destructiveHint": action.facts.effect is Effect.HIGH_RISK,
+            "destructiveHint": not (reads or action.facts.additive),
             "idempotentHint": reads or action.facts.recovery is Recovery.IDEMPOTENT,
             "openWorldHint": True,
         },

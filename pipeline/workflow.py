@@ -200,7 +200,7 @@ def workflow(
 
 
 class Registry:
-    """All workflows of an installation, by name, its actions, and its tools: those that agents may ask for one by one."""
+    """All workflows of an installation, by name, its actions, and its tools: those that agents may ask for singly."""
 
     def __init__(self, workflows: Iterable[Workflow], actions: Iterable[type[Action[Any]]] = ()) -> None:
         """The actions: every one that a workflow uses, and what else *actions* names. Raises TypeError."""
