@@ -65,12 +65,13 @@ def job_with_steps(row: Record, workflows: Registry) -> JobWithSteps:
 
 def _reason(row: Record) -> str | None:
     """Why a tool's job came to no result, or not yet."""
-    of_job, step = row["reason"], next(iter(row["steps"]), None)
+    of_job: str | None = row["reason"]
+    step = next(iter(row["steps"]), None)
     if step is None:
         return of_job
+    of_step: str | None = step["error"]
     if step["state"] in (StepState.FAILED, StepState.REFUSED):  # the job's says the same, with names of our classes
-        return step["error"] or step["reason"]
-    of_step = step["error"]
+        return of_step or str(step["reason"])
     return of_job if of_step is None or of_step in (of_job or "") else "; ".join(filter(None, (of_job, of_step)))
 
 
