@@ -86,6 +86,14 @@ class Requests:
         accept = partial(tool_requests.accept_tool, asked=asked, workflows=self._workflows, action=action)
         return write_idempotent(self._store, partial(accept, identifier=identifier, request=request))
 
+    def usable(
+        self, caller: Caller, offered: Sequence[type[Action[Any]]], *, identifier: str
+    ) -> list[type[Action[Any]]]:
+        """Those of the tools that could be carried out as *identifier*. Raises UnknownIdentifier, BadInput or
+        PolicyDenied.
+        """
+        return self._store.read(lambda c: tool_requests.usable(c, caller, offered, identifier=identifier))
+
     def job_before(self, caller: Caller, keyed: Keyed, *, now: datetime) -> Made | None:
         """What `execute` made of this very request, if it came with this key before. Raises KeyReused."""
         if keyed.key is None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from identity import audit
 from identity.accounts import find_account
+from identity.api_keys import Caller
 from identity.audit import AsWhom, Work
 from identity.capability.audiences import of_connection
 from identity.connect.barred import barred
@@ -93,19 +96,54 @@ def accept_tool(
     return once(connection, replace(asked, same=same), make, exists=jobs.c.id, look=views.job)
 
 
+def usable(
+    connection: Connection, caller: Caller, offered: Sequence[type[Action[Any]]], *, identifier: str
+) -> list[type[Action[Any]]]:
+    """Those that are not refused as *identifier* whatever their parameters, but by policy.
+
+    Raises UnknownIdentifier, BadInput or PolicyDenied.
+    """
+    principal = identify(connection, caller.tenant, identifier).principal
+    who = _who(principal)
+    if who is USER:
+        caller.check_user(principal.id)
+
+    @cache
+    def reached(provider: str) -> ProviderConnection | None:
+        try:
+            return connection_for(connection, caller.tenant, provider)
+        except Misconfigured:
+            return None
+
+    def fits_whom(action: type[Action[Any]]) -> bool:
+        owner = reached(action.facts.provider)
+        if owner is None:
+            return False
+        if who is SERVICE:
+            return not action.facts.attribution
+        return _lacking(connection, owner, principal) is None
+
+    return [action for action in offered if fits_whom(action)]
+
+
 def _who(principal: Principal) -> Who:
     return USER if principal.kind is PrincipalKind.USER else SERVICE
 
 
 def _check_connectable(connection: Connection, owner: ProviderConnection, user: Principal, action: Action[Any]) -> None:
     """Refuse a job that would wait for a consent which nobody can give. Raises Misconfigured."""
-    if of_connection(connection, owner.id) is not None:
-        return  # what takes capabilities needs nobody's account
-    account = find_account(connection, AccountKey(tenant=user.tenant, connection=owner.id, principal=user.id))
-    if account is not None and account.state is not AccountState.PENDING:
-        return
-    if (lacking := barred(connection, owner)) is not None:
+    if (lacking := _lacking(connection, owner, user)) is not None:
         instead = "" if action.facts.attribution else f". Or call the tool as the tenant, {user.tenant}"
         raise Misconfigured(
             f"{user.id} is not connected to {owner.id}, and nobody can connect there as themselves: {lacking}{instead}"
         )
+
+
+def _lacking(connection: Connection, owner: ProviderConnection, user: Principal) -> str | None:
+    """Why nobody can connect there, where *user* would have to; None: they can, are, or need not be."""
+    if of_connection(connection, owner.id) is not None:
+        return None  # what takes capabilities needs nobody's account
+    account = find_account(connection, AccountKey(tenant=user.tenant, connection=owner.id, principal=user.id))
+    if account is not None and account.state is not AccountState.PENDING:
+        return None
+    return barred(connection, owner)

@@ -118,12 +118,15 @@ def test_what_is_stored_by_its_alias_is_promised_by_it() -> None:
 def test_every_tool_has_the_forms_that_models_take(name: str) -> None:
     action = TOOLS[name]
     openai = tools.for_openai(action)["function"]
-    anthropic, mcp = tools.for_anthropic(action), tools.for_mcp(action)
+    anthropic, mcp, told = tools.for_anthropic(action), tools.for_mcp(action), tools.described(action)
     # Responses have no `function` within, and are strict unless told otherwise: these schemas have fields left out.
     assert tools.for_openai_responses(action) == {"type": "function", "strict": False, **openai}
     assert {openai["name"], anthropic["name"], mcp["name"]} == {name.replace(".", "__")}
     assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", openai["name"])
-    assert openai["parameters"] == anthropic["input_schema"] == mcp["inputSchema"] == action.model_json_schema()
+    assert openai["parameters"] == anthropic["input_schema"] == mcp["inputSchema"] == told["parameters"]
+    assert told["parameters"].keys() >= {"type", "properties"}
+    assert "description" not in told["parameters"]  # it stands beside it
+    assert not any("title" in of for _, of in parameters_of(told["parameters"], told["parameters"]))
     assert mcp["annotations"]["readOnlyHint"] is (action.facts.effect == "read")
 
 

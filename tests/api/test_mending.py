@@ -154,6 +154,30 @@ def test_a_user_whom_no_link_was_made_for_is_a_problem_of_its_own_until_one_is(m
     assert execute(mending, "github.SayMuch", {"text": "x"}, "user:zoe").status_code == 202
 
 
+def test_the_catalogue_can_leave_out_what_is_refused_as_whom_it_is_for(mending: AgentsApi) -> None:
+    api = mending
+
+    def listed(query: str = "", key: Any = None) -> set[str]:
+        return {tool["name"] for tool in api.ask("GET", f"/v1/tools{query}", key).json["tools"]}
+
+    github, zendesk = {"github.Say", "github.SayMuch"}, {"zendesk.SayAsMyself", "zendesk.SayInMyName"}
+    assert listed() == github | zendesk
+    assert listed("?provider=zendesk") == zendesk
+    assert listed("?identifier=ada") == github  # nobody has a connection there
+    keyed = replace(api.database.read(lambda c: get_connection(c, "gh")), id="zd", provider="zendesk", authorize_url="")
+    api.database.write(lambda c: add_connection(c, keyed, now=api.now()))
+    assert listed("?identifier=ada") == github
+    assert listed("?identifier=acme") == github | {"zendesk.SayAsMyself"}
+    api.house.connect("acme", "acme.ada", through="zd")
+    assert listed("?identifier=ada") == github | zendesk
+    assert listed("?identifier=ada&provider=github") == github
+    refused = [
+        api.ask("GET", "/v1/tools?identifier=zoe"),
+        api.ask("GET", "/v1/tools?identifier=ada", api.key(users=["mallory"])),
+    ]
+    assert [answer.status_code for answer in refused] == [422, 403]
+
+
 def test_a_consent_that_nobody_can_give_is_not_waited_for(mending: AgentsApi) -> None:
     api = mending
     keyed = replace(api.database.read(lambda c: get_connection(c, "gh")), id="zd", provider="zendesk", authorize_url="")

@@ -29,12 +29,19 @@ class Form(StrEnum):
     MCP = "mcp"
 
 
-class CatalogueQuery(Query):
+class ToolQuery(Query):
     format: Form = Field(
         Form.PLAIN,
         description="`plain`, or the form that a model's API takes: `openai` is that of Chat Completions, "
         "`openai-responses` that of Responses",
     )
+
+
+class CatalogueQuery(ToolQuery):
+    identifier: Id | None = Field(
+        None, description="as whom, as `execute` has it: the tools alone that can be carried out so, but for policy"
+    )
+    provider: Word | None = Field(None, description="its tools alone")
 
 
 class ExecuteBody(Sent):

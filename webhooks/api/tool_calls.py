@@ -57,9 +57,19 @@ class ToolCalls:
         self._bells = bells
         self._clock = clock
 
-    def offered(self, who: Caller) -> list[type[Action[Any]]]:
-        """The tools that the key covers."""
-        return [action for name, action in self._workflows.tools.items() if who.may_execute(name)]
+    def offered(
+        self, who: Caller, *, identifier: str | None = None, provider: str | None = None
+    ) -> list[type[Action[Any]]]:
+        """The tools that the key covers: of one provider, and those that can be carried out as *identifier*.
+
+        Raises UnknownIdentifier, BadInput or PolicyDenied.
+        """
+        covered = [
+            action
+            for name, action in self._workflows.tools.items()
+            if who.may_execute(name) and provider in (None, action.facts.provider)
+        ]
+        return covered if identifier is None else self._requests.usable(who, covered, identifier=identifier)
 
     def tool(self, who: Caller, name: str) -> type[Action[Any]]:
         """The tool of that name, as far as the key covers it. Raises Problem."""
