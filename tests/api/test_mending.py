@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import pytest
 from pydantic import Field
@@ -11,7 +15,10 @@ from sqlalchemy import func, select
 
 from identity.connections import add_connection, get_connection
 from identity.identifiers import UnknownIdentifier, identify
-from pipeline.tables import jobs
+from identity.model import AccountKey
+from pipeline.ledger import jobs
+from pipeline.states import Wait
+from pipeline.tables import jobs as rows
 from pipeline.workflow import Registry
 from tests.api.agents_api import AgentsApi
 from tests.ledger.house import Say, say_it
@@ -56,7 +63,7 @@ def execute(api: AgentsApi, tool: str, parameters: object, identifier: str = "ad
 
 
 def accepted(api: AgentsApi) -> int:
-    return api.database.read(lambda c: c.execute(select(func.count()).select_from(jobs)).scalar_one())
+    return api.database.read(lambda c: c.execute(select(func.count()).select_from(rows)).scalar_one())
 
 
 @pytest.mark.parametrize(
@@ -152,6 +159,27 @@ def test_a_user_whom_no_link_was_made_for_is_a_problem_of_its_own_until_one_is(m
     linked = mending.ask("POST", "/v1/connect-links", json={"user": "zoe", "connection": "github"})
     assert linked.status_code == 201, linked.text
     assert execute(mending, "github.SayMuch", {"text": "x"}, "user:zoe").status_code == 202
+
+
+def test_the_page_says_what_is_done_once_its_person_has_connected_and_how_often(mending: AgentsApi) -> None:
+    """A model that was told of a missing consent may ask again, and again."""
+    api, days = mending, timedelta(days=14)
+    key = AccountKey(tenant="acme", connection="gh", principal="acme.zoe")
+    link = api.ask("POST", "/v1/connect-links", json={"user": "zoe", "connection": "gh"}).json["url"]
+
+    def page() -> str:
+        return str(api.client.get(urlsplit(link).path).text)
+
+    assert "as soon as you have connected" not in page()
+    park = partial(jobs.park, wait=Wait.CONSENT, waits_for=jobs.consent_of(key), due_in=days, expires_in=days)
+    for tool in ("github.SayMuch", "github.SayMuch", "github.Say"):
+        job = execute(api, tool, {"text": "x"}, "zoe").json["job"]["id"]
+        api.database.write(partial(park, job=api.house.claim(job), reason="needs the consent"))
+    found = re.findall(
+        r"<li><span>(.*?)</span>(?: <span class=\"tag\">(.*?)</span>)?</li>", page().split("as you</h2>")[0]
+    )
+    assert ("It takes more than a text", "2 times") in found
+    assert ("An action of the tests", "") in found
 
 
 def test_the_catalogue_can_leave_out_what_is_refused_as_whom_it_is_for(mending: AgentsApi) -> None:
