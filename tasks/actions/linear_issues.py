@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel
@@ -9,6 +10,8 @@ from pydantic import BaseModel
 from pipeline.action import Result
 
 N = TypeVar("N")
+
+FILED = "Pull request "  # begins the description of an issue that was filed for one; the link follows
 
 
 class Issue(Result):
@@ -69,8 +72,18 @@ class _Team(BaseModel):
 class OnBoard(Issue):
     """An issue with the column it is in, and its team's columns for what is done."""
 
+    description: str | None
     state: _State
     team: _Team
+
+    def was_filed_for(self, pull: str) -> bool:
+        """Whether it begins as filing has it begin: a title like ours is anybody's to give.
+
+        By the address, since Linear gives Markdown back as it writes it, with other brackets and escapes.
+        """
+        first, _, _ = (self.description or "").lstrip().partition("\n")
+        page = pull.replace("#", "/pull/")
+        return first.startswith(FILED) and re.search(rf"/{re.escape(page)}(?!\d)", first) is not None
 
     def tracked(self) -> Tracked:
         columns = sorted(self.team.states.nodes, key=lambda column: column.position)
