@@ -102,6 +102,10 @@ class Deliveries:
             self._made[delivery.guid] = delivery
             return delivery
 
+    def make_withdrawn(self, user: dict[str, Any]) -> Delivery:
+        """That a user's authorization has ended, whoever ended it: an action and a sender, and no time."""
+        return self.make("github_app_authorization", {"action": "revoked", "sender": user})
+
     def send(self, delivery: Delivery) -> int:
         """The status the receiver answered; 0 if it did not."""
         try:
