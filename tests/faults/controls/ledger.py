@@ -430,6 +430,13 @@ CONTROLS = (
         test="tests/ledger/test_signals.py::test_the_echo_of_what_was_asked and sqlite and tenant",
     ),
     Control(
+        name="a revocation is effective by the ledger's clock",
+        file="pipeline/revocation/__init__.py",
+        guard='"effective_at": effective_at,',
+        without='"effective_at": now,',
+        test="tests/ledger/test_revocation.py::test_a_call_that_opened_while and sqlite",
+    ),
+    Control(
         name="what is in doubt for good is asked for",
         file="pipeline/revocation/provider_side.py",
         guard="if row.doubt == SignalDoubt.UNKNOWN:",
