@@ -97,7 +97,9 @@ def test_an_authorization_that_the_client_ends_is_told_of_by_the_bytes_of_a_with
     try:
         assert end() == 204
         assert sandbox.receiver.take() == []
-        held = next(row for row in sandbox.read("github", "deliveries") if not row["statuses"])
+        held = next(row for row in sandbox.read("github", "deliveries") if row["late"] and not row["statuses"])
+        listed = sandbox.github("GET", "/app/hook/deliveries", sandbox.app_jwt()).json()
+        assert held["guid"] not in {row["guid"] for row in listed}, "GitHub has not begun to send it"
         sandbox.order("github", "deliver", delivery=held["guid"])
     finally:
         sandbox.order("github", "authorizations/echoes", hold=False)

@@ -70,7 +70,7 @@ def test_a_suspension_parks_a_replay_and_an_echo_are_told_and_what_came_after_a_
     system.wait(lambda: answer(system, ended) == "done", "that her credentials have ended at their providers")
     assert state(system, "acme.ada") == AccountState.ACTIVE, "what is revoked above an account leaves its state alone"
     system.connect("acme", "ada")
-    (echo,) = [one for one in system.sandbox("github", "deliveries") if not one["statuses"]]
+    (echo,) = [one for one in system.sandbox("github", "deliveries") if one["late"]]
     assert echo["event"] == "github_app_authorization"
     system.order("github", "deliver", delivery=echo["guid"])
     assert state(system, "acme.ada") == AccountState.REVOKED

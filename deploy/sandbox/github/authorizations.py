@@ -83,8 +83,9 @@ def authorizations(
         entry().tenant = outcome["tenant"]
         touched(f"authorization:{outcome['user']}")
         # GitHub sends it some time or other. Here it is before the answer, or when it is told to: a test has one order.
-        echo = deliveries.make_withdrawn(shapes.user(store.user(outcome["user"])))
-        deliveries.give([echo], hold=store.holds_echoes)
+        late = store.holds_echoes
+        echo = deliveries.make_withdrawn(shapes.user(store.user(outcome["user"])), late=late)
+        deliveries.give([echo], hold=late)
         return "", 204
 
     @routes.post("/credentials/revoke")
