@@ -739,7 +739,7 @@ def came_to_all(machine: type[Ledger]) -> None:
 
 
 def test_any_order_of_events_keeps_the_rule(migrated_sqlite: Path, folder: Path) -> None:
-    run_on_sqlite(folder, migrated_sqlite, examples=40)
+    run_on_sqlite(folder, migrated_sqlite, examples=30)
     came_to_all(Ledger)
 
 
