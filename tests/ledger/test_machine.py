@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -54,6 +54,7 @@ from identity.sequence import next_number
 from identity.transmitters import Transmitter
 from identity.withdrawals import Withdrawal, WithdrawalState, get_withdrawal, settle
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawer import Turn
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.database import Database
 from pipeline.ledger import jobs as ledger_jobs
@@ -287,7 +288,7 @@ class Ledger(RuleBasedStateMachine):
             self.reached["an end that was asked for in doubt"] += len(states)
             assert set(states) <= {WithdrawalState.DONE}, "what is in doubt for good was not asked for"
 
-    def _ask(self, withdrawal: str) -> bool:
+    def _ask(self, withdrawal: str, _others: Sequence[str]) -> Turn:
         """The provider is asked, and has ended it."""
 
         def end(c: Connection) -> Withdrawal | None:
@@ -300,7 +301,7 @@ class Ledger(RuleBasedStateMachine):
         of = self.database.read(partial(get_account, account=one.account))
         assert one.consented <= self.ended(of.key), "a later consent was ended"
         self.asked.add(withdrawal)
-        return True
+        return Turn()
 
     @rule(scope=st.sampled_from(SCOPES))
     def stop(self, scope: Scope) -> None:
