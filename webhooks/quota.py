@@ -148,7 +148,8 @@ class Rates:
         if self.tenant is None and self.nobodys is None:
             whose = None
         elif (whose := tenant()) is None and self.nobodys is not None:
-            return self.nobodys.spend(connection).allowed  # and of the connection's, which others share, nothing
+            # And of the connection's, which others share, nothing.
+            return self.nobodys.spend(connection).allowed
         for what, spent in self._spent(connection, whose):
             spent.check(f"This {what} takes {spent.limit} deliveries a minute. Send it again after Retry-After.")
         return True

@@ -95,7 +95,7 @@ def _page(
     """Some accounts, and behind which to go on; None: there are no more. *needed* is what is known, and is added to."""
     rows, last = _accounts(connection, tenant, kind, after)
     did = {} if since is None else _done(connection, [row.id for row in rows], since)
-    actions = workflows.tools
+    actions = workflows.actions
     found = []
     for row in rows:
         key = (row.tenant_id, PrincipalKind(row.kind), row.provider)
