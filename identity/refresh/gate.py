@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -107,15 +107,18 @@ class Gate:
         """What `enter` would say; nothing is counted. Where it says to wait, *who* has that place in line."""
         return self._ask("look", endpoint, pace, keep, who)
 
-    def waiting(self, endpoint: Endpoint) -> int:
-        """How many stand in line there."""
+    def waiting(self, endpoints: Sequence[Endpoint]) -> list[int]:
+        """How many stand in line at each, in one round trip; who left it is counted until somebody asks there."""
         if self._client is not None and self._monotonic() >= self._away_until:
+            asking = self._client.pipeline(transaction=False)
+            for endpoint in endpoints:
+                asking.zcard(self._keys(endpoint)[1])
             try:
-                return int(self._client.zcard(self._keys(endpoint)[1]))
+                return [int(length) for length in asking.execute()]
             except redis.RedisError:
                 self._away_until = self._monotonic() + self._rest
         with self._lock:
-            return self._state(endpoint).line.length(self._now())
+            return [self._state(endpoint).line.length(self._now()) for endpoint in endpoints]
 
     def paused(self, endpoint: Endpoint) -> timedelta | None:
         """How long nobody is to ask, whatever the pace: it asked for a pause, or its breaker is open."""

@@ -258,4 +258,4 @@ def test_the_script_and_the_process_agree(valkey_client: redis.Redis, steps: lis
                 act(where, *arguments)
                 told.append(timedelta())
         assert abs(told[0] - told[1]) < NEAR, (name, told)
-        assert gates[0].waiting(where) == gates[1].waiting(where)
+        assert gates[0].waiting([where]) == gates[1].waiting([where])

@@ -12,6 +12,7 @@ from math import ceil
 
 import pytest
 import redis
+from redis.client import Pipeline
 from redis.commands.core import Script
 
 from identity.providers.github import GITHUB
@@ -44,8 +45,8 @@ class Clocked:
         for key in self._client.scan_iter(match=f"{prefix}*"):
             self._client.delete(key)
 
-    def zcard(self, key: str) -> int:
-        return int(self._client.zcard(key))
+    def pipeline(self, *, transaction: bool) -> Pipeline:
+        return self._client.pipeline(transaction=transaction)
 
 
 @dataclass
@@ -89,6 +90,11 @@ class Fleet:
         """Redis loses what it held."""
         assert self._shared is not None
         self._shared.empty(self.prefix)
+
+    def waiting(self) -> int:
+        """How many stand in line."""
+        (number,) = self.gate.waiting([self.where])
+        return number
 
     def run(self, *, until: float = float("inf")) -> Asked:
         """Everybody asks when due, until all have passed or *until*, in seconds from now."""
@@ -224,7 +230,7 @@ def test_whoever_never_comes_back_holds_up_nobody(fleet: Fleet) -> None:
     assert all(asked.passed[name] < asked.first_told[name] + 10 for name in stayed)
     fleet.tick(60)
     assert fleet.gate.look(fleet.where, fleet.pace, keep=STEP_KEEPS) is None
-    assert fleet.gate.waiting(fleet.where) == 0
+    assert fleet.waiting() == 0
 
 
 def test_workers_who_are_minutes_late_starve_nobody(fleet: Fleet) -> None:
@@ -263,12 +269,12 @@ def test_a_pace_that_changes_is_followed_at_once(fleet: Fleet, then: Pace) -> No
 def test_what_is_ahead_of_need_goes_behind_everybody(fleet: Fleet) -> None:
     fleet.come(jobs(200))
     fleet.run(until=1)
-    waiting = fleet.gate.waiting(fleet.where)
+    waiting = fleet.waiting()
     assert waiting > 100
     ahead = fleet.gate.look(fleet.where, fleet.pace, keep=AHEAD_KEEPS)
     assert ahead is not None
     assert ahead > (waiting - 1) * GITHUBS.interval
-    assert fleet.gate.waiting(fleet.where) == waiting  # and takes no place
+    assert fleet.waiting() == waiting  # and takes no place
 
 
 def test_an_answer_closes_the_breaker_for_all_who_wait(fleet: Fleet) -> None:
@@ -284,7 +290,7 @@ def test_an_answer_closes_the_breaker_for_all_who_wait(fleet: Fleet) -> None:
 def test_jobs_of_one_account_share_a_place(fleet: Fleet) -> None:
     fleet.come(jobs(100))
     fleet.run(until=2)
-    before = fleet.gate.waiting(fleet.where)
+    before = fleet.waiting()
     told = [fleet.gate.look(fleet.where, fleet.pace, keep=STEP_KEEPS, who=Who("one")) for _ in range(3)]
     assert len(set(told)) == 1
-    assert fleet.gate.waiting(fleet.where) == before + 1
+    assert fleet.waiting() == before + 1
