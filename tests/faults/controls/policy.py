@@ -240,7 +240,10 @@ CONTROLS = (
     Control(
         name="a parameter has the form that its schema says",
         file="tasks/actions/invoices.py",
-        guard='InvoiceId = Annotated[str, Field(pattern=r"^inv_[A-Za-z0-9]{1,40}$")]',
+        guard=(
+            'InvoiceId = Annotated[str, Field(pattern=r"^inv_[A-Za-z0-9]{1,40}$", '
+            'description="the invoice\'s id, as inv_7")]'
+        ),
         without="InvoiceId = str",
         test="tests/payments/test_payments.py::test_a_parameter_that_does_not_fit_the_schema",
     ),
