@@ -22,6 +22,7 @@ from pipeline.ledger.approval_bars import barred
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Approved, Ended, Intent, PolicyMoved, claim_lost
 from pipeline.ledger.jobs import lock_claim, park, wake
+from pipeline.ledger.requesters import unheld_key
 from pipeline.states import APPROVAL_MOVES, ApprovalState, Wait
 
 YES, NO = "yes", "no"
@@ -103,6 +104,8 @@ def _same(held: Row[Any], intent: Intent, shown: Mapping[str, Any]) -> bool:
 def _ask_anew(
     connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, Any], now: datetime
 ) -> NotApproved | Ended:
+    if (unheld := _unheld(connection, intent)) is not None:
+        return NotApproved(reason=unheld)
     needs = [_resolved(connection, intent.job.tenant, one) for one in intent.decision.constraints.approvals]
     for need in needs:
         eligible = len(need["approvers"]) - len(barred(connection, intent.job.id, need["approvers"]))
@@ -145,6 +148,18 @@ def _ask_anew(
         detail={"approval": id},
     )
     return _wait(connection, intent, id, lasts)
+
+
+def _unheld(connection: Connection, intent: Intent) -> str | None:
+    """Why the step is refused whoever says yes: a rule wants to know who is behind the key that asked."""
+    wary = next((one for one in intent.decision.constraints.approvals if one.held_keys_only), None)
+    key = None if wary is None else unheld_key(connection, intent.job.id)
+    if wary is None or key is None:
+        return None
+    return (
+        f"the policy's rule {wary.rule!r} approves {intent.action} only for keys that a user is said to hold, and {key} "
+        "names none: whoever has it could approve what they asked for. Make one with `aswhom api-keys add --held-by`"
+    )
 
 
 def _resolved(connection: Connection, tenant: str, need: ApprovalNeed) -> dict[str, Any]:

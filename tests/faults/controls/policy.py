@@ -12,6 +12,20 @@ USE = "tests/ledger/test_approval_use.py"
 
 CONTROLS = (
     Control(
+        name="whoever may have the key is among those who asked",
+        file="pipeline/ledger/requests.py",
+        guard="replayed_by=caller.people,",
+        without="",
+        test="tests/payments/test_agents_payments.py::test_whoever_may_have_the_key_does_not_approve",
+    ),
+    Control(
+        name="a key that names no holder, where a rule wants one",
+        file="pipeline/ledger/approvals.py",
+        guard="if (unheld := _unheld(connection, intent)) is not None:",
+        without="if (unheld := _unheld(connection, intent)) is not None and False:",
+        test="tests/payments/test_agents_payments.py::test_a_rule_may_refuse_what_a_key_asks_for",
+    ),
+    Control(
         name="an approval is asked for",
         file="pipeline/ledger/openings.py",
         guard="if not confirm(connection, intent, now=now):",
