@@ -157,8 +157,9 @@ def _unheld(connection: Connection, intent: Intent) -> str | None:
     if wary is None or key is None:
         return None
     return (
-        f"the policy's rule {wary.rule!r} approves {intent.action} only for keys that a user is said to hold, and {key} "
-        "names none: whoever has it could approve what they asked for. Make one with `aswhom api-keys add --held-by`"
+        f"the policy's rule {wary.rule!r} approves {intent.action} only for keys that a user is said to hold, and "
+        f"{key} names none: whoever has it could approve what they asked for. "
+        "Make one with `aswhom api-keys add --held-by`"
     )
 
 

@@ -12,6 +12,41 @@ USE = "tests/ledger/test_approval_use.py"
 
 CONTROLS = (
     Control(
+        name="every rule's approval is wanted",
+        file="identity/policy/decision.py",
+        guard="approvals=tuple(rule.approval for rule in rules if rule.approval is not None),",
+        without="approvals=tuple(rule.approval for rule in rules if rule.approval is not None)[:1],",
+        test="tests/identity/test_policy_rules.py::test_what_is_permitted_is_held_to_all",
+    ),
+    Control(
+        name="the tightest limit is the limit",
+        file="identity/policy/decision.py",
+        guard="max_amount=min(limits, key=lambda one: one.amount, default=None),  # of one currency, or it was refused",
+        without="max_amount=next(iter(limits), None),",
+        test="tests/identity/test_policy_rules.py::test_what_is_permitted_is_held_to_all",
+    ),
+    Control(
+        name="the place of an allowance says nothing",
+        file="identity/policy/decision.py",
+        guard="allowances = [one for one in policy.allowances if one.covers(question)] if high_risk else []",
+        without="allowances = [one for one in policy.allowances if one.covers(question)][:1] if high_risk else []",
+        test="tests/identity/test_policy_rules.py::test_the_order_of_rules_says_nothing",
+    ),
+    Control(
+        name="what must be attributable runs as a person",
+        file="identity/policy/decision.py",
+        guard="if question.attribution and kind is not PrincipalKind.USER:",
+        without="if False:",
+        test="tests/identity/test_policy_rules.py::test_every_question_has_one_answer",
+    ),
+    Control(
+        name="an amount is not below nothing",
+        file="identity/money.py",
+        guard="if not self._is_written_shortly() or _WRITTEN.fullmatch(str(self)) is None:",
+        without="if False:",
+        test="tests/identity/test_money.py::test_what_policy_could_not_compare",
+    ),
+    Control(
         name="whoever may have the key is among those who asked",
         file="pipeline/ledger/requests.py",
         guard="replayed_by=caller.people,",
