@@ -217,6 +217,27 @@ CONTROLS = (
         )
     ),
     Control(
+        name="a known key is answered while a fetch hangs",
+        file="identity/capability/verifier.py",
+        guard="under_way.wait(None if known is None else self.patience.total_seconds())",
+        without="under_way.wait()",
+        test="tests/capability/test_published_keys.py::test_while_the_issuer_hangs",
+    ),
+    Control(
+        name="an unknown key waits for nobody else's fetch",
+        file="identity/capability/verifier.py",
+        guard="if under_way is not None and (mine or age >= self.stale.total_seconds()):",
+        without="if under_way is not None:",
+        test="tests/capability/test_published_keys.py::test_while_the_issuer_hangs",
+    ),
+    Control(
+        name="a key set's answer has to come in time",
+        file="identity/capability/verifier.py",
+        guard="late.start()",
+        without="pass",
+        test="tests/capability/test_published_keys.py::test_an_answer_that_drips and body",
+    ),
+    Control(
         name="of an exchange: what is within is given",
         file="identity/capability/narrowing.py",
         guard="if too_wide := _prohibition(given, asked, by, target):",
