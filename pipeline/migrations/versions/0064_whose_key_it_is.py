@@ -17,7 +17,3 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.add_column("api_keys", sa.Column("held_by", sa.String(64)))
-
-
-def downgrade() -> None:
-    op.drop_column("api_keys", "held_by")
