@@ -139,13 +139,27 @@ def _ask_anew(
     audit.record(
         connection,
         "approval.asked",
-        AsWhom(tenant=intent.job.tenant),
+        AsWhom(
+            tenant=intent.job.tenant,
+            agent=intent.job.agent,
+            principal=intent.principal,
+            pattern=intent.decision.pattern,
+            on_behalf_of=intent.job.user,
+        ),
         Work(job=intent.job.id, action=intent.action),
         id=f"{id}.asked",
         at=now,
         number=number,
         outcome="open",
-        detail={"approval": id},
+        # All that was asked: an export of the audit has nothing else, where nobody answers.
+        detail={
+            "approval": id,
+            "position": intent.position,
+            "request_hash": intent.request_hash,
+            "digest": digest_of(shown),
+            "policy": intent.decision.policy,
+            "needs": needs,
+        },
     )
     return _wait(connection, intent, id, lasts)
 

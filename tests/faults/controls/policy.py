@@ -30,14 +30,14 @@ CONTROLS = (
         file="identity/policy/decision.py",
         guard="allowances = [one for one in policy.allowances if one.covers(question)] if high_risk else []",
         without="allowances = [one for one in policy.allowances if one.covers(question)][:1] if high_risk else []",
-        test="tests/identity/test_policy_rules.py::test_the_order_of_rules_says_nothing",
+        test="tests/identity/test_policy_rules.py::test_of_several_allowances",
     ),
     Control(
         name="what must be attributable runs as a person",
         file="identity/policy/decision.py",
         guard="if question.attribution and kind is not PrincipalKind.USER:",
         without="if False:",
-        test="tests/identity/test_policy_rules.py::test_every_question_has_one_answer",
+        test="tests/identity/test_policy.py::test_a_step_that_no_principal_may_take",
     ),
     Control(
         name="an amount is not below nothing",
@@ -105,7 +105,7 @@ CONTROLS = (
     Control(
         name="high-risk actions need an allowance",
         file="identity/policy/decision.py",
-        guard="if why_not is None and question.effect is Effect.HIGH_RISK and allowance is None:",
+        guard="if why_not is None and high_risk and not allowances:",
         without="if False:",
         test="tests/identity/test_policy_rules.py::test_a_high_risk_action_runs_only_within_an_allowance",
     ),
