@@ -85,7 +85,7 @@ def declared_cases(workflows: Iterable[Workflow]) -> Iterator[Case]:
 
 def stored_cases(connection: Connection, workflows: Registry, tenant: str, *, since: datetime) -> Iterator[Case | None]:
     """The tenant's steps that began since then, as today's code declares them; None: one that it does not know."""
-    takers = _takers(connection, workflows, tenant)
+    takers = takers_of(connection, workflows, tenant)
     columns = (steps.c.job_id, steps.c.position, steps.c.action, steps.c.named, steps.c.parameters)
     # No step began since then in a job that had ended before: such jobs' steps are not even looked at.
     lately = or_(jobs.c.finished_at.is_(None), jobs.c.finished_at >= since)
@@ -100,7 +100,7 @@ def stored_cases(connection: Connection, workflows: Registry, tenant: str, *, si
             yield _of_step(workflows, takers, row)
 
 
-def _takers(connection: Connection, workflows: Registry, tenant: str) -> dict[str, Audience]:
+def takers_of(connection: Connection, workflows: Registry, tenant: str) -> dict[str, Audience]:
     """The tenant's upstreams that take capabilities, by provider."""
     found: dict[str, Audience] = {}
     for provider in {action.facts.provider for action in workflows.tools.values()}:
