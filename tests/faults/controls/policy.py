@@ -48,7 +48,7 @@ CONTROLS = (
     ),
     Control(
         name="whoever may have the key is among those who asked",
-        file="pipeline/ledger/requests.py",
+        file="pipeline/ledger/tool_requests.py",
         guard="replayed_by=caller.people,",
         without="",
         test="tests/payments/test_agents_payments.py::test_whoever_may_have_the_key_does_not_approve",
