@@ -19,8 +19,8 @@ CONTROLS = (
     Control(
         name="the pace of a token endpoint",
         file="identity/refresh/endpoint_state.py",
-        guard="wait = max(self.held - now, (self.open or now) - now, due - (burst - 1) * interval - now, 0)",
-        without="wait = 0",
+        guard="free = max(max(self.due, now) - (burst - 1) * interval, self.held, self.probe)",
+        without="free = now",
         test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
     ),
     Control(
