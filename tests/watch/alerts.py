@@ -447,6 +447,7 @@ ALERTS: Mapping[str, Alert] = {
     "AswhomStreamSilent": Alert(
         after=6,
         bad={'aswhom_streams_silent{status="disabled"}': "1x10"},
+        labels={"status": "disabled"},
         says="1 streams of security events are disabled",
         good={'aswhom_streams_silent{status="disabled"}': "0x10"},
     ),

@@ -136,7 +136,7 @@ CONTROLS = (
     Control(
         name="only the names of errors are quoted",
         file="identity/quoting.py",
-        guard='return said if _NAME.fullmatch(said) else "an error that has no name"',
+        guard='return said if is_name(said) else "an error that has no name"',
         without="return said",
         test="tests/faults/test_canaries.py::test_no_secret",
     ),
