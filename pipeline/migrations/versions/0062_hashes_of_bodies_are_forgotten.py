@@ -1,7 +1,7 @@
 """Hashes of bodies are found by when they were seen: they are forgotten once the same body counts as new.
 
 Revision ID: 0062
-Revises: 0060
+Revises: 0064
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from alembic import op
 
 revision: str = "0062"
-down_revision: str | None = "0060"
+down_revision: str | None = "0064"
 branch_labels: str | None = None
 depends_on: str | None = None
 
