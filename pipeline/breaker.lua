@@ -126,10 +126,7 @@ else
   local own = ARGV[9] == "1" and whose.last == ARGV[7]
   fail(whose, ARGV[7], own)
   fail(host, ARGV[8], own or host.last == ARGV[8])
-  local wait, of = longest()
-  if wait > 0 and not own then
-    answer = place(of, wait)
-  end
+  answer = own and 0 or longest() -- its first result alone
 end
 
 for _, state in ipairs(both) do

@@ -96,8 +96,7 @@ class States:
         own = may_be_own and self.whose.last == job
         self.whose.fail(now, job, breaker, same=own)
         self.host.fail(now, tenant, breaker, same=own or self.host.last == tenant)
-        wait, of = self._longest(now)
-        return of.place(now, wait, breaker) if wait > 0 and not own else 0
+        return 0 if own else self._longest(now)[0]
 
     def _longest(self, now: int) -> tuple[int, BreakerState]:
         ours, of_all = self.whose.wait(now), self.host.wait(now)

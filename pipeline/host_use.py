@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from identity.backoff import spread
 from identity.http import NoAnswer, NotSent
 from pipeline import metrics
 from pipeline.action import Response, Verdict
@@ -59,9 +60,10 @@ class HostUse:
             breakers.answered(errand)
             return None
         wait = breakers.failed(errand, may_be_own=status in _MAY_BE_OWN)
-        if wait is not None:
-            metrics.UPSTREAM_WAITS.labels(errand.provider, "away").inc()
-        return wait
+        if wait is None:
+            return None
+        metrics.UPSTREAM_WAITS.labels(errand.provider, "away").inc()
+        return wait + spread(wait)  # the next probe is another's
 
     def give_back(self) -> None:
         """Before something else is waited for, and at the end, whatever it was."""

@@ -41,7 +41,7 @@ class Moved:
         self.now += time.total_seconds()
         if self.client is not None:
             for key in {f"breakers:upstream:{key}" for errand in errands for key in errand.keys}:
-                for field in {"open", "probe", "line", "seen"} & set(self.client.hkeys(key)):  # type: ignore[arg-type]
+                for field in {"open", "probe", "line", "seen"} & set(self.client.hkeys(key)):
                     self.client.hincrby(key, field, -time // timedelta(microseconds=1))
                 left: Any = self.client.pttl(key)
                 self.client.pexpire(key, max(left - time // timedelta(milliseconds=1), 0))
@@ -76,14 +76,14 @@ def near(wait: timedelta | None, expected: timedelta) -> bool:
 def test_one_tenants_failures_close_a_host_to_itself_alone(moved: Moved) -> None:
     to = at_a_host()
     assert fails(moved, to(), to(), to(), to()) == [False, False, True, True]
-    assert near(moved.breakers.enter(to()), HOUR + 2 * BREAKER.apart)
+    assert near(moved.breakers.enter(to()), HOUR)
     assert moved.breakers.enter(to("globex")) is None
 
 
 def test_failures_of_different_tenants_close_a_host_to_all(moved: Moved) -> None:
     to = at_a_host()
     assert fails(moved, to("a"), to("b"), to("a")) == [False, False, True]
-    assert near(moved.breakers.enter(to("who never called it")), HOUR + BREAKER.apart)
+    assert near(moved.breakers.enter(to("who never called it")), HOUR)
     assert moved.breakers.enter(at_a_host()("a")) is None, "another host"
 
 
@@ -115,10 +115,7 @@ def test_one_probe_goes_and_where_it_fails_the_host_is_left_alone_for_longer(mov
 
         with ThreadPoolExecutor(6) as pool:
             assert list(pool.map(enter, range(6))).count(None) == 1
-        wait = moved.breakers.failed(to(), may_be_own=False)
-        assert wait is not None
-        # Behind those who were told to wait for the probe, if that is farther off than the breaker's end.
-        assert again * HOUR - NEAR < wait < max(again * HOUR + BREAKER.line, BREAKER.probe + BREAKER.line) + NEAR
+        assert near(moved.breakers.failed(to(), may_be_own=False), again * HOUR)
     moved.passes(5 * HOUR, to())
     assert moved.breakers.enter(to()) is None
     moved.breakers.answered(to())
@@ -147,9 +144,9 @@ def test_a_probe_that_was_not_sent_leaves_its_place_to_another(moved: Moved) -> 
 
 def test_who_waits_stands_in_a_line_that_begins_anew_behind_its_end(moved: Moved) -> None:
     to = at_a_host()
-    fails(moved, to("a"), to("b"), to("a"))  # the last of them has the first place
-    told = [moved.breakers.enter(to("c")) for _ in range(14)]
-    for number, wait in enumerate(told, start=1):
+    fails(moved, to("a"), to("b"), to("a"))
+    told = [moved.breakers.enter(to("c")) for _ in range(15)]
+    for number, wait in enumerate(told):
         assert near(wait, HOUR + number % 13 * BREAKER.apart), number
     assert near(moved.breakers.line(at_a_host()(), after=HOUR), HOUR), "a line of its own"
 
@@ -158,7 +155,7 @@ def test_a_clock_that_is_set_back_closes_no_host_for_longer(client: redis.Redis)
     moved, to = Moved(client), at_a_host()
     fails(moved, to(), to(), to())
     moved.passes(-10 * HOUR, to())
-    assert near(moved.breakers.enter(to()), HOUR + BREAKER.apart)
+    assert near(moved.breakers.enter(to()), HOUR)
 
 
 def test_failures_of_long_ago_are_forgotten(client: redis.Redis) -> None:
@@ -167,9 +164,9 @@ def test_failures_of_long_ago_are_forgotten(client: redis.Redis) -> None:
     moved.passes(timedelta(minutes=16), to())
     assert fails(moved, to(), to(), to()) == [False, False, True]
     fails(Moved(client), to(), to())
-    (left,) = {client.pttl(f"breakers:upstream:{key}") > 890_000 for key in to().keys}  # type: ignore[operator]
+    (left,) = {client.pttl(f"breakers:upstream:{key}") > 890_000 for key in to().keys}
     assert left
-    assert client.pttl(f"breakers:upstream:{to().keys[0]}") <= 900_000  # type: ignore[operator]
+    assert client.pttl(f"breakers:upstream:{to().keys[0]}") <= 900_000
 
 
 def test_while_redis_is_away_a_process_counts_by_itself() -> None:
