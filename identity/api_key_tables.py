@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, String, Table, Text, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, String, Table, Text, UniqueConstraint
 
-from identity.columns import Instant
+from identity.columns import Instant, partial_index
 from identity.tables import metadata
-
-_EXPIRES, _REVOKED = text("expires_at is not null"), text("revoked_at is not null")
 
 # Keys that agents call the API with. The key itself is nowhere: what is stored only recognises it.
 api_keys = Table(
@@ -28,8 +26,8 @@ api_keys = Table(
     Column("revoked_at", Instant),
     Index("ix_api_keys_tenant", "tenant_id"),
     # What retention looks for.
-    Index("ix_api_keys_expires", "expires_at", postgresql_where=_EXPIRES, sqlite_where=_EXPIRES),
-    Index("ix_api_keys_revoked", "revoked_at", postgresql_where=_REVOKED, sqlite_where=_REVOKED),
+    partial_index("ix_api_keys_expires", "expires_at", where="expires_at is not null"),
+    partial_index("ix_api_keys_revoked", "revoked_at", where="revoked_at is not null"),
 )
 
 # Whose tokens stand in for an agent's key: of an issuer, for us, about a subject.

@@ -1,4 +1,4 @@
-"""Column types shared by every table, the clock of the database, and values in the words of partial indexes."""
+"""Column types shared by every table, the clock of the database, partial indexes, and values in their words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Dialect, bindparam, false, literal_column, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Dialect,
+    Index,
+    bindparam,
+    false,
+    literal_column,
+    text,
+    type_coerce,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -79,6 +90,11 @@ def database_in(duration: timedelta) -> ColumnElement[datetime]:
 def database_in_microseconds(parameter: str) -> ColumnElement[datetime]:
     """The database's clock plus the *parameter*, in `microseconds`: for a statement that is built once."""
     return type_coerce(type_coerce(database_now(), BigInteger) + bindparam(parameter, type_=BigInteger), Instant)
+
+
+def partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """An index of the rows that meet a condition alone."""
+    return Index(name, *columns, unique=unique, postgresql_where=text(where), sqlite_where=text(where))
 
 
 # Conditions in the words of partial indexes, by which both databases see which of those has the rows: a bound value

@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-from identity.columns import Instant
+from identity.columns import Instant, partial_index
 
 metadata = MetaData(
     naming_convention={
@@ -167,13 +167,7 @@ accounts = Table(
     Index("ix_accounts_principal", "principal_id"),  # what a user's revocation ends
     Index("ix_accounts_created", "created_at", "id"),
     Index("ix_accounts_tenant", "tenant_id", "created_at", "id"),
-    Index(
-        "ix_accounts_troubled",
-        "created_at",
-        "id",
-        postgresql_where=text("state in ('needs_reconnect', 'suspended')"),
-        sqlite_where=text("state in ('needs_reconnect', 'suspended')"),
-    ),
+    partial_index("ix_accounts_troubled", "created_at", "id", where="state in ('needs_reconnect', 'suspended')"),
 )
 
 grants = Table(
@@ -200,13 +194,7 @@ grants = Table(
     Column("keepalive_rank", Integer, nullable=False, default=0, server_default=text("0")),  # 0 before 1
     Column("keepalive_failures", Integer, nullable=False, default=0, server_default=text("0")),  # in a row
     Column("keepalive_error", Text),  # why the last look did not keep it alive
-    Index(
-        "ix_grants_keepalive",
-        "keepalive_rank",
-        "keepalive_due",
-        postgresql_where=text("keepalive_due is not null"),
-        sqlite_where=text("keepalive_due is not null"),
-    ),
+    partial_index("ix_grants_keepalive", "keepalive_rank", "keepalive_due", where="keepalive_due is not null"),
 )
 
 # A tenant's policy file, a row a version: the newest holds from its commit on, and the others tell what held before.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,11 +23,13 @@ from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.numbering import behind
 from pipeline.ledger.rehearsal import rehearse
 from pipeline.ledger.revision import misfit, revision_of
+from pipeline.looks import SharedLook
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
 from pipeline.revocation.signal_following import follow_on
 from pipeline.workflow import Match, Registry
 
 _BELIEVED = 60.0  # seconds
+_PATIENCE = 5.0  # of those who come while it is looked again
 ACCEPT_WITHIN = timedelta(seconds=2.5)  # Slack waits 3 s for its answer
 
 
@@ -65,8 +65,8 @@ class Intake:
         self._accept_within = accept_within
         self._follow_within = follow_within
         self._monotonic = monotonic
-        self._fits_until = -math.inf  # until when the ledger is believed to fit, since it was seen to
-        self._looks = threading.Lock()
+        self._fitted = False  # at the last look
+        self._fit = SharedLook(self._look_whether_it_fits, believed=_BELIEVED, patience=_PATIENCE, monotonic=monotonic)
 
     def connection_secrets(self, connection: str) -> SigningSecrets | None:
         """The live webhook secrets of a connection, two while one is rotated. None: there is no such connection."""
@@ -159,20 +159,13 @@ class Intake:
 
         Looked at until both are seen: before that a delivery would fail, and GitHub repeats none, or a signal would
         count as older than what it is to end, and be lost. And again each minute, since a failover may put another
-        ledger behind the same address: quickly then, by one thread, while the others believe what was seen. Raises
-        Unavailable.
+        ledger behind the same address: quickly, by one thread, for some seconds of which the others believe what was
+        seen. After a look that failed, as in a failover, nobody does, and the next one is thorough. Raises Unavailable.
         """
-        if self._monotonic() < self._fits_until:
-            return
-        again = self._fits_until > -math.inf
-        if not self._looks.acquire(blocking=not again):
-            return
-        try:
-            if self._monotonic() < self._fits_until:
-                return
-            if said := misfit(revision_of(self._store)) or self._store.read(partial(behind, quickly=again)):
-                self._fits_until = -math.inf
-                raise Unavailable(said)
-            self._fits_until = self._monotonic() + _BELIEVED
-        finally:
-            self._looks.release()
+        self._fit.result()
+
+    def _look_whether_it_fits(self) -> None:
+        quickly, self._fitted = self._fitted, False
+        if said := misfit(revision_of(self._store)) or self._store.read(partial(behind, quickly=quickly)):
+            raise Unavailable(said)
+        self._fitted = True

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from identity.errors import BadInput
 from pipeline.fields import misfitting
 from pipeline.tables import TRIGGERED_BY
 
@@ -40,6 +41,26 @@ class Considered:
     match: Match | None
     refusal: str = ""
     misfit: bool = False  # the body is not of the sender's published shape, or the workflow failed to read it
+
+
+def by_hand(declared: Workflow, document: object) -> Match:
+    """What an operator starts, by the event as its workflow takes it. Raises BadInput.
+
+    Nobody sent it, so nobody is taken for whoever the event names as its sender.
+    """
+    try:
+        match = _matched(declared, declared.event.model_validate(document))
+    except ValidationError as error:
+        raise BadInput(f"this is no {declared.event.__name__} of {declared.name}: {misfitting(error)}") from None
+    except ValueError:
+        raise BadInput(f"this is no {declared.event.__name__} of {declared.name}: JSON cannot hold it") from None
+    # The workflow's own code, as in `consider`.
+    except Exception as fault:
+        raise BadInput(f"{declared.name} failed to read it ({type(fault).__name__}): mend its `user=`") from fault
+    match = replace(match, triggered_by=None)
+    if unfit := _unfit(match):
+        raise BadInput(unfit)
+    return match
 
 
 def consider(declared: Workflow, triggers: Iterable[Trigger[Any]], body: Mapping[str, Any]) -> Considered:
@@ -75,8 +96,10 @@ def consider(declared: Workflow, triggers: Iterable[Trigger[Any]], body: Mapping
 
 def _match(declared: Workflow, trigger: Trigger[Any], body: Mapping[str, Any]) -> Match | None:
     typed: Any = trigger.read(body)
-    if typed is None:
-        return None
+    return None if typed is None else _matched(declared, typed)
+
+
+def _matched(declared: Workflow, typed: Any) -> Match:
     # Here, and not where it is stored: what cannot be written down would fail the acceptance of everybody's jobs.
     document = typed.model_dump(mode="json")
     json.dumps(document, allow_nan=False)  # PostgreSQL's JSON has no infinity

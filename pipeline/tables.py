@@ -19,15 +19,9 @@ from sqlalchemy import (
     text,
 )
 
-from identity.columns import Instant, is_one
+from identity.columns import Instant, is_one, partial_index
 from identity.tables import metadata
 from pipeline.states import AttemptState, JobState
-
-
-def partial_index(name: str, *columns: str, where: str) -> Index:
-    """An index of the rows that meet a condition alone."""
-    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
-
 
 deliveries = Table(
     "deliveries",
@@ -47,12 +41,7 @@ deliveries = Table(
     Index("ix_deliveries_received", "received_at", "id"),
     Index("ix_deliveries_tenant", "tenant_id", "received_at", "id"),
     partial_index("ix_deliveries_bad", "received_at", "id", where="outcome in ('unrecognised', 'refused')"),
-    Index(
-        "ix_deliveries_bodies",
-        "received_at",
-        postgresql_where=text("length(body) > 0"),
-        sqlite_where=text("length(body) > 0"),
-    ),
+    partial_index("ix_deliveries_bodies", "received_at", where="length(body) > 0"),
 )
 
 # The replay guard for senders that do not sign their delivery id: one row a body, taken over after the window.
@@ -99,7 +88,9 @@ jobs = Table(
     Column("user_id", ForeignKey("principals.id")),  # whom USER means
     Column("triggered_by", String(TRIGGERED_BY)),  # who sent the event, as the sender names them: `github:1001`
     Column("triggered_login", String(TRIGGERED_BY)),  # as people knew them there and then
-    Column("replayed_by", JSON(none_as_null=True)),  # every name of those who had it accepted anew
+    Column(
+        "replayed_by", JSON(none_as_null=True)
+    ),  # every name of those who had it accepted anew, or started it by hand
     Column("event", JSON, nullable=False),
     Column("config_sha256", ForeignKey("pinned_configuration.sha256"), nullable=False),
     Column("scopes_sha256", String(64)),  # its set in `job_scopes`
@@ -272,12 +263,7 @@ schedules = Table(
     Column("fault", Text),  # why the last one could not be fired
     Column("removed_at", Instant),  # the row stays: its slots must not fire again
     UniqueConstraint("tenant_id", "name"),
-    Index(
-        "ix_schedules_due",
-        "next_at",
-        postgresql_where=text("removed_at is null"),
-        sqlite_where=text("removed_at is null"),
-    ),
+    partial_index("ix_schedules_due", "next_at", where="removed_at is null"),
 )
 
 slots = Table(

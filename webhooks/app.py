@@ -77,7 +77,7 @@ def create_app(
     app.register_blueprint(health(ledger, workflows, signing_key=signing_key))
     app.register_blueprint(pages())
     if agents is not None:
-        api.install(app, agents, bells, clock=clock)
+        api.install(app, agents, bells, base_url=settings.base_url, clock=clock)
     if connector is not None:
         app.register_blueprint(connect_pages(settings, connector, clock=clock))
     if console is not None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable
 
 from flask import Blueprint, Response, jsonify
 
+from pipeline.looks import SharedLook
 from pipeline.workflow import Registry
 from webhooks.ledger import Ledger
 
@@ -20,31 +20,6 @@ log = logging.getLogger(__name__)
 
 _TOLD_EVERY = 3600  # seconds
 _FRESH = 1  # second
-
-
-class _Look:
-    """What was found when it was last looked, once for all who ask meanwhile."""
-
-    def __init__(self, look: Callable[[], None], monotonic: Callable[[], float]) -> None:
-        self._look = look
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._fresh_until = -math.inf
-        self._fault: Exception | None = None
-
-    def result(self) -> None:
-        """Return, or raise, as the look did."""
-        with self._lock:
-            if self._monotonic() >= self._fresh_until:
-                try:
-                    self._look()
-                except Exception as fault:  # noqa: BLE001 - raised below, to each who asks
-                    self._fault = fault
-                else:
-                    self._fault = None
-                self._fresh_until = self._monotonic() + _FRESH
-            if self._fault is not None:
-                raise self._fault.with_traceback(None)
 
 
 def health(
@@ -59,7 +34,7 @@ def health(
     It tells a stranger nothing: it is the digest of a public key.
     """
     pages = Blueprint("health", __name__)
-    look = _Look(ledger.ready, monotonic)
+    look = SharedLook(ledger.ready, believed=_FRESH, doubted=_FRESH, monotonic=monotonic)
     looked = -math.inf
 
     @pages.get("/healthz")

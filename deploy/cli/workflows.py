@@ -77,6 +77,23 @@ def enable(at: Installation, out: Output, workflow: str, tenant: str, config_fil
 @command(workflows)
 @click.argument("workflow")
 @click.option("--tenant", required=True)
+@click.option("--event", callback=json_file, metavar="FILE", help="Its event in JSON. '-': stdin.  [default: a Tick]")
+def start(at: Installation, out: Output, workflow: str, tenant: str, event: Any) -> None:
+    """Start a job of WORKFLOW now, by hand. What it does is really done.
+
+    A workflow of a schedule takes a Tick, which is made. Any other takes the event that its triggers read of a
+    delivery, as `aswhom jobs show` has it of an earlier job; `aswhom trigger` sends a whole delivery instead.
+    """
+    declared = at.workflows.get(workflow)
+    act, job = at.act(), at.ids("job")
+    bells = at.write(lambda c: acts.start(c, tenant, declared, act, event=event, job=job))
+    at.ring_jobs(bells)
+    out.done(f"{job} is accepted: `aswhom jobs show {job}` follows it", {"job": job, "workflow": workflow})
+
+
+@command(workflows)
+@click.argument("workflow")
+@click.option("--tenant", required=True)
 def disable(at: Installation, out: Output, workflow: str, tenant: str) -> None:
     """Switch WORKFLOW off for a tenant: no new jobs. Those accepted already go on; `aswhom revoke agent` stops them."""
     act = at.act()

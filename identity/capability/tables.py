@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, LargeBinary, String, Table, Text, text
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, LargeBinary, String, Table, Text
 
-from identity.columns import Instant
+from identity.columns import Instant, partial_index
 from identity.tables import metadata
 
 # Services that take capabilities. The secret itself is nowhere: what is stored only recognises it.
@@ -22,13 +22,7 @@ audiences = Table(
     Column("former_until", Instant),
     Column("created_at", Instant, nullable=False),
     Column("removed_at", Instant),
-    Index(
-        "ix_capability_audiences_uri",
-        "uri",
-        unique=True,
-        postgresql_where=text("removed_at IS NULL"),
-        sqlite_where=text("removed_at IS NULL"),
-    ),
+    partial_index("ix_capability_audiences_uri", "uri", unique=True, where="removed_at IS NULL"),
 )
 
 # A key is published from the beginning, signs from `use_from` until the next one does, and is published on until what

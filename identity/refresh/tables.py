@@ -13,10 +13,9 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
-    text,
 )
 
-from identity.columns import Instant
+from identity.columns import Instant, partial_index
 from identity.tables import metadata
 
 refresh_intents = Table(
@@ -40,24 +39,8 @@ refresh_intents = Table(
     Column("finished_at", Instant),
     Column("settled", BigInteger),  # ledger number at which its outcome was known; NULL: it is not
     UniqueConstraint("account_id", "generation"),
-    Index(
-        "ix_refresh_intents_unsettled",
-        "settled_by",
-        postgresql_where=text("state in ('open', 'answered')"),
-        sqlite_where=text("state in ('open', 'answered')"),
-    ),
-    Index(
-        "ix_refresh_intents_finished",
-        "finished_at",
-        "id",
-        postgresql_where=text("finished_at is not null"),
-        sqlite_where=text("finished_at is not null"),
-    ),
+    partial_index("ix_refresh_intents_unsettled", "settled_by", where="state in ('open', 'answered')"),
+    partial_index("ix_refresh_intents_finished", "finished_at", "id", where="finished_at is not null"),
     Index("ix_refresh_intents_settled", "settled"),
-    Index(
-        "ix_refresh_intents_kept",
-        "account_id",
-        postgresql_where=text("state = 'discarded' and answer_sealed is not null"),
-        sqlite_where=text("state = 'discarded' and answer_sealed is not null"),
-    ),
+    partial_index("ix_refresh_intents_kept", "account_id", where="state = 'discarded' and answer_sealed is not null"),
 )

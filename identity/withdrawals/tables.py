@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, text
 
-from identity.columns import Instant
+from identity.columns import Instant, partial_index
 from identity.tables import metadata
 
 # Credentials that were revoked here and are to end at their provider too: one row a grant, a discarded refresh, a
@@ -38,12 +38,7 @@ withdrawals = Table(
     Index("ix_withdrawals_account", "account_id"),
     Index("ix_withdrawals_revocation", "revocation_id"),
     # SQLite finds an `or` of which a statement says one side, and no `in`.
-    Index(
-        "ix_withdrawals_open",
-        "state",
-        "revocation_id",
-        "due_at",
-        postgresql_where=text("state = 'pending' or state = 'stuck'"),
-        sqlite_where=text("state = 'pending' or state = 'stuck'"),
+    partial_index(
+        "ix_withdrawals_open", "state", "revocation_id", "due_at", where="state = 'pending' or state = 'stuck'"
     ),
 )

@@ -23,4 +23,4 @@ def started_by(job: Record) -> str:
         return str(job["triggered_by"])
     if job["request_id"]:
         return f"request {job['request_id']} of the agent"
-    return "a delivery" if job["delivery_id"] else "a schedule, or what became of another job"
+    return "a delivery" if job["delivery_id"] else "a schedule, an operator, or what became of another job"

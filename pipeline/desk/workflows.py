@@ -1,4 +1,4 @@
-"""What a person does about workflows: switched on and off, tenant by tenant, each change with its audit row."""
+"""What a person does about workflows: switched on and off, and started by hand, each with its audit row."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection, select
 
-from identity.audit import Act
+from identity.audit import Act, AsWhom, Work, record_act
 from identity.errors import BadInput
 from identity.rows import insert_or
 from pipeline.desk.changes import record_change
 from pipeline.ledger import queries
+from pipeline.ledger.bells import ring_due
+from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.ledger.replay import names_of
+from pipeline.ledger.tenant_setup import setup_of
+from pipeline.matching import by_hand
+from pipeline.model import Bell
 from pipeline.schedules.changes import ensure_schedule
 from pipeline.tables import workflow_settings
-from pipeline.workflow import Workflow
+from pipeline.workflow import Tick, Workflow
 
 
 def enable(
@@ -43,6 +49,40 @@ def disable(connection: Connection, tenant: str, workflow: str, act: Act) -> Non
     if connection.execute(off.values(enabled=False)).rowcount == 0:
         raise BadInput(f"{workflow} is not switched on for {tenant}: `aswhom workflows list` shows what is")
     record_change(connection, "workflow.disabled", tenant, {"workflow": workflow}, act)
+
+
+def start(
+    connection: Connection, tenant: str, workflow: Workflow, act: Act, *, event: object | None, job: str
+) -> tuple[Bell, ...]:
+    """Accept a job of it as *job*, of an *event* as the workflow takes it; None: what a schedule gives it, now.
+
+    Whoever starts it has asked for it, and approves nothing of it. Returns the bells to ring. Raises BadInput.
+    """
+    queries.living_tenant(connection, tenant)
+    if event is None:
+        if not issubclass(Tick, workflow.event):
+            raise BadInput(f"{workflow.name} takes a {workflow.event.__name__}: give it one with --event FILE")
+        event = Tick(slot=act.now.isoformat()).model_dump(mode="json")
+    match = by_hand(workflow, event)
+    users = [] if match.user is None else [(match.user.provider, match.user.id)]
+    here = setup_of(connection, tenant, [workflow], users=users)
+    if workflow.name not in here.configs:
+        raise BadInput(f"{workflow.name} is not switched on for {tenant}: `aswhom workflows enable {workflow.name}`")
+    if match.user is not None and here.principal(match.user) is None:
+        raise BadInput(f"nobody of {tenant} is {match.user.name_for_good}: `aswhom aliases add` says who that is")
+    new = NewJob(
+        id=job,
+        tenant=tenant,
+        workflow=workflow,
+        event=match.document,
+        config=here.configs[workflow.name],
+        user=here.principal(match.user),
+        replayed_by=names_of(act.by, None),
+    )
+    insert_job(connection, new, now=act.now, here=here)
+    whom = AsWhom(tenant=tenant, agent=workflow.agent, on_behalf_of=new.user)
+    record_act(connection, "job.started", whom, act, work=Work(job=job), outcome="accepted")
+    return ring_due(connection, tenant, workflow.pattern)
 
 
 def checked_config(workflow: Workflow, document: object) -> dict[str, Any]:

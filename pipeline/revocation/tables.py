@@ -21,10 +21,9 @@ from sqlalchemy import (
     or_,
 )
 
-from identity.columns import Instant
+from identity.columns import Instant, partial_index
 from identity.model import Scope
 from identity.tables import metadata
-from pipeline.tables import partial_index
 
 revocations = Table(
     "revocations",

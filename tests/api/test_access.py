@@ -27,6 +27,7 @@ MATRIX = {
     "list_tools": {AGENT, PRODUCT, READER, ADMIN},
     "show_tool": {AGENT, PRODUCT, READER, ADMIN},
     "execute_tool": {AGENT, ADMIN},
+    "mcp": {AGENT, PRODUCT, READER, ADMIN},
     "list_jobs": {AGENT, PRODUCT, READER, ADMIN},
     "show_job": {AGENT, PRODUCT, READER, ADMIN},
     "cancel_job": {AGENT, ADMIN},

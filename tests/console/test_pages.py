@@ -78,7 +78,7 @@ def test_a_job_says_what_started_it(sqlite_console: ConsoleApp) -> None:
         ({"triggered_login": "octocat"}, "Started by octocat (github:1001)"),
         ({"triggered_login": None, "triggered_by": "octocat"}, "Started by octocat"),
         ({"triggered_by": None}, "Started by a delivery"),
-        ({"delivery_id": None}, "Started by a schedule, or what became of another job"),
+        ({"delivery_id": None}, "Started by a schedule, an operator, or what became of another job"),
         ({"request_id": "req_7"}, "Started by request req_7 of the agent"),
     )
     for values, says in told:

@@ -222,6 +222,7 @@ def _of_approvals(act: Acts, console: ConsoleApp) -> None:
 
 def _of_tenants_rules(act: Acts) -> None:
     act("workflows", "enable", "tidy", "--tenant", "acme", kind="workflow.enabled")
+    act("workflows", "start", "tidy", "--tenant", "acme", kind="job.started")
     act("workflows", "disable", "tidy", "--tenant", "acme", kind="workflow.disabled")
     schedule = ("morning", "--tenant", "acme", "--workflow", "tidy", "--cron", "0 9 * * *")
     id = act("schedules", "add", *schedule, kind="schedule.added")["id"]

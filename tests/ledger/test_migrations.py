@@ -5,21 +5,16 @@ from __future__ import annotations
 import secrets
 import threading
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, event, text
 
 from identity.errors import Misconfigured, Unavailable
 from identity.ids import Ids
 from identity.vault import Vault
-from pipeline import migrations
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.intake import Intake
 from pipeline.ledger.revision import newest, revision_of
@@ -178,37 +173,6 @@ def test_an_upgrade_has_more_time_than_a_step(database_url: str) -> None:
     upgrade_at(hasty)
     database = open_ledger(database_url)
     assert revision_of(database) == newest()
-    database.close()
-
-
-def _take_back(connection: Connection, to: str) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    config.attributes |= {"connection": connection, "applied": lambda **_: None}
-    command.downgrade(config, to)
-
-
-def test_a_ledger_that_is_taken_back_believes_no_transmitter_that_was_removed(database_url: str) -> None:
-    """The older version looks at no `removed_at`, and asks whatever `jwks_url` says for keys."""
-    database = open_database(DatabaseSettings(url=database_url, turn_timeout=timedelta(minutes=1)))
-    upgrade(database)
-
-    def fill(c: Connection) -> None:
-        c.execute(text("insert into tenants (id, name, created_at) values ('acme', 'Acme', 0)"))
-        for id, removed in (("okta", "7"), ("entra", "null")):
-            columns = "id, issuer, audience, jwks_url, tenant_id, created_at, removed_at"
-            values = f"'{id}', 'https://{id}', 'us', 'https://{id}/keys', 'acme', 5, {removed}"
-            c.execute(text(f"insert into transmitters ({columns}) values ({values})"))
-
-    def column(name: str) -> dict[str, Any]:
-        rows = database.read(lambda c: c.execute(text(f"select id, {name} from transmitters")).all())
-        return {row.id: row[1] for row in rows}
-
-    database.write(fill)
-    database.write(partial(_take_back, to="0036"))
-    assert column("jwks_url") == {"okta": "", "entra": "https://entra/keys"}
-    upgrade(database)
-    assert column("removed_at") == {"okta": 5, "entra": None}
     database.close()
 
 

@@ -107,7 +107,7 @@ def test_a_web_that_runs_looks_among_no_jobs_and_keeps_no_other_thread_waiting(h
     )
     assert any("jobs" in statement for statement, _ in statements_of(web.fits))
     now = 61.0
-    with web._looks:
+    with web._fit._lock:
         assert statements_of(web.fits) == []
     again = [statement for statement, _ in statements_of(web.fits)]
     assert any("audit" in statement for statement in again)

@@ -33,5 +33,5 @@ def _install(folder: Path, lock: str) -> None:
 
 
 if __name__ == "__main__":
-    for peer in ("oidc", "axe"):
+    for peer in ("oidc", "axe", "mcp"):
         install(Path(__file__).parents[1] / "peers" / peer)

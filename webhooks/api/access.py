@@ -60,6 +60,7 @@ NEEDS: Mapping[str, May] = {
     "list_tools": May.CATALOGUE,
     "show_tool": May.CATALOGUE,
     "execute_tool": May.EXECUTE,
+    "mcp": May.CATALOGUE,  # what it calls it asks about itself
     "list_jobs": May.JOBS,
     "show_job": May.JOBS,
     "cancel_job": May.CANCEL,

@@ -26,9 +26,11 @@ from webhooks.api.accounts import account_operations
 from webhooks.api.answer_headers import HEADERS, with_headers
 from webhooks.api.deliveries import delivery_operations
 from webhooks.api.jobs import job_operations
+from webhooks.api.mcp import mcp_endpoint
 from webhooks.api.models import ProblemDocument
 from webhooks.api.other_endpoints import SCHEMES, beside
 from webhooks.api.revocations import revocation_operations
+from webhooks.api.tool_calls import ToolCalls
 from webhooks.api.tools import tool_operations
 from webhooks.bells import Bells
 from webhooks.problems import Problem
@@ -80,9 +82,9 @@ def make_app() -> OpenAPI:
     return app
 
 
-def install(app: OpenAPI, agents: Agents, bells: Bells, *, clock: Callable[[], datetime]) -> None:
-    """Serve the agents' API from *app*."""
-    pages = operations(agents, bells, clock=clock)
+def install(app: OpenAPI, agents: Agents, bells: Bells, *, base_url: str, clock: Callable[[], datetime]) -> None:
+    """Serve the agents' API from *app*, which is known by *base_url*."""
+    pages = operations(agents, bells, base_url=base_url, clock=clock)
     app.register_api(pages)
 
     @app.get(DOCUMENT, doc_ui=False)
@@ -92,7 +94,7 @@ def install(app: OpenAPI, agents: Agents, bells: Bells, *, clock: Callable[[], d
     text = json.dumps(document(app))  # with every route there is by now
 
 
-def operations(agents: Agents, bells: Bells, *, clock: Callable[[], datetime]) -> APIBlueprint:
+def operations(agents: Agents, bells: Bells, *, base_url: str, clock: Callable[[], datetime]) -> APIBlueprint:
     """Every operation, behind the guard."""
     answers: Any = {status: {"description": said, "content": _PROBLEM} for status, said in PROBLEMS.items()}
     pages = APIBlueprint(
@@ -104,7 +106,17 @@ def operations(agents: Agents, bells: Bells, *, clock: Callable[[], datetime]) -
         operation_id_callback=_operation_id,
     )
     guard(pages, agents.requests, agents.quota, clock=clock, ids=Ids())
-    tool_operations(pages, agents.requests, agents.workflows, bells, clock=clock)
+    calls = ToolCalls(agents.requests, agents.workflows, bells, clock=clock)
+    tool_operations(pages, calls, agents.workflows, clock=clock)
+    mcp_endpoint(
+        pages,
+        calls,
+        agents.requests,
+        agents.invitations,
+        agents.workflows,
+        base_url=base_url,
+        clock=clock,
+    )
     job_operations(pages, agents.requests, agents.workflows, bells, clock=clock)
     account_operations(pages, agents.requests, agents.invitations, agents.workflows, clock=clock)
     delivery_operations(pages, agents.requests)

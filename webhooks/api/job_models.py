@@ -12,7 +12,7 @@ from identity.model import AccessPattern
 from pipeline.states import JobState, StepState, Wait
 from webhooks.api.models import Given, Id, Next, Paged, Principal, Query, Sent, Word
 
-_LONGEST_WAIT = 20  # seconds
+LONGEST_WAIT = 20  # seconds
 
 
 class ToolPath(BaseModel):
@@ -45,7 +45,7 @@ class ExecuteBody(Sent):
         "`user:`, `tenant:` or `workspace:` before it says which is meant"
     )
     parameters: dict[str, Any] = Field({}, description="as the tool's schema has them")
-    wait: float = Field(5, ge=0, le=_LONGEST_WAIT, description="seconds to wait for the end; 0: answer at once")
+    wait: float = Field(5, ge=0, le=LONGEST_WAIT, description="seconds to wait for the end; 0: answer at once")
 
 
 class ToolOut(Given):
@@ -165,7 +165,7 @@ class JobPage(Given):
 
 class JobQuery(Query):
     wait: float = Field(
-        0, ge=0, le=_LONGEST_WAIT, description="seconds to wait until it has ended, or waits for somebody"
+        0, ge=0, le=LONGEST_WAIT, description="seconds to wait until it has ended, or waits for somebody"
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from flask import Flask
 
 from identity.capability.verifier import DETAIL
+from webhooks.api.job_models import LONGEST_WAIT
 from webhooks.authority.endpoints import EXCHANGE
 from webhooks.authority.narrower import ACCESS_TOKEN, JWT
 from webhooks.authority.oauth import FORM
@@ -23,6 +24,7 @@ from webhooks.sources import SOURCES
 
 Schema = Mapping[str, Any]
 
+KEY = "key"  # of the agents' API
 AUDIENCE = "audience"  # how a service that takes capabilities says who it is
 SCHEMES: Mapping[str, Schema] = {
     AUDIENCE: {"type": "http", "scheme": "basic", "description": "The audience's id and its secret (RFC 6749 §2.3.1)"}
@@ -55,16 +57,17 @@ def _of(
     answers: Mapping[str, Schema],
     *,
     rfc: int | None = None,
-    secured: bool = False,
+    by: str | None = None,
     body: Mapping[str, Schema] | None = None,
     path: Mapping[str, Schema] | None = None,
+    query: Mapping[str, Schema] | None = None,
 ) -> Schema:
-    """One operation. *body*: the schemas by content type."""
+    """One operation. *body*: the schemas by content type; *by*: the scheme of those who may."""
     told: dict[str, Any] = {
         "operationId": name,
         "summary": summary,
         "tags": ["beside the API"],
-        "security": [{AUDIENCE: []}] if secured else [],
+        "security": [] if by is None else [{by: []}],
         "responses": dict(answers),
     }
     if rfc is not None:
@@ -72,9 +75,11 @@ def _of(
     if body is not None:
         content = {kind: {"schema": schema} for kind, schema in body.items()}
         told["requestBody"] = {"required": True, "content": content}
-    if path is not None:
+    if path is not None or query is not None:
         told["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": schema} for name, schema in path.items()
+            {"name": name, "in": place, "required": "default" not in schema, "schema": schema}
+            for place, named in (("path", path or {}), ("query", query or {}))
+            for name, schema in named.items()
         ]
     return told
 
@@ -87,6 +92,7 @@ _REFUSED = {
     "413": _answer("The body is too large", JSON, _OAUTH_ERROR),
     "503": _answer("Not now", JSON, _OAUTH_ERROR),
 }
+_RPC = _object(("jsonrpc", "id"), jsonrpc={"const": "2.0"}, result={"type": "object"}, error={"type": "object"})
 _UP = _answer("It is", JSON, _object(("status",), status=TEXT))
 _READY = _answer("It could, at most a second ago", JSON, _object(("status",), status=TEXT, signing_key=TEXT))
 _ACCEPTED = _object(
@@ -102,6 +108,39 @@ _CONTENT_TYPES = sorted({kind for source in SOURCES.values() for kind in source.
 #: By path as Flask writes it, and method.
 BESIDE: Mapping[str, Mapping[str, Schema]] = {
     "/v1/openapi.json": {"get": _of("openapi", "This document.", {"200": _answer("It", JSON, _object(("openapi",)))})},
+    "/v1/mcp": {
+        "post": _of(
+            "mcp",
+            "The tools as an MCP server gives them: Streamable HTTP, without sessions and streams.",
+            {
+                "200": _answer("A JSON-RPC response", JSON, _RPC),
+                "202": _answer("A notification, which is not answered"),
+                **_problems(
+                    _400="It is no JSON, or of a revision of MCP that is not known here",
+                    _401="No key, or one that lets nobody in",
+                    _403="The key's role does not allow it, its agent is stopped, or a page of another origin asks",
+                    _415="The body is not JSON",
+                    _422="It is no JSON-RPC request, or `identifier` is not in the address",
+                    _429="Too many requests",
+                ),
+                **_NOT_NOW,
+            },
+            by=KEY,
+            body={
+                JSON: _object(
+                    ("jsonrpc", "method"),
+                    jsonrpc={"const": "2.0"},
+                    id={"type": ["string", "integer", "null"]},
+                    method={"type": "string", "maxLength": 100},
+                    params={"type": "object"},
+                )
+            },
+            query={
+                "identifier": {"type": "string", "minLength": 1, "maxLength": 200},
+                "wait": {"type": "number", "minimum": 0, "maximum": LONGEST_WAIT, "default": LONGEST_WAIT},
+            },
+        )
+    },
     "/.well-known/jwks.json": {
         "get": _of(
             "keys",
@@ -150,7 +189,7 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
                 **_REFUSED,
             },
             rfc=8693,
-            secured=True,
+            by=AUDIENCE,
             body={
                 FORM: _object(
                     ("grant_type", "subject_token", "subject_token_type", "audience", "request_sha256"),
@@ -175,7 +214,7 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
                 **_REFUSED,
             },
             rfc=7662,
-            secured=True,
+            by=AUDIENCE,
             body={FORM: _object(("token",), token=TEXT, request_sha256=_HASH_IF_ANY)},
         )
     },

@@ -28,10 +28,3 @@ def upgrade() -> None:
     op.add_column("connect_sessions", sa.Column("result", sa.JSON(), nullable=True))
     op.add_column("connect_sessions", sa.Column("return_to", sa.Text(), nullable=True))
     op.add_column("connect_sessions", sa.Column("any_account", sa.Boolean(), nullable=False, server_default=sa.false()))
-
-
-def downgrade() -> None:
-    op.drop_column("connect_sessions", "any_account")
-    op.drop_column("connect_sessions", "return_to")
-    op.drop_column("connect_sessions", "result")
-    op.drop_table("return_targets")

@@ -57,16 +57,3 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("transmitter_id", "jti", name=op.f("pk_security_events")),
     )
-
-
-def downgrade() -> None:
-    op.drop_table("security_events")
-    op.drop_table("transmitters")
-    op.drop_column("revocations", "doubt")
-    op.drop_index("ix_grants_refresh_prefix_digest", table_name="grants")
-    op.drop_index("ix_grants_refresh_digest", table_name="grants")
-    op.drop_column("grants", "refresh_prefix_digest")
-    op.drop_column("grants", "refresh_digest")
-    op.drop_column("grants", "consented_at")
-    op.drop_column("accounts", "permissions_said_at")
-    op.drop_column("accounts", "suspension_said_at")

@@ -108,7 +108,3 @@ def _share_sets() -> None:
     database.execute(
         sa.update(jobs).where(jobs.c.id == sa.bindparam("job")).values(scopes_sha256=sa.bindparam("digest")), named
     )
-
-
-def downgrade() -> None:
-    raise NotImplementedError("the scopes of single jobs are not kept apart any more: restore a backup instead")

@@ -45,12 +45,3 @@ def upgrade() -> None:
         "update grants set keepalive_due = obtained_at where account_id in "
         "(select id from accounts where state = 'active')"
     )
-
-
-def downgrade() -> None:
-    for index, table, _, condition in _OLD:
-        op.drop_index(index, table_name=table, postgresql_where=condition, sqlite_where=condition)
-    op.drop_column("jobs", "pruned_at")
-    op.drop_index("ix_grants_keepalive", table_name="grants", postgresql_where=_DUE, sqlite_where=_DUE)
-    for name in ("keepalive_error", "keepalive_failures", "keepalive_rank", "keepalive_due", "used_at"):
-        op.drop_column("grants", name)

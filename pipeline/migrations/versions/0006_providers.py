@@ -19,9 +19,3 @@ def upgrade() -> None:
     op.add_column("connection_secrets", sa.Column("used_from", sa.BigInteger(), nullable=True))
     op.add_column("connection_secrets", sa.Column("refused_at", sa.BigInteger(), nullable=True))
     op.add_column("accounts", sa.Column("resources", sa.JSON(), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("accounts", "resources")
-    op.drop_column("connection_secrets", "refused_at")
-    op.drop_column("connection_secrets", "used_from")

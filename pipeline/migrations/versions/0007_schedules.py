@@ -59,36 +59,6 @@ def upgrade() -> None:
     op.drop_table("schedules_kept")
 
 
-def downgrade() -> None:
-    """Schedules that tenants added are lost: the older version has no place for them."""
-    op.execute("create table slots_kept as select * from slots")
-    op.drop_table("slots")
-    op.execute("create table schedules_kept as select * from schedules where origin = 'code' and removed_at is null")
-    op.execute("delete from slots_kept where schedule_id not in (select id from schedules_kept)")
-    op.drop_index("ix_schedules_due", table_name="schedules")
-    op.drop_table("schedules")
-    op.create_table(
-        "schedules",
-        sa.Column("id", sa.String(length=64), nullable=False),
-        sa.Column("tenant_id", sa.String(length=64), nullable=False),
-        sa.Column("workflow", sa.String(length=100), nullable=False),
-        sa.Column("cron", sa.String(length=100), nullable=False),
-        sa.Column("zone", sa.String(length=64), nullable=False),
-        sa.Column("paused", sa.Boolean(), nullable=False),
-        sa.Column("next_at", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_schedules_tenant_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_schedules")),
-        sa.UniqueConstraint("tenant_id", "workflow", name=op.f("uq_schedules_tenant_id_workflow")),
-    )
-    op.execute(
-        "insert into schedules (id, tenant_id, workflow, cron, zone, paused, next_at)"
-        " select id, tenant_id, workflow, cron, zone, paused, next_at from schedules_kept"
-    )
-    _create_slots(key=64)
-    op.drop_table("slots_kept")
-    op.drop_table("schedules_kept")
-
-
 def _create_slots(*, key: int) -> None:
     op.create_table(
         "slots",

@@ -48,9 +48,3 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_idempotency_keys_tenant_id")),
         sa.PrimaryKeyConstraint("tenant_id", "agent_id", "key", name=op.f("pk_idempotency_keys")),
     )
-
-
-def downgrade() -> None:
-    op.drop_table("idempotency_keys")
-    op.drop_index("ix_api_keys_tenant", "api_keys")
-    op.drop_table("api_keys")

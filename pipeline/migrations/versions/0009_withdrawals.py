@@ -57,8 +57,3 @@ def upgrade() -> None:
         postgresql_where=sa.text(_KEPT),
         sqlite_where=sa.text(_KEPT),
     )
-
-
-def downgrade() -> None:
-    op.drop_index("ix_refresh_intents_kept", "refresh_intents")
-    op.drop_table("withdrawals")

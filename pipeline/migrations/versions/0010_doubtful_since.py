@@ -17,7 +17,3 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.add_column("refresh_intents", sa.Column("doubtful_since", sa.BigInteger(), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("refresh_intents", "doubtful_since")

@@ -28,8 +28,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "version", name=op.f("pk_policies")),
     )
     op.add_column("steps", sa.Column("policy_version", sa.Integer(), server_default=sa.text("0"), nullable=False))
-
-
-def downgrade() -> None:
-    op.drop_column("steps", "policy_version")
-    op.drop_table("policies")

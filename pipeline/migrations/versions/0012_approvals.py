@@ -64,12 +64,3 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["principal_id"], ["principals.id"], name=op.f("fk_approval_votes_principal_id")),
         sa.PrimaryKeyConstraint("approval_id", "principal_id", name=op.f("pk_approval_votes")),
     )
-
-
-def downgrade() -> None:
-    op.drop_table("approval_votes")
-    op.drop_index("ix_approvals_untold", "approvals")
-    op.drop_index("ix_approvals_tenant", "approvals")
-    op.drop_index("ix_approvals_open", "approvals")
-    op.drop_index("ix_approvals_step", "approvals")
-    op.drop_table("approvals")

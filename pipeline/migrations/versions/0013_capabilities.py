@@ -79,9 +79,3 @@ def upgrade() -> None:
     )
     op.create_index("ix_capabilities_step", "capabilities", ["step_id"])
     op.create_index("ix_capabilities_expires", "capabilities", ["expires_at"])
-
-
-def downgrade() -> None:
-    op.drop_table("capabilities")
-    op.drop_table("capability_keys")
-    op.drop_table("capability_audiences")

@@ -79,23 +79,3 @@ def _guard_postgresql() -> None:
         function = f"execute function {table}_append_only()"
         op.execute(f"create trigger {table}_no_change before update or delete on {table} for each row {function}")
         op.execute(f"create trigger {table}_no_truncate before truncate on {table} for each statement {function}")
-
-
-def downgrade() -> None:
-    postgresql = op.get_bind().dialect.name == "postgresql"
-    for table in _MAY_GO:
-        for name in ("no_change", "no_truncate") if postgresql else ("no_update", "no_delete", "no_replace"):
-            op.execute(f"drop trigger {table}_{name}" + (f" on {table}" if postgresql else ""))
-        if postgresql:
-            op.execute(f"drop function {table}_append_only()")
-    op.drop_table("audit_prunings")
-    op.drop_table("audit_seals")
-    op.create_table(
-        "audit_seals",
-        sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("audit_id", sa.String(64), nullable=False),
-        sa.Column("mac", sa.String(64), nullable=False),
-        sa.Column("sealed_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("seq", name=op.f("pk_audit_seals")),
-        sa.UniqueConstraint("audit_id", name=op.f("uq_audit_seals_audit_id")),
-    )

@@ -80,17 +80,6 @@ def upgrade() -> None:
     _waiting("wait", "due_at", "tenant_id")
 
 
-def downgrade() -> None:
-    _waiting("wait", "due_at")
-    op.create_index("ix_jobs_finished", "jobs", ["tenant_id", "created_at"])
-    for name, table, _, _ in reversed(INDICES):
-        op.drop_index(name, table)
-    op.drop_table("console_links")
-    op.drop_index("ix_console_sessions_expires", "console_sessions")
-    op.drop_table("console_sessions")
-    op.drop_table("console_roles")
-
-
 def _waiting(*columns: str) -> None:
     """Those that wait can be counted for one tenant in the index alone."""
     condition = sa.text("state = 'waiting'")

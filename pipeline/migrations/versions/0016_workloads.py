@@ -27,7 +27,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_workloads")),
         sa.UniqueConstraint("issuer", "subject", "audience", name=op.f("uq_workloads_issuer_subject_audience")),
     )
-
-
-def downgrade() -> None:
-    op.drop_table("workloads")

@@ -17,7 +17,3 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.add_column("tenants", sa.Column("deleted_at", sa.BigInteger(), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("tenants", "deleted_at")

@@ -17,7 +17,3 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("lacks", sa.JSON(), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("jobs", "lacks")

@@ -45,9 +45,3 @@ def upgrade() -> None:
     # SQLite's INSERT OR REPLACE deletes without asking the trigger of DELETE.
     there = f"exists (select 1 from {TABLE} where kid = new.kid or rowid = new.rowid)"
     op.execute(f"create trigger {TABLE}_no_replace before insert on {TABLE} when {there} {refuse}")
-
-
-def downgrade() -> None:
-    op.drop_table(TABLE)  # its triggers go with it
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(f"drop function {TABLE}_append_only()")

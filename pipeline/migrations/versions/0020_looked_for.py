@@ -25,7 +25,6 @@ INDICES: tuple[tuple[str, str, list[str]], ...] = (
     ("ix_approvals_state_of_tenant", "approvals", ["state", "tenant_id", "created_at", "id"]),
     ("ix_revocations_tenant", "revocations", ["tenant_id", "effective_at", "id"]),
 )
-_OPEN = sa.text("state = 'open'")
 _UNFINISHED = sa.text("state in ('queued', 'waiting')")
 
 
@@ -35,16 +34,6 @@ def upgrade() -> None:
     for name, table, columns in INDICES:
         op.create_index(name, table, columns)
     _open_jobs("state", "created_at", "id")
-
-
-def downgrade() -> None:
-    _open_jobs("created_at", "id")
-    for name, table, _ in reversed(INDICES):
-        op.drop_index(name, table)
-    op.create_index("ix_approvals_tenant", "approvals", ["tenant_id", "created_at"])
-    op.create_index(
-        "ix_approvals_open", "approvals", ["tenant_id", "created_at"], postgresql_where=_OPEN, sqlite_where=_OPEN
-    )
 
 
 def _open_jobs(*columns: str) -> None:

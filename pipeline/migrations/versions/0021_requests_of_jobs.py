@@ -17,7 +17,3 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("request_id", sa.String(64), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("jobs", "request_id")

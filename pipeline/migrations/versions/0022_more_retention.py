@@ -26,8 +26,3 @@ _OLD = (
 def upgrade() -> None:
     for index, table, column, condition in _OLD:
         op.create_index(index, table, [column], postgresql_where=condition, sqlite_where=condition)
-
-
-def downgrade() -> None:
-    for index, table, _, condition in _OLD:
-        op.drop_index(index, table_name=table, postgresql_where=condition, sqlite_where=condition)

@@ -23,8 +23,3 @@ _INDICES: tuple[tuple[str, str, list[str]], ...] = (
 def upgrade() -> None:
     for name, table, columns in _INDICES:
         op.create_index(name, table, columns)
-
-
-def downgrade() -> None:
-    for name, table, _ in _INDICES:
-        op.drop_index(name, table)

@@ -29,7 +29,3 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["delivery_id"], ["deliveries.id"], name=op.f("fk_signal_chunks_delivery_id")),
         sa.PrimaryKeyConstraint("delivery_id", "place", name=op.f("pk_signal_chunks")),
     )
-
-
-def downgrade() -> None:
-    op.drop_table("signal_chunks")

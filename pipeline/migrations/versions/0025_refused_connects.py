@@ -17,7 +17,3 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.add_column("withdrawals", sa.Column("external_id", sa.String(200)))
-
-
-def downgrade() -> None:
-    op.drop_column("withdrawals", "external_id")

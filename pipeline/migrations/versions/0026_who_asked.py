@@ -18,8 +18,3 @@ depends_on: str | None = None
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("triggered_login", sa.String(200), nullable=True))
     op.add_column("jobs", sa.Column("replayed_by", sa.JSON(none_as_null=True), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("jobs", "replayed_by")
-    op.drop_column("jobs", "triggered_login")

@@ -16,7 +16,3 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.create_index("ix_installations_external", "installations", ["external_id"])
-
-
-def downgrade() -> None:
-    op.drop_index("ix_installations_external", "installations")

@@ -25,7 +25,3 @@ def upgrade() -> None:
         postgresql_where=live,
         sqlite_where=live,
     )
-
-
-def downgrade() -> None:
-    op.drop_index("ix_capability_audiences_uri", table_name="capability_audiences")

@@ -17,7 +17,3 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.add_column("refresh_intents", sa.Column("refused_keys", sa.JSON(none_as_null=True), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("refresh_intents", "refused_keys")

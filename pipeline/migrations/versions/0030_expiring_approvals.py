@@ -20,8 +20,3 @@ def upgrade() -> None:
     op.create_index(
         "ix_approvals_expiring", "approvals", ["state", "expires_at"], postgresql_where=open_, sqlite_where=open_
     )
-
-
-def downgrade() -> None:
-    open_ = sa.text("state = 'open'")
-    op.drop_index("ix_approvals_expiring", table_name="approvals", postgresql_where=open_, sqlite_where=open_)

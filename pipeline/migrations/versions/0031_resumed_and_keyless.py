@@ -18,8 +18,3 @@ depends_on: str | None = None
 def upgrade() -> None:
     op.add_column("provider_connections", sa.Column("resumed", sa.BigInteger(), nullable=True))
     op.add_column("withdrawals", sa.Column("keyless", sa.Integer(), nullable=False, server_default=sa.text("0")))
-
-
-def downgrade() -> None:
-    op.drop_column("withdrawals", "keyless")
-    op.drop_column("provider_connections", "resumed")

@@ -32,7 +32,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mints")),
     )
     op.create_index(op.f("ix_mints_started_at"), "mints", ["started_at"])
-
-
-def downgrade() -> None:
-    op.drop_table("mints")

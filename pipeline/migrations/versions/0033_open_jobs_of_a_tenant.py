@@ -19,10 +19,6 @@ def upgrade() -> None:
     _open_jobs(["state", "created_at", "id", "tenant_id"], where="state = 'queued' or state = 'waiting'")
 
 
-def downgrade() -> None:
-    _open_jobs(["state", "created_at", "id"], where="state in ('queued', 'waiting')")
-
-
 def _open_jobs(columns: list[str], *, where: str) -> None:
     op.drop_index("ix_jobs_open", "jobs")
     op.create_index("ix_jobs_open", "jobs", columns, postgresql_where=sa.text(where), sqlite_where=sa.text(where))

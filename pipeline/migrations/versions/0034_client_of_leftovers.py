@@ -17,7 +17,3 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.add_column("withdrawals", sa.Column("client_id", sa.String(length=200), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("withdrawals", "client_id")

@@ -24,10 +24,6 @@ def upgrade() -> None:
     _made_anew(where="state = 'dead' or state = 'cancelled'")
 
 
-def downgrade() -> None:
-    _made_anew(where="state in ('dead', 'cancelled')")
-
-
 def _made_anew(*, where: str) -> None:
     for name, columns in _INDEXES.items():
         op.drop_index(name, "jobs")

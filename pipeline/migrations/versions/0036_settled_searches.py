@@ -23,7 +23,3 @@ def upgrade() -> None:
     op.execute(
         f"update attempts set state = 'no_effect', closed = {number} where state = 'unknown' and purpose = 'probe'"
     )
-
-
-def downgrade() -> None:
-    pass  # what is over stays over

@@ -18,9 +18,3 @@ depends_on: str | None = None
 def upgrade() -> None:
     op.add_column("transmitters", sa.Column("removed_at", sa.BigInteger(), nullable=True))
     op.execute("update transmitters set removed_at = created_at where jwks_url = ''")  # taken back below, and forward
-
-
-def downgrade() -> None:
-    """The older version knows no removal, and events keep the rows: without keys it believes nothing of theirs."""
-    op.execute("update transmitters set jwks_url = '' where removed_at is not null")
-    op.drop_column("transmitters", "removed_at")

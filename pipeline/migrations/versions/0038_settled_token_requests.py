@@ -25,9 +25,3 @@ def upgrade() -> None:
     op.execute("update mints set settled = opened where finished_at is not null")
     for table in _TABLES:
         op.create_index(op.f(f"ix_{table}_settled"), table, ["settled"])
-
-
-def downgrade() -> None:
-    for table in _TABLES:
-        op.drop_index(op.f(f"ix_{table}_settled"), table)
-        op.drop_column(table, "settled")

@@ -17,7 +17,3 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.add_column("heartbeats", sa.Column("host_at", sa.BigInteger()))
-
-
-def downgrade() -> None:
-    op.drop_column("heartbeats", "host_at")

@@ -28,12 +28,6 @@ def upgrade() -> None:
     _made_anew(["state", "revocation_id", "due_at"], where="state = 'pending' or state = 'stuck'")
 
 
-def downgrade() -> None:
-    _made_anew(["state", "due_at"], where="state in ('pending', 'stuck')")
-    op.drop_index(_UNCOLLECTED, "revocations")
-    op.drop_column("revocations", "collected_at")
-
-
 def _made_anew(columns: list[str], *, where: str) -> None:
     name = "ix_withdrawals_open"
     op.drop_index(name, "withdrawals")

@@ -24,10 +24,6 @@ def upgrade() -> None:
     _index("finished_at", "id")
 
 
-def downgrade() -> None:
-    _index("finished_at")
-
-
 def _index(*columns: str) -> None:
     for name, table, where in _INDEXES:
         op.drop_index(name, table)

@@ -24,8 +24,3 @@ def upgrade() -> None:
     where = sa.text("state = 'dead' and pruned_at is null")
     for name, columns in _INDEXES.items():
         op.create_index(name, "jobs", columns, postgresql_where=where, sqlite_where=where)
-
-
-def downgrade() -> None:
-    for name in _INDEXES:
-        op.drop_index(name, "jobs")

@@ -23,7 +23,3 @@ def upgrade() -> None:
         postgresql_where=sa.text("stopped is true"),
         sqlite_where=sa.text("stopped is 1"),
     )
-
-
-def downgrade() -> None:
-    op.drop_index("ix_scopes_stopped", "scopes")

@@ -19,10 +19,6 @@ def upgrade() -> None:
     _index("id", where="state = 'running' or state = 'stopping'")
 
 
-def downgrade() -> None:
-    _index("claimed_until", where="claimed_until is not null")
-
-
 def _index(column: str, *, where: str) -> None:
     op.drop_index("ix_jobs_claimed", "jobs")
     op.create_index("ix_jobs_claimed", "jobs", [column], postgresql_where=sa.text(where), sqlite_where=sa.text(where))

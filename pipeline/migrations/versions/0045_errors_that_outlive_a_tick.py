@@ -18,8 +18,3 @@ depends_on: str | None = None
 def upgrade() -> None:
     op.add_column("heartbeats", sa.Column("last_error", sa.Text()))
     op.add_column("heartbeats", sa.Column("failed_at", sa.BigInteger()))
-
-
-def downgrade() -> None:
-    op.drop_column("heartbeats", "failed_at")
-    op.drop_column("heartbeats", "last_error")

@@ -17,7 +17,3 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.add_column("connection_secrets", sa.Column("key_id", sa.String(255)))
-
-
-def downgrade() -> None:
-    op.drop_column("connection_secrets", "key_id")

@@ -19,9 +19,3 @@ def upgrade() -> None:
     op.add_column("transmitters", sa.Column("other_audiences", sa.JSON()))
     op.add_column("transmitters", sa.Column("subject_issuer", sa.Text()))
     op.add_column("transmitters", sa.Column("plain_jwt", sa.Boolean(), nullable=False, server_default=sa.false()))
-
-
-def downgrade() -> None:
-    op.drop_column("transmitters", "plain_jwt")
-    op.drop_column("transmitters", "subject_issuer")
-    op.drop_column("transmitters", "other_audiences")

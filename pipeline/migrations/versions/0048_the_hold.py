@@ -24,7 +24,3 @@ def upgrade() -> None:
         sa.Column("why", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_holds")),
     )
-
-
-def downgrade() -> None:
-    op.drop_table("holds")

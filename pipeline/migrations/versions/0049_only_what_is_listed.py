@@ -24,8 +24,3 @@ def upgrade() -> None:
         "update provider_connections set only_listed = true "
         "where tenant_id is not null and id in (select connection_id from installations)"
     )
-
-
-def downgrade() -> None:
-    op.drop_column("provider_connections", "only_listed")
-    op.drop_column("installations", "organization")

@@ -18,8 +18,3 @@ depends_on: str | None = None
 def upgrade() -> None:
     op.add_column("connect_sessions", sa.Column("confirm", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("connect_sessions", sa.Column("code_hash", sa.String(64)))
-
-
-def downgrade() -> None:
-    op.drop_column("connect_sessions", "code_hash")
-    op.drop_column("connect_sessions", "confirm")

@@ -29,11 +29,6 @@ def upgrade() -> None:
     op.execute("insert into places_seen select distinct connection_id, '' from accounts")
 
 
-def downgrade() -> None:
-    op.drop_table("places_seen")
-    _anew()
-
-
 def _anew(*more: sa.Column[Any]) -> None:
     """None of the sessions is kept: by which provider somebody signed in was not known."""
     op.drop_table("console_sessions")

@@ -17,7 +17,3 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.add_column("api_keys", sa.Column("users", sa.JSON(none_as_null=True)))
-
-
-def downgrade() -> None:
-    op.drop_column("api_keys", "users")

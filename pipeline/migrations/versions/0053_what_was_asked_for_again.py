@@ -32,7 +32,3 @@ def upgrade() -> None:
     said = said.where(audit.c.kind.in_(("installation.added", "installation.removed")))
     listed = sa.tuple_(own.c.tenant_id, own.c.id).in_(said)  # the platform's have no tenant
     op.execute(own.update().where(own.c.only_listed == sa.false(), listed).values(only_listed=sa.true()))
-
-
-def downgrade() -> None:
-    op.drop_table("redeliveries")

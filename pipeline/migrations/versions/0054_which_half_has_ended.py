@@ -17,7 +17,3 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.add_column("withdrawals", sa.Column("ended", sa.String(16)))
-
-
-def downgrade() -> None:
-    op.drop_column("withdrawals", "ended")

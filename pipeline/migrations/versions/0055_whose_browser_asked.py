@@ -17,7 +17,3 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.add_column("connect_sessions", sa.Column("nonce_hash", sa.String(64)))
-
-
-def downgrade() -> None:
-    op.drop_column("connect_sessions", "nonce_hash")

@@ -26,7 +26,3 @@ def upgrade() -> None:
               and connect_sessions.outcome = 'awaiting' and connect_sessions.expires_at = withdrawals.due_at
          )
     """)
-
-
-def downgrade() -> None:
-    op.drop_column("withdrawals", "kept_until")

@@ -1,0 +1,93 @@
+"""A workflow that an operator starts: by its own event, for whom that means, and as one who has asked for it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from identity.audit import Act
+from identity.audit.tables import audit
+from identity.errors import BadInput
+from identity.model import PrincipalKind
+from identity.principals import ensure_principal
+from pipeline.desk import workflows as acts
+from pipeline.ledger.requesters import requesters
+from pipeline.model import Bell
+from pipeline.workflow import SERVICE, Daily, Tick, Workflow, workflow
+from tests.ledger.house import House, Say, say_it
+
+
+@workflow(agent="tester", uses={Say: SERVICE}, schedule=Daily(cron="30 2 * * *"))
+def nightly(run: Any, event: Tick) -> None:
+    run.do(Say(text=event.slot), as_=run.service)
+
+
+def start(house: House, declared: Workflow, event: object | None = None, *, tenant: str = "acme") -> str:
+    job = house.ids("job")
+    act = Act(audit_id=house.ids("aud"), by="cli:grace", now=datetime.now(UTC))
+    begin = partial(acts.start, tenant=tenant, workflow=declared, act=act, event=event, job=job)
+    rung: tuple[Bell, ...] = house.database.write(begin)
+    assert [bell.job for bell in rung] == [job]
+    return job
+
+
+def enable(house: House, declared: Workflow) -> None:
+    act = Act(audit_id=house.ids("aud"), by="cli:grace", now=datetime.now(UTC))
+    house.database.write(lambda c: acts.enable(c, "acme", declared, act, config=None))
+
+
+def recorded(house: House) -> list[Any]:
+    found = select(audit).where(audit.c.kind == "job.started")
+    return list(house.database.read(lambda c: c.execute(found).all()))
+
+
+def test_it_is_accepted_for_whom_its_event_means_and_nobody_has_sent_it(house: House) -> None:
+    job = start(house, say_it, {"author": "1001", "text": "now"})
+    row = house.row(job)
+    assert (row.user_id, row.event, row.state) == ("acme.ada", {"author": "1001", "text": "now"}, "queued")
+    assert (row.triggered_by, row.delivery_id, row.agent_id) == (None, None, "tester")
+    (said,) = recorded(house)
+    assert (said.job_id, said.on_behalf_of, said.reason) == (job, "acme.ada", "by cli:grace")
+
+
+def test_who_started_it_has_asked_for_it(house: House) -> None:
+    grace = partial(ensure_principal, id="acme.grace", tenant="acme", kind=PrincipalKind.USER, name="grace")
+    house.database.write(partial(grace, now=datetime.now(UTC)))
+    job = start(house, say_it, {"author": "1001"})
+    assert house.database.read(lambda c: requesters(c, job, ["acme.ada", "acme.grace"])) == {"acme.ada", "acme.grace"}
+
+
+def test_one_that_takes_a_tick_gets_one_of_now(house: House) -> None:
+    enable(house, nightly)
+    before = datetime.now(UTC)
+    event = house.row(start(house, nightly)).event
+    assert before <= datetime.fromisoformat(event["slot"]) <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("event", "says"),
+    [
+        (None, "say_it takes a Opened: give it one with --event FILE"),
+        ({"author": 7}, "this is no Opened of say_it: author"),
+        ([], "this is no Opened of say_it"),
+        ({"author": "2002"}, "nobody of acme is github:2002"),
+        ({"author": "10\x0001"}, "takes for user a text with a NUL"),
+    ],
+)
+def test_what_it_could_not_be_for_is_refused_and_starts_nothing(house: House, event: object, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        start(house, say_it, event)
+    assert house.states() == {}
+    assert recorded(house) == []
+
+
+def test_one_that_is_off_is_not_started(house: House) -> None:
+    act = Act(audit_id=house.ids("aud"), by="cli:grace", now=datetime.now(UTC))
+    house.database.write(lambda c: acts.disable(c, "acme", "say_it", act))
+    with pytest.raises(BadInput, match="say_it is not switched on for acme"):
+        start(house, say_it, {"author": "1001"})
+    assert house.states() == {}

@@ -1,0 +1,115 @@
+"""Tools as a key's holder has them: which there are, and carrying one out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from identity.api_keys import Caller
+from identity.errors import Unavailable
+from pipeline import tools
+from pipeline.action import Action
+from pipeline.ledger.paging import Record
+from pipeline.ledger.requests import Made
+from pipeline.requests import Keyed, Requests
+from pipeline.workflow import Registry
+from webhooks import problems
+from webhooks.api.access import makes, request_id
+from webhooks.api.jobs import found_job, there
+from webhooks.bells import Bells
+from webhooks.problems import Problem
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """One call, as it was sent."""
+
+    tool: str  # by its own name, or by the one that models call it by
+    identifier: str
+    parameters: dict[str, Any]
+    idempotency_key: str | None
+
+    @property
+    def keyed(self) -> Keyed:
+        """The request that its idempotency key stands for, by whichever way it came."""
+        wanted = {
+            "tool": tools.plain_name(self.tool),
+            "identifier": self.identifier,
+            "parameters": self.parameters,
+        }
+        return Keyed(key=self.idempotency_key, document=wanted)
+
+
+class ToolCalls:
+    """Carries tools out for whoever may."""
+
+    def __init__(self, requests: Requests, workflows: Registry, bells: Bells, *, clock: Callable[[], datetime]) -> None:
+        self._requests = requests
+        self._workflows = workflows
+        self._bells = bells
+        self._clock = clock
+
+    def offered(self, who: Caller) -> list[type[Action[Any]]]:
+        """The tools that the key covers."""
+        return [action for name, action in self._workflows.tools.items() if who.may_execute(name)]
+
+    def tool(self, who: Caller, name: str) -> type[Action[Any]]:
+        """The tool of that name, as far as the key covers it. Raises Problem."""
+        action = tools.named(self._workflows, name)
+        if action is None or not who.may_execute(action.action_name()):
+            raise Problem.not_there(f"tool {name}", listed="tools")
+        return action
+
+    def carry_out(self, who: Caller, call: ToolCall, *, wait: timedelta) -> Record:
+        """The call's job as it stands once it has ended, or after the *wait*.
+
+        Raises Problem, BadInput, Misconfigured, PolicyDenied, NotLetIn, KeyReused or Unavailable.
+        """
+        made = self._accept(who, call)
+        makes(made.id)
+        if made.bells:
+            # Before the wait, not after the answer: nobody waits for a job that nobody was told of.
+            self._bells.ring_now(bells=made.bells)
+        return self._after_a_wait(who, made, within=wait)
+
+    def _accept(self, who: Caller, call: ToolCall) -> Made:
+        now = self._clock()
+        try:
+            action = _filled(self.tool(who, call.tool), call.parameters)
+        except Problem:
+            # What was accepted before the tool became another, or went, is told of as it was.
+            may = who.may_execute(tools.plain_name(call.tool))
+            before = self._requests.job_before(who, call.keyed, now=now) if may else None
+            if before is None:
+                raise
+            return before
+        return self._requests.execute(
+            who, action, call.keyed, identifier=call.identifier, request=request_id(), now=now
+        )
+
+    def _after_a_wait(self, who: Caller, made: Made, *, within: timedelta) -> Record:
+        """How the job stands then; where the ledger does not say, how it was accepted. Raises Problem.
+
+        It is in the ledger: whoever were told to send it again would have it done twice.
+        """
+        try:
+            self._requests.wait(who, made.id, within=within)
+            return found_job(self._requests, who, made.id)
+        except Unavailable as error:
+            log.warning("a job is not waited for: %s", error, extra={"action": "api.not_waited", "job": made.id})
+            return there(made.row)
+
+
+def _filled(tool: type[Action[Any]], parameters: dict[str, Any]) -> Action[Any]:
+    try:
+        return tool.model_validate(parameters)
+    except ValidationError as error:
+        detail = f"The parameters do not fit {tool.action_name()}: see errors, and its schema."
+        raise Problem(problems.UNUSABLE, detail, errors=problems.misfits(error, "parameters")) from None
