@@ -84,7 +84,7 @@ def look_again(row: Record, now: datetime) -> int | None:
     state, wait = JobState(row["state"]), Wait(row["wait"]) if row["wait"] else None
     if state in ENDED:
         return None
-    if state is JobState.QUEUED or wait is Wait.TIME:  # not before it is due
+    if state is JobState.QUEUED or wait in (Wait.TIME, Wait.UPSTREAM):  # not before it is due
         left: timedelta = row["due_at"] - now
         return max(SOON, min(ceil(left.total_seconds()), SELDOM))
     return SELDOM if wait in FOR_A_PERSON else SOON
