@@ -42,10 +42,10 @@ _SAID = {
 
 _LOCK_TIMEOUT = 2.0  # seconds
 
-#: It looks like a server that is away, and waiting for it would go on for ever.
+#: It looks like a server that is away, and is waited for like one.
 _CERTIFICATE = (
-    "sslmode, sslrootcert and sslcert in ASWHOM_DATABASE_URL: a certificate is refused, and no waiting mends that. For "
-    "a public authority sslrootcert is the system's list, /etc/ssl/certs/ca-certificates.crt on Debian"
+    "sslmode, sslrootcert and sslcert in ASWHOM_DATABASE_URL: a certificate is missing, or was not accepted. For a "
+    "public authority sslrootcert is the system's list, /etc/ssl/certs/ca-certificates.crt on Debian"
 )
 
 _WORDS = 400  # of a server's own, as many as say what it is

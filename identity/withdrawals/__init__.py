@@ -45,7 +45,7 @@ MOVES: Moves[WithdrawalState] = Moves(
     },
 )
 #: What is left of what was asked about when nothing is asked any more.
-SHREDDED = {"access_sealed": None, "refresh_sealed": None, "answer_sealed": None}
+SHREDDED = {"access_sealed": None, "refresh_sealed": None, "answer_sealed": None, "kept_until": None}
 
 
 class Origin(StrEnum):

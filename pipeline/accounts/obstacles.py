@@ -13,6 +13,7 @@ from identity.connections import paused_reasons
 from identity.model import AccountKey, AccountState, Scope
 from identity.scopes import NEVER, Standing, all_standings, grant_scopes, prohibition
 from pipeline.batches import in_batches
+from pipeline.ledger.clock import ledger_now
 
 _PAGE = 500  # accounts in one statement
 
@@ -43,8 +44,11 @@ def obstacles(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list
 def unconfirmed(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
     """By account, of those in *rows*: that somebody consented, which the product has yet to confirm."""
     found: dict[str, str] = {}
+    now = ledger_now(connection)
     for page in in_batches(rows, _PAGE):
         for one in kept(connection, [row["id"] for row in page]):
+            if one.until <= now:  # a hold keeps it from its end
+                continue
             found[one.account] = (
                 "somebody consented, and it counts once the product that made the link confirms that it was its own "
                 f"person, until {one.until:%Y-%m-%d %H:%M:%S} UTC"

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 from markupsafe import Markup
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from identity.api_keys import Role
 from identity.audit.tables import audit
@@ -22,7 +22,7 @@ from identity.connect.sessions import CONFIRMED_WITHIN
 from identity.connect.tables import connect_sessions
 from identity.connections import get_connection, rewrite_connection
 from identity.model import Scope, ScopeKind
-from identity.withdrawals import WithdrawalState
+from identity.withdrawals import SHREDDED, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from pipeline.accounts import facts
 from pipeline.ledger import views
@@ -180,6 +180,14 @@ def test_another_code_than_the_browsers_ends_nothing(product: Product) -> None:
     assert not ended(product)
     assert audited(product, "connect.refused") == []
     assert product.confirms("grace", brought).status_code == 200
+
+
+@pytest.mark.parametrize("over", [{"kept_until": datetime(2020, 1, 1, tzinfo=UTC)}, SHREDDED])
+def test_what_can_no_longer_be_confirmed_is_not_promised(product: Product, over: dict[str, object]) -> None:
+    """A hold keeps what is due from its end, and a deleted tenant's tokens are gone before it."""
+    product.comes_back(product.link("grace").json["url"])
+    product.api.database.write(lambda c: c.execute(update(withdrawals).values(over)).rowcount)
+    assert "counts once" not in why(product, "grace")
 
 
 def test_a_product_sees_who_consented_before_it_confirms(product: Product) -> None:
