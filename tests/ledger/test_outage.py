@@ -139,7 +139,7 @@ def test_an_outage_of_a_quarter_of_an_hour_kills_no_job_and_each_is_done_once_in
 def test_a_job_that_is_alone_survives_an_outage_too(passing: Passing) -> None:
     upstream = Upstream(passing.workers, 502)
     job = passing.house.job()
-    for _ in range(HOUR // TICK):
+    for _ in range(20 * MINUTE // TICK):
         passing.work()
         passing.passes(TICK)
     row = passing.house.row(job)
@@ -154,7 +154,7 @@ def test_a_job_that_is_alone_survives_an_outage_too(passing: Passing) -> None:
 def test_what_one_job_alone_is_answered_with_500_is_no_outage(passing: Passing) -> None:
     upstream = Upstream(passing.workers, 500)
     job = passing.house.job()
-    for _ in range(HOUR // TICK):
+    for _ in range(20 * MINUTE // TICK):
         passing.work()
         passing.passes(TICK)
     assert upstream.asked == StepSettings().attempts

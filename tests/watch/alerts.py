@@ -332,6 +332,7 @@ ALERTS: Mapping[str, Alert] = {
     "AswhomUpstreamAway": Alert(
         after=25,
         bad={'aswhom_upstream_waits_total{provider="linear",why="away"}': "0+1x30"},
+        labels={"provider": "linear"},
         says="linear is away or hangs; steps wait for it for a day at most",
         good={'aswhom_upstream_waits_total{provider="linear",why="away"}': "5x30"},
     ),

@@ -56,9 +56,9 @@ CONTROLS = (
     ),
     Control(
         name="an outage spends no attempt",
-        file="pipeline/step.py",
-        guard="former=len(tried) - len(sent) + unspent,",
-        without="former=len(tried) - len(sent),",
+        file="pipeline/opened_attempt.py",
+        guard="if self.spends_none or (self.step.spec.patience and not self._waited_out):",
+        without="if self.step.spec.patience and not self._waited_out:",
         test="tests/ledger/test_outage.py::test_a_job_that_is_alone and sqlite",
     ),
     Control(
