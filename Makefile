@@ -20,7 +20,7 @@ help:  ## this list
 
 install: .venv/.development  ## everything for working on Aswhom, into .venv, as the locks say
 
-demo: .venv/.runtime  ## the DevOps assistant against sandbox upstreams; needs Python alone
+demo: .venv/.runtime  ## agents at work against sandbox upstreams; needs Python alone
 	$(BIN)/aswhom demo $(ARGS)
 
 test: .venv/.development  ## the tests, eleven minutes on two slow cores; ARGS go to pytest: make test ARGS='tests/identity -k lease'

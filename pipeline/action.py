@@ -114,6 +114,7 @@ class Verdict(StrEnum):
     SUCCESS = "success"
     UNAUTHORIZED = "unauthorized"  # the token was refused; nothing was done, and nothing is revoked by it
     RETRY = "retry"  # nothing was done; try again, after `retry_after` if given
+    SUSPENDED = "suspended"  # nothing was done: the provider holds the account back, until it says otherwise
     FAILED = "failed"  # nothing was done, and trying again will not help
     UNKNOWN = "unknown"  # it may have been done
 

@@ -13,6 +13,7 @@ from structlog.contextvars import bound_contextvars
 from identity.errors import AswhomError, GrantRevoked, ReauthRequired, Unavailable
 from identity.http import NoAnswer, NotSent
 from identity.inferred_death import infer_death
+from identity.inferred_suspension import infer_suspension
 from identity.model import Effect, Leased, LeaseRequest, NeedsRefresh
 from identity.store import CommitUnknown
 from pipeline import metrics
@@ -111,11 +112,16 @@ def _open_and_send(
         budget_use.tell(answer, conclusion)
         away = host_use.tell(answer, conclusion)
         made = OpenedAttempt(services=services, step=step, intent=intent, began=began, conclusion=conclusion, away=away)
-        if conclusion.verdict is not Verdict.UNAUTHORIZED:
+        if conclusion.verdict not in (Verdict.UNAUTHORIZED, Verdict.SUSPENDED):
             return made
         lease = opened.lease
         if lease is None:  # there is nothing to renew: the next attempt has another capability
             return replace(made, conclusion=replace(conclusion, verdict=Verdict.RETRY))
+        if conclusion.verdict is Verdict.SUSPENDED:
+            if not _infer_suspension(services, lease, began=began):
+                return replace(made, conclusion=replace(conclusion, verdict=Verdict.RETRY))
+            made.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
+            continue  # the next opening parks the job on the account
         made.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")
         if forced:
             _infer_death(services, lease)
@@ -268,6 +274,23 @@ def _send(
     )
     services.reached("after_call")
     return answer
+
+
+def _infer_suspension(services: Services, lease: Leased, *, began: float) -> bool:
+    """Whether the account's steps are held back now. *began*: monotonic, before the opening."""
+    now = datetime.now(UTC)
+    infer = partial(
+        infer_suspension,
+        account=lease.account,
+        generation=lease.generation,
+        sent_at=now - timedelta(seconds=time.monotonic() - began),
+        audit_id=services.ids("aud"),
+        now=now,
+    )
+    try:
+        return services.store.write(infer)
+    except CommitUnknown:
+        return False  # the next attempt finds it out
 
 
 def _infer_death(services: Services, lease: Leased) -> None:

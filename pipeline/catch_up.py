@@ -1,7 +1,7 @@
-"""Catching up with GitHub, which never repeats a delivery by itself: what failed is asked for again, for three days.
+"""Catching up with GitHub, which never repeats a delivery by itself: what failed is asked for as long as it is kept.
 
 What is in the ledger is not asked for, and what arrives twice is one delivery, so this may run twice and on several
-hosts. What it knows of failures is in memory: a process that starts looks at all three days anew.
+hosts. What it knows of failures is in memory: a process that starts looks at all that is kept anew.
 
 In that first look it also asks for signals that arrived and are not in the ledger: one that was restored from a backup
 has forgotten them. Not for what starts jobs, which may have done their work before, at upstreams that cannot tell. And
@@ -28,13 +28,12 @@ from identity.tables import connection_secrets, provider_connections
 from identity.vault import Vault
 from pipeline import metrics
 from pipeline.batches import in_batches
-from pipeline.github_deliveries import Row, UnreadableList, list_request, read_page, redeliver_request
+from pipeline.github_deliveries import Row, UnreadableList, kept_for, list_request, read_page, redeliver_request
 from pipeline.ledger.redeliveries import remember_asked
 from pipeline.tables import deliveries
 
 log = logging.getLogger(__name__)
 
-KEPT = timedelta(days=3)  # how long GitHub delivers again
 OVERLAP = timedelta(minutes=5)  # looked at again each time: rows come late, and clocks differ
 FIRST, LONGEST = timedelta(minutes=1), timedelta(hours=6)  # between two requests for one delivery
 _REFUSALS = 3  # then it is not this delivery that GitHub refuses
@@ -133,7 +132,7 @@ class CatchUp:
     def _catch_up(self, app: _App, key: Secret) -> tuple[int, list[Exception]]:
         """How many deliveries were asked for, and what could not be: a page, or a delivery, holds up no other."""
         now, owner = self._clock(), app.owner
-        known = self._known.setdefault(owner.id, _Known(seen_to=now - KEPT))
+        known = self._known.setdefault(owner.id, _Known(seen_to=now - kept_for(owner)))
         asked, failures = 0, list[Exception]()
         try:
             self._look(app, key, known, now)
@@ -154,7 +153,8 @@ class CatchUp:
 
     def _look(self, app: _App, key: Secret, known: _Known, now: datetime) -> None:
         """Note what was delivered since the last time, or what is left of that; as many pages as a tick may ask for."""
-        owner, since = app.owner, max(known.seen_to - OVERLAP, now - KEPT)
+        owner = app.owner
+        since = max(known.seen_to - OVERLAP, now - kept_for(owner))
         listing = known.listing or _Listing(began=now, since=since, query=f"per_page={self._page}")
         known.listing = None  # should a page not come, the next tick begins anew: GitHub's cursors do not last
         for _ in range(self._most_pages):
@@ -176,9 +176,9 @@ class CatchUp:
         for guid in arrived:
             del known.failed[guid]
         for guid, one in list(known.failed.items()):
-            if one.delivered_at < now - KEPT:
+            if one.delivered_at < now - kept_for(owner):
                 note = {"action": "catch_up.lost", "connection": owner.id, "delivery": guid, "asked": one.asked}
-                log.error("a delivery did not arrive in three days, and GitHub keeps it no longer", extra=note)
+                log.error("a delivery did not arrive, and GitHub keeps it no longer", extra=note)
                 metrics.REDELIVERIES.labels("lost").inc()
                 del known.failed[guid]
 

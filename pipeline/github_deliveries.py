@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
@@ -31,7 +31,14 @@ SIGNALS = frozenset(
         ("installation_repositories", "removed"),
     }
 )
+# docs.github.com, "Redelivering webhooks": of Enterprise Cloud and of Enterprise Server, whose API is below this path.
+_KEPT, _KEPT_BY_SERVER, _SERVER = timedelta(days=3), timedelta(days=7), "/api/v3"
 _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="next"')
+
+
+def kept_for(owner: ProviderConnection) -> timedelta:
+    """How long GitHub delivers again."""
+    return _KEPT_BY_SERVER if urlsplit(owner.api_url).path.rstrip("/") == _SERVER else _KEPT
 
 
 class Row(BaseModel):

@@ -57,7 +57,9 @@ REVOCATION_CHUNK_SECONDS = Histogram(
 )
 
 REDELIVERIES = Counter(
-    "aswhom_redeliveries", "Deliveries that failed at GitHub: asked for again, or lost after three days", ["outcome"]
+    "aswhom_redeliveries",
+    "Deliveries that failed at GitHub: asked for again, or lost since it keeps them no longer",
+    ["outcome"],
 )
 REDELIVERIES.labels("lost")
 WITHDRAWALS = Gauge(

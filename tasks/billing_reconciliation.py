@@ -11,6 +11,8 @@ from tasks.actions import stripe
 NOTE = "aswhom_reconciliation"  # the metadata key that differences are written to
 SETTLED = "settled"  # replaces a difference that is gone
 NOT_COMPARED = "not compared"  # replaces a difference that is no longer looked for
+# Whose newest invoice asks for what was agreed, paid or not: a trial's is of nothing, and what is paused has none.
+INVOICED = frozenset({"active", "past_due", "unpaid"})
 
 
 class BillingConfig(BaseModel):
@@ -23,7 +25,7 @@ class BillingConfig(BaseModel):
 def difference(subscription: stripe.Subscription, *, tolerance: int) -> str | None:
     """What shall be noted: the difference, or what became of the one that is noted. None: nothing new."""
     agreed, invoiced = subscription.agreed, subscription.invoiced
-    if agreed is None or invoiced is None:
+    if agreed is None or invoiced is None or subscription.status not in INVOICED:
         return NOT_COMPARED if subscription.note not in (None, SETTLED, NOT_COMPARED) else None
     if abs(agreed - invoiced) <= tolerance:
         return SETTLED if subscription.note not in (None, SETTLED) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.run import Run
-from pipeline.workflow import SERVICE, workflow
+from pipeline.workflow import SERVICE, ExternalUser, workflow
 from tasks.actions import slack
 from tasks.events.github import PullRequestEvent, pull_request
 
@@ -25,9 +25,14 @@ class ReviewConfig(BaseModel):
     config=ReviewConfig,
 )
 def announce_review(run: Run[ReviewConfig], event: PullRequestEvent) -> None:
-    """A person's review: a team's has a channel of its own at GitHub."""
-    if event.reviewer is None:
-        return
-    who, by = slack.escape(event.reviewer.login), slack.escape(event.sender.login)
+    """A person's review, or a team's."""
+    match event:
+        case PullRequestEvent(reviewer=ExternalUser(login=who)):
+            pass
+        case PullRequestEvent(team=str(name)):
+            who = f"the team {name}"
+        case _:
+            return  # the event was stored before teams were read
+    who, by = slack.escape(who), slack.escape(event.sender.login)
     text = f"{slack.link(event.html_url, event.key)} waits for a review by {who}, asked for by {by}"
     run.do(slack.PostMessage(channel=run.config.channel, text=text), as_=run.service)

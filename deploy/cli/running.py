@@ -78,12 +78,12 @@ def up(data_dir: Path | None, database_url: str | None, broker_url: str | None, 
 @click.option(
     "--within",
     type=click.IntRange(0, 86_400),
-    default=120,
+    default=180,
     show_default=True,
     help="Fail if it takes more seconds than that.",
 )
 def demo(as_json: bool, data_dir: Path | None, within: int) -> None:
-    """Watch the DevOps assistant at work against the sandbox."""
+    """Watch agents at work against the sandbox."""
     from deploy.demo import run
     from identity.errors import AswhomError
     from identity.store import CommitUnknown

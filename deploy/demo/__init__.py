@@ -1,4 +1,4 @@
-"""The demo: the DevOps assistant of three tenants against the sandbox, checked against the sandbox's own logs."""
+"""The demo: the agents of three tenants against the sandbox, checked against the sandbox's own logs."""
 
 from __future__ import annotations
 

@@ -11,11 +11,18 @@ from deploy.demo.sight import Sight
 from deploy.demo.stage import Stage
 from pipeline.states import JobState
 
-UPSTREAMS = ("github", "linear", "slack", "invoices")
+UPSTREAMS = ("github", "linear", "slack", "salesforce", "stripe", "invoices")
 TOKENS = {"delegated": "user", "capability": "capability"}
-SERVICE_TOKENS = {"github": "installation", "linear": "app", "slack": "bot"}
-# What the acts set off: a job that merely ended says nothing of whether its work was done.
-WORKFLOWS = ("link_pull_request", "announce_review", "close_issues", "pay_invoice")
+SERVICE_TOKENS = {"github": "installation", "linear": "app", "slack": "bot", "stripe": "key"}
+# What the acts set off, and through which queue: a job that merely ended says nothing of whether its work was done.
+WORKFLOWS = {
+    "update_opportunity": "delegated",
+    "billing_reconciliation": "service",
+    "announce_review": "service",
+    "link_pull_request": "hybrid",
+    "close_issues": "hybrid",
+    "pay_invoice": "capability",
+}
 Row = Mapping[str, Any]
 
 
@@ -129,25 +136,36 @@ def _of_the_story(evidence: Evidence) -> list[str]:
     """What the story is about has to be in it."""
     document = evidence.document
     receipt, ended = document["receipt"], document["provider_receipt"]
-    renewed = [r for r in document["refreshes"] if r["principal"] == "acme.ada" and r["outcome"] == "committed"]
+    renewed = {
+        refresh["provider"]
+        for refresh in document["refreshes"]
+        if refresh["principal"] == "acme.ada" and refresh["outcome"] == "committed"
+    }
     done = [step for step in document["steps"] if step["status"] == "done"]
     cancelled = [job["job"] for job in document["cancelled_jobs"]]
-    finished = {job["workflow"] for job in document["jobs"] if job["state"] == JobState.DONE}
+    finished = {(job["workflow"], job["pattern"]) for job in document["jobs"] if job["state"] == JobState.DONE}
+    checked = [(row["exit"], row["verified"], row["revocation"]) for row in document["verified"]]
+    withdrawn, revoked = receipt.get("revocation"), ended.get("revocation")
     commented = {entry["attempt"] for entry in evidence.logs["github"] if entry["effect"]}
     stopped = {attempt["id"] for attempt in evidence.attempts if attempt["job_id"] in cancelled}
     wanted = {
-        **{f"no job of {workflow} is done": workflow in finished for workflow in WORKFLOWS},
+        **{f"no {pattern} job of {name} is done": (name, pattern) in finished for name, pattern in WORKFLOWS.items()},
         **{f"job {job['job']} is dead": job["state"] != JobState.DEAD for job in document["jobs"]},
-        "no token was refreshed in the middle": bool(renewed),
+        "no token was refreshed in the middle": "github" in renewed,
+        "no session was renewed at Salesforce": "salesforce" in renewed,
+        "the deal is not won, by who owns it": (document["deal"]["stage"], document["deal"]["by"])
+        == ("Closed Won", "ada"),
+        "no difference was noted at Stripe": any("aswhom_reconciliation" in row for row in document["noted"]),
         "no queued job was cancelled": bool(cancelled),
         "GitHub did something for a job that was cancelled": not stopped & commented,
-        "the receipt's signature does not hold": receipt.get("signature_holds", False),
+        "an auditor could not tell the receipts from the altered one": checked
+        == [(0, True, revoked), (0, True, withdrawn), (0, True, withdrawn), (1, False, withdrawn)],
         "the receipt does not list the cancelled jobs": set(receipt.get("cancelled_jobs", ())) == set(cancelled),
         "nothing was compensated": any(c["outcome"] == "done" for c in receipt.get("compensations", ())),
-        "the receipt does not say that the provider ended what an operator revoked": ended.get("signature_holds", False)
-        and ended["provider"]["answer"] == "done",
+        "the receipt does not say that the provider ended what an operator revoked": ended["provider"]["answer"]
+        == "done",
         "GitHub did not end what an operator revoked": any(
-            entry["revocation"] == ended.get("revocation") and entry["effect"] and entry["tenant"] == "globex"
+            entry["revocation"] == revoked and entry["effect"] and entry["tenant"] == "globex"
             for entry in evidence.logs["github"]
             if entry["revocation"] is not None
         ),

@@ -33,8 +33,8 @@ LINEAR_SCOPES = ("read", "write", "issues:create", "comments:create")
 SLACK_SCOPES = ("chat:write",)
 SALESFORCE = "salesforce"
 SALESFORCE_SCOPES = ("api", "refresh_token")
-# What its restricted key may do: read subscriptions and annotate them, and nothing that moves money.
-STRIPE_SCOPES = ("subscriptions:read", "subscriptions:write")
+# What its restricted key may do: read subscriptions with their invoices and annotate them; nothing that moves money.
+STRIPE_SCOPES = ("subscriptions:read", "invoices:read", "subscriptions:write")
 ZENDESK_SCOPES = ("tickets:read", "tickets:write")
 
 

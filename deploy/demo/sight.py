@@ -15,9 +15,7 @@ from identity.model import Effect
 from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents
 from identity.tables import accounts
-from identity.trusted_keys import TrustedKeys
 from pipeline.ledger.paging import Record, rows_of
-from pipeline.revocation.proof import holds
 from pipeline.revocation.tables import revocations
 from pipeline.runtime import Runtime
 from pipeline.states import JobState, StepState, Wait
@@ -54,7 +52,14 @@ class Sight:
         wanted = select(jobs).order_by(jobs.c.accepted)
         rows = self._all(wanted.where(jobs.c.state.in_(states)) if states else wanted)
         return [
-            {"job": row.id, "workflow": row.workflow, "user": row.user_id, "state": row.state, "reason": row.reason}
+            {
+                "job": row.id,
+                "workflow": row.workflow,
+                "pattern": row.pattern,
+                "user": row.user_id,
+                "state": row.state,
+                "reason": row.reason,
+            }
             for row in rows
         ]
 
@@ -82,13 +87,10 @@ class Sight:
         ]
 
     def receipt(self, revocation: str | None = None) -> Record | None:
-        """A revocation's receipt, or the newest one, with whether the public key alone confirms it."""
-        newest = select(revocations.c.receipt, revocations.c.signature).order_by(revocations.c.number.desc()).limit(1)
-        keys = self._keys()
-        for row in self._all(newest if revocation is None else newest.where(revocations.c.id == revocation)):
-            if row.receipt is not None:
-                return {**row.receipt, "signature_holds": holds(keys, row.receipt, row.signature)}
-        return None
+        """A revocation's receipt as it is now, or the newest one's; None: there is none yet."""
+        newest = select(revocations.c.receipt).order_by(revocations.c.number.desc()).limit(1)
+        (row,) = self._all(newest if revocation is None else newest.where(revocations.c.id == revocation)) or (None,)
+        return None if row is None else row.receipt
 
     def awaited_approval(self) -> str | None:
         """The approval that a job waits for."""
@@ -115,11 +117,9 @@ class Sight:
         unsealed = select(audit.c.id).outerjoin(audit_seals, audit_seals.c.audit_id == audit.c.id)
         return not self._all(unsealed.where(audit_seals.c.seq.is_(None)).limit(1))
 
-    def _keys(self) -> TrustedKeys:
-        public = self._runtime.signer.public_key()
-        return self._runtime.database.read(lambda c: trusted_keys(c, public))
-
     def audit_fault(self) -> str | None:
         """What is wrong with the audit's chain, or None."""
-        verified = verify(self._runtime.database, self._keys())
+        public = self._runtime.signer.public_key()
+        keys = self._runtime.database.read(lambda c: trusted_keys(c, public))
+        verified = verify(self._runtime.database, keys)
         return f"audit row {verified.seq}: {verified.why}" if isinstance(verified, FirstBad) else None

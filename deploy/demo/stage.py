@@ -14,8 +14,9 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from deploy import process, up
-from deploy.demo import payments
+from deploy.demo import nights, payments
 from deploy.demo.asking import ADVICE, asking
+from deploy.demo.commands import Commands
 from deploy.demo.provision import Provision, callbacks, standard_of
 from deploy.fixtures.signing import signature
 from deploy.ports import free_ports
@@ -25,12 +26,10 @@ from deploy.sandbox.__main__ import SERVICES
 from deploy.sandbox.world import TENANTS, make_world
 from deploy.settings import Settings, load
 from identity.errors import Misconfigured, Unavailable
-from identity.model import AccountKey
 from identity.secret import Secret
-from pipeline import revocation
 from pipeline.runtime import Runtime
 
-SANDBOX = ("auth", "github", "linear", "slack", "invoices")  # those that the story needs
+SANDBOX = ("auth", "github", "linear", "slack", "salesforce", "stripe", "invoices")  # those that the story needs
 T = TypeVar("T")
 
 
@@ -47,6 +46,7 @@ class Stage:
         self._closing = ExitStack()
         self._running: up.Up | None = None
         self._heard: list[str] = []  # what `up` says
+        self.commands = Commands(directory, left=lambda: self._end - time.monotonic())
         self.http = clear.client(timeout=10)
         self._closing.callback(self.http.close)
 
@@ -100,6 +100,7 @@ class Stage:
             self.until(partial(self._answers, self.world[name]["url"]), f"the sandbox's {name}")
         now = datetime.now(UTC)
         Provision(self.runtime, self.world, now=now).everything()
+        nights.hold_back(self.runtime.database)
         payments.provide(self.runtime, self.world, tenants={"acme": ("ada", "grace")}, now=now)
 
     def _settings(self, port: int) -> Settings:
@@ -144,23 +145,6 @@ class Stage:
             self.http.post(
                 f"{self.web}/webhooks/standard/{standard_of(tenant)}", content=body, headers=headers
             ).raise_for_status()
-
-    def revoke(self, key: AccountKey, *, reason: str) -> str:
-        """As `aswhom revoke account` does it: one commit. The revocation's id."""
-        made = self.runtime.ids("rev")
-        declare = partial(
-            revocation.declare,
-            id=made,
-            scope=key.scope,
-            tenant=key.tenant,
-            source="cli",
-            by="the demo's operator",
-            reason=reason,
-            now=datetime.now(UTC),
-        )
-        self.runtime.database.write(declare, ahead=True)
-        self.runtime.ring.revocations([made])
-        return made
 
     def sandbox(self, service: str, path: str) -> Any:
         with asking(f"the sandbox's {service}"):

@@ -1,15 +1,17 @@
-"""The story: a token that ends in the middle, a consent withdrawn while work is queued, an invoice that needs a yes."""
+"""The story: tokens that end in the middle, an invoice that needs a yes, a consent withdrawn while work is queued."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from deploy.demo import people
 from deploy.demo.evidence import disagreements, gathered
-from deploy.demo.provision import GITHUB, linear_of
+from deploy.demo.nights import night
+from deploy.demo.provision import GITHUB, SALESFORCE, linear_of
 from deploy.demo.sight import Sight
 from deploy.demo.stage import Stage
 from deploy.demo.telling import Teller
@@ -35,9 +37,12 @@ def tell(stage: Stage, teller: Teller) -> Outcome:
     acts.pull_requests()
     acts.one_is_reviewed_and_merged()
     acts.a_token_ends_in_the_middle()
+    acts.a_deal_is_won()
+    acts.the_night_comes()
+    acts.invoices_are_paid()
     acts.consent_is_withdrawn()
     acts.an_operator_revokes()
-    acts.invoices_are_paid()
+    acts.receipts_are_checked()
     return acts.reckoning()
 
 
@@ -47,18 +52,24 @@ class _Acts:
         self._teller = teller
         self._sight = sight
         self._told: set[tuple[str, str]] = set()
+        self._started = 0  # jobs, by now
         self._merged = 0
+        self._deal: Mapping[str, Any] = {}
+        self._noted: list[Mapping[str, Any]] = []
         self._withdrawn: dict[str, Any] = {}
         self._ended: dict[str, Any] = {}
+        self._verified: list[Mapping[str, Any]] = []
         self._replays: list[Mapping[str, Any]] = []
 
     def connect(self) -> None:
-        self._teller.line("Engineers of three tenants connect GitHub and Linear on the real consent pages.")
+        self._teller.line(
+            "People of three tenants connect GitHub and Linear on the real consent pages; Ada sells, too."
+        )
         for tenant, logins in ENGINEERS.items():
             for login in logins:
                 for through in (GITHUB, linear_of(tenant)):
-                    key = AccountKey(tenant=tenant, connection=through, principal=f"{tenant}.{login}")
-                    people.connect(self._stage.runtime, key, web=self._stage.web, login=login, now=datetime.now(UTC))
+                    self._connect(tenant, login, through)
+        self._connect("acme", "ada", SALESFORCE)
 
     def pull_requests(self) -> None:
         self._teller.line("Pull requests are opened: `bug` is filed as the engineer, `infra` as the platform.")
@@ -71,9 +82,9 @@ class _Acts:
         self._teller.line("Grace is asked to review Ada's, and merges it: its issue is done, as Grace.")
         pull = f"pulls/acme/shop/{self._merged}"
         self._stage.order("github", f"{pull}/review_requests", reviewer="grace")
-        self._settle(4)
+        self._settle(1)
         self._stage.order("github", f"{pull}/merge", by="grace")
-        self._settle(5)
+        self._settle(1)
 
     def a_token_ends_in_the_middle(self) -> None:
         self._teller.line("Ada's GitHub token ends in the middle of a job; a refresh, and the step goes on.")
@@ -82,7 +93,36 @@ class _Acts:
         self._open("acme/shop", "ada", "bug")
         self._until(self._filing_is_open, "the slow step")
         self._stage.order("auth", "expire", provider="github", user="ada")
-        self._settle(6)
+        self._settle(1)
+
+    def a_deal_is_won(self) -> None:
+        self._teller.line("Ada's deal is won while she is away, and her session at Salesforce is over: it is renewed.")
+        (sales,) = [one for one in self._stage.world["salesforce"]["organizations"] if one["tenant"] == "acme"]
+        (ada,) = [user["id"] for user in sales["users"] if user["name"] == "ada"]
+        (row,) = [one for one in sales["opportunities"] if one["owner"] == ada]
+        self._stage.order("auth", "expire", provider="salesforce", user="ada")
+        deal = {"organization": sales["id"], "opportunity": row["id"], "owner": ada, "stage": "won"}
+        self._stage.report("acme", "deal.changed", **deal)
+        self._settle(1)
+        kept = self._stage.sandbox("salesforce", "opportunities")
+        (self._deal,) = [
+            {
+                "opportunity": one["Name"],
+                "stage": one["StageName"],
+                "by": "ada" if one["LastModifiedById"] == ada else "",
+            }
+            for one in kept
+            if one["Id"] == row["id"]
+        ]
+        self._teller.table("At Salesforce", [self._deal])
+
+    def the_night_comes(self) -> None:
+        self._teller.line("The night comes early to acme: what was agreed is held against what was invoiced.")
+        with night(self._stage.runtime.database, "acme:billing_reconciliation", now=datetime.now(UTC)):
+            self._settle(1)
+        books = self._stage.sandbox("stripe", "subscriptions")["acme"]
+        self._noted = [{"subscription": one["id"], **one["metadata"]} for one in books if one["metadata"]]
+        self._teller.table("Noted at Stripe", self._noted)
 
     def consent_is_withdrawn(self) -> None:
         self._teller.line(
@@ -98,7 +138,7 @@ class _Acts:
         queued = self._until(lambda: self._queued("grace", 3), "three queued jobs of Grace's")
         self._teller.table("Queued", queued)
         self._stage.order("github", "authorizations/revoke", user="grace")
-        self._settle(10)  # nine until here, and one that says at an issue why there is no more
+        self._settle(4)  # hers, and one that says at an issue why there is no more
         self._stage.forget_faults("github")
         self._withdrawn = self._until(self._compensated, "the receipt")
         self._teller.table("Cancelled", self._sight.jobs("cancelled"))
@@ -106,8 +146,9 @@ class _Acts:
 
     def an_operator_revokes(self) -> None:
         self._teller.line("An operator revokes Linus at GitHub: his token ends there too, and the receipt says so.")
-        key = AccountKey(tenant="globex", connection=GITHUB, principal="globex.linus")
-        made = self._stage.revoke(key, reason="he left the company")
+        key = f"globex/{GITHUB}/globex.linus"
+        made, ran = self._stage.commands.revoke("account", key, reason="he left the company")
+        self._teller.table("Typed", [ran])
 
         def ended() -> dict[str, Any] | None:
             receipt = self._sight.receipt(made)
@@ -115,6 +156,18 @@ class _Acts:
 
         self._ended = self._until(ended, "the end of the token at GitHub")
         self._teller.table("At the provider", self._ended["provider"]["accounts"])
+
+    def receipts_are_checked(self) -> None:
+        self._teller.line("An auditor gets the receipts and the public key. In a copy, one cancelled job is left out.")
+        commands = self._stage.commands
+        _, self._ended, ended = commands.give_receipt(self._ended["revocation"])
+        name, self._withdrawn, withdrawn = commands.give_receipt(self._withdrawn["revocation"])
+        self._teller.table("Typed by the operator", [ended, withdrawn])
+        commands.publish_key()
+        altered = commands.give_altered(name, lambda receipt: receipt["cancelled_jobs"].pop())
+        checked = [commands.verify(one) for one in (name, altered)]
+        self._teller.table("Typed by the auditor, who has those files and nothing else", checked)
+        self._verified = [ended, withdrawn, *checked]
 
     def invoices_are_paid(self) -> None:
         self._teller.line("Ada asks for two invoices to be paid: policy allows 480 euros; 12,500 need a second person.")
@@ -125,7 +178,7 @@ class _Acts:
         self._teller.line("Grace opens her link, reads what would be done, and says yes. Then it is paid, once.")
         people.approve(self._stage.runtime, approval, by="acme.grace", web=self._stage.web, now=datetime.now(UTC))
         self._until(lambda: len(self._payments()) == 2, "the payment that Grace approved")
-        self._settle(12)
+        self._settle(2)
         self._teller.line("A thief has read the wire, and sends the token again: as it was, and to another invoice.")
         heard = self._stage.sandbox("invoices", "wire")[-1]
         url = self._stage.world["invoices"]["url"]
@@ -136,23 +189,23 @@ class _Acts:
     def reckoning(self) -> Outcome:
         self._until(self._sight.sealed, "the seal on the audit")
         fault = self._sight.audit_fault()
-        receipt = self._withdrawn
         document: dict[str, Any] = {
             "jobs": self._sight.jobs(),
             "steps": self._sight.steps(),
             "refreshes": self._sight.refreshes(),
             "cancelled_jobs": self._sight.jobs("cancelled"),
-            "receipt": receipt,
+            "deal": self._deal,
+            "noted": self._noted,
+            "receipt": self._withdrawn,
             "provider_receipt": self._ended,
+            "verified": self._verified,
             "payments": self._payments(),
             "approved_by": self._sight.approvers(),
             "replays": self._replays,
             "audit_verified": fault is None,
         }
         self._teller.table("Refreshes", document["refreshes"])
-        shown = ("revocation", "source", "effective_at", "quiesced_at", "signature_holds")
-        both = (receipt, self._ended)
-        self._teller.table("Receipts, checked with the public key alone", [{n: r.get(n) for n in shown} for r in both])
+        self._teller.table("Jobs", _by_pattern(document["jobs"]))
         self._teller.line(f"The audit's chain is {'whole' if fault is None else fault}.")
         return Outcome(document=document, disagreements=disagreements(gathered(self._stage, self._sight, document)))
 
@@ -164,6 +217,10 @@ class _Acts:
             "github", "pulls", repo=repository, author=author, title="A change", labels=list(labels)
         )
         return int(opened["number"])
+
+    def _connect(self, tenant: str, login: str, through: str) -> None:
+        key = AccountKey(tenant=tenant, connection=through, principal=f"{tenant}.{login}")
+        people.connect(self._stage.runtime, key, web=self._stage.web, login=login, now=datetime.now(UTC))
 
     def _payments(self) -> list[dict[str, Any]]:
         """The money that has moved, by the service's own books."""
@@ -183,14 +240,15 @@ class _Acts:
         followed = receipt["compensations"] if receipt else ()
         return receipt if followed and all(one["outcome"] == "done" for one in followed) else None
 
-    def _settle(self, number: int) -> None:
-        """Wait until that many jobs, at least, have been accepted and all have ended."""
+    def _settle(self, more: int) -> None:
+        """Wait until so many more jobs have been accepted, and all have ended."""
+        self._started += more
 
         def ended() -> bool:
             jobs = self._sight.jobs()
-            return len(jobs) >= number and all(job["state"] in ENDED for job in jobs)
+            return len(jobs) >= self._started and all(job["state"] in ENDED for job in jobs)
 
-        self._until(ended, f"the end of {number} jobs")
+        self._until(ended, f"the end of {self._started} jobs")
 
     def _until(self, look: Callable[[], Any], what: str) -> Any:
         """Tell each step as it closes, until *look* sees what it looks for."""
@@ -204,3 +262,12 @@ class _Acts:
             return seen
 
         return self._stage.until(see, what)
+
+
+def _by_pattern(jobs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How many there were of each workflow, by the pattern whose queue they went through, and what became of them."""
+    seen = Counter((job["pattern"], job["workflow"], job["state"]) for job in jobs)
+    return [
+        {"pattern": pattern, "workflow": workflow, "state": state, "jobs": number}
+        for (pattern, workflow, state), number in sorted(seen.items())
+    ]

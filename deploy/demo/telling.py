@@ -39,7 +39,7 @@ class Silent:
 
 
 WIDTH = 120  # what the tables need; a narrower terminal wraps them itself
-COLUMNS = {"job": 6, "action": 19, "principal": 15, "pattern": 10, "status": 7}
+COLUMNS = {"job": 6, "action": 28, "principal": 15, "pattern": 10, "status": 7}
 EACH = "named by the workflow: "  # begins the reason of every step of the story, so the heading says it once
 
 

@@ -79,7 +79,7 @@ _IN = (
     ),
     Panel(
         title="Deliveries that failed at GitHub",
-        says="Asked for again after we were away; lost when three days were over.",
+        says="Asked for again after we were away; lost when GitHub kept them no longer.",
         queries={"{{outcome}}": rate("redeliveries", "outcome")},
         unit="reqps",
     ),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 SALESFORCE_SCOPES = ["api", "refresh_token"]
-STRIPE_PERMISSIONS = ["subscriptions:read", "subscriptions:write"]
+STRIPE_PERMISSIONS = ["invoices:read", "subscriptions:read", "subscriptions:write"]
 ZENDESK_SCOPES = ["tickets:read", "tickets:write"]
 PLAN_CENTS = 4_900
 BILLS = (
@@ -49,7 +49,7 @@ def _sales(tenant: str, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def stripe(url: str, tenants: tuple[str, ...]) -> dict[str, Any]:
-    """An account a tenant, whose restricted key may read and annotate subscriptions and nothing else."""
+    """An account a tenant; its restricted key may annotate subscriptions, read them and invoices, and nothing else."""
     return {
         "url": url,
         "accounts": [

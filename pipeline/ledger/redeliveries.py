@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, exists, select
 from identity.rows import insert_or
 from pipeline.tables import redeliveries
 
-_KEPT = timedelta(days=7)  # twice as long as GitHub delivers again, and more
+_KEPT = timedelta(days=7)  # after it was asked for, which may be long after it was said first
 
 
 def remember_asked(connection: Connection, owner: str, delivery_id: str, *, now: datetime) -> None:

@@ -106,8 +106,10 @@ class GitHubAction(Action[R], Generic[R]):
     """What all of GitHub's actions share: headers and the meaning of an answer."""
 
     def judge(self, response: Response) -> Judgement:
-        told = answers.rate_limited(response) or answers.moved(response) or answers.refused(response)
-        return told or judge_status(response, effect=self.facts.effect)
+        for says in (answers.rate_limited, answers.moved, answers.suspended, answers.refused):
+            if (told := says(response)) is not None:
+                return told
+        return judge_status(response, effect=self.facts.effect)
 
     def limits(self, response: Response) -> Limits:
         return answers.limits(response)

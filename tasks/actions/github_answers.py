@@ -18,6 +18,10 @@ from tasks.actions.answers import wait_until
 # docs.github.com/rest, "Rate limits for the REST API": without a header that says how long, at least a minute.
 SECONDARY_LIMIT = timedelta(minutes=1)
 
+# A person suspends an installation, and a person ends that. Its signal parks the jobs of the installation's account.
+SUSPENSION = timedelta(minutes=15)
+_SUSPENDED = "installation has been suspended"
+
 # How those that do not say how long are told from refusals; the second is that of older Enterprise Servers.
 _LIMITED = (b"rate limit", b"abuse detection")
 _TOO_QUICKLY = b"submitted too quickly"  # 422, of what was not made
@@ -100,6 +104,14 @@ def moved(response: Response) -> Judgement | None:
         return None
     reason = f"status {response.status}: the repository was renamed or moved, and is asked for by its former name"
     return Judgement(verdict=Verdict.FAILED, reason=reason)
+
+
+def suspended(response: Response) -> Judgement | None:
+    """Whether the installation is held back, which a person at GitHub ends again: no refusal of what was asked for."""
+    if response.status != 403 or _SUSPENDED not in (_message(response) or "").lower():
+        return None
+    reason = "status 403: the app's installation is suspended"
+    return Judgement(verdict=Verdict.SUSPENDED, reason=reason, retry_after=SUSPENSION)
 
 
 def refused(response: Response) -> Judgement | None:

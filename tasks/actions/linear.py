@@ -19,7 +19,7 @@ from tasks.actions.answers import parse
 from tasks.actions.github import PullRequest
 from tasks.actions.linear_answers import judge_answer, limits
 from tasks.actions.linear_ids import chosen_id, sought_ids
-from tasks.actions.linear_issues import Issue, Issues, OnBoard, TrackedIssues
+from tasks.actions.linear_issues import FILED, Issue, Issues, OnBoard, TrackedIssues
 
 R = TypeVar("R", bound=Result)
 
@@ -106,7 +106,7 @@ class CreateIssue(LinearAction[Issue]):
         return cls(
             team_id=template.team_id,
             title=f"{title_prefix(pull.key)}{label}",
-            description=f"Pull request [{pull.key}]({pull.html_url})",
+            description=f"{FILED}[{pull.key}]({pull.html_url})",
             priority=template.priority,
             label_ids=template.label_ids,
         )
@@ -137,9 +137,9 @@ class CreateIssue(LinearAction[Issue]):
 
 
 class FindIssuesOfPull(LinearAction[TrackedIssues]):
-    """Read which issues track a pull request, by the beginning of the title that filing them gave them; at most fifty.
+    """Read which issues track a pull request, by how filing them began their title and description; of fifty at most.
 
-    An issue that somebody gave another title is not found.
+    An issue that somebody gave another title is not found, nor one whose description does not begin with the link.
     """
 
     facts = _facts(Effect.READ, "read", recovery=Recovery.IDEMPOTENT)
@@ -152,7 +152,7 @@ class FindIssuesOfPull(LinearAction[TrackedIssues]):
 
     def read(self, response: Response) -> TrackedIssues:
         found = parse(response, list[OnBoard], at=("data", "issues", "nodes"))
-        return TrackedIssues(issues=tuple(issue.tracked() for issue in found))
+        return TrackedIssues(issues=tuple(issue.tracked() for issue in found if issue.was_filed_for(self.pull)))
 
 
 class MoveIssue(LinearAction[Issue]):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import BaseModel
 
 from pipeline.action import Result
+
+FILED = "Pull request "  # begins the description of an issue that was filed for one; the link follows
 
 
 class Issue(Result):
@@ -48,8 +52,18 @@ class _Team(BaseModel):
 class OnBoard(Issue):
     """An issue with the column it is in, and its team's columns for what is done."""
 
+    description: str | None
     state: _State
     team: _Team
+
+    def was_filed_for(self, pull: str) -> bool:
+        """Whether it begins as filing has it begin: a title like ours is anybody's to give.
+
+        By the address, since Linear gives Markdown back as it writes it, with other brackets and escapes.
+        """
+        first, _, _ = (self.description or "").lstrip().partition("\n")
+        page = pull.replace("#", "/pull/")
+        return first.startswith(FILED) and re.search(rf"/{re.escape(page)}(?!\d)", first) is not None
 
     def tracked(self) -> Tracked:
         columns = sorted(self.team.states.nodes, key=lambda column: column.position)

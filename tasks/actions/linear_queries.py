@@ -16,7 +16,7 @@ ISSUES_OF_PULL = """
 query IssuesOfPull($title: String!) {
   issues(filter: { title: { startsWith: $title } }, first: 50) {
     nodes {
-      id identifier url state { type }
+      id identifier url description state { type }
       team { states(filter: { type: { eq: "completed" } }) { nodes { id position } } }
     }
   }

@@ -40,6 +40,7 @@ class Subscription(Result):
     """What a subscription costs by its items, and what its newest invoice asked for, in the smallest unit of money."""
 
     id: str
+    status: str = "active"  # such alone were listed when earlier results were stored
     currency: str
     agreed: int | None  # None: not all of its prices are an amount times a quantity
     invoiced: int | None  # None: there is no invoice yet
@@ -82,6 +83,7 @@ class _Invoice(BaseModel):
 
 class _Row(BaseModel):
     id: str
+    status: str
     currency: str
     items: _Items
     latest_invoice: _Invoice | None
@@ -125,11 +127,11 @@ class StripeAction(Action[R], Generic[R]):
         return Limits(whole=response.status == 429 and reason.startswith("global-"))
 
 
-def _facts(effect: Effect, scope: str, endpoint: str, *, recovery: Recovery) -> Facts:
+def _facts(effect: Effect, *scopes: str, endpoint: str, recovery: Recovery) -> Facts:
     # docs.stripe.com/rate-limits: each operation has a limit of its own, per Stripe account.
     return Facts(
         provider="stripe",
-        scopes=frozenset({scope}),
+        scopes=frozenset(scopes),
         effect=effect,
         attribution=False,
         recovery=recovery,
@@ -138,9 +140,16 @@ def _facts(effect: Effect, scope: str, endpoint: str, *, recovery: Recovery) -> 
 
 
 class ListSubscriptions(StripeAction[Subscriptions]):
-    """Read one page of subscriptions, the newest first, with the newest invoice of each."""
+    """Read one page of the subscriptions that are not canceled, the newest first, with the newest invoice of each."""
 
-    facts = _facts(Effect.READ, "subscriptions:read", "subscriptions.list", recovery=Recovery.IDEMPOTENT)
+    # docs.stripe.com/stripe-apps/reference/permissions: what is expanded needs a permission of its own.
+    facts = _facts(
+        Effect.READ,
+        "subscriptions:read",
+        "invoices:read",
+        endpoint="subscriptions.list",
+        recovery=Recovery.IDEMPOTENT,
+    )
     result = Subscriptions
 
     size: int = Field(default=100, ge=1, le=100)
@@ -148,7 +157,8 @@ class ListSubscriptions(StripeAction[Subscriptions]):
     note_key: Key = "note"  # the metadata key whose value is answered as `note`
 
     def request(self, call: Call) -> Request:
-        params = {"limit": str(self.size), "status": "active", "expand[]": "data.latest_invoice"}
+        # docs.stripe.com/api/subscriptions/list: without a status, all that are not canceled.
+        params = {"limit": str(self.size), "expand[]": "data.latest_invoice"}
         if self.after is not None:
             params["starting_after"] = self.after
         return Request(method="GET", path="/v1/subscriptions", params=params)
@@ -162,6 +172,7 @@ class ListSubscriptions(StripeAction[Subscriptions]):
         fixed = [amount for amount in agreed if amount is not None]
         return Subscription(
             id=row.id,
+            status=row.status,
             currency=row.currency,
             agreed=sum(fixed) if len(fixed) == len(agreed) else None,
             invoiced=row.latest_invoice.subtotal if row.latest_invoice else None,
@@ -172,7 +183,7 @@ class ListSubscriptions(StripeAction[Subscriptions]):
 class AnnotateSubscription(StripeAction[Noted]):
     """Write one value into a subscription's metadata. No money moves by it."""
 
-    facts = _facts(Effect.WRITE, "subscriptions:write", "subscriptions.update", recovery=Recovery.KEYED)
+    facts = _facts(Effect.WRITE, "subscriptions:write", endpoint="subscriptions.update", recovery=Recovery.KEYED)
     result = Noted
 
     id: SubscriptionId

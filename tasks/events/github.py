@@ -50,7 +50,8 @@ class PullRequestEvent(Event):
     sender: ExternalUser  # who did what the event tells
     labels: tuple[str, ...]
     label: str | None  # the one that was added or removed
-    reviewer: ExternalUser | None = None  # whose review was asked for; None: a team's
+    reviewer: ExternalUser | None = None  # whose review was asked for, where it is a person's
+    team: str | None = None  # that whose review was asked for, by its name
 
     @property
     def key(self) -> str:
@@ -86,6 +87,10 @@ class _Repository(BaseModel):
     full_name: str
 
 
+class _Team(BaseModel):
+    name: str
+
+
 class _Pull(BaseModel):
     number: int
     title: str
@@ -103,6 +108,7 @@ class _Delivery(BaseModel):
     sender: _User
     label: _Label | None = None
     requested_reviewer: _User | None = None
+    requested_team: _Team | None = None
 
 
 class _Comment(BaseModel):
@@ -185,6 +191,7 @@ def pull_request(*actions: str) -> Trigger[PullRequestEvent]:
             labels=tuple(label.name for label in pull.labels),
             label=delivery.label.name if delivery.label else None,
             reviewer=delivery.requested_reviewer.external() if delivery.requested_reviewer else None,
+            team=delivery.requested_team.name if delivery.requested_team else None,
         )
 
     return Trigger(source="github", event="pull_request", read=read)

@@ -91,14 +91,16 @@ def test_one_command_tells_the_story_the_sandbox_agrees_step_by_step_and_nothing
     assert list(processes_of(tmp_path / "data")) == []
     story = json.loads(told.stdout)
     assert set(story) == {
-        "steps", "jobs", "refreshes", "cancelled_jobs", "receipt", "provider_receipt", "payments", "approved_by",
-        "replays", "audit_verified",
+        "steps", "jobs", "refreshes", "cancelled_jobs", "deal", "noted", "receipt", "provider_receipt", "verified",
+        "payments", "approved_by", "replays", "audit_verified",
     }  # fmt: skip
     told_of = {"job", "step", "action", "principal", "pattern", "reason", "status"}
     assert [set(step) for step in story["steps"]] == [told_of] * len(story["steps"])
     assert {step["pattern"] for step in story["steps"]} >= {"delegated", "service", "capability"}
-    assert story["receipt"]["signature_holds"]
+    assert {job["pattern"] for job in story["jobs"]} == {"delegated", "service", "hybrid", "capability"}
+    assert story["deal"] == {"opportunity": "Ada's opportunity", "stage": "Closed Won", "by": "ada"}
+    assert [set(noted) for noted in story["noted"]] == [{"subscription", "aswhom_reconciliation"}] * 2
     assert set(story["receipt"]["cancelled_jobs"]) == {job["job"] for job in story["cancelled_jobs"]} != set()
     assert {refresh["outcome"] for refresh in story["refreshes"]} >= {"committed"}
-    assert story["provider_receipt"]["signature_holds"]
+    assert [row["verified"] for row in story["verified"]] == [True, True, True, False]
     assert story["audit_verified"] is True

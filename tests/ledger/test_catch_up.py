@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import Connection, Table, select, update
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 
 from deploy.sandbox.__main__ import SERVICES
@@ -118,7 +119,8 @@ def github_and_web(house: House) -> Iterator[GithubAndWeb]:
         sandbox = create_github(
             made.world, journal=Journal("github", None, clock=lambda: made.now), clock=lambda: made.now
         )
-        servers = [make_server("127.0.0.1", 0, app, threaded=True) for app in (sandbox, made.app())]
+        either = DispatcherMiddleware(sandbox, {"/api/v3": sandbox})  # as github.com, and as an Enterprise Server
+        servers = [make_server("127.0.0.1", 0, app, threaded=True) for app in (either, made.app())]
         made.github = f"http://127.0.0.1:{servers[0].server_port}"
         github["webhook_url"] = f"http://127.0.0.1:{servers[1].server_port}/webhooks/github/gh"
         threads = [threading.Thread(target=server.serve_forever, args=(0.05,)) for server in servers]
@@ -245,6 +247,14 @@ def test_what_github_keeps_no_longer_is_not_asked_for(github_and_web: GithubAndW
     github_and_web.web_up = False
     github_and_web.open_pull()
     assert github_and_web.later(days=3, seconds=1) == 0
+
+
+def test_an_enterprise_server_is_asked_for_a_week(github_and_web: GithubAndWeb) -> None:
+    github_and_web.move(f"{github_and_web.github}/api/v3")
+    github_and_web.web_up = False
+    github_and_web.open_pull()
+    assert github_and_web.later(days=6) == 1
+    assert github_and_web.later(days=1, seconds=1) == 0
 
 
 def test_requests_for_one_delivery_come_ever_more_slowly(github_and_web: GithubAndWeb) -> None:

@@ -116,12 +116,16 @@ def test_an_idempotency_key_gives_the_first_answer_and_no_second_effect(sandbox:
 def test_a_restricted_key_does_what_it_was_permitted_and_nothing_else(sandbox: Sandbox) -> None:
     world = deepcopy(sandbox.world)
     row = world["stripe"]["accounts"][0]
-    row["permissions"] = ["subscriptions:read"]
+    row["permissions"] = ["subscriptions:read", "invoices:read"]
     subscription = row["subscriptions"][0]["id"]
     clock = partial(datetime.now, UTC)
     reader = create_stripe(world, journal=Journal("stripe", None, clock=clock), clock=clock).test_client()
     key = {"Authorization": f"Bearer {row['restricted_key']}"}
-    assert reader.get(stripe.ListSubscriptions().request(a_call()).path, headers=key).status_code == 200
+    listed = stripe.ListSubscriptions().request(a_call())
+    assert reader.get(listed.path, query_string=dict(listed.params), headers=key).status_code == 200
+    row["permissions"] = ["subscriptions:read"]  # an invoice that is shown within takes a permission of its own
+    assert reader.get(listed.path, query_string=dict(listed.params), headers=key).status_code == 403
+    assert reader.get(listed.path, headers=key).status_code == 200
     write = stripe.AnnotateSubscription(id=subscription, key="note", value="mine")
     request = write.request(a_call())
     answer = reader.post(request.path, data=dict(request.form or {}), headers=key)

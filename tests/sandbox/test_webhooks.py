@@ -89,6 +89,14 @@ def test_pull_request_payloads_are_as_published(sandbox: Sandbox, labelled: list
     validator("pull_request$labeled").validate(labeled)
 
 
+@pytest.mark.parametrize("asked", [{"reviewer": "grace"}, {"team": "Back End"}])
+def test_review_requests_are_as_published(sandbox: Sandbox, asked: dict[str, str]) -> None:
+    number = sandbox.open_pull()["number"]
+    sandbox.order("github", f"pulls/acme/shop/{number}/review_requests", **asked)
+    *_, requested = map(payload_of, sandbox.receiver.take())
+    github_webhooks()("pull_request$review_requested").validate(requested)
+
+
 def test_the_other_payloads_are_as_published(tmp_path: Path) -> None:
     with running(tmp_path) as sandbox:  # one of its own, since an installation is deleted in it
         _the_other_payloads_are_as_published(sandbox)

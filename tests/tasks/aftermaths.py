@@ -58,5 +58,5 @@ AFTERMATHS = tuple(
     # An issue was filed, and whoever it was filed for ends their consent at GitHub before the comment.
     Aftermath(of=scene, stopped_at=2, undone="linear.CreateIssue", step=_SAID)
     for scene in SCENES
-    if scene.workflow in ("link_pull_request", "link_on_command")
+    if scene.name in ("link_pull_request", "link_on_command")
 )

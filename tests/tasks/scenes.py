@@ -63,7 +63,12 @@ class Scene:
     workflow: str
     start: Callable[[InProcessSystem], None]
     steps: tuple[Step, ...]
+    case: str = ""  # which way through its workflow, where that has several
     carries_on: bool = False  # a refused write does not keep it from the others
+
+    @property
+    def name(self) -> str:
+        return f"{self.workflow}-{self.case}" if self.case else self.workflow
 
     def authors(self, system: InProcessSystem) -> list[tuple[str, str, str]]:
         return [step.author(system) for step in self.steps if step.writes]
@@ -89,37 +94,48 @@ PAGE = Step(action="stripe.ListSubscriptions", endpoint="list_subscriptions", wr
 NOTE = Step(action="stripe.AnnotateSubscription", endpoint="update_subscription")
 
 
-def _tracking(login: str) -> tuple[Step, ...]:
-    return (
-        GET_PULL,
-        Step(action="linear.CreateIssue", endpoint="issueCreate", as_=login),
-        Step(action="github.Comment", endpoint="create_comment", as_=login),
-        NOTICE,
-    )
+def _comment(login: str) -> Step:
+    return Step(action="github.Comment", endpoint="create_comment", as_=login)
 
 
-def _labelled(system: InProcessSystem) -> None:
-    system.connect_engineer(TENANT, "ada")
-    system.pull(REPO, "ada", "bug")
+def _filed(login: str, *, as_: str) -> tuple[Step, ...]:
+    """What follows a label for whom the comment is *login*'s, and the issue *as_*'s."""
+    return (Step(action="linear.CreateIssue", endpoint="issueCreate", as_=as_), _comment(login), NOTICE)
 
 
-def _commanded(system: InProcessSystem) -> None:
-    system.connect_engineer(TENANT, "grace")
-    opened = system.sandbox.open_pull(REPO, "ada", labels=["bug"], hold=True)
-    system.told(REPO, opened["number"], "comments", "issue_comment", author="grace", body="/aswhom link")
+def _labelled(*labels: str, author: str = "ada") -> Callable[[InProcessSystem], None]:
+    def start(system: InProcessSystem) -> None:
+        system.connect_engineer(TENANT, "ada")
+        system.pull(REPO, author, *labels)
+
+    return start
 
 
-def _merged(system: InProcessSystem) -> None:
+def _commanded(label: str) -> Callable[[InProcessSystem], None]:
+    def start(system: InProcessSystem) -> None:
+        system.connect_engineer(TENANT, "grace")
+        opened = system.sandbox.open_pull(REPO, "ada", labels=[label], hold=True)
+        system.told(REPO, opened["number"], "comments", "issue_comment", author="grace", body="/aswhom link")
+
+    return start
+
+
+def _merged(by: str) -> Callable[[InProcessSystem], None]:
+    return lambda system: _merge(system, by)
+
+
+def _merge(system: InProcessSystem, by: str) -> None:
     """The issue was filed by another job, whose ledger is not this one."""
     system.connect_engineer(TENANT, "ada")
     opened = system.sandbox.open_pull(REPO, "ada", labels=["bug"], hold=True)
     number = opened["number"]
     (team, *_) = system.sandbox.world["linear"]["organizations"][0]["teams"]
-    fields = {"teamId": team["id"], "title": f"{REPO}#{number}: bug"}
+    link = f"[{REPO}#{number}](https://github.com/{REPO}/pull/{number})"
+    fields = {"teamId": team["id"], "title": f"{REPO}#{number}: bug", "description": f"Pull request {link}"}
     token = system.sandbox.app_token(TENANT)
     create = "mutation($input: IssueCreateInput!) { issueCreate(input: $input) { success } }"
     assert "errors" not in system.sandbox.linear(token, create, input=fields).json()
-    system.told(REPO, number, "merge", by="ada")
+    system.told(REPO, number, "merge", by=by)
 
 
 def _review(system: InProcessSystem) -> None:
@@ -206,18 +222,50 @@ def _answered(system: InProcessSystem) -> None:
     system.runtime.database.write(insert)
 
 
+def _closing(as_: str) -> tuple[Step, ...]:
+    return (
+        Step(action="linear.FindIssuesOfPull", endpoint="issues", writes=False),
+        Step(action="linear.MoveIssue", endpoint="issueUpdate", as_=as_, repeatable=True),
+        NOTICE,
+    )
+
+
+# The rule of `bug` files as the person, that of `infra` as the workspace, and `docs` has none.
 SCENES = (
-    Scene(workflow="link_pull_request", start=_labelled, steps=_tracking("ada")),
-    Scene(workflow="link_on_command", start=_commanded, steps=_tracking("grace")),
+    Scene(workflow="link_pull_request", start=_labelled("bug"), steps=(GET_PULL, *_filed("ada", as_="ada"))),
     Scene(
-        workflow="close_issues",
-        start=_merged,
-        steps=(
-            Step(action="linear.FindIssuesOfPull", endpoint="issues", writes=False),
-            Step(action="linear.MoveIssue", endpoint="issueUpdate", as_="ada", repeatable=True),
-            NOTICE,
-        ),
+        workflow="link_pull_request",
+        case="service-rule",
+        start=_labelled("infra"),
+        steps=(GET_PULL, *_filed("ada", as_="service")),
     ),
+    Scene(
+        workflow="link_pull_request",
+        case="two-labels",
+        start=_labelled("bug", "infra"),
+        steps=(GET_PULL, *_filed("ada", as_="ada"), *_filed("ada", as_="service")),
+    ),
+    Scene(
+        workflow="link_pull_request",
+        case="stranger",
+        start=_labelled("bug", author="stranger"),
+        steps=(GET_PULL, Step(action="linear.CreateIssue", endpoint="issueCreate"), NOTICE),
+    ),
+    Scene(workflow="link_on_command", start=_commanded("bug"), steps=(GET_PULL, *_filed("grace", as_="grace"))),
+    Scene(
+        workflow="link_on_command",
+        case="service-rule",
+        start=_commanded("infra"),
+        steps=(GET_PULL, *_filed("grace", as_="service")),
+    ),
+    Scene(
+        workflow="link_on_command",
+        case="no-rule",
+        start=_commanded("docs"),
+        steps=(GET_PULL, _comment("grace")),
+    ),
+    Scene(workflow="close_issues", start=_merged("ada"), steps=_closing("ada")),
+    Scene(workflow="close_issues", case="stranger", start=_merged("stranger"), steps=_closing("service")),
     Scene(workflow="announce_review", start=_review, steps=(NOTICE,)),
     Scene(
         workflow="file_from_slack",

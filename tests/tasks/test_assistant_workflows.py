@@ -49,6 +49,19 @@ def test_a_merge_finishes_the_issues_as_whoever_merged(system: InProcessSystem) 
     assert [issue["done"] for issue in look.result["issues"]] == [False]
 
 
+def test_a_merge_leaves_alone_what_a_person_filed_under_such_a_title(system: InProcessSystem) -> None:
+    number = tracked(system)
+    (team, *_) = system.sandbox.world["linear"]["organizations"][0]["teams"]
+    page = f"https://github.com/{REPO}/pull/{number}"
+    fields = {"teamId": team["id"], "title": f"{REPO}#{number}: after it", "description": f"Follows {page}"}
+    create = "mutation($input: IssueCreateInput!) { issueCreate(input: $input) { success } }"
+    assert "errors" not in system.sandbox.linear(system.sandbox.app_token("acme"), create, input=fields).json()
+    system.told(REPO, number, "merge", by="ada")
+    settled(system)
+    assert [step.action for step in system.steps()].count("linear.MoveIssue") == 1
+    assert system.authors().count(("linear", "ada", "user")) == 2  # filed, and moved
+
+
 def test_a_merge_by_nobody_we_know_finishes_them_as_the_workspace(system: InProcessSystem) -> None:
     number = tracked(system)
     system.told(REPO, number, "merge", by="stranger")
@@ -72,6 +85,13 @@ def test_a_review_request_is_announced_once(system: InProcessSystem) -> None:
     settled(system)
     assert system.authors() == [bot(system)]
     assert messages(system)[0].endswith("waits for a review by grace, asked for by ada")
+
+
+def test_a_team_that_shall_review_is_announced_by_its_name(system: InProcessSystem) -> None:
+    number = system.pull(REPO, "ada")
+    system.told(REPO, number, "review_requests", team="Back & Front")
+    settled(system)
+    assert messages(system)[0].endswith("waits for a review by the team Back &amp; Front, asked for by ada")
 
 
 def test_a_command_tracks_a_pull_request_as_whoever_wrote_it(system: InProcessSystem) -> None:

@@ -107,7 +107,7 @@ def notes(system: InProcessSystem, tenant: str) -> list[str | None]:
 def test_the_restricted_key_may_do_what_its_workflow_does_and_nothing_else(system: InProcessSystem) -> None:
     uses = system.registry.get("billing_reconciliation").uses
     needed = {scope for action in uses if action.facts.provider == "stripe" for scope in action.facts.scopes}
-    assert needed == set(STRIPE_SCOPES) == {"subscriptions:read", "subscriptions:write"}
+    assert needed == set(STRIPE_SCOPES) == {"subscriptions:read", "invoices:read", "subscriptions:write"}
     for account in system.sandbox.world["stripe"]["accounts"]:
         assert sorted(account["permissions"]) == sorted(STRIPE_SCOPES)
 
@@ -162,6 +162,7 @@ def test_what_is_not_an_amount_times_a_quantity_is_held_against_no_invoice(
     ):
         row = {
             "id": "sub_1",
+            "status": "active",
             "currency": "eur",
             "items": {"data": items},
             "latest_invoice": {"subtotal": 100},
@@ -189,6 +190,38 @@ def test_a_difference_is_settled_only_where_it_was_looked_for(
 ) -> None:
     one = stripe.Subscription(id="sub_1", currency="eur", agreed=agreed, invoiced=invoiced, note=said)
     assert difference(one, tolerance=0) == note
+
+
+@pytest.mark.parametrize(
+    ("status", "note"),
+    [
+        ("active", "agreed 100, invoiced 90 eur"),
+        ("past_due", "agreed 100, invoiced 90 eur"),
+        ("unpaid", "agreed 100, invoiced 90 eur"),
+        ("trialing", "not compared"),
+        ("paused", "not compared"),
+    ],
+)
+def test_what_is_not_invoiced_for_what_was_agreed_is_not_compared(status: str, note: str) -> None:
+    said = "agreed 100, invoiced 80 eur"
+    one = stripe.Subscription(id="sub_1", status=status, currency="eur", agreed=100, invoiced=90, note=said)
+    assert difference(one, tolerance=0) == note
+
+
+def test_a_subscription_is_looked_at_until_it_is_canceled(system: InProcessSystem) -> None:
+    """Of those that differ, one is overdue and one canceled."""
+    due = datetime.now(UTC) - timedelta(minutes=1)
+    rows = system.sandbox.read("stripe", "subscriptions")["acme"]
+    system.sandbox.order("stripe", f"subscriptions/{rows[2]['id']}", status="past_due")
+    system.sandbox.order("stripe", f"subscriptions/{rows[5]['id']}", status="canceled")
+    system.night("acme", "billing_reconciliation", due=due)
+    (job,) = system.settle()
+    assert job.state == JobState.DONE
+    assert notes(system, "acme") == [None, None, "agreed 14700, invoiced 9800 eur", None, None, None, None]
+    system.sandbox.order("stripe", f"subscriptions/{rows[2]['id']}", status="trialing")
+    system.night("acme", "billing_reconciliation", due=due + timedelta(seconds=1))
+    system.settle()
+    assert notes(system, "acme")[2] == "not compared"
 
 
 def test_missed_nights_are_made_up_for_once(system: InProcessSystem) -> None:

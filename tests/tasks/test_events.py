@@ -187,16 +187,16 @@ def test_a_change_of_a_comment_says_what_changed_and_whether_an_app_did_it(
     assert (event.by_app, event.changed) == (by_app, ("body", "updatedAt"))
 
 
-def test_a_published_review_request_names_the_reviewer(pulls: list[dict[str, Any]]) -> None:
+def test_a_published_review_request_names_the_reviewer_or_the_team(pulls: list[dict[str, Any]]) -> None:
     (body,) = [body for body in pulls if body["action"] == "review_requested"]
     event = pull_request("review_requested").read(body)
     assert event is not None
     assert event.reviewer is not None
-    assert event.reviewer.login == body["requested_reviewer"]["login"]
+    assert (event.reviewer.login, event.team) == (body["requested_reviewer"]["login"], None)
     team = {name: value for name, value in body.items() if name != "requested_reviewer"}
     event = pull_request("review_requested").read({**team, "requested_team": {"name": "justice-league"}})
     assert event is not None
-    assert event.reviewer is None
+    assert (event.reviewer, event.team) == (None, "justice-league")
 
 
 def test_published_comments_are_read_and_only_those_on_pull_requests_command() -> None:

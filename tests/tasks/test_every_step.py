@@ -19,14 +19,14 @@ import pytest
 from identity.model import ScopeKind
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, StepState, Wait
-from pipeline.workflow import Registry
+from pipeline.workflow import SERVICE, USER, Registry
 from tests.payments.scenes import PAYMENTS
 from tests.tasks.aftermaths import AFTERMATHS
 from tests.tasks.faults import LIMITS, POINTS, REFUSALS
 from tests.tasks.in_process_system import InProcessSystem
 from tests.tasks.scenes import SCENES, TENANT, Scene
 
-every_scene = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.workflow)
+every_scene = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 # Tried with every change; the rest with the slow tests.
 QUICK = ("link_pull_request", "update_opportunity")
 every_step = pytest.mark.parametrize(
@@ -35,8 +35,8 @@ every_step = pytest.mark.parametrize(
         pytest.param(
             scene,
             number,
-            id=f"{scene.workflow}-{number + 1}-{step.action}",
-            marks=() if scene.workflow in QUICK else pytest.mark.slow,
+            id=f"{scene.name}-{number + 1}-{step.action}",
+            marks=() if scene.name in QUICK else pytest.mark.slow,
         )
         for scene in SCENES
         for number, step in enumerate(scene.steps)
@@ -54,10 +54,22 @@ def written(system: InProcessSystem, scene: Scene) -> bool:
     return Counter(system.authors()) == Counter(scene.authors(system))
 
 
-def test_every_shipped_workflow_is_tried_and_all_that_follows_one() -> None:
+def test_each_action_of_every_shipped_workflow_is_tried_as_whom_it_may_run_and_all_that_follows_one() -> None:
     shipped = Registry.load(sorted(point.module for point in entry_points(group="aswhom.workflows")))
-    tried = [scene.workflow for scene in SCENES] + [payment.workflow for payment in PAYMENTS]
-    assert sorted(tried) == sorted(declared.name for declared in shipped)
+    declared_pairs = {
+        (declared.name, action.action_name(), who)
+        for declared in shipped
+        for action, allowed in declared.uses.items()
+        for who in (USER, SERVICE)
+        if who in allowed
+    }
+    tried = {
+        (scene.workflow, step.action, SERVICE if step.as_ == "service" else USER)
+        for scene in SCENES
+        for step in scene.steps
+    }
+    paid = {(payment.workflow, action, USER) for payment in PAYMENTS for action in payment.actions}
+    assert tried | paid == declared_pairs
     followed = {
         (declared.name, action.action_name(), how.by.action_name())
         for declared in shipped

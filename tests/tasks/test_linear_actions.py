@@ -26,6 +26,7 @@ FILE = linear.CreateIssue(team_id=TEAM, title="acme/shop#42: bug", description="
 FIND = linear.FindByAttachmentUrl(url="https://github.com/acme/shop/pull/42")
 ATTACH = linear.AttachUrl(issue_id="ENG-7", url="https://github.com/acme/shop/pull/42", title="acme/shop#42")
 SAY = linear.Comment(issue_id="ENG-7", body="Merged.")
+FILED = "Pull request [acme/shop#4](https://github.com/acme/shop/pull/4)"
 OF_PULL = linear.FindIssuesOfPull(pull="acme/shop#4")
 MOVE = linear.MoveIssue(issue_id=TEAM, state_id=TEAM)
 ALL: list[Action[Any]] = [FILE, FIND, ATTACH, SAY, OF_PULL, MOVE]
@@ -260,10 +261,39 @@ def test_the_issues_of_a_pull_request_are_not_those_of_one_whose_number_begins_a
         assert filed.title.startswith(prefix) is found
 
 
+def on_board(
+    *, description: str | None = FILED, state: str = "backlog", columns: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """An issue as a search for those of acme/shop#4 shows it."""
+    board = {"state": {"type": state}, "team": {"states": {"nodes": columns or []}}}
+    return {**ISSUE, "description": description, **board}
+
+
+@pytest.mark.parametrize(
+    ("description", "ours"),
+    [
+        (FILED, True),
+        (f"{FILED}\n\nAda looks at it.", True),
+        ("Pull request [acme/shop#4](<https://github.com/acme/shop/pull/4>)", True),  # as an editor writes it
+        ("Pull request https://github.com/acme/shop/pull/4", True),
+        ("Pull request [acme/shop#42](https://github.com/acme/shop/pull/42)", False),
+        ("Pull request [acme/shop#4](https://github.com/big-acme/shop/pull/4)", False),
+        ("Follows https://github.com/acme/shop/pull/4", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_an_issue_that_somebody_else_gave_such_a_title_is_not_taken_for_one_that_was_filed(
+    answer: Answer, description: str | None, ours: bool
+) -> None:
+    read = OF_PULL.read(answer({"data": {"issues": {"nodes": [on_board(description=description)]}}}))
+    assert bool(read.issues) is ours
+
+
 def test_an_issue_that_is_done_or_has_nowhere_to_go_is_told_apart(answer: Answer) -> None:
     def node(state: str, *columns: tuple[str, float]) -> dict[str, Any]:
         nodes = [{"id": name, "position": position} for name, position in columns]
-        return {**ISSUE, "state": {"type": state}, "team": {"states": {"nodes": nodes}}}
+        return on_board(state=state, columns=nodes)
 
     nodes = [node("started", ("late", 9.5), ("first", 2)), node("canceled", ("first", 2)), node("backlog")]
     read = OF_PULL.read(answer({"data": {"issues": {"nodes": nodes}}}))

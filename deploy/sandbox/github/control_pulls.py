@@ -80,13 +80,16 @@ def pull_orders(routes: Blueprint, store: Store, shapes: Shapes, deliveries: Del
 
     @routes.post("/_sandbox/pulls/<owner>/<repo>/<int:number>/review_requests")
     def request_review(owner: str, repo: str, number: int) -> Response:
-        """`review_requested` of `reviewer`, by `sender` or else the author."""
-        body = json_body("reviewer")
+        """`review_requested` of `reviewer`, or of the `team` of that name, by `sender` or else the author."""
+        body = json_body()
         with store.lock:
             item = pull_of(owner, repo, number)
-            reviewer = shapes.user(store.user(str(body["reviewer"])))
+            if "team" in body:
+                whose = {"requested_team": shapes.team(str(body["team"]))}
+            else:
+                whose = {"requested_reviewer": shapes.user(store.user(str(body.get("reviewer"))))}
             sender = body.get("sender", item.author.login)
-            made = pull_event("review_requested", item, sender, requested_reviewer=reviewer)
+            made = pull_event("review_requested", item, sender, **whose)
         return jsonify(**deliveries.give([made], hold=body.get("hold", False)), number=number)
 
     @routes.post("/_sandbox/pulls/<owner>/<repo>/<int:number>/comments")

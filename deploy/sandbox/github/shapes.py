@@ -48,6 +48,26 @@ class Shapes:
             "site_admin": False,
         }
 
+    def team(self, name: str) -> Json:
+        """A team of that name, which has no account of its own here."""
+        slug = name.lower().replace(" ", "-")
+        here = f"{self._url}/organizations/1/team/1"
+        return {
+            "name": name,
+            "id": 1,
+            "node_id": "T_1",
+            "slug": slug,
+            "description": None,
+            "privacy": "closed",
+            "notification_setting": "notifications_enabled",
+            "permission": "pull",
+            "url": here,
+            "html_url": f"{self._url}/orgs/acme/teams/{slug}",
+            "members_url": f"{here}/members{{/member}}",
+            "repositories_url": f"{here}/repos",
+            "parent": None,
+        }
+
     def public_user(self, actor: Actor, account: str, since: datetime) -> Json:
         counts = dict.fromkeys(("followers", "following", "public_gists", "public_repos"), 0)
         blanks = dict.fromkeys(("bio", "blog", "email", "hireable", "location", "name"))

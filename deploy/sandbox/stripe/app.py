@@ -10,9 +10,10 @@ from flask import Flask, Response, jsonify, request
 
 from deploy.sandbox.journal import Clock, Journal
 from deploy.sandbox.static_tokens import StaticTokens
-from deploy.sandbox.surface import entry, equip, touched
+from deploy.sandbox.surface import BadControl, entry, equip, json_body, touched
 
 PAGE, MOST = 10, 100
+_AT_FIRST = {"status": "active"}
 
 
 class Refused(Exception):
@@ -45,18 +46,21 @@ def create_stripe(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
 
     @app.get("/v1/subscriptions")
     def list_subscriptions() -> Response:
-        rows = books[account("subscriptions:read")]
+        owner = account("subscriptions:read")
+        expanded = "data.latest_invoice" in request.args.getlist("expand[]")
+        if expanded:
+            account("invoices:read")
         limit = request.args.get("limit", PAGE, type=int)
         if not 1 <= limit <= MOST:
             raise Refused(400, "invalid_request_error", "limit is between 1 and 100", param="limit")
         with lock:
+            rows = [row for row in books[owner] if _is_listed(row, request.args.get("status"))]
             start, after = 0, request.args.get("starting_after")
             if after is not None:
                 ids = [row["id"] for row in rows]
                 if after not in ids:
                     raise Refused(400, "invalid_request_error", "No such subscription", param="starting_after")
                 start = ids.index(after) + 1
-            expanded = "data.latest_invoice" in request.args.getlist("expand[]")
             shown = [_shown(row, expanded=expanded) for row in rows[start : start + limit]]
         more = start + limit < len(rows)
         return jsonify(object="list", url="/v1/subscriptions", has_more=more, data=shown)
@@ -93,6 +97,17 @@ def create_stripe(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
                 {row["tenant"]: [_shown(one, expanded=True) for one in books[row["id"]]] for row in accounts}
             )
 
+    @app.post("/_sandbox/subscriptions/<key>")
+    def edit_subscription(key: str) -> Response:
+        """It comes to another `status`."""
+        status = str(json_body("status")["status"])
+        with lock:
+            found = [row for rows in books.values() for row in rows if row["id"] == key]
+            if not found:
+                raise BadControl(f"there is no subscription {key}")
+            found[0]["status"] = status
+        return jsonify(ok=True)
+
     @app.post("/_sandbox/forget")
     def forget() -> Response:
         """Every subscription is as it was in the beginning."""
@@ -100,7 +115,7 @@ def create_stripe(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
             answered.clear()
             for rows in books.values():
                 for row in rows:
-                    row["metadata"] = {}
+                    row.update(_AT_FIRST, metadata={})
         return jsonify(ok=True)
 
     @app.errorhandler(Refused)
@@ -113,7 +128,18 @@ def create_stripe(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
 
 
 def _subscription(row: dict[str, Any], now: int) -> dict[str, Any]:
-    return {**row, "metadata": {}, "created": now}
+    return {**row, **_AT_FIRST, "metadata": {}, "created": now}
+
+
+def _is_listed(row: dict[str, Any], status: str | None) -> bool:
+    """docs.stripe.com/api/subscriptions/list: without a status, all that are not canceled."""
+    match status:
+        case "all":
+            return True
+        case None:
+            return bool(row["status"] != "canceled")
+        case _:
+            return bool(row["status"] == status)
 
 
 def _shown(row: dict[str, Any], *, expanded: bool) -> dict[str, Any]:
@@ -130,7 +156,7 @@ def _shown(row: dict[str, Any], *, expanded: bool) -> dict[str, Any]:
         "id": row["id"],
         "object": "subscription",
         "customer": row["customer"],
-        "status": "active",
+        "status": row["status"],
         "currency": "eur",
         "created": row["created"],
         "metadata": dict(row["metadata"]),
