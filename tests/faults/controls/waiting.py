@@ -57,8 +57,8 @@ CONTROLS = (
     Control(
         name="an outage spends no attempt",
         file="pipeline/opened_attempt.py",
-        guard="if self.spends_none or (self.step.spec.patience and not self._waited_out):",
-        without="if self.step.spec.patience and not self._waited_out:",
+        guard="return (told or self.away is not None) and not self._waited_out",
+        without="return False",
         test="tests/ledger/test_outage.py::test_a_job_that_is_alone and sqlite",
     ),
     Control(
