@@ -124,6 +124,12 @@ CONNECTIONS_PAUSED = Gauge(
     ["provider"],
     multiprocess_mode="mostrecent",
 )
+STREAMS_SILENT = Gauge(
+    "aswhom_streams_silent",
+    "Transmitters of security events that said last that their stream is paused or disabled",
+    ["status"],
+    multiprocess_mode="mostrecent",
+)
 HELD = Gauge("aswhom_held", "1 while the installation is held: nothing goes out", multiprocess_mode="mostrecent")
 BEAT_SILENT_SECONDS = Gauge(
     "aswhom_beat_silent_seconds", "Since any beat left a heartbeat", multiprocess_mode="mostrecent"
@@ -142,6 +148,7 @@ show_no_number(
     UNKNOWN_ATTEMPTS,
     UNANSWERED_CALLS,
     UNSEALED_SECONDS,
+    STREAMS_SILENT,
     HELD,
     BEAT_SILENT_SECONDS,
     SCHEDULE_LATE_SECONDS,

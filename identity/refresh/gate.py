@@ -50,6 +50,11 @@ class Endpoint:
         """The endpoint, by the connection's addresses. Installations are counted together: their paths differ."""
         return cls(connection=connection, url=api_url if credential is Credential.INSTALLATION else token_url)
 
+    @classmethod
+    def asked_by_nobody(cls, url: str) -> Self:
+        """One that is asked without saying who asks, and counts by the address that requests come from."""
+        return cls(connection="-", url=url)
+
     def __str__(self) -> str:
         return f"{self.connection}:{sha256(self.url.encode()).hexdigest()[:16]}"
 

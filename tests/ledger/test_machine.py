@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -49,6 +49,7 @@ from identity.scopes import open_scope, stop_scope
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.withdrawals import Withdrawal, WithdrawalState, get_withdrawal, settle
+from identity.withdrawals.withdrawer import Turn
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.database import Database
 from pipeline.ledger import jobs as ledger_jobs
@@ -229,7 +230,7 @@ class Ledger(RuleBasedStateMachine):
             self.reached["its end at the provider"] += bool(self.won)
             assert self.won <= self.asked, "what a refresh won after its revocation was left alive at the provider"
 
-    def _ask(self, withdrawal: str) -> bool:
+    def _ask(self, withdrawal: str, _others: Sequence[str]) -> Turn:
         """The provider is asked, and has ended it."""
 
         def end(c: Connection) -> Withdrawal | None:
@@ -241,7 +242,7 @@ class Ledger(RuleBasedStateMachine):
         assert one is not None
         assert one.consented <= max(self.revoked[scope] for scope in OF_GRANT), "a later consent was ended"
         self.asked.add(withdrawal)
-        return True
+        return Turn()
 
     @rule(scope=st.sampled_from(SCOPES))
     def stop(self, scope: Scope) -> None:

@@ -444,6 +444,12 @@ ALERTS: Mapping[str, Alert] = {
         says="1 revoked credentials may still be valid at their provider",
         good={'aswhom_withdrawals{state="pending"}': "1x10"},
     ),
+    "AswhomStreamSilent": Alert(
+        after=6,
+        bad={'aswhom_streams_silent{status="disabled"}': "1x10"},
+        says="1 streams of security events are disabled",
+        good={'aswhom_streams_silent{status="disabled"}': "0x10"},
+    ),
     "AswhomAuditUnsealed": Alert(
         after=5,
         bad={"aswhom_audit_unsealed_seconds": "90x5"},

@@ -303,14 +303,14 @@ CONTROLS = (
     ),
     Control(
         name="a later consent is not reached at the provider",
-        file="identity/withdrawals/withdrawer.py",
+        file="identity/withdrawals/claiming.py",
         guard="if reaches and (why := reaches_others(connection, account, claimed, now=now)):",
         without="if why := None:",
         test="tests/ledger/test_provider_side.py::test_a_later_consent_is_not_reached and sqlite",
     ),
     Control(
         name="nothing is ended before the refresh on the wire has ended",
-        file="identity/withdrawals/withdrawer.py",
+        file="identity/withdrawals/claiming.py",
         guard="if is_refreshing(connection, account.id):",
         without="if False:",
         test="tests/ledger/test_provider_side.py::test_what_a_discarded_refresh_won and sqlite",
