@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from deploy.cli.command import PROBLEM, YES, confirm, invocation
 from deploy.cli.output import Output
@@ -86,13 +87,13 @@ def revoke(
     )
     id, now, reason = at.ids("rev"), at.now(), reason or _REASON
 
-    def write(c: Connection) -> int:
-        return revocation.declare(
-            c, id=id, scope=scope, tenant=whose, source="cli", by=at.operator, reason=reason, now=now
-        )
+    def write(c: Connection) -> Row[Any]:
+        revocation.declare(c, id=id, scope=scope, tenant=whose, source="cli", by=at.operator, reason=reason, now=now)
+        return revocation.load_without_receipt(c, id)
 
-    number = at.write(write, ahead=True)
-    document: Record = {"id": id, "scope": {"kind": kind, "key": scope.key}, "number": number, "effective_at": now}
+    made = at.write(write, ahead=True)
+    scoped = {"kind": kind, "key": scope.key}
+    document: Record = {"id": id, "scope": scoped, "number": made.number, "effective_at": made.effective_at}
     if not wait:
         out.done(f"{scope} is revoked: {id}. What it stopped: `aswhom revocations show {id}`", document)
         try:  # after it is said: a broker that hangs is interrupted, and it is revoked all the same

@@ -7,7 +7,8 @@ What is asked for, and what is not:
 - the tokens that were minted beside the account's own, and still live;
 - of a signal by which the provider says that tokens ended, only what a refresh won: the rest has, by its own word;
 - after an organization took Slack's app from a workspace nothing: its token is that of its other workspaces too;
-- after a replayed signal nothing: the provider still takes the authorization, and the person may connect again.
+- after a replayed signal nothing: the provider still takes the authorization, and the person may connect again;
+- of a signal of which nobody could find out whether it was one, everything: it may all be alive there.
 """
 
 from __future__ import annotations
@@ -218,6 +219,8 @@ def _unasked(connection: Connection, row: Row[Any]) -> NotAsked | None:
     """None: the provider is asked for all credentials."""
     if row.doubt == SignalDoubt.ALIVE:
         return NotAsked(reason=SAYS[SignalDoubt.ALIVE], origins=frozenset(Origin))
+    if row.doubt == SignalDoubt.UNKNOWN:
+        return None
     if row.source == _ONE_WORKSPACE:
         reason = "the organization's token lives on for its other workspaces, and is no longer used here"
         return NotAsked(reason=reason, origins=frozenset(Origin))

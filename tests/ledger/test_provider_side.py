@@ -45,6 +45,7 @@ from pipeline.ledger.security_events import accept as accept_event
 from pipeline.model import SecurityEvent
 from pipeline.retention import Retention, prune
 from pipeline.revocation.due_withdrawals import measure_withdrawals
+from pipeline.revocation.inquiry import Inquirer
 from pipeline.revocation.provider_side import ProviderAsker, provider_side
 from pipeline.revocation.receipt import ProviderAnswer
 from pipeline.revocation.signal import Asks, People, Signal
@@ -102,6 +103,19 @@ class Side:
                 c, id=made, scope=scope, tenant="acme", source="cli", by="op", reason="left", now=self.now
             )
         )
+        return made
+
+    def doubt(self) -> str:
+        """A signal that may be a replay, about which the revoker asks first; its revocation."""
+        inquirer = Inquirer(self.house.database, self.house.vault, self.http, PROFILES, clock=lambda: self.now)
+        self.revoker = quiet_revoker(
+            self.house.database,
+            SIGNER,
+            provider_side=provider_side,
+            withdraw=self.asker.advance,
+            inquire=inquirer.settle,
+        )
+        (made,) = say(self.house, GONE, seen=True).revocations
         return made
 
     def receipt(self, made: str) -> Any:
@@ -520,6 +534,49 @@ def test_after_a_replayed_signal_nobody_is_asked(side: Side) -> None:
     told = side.receipt(made)["provider"]
     assert told["answer"] == ProviderAnswer.NOT_ASKED
     assert "replayed signal" in told["accounts"][0]["reason"]
+
+
+def test_what_nobody_could_find_out_about_because_its_access_token_has_expired_ends_by_its_own_name(
+    side: Side,
+) -> None:
+    """What renews it lives for months, if the signal was a replay."""
+    side.expire()
+    side.github.ending = lambda _: (202, {}, b"")
+    made = side.doubt()
+    assert side.revoker.advance(made)
+    (ended,) = side.github.ended
+    assert (ended.path, json.loads(ended.body)) == ("/credentials/revoke", {"credentials": ["refresh-acme.ada-1"]})
+    receipt = side.receipt(made)
+    assert (receipt["doubt"], receipt["provider"]["answer"]) == ("unknown", ProviderAnswer.DONE)
+
+
+def test_what_nobody_could_find_out_about_because_its_provider_was_away_is_asked_for_until_it_has_ended(
+    side: Side,
+) -> None:
+    side.github.alive, side.github.ending = None, lambda _: None
+    made = side.doubt()
+    assert not side.revoker.advance(made)
+    assert side.github.ended == [], "first it is asked whether the signal was true"
+    side.later(180)
+    assert side.revoker.advance(made)
+    receipt = side.receipt(made)
+    assert (receipt["doubt"], receipt["provider"]["answer"]) == ("unknown", ProviderAnswer.PENDING)
+    side.github.ending = lambda _: (204, {}, b"")
+    side.later(600)
+    assert side.revoker.advance(made)
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
+    assert [row.access_sealed for row in side.rows()] == [None]
+
+
+def test_what_nobody_could_find_out_about_is_stuck_where_its_end_would_reach_a_later_consent(side: Side) -> None:
+    made = side.doubt()
+    side.house.connect("acme", "acme.ada")  # the token that lives now says nothing of the one before
+    side.later(5)
+    assert side.revoker.advance(made)
+    receipt = side.receipt(made)
+    assert (receipt["doubt"], receipt["provider"]["answer"]) == ("unknown", ProviderAnswer.STUCK)
+    assert side.github.ended == []
+    assert [row.access_sealed is None for row in side.rows()] == [False], "it is kept for whoever acts"
 
 
 def test_a_replayed_signal_decides_nothing_of_what_an_earlier_revocation_has_not_taken_yet(side: Side) -> None:

@@ -184,8 +184,10 @@ def test_an_opening_that_is_refused_finds_its_revocation_by_the_scope(crowded: H
     assert isinstance(outcomes[0], Ended)
 
 
-def test_a_signal_finds_by_the_scope_whether_it_was_revoked_before(crowded: House) -> None:
-    _of_revocations(crowded, lambda: say(crowded, signal(Asks.REVOKE, person())))
+def test_a_signal_asks_the_scopes_whether_its_person_was_revoked_before_and_no_revocation(crowded: House) -> None:
+    told = plans_of(crowded.database, lambda: say(crowded, signal(Asks.REVOKE, person())))
+    assert any("ix_accounts_external" in plan for plan in told), told
+    assert not [plan for plan in told if re.search(r"\brevocations\b", plan)], told
 
 
 @ONLY_SQLITE  # without statistics; PostgreSQL plans by them
