@@ -19,7 +19,7 @@ from identity.model import AccountKey, AccountState
 from identity.providers.words import provider_name, scope_in_words
 from identity.store import Store
 from identity.tables import principals, tenants
-from pipeline.accounts.abilities import Ability, abilities
+from pipeline.accounts.abilities import Ability, Waiting, abilities, waiting_for
 from pipeline.ledger import jobs
 from pipeline.workflow import Registry
 
@@ -50,6 +50,7 @@ class Offer:
     permissions: tuple[Permission, ...]  # without those held
     held: tuple[Permission, ...]  # what they allow already
     abilities: tuple[Ability, ...]
+    waiting: tuple[Waiting, ...]  # what is done as soon as they have connected
     awaited: str | None  # as whom they are to sign in
     again: AccountState | None  # the state of what is to be connected again
     good_for: timedelta
@@ -130,6 +131,7 @@ class Connecting:
                 permissions=_in_words(offer.provider, tuple(one for one in offer.scopes if one not in held)),
                 held=_in_words(offer.provider, tuple(sorted(held))),
                 abilities=abilities(connection, self._workflows, tenant=key.tenant, provider=offer.provider, now=now),
+                waiting=waiting_for(connection, self._workflows, key),
                 awaited=str(offer.awaited) if offer.awaited else None,
                 again=None if offer.state is AccountState.PENDING else offer.state,
                 good_for=offer.expires_at - now,

@@ -44,7 +44,7 @@ def nobody_left(workflows: Registry, policy: Policy) -> list[str]:
         f"{rule.name}: nobody may do {sentence}"
         for rule in policy.rules
         if rule.kinds is not None
-        for action in workflows.tools.values()
+        for action in workflows.actions.values()
         for sentence in _left_to_nobody(workflows, action, rule.when, rule.kinds)
     ]
 
@@ -52,14 +52,14 @@ def nobody_left(workflows: Registry, policy: Policy) -> list[str]:
 def _left_to_nobody(
     workflows: Registry, action: type[Action[Any]], when: When, kinds: frozenset[PrincipalKind]
 ) -> Iterator[str]:
-    name, tool = action.action_name(), workflows.for_tool(action, USER)
-    about = [one for one in (tool, *workflows) if action in one.uses and _is_about(when, one, action)]
+    name, tools = action.action_name(), [workflows.for_tool(action, USER)] if action.facts.tool else []
+    about = [one for one in (*tools, *workflows) if action in one.uses and _is_about(when, one, action)]
     if about and action.facts.attribution and PrincipalKind.USER not in kinds:
         yield f"{name} any more, which must be attributable to a person"
         return
     for workflow in about:
         declared = [kind for who, kind in KINDS.items() if workflow.uses[action] & who]
-        if workflow is not tool and not kinds.intersection(declared):  # a tool is another one for each whom
+        if workflow not in tools and not kinds.intersection(declared):  # a tool is another one for each whom
             yield f"{name} in {workflow.name} any more, which declares {' or '.join(declared)} for it"
 
 
@@ -73,12 +73,12 @@ def _named(when: When) -> Mapping[str, Names | None]:
 
 def _there(connection: Connection, workflows: Registry, tenant: str) -> Mapping[str, Iterable[str]]:
     """What there is to be named, by what it is."""
-    tools = workflows.tools
-    of_tools = [workflows.for_tool(action, who).name for action in tools.values() for who in (USER, SERVICE)]
+    actions = workflows.actions
+    of_tools = [workflows.for_tool(action, who).name for action in workflows.tools.values() for who in (USER, SERVICE)]
     registered = select(agents.c.id).where(or_(agents.c.tenant_id == tenant, agents.c.tenant_id.is_(None)))
     return {
-        "action": list(tools),
-        "provider": {action.facts.provider for action in tools.values()},
+        "action": list(actions),
+        "provider": {action.facts.provider for action in actions.values()},
         "workflow": [one.name for one in workflows] + of_tools,
         "agent": {one.agent for one in workflows} | set(connection.execute(registered).scalars()),
     }

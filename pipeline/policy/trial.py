@@ -103,7 +103,7 @@ def stored_cases(connection: Connection, workflows: Registry, tenant: str, *, si
 def _takers(connection: Connection, workflows: Registry, tenant: str) -> dict[str, Audience]:
     """The tenant's upstreams that take capabilities, by provider."""
     found: dict[str, Audience] = {}
-    for provider in {action.facts.provider for action in workflows.tools.values()}:
+    for provider in {action.facts.provider for action in workflows.actions.values()}:
         with suppress(Misconfigured):  # the tenant has no connection to it, so no capability goes there
             audience = of_connection(connection, connection_for(connection, tenant, provider).id)
             if audience is not None:

@@ -30,6 +30,7 @@ OFFER = Offer(
     permissions=(Permission(scope="issues:write", words="Create issues"), Permission(scope="odd", words=None)),
     held=(),
     abilities=(Ability(does="Comment on an issue", effect=Effect.WRITE),),
+    waiting=(),
     awaited=None,
     again=None,
     good_for=timedelta(minutes=7),

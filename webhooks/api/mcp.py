@@ -33,6 +33,7 @@ from webhooks.api.job_models import LONGEST_WAIT, Outcome
 from webhooks.api.jobs import found_job
 from webhooks.api.models import Id, Query
 from webhooks.api.tool_calls import ToolCall, ToolCalls
+from webhooks.misfits import misfits
 from webhooks.problems import Problem
 
 PATH = "/mcp"
@@ -120,7 +121,7 @@ class _Server:
                 try:
                     call = _Call.model_validate(params)
                 except ValidationError as error:
-                    raise _RpcError(_BAD_PARAMS, _said(problems.misfits(error, "params"))) from None
+                    raise _RpcError(_BAD_PARAMS, _said(misfits(error, "params"))) from None
                 return self._called(who, at, call)
         raise _RpcError(_NO_METHOD, f"There is no method {method} here: this server has tools")
 
@@ -223,7 +224,7 @@ def mcp_endpoint(
         try:
             message = _Message.model_validate(request.get_json())
         except ValidationError as error:
-            return _rpc(None, error={"code": _NO_REQUEST, "message": _said(problems.misfits(error))}, status=400)
+            return _rpc(None, error={"code": _NO_REQUEST, "message": _said(misfits(error))}, status=400)
         if message.id is None:
             return Response(status=202)
         try:
@@ -267,7 +268,7 @@ def _job(call: _Call) -> str:
     try:
         return _OfAJob.model_validate(call.arguments).job
     except ValidationError as error:
-        raise BadInput(_said(problems.misfits(error, "arguments"))) from None
+        raise BadInput(_said(misfits(error, "arguments", model=_OfAJob))) from None
 
 
 def _allow(who: Caller, needed: May) -> None:
