@@ -198,7 +198,11 @@ class Action(BaseModel, Generic[R]):
         return None
 
     def money(self) -> Money | None:
-        """How much money it moves, which policies set limits on; None: none, or it is not known beforehand."""
+        """How much money it moves, which policies set limits on; None: none, or it is not known beforehand.
+
+        In whichever direction: what comes back is not less than nothing. A Money that cannot be is BadInput, and the
+        step is not opened.
+        """
         return None
 
     def acts_on(self) -> str | None:

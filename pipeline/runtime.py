@@ -28,6 +28,7 @@ from identity.refresh.gate import AHEAD_KEEPS, Gate
 from identity.refresh.keepalive import Keepalive, paced_by
 from identity.refresh.keepalive_ledger import Due
 from identity.refresh.lock import RefreshLock
+from identity.refresh.measured_lines import measure_lines
 from identity.refresh.parts import RefreshParts
 from identity.secret import Secret
 from identity.signing import Signer
@@ -268,6 +269,7 @@ class Runtime:
             "prune": self._prune,
             "measure": partial(gauges.measure, store),
             "measure-bells": partial(measure_lying, ring),
+            "measure-lines": partial(measure_lines, store, self.gate, PROFILES),
             "measure-withdrawals": partial(measure_withdrawals, store),
             "measure-schedules": partial(punctuality.measure, store),
         }

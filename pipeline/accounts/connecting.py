@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from identity.accounts import find_account
 from identity.connect.flow import Connected, ConnectFlow, ConnectOffer, ConnectRefused, Outcome
 from identity.connect.outcomes import Awaiting
+from identity.connect.outcomes import InLine as Queued
 from identity.connect.reasons import Why
 from identity.connections import get_connection
 from identity.grants import get_grant
@@ -105,6 +106,14 @@ class Unconfirmed:
     code: str | None  # what the browser carries there, the one time that it is given
 
 
+@dataclass(frozen=True, kw_only=True)
+class InLine:
+    """They consented, and the provider is asked for their token when their turn is: come back for it."""
+
+    party: Party
+    turn_in: timedelta
+
+
 Ended = Done | Failed | Underway | Unconfirmed
 
 
@@ -150,9 +159,12 @@ class Connecting:
             raise LookupError(f"connect session {session} is gone")
         return Away(party=self._store.read(lambda c: _party(c, about[0], None)), url=outcome)
 
-    def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Ended:
+    def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Ended | InLine:
         """The callback at *connection*'s own address."""
         outcome = self._connect.finish(params, browser=browser, connection_id=connection, now=now, also=wake_waiting)
+        if isinstance(outcome, Queued) and (about := self._connect.about(outcome.session)):
+            party = self._store.read(lambda c: _party(c, about[0], None))
+            return InLine(party=party, turn_in=outcome.turn_in)
         return self._ended(outcome, now=now)
 
     def result(self, session: str, *, browser: str, now: datetime) -> Ended:

@@ -63,6 +63,8 @@ def accept_tool(
                 event=call.model_dump(mode="json"),
                 config={},
                 request=request,
+                # Nor do they approve it: whoever has the key writes anybody's name.
+                replayed_by=caller.people,
             ),
             now=asked.now,
         )

@@ -406,6 +406,13 @@ ALERTS: Mapping[str, Alert] = {
         says="grants have been due for a look for 2h 0m 0s",
         good={"aswhom_keepalive_lag_seconds": "600x20"},
     ),
+    "AswhomTokenLineLong": Alert(
+        after=6,
+        bad={'aswhom_token_line_seconds{provider="github"}': "5400x20"},
+        labels={"provider": "github"},
+        says="whoever needs a token of github now waits 1h 30m 0s for it",
+        good={'aswhom_token_line_seconds{provider="github"}': "600x20"},
+    ),
     "AswhomRevocationSlow": Alert(
         after=10,
         bad={
@@ -447,6 +454,7 @@ ALERTS: Mapping[str, Alert] = {
     "AswhomStreamSilent": Alert(
         after=6,
         bad={'aswhom_streams_silent{status="disabled"}': "1x10"},
+        labels={"status": "disabled"},
         says="1 streams of security events are disabled",
         good={'aswhom_streams_silent{status="disabled"}': "0x10"},
     ),

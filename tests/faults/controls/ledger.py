@@ -302,6 +302,27 @@ CONTROLS = (
         test="tests/identity/test_gate.py::test_after_cooling_one_probe and redis",
     ),
     Control(
+        name="each who waits for a token is told a turn of its own",
+        file="identity/refresh/gate.lua",
+        guard="wait = math.max(free + before * interval - now, 0)",
+        without="wait = math.max(free - now, 0)",
+        test="tests/identity/test_line.py::test_three_thousand_who_wait",
+    ),
+    Control(
+        name="who connects goes before every job",
+        file="identity/connect/code_exchange.py",
+        guard="return self.gate.enter(_endpoint(arrival), arrival.profile.token_pace, who=Who(name, Rank.CONNECT))",
+        without="return self.gate.enter(_endpoint(arrival), arrival.profile.token_pace, who=Who(name))",
+        test="tests/identity/test_connect.py::test_where_a_provider_gives_no_more_tokens and sqlite",
+    ),
+    Control(
+        name="who does not come back holds up nobody",
+        file="identity/refresh/gate.lua",
+        guard='redis.call("ZREM", KEYS[2], one)',
+        without="local _ = one",
+        test="tests/identity/test_line.py::test_whoever_never_comes_back and redis",
+    ),
+    Control(
         name="a later consent is not reached at the provider",
         file="identity/withdrawals/claiming.py",
         guard="if reaches and (why := reaches_others(connection, account, claimed, now=now)):",
