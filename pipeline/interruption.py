@@ -38,5 +38,14 @@ class RunAgain(Interruption):
         self.delay = delay
 
 
+class UpstreamAway(RunAgain):
+    """The job waits in the ledger for *delay*, since its upstream is away; the wait for that *step* has an end."""
+
+    def __init__(self, reason: str, *, delay: timedelta, step: str, expires_in: timedelta) -> None:
+        super().__init__(reason, delay=delay)
+        self.expires_in = expires_in
+        self.waits_for = f"upstream/{step}"
+
+
 class AskOperator(Interruption):
     """What became of a step is not known, and nothing can be looked up: the job waits for a person's word."""

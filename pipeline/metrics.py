@@ -176,6 +176,11 @@ BUDGET_REQUESTS = Counter(
 BUDGET_PAUSES = Counter(
     "aswhom_budget_pauses", "Refusals by which an upstream asked for a pause", ["provider", "endpoints"]
 )
+UPSTREAM_WAITS = Counter(
+    "aswhom_upstream_waits",
+    "Steps that were sent back since an upstream's host is away, or hangs with half of a worker's threads",
+    ["provider", "why"],
+)
 DUTY_SECONDS = Histogram("aswhom_duty_seconds", "Ticks of housekeeping's duties", ["duty", "outcome"], buckets=_CALL)
 DUTY_STUCK = Gauge("aswhom_duty_stuck", "1 while a duty is past its deadline", ["duty"], multiprocess_mode="mostrecent")
 

@@ -41,12 +41,14 @@ from pipeline.accounts.connecting import Connecting, wake_waiting
 from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
 from pipeline.approvals.news import tell_of_approvals
+from pipeline.breaker import Breakers
 from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
 from pipeline.database import Ahead, Database, open_database
 from pipeline.doorbells import Doorbells, measure_lying
 from pipeline.forgetting import Course
 from pipeline.housekeeping import Duty
+from pipeline.in_flight import InFlight
 from pipeline.intake import Intake
 from pipeline.ledger.clock import ledger_now
 from pipeline.model import Ring
@@ -191,6 +193,8 @@ class Runtime:
             settings=self.settings.steps,
             confiner=self._confiner(),
             budgets=Budgets(self.redis, prefix=self.settings.key_prefix),
+            breakers=Breakers(self.redis, breaker=self.settings.breaker, prefix=self.settings.key_prefix),
+            in_flight=InFlight(self.settings.steps.silent_calls),
             stopping=self.stopping.is_set,
             reached=self._reached,
         )

@@ -329,6 +329,13 @@ ALERTS: Mapping[str, Alert] = {
         says="the Redis to count rate limits in is away; each worker finds them out alone",
         good={'aswhom_budget_requests_total{outcome="unconfigured"}': "0+6x20"},
     ),
+    "AswhomUpstreamAway": Alert(
+        after=25,
+        bad={'aswhom_upstream_waits_total{provider="linear",why="away"}': "0+1x30"},
+        labels={"provider": "linear"},
+        says="linear is away or hangs; steps wait for it for a day at most",
+        good={'aswhom_upstream_waits_total{provider="linear",why="away"}': "5x30"},
+    ),
     "AswhomHeld": Alert(
         after=5,
         bad={'aswhom_held{process="housekeeping"}': "0 1x5"},

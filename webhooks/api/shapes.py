@@ -38,7 +38,7 @@ def _waits(row: Record) -> dict[str, Any]:
 
 def _is_due_later(row: Record) -> bool:
     state, wait = JobState(row["state"]), row["wait"]
-    return state is JobState.QUEUED or (wait is not None and Wait(wait) is Wait.TIME)
+    return state is JobState.QUEUED or wait in (Wait.TIME, Wait.UPSTREAM)
 
 
 def _consent(row: Record) -> ConsentOut | None:
