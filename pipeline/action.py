@@ -37,7 +37,7 @@ class Recovery(StrEnum):
     """How an attempt without an answer is resolved. Never by blind repetition."""
 
     IDEMPOTENT = "idempotent"  # repeat: twice is once
-    KEYED = "keyed"  # repeat with the same idempotency key, which the upstream honours
+    KEYED = "keyed"  # repeat with the same idempotency key, while the upstream knows it (`key_kept`)
     CLIENT_ID = "client_id"  # we choose the id, the upstream refuses it twice: look it up, then send
     PROBE = "probe"  # search for our marker: adopt what is found, else send
     ASK = "ask"  # nothing can be looked up: park for an operator
@@ -65,7 +65,17 @@ class Facts:
     capability: bool = False  # its upstream takes capability tokens, and no others
     endpoints: EndpointClass | None = None  # whose budget its requests draw on; None: no limit is known
     additive: bool = False  # does it add alone, and change nothing that is there? Who asks before it does goes by that
+    key_kept: timedelta = timedelta(days=1)  # `keyed`: so long its upstream knows a key, from when it was sent first
     tool: bool = True  # may agents ask for it by the API? Not for what speaks in Aswhom's own name
+
+    @property
+    def repeats_for(self) -> timedelta | None:
+        """How long after a call without an answer it may be made again; None: whenever, if its recovery repeats at all.
+
+        A write whose key was forgotten would be done twice, so that ends well before.
+        """
+        keyed = self.recovery is Recovery.KEYED and self.effect is not Effect.READ
+        return self.key_kept * 0.9 if keyed else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -52,22 +53,24 @@ def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
     Raises ActionFailed, StepRefused, BadInput or an Interruption.
     """
     with bound_contextvars(step=step.id):
-        made = _attempt(services, step, Purpose.CALL, number)
-        return close_call(made) if isinstance(made, OpenedAttempt) else made
+        return _attempt(services, step, Purpose.CALL, number, close_call)
 
 
 def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
     """Search for the effect of an earlier attempt: its result, or None where it had none."""
     with bound_contextvars(step=step.id):
-        made = _attempt(services, step, Purpose.PROBE, number)
-        return close_probe(made) if isinstance(made, OpenedAttempt) else made.result
+        made = _attempt(services, step, Purpose.PROBE, number, close_probe)
+        return made.result if isinstance(made, Adopted) else made
 
 
-def _attempt(services: Services, step: StepAtHand, purpose: Purpose, number: int) -> OpenedAttempt | Adopted:
-    """Pass the upstream's breaker, draw on its budget, open and send."""
+def _attempt(
+    services: Services, step: StepAtHand, purpose: Purpose, number: int, close: Callable[[OpenedAttempt], Any]
+) -> Any:
+    """Pass the upstream's breaker, draw on its budget, open, send and close."""
     host_use, budget_use = HostUse(services, step), BudgetUse(services, step)
     try:
-        return _open_and_send(services, step, purpose, number, host_use, budget_use)
+        made = _open_and_send(services, step, purpose, number, host_use, budget_use)
+        return close(made) if isinstance(made, OpenedAttempt) else made
     finally:
         budget_use.give_back()
         host_use.give_back()
@@ -109,9 +112,17 @@ def _open_and_send(
                 _end_by(services, step, intent, outcome)
         answer = _send(services, step, intent, opened, written, began=began)
         conclusion = conclude(step.action, step.call, purpose, answer)
-        budget_use.tell(answer, conclusion)
-        away = host_use.tell(answer, conclusion)
-        made = OpenedAttempt(services=services, step=step, intent=intent, began=began, conclusion=conclusion, away=away)
+        host_use.ended(answer, conclusion)
+        made = OpenedAttempt(
+            services=services,
+            step=step,
+            intent=intent,
+            began=began,
+            answer=answer,
+            conclusion=conclusion,
+            host_use=host_use,
+            budget_use=budget_use,
+        )
         if conclusion.verdict not in (Verdict.UNAUTHORIZED, Verdict.SUSPENDED):
             return made
         lease = opened.lease
@@ -201,6 +212,7 @@ def intent_of(
         may_skip=step.may_skip,
         capability=wanted_capability(services, step, written),
         resends=step.earlier.resends,
+        repeats_for=step.action.facts.repeats_for,
         approval=step.approval,
     )
 

@@ -6,18 +6,21 @@
 --                   opened    how often the breaker opened in a row
 --                   open      it lets nothing through before; after it, one probe
 --                   probe     until when that probe is waited for
---                   line      the next place of those who wait
+--                   prober    the job that is the probe
+--                   line      the next place of those who wait: of the tenant's jobs, for the host of the tenants
 --                   seen      when it was asked about last: where that lies ahead, the clock was set back
 -- KEYS[2]  hash     the same of all tenants together
 -- ARGV[1]  "enter", "line", "answered", "back": it was not sent, or "failed"
--- ARGV[2]  between two places of a line   ARGV[3] the longest line
--- enter:   ARGV[4] time for a probe
--- line:    ARGV[4] when the line begins, from now
--- failed:  ARGV[4] threshold   ARGV[5] first cooling   ARGV[6] longest cooling   ARGV[7] the job   ARGV[8] its tenant
---          ARGV[9] "1": it may be the request's own fault
+-- ARGV[2]  between two places of a line   ARGV[3] the longest line   ARGV[4] the job   ARGV[5] its tenant
+-- ARGV[6]  threshold
+-- enter:   ARGV[7] time for a probe
+-- line:    ARGV[7] when the line begins, from now
+-- failed:  ARGV[7] first cooling   ARGV[8] longest cooling   ARGV[9] "1": it may be the request's own fault
 --
 -- All times are microseconds of this server's clock. Returns how long to wait; 0: go on, or of a failure: it is nobody
--- else's. pipeline/breaker_state.py is the same in Python, for when this server is away.
+-- else's. Of who may go on, "enter" returns less than 0 where something is remembered: less by 1; by 2 more where a
+-- failure now would be the last straw, and by 4 where one that may be the request's own would be this job's again.
+-- pipeline/breaker_state.py is the same in Python, for when this server is away.
 
 local FORGOTTEN = 900000000 -- so long after its last date, what is remembered of failures is old, too
 
@@ -39,7 +42,8 @@ local function read(key)
   local fields = redis.call("HGETALL", key)
   for i = 1, #fields, 2 do
     state.there = true
-    state[fields[i]] = fields[i] == "last" and fields[i + 1] or tonumber(fields[i + 1])
+    local named = fields[i] == "last" or fields[i] == "prober"
+    state[fields[i]] = named and fields[i + 1] or tonumber(fields[i + 1])
   end
   local set_back = (state.seen or now) - now
   if set_back > 0 then -- what lay ahead lies as far ahead as before
@@ -74,8 +78,24 @@ local function place(state, wait)
 end
 
 local function longest()
-  local ours, all = wait_of(whose), wait_of(host)
-  return math.max(ours, all), ours > all and whose or host
+  return math.max(wait_of(whose), wait_of(host))
+end
+
+-- The tenants' lines stand beside each other, each by its own number, and begin one after the other.
+local function stand(wait)
+  local begins = 0
+  if (whose.line or 0) < now + wait and wait_of(whose) < wait then
+    begins = place(host, wait) - wait
+  end
+  return place(whose, wait + begins)
+end
+
+local function is_own() -- a failure that may be the request's own: this job's again, and nobody says the host is away
+  return whose.last == ARGV[4] and not host.open
+end
+
+local function is_last_straw(state, who)
+  return state.open or (state.last ~= who and (state.failures or 0) + 1 >= tonumber(ARGV[6]))
 end
 
 local function fail(state, who, same)
@@ -84,31 +104,37 @@ local function fail(state, who, same)
     set(state, "failures", (state.failures or 0) + 1)
   end
   local probed = state.open and state.open <= now
-  if probed or (not state.open and (state.failures or 0) >= tonumber(ARGV[4])) then
-    local cooling = tonumber(ARGV[5])
+  if probed or (not state.open and (state.failures or 0) >= tonumber(ARGV[6])) then
+    local cooling = tonumber(ARGV[7])
     if not same then
       set(state, "opened", (state.opened or 0) + 1)
-      cooling = math.min(cooling * 2 ^ (state.opened - 1), tonumber(ARGV[6]))
+      cooling = math.min(cooling * 2 ^ (state.opened - 1), tonumber(ARGV[8]))
     end
     set(state, "open", now + cooling)
     set(state, "probe", nil)
+    set(state, "prober", nil)
   end
 end
 
 local what, answer = ARGV[1], 0
 if what == "enter" then
-  local wait, of = longest()
+  local wait = longest()
   if wait > 0 then
-    answer = place(of, wait)
+    answer = stand(wait)
   else
+    if whose.there or host.there then
+      local straw = is_last_straw(whose, "") or is_last_straw(host, ARGV[5])
+      answer = -1 - (straw and 2 or 0) - (is_own() and 4 or 0)
+    end
     for _, state in ipairs(both) do
       if state.open then
-        set(state, "probe", now + tonumber(ARGV[4]))
+        set(state, "probe", now + tonumber(ARGV[7]))
+        set(state, "prober", ARGV[4])
       end
     end
   end
 elseif what == "line" then
-  answer = place(host, tonumber(ARGV[4]))
+  answer = stand(tonumber(ARGV[7]))
 elseif what == "answered" then
   for _, state in ipairs(both) do
     if state.there then
@@ -118,15 +144,16 @@ elseif what == "answered" then
   return "0"
 elseif what == "back" then
   for _, state in ipairs(both) do
-    if state.probe then
+    if state.prober == ARGV[4] then
       set(state, "probe", nil)
+      set(state, "prober", nil)
     end
   end
 else
-  local own = ARGV[9] == "1" and whose.last == ARGV[7]
-  fail(whose, ARGV[7], own)
-  fail(host, ARGV[8], own or host.last == ARGV[8])
-  answer = own and 0 or longest() -- its first result alone
+  local own = ARGV[9] == "1" and is_own()
+  fail(whose, ARGV[4], own)
+  fail(host, ARGV[5], own or host.last == ARGV[5])
+  answer = own and 0 or longest()
 end
 
 for _, state in ipairs(both) do

@@ -4,7 +4,7 @@ A host has a breaker for each tenant that calls it, and one for all of them toge
 tenants open: one tenant's requests cannot close a provider to others, and an outage is not found out by each tenant
 anew. They are shared by all workers through Redis. Without Redis each process has its own.
 
-Nobody sleeps at a breaker: who is told to wait comes back by `due_at`, each at a place of its own in a line.
+Nobody sleeps at a breaker: who is told to wait comes back by `due_at`, each at a place of its own in its tenant's line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from urllib.parse import urlsplit
 import redis
 
 from identity.model import ProviderConnection
-from pipeline.breaker_state import Breaker, BreakerState, States
+from identity.redis_rest import RedisRest
+from pipeline.breaker_state import Breaker, BreakerState, Passed, States
 
 _SCRIPT = files("pipeline").joinpath("breaker.lua").read_text()
 _MICROSECOND = timedelta(microseconds=1)
@@ -53,7 +54,8 @@ class Errand:
 class Breakers:
     """Say when an upstream's host may be called. One for all threads of a process.
 
-    *client* None, or away: they count for this process alone, by *monotonic* in seconds.
+    *client* None, or away: they count for this process alone, by *monotonic* in seconds. *rest*: whether it is away, as
+    all know who ask that Redis.
     """
 
     def __init__(
@@ -63,29 +65,35 @@ class Breakers:
         breaker: Breaker | None = None,
         prefix: str = "aswhom:",
         monotonic: Callable[[], float] = time.monotonic,
-        rest: timedelta = timedelta(seconds=5),
+        rest: RedisRest | None = None,
     ) -> None:
         self._script = client.register_script(_SCRIPT) if client is not None else None
         self._breaker = breaker or Breaker()
         self._prefix = prefix
         self._monotonic = monotonic
-        self._rest = rest.total_seconds()  # a Redis that failed is not asked again before
-        self._away_until = float("-inf")
+        self._rest = rest or RedisRest(monotonic=monotonic)
         self._own: defaultdict[str, BreakerState] = defaultdict(BreakerState)
         self._lock = threading.Lock()
 
-    def enter(self, errand: Errand) -> timedelta | None:
-        """None: call now. Otherwise how long to wait before asking again."""
-        probe = self._breaker.probe // _MICROSECOND
-        return self._wait(errand, "enter", probe, alone=lambda states, now: states.enter(now, self._breaker))
-
-    def line(self, errand: Errand, *, after: timedelta) -> timedelta:
-        """A place in the line of those who wait for the host for a reason of this process's, not before *after*."""
+    def enter(self, errand: Errand) -> timedelta | Passed:
+        """Passed: call now. Otherwise how long to wait before asking again."""
 
         def alone(states: States, now: int) -> int:
-            return states.host.place(now, after // _MICROSECOND, self._breaker)
+            return states.enter(now, self._breaker, job=errand.job, tenant=errand.tenant)
 
-        return self._wait(errand, "line", after // _MICROSECOND, alone=alone) or after
+        told = self._ask(errand, "enter", self._breaker.probe // _MICROSECOND, alone=alone)
+        if told > 0:
+            return timedelta(microseconds=told)
+        said = max(-told - 1, 0)
+        return Passed(known=told < 0, last_straw=bool(said & 2), own=bool(said & 4))
+
+    def line(self, errand: Errand, *, after: timedelta) -> timedelta:
+        """A place in the tenant's line for the host, for a reason of this process's, not before *after*."""
+
+        def alone(states: States, now: int) -> int:
+            return states.stand(now, after // _MICROSECOND, self._breaker)
+
+        return timedelta(microseconds=self._ask(errand, "line", after // _MICROSECOND, alone=alone))
 
     def answered(self, errand: Errand) -> None:
         """The host answered like something that works, whatever it said: the breakers close."""
@@ -96,7 +104,7 @@ class Breakers:
 
     def back(self, errand: Errand) -> None:
         """What went through was not sent after all."""
-        self._wait(errand, "back", alone=lambda states, _: states.back())
+        self._ask(errand, "back", alone=lambda states, _: states.back(job=errand.job))
 
     def failed(self, errand: Errand, *, may_be_own: bool) -> timedelta | None:
         """The host gave no connection, no answer, or a server's error. How long to wait, where it is taken for away.
@@ -105,32 +113,31 @@ class Breakers:
         """
         breaker = self._breaker
         cooling = breaker.first // _MICROSECOND, breaker.longest // _MICROSECOND
-        who = errand.job, errand.tenant
 
         def alone(states: States, now: int) -> int:
             return states.failed(now, breaker, job=errand.job, tenant=errand.tenant, may_be_own=may_be_own)
 
-        return self._wait(errand, "failed", breaker.threshold, *cooling, *who, int(may_be_own), alone=alone)
-
-    def _wait(
-        self, errand: Errand, what: str, *arguments: str | int, alone: Callable[[States, int], int]
-    ) -> timedelta | None:
-        wait = self._shared(errand, what, *arguments)
-        if wait is None:
-            with self._lock:
-                wait = self._alone(errand, alone)
+        wait = self._ask(errand, "failed", *cooling, int(may_be_own), alone=alone)
         return timedelta(microseconds=wait) if wait else None
 
-    def _shared(self, errand: Errand, what: str, *arguments: str | int) -> int | None:
+    def _ask(self, errand: Errand, what: str, *arguments: int, alone: Callable[[States, int], int]) -> int:
+        told = self._shared(errand, what, *arguments)
+        if told is None:
+            with self._lock:
+                told = self._alone(errand, alone)
+        return told
+
+    def _shared(self, errand: Errand, what: str, *arguments: int) -> int | None:
         """What Redis says; None: there is none now."""
-        if self._script is None or self._monotonic() < self._away_until:
+        if self._script is None or self._rest.is_away:
             return None
         keys = [f"{self._prefix}upstream:{key}" for key in errand.keys]
         line = self._breaker.apart // _MICROSECOND, self._breaker.line // _MICROSECOND
+        always = (*line, errand.job, errand.tenant, self._breaker.threshold)
         try:
-            return int(self._script(keys=keys, args=[what, *line, *arguments]))
+            return int(self._script(keys=keys, args=[what, *always, *arguments]))
         except redis.RedisError:
-            self._away_until = self._monotonic() + self._rest
+            self._rest.begin()
             return None
 
     def _alone(self, errand: Errand, ask: Callable[[States, int], int]) -> int:

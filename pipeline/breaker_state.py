@@ -17,8 +17,21 @@ class Breaker:
     first: timedelta = timedelta(seconds=10)
     longest: timedelta = timedelta(minutes=5)  # every opening in a row lasts twice as long as the one before
     probe: timedelta = timedelta(seconds=30)  # longer than a call: a probe that died is not waited for any longer
-    apart: timedelta = timedelta(milliseconds=50)  # the places of the line
+    apart: timedelta = timedelta(milliseconds=50)  # the places of a line
     line: timedelta = timedelta(hours=1)  # at most: the line begins anew behind it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passed:
+    """A call may go now, and what its end will mean as far as it is known before."""
+
+    known: bool = False  # something is remembered of the host, which a good answer ends
+    last_straw: bool = False  # if it fails, the host is taken for away
+    own: bool = False  # not even so, where that may be the request's own fault: it would be this job's again
+
+    def meets_outage(self, *, may_be_own: bool) -> bool:
+        """Whether its failure is put down to an outage."""
+        return self.last_straw and not (may_be_own and self.own)
 
 
 @dataclass(kw_only=True)
@@ -33,6 +46,7 @@ class BreakerState:
     opened: int = 0
     open: int | None = None
     probe: int = 0
+    prober: str | None = None
     line: int = 0
     seen: int = 0
 
@@ -66,7 +80,11 @@ class BreakerState:
             if not same:
                 self.opened += 1
                 cooling = min(breaker.first * 2 ** min(self.opened - 1, 20), breaker.longest)
-            self.open, self.probe = now + cooling // _MICROSECOND, 0
+            self.open, self.probe, self.prober = now + cooling // _MICROSECOND, 0, None
+
+    def is_last_straw(self, who: str, breaker: Breaker) -> bool:
+        """Whether a failure now, of *who*, leaves it open."""
+        return self.open is not None or (self.last != who and self.failures + 1 >= breaker.threshold)
 
 
 @dataclass(kw_only=True)
@@ -76,28 +94,44 @@ class States:
     whose: BreakerState
     host: BreakerState
 
-    def enter(self, now: int, breaker: Breaker) -> int:
-        """How long to wait before a call; 0: it may go now. Where it is open no longer, that is the probe."""
-        wait, of = self._longest(now)
+    def enter(self, now: int, breaker: Breaker, *, job: str, tenant: str) -> int:
+        """How long to wait before a call; else what is known, as a number. After the cooling it is the probe."""
+        wait = self._longest(now)
         if wait > 0:
-            return of.place(now, wait, breaker)
+            return self.stand(now, wait, breaker)
+        known = BreakerState()
+        if self.whose == known and self.host == known:
+            return 0
+        straw = self.whose.is_last_straw("", breaker) or self.host.is_last_straw(tenant, breaker)
         for state in (self.whose, self.host):
             if state.open is not None:
-                state.probe = now + breaker.probe // _MICROSECOND
-        return 0
+                state.probe, state.prober = now + breaker.probe // _MICROSECOND, job
+        return -1 - 2 * straw - 4 * self._is_own(job)
 
-    def back(self) -> int:
-        """What went through was not sent after all: another may be the probe."""
-        self.whose.probe = self.host.probe = 0
+    def stand(self, now: int, wait: int, breaker: Breaker) -> int:
+        """A place in the tenant's line. The tenants' lines stand beside each other, and begin one after the other."""
+        begins = 0
+        if self.whose.line < now + wait and self.whose.wait(now) < wait:
+            begins = self.host.place(now, wait, breaker) - wait
+        return self.whose.place(now, wait + begins, breaker)
+
+    def back(self, *, job: str) -> int:
+        """What went through was not sent after all: if it was the probe, another may be."""
+        for state in (self.whose, self.host):
+            if state.prober == job:
+                state.probe, state.prober = 0, None
         return 0
 
     def failed(self, now: int, breaker: Breaker, *, job: str, tenant: str, may_be_own: bool) -> int:
         """How long to wait after a failure; 0: the host is not taken for away, or it may be that job's own fault."""
-        own = may_be_own and self.whose.last == job
+        own = may_be_own and self._is_own(job)
         self.whose.fail(now, job, breaker, same=own)
         self.host.fail(now, tenant, breaker, same=own or self.host.last == tenant)
-        return 0 if own else self._longest(now)[0]
+        return 0 if own else self._longest(now)
 
-    def _longest(self, now: int) -> tuple[int, BreakerState]:
-        ours, of_all = self.whose.wait(now), self.host.wait(now)
-        return max(ours, of_all), self.whose if ours > of_all else self.host
+    def _is_own(self, job: str) -> bool:
+        """Of a failure that may be the request's own: it is this job's again, and nobody says that the host is away."""
+        return self.whose.last == job and self.host.open is None
+
+    def _longest(self, now: int) -> int:
+        return max(self.whose.wait(now), self.host.wait(now))

@@ -16,6 +16,7 @@ from importlib.resources import files
 import redis
 
 from identity.model import AccountKey
+from identity.redis_rest import RedisRest
 from pipeline import metrics
 from pipeline.limits import LONGEST_WAIT, EndpointClass, Limits, Per
 
@@ -46,7 +47,8 @@ class Budget:
 class Budgets:
     """What upstreams still let through, kept in Redis. One for all threads of a process.
 
-    *client* None, or away: nothing is drawn on, and nothing is learned.
+    *client* None, or away: nothing is drawn on, and nothing is learned. *rest*: whether it is away, as all know who ask
+    that Redis.
     """
 
     def __init__(
@@ -55,13 +57,11 @@ class Budgets:
         *,
         prefix: str = "aswhom:",
         monotonic: Callable[[], float] = time.monotonic,
-        rest: timedelta = timedelta(seconds=5),
+        rest: RedisRest | None = None,
     ) -> None:
         self._script = client.register_script(_SCRIPT) if client is not None else None
         self._prefix = prefix
-        self._monotonic = monotonic
-        self._rest = rest.total_seconds()  # a Redis that failed is not asked again before
-        self._away_until = float("-inf")
+        self._rest = rest or RedisRest(monotonic=monotonic)
 
     def enter(self, budget: Budget) -> timedelta | None:
         """None: send now, it is counted. Otherwise how long to wait before asking again."""
@@ -97,11 +97,11 @@ class Budgets:
 
     def _ask(self, budget: Budget, *arguments: str | int) -> int | None:
         """What Redis says; None: there is none now."""
-        if self._script is None or self._monotonic() < self._away_until:
+        if self._script is None or self._rest.is_away:
             return None
         whose = f"{self._prefix}budget:{budget.whose}"
         try:
             return int(self._script(keys=[f"{whose}:{budget.endpoints.name}", whose], args=list(arguments)))
         except redis.RedisError:
-            self._away_until = self._monotonic() + self._rest
+            self._rest.begin()
             return None

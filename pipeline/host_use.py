@@ -1,21 +1,23 @@
-"""One step's way to its upstream's host: asked for before it opens, told of after the answer, else given back."""
+"""One step's way to its upstream's host: asked for before it opens, told once its answer is stored, else given back."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from identity.backoff import spread
 from identity.http import NoAnswer, NotSent
 from pipeline import metrics
 from pipeline.action import Response, Verdict
 from pipeline.breaker import Errand
+from pipeline.breaker_state import Passed
 from pipeline.conclusion import Conclusion
+from pipeline.in_flight import Call
 from pipeline.interruption import RunAgain, UpstreamAway
 from pipeline.services import Services
 from pipeline.step_at_hand import StepAtHand
 
 _ASKED_AGAIN = timedelta(seconds=1)  # after a host had its share of a process's threads, at the soonest
-_MAY_BE_OWN = (500, 501)  # what a server also says of a request that it fails over, however well it is
+_MAY_BE_OWN = (500, 501, 504)  # what is also said of one request, which fails or takes too long, however well a host is
 
 
 class HostUse:
@@ -25,52 +27,89 @@ class HostUse:
         self._services = services
         self._step = step
         self._errand = Errand.of(step.through, tenant=step.job.tenant, job=step.job.id)
-        self._taken = False
+        self._passed: Passed | None = None  # what the breaker said; None: it is not to be told of this
+        self._call: Call | None = None
+        self._failed = self._may_be_own = False
+        self.meets_outage = False  # by what was known before the call
+        self.away: timedelta | None = None  # how long the host is to be left alone: known once the breaker was told
+
+    @property
+    def host(self) -> str:
+        return self._errand.host
 
     def take(self) -> None:
         """Before each opening; what is taken already is kept. Raises UpstreamAway, or RunAgain if it hangs."""
-        if self._taken:
+        if self._passed is not None:
             return
         errand, breakers = self._errand, self._services.breakers
-        if not self._services.in_flight.enter(errand.host):
+        self._call = self._services.in_flight.enter(errand.host, errand.tenant)
+        if self._call is None:
             metrics.UPSTREAM_WAITS.labels(errand.provider, "hangs").inc()
-            reason = f"{errand.host} has half of the threads of a worker and does not answer: {self._step.name} waits"
-            raise RunAgain(reason, delay=breakers.line(errand, after=_ASKED_AGAIN))
-        self._taken = True
-        wait = breakers.enter(errand)
-        if wait is not None:
-            self._leave()
-            metrics.UPSTREAM_WAITS.labels(errand.provider, "away").inc()
-            raise UpstreamAway(
-                f"{self._step.name} waits for {errand.host}, which is away",
-                delay=wait,
-                step=self._step.id,
-                expires_in=self._services.settings.waits_at_most(self._step.spec.patience),
+            reason = (
+                f"{self.host} has its share of the threads of a worker and does not answer: {self._step.name} waits"
             )
+            raise RunAgain(reason, delay=breakers.line(errand, after=_ASKED_AGAIN))
+        told = breakers.enter(errand)
+        if isinstance(told, Passed):
+            self._passed = told
+            return
+        self._leave(sent=False)
+        metrics.UPSTREAM_WAITS.labels(errand.provider, "away").inc()
+        raise upstream_away(
+            self._services, self._step, f"{self._step.name} waits for {self.host}, which is away", delay=told
+        )
 
-    def tell(self, answer: Response | NotSent | NoAnswer, conclusion: Conclusion) -> timedelta | None:
-        """What came of the request: how long to wait, if the host is away. What was not tried is given back."""
+    def ended(self, answer: Response | NotSent | NoAnswer, conclusion: Conclusion) -> None:
+        """What came of the request, as far as this process goes: nobody else is asked, for its answer is not stored.
+
+        What says nothing of the host is given back later.
+        """
         ours = isinstance(answer, NotSent) and (answer.untried or answer.final)
-        if ours or (self._services.stopping() and not isinstance(answer, Response)):  # which breaks off its own calls
-            return None
+        if self._passed is None or ours or (self._services.stopping() and not isinstance(answer, Response)):
+            return  # a process that stops breaks off its own calls
         status = answer.status if isinstance(answer, Response) else None
         self._leave(answered=status is not None)
+        self._may_be_own = status in _MAY_BE_OWN or isinstance(answer, NoAnswer)
+        works = status is not None and (status < 500 or conclusion.verdict not in (Verdict.RETRY, Verdict.UNKNOWN))
+        self._failed = not works
+        self.meets_outage = self._failed and self._passed.meets_outage(may_be_own=self._may_be_own)
+
+    def tell(self) -> None:
+        """Tell the breaker how it ended. It may be slow to listen: what is to be stored is stored before."""
+        if self._passed is None or self._call is not None:
+            return
+        known, self._passed = self._passed.known, None
         breakers, errand = self._services.breakers, self._errand
-        if status is not None and (status < 500 or conclusion.verdict not in (Verdict.RETRY, Verdict.UNKNOWN)):
-            breakers.answered(errand)
-            return None
-        wait = breakers.failed(errand, may_be_own=status in _MAY_BE_OWN)
-        if wait is None:
-            return None
-        metrics.UPSTREAM_WAITS.labels(errand.provider, "away").inc()
-        return wait + spread(wait)  # the next probe is another's
+        if not self._failed:
+            if known:
+                breakers.answered(errand)
+            return
+        wait = breakers.failed(errand, may_be_own=self._may_be_own)
+        if wait is not None:
+            metrics.UPSTREAM_WAITS.labels(errand.provider, "away").inc()
+            self.away = wait + spread(wait)  # the next probe is another's
 
     def give_back(self) -> None:
         """Before something else is waited for, and at the end, whatever it was."""
-        if self._taken:
-            self._leave()
+        self._leave(sent=False)
+        if self._passed is not None:
+            self._passed = None
             self._services.breakers.back(self._errand)
 
-    def _leave(self, *, answered: bool = False) -> None:
-        self._taken = False
-        self._services.in_flight.leave(self._errand.host, answered=answered)
+    def _leave(self, *, sent: bool = True, answered: bool = False) -> None:
+        if self._call is not None:
+            call, self._call = self._call, None
+            self._services.in_flight.leave(call, sent=sent, answered=answered)
+
+
+def upstream_away(
+    services: Services, step: StepAtHand, reason: str, *, delay: timedelta, in_doubt: bool = False
+) -> UpstreamAway:
+    """The wait for a step's upstream: as long as a step has, from when it was sent first. *in_doubt*: just now."""
+    expires_in = services.settings.waits_at_most(step.spec.patience)
+    if step.earlier.since is not None:
+        expires_in -= datetime.now(UTC) - step.earlier.since
+    asks = None
+    if in_doubt or step.earlier.in_doubt:
+        asks = step.asks(f"{step.name} was sent and no answer came, and its upstream did not come back in time").reason
+    return UpstreamAway(reason, delay=delay, step=step.id, expires_in=max(expires_in, timedelta()), asks=asks)

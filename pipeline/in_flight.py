@@ -3,42 +3,61 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Call:
+    """One that is on its way, to a host for a tenant."""
+
+    host: str
+    tenant: str
 
 
 @dataclass(kw_only=True)
 class _Calls:
-    flying: int = 0
-    unanswered: int = 0  # begun since the host last answered
+    flying: set[Call] = field(default_factory=set)
+    unanswered: set[Call] = field(default_factory=set)  # begun since one was answered last
 
 
 class InFlight:
-    """A host may have *most* calls of this process's threads at once unless it answers meanwhile. One for all threads.
+    """A host may have *most* calls of a process's threads at once unless it answers meanwhile, half of them a tenant's.
 
-    Threads are a process's own, so this needs nobody else's word.
+    One for all threads, which are a process's own: this needs nobody else's word.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._calls: dict[str, _Calls] = {}
+        self._of_one = max(most // 2, 1)
+        self._calls: defaultdict[tuple[str, str | None], _Calls] = defaultdict(_Calls)
         self._lock = threading.Lock()
 
-    def enter(self, host: str) -> bool:
-        """Count one more. False: as many wait for the host, and it has answered none since they began."""
+    def enter(self, host: str, tenant: str) -> Call | None:
+        """Count one more. None: as many wait for the host, and it has answered none since they began."""
         with self._lock:
-            calls = self._calls.setdefault(host, _Calls())
-            if calls.flying >= self._most and calls.unanswered >= self._most:
-                return False
-            calls.flying += 1
-            calls.unanswered += 1
-            return True
+            for key, most in (((host, None), self._most), ((host, tenant), self._of_one)):
+                calls = self._calls.get(key)
+                if calls is not None and min(len(calls.flying), len(calls.unanswered)) >= most:
+                    return None
+            call = Call(host=host, tenant=tenant)
+            for one in self._both(call):
+                one.flying.add(call)
+                one.unanswered.add(call)
+            return call
 
-    def leave(self, host: str, *, answered: bool) -> None:
-        """One has ended; *answered*: by a whole answer, whatever it said."""
+    def leave(self, call: Call, *, sent: bool = True, answered: bool = False) -> None:
+        """One has ended; *answered*: by a whole answer, whatever it said. Not *sent*, it tells nothing of the host."""
         with self._lock:
-            calls = self._calls[host]
-            calls.flying -= 1
-            if answered:
-                calls.unanswered = 0
-            if not calls.flying:
-                del self._calls[host]
+            for calls in self._both(call):
+                calls.flying.remove(call)
+                if answered:
+                    calls.unanswered.clear()
+                elif not sent:
+                    calls.unanswered.discard(call)
+            for key in ((call.host, None), (call.host, call.tenant)):
+                if not self._calls[key].flying:
+                    del self._calls[key]
+
+    def _both(self, call: Call) -> tuple[_Calls, _Calls]:
+        return self._calls[call.host, None], self._calls[call.host, call.tenant]

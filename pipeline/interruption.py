@@ -39,12 +39,18 @@ class RunAgain(Interruption):
 
 
 class UpstreamAway(RunAgain):
-    """The job waits in the ledger for *delay*, since its upstream is away; the wait for that *step* has an end."""
+    """The job waits in the ledger for *delay*, since its upstream is away; the wait for that *step* has an end.
 
-    def __init__(self, reason: str, *, delay: timedelta, step: str, expires_in: timedelta) -> None:
+    Then it is dead; or, where a call of the step is in doubt, a person is asked, with the words *asks*.
+    """
+
+    def __init__(
+        self, reason: str, *, delay: timedelta, step: str, expires_in: timedelta, asks: str | None = None
+    ) -> None:
         super().__init__(reason, delay=delay)
+        self.step = step
         self.expires_in = expires_in
-        self.waits_for = f"upstream/{step}"
+        self.asks = asks
 
 
 class AskOperator(Interruption):

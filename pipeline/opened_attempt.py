@@ -11,11 +11,14 @@ from typing import Any
 
 from identity.backoff import doubled, scattered
 from identity.errors import BadInput
+from identity.http import NoAnswer, NotSent
 from pipeline import metrics
-from pipeline.action import Verdict
+from pipeline.action import Response, Verdict
+from pipeline.budget_use import BudgetUse
 from pipeline.conclusion import Conclusion
-from pipeline.interruption import AskOperator, RunAgain, UpstreamAway
-from pipeline.ledger.closings import UNSPENT, Closing, close_attempt
+from pipeline.host_use import HostUse, upstream_away
+from pipeline.interruption import AskOperator, RunAgain
+from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Intent
 from pipeline.run import ActionFailed
 from pipeline.services import Services
@@ -33,8 +36,10 @@ class OpenedAttempt:
     step: StepAtHand
     intent: Intent
     began: float  # monotonic, before the opening
+    answer: Response | NotSent | NoAnswer
     conclusion: Conclusion
-    away: timedelta | None = None  # how long its host is to be left alone, which is taken for away
+    host_use: HostUse
+    budget_use: BudgetUse
 
     def close(
         self,
@@ -44,7 +49,10 @@ class OpenedAttempt:
         error: str | None = None,
         resolves: AttemptState | None = None,
     ) -> bool:
-        """Commit the attempt's outcome and its step's. False: it was settled, or the step ended, before: that stays."""
+        """Commit the attempt's outcome and its step's. False: it was settled, or the step ended, before: that stays.
+
+        Whoever counts calls is told after that: a Redis that hangs must not make what is known here unknown.
+        """
         closing = Closing(
             attempt=self.intent.attempt,
             state=state,
@@ -53,10 +61,15 @@ class OpenedAttempt:
             external_id=self.conclusion.external_id,
             status=self.conclusion.status,
             upstream_request_id=self.conclusion.upstream_request_id,
-            error=f"{UNSPENT}{error}" if error is not None and self.spends_none else error,
+            error=error,
+            unspent=self.spends_none,
             resolves=resolves,
         )
-        counts = commit(self.services, self.intent, closing)
+        try:
+            counts = commit(self.services, self.intent, closing)
+        finally:
+            self.budget_use.tell(self.answer, self.conclusion)
+            self.host_use.tell()
         log.info(
             "%s: %s",
             self.step.name,
@@ -87,7 +100,7 @@ class OpenedAttempt:
     def spends_none(self) -> bool:
         """Whether it counts for no try: its upstream is away, or refused it and said when to come. Not for ever."""
         told = self.conclusion.verdict is Verdict.RETRY and self.conclusion.retry_after is not None
-        return (told or self.away is not None) and not self._waited_out
+        return (told or self.host_use.meets_outage) and not self._waited_out
 
     @property
     def goes_on(self) -> bool:
@@ -102,19 +115,20 @@ class OpenedAttempt:
         """Whether as much time as an upstream has for coming back is over since the first attempt that was sent."""
         since = self.step.earlier.since
         waited = datetime.now(UTC) - since if since else timedelta(seconds=time.monotonic() - self.began)
-        return waited >= self._waits_at_most
-
-    @property
-    def _waits_at_most(self) -> timedelta:
-        return self.services.settings.waits_at_most(self.step.spec.patience)
+        return waited >= self.services.settings.waits_at_most(self.step.spec.patience)
 
     def again(self, reason: str, *, at_least: timedelta = timedelta()) -> RunAgain:
         """The job's way back to the queue, later with every attempt."""
         settings = self.services.settings
         at_least = max(at_least, self.conclusion.retry_after or timedelta())
-        if self.away is not None and self.spends_none:
-            delay, expires_in = max(self.away, at_least), self._waits_at_most
-            return UpstreamAway(f"{reason}: it is away", delay=delay, step=self.step.id, expires_in=expires_in)
+        if self.host_use.away is not None and not self._waited_out:
+            return upstream_away(
+                self.services,
+                self.step,
+                f"{reason}: {self.host_use.host} is away",
+                delay=max(self.host_use.away, at_least),
+                in_doubt=self.conclusion.verdict is Verdict.UNKNOWN and self.intent.purpose is Purpose.CALL,
+            )
         made = self.tries + self.step.earlier.unspent
         pause = scattered(doubled(settings.backoff, made - 1, longest=settings.backoff_cap))
         return RunAgain(reason, delay=max(pause, at_least))

@@ -23,6 +23,7 @@ from identity.ids import Ids
 from identity.jwks import KeyRing
 from identity.proven_keys import proves
 from identity.providers import PROFILES
+from identity.redis_rest import RedisRest
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import AHEAD_KEEPS, Gate
 from identity.refresh.keepalive import Keepalive, paced_by
@@ -100,13 +101,14 @@ class Runtime:
             ca_file=settings.ca_file,
         )
         self.redis = _redis(settings.redis_url)
+        self.redis_rest = RedisRest()
 
         # Who may act.
         self.vault = Vault(settings.keys.vault, secrets.token_bytes, proves=partial(proves, self.database))
         self.signer = Signer.from_seed(settings.keys.signing)
         self.issuer = Issuer(self.database, self.vault, url=settings.base_url, clock=clock)
         self.authority = Authority(self.database, self.issuer, ids=self.ids, clock=clock)
-        self.gate = Gate(self.redis, prefix=settings.key_prefix)
+        self.gate = Gate(self.redis, prefix=settings.key_prefix, rest=self.redis_rest)
         self.coordinator = self._coordinator()
         self.connect_flow = self._connect_flow()
 
@@ -192,8 +194,10 @@ class Runtime:
             ids=self.ids,
             settings=self.settings.steps,
             confiner=self._confiner(),
-            budgets=Budgets(self.redis, prefix=self.settings.key_prefix),
-            breakers=Breakers(self.redis, breaker=self.settings.breaker, prefix=self.settings.key_prefix),
+            budgets=Budgets(self.redis, prefix=self.settings.key_prefix, rest=self.redis_rest),
+            breakers=Breakers(
+                self.redis, breaker=self.settings.breaker, prefix=self.settings.key_prefix, rest=self.redis_rest
+            ),
             in_flight=InFlight(self.settings.steps.silent_calls),
             stopping=self.stopping.is_set,
             reached=self._reached,

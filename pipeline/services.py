@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from identity.backoff import doubled
 from identity.capability.issuer import Issuer
 from identity.confined import Confiner
 from identity.crash_points import none_reached
@@ -37,8 +38,12 @@ class StepSettings:
     capability_lifetime: timedelta = timedelta(seconds=120)  # of a capability token, at most three minutes
 
     def waits_at_most(self, patience: timedelta) -> timedelta:
-        """How long a step waits for its upstream without spending attempts; *patience* is its author's word, if any."""
-        return patience or self.upstream_wait
+        """How long a step waits for its upstream without spending attempts; *patience* is its author's word, if any.
+
+        It is no less than what all attempts together take: patience only ever lengthens.
+        """
+        pauses = (doubled(self.backoff, number, longest=self.backoff_cap) for number in range(self.attempts - 1))
+        return max(patience, sum(pauses, timedelta())) if patience else self.upstream_wait
 
 
 def _never() -> bool:

@@ -240,6 +240,12 @@ class StepRunner:
                 return Known.CARRIED
         if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:
             raise step.asks(f"{step.name} was sent and no answer came")
+        facts = step.action.facts
+        if facts.repeats_for is not None and min(row.opened_at for row in open_ended) <= now - facts.repeats_for:
+            raise step.asks(
+                f"{step.name} was sent and no answer came, and {facts.provider} may have forgotten its key: "
+                "sent again it might be done twice"
+            )
         return Known.UNSETTLED
 
 

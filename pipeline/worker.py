@@ -20,7 +20,7 @@ from identity.store import CommitUnknown
 from pipeline import metrics
 from pipeline.fields import misfitting
 from pipeline.interruption import AskOperator, Interruption, RunAgain, RunEnded, UpstreamAway
-from pipeline.ledger import bells, jobs
+from pipeline.ledger import bells, jobs, waits
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.limits import LONGEST_WAIT
@@ -114,17 +114,17 @@ class Worker:
             case RunEnded(moved=moved):
                 metrics.count_end(str(job.pattern), moved)
                 self._end(job, _moved_already, insist=False)
-            case UpstreamAway(delay=delay, waits_for=waits_for, expires_in=expires_in):
-                park = partial(
-                    jobs.park,
+            case UpstreamAway(delay=delay, step=step, expires_in=expires_in, asks=asks):
+                wait = partial(
+                    waits.await_upstream,
                     job=job,
-                    wait=Wait.UPSTREAM,
-                    waits_for=waits_for,
+                    step=step,
                     due_in=delay,
                     expires_in=expires_in,
                     reason=reason,
+                    ask=None if asks is None else self._asking(job, asks),
                 )
-                self._end(job, park)
+                self._end(job, wait)
             case RunAgain(delay=delay):
                 self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason))
             case Unavailable(retry_after=delay):
@@ -151,16 +151,7 @@ class Worker:
                 self._end(job, partial(jobs.requeue, job=job, delay=settings.misconfigured_delay, reason=reason))
             case AskOperator():
                 log.warning("a step's outcome is not known", extra={"action": "job.asks", "reason": reason})
-                park = partial(
-                    jobs.park,
-                    job=job,
-                    wait=Wait.UNKNOWN,
-                    waits_for=None,
-                    due_in=settings.unknown_looked_at,
-                    expires_in=settings.unknown_expires,
-                    reason=reason,
-                )
-                self._end(job, park)
+                self._end(job, self._asking(job, reason))
             case StepSkipped():
                 log.info("a skipped step ends the run", extra={"action": "job.cancelled", "reason": reason})
                 self._end(job, partial(jobs.cancel, job=job, reason=reason))
@@ -168,6 +159,18 @@ class Worker:
                 # No further run of the same code would end otherwise.
                 log.warning("job is dead", extra={"action": "job.dead", "reason": reason})
                 self._end(job, partial(jobs.bury, job=job, reason=f"{type(ending).__name__}: {reason}"))
+
+    def _asking(self, job: ClaimedJob, reason: str) -> Callable[[Connection], JobState | None]:
+        """The move of a job that waits for a person's word."""
+        return partial(
+            jobs.park,
+            job=job,
+            wait=Wait.UNKNOWN,
+            waits_for=None,
+            due_in=self._settings.unknown_looked_at,
+            expires_in=self._settings.unknown_expires,
+            reason=reason,
+        )
 
     def _call(self, job: ClaimedJob) -> None:
         try:

@@ -23,6 +23,7 @@ import redis
 
 from identity.metrics import TOKEN_REQUESTS
 from identity.model import Credential, ProviderConnection
+from identity.redis_rest import RedisRest
 from identity.refresh.endpoint_state import EndpointState
 from identity.refresh.line import LATE, LONGEST, Who
 from identity.refresh.pace import Pace
@@ -77,7 +78,8 @@ class Breaker:
 class Gate:
     """Says when a token endpoint may be asked. One for all threads.
 
-    *client* None, or away: it counts for this process alone, by *monotonic* in seconds.
+    *client* None, or away: it counts for this process alone, by *monotonic* in seconds. *rest*: whether it is away, as
+    all know who ask that Redis.
     """
 
     def __init__(
@@ -87,15 +89,14 @@ class Gate:
         breaker: Breaker | None = None,
         prefix: str = "aswhom:",
         monotonic: Callable[[], float] = time.monotonic,
-        rest: timedelta = timedelta(seconds=5),
+        rest: RedisRest | None = None,
     ) -> None:
         self._client = client
         self._script = client.register_script(_SCRIPT) if client is not None else None
         self._breaker = breaker or Breaker()
         self._prefix = prefix
         self._monotonic = monotonic
-        self._rest = rest.total_seconds()  # a Redis that failed is not asked again before
-        self._away_until = float("-inf")
+        self._rest = rest or RedisRest(monotonic=monotonic)
         self._own: dict[str, EndpointState] = {}
         self._lock = threading.Lock()
 
@@ -114,14 +115,14 @@ class Gate:
 
     def waiting(self, endpoints: Sequence[Endpoint]) -> list[int]:
         """How many stand in line at each, in one round trip; who left it is counted until somebody asks there."""
-        if self._client is not None and self._monotonic() >= self._away_until:
+        if self._client is not None and not self._rest.is_away:
             asking = self._client.pipeline(transaction=False)
             for endpoint in endpoints:
                 asking.zcard(self._keys(endpoint)[1])
             try:
                 return [int(length) for length in asking.execute()]
             except redis.RedisError:
-                self._away_until = self._monotonic() + self._rest
+                self._rest.begin()
         with self._lock:
             return [self._state(endpoint).line.length(self._now()) for endpoint in endpoints]
 
@@ -168,12 +169,12 @@ class Gate:
 
     def _shared(self, endpoint: Endpoint, *arguments: str | int) -> int | None:
         """What Redis says; None: there is none now."""
-        if self._script is None or self._monotonic() < self._away_until:
+        if self._script is None or self._rest.is_away:
             return None
         try:
             return int(self._script(keys=self._keys(endpoint), args=list(arguments)))
         except redis.RedisError:
-            self._away_until = self._monotonic() + self._rest
+            self._rest.begin()
             return None
 
     def _keys(self, endpoint: Endpoint) -> list[str]:

@@ -6,9 +6,9 @@ An attempt that searches for an effect is no call.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Exists, bindparam, exists, select
+from sqlalchemy import ColumnElement, Connection, Exists, bindparam, exists, select
 
 from identity.prepared import Prepared
 from pipeline.ledger.intents import Ended, Intent
@@ -46,12 +46,16 @@ def may_have_acted(connection: Connection, step: str, *, since: int | None = Non
     return bool(connection.execute(select(call)).scalar_one())
 
 
-def overtaken(connection: Connection, step: str, *, by_unknown: bool) -> bool:
-    """Whether a step has its effect by an earlier attempt, or may yet; *by_unknown*: or by one of unknown outcome."""
+def overtaken(connection: Connection, step: str, *, by_unknown: bool, unknown_before: datetime | None = None) -> bool:
+    """Whether a step has its effect by an earlier attempt, or may yet.
+
+    *by_unknown*: or by one of unknown outcome; *unknown_before*: or by such a one that was opened before that.
+    """
     settled = [AttemptState.NO_EFFECT, *([] if by_unknown else [AttemptState.UNKNOWN])]
-    other = exists().where(
-        attempts.c.step_id == step, attempts.c.purpose == Purpose.CALL, attempts.c.state.not_in(settled)
-    )
+    counts: ColumnElement[bool] = attempts.c.state.not_in(settled)
+    if unknown_before is not None:
+        counts |= (attempts.c.state == AttemptState.UNKNOWN) & (attempts.c.opened_at <= unknown_before)
+    other = exists().where(attempts.c.step_id == step, attempts.c.purpose == Purpose.CALL, counts)
     # Where a search found the effect of a call that had been ruled out, only the step tells.
     found = _is_done(step)
     return bool(connection.execute(select(other | found)).scalar_one())

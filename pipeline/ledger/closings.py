@@ -45,7 +45,13 @@ class Closing:
     status: int | None = None
     upstream_request_id: str | None = None
     error: str | None = None
+    unspent: bool = False  # it used up none of its step's tries, for its upstream is away, say
     resolves: AttemptState | None = None  # what earlier unknown attempts of the step turn out to have been
+
+    @property
+    def attempt_error(self) -> str | None:
+        """The error as the attempt has it, which says that it is unspent."""
+        return f"{UNSPENT}{self.error}" if self.unspent and self.error is not None else self.error
 
 
 class Closed(NamedTuple):
@@ -83,7 +89,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
         closed_at=now,
         status=closing.status,
         upstream_request_id=closing.upstream_request_id,
-        error=closing.error,
+        error=closing.attempt_error,
     )
     if closed is not None:
         answer = _Answer(attempt=closed, kind="attempt.closed", id=f"{closing.attempt}.{number}")
@@ -107,7 +113,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     return Closed(counts=moved or closing.step_state is StepState.OPEN, duplicate=answer.duplicate)
 
 
-UNSPENT = "spends no attempt: "  # what the error of one begins with that used up none: its upstream is away, say
+UNSPENT = "spends no attempt: "  # what the error of one begins with that is unspent
 NOT_SENT = "not sent"  # the error of an attempt that was taken back: it used up none of its step's tries
 
 
@@ -126,7 +132,7 @@ def close_unsent(connection: Connection, intent: Intent) -> None:
 
 def _is_answered_by(closing: Closing, attempt: Row[Any]) -> bool:
     """Whether this very answer has closed its attempt. What was given up before says so in its error."""
-    said = (closing.status, closing.upstream_request_id, closing.error)
+    said = (closing.status, closing.upstream_request_id, closing.attempt_error)
     if attempt.state != closing.state:
         return False
     return (attempt.status, attempt.upstream_request_id, attempt.error) == said

@@ -65,6 +65,7 @@ class Intent:
     approval: Approved | None = None
     may_skip: bool = False  # a revocation skips the step, and the job goes on
     capability: CapabilityRequest | None = None  # in place of a lease: nobody's account is used
+    repeats_for: timedelta | None = None  # so long after a call of unknown outcome; None: whenever it `repeats_unknown`
     resends: bool = False  # the capability of an attempt whose outcome is not known, while it lives
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, bindparam, case, func, null, select, type_coerce, update
+from sqlalchemy import BigInteger, Connection, Row, bindparam, case, func, null, select, true, type_coerce, update
 
 from identity.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
 from identity.hold import IS_HELD
@@ -43,6 +43,7 @@ class ClaimedJob:
 
 
 _ACCOUNT = "account:"  # how what a wait for a consent is for begins
+_UPSTREAM = "upstream/"  # and one for a step's upstream
 
 # Built once, as every statement that each job goes through.
 _HINTED = Prepared(
@@ -151,11 +152,17 @@ def requeue(
     """Put a running job back: a retry, a yield or a wait for something that is not ours. Spends no run.
 
     It is due within a day, whatever *delay* is: it finds out then what it must wait for. A job that was to stop is
-    cancelled instead. *saw*: whether it saw what it waited for before; else that wait goes on.
+    cancelled instead. *saw*: whether it saw what it waited for before; else that wait goes on. One for an upstream
+    always does.
     """
+    # What names its step is that step's own, and goes on whatever else it is put back for.
+    goes_on = jobs.c.waits_for.startswith(_UPSTREAM) if saw else true()
+    wait: JobColumns = {
+        "waits_for": case((goes_on, jobs.c.waits_for)),
+        "expires_at": case((goes_on, jobs.c.expires_at)),
+    }
     # From RUNNING alone: the table lets dead and cancelled jobs back too, but only for a person who replays them.
     running, due_at = JobState.RUNNING, database_in(min(delay, LONGEST_WAIT))
-    wait: JobColumns = {} if saw else {"waits_for": jobs.c.waits_for, "expires_at": jobs.c.expires_at}
     values: JobColumns = {"due_at": due_at, "reason": reason, **wait}
     if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, source=running, **values):
         return JobState.QUEUED
@@ -178,7 +185,7 @@ def park(
     One that looks before it expires, and waits for the same as before, waits until when it did.
     """
     expires_at, due_at = database_in(expires_in), database_in(due_in)
-    if waits_for is not None and due_in < expires_in:
+    if waits_for is not None and (due_in < expires_in or wait is Wait.UPSTREAM):
         before = case((jobs.c.waits_for == waits_for, jobs.c.expires_at))
         expires_at = func.coalesce(before, expires_at, type_=Instant)
         due_at = case((due_at < expires_at, due_at), else_=expires_at)
@@ -248,6 +255,11 @@ def state_and_revocation(connection: Connection, job: str) -> tuple[JobState, st
     """The state of a job, and the revocation that stopped or cancelled it."""
     row = _STATE_AND_REVOCATION.run(connection, {"job": job}).one()
     return JobState(row.state), row.revocation_id
+
+
+def upstream_of(step: str) -> str:
+    """What a job that waits for the upstream of a step waits for."""
+    return f"{_UPSTREAM}{step}"
 
 
 def consent_of(key: AccountKey) -> str:

@@ -102,7 +102,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     # Found out after the commit, it would cost an attempt, and its approval, each time until somebody has acted.
     if outcome is not None and outcome.token_type.startswith(UNSUPPORTED):
         check_type(get_connection(connection, intent.connection), outcome.token_type)
-    if intent.number > 1 and overtaken(connection, intent.step, by_unknown=not intent.repeats_unknown):
+    if intent.number > 1 and _is_overtaken(connection, intent, now):
         return give_way(connection, intent)
     if intent.once is not None and intent.purpose is Purpose.CALL:
         settled = take_once(connection, intent, now)
@@ -120,6 +120,13 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     _insert_attempt(connection, intent, outcome, capability, opened=opened, now=now)
     mark_used(connection, intent, now=now)
     return Opened(lease=outcome, capability=capability)
+
+
+def _is_overtaken(connection: Connection, intent: Intent, now: datetime) -> bool:
+    """Whether an earlier call had the effect, or may have had it and this one would be another."""
+    forgotten = None if intent.repeats_for is None else now - intent.repeats_for
+    by_unknown = not intent.repeats_unknown
+    return overtaken(connection, intent.step, by_unknown=by_unknown, unknown_before=forgotten)
 
 
 def _examined(connection: Connection, intent: Intent) -> LeaseOutcome | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, Unpack
@@ -12,13 +12,13 @@ from sqlalchemy import Connection, Row, Select, case, exists, select, union_all,
 from identity.columns import database_in, database_now
 from pipeline.ledger.clock import NOW
 from pipeline.ledger.indexed import in_state
+from pipeline.ledger.jobs import ClaimedJob, bury, park, upstream_of
 from pipeline.ledger.moving import JobColumns, move_job
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 
 _EXPIRED: Mapping[str, str] = {
     Wait.CONSENT: "nobody connected the account",
-    Wait.UPSTREAM: "the upstream did not come back",
 }
 _LOOK_AGAIN = timedelta(hours=1)  # whether a call whose outcome nobody knew was answered after all
 
@@ -52,7 +52,10 @@ def _due(wait: Wait, *, limit: int) -> Select[Any]:
 
 
 def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
-    """A due wait: a person's consent or word is too late, the others look again. None: it waits on, or was moved."""
+    """A due wait: a person's consent or word is too late, the others look again. None: it waits on, or was moved.
+
+    No wait for an upstream ends unlooked: it may have come back while nothing of ours could look (`await_upstream`).
+    """
 
     def end(to: JobState, **values: Unpack[JobColumns]) -> JobState | None:
         return to if move_job(connection, job, to, source=JobState.WAITING, **values) else None
@@ -62,7 +65,7 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
         return end(JobState.QUEUED, due_at=now, reason="an answer that came late says what became of the call")
     if wait in (Wait.TIME, Wait.APPROVAL):
         return end(JobState.QUEUED, due_at=now)
-    if expired:
+    if expired and wait != Wait.UPSTREAM:
         return end(JobState.DEAD, reason=f"{_EXPIRED.get(wait, 'nobody came')} in time: {reason or wait}")
     # To look ends no wait: should the job park for the same again, it waits on as long. A consent's is due before it
     # expires only where its account was refused: it may be given a token by now.
@@ -70,6 +73,39 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
         return end(JobState.QUEUED, due_at=now, waits_for=jobs.c.waits_for, expires_at=jobs.c.expires_at)
     _put_off(connection, job)
     return None
+
+
+def await_upstream(
+    connection: Connection,
+    job: ClaimedJob,
+    *,
+    step: str,
+    due_in: timedelta,
+    expires_in: timedelta,
+    reason: str,
+    ask: Callable[[Connection], JobState | None] | None,
+) -> JobState | None:
+    """A running job has looked for a step's upstream, in vain: it waits on; or, where its time is over, is dead.
+
+    *ask* parks it for a person's word instead: a call of the step is in doubt.
+    """
+    waits_for = upstream_of(step)
+    over = select(jobs.c.id).where(
+        jobs.c.id == job.id, jobs.c.waits_for == waits_for, jobs.c.expires_at <= database_now()
+    )
+    if expires_in > timedelta() and connection.execute(over).first() is None:
+        return park(
+            connection,
+            job,
+            Wait.UPSTREAM,
+            waits_for=waits_for,
+            due_in=due_in,
+            expires_in=expires_in,
+            reason=reason,
+        )
+    if ask is not None:
+        return ask(connection)
+    return bury(connection, job, reason=f"the upstream did not come back in time: {reason}")
 
 
 def _put_off(connection: Connection, job: str) -> None:

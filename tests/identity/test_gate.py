@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from identity.providers import PROFILES
+from identity.redis_rest import RedisRest
 from identity.refresh.gate import AHEAD_KEEPS, Breaker, Endpoint, Gate
 from identity.refresh.line import Rank, Who
 from identity.refresh.pace import CAUTIOUS, Pace
@@ -216,7 +217,9 @@ def test_no_stretch_of_time_sees_more_than_the_pace_allows(pace: Pace) -> None:
 def test_without_redis_each_process_has_a_gate_of_its_own_and_asks_redis_again_later(own_valkey: Valkey) -> None:
     ticks, where = Ticks(), endpoint()
     with own_valkey.client() as client:
-        ours, other = (Gate(client, monotonic=ticks, breaker=BREAKER, rest=timedelta(seconds=5)) for _ in range(2))
+        ours, other = (
+            Gate(client, monotonic=ticks, breaker=BREAKER, rest=RedisRest(monotonic=ticks)) for _ in range(2)
+        )
         for _ in range(5):
             assert ours.enter(where, HOURLY) is None
         assert other.enter(where, HOURLY) is not None  # shared

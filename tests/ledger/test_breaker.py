@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.breaker import Breakers, Errand
-from pipeline.breaker_state import Breaker
+from pipeline.breaker_state import Breaker, Passed
 from tests.servers.process import free_port
 from tests.servers.valkey import Valkey
 
@@ -69,22 +69,26 @@ def fails(moved: Moved, *errands: Errand, may_be_own: bool = False) -> list[bool
     return [moved.breakers.failed(errand, may_be_own=may_be_own) is not None for errand in errands]
 
 
-def near(wait: timedelta | None, expected: timedelta) -> bool:
-    return wait is not None and abs(wait - expected) < NEAR
+def passes(moved: Moved, errand: Errand) -> bool:
+    return isinstance(moved.breakers.enter(errand), Passed)
+
+
+def near(wait: timedelta | Passed | None, expected: timedelta) -> bool:
+    return isinstance(wait, timedelta) and abs(wait - expected) < NEAR
 
 
 def test_one_tenants_failures_close_a_host_to_itself_alone(moved: Moved) -> None:
     to = at_a_host()
     assert fails(moved, to(), to(), to(), to()) == [False, False, True, True]
     assert near(moved.breakers.enter(to()), HOUR)
-    assert moved.breakers.enter(to("globex")) is None
+    assert passes(moved, to("globex"))
 
 
 def test_failures_of_different_tenants_close_a_host_to_all(moved: Moved) -> None:
     to = at_a_host()
     assert fails(moved, to("a"), to("b"), to("a")) == [False, False, True]
     assert near(moved.breakers.enter(to("who never called it")), HOUR)
-    assert moved.breakers.enter(at_a_host()("a")) is None, "another host"
+    assert passes(moved, at_a_host()("a")), "another host"
 
 
 def test_an_answer_between_failures_opens_nothing(moved: Moved) -> None:
@@ -92,7 +96,7 @@ def test_an_answer_between_failures_opens_nothing(moved: Moved) -> None:
     fails(moved, to("a"), to("b"))
     moved.breakers.answered(to("c"))
     assert fails(moved, to("a"), to("b")) == [False, False]
-    assert moved.breakers.enter(to("a")) is None
+    assert passes(moved, to("a"))
 
 
 def test_what_may_be_one_requests_own_fault_counts_once_a_job(moved: Moved) -> None:
@@ -105,21 +109,21 @@ def test_one_probe_goes_and_where_it_fails_the_host_is_left_alone_for_longer(mov
     to = at_a_host()
     fails(moved, to(), to(), to())
     for cooled, again in ((1, 2), (2, 4), (4, 4)):  # hours
-        assert moved.breakers.enter(to()) is not None
+        assert not passes(moved, to())
         moved.passes(cooled * HOUR, to())
         start = threading.Barrier(6)
 
-        def enter(_: int, start: threading.Barrier = start) -> timedelta | None:
+        def enter(_: int, start: threading.Barrier = start) -> bool:
             start.wait()
-            return moved.breakers.enter(to())
+            return passes(moved, to())
 
         with ThreadPoolExecutor(6) as pool:
-            assert list(pool.map(enter, range(6))).count(None) == 1
+            assert list(pool.map(enter, range(6))).count(True) == 1
         assert near(moved.breakers.failed(to(), may_be_own=False), again * HOUR)
     moved.passes(5 * HOUR, to())
-    assert moved.breakers.enter(to()) is None
+    assert passes(moved, to())
     moved.breakers.answered(to())
-    assert [moved.breakers.enter(to()) for _ in range(6)] == [None] * 6
+    assert [moved.breakers.enter(to()) for _ in range(6)] == [Passed()] * 6
 
 
 def test_a_failed_probe_of_the_tenant_that_failed_last_keeps_the_others_away_for_no_longer(moved: Moved) -> None:
@@ -129,17 +133,19 @@ def test_a_failed_probe_of_the_tenant_that_failed_last_keeps_the_others_away_for
         moved.passes(HOUR, to("a"), to("b"))
         fails(moved, to("a"))
     moved.passes(HOUR, to("a"), to("b"))
-    assert moved.breakers.enter(to("b")) is None
+    assert passes(moved, to("b"))
 
 
 def test_a_probe_that_was_not_sent_leaves_its_place_to_another(moved: Moved) -> None:
     to = at_a_host()
     fails(moved, to(), to(), to())
     moved.passes(HOUR, to())
-    assert moved.breakers.enter(to()) is None
-    assert moved.breakers.enter(to(job="2")) is not None
+    assert passes(moved, to())
+    assert not passes(moved, to(job="2"))
+    moved.breakers.back(to(job="2"))  # which had passed before, and is not sent either
+    assert not passes(moved, to(job="3")), "the probe is another's"
     moved.breakers.back(to())
-    assert moved.breakers.enter(to(job="2")) is None
+    assert passes(moved, to(job="2"))
 
 
 def test_who_waits_stands_in_a_line_that_begins_anew_behind_its_end(moved: Moved) -> None:
@@ -149,6 +155,40 @@ def test_who_waits_stands_in_a_line_that_begins_anew_behind_its_end(moved: Moved
     for number, wait in enumerate(told):
         assert near(wait, HOUR + number % 13 * BREAKER.apart), number
     assert near(moved.breakers.line(at_a_host()(), after=HOUR), HOUR), "a line of its own"
+
+
+def test_a_tenants_backlog_stands_before_nobody_elses_first_job(moved: Moved) -> None:
+    to = at_a_host()
+    fails(moved, to("a"), to("b"), to("a"))
+    told = [moved.breakers.enter(to("c", f"job-{number}")) for number in range(10)]
+    assert [near(wait, HOUR + number * BREAKER.apart) for number, wait in enumerate(told)] == [True] * 10
+    assert near(moved.breakers.enter(to("d")), HOUR + BREAKER.apart), "behind the first of the other tenant"
+    assert near(moved.breakers.enter(to("d", "job-2")), HOUR + 2 * BREAKER.apart)
+    assert near(moved.breakers.line(to("e"), after=HOUR), HOUR + 2 * BREAKER.apart)
+
+
+def test_what_a_failure_will_mean_is_known_before_the_call(moved: Moved) -> None:
+    to = at_a_host()
+    assert moved.breakers.enter(to()) == Passed(), "of a host that is well nothing is known, nor to be told"
+    fails(moved, to(job="2"))
+    assert moved.breakers.enter(to()) == Passed(known=True)
+    fails(moved, to())
+    own = moved.breakers.enter(to())
+    assert isinstance(own, Passed)
+    assert (own.meets_outage(may_be_own=False), own.meets_outage(may_be_own=True)) == (True, False)
+    another = moved.breakers.enter(to(job="2"))
+    assert isinstance(another, Passed)
+    assert another.meets_outage(may_be_own=True)
+
+
+def test_where_others_know_the_host_to_be_away_no_failure_is_a_jobs_own(moved: Moved) -> None:
+    to = at_a_host()
+    fails(moved, to("a"), to("b"), to("a"), to("c"))
+    moved.passes(HOUR, to("c"))
+    probe = moved.breakers.enter(to("c"))
+    assert isinstance(probe, Passed)
+    assert probe.meets_outage(may_be_own=True)
+    assert fails(moved, to("c"), may_be_own=True) == [True]
 
 
 def test_a_clock_that_is_set_back_closes_no_host_for_longer(client: redis.Redis) -> None:
@@ -174,9 +214,9 @@ def test_while_redis_is_away_a_process_counts_by_itself() -> None:
     with redis.Redis(port=free_port()) as away:
         breakers = Breakers(away, breaker=BREAKER)
         assert [breakers.failed(to(), may_be_own=False) is None for _ in range(3)] == [True, True, False]
-        assert breakers.enter(to()) is not None
+        assert isinstance(breakers.enter(to()), timedelta)
         breakers.answered(to())
-        assert breakers.enter(to()) is None
+        assert breakers.enter(to()) == Passed()
 
 
 _WHO = st.builds(lambda tenant, job: (tenant, f"{tenant}{job}"), st.sampled_from("ab"), st.integers(1, 2))
@@ -192,7 +232,7 @@ def test_without_redis_the_answers_are_the_same(client: redis.Redis, acts: list[
     both, to = [Moved(client), Moved(None)], at_a_host()
     everybody = [to(tenant, f"{tenant}{job}") for tenant in "ab" for job in (1, 2)]
     for act, how in acts:
-        told: list[timedelta | None] = []
+        told: list[timedelta | Passed | None] = []
         for moved in both:
             breakers = moved.breakers
             if act == "passes":
@@ -205,8 +245,7 @@ def test_without_redis_the_answers_are_the_same(client: redis.Redis, acts: list[
                 told.append(getattr(breakers, act)(to(*how)))
         if told:
             shared, alone = told
-            assert (shared is None) == (alone is None), act
-            assert shared is None or near(shared, alone), act  # type: ignore[arg-type]
+            assert near(shared, alone) if isinstance(alone, timedelta) else shared == alone, act
 
 
 def test_the_shipped_breaker_waits_for_no_call_longer_than_its_probe() -> None:

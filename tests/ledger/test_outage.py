@@ -5,20 +5,17 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import BigInteger, Connection, func, select, type_coerce, update
+from sqlalchemy import func, select, update
 
-from identity.columns import Instant
 from identity.model import Scope, ScopeKind
 from identity.tables import provider_connections
-from pipeline import reconcile, revocation
-from pipeline.breaker import Breakers
+from pipeline import revocation
 from pipeline.in_flight import InFlight
-from pipeline.ledger.clock import ledger_now
 from pipeline.run import Run
 from pipeline.services import StepSettings
 from pipeline.states import AttemptState, JobState, Wait
@@ -26,77 +23,19 @@ from pipeline.tables import attempts, jobs
 from tests.identity.providers import Reply, pretend_provider, reply
 from tests.ledger.acts import attempts_of
 from tests.ledger.house import Say
+from tests.ledger.outages import HOUR, MINUTE, TICK, Passing, Upstream, saying
 from tests.ledger.workers import Workers, declare
 from tests.ledgers import MOSTLY_SQLITE
 from tests.waiting import eventually
 
 pytestmark = MOSTLY_SQLITE
 
-MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-TICK = timedelta(seconds=10)
 JOBS = 24
-
-
-class Passing:
-    """The workers of one process, and a clock that a test moves: the ledger's dates, and what breakers wait by."""
-
-    def __init__(self, workers: Workers) -> None:
-        self.workers, self.house = workers, workers.house
-        self.now, self.settings = 1_000.0, StepSettings()
-        workers.shared = {"breakers": Breakers(None, monotonic=lambda: self.now), "in_flight": InFlight(16)}
-
-    def passes(self, time: timedelta) -> None:
-        self.now += time.total_seconds()
-        by = time // timedelta(microseconds=1)
-
-        def earlier(c: Connection) -> None:
-            for column in (jobs.c.due_at, jobs.c.expires_at, attempts.c.opened_at, attempts.c.settled_by):
-                at = type_coerce(type_coerce(column, BigInteger) - by, Instant)
-                c.execute(update(column.table).where(column.is_not(None)).values({column.name: at}))
-
-        self.house.database.write(earlier)
-
-    def work(self) -> int:
-        """Every job that is due runs, the longest due first; how many did."""
-        reconcile.settle_attempts(self.house.database)
-        reconcile.wake_due(self.house.database)
-        now = self.house.database.read(ledger_now)
-        due = select(jobs.c.id).where(jobs.c.state == JobState.QUEUED, jobs.c.due_at <= now).order_by(jobs.c.due_at)
-        found = self.house.database.read(lambda c: list(c.execute(due).scalars()))
-        for job in found:
-            self.workers.work(job, self.settings)
-        return len(found)
-
-    def states(self) -> set[str]:
-        return set(self.house.states().values())
 
 
 @pytest.fixture
 def passing(workers: Workers) -> Passing:
     return Passing(workers)
-
-
-def saying(action: type[Say], run: Run[Any], event: Any) -> None:
-    run.do(action(text=event.text), as_=run.user)
-
-
-class Upstream:
-    """What the pretend upstream does: it is away until it is back, and counts what it was asked and what it did."""
-
-    def __init__(self, workers: Workers, status: int | None) -> None:
-        self.status: int | None = status  # None: the connection breaks, and whether it was done nobody knows
-        self.away = True
-        self.asked = 0
-        self.did: list[str] = []
-        self.provider = workers.provider
-        workers.provider.call = self.call  # type: ignore[assignment]
-
-    def call(self, token: str) -> Reply | None:
-        if not self.away:
-            self.did.append(self.provider.bodies[-1].decode())
-            return reply({"id": "7"})
-        self.asked += 1
-        return None if self.status is None else reply({}, self.status)
 
 
 @pytest.mark.parametrize("status", [503, 500, None], ids=["unavailable", "errors", "no answer"])
@@ -178,19 +117,6 @@ def test_the_wait_for_an_upstream_ends(passing: Passing) -> None:
     assert passing.house.row(job).state == JobState.DEAD
 
 
-def test_a_wait_that_nobody_looked_at_until_it_was_over_says_for_what_it_was(passing: Passing) -> None:
-    Upstream(passing.workers, 503)
-    job = passing.house.job()
-    while passing.house.row(job).wait != Wait.UPSTREAM:
-        passing.work()
-        passing.passes(TICK)
-    passing.passes(DAY)
-    passing.work()
-    row = passing.house.row(job)
-    assert row.state == JobState.DEAD
-    assert row.reason.startswith("the upstream did not come back in time: github.Say")
-
-
 def test_an_author_s_patience_is_how_long_a_step_waits(passing: Passing) -> None:
     def patient(run: Run[Any], event: Any) -> None:
         run.do(Say(text="hello"), as_=run.user, patience=2 * HOUR)
@@ -267,7 +193,7 @@ def test_a_host_that_hangs_gets_half_of_the_threads_and_others_are_called_meanwh
         return reply({"id": "7"})
 
     passing.workers.provider.call = hang
-    passing.workers.shared["in_flight"] = InFlight(2)
+    passing.workers.shared["in_flight"] = InFlight(4)
     hanging, other = [passing.house.job() for _ in range(6)], passing.house.job()
     with ThreadPoolExecutor(4) as threads, pretend_provider() as elsewhere:
         calls = [threads.submit(passing.workers.work, job) for job in hanging]

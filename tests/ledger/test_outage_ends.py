@@ -1,0 +1,198 @@
+"""How a wait for an upstream ends, what is known by then of what was sent, and what is sent again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import ClassVar
+
+import pytest
+from sqlalchemy import update
+
+from identity import hold
+from identity.audit import Act
+from pipeline import reconcile
+from pipeline.action import Facts, Recovery
+from pipeline.breaker import Breakers, Errand
+from pipeline.breaker_state import Passed
+from pipeline.budget import Budget, Budgets
+from pipeline.ledger import jobs as ledger_jobs
+from pipeline.ledger.clock import ledger_now
+from pipeline.limits import EndpointClass, Limits
+from pipeline.services import StepSettings
+from pipeline.states import AttemptState, JobState, Wait
+from pipeline.tables import jobs
+from pipeline.workflow import USER
+from tests.ledger.acts import attempts_of
+from tests.ledger.house import Say
+from tests.ledger.outages import DAY, HOUR, MINUTE, Passing, Upstream, saying, until_it_waits
+from tests.ledger.workers import Workers
+from tests.ledgers import MOSTLY_SQLITE
+
+pytestmark = MOSTLY_SQLITE
+
+
+class KeyedSay(Say):
+    facts: ClassVar[Facts] = replace(Say.facts, recovery=Recovery.KEYED)
+
+
+class CountedSay(Say):
+    facts: ClassVar[Facts] = replace(Say.facts, endpoints=EndpointClass(name="core"))
+
+
+def _says_by(passing: Passing, action: type[Say]) -> None:
+    house = passing.house
+    house.workflow = replace(house.workflow, function=partial(saying, action), uses={action: USER})
+
+
+@pytest.fixture
+def passing(workers: Workers) -> Passing:
+    return Passing(workers)
+
+
+def test_a_wait_that_nobody_looked_at_until_it_was_over_looks_once_more(passing: Passing) -> None:
+    upstream = Upstream(passing.workers, 503)
+    jobs_ = [passing.house.job() for _ in range(2)]
+    for job in jobs_:
+        until_it_waits(passing, job)
+    passing.passes(2 * DAY)  # nothing of ours ran
+    upstream.away = False
+    passing.work()
+    assert passing.states() == {JobState.DONE}
+
+
+def test_while_the_installation_is_held_no_wait_for_an_upstream_ends(passing: Passing) -> None:
+    upstream = Upstream(passing.workers, 503)
+    job = passing.house.job()
+    until_it_waits(passing, job)
+    act = Act(audit_id="aud-hold", by="test", now=datetime.now(UTC), why="restored")
+    passing.house.database.write(partial(hold.set_hold, act=act))
+    passing.passes(2 * DAY)
+    passing.work()
+    assert passing.house.row(job).state == JobState.QUEUED
+    passing.house.database.write(partial(hold.release_hold, act=replace(act, audit_id="aud-release")))
+    upstream.away = False
+    passing.work()
+    assert passing.house.row(job).state == JobState.DONE
+
+
+def test_a_wait_that_is_over_ends_at_its_next_look_in_vain_and_says_for_what_it_was(passing: Passing) -> None:
+    Upstream(passing.workers, 503)
+    jobs_ = [passing.house.job() for _ in range(2)]
+    for job in jobs_:
+        until_it_waits(passing, job)
+    passing.passes(2 * DAY)
+    for _ in range(HOUR // MINUTE):
+        passing.work()
+        passing.passes(MINUTE)
+    rows = [passing.house.row(job) for job in jobs_]
+    assert {row.state for row in rows} == {JobState.DEAD}
+    assert any(row.reason.startswith("the upstream did not come back in time: github.Say") for row in rows)
+
+
+def test_a_call_in_doubt_is_asked_about_where_its_upstream_does_not_come_back(passing: Passing) -> None:
+    Upstream(passing.workers, None)
+    _says_by(passing, KeyedSay)
+    made = [passing.house.job(text=f"{number:02}") for number in range(8)]
+    passing.settings = StepSettings(upstream_wait=2 * HOUR)
+    for _ in range(3 * HOUR // (3 * MINUTE)):
+        passing.work()
+        passing.passes(3 * MINUTE)
+    sent = {row.job_id for row in attempts_of(passing.house)}
+    assert sent
+    for row in map(passing.house.row, made):
+        if row.id in sent:
+            assert (row.state, row.wait) == (JobState.WAITING, Wait.UNKNOWN), row.reason
+            assert "no answer came" in row.reason
+        else:
+            assert row.state == JobState.DEAD
+
+
+def test_a_keyed_write_is_not_sent_again_once_its_key_may_be_forgotten(passing: Passing) -> None:
+    """Whatever it waited for in between, and however often that wait began anew."""
+    upstream = Upstream(passing.workers, None)
+    passing.settings = StepSettings(upstream_wait=9 * DAY)
+    _says_by(passing, KeyedSay)
+    job = passing.house.job()
+    passing.work()
+    assert [row.state for row in attempts_of(passing.house)] == [AttemptState.UNKNOWN]
+    for until, status in ((10 * HOUR, 429), (20 * HOUR, 503)):
+        upstream.status = status
+        while passing.now < 1_000 + until.total_seconds():
+            passing.passes(HOUR)
+            passing.work()
+    upstream.away = False
+    passing.passes(HOUR)
+    before = len(attempts_of(passing.house))
+    passing.passes(2 * HOUR)
+    passing.work()
+    assert len(attempts_of(passing.house)) == before
+    assert upstream.did == []
+    row = passing.house.row(job)
+    assert (row.state, row.wait) == (JobState.WAITING, Wait.UNKNOWN)
+    assert "forgotten its key" in row.reason
+
+
+def test_a_keyed_write_is_sent_again_while_its_key_is_known(passing: Passing) -> None:
+    upstream = Upstream(passing.workers, None)
+    _says_by(passing, KeyedSay)
+    job = passing.house.job()
+    passing.work()
+    upstream.away = False
+    passing.passes(20 * HOUR)
+    passing.work()
+    assert passing.house.row(job).state == JobState.DONE
+    assert len(upstream.did) == 1
+
+
+def test_what_else_a_step_is_put_back_for_does_not_begin_its_wait_anew(passing: Passing) -> None:
+    Upstream(passing.workers, 503)
+    first = passing.house.job()
+    until_it_waits(passing, first)
+    job = passing.house.job()  # which is never sent
+    passing.work()
+    until = passing.house.row(job).expires_at
+    assert passing.house.row(job).wait == Wait.UPSTREAM
+    for _ in range(3):
+        _due(passing, job)
+        back = partial(ledger_jobs.requeue, job=passing.house.claim(job), delay=timedelta(), reason="stopped")
+        assert passing.house.database.write(back) is JobState.QUEUED
+    passing.work()
+    assert passing.house.row(job).expires_at == until
+
+
+def _due(passing: Passing, job: str) -> None:
+    due = update(jobs).where(jobs.c.id == job).values(due_at=passing.house.database.read(ledger_now))
+    passing.house.database.write(lambda c: c.execute(due).rowcount)
+    reconcile.wake_due(passing.house.database)
+
+
+def test_what_is_known_is_stored_before_a_redis_that_hangs_is_told(passing: Passing) -> None:
+    seen: list[str] = []
+
+    class Slow(Breakers):
+        def answered(self, errand: Errand) -> None:
+            seen.extend(row.state for row in attempts_of(passing.house))
+
+        def failed(self, errand: Errand, *, may_be_own: bool) -> timedelta | None:
+            seen.extend(row.state for row in attempts_of(passing.house))
+            return None
+
+        def enter(self, errand: Errand) -> timedelta | Passed:
+            return Passed(known=True)
+
+    class SlowBudgets(Budgets):
+        def told(self, budget: Budget, limits: Limits, *, pause: timedelta | None) -> None:
+            seen.extend(row.state for row in attempts_of(passing.house))
+
+    passing.workers.shared = {"breakers": Slow(None), "budgets": SlowBudgets(None)}
+    upstream = Upstream(passing.workers, 503)
+    _says_by(passing, CountedSay)
+    passing.house.job()
+    passing.work()
+    assert seen == [AttemptState.NO_EFFECT] * 2
+    upstream.away = False
+    passing.passes(MINUTE)
+    passing.work()
+    assert seen[2:] == [AttemptState.NO_EFFECT, AttemptState.EFFECT] * 2
