@@ -114,12 +114,10 @@ class Worker:
             case RunEnded(moved=moved):
                 metrics.count_end(str(job.pattern), moved)
                 self._end(job, _moved_already, insist=False)
-            case RunAgain(delay=delay):
+            case RunAgain(delay=delay) | Unavailable(retry_after=delay):
                 self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason))
-            case Unavailable(retry_after=delay):
-                self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason, saw=False))
             case CommitUnknown():
-                self._end(job, partial(jobs.requeue, job=job, delay=settings.backoff, reason=reason, saw=False))
+                self._end(job, partial(jobs.requeue, job=job, delay=settings.backoff, reason=reason))
             case AccountRefused(account=account, retry_after=delay):
                 # Perhaps its own organisation's doing: it looks again until that is undone, or given up.
                 log.warning("an account is refused", extra={"action": "job.account_refused", "reason": reason})

@@ -30,7 +30,7 @@ def job(row: Record) -> JobOut:
 
 
 def _consent(row: Record) -> ConsentOut | None:
-    key = consenting(row["waits_for"])
+    key = consenting(row["waits_for"]) if row["state"] == JobState.WAITING else None
     if key is None:
         return None
     user = key.principal if key.principal == row["user_id"] else None
