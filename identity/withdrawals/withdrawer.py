@@ -61,7 +61,7 @@ from identity.withdrawals.end_request import (
     question,
     reaches_all,
 )
-from identity.withdrawals.reach import awaits_link, reaches_others
+from identity.withdrawals.reach import awaited_link, reaches_others
 from identity.withdrawals.token_revocation import ACCESS, REFRESH, ends_none_such, refuses_token
 
 log = logging.getLogger(__name__)
@@ -220,7 +220,7 @@ class Withdrawer:
             to = WithdrawalState.NOT_ASKED if refused else WithdrawalState.STUCK
             settle(connection, claimed.id, to=to, reason=why, now=now)
             return None
-        if reaches and awaits_link(connection, account, claimed, now=now):
+        if reaches and awaited_link(connection, account, claimed, now=now) is not None:
             why = "somebody may be connecting, and asking would end that consent too"
             postpone(connection, claimed.id, due_at=now + _LINK, reason=why, counts=Counts.NOTHING)
             return None

@@ -60,9 +60,7 @@ _EXTEND_CLAIM = Prepared(
 _EXTEND_CLAIM_AND_NUMBER = Prepared(_EXTEND_CLAIM.statement.returning(NUMBERS.next_value().label("number")))
 _INSERT_ATTEMPT = Prepared(insert(attempts))
 # By its fence the job is this run's: the transaction has the row since it extended the claim.
-_WAITS_NO_MORE = Prepared(
-    update(jobs).where(jobs.c.id == bindparam("job")).values(waits_for=null(), expires_at=null())
-)
+_WAITS_NO_MORE = Prepared(update(jobs).where(jobs.c.id == bindparam("job")).values(waits_for=null(), expires_at=null()))
 
 
 def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:

@@ -86,9 +86,7 @@ def _park_refused(house: House, job: str, *, looks: timedelta = timedelta(minute
 
 
 @pytest.mark.parametrize("spends_run", [False, True], ids=["queued again", "a run spent"])
-def test_a_refused_account_is_waited_for_as_long_whatever_hiccup_its_looks_meet(
-    house: House, spends_run: bool
-) -> None:
+def test_a_refused_account_is_waited_for_as_long_whatever_hiccup_its_looks_meet(house: House, spends_run: bool) -> None:
     job = house.job()
     _park_refused(house, job)
     until = datetime.now(UTC) + timedelta(days=1)  # the thirteenth day has come
