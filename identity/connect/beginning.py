@@ -49,7 +49,8 @@ def _check_confirmable(session: ConnectSession) -> None:
     if session.return_to is None or session.nonce_hash is None:
         raise BadInput(
             "who connects by this link is to be confirmed by your product, so your product makes it: have it ask "
-            "POST /v1/connect-links for one, with `return_to` and with `nonce`; none is made by hand"
+            "POST /v1/connect-links for one, with `return_to` and with `nonce`; none is made by hand while "
+            f"provider connection {session.key.connection} has `confirm=true`"
         )
     if not is_confidential(session.return_to):
         raise BadInput(

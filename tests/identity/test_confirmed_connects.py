@@ -169,7 +169,12 @@ def test_who_has_no_nonce_in_their_session_or_another_is_connected_by_nothing(fl
 def test_what_waited_when_links_had_no_nonce_yet_is_confirmed_by_nothing(flow: BrowserFlow) -> None:
     awaiting = comes_back(flow)
     flow.world.store.write(lambda c: c.execute(update(connect_sessions).values(nonce_hash=None)).rowcount)
-    assert why(flow.confirm(awaiting, nonce="")) is Why.UNCONFIRMED
+    refused = flow.confirm(awaiting, nonce=NONCE)
+    assert isinstance(refused, ConnectRefused)
+    assert (refused.why, "made before an upgrade" in refused.reason) == (Why.UNCONFIRMED, True)
+    said = select(audit.c.detail).where(audit.c.kind == "connect.refused")
+    (detail,) = flow.world.store.read(lambda c: c.execute(said).scalars().all())
+    assert "browser" not in detail, "nobody is suspected"
     assert flow.world.generation() == 0
 
 
