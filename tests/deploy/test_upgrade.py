@@ -95,6 +95,36 @@ def test_a_check_tells_every_fault_beside_what_runs_and_changes_nothing(
     assert (said.exit_code, "nothing is in the way" in said.output, _revision(old)) == (0, True, OLD)
 
 
+def test_what_reaches_less_by_hosts_alone_or_starts_no_worker_is_found_before_too(
+    old: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(open_database(load(data_dir=old.data_dir).database())) as ledger:
+        ledger.write(lambda c: _old_connection(c, api_url="https://git.example/graphql"))
+    monkeypatch.setenv("ASWHOM_EGRESS_HOSTS", "slack.com")
+    monkeypatch.setenv("CELERY_WORKDIR", "/srv")
+    found = old.json("db", "upgrade", "--check", code=1)["faults"]
+    for says in ("leads to git.example, which ASWHOM_EGRESS_HOSTS leaves out", "CELERY_WORKDIR is Celery's"):
+        assert sum(says in fault for fault in found) == 1, says
+
+
+@pytest.mark.parametrize("words", [["db", "upgrade", "--check"], ["db", "upgrade"]])
+def test_rows_that_the_tables_of_this_version_do_not_take_are_found_before_they_change(
+    installed: Path, cli: Cli, words: list[str]
+) -> None:
+    (cli.data_dir / "ledger.db").unlink()
+    audience = (
+        "insert into capability_audiences (id, uri, algorithm, passes_to, secret_sha256, created_at) "
+        "values (:id, 'https://hr.example', 'ES256', '[]', '', 0)"
+    )
+    with closing(open_database(load(data_dir=cli.data_dir).database())) as ledger:
+        upgrade(ledger, "0027")
+        ledger.write(lambda c: c.execute(text(audience), [{"id": "hr"}, {"id": "hr-2"}]).rowcount)
+    said = cli.json(*words, code=1)
+    told = " ".join(said["faults"]) if "faults" in said else said["message"]
+    assert "the audiences hr, hr-2 have one address, https://hr.example: `aswhom capability audiences remove`" in told
+    assert _revision(cli) == "0027"
+
+
 def test_a_check_makes_no_ledger(old: Cli) -> None:
     (old.data_dir / "ledger.db").unlink()
     assert "there is no ledger at" in old.json("db", "upgrade", "--check", code=1)["message"]
