@@ -152,9 +152,11 @@ class Up:
         if self._stopping:
             self._supervisor.stop()
 
-    def wait_ready(self, *, within: timedelta = timedelta(seconds=60)) -> bool:
+    def wait_ready(
+        self, *, within: timedelta | None = timedelta(seconds=60), every: timedelta = timedelta(milliseconds=100)
+    ) -> bool:
         """Wait until the web answers that it could accept a delivery; False if it was stopped, gave up or is late."""
-        for _ in looks(within):
+        for _ in looks(within, every=every):
             if not self.running:
                 break
             if unready(self._settings.listen) is None:
@@ -213,7 +215,7 @@ def _say_when_ready(
         why = unready(settings.listen) or "web is ready just now"
         say(f"not ready after {slow.total_seconds():g} s: {why}. It is waited for; Ctrl-C stops everything")
         _say_if_held(settings, say)
-        is_ready = up.wait_ready(within=timedelta.max)
+        is_ready = up.wait_ready(within=None, every=timedelta(seconds=2))
     if is_ready:
         say(f"Aswhom is up at {settings.base_url}, with its data in {settings.data_dir}. Ctrl-C stops it")
         if way := way_in(settings, unrecorded=unrecorded):
