@@ -168,6 +168,12 @@ def read_outcome(
     )
 
 
+def limits_rate(answer: Answer, now: datetime) -> timedelta | None:
+    """How long the provider asks to be left alone because it limits the rate; None: it does not."""
+    meaning = _by_status(answer, now) or _by_message(answer, now)
+    return meaning.retry_after if isinstance(meaning, RateLimited) else None
+
+
 def _by_status(answer: Answer, started_at: datetime) -> Meaning | None:
     """What the status alone says; None: it is for the body to say."""
     status = answer.status

@@ -21,6 +21,7 @@ api_keys = Table(
     Column("secret_sha256", String(64), nullable=False, unique=True),
     Column("issued", BigInteger, nullable=False),  # ledger number: a later revocation of its tenant or agent ends it
     Column("made_by", String(200), nullable=False),
+    Column("held_by", String(64)),  # the user whose key it is, who approves nothing that it asks for; NULL: nobody says
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("revoked_at", Instant),

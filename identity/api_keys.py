@@ -18,9 +18,9 @@ from identity import audit
 from identity.api_key_tables import api_keys
 from identity.audit import AsWhom
 from identity.errors import BadInput, PolicyDenied
-from identity.model import scopes_of_agent
+from identity.model import PrincipalKind, scopes_of_agent
 from identity.prepared import Prepared
-from identity.principals import ensure_agent
+from identity.principals import ensure_agent, get_principal
 from identity.scopes import standings
 from identity.secret import Secret
 from identity.tables import agents, tenants
@@ -50,6 +50,7 @@ class Caller:
     role: Role
     tools: tuple[str, ...] | None  # patterns; None: every tool
     users: tuple[str, ...] | None  # patterns of names; None: every user of its tenant
+    people: tuple[str, ...] = ()  # who may be behind the key: whoever made it, and whoever it is said to be held by
 
     def may_execute(self, tool: str) -> bool:
         """Whether the key covers the tool of that name."""
@@ -86,6 +87,7 @@ def add_key(
     role: Role,
     tools: Sequence[str] | None,
     users: Sequence[str] | None,
+    held_by: str | None = None,
     name: str,
     expires_at: datetime | None,
     by: str,
@@ -96,6 +98,8 @@ def add_key(
         raise BadInput(f"users limit whom a key acts as and invites: a key of role {role} is of all of its tenant's")
     if connection.execute(select(tenants.c.id).where(tenants.c.id == tenant)).first() is None:
         raise BadInput(f"there is no tenant {tenant}: `aswhom tenants list` shows them")
+    if held_by is not None:
+        _check_holder(connection, tenant, held_by)
     ensure_agent(connection, id=agent, tenant=tenant, name=agent, now=now)
     owner = connection.execute(select(agents.c.tenant_id).where(agents.c.id == agent)).scalar_one()
     if owner != tenant:
@@ -109,7 +113,8 @@ def add_key(
         outcome="created",
         reason=f"by {by}",
         detail={"key": id, "role": str(role), "tools": list(tools) if tools is not None else None}
-        | ({} if users is None else {"users": list(users)}),
+        | ({} if users is None else {"users": list(users)})
+        | ({} if held_by is None else {"held_by": held_by}),
     )
     row = {
         "id": id,
@@ -122,10 +127,23 @@ def add_key(
         "secret_sha256": secret.fingerprint(),
         "issued": number,
         "made_by": by,
+        "held_by": held_by,
         "created_at": now,
         "expires_at": expires_at,
     }
     connection.execute(insert(api_keys), row)
+
+
+def _check_holder(connection: Connection, tenant: str, held_by: str) -> None:
+    holder = get_principal(connection, held_by)
+    if holder is None or holder.tenant != tenant or holder.kind is not PrincipalKind.USER:
+        raise BadInput(f"{tenant} has no user {held_by}, who could hold a key: `aswhom tenants people {tenant}`")
+
+
+def holder_of(connection: Connection, key: str) -> str | None:
+    """The user whom the key of that id is said to be held by. None: nobody says, or it is forgotten."""
+    held = connection.execute(select(api_keys.c.held_by).where(api_keys.c.id == key)).scalar_one_or_none()
+    return None if held is None else str(held)
 
 
 def find_caller(connection: Connection, secret: Secret, *, now: datetime) -> Caller | NoCaller:
@@ -194,4 +212,5 @@ def _caller(connection: Connection, row: Row[tuple[object, ...]] | None, now: da
         role=Role(row.role),
         tools=None if row.tools is None else tuple(row.tools),
         users=None if row.users is None else tuple(row.users),
+        people=tuple(one for one in (row.made_by, row.held_by) if one is not None),
     )

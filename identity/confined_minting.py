@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from hashlib import sha256
 
 from identity.answers import (
     UNRECOGNISED_WAIT,
@@ -38,7 +39,8 @@ from identity.own_values import profile_for
 from identity.persistent_write import PersistentWrite
 from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
-from identity.refresh.gate import Endpoint
+from identity.refresh.gate import HELD_BACK, Endpoint
+from identity.refresh.line import Who
 from identity.refresh.situation import Situation
 from identity.refused_secrets import note_refused
 from identity.request_names import REFRESH_HEADER, named
@@ -119,7 +121,8 @@ class ConfinedMinter:
         gate = self.endpoint.gate
         to = Endpoint.of(owner, account.credential)
         pace = profile.pace_of(account.credential)
-        held_back = _none(mint, "requests to its token endpoint are held back for now")
+        who = Who(f"{account.id}:{_which(mint)}")
+        held_back = _none(mint, HELD_BACK)
 
         def present(key: SealedSecret) -> tuple[Meaning | AssertionRefused, int]:
             opened = key.open(self.vault)
@@ -133,14 +136,14 @@ class ConfinedMinter:
             # Counted only now that it may be sent: a probe that is taken and not sent is waited for by all.
             if self.monotonic() >= by:
                 raise Unavailable(_none(mint, "too late to send its request, once that was written down"))
-            if (wait := gate.enter(to, pace)) is not None:
+            if (wait := gate.enter(to, pace, who=who)) is not None:
                 raise Unavailable(held_back, retry_after=_spread(wait))
             outcome = self.endpoint.send(named(request, REFRESH_HEADER, mint.id), to=to, send_before=by)
             meaning = read_token(situation, profile, outcome, started_at=now, scopes=mint.scopes)
             self.endpoint.heed(meaning, outcome, to=to)
             return meaning, begun
 
-        if (wait := gate.look(to, pace)) is not None:
+        if (wait := gate.look(to, pace, who=who)) is not None:
             raise Unavailable(held_back, retry_after=_spread(wait))
         try:
             meaning, begun = present(keys[0])
@@ -210,6 +213,11 @@ def _refusal(mint: Mint, reason: str, *, final: bool) -> NotSent:
 
 def _none(mint: Mint, why: str) -> str:
     return f"no token for {mint.repository} alone: {why}"
+
+
+def _which(mint: Mint) -> str:
+    """Which of its account's it is: each has a place in line of its own."""
+    return sha256("\n".join((mint.repository.casefold(), *mint.scopes)).encode()).hexdigest()[:16]
 
 
 def _spread(wait: timedelta) -> timedelta:

@@ -16,7 +16,13 @@ from identity.model import Credential, Principal, PrincipalKind, ProviderConnect
 from identity.principals import service_principal
 from identity.tables import accounts, installations, principals
 
+_KNOWN = "a user is known once a connect link was made for them, by POST /v1/connect-links or `aswhom connect link`"
+
 USER, TENANT, WORKSPACE = "user", "tenant", "workspace"
+
+
+class UnknownIdentifier(BadInput):
+    """Nobody here is named so; of a user it may be that no connect link was made for them yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +34,7 @@ class Identified:
 
 
 def identify(connection: Connection, tenant: str, identifier: str) -> Identified:
-    """Whom *identifier* names in *tenant*. Raises BadInput for nobody, and for what could be two."""
+    """Whom *identifier* names in *tenant*. Raises UnknownIdentifier, and BadInput for what could be two."""
     kind, colon, rest = identifier.partition(":")
     kinds: tuple[str, ...] = (USER, TENANT, WORKSPACE)
     name = identifier
@@ -43,12 +49,19 @@ def identify(connection: Connection, tenant: str, identifier: str) -> Identified
     if WORKSPACE in kinds:
         found += _workspaces(connection, service, name)
     if not found:
-        raise BadInput(
-            f"tenant {tenant} has no user, workspace or other principal {identifier!r}: a user is known once a connect "
-            "link was made for them"
-        )
+        raise UnknownIdentifier(f"tenant {tenant} has no user, workspace or other principal {identifier!r}: {_KNOWN}")
     if len(found) > 1:
         raise BadInput(f"{identifier!r} could be several: say user:…, tenant:… or workspace:…, and a user by their id")
+    return found[0]
+
+
+def user_named(connection: Connection, tenant: str, identifier: str) -> Principal:
+    """The user of *tenant* whom *identifier* names. Raises UnknownIdentifier, and BadInput for what could be two."""
+    found = _users(connection, tenant, identifier.removeprefix(f"{USER}:"))
+    if not found:
+        raise UnknownIdentifier(f"tenant {tenant} has no user {identifier!r}: {_KNOWN}")
+    if len(found) > 1:
+        raise BadInput(f"{identifier!r} could be several: say which by their id")
     return found[0]
 
 

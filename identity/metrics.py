@@ -47,6 +47,18 @@ show_no_number(KEEPALIVE_DUE, KEEPALIVE_LAG)
 TOKEN_REQUESTS = Counter(
     "aswhom_token_requests", "Requests at the gate of a token endpoint, by what it said.", ["outcome"]
 )
+TOKEN_LINE = Gauge(
+    "aswhom_token_line",
+    "Accounts and people in line for their turn at a provider's token endpoints.",
+    ["provider"],
+    multiprocess_mode="mostrecent",
+)
+TOKEN_LINE_SECONDS = Gauge(
+    "aswhom_token_line_seconds",
+    "How long whoever came to the longest of these lines now would wait.",
+    ["provider"],
+    multiprocess_mode="mostrecent",
+)
 WITHDRAWALS_ASKED = Counter(
     "aswhom_withdrawals_asked", "Requests to end a revoked credential, by what became of them", ["outcome"]
 )

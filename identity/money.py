@@ -13,10 +13,26 @@ _WRITTEN = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ([A-Z]{3})")
 
 @dataclass(frozen=True, kw_only=True)
 class Money:
-    """*currency* is an ISO 4217 code; *amount* is in its main unit, 12.50 and not 1250."""
+    """*currency* is an ISO 4217 code; *amount* is in its main unit, 12.50 and not 1250.
+
+    It is what can be written, and so not below 0: that would be within every limit, however much money it moved.
+    """
 
     amount: Decimal
     currency: str
+
+    def __post_init__(self) -> None:
+        """Raises BadInput."""
+        # How it is written is looked at last: an amount like 1E+999999 or 1E-999999 is a long text.
+        if not self._is_written_shortly() or _WRITTEN.fullmatch(str(self)) is None:
+            raise BadInput(
+                f"{self.amount} {self.currency} is no amount of money: it is at least 0, has up to 15 digits before "
+                "the point and 6 behind it, and a currency of three capitals. What flows back is a positive amount too"
+            )
+
+    def _is_written_shortly(self) -> bool:
+        exponent = self.amount.as_tuple().exponent
+        return isinstance(exponent, int) and exponent >= -6 and self.amount.adjusted() < 15
 
     @classmethod
     def read(cls, text: str) -> Money:
@@ -31,4 +47,8 @@ class Money:
         return self.currency != limit.currency or self.amount > limit.amount
 
     def __str__(self) -> str:
-        return f"{self.amount} {self.currency}"
+        return f"{self.amount:f} {self.currency}"
+
+
+#: The most there can be, of any currency.
+MOST = Decimal("999999999999999.999999")

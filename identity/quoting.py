@@ -15,9 +15,14 @@ _SENTENCE = re.compile(rf"{_WORD}(?: {_WORD}){{0,40}}")
 _UNKEPT = re.compile(r"[\0\ud800-\udfff]")
 
 
+def is_name(said: str) -> bool:
+    """Whether it looks like the name of an error, or of what has one."""
+    return _NAME.fullmatch(said) is not None
+
+
 def error_name(said: str) -> str:
     """*said*, if it looks like the name of an error."""
-    return said if _NAME.fullmatch(said) else "an error that has no name"
+    return said if is_name(said) else "an error that has no name"
 
 
 def sentence(said: str) -> str | None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cache
 from hashlib import blake2b
 
-from sqlalchemy import BigInteger, Connection, Sequence, bindparam, func, select, text, update
+from sqlalchemy import BigInteger, Connection, Sequence, bindparam, func, literal_column, select, update
 
 from identity.columns import database_now
 from identity.errors import Unavailable
@@ -65,10 +65,16 @@ def _shared_locks(number: int) -> Prepared:
 
 # Longer than a process stopped inside an opening can hold it: idle_in_transaction_session_timeout is 2 s. Set before it
 # waits, in the same statement: a select list is evaluated left to right.
-_EXCLUSIVE = "select set_config('lock_timeout', '5s', true), pg_advisory_xact_lock(:key)"
-_EXCLUSIVE_LOCK = Prepared(text(_EXCLUSIVE))
-_NEWEST = "(select max(number) from audit) as newest"  # an index's end; of the snapshot, so given before nextval is
-_EXCLUSIVE_LOCK_AND_NUMBER = Prepared(text(f"{_EXCLUSIVE}, {_NEWEST}, nextval('{NUMBERS.name}')"))
+_EXCLUSIVE = select(
+    literal_column("set_config('lock_timeout', '5s', true)"),
+    func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger)),
+)
+_EXCLUSIVE_LOCK = Prepared(_EXCLUSIVE)
+# An index's end; of the snapshot, so given before nextval is.
+_NEWEST = literal_column("(select max(number) from audit)", BigInteger).label("newest")
+_EXCLUSIVE_LOCK_NUMBER_AND_TIME = Prepared(
+    _EXCLUSIVE.add_columns(_NEWEST, NUMBERS.next_value().label("number"), _NOW)  # the clock's, not the transaction's
+)
 
 
 def lock_exclusive(connection: Connection, scope: Scope) -> None:
@@ -77,19 +83,19 @@ def lock_exclusive(connection: Connection, scope: Scope) -> None:
         _EXCLUSIVE_LOCK.run(connection, {"key": _advisory_key(scope)})
 
 
-def lock_exclusive_and_number(connection: Connection, scope: Scope) -> int:
-    """The same, and then the next ledger number, in one round trip: a number is of no snapshot.
+def lock_exclusive_number_and_time(connection: Connection, scope: Scope) -> tuple[int, datetime]:
+    """The same, then the next ledger number and the database's clock, in one round trip: both are of no snapshot.
 
     Raises Unavailable where the sequence is behind the rows, as after a failover beneath a process that runs: what is
     numbered so would count as made before what it is to end.
     """
     if connection.dialect.name != "postgresql":  # whose ledger is changed beneath nobody
-        return next_number(connection)
-    row = _EXCLUSIVE_LOCK_AND_NUMBER.run(connection, {"key": _advisory_key(scope)}).one()
-    number = int(row[-1])
+        return next_number_and_time(connection)
+    row = _EXCLUSIVE_LOCK_NUMBER_AND_TIME.run(connection, {"key": _advisory_key(scope)}).one()
+    number = int(row.number)
     if row.newest is not None and number <= row.newest:
         raise Unavailable(
             f"the ledger's numbers are at {number}, and its rows have them up to {row.newest}: a revocation would end "
             "nothing. `aswhom doctor` says what to do"
         )
-    return number
+    return number, row.now

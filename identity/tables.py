@@ -224,5 +224,7 @@ transmitters = Table(
     Column("subject_issuer", Text),  # NULL: its subjects are of its own issuer
     Column("plain_jwt", Boolean, nullable=False, server_default=false()),  # a typ of security events is not asked for
     Column("created_at", Instant, nullable=False),
+    Column("stream_status", String(20)),  # as it said last, or as what it told of since then shows; NULL: nothing
+    Column("stream_told_at", Instant),  # when that was said
     Column("removed_at", Instant),  # its id stays taken: its events, and aliases of its people, are under it
 )

@@ -9,13 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from identity.errors import BadInput
 from identity.principals import checked_id
 from identity.rows import insert_new
 from identity.tables import transmitters
 
+ENABLED = "enabled"
+STREAM_STATUSES = (ENABLED, "paused", "disabled")  # SSF 1.0 §8.1.2
 _LIVE = select(transmitters).where(transmitters.c.removed_at.is_(None))
 
 
@@ -44,6 +46,15 @@ class Transmitter:
     def names_subjects_of(self) -> str:
         """The one issuer by whose `sub` its subjects are known: two would make one id mean two people."""
         return self.subject_issuer or self.issuer
+
+
+@dataclass(frozen=True, kw_only=True)
+class SilentStream:
+    """A stream by which its transmitter says nothing more."""
+
+    transmitter: str
+    status: str
+    told_at: datetime
 
 
 def add_transmitter(connection: Connection, new: Transmitter, *, now: datetime) -> bool:
@@ -120,6 +131,27 @@ def change_transmitter(
     }
     connection.execute(update(transmitters).where(transmitters.c.id == transmitter).values(values))
     return before, after
+
+
+def note_stream(connection: Connection, transmitter: str, status: str, *, told_at: datetime) -> None:
+    """Keep what a transmitter said of its stream, unless that is older than what it said before.
+
+    Enabled is no news where nothing else was said.
+    """
+    columns = transmitters.c
+    older = columns.stream_told_at.is_(None) | (columns.stream_told_at <= told_at)
+    differs = func.coalesce(columns.stream_status, ENABLED) != status
+    said = update(transmitters).where(columns.id == transmitter, older, differs)
+    connection.execute(said.values(stream_status=status, stream_told_at=told_at))
+
+
+def silent_streams(connection: Connection) -> list[SilentStream]:
+    """The streams that are not enabled, by their transmitters' own last word."""
+    silent = _LIVE.where(transmitters.c.stream_status != ENABLED).order_by(transmitters.c.id)
+    return [
+        SilentStream(transmitter=row.id, status=row.stream_status, told_at=row.stream_told_at)
+        for row in connection.execute(silent)
+    ]
 
 
 def was_removed(connection: Connection, transmitter: str) -> bool:

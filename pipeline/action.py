@@ -64,6 +64,8 @@ class Facts:
     recovery: Recovery
     capability: bool = False  # its upstream takes capability tokens, and no others
     endpoints: EndpointClass | None = None  # whose budget its requests draw on; None: no limit is known
+    additive: bool = False  # does it add alone, and change nothing that is there? Who asks before it does goes by that
+    tool: bool = True  # may agents ask for it by the API? Not for what speaks in Aswhom's own name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +198,11 @@ class Action(BaseModel, Generic[R]):
         return None
 
     def money(self) -> Money | None:
-        """How much money it moves, which policies set limits on; None: none, or it is not known beforehand."""
+        """How much money it moves, which policies set limits on; None: none, or it is not known beforehand.
+
+        In whichever direction: what comes back is not less than nothing. A Money that cannot be is BadInput, and the
+        step is not opened.
+        """
         return None
 
     def acts_on(self) -> str | None:

@@ -21,6 +21,7 @@ from pipeline.action import Recovery, Response, Verdict
 from pipeline.budget_use import BudgetUse
 from pipeline.conclusion import conclude
 from pipeline.entitlement import header, mint_ahead, wanted_capability
+from pipeline.host_use import HostUse
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, refusals
 from pipeline.ledger.closings import close_unsent
@@ -63,16 +64,17 @@ def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
 
 
 def _attempt(services: Services, step: StepAtHand, purpose: Purpose, number: int) -> OpenedAttempt | Adopted:
-    """Draw on the upstream's budget, open and send."""
-    budget_use = BudgetUse(services, step)
+    """Pass the upstream's breaker, draw on its budget, open and send."""
+    host_use, budget_use = HostUse(services, step), BudgetUse(services, step)
     try:
-        return _open_and_send(services, step, purpose, number, budget_use)
+        return _open_and_send(services, step, purpose, number, host_use, budget_use)
     finally:
         budget_use.give_back()
+        host_use.give_back()
 
 
 def _open_and_send(
-    services: Services, step: StepAtHand, purpose: Purpose, number: int, budget_use: BudgetUse
+    services: Services, step: StepAtHand, purpose: Purpose, number: int, host_use: HostUse, budget_use: BudgetUse
 ) -> OpenedAttempt | Adopted:
     """Open the attempt and send it; refresh the token and open again where it is too old or was refused upstream."""
     written = step.written(purpose)  # before anything opens: what cannot be written is not taken for sent
@@ -88,6 +90,7 @@ def _open_and_send(
             refresh_early=refresh_early,
         )
         mint_ahead(services, step, intent.lease)
+        host_use.take()
         budget_use.take()
         began = time.monotonic()
         match _open(services, intent):
@@ -96,6 +99,7 @@ def _open_and_send(
                 return adopted
             case NeedsRefresh(account=account, generation=generation):
                 forced = after_generation >= generation
+                host_use.give_back()  # a token endpoint may be slow: the host is not waited for meanwhile
                 refresh_early = _refresh(services, account, generation, refused=forced) > generation
                 continue
             case Opened() as opened:
@@ -106,7 +110,8 @@ def _open_and_send(
         answer = _send(services, step, intent, opened, written, began=began)
         conclusion = conclude(step.action, step.call, purpose, answer)
         budget_use.tell(answer, conclusion)
-        made = OpenedAttempt(services=services, step=step, intent=intent, began=began, conclusion=conclusion)
+        away = host_use.tell(answer, conclusion)
+        made = OpenedAttempt(services=services, step=step, intent=intent, began=began, conclusion=conclusion, away=away)
         if conclusion.verdict not in (Verdict.UNAUTHORIZED, Verdict.SUSPENDED):
             return made
         lease = opened.lease
@@ -255,7 +260,7 @@ def _send(
         _close_unsent(services, intent)
         raise
     if isinstance(shown, NotSent):
-        return shown
+        return replace(shown, untried=True)  # the upstream's host was not spoken to
     services.reached("before_call")
     answer = services.upstream.send(
         written,

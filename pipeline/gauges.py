@@ -8,6 +8,7 @@ from identity.measuring import measuring
 from identity.model import AccessPattern
 from identity.providers import PROFILES
 from identity.store import Store
+from identity.transmitters import ENABLED, STREAM_STATUSES
 from pipeline import metrics
 from pipeline.ledger import troubles
 from pipeline.states import Wait
@@ -22,6 +23,7 @@ _GAUGES = (
     metrics.CONNECTIONS_PAUSED,
     metrics.UNSEALED_SECONDS,
     metrics.REVOCATION_UNFINISHED_SECONDS,
+    metrics.STREAMS_SILENT,
     metrics.HELD,
 )
 
@@ -45,4 +47,7 @@ def _set(found: troubles.Troubles) -> None:
         metrics.CONNECTIONS_PAUSED.labels(provider).set(found.paused.get(provider, 0))
     metrics.UNSEALED_SECONDS.set(found.unsealed.total_seconds())
     metrics.REVOCATION_UNFINISHED_SECONDS.set(found.revoking.total_seconds())
+    for status in STREAM_STATUSES:
+        if status != ENABLED:
+            metrics.STREAMS_SILENT.labels(status).set(found.silent.get(status, 0))
     metrics.HELD.set(found.hold is not None)

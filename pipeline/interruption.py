@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from pipeline.ledger.jobs import upstream_of
 from pipeline.states import JobState
 
 
@@ -36,6 +37,15 @@ class RunAgain(Interruption):
     def __init__(self, reason: str, *, delay: timedelta) -> None:
         super().__init__(reason)
         self.delay = delay
+
+
+class UpstreamAway(RunAgain):
+    """The job waits in the ledger for *delay*, since its upstream is away; the wait for that *step* has an end."""
+
+    def __init__(self, reason: str, *, delay: timedelta, step: str, expires_in: timedelta) -> None:
+        super().__init__(reason, delay=delay)
+        self.expires_in = expires_in
+        self.waits_for = upstream_of(step)
 
 
 class AskOperator(Interruption):

@@ -124,6 +124,12 @@ CONNECTIONS_PAUSED = Gauge(
     ["provider"],
     multiprocess_mode="mostrecent",
 )
+STREAMS_SILENT = Gauge(
+    "aswhom_streams_silent",
+    "Transmitters of security events that said last that their stream is paused or disabled",
+    ["status"],
+    multiprocess_mode="mostrecent",
+)
 HELD = Gauge("aswhom_held", "1 while the installation is held: nothing goes out", multiprocess_mode="mostrecent")
 BEAT_SILENT_SECONDS = Gauge(
     "aswhom_beat_silent_seconds", "Since any beat left a heartbeat", multiprocess_mode="mostrecent"
@@ -142,6 +148,7 @@ show_no_number(
     UNKNOWN_ATTEMPTS,
     UNANSWERED_CALLS,
     UNSEALED_SECONDS,
+    STREAMS_SILENT,
     HELD,
     BEAT_SILENT_SECONDS,
     SCHEDULE_LATE_SECONDS,
@@ -162,6 +169,11 @@ BUDGET_REQUESTS = Counter(
 )
 BUDGET_PAUSES = Counter(
     "aswhom_budget_pauses", "Refusals by which an upstream asked for a pause", ["provider", "endpoints"]
+)
+UPSTREAM_WAITS = Counter(
+    "aswhom_upstream_waits",
+    "Steps that were sent back since an upstream's host is away, or hangs with half of a worker's threads",
+    ["provider", "why"],
 )
 DUTY_SECONDS = Histogram("aswhom_duty_seconds", "Ticks of housekeeping's duties", ["duty", "outcome"], buckets=_CALL)
 DUTY_STUCK = Gauge("aswhom_duty_stuck", "1 while a duty is past its deadline", ["duty"], multiprocess_mode="mostrecent")

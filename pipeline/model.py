@@ -46,6 +46,8 @@ class SecurityEvent:
     signals: tuple[Signal, ...]
     note: str  # why nothing comes of what asks for nothing
     token: bytes  # as it was signed
+    issued_at: datetime | None = None
+    stream: str | None = None  # what it says of the stream: enabled, paused or disabled
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from identity.errors import BadInput
 from pipeline import metrics
 from pipeline.action import Verdict
 from pipeline.conclusion import Conclusion
-from pipeline.interruption import AskOperator, RunAgain
-from pipeline.ledger.closings import Closing, close_attempt
+from pipeline.interruption import AskOperator, RunAgain, UpstreamAway
+from pipeline.ledger.closings import UNSPENT, Closing, close_attempt
 from pipeline.ledger.intents import Intent
 from pipeline.run import ActionFailed
 from pipeline.services import Services
@@ -34,6 +34,7 @@ class OpenedAttempt:
     intent: Intent
     began: float  # monotonic, before the opening
     conclusion: Conclusion
+    away: timedelta | None = None  # how long its host is to be left alone, which is taken for away
 
     def close(
         self,
@@ -52,7 +53,7 @@ class OpenedAttempt:
             external_id=self.conclusion.external_id,
             status=self.conclusion.status,
             upstream_request_id=self.conclusion.upstream_request_id,
-            error=error,
+            error=f"{UNSPENT}{error}" if error is not None and self.spends_none else error,
             resolves=resolves,
         )
         counts = commit(self.services, self.intent, closing)
@@ -83,17 +84,40 @@ class OpenedAttempt:
         return self.intent.number - self.step.earlier.former
 
     @property
+    def spends_none(self) -> bool:
+        """Whether it counts for no try: its upstream is away, or refused it and said when to come. Not for ever."""
+        told = self.conclusion.verdict is Verdict.RETRY and self.conclusion.retry_after is not None
+        return (told or self.away is not None) and not self._waited_out
+
+    @property
     def goes_on(self) -> bool:
         """Whether there will be another attempt after one that did not settle the step."""
+        if self.spends_none or (self.step.spec.patience and not self._waited_out):
+            return True
+        made = self.tries + self.step.earlier.unspent if self._waited_out else self.tries
+        return made < self.services.settings.attempts
+
+    @property
+    def _waited_out(self) -> bool:
+        """Whether as much time as an upstream has for coming back is over since the first attempt that was sent."""
         since = self.step.earlier.since
         waited = datetime.now(UTC) - since if since else timedelta(seconds=time.monotonic() - self.began)
-        return self.tries < self.services.settings.attempts or waited < self.step.spec.patience
+        return waited >= self._waits_at_most
+
+    @property
+    def _waits_at_most(self) -> timedelta:
+        return self.services.settings.waits_at_most(self.step.spec.patience)
 
     def again(self, reason: str, *, at_least: timedelta = timedelta()) -> RunAgain:
         """The job's way back to the queue, later with every attempt."""
         settings = self.services.settings
-        pause = scattered(doubled(settings.backoff, self.tries - 1, longest=settings.backoff_cap))
-        return RunAgain(reason, delay=max(pause, at_least, self.conclusion.retry_after or timedelta()))
+        at_least = max(at_least, self.conclusion.retry_after or timedelta())
+        if self.away is not None and self.spends_none:
+            delay, expires_in = max(self.away, at_least), self._waits_at_most
+            return UpstreamAway(f"{reason}: it is away", delay=delay, step=self.step.id, expires_in=expires_in)
+        made = self.tries + self.step.earlier.unspent
+        pause = scattered(doubled(settings.backoff, made - 1, longest=settings.backoff_cap))
+        return RunAgain(reason, delay=max(pause, at_least))
 
     def overtaken(self) -> RunAgain:
         """The job's way back to the queue where its closing did not count."""

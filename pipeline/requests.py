@@ -26,7 +26,7 @@ from pipeline.action import Action
 from pipeline.database import Ahead, Database
 from pipeline.desk import jobs as acts
 from pipeline.ledger import requests as ledger
-from pipeline.ledger import views
+from pipeline.ledger import tool_requests, views
 from pipeline.ledger.requests import Asked, Changed, Made
 from pipeline.model import Bell
 from pipeline.states import ENDED, JobState, Wait
@@ -83,8 +83,16 @@ class Requests:
         NotLetIn or KeyReused.
         """
         asked = self._asked(caller, "job", keyed, now)
-        accept = partial(ledger.accept_tool, asked=asked, workflows=self._workflows, action=action)
+        accept = partial(tool_requests.accept_tool, asked=asked, workflows=self._workflows, action=action)
         return write_idempotent(self._store, partial(accept, identifier=identifier, request=request))
+
+    def usable(
+        self, caller: Caller, offered: Sequence[type[Action[Any]]], *, identifier: str
+    ) -> list[type[Action[Any]]]:
+        """Those of the tools that could be carried out as *identifier*. Raises UnknownIdentifier, BadInput or
+        PolicyDenied.
+        """
+        return self._store.read(lambda c: tool_requests.usable(c, caller, offered, identifier=identifier))
 
     def job_before(self, caller: Caller, keyed: Keyed, *, now: datetime) -> Made | None:
         """What `execute` made of this very request, if it came with this key before. Raises KeyReused."""

@@ -56,6 +56,7 @@ RHYTHMS: Mapping[str, Rhythm] = {
     "prune": _each(30),
     "measure": _each(5),
     "measure-bells": _each(5),
+    "measure-lines": _each(15),
     "measure-withdrawals": _each(5),
     "measure-schedules": _each(5),
     "redis-mark": _each(15),

@@ -28,6 +28,7 @@ from identity.refresh.gate import AHEAD_KEEPS, Gate
 from identity.refresh.keepalive import Keepalive, paced_by
 from identity.refresh.keepalive_ledger import Due
 from identity.refresh.lock import RefreshLock
+from identity.refresh.measured_lines import measure_lines
 from identity.refresh.parts import RefreshParts
 from identity.secret import Secret
 from identity.signing import Signer
@@ -40,11 +41,13 @@ from pipeline.accounts.connecting import Connecting, wake_waiting
 from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
 from pipeline.approvals.news import tell_of_approvals
+from pipeline.breaker import Breakers
 from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
 from pipeline.database import Ahead, Database, open_database
 from pipeline.doorbells import Doorbells, measure_lying
 from pipeline.housekeeping import Duty
+from pipeline.in_flight import InFlight
 from pipeline.intake import Intake
 from pipeline.ledger.clock import ledger_now
 from pipeline.model import Ring
@@ -189,6 +192,8 @@ class Runtime:
             settings=self.settings.steps,
             confiner=self._confiner(),
             budgets=Budgets(self.redis, prefix=self.settings.key_prefix),
+            breakers=Breakers(self.redis, breaker=self.settings.breaker, prefix=self.settings.key_prefix),
+            in_flight=InFlight(self.settings.steps.silent_calls),
             stopping=self.stopping.is_set,
             reached=self._reached,
         )
@@ -264,6 +269,7 @@ class Runtime:
             "prune": self._prune,
             "measure": partial(gauges.measure, store),
             "measure-bells": partial(measure_lying, ring),
+            "measure-lines": partial(measure_lines, store, self.gate, PROFILES),
             "measure-withdrawals": partial(measure_withdrawals, store),
             "measure-schedules": partial(punctuality.measure, store),
         }

@@ -11,9 +11,9 @@ from identity.ids import Ids
 from identity.jose import Key, Signed
 from identity.jwks import KeyRing
 from identity.store import Store, write_idempotent
-from identity.transmitters import Transmitter, find_transmitter, hold_transmitter
+from identity.transmitters import Transmitter, find_transmitter, hold_transmitter, note_stream
 from pipeline.ledger import security_events
-from pipeline.model import Acceptance, SecurityEvent
+from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 
 
 class SecurityEventIntake:
@@ -40,7 +40,10 @@ class SecurityEventIntake:
         def accept(c: Connection) -> Acceptance | None:
             if not hold_transmitter(c, transmitter.id):
                 return security_events.taken_before(c, event, transmitter)  # by a first try, before the removal
-            return security_events.accept(c, event, transmitter, id=id, now=now)
+            accepted = security_events.accept(c, event, transmitter, id=id, now=now)
+            if event.stream is not None and accepted.outcome is not DeliveryOutcome.DUPLICATE:
+                note_stream(c, transmitter.id, event.stream, told_at=event.issued_at or now)
+            return accepted
 
         # The jti is the key: a second try finds out what became of the first.
         return write_idempotent(self._store, accept)

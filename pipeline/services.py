@@ -15,7 +15,9 @@ from identity.policy.ledger import Policies
 from identity.refresh.coordinator import Coordinator
 from identity.store import Store
 from identity.vault import Vault
+from pipeline.breaker import Breakers
 from pipeline.budget import Budgets
+from pipeline.in_flight import InFlight
 from pipeline.upstream import Upstream
 
 
@@ -29,8 +31,14 @@ class StepSettings:
     backoff: timedelta = timedelta(seconds=1)
     backoff_cap: timedelta = timedelta(minutes=5)
     yield_after: timedelta = timedelta(seconds=30)
+    upstream_wait: timedelta = timedelta(days=1)  # for one that is away, or says when to come: see `waits_at_most`
+    silent_calls: int = 16  # half of a worker's threads: what a host that does not answer may have of them
     consent_wait: timedelta = timedelta(days=14)  # how long a job waits for a person to connect
     capability_lifetime: timedelta = timedelta(seconds=120)  # of a capability token, at most three minutes
+
+    def waits_at_most(self, patience: timedelta) -> timedelta:
+        """How long a step waits for its upstream without spending attempts; *patience* is its author's word, if any."""
+        return patience or self.upstream_wait
 
 
 def _never() -> bool:
@@ -50,6 +58,8 @@ class Services:
     ids: Ids
     settings: StepSettings
     budgets: Budgets = field(default_factory=lambda: Budgets(None))
+    breakers: Breakers = field(default_factory=lambda: Breakers(None))
+    in_flight: InFlight = field(default_factory=lambda: InFlight(StepSettings.silent_calls))
     confiner: Confiner | None = None  # None: every step of an account shows the account's own token
     policies: Policies = field(default_factory=Policies)
     persistent: PersistentWrite = field(default_factory=PersistentWrite)  # of what is known to this process alone

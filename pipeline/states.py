@@ -32,6 +32,7 @@ class Wait(StrEnum):
     APPROVAL = "approval"
     ONCE = "once"
     UNKNOWN = "unknown"
+    UPSTREAM = "upstream"
 
 
 FOR_A_PERSON = frozenset({Wait.CONSENT, Wait.APPROVAL, Wait.UNKNOWN})  # what they wait for is somebody

@@ -23,7 +23,7 @@ from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.calls import may_have_acted
 from pipeline.ledger.clock import ledger_now
-from pipeline.ledger.closings import NOT_SENT
+from pipeline.ledger.closings import NOT_SENT, UNSPENT
 from pipeline.ledger.intents import Adopted
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.deciding import Decisions
@@ -196,10 +196,12 @@ class StepRunner:
 
     def _earlier(self, step: StepAtHand, tried: list[Row[Any]], known: Known) -> EarlierAttempts:
         # since its replay, if it had one
-        counted = [row for row in tried if row.opened > self._job.accepted and row.error != NOT_SENT]
+        sent = [row for row in tried if row.opened > self._job.accepted and row.error != NOT_SENT]
+        unspent = sum((row.error or "").startswith(UNSPENT) for row in sent)
         return EarlierAttempts(
-            former=len(tried) - len(counted),
-            since=counted[0].opened_at if counted else None,
+            former=len(tried) - len(sent) + unspent,
+            unspent=unspent,
+            since=sent[0].opened_at if sent else None,
             # `write_step` resets `opened_at` where a replayed step asks for something else: then it is later than the
             # first attempt's.
             otherwise=bool(tried) and (step.request_changed or tried[0].opened_at < step.opened_at),

@@ -36,7 +36,10 @@ NAMES: Mapping[Who | None, str] = {None: "policy", USER: "user", SERVICE: "servi
 class EarlierAttempts:
     """What the earlier attempts of a step mean for the next."""
 
-    former: int = 0  # which count for no limit: of before its job was replayed, or taken back before they were sent
+    former: int = (
+        0  # which count for no limit: of before its job was replayed, taken back before they were sent, unspent
+    )
+    unspent: int = 0  # of those, which were sent since then: their upstream was away, or said when to come
     since: datetime | None = None  # when the first that counts was opened: what patience runs from; None: none was
     otherwise: bool = False  # some asked for something else, and none of them had an effect
     resends: bool = False  # one of unknown outcome carried a capability that lives

@@ -88,9 +88,8 @@ jobs = Table(
     Column("user_id", ForeignKey("principals.id")),  # whom USER means
     Column("triggered_by", String(TRIGGERED_BY)),  # who sent the event, as the sender names them: `github:1001`
     Column("triggered_login", String(TRIGGERED_BY)),  # as people knew them there and then
-    Column(
-        "replayed_by", JSON(none_as_null=True)
-    ),  # every name of those who had it accepted anew, or started it by hand
+    # Every name of those who had it accepted anew, started it by hand, or may have the key that asked for it.
+    Column("replayed_by", JSON(none_as_null=True)),
     Column("event", JSON, nullable=False),
     Column("config_sha256", ForeignKey("pinned_configuration.sha256"), nullable=False),
     Column("scopes_sha256", String(64)),  # its set in `job_scopes`

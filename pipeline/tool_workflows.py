@@ -24,7 +24,16 @@ class ToolCall(Event):
 
 def tool_workflow_name(action: type[Action[Any]], who: Who) -> str:
     """`tool:github.Comment:user`."""
-    return f"{TOOL}{action.action_name()}:{'user' if who is USER else 'service'}"
+    return _named(action.action_name(), who)
+
+
+def workflows_of_tool(tool: str) -> list[str]:
+    """The names of the workflows that carry out the tool of that name, whether it is there yet or not."""
+    return [_named(tool, who) for who in (USER, SERVICE)]
+
+
+def _named(tool: str, who: Who) -> str:
+    return f"{TOOL}{tool}:{'user' if who is USER else 'service'}"
 
 
 def is_of_a_tool(workflow: str) -> bool:
@@ -78,5 +87,6 @@ def by_name(actions: Iterable[type[Action[Any]]]) -> dict[str, type[Action[Any]]
             raise TypeError(f"two actions are named {action.action_name()}, {where}")
     for action in found.values():
         check_action(action)  # some are no workflow's, and some name what was defined after their workflow
-        check_tool(action)
+        if action.facts.tool:
+            check_tool(action)
     return dict(sorted(found.items()))

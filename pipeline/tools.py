@@ -58,7 +58,7 @@ def described(action: type[Action[Any]]) -> dict[str, Any]:
         "scopes": sorted(facts.scopes),
         "effect": str(facts.effect),
         "attribution": facts.attribution,
-        "parameters": action.model_json_schema(),
+        "parameters": _parameters(action),
         "result": _result_schema(action),
     }
 
@@ -78,7 +78,7 @@ def for_openai_responses(action: type[Action[Any]]) -> dict[str, Any]:
 
 def for_anthropic(action: type[Action[Any]]) -> dict[str, Any]:
     """As `tools` of Anthropic's Messages take it (docs.anthropic.com/en/docs/build-with-claude/tool-use)."""
-    return {"name": _model_name(action), "description": _said(action), "input_schema": action.model_json_schema()}
+    return {"name": _model_name(action), "description": _said(action), "input_schema": _parameters(action)}
 
 
 def for_mcp(action: type[Action[Any]]) -> dict[str, Any]:
@@ -87,11 +87,11 @@ def for_mcp(action: type[Action[Any]]) -> dict[str, Any]:
     return {
         "name": _model_name(action),
         "description": _said(action),
-        "inputSchema": action.model_json_schema(),
+        "inputSchema": _parameters(action),
         "outputSchema": _result_schema(action),
         "annotations": {
             "readOnlyHint": reads,
-            "destructiveHint": action.facts.effect is Effect.HIGH_RISK,
+            "destructiveHint": not (reads or action.facts.additive),
             "idempotentHint": reads or action.facts.recovery is Recovery.IDEMPOTENT,
             "openWorldHint": True,
         },
@@ -117,12 +117,28 @@ class _AsStored(GenerateJsonSchema):
             self.by_alias = around
 
 
+class _AsFilled(GenerateJsonSchema):
+    """Without titles, which say a name twice: a model is sent all of it with each request."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        return False
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        return {name: value for name, value in super().model_schema(schema).items() if name != "title"}
+
+
+def _parameters(action: type[Action[Any]]) -> dict[str, Any]:
+    """The schema of what it takes; the tool says beside it what it is."""
+    schema = action.model_json_schema(schema_generator=_AsFilled)
+    return {name: value for name, value in schema.items() if name != "description"}
+
+
 def _result_schema(action: type[Action[Any]]) -> dict[str, Any]:
     return action.result.model_json_schema(mode="serialization", by_alias=False, schema_generator=_AsStored)
 
 
 def _function(action: type[Action[Any]]) -> dict[str, Any]:
-    return {"name": _model_name(action), "description": _said(action), "parameters": action.model_json_schema()}
+    return {"name": _model_name(action), "description": _said(action), "parameters": _parameters(action)}
 
 
 def _model_name(action: type[Action[Any]]) -> str:

@@ -19,7 +19,7 @@ from identity.errors import AccountRefused, BadInput, Misconfigured, Unavailable
 from identity.store import CommitUnknown
 from pipeline import metrics
 from pipeline.fields import misfitting
-from pipeline.interruption import AskOperator, Interruption, RunAgain, RunEnded
+from pipeline.interruption import AskOperator, Interruption, RunAgain, RunEnded, UpstreamAway
 from pipeline.ledger import bells, jobs
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import ClaimedJob
@@ -114,6 +114,17 @@ class Worker:
             case RunEnded(moved=moved):
                 metrics.count_end(str(job.pattern), moved)
                 self._end(job, _moved_already, insist=False)
+            case UpstreamAway(delay=delay, waits_for=waits_for, expires_in=expires_in):
+                park = partial(
+                    jobs.park,
+                    job=job,
+                    wait=Wait.UPSTREAM,
+                    waits_for=waits_for,
+                    due_in=delay,
+                    expires_in=expires_in,
+                    reason=reason,
+                )
+                self._end(job, park)
             case RunAgain(delay=delay) | Unavailable(retry_after=delay):
                 self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason))
             case CommitUnknown():

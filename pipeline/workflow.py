@@ -200,10 +200,10 @@ def workflow(
 
 
 class Registry:
-    """All workflows of an installation, by name, and its tools: the actions that agents may ask for one by one."""
+    """All workflows of an installation, by name, its actions, and its tools: those that agents may ask for singly."""
 
     def __init__(self, workflows: Iterable[Workflow], actions: Iterable[type[Action[Any]]] = ()) -> None:
-        """A tool is every action that a workflow uses, and what else *actions* names. Raises TypeError."""
+        """The actions: every one that a workflow uses, and what else *actions* names. Raises TypeError."""
         self._by_name: dict[str, Workflow] = {}
         for declared in workflows:
             other = self._by_name.setdefault(declared.name, declared)
@@ -213,7 +213,8 @@ class Registry:
         from pipeline.tool_workflows import by_name, derived  # they are workflows themselves
 
         used = [action for declared in self._by_name.values() for action in declared.uses]
-        self.tools: Mapping[str, type[Action[Any]]] = by_name([*used, *actions])
+        self.actions: Mapping[str, type[Action[Any]]] = by_name([*used, *actions])
+        self.tools = {name: action for name, action in self.actions.items() if action.facts.tool}
         self._of_tools = derived(self.tools.values())
 
     @classmethod

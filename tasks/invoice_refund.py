@@ -1,4 +1,7 @@
-"""Take back a paid invoice that a person asked to have refunded: never without other people's yes, by policy."""
+"""Take back a paid invoice that a person asked to have refunded, as far as policy allows it.
+
+How many people have to say yes is the tenant's policy alone: docs/approvals.md has one that wants two.
+"""
 
 from __future__ import annotations
 

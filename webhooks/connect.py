@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from math import ceil
 from typing import Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -20,7 +21,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from identity.connect.reasons import AGAIN, OPERATOR, Why
 from identity.errors import BadInput, GrantRevoked, Misconfigured
-from pipeline.accounts.connecting import Away, Done, Ended, Failed, Offer, Unconfirmed, Underway
+from pipeline.accounts.connecting import Away, Done, Ended, Failed, InLine, Offer, Unconfirmed, Underway
 from webhooks.cookies import Cookie
 from webhooks.pages import failures, from_own_page, guarded, is_prefetch, minutes, page, sentence
 from webhooks.pages.failures import Failure, What
@@ -58,7 +59,7 @@ class Connector(Protocol):
     def authorize(self, link: str, *, browser: str, now: datetime) -> Away | Ended:
         """The provider's page to send the browser to."""
 
-    def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Ended:
+    def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Ended | InLine:
         """What came of a callback."""
 
     def result(self, session: str, *, browser: str, now: datetime) -> Ended:
@@ -103,6 +104,11 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
         if any(len(request.args.getlist(name)) > 1 for name in params):  # RFC 6749 §3.1
             raise BadInput("the provider's answer names a parameter twice")
         ended = connector.finish(connection, params, browser=browser(), now=clock())
+        if isinstance(ended, InLine):  # the browser asks for this very address again, by itself
+            left = ended.turn_in
+            return page(
+                "connect/in_line.html", 202, line=ended, seconds=ceil(left.total_seconds()), minutes=minutes(left)
+            )
         if isinstance(ended, Failed):
             what = {"action": "connect.refused", "connection": connection, "why": str(ended.why)}
             log.warning("connect refused", extra=what)

@@ -13,7 +13,6 @@ from http import HTTPStatus
 from typing import TypeVar
 
 from flask import Flask, Response, request, url_for
-from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -56,6 +55,8 @@ NOT_ALLOWED = Kind(slug="not-allowed", status=403, title="The key does not allow
 NOT_THERE = Kind(slug="not-there", status=404, title="There is no such thing")
 NOT_JSON = Kind(slug="not-json", status=400, title="The body cannot be read")
 UNUSABLE = Kind(slug="unusable", status=422, title="The request cannot be used as it is")
+PARAMETERS = Kind(slug="parameters-do-not-fit", status=422, title="The parameters do not fit the tool")
+UNKNOWN_IDENTIFIER = Kind(slug="unknown-identifier", status=422, title="The identifier is nobody's here")
 KEY_REUSED = Kind(slug="idempotency-key-reused", status=422, title="The idempotency key belongs to another request")
 NOT_IN_STATE = Kind(slug="not-in-state", status=409, title="It is in no state for this")
 CONNECT_REFUSED = Kind(slug="connect-refused", status=409, title="Nothing was connected")
@@ -163,15 +164,6 @@ def _document(type_: str, title: str, status: int, detail: str, errors: Sequence
     if errors:
         document["errors"] = [dict(error) for error in errors]
     return Response(json.dumps(document), status=status, content_type="application/problem+json")
-
-
-def misfits(error: ValidationError, *within: str) -> list[dict[str, str]]:
-    """A problem's `errors`: the first 20 places where something did not fit and why, never with what stood there.
-
-    *within*: the place of the whole of it in the request.
-    """
-    found = error.errors(include_input=False, include_url=False, include_context=False)
-    return [{"where": ".".join(map(str, (*within, *one["loc"]))), "why": one["msg"]} for one in found[:20]]
 
 
 def own(error: Exception) -> Problem:

@@ -6,7 +6,7 @@ A token that is refused is answered as RFC 8935 §2.3 wants it, with one of its 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeGuard
 
@@ -14,7 +14,7 @@ from identity import jose
 from identity.jose import Key, NotASignedToken, Signed, Unusable
 from identity.transmitters import Transmitter
 from pipeline.model import SecurityEvent
-from webhooks.security_event_types import read_event
+from webhooks.security_event_types import read_event, stream_status
 from webhooks.sources.document import Malformed, from_json
 
 TYPE = "secevent+jwt"
@@ -93,6 +93,8 @@ def read(signed: Signed, key: Key | None, transmitter: Transmitter, *, now: date
         signals=tuple(signal for signal, _ in readings if signal is not None),
         note="; ".join(note for _, note in readings if note),
         token=signed.token,
+        issued_at=datetime.fromtimestamp(max(0, claims["iat"]), UTC),
+        stream=stream_status(events),
     )
 
 

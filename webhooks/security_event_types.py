@@ -15,6 +15,7 @@ from typing import Any
 
 from identity.quoting import kept
 from identity.token_digests import double
+from identity.transmitters import ENABLED, STREAM_STATUSES
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal, Whom
 from webhooks.sources.document import Malformed
 
@@ -62,6 +63,7 @@ TYPES: Mapping[str, EventType] = dict(
     )
 )
 
+_OF_STREAM = frozenset({"ssf.verification", "risc.verification"})
 # Whoever has an open session of such an account has it in spite of that, whenever it began: what is told may be older
 # than the sign-in, such as the day from which somebody was to be disabled.
 _OF_ACCOUNT = frozenset({"risc.account-disabled", "risc.account-purged", "risc.credential-compromise"})
@@ -88,6 +90,18 @@ def read_event(kind: str, event: Claims, claims: Claims, *, issuer: str) -> tupl
         happened_at=_happened_at(event, claims),
         of_account=known.name in _OF_ACCOUNT,
     ), ""
+
+
+def stream_status(events: Mapping[str, Claims]) -> str | None:
+    """What a token's events say of the stream they came by; None: nothing.
+
+    One that tells of anybody came by a stream that is enabled (SSF 1.0 §8.1.2). A verification may come by any.
+    """
+    names = {known.name if (known := TYPES.get(kind)) else kind: event for kind, event in events.items()}
+    if (updated := names.get("ssf.stream-updated")) is not None:
+        status = updated.get("status")
+        return status if status in STREAM_STATUSES else None
+    return None if names.keys() <= _OF_STREAM else ENABLED
 
 
 def _change(event: Claims) -> str:

@@ -70,7 +70,7 @@ def _refused(at: Installation) -> Iterator[Finding]:
 
 def _rivals(at: Installation) -> Iterator[Finding]:
     """What no action here is of may have several: people connect through each."""
-    reached = {action.facts.provider for action in at.workflows.tools.values()}
+    reached = {action.facts.provider for action in at.workflows.actions.values()}
     for provider, says in at.read(connection_facts.all_rivals):
         yield (wrong if provider in reached else unknown)("connections", says)
 

@@ -11,6 +11,8 @@ from deploy.installation import Installation
 from deploy.moments import local_time
 from identity.hold import find_hold
 from identity.model import PrincipalKind
+from identity.transmitters import silent_streams
+from identity.withdrawals.stuck_leftovers import stuck_leftovers
 from pipeline.accounts.scope_report import scope_report, what_to_do
 from pipeline.ledger import queries, troubles, views
 from pipeline.ledger.clock import ledger_now
@@ -153,6 +155,18 @@ def revocations(at: Installation) -> Iterator[Finding]:
         yield wrong("revocations", f"{what}: see `aswhom revocations show {row['id']}`, act, then `retry` it")
     if len(rows) > _SHOWN:
         yield wrong("revocations", "there are more that are stuck: see `aswhom revocations list --stuck`")
+    left = at.read(lambda c: stuck_leftovers(c, None, limit=_SHOWN))
+    for one in left:
+        what = f"{one.id}, won by a connect of account {one.account} that was refused, is stuck at the provider"
+        yield wrong("revocations", f"{what}: {one.reason}; act, then `aswhom revocations retry {one.id}`")
+
+
+def streams(at: Installation) -> Iterator[Finding]:
+    """Whose people are told of no more, though nothing here fails."""
+    for one in at.read(silent_streams):
+        said = f"transmitter {one.transmitter} said at {one.told_at:%Y-%m-%d %H:%M} UTC that its stream is"
+        act = "enable the stream there: until then it tells of no session or account that has ended"
+        yield wrong("streams", f"{said} {one.status}; {act}")
 
 
 def scopes(at: Installation) -> Iterator[Finding]:

@@ -30,6 +30,7 @@ COLUMNS = (
     table.c.users,
     table.c.name,
     table.c.made_by,
+    table.c.held_by,
     table.c.created_at,
     table.c.expires_at,
     table.c.revoked_at,
@@ -53,6 +54,11 @@ def described(function: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--users", callback=names, help="Which users it may act as, and invite: ada,support-*.  [default: all]"
+        ),
+        click.option(
+            "--held-by",
+            metavar="USER",
+            help="Whose key it is: that user approves nothing that it asks for.  [default: nobody is named]",
         ),
         click.option(
             "--role",
@@ -79,12 +85,14 @@ def add(
     role: str,
     tools: tuple[str, ...] | None,
     users: tuple[str, ...] | None,
+    held_by: str | None,
     name: str,
     days: int,
 ) -> None:
     """Make a key, and print it: this once, for it is not stored."""
     _there_are(at, tools)
-    made = _Made(at, in_full(tenant, agent), days, tools=tools, users=_names(tenant, users))
+    holder = None if held_by is None else in_full(tenant, held_by)
+    made = _Made(at, in_full(tenant, agent), days, tools=tools, users=_names(tenant, users), held_by=holder)
     at.write(partial(made.add, tenant=tenant, role=Role(role), name=name))
     key = made.secret.reveal()
     out.note(f"{made.id}, for {made.agent} as {role}, until {local_time(made.expires_at)}. It is shown this once:")
@@ -105,6 +113,7 @@ def trust(
     role: str,
     tools: tuple[str, ...] | None,
     users: tuple[str, ...] | None,
+    held_by: str | None,
     name: str,
     days: int,
     **whose: str,
@@ -114,7 +123,8 @@ def trust(
     Kubernetes, clouds and CIs give each workload signed tokens. `revoke` takes the trust back as it ends a key.
     """
     _there_are(at, tools)
-    made, now = _Made(at, in_full(tenant, agent), days, tools=tools, users=_names(tenant, users)), at.now()
+    holder, now = None if held_by is None else in_full(tenant, held_by), at.now()
+    made = _Made(at, in_full(tenant, agent), days, tools=tools, users=_names(tenant, users), held_by=holder)
 
     def write(c: Connection) -> None:
         made.add(c, tenant=tenant, role=Role(role), name=name)
@@ -149,10 +159,11 @@ class _Made:
         *,
         tools: tuple[str, ...] | None,
         users: tuple[str, ...] | None,
+        held_by: str | None,
     ) -> None:
         self.id = at.ids("key")
         self.agent = agent
-        self._tools, self._users = tools, users
+        self._tools, self._users, self._held_by = tools, users, held_by
         self.secret = new_key(secrets.token_urlsafe(32))
         self.expires_at = at.now() + timedelta(days=days)
         self._by, self._now = at.operator, at.now()
@@ -168,6 +179,7 @@ class _Made:
             role=role,
             tools=self._tools,
             users=self._users,
+            held_by=self._held_by,
             name=name,
             expires_at=self.expires_at,
             by=self._by,
@@ -187,7 +199,7 @@ def list_keys(at: Installation, out: Output, tenant: str | None) -> None:
     if tenant:
         statement = statement.where(table.c.tenant_id == tenant)
     rows = at.read(lambda c: c.execute(statement).mappings().all())
-    shown = ("id", "agent_id", "role", "tools", "users", "name", "subject", "expires_at", "revoked_at")
+    shown = ("id", "agent_id", "role", "tools", "users", "held_by", "name", "subject", "expires_at", "revoked_at")
     out.rows([dict(row) for row in rows], shown, empty="No key yet: `aswhom api-keys add` makes one")
 
 

@@ -46,6 +46,7 @@ _THEN: Mapping[str, Look] = {
     "accounts": work.accounts,
     "scopes": work.scopes,
     "revocations": work.revocations,
+    "streams": work.streams,
 }
 
 

@@ -24,8 +24,8 @@ def tell_unknown(
         _note(out, lambda: at.read(lambda c: queries.tenant(c, tenant)))
     if workflow is not None:
         _note(out, lambda: at.workflows.get(workflow))
-    if action is not None and action not in at.workflows.tools:
-        out.note(f"no tool is named {action}: there are {_listed(at.workflows.tools)}")
+    if action is not None and action not in at.workflows.actions:
+        out.note(f"no action is named {action}: there are {_listed(at.workflows.actions)}")
     if kind is not None:
         there = at.read(audit_queries.recent_kinds)
         if not any(one == kind or one.startswith(f"{kind}.") for one in there):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from hashlib import sha256
 
@@ -15,7 +16,7 @@ from identity.errors import BadInput
 from pipeline.batches import in_batches
 from pipeline.desk import jobs as acts
 from pipeline.ledger import queries
-from pipeline.ledger.dead_letters import MOST, Group, dead_letters
+from pipeline.ledger.dead_letters import MOST, cause, dead_behind, dead_letters
 from pipeline.states import JobState
 
 _AT_ONCE = 50  # jobs in one transaction
@@ -29,7 +30,7 @@ def failures(at: Installation, out: Output, tenant: str | None) -> None:
     found = at.read(lambda c: dead_letters(c, tenant))
     rows = [
         {
-            "cause": _name(group),
+            "cause": _name(group.workflow, group.cause),
             "jobs": len(group.jobs),
             "workflow": group.workflow,
             "tenants": group.tenants,
@@ -49,7 +50,7 @@ def failures(at: Installation, out: Output, tenant: str | None) -> None:
 
 @command(jobs)
 @click.argument("ids", nargs=-1)
-@click.option("--cause", help="All dead jobs of this group, as `jobs failures` names it.")
+@click.option("--cause", "cause_name", help="All dead jobs of this group, as `jobs failures` names it.")
 @click.option("--tenant", help="With --cause: of this tenant alone.")
 @click.option("--dry-run", is_flag=True, help="Say which, and replay none.")
 @YES
@@ -57,25 +58,26 @@ def replay(
     at: Installation,
     out: Output,
     ids: tuple[str, ...],
-    cause: str | None,
+    cause_name: str | None,
     tenant: str | None,
     dry_run: bool,
     yes: bool,
 ) -> int | None:
     """Accept dead or cancelled jobs anew, revoked ones too: steps that were done keep their results.
 
-    Exits with 1 if one of them could not be: it moved meanwhile, say. With --json, `more` says that there are older
-    dead jobs than those that were looked at.
+    Of a cause the oldest 2,000 come back, and the same command goes on behind them. Exits with 1 if one could not be:
+    it moved meanwhile, say. With --json, `more` says that there may be more of that cause.
     """
-    if bool(ids) is bool(cause) or (tenant and not cause):
+    named = cause_name
+    if bool(ids) is bool(named) or (tenant and not named):
         raise click.UsageError("Say which: either ids, or --cause, with or without --tenant.")
-    chosen, all_of_it = _of_cause(at, cause, tenant) if cause else (ids, True)
+    chosen, all_of_it = _of_cause(at, named, tenant) if named else (ids, True)
     if not all_of_it:
-        out.note(f"only the newest {MOST} dead jobs were looked at: say the same again for those behind them")
+        out.note(f"these are the oldest {len(chosen)} of that cause: say the same again for those behind them")
     if dry_run:
         out.done("\n".join(chosen), {"would_replay": list(chosen), "more": not all_of_it})
         return None
-    confirm(_question(at, chosen, cause), yes=yes)
+    confirm(_question(at, chosen, named), yes=yes)
     done: list[str] = []
     refused: list[str] = []
     with out.progress(len(chosen), what="replaying") as bar:
@@ -97,22 +99,28 @@ def replay(
     return PROBLEM if refused else None
 
 
-def _name(group: Group) -> str:
+def _name(workflow: str, why: str) -> str:
     """A short name that stays the same as long as the cause does."""
-    return sha256(f"{group.workflow}\n{group.cause}".encode()).hexdigest()[:8]
+    return sha256(f"{workflow}\n{why}".encode()).hexdigest()[:8]
 
 
-def _of_cause(at: Installation, cause: str, tenant: str | None) -> tuple[tuple[str, ...], bool]:
-    """Its dead jobs, the oldest first, and whether all there are were looked at."""
-    letters = at.read(lambda c: dead_letters(c, tenant))
-    found = {_name(group): group.jobs[::-1] for group in letters.groups}
-    if cause not in found:
-        raise BadInput(f"there is no cause {cause}: `aswhom jobs failures` shows those there are")
-    return found[cause], letters.all
+def _of_cause(at: Installation, named: str, tenant: str | None) -> tuple[tuple[str, ...], bool]:
+    """Its oldest dead jobs, the oldest first, and whether these are all there are."""
+    found: list[str] = []
+    last: tuple[datetime, str] | None = None
+    while len(found) <= MOST:
+        rows = at.read(partial(dead_behind, tenant=tenant, last=last))
+        found += [row.id for row in rows if _name(row.workflow, cause(row.reason)) == named]
+        if len(rows) < MOST:
+            break
+        last = (rows[-1].created_at, rows[-1].id)
+    if not found:
+        raise BadInput(f"there is no cause {named}: `aswhom jobs failures` shows those there are")
+    return tuple(found[:MOST]), len(found) <= MOST
 
 
-def _question(at: Installation, ids: tuple[str, ...], cause: str | None) -> str:
-    if cause is None and len(ids) == 1:
+def _question(at: Installation, ids: tuple[str, ...], named: str | None) -> str:
+    if named is None and len(ids) == 1:
         job = at.read(lambda c: queries.job(c, ids[0]))
         return f"Run {job['id']} again ({job['state']}: {job['reason']})?"
     return f"Run {len(ids)} jobs again?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from sqlalchemy import Connection
 
 from deploy.cli.command import command
 from deploy.cli.output import Output
@@ -10,6 +11,8 @@ from deploy.installation import Installation
 from identity.errors import BadInput
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.ledger import queries, views
+from pipeline.ledger.approval_views import approval
+from pipeline.ledger.approvals import approval_of
 from pipeline.ledger.paging import Record
 from pipeline.workflow import SERVICE, USER, Who, Workflow
 
@@ -25,10 +28,12 @@ def policy() -> None:
 def explain(at: Installation, out: Output, job: str, position: int | None) -> None:
     """The decision on a job's steps: what was declared, what was asked, and what followed."""
     row, steps = at.read(lambda c: (queries.job(c, job), views.steps_of(c, job)))
+    asked = at.read(lambda c: awaited(c, row["waits_for"]))
     chosen = [step for step in steps if position in (None, step["position"])]
-    if position is not None and not chosen:
+    waiting = [asked] if asked is not None and position in (None, asked["step"]) else []
+    if position is not None and not chosen and not waiting:
         raise BadInput(f"job {job} has no step {position}: `aswhom jobs show {job}` shows them")
-    answers = [explanation(at.workflows.get(row["workflow"]), row, step) for step in chosen]
+    answers = [explanation(at.workflows.get(row["workflow"]), row, step) for step in chosen] + waiting
     if out.as_json:
         out.document(answers)
         return
@@ -38,6 +43,24 @@ def explain(at: Installation, out: Output, job: str, position: int | None) -> No
             out.sentence(f"  - {line}")
     if not answers:
         out.sentence(f"job {job} has no steps yet")
+
+
+def awaited(connection: Connection, waits_for: str | None) -> Record | None:
+    """Of a job that waits for an approval, the decision on the step that wants it: it has not begun, and has no row."""
+    view = None if waits_for is None else approval(connection, waits_for.removeprefix(approval_of("")))
+    if view is None:
+        return None
+    shown, version = view.shown, view.policy_version
+    wants = [
+        f"the policy's rule {need.rule!r} wants {need.quorum} of {', '.join(need.approvers) or 'nobody'} to say yes"
+        for need in view.needs
+    ]
+    return {
+        "step": shown["step"],
+        "action": shown["action"],
+        "decision": f"as {shown['as_whom']['kind']}, {shown['as_whom']['pattern']}: it waits for approval {view.id}",
+        "because": [shown["why"], *wants, f"by version {version} of the tenant's policy"],
+    }
 
 
 def explanation(workflow: Workflow, job: Record, step: Record) -> Record:

@@ -23,7 +23,7 @@ from identity.policy.ledger import policy_history, policy_text
 from identity.policy.rules import FACTS_ALONE, Policy
 from pipeline.ledger import queries
 from pipeline.policy.change import put_in_force
-from pipeline.policy.names import nobody_left, unknown_names
+from pipeline.policy.names import nobody_left, unknown_names, without_amount, without_capability
 from pipeline.policy.trial import Trial, compare, declared_cases, stored_cases
 
 FILE = click.argument("file", metavar="FILE")
@@ -40,11 +40,13 @@ def check(at: Installation, out: Output, tenant: str, file: str) -> int | None:
     stated = read_policy(_text(file))
     unknown = _of(at, tenant, lambda c: unknown_names(c, at.workflows, tenant, stated))
     nobody = nobody_left(at.workflows, stated)
+    nobody += _of(at, tenant, lambda c: without_capability(c, at.workflows, tenant, stated))
+    amounts = without_amount(at.workflows, stated)
     rules, allowances = len(stated.rules), len(stated.allowances)
-    for one in (*unknown, *nobody):
+    for one in (*unknown, *nobody, *amounts):
         out.sentence(one)
     document = {"tenant": tenant, "sha256": stated.digest, "rules": rules, "allow": allowances}
-    document |= {"unknown": unknown, "nobody": nobody}
+    document |= {"unknown": unknown, "nobody": nobody, "amounts": amounts}
     out.done(f"{file}: {rules} rule(s) and {allowances} allowance(s) can be used", document)
     return PROBLEM if unknown else None
 

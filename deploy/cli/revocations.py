@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from deploy.cli.command import LIMIT, PROBLEM, command, new_file_option
+from deploy.cli.command import LIMIT, PROBLEM, YES, command, confirm, new_file_option
 from deploy.cli.output import Output, as_document
 from deploy.cli.public_key import key_option, public_keys
+from deploy.cli.receipt_words import tell_receipt
 from deploy.installation import Installation
 from deploy.new_file import whole
 from identity.errors import BadInput
 from identity.hold import find_hold
+from identity.withdrawals.stuck_leftovers import StuckLeftover, stuck_leftovers
 from pipeline.desk import revocations as acts
 from pipeline.ledger import queries, views
 from pipeline.ledger.paging import EVERY, Record, Turn
-from pipeline.ledger.revocation_pages import page_digest
 from pipeline.revocation import in_flight, load
 from pipeline.revocation.inquiry import SAYS
-from pipeline.revocation.proof import disproof, holds
-from pipeline.revocation.unasked import why_not_asked
+from pipeline.revocation.proof import OddPages, disproof, holds, odd_pages
 
-NAMED = 50  # of the jobs and the accounts on a receipt, for people; how many there are is said
+_KEYS = {"number", "cancelled", "stopping"}  # of a page
 
 
 @click.group()
@@ -46,21 +45,51 @@ def list_revocations(at: Installation, out: Output, limit: int, stuck: bool, out
             part.write_text(f"{as_document(every)}\n", encoding="utf-8")
         out.done(f"{len(every)} revocation(s) are in {output}", {"file": str(output), "revocations": len(every)})
         return
-    rows = at.read(lambda c: views.revocations_page(c, None, Turn(limit=limit + 1), stuck=stuck).rows)
+    rows = list(at.read(lambda c: views.revocations_page(c, None, Turn(limit=limit + 1), stuck=stuck).rows))
+    if stuck:
+        rows += [_of_connect(one) for one in at.read(lambda c: stuck_leftovers(c, None, limit=limit + 1))]
     columns = ("id", "kind", "key", "state", "cancelled_jobs", "stopped_jobs", "requested_by", "effective_at", "reason")
     out.page(rows, columns, limit=limit, empty="Nothing is stuck" if stuck else "Nothing was ever revoked")
+
+
+def _of_connect(one: StuckLeftover) -> Record:
+    """Of no revocation: what a refused connect had won, in the columns of those that are of one."""
+    key = {"id": one.id, "kind": "connect", "key": one.account, "tenant_id": one.tenant, "state": "stuck"}
+    return {**key, "cancelled_jobs": 0, "stopped_jobs": 0, "requested_by": None, "effective_at": one.since} | {
+        "reason": one.reason
+    }
 
 
 @command(revocations)
 @click.argument("id")
 def retry(at: Installation, out: Output, id: str) -> int | None:
-    """Have the provider asked again for what is stuck of a revocation. Housekeeping asks within seconds."""
+    """Have the provider asked again for what is stuck of a revocation, or of a refused connect.
+
+    ID is the revocation's, or connect.N as `revocations list --stuck` has it. Housekeeping asks within seconds.
+    """
     act = at.act()
     again = at.write(lambda c: acts.retry(c, id, act))
     if again == 0:
         out.done(f"Nothing of {id} is stuck.", {"revocation": id, "asked_again": 0})
         return PROBLEM
     out.done(f"{again} credential(s) of {id} are asked about again.", {"revocation": id, "asked_again": again})
+    return None
+
+
+@command(revocations, "give-up")
+@click.argument("id")
+@YES
+def give_up(at: Installation, out: Output, id: str, yes: bool) -> int | None:
+    """Ask no more for what a refused connect had won (connect.N), and shred it: it may live on at the provider.
+
+    For what you have ended at the provider yourself, or what it never ends when asked.
+    """
+    confirm(f"Shred what {id} had won? Nobody can have its provider asked again.", yes=yes)
+    act = at.act()
+    if at.write(lambda c: acts.give_up(c, id, act)) == 0:
+        out.done(f"{id} is not stuck.", {"id": id, "given_up": False})
+        return PROBLEM
+    out.done(f"{id} is given up and shredded.", {"id": id, "given_up": True})
     return None
 
 
@@ -81,7 +110,7 @@ def show(at: Installation, out: Output, id: str) -> int | None:
         out.document({**row, "verified": why is None} | ({"why": why} if why else {}))
         return PROBLEM if why else None
     _tell_whose(out, row)
-    _tell(out, row["receipt"])
+    tell_receipt(out, row["receipt"])
     if (doubt := row["receipt"]["doubt"]) in SAYS:
         out.sentence(f"Of its signal: {SAYS[doubt]}.")
     if row["receipt"]["provider"]["answer"] == "pending" and (hold := at.read(find_hold)) is not None:
@@ -97,23 +126,25 @@ def show(at: Installation, out: Output, id: str) -> int | None:
 @click.argument("id")
 @click.option("--page", type=click.IntRange(1), help="This page of the receipt alone, from 1.")
 def list_jobs(at: Installation, out: Output, id: str, page: int | None) -> int | None:
-    """The jobs a revocation reached, page by page; each page is held against the digest on the receipt."""
+    """The jobs a revocation reached, page by page; all pages are held against the digests on the receipt.
+
+    With --json, what is printed is a file that `revocations verify --pages` takes.
+    """
     row = at.read(lambda c: queries.revocation(c, id))
     pages = at.read(lambda c: queries.revocation_pages_of(c, id))
+    odd = odd_pages(row["receipt"], pages) if row["receipt"] else OddPages()
     if page is not None:
         if page > len(pages):
             raise BadInput(f"revocation {id} has {len(pages)} page(s)")
         pages = pages[page - 1 : page]
-    listed = {one["sha256"] for one in (row["receipt"] or {}).get("pages", ())}
-    altered = [one["number"] for one in pages if page_digest(one) not in listed] if row["receipt"] else []
     if out.as_json:
-        out.document({"id": id, "pages": pages, "altered": altered})
+        out.document({"id": id, "pages": pages, "altered": list(odd.altered), "missing": list(odd.missing)})
     for one in pages:
         for said in ("cancelled", "stopping"):
             for job in one[said]:
                 out.sentence(f"{said} {job}")
-    if altered:
-        out.sentence(f"PAGE(S) {', '.join(map(str, altered))} ARE NOT THE ONES ON THE RECEIPT.")
+    if odd:
+        out.sentence(f"THE PAGES ARE NOT THOSE ON THE RECEIPT: {odd}.")
         return PROBLEM
     return None
 
@@ -121,7 +152,12 @@ def list_jobs(at: Installation, out: Output, id: str, page: int | None) -> int |
 @command(revocations)
 @click.argument("receipt", metavar="RECEIPT")
 @key_option
-def verify(at: Installation, out: Output, receipt: str, key: Path | None) -> int | None:
+@click.option(
+    "--pages",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Its pages too, in a file that `revocations jobs --json` wrote: all of them, and none altered.",
+)
+def verify(at: Installation, out: Output, receipt: str, key: Path | None, pages: Path | None) -> int | None:
     """Check a signature: RECEIPT is a revocation's id, or a file that `revocations show --json` wrote.
 
     With a file and --key nothing else is needed: no ledger, no network, no secret. Whether it is the newest revision,
@@ -140,26 +176,17 @@ def verify(at: Installation, out: Output, receipt: str, key: Path | None) -> int
     why = None if in_file else at.read(lambda c: disproof(c, keys, stored))
     if in_file and not holds(keys, document, signature):
         why = "the receipt was altered, or signed with another key"
+    if why is None and pages is not None and (odd := odd_pages(document, _pages_in(pages))):
+        why = f"its pages in {pages} are not those that were signed: {odd}"
     said = {"verified": why is None, "revocation": document.get("revocation"), "revision": document.get("revision")}
     if why:
         out.done(f"THE RECEIPT DOES NOT HOLD: {why}.", said)
         return PROBLEM
-    out.done(f"The signature holds: {document['revocation']}, revision {document['revision']}.", said)
+    of_pages = "" if pages is None else f", and so do its {len(document['pages'])} page(s)"
+    out.done(f"The signature holds{of_pages}: {document['revocation']}, revision {document['revision']}.", said)
     if not out.as_json:
-        _tell(out, document)
+        tell_receipt(out, document)
     return None
-
-
-def summary(receipt: Mapping[str, Any]) -> str:
-    """A receipt in a sentence."""
-    began, ended = (datetime.fromisoformat(receipt[name]) for name in ("effective_at", "quiesced_at"))
-    calls = receipt["in_flight"]
-    presumed = sum(call["ended"] != "ended" for call in calls)
-    how = f"{len(calls)} call(s) were in flight and have ended"
-    if presumed:
-        how += f", {presumed} of them presumably: no answer came before their deadline"
-    took = (ended - began).total_seconds()
-    return f"{receipt['cancelled_count']} job(s) cancelled, {how}, {took:.1f} s from start to end."
 
 
 def _tell_whose(out: Output, row: Record) -> None:
@@ -189,52 +216,6 @@ def _tell_unfinished(at: Installation, out: Output, row: Record) -> None:
         out.table(calls, ("attempt", "job", "principal", "state", "until"))
 
 
-def _tell(out: Output, receipt: Mapping[str, Any]) -> None:
-    """What is on a receipt, for people."""
-    out.sentence(summary(receipt))
-    if receipt["finished_jobs"]:
-        out.sentence(f"Ended by themselves before their next step: {', '.join(receipt['finished_jobs'])}")
-    if receipt["skipping_jobs"]:
-        skipping = f"{receipt['skipping_jobs']} job(s) had not finished by then"  # a stricter step may yet stop them
-        out.sentence(f"{skipping}, and could go on without the steps that needed it.")
-    if receipt["in_flight"]:
-        out.table(receipt["in_flight"], ("attempt", "job", "principal", "ended", "outcome"))
-    if asked := receipt.get("token_requests"):
-        out.sentence(f"{len(asked)} request(s) for tokens were on the wire; what they win after it is used by nobody:")
-        out.table(asked, ("id", "kind", "account", "began_at", "outcome"))
-    for unknown in {call["job"]: call for call in receipt["in_flight"] if call["outcome"] == "unknown"}:
-        out.sentence(
-            f"What became of the call of {unknown} is not known: look, then as `aswhom jobs show {unknown}` says."
-        )
-    for one in receipt["compensations"]:
-        by = f" by {one['by_job']}" if one["by_job"] else ""
-        why = f": {one['reason']}" if one["reason"] else ""
-        out.sentence(f"{one['action']} of {one['job']}: compensation {one['outcome']}{by}{why}")
-    for job in receipt["cancelled_jobs"][:NAMED]:
-        out.sentence(f"cancelled {job}")
-    if receipt["cancelled_count"] > NAMED:
-        out.sentence(f"… all {receipt['cancelled_count']}: `aswhom revocations jobs {receipt['revocation']}`")
-    _tell_provider(out, receipt)
-
-
-def _tell_provider(out: Output, receipt: Mapping[str, Any]) -> None:
-    match receipt["provider"]["answer"]:
-        case "not_asked":
-            out.sentence(f"The provider was not asked: {why_not_asked(receipt)}.")
-        case "stuck":
-            out.sentence(f"STUCK at the provider: act, then `aswhom revocations retry {receipt['revocation']}`.")
-        case "given_up":
-            out.sentence("Given up when the tenant was deleted: what was stuck may still be valid at the provider.")
-        case answer:
-            out.sentence(f"At the provider: {answer}.")
-    accounts = receipt["provider"]["accounts"]
-    for one in accounts[:NAMED]:
-        why = f": {one['reason']}" if one["reason"] else ""
-        out.sentence(f"{one['account']}, generation {one['generation']} ({one['of']}): {one['answer']}{why}")
-    if len(accounts) > NAMED:
-        out.sentence(f"… all {len(accounts)}: `aswhom revocations show {receipt['revocation']} --json`")
-
-
 def _from_file(path: Path) -> Mapping[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -243,3 +224,14 @@ def _from_file(path: Path) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise BadInput(f"{path} holds no receipt")
     return document
+
+
+def _is_page(one: object) -> bool:
+    return isinstance(one, Mapping) and one.keys() >= _KEYS and isinstance(one["number"], int)
+
+
+def _pages_in(path: Path) -> list[Mapping[str, Any]]:
+    match _from_file(path):
+        case {"pages": [*pages]} if all(_is_page(one) for one in pages):
+            return pages
+    raise BadInput(f"{path} holds no pages: `aswhom revocations jobs ID --json` prints them, without --page")

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from deploy.cli.command import PROBLEM, YES, confirm, invocation
 from deploy.cli.output import Output
-from deploy.cli.revocations import summary
+from deploy.cli.receipt_words import summary
 from deploy.cli.revoke_again import revoke_again
 from deploy.installation import Installation
 from deploy.waiting import looks
 from identity.errors import Unavailable
 from identity.model import Scope, ScopeKind
+from identity.providers.profile import Reach
 from pipeline import revocation
 from pipeline.desk.scopes import named_scope
 from pipeline.ledger import queries
@@ -25,6 +27,14 @@ from pipeline.revocation import Stage
 from pipeline.revocation.preview import Preview, preview
 
 _REASON = "an operator's decision"
+#: What is asked of a provider, by how far its answer reaches.
+_ENDS = {
+    None: "the provider cannot be asked, so their credentials stay valid there until they end by themselves",
+    Reach.TOKEN: "the provider is asked to end their tokens",
+    Reach.GRANT: "the provider is asked to end their tokens",
+    Reach.AUTHORIZATION: "the provider is asked to end all that each person ever granted this client, by a token that "
+    "lives; a new connect link waits until it is done or stuck",
+}
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -67,7 +77,7 @@ def revoke(
     if kind is None or key is None:
         raise click.UsageError("say KIND and KEY, or a list with --from")
     scope, whose = at.read(lambda c: named_scope(c, at.workflows, ScopeKind(kind), key, tenant=tenant))
-    stake = at.read(lambda c: preview(c, scope, at.workflows))
+    stake = at.read(lambda c: preview(c, scope, at.workflows, now=at.now()))
     if dry_run:
         _show(out, scope, stake)
         return None
@@ -77,13 +87,13 @@ def revoke(
     )
     id, now, reason = at.ids("rev"), at.now(), reason or _REASON
 
-    def write(c: Connection) -> int:
-        return revocation.declare(
-            c, id=id, scope=scope, tenant=whose, source="cli", by=at.operator, reason=reason, now=now
-        )
+    def write(c: Connection) -> Row[Any]:
+        revocation.declare(c, id=id, scope=scope, tenant=whose, source="cli", by=at.operator, reason=reason, now=now)
+        return revocation.load_without_receipt(c, id)
 
-    number = at.write(write, ahead=True)
-    document: Record = {"id": id, "scope": {"kind": kind, "key": scope.key}, "number": number, "effective_at": now}
+    made = at.write(write, ahead=True)
+    scoped = {"kind": kind, "key": scope.key}
+    document: Record = {"id": id, "scope": scoped, "number": made.number, "effective_at": made.effective_at}
     if not wait:
         out.done(f"{scope} is revoked: {id}. What it stopped: `aswhom revocations show {id}`", document)
         try:  # after it is said: a broker that hangs is interrupted, and it is revoked all the same
@@ -118,6 +128,14 @@ def _show(out: Output, scope: Scope, stake: Preview) -> None:
         f"{stake.calls_in_flight} call(s) are in flight and would be waited for; the outcome of {stake.unknown_calls} "
         "earlier call(s) is unknown."
     )
+    if stake.refreshes_on_the_wire:
+        out.sentence(f"{stake.refreshes_on_the_wire} refresh(es) are on the wire: nobody would use what they win.")
+    for undo in stake.to_undo:
+        would = f"could not be undone: {undo.why_not}" if undo.why_not else f"would be followed by {undo.by}"
+        out.sentence(f"{undo.steps} done step(s) {undo.action} of {undo.workflow} ({undo.tenant}) {would}.")
+    for one in stake.provider:
+        through = f"{one.accounts} account(s) at {one.provider} through {one.connection} ({one.credential})"
+        out.sentence(f"{through}: {_ENDS[one.ends]}.")
     for service in stake.services:
         of = f"{', '.join(service.workflows)} of the tenant would have nobody to act as at {service.provider}"
         out.sentence(

@@ -22,6 +22,7 @@ from identity.stops import set_stopped
 from identity.tables import accounts, grants
 from identity.tenant_deletion import at_providers, revocations_of_stuck, shred
 from identity.withdrawals import WithdrawalState
+from identity.withdrawals.stuck_leftovers import stuck_leftovers
 from pipeline import revocation
 from pipeline.ledger import queries
 from pipeline.revocation import Stage
@@ -31,6 +32,7 @@ from pipeline.revocation.tables import revocations
 from pipeline.schedules.changes import end_for_tenant
 
 _SOURCE = "deletion"
+_NAMED = 20  # of what refused connects had won
 
 
 @command(tenants)
@@ -53,7 +55,7 @@ def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float
     if at.read(lambda c: queries.tenant(c, id))["deleted_at"] is not None:
         raise BadInput(f"tenant {id} was deleted before")
     scope = Scope(kind=ScopeKind.TENANT, key=id)
-    stake = at.read(lambda c: preview(c, scope, at.workflows))
+    stake = at.read(lambda c: preview(c, scope, at.workflows, now=at.now()))
     depends = f"{stake.accounts} active account(s) and {stake.stopped_jobs} unfinished job(s)"
     confirm(f"Delete tenant {id} for good, with {depends}? Nobody can bring its credentials back.", yes=yes)
     of = _revoked(at, scope)
@@ -127,6 +129,7 @@ def _needed(c: Connection, *, tenant: str, of: str, give_up: bool) -> str | None
         return f"{pending} credential(s) are still to end at their providers. Say the same again later"
     stuck = at_providers(c, tenant, WithdrawalState.STUCK)
     if stuck and not give_up:
-        again = ", ".join(f"`aswhom revocations retry {one}`" for one in revocations_of_stuck(c, tenant))
+        left = (one.id for one in stuck_leftovers(c, tenant, limit=_NAMED))
+        again = ", ".join(f"`aswhom revocations retry {one}`" for one in (*revocations_of_stuck(c, tenant), *left))
         return f"{stuck} credential(s) are stuck at their providers: {again}, or say --give-up"
     return None

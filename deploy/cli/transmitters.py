@@ -123,6 +123,6 @@ def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
 @command(transmitters, "list")
 def list_transmitters(at: Installation, out: Output) -> None:
     """The transmitters, removed ones too."""
-    whose = ("tenant_id", "connection_id", "subject_issuer")
-    columns = ("id", "issuer", "audience", "other_audiences", "jwks_url", *whose, "plain_jwt", "removed_at")
+    token = ("issuer", "audience", "other_audiences", "jwks_url", "subject_issuer", "plain_jwt")
+    columns = ("id", "tenant_id", "connection_id", *token, "stream_status", "removed_at")
     out.rows(at.read(queries.all_transmitters), columns, empty="None yet: `aswhom transmitters add --help`")

@@ -109,8 +109,8 @@ class Sight:
 
     def reads(self) -> frozenset[str]:
         """The actions that change nothing at their upstream."""
-        tools = self._runtime.workflows.tools
-        return frozenset(name for name, action in tools.items() if action.facts.effect is Effect.READ)
+        actions = self._runtime.workflows.actions
+        return frozenset(name for name, action in actions.items() if action.facts.effect is Effect.READ)
 
     def sealed(self) -> bool:
         """Whether every audit row has its place in the chain."""

@@ -52,6 +52,17 @@ _CREDENTIALS = (
         unit="ops",
     ),
     Panel(
+        title="In line for a token",
+        says="Accounts and people whose turn at a token endpoint has not come, by its pace, a pause or an outage.",
+        queries={"{{provider}}": gauge("token_line", "provider")},
+    ),
+    Panel(
+        title="How long the line is",
+        says="What whoever comes now is told to wait.",
+        queries={"{{provider}}": gauge("token_line_seconds", "provider")},
+        unit="s",
+    ),
+    Panel(
         title="Keep-alive",
         says="Grants that were looked at before they expire or are forgotten.",
         queries={"{{provider}} {{outcome}}": rate_or_none("keepalive", "provider", "outcome")},

@@ -186,6 +186,12 @@ _UPSTREAMS = (
         queries={"{{provider}} {{endpoints}}": rate_or_none("budget_pauses", "provider", "endpoints")},
         unit="ops",
     ),
+    Panel(
+        title="Steps sent back by an upstream that is away",
+        says="`away`: a breaker is open. `hangs`: half of a worker's threads wait for it. Runbook: AswhomUpstreamAway.",
+        queries={"{{provider}} {{why}}": rate_or_none("upstream_waits", "provider", "why")},
+        unit="ops",
+    ),
 )
 
 _FAILED = "aswhom_duty_seconds_count{outcome='failed'}"

@@ -15,7 +15,7 @@ from pipeline.tables import attempts, jobs, steps
 def time_passes(connection: Connection) -> None:
     """Whatever waits for a moment waits no longer, and what its job did before lies further back by as much."""
     now = datetime.now(UTC)
-    waits = (jobs.c.state == JobState.QUEUED) | jobs.c.wait.in_((Wait.TIME, Wait.ONCE))
+    waits = (jobs.c.state == JobState.QUEUED) | jobs.c.wait.in_((Wait.TIME, Wait.ONCE, Wait.UPSTREAM))
     for job in connection.execute(select(jobs.c.id, jobs.c.due_at).where(waits, jobs.c.due_at > now)).all():
         left = job.due_at - now
         # What ends a sleep is when its step was opened, and what ends patience is when its first attempt was.

@@ -31,6 +31,7 @@ from identity.secret import Secret
 from pipeline import revocation
 from pipeline.accounts.connecting import Done
 from pipeline.approvals.tables import approvals
+from pipeline.breaker_state import Breaker
 from pipeline.database import DatabaseSettings, open_database
 from pipeline.desk.scopes import named_scope
 from pipeline.desk.workflows import enable
@@ -50,6 +51,7 @@ from pipeline.workflow import Tick
 
 BASE_URL = "http://127.0.0.1:1"  # where callbacks would come back to: they are read from the redirect instead
 ROUNDS = 80  # of a settlement
+NEVER_OPEN = Breaker(threshold=1_000_000)  # it would wait by a clock, and here time passes in the ledger alone
 
 
 class NoRing:
@@ -85,6 +87,7 @@ class Trial:
                 keys=Keys(vault={1: secrets.token_bytes(32)}, signing=secrets.token_bytes(32)),
                 base_url=BASE_URL,
                 allow_hosts=frozenset({"127.0.0.1"}),
+                breaker=NEVER_OPEN,
             )
             self.runtime = Runtime(settings, process.workflows(load(data_dir=self._folder)), NoRing())
             closing.callback(self.runtime.close)

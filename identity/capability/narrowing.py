@@ -18,6 +18,7 @@ class TooWide(StrEnum):
 
     TARGET = "target"  # this audience may not pass anything on to that one
     TENANT = "tenant"  # the target is another tenant's
+    APPROVED = "approved"  # people approved one request, and this would be another, which nobody was shown
     DEPTH = "depth"  # the chain of actors is as long as it may be
     ACTION = "action"
     RESOURCE = "resource"
@@ -42,7 +43,7 @@ def narrow(
 ) -> Capability | TooWide:
     """The capability *id* for *target*, which *by* acts with; or what of it would be wider than *given*.
 
-    Tenant, subject, job, step, action and who approved stay as they are; *by* becomes the actor in front.
+    Tenant, subject, job, step and action stay as they are; *by* becomes the actor in front.
     """
     if too_wide := _prohibition(given, asked, by, target):
         return too_wide
@@ -69,6 +70,8 @@ def _prohibition(given: Capability, asked: Narrower, by: Audience, target: Audie
         return TooWide.TARGET
     if target.tenant not in (None, given.tenant):
         return TooWide.TENANT
+    if given.approved_by:
+        return TooWide.APPROVED
     if len(given.actors) >= DEEPEST:
         return TooWide.DEPTH
     if asked.action not in (None, given.action):

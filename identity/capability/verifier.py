@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from joserfc import jws
 from joserfc.errors import JoseError
@@ -302,12 +303,33 @@ def _time(claims: Mapping[str, Any], name: str) -> datetime:
     return datetime.fromtimestamp(value, UTC)
 
 
-def fetch(url: str) -> Mapping[str, Any]:
-    """The JWK Set at *url*, over HTTP. Raises OSError, HTTPException or ValueError."""
-    if not url.startswith(("https://", "http://")):
+def fetch(url: str, *, within: timedelta = timedelta(seconds=5)) -> Mapping[str, Any]:
+    """The JWK Set at *url*, from there and nowhere else: no redirect is followed, and no proxy of the environment's.
+
+    *within*: to connect, and then for all of the answer, however slowly it drips. Raises OSError, HTTPException or
+    ValueError.
+    """
+    parts, seconds = urlsplit(url), within.total_seconds()
+    kind = {"https": HTTPSConnection, "http": HTTPConnection}.get(parts.scheme)
+    if kind is None or parts.hostname is None:
         raise ValueError("a key set is fetched over HTTP")
-    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - looked at above
-        document = json.loads(answer.read(1 << 18))
+    connection = kind(parts.hostname, parts.port, timeout=seconds)
+    try:
+        connection.connect()
+        # Of the socket beneath: to end TLS in good order would wait for the other side.
+        late = threading.Timer(seconds, socket.socket.shutdown, (connection.sock, socket.SHUT_RDWR))
+        late.daemon = True
+        late.start()
+        try:
+            connection.request("GET", f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}")
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise ValueError(f"the key set's address answers {answer.status}")
+            document = json.loads(answer.read(1 << 18))
+        finally:
+            late.cancel()
+    finally:
+        connection.close()
     return document if isinstance(document, dict) else {}
 
 
@@ -316,6 +338,8 @@ class PublishedKeys:
     """The key set at *url*, fetched anew when it is *fresh* no more, or for an unknown kid once a *pause*.
 
     One that cannot be fetched anew serves until it is *stale*: a key that was withdrawn must not be believed for ever.
+    While a fetch is under way, keys that are known go on being answered: its first asker alone waits for it, and no
+    longer than its *patience* if it has a key already. Where there is no key set yet, all wait.
     """
 
     url: str
@@ -323,28 +347,46 @@ class PublishedKeys:
     fresh: timedelta = timedelta(minutes=5)
     pause: timedelta = timedelta(seconds=10)
     stale: timedelta = timedelta(hours=1)
+    patience: timedelta = timedelta(seconds=1)
     monotonic: Callable[[], float] = time.monotonic
     _keys: Mapping[str, Key] = field(default_factory=dict, init=False)
     _fetched: float = field(default=float("-inf"), init=False)
     _tried: float = field(default=float("-inf"), init=False)
+    _under_way: threading.Event | None = field(default=None, init=False)  # set when that fetch has ended
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def key(self, kid: str) -> Key | None:
         """The key of that id; None: there is none, or nobody can say."""
         with self._lock:
             now = self.monotonic()
-            known = kid in self._keys and now - self._fetched < self.fresh.total_seconds()
-            if not known and now - self._tried >= self.pause.total_seconds():
-                self._tried = now
-                self._renew(now)
-            return self._keys.get(kid) if now - self._fetched < self.stale.total_seconds() else None
+            age, known = now - self._fetched, self._known(kid, now)
+            if known is not None and age < self.fresh.total_seconds():
+                return known
+            mine = self._under_way is None and now - self._tried >= self.pause.total_seconds()
+            if mine:
+                self._tried, self._under_way = now, threading.Event()
+                threading.Thread(target=self._renew, args=(now, self._under_way), daemon=True).start()
+            under_way = self._under_way
+        if under_way is not None and (mine or age >= self.stale.total_seconds()):
+            under_way.wait(None if known is None else self.patience.total_seconds())
+        with self._lock:
+            return self._known(kid, self.monotonic())
 
-    def _renew(self, now: float) -> None:
+    def _known(self, kid: str, now: float) -> Key | None:
+        return self._keys.get(kid) if now - self._fetched < self.stale.total_seconds() else None
+
+    def _renew(self, now: float, ended: threading.Event) -> None:
+        found: Mapping[str, Key] | None = None
         try:
-            self._keys = read_key_set(self.fetch(self.url))
+            found = read_key_set(self.fetch(self.url))
         except (OSError, HTTPException, ValueError):
-            return  # what was fetched before serves on until it is stale
-        self._fetched = now
+            pass  # what was fetched before serves on until it is stale
+        finally:
+            with self._lock:
+                if found is not None:
+                    self._keys, self._fetched = found, now
+                self._under_way = None
+            ended.set()
 
 
 def read_key_set(document: Mapping[str, Any]) -> Mapping[str, Key]:

@@ -21,7 +21,7 @@ from identity.connect.arrival import Arrival
 from identity.connect.code_exchange import CodeExchange
 from identity.connect.confirmation import as_kept
 from identity.connect.leftovers import Leftover, leave
-from identity.connect.outcomes import Awaiting, Connected
+from identity.connect.outcomes import Awaiting, Connected, InLine
 from identity.connect.reasons import AGAIN, OPERATOR, Refusal, Why, refuse, refuse_revoked
 from identity.connect.refusals import Refusals, in_words
 from identity.connect.return_targets import is_confidential, may_return
@@ -56,7 +56,7 @@ class Callback:
 
     def finish(
         self, arrival: Arrival, params: Mapping[str, str], *, also: Callable[[Connection, AccountKey], None]
-    ) -> Connected | Awaiting | None:
+    ) -> Connected | Awaiting | InLine | None:
         """What came of it; None: another callback of this session is at it, or was. Raises Refusal.
 
         Whether the answer is this session's own was checked before: from here on the session is used up.
@@ -70,7 +70,8 @@ class Callback:
             if not self._use_up(arrival):
                 return None
             raise
-        self.exchange.enter(arrival)  # where that must wait, the session stays as it is
+        if (wait := self.exchange.enter(arrival)) is not None:
+            return InLine(session=session.id, turn_in=wait)  # the session stays as it is
         send_before = self.exchange.send_before()
         if not self._use_up(arrival):
             return None

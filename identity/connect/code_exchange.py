@@ -35,6 +35,7 @@ from identity.oauth import exchange_request
 from identity.providers.profile import ExternalIdentity
 from identity.quoting import kept
 from identity.refresh.gate import Endpoint, Gate
+from identity.refresh.line import Rank, Who
 from identity.refused_secrets import note_refused
 from identity.request_names import CONNECT_HEADER, named
 from identity.secret import Secret
@@ -60,13 +61,21 @@ class CodeExchange:
         """When a code is not shown any more that is about to be, on the monotonic clock."""
         return self.monotonic() + self.send.total_seconds()
 
-    def enter(self, arrival: Arrival) -> None:
-        """Count the exchange that follows. Raises Refusal, which leaves the session as it is, where it must wait."""
+    def enter(self, arrival: Arrival) -> timedelta | None:
+        """Count the exchange that follows; or how long until its turn, before jobs that wait for a token there.
+
+        Raises Refusal, which leaves the session as it is, where it must not be, or not before the session's end.
+        """
         if self.store.read(find_hold) is not None:
             refuse_held()
-        wait = self.gate.enter(_endpoint(arrival), arrival.profile.token_pace)
-        if wait is not None:
-            refuse(Why.PROVIDER, _no_tokens_now(arrival), f"reload this page in {ceil(wait.total_seconds())} s")
+        wait = self._enter(arrival, f"connect:{arrival.session.started}")
+        if wait is not None and arrival.at + wait >= arrival.session.expires_at:
+            turn = f"your turn is in {ceil(wait / timedelta(minutes=1))} min, when this link has expired"
+            refuse(Why.PROVIDER, f"{_no_tokens_now(arrival)}, and {turn}", f"then, {AGAIN}")
+        return wait
+
+    def _enter(self, arrival: Arrival, name: str = "") -> timedelta | None:
+        return self.gate.enter(_endpoint(arrival), arrival.profile.token_pace, who=Who(name, Rank.CONNECT))
 
     def tokens(
         self, arrival: Arrival, *, code: str, verifier: str, redirect_uri: str, send_before: float
@@ -94,7 +103,7 @@ class CodeExchange:
                     audit_id=self.ids(),
                     now=arrival.at,
                 )
-            if self.gate.enter(_endpoint(arrival), profile.token_pace) is not None:
+            if self._enter(arrival) is not None:
                 refuse(Why.PROVIDER, _no_tokens_now(arrival), AGAIN, final=True)
             meaning = self._ask(arrival, request_by, spare, send_before=send_before)
         return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, arrival.provider)

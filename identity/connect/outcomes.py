@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from identity.connect.reasons import AGAIN, ConnectRefused, Why
 from identity.connect.sessions import AWAITING, CONNECTED, FINISHED_WITHIN, USED, ConnectSession
@@ -39,7 +39,15 @@ class Awaiting:
     code: str | None = None  # what the browser carries there; None: it was given out, once
 
 
-Outcome = Connected | ConnectRefused | Finishing | Awaiting
+@dataclass(frozen=True, kw_only=True)
+class InLine:
+    """The provider gives no more tokens for now, and the code was not shown yet: come back when its turn is."""
+
+    session: str
+    turn_in: timedelta
+
+
+Outcome = Connected | ConnectRefused | Finishing | Awaiting | InLine
 
 
 #: Of a connect that waits for a confirmation no more.

@@ -206,12 +206,10 @@ def links_end(
     return connection.execute(left).scalar()
 
 
-def begun_links(connection: Connection, principal: str, *, now: datetime) -> list[datetime]:
-    """When the links were made that still work, for any account of this person."""
-    columns = connect_sessions.c
-    return list(
-        connection.execute(select(columns.created_at).where(columns.principal_id == principal, _works(now))).scalars()
-    )
+def open_links(connection: Connection, principal: str, *, now: datetime) -> list[ConnectSession]:
+    """The links that are not over, for any account of this person. A revocation may have come after one of them."""
+    found = select(connect_sessions).where(connect_sessions.c.principal_id == principal, _works(now))
+    return [_session(row) for row in connection.execute(found)]
 
 
 def forget_sessions(connection: Connection, through: str, *, now: datetime) -> None:

@@ -49,17 +49,16 @@ def decide(question: Question, policy: Policy) -> Decision | Denied:
     """The decision on one step."""
     rules = [rule for rule in policy.about(question.action) if rule.holds(question)]
     kind, reason = _chosen(question, rules)
-    allowance = _allowance(question, policy) if question.effect is Effect.HIGH_RISK else None
-    names = tuple(rule.name for rule in rules) + ((allowance.name,) if allowance is not None else ())
+    high_risk = question.effect is Effect.HIGH_RISK
+    allowances = [one for one in policy.allowances if one.covers(question)] if high_risk else []
+    names = (*(one.name for one in rules), *(one.name for one in allowances))
     why_not = _forbidden_by_facts(question, kind) or _forbidden_by_rules(question, kind, rules)
-    if why_not is None and question.effect is Effect.HIGH_RISK and allowance is None:
+    if why_not is None and high_risk and not allowances:
         why_not = _not_allowed(question, policy)
     if why_not is not None:
         return Denied(reason=why_not, policy=policy.version, rules=names)
     said = _answers(question.attribution, question.trigger, question.effect)
-    limits = [rule.max_amount for rule in rules if rule.max_amount is not None]
-    if allowance is not None and allowance.limit is not None:
-        limits.append(allowance.limit)
+    limits = [limit for limit in (_widest(allowances), *(rule.max_amount for rule in rules)) if limit is not None]
     return Decision(
         kind=kind,
         pattern=_pattern(question, kind, rules),
@@ -146,9 +145,10 @@ def _forbidden_by_rules(question: Question, kind: PrincipalKind, rules: Sequence
     return None
 
 
-def _allowance(question: Question, policy: Policy) -> Allowance | None:
-    """The first that permits a high-risk step."""
-    return next((one for one in policy.allowances if one.covers(question)), None)
+def _widest(allowances: Sequence[Allowance]) -> Money | None:
+    """Up to how much the allowances that cover a step let it be together; None: any amount, or there are none."""
+    limits = [one.limit for one in allowances if one.limit is not None]
+    return max(limits, key=lambda one: one.amount) if limits and len(limits) == len(allowances) else None
 
 
 def _not_allowed(question: Question, policy: Policy) -> str:

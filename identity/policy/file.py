@@ -83,6 +83,7 @@ class ApprovalText(_Strict):
     approvers: Annotated[list[Text], Field(min_length=1, max_length=100)]
     quorum: Annotated[int, Field(ge=1)] = 1
     expires_in: Annotated[Lasting, Field(json_schema_extra={"default": "24h"})] = timedelta(hours=24)
+    held_keys_only: bool = False
 
     @model_validator(mode="after")
     def _can_be_met(self) -> ApprovalText:
@@ -199,7 +200,11 @@ def _rule(stated: RuleText) -> Rule:
         approval=None
         if need is None
         else ApprovalNeed(
-            rule=stated.name, quorum=need.quorum, approvers=frozenset(need.approvers), expires_in=need.expires_in
+            rule=stated.name,
+            quorum=need.quorum,
+            approvers=frozenset(need.approvers),
+            expires_in=need.expires_in,
+            held_keys_only=need.held_keys_only,
         ),
     )
 

@@ -89,6 +89,7 @@ class ApprovalNeed:
     quorum: int
     approvers: frozenset[str]  # principals of the tenant, by id or name
     expires_in: timedelta
+    held_keys_only: bool = False  # what an agent's key asked for is refused, unless somebody is said to hold that key
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,7 +131,8 @@ GITHUB = Profile(
     renewal=Renewal(
         request=_revoke_by_name,
         taken=frozenset({202}),
-        # "60 unauthenticated requests per hour", of all that this machine asks: the page is that of `renewal` below.
+        # "60 unauthenticated requests per hour and a max of 1000 tokens per API request": the page of `renewal` below.
+        most=1000,
         pace=Pace(requests=60, per=timedelta(hours=1), burst=20),
     ),
     sources={

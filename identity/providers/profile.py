@@ -95,7 +95,8 @@ class Renewal:
 
     request: Callable[[ProviderConnection, Sequence[Secret]], HttpRequest]
     taken: frozenset[int]  # the statuses that say so; any other, and it is as it was
-    pace: Pace
+    most: int  # tokens in one request
+    pace: Pace  # of all that this installation asks: nobody says there who they are
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from identity.metrics import LOCK_WAIT
 from identity.own_values import profile_for
 from identity.refresh.conclusion import Concluder
 from identity.refresh.flight import Flight, Flights, Wish
+from identity.refresh.gate import STEP_KEEPS
 from identity.refresh.intents import IntentState, RefreshIntent, abandoned, get_intent, may_present_again
 from identity.refresh.lock import Busy, Held, RefreshLock, Unreachable
 from identity.refresh.parts import RefreshParts
@@ -40,13 +41,13 @@ class Coordinator:
         self._concluder = Concluder(parts=parts, writer=writer)
         self._presenter = Presenter(parts=parts, writer=writer, ends=self._concluder)
 
-    def refresh(self, account: str, *, after_generation: int, refused: bool = False, keep: float = 0.0) -> int:
+    def refresh(self, account: str, *, after_generation: int, refused: bool = False, keep: float = STEP_KEEPS) -> int:
         """A generation newer than *after_generation*, committed.
 
         It returns *after_generation* itself when the provider is away, or its connection paused, and the present token
         has not expired: the step then opens with what is left of it. *refused*: that token was refused upstream, so it
         is not offered again.
-        *keep* is the share of the provider's pace that is left to others: `gate.AHEAD_KEEPS` for what nobody waits for.
+        *keep* is the share of the provider's burst that is left to others: `AHEAD_KEEPS` for what nobody waits for.
         Raises Unavailable, ReauthRequired, GrantRevoked or Misconfigured.
         """
         wish = Wish(account=account, after_generation=after_generation, refused=refused, keep=keep)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from identity.refresh.line import Line, Who
 
 
 @dataclass(kw_only=True)
@@ -19,18 +21,20 @@ class EndpointState:
     open: int | None = None
     probe: int = 0
     seen: int = 0
+    line: Line = field(default_factory=Line)
 
-    def look(self, now: int, *, interval: int, burst: int) -> int:
-        """How long to wait before a request; 0: it may go now. Nothing is counted."""
+    def look(self, now: int, *, interval: int, burst: int, who: Who) -> int:
+        """How long to wait before a request; 0: it may go now. Nothing is counted, though *who* takes a place."""
         self._see(now)
-        due = max(self.due, now)
-        wait = max(self.held - now, (self.open or now) - now, due - (burst - 1) * interval - now, 0)
-        return wait if wait or self.open is None else max(self.probe - now, 0)
+        free = max(max(self.due, now) - (burst - 1) * interval, self.held, self.probe)
+        free = free if self.open is None else max(free, self.open)
+        return self.line.wait(who, now, free=free, interval=interval)
 
-    def enter(self, now: int, *, interval: int, burst: int, probe: int) -> int:
+    def enter(self, now: int, *, interval: int, burst: int, probe: int, who: Who) -> int:
         """How long to wait before a request; 0: it may go now, and is counted."""
-        wait = self.look(now, interval=interval, burst=burst)
+        wait = self.look(now, interval=interval, burst=burst, who=who)
         if wait == 0:
+            self.line.leave(who)
             self.due = max(self.due, now) + interval
             if self.open is not None:
                 self.probe = now + probe
@@ -59,4 +63,5 @@ class EndpointState:
         if (set_back := self.seen - now) > 0:
             self.due, self.held, self.probe = self.due - set_back, self.held - set_back, self.probe - set_back
             self.open = None if self.open is None else self.open - set_back
+            self.line = Line()  # who waits comes back as told, and is given another place
         self.seen = now

@@ -8,8 +8,14 @@
 --                   open      the breaker lets nothing through before; after it, one probe
 --                   probe     until when that probe is waited for
 --                   seen      when it was asked about last: where that lies ahead, the clock was set back
+--                   places    how many places in the line were given out
+--                   swept     who was to be back before, and was not, has left the line
+-- KEYS[2]  zset     the line: who waits for a turn, by rank, and in each rank as they came
+-- KEYS[3]  zset     the same by when each was told to come back, and for a while those that left for being late
 -- ARGV[1]  "enter", "look", "answered", "failed" or "pause"
 -- enter, look:  ARGV[2] interval   ARGV[3] requests that may come at once   ARGV[4] time for a probe
+--               ARGV[5] who asks; "" takes no place   ARGV[6] its rank; a lower one goes before all of a higher
+--               ARGV[7] who is so late holds up nobody   ARGV[8] so late is forgotten, and so far ahead is told at most
 -- failed:       ARGV[2] threshold  ARGV[3] first cooling  ARGV[4] longest cooling
 -- pause:        ARGV[2] for how long
 --
@@ -24,6 +30,7 @@ for i = 1, #fields, 2 do
   state[fields[i]] = tonumber(fields[i + 1])
 end
 local what, wait = ARGV[1], 0
+local RANK = 1000000000000 -- more places than a rank ever gives out
 
 local function set(field, value)
   state[field] = value
@@ -34,6 +41,11 @@ local function set(field, value)
   end
 end
 
+-- Who stands far behind looks again half-way, each at a moment of its own: those before it may have left by then.
+local function told(wait, longest)
+  return wait <= longest and wait or longest / 2 + wait % (longest / 2)
+end
+
 local set_back = (state.seen or now) - now
 if set_back > 0 then -- what lay ahead lies as far ahead as before
   for _, field in ipairs({ "due", "held", "open", "probe" }) do
@@ -41,17 +53,39 @@ if set_back > 0 then -- what lay ahead lies as far ahead as before
       set(field, state[field] - set_back)
     end
   end
+  redis.call("DEL", KEYS[2], KEYS[3]) -- who waits comes back as told, and is given another place
+  set("swept", nil)
 end
 set("seen", now)
 
 if what == "enter" or what == "look" then
   local interval, burst, probe = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-  local due = math.max(state.due or now, now)
-  wait = math.max((state.held or now) - now, (state.open or now) - now, due - (burst - 1) * interval - now, 0)
-  if wait == 0 and state.open then
-    wait = math.max((state.probe or now) - now, 0)
+  local who, rank, late, longest = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+  local from = string.format("%.0f", state.swept or 0)
+  for _, one in ipairs(redis.call("ZRANGEBYSCORE", KEYS[3], from, string.format("(%.0f", now - late))) do
+    redis.call("ZREM", KEYS[2], one)
   end
-  if wait == 0 and what == "enter" then
+  set("swept", now - late)
+  redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", string.format("(%.0f", now - longest))
+  local due = math.max(state.due or now, now)
+  local free = math.max(due - (burst - 1) * interval, state.held or 0, state.open or 0, state.probe or 0)
+  local place = redis.call("ZRANK", KEYS[2], who)
+  if not place and redis.call("ZSCORE", KEYS[3], who) then
+    rank = -1 -- its turn came before it did
+  end
+  local before = place or redis.call("ZCOUNT", KEYS[2], "-inf", string.format("(%.0f", (rank + 1) * RANK))
+  wait = math.max(free + before * interval - now, 0)
+  if wait > 0 and who ~= "" then
+    local first = math.max(free - now, 0)
+    wait = first + told(wait - first, longest)
+    if not place then
+      set("places", (state.places or 0) + 1)
+      redis.call("ZADD", KEYS[2], string.format("%.0f", rank * RANK + state.places), who)
+    end
+    redis.call("ZADD", KEYS[3], string.format("%.0f", now + wait), who)
+  elseif wait == 0 and what == "enter" then
+    redis.call("ZREM", KEYS[2], who)
+    redis.call("ZREM", KEYS[3], who)
     set("due", due + interval)
     if state.open then
       set("probe", now + probe)
@@ -74,6 +108,9 @@ elseif what == "pause" then
 end
 
 -- A quarter of an hour after its last date, what it remembers of failures is old, too.
-local last = math.max(now, state.due or 0, state.held or 0, state.open or 0, state.probe or 0)
-redis.call("PEXPIRE", KEYS[1], string.format("%.0f", (last - now) / 1000 + 900000))
+local back = tonumber(redis.call("ZREVRANGE", KEYS[3], 0, 0, "WITHSCORES")[2] or 0)
+local last = math.max(now, state.due or 0, state.held or 0, state.open or 0, state.probe or 0, back)
+for _, key in ipairs(KEYS) do
+  redis.call("PEXPIRE", key, string.format("%.0f", (last - now) / 1000 + 900000))
+end
 return string.format("%.0f", wait)

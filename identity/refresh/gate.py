@@ -4,14 +4,15 @@ One gate a provider connection and address, shared by all workers through Redis.
 own, so that together they may ask more often than the pace allows. It is kept by provider connection, because providers
 count by client, and because one tenant's registration must not be able to close another's gate.
 
-Nobody sleeps at a gate: whoever is told to wait comes back by `due_at`.
+Nobody sleeps at a gate: whoever is told to wait has a place in its line (`identity/refresh/line.py`), and comes back by
+`due_at` when its turn is.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -23,14 +24,18 @@ import redis
 from identity.metrics import TOKEN_REQUESTS
 from identity.model import Credential, ProviderConnection
 from identity.refresh.endpoint_state import EndpointState
+from identity.refresh.line import LATE, LONGEST, Who
 from identity.refresh.pace import Pace
 
 _SCRIPT = files("identity.refresh").joinpath("gate.lua").read_text()
 _MICROSECOND = timedelta(microseconds=1)
 _NO_PACE = 1_000_000_000_000_000  # so many at once, a microsecond apart, that no request waits for another
 
-#: Of the burst: what refreshes ahead of need leave to those that a step waits for.
-AHEAD_KEEPS = 0.5
+#: Of the burst: what a step's refresh leaves to people who connect, and what refreshes ahead of need leave to both.
+STEP_KEEPS, AHEAD_KEEPS = 0.2, 0.5
+_NOBODY = Who()
+#: Why no token is asked for, as whoever looks at what waits reads it, beside when it is due.
+HELD_BACK = "requests to its token endpoint are held back for now, and it stands in line for its turn"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,11 @@ class Endpoint:
     def among(cls, connection: str, credential: Credential, *, api_url: str, token_url: str) -> Self:
         """The endpoint, by the connection's addresses. Installations are counted together: their paths differ."""
         return cls(connection=connection, url=api_url if credential is Credential.INSTALLATION else token_url)
+
+    @classmethod
+    def asked_by_nobody(cls, url: str) -> Self:
+        """One that is asked without saying who asks, and counts by the address that requests come from."""
+        return cls(connection="-", url=url)
 
     def __str__(self) -> str:
         return f"{self.connection}:{sha256(self.url.encode()).hexdigest()[:16]}"
@@ -79,6 +89,7 @@ class Gate:
         monotonic: Callable[[], float] = time.monotonic,
         rest: timedelta = timedelta(seconds=5),
     ) -> None:
+        self._client = client
         self._script = client.register_script(_SCRIPT) if client is not None else None
         self._breaker = breaker or Breaker()
         self._prefix = prefix
@@ -88,22 +99,35 @@ class Gate:
         self._own: dict[str, EndpointState] = {}
         self._lock = threading.Lock()
 
-    def enter(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0) -> timedelta | None:
-        """None: ask now, it is counted. Otherwise how long to wait before trying again.
+    def enter(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0, who: Who = _NOBODY) -> timedelta | None:
+        """None: ask now, it is counted. Otherwise how long to wait before trying again: *who* has that place in line.
 
         *keep* is the share of the burst to be left for others, from 0 to 1: `AHEAD_KEEPS` for what nobody waits for.
         """
-        wait = self._ask("enter", endpoint, pace, keep)
+        wait = self._ask("enter", endpoint, pace, keep, who)
         TOKEN_REQUESTS.labels("waits" if wait else "passes").inc()
         return wait
 
-    def look(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0) -> timedelta | None:
-        """What `enter` would say; nothing is counted."""
-        return self._ask("look", endpoint, pace, keep)
+    def look(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0, who: Who = _NOBODY) -> timedelta | None:
+        """What `enter` would say; nothing is counted. Where it says to wait, *who* has that place in line."""
+        return self._ask("look", endpoint, pace, keep, who)
+
+    def waiting(self, endpoints: Sequence[Endpoint]) -> list[int]:
+        """How many stand in line at each, in one round trip; who left it is counted until somebody asks there."""
+        if self._client is not None and self._monotonic() >= self._away_until:
+            asking = self._client.pipeline(transaction=False)
+            for endpoint in endpoints:
+                asking.zcard(self._keys(endpoint)[1])
+            try:
+                return [int(length) for length in asking.execute()]
+            except redis.RedisError:
+                self._away_until = self._monotonic() + self._rest
+        with self._lock:
+            return [self._state(endpoint).line.length(self._now()) for endpoint in endpoints]
 
     def paused(self, endpoint: Endpoint) -> timedelta | None:
         """How long nobody is to ask, whatever the pace: it asked for a pause, or its breaker is open."""
-        return self._wait("look", endpoint, interval=1, burst=_NO_PACE)
+        return self._wait("look", endpoint, interval=1, burst=_NO_PACE, who=_NOBODY)
 
     def answered(self, endpoint: Endpoint) -> None:
         """The endpoint answered like something that works, whatever it said: the breaker closes."""
@@ -126,21 +150,20 @@ class Gate:
             with self._lock:
                 self._state(endpoint).pause(self._now(), duration // _MICROSECOND)
 
-    def _ask(self, what: str, endpoint: Endpoint, pace: Pace, keep: float) -> timedelta | None:
-        return self._wait(
-            what, endpoint, interval=pace.interval // _MICROSECOND, burst=max(1, int(pace.burst * (1 - keep)))
-        )
+    def _ask(self, what: str, endpoint: Endpoint, pace: Pace, keep: float, who: Who) -> timedelta | None:
+        interval, burst = pace.interval // _MICROSECOND, max(1, int(pace.burst * (1 - keep)))
+        return self._wait(what, endpoint, interval=interval, burst=burst, who=who)
 
-    def _wait(self, what: str, endpoint: Endpoint, *, interval: int, burst: int) -> timedelta | None:
+    def _wait(self, what: str, endpoint: Endpoint, *, interval: int, burst: int, who: Who) -> timedelta | None:
         probe = self._breaker.probe // _MICROSECOND
-        wait = self._shared(endpoint, what, interval, burst, probe)
+        wait = self._shared(endpoint, what, interval, burst, probe, who.name, int(who.rank), LATE, LONGEST)
         if wait is None:
             with self._lock:
                 state, now = self._state(endpoint), self._now()
                 if what == "enter":
-                    wait = state.enter(now, interval=interval, burst=burst, probe=probe)
+                    wait = state.enter(now, interval=interval, burst=burst, probe=probe, who=who)
                 else:
-                    wait = state.look(now, interval=interval, burst=burst)
+                    wait = state.look(now, interval=interval, burst=burst, who=who)
         return timedelta(microseconds=wait) if wait else None
 
     def _shared(self, endpoint: Endpoint, *arguments: str | int) -> int | None:
@@ -148,10 +171,14 @@ class Gate:
         if self._script is None or self._monotonic() < self._away_until:
             return None
         try:
-            return int(self._script(keys=[f"{self._prefix}endpoint:{endpoint}"], args=list(arguments)))
+            return int(self._script(keys=self._keys(endpoint), args=list(arguments)))
         except redis.RedisError:
             self._away_until = self._monotonic() + self._rest
             return None
+
+    def _keys(self, endpoint: Endpoint) -> list[str]:
+        key = f"{self._prefix}endpoint:{endpoint}"
+        return [key, f"{key}:line", f"{key}:back"]
 
     def _state(self, endpoint: Endpoint) -> EndpointState:
         return self._own.setdefault(str(endpoint), EndpointState())

@@ -52,7 +52,7 @@ class KeepaliveSettings:
 
     batch: int = 200  # grants a claim
     threads: int = 8  # refreshes at once
-    within: timedelta = timedelta(seconds=60)  # a pass begins no further batch after so long
+    within: timedelta = timedelta(seconds=60)  # a pass begins no further refresh after so long
     claim: timedelta = timedelta(minutes=5)  # longer than a batch takes
     stopped: timedelta = timedelta(hours=1)  # until a stopped grant is looked at again
 
@@ -88,14 +88,17 @@ class Keepalive:
         Unavailable or CommitUnknown where nothing else is to be told.
         """
         end = self._monotonic() + self._settings.within.total_seconds()
-        one_pass = _Pass(self._refresh, self._profiles, self._pacing, self._clock, self._settings, self._stopping)
+
+        def over() -> bool:
+            """Within a batch as well: where a provider hangs, what has not begun goes back, and others get a thread."""
+            return self._stopping() or self._monotonic() >= end
+
+        one_pass = _Pass(self._refresh, self._profiles, self._pacing, self._clock, self._settings, over)
         # Told with what ends the pass, too, since they are told of nowhere else.
         with one_pass.failures.told("grants that could not be kept alive"), measuring(KEEPALIVE_DUE, KEEPALIVE_LAG):
             with ThreadPoolExecutor(self._settings.threads, thread_name_prefix="keepalive") as threads:
-                while not self._stopping() and (batch := self._claim()):
+                while not over() and (batch := self._claim()):
                     self._put_back(one_pass.go(batch, threads))
-                    if self._monotonic() >= end:
-                        break
             self._measure()
         return one_pass.refreshed
 
@@ -128,7 +131,7 @@ class _Pass:
         pacing: Pacing,
         clock: Callable[[], datetime],
         settings: KeepaliveSettings,
-        stopping: Callable[[], bool],
+        over: Callable[[], bool],
     ) -> None:
         self.refreshed = 0
         self.failures = Failures()
@@ -137,7 +140,7 @@ class _Pass:
         self._pacing = pacing
         self._clock = clock
         self._settings = settings
-        self._stopping = stopping
+        self._over = over
         self._full: dict[Endpoint, datetime] = {}  # when it has room again
         self._line: Counter[Endpoint] = Counter()  # how many it was too full for
 
@@ -185,9 +188,9 @@ class _Pass:
         return profile_for(self._profiles, due)
 
     def _attempt(self, due: Due) -> tuple[str, Next] | None:
-        """Refresh it: what came of that, and what follows; None: its token endpoint has no room, or we are stopping."""
+        """Refresh it: what came of that, and what follows; None: its endpoint has no room, or the pass is over."""
         now = self._clock()
-        if self._stopping() or now < self._full.get(due.endpoint, now):
+        if self._over() or now < self._full.get(due.endpoint, now):
             return None
         if self._is_full(due):
             return None

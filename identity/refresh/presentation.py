@@ -13,7 +13,9 @@ from identity.model import RuledOut
 from identity.own_values import profile_for
 from identity.refresh.conclusion import Concluder
 from identity.refresh.endings import Superseded
+from identity.refresh.gate import AHEAD_KEEPS, HELD_BACK
 from identity.refresh.intents import IntentState, RefreshIntent, store_answer
+from identity.refresh.line import Who
 from identity.refresh.opening import begin
 from identity.refresh.parts import RefreshParts
 from identity.refresh.situation import Situation
@@ -21,8 +23,6 @@ from identity.refresh.writer import RefreshWriter
 from identity.request_names import REFRESH_HEADER, named
 from identity.store import CommitUnknown
 from identity.token_endpoint import pack
-
-_HELD_BACK = "requests to its token endpoint are held back for now"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,11 @@ class Presenter:
         to = situation.token_endpoint
         gate = self.parts.endpoint.gate
         pace = profile.pace_of(situation.account.credential)
-        if (wait := gate.look(to, pace, keep=keep)) is not None:
-            return self.ends.serve(situation, retry_after=wait, why=_HELD_BACK)
+        # Whoever is served meanwhile, or asks ahead of need, does not come back when its turn is.
+        comes_back = keep < AHEAD_KEEPS and not situation.may_serve(now)
+        who = Who(situation.account.id if comes_back else "")
+        if (wait := gate.look(to, pace, keep=keep, who=who)) is not None:
+            return self.ends.serve(situation, retry_after=wait, why=HELD_BACK)
         # Only from here does the time to send run: at a Redis that hangs, looking alone takes as long.
         by = self.parts.monotonic() + self.parts.budget.send.total_seconds()
         new = self._new_intent(situation, self.parts.clock())
@@ -56,8 +59,8 @@ class Presenter:
         if (intent := self._begin(situation, new)) is None:
             return None
         # Counted only now that it is ours to present. Should another account's have come first, nothing was sent.
-        if (wait := gate.enter(to, pace, keep=keep)) is not None:
-            return self.ends.fail(situation, intent, _HELD_BACK, wait=wait, unpresented=True)
+        if (wait := gate.enter(to, pace, keep=keep, who=who)) is not None:
+            return self.ends.fail(situation, intent, HELD_BACK, wait=wait, unpresented=True)
         self.parts.reached("before_send")
         outcome = self.parts.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)
         self.parts.reached("after_send")

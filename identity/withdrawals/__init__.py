@@ -29,8 +29,8 @@ class WithdrawalState(StrEnum):
     PENDING = "pending"  # to be asked, by `due_at`
     DONE = "done"  # the provider says that it has ended
     STUCK = "stuck"  # an operator must act: `aswhom revocations retry`
-    GIVEN_UP = "given_up"  # an operator deleted its tenant all the same: it may still be valid at the provider
-    NOT_ASKED = "not_asked"  # there is nobody to ask, or nothing to ask for; a refused connect's was asked in vain
+    GIVEN_UP = "given_up"  # by an operator, or its tenant was deleted: it may still be valid at the provider
+    NOT_ASKED = "not_asked"  # there is nobody to ask, or nothing to ask for
 
 
 MOVES: Moves[WithdrawalState] = Moves(
@@ -96,9 +96,9 @@ def claim(connection: Connection, withdrawal: str, *, now: datetime, until: date
     return get_withdrawal(connection, withdrawal) if connection.execute(claimed).rowcount == 1 else None
 
 
-def settle(connection: Connection, withdrawal: str, *, to: WithdrawalState, reason: str | None, now: datetime) -> bool:
-    """Move a withdrawal; False if it has left the states from which that is allowed. Its end shreds the ciphertext."""
-    moved = update(withdrawals).where(withdrawals.c.id == withdrawal, withdrawals.c.state.in_(MOVES.sources(to)))
+def settle(connection: Connection, *ids: str, to: WithdrawalState, reason: str | None, now: datetime) -> int:
+    """Move withdrawals that are in a state from which that is allowed; how many. Their end shreds the ciphertext."""
+    moved = update(withdrawals).where(withdrawals.c.id.in_(ids), withdrawals.c.state.in_(MOVES.sources(to)))
     values: dict[str, object] = {
         "state": to,
         "reason": reason,
@@ -106,7 +106,7 @@ def settle(connection: Connection, withdrawal: str, *, to: WithdrawalState, reas
     }
     if to in MOVES.terminal:
         values |= SHREDDED
-    return connection.execute(moved.values(values)).rowcount == 1
+    return connection.execute(moved.values(values)).rowcount
 
 
 class Counts(Enum):
@@ -117,12 +117,10 @@ class Counts(Enum):
     KEYLESS = auto()  # nothing was sent, for want of a vault key that another host may have: counted by itself
 
 
-def postpone(
-    connection: Connection, withdrawal: str, *, due_at: datetime, reason: str, counts: Counts = Counts.TRY
-) -> None:
+def postpone(connection: Connection, *ids: str, due_at: datetime, reason: str, counts: Counts = Counts.TRY) -> None:
     """Ask again at *due_at*."""
     columns = withdrawals.c
-    waits = update(withdrawals).where(columns.id == withdrawal, columns.state == WithdrawalState.PENDING)
+    waits = update(withdrawals).where(columns.id.in_(ids), columns.state == WithdrawalState.PENDING)
     waits = waits.values(due_at=due_at, reason=reason)
     if counts is not Counts.TRY:
         waits = waits.values(tries=columns.tries - 1)

@@ -18,6 +18,9 @@ class WithdrawalBudget:
     longest: timedelta = timedelta(minutes=5)
     keyless: timedelta = timedelta(days=1)  # of tries: what a refused connect had won waits for who has its vault key
     outlasted: timedelta = timedelta(hours=1)  # what ends by itself within that is waited for, and troubles nobody
+    limited: timedelta = timedelta(
+        days=1
+    )  # for so long being told to wait spends no try: no limit of a rate lasts longer
     margin: timedelta = timedelta(seconds=30)  # a claim outlives its request by so much
 
     def pause(self, tries: int) -> timedelta:

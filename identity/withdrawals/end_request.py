@@ -26,11 +26,17 @@ from identity.withdrawals.token_revocation import has_ended, presented, revoke_r
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """A claimed withdrawal with all that its request needs."""
+class Claimed:
+    """A withdrawal that is ours to ask about, and whose it was."""
 
     withdrawal: Withdrawal
     account: Account
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case(Claimed):
+    """One with all that its request needs."""
+
     owner: ProviderConnection
     secrets: tuple[SealedSecret, ...]
     superseded: bool  # a refresh that ended after the revocation had replaced it
@@ -47,6 +53,21 @@ class Doubt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Names:
+    """Tokens that are ended by their own names, of as many withdrawals as a request may name."""
+
+    renewal: Renewal
+    tokens: tuple[Secret, ...]
+
+    def room(self, *, tries: int) -> int:
+        """How many tokens more one request may name, at that try of these.
+
+        Each try in vain leaves a quarter: a token for which a provider refuses a whole list is soon alone.
+        """
+        return (self.renewal.most >> 2 * (tries - 1)) - len(self.tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """What the provider is asked, how often it lets itself be asked that, and whether an answer says yes."""
 
@@ -59,6 +80,7 @@ class Question:
     ends_at: datetime | None = None  # when that one, or the only one, expires: nothing renews it then
     lost: bool = False  # that it is dead tells nothing of the newer one by which alone the provider can be asked
     outlives: bool = False  # it is done where the server ends no such tokens: this one ends by itself
+    names: Names | None = None  # it is asked by nobody, and of others beside it
 
     def tells(self, outcome: Outcome) -> bool:
         """Whether *outcome*, which says that it has ended, says so of the newer one, too."""
@@ -90,7 +112,7 @@ def question(
     if minted and expired:
         return _nothing("it had expired")
     if claimed.origin is Origin.CONNECT and profile.renewal is not None:
-        return _by_name(profile.renewal, case, vault)
+        return _of_connect(profile.renewal, case, vault)
     renewal_alone = is_renewal_alone(profile, claimed, now=now)
     wanted = REFRESH if renewal_alone else presented(profile, claimed.credential)
     if claimed.ended is not None:
@@ -178,6 +200,12 @@ def is_renewal_alone(profile: Profile, claimed: Withdrawal, *, now: datetime) ->
     return claimed.access_sealed is None or _has_expired(claimed, now=now)
 
 
+def goes_by_name(profile: Profile, claimed: Withdrawal, *, now: datetime) -> bool:
+    """Whether its tokens are ended by their own names, which reaches no other."""
+    refused = claimed.origin is Origin.CONNECT
+    return profile.renewal is not None and (refused or is_renewal_alone(profile, claimed, now=now))
+
+
 def _shown(case: Case) -> SealedSecret:
     """The secret for this try. Refusals look different everywhere: while several are live, each has its turn."""
     fresh = [secret for secret in case.secrets if secret.refused_at is None] or case.secrets
@@ -192,7 +220,7 @@ def _nothing(reason: str) -> Unasked:
     return Unasked(to=WithdrawalState.NOT_ASKED, reason=reason)
 
 
-def _by_name(renewal: Renewal, case: Case, vault: Vault) -> Question:
+def _of_connect(renewal: Renewal, case: Case, vault: Vault) -> Question:
     """All tokens of a refused connect, and nothing else that the person consented to."""
     sealed = {REFRESH: case.withdrawal.refresh_sealed, ACCESS: case.withdrawal.access_sealed}
     tokens = [vault.open(value, _binding(case, name)) for name, value in sealed.items() if value is not None]
@@ -202,6 +230,7 @@ def _by_name(renewal: Renewal, case: Case, vault: Vault) -> Question:
 def _of_renewal(renewal: Renewal, owner: ProviderConnection, *tokens: Secret, remark: str | None = None) -> Question:
     return Question(
         request=renewal.request(owner, tokens),
+        names=Names(renewal=renewal, tokens=tokens),
         pace=renewal.pace,
         has_ended=lambda answer: answer.status in renewal.taken,
         remark=remark,

@@ -19,6 +19,19 @@ def presented(profile: Profile, credential: Credential) -> str:
     return ACCESS if profile.revocation is None or credential in MINTED else profile.revocation.presents
 
 
+def can_be_asked(profile: Profile, owner: ProviderConnection, credential: Credential) -> bool:
+    """Whether the provider can be asked to end a token that was obtained as *credential*."""
+    if profile.revocation is None:
+        return False
+    if profile.revoke is None:
+        return credential not in (Credential.STATIC, Credential.INSTALLATION)
+    some = Secret("some")
+    return (
+        profile.revoke(RevokedToken(connection=owner, credential=credential, token=some, client_secret=some))
+        is not None
+    )
+
+
 def revoke_request(client: Client, *, credential: Credential, token: Secret, hint: str) -> HttpRequest | None:
     """The request that ends *token*, obtained as *credential*; None: the provider cannot be asked for it.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from identity.accounts import find_account
 from identity.api_keys import executors
@@ -22,6 +22,7 @@ from pipeline.action import Action
 from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState
 from pipeline.tables import jobs, workflow_settings
+from pipeline.tool_workflows import is_of_a_tool
 from pipeline.workflow import USER, Registry, Workflow
 
 
@@ -63,6 +64,30 @@ def abilities(
     }
     order = [Effect.HIGH_RISK, Effect.WRITE, Effect.READ]
     return tuple(sorted(found, key=lambda ability: (order.index(ability.effect), ability.does)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """What is done once somebody has connected, and how often."""
+
+    does: str
+    times: int
+
+
+def waiting_for(connection: Connection, workflows: Registry, key: AccountKey) -> tuple[Waiting, ...]:
+    """What waits for this very consent, the most first: an agent that was told so may have asked again and again."""
+    found = connection.execute(
+        select(jobs.c.workflow, func.count())
+        .where(jobs.c.waits_for == consent_of(key), jobs.c.state == JobState.WAITING)
+        .group_by(jobs.c.workflow)
+    )
+    waits = [Waiting(does=_of_workflow(workflows, name), times=times) for name, times in found]
+    return tuple(sorted(waits, key=lambda one: (-one.times, one.does)))
+
+
+def _of_workflow(workflows: Registry, name: str) -> str:
+    workflow = workflows.find(name) if is_of_a_tool(name) else None
+    return f"The workflow {name}" if workflow is None else in_words(next(iter(workflow.uses)))
 
 
 def scopes_to_ask(connection: Connection, key: AccountKey, owner: ProviderConnection) -> tuple[str, ...]:

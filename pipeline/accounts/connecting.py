@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from identity.accounts import find_account
 from identity.connect.flow import Connected, ConnectFlow, ConnectOffer, ConnectRefused, Outcome
 from identity.connect.outcomes import Awaiting
+from identity.connect.outcomes import InLine as Queued
 from identity.connect.reasons import Why
 from identity.connections import get_connection
 from identity.grants import get_grant
@@ -19,7 +20,7 @@ from identity.model import AccountKey, AccountState
 from identity.providers.words import provider_name, scope_in_words
 from identity.store import Store
 from identity.tables import principals, tenants
-from pipeline.accounts.abilities import Ability, abilities
+from pipeline.accounts.abilities import Ability, Waiting, abilities, waiting_for
 from pipeline.ledger import jobs
 from pipeline.workflow import Registry
 
@@ -50,6 +51,7 @@ class Offer:
     permissions: tuple[Permission, ...]  # without those held
     held: tuple[Permission, ...]  # what they allow already
     abilities: tuple[Ability, ...]
+    waiting: tuple[Waiting, ...]  # what is done as soon as they have connected
     awaited: str | None  # as whom they are to sign in
     again: AccountState | None  # the state of what is to be connected again
     good_for: timedelta
@@ -104,6 +106,14 @@ class Unconfirmed:
     code: str | None  # what the browser carries there, the one time that it is given
 
 
+@dataclass(frozen=True, kw_only=True)
+class InLine:
+    """They consented, and the provider is asked for their token when their turn is: come back for it."""
+
+    party: Party
+    turn_in: timedelta
+
+
 Ended = Done | Failed | Underway | Unconfirmed
 
 
@@ -130,6 +140,7 @@ class Connecting:
                 permissions=_in_words(offer.provider, tuple(one for one in offer.scopes if one not in held)),
                 held=_in_words(offer.provider, tuple(sorted(held))),
                 abilities=abilities(connection, self._workflows, tenant=key.tenant, provider=offer.provider, now=now),
+                waiting=waiting_for(connection, self._workflows, key),
                 awaited=str(offer.awaited) if offer.awaited else None,
                 again=None if offer.state is AccountState.PENDING else offer.state,
                 good_for=offer.expires_at - now,
@@ -148,9 +159,12 @@ class Connecting:
             raise LookupError(f"connect session {session} is gone")
         return Away(party=self._store.read(lambda c: _party(c, about[0], None)), url=outcome)
 
-    def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Ended:
+    def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Ended | InLine:
         """The callback at *connection*'s own address."""
         outcome = self._connect.finish(params, browser=browser, connection_id=connection, now=now, also=wake_waiting)
+        if isinstance(outcome, Queued) and (about := self._connect.about(outcome.session)):
+            party = self._store.read(lambda c: _party(c, about[0], None))
+            return InLine(party=party, turn_in=outcome.turn_in)
         return self._ended(outcome, now=now)
 
     def result(self, session: str, *, browser: str, now: datetime) -> Ended:

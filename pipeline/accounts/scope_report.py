@@ -60,7 +60,7 @@ def scope_report(
 
     *since*: what counts as lately; None: nothing does, and nobody looks what was tried.
     """
-    actions = workflows.tools
+    actions = workflows.actions
     needed: dict[tuple[str, PrincipalKind, str], set[str]] = {}
     found = []
     for row in _accounts(connection, tenant, kind):

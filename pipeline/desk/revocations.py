@@ -11,6 +11,7 @@ from identity.errors import BadInput
 from identity.model import Scope
 from identity.sequence import lock_exclusive
 from identity.withdrawals import ask_again
+from identity.withdrawals.stuck_leftovers import ask_leftover_again, give_up_leftover, tenant_of_leftover
 from pipeline import revocation
 from pipeline.desk.changes import record_change
 from pipeline.ledger import queries
@@ -52,10 +53,15 @@ def revoke_once(
 
 
 def retry(connection: Connection, id: str, act: Act) -> int:
-    """Have the provider asked again for what is stuck of a revocation. How many credentials; 0: nothing is stuck.
+    """Have the provider asked again for what is stuck of a revocation, or for what that refused connect had won.
 
-    Raises BadInput if there is no such revocation.
+    How many credentials; 0: nothing is stuck. Raises BadInput if there is no such revocation.
     """
+    if (whose := tenant_of_leftover(connection, id)) is not None:
+        again = ask_leftover_again(connection, id, now=act.now)
+        if again:
+            record_change(connection, "connect.retried", whose, {"withdrawal": id}, act)
+        return again
     row = queries.revocation(connection, id)
     again = ask_again(connection, id, now=act.now)
     if again:
@@ -63,3 +69,16 @@ def retry(connection: Connection, id: str, act: Act) -> int:
         detail = {"revocation": id, "credentials": again}
         record_change(connection, "revocation.retried", row["tenant_id"], detail, act)
     return again
+
+
+def give_up(connection: Connection, id: str, act: Act) -> int:
+    """Ask no more for what that refused connect had won, and shred it. 0: it is not stuck.
+
+    Raises BadInput if no refused connect had won that.
+    """
+    if (whose := tenant_of_leftover(connection, id)) is None:
+        raise BadInput(f"no refused connect had won {id}: `aswhom revocations list --stuck` names what is stuck")
+    ended = give_up_leftover(connection, id, now=act.now)
+    if ended:
+        record_change(connection, "connect.given_up", whose, {"withdrawal": id}, act)
+    return ended

@@ -22,6 +22,7 @@ from pipeline.ledger.approval_bars import barred
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Approved, Ended, Intent, PolicyMoved, claim_lost
 from pipeline.ledger.jobs import lock_claim, park, wake
+from pipeline.ledger.requesters import unheld_key
 from pipeline.states import APPROVAL_MOVES, ApprovalState, Wait
 
 YES, NO = "yes", "no"
@@ -103,6 +104,8 @@ def _same(held: Row[Any], intent: Intent, shown: Mapping[str, Any]) -> bool:
 def _ask_anew(
     connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, Any], now: datetime
 ) -> NotApproved | Ended:
+    if (unheld := _unheld(connection, intent)) is not None:
+        return NotApproved(reason=unheld)
     needs = [_resolved(connection, intent.job.tenant, one) for one in intent.decision.constraints.approvals]
     for need in needs:
         eligible = len(need["approvers"]) - len(barred(connection, intent.job.id, need["approvers"]))
@@ -136,15 +139,42 @@ def _ask_anew(
     audit.record(
         connection,
         "approval.asked",
-        AsWhom(tenant=intent.job.tenant),
+        AsWhom(
+            tenant=intent.job.tenant,
+            agent=intent.job.agent,
+            principal=intent.principal,
+            pattern=intent.decision.pattern,
+            on_behalf_of=intent.job.user,
+        ),
         Work(job=intent.job.id, action=intent.action),
         id=f"{id}.asked",
         at=now,
         number=number,
         outcome="open",
-        detail={"approval": id},
+        # All that was asked: an export of the audit has nothing else, where nobody answers.
+        detail={
+            "approval": id,
+            "position": intent.position,
+            "request_hash": intent.request_hash,
+            "digest": digest_of(shown),
+            "policy": intent.decision.policy,
+            "needs": needs,
+        },
     )
     return _wait(connection, intent, id, lasts)
+
+
+def _unheld(connection: Connection, intent: Intent) -> str | None:
+    """Why the step is refused whoever says yes: a rule wants to know who is behind the key that asked."""
+    wary = next((one for one in intent.decision.constraints.approvals if one.held_keys_only), None)
+    key = None if wary is None else unheld_key(connection, intent.job.id)
+    if wary is None or key is None:
+        return None
+    return (
+        f"the policy's rule {wary.rule!r} approves {intent.action} only for keys that a user is said to hold, and "
+        f"{key} names none: whoever has it could approve what they asked for. "
+        "Make one with `aswhom api-keys add --held-by`"
+    )
 
 
 def _resolved(connection: Connection, tenant: str, need: ApprovalNeed) -> dict[str, Any]:

@@ -107,6 +107,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     return Closed(counts=moved or closing.step_state is StepState.OPEN, duplicate=answer.duplicate)
 
 
+UNSPENT = "spends no attempt: "  # what the error of one begins with that used up none: its upstream is away, say
 NOT_SENT = "not sent"  # the error of an attempt that was taken back: it used up none of its step's tries
 
 

@@ -1,4 +1,4 @@
-"""Dead letters: the newest dead jobs, grouped by their cause, so that what one mistake killed comes back at once."""
+"""Dead letters: dead jobs by their cause, so that what one mistake killed comes back at once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select, tuple_
 
 from pipeline.ledger.indexed import REPLAYABLE
 from pipeline.ledger.paging import Record, rows_of
 from pipeline.tables import jobs
 
-MOST = 2_000  # the newest, which are looked at
+MOST = 2_000  # that are looked at, or come back, at once
 _OF_ONE_JOB = re.compile(r"\b[a-z]{2,4}[_-][0-9a-z]{20,}\b|\b[0-9a-f]{8,}\b|\d{4,}")  # ids, digests, numbers
 
 
@@ -58,6 +58,18 @@ def dead_letters(connection: Connection, tenant: str | None) -> DeadLetters:
         by.setdefault((row.workflow, cause(row.reason)), []).append(row)
     groups = sorted((_group(*key, of) for key, of in by.items()), key=lambda one: (-len(one.jobs), one.workflow))
     return DeadLetters(groups=tuple(groups), jobs=min(len(rows), MOST), all=len(rows) <= MOST)
+
+
+def dead_behind(
+    connection: Connection, tenant: str | None, last: tuple[datetime, str] | None
+) -> Sequence[Row[str, str, str | None, datetime]]:
+    """The next dead jobs behind the one that was made then and has that id, or all, the oldest first."""
+    found = select(jobs.c.id, jobs.c.workflow, jobs.c.reason, jobs.c.created_at).where(REPLAYABLE)
+    if tenant is not None:
+        found = found.where(jobs.c.tenant_id == tenant)
+    if last is not None:
+        found = found.where(tuple_(jobs.c.created_at, jobs.c.id) > last)
+    return connection.execute(found.order_by(jobs.c.created_at, jobs.c.id).limit(MOST)).all()
 
 
 def jobs_of(connection: Connection, ids: Collection[str]) -> list[Record]:

@@ -39,7 +39,7 @@ class ClaimedJob:
     accepted: int
     fence: int
     runs_spent: int
-    waits_on: bool  # for what it was parked for: no step has opened since
+    waits_for: str | None  # what it was parked for, unless a step has opened since
     waited: timedelta  # since it was due
 
 
@@ -134,7 +134,7 @@ def claim(connection: Connection, job: str, *, claim_for: timedelta, lapses: int
         accepted=claimed.accepted,
         fence=claimed.fence,
         runs_spent=claimed.runs_spent,
-        waits_on=claimed.waits_for is not None,
+        waits_for=claimed.waits_for,
         waited=claimed.claimed_until - claim_for - claimed.due_at,
     )
 
@@ -252,6 +252,11 @@ def state_and_revocation(connection: Connection, job: str) -> tuple[JobState, st
 def consent_of(key: AccountKey) -> str:
     """What a job that waits for a person's consent waits for."""
     return f"{_ACCOUNT}{key}"
+
+
+def upstream_of(step: str) -> str:
+    """What a job waits for whose step's upstream is away."""
+    return f"upstream/{step}"
 
 
 def consenting(waits_for: str | None) -> AccountKey | None:

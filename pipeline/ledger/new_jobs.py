@@ -51,7 +51,8 @@ class NewJob:
     delivery: str | None = None  # that started it
     source_connection: str | None = None  # through which that came
     request: str | None = None  # of an agent, that started it
-    replayed_by: Sequence[str] = ()  # every name of whoever had its delivery looked at again, or started it by hand
+    # Every name of whoever had its delivery looked at again, started it by hand, or may have the key that asked for it.
+    replayed_by: Sequence[str] = ()
 
 
 def insert_job(

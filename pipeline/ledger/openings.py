@@ -37,7 +37,7 @@ from pipeline.ledger.intents import (
     record_intent,
     write_step,
 )
-from pipeline.ledger.jobs import consent_of, park, requeue
+from pipeline.ledger.jobs import consent_of, park, requeue, upstream_of
 from pipeline.ledger.once import take_once
 from pipeline.ledger.refusals import rule_out
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
@@ -129,8 +129,11 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
 
 
 def _end_wait(connection: Connection, intent: Intent) -> None:
-    """What the job was parked for has come, so that another such wait is a new one."""
-    if intent.job.waits_on:
+    """What the job was parked for has come, so that another such wait is a new one.
+
+    Not for the step's own upstream: whether that is there only the answer says.
+    """
+    if intent.job.waits_for not in (None, upstream_of(intent.step)):
         _WAITS_NO_MORE.run(connection, {"job": intent.job.id})
 
 

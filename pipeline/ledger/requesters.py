@@ -1,6 +1,7 @@
 """Who asked for a job: never the one who approves it, under whatever name.
 
-A job knows whom USER means, and who sent its event, or had it accepted anew, only as they are named there. So every
+A job knows whom USER means, and who sent its event, had it accepted anew, or made or holds the key of the agents' API
+that asked for it, only as they are named there. So every
 principal with an alias of such a name counts, at whichever provider, linked before or since: rather one person too many
 than the requester. Names are compared here and not by the database, whose lower() may know the capitals of ASCII alone.
 """
@@ -12,8 +13,10 @@ from unicodedata import normalize
 
 from sqlalchemy import Connection, select
 
+from identity.api_keys import holder_of
 from identity.tables import aliases, principals
 from pipeline.tables import jobs
+from pipeline.tool_workflows import is_of_a_tool
 
 _ONE_I = {ord("\N{COMBINING DOT ABOVE}"): None, ord("\N{LATIN SMALL LETTER DOTLESS I}"): "i"}
 
@@ -29,6 +32,15 @@ def requesters(connection: Connection, job: str, among: Collection[str]) -> froz
     known = [*_named(connection, row.tenant_id, among), *_linked(connection, row.tenant_id, among)]
     found = {principal for principal, names in known if any(_folded(name) in words for name in names if name)}
     return frozenset(found | ({row.user_id} & set(among)))
+
+
+def unheld_key(connection: Connection, job: str) -> str | None:
+    """The key of the agents' API that asked for *job*, if nobody is said to hold it: who is behind it is not known."""
+    row = connection.execute(select(jobs.c.workflow, jobs.c.event).where(jobs.c.id == job)).one()
+    if not is_of_a_tool(row.workflow):
+        return None
+    key = str(row.event["requested_by"])
+    return key if holder_of(connection, key) is None else None
 
 
 def _named(connection: Connection, tenant: str, among: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -9,26 +9,17 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from identity import audit
 from identity.api_keys import Caller, NoCaller, still_holds
-from identity.audit import AsWhom, Work
-from identity.connections import connection_for
 from identity.errors import AswhomError
-from identity.identifiers import fits, identify
-from identity.model import PrincipalKind, Scope, scopes_of_agent
+from identity.model import Scope, scopes_of_agent
 from identity.rows import insert_new
 from identity.sequence import lock_shared
 from pipeline import revocation
-from pipeline.action import Action
-from pipeline.ledger import bells, views
-from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.ledger import views
 from pipeline.ledger.paging import Record
 from pipeline.model import Bell
 from pipeline.revocation.tables import revocations
-from pipeline.tables import idempotency_keys, jobs
-from pipeline.tool_workflows import ToolCall
-from pipeline.uses import SERVICE, USER
-from pipeline.workflow import Registry
+from pipeline.tables import idempotency_keys
 
 
 class NotLetIn(AswhomError):
@@ -52,6 +43,7 @@ class Asked:
     idempotency_key: str | None
     request_hash: str
     now: datetime
+    same: Callable[[Connection, str], bool] = lambda _, made: False  # whether that is this, written otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,55 +62,6 @@ class Changed:
 
     row: Record | None  # how it stands in that very transaction
     bells: tuple[Bell, ...] = ()
-
-
-def accept_tool(
-    connection: Connection, asked: Asked, workflows: Registry, action: Action[Any], *, identifier: str, request: str
-) -> Made:
-    """Accept the job of one tool; *request* is what the log calls the request for it.
-
-    Raises BadInput, Misconfigured, PolicyDenied, NotLetIn or KeyReused: then nothing was written.
-    """
-
-    def make() -> tuple[Bell, ...]:
-        caller = asked.caller
-        # After the idempotency key's row, as a revocation that is asked for with a key takes its lock after that.
-        keep_in(connection, caller, asked.now)
-        identified = identify(connection, caller.tenant, identifier)
-        if identified.principal.kind is PrincipalKind.USER:
-            caller.check_user(identified.principal.id)
-        fits(connection, identified, connection_for(connection, caller.tenant, action.facts.provider))
-        principal = identified.principal
-        who = USER if principal.kind is PrincipalKind.USER else SERVICE
-        workflow = replace(workflows.for_tool(type(action), who), agent=caller.agent)
-        call = ToolCall(parameters=action.model_dump(mode="json"), requested_by=caller.key)
-        insert_job(
-            connection,
-            NewJob(
-                id=asked.id,
-                tenant=caller.tenant,
-                workflow=workflow,
-                user=principal.id if who is USER else None,
-                event=call.model_dump(mode="json"),
-                config={},
-                request=request,
-            ),
-            now=asked.now,
-        )
-        audit.record(
-            connection,
-            "tool.requested",
-            AsWhom(tenant=caller.tenant, agent=caller.agent, on_behalf_of=principal.id),
-            Work(job=asked.id, action=action.action_name()),
-            id=f"{asked.id}.requested",
-            at=asked.now,
-            outcome="accepted",
-            reason=f"identifier {identifier}",
-            detail={"key": caller.key, "request": request, "idempotent": asked.idempotency_key is not None},
-        )
-        return bells.ring_due(connection, caller.tenant, workflow.pattern)
-
-    return _once(connection, asked, make, exists=jobs.c.id, look=views.job)
 
 
 def job_before(connection: Connection, asked: Asked) -> Made | None:
@@ -143,7 +86,7 @@ def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, rea
         )
         return ()
 
-    return _once(connection, asked, make, exists=revocations.c.id, look=views.revocation)
+    return once(connection, asked, make, exists=revocations.c.id, look=views.revocation)
 
 
 def change_job(connection: Connection, asked: Asked, change: Callable[[Connection], Sequence[Bell]]) -> Changed:
@@ -179,7 +122,7 @@ def keep_in(connection: Connection, caller: Caller, now: datetime) -> None:
     let_in(connection, caller, now)
 
 
-def _once(
+def once(
     connection: Connection,
     asked: Asked,
     make: Callable[[], tuple[Bell, ...]],
@@ -241,7 +184,10 @@ def _made_before(connection: Connection, asked: Asked) -> str | None:
     ).one_or_none()
     if row is None:
         return None
-    if row.request_hash != asked.request_hash:
-        raise KeyReused("this idempotency key came with another request before: make a new key for a new request")
     made: str = row.made_id
+    if row.request_hash != asked.request_hash and not asked.same(connection, made):
+        raise KeyReused(
+            f"this idempotency key came with another request before, which made {made}: look at that first, and make a "
+            "new key for a new request"
+        )
     return made

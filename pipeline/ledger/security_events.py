@@ -8,17 +8,19 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
-from identity.connect.sessions import begun_links
+from identity.connect.sessions import open_links
 from identity.console.sessions import end_at_providers_word
 from identity.console.sign_in import LEEWAY
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
 from identity.principals import resolve_alias
 from identity.rows import insert_new
+from identity.scopes import grant_scopes, newest_revocation
 from identity.sequence import lock_exclusive
 from identity.stale_access import drop_access
 from identity.tables import accounts, grants
 from identity.transmitters import Transmitter
 from pipeline import revocation
+from pipeline.ledger.meant import accounts_meant
 from pipeline.ledger.signals import Followed, ReceivedSignal, follow
 from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
@@ -44,8 +46,7 @@ def accept(
     }
     if not insert_new(connection, security_events, row):
         return _repetition(event)
-    # Whom a revocation means is locked before their accounts are, as it is wherever a step opens.
-    in_order = sorted(enumerate(event.signals), key=lambda placed: placed[1].asks is Asks.RENEW)
+    _lock_all(connection, event, transmitter)
     followed = [
         _follow(
             connection,
@@ -59,9 +60,12 @@ def accept(
             ),
             transmitter,
         )
-        for place, signal in in_order
+        for place, signal in enumerate(event.signals)
     ]
-    left = [_left_console(connection, signal, transmitter, id=f"{id}.c{place}", now=now) for place, signal in in_order]
+    left = [
+        _left_console(connection, signal, transmitter, id=f"{id}.c{place}", now=now)
+        for place, signal in enumerate(event.signals)
+    ]
     reason = "; ".join(filter(None, [*(one.reason for one in followed), *left, event.note]))
     connection.execute(
         security_events.update()
@@ -74,6 +78,32 @@ def accept(
         reason=reason,
         revocations=tuple(made for one in followed for made in one.revocations),
     )
+
+
+def _lock_all(connection: Connection, event: SecurityEvent, transmitter: Transmitter) -> None:
+    """Lock whom its events mean, users before accounts as wherever a step opens, and each by their ids.
+
+    Locked as they are followed they would be in the sender's order: of two tokens each could wait for the other.
+    """
+    users: set[str] = set()
+    keys: set[AccountKey] = set()
+    tenant = transmitter.tenant
+    for signal in event.signals:
+        if transmitter.connection is not None:
+            meant = accounts_meant(connection, transmitter.connection, signal.whom)
+            keys |= {key for key in meant if tenant in (None, key.tenant)}
+            continue
+        ids = sorted(id for one in signal.whom if isinstance(one, People) for id in one.ids)
+        principals = {resolve_alias(connection, tenant or "", transmitter.id, id) for id in ids} - {None}
+        if signal.asks is Asks.RENEW:
+            keys |= {key for principal in principals for key in _keys(connection, tenant or "", str(principal))}
+        else:
+            users |= {str(principal) for principal in principals}
+    of_users = [Scope(kind=ScopeKind.USER, key=user) for user in sorted(users)]
+    wanted = [*of_users, *(key.scope for key in sorted(keys, key=str))]
+    if len(wanted) > 1:  # one is locked by what follows it
+        for scope in wanted:
+            lock_exclusive(connection, scope)
 
 
 def taken_before(connection: Connection, event: SecurityEvent, transmitter: Transmitter) -> Acceptance | None:
@@ -179,22 +209,31 @@ def _revoked_since(connection: Connection, scope: Scope, signal: Signal) -> bool
 def _connected_again(connection: Connection, principal: str, signal: Signal, *, now: datetime) -> bool:
     """Whether the user consented to all that is alive, and began all that is under way, after what the signal tells of.
 
-    If anything is older they are revoked as a whole, what is younger with it: their jobs under capabilities and their
+    What was revoked is not alive, by whatever scope: a revocation above the accounts left their states alone. If
+    anything is older they are revoked as a whole, what is younger with it: their jobs under capabilities and their
     answers to approvals hang on no account, and nothing but their own revocation ends those.
     """
-    live = (
-        select(grants.c.consented_at)
+    held = (
+        select(accounts.c.tenant_id, accounts.c.connection_id, accounts.c.principal_id)
+        .add_columns(grants.c.consented, grants.c.consented_at)
         .join(accounts, accounts.c.id == grants.c.account_id)
         .where(
             accounts.c.principal_id == principal,
             accounts.c.state.not_in([AccountState.REVOKED, AccountState.PENDING]),
         )
     )
-    end, consents = _end(signal), connection.execute(live).scalars().all()
-    if end is None or not consents:
+    end = _end(signal)
+    if end is None:
         return False
-    links = begun_links(connection, principal, now=now)
-    return all(at is not None and end <= at for at in (*consents, *links))
+
+    def is_alive(number: int, key: AccountKey) -> bool:
+        return number > newest_revocation(connection, grant_scopes(key))
+
+    granted = connection.execute(held).all()
+    consents = [row.consented_at for row in granted if is_alive(row.consented, AccountKey.of(row))]
+    begun = open_links(connection, principal, now=now)
+    links = [one.created_at for one in begun if is_alive(one.started, one.key)]
+    return bool(consents) and all(at is not None and end <= at for at in (*consents, *links))
 
 
 def _end(signal: Signal) -> datetime | None:

@@ -3,7 +3,7 @@
 The laws (docs/revocation.md):
 
 - a signal that names a time older than the grant's consent, or an installation that is no longer the account's, changes
-  nothing, and neither does one for an account without a grant to withdraw;
+  nothing, and neither does one for an account without a grant to withdraw, by whatever scope that was revoked;
 - otherwise it fails closed: it is followed at once, and asked about afterwards if it looks like a repetition;
 - a suspension and its end are put in order by the provider's own times of them.
 """
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, select
 
 from identity import audit
 from identity.accounts import Account, find_account, move_account, note_said
@@ -24,19 +24,21 @@ from identity.connect.sessions import is_connecting
 from identity.connections import get_connection
 from identity.grants import Grant, get_grant
 from identity.installations import remove_installation
-from identity.model import MINTED, AccountKey, AccountState, Scope
+from identity.model import MINTED, AccountKey, AccountState, Credential
 from identity.narrowing import rescope
+from identity.scopes import grant_scopes, newest_revocation
 from identity.sequence import lock_exclusive, next_number
 from identity.stale_access import drop_access
+from identity.tables import accounts
 from pipeline import revocation
 from pipeline.ledger.jobs import consent_of, wake
 from pipeline.ledger.meant import accounts_meant, unlisted_place
 from pipeline.revocation.signal import Asks, Installation, Nobody, Signal
-from pipeline.revocation.tables import is_of_any
 
 BY_PROVIDER = "provider:"  # how `requested_by` of its revocations begins; the delivery's source follows
 
 _WITHOUT_GRANT = (AccountState.REVOKED, AccountState.PENDING)
+_OF_SUSPENSION = (Asks.SUSPEND, Asks.RESUME)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,15 +140,18 @@ def _apply(connection: Connection, key: AccountKey, received: ReceivedSignal, nu
     if unmoved := _prohibits(connection, account, grant, received, number):
         return unmoved
     signal = received.signal
+    if signal.asks in _OF_SUSPENSION:
+        # Whatever the state: what came between this word and the former may be told after both.
+        note_said(connection, account.id, suspension=signal.happened_at)
     match signal.asks:
         case Asks.REVOKE:
             return _revoke(connection, account, received)
         case Asks.SUSPEND:
-            note_said(connection, account.id, suspension=signal.happened_at)
+            if account.state is not AccountState.ACTIVE:
+                return f"{account.state} already"
             move_account(connection, account.id, to=AccountState.SUSPENDED, reason=signal.reason, now=received.now)
             return _record(connection, account, received, "suspended")
         case Asks.RESUME:
-            note_said(connection, account.id, suspension=signal.happened_at)
             if account.state is not AccountState.SUSPENDED:
                 return "not suspended"
             return _resume(connection, account, grant, received)
@@ -170,12 +175,16 @@ def _prohibits(
 ) -> str | None:
     """Why the signal changes nothing about this account, or None."""
     signal, at = received.signal, received.signal.happened_at
-    if account.state in _WITHOUT_GRANT:
+    ended = newest_revocation(connection, grant_scopes(account.key))
+    # What was revoked above the account left its state alone.
+    from_above = grant is not None and grant.consented <= ended and signal.asks not in _OF_SUSPENSION
+    if account.state in _WITHOUT_GRANT or from_above:
         # A link that was opened before the signal must not be completed after it.
         under_way = signal.asks is Asks.REVOKE and is_connecting(
-            connection, account.key, now=received.now, before=number
+            connection, account.key, now=received.now, after=ended, before=number
         )
-        return None if under_way else f"{account.state} already"
+        state = account.state if account.state in _WITHOUT_GRANT else AccountState.REVOKED
+        return None if under_way else f"{state} already"
     # A workspace of thousands is reached one after the other: meanwhile somebody may have connected again.
     if grant is not None and grant.consented > number:
         return "connected again since"
@@ -183,8 +192,6 @@ def _prohibits(
     if at is not None and grant is not None and _precedes(at + signal.precision, grant.consented_at, or_equals=True):
         return "connected again since"
     match signal.asks:
-        case Asks.SUSPEND if account.state is not AccountState.ACTIVE:
-            return f"{account.state} already"
         # GitHub's times are seconds: a suspension is ended by what bears its own second, and not begun again by it.
         case Asks.SUSPEND if _precedes(at, account.suspension_said_at, or_equals=True):
             return "older than what is known"
@@ -202,13 +209,15 @@ def _precedes(at: datetime | None, known: datetime | None, *, or_equals: bool = 
 
 
 def _revoke(connection: Connection, account: Account, received: ReceivedSignal) -> str:
-    scope, signal = account.key.scope, received.signal
-    # Without a time it may be a replay, or the echo of a request of ours: it is followed, and the provider is asked.
-    doubtful = signal.happened_at is None and (received.seen or _was_revoked(connection, scope))
+    signal = received.signal
+    # Without a time it may be a replay, or the echo of a request of ours: it is followed, and the provider is asked. Of
+    # an installation it is neither: its id never comes back.
+    of_person = account.credential is Credential.AUTHORIZATION_CODE
+    doubtful = signal.happened_at is None and of_person and (received.seen or _may_be_echo(connection, account))
     revocation.declare(
         connection,
         id=received.id,
-        scope=scope,
+        scope=account.key.scope,
         tenant=account.key.tenant,
         source=signal.source,
         by=received.by,
@@ -220,9 +229,16 @@ def _revoke(connection: Connection, account: Account, received: ReceivedSignal) 
     return "revoked"
 
 
-def _was_revoked(connection: Connection, scope: Scope) -> bool:
-    earlier = exists().where(is_of_any([scope]))
-    return bool(connection.execute(select(earlier)).scalar_one())
+def _may_be_echo(connection: Connection, account: Account) -> bool:
+    """Whether anything was ever revoked here, by any scope, that this person had granted through this client.
+
+    The provider ends all that a person granted at once, so what was asked for another account of theirs comes back.
+    """
+    columns = accounts.c
+    persons = (columns.connection_id == account.key.connection) & (columns.external_id == account.external_id)
+    same = connection.execute(select(accounts).where(persons)).all()
+    keys = {account.key, *(AccountKey.of(row) for row in same)}
+    return any(newest_revocation(connection, grant_scopes(key)) for key in keys)
 
 
 def _resume(connection: Connection, account: Account, grant: Grant | None, received: ReceivedSignal) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, Connection, Select, func, select, type_coerce
 from identity.audit.sealer import oldest_unsealed
 from identity.columns import is_one
 from identity.hold import Hold, find_hold
+from identity.transmitters import silent_streams
 from pipeline.ledger import queries, queues
 from pipeline.ledger.clock import NOW, ledger_now
 from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, UNANSWERED
@@ -33,6 +34,7 @@ class Troubles:
     unsealed: timedelta  # since when the oldest audit record without a seal is there
     paused: Mapping[str, int]  # provider connections that fetch no tokens until an operator acts, by provider
     revoking: timedelta  # since when the oldest revocation that is not quiesced is effective
+    silent: Mapping[str, int]  # streams of security events that are not enabled, by status
     hold: Hold | None  # while it stands nothing goes out
 
     @property
@@ -57,6 +59,7 @@ def look(connection: Connection) -> Troubles:
         unsealed=timedelta() if unsealed is None else max(now - unsealed, timedelta()),
         paused=Counter(row["provider"] for row in queries.paused_connections(connection)),
         revoking=_revoking(connection),
+        silent=Counter(one.status for one in silent_streams(connection)),
         hold=find_hold(connection),
     )
 

@@ -6,7 +6,7 @@ None is whoever may see every tenant's. Nothing here reads a sealed column.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,7 @@ from pipeline.ledger.paging import Page, Record, Turn, equal, page_of, rows_of
 from pipeline.revocation.tables import revocations
 from pipeline.states import CUT_SHORT, JobState, Wait
 from pipeline.tables import IS_CLAIMED, attempts, deliveries, jobs, schedules, steps
+from pipeline.tool_workflows import workflows_of_tool
 
 _STATES = frozenset(JobState)
 _DELIVERY = [column for column in deliveries.c if column.name != "body"]
@@ -60,6 +61,7 @@ def jobs_page(
     state: str | None = None,
     agent: str | None = None,
     workflow: str | None = None,
+    tool: str | None = None,
     pattern: str | None = None,
     user: str | None = None,
     wait: str | None = None,
@@ -68,8 +70,8 @@ def jobs_page(
 ) -> Page:
     """The jobs: those of a state, and those that wait, are found by an index; the rest are looked for.
 
-    *wait* is what they wait for. `unknown`: those that have a call which only a person's word settles, and that is so
-    whether the job waits for that word or was ended without it.
+    *tool* is what they carry out, as whomever. *wait* is what they wait for. `unknown`: those that have a call which
+    only a person's word settles, and that is so whether the job waits for that word or was ended without it.
     """
     statement = select(jobs).where(*_between(jobs.c.created_at, since, until))
     if tenant is not None:
@@ -83,7 +85,12 @@ def jobs_page(
         wait = None
     elif wait is not None and state is None:  # no other state has one
         statement = statement.where(in_state(JobState.WAITING))
-    also = equal(agent_id=agent, workflow=workflow, pattern=pattern, user_id=user, wait=wait)
+    equals = equal(agent_id=agent, workflow=workflow, pattern=pattern, user_id=user, wait=wait)
+    workflows = None if tool is None else workflows_of_tool(tool)
+
+    def also(columns: Any) -> Sequence[ColumnElement[bool]]:
+        return [*equals(columns), *([] if workflows is None else [columns.workflow.in_(workflows)])]
+
     return page_of(connection, statement, turn, at=jobs.c.created_at, id=jobs.c.id, also=also)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, Unpack
@@ -16,6 +16,10 @@ from pipeline.ledger.moving import WAITS_ON, JobColumns, move_job
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 
+_EXPIRED: Mapping[str, str] = {
+    Wait.CONSENT: "nobody connected the account",
+    Wait.UPSTREAM: "the upstream did not come back",
+}
 _LOOK_AGAIN = timedelta(hours=1)  # whether a call whose outcome nobody knew was answered after all
 
 
@@ -59,11 +63,10 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
     if wait in (Wait.TIME, Wait.APPROVAL):
         return end(JobState.QUEUED, due_at=now)
     if expired:
-        whom = "nobody connected the account" if wait == Wait.CONSENT else "nobody came"
-        return end(JobState.DEAD, reason=f"{whom} in time: {reason or wait}")
+        return end(JobState.DEAD, reason=f"{_EXPIRED.get(wait, 'nobody came')} in time: {reason or wait}")
     # To look ends no wait: should the job park for the same again, it waits on as long. A consent's is due before it
     # expires only where its account was refused: it may be given a token by now.
-    if wait in (Wait.ONCE, Wait.CONSENT):
+    if wait in (Wait.ONCE, Wait.CONSENT, Wait.UPSTREAM):
         looks: JobColumns = {"due_at": now, **WAITS_ON}
         return end(JobState.QUEUED, **looks)
     _put_off(connection, job)

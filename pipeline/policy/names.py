@@ -1,4 +1,6 @@
-"""What nobody would notice in a policy: names that nothing bears, and actions that a rule leaves nobody to do."""
+"""What nobody would notice in a policy: names that nothing bears, actions that a rule leaves nobody to do, or that can
+never be as it says.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from identity.policy.rules import Names, Policy, Trigger, When
 from identity.tables import agents, principals
 from pipeline.action import Action
 from pipeline.policy.question import KINDS, question_of_declaration
+from pipeline.policy.trial import takers_of
 from pipeline.uses import SERVICE, USER
 from pipeline.workflow import Registry, Workflow
 
@@ -44,22 +47,61 @@ def nobody_left(workflows: Registry, policy: Policy) -> list[str]:
         f"{rule.name}: nobody may do {sentence}"
         for rule in policy.rules
         if rule.kinds is not None
-        for action in workflows.tools.values()
+        for action in workflows.actions.values()
         for sentence in _left_to_nobody(workflows, action, rule.when, rule.kinds)
+    ]
+
+
+def without_capability(connection: Connection, workflows: Registry, tenant: str, policy: Policy) -> list[str]:
+    """A sentence for each rule that wants a capability for actions whose provider takes none: they would be refused."""
+    takers = takers_of(connection, workflows, tenant)
+    found = []
+    for rule in policy.rules:
+        about = _actions_about(workflows, rule.when) if rule.capability else []
+        names = sorted(one.action_name() for one in about if one.facts.provider not in takers)
+        if names:
+            found.append(
+                f"{rule.name}: it wants a capability for {', '.join(names)}, whose upstream is not known to take any, "
+                "so every such step would be refused (`aswhom capability audiences add`)"
+            )
+    return found
+
+
+def without_amount(workflows: Registry, policy: Policy) -> list[str]:
+    """A sentence for each entry that names an amount, and is about no action that states one."""
+    named = [(rule.name, rule.when, rule.above or rule.max_amount) for rule in policy.rules]
+    named += [(one.name, one.when, one.limit) for one in policy.allowances]
+    return [
+        f"{name}: no action that it is about states an amount, so each counts as more than {amount}"
+        for name, when, amount in named
+        if amount is not None
+        and (about := _actions_about(workflows, when))
+        and all(one.money is Action.money for one in about)
+    ]
+
+
+def _actions_about(workflows: Registry, when: When) -> list[type[Action[Any]]]:
+    return [
+        action
+        for action in workflows.tools.values()
+        if any(
+            action in one.uses and _is_about(when, one, action)
+            for one in (*workflows, workflows.for_tool(action, USER), workflows.for_tool(action, SERVICE))
+        )
     ]
 
 
 def _left_to_nobody(
     workflows: Registry, action: type[Action[Any]], when: When, kinds: frozenset[PrincipalKind]
 ) -> Iterator[str]:
-    name, tool = action.action_name(), workflows.for_tool(action, USER)
-    about = [one for one in (tool, *workflows) if action in one.uses and _is_about(when, one, action)]
+    name, tools = action.action_name(), [workflows.for_tool(action, USER)] if action.facts.tool else []
+    about = [one for one in (*tools, *workflows) if action in one.uses and _is_about(when, one, action)]
     if about and action.facts.attribution and PrincipalKind.USER not in kinds:
         yield f"{name} any more, which must be attributable to a person"
         return
     for workflow in about:
         declared = [kind for who, kind in KINDS.items() if workflow.uses[action] & who]
-        if workflow is not tool and not kinds.intersection(declared):  # a tool is another one for each whom
+        if workflow not in tools and not kinds.intersection(declared):  # a tool is another one for each whom
             yield f"{name} in {workflow.name} any more, which declares {' or '.join(declared)} for it"
 
 
@@ -73,12 +115,12 @@ def _named(when: When) -> Mapping[str, Names | None]:
 
 def _there(connection: Connection, workflows: Registry, tenant: str) -> Mapping[str, Iterable[str]]:
     """What there is to be named, by what it is."""
-    tools = workflows.tools
-    of_tools = [workflows.for_tool(action, who).name for action in tools.values() for who in (USER, SERVICE)]
+    actions = workflows.actions
+    of_tools = [workflows.for_tool(action, who).name for action in workflows.tools.values() for who in (USER, SERVICE)]
     registered = select(agents.c.id).where(or_(agents.c.tenant_id == tenant, agents.c.tenant_id.is_(None)))
     return {
-        "action": list(tools),
-        "provider": {action.facts.provider for action in tools.values()},
+        "action": list(actions),
+        "provider": {action.facts.provider for action in actions.values()},
         "workflow": [one.name for one in workflows] + of_tools,
         "agent": {one.agent for one in workflows} | set(connection.execute(registered).scalars()),
     }

@@ -15,9 +15,9 @@ from sqlalchemy import Connection, Row, or_, select
 from identity.capability.audiences import of_connection
 from identity.capability.model import Audience
 from identity.connections import connection_for
-from identity.errors import Misconfigured
+from identity.errors import BadInput, Misconfigured
 from identity.model import AccessPattern
-from identity.money import Money
+from identity.money import MOST, Money
 from identity.policy.decision import Decision, Denied, decide
 from identity.policy.rules import Policy, Question, Trigger
 from pipeline.action import Action
@@ -85,7 +85,7 @@ def declared_cases(workflows: Iterable[Workflow]) -> Iterator[Case]:
 
 def stored_cases(connection: Connection, workflows: Registry, tenant: str, *, since: datetime) -> Iterator[Case | None]:
     """The tenant's steps that began since then, as today's code declares them; None: one that it does not know."""
-    takers = _takers(connection, workflows, tenant)
+    takers = takers_of(connection, workflows, tenant)
     columns = (steps.c.job_id, steps.c.position, steps.c.action, steps.c.named, steps.c.parameters)
     # No step began since then in a job that had ended before: such jobs' steps are not even looked at.
     lately = or_(jobs.c.finished_at.is_(None), jobs.c.finished_at >= since)
@@ -100,10 +100,10 @@ def stored_cases(connection: Connection, workflows: Registry, tenant: str, *, si
             yield _of_step(workflows, takers, row)
 
 
-def _takers(connection: Connection, workflows: Registry, tenant: str) -> dict[str, Audience]:
+def takers_of(connection: Connection, workflows: Registry, tenant: str) -> dict[str, Audience]:
     """The tenant's upstreams that take capabilities, by provider."""
     found: dict[str, Audience] = {}
-    for provider in {action.facts.provider for action in workflows.tools.values()}:
+    for provider in {action.facts.provider for action in workflows.actions.values()}:
         with suppress(Misconfigured):  # the tenant has no connection to it, so no capability goes there
             audience = of_connection(connection, connection_for(connection, tenant, provider).id)
             if audience is not None:
@@ -119,16 +119,16 @@ def _of_step(workflows: Registry, takers: Mapping[str, Audience], row: Row[*tupl
         return None
     try:
         filled = action.model_validate(row.parameters)
-    except ValidationError:
+        question = question_of(
+            workflow,
+            filled,
+            agent=row.agent_id,
+            named=NAMED[row.named],
+            triggered=row.triggered_by is not None,
+            has_user=row.user_id is not None,
+        )
+    except (ValidationError, BadInput):  # its parameters, or the amount that they come to
         return None
-    question = question_of(
-        workflow,
-        filled,
-        agent=row.agent_id,
-        named=NAMED[row.named],
-        triggered=row.triggered_by is not None,
-        has_user=row.user_id is not None,
-    )
     why_not = prohibition(filled, takers.get(filled.facts.provider))
     return Case(where=f"job {row.job_id} step {row.position}", question=question, no_capability=why_not)
 
@@ -175,7 +175,7 @@ def _by_amount(case: Case, policy: Policy, amounts: Sequence[Decimal], currency:
     """What would come of it up to each of *amounts*, and for more: what is refused is refused for more, too."""
     until: dict[str, Decimal | None] = {}
     for most in (*amounts, None):
-        asked = Money(amount=amounts[-1] + 1 if most is None else most, currency=currency)
+        asked = Money(amount=min(amounts[-1] + 1, MOST) if most is None else most, currency=currency)
         answer = _answer(replace(case, question=replace(case.question, amount=asked)), policy)
         if isinstance(answer, Denied):
             until[said(answer)] = None

@@ -17,7 +17,7 @@ from identity.errors import BadInput
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.prepared import Prepared
 from identity.scopes import revoke_scope
-from identity.sequence import lock_exclusive_and_number
+from identity.sequence import lock_exclusive_number_and_time
 from pipeline.batches import in_batches
 from pipeline.revocation.tables import is_of_any, revocations
 from pipeline.states import AttemptState
@@ -60,10 +60,12 @@ def declare(
 ) -> int:
     """Make a revocation effective, in the caller's transaction. O(1), whatever is queued. Returns its ledger number.
 
+    It is effective at the time at which it had waited for its lock, by the clock that calls are opened by: *now*, of
+    before, would have calls on its receipt that were opened after it.
     *signal* is the id of what asked for it: a delivery, the `jti` of a security event. *doubt* "open": that may be a
     replay, so the provider is asked before there is a receipt (`pipeline.revocation.inquiry`).
     """
-    number = lock_exclusive_and_number(connection, scope)
+    number, effective_at = lock_exclusive_number_and_time(connection, scope)
     revoke_scope(connection, scope, number, reason=reason, now=now)
     row = {
         "id": id,
@@ -76,8 +78,8 @@ def declare(
         "requested_by": by,
         "reason": reason,
         "state": Stage.EFFECTIVE,
-        "effective_at": now,
-        "moved_at": now,
+        "effective_at": effective_at,
+        "moved_at": effective_at,
         "doubt": doubt,
     }
     _INSERT.run(connection, row)
@@ -86,7 +88,7 @@ def declare(
         "revocation.effective",
         AsWhom(tenant=tenant),
         id=f"{id}.effective",
-        at=now,
+        at=effective_at,
         number=number,
         outcome="effective",
         reason=reason,

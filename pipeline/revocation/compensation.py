@@ -7,6 +7,7 @@ not compensated, and why.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -17,7 +18,7 @@ from identity import audit, leases
 from identity.audit import AsWhom, Work
 from identity.connections import connection_for
 from identity.errors import Misconfigured
-from identity.model import LeaseRequest, NeedsConsent, RuledOut
+from identity.model import LeaseOutcome, LeaseRequest, NeedsConsent, RuledOut, Scope
 from identity.principals import service_principal
 from identity.sequence import lock_shared, next_number
 from pipeline.batches import in_batches
@@ -88,7 +89,8 @@ def compensate_step(
             f"{seen.action} is not known"
         )
     elif any(one.action_name() == seen.action for one in declared.compensations):
-        wanted = _lease(connection, declared, seen.action, tenant=seen.tenant_id, now=now)
+        number = next_number(connection)
+        wanted = _lease(connection, declared, seen.action, tenant=seen.tenant_id, accepted=number, now=now)
     else:
         return False
     if isinstance(wanted, LeaseRequest):
@@ -100,7 +102,7 @@ def compensate_step(
     if of.state != JobState.CANCELLED or connection.execute(again).first() is not None:
         return False
     done = connection.execute(select(steps).where(steps.c.id == step)).one()
-    reason = _prohibition(connection, wanted) if isinstance(wanted, LeaseRequest) else wanted
+    reason = _prohibition(leases.examine(connection, wanted), wanted) if isinstance(wanted, LeaseRequest) else wanted
     if declared is not None and reason is None:
         _accept(connection, declared, of, done, revocation=revocation, job=job, now=now)
     connection.execute(
@@ -124,6 +126,18 @@ def compensate_step(
         detail={"revocation": revocation, "by_job": job if reason is None else None},
     )
     return True
+
+
+def foreseen(
+    connection: Connection, declared: Workflow, action: str, *, tenant: str, without: Scope, now: datetime
+) -> str | None:
+    """Why what *action* has done could not be compensated, were *without* revoked now; None: it could."""
+    wanted = _lease(connection, declared, action, tenant=tenant, accepted=sys.maxsize, now=now)
+    if isinstance(wanted, str):
+        return wanted
+    if without in wanted.scope_list:
+        return f"it would need the {without.kind} {without.key} itself"
+    return _prohibition(leases.look(connection, wanted), wanted)
 
 
 def forget_refused(connection: Connection, job: str) -> None:
@@ -177,7 +191,7 @@ def _accept(
 
 
 def _lease(
-    connection: Connection, declared: Workflow, action: str, *, tenant: str, now: datetime
+    connection: Connection, declared: Workflow, action: str, *, tenant: str, accepted: int, now: datetime
 ) -> LeaseRequest | str:
     """What the compensation of *action* would need, or why there is nobody to do it."""
     (by,) = [how.by for of, how in declared.compensations.items() if of.action_name() == action]
@@ -191,16 +205,16 @@ def _lease(
         connection=through,
         agent=PLATFORM_AGENT,
         principal=principal,
-        accepted=next_number(connection),
+        accepted=accepted,
         scopes=by.facts.scopes,
         refresh_early=False,
         now=now,
     )
 
 
-def _prohibition(connection: Connection, request: LeaseRequest) -> str | None:
+def _prohibition(outcome: LeaseOutcome, request: LeaseRequest) -> str | None:
     """Why the service may not compensate, or None: the rule, asked before a job is accepted that could only wait."""
-    match leases.examine(connection, request):
+    match outcome:
         case RuledOut(reason=reason):
             return reason
         case NeedsConsent(state=state, missing_scopes=missing):

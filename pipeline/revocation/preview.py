@@ -1,18 +1,27 @@
-"""What a revocation would stop, read before anybody decides: jobs, calls, and who else depends on a service account."""
+"""What a revocation would stop, and what would follow, read before anybody decides."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Row, func, or_, select
 
 from identity.connections import connection_for
 from identity.errors import Misconfigured
 from identity.model import AccountKey, AccountState, PrincipalKind, Scope
-from identity.tables import accounts, principals
+from identity.tables import accounts, grants, principals
+from pipeline.accounts.obstacles import obstacles
 from pipeline.ledger.scope_sets import REACHED
 from pipeline.revocation import under
+from pipeline.revocation.consequences import (
+    AskedOfProvider,
+    StepsToUndo,
+    asked_of_providers,
+    refreshes_on_the_wire,
+    steps_to_undo,
+)
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import attempts, job_scopes, jobs, workflow_settings
 from pipeline.workflow import SERVICE, OnRevoke, Registry, Who
@@ -45,26 +54,47 @@ class Preview:
     jobs: tuple[JobsAtStake, ...]
     calls_in_flight: int
     unknown_calls: int
-    accounts: int  # active
+    accounts: int  # active, and not ended by a wider revocation before
     services: tuple[ServiceAtStake, ...]
+    to_undo: tuple[StepsToUndo, ...]
+    provider: tuple[AskedOfProvider, ...]
+    refreshes_on_the_wire: int
 
     @property
     def stopped_jobs(self) -> int:
         return sum(one.jobs for one in self.jobs if one.then == OnRevoke.STOP)
 
 
-def preview(connection: Connection, scope: Scope, workflows: Registry) -> Preview:
+def preview(connection: Connection, scope: Scope, workflows: Registry, *, now: datetime) -> Preview:
     """What revoking *scope* would stop now."""
-    active = select(accounts).join(principals, principals.c.id == accounts.c.principal_id)
-    ending = below(scope) & (accounts.c.state == AccountState.ACTIVE)
-    services = active.where(ending, principals.c.kind == PrincipalKind.SERVICE).order_by(accounts.c.id)
+    alive = _alive(connection, scope)
+    active = [row for row in alive if row.state == AccountState.ACTIVE]
+    services = [row for row in active if row.kind == PrincipalKind.SERVICE]
     return Preview(
         jobs=_jobs(connection, scope),
         calls_in_flight=_calls(connection, scope, AttemptState.OPEN),
         unknown_calls=_calls(connection, scope, AttemptState.UNKNOWN),
-        accounts=connection.execute(select(func.count()).select_from(accounts).where(ending)).scalar_one(),
-        services=tuple(_service(connection, row, workflows) for row in connection.execute(services).all()),
+        accounts=len(active),
+        services=tuple(_service(connection, row, workflows) for row in services),
+        to_undo=steps_to_undo(connection, scope, workflows, now=now),
+        provider=asked_of_providers(connection, alive),
+        refreshes_on_the_wire=refreshes_on_the_wire(connection, scope),
     )
+
+
+def _alive(connection: Connection, scope: Scope) -> list[Row[Any]]:
+    """The accounts below *scope*, without those whose consent a revocation has ended before: they end no more."""
+    holds = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(None))
+    found = (
+        select(accounts, principals.c.kind, grants.c.consented, holds.label("holds"))
+        .join(principals, principals.c.id == accounts.c.principal_id)
+        .outerjoin(grants, grants.c.account_id == accounts.c.id)
+        .where(below(scope), accounts.c.state != AccountState.REVOKED)
+        .order_by(accounts.c.id)
+    )
+    rows = connection.execute(found).all()
+    above = obstacles(connection, [dict(row._mapping) for row in rows])  # noqa: SLF001 - its documented name
+    return [row for row, one in zip(rows, above, strict=True) if one is None or not one.revoked]
 
 
 def _jobs(connection: Connection, scope: Scope) -> tuple[JobsAtStake, ...]:

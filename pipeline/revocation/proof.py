@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from identity.audit.tables import audit as audited
 from identity.trusted_keys import TrustedKeys
+from pipeline.ledger.revocation_pages import page_digest
 from pipeline.revocation.receipt import FORMAT, Receipt, audited_as, digest
 from pipeline.revocation.tables import revocations
 
@@ -20,6 +23,34 @@ def holds(keys: TrustedKeys, receipt: Receipt, signature: str) -> bool:
         receipt.get("format") == FORMAT  # the same key signs other things too
         and isinstance(number, int)
         and keys.verifies(receipt, signature, number=number)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OddPages:
+    """How the pages that are there differ from those whose digests a receipt has, by their numbers."""
+
+    altered: tuple[int, ...] = ()  # or on no list of the receipt
+    missing: tuple[int, ...] = ()
+    repeated: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.altered or self.missing or self.repeated)
+
+    def __str__(self) -> str:
+        told = {"altered, or not on it": self.altered, "missing": self.missing, "there twice": self.repeated}
+        return "; ".join(f"{', '.join(map(str, which))} {how}" for how, which in told.items() if which)
+
+
+def odd_pages(receipt: Receipt, pages: Iterable[Mapping[str, Any]]) -> OddPages:
+    """Hold *pages*, which have to be all of them, against the digests on a receipt that holds."""
+    signed = {one["number"]: one["sha256"] for one in receipt["pages"]}
+    there = [(page["number"], page_digest(page)) for page in pages]
+    numbers = Counter(number for number, _ in there)
+    return OddPages(
+        altered=tuple(number for number, digest in there if signed.get(number) != digest),
+        missing=tuple(number for number in signed if number not in numbers),
+        repeated=tuple(number for number, times in numbers.items() if times > 1),
     )
 
 

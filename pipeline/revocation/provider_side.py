@@ -7,7 +7,8 @@ What is asked for, and what is not:
 - the tokens that were minted beside the account's own, and still live;
 - of a signal by which the provider says that tokens ended, only what a refresh won: the rest has, by its own word;
 - after an organization took Slack's app from a workspace nothing: its token is that of its other workspaces too;
-- after a replayed signal nothing: the provider still takes the authorization, and the person may connect again.
+- after a replayed signal nothing: the provider still takes the authorization, and the person may connect again;
+- of a signal of which nobody could find out whether it was one, everything: it may all be alive there.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from identity.withdrawals import Origin, WithdrawalState, get_withdrawal, settle
 from identity.withdrawals.held_tokens import alive, take_held
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.taking import EndedConsents, adopt, take_answers, take_grant
+from identity.withdrawals.withdrawer import Turn
 from pipeline.batches import in_batches
 from pipeline.ledger.security_events import BY_TRANSMITTER
 from pipeline.revocation import load_without_receipt, scope_of
@@ -55,7 +57,8 @@ from pipeline.revocation.preview import below
 from pipeline.revocation.receipt import ProviderAnswer, ProviderSide, outdate
 from pipeline.revocation.tables import revocations
 
-_PAGE = 200  # accounts, withdrawals
+_PAGE = 200  # accounts
+_LOOK = 1000  # withdrawals: as many as GitHub lets one request name
 _TOGETHER = 25  # accounts in one transaction: each has a lock
 _HELD = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(None))
 #: The security events that say that tokens ended. One of a session or a password leaves those of a client alive.
@@ -80,14 +83,14 @@ class ProviderAsker:
     def __init__(
         self,
         store: Store,
-        ask: Callable[[str], bool],
+        ask: Callable[[str, Sequence[str]], Turn],
         *,
         clock: Callable[[], datetime],
         within: timedelta = timedelta(seconds=5),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._ask = ask  # False: its provider has no room for more now
+        self._ask = ask  # about one, and those of others in its line that the same request can name
         self._clock = clock
         self._within = within.total_seconds()  # no request begins after it: others have their turn, and then the rest
         self._monotonic = monotonic
@@ -129,7 +132,7 @@ class ProviderAsker:
                 except Exception as failure:  # noqa: BLE001 - told at the end: what was taken is asked about meanwhile
                     failures.add("revocation", str(revocation), failure)
                 look = partial(
-                    _due_unless_held, revocation=revocation, now=self._clock(), besides=full, limit=_PAGE + len(asked)
+                    _due_unless_held, revocation=revocation, now=self._clock(), besides=full, limit=_LOOK + len(asked)
                 )
                 fresh = [one for one in self._store.read(look) if one.id not in asked]
                 for one in fresh:
@@ -137,9 +140,14 @@ class ProviderAsker:
                         break
                     if one.line in full:
                         continue
+                    if one.id in asked:
+                        continue
                     asked.add(one.id)
+                    others = [other.id for other in fresh if other.line == one.line and other.id not in asked]
                     try:
-                        if not self._ask(one.id):
+                        turn = self._ask(one.id, others)
+                        asked |= turn.also
+                        if not turn.room:
                             full.add(one.line)
                     except Exception as failure:  # noqa: BLE001 - told at the end, after the rest
                         failures.add("withdrawal", one.id, failure)
@@ -211,6 +219,8 @@ def _unasked(connection: Connection, row: Row[Any]) -> NotAsked | None:
     """None: the provider is asked for all credentials."""
     if row.doubt == SignalDoubt.ALIVE:
         return NotAsked(reason=SAYS[SignalDoubt.ALIVE], origins=frozenset(Origin))
+    if row.doubt == SignalDoubt.UNKNOWN:
+        return None
     if row.source == _ONE_WORKSPACE:
         reason = "the organization's token lives on for its other workspaces, and is no longer used here"
         return NotAsked(reason=reason, origins=frozenset(Origin))

@@ -47,12 +47,13 @@ def _stays_below_repos(value: str) -> str:
 
 Repo = Annotated[
     str,
-    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9._-]{1,100}$", description="owner/name"),
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9._-]{1,100}$", description="owner/name, as in acme/shop"),
     AfterValidator(_stays_below_repos),
 ]
-Number = Annotated[int, Field(ge=1)]
-Title = Annotated[str, Field(min_length=1, max_length=256)]
-Body = Annotated[str, Field(min_length=1, max_length=65_000)]  # GitHub takes 65,536: the rest is for the marker
+Number = Annotated[int, Field(ge=1, description="of the issue or pull request in its repository: 42 of #42")]
+Title = Annotated[str, Field(min_length=1, max_length=256, description="one line of plain text")]
+# GitHub takes 65,536: the rest is for the marker.
+Body = Annotated[str, Field(min_length=1, max_length=65_000, description="GitHub's Markdown")]
 Label = Annotated[str, Field(min_length=1, max_length=50)]
 
 
@@ -115,7 +116,9 @@ class GitHubAction(Action[R], Generic[R]):
         return answers.limits(response)
 
 
-def _facts(effect: Effect, scope: str, *, recovery: Recovery, attribution: bool = False) -> Facts:
+def _facts(
+    effect: Effect, scope: str, *, recovery: Recovery, attribution: bool = False, additive: bool = False
+) -> Facts:
     return Facts(
         provider="github",
         scopes=frozenset({scope}),
@@ -123,6 +126,7 @@ def _facts(effect: Effect, scope: str, *, recovery: Recovery, attribution: bool 
         attribution=attribution,
         recovery=recovery,
         endpoints=CORE,
+        additive=additive,
     )
 
 
@@ -165,20 +169,25 @@ class GetPull(GitHubAction[PullRequest]):
 
 
 class ListPulls(GitHubAction[Pulls]):
-    """Read a repository's pull requests, the oldest first; at most one page of a hundred."""
+    """Read a repository's pull requests, a page at a time; the oldest first, unless the newest are wanted."""
 
     facts = _facts(Effect.READ, "pull_requests:read", recovery=Recovery.IDEMPOTENT)
     result = Pulls
 
     repo: Repo
-    state: Literal["open", "closed", "all"] = "open"
+    state: Literal["open", "closed", "all"] = Field(default="open", description="which of them; closed has the merged")
+    newest_first: bool = Field(default=False, description="the newest first, rather than the oldest")
+    size: int = Field(default=PAGE, ge=1, le=PAGE, description="how many a page has")
+    page: int = Field(default=1, ge=1, le=10_000, description="which page: the next one where `more` was true")
 
     def confined_to(self) -> str:
         return self.repo
 
     def request(self, call: Call) -> Request:
         path = f"/repos/{self.repo}/pulls"
-        return _get(path, state=self.state, sort="created", direction="asc", per_page=str(PAGE))
+        direction = "desc" if self.newest_first else "asc"
+        turn = {"per_page": str(self.size), "page": str(self.page)}
+        return _get(path, state=self.state, sort="created", direction=direction, **turn)
 
     def read(self, response: Response) -> Pulls:
         pulls = parse(response, list[answers.Pull])
@@ -194,14 +203,14 @@ class ListPulls(GitHubAction[Pulls]):
                 )
                 for pull in pulls
             ),
-            more=len(pulls) >= PAGE,
+            more=len(pulls) >= self.size,
         )
 
 
 class Comment(GitHubAction[Made]):
     """Comment on an issue or pull request: it speaks in somebody's name, so it must be traceable to a person."""
 
-    facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.PROBE, attribution=True)
+    facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.PROBE, attribution=True, additive=True)
     result = Made
 
     repo: Repo
@@ -239,13 +248,13 @@ class Comment(GitHubAction[Made]):
 class CreateIssue(GitHubAction[IssueMade]):
     """File an issue."""
 
-    facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.PROBE)
+    facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.PROBE, additive=True)
     result = IssueMade
 
     repo: Repo
     title: Title
     body: Body
-    labels: tuple[Label, ...] = ()
+    labels: tuple[Label, ...] = Field(default=(), description="names of labels")
 
     def confined_to(self) -> str:
         return self.repo
@@ -285,12 +294,12 @@ class CreateIssue(GitHubAction[IssueMade]):
 class AddLabels(GitHubAction[LabelNames]):
     """Add labels to an issue or pull request; one that is there already stays."""
 
-    facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.IDEMPOTENT)
+    facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.IDEMPOTENT, additive=True)
     result = LabelNames
 
     repo: Repo
     number: Number
-    labels: Annotated[tuple[Label, ...], Field(min_length=1)]
+    labels: Annotated[tuple[Label, ...], Field(min_length=1, description="names of labels")]
 
     def confined_to(self) -> str:
         return self.repo

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from identity.lifetime import count
-from identity.quoting import sentence
+from identity.quoting import is_name, sentence
 from pipeline.action import Judgement, Response, UnreadableAnswer, Verdict, retry_after
 from pipeline.limits import Left, Limits
 from pipeline.workflow import ExternalUser
@@ -80,6 +80,16 @@ class Issue(BaseModel):
     created_at: datetime
 
 
+class _Fault(BaseModel):
+    resource: str = ""
+    field: str = ""
+    code: str = ""
+
+
+class _Refusal(BaseModel):
+    errors: list[_Fault]
+
+
 def limits(response: Response) -> Limits:
     """What is left of the primary limit, and whether a refusal is by a secondary one, which is of every endpoint.
 
@@ -124,6 +134,8 @@ def refused(response: Response) -> Judgement | None:
         says.append("it is not there, or not visible to this account")
     if (said := _message(response)) is not None:
         says.append(f"GitHub says: {said.rstrip('.')}")
+    if faults := _faults(response):
+        says.append(", ".join(faults))
     if response.status in (403, 404) and _PERMISSIONS.fullmatch(
         wanted := headers.get("x-accepted-github-permissions", "")
     ):
@@ -142,6 +154,19 @@ def _message(response: Response) -> str | None:
     except UnreadableAnswer:
         pass
     return None
+
+
+def _faults(response: Response) -> list[str]:
+    """What of the request GitHub does not take, by its own names and none of the values.
+
+    docs.github.com/rest, "Troubleshooting the REST API", "Validation failed": `resource`, `field`, `code`.
+    """
+    try:
+        faults = _Refusal.model_validate(response.json()).errors
+    except (UnreadableAnswer, ValidationError):
+        return []
+    told = (" ".join(part for part in (one.resource, one.field, one.code) if is_name(part)) for one in faults)
+    return list(dict.fromkeys(filter(None, told)))[:5]
 
 
 def rate_limited(response: Response) -> Judgement | None:

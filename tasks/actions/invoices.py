@@ -30,9 +30,17 @@ from tasks.actions.answers import parse
 
 R = TypeVar("R", bound=Result)
 
-InvoiceId = Annotated[str, Field(pattern=r"^inv_[A-Za-z0-9]{1,40}$")]
-Amount = Annotated[Decimal, Field(gt=0, max_digits=15, decimal_places=2)]
-Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+InvoiceId = Annotated[str, Field(pattern=r"^inv_[A-Za-z0-9]{1,40}$", description="the invoice's id, as inv_7")]
+Amount = Annotated[
+    Decimal,
+    Field(
+        gt=0,
+        max_digits=15,
+        decimal_places=2,
+        description="in euros, say, with cents behind a point; a payment is of all it asks",
+    ),
+]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="the invoice's own, as ISO 4217 has it: EUR")]
 
 
 class Invoice(Result):

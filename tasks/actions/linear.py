@@ -7,6 +7,7 @@ issue and URL, so making it twice updates it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,15 +20,19 @@ from tasks.actions.answers import parse
 from tasks.actions.github import PullRequest
 from tasks.actions.linear_answers import judge_answer, limits
 from tasks.actions.linear_ids import chosen_id, sought_ids
-from tasks.actions.linear_issues import FILED, Issue, Issues, OnBoard, TrackedIssues
+from tasks.actions.linear_issues import FILED, Issue, Issues, OnBoard, PageOf, TrackedIssues
 
 R = TypeVar("R", bound=Result)
 
 Id = Annotated[str, Field(min_length=1, max_length=100)]
+IssueId = Annotated[Id, Field(description="the issue's id, a UUID, or its identifier, as ENG-123")]
+TeamId = Annotated[Id, Field(description="the team's id, a UUID; not its name, nor its key")]
+LabelIds = Annotated[tuple[Id, ...], Field(description="the labels' ids, UUIDs; not their names")]
+Priority = Annotated[int, Field(ge=0, le=4, description="0 none, 1 urgent, 2 high, 3 medium, 4 low")]
 # Linear publishes no limits for texts; these are ours.
-Title = Annotated[str, Field(min_length=1, max_length=250)]
-Text = Annotated[str, Field(min_length=1, max_length=60_000)]
-Url = Annotated[str, Field(pattern=r"^https?://\S+$", max_length=2_000)]
+Title = Annotated[str, Field(min_length=1, max_length=250, description="one line of plain text")]
+Text = Annotated[str, Field(min_length=1, max_length=60_000, description="Markdown")]
+Url = Annotated[str, Field(pattern=r"^https?://\S+$", max_length=2_000, description="an address, http:// or https://")]
 
 # One endpoint; requests and complexity are counted by user, and by app.
 GRAPHQL = EndpointClass(name="graphql")
@@ -38,9 +43,9 @@ class IssueTemplate(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    team_id: Id
-    priority: int = Field(default=0, ge=0, le=4)  # 0 none, 1 urgent … 4 low
-    label_ids: tuple[Id, ...] = ()
+    team_id: TeamId
+    priority: Priority = 0
+    label_ids: LabelIds = ()
 
 
 class Made(Result):
@@ -64,7 +69,9 @@ class LinearAction(Action[R], Generic[R]):
         return limits(response)
 
 
-def _facts(effect: Effect, scope: str, *, recovery: Recovery, attribution: bool = False) -> Facts:
+def _facts(
+    effect: Effect, scope: str, *, recovery: Recovery, attribution: bool = False, additive: bool = False
+) -> Facts:
     return Facts(
         provider="linear",
         scopes=frozenset({scope}),
@@ -72,6 +79,7 @@ def _facts(effect: Effect, scope: str, *, recovery: Recovery, attribution: bool 
         attribution=attribution,
         recovery=recovery,
         endpoints=GRAPHQL,
+        additive=additive,
     )
 
 
@@ -87,14 +95,14 @@ def title_prefix(pull: str) -> str:
 class CreateIssue(LinearAction[Issue]):
     """File an issue, as a person or as the workspace."""
 
-    facts = _facts(Effect.WRITE, "issues:create", recovery=Recovery.CLIENT_ID)
+    facts = _facts(Effect.WRITE, "issues:create", recovery=Recovery.CLIENT_ID, additive=True)
     result = Issue
 
-    team_id: Id
+    team_id: TeamId
     title: Title
     description: Text
-    priority: int = Field(default=0, ge=0, le=4)
-    label_ids: tuple[Id, ...] = ()
+    priority: Priority = 0
+    label_ids: LabelIds = ()
 
     @classmethod
     def for_pull(cls, pull: PullRequest, template: IssueTemplate, *, label: str) -> CreateIssue:
@@ -145,14 +153,17 @@ class FindIssuesOfPull(LinearAction[TrackedIssues]):
     facts = _facts(Effect.READ, "read", recovery=Recovery.IDEMPOTENT)
     result = TrackedIssues
 
-    pull: Annotated[str, Field(pattern=r"^[^\s#]+/[^\s#]+#\d+$", max_length=250)]
+    pull: Annotated[
+        str, Field(pattern=r"^[^\s#]+/[^\s#]+#\d+$", max_length=250, description="owner/name#number, as acme/shop#42")
+    ]
 
     def request(self, call: Call) -> Request:
         return _graphql(queries.ISSUES_OF_PULL, title=title_prefix(self.pull))
 
     def read(self, response: Response) -> TrackedIssues:
-        found = parse(response, list[OnBoard], at=("data", "issues", "nodes"))
-        return TrackedIssues(issues=tuple(issue.tracked() for issue in found if issue.was_filed_for(self.pull)))
+        found = parse(response, PageOf[OnBoard], at=("data", "issues"))
+        filed = tuple(issue.tracked() for issue in found.nodes if issue.was_filed_for(self.pull))
+        return TrackedIssues(issues=filed, more=found.more)
 
 
 class MoveIssue(LinearAction[Issue]):
@@ -161,8 +172,8 @@ class MoveIssue(LinearAction[Issue]):
     facts = _facts(Effect.WRITE, "write", recovery=Recovery.IDEMPOTENT)
     result = Issue
 
-    issue_id: Id
-    state_id: Id
+    issue_id: IssueId
+    state_id: Annotated[Id, Field(description="the id, a UUID, of a state of the issue's own team")]
 
     def request(self, call: Call) -> Request:
         return _graphql(queries.UPDATE_ISSUE, id=self.issue_id, input={"stateId": self.state_id})
@@ -186,8 +197,8 @@ class FindByAttachmentUrl(LinearAction[Issues]):
         return _graphql(queries.ATTACHMENTS_FOR_URL, url=self.url)
 
     def read(self, response: Response) -> Issues:
-        attached = parse(response, list[_Attached], at=("data", "attachmentsForURL", "nodes"))
-        return Issues(issues=tuple(attachment.issue for attachment in attached))
+        attached = parse(response, PageOf[_Attached], at=("data", "attachmentsForURL"))
+        return Issues(issues=tuple(attachment.issue for attachment in attached.nodes), more=attached.more)
 
 
 class AttachUrl(LinearAction[Made]):
@@ -196,7 +207,7 @@ class AttachUrl(LinearAction[Made]):
     facts = _facts(Effect.WRITE, "write", recovery=Recovery.IDEMPOTENT)
     result = Made
 
-    issue_id: Id
+    issue_id: IssueId
     url: Url
     title: Title
 
@@ -216,10 +227,10 @@ class AttachUrl(LinearAction[Made]):
 class Comment(LinearAction[Made]):
     """Comment on an issue: it speaks in somebody's name, so it must be traceable to a person."""
 
-    facts = _facts(Effect.WRITE, "comments:create", recovery=Recovery.CLIENT_ID, attribution=True)
+    facts = _facts(Effect.WRITE, "comments:create", recovery=Recovery.CLIENT_ID, attribution=True, additive=True)
     result = Made
 
-    issue_id: Id
+    issue_id: IssueId
     body: Text
 
     def request(self, call: Call) -> Request:
@@ -244,4 +255,5 @@ class Comment(LinearAction[Made]):
 class Notice(Comment):
     """Comment on an issue about what Aswhom itself did: it speaks for the platform, in no person's name."""
 
-    facts = _facts(Effect.WRITE, "comments:create", recovery=Recovery.CLIENT_ID)
+    # An agent would go round by it what `Comment` must be attributable for.
+    facts = replace(Comment.facts, attribution=False, tool=False)

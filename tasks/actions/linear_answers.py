@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError, field_validator
 
 from identity.lifetime import count
 from identity.model import Effect
-from identity.quoting import error_name
+from identity.quoting import error_name, sentence
 from pipeline.action import Judgement, Response, Verdict, judge_status, retry_after
 from pipeline.limits import Left, Limits
 from tasks.actions.answers import wait_until
@@ -71,6 +71,11 @@ class _Error(BaseModel):
         return {name.lower().replace("_", " ") for name in named if name}
 
     @property
+    def words(self) -> str | None:
+        """What Linear has for whoever asked, if that is plain words; `message` may quote what it was sent."""
+        return sentence(self.extensions.userPresentableMessage)
+
+    @property
     def is_duplicate(self) -> bool:
         return bool(DUPLICATE.search(f"{self.message} {self.extensions.userPresentableMessage}"))
 
@@ -103,7 +108,8 @@ def judge_answer(response: Response, *, effect: Effect) -> Judgement:
     if any(error.is_duplicate for error in answer.errors):
         return Judgement(verdict=Verdict.UNKNOWN, reason="linear says that the id is taken: an earlier attempt did it")
     if all(error.kinds & REFUSALS for error in answer.errors):
-        return Judgement(verdict=Verdict.FAILED, reason=reason)
+        words = (said.rstrip(".") for error in answer.errors if (said := error.words))
+        return Judgement(verdict=Verdict.FAILED, reason="; ".join([reason, *dict.fromkeys(words)]))
     if by_status.verdict in (Verdict.UNAUTHORIZED, Verdict.RETRY):
         return by_status
     return Judgement(verdict=unsure, reason=reason)

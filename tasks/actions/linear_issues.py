@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
 from pipeline.action import Result
+
+N = TypeVar("N")
 
 FILED = "Pull request "  # begins the description of an issue that was filed for one; the link follows
 
@@ -19,6 +22,7 @@ class Issue(Result):
 
 class Issues(Result):
     issues: tuple[Issue, ...]
+    more: bool = False  # there are others, which are not here
 
 
 class Tracked(Issue):
@@ -30,6 +34,22 @@ class Tracked(Issue):
 
 class TrackedIssues(Result):
     issues: tuple[Tracked, ...]
+    more: bool = False  # there are others, which are not here
+
+
+class _PageInfo(BaseModel):
+    hasNextPage: bool  # noqa: N815  (Linear's name)
+
+
+class PageOf(BaseModel, Generic[N]):
+    """A page of a list, as Linear gives it."""
+
+    nodes: list[N]
+    pageInfo: _PageInfo  # noqa: N815  (Linear's name)
+
+    @property
+    def more(self) -> bool:
+        return self.pageInfo.hasNextPage
 
 
 class _State(BaseModel):

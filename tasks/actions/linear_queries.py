@@ -19,6 +19,7 @@ query IssuesOfPull($title: String!) {
       id identifier url description state { type }
       team { states(filter: { type: { eq: "completed" } }) { nodes { id position } } }
     }
+    pageInfo { hasNextPage }
   }
 }
 """
@@ -31,7 +32,10 @@ mutation UpdateIssue($id: String!, $input: IssueUpdateInput!) {
 
 ATTACHMENTS_FOR_URL = """
 query AttachmentsForUrl($url: String!) {
-  attachmentsForURL(url: $url, first: 50) { nodes { issue { id identifier url } } }
+  attachmentsForURL(url: $url, first: 50) {
+    nodes { issue { id identifier url } }
+    pageInfo { hasNextPage }
+  }
 }
 """
 

@@ -43,8 +43,16 @@ API = EndpointClass(name="api", per=Per.TENANT)
 LOOKED_AT_AGAIN = timedelta(minutes=15)
 _USAGE = re.compile(r"api-usage=(\d{1,12})/(\d{1,12})")
 
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{15}([A-Za-z0-9]{3})?$")]
-Stage = Annotated[str, Field(min_length=1, max_length=255)]
+Id = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9]{15}([A-Za-z0-9]{3})?$",
+        description="the opportunity's id, of 15 or 18 characters, as 006Dn000002QZ1b",
+    ),
+]
+Stage = Annotated[
+    str, Field(min_length=1, max_length=255, description="a stage as it is named there, as Negotiation/Review")
+]
 NextStep = Annotated[str, Field(max_length=255)]
 
 
@@ -153,8 +161,10 @@ class UpdateOpportunity(SalesforceAction[Updated]):
 
     id: Id
     stage: Stage
-    amount: float | None = Field(default=None, ge=0)
-    next_step: NextStep | None = None
+    amount: float | None = Field(
+        default=None, ge=0, description="the whole amount, in the opportunity's currency; left out: as it is"
+    )
+    next_step: NextStep | None = Field(default=None, description="plain text; left out: as it is")
 
     def request(self, call: Call) -> Request:
         given = {"StageName": self.stage, "Amount": self.amount, "NextStep": self.next_step}

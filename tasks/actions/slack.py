@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -41,10 +42,20 @@ MAYBE_DONE = frozenset({"fatal_error", "internal_error", "service_unavailable"})
 # chat.postMessage is limited to one message a second and channel; used when no Retry-After says more.
 PACE = timedelta(seconds=1)
 
-Channel = Annotated[str, Field(pattern=r"^[^\s#<>]{1,80}$")]  # an id (C…, D…, G…) rather than a name, which can change
-Timestamp = Annotated[str, Field(pattern=r"^\d{1,12}\.\d{6}$")]
+Channel = Annotated[
+    str,
+    Field(
+        pattern=r"^[^\s#<>]{1,80}$",
+        description="the channel's id, as C0123ABCD, rather than its name, which can change",
+    ),
+]
+Timestamp = Annotated[str, Field(pattern=r"^\d{1,12}\.\d{6}$", description="the `ts` of a message")]
 LONGEST_SECTION = 3_000  # characters of a section's text
-Text = Annotated[str, Field(min_length=1, max_length=40_000)]  # what is longer Slack cuts off
+# What is longer Slack cuts off.
+Text = Annotated[
+    str,
+    Field(min_length=1, max_length=40_000, description="Slack's mrkdwn, in which &, < and > are &amp;, &lt; and &gt;"),
+]
 
 
 def escape(text: str) -> str:
@@ -115,6 +126,7 @@ _POSTS = Facts(
     attribution=False,
     recovery=Recovery.ASK,
     endpoints=EndpointClass(name="chat.postMessage", per=Per.TENANT),
+    additive=True,
 )
 
 
@@ -137,7 +149,7 @@ class AskApproval(_Posts):
     buttons that count for nothing. What Slack cannot show whole has none.
     """
 
-    facts = _POSTS
+    facts = replace(_POSTS, tool=False)  # approvers trust what it shows
 
     channel: Channel
     approval: Annotated[str, Field(pattern=r"^apr_[0-9a-z]{10,60}$")]
@@ -172,6 +184,7 @@ class EndQuestion(SlackAction[Message]):
         attribution=False,
         recovery=Recovery.IDEMPOTENT,  # to replace a message by the same twice is to replace it once
         endpoints=EndpointClass(name="chat.update", per=Per.TENANT),
+        tool=False,  # it writes over any message of the app's, how a question was answered
     )
     result = Message
 
@@ -211,7 +224,9 @@ class PostMessage(_Posts):
 
     channel: Channel
     text: Text  # mrkdwn: pass what others wrote through `escape`
-    thread: Timestamp | None = None
+    thread: Timestamp | None = Field(
+        default=None, description="the `ts` of the message that this answers, in its thread"
+    )
 
     def request(self, call: Call) -> Request:
         body: dict[str, str | bool] = {"channel": self.channel, "text": self.text, "unfurl_links": False}

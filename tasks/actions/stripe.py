@@ -30,10 +30,12 @@ from tasks.actions.answers import parse
 
 R = TypeVar("R", bound=Result)
 
-SubscriptionId = Annotated[str, Field(pattern=r"^sub_[A-Za-z0-9]{1,100}$")]
+SubscriptionId = Annotated[
+    str, Field(pattern=r"^sub_[A-Za-z0-9]{1,100}$", description="the subscription's id, as sub_1MowQV")
+]
 # docs.stripe.com/metadata: at most 40 characters, without brackets; values at most 500
-Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$")]
-Value = Annotated[str, Field(min_length=1, max_length=500)]
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="a key of the subscription's metadata")]
+Value = Annotated[str, Field(min_length=1, max_length=500, description="what stands there from now on")]
 
 
 class Subscription(Result):
@@ -152,9 +154,11 @@ class ListSubscriptions(StripeAction[Subscriptions]):
     )
     result = Subscriptions
 
-    size: int = Field(default=100, ge=1, le=100)
-    after: SubscriptionId | None = None
-    note_key: Key = "note"  # the metadata key whose value is answered as `note`
+    size: int = Field(default=100, ge=1, le=100, description="how many a page has")
+    after: SubscriptionId | None = Field(
+        default=None, description="the last id of the page before, where `more` was true"
+    )
+    note_key: Key = Field(default="note", description="the metadata key whose value is answered as `note`")
 
     def request(self, call: Call) -> Request:
         # docs.stripe.com/api/subscriptions/list: without a status, all that are not canceled.

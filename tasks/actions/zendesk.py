@@ -21,10 +21,10 @@ from tasks.actions.answers import parse
 ACCOUNT = EndpointClass(name="account", per=Per.TENANT)
 WINDOW = timedelta(minutes=1)
 
-Subject = Annotated[str, Field(min_length=1, max_length=150)]
-Text = Annotated[str, Field(min_length=1, max_length=60_000)]
+Subject = Annotated[str, Field(min_length=1, max_length=150, description="one line of plain text")]
+Text = Annotated[str, Field(min_length=1, max_length=60_000, description="plain text, which the customer may see")]
 Tag = Annotated[str, Field(pattern=r"^[a-z0-9_.-]{1,80}$")]
-Priority = Literal["low", "normal", "high", "urgent"]
+Priority = Annotated[Literal["low", "normal", "high", "urgent"], Field(description="how urgent it is")]
 
 
 class Ticket(Result):
@@ -53,13 +53,14 @@ class CreateTicket(Action[Ticket]):
         attribution=False,
         recovery=Recovery.PROBE,
         endpoints=ACCOUNT,
+        additive=True,
     )
     result = Ticket
 
     subject: Subject
     body: Text
     priority: Priority = "normal"
-    tags: tuple[Tag, ...] = ()
+    tags: tuple[Tag, ...] = Field(default=(), description="words of lower case, digits, and _ . - without a space")
 
     def request(self, call: Call) -> Request:
         ticket = {

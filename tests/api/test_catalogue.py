@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -39,6 +40,31 @@ def test_every_tool_has_schemas_that_are_schemas(name: str) -> None:
         assert schema["type"] == "object"
     assert told["description"]
     assert not Draft202012Validator(told["parameters"]).is_valid({"no such parameter": 1})
+
+
+def parameters_of(schema: dict[str, Any], root: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, one in schema.get("properties", {}).items():
+        yield name, one
+        for each in (one, one.get("items", {})):
+            yield from parameters_of(root["$defs"][each["$ref"].rpartition("/")[2]] if "$ref" in each else each, root)
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_tool_has_no_parameter_of_which_nothing_is_said(name: str) -> None:
+    schema = tools.described(TOOLS[name])["parameters"]
+    assert [one for one, of in parameters_of(schema, schema) if not of.get("description")] == []
+
+
+def test_what_overwrites_is_said_to_and_what_adds_alone_is_not() -> None:
+    hints = {name: tools.for_mcp(action)["annotations"]["destructiveHint"] for name, action in TOOLS.items()}
+    assert {name for name, destroys in hints.items() if destroys} == {
+        "invoices.PayInvoice",
+        "invoices.RefundInvoice",
+        "linear.AttachUrl",
+        "linear.MoveIssue",
+        "salesforce.UpdateOpportunity",
+        "stripe.AnnotateSubscription",
+    }
 
 
 @pytest.mark.parametrize("name", TOOLS)
@@ -92,12 +118,15 @@ def test_what_is_stored_by_its_alias_is_promised_by_it() -> None:
 def test_every_tool_has_the_forms_that_models_take(name: str) -> None:
     action = TOOLS[name]
     openai = tools.for_openai(action)["function"]
-    anthropic, mcp = tools.for_anthropic(action), tools.for_mcp(action)
+    anthropic, mcp, told = tools.for_anthropic(action), tools.for_mcp(action), tools.described(action)
     # Responses have no `function` within, and are strict unless told otherwise: these schemas have fields left out.
     assert tools.for_openai_responses(action) == {"type": "function", "strict": False, **openai}
     assert {openai["name"], anthropic["name"], mcp["name"]} == {name.replace(".", "__")}
     assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", openai["name"])
-    assert openai["parameters"] == anthropic["input_schema"] == mcp["inputSchema"] == action.model_json_schema()
+    assert openai["parameters"] == anthropic["input_schema"] == mcp["inputSchema"] == told["parameters"]
+    assert told["parameters"].keys() >= {"type", "properties"}
+    assert "description" not in told["parameters"]  # it stands beside it
+    assert not any("title" in of for _, of in parameters_of(told["parameters"], told["parameters"]))
     assert mcp["annotations"]["readOnlyHint"] is (action.facts.effect == "read")
 
 

@@ -29,7 +29,7 @@ from pipeline.states import Wait
 from pipeline.tables import jobs
 from pipeline.workflow import Registry
 from tests.api.agents_api import AgentsApi
-from tests.ledger.house import Say
+from tests.ledger.house import Say, say_it
 from tests.ledgers import MOSTLY_SQLITE
 
 pytestmark = MOSTLY_SQLITE
@@ -76,8 +76,28 @@ def test_a_key_of_some_users_acts_as_no_other_whatever_is_written(sqlite_api: Ag
 )
 def test_an_identifier_of_nobody_here_is_refused_and_stores_nothing(sqlite_api: AgentsApi, identifier: str) -> None:
     answer = sqlite_api.execute(identifier)
-    assert (answer.status_code, answer.json["type"]) == (422, "urn:aswhom:problem:unusable")
+    assert (answer.status_code, answer.json["type"]) == (422, "urn:aswhom:problem:unknown-identifier")
     assert count(sqlite_api) == 0
+
+
+class EndAll(Say):
+    """It speaks in the platform's own name."""
+
+    facts = replace(Say.facts, tool=False)
+
+
+def test_what_workflows_alone_may_do_is_no_tool_whatever_the_key_covers(sqlite_api: AgentsApi) -> None:
+    api = sqlite_api
+    api.deploy(Registry([say_it], [EndAll]))
+    key, body = api.key(tools=["github.*"]), {"identifier": "acme", "parameters": {"text": "Approved by ada."}}
+    assert [tool["name"] for tool in api.ask("GET", "/v1/tools", key).json["tools"]] == ["github.Say"]
+    for name in ("github.EndAll", "github__EndAll"):
+        answers = [
+            api.ask("GET", f"/v1/tools/{name}", key),
+            api.ask("POST", f"/v1/tools/{name}/execute", key, json=body),
+        ]
+        assert [answer.status_code for answer in answers] == [404, 404]
+    assert count(api) == 0
 
 
 def test_an_identifier_that_could_be_two_is_refused_until_it_says_which(sqlite_api: AgentsApi) -> None:
@@ -142,7 +162,8 @@ def test_a_long_one_answers_with_its_job_which_tells_the_rest(api: AgentsApi) ->
     job = answer.headers["Location"]
     assert api.ask("GET", job).json["state"] == "queued"
     api.finish(answer.json["job"]["id"], result={"id": "7"})
-    assert api.ask("GET", job).json["steps"][0]["result"] == {"id": "7"}
+    told = api.ask("GET", job).json
+    assert (told["result"], told["steps"][0]["result"]) == ({"id": "7"}, None)
 
 
 def test_a_job_that_waits_for_a_holds_end_says_so_and_not_who_holds_it(sqlite_api: AgentsApi) -> None:

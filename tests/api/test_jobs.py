@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, get_args
 
@@ -154,7 +154,7 @@ def test_jobs_are_found_by_whom_they_act_for_and_what_they_wait_for(api: AgentsA
     api.database.write(partial(park, job=api.house.claim(adas)))
     for filters, found in {
         "user=acme.ada": [adas],
-        "user=acme.grace": [],
+        "user=ada": [adas],
         "pattern=service": [ours],
         "pattern=delegated&wait=consent": [adas],
         "wait=consent": [adas],
@@ -179,3 +179,39 @@ def test_jobs_are_found_by_their_state(api: AgentsApi) -> None:
     api.execute()
     assert len(api.ask("GET", "/v1/jobs?state=queued").json["items"]) == 1
     assert api.ask("GET", "/v1/jobs?state=done").json["items"] == []
+
+
+def test_the_jobs_of_a_user_are_listed_by_each_way_of_naming_them_and_nobodys_are_refused(
+    sqlite_api: AgentsApi,
+) -> None:
+    api = sqlite_api
+    job = api.execute().json["job"]["id"]
+    api.execute("acme")
+    for name in ("ada", "acme.ada", "user:ada"):
+        assert [one["id"] for one in api.ask("GET", f"/v1/jobs?user={name}").json["items"]] == [job]
+    refused = api.ask("GET", "/v1/jobs?user=zoe")
+    assert (refused.status_code, refused.json["type"]) == (422, "urn:aswhom:problem:unknown-identifier")
+
+
+def test_the_jobs_of_a_tool_are_listed_as_whomever_they_are(sqlite_api: AgentsApi) -> None:
+    api = sqlite_api
+    of_it = {api.execute(identifier).json["job"]["id"] for identifier in ("ada", "acme")}
+    api.house.job()
+    for name in ("github.Say", "github__Say"):
+        listed = api.ask("GET", f"/v1/jobs?tool={name}", api.keys["acme", Role.ADMIN]).json["items"]
+        assert {one["id"] for one in listed} == of_it
+    assert api.ask("GET", "/v1/jobs?tool=github.Other").json["items"] == []
+
+
+def test_a_job_that_was_put_off_says_until_when(sqlite_api: AgentsApi) -> None:
+    api = sqlite_api
+    job = api.execute().json["job"]["id"]
+    assert api.ask("GET", f"/v1/jobs/{job}").json["next_try_at"] is None
+    put_off = partial(jobs.requeue, delay=timedelta(minutes=50), reason="a rate limit is reached")
+    api.database.write(partial(put_off, job=api.house.claim(job)))
+    (listed,) = api.ask("GET", "/v1/jobs").json["items"]
+    shown = api.ask("GET", f"/v1/jobs/{job}")
+    assert shown.headers["Retry-After"] == "30"
+    assert listed["next_try_at"] == shown.json["next_try_at"]
+    left = datetime.fromisoformat(shown.json["next_try_at"]) - api.now()
+    assert timedelta(minutes=49) < left <= timedelta(minutes=50)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, update
 from werkzeug.serving import make_server
 
 from identity.api_keys import Role
 from identity.secret import Secret
+from identity.tables import installations, provider_connections
 from pipeline.ledger.intents import Ended
 from tests.api.agents_api import BASE, AgentsApi
 from tests.ledger.acts import open_
@@ -21,7 +23,8 @@ from tests.ledger.house import intent_of
 from tests.ledgers import MOSTLY_SQLITE
 from tests.servers.npm import install
 from tests.servers.web import serving
-from webhooks.api.mcp import CONNECT, LOOK, REVISIONS
+from webhooks.api.mcp import REVISIONS
+from webhooks.api.mcp_tools import CONNECT, LOOK
 
 pytestmark = MOSTLY_SQLITE
 
@@ -190,6 +193,23 @@ def test_a_revision_nobody_knows_is_refused(sqlite_api: AgentsApi) -> None:
 
 def test_no_stream_is_offered(sqlite_api: AgentsApi) -> None:
     assert sqlite_api.ask("GET", AT).status_code == 405
+
+
+def test_tools_are_listed_that_could_be_carried_out_for_whom_the_address_names(sqlite_api: AgentsApi) -> None:
+    api = sqlite_api
+
+    def names(at: str, key: Secret | None = None) -> set[str]:
+        answer = post(api, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, at=at, key=key).json
+        return {tool["name"] for tool in answer["result"]["tools"]}
+
+    assert names("/v1/mcp?identifier=ada") == {"github__Say", LOOK, CONNECT}
+    assert names("/v1/mcp?identifier=user:somebody-new") == {"github__Say", LOOK, CONNECT}
+    key = api.key(users=["mal*"])
+    refused = post(api, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, key=key).json
+    assert refused["error"]["code"] == -32602
+    api.database.write(lambda c: c.execute(delete(installations)).rowcount)
+    api.database.write(lambda c: c.execute(update(provider_connections).values(provider="elsewhere")).rowcount)
+    assert names("/v1/mcp?identifier=ada") == {LOOK, CONNECT}
 
 
 def test_as_whom_stands_in_the_address(sqlite_api: AgentsApi) -> None:

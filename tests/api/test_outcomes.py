@@ -63,6 +63,13 @@ def forgotten(api: AgentsApi) -> Intent:
     return asked
 
 
+def failed(api: AgentsApi) -> Intent:
+    asked = called(api)
+    close(api.house, asked, AttemptState.NO_EFFECT, StepState.FAILED, error="status 422: no such label")
+    api.database.write(partial(jobs.bury, job=asked.job, reason="ActionFailed: github.Say failed: status 422: …"))
+    return asked
+
+
 def stopped_at_its_search(api: AgentsApi) -> Intent:
     """Its step is open again, as the search for its effect had opened it."""
     asked = called(api)
@@ -133,7 +140,25 @@ def test_a_tools_job_tells_its_outcome_as_the_request_for_it_does(api: AgentsApi
     api.finish(job, result={"id": "7"})
     answer = again(api).json
     assert (shown(api, job)["outcome"], shown(api, job)["result"]) == ("done", {"id": "7"})
-    assert (answer["outcome"], answer["result"], answer["job"]) == ("done", {"id": "7"}, shown(api, job))
+    assert (answer["outcome"], answer["result"]) == ("done", {"id": "7"})
+    assert answer["job"] == {**shown(api, job), "result": None}  # it stands in the answer once
+
+
+@pytest.mark.parametrize("ends", [called, unanswered, cancelled, forgotten, stopped_at_its_search, failed])
+def test_a_job_says_the_same_reason_whoever_asks_and_whenever(sqlite_api: AgentsApi, ends: Any) -> None:
+    job = ends(sqlite_api).job.id
+    answer = again(sqlite_api).json
+    assert answer["reason"] == answer["job"]["reason"] == shown(sqlite_api, job)["reason"]
+
+
+def test_why_it_failed_is_said_in_the_steps_words_without_names_of_the_code(sqlite_api: AgentsApi) -> None:
+    assert shown(sqlite_api, failed(sqlite_api).job.id)["reason"] == "status 422: no such label"
+
+
+def test_whoever_cancelled_is_named_beside_the_call_that_nobody_knows_of(sqlite_api: AgentsApi) -> None:
+    reason = shown(sqlite_api, cancelled(sqlite_api).job.id)["reason"]
+    assert reason.startswith("cancelled by api:acme.bot:")
+    assert reason.endswith("; no answer came")
 
 
 def test_another_workflows_job_has_steps_and_no_outcome(sqlite_api: AgentsApi) -> None:

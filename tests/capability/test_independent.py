@@ -7,21 +7,24 @@ import re
 import runpy
 import shutil
 import subprocess
+from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import pytest
+from joserfc import jws
 from werkzeug.serving import make_server
 
-from identity.capability import verifier
+from identity.capability import keys, verifier
 from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer, claims_of
 from identity.capability.model import Algorithm
+from identity.capability.verifier import SIGNATURES, TYPE, Capability, request_hash
 from tests.capability.capability_ledger import BANK, INVOICES, PAY, CapabilityLedger
 from tests.docs.pages import page
 from tests.servers.npm import install
@@ -47,11 +50,12 @@ def published(ledger: CapabilityLedger) -> Iterator[Issuer]:
         yield issuer
 
 
-def verified(issuer: Issuer, *tokens: str) -> list[dict[str, Any]]:
+def asked(issuer: Issuer, *lines: dict[str, Any]) -> list[dict[str, Any]]:
+    """What it says to each token and request, or to each request alone."""
     install(PEER)
     command = ["node", "verify-capability.mjs", issuer.url, INVOICES.uri]
-    lines = "".join(f"{token}\n" for token in tokens)
-    done = subprocess.run(command, cwd=PEER, input=lines, capture_output=True, text=True, timeout=60, check=True)
+    sent = "".join(f"{json.dumps(line)}\n" for line in lines)
+    done = subprocess.run(command, cwd=PEER, input=sent, capture_output=True, text=True, timeout=60, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -63,10 +67,28 @@ def example(language: str) -> str:
 
 def test_what_the_page_shows_of_another_language_is_what_is_run() -> None:
     """All but the addresses, which are arguments there."""
-    (shown,) = re.findall(r"  audience: [^\n]*\n(.*?)\}\)", example("js"), re.DOTALL)
-    (run,) = re.findall(r"      audience,\n(.*?)    \}\)", (PEER / "verify-capability.mjs").read_text(), re.DOTALL)
-    assert dedent(shown) == dedent(run)
-    assert len(dedent(shown).splitlines()) == 4
+    functions = re.compile(r"^(?:async )?function .*?^}", re.DOTALL | re.MULTILINE)
+    shown, run = (functions.findall(text) for text in (example("js"), (PEER / "verify-capability.mjs").read_text()))
+    assert shown == run
+    assert len(shown) == 4
+
+
+def test_the_hashes_that_the_page_shows_are_ours_and_another_languages(shared_ledger: CapabilityLedger) -> None:
+    rows = re.findall(r"^\| `([A-Z]+) (\S+)` \| (.*) \| `([0-9a-f]{64})` \|$", page("capabilities.md"), re.MULTILINE)
+    bodies = ["" if body == "none" else body.strip("`") for _, _, body, _ in rows]
+    assert [bool(re.search(sign, text)) for sign, text in zip(("inv_7", "", "ü"), bodies, strict=True)] == [
+        False,
+        True,
+        True,
+    ]
+    wanted = [digest for *_, digest in rows]
+    requests = [
+        {"method": method, "target": target, "body": body}
+        for (method, target, *_), body in zip(rows, bodies, strict=True)
+    ]
+    assert [request_hash(one["method"], one["target"], one["body"].encode()) for one in requests] == wanted
+    with published(shared_ledger) as issuer:
+        assert asked(issuer, *({"request": one} for one in requests)) == [{"hash": digest} for digest in wanted]
 
 
 def test_what_the_page_shows_in_python_verifies_what_we_sign(
@@ -91,16 +113,64 @@ def test_what_the_page_shows_in_python_verifies_what_we_sign(
 
 def test_an_independent_library_verifies_what_we_sign(shared_ledger: CapabilityLedger) -> None:
     given, elsewhere = shared_ledger.issue(), shared_ledger.issue(audience=BANK)
+    unlimited = shared_ledger.issue(limit=None)
+    longer = replace(given, expires_at=given.issued_at + timedelta(seconds=181))
+    method, target, body = PAY
+    request = {
+        "method": method,
+        "target": target,
+        "body": body.decode(),
+        "tenant": "acme",
+        "action": given.action,
+        "resource": given.resource,
+        "amount": "1500.00",
+        "currency": "EUR",
+    }
     with published(shared_ledger) as issuer:
-        tokens = [issuer.sign(given, algorithm).reveal() for algorithm in Algorithm]
-        head, payload, signature = tokens[0].split(".")
-        answers = verified(
-            issuer,
-            *tokens,
-            issuer.sign(elsewhere, Algorithm.ES256).reveal(),
-            f"{head}.{payload[:-2]}AA.{signature}",
-        )
-    good = [{"alg": str(algorithm), "payload": claims_of(given, issuer=issuer.url)} for algorithm in Algorithm]
-    assert answers[:2] == good
-    assert answers[2] == {"refused": "ERR_JWT_CLAIM_VALIDATION_FAILED"}
-    assert answers[3] == {"refused": "ERR_JWS_SIGNATURE_VERIFICATION_FAILED"}
+        token, other = (issuer.sign(given, algorithm).reveal() for algorithm in Algorithm)
+        head, payload, signature = token.split(".")
+        broken = f"{head}.{payload[:-2]}AA.{signature}"
+        without_amount = {name: value for name, value in request.items() if name != "amount"}
+        cases: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+            *((one, request, said(given, issuer, one)) for one in (token, other)),
+            (issuer.sign(unlimited, Algorithm.ED25519).reveal(), without_amount, {}),
+            (issuer.sign(elsewhere, Algorithm.ES256).reveal(), request, refused("ERR_JWT_CLAIM_VALIDATION_FAILED")),
+            (broken, request, refused("ERR_JWS_SIGNATURE_VERIFICATION_FAILED")),
+            (issuer.sign(longer, Algorithm.ED25519).reveal(), request, refused("lifetime")),
+            (issuer.sign(unlimited, Algorithm.ED25519).reveal(), request, refused("amount")),
+            (two_entries(shared_ledger, issuer, given), request, refused("details")),
+            *(
+                (token, {**request, name: value}, refused(why))
+                for name, value, why in (
+                    ("body", body.decode() + "\n", "request"),
+                    ("target", f"{target}?", "request"),
+                    ("method", "PUT", "request"),
+                    ("tenant", "globex", "tenant"),
+                    ("action", "invoices.RefundInvoice", "action"),
+                    ("resource", "invoices/inv_70", "resource"),
+                    ("amount", "1500.000001", "amount"),
+                    ("currency", "USD", "currency"),
+                )
+            ),
+        ]
+        answers = asked(issuer, *({"token": each, "request": about} for each, about, _ in cases))
+    for number, (answer, (_, about, wanted)) in enumerate(zip(answers, cases, strict=True)):
+        assert ("refused" not in answer) if not wanted else answer == wanted, (number, about)
+
+
+def said(given: Capability, issuer: Issuer, token: str) -> dict[str, Any]:
+    head = json.loads(urlsafe_b64decode(token.split(".", maxsplit=1)[0] + "=="))
+    return {"alg": head["alg"], "payload": claims_of(given, issuer=issuer.url)}
+
+
+def refused(why: str) -> dict[str, Any]:
+    return {"refused": why}
+
+
+def two_entries(ledger: CapabilityLedger, issuer: Issuer, given: Capability) -> str:
+    """Signed by our own key, and not as we ever sign."""
+    (pair,) = [key for key in ledger.database.read(keys.load) if key.algorithm is Algorithm.ED25519]
+    claims = claims_of(given, issuer=issuer.url)
+    twice = json.dumps({**claims, "authorization_details": claims["authorization_details"] * 2})
+    head = {"alg": str(pair.algorithm), "typ": TYPE, "kid": pair.kid}
+    return jws.serialize_compact(head, twice, keys.open_key(ledger.vault, pair), registry=SIGNATURES)

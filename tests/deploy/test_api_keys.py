@@ -37,6 +37,20 @@ def test_a_key_may_be_of_some_users(cli: Cli) -> None:
     assert len(cli.json("api-keys", "list")) == 1
 
 
+def test_a_key_may_say_which_user_holds_it(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    add = ("api-keys", "add", "--tenant", "acme", "--agent", "bot", "--held-by")
+    refused = cli.json(*add, "ada", code=1)
+    assert refused["message"] == "acme has no user acme.ada, who could hold a key: `aswhom tenants people acme`"
+    assert cli.json("api-keys", "list") == []
+    cli.json("aliases", "add", "--tenant", "acme", "--user", "ada", "--provider", "console", "--external-id", "ada")
+    made = cli.json(*add, "ada")
+    (listed,) = cli.json("api-keys", "list")
+    assert (listed["id"], listed["held_by"]) == (made["id"], "acme.ada")
+    (told,) = cli.json("audit", "search", "--kind", "api_key")
+    assert told["detail"]["held_by"] == "acme.ada"
+
+
 def test_a_key_of_no_tenant_is_not_made(cli: Cli) -> None:
     assert cli.json("api-keys", "add", "--tenant", "nobody", "--agent", "bot", code=1)["error"] == "BadInput"
     assert cli.json("api-keys", "list") == []

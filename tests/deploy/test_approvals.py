@@ -28,6 +28,21 @@ def approval(cli: Cli) -> str:
         return str(case.row.id)
 
 
+def test_a_step_that_waits_for_its_approval_is_explained(cli: Cli, approval: str) -> None:
+    """It has not begun, so no step is stored; and its decision is the one that somebody has to judge now."""
+    (row,) = cli.json("approvals", "list")
+    (answer,) = cli.json("policy", "explain", row["job"], "1")
+    assert (answer["step"], answer["action"]) == (1, "stripe.Refund")
+    assert answer["decision"] == f"as service, service: it waits for approval {approval}"
+    assert answer["because"] == [
+        SHOWN["why"],
+        "the policy's rule 'four eyes' wants 1 of acme.ada, acme.bob, acme.carol to say yes",
+        "by version 0 of the tenant's policy",
+    ]
+    assert "step 1, stripe.Refund: as service" in cli("policy", "explain", row["job"]).output
+    assert "no step 2" in cli.json("policy", "explain", row["job"], "2", code=1)["message"]
+
+
 def test_an_approval_is_listed_shown_and_answered_as_somebody(cli: Cli, approval: str) -> None:
     (row,) = cli.json("approvals", "list", "--tenant", "acme")
     assert (row["id"], row["does"], row["amount"]) == (approval, "Refund a charge", "900 EUR")

@@ -87,7 +87,7 @@ def test_records_are_searched(recorded: Cli, options: list[str], found: list[str
     [
         (["--kind", "attempt.opend"], "no recent record is of kind attempt.opend: there are attempt.opened"),
         (["--kind", "attemp"], "no recent record is of kind attemp: there are attempt.opened"),
-        (["--action", "github.Coment"], "no tool is named github.Coment: there are "),
+        (["--action", "github.Coment"], "no action is named github.Coment: there are "),
         (["--tenant", "acm"], "there is no tenant acm: `aswhom tenants list` shows them"),
         (["--kind", "attempt", "--until", "2020-01-01T00:00Z"], ""),
     ],

@@ -296,13 +296,26 @@ def test_all_of_a_cause_are_replayed_at_once_and_no_other(dead: Cli) -> None:
     assert "aswhom jobs failures" in dead.json("jobs", "replay", "--cause", cause, "--yes", code=1)["message"]
 
 
-def test_a_cause_of_more_jobs_than_are_looked_at_says_so(dead: Cli) -> None:
+def test_a_cause_of_more_jobs_than_come_back_at_once_goes_from_the_oldest_on_and_says_how(dead: Cli) -> None:
     with Installation(load(data_dir=dead.data_dir)) as at:
-        at.write(partial(_bury, of=[("globex", "Many")] * MOST, now=at.now(), prefix="many"))
+        at.write(partial(_bury, of=[("globex", "Many")] * (MOST + 1), now=at.now(), prefix="many"))
     cause = dead.json("jobs", "failures")[0]["cause"]
     would = dead.json("jobs", "replay", "--cause", cause, "--dry-run")
-    assert (len(would["would_replay"]), would["more"]) == (MOST, True)
-    assert f"only the newest {MOST} dead jobs" in dead("jobs", "replay", "--cause", cause, "--dry-run").stderr
+    oldest = sorted(f"many_{number}" for number in range(MOST + 1))[:MOST]
+    assert (would["would_replay"], would["more"]) == (oldest, True)
+    told = dead("jobs", "replay", "--cause", cause, "--dry-run").stderr
+    assert f"the oldest {MOST} of that cause: say the same again for those behind them" in told
+
+
+def test_a_cause_is_found_behind_more_dead_jobs_than_are_shown(dead: Cli) -> None:
+    """The six are the oldest."""
+    causes = [group["cause"] for group in dead.json("jobs", "failures")]
+    with Installation(load(data_dir=dead.data_dir)) as at:
+        at.write(partial(_bury, of=[("globex", "Many")] * MOST, now=at.now(), prefix="many"))
+    (many,) = [group["cause"] for group in dead.json("jobs", "failures")]
+    assert len(dead.json("jobs", "replay", "--cause", causes[0], "--yes")["replayed"]) == 4
+    would = dead.json("jobs", "replay", "--cause", many, "--dry-run")
+    assert (len(would["would_replay"]), would["more"]) == (MOST, False)
 
 
 def test_a_cause_is_replayed_for_one_tenant_alone(dead: Cli) -> None:

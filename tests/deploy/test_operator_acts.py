@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from deploy.cli import main
 from deploy.cli.output import Output
@@ -269,6 +269,11 @@ def _of_revocations(act: Acts) -> None:
     }  # fmt: skip
     act.at.write(lambda c: c.execute(insert(withdrawals), stuck))
     act("revocations", "retry", made["id"], kind="revocation.retried")
+    left = {**stuck, "id": "connect.7", "origin": "connect", "revocation_id": None}
+    act.at.write(lambda c: c.execute(insert(withdrawals), left))
+    act("revocations", "retry", "connect.7", kind="connect.retried")
+    act.at.write(lambda c: c.execute(update(withdrawals).values(state=WithdrawalState.STUCK)))
+    act("revocations", "give-up", "connect.7", "--yes", kind="connect.given_up")
     ended = ("tenants", "delete", "globex", "--yes", "--timeout", "0")
     waits = act.run(*ended, code=1)
     assert act.at.runtime.revoker.advance(waits["revocation"])

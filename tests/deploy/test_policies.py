@@ -68,6 +68,34 @@ def test_a_misspelt_name_or_an_unknown_approver_is_found_and_not_put_into_force(
     assert "no tenant nobody" in cli.json("policy", "check", "nobody", file, code=1)["message"]
 
 
+def test_a_capability_where_none_is_taken_and_an_amount_where_none_is_stated_are_told_of(cli: Cli, file: str) -> None:
+    idle = """format = 1
+[[rule]]
+name = "leave for each"
+when = { action = "github.CreateIssue" }
+require = "capability"
+
+[[rule]]
+name = "four eyes over 5,000"
+when = { action = "salesforce.*" }
+above = "5000 EUR"
+approval = { approvers = ["bob"] }
+
+[[rule]]
+name = "of all, the invoices state one"
+max_amount = "5000 EUR"
+"""
+    told = cli.json("policy", "check", "acme", "-", input=idle)
+    (refused,) = told["nobody"]
+    assert refused.startswith(
+        "leave for each: it wants a capability for github.CreateIssue, whose upstream is not known"
+    )
+    assert told["amounts"] == [
+        "four eyes over 5,000: no action that it is about states an amount, so each counts as more than 5000 EUR"
+    ]
+    assert told["amounts"][0] in cli("policy", "check", "acme", "-", input=idle).output
+
+
 def test_a_rule_that_leaves_an_action_nobody_is_told_of_and_may_be_meant(cli: Cli, file: str) -> None:
     told = cli.json("policy", "check", "acme", file)["nobody"]
     assert told == [

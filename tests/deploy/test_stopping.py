@@ -9,21 +9,23 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from deploy.cli import main
 from deploy.cli.unfinished import where_it_stopped
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.accounts import get_account
+from identity.model import Credential
 from identity.refresh.tables import refresh_intents
 from identity.sequence import next_number
 from identity.tables import accounts
-from identity.withdrawals import WithdrawalState, settle
+from identity.withdrawals import Origin, WithdrawalState, settle
+from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.taking import EndedConsents, take_grant
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.revocation.inquiry import SignalDoubt
-from pipeline.revocation.tables import revocations
+from pipeline.revocation.tables import revocation_pages, revocations
 from tests.deploy.conftest import Cli
 from tests.ledger.revokers import quiet_revoker
 from tests.ledgers import turn_taken
@@ -93,6 +95,41 @@ def test_what_is_stuck_at_the_provider_is_listed_and_asked_about_again(acme: Cli
     assert (told["state"], f"aswhom revocations show {made}" in told["says"]) == ("wrong", True)
     assert acme.json("revocations", "retry", made)["asked_again"] == 1
     assert acme.json("revocations", "list", "--stuck") == []
+
+
+def test_what_a_refused_connect_had_won_and_is_stuck_is_listed_beside_and_asked_about_again_or_given_up(
+    acme: Cli,
+) -> None:
+    """A callback that was refused because of a revocation won a live token, which is on no receipt."""
+    acme.json("revocations", "give-up", "connect.9", "--yes", code=1)
+
+    def stick(c: Connection) -> None:
+        now = datetime.now(UTC)
+        row: dict[str, Any] = {"id": "connect.9", "origin": Origin.CONNECT, "credential": Credential.AUTHORIZATION_CODE}
+        row |= {"account_id": c.execute(select(accounts.c.id)).scalar_one(), "generation": 0, "consented": 9}
+        row |= {"state": WithdrawalState.STUCK, "access_sealed": b"sealed", "due_at": now, "created_at": now}
+        c.execute(insert(withdrawals).values(**row, reason="asked 12 times: it answered 404"))
+
+    def state() -> tuple[str, bytes | None]:
+        with Installation(load(data_dir=acme.data_dir)) as at:
+            row = at.read(lambda c: c.execute(select(withdrawals.c.state, withdrawals.c.access_sealed)).one())
+        return row.state, row.access_sealed
+
+    with Installation(load(data_dir=acme.data_dir)) as at:
+        at.write(stick)
+    (listed,) = acme.json("revocations", "list", "--stuck")
+    assert (listed["id"], listed["kind"], listed["state"]) == ("connect.9", "connect", "stuck")
+    assert "404" in listed["reason"]
+    (told,) = (one for one in acme.json("doctor", "--offline", code=1)["findings"] if one["what"] == "revocations")
+    assert (told["state"], "aswhom revocations retry connect.9" in told["says"]) == ("wrong", True)
+    assert acme.json("revocations", "retry", "connect.9")["asked_again"] == 1
+    assert state() == ("pending", b"sealed")
+    assert acme.json("revocations", "list", "--stuck") == []
+    assert acme.json("revocations", "give-up", "connect.9", "--yes", code=1)["given_up"] is False
+    with Installation(load(data_dir=acme.data_dir)) as at:
+        at.write(lambda c: c.execute(update(withdrawals).values(state=WithdrawalState.STUCK)).rowcount)
+    assert acme.json("revocations", "give-up", "connect.9", "--yes")["given_up"] is True
+    assert state() == ("given_up", None)
 
 
 def test_a_receipt_is_verified_with_the_public_key_alone(acme: Cli, tmp_path: Path) -> None:
@@ -189,6 +226,36 @@ def test_the_jobs_of_a_receipt_are_listed_by_page_and_held_against_it(acme: Cli)
     shown = acme("revocations", "show", made["id"]).output
     assert "1 job(s) cancelled" in shown
     assert "provider was not asked" in shown
+
+
+def test_the_pages_of_a_receipt_are_verified_without_the_ledger_and_none_may_be_missing(
+    acme: Cli, tmp_path: Path
+) -> None:
+    made = acme.json("revoke", "tenant", "acme", "--yes")["id"]
+    advance(acme, made)
+    receipt, pages, key = tmp_path / "receipt.json", tmp_path / "pages.json", tmp_path / "key.pem"
+    receipt.write_text(json.dumps(acme.json("revocations", "show", made)))
+    key.write_text(acme.json("keys", "public")["public_key"])
+    listed = acme.json("revocations", "jobs", made)
+    (page,) = listed["pages"]
+
+    def verify(*pages_there: Any) -> tuple[int, str]:
+        pages.write_text(json.dumps({**listed, "pages": pages_there}))
+        words = ["revocations", "verify", str(receipt), "--key", str(key), "--pages", str(pages)]
+        done = CliRunner().invoke(main, [*words, "--data-dir", str(tmp_path / "nowhere")])
+        return done.exit_code, done.output
+
+    assert verify(page)[0] == 0
+    assert "so do its 1 page(s)" in verify(page)[1]
+    altered = verify({**page, "cancelled": ["job_2"]})
+    assert (altered[0], f"{page['number']} altered" in altered[1]) == (1, True)
+    assert "missing" in verify()[1]
+    assert "there twice" in verify(page, page)[1]
+    assert verify({**page, "number": page["number"] + 1})[0] == 1
+    assert "holds no pages" in verify("page")[1]
+    with Installation(load(data_dir=acme.data_dir)) as at:
+        at.write(lambda c: c.execute(delete(revocation_pages)).rowcount)
+    assert acme.json("revocations", "jobs", made, code=1)["missing"] == [page["number"]]
 
 
 def test_an_account_is_narrowed_after_a_look_at_who_needs_what_it_loses(acme: Cli) -> None:

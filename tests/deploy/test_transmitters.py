@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from functools import partial
+
+from deploy.installation import Installation
+from deploy.settings import load
+from identity.transmitters import note_stream
 from tests.deploy.conftest import Cli
 
 OKTA = ("--issuer", "https://acme.okta.example", "--audience", "https://aswhom.example", "--jwks-url")
@@ -38,6 +44,25 @@ def test_one_may_call_us_by_several_names_tell_of_anothers_people_and_leave_the_
     (said,) = cli.json("audit", "search", "--kind", "transmitter.added")
     assert said["detail"]["audiences"] == ["https://aswhom.example", "mobile", "web"]
     assert (said["detail"]["subject_issuer"], said["detail"]["plain_jwt"]) == ("https://people.example", True)
+
+
+def test_doctor_names_a_transmitter_whose_stream_is_disabled(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    cli.json("transmitters", "add", "okta", *OKTA, KEYS, "--tenant", "acme")
+    said = partial(note_stream, transmitter="okta", status="disabled", told_at=datetime.now(UTC))
+
+    def streams() -> list[dict[str, str]]:
+        return [one for one in cli.json("doctor", "--offline", code=1)["findings"] if one["what"] == "streams"]
+
+    assert streams() == []
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        at.write(said)
+    (found,) = streams()
+    assert (found["state"], "okta said at" in found["says"], "disabled" in found["says"]) == ("wrong", True, True)
+    (row,) = cli.json("transmitters", "list")
+    assert row["stream_status"] == "disabled"
+    cli.json("transmitters", "remove", "okta", "--yes")
+    assert streams() == []
 
 
 def test_what_its_tokens_look_like_is_corrected_where_it_is(cli: Cli) -> None:

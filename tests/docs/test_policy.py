@@ -8,7 +8,7 @@ from deploy import process
 from deploy.settings import load
 from identity.policy.file import read_policy
 from pipeline.database import Database
-from pipeline.policy.names import nobody_left, unknown_names
+from pipeline.policy.names import nobody_left, unknown_names, without_amount
 from tests.docs.pages import ROOT
 
 
@@ -19,3 +19,4 @@ def test_the_example_is_a_policy_and_names_what_there_is(sqlite_database: Databa
     assert [one for one in found if "the approver" not in one] == []
     assert len(found) == 2  # the people of the example are nobody's here
     assert nobody_left(workflows, stated) == []
+    assert without_amount(workflows, stated) == []

@@ -26,7 +26,9 @@ from identity.mint_tables import mints
 from identity.mints import prune_mints
 from identity.model import AccountKey, AccountState, Credential, LeaseRequest, Scope, ScopeKind
 from identity.providers import PROFILES
+from identity.refresh.gate import HELD_BACK as AT_THE_GATE
 from identity.refresh.gate import Breaker, Endpoint, Gate
+from identity.refresh.line import Who
 from identity.refresh.pace import Pace
 from identity.scopes import stop_scope
 from identity.secret import Secret
@@ -302,7 +304,8 @@ def test_what_may_not_be_asked_for_leaves_the_one_probe_of_a_failing_endpoint_to
     assert gate.enter(to, pace) is None
 
 
-HELD_BACK = "no token for acme/shop alone: requests to its token endpoint are held back for now"
+NOBODY = Who()
+HELD_BACK = f"no token for acme/shop alone: {AT_THE_GATE}"
 
 
 def test_where_another_was_let_through_first_nothing_is_sent_and_the_ledger_says_so(
@@ -313,8 +316,8 @@ def test_where_another_was_let_through_first_nothing_is_sent_and_the_ledger_says
     class Crowded(Gate):
         """Others come between the look at it and the way in."""
 
-        def look(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0) -> timedelta | None:
-            found = super().look(endpoint, pace, keep=keep)
+        def look(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0, who: Who = NOBODY) -> timedelta | None:
+            found = super().look(endpoint, pace, keep=keep, who=who)
             for _ in range(pace.burst):
                 super().enter(endpoint, pace)
             return found

@@ -16,6 +16,7 @@ from identity.accounts import find_account
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connect.flow import Connected, ConnectOffer, ConnectRefused, Finishing
+from identity.connect.outcomes import InLine
 from identity.connect.reasons import Why
 from identity.connect.return_targets import add_target, checked_url, remove_target
 from identity.connect.sessions import bind_browser, digest, use_up
@@ -28,7 +29,8 @@ from identity.model import AccountKey, AccountState, Credential, Leased, Princip
 from identity.people import name_people, taken_for
 from identity.principals import ensure_principal, ensure_tenant, resolve_alias
 from identity.providers import PROFILES
-from identity.refresh.gate import Endpoint
+from identity.refresh.gate import STEP_KEEPS, Endpoint, Gate
+from identity.refresh.line import Who
 from identity.refresh.pace import CAUTIOUS, Pace
 from identity.scopes import stop_scope
 from identity.secret import Secret
@@ -127,6 +129,39 @@ def test_only_a_code_that_is_exchanged_counts_against_the_providers_pace(flow: B
     first = flow.finish({"code": "c", "state": state})
     assert isinstance(first, Connected)
     assert flow.finish({"code": "c", "state": state}) == first  # the only turn there was is taken
+
+
+def test_where_a_provider_gives_no_more_tokens_a_person_has_a_place_before_every_job(
+    flow: BrowserFlow, provider: PretendProvider
+) -> None:
+    now = [1000.0]
+    flow.gate = Gate(None, monotonic=lambda: now[0])
+    flow.profile = replace(flow.profile, token_pace=Pace(requests=7, per=timedelta(minutes=5), burst=2))  # one a minute
+    where = Endpoint.of(flow.world.owner, Credential.AUTHORIZATION_CODE)
+    while flow.gate.enter(where, flow.profile.token_pace) is None:
+        pass
+    for job in ("acc_1", "acc_2"):
+        flow.gate.look(where, flow.profile.token_pace, keep=STEP_KEEPS, who=Who(job))
+    state = flow.authorize(flow.start())["state"]
+    told = flow.finish({"code": "c", "state": state})
+    assert isinstance(told, InLine)
+    assert told.turn_in == timedelta(minutes=1)
+    assert flow.finish({"code": "c", "state": state}) == told  # a page that is reloaded keeps its place
+    assert provider.forms == []
+    now[0] += 60
+    flow.world.clock.advance(timedelta(minutes=1))
+    assert flow.gate.look(where, flow.profile.token_pace, keep=STEP_KEEPS, who=Who("acc_1")) is not None
+    assert isinstance(flow.finish({"code": "c", "state": state}), Connected)
+
+
+def test_whose_turn_comes_when_the_link_has_expired_is_told_to_ask_for_a_new_one(flow: BrowserFlow) -> None:
+    state = flow.authorize(flow.start())["state"]
+    flow.gate.pause(Endpoint.of(flow.world.owner, Credential.AUTHORIZATION_CODE), timedelta(minutes=30))
+    told = flow.finish({"code": "c", "state": state})
+    assert why(told) is Why.PROVIDER
+    assert isinstance(told, ConnectRefused)
+    assert "your turn is in 30 min" in told.reason
+    assert "ask for a new link" in told.next_step
 
 
 def test_a_second_callback_meanwhile_is_told_to_look_again_and_later_that_it_was_cut_off(

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from identity.providers import PROFILES
 from identity.refresh.gate import AHEAD_KEEPS, Breaker, Endpoint, Gate
+from identity.refresh.line import Rank, Who
 from identity.refresh.pace import CAUTIOUS, Pace
 from tests.servers.valkey import Valkey
 
@@ -231,10 +232,10 @@ def test_without_redis_each_process_has_a_gate_of_its_own_and_asks_redis_again_l
         assert ours.enter(where, HOURLY) is None
 
 
+WHO = [Who(name, rank) for rank in (Rank.CONNECT, Rank.REFRESH) for name in (f"{rank}-a", f"{rank}-b", f"{rank}-c", "")]
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("enter"), st.sampled_from([0.0, 0.5])),
-        st.tuples(st.just("look"), st.sampled_from([0.0, 0.5])),
+        st.tuples(st.sampled_from(["enter", "look"]), st.sampled_from([0.0, 0.5]), st.sampled_from(WHO)),
         st.tuples(st.sampled_from(["answered", "failed"])),
         st.tuples(st.just("pause"), st.integers(1, 5).map(lambda hours: timedelta(hours=hours))),
     ),
@@ -252,8 +253,9 @@ def test_the_script_and_the_process_agree(valkey_client: redis.Redis, steps: lis
         for gate in gates:
             act: Callable[..., timedelta | None] = getattr(gate, name)
             if name in ("enter", "look"):
-                told.append(act(where, HOURLY, keep=arguments[0]) or timedelta())
+                told.append(act(where, HOURLY, keep=arguments[0], who=arguments[1]) or timedelta())
             else:
                 act(where, *arguments)
                 told.append(timedelta())
         assert abs(told[0] - told[1]) < NEAR, (name, told)
+        assert gates[0].waiting([where]) == gates[1].waiting([where])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -57,6 +58,7 @@ def make(connected: World, http: Client) -> Make:
         pacing: Callable[[Due, Profile], timedelta | None] = lambda due, profile: None,
         row: str = "github",
         stopping: Callable[[], bool] = lambda: False,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> Keepalive:
         profiles = {"github": replace(FORGETFUL, name=row)}
         coordinator = put_together(
@@ -76,6 +78,7 @@ def make(connected: World, http: Client) -> Make:
             clock=connected.clock,
             settings=KeepaliveSettings(batch=8, threads=4),
             stopping=stopping,
+            monotonic=monotonic,
         )
 
     return build
@@ -288,6 +291,28 @@ def test_two_hosts_share_what_is_due(connected: World, make: Make, provider: Pre
     with ThreadPoolExecutor(2) as pool:
         assert sum(pool.map(run, hosts)) == 12
     assert sum(provider.presented.values()) == 12
+
+
+def test_where_a_provider_hangs_a_batch_ends_by_time_and_what_had_not_begun_goes_back(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    keys = [person(connected, f"user-{number}") for number in range(8)]  # one batch
+    for key in keys:
+        connected.consent(key)
+    connected.clock.advance(80 * DAY)
+    passed, wired = [0.0], threading.Barrier(4, timeout=20)
+
+    def hang(form: dict[str, str]) -> Reply:
+        wired.wait()
+        passed[0] = 61.0
+        return reply({}, status=503)
+
+    provider.answer = hang
+    assert make(monotonic=lambda: passed[0]).run() == 0
+    assert provider.presented.total() == 4
+    unbegun = [row(connected, key) for key in keys if row(connected, key).keepalive_failures == 0]
+    assert len(unbegun) == 4
+    assert max(one.keepalive_due for one in unbegun) < connected.clock() + timedelta(minutes=1)
 
 
 def test_a_pass_that_is_told_to_stop_ends_what_is_on_the_wire_and_begins_nothing(

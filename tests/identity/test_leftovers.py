@@ -25,6 +25,7 @@ from identity.secret import Secret
 from identity.tables import provider_connections
 from identity.vault import Vault
 from identity.withdrawals import Counts, Origin, WithdrawalState, claim, postpone
+from identity.withdrawals.stuck_leftovers import ask_leftover_again, stuck_leftovers
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.token_revocation import ACCESS, REFRESH
 from tests.identity.asking import ask
@@ -125,19 +126,30 @@ def test_what_was_merely_put_off_is_ended_still_and_waits_for_no_confirmation(
         flow.start()
 
 
-def test_what_a_provider_never_ends_is_given_up_with_its_reason_since_no_receipt_could_ask_again(
+def test_what_a_provider_does_not_end_is_stuck_with_its_reason_until_an_operator_acts(
     flow: BrowserFlow, provider: PretendProvider
 ) -> None:
-    """A GitHub Enterprise Server takes personal access tokens alone."""
+    """It is on no receipt, and may be the live token of whoever was revoked in that very moment."""
     assert whose_was_not_said(flow, provider) is Why.PROVIDER
     provider.ending = lambda _: (404, {}, b"")
     assert ask(flow.world, flow.http, flow.profile, tries=2).state == WithdrawalState.PENDING
     assert flow.world.audited("connect.not_ended") == 0
     flow.world.clock.advance(timedelta(minutes=10))
     row = ask(flow.world, flow.http, flow.profile, tries=2)
-    assert (row.state, row.access_sealed, row.refresh_sealed) == (WithdrawalState.NOT_ASKED, None, None)
+    assert (row.state, row.finished_at) == (WithdrawalState.STUCK, None)
     assert "asked 2 times: it answered 404" in row.reason
     assert flow.world.audited("connect.not_ended") == 1
+    store, now = flow.world.store, flow.world.clock.now
+    (left,) = store.read(lambda c: stuck_leftovers(c, "acme", limit=9))
+    assert (left.id, left.account, left.reason) == (row.id, row.account_id, row.reason)
+    assert store.read(lambda c: stuck_leftovers(c, "globex", limit=9)) == []
+    provider.user = {"id": 4711, "login": "anna"}
+    assert isinstance(flow.consents(), Connected)  # nobody has to wait for it
+    assert store.write(lambda c: ask_leftover_again(c, row.id, now=now)) == 1
+    provider.ending = lambda _: (202, {}, b"")
+    row = ask(flow.world, flow.http, flow.profile, tries=2)
+    assert (row.state, row.access_sealed, row.refresh_sealed) == (WithdrawalState.DONE, None, None)
+    assert store.write(lambda c: ask_leftover_again(c, row.id, now=now)) == 0
 
 
 def test_what_was_won_for_the_client_before_a_correction_is_never_asked_about_as_the_one_after(
@@ -147,7 +159,7 @@ def test_what_was_won_for_the_client_before_a_correction_is_never_asked_about_as
     by_client, before = replace(PROFILES["github"], renewal=None), flow.world.owner.client_id
     assert client_corrected_meanwhile(flow, provider) is Why.INTERRUPTED
     provider.ending = lambda ended: (401 if f"/{before}/" in ended.path else 404, {}, b"")
-    assert ask(flow.world, flow.http, by_client, tries=1).state == WithdrawalState.NOT_ASKED
+    assert ask(flow.world, flow.http, by_client, tries=1).state == WithdrawalState.STUCK
     (ended,) = provider.ended
     assert ended.path == f"/applications/{before}/grant"
     assert flow.world.audited("connect.not_ended") == 1
@@ -186,10 +198,10 @@ def test_what_a_host_lacks_the_vaults_key_for_is_left_to_one_that_has_it(
     assert len(provider.ended) == 1
 
 
-def test_what_no_host_had_the_vaults_key_for_in_a_day_of_tries_is_given_up_with_its_reason(
+def test_what_no_host_had_the_vaults_key_for_in_a_day_of_tries_is_stuck_with_its_reason(
     flow: BrowserFlow, provider: PretendProvider
 ) -> None:
-    """Else its tenant could not be deleted, and some could not connect again, as long as the ledger lives."""
+    """Else some could not connect again as long as the ledger lives, and nobody would see why."""
     assert whose_was_not_said(flow, provider) is Why.PROVIDER
     other, quarter = Vault({2: bytes(32)}, os.urandom), timedelta(minutes=15)
     for _ in range(2):  # a day in which nobody was there to try says nothing
@@ -199,7 +211,7 @@ def test_what_no_host_had_the_vaults_key_for_in_a_day_of_tries_is_given_up_with_
     assert flow.world.audited("connect.not_ended") == 0
     flow.world.clock.advance(timedelta(minutes=5))
     row = ask(flow.world, flow.http, flow.profile, vault=other, keyless=quarter)
-    assert (row.state, row.access_sealed, row.refresh_sealed) == (WithdrawalState.NOT_ASKED, None, None)
+    assert (row.state, row.access_sealed is None) == (WithdrawalState.STUCK, False)
     assert "needs vault key 1" in row.reason
     assert (flow.world.audited("connect.not_ended"), provider.ended) == (1, [])
 

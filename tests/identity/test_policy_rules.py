@@ -2,81 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import random
+import subprocess
+import sys
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from identity.model import AccessPattern, Effect, PrincipalKind
 from identity.money import Money
-from identity.policy.decision import Decision, Denied, decide
+from identity.policy.decision import Constraints, Decision, Denied, decide
 from identity.policy.rules import FACTS_ALONE, Allowance, ApprovalNeed, Names, Policy, Question, Rule, Trigger, When
+from tests.identity.drawn_policies import asking, ordinary, permitting, policies, questions, rules
 
+ROOT = Path(__file__).resolve().parents[2]
 USER, SERVICE = PrincipalKind.USER, PrincipalKind.SERVICE
-ACTIONS = ("github.Comment", "github.CreateIssue", "billing.Pay")
-PATTERNS = ("github.*", "billing.Pay", "*", "nobody.*")
-
-amounts = st.builds(Money, amount=st.decimals("0", "1000", places=2), currency=st.sampled_from(["EUR", "USD"]))
-
-
-def named(*patterns: str) -> st.SearchStrategy[Names | None]:
-    """Nothing, or one of these."""
-    return st.none() | st.sampled_from(patterns).map(lambda one: Names.of([one]))
-
-
-whens = st.builds(
-    When,
-    action=named(*PATTERNS),
-    provider=named("github", "g*", "billing"),
-    workflow=named("w", "*", "other"),
-    agent=named("a", "?", "other"),
-    effect=st.none() | st.frozensets(st.sampled_from(Effect), min_size=1),
-    trigger=st.none() | st.sampled_from(Trigger),
-)
-needs = st.builds(
-    ApprovalNeed,
-    rule=st.just("r"),
-    quorum=st.integers(1, 2),
-    approvers=st.frozensets(st.sampled_from(["bob", "carol", "dave"]), min_size=2),
-    expires_in=st.just(timedelta(hours=1)),
-)
-rules = st.builds(
-    Rule,
-    name=st.uuids().map(str),
-    when=whens,
-    above=st.none() | amounts,
-    deny=st.none() | st.none() | st.just("not now"),
-    kinds=st.none() | st.frozensets(st.sampled_from(PrincipalKind), min_size=1),
-    capability=st.booleans(),
-    max_amount=st.none() | amounts,
-    approval=st.none() | needs,
-)
-allowances = st.builds(Allowance, name=st.uuids().map(str), when=whens, limit=st.none() | amounts)
-policies = st.builds(
-    Policy,
-    version=st.integers(1, 9),
-    digest=st.just("d"),
-    rules=st.lists(rules, max_size=4).map(tuple),
-    allowances=st.lists(allowances, max_size=2).map(tuple),
-)
-questions = st.builds(
-    Question,
-    action=st.sampled_from(ACTIONS),
-    provider=st.just("github"),
-    effect=st.sampled_from(Effect),
-    attribution=st.booleans(),
-    workflow=st.just("w"),
-    agent=st.just("a"),
-    trigger=st.sampled_from(Trigger),
-    declared=st.frozensets(st.sampled_from(PrincipalKind)),
-    named=st.none() | st.sampled_from(PrincipalKind),
-    has_user=st.booleans(),
-    amount=st.none() | amounts,
-    capability=st.booleans(),
-)
 
 
 def permitted(question: Question, policy: Policy) -> dict[PrincipalKind, Decision]:
@@ -93,7 +40,81 @@ def no_looser(now: Decision, before: Decision) -> bool:
     return limit and kept and set(old.approvals) <= set(new.approvals)
 
 
-@given(questions, policies)
+def test_what_is_permitted_is_held_to_all_that_is_about_it() -> None:
+    """Every approval, the tightest limit and a capability, as said by whoever goes through rule by rule."""
+    seen: Counter[str] = Counter()
+
+    @given(ordinary, permitting)
+    def holds(question: Question, policy: Policy) -> None:
+        answer = decide(question, policy)
+        if not isinstance(answer, Decision):
+            seen["refused"] += 1
+            return
+        holding = [rule for rule in policy.rules if rule.when.fits(question) and is_above(question, rule.above)]
+        wanted = [rule.approval for rule in holding if rule.approval is not None]
+        limits = [rule.max_amount.amount for rule in holding if rule.max_amount is not None]
+        limited = answer.constraints.max_amount
+        assert list(answer.constraints.approvals) == wanted
+        if question.effect is Effect.HIGH_RISK:
+            covering = [one for one in policy.allowances if one.covers(question)]
+            assert covering
+            assert {one.name for one in covering} <= set(answer.rules)
+            if all(one.limit is not None for one in covering):
+                limits.append(max(one.limit.amount for one in covering if one.limit is not None))
+        assert (None if limited is None else limited.amount) == min(limits, default=None)
+        by_capability = question.capability or question.effect is Effect.HIGH_RISK or any(r.capability for r in holding)
+        assert (answer.pattern is AccessPattern.CAPABILITY) == by_capability
+        assert {rule.name for rule in holding} <= set(answer.rules)
+        seen["several approvals"] += len(wanted) > 1
+        seen["several limits"] += len(set(limits)) > 1
+        seen["permitted"] += 1
+
+    holds()
+    assert seen["permitted"] > seen["refused"], "else little was shown"
+    assert min(seen["several approvals"], seen["several limits"]) > 10, "else little was shown"
+
+
+def is_above(question: Question, above: Money | None) -> bool:
+    """As the documents say it: for more than that, and what is of another currency counts as more."""
+    money = question.amount
+    return above is None or money is None or money.currency != above.currency or money.amount > above.amount
+
+
+def test_another_process_decides_alike() -> None:
+    """Sets are in another order there, wherever an answer might go by it."""
+    code = "from tests.identity.test_policy_rules import said_of_many; print(said_of_many())"
+
+    def said(seed: str) -> str:
+        run = [sys.executable, "-c", code]
+        return subprocess.run(
+            run, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout
+
+    first, second = said("1"), said("2")
+    assert len(first.splitlines()) > 100
+    assert first == second
+
+
+def said_of_many() -> str:
+    """What is decided on many steps under one policy, a line each."""
+    people = frozenset({"bob", "carol", "dave"})
+    need = ApprovalNeed(rule="eyes", quorum=2, approvers=people, expires_in=timedelta(hours=1))
+    rules = (
+        Rule(name="eyes", when=When(action=Names.of(["billing.*"])), above=EUR_50, approval=need),
+        Rule(name="ours", when=When(effect=frozenset({Effect.READ, Effect.WRITE})), kinds=frozenset(PrincipalKind)),
+        Rule(name="as us", when=When(trigger=Trigger.BACKGROUND), kinds=frozenset({SERVICE})),
+    )
+    decided = policy(*rules, allow=(Allowance(name="pay", when=When(), limit=EUR_50),))
+    every = itertools.product((None, "1 EUR", "51 EUR"), Effect, (None, *PrincipalKind), Trigger, (True, False))
+    lines = []
+    for amount, effect, named, trigger, has_user in every:
+        answer = decide(replace(asked(amount, effect, named), trigger=trigger, has_user=has_user), decided)
+        names = [(one.rule, sorted(one.approvers)) for one in getattr(answer, "constraints", Constraints()).approvals]
+        lines.append(f"{answer.reason} {answer.rules} {getattr(answer, 'pattern', '')} {names}")
+    return "\n".join(lines)
+
+
+@given(questions | ordinary, policies | permitting)
 def test_every_question_has_one_answer_with_a_reason_and_the_version(question: Question, policy: Policy) -> None:
     answer = decide(question, policy)
     assert answer == decide(question, policy)
@@ -107,7 +128,7 @@ def test_every_question_has_one_answer_with_a_reason_and_the_version(question: Q
         assert not question.capability or answer.pattern is AccessPattern.CAPABILITY
 
 
-@given(questions, policies, rules)
+@given(questions | ordinary, policies | permitting, rules | asking)
 def test_a_further_rule_only_ever_restricts(question: Question, policy: Policy, rule: Rule) -> None:
     more = replace(policy, rules=(*policy.rules, rule))
     before, after = permitted(question, policy), permitted(question, more)
@@ -119,7 +140,7 @@ def test_a_further_rule_only_ever_restricts(question: Question, policy: Policy, 
         assert no_looser(picked, before[picked.kind]), "whom policy picks is held to what whoever is named is held to"
 
 
-@given(questions, policies)
+@given(questions | ordinary, policies | permitting)
 def test_no_policy_permits_what_the_facts_forbid(question: Question, policy: Policy) -> None:
     """But for a high-risk action, which the facts alone never permit: an allowance is held to its limit."""
     tame = replace(question, effect=Effect.WRITE if question.effect is Effect.HIGH_RISK else question.effect)
@@ -130,12 +151,16 @@ def test_no_policy_permits_what_the_facts_forbid(question: Question, policy: Pol
             assert any(one.covers(question) for one in policy.allowances)
 
 
-@given(questions, policies, st.randoms(use_true_random=False))
+@given(questions | ordinary, policies | permitting, st.randoms(use_true_random=False))
 def test_the_order_of_rules_says_nothing(question: Question, policy: Policy, shuffle: random.Random) -> None:
-    rules = list(policy.rules)
+    """Nor that of allowances."""
+    rules, allowances = list(policy.rules), list(policy.allowances)
     shuffle.shuffle(rules)
-    one, other = decide(question, policy), decide(question, replace(policy, rules=tuple(rules)))
+    shuffle.shuffle(allowances)
+    shuffled = replace(policy, rules=tuple(rules), allowances=tuple(allowances))
+    one, other = decide(question, policy), decide(question, shuffled)
     assert type(one) is type(other)
+    assert set(one.rules) == set(other.rules)
     if isinstance(one, Decision) and isinstance(other, Decision):
         assert (one.kind, one.pattern) == (other.kind, other.pattern)
         assert set(one.constraints.approvals) == set(other.constraints.approvals)
@@ -197,6 +222,20 @@ def test_a_high_risk_action_runs_only_within_an_allowance() -> None:
     assert isinstance(over, Denied)
     assert "allowed up to 50 EUR, and this one is for 51 EUR" in over.reason
     assert isinstance(decide(asked("1 EUR", Effect.HIGH_RISK), FACTS_ALONE), Denied)
+
+
+def test_of_several_allowances_the_widest_counts_whatever_their_order() -> None:
+    narrow, wide, dear = (
+        Allowance(name=name, when=When(), limit=Money(amount=Decimal(limit), currency="EUR"))
+        for name, limit in (("narrow", 50), ("wide", 1000), ("dear", 10))
+    )
+    for allow in itertools.permutations((narrow, wide, dear)):
+        granted = decide(asked("20 EUR", Effect.HIGH_RISK), policy(allow=allow))
+        assert isinstance(granted, Decision)
+        assert (granted.constraints.max_amount, set(granted.rules)) == (wide.limit, {"narrow", "wide"})
+    unlimited = decide(asked("20 EUR", Effect.HIGH_RISK), policy(allow=(narrow, replace(wide, limit=None))))
+    assert isinstance(unlimited, Decision)
+    assert unlimited.constraints.max_amount is None
 
 
 def test_a_pattern_means_whole_names_and_nothing_of_a_regular_expression() -> None:

@@ -154,10 +154,10 @@ def test_whoever_asks_is_told_that_there_is_no_room_for_more_and_the_try_does_no
     withdrawal = salesforce.withdraw()
     assert (withdrawal.state, withdrawal.tries, salesforce.shown.asked) == (WithdrawalState.PENDING, 0, [])
     world.clock.advance(timedelta(minutes=1))
-    assert not salesforce.withdrawer.ask(withdrawal.id)
+    assert not salesforce.withdrawer.ask(withdrawal.id).room
     world.clock.advance(timedelta(minutes=1))
     salesforce.seconds += 60
-    assert salesforce.withdrawer.ask(withdrawal.id)
+    assert salesforce.withdrawer.ask(withdrawal.id).room
     assert len(salesforce.shown.asked) == 1
 
 

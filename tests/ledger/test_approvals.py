@@ -65,6 +65,22 @@ def test_a_step_parks_until_the_answer_that_decides_and_opens_with_it(case: Appr
     assert sorted(kinds) == ["approval.answered", "approval.approved", "approval.asked"]
 
 
+def test_the_audit_alone_says_what_was_asked_of_whom_and_of_what(case: ApprovalCase) -> None:
+    """Of an approval that nobody answers, an export of the audit has nothing but this."""
+    case.ask()
+    row, intent = case.row, case.intent()
+    (told,) = case.house.database.read(lambda c: c.execute(select(audit).where(audit.c.kind == "approval.asked")).all())
+    assert (told.agent_id, told.principal_id, told.on_behalf_of) == (case.job.agent, intent.principal, "acme.ada")
+    assert told.detail == {
+        "approval": row.id,
+        "position": row.position,
+        "request_hash": row.request_hash,
+        "digest": row.digest,
+        "policy": row.policy_version,
+        "needs": row.needs,
+    }
+
+
 def test_no_step_opens_without_the_approval_that_its_decision_asks_for(case: ApprovalCase) -> None:
     assert isinstance(case.open(), ApprovalMoved)
     assert isinstance(case.open(approval=Approved(id="apr_other", by=())), ApprovalMoved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -16,6 +17,7 @@ from identity.sequence import lock_exclusive, next_number
 from identity.tables import accounts, grants, principals
 from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawer import Turn
 from pipeline.reconcile import advance_withdrawals
 from pipeline.revocation import load
 from pipeline.revocation.provider_side import ProviderAsker, provider_side
@@ -61,9 +63,9 @@ class Passes:
         )
         self.revoker = quiet_revoker(house.database, SIGNER, provider_side=provider_side, withdraw=self.asker.advance)
 
-    def _ask(self, withdrawal: str) -> bool:
-        ended = partial(settle, withdrawal=withdrawal, to=WithdrawalState.DONE, reason=None, now=NOW)
-        return self.house.database.write(ended)
+    def _ask(self, withdrawal: str, _others: Sequence[str]) -> Turn:
+        self.house.database.write(lambda c: settle(c, withdrawal, to=WithdrawalState.DONE, reason=None, now=NOW))
+        return Turn()
 
     def count(self, state: str | None = None) -> int:
         found = select(func.count()).select_from(withdrawals)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
@@ -14,16 +15,20 @@ from sqlalchemy import Connection, func, insert, select, update
 from identity.model import AccountKey, PrincipalKind
 from identity.sequence import next_number
 from identity.tables import accounts, grants, principals
+from pipeline.database import DatabaseSettings
 from pipeline.intake import Intake
 from pipeline.ledger.signal_chunks import ACCOUNTS
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
 from pipeline.revocation.signal import Asks, Nobody, Signal, Workspaces
 from pipeline.revocation.signal_following import SignalFollower
 from pipeline.revocation.tables import revocations, signal_chunks
+from pipeline.runtime import Runtime
+from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.tables import deliveries
+from pipeline.workflow import Registry
 from tests.ledger.acts import listening, revoke
 from tests.ledger.house import House, account_scope, begin_connecting
-from tests.ledgers import MOSTLY_SQLITE, turn_taken
+from tests.ledgers import MOSTLY_SQLITE, TURN, turn_taken
 from tests.webhooks.parts import MemoryRing
 
 pytestmark = MOSTLY_SQLITE
@@ -134,6 +139,24 @@ def test_housekeeping_goes_on_where_nobody_sends_it_again(house: House) -> None:
         _follower(house, ring).run()
     assert (_active(house), _waiting(house), len(_revoked_keys(house))) == (0, 0, number)
     assert len(ring.rung) == len(set(ring.rung)) == number - 2 * ACCOUNTS
+
+
+def test_whom_housekeeping_has_yet_to_reach_comes_before_whatever_waits_to_be_written(
+    house: House, ledger_url: str
+) -> None:
+    """Until each has had its turn its steps open: nothing that only tidies up may take it from them."""
+    _crowd(house, 3 * ACCOUNTS)
+    _cut_short(house, _uninstalled(house))
+    settings = RuntimeSettings(
+        database=DatabaseSettings(url=ledger_url, turn_timeout=TURN),
+        keys=Keys(vault={1: b"k" * 32}, signing=b"s" * 32),
+        base_url="http://127.0.0.1:1",
+    )
+    with closing(Runtime(settings, Registry([house.workflow]), MemoryRing())) as runtime:
+        (duty,) = [duty for duty in runtime.duties() if duty.name == "signals"]
+        with turn_taken(house.database):
+            duty.run()
+    assert (_active(house), _waiting(house)) == (0, 0)
 
 
 def test_a_signal_that_cannot_go_on_holds_up_no_other(house: House) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,15 +17,16 @@ from sqlalchemy import Connection, select, update
 from identity.accounts import get_account
 from identity.connect.leftovers import Leftover, leave
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
-from identity.connections import get_connection
+from identity.connections import add_connection, get_connection
 from identity.grants import token_binding
 from identity.http import Answer, Client
-from identity.model import AccountKey, Credential, Scope, ScopeKind, TokenAnswer
-from identity.principals import link_alias
+from identity.model import AccountKey, Credential, PrincipalKind, Scope, ScopeKind, TokenAnswer
+from identity.principals import ensure_principal, link_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.refresh.gate import Gate
 from identity.refresh.intents import TOKEN_ANSWER, IntentState, RefreshIntent, open_intent, settle, store_answer
+from identity.refresh.pace import Pace
 from identity.secret import Secret
 from identity.sequence import lock_exclusive, next_number
 from identity.signing import Signer
@@ -34,16 +35,17 @@ from identity.tables import accounts, grants, provider_connections
 from identity.token_endpoint import TokenEndpoint, pack
 from identity.transmitters import Transmitter, add_transmitter
 from identity.vault import Vault
-from identity.withdrawals import ask_again
+from identity.withdrawals import WithdrawalState, ask_again
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.reach import awaits_provider
 from identity.withdrawals.tables import withdrawals
-from identity.withdrawals.withdrawer import Withdrawer
+from identity.withdrawals.withdrawer import Turn, Withdrawer
 from pipeline import revocation
 from pipeline.ledger.security_events import accept as accept_event
 from pipeline.model import SecurityEvent
 from pipeline.retention import Retention, prune
 from pipeline.revocation.due_withdrawals import measure_withdrawals
+from pipeline.revocation.inquiry import Inquirer
 from pipeline.revocation.provider_side import ProviderAsker, provider_side
 from pipeline.revocation.receipt import ProviderAnswer
 from pipeline.revocation.signal import Asks, People, Signal
@@ -81,7 +83,8 @@ class Side:
         def clock() -> datetime:
             return self.now
 
-        endpoint = TokenEndpoint(client=self.http, budget=timedelta(seconds=5), gate=Gate(None))
+        self.gate = Gate(None, monotonic=lambda: clock().timestamp())
+        endpoint = TokenEndpoint(client=self.http, budget=timedelta(seconds=5), gate=self.gate)
         withdrawer = Withdrawer(
             house.database,
             house.vault,
@@ -100,6 +103,19 @@ class Side:
                 c, id=made, scope=scope, tenant="acme", source="cli", by="op", reason="left", now=self.now
             )
         )
+        return made
+
+    def doubt(self) -> str:
+        """A signal that may be a replay, about which the revoker asks first; its revocation."""
+        inquirer = Inquirer(self.house.database, self.house.vault, self.http, PROFILES, clock=lambda: self.now)
+        self.revoker = quiet_revoker(
+            self.house.database,
+            SIGNER,
+            provider_side=provider_side,
+            withdraw=self.asker.advance,
+            inquire=inquirer.settle,
+        )
+        (made,) = say(self.house, GONE, seen=True).revocations
         return made
 
     def receipt(self, made: str) -> Any:
@@ -121,6 +137,21 @@ class Side:
         """Ada's access token ends a second ago; what renews it lives."""
         ended = update(grants).values(expires_at=self.now - timedelta(seconds=1))
         self.house.database.write(lambda c: c.execute(ended).rowcount)
+
+    def crowd(self, number: int) -> None:
+        """So many more people of Ada's tenant, and the access tokens of all have expired."""
+        house = self.house
+        for place in range(number):
+            id = f"acme.p{place:02}"
+            new = partial(ensure_principal, id=id, tenant="acme", kind=PrincipalKind.USER, name=id, now=self.now)
+            house.database.write(new)
+            house.connect("acme", id)
+        expired = update(grants).where(grants.c.account_id != "acc-acme.service")
+        house.database.write(lambda c: c.execute(expired.values(expires_at=self.now - timedelta(seconds=1))).rowcount)
+
+    def named(self) -> list[list[str]]:
+        """The credentials that GitHub was asked to end by their own names, request by request."""
+        return [json.loads(one.body)["credentials"] for one in self.github.ended if "credentials" in one.path]
 
     def drop(self) -> None:
         """A signal puts Ada's access token out of date."""
@@ -357,11 +388,11 @@ def test_a_credential_that_cannot_be_asked_about_holds_up_no_other(side: Side) -
     intent, made, asked = side.refresh_on_the_wire(), side.declare(), list[str]()
     side.answer(intent, {"access_token": "won", "expires_in": 60, "token_type": "bearer"})
 
-    def ask(withdrawal: str) -> bool:
+    def ask(withdrawal: str, _others: Sequence[str]) -> Turn:
         asked.append(withdrawal)
         if len(asked) == 1:
             raise LookupError("nobody foresaw it")
-        return True
+        return Turn()
 
     asker = ProviderAsker(side.house.database, ask, clock=lambda: side.now)
     with pytest.raises(ExceptionGroup, match="credentials that could not be taken or asked about") as told:
@@ -505,6 +536,49 @@ def test_after_a_replayed_signal_nobody_is_asked(side: Side) -> None:
     assert "replayed signal" in told["accounts"][0]["reason"]
 
 
+def test_what_nobody_could_find_out_about_because_its_access_token_has_expired_ends_by_its_own_name(
+    side: Side,
+) -> None:
+    """What renews it lives for months, if the signal was a replay."""
+    side.expire()
+    side.github.ending = lambda _: (202, {}, b"")
+    made = side.doubt()
+    assert side.revoker.advance(made)
+    (ended,) = side.github.ended
+    assert (ended.path, json.loads(ended.body)) == ("/credentials/revoke", {"credentials": ["refresh-acme.ada-1"]})
+    receipt = side.receipt(made)
+    assert (receipt["doubt"], receipt["provider"]["answer"]) == ("unknown", ProviderAnswer.DONE)
+
+
+def test_what_nobody_could_find_out_about_because_its_provider_was_away_is_asked_for_until_it_has_ended(
+    side: Side,
+) -> None:
+    side.github.alive, side.github.ending = None, lambda _: None
+    made = side.doubt()
+    assert not side.revoker.advance(made)
+    assert side.github.ended == [], "first it is asked whether the signal was true"
+    side.later(180)
+    assert side.revoker.advance(made)
+    receipt = side.receipt(made)
+    assert (receipt["doubt"], receipt["provider"]["answer"]) == ("unknown", ProviderAnswer.PENDING)
+    side.github.ending = lambda _: (204, {}, b"")
+    side.later(600)
+    assert side.revoker.advance(made)
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
+    assert [row.access_sealed for row in side.rows()] == [None]
+
+
+def test_what_nobody_could_find_out_about_is_stuck_where_its_end_would_reach_a_later_consent(side: Side) -> None:
+    made = side.doubt()
+    side.house.connect("acme", "acme.ada")  # the token that lives now says nothing of the one before
+    side.later(5)
+    assert side.revoker.advance(made)
+    receipt = side.receipt(made)
+    assert (receipt["doubt"], receipt["provider"]["answer"]) == ("unknown", ProviderAnswer.STUCK)
+    assert side.github.ended == []
+    assert [row.access_sealed is None for row in side.rows()] == [False], "it is kept for whoever acts"
+
+
 def test_a_replayed_signal_decides_nothing_of_what_an_earlier_revocation_has_not_taken_yet(side: Side) -> None:
     intent = side.refresh_on_the_wire()
     earlier = side.declare(Scope(kind=ScopeKind.TENANT, key="acme"))
@@ -530,6 +604,83 @@ def test_behind_an_expired_token_what_renews_it_is_ended_by_its_own_name(side: S
     (one,) = side.receipt(made)["provider"]["accounts"]
     assert (one["answer"], "by its own name" in one["reason"]) == (ProviderAnswer.DONE, True)
     assert [row.refresh_sealed for row in side.rows()] == [None]
+
+
+def test_what_renews_the_expired_tokens_of_a_whole_tenant_is_ended_by_one_request(side: Side) -> None:
+    """GitHub takes sixty such requests an hour, of a thousand names each: one at a time, a tenant would take a day."""
+    side.crowd(60)
+    side.github.ending = lambda _: (202, {}, b"")
+    made = side.declare(Scope(kind=ScopeKind.TENANT, key="acme"))
+    assert side.revoker.advance(made)
+    assert [len(one) for one in side.named()] == [61]
+    (together,) = side.named()
+    assert len(set(together)) == len(together) == 61
+    told = side.receipt(made)["provider"]
+    assert told["answer"] == ProviderAnswer.DONE
+    assert [one.headers["x-aswhom-revocation"] for one in side.github.ended if "credentials" in one.path] == [made]
+    assert {row.refresh_sealed for row in side.rows()} == {None}
+
+
+def test_a_token_for_which_a_whole_list_is_refused_is_soon_alone(side: Side) -> None:
+    row = PROFILES["github"]
+    assert row.renewal is not None
+    side.be(replace(row, renewal=replace(row.renewal, most=32, pace=row.token_pace)))
+    side.crowd(20)
+    bad = b"refresh-acme.p07-1"
+    side.github.ending = lambda one: (422 if bad in one.body else 202, {}, b"{}")
+    made = side.declare(Scope(kind=ScopeKind.TENANT, key="acme"))
+    for _ in range(5):
+        side.revoker.advance(made)
+        side.later(60)
+        if [row.access_sealed is None for row in side.rows() if row.state == WithdrawalState.PENDING] == [False]:
+            break
+    assert len(side.named()) <= 12
+    pending = [row for row in side.rows() if row.state == WithdrawalState.PENDING]
+    assert [row.account_id for row in pending] == ["acc-acme.p07"]
+    assert side.named()[-1] != side.named()[0]
+
+
+def test_what_is_asked_by_nobody_has_one_pace_whatever_connection_it_is_of(side: Side) -> None:
+    """GitHub counts the address that requests come from."""
+    row, house = PROFILES["github"], side.house
+    assert row.renewal is not None
+    once = replace(row.renewal, pace=Pace(requests=60, per=timedelta(hours=1), burst=1))
+    side.be(replace(row, renewal=once))
+    owner = house.database.read(lambda c: get_connection(c, "gh"))
+    second = replace(owner, id="gh-2", tenant="globex")
+    house.database.write(lambda c: add_connection(c, second, now=side.now))
+    house.connect("globex", "globex.ada", through="gh-2")
+    side.crowd(0)
+    side.github.ending = lambda _: (202, {}, b"")
+    ours, theirs = (side.declare(Scope(kind=ScopeKind.TENANT, key=tenant)) for tenant in ("acme", "globex"))
+    side.revoker.advance(ours)
+    side.revoker.advance(theirs)
+    assert side.named() == [["refresh-acme.ada-1"]]
+    side.later(120)
+    side.revoker.advance(theirs)
+    assert side.named()[1:] == [["refresh-globex.ada-1"]]
+
+
+@pytest.mark.parametrize("headers", [{"x-ratelimit-remaining": "0"}, {"retry-after": "600"}])
+@pytest.mark.parametrize("expired", [True, False])
+def test_a_403_that_limits_the_rate_is_a_pause_and_spends_no_try(
+    side: Side, headers: dict[str, str], expired: bool
+) -> None:
+    """As GitHub says it, whose limit lasts an hour: twelve tries would be over before."""
+    if expired:
+        side.expire()
+    limited = {**headers, "x-ratelimit-reset": str(int(side.now.timestamp()) + 600)}
+    side.github.ending = lambda _: (403, limited, b"{}")
+    made = side.declare()
+    side.revoker.advance(made)
+    side.later(300)
+    side.revoker.advance(made)
+    (row,) = side.rows()
+    assert (row.state, row.tries, len(side.github.ended)) == (WithdrawalState.PENDING, 0, 1)
+    side.later(WithdrawalBudget().limited.total_seconds())
+    side.revoker.advance(made)
+    (row,) = side.rows()
+    assert (row.tries, len(side.github.ended)) == (1, 2), "a limit of a rate does not last for a day"
 
 
 def test_behind_a_dropped_access_token_what_renews_it_is_ended_and_nothing_is_concluded_of_it(side: Side) -> None:

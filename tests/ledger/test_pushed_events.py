@@ -11,11 +11,14 @@ from functools import partial
 
 import pytest
 from flask.testing import FlaskClient
+from prometheus_client import REGISTRY
 from sqlalchemy import select
 
 from identity.http import Client
 from identity.jwks import KeyRing
 from identity.model import ScopeKind
+from identity.transmitters import silent_streams
+from pipeline import gauges
 from pipeline.database import Ahead
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.revocation.tables import revocations
@@ -25,10 +28,13 @@ from tests.identity.providers import pretend_provider
 from tests.ledger.acts import open_
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
-from tests.webhooks.events import KEY, OTHER, TRANSMITTER, claims, jwks, register, sign
+from tests.webhooks.events import KEY, OTHER, SESSION_REVOKED, TRANSMITTER, claims, jwks, register, sign
 from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
+
+_SSF = "https://schemas.openid.net/secevent/ssf/event-type/"
+STREAM_UPDATED, VERIFICATION = f"{_SSF}stream-updated", f"{_SSF}verification"
 
 
 @pytest.fixture
@@ -75,3 +81,34 @@ def test_a_session_that_was_revoked_ends_the_work_of_its_user_once(
     assert push(pushed, sign(said)) == 202
     assert (len(made(house)), ring.rung) == (1, [revocation])
     assert isinstance(open_(house, intent(house, house.claim(house.job()))), Opened)
+
+
+def test_a_stream_that_its_transmitter_paused_is_seen(house: House, pushed: FlaskClient) -> None:
+    """Nothing fails then: nobody is told of any more."""
+    now = time.time()
+
+    def say(jti: str, at: float, kind: str, **event: str) -> None:
+        assert push(pushed, sign(claims(event, kind=kind, jti=jti, iat=at))) == 202
+
+    def silent() -> list[tuple[str, str]]:
+        gauges.measure(house.database)
+        found = [(one.transmitter, one.status) for one in house.database.read(silent_streams)]
+        counted = {
+            status: REGISTRY.get_sample_value("aswhom_streams_silent", {"status": status})
+            for status in ("paused", "disabled")
+        }
+        assert counted == {status: sum(one == status for _, one in found) for status in counted}
+        return found
+
+    say("j-1", now - 90, STREAM_UPDATED, status="enabled")
+    assert silent() == []
+    say("j-2", now - 60, STREAM_UPDATED, status="paused")
+    assert silent() == [("idp", "paused")]
+    say("j-3", now - 70, STREAM_UPDATED, status="enabled")  # said before, and came late
+    say("j-4", now - 30, VERIFICATION, state="x")  # which comes by a stream that rests, too
+    assert silent() == [("idp", "paused")]
+    say("j-5", now - 20, STREAM_UPDATED, status="disabled")
+    say("j-6", now - 19, STREAM_UPDATED, status="other")
+    assert silent() == [("idp", "disabled")]
+    say("j-7", now - 10, SESSION_REVOKED)  # it tells of people again
+    assert silent() == []

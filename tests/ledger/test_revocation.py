@@ -46,6 +46,25 @@ def test_what_is_queued_or_waits_is_cancelled_and_what_runs_stops_at_its_next_st
     assert set(receipt_of(house, made)["cancelled_jobs"]) == {queued, running}
 
 
+def test_a_call_that_opened_while_the_revocation_waited_was_opened_before_it_was_effective(house: House) -> None:
+    asked_at = datetime.now(UTC) - timedelta(seconds=5)
+    asked = intent(house, house.claim(house.job()))
+    assert isinstance(open_(house, asked), Opened)
+    declaring = partial(revocation.declare, source="test", by="test", reason="left", now=asked_at)
+    house.database.write(partial(declaring, id="rev-waited", scope=account_scope(), tenant="acme"))
+    done(house, asked)
+    quiet_revoker(house.database, SIGNER).advance("rev-waited")
+    open_(house, intent(house, asked.job))
+    assert quiet_revoker(house.database, SIGNER).advance("rev-waited")
+    receipt = receipt_of(house, "rev-waited")
+    (call,) = receipt["in_flight"]
+    opened_at, effective_at, quiesced_at = (
+        datetime.fromisoformat(at) for at in (call["opened_at"], receipt["effective_at"], receipt["quiesced_at"])
+    )
+    assert opened_at <= effective_at <= quiesced_at
+    assert effective_at > asked_at + timedelta(seconds=4), "its own clock's, once it had its lock"
+
+
 def test_jobs_accepted_after_it_are_left_alone(house: House) -> None:
     made = revoke(house, account_scope())
     later = house.job()

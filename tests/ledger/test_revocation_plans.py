@@ -16,6 +16,7 @@ from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.refresh.tables import refresh_intents
 from identity.tables import accounts, principals, scopes
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawer import Turn
 from pipeline import revocation
 from pipeline.ledger import queries
 from pipeline.ledger.indexed import STUCK
@@ -183,8 +184,10 @@ def test_an_opening_that_is_refused_finds_its_revocation_by_the_scope(crowded: H
     assert isinstance(outcomes[0], Ended)
 
 
-def test_a_signal_finds_by_the_scope_whether_it_was_revoked_before(crowded: House) -> None:
-    _of_revocations(crowded, lambda: say(crowded, signal(Asks.REVOKE, person())))
+def test_a_signal_asks_the_scopes_whether_its_person_was_revoked_before_and_no_revocation(crowded: House) -> None:
+    told = plans_of(crowded.database, lambda: say(crowded, signal(Asks.REVOKE, person())))
+    assert any("ix_accounts_external" in plan for plan in told), told
+    assert not [plan for plan in told if re.search(r"\brevocations\b", plan)], told
 
 
 @ONLY_SQLITE  # without statistics; PostgreSQL plans by them
@@ -216,12 +219,12 @@ def test_what_a_refresh_won_late_finds_its_revocation_by_the_scope(crowded: Hous
         "answer_sealed": b"sealed",
     }
     crowded.database.write(lambda c: c.execute(insert(refresh_intents), late).rowcount)
-    asker = ProviderAsker(crowded.database, lambda _: True, clock=lambda: NOW)
+    asker = ProviderAsker(crowded.database, lambda *_: Turn(), clock=lambda: NOW)
     _of_revocations(crowded, asker.due)
 
 
 def test_what_is_still_to_end_at_providers_is_found_among_what_has_ended_and_what_is_in_use(crowded: House) -> None:
-    asker = ProviderAsker(crowded.database, lambda _: True, clock=lambda: NOW)
+    asker = ProviderAsker(crowded.database, lambda *_: Turn(), clock=lambda: NOW)
     looks: tuple[Callable[[], object], ...] = (
         asker.due,
         asker.ask_leftovers,
@@ -238,12 +241,12 @@ def test_what_is_still_to_end_at_providers_is_found_among_what_has_ended_and_wha
 
 def test_what_a_users_revocation_would_end_is_found_by_the_principal(crowded: House) -> None:
     registry = Registry((crowded.workflow,))
-    _of_accounts(crowded, lambda: crowded.database.read(partial(preview, scope=ADA, workflows=registry)))
+    _of_accounts(crowded, lambda: crowded.database.read(partial(preview, scope=ADA, workflows=registry, now=NOW)))
 
 
 def test_the_credentials_that_a_users_revocation_ends_are_found_by_the_principal(crowded: House) -> None:
     made = revoke(crowded, ADA)
-    asker = ProviderAsker(crowded.database, lambda _: True, clock=lambda: NOW + timedelta(hours=1))
+    asker = ProviderAsker(crowded.database, lambda *_: Turn(), clock=lambda: NOW + timedelta(hours=1))
     _of_accounts(crowded, lambda: asker.advance(made))
 
 

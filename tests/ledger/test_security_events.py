@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,8 +21,9 @@ from identity.errors import BadInput
 from identity.grants import get_grant
 from identity.http import Client
 from identity.jwks import KeyRing
-from identity.model import AccountKey, AccountState, ScopeKind
+from identity.model import AccountKey, AccountState, PrincipalKind, Scope, ScopeKind
 from identity.people import taken_for
+from identity.principals import ensure_principal, link_alias
 from identity.scopes import grant_scopes, revoked_since
 from identity.sequence import next_number
 from identity.tables import accounts, grants
@@ -35,8 +37,8 @@ from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
 from pipeline.revocation.tables import revocations, security_events
 from pipeline.security_event_intake import SecurityEventIntake
 from pipeline.states import JobState
-from tests.ledger.acts import SIGNER, listening, open_, receipt_of
-from tests.ledger.house import House
+from tests.ledger.acts import SIGNER, listening, open_, receipt_of, revoke
+from tests.ledger.house import House, begin_connecting
 from tests.ledger.house import intent_of as intent
 from tests.ledger.revokers import quiet_revoker
 from tests.properties.held import Ledger
@@ -147,6 +149,27 @@ def test_what_is_younger_than_one_consent_ends_all_of_the_user_and_repeated_noth
     assert take(told, event("j-2", between)).revocations == (), "she was revoked since"
 
 
+def test_what_was_revoked_with_the_user_is_nothing_older_that_a_late_signal_still_ends(told: House) -> None:
+    """Its account looks active: a user's revocation moves one number, and no account."""
+    now, minute = datetime.now(UTC), timedelta(minutes=1)
+    there = also_through_slack(told)
+    begin_connecting(told, there)
+    long_ago = (
+        update(grants).values(consented_at=now - 60 * minute),
+        update(connect_sessions).values(created_at=now - 20 * minute),
+    )
+    told.database.write(lambda c: [c.execute(statement).rowcount for statement in long_ago])
+    (made,) = take(told, event(signal=replace(REVOKED, happened_at=now - 12 * minute))).revocations
+    then = update(revocations).where(revocations.c.id == made).values(effective_at=now - 12 * minute)
+    told.database.write(lambda c: c.execute(then).rowcount)
+    told.connect("acme", "acme.ada")  # at GitHub alone
+    consented(told, now - 5 * minute)
+    assert (state(told), state(told, there)) == (AccountState.ACTIVE, AccountState.ACTIVE)
+    late = take(told, event("j-2", replace(REVOKED, happened_at=now - 10 * minute)))
+    assert (late.revocations, "connected again since" in late.reason) == ((), True)
+    assert len(take(told, event("j-3", replace(REVOKED, happened_at=now))).revocations) == 1
+
+
 @pytest.mark.parametrize("outcome", [None, USED, CONNECTED])
 def test_a_link_from_before_the_signal_is_not_completed_after_it(told: House, outcome: str | None) -> None:
     now = datetime.now(UTC)
@@ -253,6 +276,37 @@ def test_whom_a_token_revokes_is_locked_before_her_accounts_are(told: House) -> 
     assert locked[0] == of_user
     assert len(locked) > 1
     assert [one.rpartition(".")[2] for one in taken.revocations] == ["s1"], "its place in the token is its name"
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("together", [True, False], ids=["one event", "two"])
+def test_users_are_locked_by_their_own_ids_in_whatever_order_a_token_names_them(told: House, together: bool) -> None:
+    aaron, ada = (Scope(kind=ScopeKind.USER, key=f"acme.{name}") for name in ("aaron", "ada"))
+
+    def join(c: Any) -> None:
+        now = datetime.now(UTC)
+        ensure_principal(c, id=aaron.key, tenant="acme", kind=PrincipalKind.USER, name="aaron", now=now)
+        whose: dict[str, Any] = {"tenant": "acme", "provider": "idp", "external_id": "u-2", "principal": aaron.key}
+        assert link_alias(c, **whose, login=None, made_by="admin:t", now=now)
+
+    told.database.write(join)
+
+    def locked(act: Callable[[], object]) -> list[int]:
+        keys: list[int] = []
+
+        def note(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+            if "pg_advisory_xact_lock(" in statement:
+                keys.append(parameters["key"])
+
+        with listening(told.database.engine, "before_cursor_execute", note):
+            act()
+        return list(dict.fromkeys(keys))
+
+    known = [key for user in (aaron, ada) for key in locked(partial(revoke, told, user))]
+    both = ({"u-1", "u-2"},) if together else ({"u-1"}, {"u-2"})
+    signals = tuple(replace(REVOKED, whom=(People(ids=frozenset(ids)),)) for ids in both)
+    assert locked(lambda: take(told, replace(event("j-1"), signals=signals))) == known
+    assert len(scopes(told)) == 4
 
 
 def test_what_asks_for_nothing_is_kept_with_the_reason(told: House) -> None:

@@ -17,7 +17,7 @@ from identity.connect.sessions import use_up
 from identity.consents import connect_service
 from identity.grants import get_grant
 from identity.installations import add_installation, note_organization, note_places, note_service, remove_installation
-from identity.model import AccountKey, AccountState, Credential
+from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, scopes_over
 from identity.service_credential import ServiceCredential
 from identity.tables import accounts, grants, installations, provider_connections
 from identity.token_digests import double
@@ -26,8 +26,8 @@ from pipeline.ledger.intents import Ended, Opened
 from pipeline.revocation.signal import Asks, Bots, Holders, Installation, Nobody, Workspaces
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
-from tests.ledger.acts import done, open_
-from tests.ledger.house import House, begin_connecting
+from tests.ledger.acts import done, open_, revoke
+from tests.ledger.house import House, account_scope, begin_connecting
 from tests.ledger.house import intent_of as intent
 from tests.ledger.signals import person, say, signal
 
@@ -53,6 +53,11 @@ def install(house: House, external_id: str = "9001") -> None:
 def robot_intent(house: House, job: ledger_jobs.ClaimedJob) -> Any:
     asked = intent(house, job, principal="acme.service", named="service")
     return replace(asked, lease=replace(asked.lease, principal="acme.service"))
+
+
+def doubts(house: House) -> list[str | None]:
+    rows = select(revocations.c.doubt).order_by(revocations.c.number)
+    return list(house.database.read(lambda c: c.execute(rows).scalars()))
 
 
 def test_an_older_word_than_the_consent_changes_nothing_and_one_of_its_own_second_counts(house: House) -> None:
@@ -89,10 +94,6 @@ def test_a_callback_that_is_answered_past_its_links_time_is_somebody_connecting(
 
 
 def test_only_a_word_without_a_time_that_may_be_a_replay_is_doubted(house: House) -> None:
-    def doubts() -> list[str | None]:
-        rows = select(revocations.c.doubt).order_by(revocations.c.number)
-        return list(house.database.read(lambda c: c.execute(rows).scalars()))
-
     say(house, signal(Asks.REVOKE, person()))
     house.connect("acme", "acme.ada")
     say(house, signal(Asks.REVOKE, person()), seen=True)
@@ -100,7 +101,52 @@ def test_only_a_word_without_a_time_that_may_be_a_replay_is_doubted(house: House
     say(house, signal(Asks.REVOKE, person()))  # the echo of an earlier one, perhaps
     house.connect("acme", "acme.ada")
     say(house, signal(Asks.REVOKE, person(), at=datetime.now(UTC)), seen=True)
-    assert doubts() == [None, "open", "open", None]
+    assert doubts(house) == [None, "open", "open", None]
+
+
+#: By each the consent of acme's ada ends, and the provider is asked to end its tokens: it may echo that.
+OVER_ADA = scopes_over(ADA)
+
+
+@pytest.mark.parametrize("scope", OVER_ADA, ids=lambda scope: scope.kind)
+def test_the_echo_of_what_was_asked_of_the_provider_changes_nothing_before_a_reconnect_and_is_doubted_after(
+    house: House, scope: Scope
+) -> None:
+    revoke(house, scope)
+    echo = say(house, signal(Asks.REVOKE, person()))
+    assert (echo.revocations, echo.reason) == ((), "1 account(s) revoked already")
+    begin_connecting(house, ADA)
+    under_way = say(house, signal(Asks.REVOKE, person())).revocations
+    assert len(under_way) == 1, "a link from before the signal is not completed after it"
+    house.connect("acme", "acme.ada")
+    after = say(house, signal(Asks.REVOKE, person())).revocations
+    assert len(after) == 1, "it fails closed"
+    assert doubts(house) == [None, "open", "open"]
+
+
+@pytest.mark.parametrize("scope", OVER_ADA, ids=lambda scope: scope.kind)
+def test_a_link_from_before_a_revocation_is_nobody_connecting_whom_its_echo_would_mean(
+    house: House, scope: Scope
+) -> None:
+    begin_connecting(house, ADA)
+    revoke(house, scope)
+    assert say(house, signal(Asks.REVOKE, person())).revocations == ()
+
+
+def test_the_echo_of_what_another_tenant_revoked_of_the_person_is_doubted(house: House) -> None:
+    """GitHub ends all that a person granted to a client, and says of it what it says of their own withdrawal."""
+    revoke(house, account_scope())
+    house.connect("globex", "globex.ada")
+    assert len(say(house, signal(Asks.REVOKE, person())).revocations) == 1
+    assert doubts(house) == [None, "open"]
+
+
+def test_a_deleted_installation_is_never_doubted_since_its_id_does_not_come_back(house: House) -> None:
+    install(house)
+    revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
+    install(house, "9002")
+    assert len(say(house, signal(Asks.REVOKE, Installation(id="9002")), seen=True).revocations) == 1
+    assert doubts(house) == [None, None]
 
 
 def test_everyone_of_a_workspace_is_meant_and_nobody_of_another(house: House) -> None:

@@ -601,15 +601,18 @@ def test_a_preview_says_what_would_stop_and_changes_nothing(house: House) -> Non
     asked = intent(house, house.claim(house.job()))
     open_(house, asked)
     registry = Registry([house.workflow])
-    of_ada = house.database.read(lambda c: preview(c, account_scope(), registry))
+    look = partial(preview, workflows=registry, now=datetime.now(UTC))
+    of_ada = house.database.read(partial(look, scope=account_scope()))
     assert {(one.workflow, one.state, one.jobs) for one in of_ada.jobs} == {
         ("say_it", "queued", 1),
         ("say_it", "running", 1),
     }
     assert (of_ada.calls_in_flight, of_ada.accounts, of_ada.services, of_ada.stopped_jobs) == (1, 1, (), 2)
-    of_service = house.database.read(lambda c: preview(c, SERVICE_ACCOUNT, registry))
+    of_service = house.database.read(partial(look, scope=SERVICE_ACCOUNT))
     (service,) = of_service.services
     assert (service.account, service.workflows, service.unfinished_jobs) == ("acme/gh/acme.service", ("say_it",), 2)
     assert house.database.read(lambda c: c.execute(select(func.count()).select_from(revocations)).scalar_one()) == 0
-    of_agent = house.database.read(lambda c: preview(c, Scope(kind=ScopeKind.AGENT, key="tester"), registry))
+    of_agent = house.database.read(
+        lambda c: preview(c, Scope(kind=ScopeKind.AGENT, key="tester"), registry, now=datetime.now(UTC))
+    )
     assert (of_agent.accounts, of_agent.stopped_jobs) == (0, 2)

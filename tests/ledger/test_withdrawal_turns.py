@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,6 +17,7 @@ from identity.hold import release_hold, set_hold
 from identity.model import Credential
 from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawer import Turn
 from pipeline.desk.revocations import retry
 from pipeline.reconcile import advance_withdrawals
 from pipeline.revocation import load
@@ -31,7 +32,7 @@ from tests.ledger.revokers import quiet_revoker
 
 NOW = datetime.now(UTC)
 SECOND = timedelta(seconds=1)
-MANY = 300  # more than are looked at together
+MANY = 1100  # more than are looked at together
 
 
 def _withdrawal(id: str, revocation: str | None, **values: Any) -> dict[str, Any]:
@@ -64,13 +65,12 @@ class Provider:
         self.seconds = 0.0
         self.asker = ProviderAsker(house.database, self._ask, clock=lambda: NOW, monotonic=lambda: self.seconds)
 
-    def _ask(self, withdrawal: str) -> bool:
+    def _ask(self, withdrawal: str, _others: Sequence[str]) -> Turn:
         self.asked.append(withdrawal)
         self.seconds += self.takes
         if withdrawal in self.ends:
-            ended = partial(settle, withdrawal=withdrawal, to=WithdrawalState.DONE, reason=None, now=NOW)
-            self.house.database.write(ended)
-        return withdrawal not in self.no_room
+            self.house.database.write(lambda c: settle(c, withdrawal, to=WithdrawalState.DONE, reason=None, now=NOW))
+        return Turn(room=withdrawal not in self.no_room)
 
     def owe(self, *rows: dict[str, Any]) -> None:
         self.house.database.write(lambda c: c.execute(insert(withdrawals), list(rows)).rowcount)

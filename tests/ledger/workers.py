@@ -58,6 +58,7 @@ class Workers:
         house.database.write(self._furnish)
         self.redis: redis.Redis | None = None
         self.gate = Gate(None)
+        self.shared: dict[str, Any] = {}  # further parts that all its workers share
         self.tokens: list[str] = []
         self.refuses: Callable[[str], bool] = lambda token: False
         provider.call = self._call
@@ -110,6 +111,7 @@ class Workers:
             ids=self.house.ids,
             settings=settings,
             stopping=stopping,
+            **self.shared,
         )
         return Worker(services, Registry([self.house.workflow]), ring or MemoryRing(), jobs or WorkerSettings())
 

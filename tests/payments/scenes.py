@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,19 +16,14 @@ from identity.principals import ensure_principal
 from pipeline.policy.change import put_in_force
 from pipeline.states import Wait
 from pipeline.tables import workflow_settings
+from tests.docs.pages import page
 from tests.payments.payments import LARGE, PAID_ALREADY, Payments
 
-TWO_EYES_MORE = """
-[[allow]]
-name = "refunds"
-when = { action = "invoices.RefundInvoice" }
-limit = "5000 EUR"
-
-[[rule]]
-name = "two people for money that comes back"
-when = { action = "invoices.RefundInvoice" }
-approval = { approvers = ["ada", "grace", "edsger"], quorum = 2 }
-"""
+# As the page has it, put behind what is in force.
+(_SHOWN,) = re.findall(
+    r"### Two people for a refund\n.*?```toml\nformat = 1\n(.*?)```", page("approvals.md"), re.DOTALL
+)
+TWO_EYES_MORE = str(_SHOWN)
 
 
 def allow_refunds(payments: Payments) -> None:

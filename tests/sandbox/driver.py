@@ -157,6 +157,13 @@ class Sandbox:
         headers = how.pop("headers", {}) | ({"Authorization": f"Bearer {token}"} if token else {})
         return self.http.request(method, self.url("github", path), headers=headers, **how)
 
+    def application(self, method: str, what: str, token: str) -> int:
+        """The status GitHub answers the platform's client about a user's token, or the grant behind it."""
+        github = self.world["github"]
+        basic = (github["client_id"], github["client_secret"])
+        path, body = f"/applications/{github['client_id']}/{what}", {"access_token": token}
+        return int(self.github(method, path, None, auth=basic, json=body).status_code)
+
     def linear(self, token: str | None, query: str, **variables: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return self.http.post(

@@ -154,13 +154,7 @@ def test_a_marker_is_found_by_search_by_those_who_may_see_it(sandbox: Sandbox) -
 
 
 def test_a_client_may_check_and_end_what_it_was_given(sandbox: Sandbox) -> None:
-    github = sandbox.world["github"]
-    application, basic = f"/applications/{github['client_id']}", (github["client_id"], github["client_secret"])
-
-    def ask(method: str, kind: str, token: str) -> int:
-        body = {"access_token": token}
-        return sandbox.github(method, f"{application}/{kind}", None, auth=basic, json=body).status_code
-
+    ask, of_client = sandbox.application, sandbox.world["github"]["client_id"]
     one, other = (sandbox.connect("github", "grace")["access_token"] for _ in range(2))
     assert ask("POST", "token", one) == 200
     assert ask("DELETE", "token", one) == 204
@@ -169,7 +163,10 @@ def test_a_client_may_check_and_end_what_it_was_given(sandbox: Sandbox) -> None:
     assert ask("DELETE", "grant", other) == 204
     assert sandbox.github("GET", "/user", other).status_code == 401
     assert ask("DELETE", "grant", other) == 422
-    assert sandbox.github("POST", f"{application}/token", None, json={"access_token": other}).status_code == 401
+    assert (
+        sandbox.github("POST", f"/applications/{of_client}/token", None, json={"access_token": other}).status_code
+        == 401
+    )
 
 
 def test_whoever_holds_a_refresh_token_may_end_it_and_nobody_by_name(sandbox: Sandbox) -> None:

@@ -79,6 +79,36 @@ def test_a_withdrawn_authorization_kills_the_grant_and_says_the_same_bytes_each_
     assert json.loads(bodies[0]).keys() == {"action", "sender"}
 
 
+@pytest.mark.parametrize("what", ["token", "grant"])
+def test_an_authorization_that_the_client_ends_is_told_of_by_the_bytes_of_a_withdrawal(
+    sandbox: Sandbox, what: str
+) -> None:
+    def end() -> int:
+        token = sandbox.connect("github", "grace")["access_token"]
+        return sandbox.application("DELETE", what, token)
+
+    sandbox.connect("github", "grace")
+    sandbox.order("github", "authorizations/revoke", user="grace")
+    ((_, withdrawal),) = sandbox.receiver.take()
+    assert end() == 204
+    ((headers, echo),) = sandbox.receiver.take()
+    assert (headers["X-GitHub-Event"], echo) == ("github_app_authorization", withdrawal)
+    sandbox.order("github", "authorizations/echoes", hold=True)
+    try:
+        assert end() == 204
+        assert sandbox.receiver.take() == []
+        held = next(row for row in sandbox.read("github", "deliveries") if row["late"] and not row["statuses"])
+        listed = sandbox.github("GET", "/app/hook/deliveries", sandbox.app_jwt()).json()
+        assert held["guid"] not in {row["guid"] for row in listed}, "GitHub has not begun to send it"
+        sandbox.order("github", "deliver", delivery=held["guid"])
+    finally:
+        sandbox.order("github", "authorizations/echoes", hold=False)
+    ((_, late),) = sandbox.receiver.take()
+    assert late == withdrawal
+    assert sandbox.application("DELETE", what, "gho_unknown") == 422
+    assert sandbox.receiver.take() == []
+
+
 @pytest.mark.parametrize("labelled", [[], ["bug"]])
 def test_pull_request_payloads_are_as_published(sandbox: Sandbox, labelled: list[str]) -> None:
     validator = github_webhooks()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from identity.model import AccountState
+from identity.model import AccountState, Scope, ScopeKind
 from identity.tables import accounts
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
@@ -25,8 +25,14 @@ def newest(system: System) -> Any:
     return system.rows(select(revocations).order_by(revocations.c.number.desc()))[0]
 
 
+def answer(system: System, revocation: str) -> str | None:
+    """What the receipt says of the providers."""
+    receipt = system.receipt(revocation)
+    return None if receipt is None else str(receipt["provider"]["answer"])
+
+
 @pytest.mark.timeout(600)
-def test_a_suspension_parks_a_replay_is_told_and_what_came_after_a_revocation_goes_on_once_reconnected(
+def test_a_suspension_parks_a_replay_and_an_echo_are_told_and_what_came_after_a_revocation_goes_on_once_reconnected(
     system: System,
 ) -> None:
     """One story, since starting the processes takes longer than all of it."""
@@ -56,6 +62,22 @@ def test_a_suspension_parks_a_replay_is_told_and_what_came_after_a_revocation_go
     replayed = newest(system).id
     system.wait(lambda: system.receipt(replayed) is not None, "the receipt of the replayed signal")
     assert newest(system).receipt["doubt"] == "alive"
+
+    # Ended by a request of our own, of all that she has: GitHub echoes it, and only when she has connected again.
+    system.order("github", "authorizations/echoes", hold=True)
+    system.connect("acme", "ada")
+    ended = system.revoke_and_ring(Scope(kind=ScopeKind.USER, key="acme.ada"), "acme")
+    system.wait(lambda: answer(system, ended) == "done", "that her credentials have ended at their providers")
+    assert state(system, "acme.ada") == AccountState.ACTIVE, "what is revoked above an account leaves its state alone"
+    system.connect("acme", "ada")
+    (echo,) = [one for one in system.sandbox("github", "deliveries") if one["late"]]
+    assert echo["event"] == "github_app_authorization"
+    system.order("github", "deliver", delivery=echo["guid"])
+    assert state(system, "acme.ada") == AccountState.REVOKED
+    echoed = newest(system).id
+    system.wait(lambda: system.receipt(echoed) is not None, "the receipt of the echo")
+    assert (newest(system).receipt["doubt"], answer(system, echoed)) == ("alive", "not_asked")
+    system.order("github", "authorizations/echoes", hold=False)
 
     # Deleted, and told of only after the app was installed anew.
     held = system.order("github", f"{where}/delete", hold=True)

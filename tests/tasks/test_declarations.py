@@ -201,8 +201,15 @@ TOOLS = Registry.load(sorted(point.module for point in entry_points(group="aswho
 
 
 def test_every_action_that_is_shipped_is_looked_at_here() -> None:
-    shipped = {*SHIPPED.tools.values(), *TOOLS.tools.values()}
+    shipped = {*SHIPPED.actions.values(), *TOOLS.actions.values()}
     assert {one.action_name() for one in shipped} <= {one.action_name() for one in ACTIONS}
+
+
+def test_what_speaks_in_the_platforms_own_name_is_no_tool() -> None:
+    spoken = {slack.AskApproval, slack.EndQuestion, linear.Notice}
+    assert {one for one in ACTIONS if not one.facts.tool} == spoken
+    assert spoken.isdisjoint([*SHIPPED.tools.values(), *TOOLS.tools.values()])
+    assert SHIPPED.find("tool:slack.EndQuestion:service") is None
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.action_name())

@@ -78,6 +78,18 @@ def test_the_documented_list_of_pull_requests_is_read(answer: Answer, github_doc
     assert PULLS.read(answer(example * 100)).more
 
 
+def test_every_pull_request_of_many_can_be_read_from_either_end(
+    call: Call, answer: Answer, github_document: GitHubDocument
+) -> None:
+    newest = github.ListPulls(repo="acme/shop", newest_first=True, size=2, page=2)
+    asked = newest.request(call)
+    github_document.check(asked)
+    assert asked.params == {"state": "open", "sort": "created", "direction": "desc", "per_page": "2", "page": "2"}
+    assert PULLS.request(call).params["direction"] == "asc"
+    example = github_document.example("get", "/repos/{owner}/{repo}/pulls", "200")
+    assert [newest.read(answer(example * many)).more for many in (1, 2)] == [False, True]
+
+
 def test_what_was_made_is_read_from_the_documented_answers(answer: Answer, github_document: GitHubDocument) -> None:
     made = github_document.example("post", "/repos/{owner}/{repo}/issues", "201")
     assert ISSUE.external_id(ISSUE.read(answer(made, status=201))) == "1"
@@ -287,6 +299,18 @@ def test_a_refusal_quotes_nothing_that_may_be_a_token(answer: Answer, status: in
     judged = COMMENT.judge(answer(body, status=status, x_accepted_github_permissions=wanted, x_github_sso=wanted))
     assert judged.verdict is Verdict.FAILED
     assert "ghu_" not in judged.reason
+
+
+def test_a_refusal_names_what_of_the_request_github_does_not_take_and_none_of_its_values(answer: Answer) -> None:
+    faults = [
+        {"resource": "Label", "field": "name", "code": "invalid", "value": "a secret"},
+        {"resource": "Label", "field": "name", "code": "invalid"},
+        {"resource": "Issue", "field": "ghu_16C7e42F292c6912", "code": "missing_field", "message": "a secret"},
+    ]
+    judged = ISSUE.judge(answer({"message": "Validation Failed", "errors": faults}, status=422))
+    said = "GitHub says: Validation Failed; Label name invalid, Issue missing_field"
+    assert judged.reason == f"status 422; {said}"
+    assert "invalid" not in ISSUE.judge(answer({"errors": ["invalid"]}, status=422)).reason
 
 
 def test_a_read_that_broke_is_tried_again(answer: Answer) -> None:

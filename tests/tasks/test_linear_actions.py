@@ -101,7 +101,8 @@ def test_what_was_made_is_read(answer: Answer) -> None:
     made = {"id": "c1", "url": "https://linear.app/acme/issue/ENG-7#comment-c1"}
     assert SAY.read(answer({"data": {"commentCreate": {"comment": made}}})).id == "c1"
     assert ATTACH.read(answer({"data": {"attachmentCreate": {"attachment": made}}})).id == "c1"
-    attached = {"data": {"attachmentsForURL": {"nodes": [{"issue": ISSUE}]}}}
+    attached = {"data": {"attachmentsForURL": {"nodes": [{"issue": ISSUE}], "pageInfo": {"hasNextPage": True}}}}
+    assert FIND.read(answer(attached)).more
     assert [issue.identifier for issue in FIND.read(answer(attached)).issues] == ["ENG-7"]
 
 
@@ -213,6 +214,21 @@ def test_reasons_do_not_quote_what_linear_said(answer: Answer) -> None:
     assert "secret" not in judged.reason
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("teamId must be a UUID.", "linear says: invalid input; teamId must be a UUID"),
+        ("No such team: lin_oauth_16C7e42F292c6912", "linear says: invalid input"),
+    ],
+)
+def test_a_refusal_says_what_linear_has_for_whoever_asked_in_plain_words(
+    answer: Answer, words: str, reason: str
+) -> None:
+    body = refusal("invalid input")
+    body["errors"][0]["extensions"]["userPresentableMessage"] = words
+    assert FILE.judge(answer(body, status=400)).reason == reason
+
+
 def test_the_issue_for_a_pull_request_does_not_depend_on_its_title() -> None:
     def pull(title: str, *labels: str) -> github.PullRequest:
         return github.PullRequest(
@@ -286,7 +302,8 @@ def on_board(
 def test_an_issue_that_somebody_else_gave_such_a_title_is_not_taken_for_one_that_was_filed(
     answer: Answer, description: str | None, ours: bool
 ) -> None:
-    read = OF_PULL.read(answer({"data": {"issues": {"nodes": [on_board(description=description)]}}}))
+    found = {"nodes": [on_board(description=description)], "pageInfo": {"hasNextPage": False}}
+    read = OF_PULL.read(answer({"data": {"issues": found}}))
     assert bool(read.issues) is ours
 
 
@@ -296,7 +313,8 @@ def test_an_issue_that_is_done_or_has_nowhere_to_go_is_told_apart(answer: Answer
         return on_board(state=state, columns=nodes)
 
     nodes = [node("started", ("late", 9.5), ("first", 2)), node("canceled", ("first", 2)), node("backlog")]
-    read = OF_PULL.read(answer({"data": {"issues": {"nodes": nodes}}}))
+    read = OF_PULL.read(answer({"data": {"issues": {"nodes": nodes, "pageInfo": {"hasNextPage": True}}}}))
+    assert read.more
     assert [(issue.done, issue.done_state_id) for issue in read.issues] == [
         (False, "first"),
         (True, "first"),

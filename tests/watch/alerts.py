@@ -329,6 +329,13 @@ ALERTS: Mapping[str, Alert] = {
         says="the Redis to count rate limits in is away; each worker finds them out alone",
         good={'aswhom_budget_requests_total{outcome="unconfigured"}': "0+6x20"},
     ),
+    "AswhomUpstreamAway": Alert(
+        after=25,
+        bad={'aswhom_upstream_waits_total{provider="linear",why="away"}': "0+1x30"},
+        labels={"provider": "linear"},
+        says="linear is away or hangs; steps wait for it for a day at most",
+        good={'aswhom_upstream_waits_total{provider="linear",why="away"}': "5x30"},
+    ),
     "AswhomHeld": Alert(
         after=5,
         bad={'aswhom_held{process="housekeeping"}': "0 1x5"},
@@ -399,6 +406,13 @@ ALERTS: Mapping[str, Alert] = {
         says="grants have been due for a look for 2h 0m 0s",
         good={"aswhom_keepalive_lag_seconds": "600x20"},
     ),
+    "AswhomTokenLineLong": Alert(
+        after=6,
+        bad={'aswhom_token_line_seconds{provider="github"}': "5400x20"},
+        labels={"provider": "github"},
+        says="whoever needs a token of github now waits 1h 30m 0s for it",
+        good={'aswhom_token_line_seconds{provider="github"}': "600x20"},
+    ),
     "AswhomRevocationSlow": Alert(
         after=10,
         bad={
@@ -436,6 +450,13 @@ ALERTS: Mapping[str, Alert] = {
         bad={'aswhom_withdrawals{state="stuck"}': "1x10"},
         says="1 revoked credentials may still be valid at their provider",
         good={'aswhom_withdrawals{state="pending"}': "1x10"},
+    ),
+    "AswhomStreamSilent": Alert(
+        after=6,
+        bad={'aswhom_streams_silent{status="disabled"}': "1x10"},
+        labels={"status": "disabled"},
+        says="1 streams of security events are disabled",
+        good={'aswhom_streams_silent{status="disabled"}': "0x10"},
     ),
     "AswhomAuditUnsealed": Alert(
         after=5,

@@ -16,7 +16,18 @@ from identity.errors import BadInput, GrantRevoked, Misconfigured, Unavailable
 from identity.model import AccountState, Effect
 from identity.store import CommitUnknown
 from pipeline.accounts.abilities import Ability
-from pipeline.accounts.connecting import Away, Done, Ended, Failed, Offer, Party, Permission, Unconfirmed, Underway
+from pipeline.accounts.connecting import (
+    Away,
+    Done,
+    Ended,
+    Failed,
+    InLine,
+    Offer,
+    Party,
+    Permission,
+    Unconfirmed,
+    Underway,
+)
 from tests.webhooks.parts import NOW, MemoryLedger, MemoryRing, registry
 from webhooks import pages
 from webhooks.app import create_app
@@ -30,6 +41,7 @@ OFFER = Offer(
     permissions=(Permission(scope="issues:write", words="Create issues"), Permission(scope="odd", words=None)),
     held=(),
     abilities=(Ability(does="Comment on an issue", effect=Effect.WRITE),),
+    waiting=(),
     awaited=None,
     again=None,
     good_for=timedelta(minutes=7),
@@ -45,6 +57,7 @@ class MemoryConnector:
     browsers: dict[str, str] = field(default_factory=dict)
     offered: Offer | Ended = OFFER
     outcome: Done | Failed | Underway | Unconfirmed = DONE
+    line: InLine | None = None
     error: Exception | None = None
 
     def offer(self, link: str, *, browser: str, now: datetime) -> Offer | Ended:
@@ -58,12 +71,12 @@ class MemoryConnector:
             return FAILED
         return Away(party=PARTY, url=f"https://github.example/login?client_id=c&state=state-{link}")
 
-    def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Ended:
+    def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Ended | InLine:
         assert (connection, now) == ("gh", NOW)
         self._maybe_fail()
         if not browser or self.browsers.get(params.get("state", "")) != browser:
             return FAILED
-        return replace(self.outcome, session="s1")
+        return self.line or replace(self.outcome, session="s1")
 
     def result(self, session: str, *, browser: str, now: datetime) -> Ended:
         self._maybe_fail()
@@ -120,6 +133,22 @@ def test_a_person_reads_what_is_asked_goes_on_and_comes_back_connected(connector
         assert "GitHub is connected" in page.text
         assert "octocat" in page.text
         assert "did not grant" not in page.text
+
+
+@pytest.mark.parametrize(("turn", "seconds", "words"), [(4.2, 5, "in 5 s"), (150, 150, "in 2 min")])
+def test_a_person_whose_turn_has_not_come_waits_on_a_page_that_goes_on_by_itself(
+    connector: MemoryConnector, turn: float, seconds: int, words: str
+) -> None:
+    browser = browser_of(connector)
+    browser.post("/connect/l1", headers={"Origin": "https://aswhom.example"})
+    connector.line = InLine(party=PARTY, turn_in=timedelta(seconds=turn))
+    page = browser.get(CALLBACK)
+    assert page.status_code == 202
+    assert f'<meta http-equiv="refresh" content="{seconds}">' in page.text  # this very address, with its code
+    assert words in page.text
+    assert "c-1" not in page.text
+    connector.line = None
+    assert browser.get(CALLBACK).headers["Location"] == "/connect/result/s1"
 
 
 def test_without_tls_the_cookie_is_plain(connector: MemoryConnector) -> None:

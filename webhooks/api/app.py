@@ -15,6 +15,7 @@ from flask_openapi.openapi import OpenAPI
 from pydantic import ValidationError
 
 from identity.errors import BadInput, Misconfigured, NotInState, PolicyDenied
+from identity.identifiers import UnknownIdentifier
 from identity.ids import Ids
 from pipeline.accounts.invitations import Invitations
 from pipeline.ledger.requests import KeyReused, NotLetIn
@@ -33,6 +34,7 @@ from webhooks.api.revocations import revocation_operations
 from webhooks.api.tool_calls import ToolCalls
 from webhooks.api.tools import tool_operations
 from webhooks.bells import Bells
+from webhooks.misfits import misfits
 from webhooks.problems import Problem
 from webhooks.quota import Counts
 
@@ -126,6 +128,10 @@ def operations(agents: Agents, bells: Bells, *, base_url: str, clock: Callable[[
     def bad_input(error: BadInput) -> Response:
         return Problem(problems.UNUSABLE, str(error)).document()
 
+    @pages.errorhandler(UnknownIdentifier)
+    def unknown_identifier(error: UnknownIdentifier) -> Response:
+        return Problem(problems.UNKNOWN_IDENTIFIER, str(error)).document()
+
     @pages.errorhandler(NotInState)
     def not_in_state(error: NotInState) -> Response:
         return Problem(problems.NOT_IN_STATE, str(error)).document()
@@ -164,7 +170,7 @@ def document(app: OpenAPI) -> dict[str, Any]:
 def unusable(error: ValidationError) -> NoReturn:
     """The problem of a request that does not fit its model: where and why, never with what was sent."""
     said = "Some of the request does not fit: see errors."
-    raise Problem(problems.UNUSABLE, said, errors=problems.misfits(error))
+    raise Problem(problems.UNUSABLE, said, errors=misfits(error))
 
 
 def _operation_id(*, name: str, path: str, method: str) -> str:

@@ -29,12 +29,19 @@ class Form(StrEnum):
     MCP = "mcp"
 
 
-class CatalogueQuery(Query):
+class ToolQuery(Query):
     format: Form = Field(
         Form.PLAIN,
         description="`plain`, or the form that a model's API takes: `openai` is that of Chat Completions, "
         "`openai-responses` that of Responses",
     )
+
+
+class CatalogueQuery(ToolQuery):
+    identifier: Id | None = Field(
+        None, description="as whom, as `execute` has it: the tools alone that can be carried out so, but for policy"
+    )
+    provider: Word | None = Field(None, description="its tools alone")
 
 
 class ExecuteBody(Sent):
@@ -78,7 +85,7 @@ class StepOut(Given):
     state: StepState
     attempts: int
     external_id: str | None = Field(description="the upstream's id of what was made")
-    result: dict[str, Any] | None
+    result: dict[str, Any] | None = Field(description="null in a tool's job: it is the job's")
     error: str | None = Field(description="why it failed, or what is known of a call without an answer")
 
 
@@ -101,6 +108,10 @@ class JobOut(Given):
     state: JobState
     wait: Wait | None = Field(description="why it waits")
     consent: ConsentOut | None = Field(description="which one it waits for, if it does")
+    next_try_at: datetime | None = Field(
+        description="not before then it is tried again, of one that sleeps, or that an upstream or its limit put off; "
+        "null: at once, or nobody knows when"
+    )
     reason: str | None
     user: str | None = Field(validation_alias="user_id", description="the user it acts for")
     triggered_by: str | None
@@ -154,8 +165,8 @@ class ToolAnswer(Given):
 
     outcome: Outcome
     result: dict[str, Any] | None = Field(description="of what was done, even where its job was cancelled meanwhile")
-    reason: str | None
-    job: JobWithSteps
+    reason: str | None = Field(description="why there is no result, or not yet; the same as in the job")
+    job: JobWithSteps = Field(description="as `GET /v1/jobs/ID` has it, but that `result` stands beside it alone")
 
 
 class JobPage(Given):
@@ -172,10 +183,11 @@ class JobQuery(Query):
 class JobsQuery(Paged):
     state: JobState | None = None
     workflow: Word | None = None
+    tool: Word | None = Field(None, description="`github.CreateIssue`: the jobs that carry it out, as whomever")
     wait: Wait | None = Field(
         None,
         description="why it waits. `unknown`: those that have a call which only a person's word settles, whether they "
         "wait for that word or were ended without it",
     )
-    user: Id | None = Field(None, description="the id of the user it acts for")
+    user: Id | None = Field(None, description="the user it acts for, by name or id, as `identifier` has them")
     pattern: AccessPattern | None = None

@@ -12,10 +12,12 @@ from sqlalchemy import Connection
 
 from identity.api_keys import Caller, Role
 from identity.hold import HELD_FOR_OTHERS, find_hold
+from identity.identifiers import user_named
 from pipeline.ledger import views
 from pipeline.ledger.paging import Page, Record
 from pipeline.requests import Keyed, Requests
 from pipeline.states import JobState
+from pipeline.tools import plain_name
 from pipeline.workflow import Registry
 from webhooks.api import shapes
 from webhooks.api.access import caller
@@ -44,8 +46,9 @@ def job_operations(
                 state=query.state,
                 agent=_only(who),
                 workflow=query.workflow,
+                tool=None if query.tool is None else plain_name(query.tool),
                 pattern=query.pattern,
-                user=query.user,
+                user=None if query.user is None else user_named(connection, who.tenant, query.user).id,
                 wait=query.wait,
             )
             return replace(page, rows=_told(connection, page.rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from math import ceil
+from typing import Any
 
 from identity.model import Effect
 from pipeline.accounts.health import Health
@@ -26,7 +27,18 @@ SOON, SELDOM = 1, 30  # seconds until it is worth looking again: people take the
 
 
 def job(row: Record) -> JobOut:
-    return JobOut.model_validate({**row, "consent": _consent(row)})
+    return JobOut.model_validate({**row, **_waits(row)})
+
+
+def _waits(row: Record) -> dict[str, Any]:
+    """What it waits for, and until when that is known."""
+    later = row["due_at"] > row["created_at"] and _is_due_later(row)
+    return {"consent": _consent(row), "next_try_at": row["due_at"] if later else None}
+
+
+def _is_due_later(row: Record) -> bool:
+    state, wait = JobState(row["state"]), row["wait"]
+    return state is JobState.QUEUED or wait in (Wait.TIME, Wait.UPSTREAM)
 
 
 def _consent(row: Record) -> ConsentOut | None:
@@ -38,11 +50,29 @@ def _consent(row: Record) -> ConsentOut | None:
 
 
 def job_with_steps(row: Record, workflows: Registry) -> JobWithSteps:
-    outcome = _outcome(row, workflows) if is_of_a_tool(row["workflow"]) else None
-    steps = [step(one) for one in row["steps"]]
-    result = next((one.result for one in steps if one.state is StepState.DONE), None) if outcome else None
-    told = {"consent": _consent(row), "outcome": outcome, "result": result, "steps": steps}
-    return JobWithSteps.model_validate({**row, **told})
+    told: dict[str, Any] = {**row, **_waits(row), "steps": [step(one) for one in row["steps"]]}
+    if not is_of_a_tool(row["workflow"]):
+        return JobWithSteps.model_validate({**told, "outcome": None, "result": None})
+    result = next((one["result"] for one in row["steps"] if one["state"] == StepState.DONE), None)
+    told |= {
+        "outcome": _outcome(row, workflows),
+        "result": result,
+        "reason": None if result is not None else _reason(row),
+        "steps": [one.model_copy(update={"result": None}) for one in told["steps"]],  # it is told once
+    }
+    return JobWithSteps.model_validate(told)
+
+
+def _reason(row: Record) -> str | None:
+    """Why a tool's job came to no result, or not yet."""
+    of_job: str | None = row["reason"]
+    step = next(iter(row["steps"]), None)
+    if step is None:
+        return of_job
+    of_step: str | None = step["error"]
+    if step["state"] in (StepState.FAILED, StepState.REFUSED):  # the job's says the same, with names of our classes
+        return of_step or str(step["reason"])
+    return of_job if of_step is None or of_step in (of_job or "") else "; ".join(filter(None, (of_job, of_step)))
 
 
 def step(row: Record) -> StepOut:
@@ -52,11 +82,10 @@ def step(row: Record) -> StepOut:
 
 
 def tool_answer(row: Record, workflows: Registry) -> ToolAnswer:
-    """What became of a tool's job; its one step tells why it failed."""
+    """What became of a tool's job, which tells the same but for the result: that stands beside it."""
     told = job_with_steps(row, workflows)
-    why = next((one.error for one in told.steps), None) or told.reason
-    reason = None if told.result is not None else why
-    return ToolAnswer(outcome=_outcome(row, workflows), result=told.result, reason=reason, job=told)
+    job = told.model_copy(update={"result": None})
+    return ToolAnswer(outcome=_outcome(row, workflows), result=told.result, reason=told.reason, job=job)
 
 
 def _outcome(row: Record, workflows: Registry) -> Outcome:
@@ -81,18 +110,17 @@ def _outcome(row: Record, workflows: Registry) -> Outcome:
 
 def look_again(row: Record, now: datetime) -> int | None:
     """In how many seconds it is worth looking at the job again; None: it has ended."""
-    state, wait = JobState(row["state"]), Wait(row["wait"]) if row["wait"] else None
-    if state in ENDED:
+    if row["state"] in ENDED:
         return None
-    if state is JobState.QUEUED or wait is Wait.TIME:  # not before it is due
+    if _is_due_later(row):
         left: timedelta = row["due_at"] - now
         return max(SOON, min(ceil(left.total_seconds()), SELDOM))
-    return SELDOM if wait in FOR_A_PERSON else SOON
+    return SELDOM if row["wait"] in FOR_A_PERSON else SOON
 
 
 def _is_in_doubt(step: Record, workflows: Registry) -> bool:
     """Whether a step that is not over may have been done. A search for its effect may have opened it again."""
-    tool = workflows.tools.get(step["action"])
+    tool = workflows.actions.get(step["action"])
     if tool is not None and tool.facts.effect is Effect.READ:
         return False  # whatever became of its call, it changed nothing
     unsettled = {AttemptState.OPEN, AttemptState.UNKNOWN}

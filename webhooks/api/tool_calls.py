@@ -22,6 +22,7 @@ from webhooks import problems
 from webhooks.api.access import makes, request_id
 from webhooks.api.jobs import found_job, there
 from webhooks.bells import Bells
+from webhooks.misfits import left_out, misfits
 from webhooks.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -56,9 +57,19 @@ class ToolCalls:
         self._bells = bells
         self._clock = clock
 
-    def offered(self, who: Caller) -> list[type[Action[Any]]]:
-        """The tools that the key covers."""
-        return [action for name, action in self._workflows.tools.items() if who.may_execute(name)]
+    def offered(
+        self, who: Caller, *, identifier: str | None = None, provider: str | None = None
+    ) -> list[type[Action[Any]]]:
+        """The tools that the key covers: of one provider, and those that can be carried out as *identifier*.
+
+        Raises UnknownIdentifier, BadInput or PolicyDenied.
+        """
+        covered = [
+            action
+            for name, action in self._workflows.tools.items()
+            if who.may_execute(name) and provider in (None, action.facts.provider)
+        ]
+        return covered if identifier is None else self._requests.usable(who, covered, identifier=identifier)
 
     def tool(self, who: Caller, name: str) -> type[Action[Any]]:
         """The tool of that name, as far as the key covers it. Raises Problem."""
@@ -108,8 +119,11 @@ class ToolCalls:
 
 
 def _filled(tool: type[Action[Any]], parameters: dict[str, Any]) -> Action[Any]:
+    """The tool with these parameters; null for one that has a default leaves it out. Raises Problem."""
     try:
         return tool.model_validate(parameters)
     except ValidationError as error:
+        if nulls := left_out(error, tool):
+            return _filled(tool, {name: value for name, value in parameters.items() if name not in nulls})
         detail = f"The parameters do not fit {tool.action_name()}: see errors, and its schema."
-        raise Problem(problems.UNUSABLE, detail, errors=problems.misfits(error, "parameters")) from None
+        raise Problem(problems.PARAMETERS, detail, errors=misfits(error, "parameters", model=tool)) from None

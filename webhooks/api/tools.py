@@ -15,7 +15,16 @@ from pipeline.workflow import Registry
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.answers import answer
-from webhooks.api.job_models import Catalogue, CatalogueQuery, ExecuteBody, Form, OneTool, ToolAnswer, ToolPath
+from webhooks.api.job_models import (
+    Catalogue,
+    CatalogueQuery,
+    ExecuteBody,
+    Form,
+    OneTool,
+    ToolAnswer,
+    ToolPath,
+    ToolQuery,
+)
 from webhooks.api.models import IdempotencyHeader
 from webhooks.api.tool_calls import ToolCall, ToolCalls
 
@@ -31,7 +40,8 @@ def tool_operations(
 
         304: they are as If-None-Match has them, which is the ETag of an answer before.
         """
-        response = jsonify(tools=[_formed(action, query.format) for action in calls.offered(caller())])
+        offered = calls.offered(caller(), identifier=query.identifier, provider=query.provider)
+        response = jsonify(tools=[_formed(action, query.format) for action in offered])
         response.headers["Cache-Control"] = "private, no-cache"  # kept by whoever asks again whether it is so yet
         response.add_etag()
         etag, _ = response.get_etag()
@@ -40,7 +50,7 @@ def tool_operations(
         return response
 
     @pages.get("/tools/<tool>", responses={200: OneTool})
-    def show_tool(path: ToolPath, query: CatalogueQuery) -> Response:
+    def show_tool(path: ToolPath, query: ToolQuery) -> Response:
         """One tool, as the catalogue has it."""
         return jsonify(_formed(calls.tool(caller(), path.tool), query.format))
 

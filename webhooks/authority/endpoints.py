@@ -163,6 +163,12 @@ def _client(authority: Authority) -> tuple[Audience, Mapping[str, str]]:
 def _refusal(why: object) -> OAuthError:
     if why in (TooWide.TARGET, TooWide.TENANT) and isinstance(why, TooWide):
         return OAuthError(Code.INVALID_TARGET, "this client may pass nothing on to that audience", reason=str(why))
+    if why is TooWide.APPROVED:
+        return OAuthError(
+            Code.INVALID_REQUEST,
+            "people approved the one request that this token is for, and no other",
+            reason=str(why),
+        )
     if isinstance(why, TooWide):
         code = Code.INVALID_REQUEST if why in (TooWide.DEPTH, TooWide.LIFETIME) else Code.INVALID_DETAILS
         return OAuthError(code, "what is asked for is more than the token has", reason=str(why))

@@ -12,6 +12,7 @@ from identity.accounts import find_account
 from identity.errors import BadInput
 from identity.handovers import trusted_keys
 from identity.model import AccountKey, ScopeKind
+from identity.withdrawals.stuck_leftovers import StuckLeftover, stuck_leftovers
 from pipeline.desk import revocations as acts
 from pipeline.ledger import lookup, views
 from pipeline.ledger.paging import Page, Record
@@ -37,13 +38,20 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
         tenant, turn = seen_tenant(), lists.turn()
         alone, wanted = lists.chosen("stuck", ["1"]) is not None, lists.between()
 
-        def read(c: Connection) -> tuple[Page, frozenset[str]]:
+        def read(c: Connection) -> tuple[Page, frozenset[str], list[StuckLeftover]]:
             found = views.revocations_page(c, tenant, turn, stuck=alone, **wanted)
-            return found, views.stuck_among(c, [row["id"] for row in found.rows])
+            left = stuck_leftovers(c, tenant, limit=NAMED) if alone else []
+            return found, views.stuck_among(c, [row["id"] for row in found.rows]), left
 
-        found, stuck = desk.read(read)
+        found, stuck, left = desk.read(read)
         return page(
-            "console/revocations.html", found=found, next=cursor(found.next), stuck=stuck, alone=alone, wanted=wanted
+            "console/revocations.html",
+            found=found,
+            next=cursor(found.next),
+            stuck=stuck,
+            left=left,
+            alone=alone,
+            wanted=wanted,
         )
 
     @pages.get("/revocations/<id>")

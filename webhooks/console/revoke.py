@@ -56,7 +56,7 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
 
 def _form(desk: Desk, scope: Scope, *, id: str, mistyped: bool = False) -> BaseResponse:
     """What revoking it would do, and the form, which keeps what was written into it."""
-    found = desk.read(lambda c: preview(c, scope, desk.workflows))
+    found = desk.read(lambda c: preview(c, scope, desk.workflows, now=desk.clock()))
     return page(
         "console/revoke.html",
         422 if mistyped else 200,

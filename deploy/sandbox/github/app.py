@@ -32,7 +32,7 @@ def create_github(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
     equip(app, journal=journal)
     app.register_blueprint(repositories(gate, store, shapes))
     app.register_blueprint(installations(gate, store, shapes, deliveries))
-    app.register_blueprint(authorizations(github, store, shapes, introspection))
+    app.register_blueprint(authorizations(github, store, shapes, deliveries, introspection))
     app.register_blueprint(ordering(limits))
     app.after_request(say)
     app.register_blueprint(control(store, shapes, deliveries, introspection))

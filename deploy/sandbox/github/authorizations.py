@@ -1,4 +1,7 @@
-"""What a client may ask about and do to the tokens its users gave it; authenticated by client id and secret."""
+"""What a client may ask about and do to the tokens its users gave it; authenticated by client id and secret.
+
+A user's authorization that ends by such a request is told of as if the user had withdrawn it: by the same bytes.
+"""
 
 import hmac
 from typing import Any
@@ -7,6 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from deploy.sandbox.fingerprint import fingerprint
 from deploy.sandbox.github.bearer import NOT_FOUND, Refused
+from deploy.sandbox.github.deliveries import Deliveries
 from deploy.sandbox.github.shapes import Shapes, stamp
 from deploy.sandbox.github.store import Store
 from deploy.sandbox.introspection import Introspection
@@ -15,7 +19,9 @@ from deploy.sandbox.surface import entry, touched
 APPLICATION = "/applications/<client_id>"
 
 
-def authorizations(github: dict[str, Any], store: Store, shapes: Shapes, introspection: Introspection) -> Blueprint:
+def authorizations(
+    github: dict[str, Any], store: Store, shapes: Shapes, deliveries: Deliveries, introspection: Introspection
+) -> Blueprint:
     routes = Blueprint("authorizations", __name__)
 
     def named_token(client_id: str) -> str:
@@ -65,11 +71,22 @@ def authorizations(github: dict[str, Any], store: Store, shapes: Shapes, introsp
 
     @routes.delete(f"{APPLICATION}/token")
     def delete_token(client_id: str) -> tuple[str, int]:
-        return _ended(introspection.kill_token(named_token(client_id), client_id))
+        return ended(introspection.kill_token(named_token(client_id), client_id))
 
     @routes.delete(f"{APPLICATION}/grant")
     def delete_grant(client_id: str) -> tuple[str, int]:
-        return _ended(introspection.kill_authorization(named_token(client_id), client_id))
+        return ended(introspection.kill_authorization(named_token(client_id), client_id))
+
+    def ended(outcome: dict[str, Any]) -> tuple[str, int]:
+        if not outcome["killed"]:
+            raise Refused(422, "Validation Failed")
+        entry().tenant = outcome["tenant"]
+        touched(f"authorization:{outcome['user']}")
+        # GitHub sends it some time or other. Here it is before the answer, or when it is told to: a test has one order.
+        late = store.holds_echoes
+        echo = deliveries.make_withdrawn(shapes.user(store.user(outcome["user"])), late=late)
+        deliveries.give([echo], hold=late)
+        return "", 204
 
     @routes.post("/credentials/revoke")
     def revoke_credentials() -> tuple[str, int]:
@@ -84,11 +101,3 @@ def authorizations(github: dict[str, Any], store: Store, shapes: Shapes, introsp
         raise Refused(422, "Validation Failed")
 
     return routes
-
-
-def _ended(outcome: dict[str, Any]) -> tuple[str, int]:
-    if not outcome["killed"]:
-        raise Refused(422, "Validation Failed")
-    entry().tenant = outcome["tenant"]
-    touched(f"authorization:{outcome['user']}")
-    return "", 204

@@ -34,6 +34,8 @@ def control(store: Store, shapes: Shapes, deliveries: Deliveries, introspection:
 
     @routes.get("/_sandbox/deliveries")
     def list_deliveries() -> Response:
-        return jsonify([delivery.row() | {"statuses": delivery.statuses} for delivery in deliveries.all()])
+        return jsonify(
+            [delivery.row() | {"statuses": delivery.statuses, "late": delivery.late} for delivery in deliveries.all()]
+        )
 
     return routes

@@ -17,17 +17,20 @@ def installation_orders(
 
     @routes.post("/_sandbox/authorizations/revoke")
     def revoke_authorization() -> Response:
-        """The user withdraws the authorization in their settings; GitHub says so with an action and a sender.
-
-        `signal_only` leaves their grants alone: the echo of a request of our own, or a replay.
-        """
+        """The user withdraws the authorization in their settings. `signal_only` leaves their grants alone: a replay."""
         body = json_body("user")
         user = store.users.get(body["user"])
         if user is None:
             raise BadControl(f"there is no user {body['user']}")
         ended = 0 if body.get("signal_only") else introspection.revoke("github", user=user.login)["revoked"]
-        made = deliveries.make("github_app_authorization", {"action": "revoked", "sender": shapes.user(user)})
+        made = deliveries.make_withdrawn(shapes.user(user))
         return jsonify(**deliveries.give([made], hold=body.get("hold", False)), revoked=ended)
+
+    @routes.post("/_sandbox/authorizations/echoes")
+    def hold_echoes() -> Response:
+        """Whether what the client's own requests end is told of only when `deliver` says so."""
+        store.holds_echoes = bool(json_body("hold")["hold"])
+        return jsonify(hold=store.holds_echoes)
 
     @routes.post("/_sandbox/installations/<int:number>/<action>")
     def change_installation(number: int, action: str) -> Response:

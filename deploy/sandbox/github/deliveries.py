@@ -37,6 +37,7 @@ class Delivery:
     installation_id: int | None
     repository_id: int | None
     at: datetime
+    late: bool = False  # GitHub has not begun: its list does not have it, so nobody can ask for it again
     tries: list[Try] = field(default_factory=list)
 
     @property
@@ -44,7 +45,9 @@ class Delivery:
         return [one.status for one in self.tries]
 
     def rows(self) -> list[dict[str, Any]]:
-        """As `GET /app/hook/deliveries` lists it, the first try first; one that was not sent yet has one row, too."""
+        """As `GET /app/hook/deliveries` lists it, the first try first; one that was not sent has one row, too."""
+        if self.late and not self.tries:
+            return []
         return [self.row(place) for place in range(max(1, len(self.tries)))]
 
     def row(self, place: int = -1) -> dict[str, Any]:
@@ -86,7 +89,7 @@ class Deliveries:
         self._made: dict[str, Delivery] = {}
         self._client = clear.client(timeout=ACKNOWLEDGE_SECONDS)
 
-    def make(self, event: str, payload: dict[str, Any]) -> Delivery:
+    def make(self, event: str, payload: dict[str, Any], *, late: bool = False) -> Delivery:
         """A delivery, not sent yet."""
         with self._lock:
             delivery = Delivery(
@@ -98,9 +101,14 @@ class Deliveries:
                 installation_id=payload.get("installation", {}).get("id"),
                 repository_id=payload.get("repository", {}).get("id"),
                 at=self._clock(),
+                late=late,
             )
             self._made[delivery.guid] = delivery
             return delivery
+
+    def make_withdrawn(self, user: dict[str, Any], *, late: bool = False) -> Delivery:
+        """That a user's authorization has ended, whoever ended it: an action and a sender, and no time."""
+        return self.make("github_app_authorization", {"action": "revoked", "sender": user}, late=late)
 
     def send(self, delivery: Delivery) -> int:
         """The status the receiver answered; 0 if it did not."""

@@ -18,6 +18,7 @@ class Store:
     def __init__(self, github: dict[str, Any], *, clock: Clock) -> None:
         self.lock = threading.RLock()
         self.now = clock
+        self.holds_echoes = False  # of authorizations that the client itself ended
         self._ids = itertools.count(5_000_001)
         self.bot = Actor(login=f"{github['app_slug']}[bot]", id=BOT_ID, type="Bot")
         self.users = {row["login"]: Actor(login=row["login"], id=row["id"]) for row in github["users"]}

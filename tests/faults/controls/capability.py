@@ -184,12 +184,65 @@ CONTROLS = (
         without="usable = True",
         test="tests/ledger/test_held_tokens.py::test_a_token_of_a_revoked_consent and sqlite",
     ),
+    *(
+        Control(
+            name=f"of an exchange: {beyond}",
+            file="identity/capability/narrowing.py",
+            guard=guard,
+            without=without,
+            test=f"tests/capability/test_narrowing.py::test_exchange_only_ever_narrows and {beyond}",
+        )
+        for beyond, guard, without in (
+            ("target", "if target.id not in by.passes_to:", "if False:"),
+            ("tenant", "if target.tenant not in (None, given.tenant):", "if False:"),
+            ("approved", "if given.approved_by:", "if False:"),
+            ("depth", "if len(given.actors) >= DEEPEST:", "if len(given.actors) > DEEPEST:"),
+            ("action", "if asked.action not in (None, given.action):", "if False:"),
+            (
+                "resource",
+                "if asked.resource is not None and not _is_within(asked.resource, given.resource):",
+                "if False:",
+            ),
+            (
+                "amount",
+                "if given.limit is None or not 0 <= asked.limit.amount <= given.limit.amount:",
+                "if given.limit is None:",
+            ),
+            (
+                "currency",
+                "return None if asked.limit.currency == given.limit.currency else TooWide.CURRENCY",
+                "return None",
+            ),
+            ("lifetime", "if expires_at <= issued_at:", "if False:"),
+        )
+    ),
     Control(
-        name="who may pass on, and to whom",
+        name="a known key is answered while a fetch hangs",
+        file="identity/capability/verifier.py",
+        guard="under_way.wait(None if known is None else self.patience.total_seconds())",
+        without="under_way.wait()",
+        test="tests/capability/test_published_keys.py::test_while_the_issuer_hangs",
+    ),
+    Control(
+        name="an unknown key waits for nobody else's fetch",
+        file="identity/capability/verifier.py",
+        guard="if under_way is not None and (mine or age >= self.stale.total_seconds()):",
+        without="if under_way is not None:",
+        test="tests/capability/test_published_keys.py::test_while_the_issuer_hangs",
+    ),
+    Control(
+        name="a key set's answer has to come in time",
+        file="identity/capability/verifier.py",
+        guard="late.start()",
+        without="pass",
+        test="tests/capability/test_published_keys.py::test_an_answer_that_drips and body",
+    ),
+    Control(
+        name="of an exchange: what is within is given",
         file="identity/capability/narrowing.py",
-        guard="if target.id not in by.passes_to:",
-        without="if False:",
-        test="tests/capability/test_exchange.py::test_exchange_only_ever_narrows",
+        guard="if too_wide := _prohibition(given, asked, by, target):",
+        without="if too_wide := _prohibition(given, asked, by, target) or TooWide.TARGET:",
+        test="tests/capability/test_narrowing.py::test_exchange_only_ever_narrows and None",
     ),
     Control(
         name="one exchange",

@@ -40,7 +40,7 @@ CONTROLS = (
     ),
     Control(
         name="what one client won is ended as that one",
-        file="identity/withdrawals/withdrawer.py",
+        file="identity/withdrawals/claiming.py",
         guard="owner = replace(owner, client_id=claimed.client_id)",
         without="pass",
         test="tests/identity/test_leftovers.py::test_what_was_won_for_the_client and sqlite",
@@ -149,7 +149,7 @@ CONTROLS = (
         file="identity/connect/refusals.py",
         guard="self._leave(refusal.leftover, now=now, then=write)",
         without="self.store.write(write)",
-        test="tests/identity/test_leftovers.py::test_what_a_provider_never_ends_is_given_up and sqlite",
+        test="tests/identity/test_leftovers.py::test_what_a_provider_does_not_end and sqlite",
     ),
     Control(
         name="only the link's own person is connected by it",

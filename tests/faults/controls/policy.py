@@ -12,6 +12,55 @@ USE = "tests/ledger/test_approval_use.py"
 
 CONTROLS = (
     Control(
+        name="every rule's approval is wanted",
+        file="identity/policy/decision.py",
+        guard="approvals=tuple(rule.approval for rule in rules if rule.approval is not None),",
+        without="approvals=tuple(rule.approval for rule in rules if rule.approval is not None)[:1],",
+        test="tests/identity/test_policy_rules.py::test_what_is_permitted_is_held_to_all",
+    ),
+    Control(
+        name="the tightest limit is the limit",
+        file="identity/policy/decision.py",
+        guard="max_amount=min(limits, key=lambda one: one.amount, default=None),  # of one currency, or it was refused",
+        without="max_amount=next(iter(limits), None),",
+        test="tests/identity/test_policy_rules.py::test_what_is_permitted_is_held_to_all",
+    ),
+    Control(
+        name="the place of an allowance says nothing",
+        file="identity/policy/decision.py",
+        guard="allowances = [one for one in policy.allowances if one.covers(question)] if high_risk else []",
+        without="allowances = [one for one in policy.allowances if one.covers(question)][:1] if high_risk else []",
+        test="tests/identity/test_policy_rules.py::test_of_several_allowances",
+    ),
+    Control(
+        name="what must be attributable runs as a person",
+        file="identity/policy/decision.py",
+        guard="if question.attribution and kind is not PrincipalKind.USER:",
+        without="if False:",
+        test="tests/identity/test_policy.py::test_a_step_that_no_principal_may_take",
+    ),
+    Control(
+        name="an amount is not below nothing",
+        file="identity/money.py",
+        guard="if not self._is_written_shortly() or _WRITTEN.fullmatch(str(self)) is None:",
+        without="if False:",
+        test="tests/identity/test_money.py::test_what_policy_could_not_compare",
+    ),
+    Control(
+        name="whoever may have the key is among those who asked",
+        file="pipeline/ledger/tool_requests.py",
+        guard="replayed_by=caller.people,",
+        without="",
+        test="tests/payments/test_agents_payments.py::test_whoever_may_have_the_key_does_not_approve",
+    ),
+    Control(
+        name="a key that names no holder, where a rule wants one",
+        file="pipeline/ledger/approvals.py",
+        guard="if (unheld := _unheld(connection, intent)) is not None:",
+        without="if (unheld := _unheld(connection, intent)) is not None and False:",
+        test="tests/payments/test_agents_payments.py::test_a_rule_may_refuse_what_a_key_asks_for",
+    ),
+    Control(
         name="an approval is asked for",
         file="pipeline/ledger/openings.py",
         guard="if not confirm(connection, intent, now=now):",
@@ -56,7 +105,7 @@ CONTROLS = (
     Control(
         name="high-risk actions need an allowance",
         file="identity/policy/decision.py",
-        guard="if why_not is None and question.effect is Effect.HIGH_RISK and allowance is None:",
+        guard="if why_not is None and high_risk and not allowances:",
         without="if False:",
         test="tests/identity/test_policy_rules.py::test_a_high_risk_action_runs_only_within_an_allowance",
     ),
@@ -240,7 +289,10 @@ CONTROLS = (
     Control(
         name="a parameter has the form that its schema says",
         file="tasks/actions/invoices.py",
-        guard='InvoiceId = Annotated[str, Field(pattern=r"^inv_[A-Za-z0-9]{1,40}$")]',
+        guard=(
+            'InvoiceId = Annotated[str, Field(pattern=r"^inv_[A-Za-z0-9]{1,40}$", '
+            'description="the invoice\'s id, as inv_7")]'
+        ),
         without="InvoiceId = str",
         test="tests/payments/test_payments.py::test_a_parameter_that_does_not_fit_the_schema",
     ),

@@ -19,8 +19,8 @@ CONTROLS = (
     Control(
         name="the pace of a token endpoint",
         file="identity/refresh/endpoint_state.py",
-        guard="wait = max(self.held - now, (self.open or now) - now, due - (burst - 1) * interval - now, 0)",
-        without="wait = 0",
+        guard="free = max(max(self.due, now) - (burst - 1) * interval, self.held, self.probe)",
+        without="free = now",
         test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
     ),
     Control(
@@ -136,7 +136,7 @@ CONTROLS = (
     Control(
         name="only the names of errors are quoted",
         file="identity/quoting.py",
-        guard='return said if _NAME.fullmatch(said) else "an error that has no name"',
+        guard='return said if is_name(said) else "an error that has no name"',
         without="return said",
         test="tests/faults/test_canaries.py::test_no_secret",
     ),

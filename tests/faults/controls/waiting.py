@@ -48,6 +48,27 @@ CONTROLS = (
         test="tests/ledger/test_budget.py::test_threads_that_draw_at_once",
     ),
     Control(
+        name="one tenant opens no breaker of all",
+        file="pipeline/breaker.lua",
+        guard="fail(host, ARGV[8], own or host.last == ARGV[8])",
+        without="fail(host, ARGV[8], own)",
+        test="tests/ledger/test_breaker.py::test_one_tenants_failures and redis",
+    ),
+    Control(
+        name="an outage spends no attempt",
+        file="pipeline/opened_attempt.py",
+        guard="return (told or self.away is not None) and not self._waited_out",
+        without="return False",
+        test="tests/ledger/test_outage.py::test_a_job_that_is_alone and sqlite",
+    ),
+    Control(
+        name="a host that hangs gets no thread beyond its share",
+        file="pipeline/in_flight.py",
+        guard="if calls.flying >= self._most and calls.unanswered >= self._most:",
+        without="if calls.flying < 0:",
+        test="tests/ledger/test_outage.py::test_a_host_that_hangs and sqlite",
+    ),
+    Control(
         name="who waits for a refresh is woken",
         file="identity/refresh/coordinator.py",
         guard="if not self._lock.wait(account, within=timedelta(seconds=left)):",

@@ -1,0 +1,120 @@
+"""Claims: withdrawals that become ours to ask about for a while, each with all that its request needs.
+
+All functions run inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from identity.accounts import Account, get_account
+from identity.connection_secrets import ending_authenticator, live_secrets
+from identity.connections import get_connection
+from identity.model import ProviderConnection
+from identity.own_values import profile_for
+from identity.providers.profile import Profile
+from identity.sequence import lock_exclusive
+from identity.withdrawals import (
+    Counts,
+    Origin,
+    Withdrawal,
+    WithdrawalState,
+    claim,
+    get_withdrawal,
+    has_lost_answer,
+    is_refreshing,
+    is_superseded,
+    postpone,
+    settle,
+)
+from identity.withdrawals.end_request import Case, goes_by_name, may_be_shared, reaches_all
+from identity.withdrawals.reach import awaited_link, reaches_others
+
+_SECOND = timedelta(seconds=1)
+_LINK = timedelta(seconds=30)  # until it is seen again whether one still works
+
+
+def claim_case(
+    connection: Connection, withdrawal: str, profiles: Mapping[str, Profile], *, now: datetime, until: datetime
+) -> Case | None:
+    """The withdrawal, ours to ask about; None: not now, or never. Raises Misconfigured."""
+    found = get_withdrawal(connection, withdrawal)
+    if found is None:
+        return None
+    return _claim_found(connection, found, get_account(connection, found.account), profiles, now=now, until=until)
+
+
+def claim_alike(
+    connection: Connection,
+    others: Sequence[str],
+    first: Case,
+    profiles: Mapping[str, Profile],
+    *,
+    now: datetime,
+    until: datetime,
+) -> list[Case]:
+    """Those of *others* that can end by the request that ends *first*: by name, of its revocation and connection.
+
+    Not what was asked in vain more often than it: what a provider refuses for all must not come back into a long list.
+    """
+    profile, which = profile_for(profiles, first.owner), first.withdrawal
+    alike: list[tuple[Withdrawal, Account]] = []
+    for found in filter(None, (get_withdrawal(connection, one) for one in others)):
+        account = get_account(connection, found.account)
+        same = (found.revocation, account.key.connection) == (which.revocation, first.account.key.connection)
+        if same and found.tries < which.tries and goes_by_name(profile, found, now=now):
+            alike.append((found, account))
+    alike.sort(key=lambda one: str(one[1].key))  # the order in which all take the locks of many accounts
+    claimed = (_claim_found(connection, *one, profiles, now=now, until=until) for one in alike)
+    return [case for case in claimed if case is not None]
+
+
+def _claim_found(
+    connection: Connection,
+    found: Withdrawal,
+    account: Account,
+    profiles: Mapping[str, Profile],
+    *,
+    now: datetime,
+    until: datetime,
+) -> Case | None:
+    # In one statement with the reads, the snapshot would precede the wait for the lock.
+    lock_exclusive(connection, account.key.scope)
+    claimed = claim(connection, found.id, now=now, until=until)
+    if claimed is None:
+        return None
+    if is_refreshing(connection, account.id):
+        postpone(connection, claimed.id, due_at=now + _SECOND, reason="a refresh has not ended", counts=Counts.NOTHING)
+        return None
+    owner = _owner(connection, account, claimed)
+    profile = profile_for(profiles, owner)
+    by_name = goes_by_name(profile, claimed, now=now)
+    reaches = not by_name and (reaches_all(profile, claimed.credential) or may_be_shared(claimed))
+    if reaches and (why := reaches_others(connection, account, claimed, now=now)):
+        to = WithdrawalState.NOT_ASKED if claimed.origin is Origin.CONNECT else WithdrawalState.STUCK
+        settle(connection, claimed.id, to=to, reason=why, now=now)
+        return None
+    if reaches and awaited_link(connection, account, claimed, now=now) is not None:
+        why = "somebody may be connecting, and asking would end that consent too"
+        postpone(connection, claimed.id, due_at=now + _LINK, reason=why, counts=Counts.NOTHING)
+        return None
+    wanted = ending_authenticator(owner, claimed.credential)
+    return Case(
+        withdrawal=claimed,
+        account=account,
+        owner=owner,
+        secrets=live_secrets(connection, owner.id, wanted) if wanted else (),
+        superseded=is_superseded(connection, claimed),
+        lost=has_lost_answer(connection, claimed),
+    )
+
+
+def _owner(connection: Connection, account: Account, claimed: Withdrawal) -> ProviderConnection:
+    owner = get_connection(connection, account.key.connection)
+    if claimed.client_id is not None:  # another is refused, or told that it has ended (RFC 7009 §2.1, §2.2)
+        owner = replace(owner, client_id=claimed.client_id)
+    return owner

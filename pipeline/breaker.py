@@ -1,0 +1,149 @@
+"""The breakers before upstreams' hosts: while one is away, jobs wait for it in the ledger, and single probes look.
+
+A host has a breaker for each tenant that calls it, and one for all of them together, which only failures of different
+tenants open: one tenant's requests cannot close a provider to others, and an outage is not found out by each tenant
+anew. They are shared by all workers through Redis. Without Redis each process has its own.
+
+Nobody sleeps at a breaker: who is told to wait comes back by `due_at`, each at a place of its own in a line.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.resources import files
+from typing import Self
+from urllib.parse import urlsplit
+
+import redis
+
+from identity.model import ProviderConnection
+from pipeline.breaker_state import Breaker, BreakerState, States
+
+_SCRIPT = files("pipeline").joinpath("breaker.lua").read_text()
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errand:
+    """What a job calls, and for whom."""
+
+    provider: str
+    host: (
+        str  # with its port: who shares it shares its fate, a provider's API all tenants, a tenant's own server itself
+    )
+    tenant: str
+    job: str
+
+    @classmethod
+    def of(cls, through: ProviderConnection, *, tenant: str, job: str) -> Self:
+        """What a call of that job's through a provider connection reaches."""
+        return cls(provider=through.provider, host=urlsplit(through.api_url).netloc.lower(), tenant=tenant, job=job)
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """The names of what the tenant met at the host, and of what all did."""
+        return f"{self.provider}:{self.host}/{self.tenant}", f"{self.provider}:{self.host}"
+
+
+class Breakers:
+    """Say when an upstream's host may be called. One for all threads of a process.
+
+    *client* None, or away: they count for this process alone, by *monotonic* in seconds.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis | None,
+        *,
+        breaker: Breaker | None = None,
+        prefix: str = "aswhom:",
+        monotonic: Callable[[], float] = time.monotonic,
+        rest: timedelta = timedelta(seconds=5),
+    ) -> None:
+        self._script = client.register_script(_SCRIPT) if client is not None else None
+        self._breaker = breaker or Breaker()
+        self._prefix = prefix
+        self._monotonic = monotonic
+        self._rest = rest.total_seconds()  # a Redis that failed is not asked again before
+        self._away_until = float("-inf")
+        self._own: defaultdict[str, BreakerState] = defaultdict(BreakerState)
+        self._lock = threading.Lock()
+
+    def enter(self, errand: Errand) -> timedelta | None:
+        """None: call now. Otherwise how long to wait before asking again."""
+        probe = self._breaker.probe // _MICROSECOND
+        return self._wait(errand, "enter", probe, alone=lambda states, now: states.enter(now, self._breaker))
+
+    def line(self, errand: Errand, *, after: timedelta) -> timedelta:
+        """A place in the line of those who wait for the host for a reason of this process's, not before *after*."""
+
+        def alone(states: States, now: int) -> int:
+            return states.host.place(now, after // _MICROSECOND, self._breaker)
+
+        return self._wait(errand, "line", after // _MICROSECOND, alone=alone) or after
+
+    def answered(self, errand: Errand) -> None:
+        """The host answered like something that works, whatever it said: the breakers close."""
+        if self._shared(errand, "answered") is None:
+            with self._lock:
+                for key in errand.keys:
+                    self._own.pop(key, None)
+
+    def back(self, errand: Errand) -> None:
+        """What went through was not sent after all."""
+        self._wait(errand, "back", alone=lambda states, _: states.back())
+
+    def failed(self, errand: Errand, *, may_be_own: bool) -> timedelta | None:
+        """The host gave no connection, no answer, or a server's error. How long to wait, where it is taken for away.
+
+        *may_be_own*: such an answer may be the request's own fault; of one job, only the first in a row counts.
+        """
+        breaker = self._breaker
+        cooling = breaker.first // _MICROSECOND, breaker.longest // _MICROSECOND
+        who = errand.job, errand.tenant
+
+        def alone(states: States, now: int) -> int:
+            return states.failed(now, breaker, job=errand.job, tenant=errand.tenant, may_be_own=may_be_own)
+
+        return self._wait(errand, "failed", breaker.threshold, *cooling, *who, int(may_be_own), alone=alone)
+
+    def _wait(
+        self, errand: Errand, what: str, *arguments: str | int, alone: Callable[[States, int], int]
+    ) -> timedelta | None:
+        wait = self._shared(errand, what, *arguments)
+        if wait is None:
+            with self._lock:
+                wait = self._alone(errand, alone)
+        return timedelta(microseconds=wait) if wait else None
+
+    def _shared(self, errand: Errand, what: str, *arguments: str | int) -> int | None:
+        """What Redis says; None: there is none now."""
+        if self._script is None or self._monotonic() < self._away_until:
+            return None
+        keys = [f"{self._prefix}upstream:{key}" for key in errand.keys]
+        line = self._breaker.apart // _MICROSECOND, self._breaker.line // _MICROSECOND
+        try:
+            return int(self._script(keys=keys, args=[what, *line, *arguments]))
+        except redis.RedisError:
+            self._away_until = self._monotonic() + self._rest
+            return None
+
+    def _alone(self, errand: Errand, ask: Callable[[States, int], int]) -> int:
+        """What this process says by itself; what says nothing any more is not kept."""
+        now = int(self._monotonic() * 1_000_000)
+        whose, host = errand.keys
+        for key in errand.keys:
+            if key in self._own and self._own[key].forgotten(now):
+                del self._own[key]
+        wait = ask(States(whose=self._own[whose], host=self._own[host]), now)
+        for key in errand.keys:
+            if self._own[key] == BreakerState():
+                del self._own[key]
+            else:
+                self._own[key].seen = now
+        return wait

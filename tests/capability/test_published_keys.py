@@ -1,0 +1,129 @@
+"""The key set as an upstream's copy of the verifier fetches it: an issuer that hangs stops no verification."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from http.client import HTTPException
+from typing import Any
+
+import pytest
+from joserfc.jwk import OKPKey
+
+from identity.capability.verifier import PublishedKeys, fetch
+from tests.waiting import eventually
+
+KEY_SET = {"keys": [{**OKPKey.generate_key("Ed25519").as_dict(private=False), "kid": "one"}]}
+LONG = 30.0  # seconds: more than any of this takes
+
+
+class Hanging:
+    """An issuer that answers when it is let."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+        self.asked = threading.Semaphore(0)
+        self.fetched = self.ended = 0
+        self.clock = 1000.0
+        self.document: Mapping[str, Any] = KEY_SET
+        self.keys = PublishedKeys(
+            url="https://aswhom.example/jwks",
+            fetch=self.fetch,
+            patience=timedelta(milliseconds=10),
+            monotonic=lambda: self.clock,
+        )
+
+    def fetch(self, url: str) -> Mapping[str, Any]:
+        self.fetched += 1
+        self.asked.release()
+        self.answers.wait(LONG)
+        self.ended += 1
+        return self.document
+
+
+def test_while_the_issuer_hangs_a_key_that_is_known_is_answered() -> None:
+    issuer = Hanging()
+    issuer.answers.set()
+    assert issuer.keys.key("one") is not None
+    issuer.answers.clear()
+    issuer.document = {"keys": []}  # withdrawn meanwhile
+    issuer.clock += 301
+    with ThreadPoolExecutor(8) as threads:
+        answers = [threads.submit(issuer.keys.key, "one") for _ in range(8)]
+        assert all(answer.result(timeout=LONG) is not None for answer in answers)
+        assert issuer.keys.key("made-up") is None, "nor does an unknown one wait: others' tokens must not take threads"
+    assert (issuer.fetched, issuer.ended) == (2, 1)
+    issuer.answers.set()
+    eventually(lambda: issuer.keys.key("one") is None)
+
+
+def test_before_there_is_any_key_set_all_wait_for_the_one_fetch() -> None:
+    issuer = Hanging()
+    with ThreadPoolExecutor(8) as threads:
+        answers = [threads.submit(issuer.keys.key, "one") for _ in range(8)]
+        assert issuer.asked.acquire(timeout=LONG)
+        issuer.answers.set()
+        assert all(answer.result(timeout=LONG) is not None for answer in answers)
+    assert issuer.fetched == 1
+
+
+@contextmanager
+def answering(*parts: bytes, drips: bool = False) -> Iterator[str]:
+    """A server that gives one connection these bytes, and then the last ones again and again until it is left."""
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                for part in parts:
+                    connection.sendall(part)
+                while drips and not ended.wait(0.02):
+                    try:
+                        connection.sendall(parts[-1])
+                    except OSError:
+                        return
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/jwks?x=1"
+        ended.set()
+        thread.join(LONG)
+
+
+def test_a_key_set_is_fetched_past_the_environments_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    body = json.dumps(KEY_SET).encode()
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), body) as url:
+        assert fetch(url) == KEY_SET
+
+
+def test_a_key_set_that_is_elsewhere_is_none() -> None:
+    with (
+        answering(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n") as url,
+        pytest.raises(ValueError, match="answers 302"),
+    ):
+        fetch(url)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b" "), (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x")],
+    ids=["body", "head"],
+)
+@pytest.mark.timeout(60)
+def test_an_answer_that_drips_ends_in_time(parts: tuple[bytes, ...]) -> None:
+    """Each byte comes soon, and the last one never."""
+    with answering(*parts, drips=True) as url, pytest.raises((OSError, HTTPException, ValueError)):
+        fetch(url, within=timedelta(seconds=0.3))
+
+
+def test_a_file_is_no_key_set() -> None:
+    with pytest.raises(ValueError, match="over HTTP"):
+        fetch("file:///etc/passwd")
