@@ -16,7 +16,7 @@ from deploy.checkup.addresses import refused, stored
 from deploy.checkup.egress import hosts_left_out
 from deploy.environment import celerys_or_refuse
 from deploy.installation import Installation
-from deploy.ledger_keys import prove_keys
+from deploy.ledger_keys import is_unmade, prove_keys
 from deploy.process import workflows
 from deploy.settings import Settings
 from identity.capability.tables import audiences
@@ -28,13 +28,14 @@ def unfit(settings: Settings) -> list[str]:
     from pipeline.database import open_database
     from pipeline.ledger.revision import of_a_newer_version, revision_of
 
-    with closing(open_database(settings.database())) as database:
-        found = revision_of(database)
-        if newer := of_a_newer_version(found):
-            return [newer]
-        faults = database.read(_untransferable)
+    faults: list[str] = []
+    if not is_unmade(settings):
+        with closing(open_database(settings.database())) as database:
+            if newer := of_a_newer_version(revision_of(database)):
+                return [newer]
+            faults += database.read(_untransferable)
     faults += _told(settings.runtime) + _told(partial(workflows, settings))
-    if not _told(settings.key_files().read):
+    if not is_unmade(settings) and not _told(settings.key_files().read):
         faults += _told(partial(prove_keys, settings))
     return faults
 
@@ -46,9 +47,14 @@ def in_the_way(at: Installation) -> list[str]:
     """
     from pipeline.ledger.revision import of_a_newer_version, revision_of
 
-    faults = unfit(at.settings)
-    if of_a_newer_version(revision_of(at.unchecked_ledger)):
+    faults, found = unfit(at.settings), revision_of(at.unchecked_ledger)
+    if of_a_newer_version(found):
         return faults
+    if found is None and not at.settings.key_files().missing():
+        faults.append(
+            f"the keys are there, and {at.place} has no tables of a ledger. Where one was restored, it is elsewhere: "
+            "correct ASWHOM_DATABASE_URL. Only where there never was one, go on"
+        )
     in_ledger = at.unchecked_ledger.read(stored)
     faults += [f"no worker, revocations or beat starts with this: {fault}" for fault in _told(celerys_or_refuse)]
     return faults + refused(at.settings, in_ledger) + hosts_left_out(at.settings, in_ledger)

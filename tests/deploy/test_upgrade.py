@@ -125,6 +125,24 @@ def test_rows_that_the_tables_of_this_version_do_not_take_are_found_before_they_
     assert _revision(cli) == "0027"
 
 
+def test_an_empty_ledger_under_old_keys_is_told_of_before_it_is_filled(old: Cli) -> None:
+    """As of a database that was restored under another name than the settings have."""
+    (old.data_dir / "ledger.db").unlink()
+    (old.data_dir / "ledger.db").touch()
+    found = old.json("db", "upgrade", "--check", code=1)["faults"]
+    assert sum("has no tables of a ledger. Where one was restored, it is elsewhere" in fault for fault in found) == 1
+    note, *_ = old("db", "upgrade").output.splitlines()
+    assert note.startswith("the keys are there and no ledger is")
+    assert "no ledger is" not in old("db", "upgrade").output
+
+
+def test_what_is_refused_leaves_no_empty_ledger_behind(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cli.data_dir / "ledger.db").unlink()
+    monkeypatch.setenv("ASWHOM_WORKFLOWS", "no_such_package")
+    assert "no_such_package" in cli.json("init", code=1)["message"]
+    assert not (cli.data_dir / "ledger.db").exists()
+
+
 def test_a_check_makes_no_ledger(old: Cli) -> None:
     (old.data_dir / "ledger.db").unlink()
     assert "there is no ledger at" in old.json("db", "upgrade", "--check", code=1)["message"]
