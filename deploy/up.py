@@ -19,7 +19,7 @@ from deploy import procfile, supervisor, valkey
 from deploy.console import way_in
 from deploy.installation import Installation
 from deploy.ledger_keys import refuse_new_keys, tell_of_new_ledger
-from deploy.metrics_ports import web_metrics_address
+from deploy.metrics_ports import metrics_address, web_metrics_address
 from deploy.process import wait_for_ledger, workflows
 from deploy.procfile import Process
 from deploy.readiness import unready
@@ -81,7 +81,7 @@ def targets(settings: Settings) -> list[dict[str, Any]]:
     """What Prometheus scrapes, for its `file_sd_configs`."""
     addresses = {"web": settings.listen}
     ports = {process.name: settings.metrics_port(process.name) for process in processes(settings)}
-    addresses |= {name: f"{settings.metrics_host}:{port}" for name, port in ports.items() if port}
+    addresses |= {name: metrics_address(settings, port) for name, port in ports.items() if port}
     return [{"targets": [address], "labels": {"process": name}} for name, address in addresses.items()]
 
 

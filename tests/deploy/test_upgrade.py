@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from deploy import supervisor
+from deploy.others import refuse_beside_others
 from deploy.settings import load
 from deploy.up import Up
 from identity.errors import Unavailable
@@ -187,6 +188,16 @@ def _old_connection(c: Connection, *, api_url: str) -> None:
         ),
         {"api_url": api_url},
     )
+
+
+def test_an_up_on_the_data_directory_is_seen_wherever_its_ledger_is(cli: Cli) -> None:
+    """Where another installation lives in the same database, sessions say nothing of it."""
+    settings = load(data_dir=cli.data_dir, database_url="postgresql://127.0.0.1/aswhom")
+    (cli.data_dir / supervisor.RUN).mkdir(exist_ok=True)
+    with (cli.data_dir / supervisor.LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable, match="`aswhom up` runs on"):
+            refuse_beside_others(settings, pytest.fail, because="it is to change", tell=pytest.fail)
 
 
 def test_up_changes_no_table_while_a_process_of_the_list_ticks(old: Cli) -> None:
