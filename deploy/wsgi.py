@@ -6,7 +6,6 @@ Importing this opens the ledger, whose locks must not cross a fork: so no `--pre
 from __future__ import annotations
 
 import atexit
-from functools import partial
 
 from deploy import process
 from deploy.console import console
@@ -14,19 +13,20 @@ from deploy.environment import metrics_folder
 from identity.trusted_keys import key_id
 from webhooks.api.app import Agents
 from webhooks.app import create_app
-from webhooks.quota import Quota, Rates
+from webhooks.quota import Quota, Rates, SharedCounts
 from webhooks.replies import Replies
 
 settings = process.settings_or_exit()
 runtime = process.open_runtime(settings)
 atexit.register(runtime.close)
 web = settings.web(metrics_folder())
-quota = partial(Quota, shared=runtime.redis, prefix=web.key_prefix)
+url = settings.redis()
+counts = None if url is None else SharedCounts.at(url, prefix=web.key_prefix)
 agents = Agents(
     requests=runtime.requests,
     invitations=runtime.invitations,
     workflows=runtime.workflows,
-    quota=quota(web.api_rate),
+    quota=Quota(web.api_rate, counts),
 )
 app = create_app(
     web,
@@ -38,10 +38,7 @@ app = create_app(
     security_events=runtime.security_events,
     authority=runtime.authority,
     approver=runtime.approving,
-    rates=Rates(
-        connection=quota(web.webhook_rate, of="connection") if web.webhook_rate else None,
-        tenant=quota(web.webhook_tenant_rate, of="tenant") if web.webhook_tenant_rate else None,
-    ),
+    rates=Rates.of(web.webhook_rate, web.webhook_tenant_rate, counts),
     replies=Replies(runtime.http),
     console=console(settings, runtime),
     signing_key=key_id(runtime.signer.public_key()),

@@ -91,15 +91,21 @@ class Intake:
         return self._store.read(lambda c: whose_delivery(c, connection, installation, workspace).tenant)
 
     def accept(
-        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str
+        self,
+        delivery: SignedDelivery,
+        matches: Sequence[Match],
+        *,
+        outcome: DeliveryOutcome,
+        reason: str,
+        began: float | None = None,
     ) -> Acceptance:
-        """Commit a delivery and what follows from it.
+        """Commit a delivery and what follows from it. *began* is since when its sender waits; None: just now.
 
         Raises Unavailable if nothing was committed, and Unfollowed if the delivery was but its signal means more
         accounts than were reached in time: sent again, it is answered once all of them were.
         """
         end = self._monotonic() + self._follow_within.total_seconds()
-        accepted = self._accept(delivery, matches, outcome=outcome, reason=reason)
+        accepted = self._accept(delivery, matches, outcome=outcome, reason=reason, began=began)
         if not accepted.unfollowed:
             return accepted
         try:
@@ -111,7 +117,13 @@ class Intake:
         return replace(accepted, reason=reason, revocations=accepted.revocations + done.revocations, unfollowed=False)
 
     def _accept(
-        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str
+        self,
+        delivery: SignedDelivery,
+        matches: Sequence[Match],
+        *,
+        outcome: DeliveryOutcome,
+        reason: str,
+        began: float | None,
     ) -> Acceptance:
         ids = deliveries.NewIds(
             delivery=self._ids("del"), jobs=tuple(self._ids("job") for _ in matches), revocation=self._ids("rev")
@@ -124,7 +136,8 @@ class Intake:
         store: Store = Ahead(database=self._store)  # a signal waits for its locks: late is better than not at all
         if delivery.signal is None:
             # What Slack gave up on must not be stored: a person who is told so gives the command again, newly named.
-            store = Hurried(database=self._store, until=time.monotonic() + self._accept_within.total_seconds())
+            since = time.monotonic() if began is None else began
+            store = Hurried(database=self._store, until=since + self._accept_within.total_seconds())
         # The sender's delivery id is the key: a second try says what was made.
         return write_idempotent(store, accept)
 

@@ -137,6 +137,12 @@ BEAT_SILENT_SECONDS = Gauge(
 SCHEDULE_LATE_SECONDS = Gauge(
     "aswhom_schedule_late_seconds", "How long the most overdue schedule has been due", multiprocess_mode="mostrecent"
 )
+RETENTION_BEHIND_SECONDS = Gauge(
+    "aswhom_retention_behind_seconds",
+    "For how long there has been something of a kind that was to be forgotten, and was not yet",
+    ["what"],
+    multiprocess_mode="mostrecent",
+)
 DATA_FREE_BYTES = Gauge("aswhom_data_free_bytes", "Room on the disk of the data directory")
 SCHEDULES_FAULTY = Gauge(
     "aswhom_schedules_faulty", "Schedules whose last slot could not be fired", multiprocess_mode="mostrecent"

@@ -1,20 +1,15 @@
-"""Retention: what the ledger forgets after so many days, in chunks, so that nobody waits for it.
-
-Where some of a kind must stay however old it is, it is looked through in reads: a write waits for no such look.
+"""Retention: what the ledger forgets after so many days.
 
 Never revocations, once keys with their owners' steps, nor anything that is not settled.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Protocol
 
 from sqlalchemy import Connection, Select, delete, exists, func, literal_column, select, tuple_, update
 
@@ -25,22 +20,27 @@ from identity.mints import prune_mints
 from identity.retention import Bookmark, Looked, look, look_at_intents, prune_api_keys, prune_intents, prune_sessions
 from identity.signing import Signer
 from identity.store import Store
-from pipeline.batches import in_batches
+from pipeline.forgetting import CHUNK, Course, Kind, LookedThrough, Progress, forget_in_turn
+from pipeline.ledger.deliveries import BODY_WINDOW
 from pipeline.model import BEAT
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import compensations, revocations
 from pipeline.rhythms import RHYTHMS
 from pipeline.states import AttemptState, StepState
-from pipeline.tables import attempts, deliveries, heartbeats, idempotency_keys, jobs, schedules, slots, steps
+from pipeline.tables import (
+    attempts,
+    deliveries,
+    delivery_bodies,
+    heartbeats,
+    idempotency_keys,
+    jobs,
+    schedules,
+    slots,
+    steps,
+)
 
-log = logging.getLogger(__name__)
-
-CHUNK = 100  # rows, or jobs with all their steps, in one transaction
-_LOOKED_AT = 10  # chunks, in one read
-_IN_VAIN = 100  # chunks that have to stay, in one tick
 _HEARTBEATS = 1  # day, of hosts that are gone
-Progress = Callable[[str, int], object]  # hears of what, and how much of it, each chunk forgot
-Bookmarks = dict[str, Bookmark]  # by what is looked through
+_HASHES = BODY_WINDOW + timedelta(days=1)  # acceptance goes by its host's clock, which need not be the ledger's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,34 +57,6 @@ class Retention:
     audit: int = 0  # sealed rows, from the beginning of the chain
 
 
-class _ForgetFirst(Protocol):
-    """Forgets the first of what is from before then; how many."""
-
-    def __call__(self, connection: Connection, /, *, before: datetime, limit: int) -> int: ...
-
-
-class _Look(Protocol):
-    """Looks at the next of what is from before then, and says which may go."""
-
-    def __call__(
-        self, connection: Connection, /, *, before: datetime, after: Bookmark | None, limit: int
-    ) -> Looked: ...
-
-
-class _ForgetThese(Protocol):
-    """Forgets those of these that may go still; how many."""
-
-    def __call__(self, connection: Connection, /, *, before: datetime, ids: Sequence[str]) -> int: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class _LookedThrough:
-    """How a kind is forgotten of which some must stay."""
-
-    look: _Look
-    forget: _ForgetThese
-
-
 def prune(
     store: Store,
     retention: Retention,
@@ -92,79 +64,40 @@ def prune(
     *,
     now: datetime,
     within: timedelta,
-    bookmarks: Bookmarks | None = None,
+    course: Course | None = None,
     chunk: int = CHUNK,
     progress: Progress = lambda what, number: None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Mapping[str, int]:
     """Forget what is old enough, chunk by chunk, and begin no chunk after *within*; how much of what.
 
-    *bookmarks* are those to go on from, and are changed: among what must stay a tick goes only so far, and the next one
-    behind it. None: all is looked through. *signer* states how far the audit was pruned.
-
-    What fails keeps nothing else from being forgotten. The first of it is raised in the end: Misconfigured, say, if the
-    audit's chain does not hold.
+    *course* is the one to go on; None: all is looked through. *signer* states how far the audit was pruned. What fails
+    is raised in the end: Misconfigured, say, if the audit's chain does not hold.
     """
-    end = monotonic() + within.total_seconds()
-    forgotten = Counter[str]()
-    failed: Exception | None = None
-    kinds: tuple[tuple[str, int, _ForgetFirst | _LookedThrough], ...] = (
-        ("bodies", retention.bodies, prune_bodies),
-        ("steps", retention.steps, _LookedThrough(look=look_at_jobs, forget=prune_steps)),
-        ("capabilities", retention.steps, prune_capabilities),
-        ("intents", retention.intents, _LookedThrough(look=look_at_intents, forget=prune_intents)),
-        ("mints", retention.intents, prune_mints),
-        ("sessions", retention.sessions, prune_sessions),
-        ("idempotency keys", retention.idempotency_keys, prune_idempotency_keys),
-        ("api keys", retention.api_keys, prune_api_keys),
-        ("slots", retention.slots, prune_slots),
-        ("heartbeats", _HEARTBEATS, prune_heartbeats),
-        ("audit", retention.audit, partial(prune_audit, signer=signer, now=now)),
+    kinds = (
+        Kind(what="bodies", days=retention.bodies, how=prune_bodies),
+        Kind(what="hashes of bodies", days=_HASHES.days, how=prune_hashes),
+        Kind(what="steps", days=retention.steps, how=LookedThrough(look=look_at_jobs, forget=prune_steps)),
+        Kind(what="capabilities", days=retention.steps, how=prune_capabilities),
+        Kind(what="intents", days=retention.intents, how=LookedThrough(look=look_at_intents, forget=prune_intents)),
+        Kind(what="mints", days=retention.intents, how=prune_mints),
+        Kind(what="sessions", days=retention.sessions, how=prune_sessions),
+        Kind(what="idempotency keys", days=retention.idempotency_keys, how=prune_idempotency_keys),
+        Kind(what="api keys", days=retention.api_keys, how=prune_api_keys),
+        Kind(what="slots", days=retention.slots, how=prune_slots),
+        Kind(what="heartbeats", days=_HEARTBEATS, how=prune_heartbeats),
+        Kind(what="audit", days=retention.audit, how=partial(prune_audit, signer=signer, now=now)),
     )
-    for what, days, how in kinds:
-        forgotten[what] = 0
-        before = now - timedelta(days=days)
-        if isinstance(how, _LookedThrough):
-            chunks = _chunks_of_some(store, what, how, before=before, chunk=chunk, bookmarks=bookmarks)
-        else:
-            chunks = _chunks_of_all(store, how, before=before, chunk=chunk)
-        try:
-            while days and monotonic() < end and (number := next(chunks, None)) is not None:
-                forgotten[what] += number
-                if number:
-                    progress(what, number)
-        except Exception as error:  # raised when the others have had their turn
-            if failed is not None:
-                extra = {"action": "retention.failed", "what": what}
-                log.warning("%s could not be forgotten", what, exc_info=error, extra=extra)
-            failed = failed or error
-    if failed is not None:
-        raise failed
-    return forgotten
-
-
-def _chunks_of_all(store: Store, forget: _ForgetFirst, *, before: datetime, chunk: int) -> Iterator[int]:
-    """How much each chunk forgot, of a kind of which all goes that is old."""
-    while number := store.write(partial(forget, before=before, limit=chunk)):
-        yield number
-
-
-def _chunks_of_some(
-    store: Store, what: str, how: _LookedThrough, *, before: datetime, chunk: int, bookmarks: Bookmarks | None
-) -> Iterator[int]:
-    """How much each chunk forgot, of a kind of which some must stay."""
-    kept = {} if bookmarks is None else bookmarks
-    stayed = 0
-    while bookmarks is None or stayed < _IN_VAIN * chunk:
-        looked = store.read(partial(how.look, before=before, after=kept.get(what), limit=_LOOKED_AT * chunk))
-        for some in in_batches(looked.forgettable, chunk):
-            yield store.write(partial(how.forget, before=before, ids=some))
-        if looked.bookmark is None:
-            kept.pop(what, None)
-            return
-        kept[what] = looked.bookmark
-        stayed += looked.number - len(looked.forgettable)
-        yield 0
+    return forget_in_turn(
+        store,
+        kinds,
+        now=now,
+        within=within,
+        course=course,
+        chunk=chunk,
+        progress=progress,
+        monotonic=monotonic,
+    )
 
 
 def prune_bodies(connection: Connection, *, before: datetime, limit: int) -> int:
@@ -173,6 +106,15 @@ def prune_bodies(connection: Connection, *, before: datetime, limit: int) -> int
     is_there = func.length(columns.body) > literal_column("0")  # in the words of its index: a bound value would hide it
     old = select(columns.id).where(columns.received_at < before, is_there).order_by(columns.received_at).limit(limit)
     return connection.execute(update(deliveries).where(columns.id.in_(old)).values(body=b"")).rowcount
+
+
+def prune_hashes(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Delete hashes of bodies that were seen before then, when the same body counts as new anyhow; how many."""
+    columns = delivery_bodies.c
+    key = tuple_(columns.connection_id, columns.body_sha256)
+    old = columns.seen_at < before  # said of the row itself too: one may be taken over while its lock is waited for
+    found = select(columns.connection_id, columns.body_sha256).where(old).order_by(columns.seen_at).limit(limit)
+    return connection.execute(delete(delivery_bodies).where(key.in_(found), old)).rowcount
 
 
 def look_at_jobs(connection: Connection, *, before: datetime, after: Bookmark | None, limit: int) -> Looked:

@@ -46,13 +46,14 @@ from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
 from pipeline.database import Ahead, Database, open_database
 from pipeline.doorbells import Doorbells, measure_lying
+from pipeline.forgetting import Course
 from pipeline.housekeeping import Duty
 from pipeline.in_flight import InFlight
 from pipeline.intake import Intake
 from pipeline.ledger.clock import ledger_now
 from pipeline.model import Ring
 from pipeline.requests import Requests
-from pipeline.retention import Bookmarks, prune
+from pipeline.retention import prune
 from pipeline.revocation.due_withdrawals import measure_withdrawals
 from pipeline.revocation.inquiry import Inquirer
 from pipeline.revocation.provider_side import ProviderAsker, provider_side
@@ -132,7 +133,7 @@ class Runtime:
         )
 
         # What is housekeeping's alone.
-        self._pruned_to: Bookmarks = {}
+        self._pruned_to = Course()
         self.keepalive = Keepalive(
             self.database,
             self._refresh_ahead,
@@ -278,7 +279,7 @@ class Runtime:
     def _prune(self) -> None:
         now = self.database.read(ledger_now)  # what is forgotten does not come back: never by a host's clock
         kept, within = self.settings.retention, timedelta(seconds=10)
-        prune(self.database, kept, self.signer, now=now, within=within, bookmarks=self._pruned_to)
+        prune(self.database, kept, self.signer, now=now, within=within, course=self._pruned_to)
 
     def _refresh_ahead(self, due: Due) -> int:
         return self.coordinator.refresh(due.account, after_generation=due.generation, keep=AHEAD_KEEPS)

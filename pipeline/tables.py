@@ -52,6 +52,7 @@ delivery_bodies = Table(
     Column("body_sha256", String(64), primary_key=True),
     Column("delivery_id", String(64), nullable=False),
     Column("seen_at", Instant, nullable=False),
+    Index("ix_delivery_bodies_seen", "seen_at"),
 )
 
 # Signals that a sender was asked for again.

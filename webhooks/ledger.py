@@ -42,11 +42,12 @@ class Ledger(Protocol):
         """The tenant of a delivery that came through *connection* and names *installation*; None: nobody's."""
 
     def accept(
-        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str
+        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str, began: float
     ) -> Acceptance:
         """Commit the delivery and its jobs, or its revocation, in one transaction. What it returns is committed.
 
-        *outcome* (ignored or unrecognised) and *reason* are recorded where nothing follows from the delivery.
+        *outcome* (ignored or unrecognised) and *reason* are recorded where nothing follows from the delivery. *began*,
+        of `time.monotonic()`, is since when its sender waits.
         """
 
     def usages(self, delivery: SignedDelivery, workflows: Registry) -> Sequence[str]:

@@ -31,9 +31,10 @@ CHALLENGE = "challenge"  # answered, and nothing recorded
 # is listed for no tenant.
 NOBODY = "nobody"
 STRANGER = "stranger"  # the same in a place where nobody ever connected: who else has a public app takes it off again
+DROPPED = "dropped"  # of an installation that no tenant has, and beyond what is stored of those
 ELSEWHERE = "unknown"  # the source of a request to a path that names none
 #: What became of a request to the receiver; a refused one counts under its problem's slug.
-OUTCOMES = frozenset({*DeliveryOutcome, CHALLENGE, NOBODY, STRANGER, *(kind.slug for kind in problems.KINDS)})
+OUTCOMES = frozenset({*DeliveryOutcome, CHALLENGE, DROPPED, NOBODY, STRANGER, *(kind.slug for kind in problems.KINDS)})
 
 EVENT_OUTCOMES = frozenset(
     {

@@ -1,13 +1,14 @@
 """The receiver: verify, count, accept in one transaction, answer, then ring.
 
 A delivery that is refused before its signature was verified leaves no trace but a count. One that was verified is
-recorded, wanted or not, before it is answered with 202.
+recorded, wanted or not, before it is answered with 202; but not what nobody's installation sends beyond a rate.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -99,10 +100,13 @@ class _Receiver:
 
     def take(self, name: str, connection: str) -> tuple[str, Response]:
         """What the metrics call it, and its answer. Raises Problem, and Unavailable."""
+        began = time.monotonic()
         source = _admit(name, self.settings)
         secrets = _secrets(self.ledger, source, connection)
         source = source.of(secrets.config)
         body = _body(self.settings)
+        if not source.a_person_waits:  # a large body may take its time over a slow line, and be taken
+            began = time.monotonic()
         headers = {key.lower(): value for key, value in request.headers.items()}
         reading = source.read(headers, body, secrets.webhook_secrets, self.clock())
         match reading:
@@ -113,18 +117,34 @@ class _Receiver:
             case Challenge(answer=answer):
                 return metrics.CHALLENGE, jsonify(challenge=answer) if answer is not None else Response()
             case Received():
-                if reading.signal is None:
-                    named = (reading.installation, reading.workspace)
-                    self.rates.admit(connection, partial(self.ledger.tenant_of, connection, *named))
-                return self._accept(source, connection, body, reading, api_url=secrets.api_url)
+                whose = partial(self._tenant_of, connection, secrets, reading)
+                if reading.signal is None and not self.rates.admit(connection, whose):
+                    return self._drop(source, connection, body, reading)
+                return self._accept(source, connection, body, reading, api_url=secrets.api_url, began=began)
+
+    def _tenant_of(self, connection: str, secrets: ConnectionSecrets, received: Received) -> str | None:
+        """For whom it is counted. An answer to an approval is whose own app asked, wherever who presses is from."""
+        whose = self.ledger.tenant_of(connection, received.installation, received.workspace)
+        return secrets.tenant if whose is None and received.answer is not None else whose
+
+    def _drop(self, source: Source, connection: str, body: bytes, received: Received) -> tuple[str, Response]:
+        """Answer what is nobody's as if it had been stored."""
+        note = {"action": "delivery.dropped", "source": source.name, "connection": connection}
+        log.info("delivery dropped", extra={**note, "installation": received.installation})
+        why = "no tenant has the installation that it names, and no more of those are stored in this minute"
+        nothing = Acceptance(delivery="", outcome=DeliveryOutcome.IGNORED, reason=why, nobodys=True)
+        delivery = received.signed(source=source.name, connection=connection, body=body)
+        return metrics.DROPPED, self._answer(
+            received, delivery, nothing, {"outcome": metrics.DROPPED, "reason": nothing.reason}
+        )
 
     def _accept(
-        self, source: Source, connection: str, body: bytes, received: Received, *, api_url: str
+        self, source: Source, connection: str, body: bytes, received: Received, *, api_url: str, began: float
     ) -> tuple[str, Response]:
         delivery = received.signed(source=source.name, connection=connection, body=body)
         matches, idle, why = _matches(self.workflows, delivery.source, received)
         try:
-            acceptance = self.ledger.accept(delivery, matches, outcome=idle, reason=why)
+            acceptance = self.ledger.accept(delivery, matches, outcome=idle, reason=why, began=began)
         except Unfollowed as short:
             response = Problem.not_now(short).document()
             self.bells.ring_after(response, revocations=short.revocations)  # though it is sent again
@@ -141,7 +161,7 @@ class _Receiver:
             metrics.WITHHELD.labels(source=source.name).inc()
             where = {"action": "delivery.withheld", "connection": connection, "installation": received.installation}
             log.warning("the sender left out events", extra={**where, "delivery": acceptance.delivery})
-        response = self._answer(received, delivery, acceptance)
+        response = self._answer(received, delivery, acceptance, _told(acceptance))
         self.bells.ring_after(response, bells=acceptance.bells, revocations=acceptance.revocations)
         # After its bells: what follows an answer is done in order, and a chat may take ten seconds.
         telling = received.telling
@@ -149,14 +169,19 @@ class _Receiver:
             self.replies.send_after(response, telling.at, words, api_url=api_url)
         return outcome, response
 
-    def _answer(self, received: Received, delivery: SignedDelivery, acceptance: Acceptance) -> Response:
+    def _answer(
+        self, received: Received, delivery: SignedDelivery, acceptance: Acceptance, document: Mapping[str, object]
+    ) -> Response:
+        """*document* is what a machine is told, where it is one that asks."""
         # A person who did something would be shown what we say of deliveries, and any answer but 200 as a failure.
         if received.answered_with_nothing:
             return Response()
         if received.telling is not None and received.telling.at is None:
             acceptance = replace(acceptance, held=bool(acceptance.jobs) and self._held())
             return jsonify(received.telling.says(acceptance, self._usages(delivery, acceptance)))
-        return _accepted_response(acceptance)
+        response = jsonify(document)
+        response.status_code = 202
+        return response
 
     def _held(self) -> bool:
         try:
@@ -249,7 +274,7 @@ def _matches(workflows: Registry, sender: str, received: Received) -> tuple[Sequ
     return matches, DeliveryOutcome.IGNORED, received.note or why
 
 
-def _accepted_response(acceptance: Acceptance) -> Response:
+def _told(acceptance: Acceptance) -> Mapping[str, object]:
     document: dict[str, object] = {"outcome": acceptance.outcome, "delivery": acceptance.delivery}
     if acceptance.reason:
         document["reason"] = acceptance.reason
@@ -257,6 +282,4 @@ def _accepted_response(acceptance: Acceptance) -> Response:
         document["jobs"] = acceptance.jobs
     if acceptance.revocations:
         document["revocations"] = acceptance.revocations
-    response = jsonify(document)
-    response.status_code = 202
-    return response
+    return document

@@ -173,8 +173,7 @@ def scopes(at: Installation) -> Iterator[Finding]:
     """A service's credential that reaches too far puts all of its tenant at risk; it is no fault that stops work."""
     now, kind = at.now(), PrincipalKind.SERVICE
     # What was used of them lately makes none of them reach too far.
-    report = at.read(lambda c: scope_report(c, at.workflows, tenant=None, since=None, now=now, kind=kind))
-    broad = [one for one in report if one.broad]
+    broad = [one for one in scope_report(at, at.workflows, tenant=None, since=None, now=now, kind=kind) if one.broad]
     for one in broad[:_SHOWN]:
         yield unknown("scopes", f"{one.account} ({one.principal} at {one.provider}): {what_to_do(one)}")
     if len(broad) > _SHOWN:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import timedelta
+from itertools import islice
 
 import click
 
 from deploy.cli.accounts import accounts
-from deploy.cli.command import command
+from deploy.cli.command import MANY, command
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.model import PrincipalKind
@@ -20,17 +21,19 @@ from pipeline.ledger import queries
 @click.option("--tenant")
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 90), help="What counts as lately.")
 @click.option("--broad", is_flag=True, help="Services' credentials alone that reach further than they have to.")
-def scopes(at: Installation, out: Output, tenant: str | None, days: int, broad: bool) -> None:
+@MANY
+def scopes(at: Installation, out: Output, tenant: str | None, days: int, broad: bool, limit: int) -> None:
     """What each active account was granted, what was used of it lately, and what nothing switched on needs."""
     now = at.now()
     since = now - timedelta(days=days)
     if tenant is not None:
         at.read(lambda c: queries.tenant(c, tenant))
     kind = PrincipalKind.SERVICE if broad else None
-    found = at.read(lambda c: scope_report(c, at.workflows, tenant=tenant, since=since, now=now, kind=kind))
-    rows = [{**asdict(one), "broad": one.broad} for one in found if one.broad or not broad]
+    every = scope_report(at, at.workflows, tenant=tenant, since=since, now=now, kind=kind)
+    found = list(islice((one for one in every if one.broad or not broad), limit + 1))
+    rows = [{**asdict(one), "broad": one.broad} for one in found]
     columns = ("account", "tenant", "principal", "provider", "granted", "used", "unused", "idle", "broad")
-    out.rows(rows, columns, empty="No such account is active")
-    for one in found if not out.as_json else ():
+    out.page(rows, columns, limit=limit, empty="No such account is active")
+    for one in found[:limit] if not out.as_json else ():
         if one.broad:
             out.sentence(f"{one.account}: {what_to_do(one)}")

@@ -10,7 +10,7 @@ from typing import TypeVar
 import click
 from sqlalchemy import Connection
 
-from deploy.cli.command import DONE, PROBLEM, YES, command, confirm, names, tell
+from deploy.cli.command import DONE, MANY, PROBLEM, YES, command, confirm, names, tell
 from deploy.cli.connect import give_link
 from deploy.cli.output import Output
 from deploy.installation import Installation
@@ -29,7 +29,7 @@ from identity.store import CommitUnknown
 from pipeline.accounts import facts
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.ledger import queries, views
-from pipeline.ledger.paging import EVERY, Record
+from pipeline.ledger.paging import Record
 from pipeline.workflow import SERVICE, USER
 
 T = TypeVar("T")
@@ -48,18 +48,20 @@ def accounts() -> None:
 @click.option("--tenant")
 @click.option("--provider", help="github, linear, slack …")
 @click.option("--state", type=_STATES)
-def list_accounts(at: Installation, out: Output, tenant: str | None, provider: str | None, state: str | None) -> None:
+@MANY
+def list_accounts(
+    at: Installation, out: Output, tenant: str | None, provider: str | None, state: str | None, limit: int
+) -> None:
     """The accounts, without their credentials; why one is not active, and what to do."""
 
     def read(c: Connection) -> list[Record]:
-        found = views.accounts_page(c, tenant, EVERY, state=state, provider=provider).rows
-        by_whom = sorted(found, key=lambda row: (row["tenant_id"], row["connection_id"], row["principal_id"]))
-        return facts.all_told(c, by_whom)
+        return facts.all_told(c, views.accounts_by_whom(c, tenant, limit + 1, state=state, provider=provider))
 
     rows = at.read(read)
     columns = ("id", "tenant_id", "connection_id", "principal_id", "external_login", "state", "expires_at", "why")
-    out.rows(rows, columns, empty="No such account: `aswhom connect link` makes the link for a person")
-    for row in rows:
+    empty = "No such account: `aswhom connect link` makes the link for a person"
+    out.page(rows, columns, limit=limit, empty=empty)
+    for row in rows[:limit]:
         if row["next"] and row["state"] != AccountState.PENDING:
             out.sentence(f"{row['id']}: {row['next']}")
 

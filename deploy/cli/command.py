@@ -90,6 +90,7 @@ def confirm(question: str, *, yes: bool) -> None:
 # Of those that ask by `confirm`, and of lists.
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
 LIMIT = click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
+MANY = click.option("--limit", default=1000, show_default=True, type=click.IntRange(1))  # of what scripts read whole
 
 # What is kept beyond the ledger's life goes into a file that is whole or not there: a shell would empty the one that it
 # names before the command runs, also where that fails.

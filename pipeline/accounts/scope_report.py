@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, select, tuple_
 
 from identity.api_keys import executors
 from identity.model import AccountState, Credential, PrincipalKind
@@ -20,6 +22,16 @@ from pipeline.action import Action
 from pipeline.tables import attempts, steps, workflow_settings
 from pipeline.uses import SERVICE, USER, Who
 from pipeline.workflow import Registry
+
+T = TypeVar("T")
+_PAGE = 500  # accounts of one read: a snapshot that lasts holds up the vacuum, and a statement may take so long only
+_Needed = dict[tuple[str, PrincipalKind, str], set[str]]  # by tenant, kind of principal and provider
+
+
+class Reads(Protocol):
+    """A ledger that is read."""
+
+    def read(self, fn: Callable[[Connection], T]) -> T: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,60 +60,100 @@ class AccountScopes:
 
 
 def scope_report(
-    connection: Connection,
+    ledger: Reads,
     workflows: Registry,
     *,
     tenant: str | None,
     since: datetime | None,
     now: datetime,
     kind: PrincipalKind | None = None,
-) -> list[AccountScopes]:
+) -> Iterator[AccountScopes]:
     """The active accounts of a tenant, or all, of people, of services, or both; without what is revoked from above.
 
-    *since*: what counts as lately; None: nothing does, and nobody looks what was tried.
+    Some hundreds in each read, by whom they are of. *since*: what counts as lately; None: nothing does, and nobody
+    looks what was tried.
     """
+    needed: _Needed = {}
+    after: tuple[str, ...] | None = ()
+    while after is not None:
+        page = partial(_page, workflows=workflows, needed=needed, tenant=tenant, since=since, now=now, kind=kind)
+        found, after = ledger.read(partial(page, after=after))
+        yield from found
+
+
+def _page(
+    connection: Connection,
+    *,
+    workflows: Registry,
+    needed: _Needed,
+    tenant: str | None,
+    since: datetime | None,
+    now: datetime,
+    kind: PrincipalKind | None,
+    after: tuple[str, ...],
+) -> tuple[list[AccountScopes], tuple[str, ...] | None]:
+    """Some accounts, and behind which to go on; None: there are no more. *needed* is what is known, and is added to."""
+    rows, last = _accounts(connection, tenant, kind, after)
+    did = {} if since is None else _done(connection, [row.id for row in rows], since)
     actions = workflows.actions
-    needed: dict[tuple[str, PrincipalKind, str], set[str]] = {}
     found = []
-    for row in _accounts(connection, tenant, kind):
+    for row in rows:
         key = (row.tenant_id, PrincipalKind(row.kind), row.provider)
         if key not in needed:
             needed[key] = _needed(connection, workflows, *key, now=now)
-        did = set() if since is None else _done(connection, row.id, since)
-        used = {scope for name in did if name in actions for scope in actions[name].facts.scopes}
+        tried = did.get(row.id, ())
+        used = {scope for name in tried if name in actions for scope in actions[name].facts.scopes}
         found.append(_told(row, used, needed[key]))
-    return found
+    return found, last
 
 
-def _accounts(connection: Connection, tenant: str | None, kind: PrincipalKind | None) -> list[Row[Any]]:
+def _accounts(
+    connection: Connection, tenant: str | None, kind: PrincipalKind | None, after: tuple[str, ...]
+) -> tuple[list[Row[Any]], tuple[str, ...] | None]:
+    whose = (accounts.c.tenant_id, accounts.c.connection_id, accounts.c.principal_id)
     statement = (
         select(accounts, principals.c.kind, grants.c.scopes, grants.c.consented)
         .join(principals, principals.c.id == accounts.c.principal_id)
         .join(grants, grants.c.account_id == accounts.c.id)
         .where(accounts.c.state == AccountState.ACTIVE)
-        .order_by(accounts.c.tenant_id, accounts.c.connection_id, accounts.c.principal_id)
+        .order_by(*whose)
+        .limit(_PAGE)
     )
+    if after:
+        statement = statement.where(tuple_(*whose) > after)
     if tenant is not None:
         statement = statement.where(accounts.c.tenant_id == tenant)
     if kind is not None:
         statement = statement.where(principals.c.kind == kind)
     rows = connection.execute(statement).all()
     above = obstacles(connection, [dict(row._mapping) for row in rows])  # noqa: SLF001 - its documented name
-    return [row for row, found in zip(rows, above, strict=True) if found is None or not found.revoked]
+    left = [row for row, found in zip(rows, above, strict=True) if found is None or not found.revoked]
+    if len(rows) < _PAGE:
+        return left, None
+    return left, (rows[-1].tenant_id, rows[-1].connection_id, rows[-1].principal_id)
 
 
-def _done(connection: Connection, account: str, since: datetime) -> set[str]:
-    """The actions that were tried with it since then: behind the newest attempt of before, by the numbers they have."""
-    mine = attempts.c.account_id == account
-    ordered = select(attempts.c.opened).where(mine).order_by(attempts.c.opened.desc()).limit(1)
-    newest_before = ordered.where(attempts.c.opened_at < since).scalar_subquery()
+def _done(connection: Connection, mine: Sequence[str], since: datetime) -> Mapping[str, set[str]]:
+    """The actions that each tried since then: behind its newest attempt of before, by the numbers they have."""
+    ordered = select(attempts.c.opened).where(attempts.c.account_id == accounts.c.id).order_by(attempts.c.opened.desc())
+    newest_before = ordered.where(attempts.c.opened_at < since).limit(1).scalar_subquery()
+    # Its own offset keeps it from being looked for anew with every attempt that is found.
+    began = (
+        select(accounts.c.id, func.coalesce(newest_before, 0).label("opened"))
+        .where(accounts.c.id.in_(mine))
+        .offset(0)
+        .subquery()
+    )
     tried = (
-        select(steps.c.action)
-        .join(attempts, attempts.c.step_id == steps.c.id)
-        .where(mine, attempts.c.opened > func.coalesce(newest_before, 0))
+        select(began.c.id, steps.c.action)
+        .join(attempts, (attempts.c.account_id == began.c.id) & (attempts.c.opened > began.c.opened))
+        .join(steps, steps.c.id == attempts.c.step_id)
         .distinct()
     )
-    return set(connection.execute(tried).scalars())
+    found = defaultdict[str, set[str]](set)
+    for account, action in connection.execute(tried):
+        found[account].add(action)
+    return found
 
 
 def switched_on(connection: Connection, workflows: Registry, tenant: str, who: Who) -> list[type[Action[Any]]]:

@@ -148,6 +148,16 @@ def accounts_page(
     return page_of(connection, statement, turn, at=accounts.c.created_at, id=accounts.c.id, also=also)
 
 
+def accounts_by_whom(
+    connection: Connection, tenant: str | None, limit: int, *, state: str | None = None, provider: str | None = None
+) -> list[Record]:
+    """The first connected accounts by tenant, provider connection and principal, without their credentials."""
+    columns = accounts.c
+    wanted = equal(tenant_id=tenant, state=state, provider=provider)(columns)
+    in_order = (columns.tenant_id, columns.connection_id, columns.principal_id)
+    return rows_of(connection, ACCOUNTS.where(*wanted).order_by(*in_order).limit(limit))
+
+
 def account(connection: Connection, tenant: str | None, id: str) -> Record | None:
     """One connected account, by its id or by `tenant/connection/principal`."""
     return _one(connection, ACCOUNTS.where(_of(accounts, tenant, is_account(id))))

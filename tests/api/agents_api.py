@@ -59,7 +59,7 @@ class AgentsApi:
     def __init__(self, database: Database, *workflows: Workflow) -> None:
         self._http = Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"})), pool_size=2)
         self.close = self._http.close
-        self._quota = Quota(10_000, None, prefix="aswhom:")
+        self._quota = Quota(10_000, None)
         self.house = House(database)
         self.house.build()
         self.house.connect("globex", "globex.ada")
@@ -103,7 +103,7 @@ class AgentsApi:
 
     def limit(self, rate: int) -> None:
         """From here on, *rate* requests a minute."""
-        self._quota = Quota(rate, None, prefix="aswhom:")
+        self._quota = Quota(rate, None)
 
     def spend(self, key: str) -> Spent:
         return self._quota.spend(key)

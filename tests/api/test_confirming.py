@@ -5,14 +5,12 @@ but that.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
-from markupsafe import Markup
 from sqlalchemy import select, update
 
 from identity.api_keys import Role
@@ -29,54 +27,11 @@ from pipeline.ledger import views
 from pipeline.ledger.paging import EVERY
 from pipeline.ledger.requests import NotLetIn
 from tests.api.agents_api import AgentsApi
+from tests.api.product import BACK, NONCE, Product, product_of
 from tests.identity.providers import PretendProvider, pretend_provider
 from tests.ledgers import MOSTLY_SQLITE
 
 pytestmark = MOSTLY_SQLITE
-
-BACK = "https://app.example/settings?tab=agents"
-NONCE = "f3c1b7e0-9d52-4c1e-8a44-ada-s-session"
-
-
-@dataclass
-class Product:
-    """What a customer's product does: it makes links, and says who is signed in."""
-
-    api: AgentsApi
-
-    @property
-    def key(self) -> Any:
-        return self.api.keys["acme", Role.PRODUCT]
-
-    def link(self, user: str, *, key: Any = None, confirm: bool | None = True, **more: Any) -> Any:
-        body = {"user": user, "connection": "gh", "return_to": BACK, "nonce": NONCE, **more}
-        said = {} if confirm is None else {"confirm": confirm}
-        return self.api.ask("POST", "/v1/connect-links", key or self.key, json=body | said)
-
-    def comes_back(self, link: str) -> dict[str, str]:
-        """What a browser that goes the whole way by that link brings in its address."""
-        browser, path = self.api.app.test_client(), urlsplit(link).path
-        assert browser.get(path).status_code == 200
-        away = browser.post(path)
-        (url,) = (line for line in away.text.splitlines() if "http-equiv" in line)
-        at_provider = Markup(url.partition("url=")[2].partition('"')[0]).unescape()
-        (state,) = parse_qs(urlsplit(at_provider).query)["state"]
-        back = browser.get("/connect/callback/gh", query_string={"code": "c-1", "state": state})
-        assert back.status_code == 303, back.text
-        address = back.headers["Location"]
-        assert address.startswith(f"{BACK}&aswhom=confirm&")
-        return dict(parse_qsl(urlsplit(address).query))
-
-    def confirms(
-        self, user: str, brought: dict[str, str], key: Any = None, *, act: str = "confirm", **more: str
-    ) -> Any:
-        """Says that *user* is signed in in that browser."""
-        body = {"user": user, "code": brought["aswhom_code"], "nonce": NONCE, **more}
-        return self.api.ask("POST", f"/v1/connect-links/{brought['aswhom_link']}/{act}", key or self.key, json=body)
-
-    def looks(self, user: str, brought: dict[str, str], key: Any = None, **more: str) -> Any:
-        """Asks who consented in that browser."""
-        return self.confirms(user, brought, key, act="look", **more)
 
 
 @pytest.fixture
@@ -87,11 +42,7 @@ def provider() -> Iterator[PretendProvider]:
 
 @pytest.fixture
 def product(api: AgentsApi, provider: PretendProvider) -> Product:
-    before = api.database.read(lambda c: get_connection(c, "gh"))
-    owner = replace(before, api_url=provider.url, token_url=f"{provider.url}/token")
-    api.database.write(lambda c: rewrite_connection(c, owner))
-    api.database.write(partial(add_target, id="ret-1", tenant=None, url=BACK, now=datetime.now(UTC)))
-    return Product(api)
+    return product_of(api, provider)
 
 
 def why(product: Product, user: str) -> str:

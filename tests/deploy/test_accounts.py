@@ -170,6 +170,8 @@ def test_the_list_says_why_and_what_to_do_and_can_be_narrowed(acme: Acme) -> Non
     assert acme.cli.json("accounts", "list", "--provider", "linear") == []
     assert acme.cli("accounts", "list", "--state", "broken").exit_code == 2
     assert f"aswhom accounts reconnect {acme.id}" in acme.cli("accounts", "list").output
+    assert acme.cli.json("accounts", "list", "--limit", "1") == [ada]
+    assert "only the first 1 are shown" in acme.cli("accounts", "list", "--limit", "1").stderr
 
 
 def test_one_account_is_shown_whole(acme: Acme) -> None:
@@ -475,6 +477,8 @@ def test_scopes_that_nothing_needs_are_told_with_what_to_do_about_a_service(acme
     assert hers["idle"] == hers["unused"] == ["extra", "issues:read"]
     assert (service["account"], service["idle"], service["broad"]) == (ours, ["pull_requests:read"], True)
     assert [row["account"] for row in acme.cli.json("accounts", "scopes", "--broad")] == [ours]
+    assert acme.cli.json("accounts", "scopes", "--limit", "1") == [hers]
+    assert "only the first 1 are shown" in acme.cli("accounts", "scopes", "--limit", "1").stderr
     assert f"{ours}: nothing that is switched on needs pull_requests:read" in acme.cli("accounts", "scopes").output
     acme.cli.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
     assert acme.cli.json("accounts", "scopes", "--broad") == []

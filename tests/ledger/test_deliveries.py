@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from identity.audit.tables import audit
 from identity.connections import add_connection, get_connection
-from identity.errors import BadInput
+from identity.errors import BadInput, Unavailable
 from identity.installations import add_installation, remove_installation
 from identity.model import AccountState
 from identity.tables import accounts, installations, provider_connections
@@ -247,6 +248,19 @@ def test_a_press_is_the_tenants_whose_own_app_asked_wherever_its_person_is_from(
     assert told.nobodys is False
     nobodys = press()
     assert (nobodys.outcome, nobodys.nobodys, nobodys.told) == ("refused", True, "")
+
+
+def test_what_its_sender_has_given_up_on_is_not_stored(house: House) -> None:
+    """A person at Slack is told after three seconds that it failed, and gives it again under another id."""
+    intake = Intake(house.database, house.vault, house.ids, clock=lambda: datetime.now(UTC))
+
+    def accept(began: float) -> Acceptance:
+        given = house.delivery("one")
+        return intake.accept(given, [], outcome=DeliveryOutcome.IGNORED, reason="", began=began)
+
+    with pytest.raises(Unavailable):
+        accept(time.monotonic() - 2.6)
+    assert accept(time.monotonic() - 0.1).outcome == "ignored", "the first left no row"
 
 
 def test_what_can_be_typed_is_of_the_workflows_that_are_on_for_the_tenant(house: House) -> None:

@@ -114,6 +114,7 @@ def test_what_is_old_is_found_by_its_index_whatever_the_values(house: House) -> 
     told = kept_plans(house.database, forget)
     indexes = {
         "ix_deliveries_bodies",
+        "ix_delivery_bodies_seen",
         "ix_jobs_unpruned",
         "ix_capabilities_expires",
         "ix_refresh_intents_finished",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,6 +12,7 @@ from itertools import count as count_from
 from typing import Any, TypeVar
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import Connection, Table, func, insert, select, text, update
 
 from identity.api_key_tables import api_keys, workloads
@@ -30,13 +31,16 @@ from identity.secret import Secret
 from identity.signing import Signer
 from identity.trusted_keys import TrustedKeys
 from identity.workloads import Workload, add_workload
+from pipeline.forgetting import Course, Kind, forget_in_turn
+from pipeline.ledger.deliveries import BODY_WINDOW
 from pipeline.ledger.replay import replay
-from pipeline.retention import Bookmarks, Retention, look_at_jobs, prune, prune_bodies, prune_steps
+from pipeline.retention import Retention, look_at_jobs, prune, prune_bodies, prune_hashes, prune_steps
 from pipeline.states import AttemptState, JobState, StepState
-from pipeline.tables import attempts, deliveries, idempotency_keys, jobs, schedules, slots, steps
+from pipeline.tables import attempts, deliveries, delivery_bodies, idempotency_keys, jobs, schedules, slots, steps
 from tests.ledger.house import House
 from tests.ledger.plans import kept_plans, plans
 from tests.ledger.rows import attempt_row, step_row
+from tests.ledgers import MOSTLY_SQLITE
 
 T = TypeVar("T")
 DAY = timedelta(days=1)
@@ -196,29 +200,117 @@ def test_a_tick_looks_at_some_of_what_must_stay_and_the_next_goes_on_behind_it(h
         *((number, IntentState.DEAD, None, NOW) for number in range(2, 125)),
         (1, IntentState.DEAD, None, NOW + DAY),
     )
-    bookmarks: Bookmarks = {}
+    course = Course()
 
     def tick() -> int:
         now = NOW + 40 * DAY
-        return prune(house.database, Retention(), SIGNER, now=now, within=WHOLE, bookmarks=bookmarks, chunk=1)[
-            "intents"
-        ]
+        return prune(house.database, Retention(), SIGNER, now=now, within=WHOLE, course=course, chunk=1)["intents"]
 
-    assert (tick(), list(bookmarks)) == (0, ["intents"])
-    assert (tick(), list(bookmarks)) == (1, [])  # it came to the end, and begins anew
-    assert (tick(), list(bookmarks)) == (0, ["intents"])
+    assert (tick(), list(course.bookmarks)) == (0, ["intents"])
+    assert (tick(), list(course.bookmarks)) == (1, [])  # it came to the end, and begins anew
+    assert (tick(), list(course.bookmarks)) == (0, ["intents"])
 
 
 def test_a_tick_that_has_no_more_time_leaves_the_rest_to_the_next(house: House) -> None:
     add_intents(house, *((number, IntentState.DEAD, None, NOW) for number in range(30)))
-    only, bookmarks = Retention(**{kept.name: 0 for kept in fields(Retention)} | {"intents": 30}), Bookmarks()
-    for within in (2, 100):
-        time = partial(next, count_from(0.0))
+    only, course = Retention(**{kept.name: 0 for kept in fields(Retention)} | {"intents": 30}), Course()
+    for within, left in ((10, 29), (1000, 28)):
         prune(
             house.database, only, SIGNER, now=NOW + 40 * DAY, within=timedelta(seconds=within), chunk=1,
-            bookmarks=bookmarks, monotonic=time,
+            course=course, monotonic=partial(next, count_from(0.0)),
         )  # fmt: skip
-        assert count(house, refresh_intents) == 30 - min(within - 1, 2)
+        assert count(house, refresh_intents) == left
+
+
+def behind(what: str) -> float | None:
+    return REGISTRY.get_sample_value("aswhom_retention_behind_seconds", {"what": what})
+
+
+def test_a_kind_that_has_much_to_forget_leaves_the_others_their_share_and_says_that_it_is_behind(house: House) -> None:
+    """A fortnight's bodies are a day's work; what expired meanwhile does not wait for it."""
+    for number in range(60):
+        house.accept(house.delivery(f"d-{number}", text=f"{number}"))
+    expired = {
+        "id": "session", "state_hash": "x", "tenant_id": "acme", "connection_id": "gh", "principal_id": "acme.ada",
+        "started": 1, "scopes": [], "verifier_sealed": b"x", "expires_at": NOW, "created_at": NOW,
+    }  # fmt: skip
+    house.database.write(lambda c: c.execute(insert(connect_sessions), expired).rowcount)
+    course, time = Course(), partial(next, count_from(0.0))  # every look at the clock takes a second
+
+    def tick(seconds: float) -> Mapping[str, int]:
+        after, within = NOW + 40 * DAY, timedelta(seconds=seconds)
+        return prune(
+            house.database, Retention(), SIGNER, now=after, within=within, chunk=1, course=course, monotonic=time
+        )
+
+    forgotten = tick(90)
+    assert forgotten["sessions"] == 1
+    assert 0 < forgotten["bodies"] < 60
+    assert behind("sessions") == 0
+    first = behind("bodies")
+    tick(1)
+    assert (first or 0) < (behind("bodies") or 0)
+    tick(1000)
+    assert (count(house, deliveries, func.length(deliveries.c.body) > 0), behind("bodies")) == (0, 0)
+
+
+def test_each_kind_is_the_first_once_however_long_one_takes(house: House) -> None:
+    """A chunk that takes all of a tick, every time, keeps the others waiting for one tick and not for ever."""
+    course, turns = Course(), set[str]()
+    now = 0.0
+
+    def slow(c: Connection, *, before: datetime, limit: int) -> int:
+        nonlocal now
+        now += 100
+        return 1
+
+    def quick(what: str) -> Callable[..., int]:
+        def forget(c: Connection, *, before: datetime, limit: int) -> int:
+            turns.add(what)
+            return 0
+
+        return forget
+
+    kinds = [Kind(what="slow", days=1, how=slow), *(Kind(what=name, days=1, how=quick(name)) for name in "ab")]
+    for _ in kinds:
+        forget_in_turn(
+            house.database, kinds, now=NOW, within=timedelta(seconds=10), course=course, chunk=1,
+            progress=lambda what, number: None, monotonic=lambda: now,
+        )  # fmt: skip
+    assert turns == {"a", "b"}
+
+
+@MOSTLY_SQLITE
+def test_a_bodys_hash_goes_when_the_same_body_counts_as_new_anyhow(house: House) -> None:
+    house.accept(house.delivery("d-1"), now=NOW)
+    house.accept(house.delivery("d-2", text="later"), now=NOW + 2 * DAY)
+    assert forget(house, BODY_WINDOW.days)["hashes of bodies"] == 0
+    assert forget(house, BODY_WINDOW.days + 2)["hashes of bodies"] == 1
+    assert count(house, delivery_bodies) == 1
+    assert house.accept(house.delivery("d-3"), now=NOW + BODY_WINDOW + 2 * DAY).outcome == "accepted"
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_hash_that_is_seen_again_while_it_is_to_be_forgotten_stays(house: House) -> None:
+    """Its row is taken over first, and whoever forgets has waited for its lock."""
+    late, deleted = NOW + 10 * DAY, list[int]()
+    house.accept(house.delivery("d-1"), now=NOW)
+
+    def forget_it() -> None:
+        deleted.append(house.database.write(partial(prune_hashes, before=late - DAY, limit=9)))
+
+    waiting = text("select count(*) from pg_locks where locktype = 'transactionid' and not granted")
+    forgetting = threading.Thread(target=forget_it)
+
+    def take_over(c: Connection) -> None:
+        c.execute(update(delivery_bodies).values(seen_at=late))
+        forgetting.start()
+        while forgetting.is_alive() and not c.execute(waiting).scalar_one():
+            forgetting.join(0.01)
+
+    house.database.write(take_over)
+    forgetting.join()
+    assert (deleted, count(house, delivery_bodies)) == ([0], 1)
 
 
 @pytest.mark.parametrize("what", [jobs, refresh_intents], ids=["jobs", "intents"])
@@ -352,7 +444,9 @@ def test_chunk_after_chunk_until_all_is_gone_and_nothing_of_the_audit(house: Hou
 def test_zero_days_keep_for_good(house: House) -> None:
     ended(house)
     for_good = Retention(**{kept.name: 0 for kept in fields(Retention)})
-    assert set(forget(house, 4000, for_good).values()) == {0}
+    forgotten = forget(house, 4000, for_good)
+    assert forgotten.pop("hashes of bodies"), "which no setting keeps: they mean nothing after three days"
+    assert set(forgotten.values()) == {0}
 
 
 def test_the_audit_is_kept_unless_it_is_to_be_forgotten(house: House) -> None:

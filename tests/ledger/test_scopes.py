@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, insert, select, update
 
 from identity.connections import get_connection
 from identity.model import AccountKey, PrincipalKind, Scope, ScopeKind
 from identity.scopes import revoke_scope, stop_scope
 from identity.sequence import next_number
-from identity.tables import accounts, grants, provider_connections
+from identity.tables import accounts, grants, principals, provider_connections
 from pipeline.accounts.abilities import scopes_to_ask
 from pipeline.accounts.scope_report import AccountScopes, scope_report
 from pipeline.action import Facts
@@ -23,10 +24,12 @@ from pipeline.ledger.intents import Ended, Opened
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts
 from pipeline.workflow import SERVICE, USER, Registry, workflow
+from tests.ledger.acts import listening
 from tests.ledger.house import House, Say, intent_of, say_it
 from tests.ledger.house import Opened as OpenedEvent
 from tests.ledger.plans import plans
 
+T = TypeVar("T")
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
 
 
@@ -62,10 +65,18 @@ def asked(house: House) -> tuple[str, ...]:
 
 def report(house: House) -> dict[str, AccountScopes]:
     now = datetime.now(UTC)
-    found = house.database.read(
-        lambda c: scope_report(c, WORKFLOWS, tenant="acme", since=now - timedelta(days=7), now=now)
-    )
+    found = scope_report(house.database, WORKFLOWS, tenant="acme", since=now - timedelta(days=7), now=now)
     return {one.principal: one for one in found}
+
+
+@dataclass
+class OneRead:
+    """Of whose every statement the plan is asked for."""
+
+    connection: Connection
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        return fn(self.connection)
 
 
 def test_a_link_asks_for_what_was_granted_and_what_the_waiting_step_lacks_alone(house: House) -> None:
@@ -129,7 +140,7 @@ def test_of_services_alone_no_other_account_is_asked_for(house: House) -> None:
     now = datetime.now(UTC)
 
     def read(c: Connection) -> list[AccountScopes]:
-        return scope_report(c, WORKFLOWS, tenant=None, since=now, now=now, kind=PrincipalKind.SERVICE)
+        return [*scope_report(OneRead(c), WORKFLOWS, tenant=None, since=now, now=now, kind=PrincipalKind.SERVICE)]
 
     assert [one.principal for one in house.database.read(read)] == ["acme.service"]
     (plan,) = (plan for plan in plans(house.database, read) if "attempts" in plan)
@@ -151,7 +162,47 @@ def test_where_nothing_counts_as_lately_no_attempt_is_looked_at(house: House) ->
     now = datetime.now(UTC)
 
     def read(c: Connection) -> list[AccountScopes]:
-        return scope_report(c, WORKFLOWS, tenant=None, since=None, now=now)
+        return [*scope_report(OneRead(c), WORKFLOWS, tenant=None, since=None, now=now)]
 
     assert house.database.read(read)
     assert not [plan for plan in plans(house.database, read) if "attempts" in plan]
+
+
+def like_ada(c: Connection, *, number: int) -> None:
+    """So many people of acme with a grant as hers."""
+    account = dict(c.execute(select(accounts).where(accounts.c.id == "acc-acme.ada")).one()._mapping)
+    grant = dict(c.execute(select(grants).where(grants.c.account_id == "acc-acme.ada")).one()._mapping)
+    person = dict(c.execute(select(principals).where(principals.c.id == "acme.ada")).one()._mapping)
+    names = [f"person-{one:04}" for one in range(number)]
+    c.execute(insert(principals), [{**person, "id": f"acme.{name}", "name": name} for name in names])
+    more = [{**account, "id": f"acc-{name}", "principal_id": f"acme.{name}", "external_id": name} for name in names]
+    c.execute(insert(accounts), more)
+    c.execute(insert(grants), [{**grant, "account_id": f"acc-{name}"} for name in names])
+
+
+def test_accounts_are_told_of_some_hundreds_in_a_read_whose_statements_are_few(house: House) -> None:
+    """Not one an account in one snapshot: forty thousand are asked about as well."""
+    house.database.write(partial(like_ada, number=700))
+    job = house.claim(house.job())
+    intent = intent_of(house, job, action=Shout.action_name())
+    assert isinstance(house.database.write(partial(openings.open_attempt, intent=intent)), Opened)
+    reads = 0
+
+    class Counted:
+        def read(self, fn: Callable[[Connection], T]) -> T:
+            nonlocal reads
+            reads += 1
+            return house.database.read(fn)
+
+    asked, now = list[str](), datetime.now(UTC)
+
+    def hear(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    with listening(house.database.engine, "before_cursor_execute", hear):
+        told = [*scope_report(Counted(), WORKFLOWS, tenant=None, since=now - timedelta(days=7), now=now)]
+    assert [one.principal for one in told] == sorted(one.principal for one in told)
+    assert len(told) == 702
+    assert next(one for one in told if one.principal == "acme.ada").used == ("issues:write",)
+    assert reads == 2
+    assert len(asked) < 40

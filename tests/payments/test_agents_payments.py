@@ -57,7 +57,7 @@ class Asking:
                 requests=runtime.requests,
                 invitations=runtime.invitations,
                 workflows=runtime.workflows,
-                quota=Quota(1000, None, prefix="aswhom:"),
+                quota=Quota(1000, None),
             ),
         )
         self.client = app.test_client()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 
@@ -11,6 +12,8 @@ from deploy.sandbox.world import PEOPLE
 from identity.model import AccountKey
 from identity.principals import link_alias
 from pipeline.states import JobState
+from pipeline.tables import deliveries
+from tests.servers.valkey import Valkey
 from tests.system.conftest import Start
 from tests.system.rig import System
 from tests.system.senders import deal_changed, slash_command
@@ -28,6 +31,22 @@ def test_the_rates_that_are_set_hold_for_a_tenant_and_for_a_connection(start_sys
     assert pull("acme", "infra") == [429]  # of the tenant; nothing of the connection is used up
     assert pull("globex", "site") == [202]
     assert pull("initech", "reports") == [429]  # of the connection, though it is the tenant's first
+
+
+def test_a_redis_that_hangs_keeps_no_command_from_its_answer(start_system: Start, own_valkey: Valkey) -> None:
+    """Slack waits for three seconds, and a command that was done after them is given again, and done twice."""
+    system = start_system(ASWHOM_WEBHOOK_TENANT_RATE="1000", ASWHOM_WEBHOOK_RATE="1000")
+    system.start("web")
+    assert slash_command(system, "acme", "hello", trigger="1.1.first").status_code == 200  # the web is warm
+    own_valkey.pause()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            answers = [*pool.map(lambda n: slash_command(system, "acme", "hello", trigger=f"1.1.{n}"), range(8))]
+    finally:
+        own_valkey.resume()
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert max(answer.elapsed.total_seconds() for answer in answers) < 3
+    assert system.count(deliveries) == 9
 
 
 def known_in_slack(system: System, user: str) -> None:

@@ -51,12 +51,16 @@ class MemoryLedger:
     is_held: bool = False
     lacking: tuple[str, ...] = ()  # workflows that are on and not installed
     accepted: list[tuple[SignedDelivery, Acceptance]] = field(default_factory=list)
+    nobodys: set[str] = field(default_factory=set)  # installations
+    began: float = 0.0  # since when the last one's sender waited
 
     def connection_secrets(self, connection: str) -> Secrets | None:
         return self.connections.get(connection)
 
     def tenant_of(self, connection: str, installation: str | None, workspace: str | None = None) -> str | None:
         owner = self.connections[connection].tenant
+        if installation in self.nobodys:
+            return None
         return owner or (f"tenant-of-{installation}" if installation else None)
 
     def usages(self, delivery: SignedDelivery, workflows: Registry) -> Sequence[str]:
@@ -77,8 +81,9 @@ class MemoryLedger:
         return self.lacking
 
     def accept(
-        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str
+        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str, began: float
     ) -> Acceptance:
+        self.began = began
         if self.bug:
             raise self.bug
         self.ready()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import secrets
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import redis
+from limits.strategies import RateLimiter
 
 from tests.servers.valkey import Valkey
-from webhooks.quota import AWAY, Quota
+from webhooks.quota import AWAY, PATIENCE, Quota, SharedCounts
 
 
 def caller() -> str:
@@ -17,7 +21,7 @@ def caller() -> str:
 def test_two_processes_count_together(valkey: Valkey) -> None:
     who = caller()
     with valkey.client() as one, valkey.client() as other:
-        first, second = Quota(3, one, prefix="t:"), Quota(3, other, prefix="t:")
+        first, second = (Quota(3, SharedCounts(client, prefix="t:")) for client in (one, other))
         spent = [first.spend(who), second.spend(who), first.spend(who), second.spend(who)]
     assert [one.allowed for one in spent] == [True, True, True, False]
     assert spent[0].remaining == 2
@@ -26,23 +30,72 @@ def test_two_processes_count_together(valkey: Valkey) -> None:
 
 def test_keys_have_quotas_of_their_own(valkey: Valkey) -> None:
     with valkey.client() as client:
-        quota = Quota(1, client, prefix="t:")
+        quota = Quota(1, SharedCounts(client, prefix="t:"))
         assert [quota.spend(caller()).allowed for _ in range(3)] == [True, True, True]
 
 
 def test_kinds_of_keys_are_counted_apart(valkey: Valkey) -> None:
     who = caller()
     with valkey.client() as client:
-        quotas = [Quota(1, client, prefix="t:", of=kind) for kind in ("connection", "tenant")]
+        shared = SharedCounts(client, prefix="t:")
+        quotas = [Quota(1, shared, of=kind) for kind in ("connection", "tenant")]
         assert [quota.spend(who).allowed for quota in quotas] == [True, True]
 
 
 def test_each_process_counts_alone_while_redis_is_away_and_asks_again_later() -> None:
     gone = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.2)
     times = [0.0]
-    quota, who = Quota(2, gone, prefix="t:", monotonic=lambda: times[0]), caller()
+    shared = SharedCounts(gone, prefix="t:", monotonic=lambda: times[0])
+    quota, who = Quota(2, shared), caller()
     assert [quota.spend(who).allowed for _ in range(3)] == [True, True, False]
-    assert quota._away_until == AWAY
+    assert shared._again == AWAY
     times[0] = AWAY + 1
     quota.spend(who)
-    assert quota._away_until == 2 * AWAY + 1
+    assert shared._again == 2 * AWAY + 1
+
+
+def test_a_redis_that_hangs_costs_one_request_a_moment_and_the_others_nothing(own_valkey: Valkey) -> None:
+    shared = SharedCounts.at(own_valkey.socket_url, prefix="t:")
+    quotas = [Quota(100, shared, of=kind) for kind in ("connection", "tenant", "key")]
+    who = caller()
+    assert quotas[0].spend(who).remaining == 99
+    own_valkey.pause()
+    try:
+        began = time.monotonic()
+        for quota in quotas:
+            assert quota.spend(who).allowed
+        took = time.monotonic() - began
+    finally:
+        own_valkey.resume()
+    assert PATIENCE <= took < 2 * PATIENCE + 0.5, "one of the three waited, and no longer than it may"
+
+
+def test_one_asks_a_redis_that_was_away_again_while_the_others_go_on_and_all_do_once_it_answers(
+    own_valkey: Valkey,
+) -> None:
+    times = [0.0]
+    with own_valkey.client() as client:
+        shared = SharedCounts(client, prefix="t:", monotonic=lambda: times[0])
+        own_valkey.kill()
+        assert shared.ask(told) is None
+        own_valkey.start()
+        times[0] = AWAY
+        asked, go_on = threading.Event(), threading.Event()
+
+        def slowly(limiter: RateLimiter) -> str:
+            asked.set()
+            assert go_on.wait(60)
+            return told(limiter)
+
+        with ThreadPoolExecutor() as pool:
+            first = pool.submit(shared.ask, slowly)
+            assert asked.wait(60)
+            assert shared.ask(told) is None, "it waits for nobody who hangs there"
+            go_on.set()
+            assert first.result(60) == "told"
+        assert shared.ask(told) == "told"
+
+
+def told(limiter: RateLimiter) -> str:
+    limiter.storage.get("t:nothing")
+    return "told"

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from urllib.parse import urlencode
+
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client import REGISTRY
 from werkzeug.test import TestResponse
 
-from tests.webhooks.parts import JSON, NOW, MemoryLedger, MemoryRing, Secrets, github_headers, registry
+from tests.webhooks.parts import (
+    FORM,
+    JSON,
+    NOW,
+    MemoryLedger,
+    MemoryRing,
+    Secrets,
+    github_headers,
+    registry,
+    slack_headers,
+)
 from webhooks.app import create_app
-from webhooks.quota import Quota, Rates
+from webhooks.quota import Rates
 from webhooks.settings import WebSettings
 
 REVOKED = b'{"action":"revoked","sender":{"id":1}}'
@@ -19,8 +32,8 @@ def opened(installation: int = 42) -> bytes:
     return b'{"action":"opened","issue":{"number":7},"installation":{"id":%d}}' % installation
 
 
-def client(ledger: MemoryLedger, **per_minute: int) -> FlaskClient:
-    rates = Rates(**{kind: Quota(number, None, prefix="t:", of=kind) for kind, number in per_minute.items()})
+def client(ledger: MemoryLedger, *, connection: int | None = None, tenant: int | None = None) -> FlaskClient:
+    rates = Rates.of(connection, tenant, None)
     settings = WebSettings(base_url="https://aswhom.example")
     return create_app(settings, ledger, registry(), MemoryRing(), rates=rates, clock=lambda: NOW).test_client()
 
@@ -69,6 +82,61 @@ def test_what_a_noisy_tenant_may_not_send_uses_up_nothing_of_those_who_share_its
     assert post(web, "d-quiet", opened(43)).status_code == 202
 
 
+@pytest.mark.parametrize(
+    ("rates", "stored"), [({"connection": 5, "tenant": 3}, 3), ({"connection": 5}, 5), ({"tenant": 3}, 3)]
+)
+def test_strangers_who_install_a_public_app_use_up_nothing_of_those_who_share_it(
+    two: MemoryLedger, rates: dict[str, int], stored: int
+) -> None:
+    """They are answered as ever: an app is turned off whose deliveries fail. Beyond their own rate none stays."""
+    two.nobodys = {"666"}
+    web = client(two, **rates)
+    before = REGISTRY.get_sample_value("aswhom_webhooks_total", {"source": "github", "outcome": "dropped"}) or 0
+    answers = [post(web, f"d-{n}", opened(666)[:-1] + b',"n":%d}' % n) for n in range(12)]
+    assert [answer.status_code for answer in answers] == [202] * 12
+    assert [answer.json["outcome"] for answer in answers if answer.json][stored:] == ["dropped"] * (12 - stored)
+    assert len(two.deliveries) == stored
+    counted = REGISTRY.get_sample_value("aswhom_webhooks_total", {"source": "github", "outcome": "dropped"})
+    assert counted == before + 12 - stored
+    assert post(web, "d-acme", opened(42)).status_code == 202
+    assert two.deliveries[-1].delivery_id == "d-acme"
+
+
+def test_a_stranger_at_slack_is_told_the_same_of_a_command_that_is_not_stored(two: MemoryLedger) -> None:
+    two.nobodys = {"T666"}
+    web = client(two, connection=1)
+    answers = []
+    for number in range(2):
+        body = f"command=%2Faswhom&text=hi&team_id=T666&user_id=U1&trigger_id=1.1.{number}".encode()
+        answers.append(web.post("/webhooks/slack/sl", data=body, headers=slack_headers(body), content_type=FORM))
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[1].json is not None
+    assert "not set up here" in answers[1].json["text"]
+    assert len(two.deliveries) == 1
+
+
+def test_an_answer_to_an_approval_counts_for_whose_own_app_asked_and_is_dropped_for_no_stranger(
+    two: MemoryLedger,
+) -> None:
+    """In a channel that two companies share it names the workspace of whoever pressed."""
+    two.connections["sl-acme"] = Secrets(provider="slack", tenant="acme")
+    two.nobodys = {"T666"}
+    web = client(two, tenant=1)
+
+    def press(number: int, action: str) -> TestResponse:
+        button = {"type": "button", "action_id": action, "value": f"apr_0123456789abcdef:{'a' * 64}"}
+        who = {"team": {"id": "T666"}, "user": {"id": "U7"}}
+        said = {"type": "block_actions", "trigger_id": f"1.2.{number}", **who, "actions": [button]}
+        body = urlencode({"payload": json.dumps(said)}).encode()
+        return web.post("/webhooks/slack/sl-acme", data=body, headers=slack_headers(body), content_type=FORM)
+
+    assert [press(number, "vote").status_code for number in range(3)] == [200] * 3
+    assert len(two.deliveries) == 1, "the others were strangers' too, and beyond their rate"
+    assert press(3, "aswhom.deny").status_code == 200
+    assert len(two.deliveries) == 2
+    assert press(4, "aswhom.deny").status_code == 429
+
+
 def test_a_stranger_uses_up_nothing(two: MemoryLedger) -> None:
     web = client(two, connection=1)
     for _ in range(5):
@@ -80,6 +148,7 @@ def test_a_stranger_uses_up_nothing(two: MemoryLedger) -> None:
 def test_a_signal_comes_in_whatever_was_sent_before(two: MemoryLedger) -> None:
     web = client(two, connection=1, tenant=1)
     assert [post(web, f"d-{number}").status_code for number in range(2)] == [202, 429]
-    answer = post(web, "d-9", REVOKED, event="github_app_authorization")
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["outcome"]) == (202, "signal")
+    for delivery in ("d-8", "d-9"):  # they name no installation, and are not dropped as a stranger's would be
+        answer = post(web, delivery, REVOKED, event="github_app_authorization")
+        assert answer.json is not None
+        assert (answer.status_code, answer.json["outcome"]) == (202, "signal")

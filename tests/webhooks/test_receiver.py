@@ -7,9 +7,12 @@ import hmac
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -34,8 +37,12 @@ from tests.webhooks.parts import (
     Secrets,
     delivery_for,
     github_headers,
+    registry,
     slack_headers,
 )
+from webhooks.app import create_app
+from webhooks.quota import Rates, Spent
+from webhooks.settings import WebSettings
 
 OPENED = b'{"action":"opened","issue":{"number":7},"installation":{"id":42}}'
 REVOKED = b'{"action":"revoked","sender":{"id":1}}'
@@ -242,6 +249,54 @@ def test_both_secrets_are_accepted_in_the_overlap_and_the_old_one_refused_after_
     assert answer("gh-rotating") == 202
     ledger.connections["gh-rotating"] = Secrets(provider="github")
     assert answer("gh-rotating") == 401
+
+
+class _Arriving(io.BytesIO):
+    """A body; when it was first read, by the clock that a sender's patience goes by."""
+
+    at: float | None = None
+
+    def readinto(self, buffer: Any) -> int:
+        self.at = self.at or time.monotonic()
+        return super().readinto(buffer)
+
+
+@dataclass
+class _Counting:
+    """A count of deliveries that a Redis may keep waiting; when it was asked."""
+
+    at: float = 0.0
+
+    def spend(self, key: str) -> Spent:
+        self.at = time.monotonic()
+        return Spent(allowed=True, limit=9, remaining=8, resets_in=1)
+
+
+@pytest.mark.parametrize("kind", ["slack", "github"])
+def test_a_sender_waits_since_its_request_arrived_and_only_where_no_person_does_since_its_body_did(
+    ledger: MemoryLedger, kind: str
+) -> None:
+    """Slack gives up three seconds after it asked, and nothing is done later: whatever took the time meanwhile counts.
+
+    GitHub has ten seconds, and bodies of megabytes, which come slowly over a slow line.
+    """
+    counting = _Counting()
+    settings = WebSettings(base_url="https://aswhom.example")
+    rates = Rates(connection=counting)
+    app = create_app(settings, ledger, registry(), MemoryRing(), rates=rates, clock=lambda: NOW)
+    body = b"command=%2Faswhom&text=hi&trigger_id=1.1.a" if kind == "slack" else OPENED
+    path, headers = ("slack/sl", slack_headers(body)) if kind == "slack" else ("github/gh", github_headers(body))
+    arriving = _Arriving(body)
+    response = app.test_client().post(
+        f"/webhooks/{path}",
+        headers=headers,
+        content_type=FORM if kind == "slack" else JSON,
+        environ_overrides={"wsgi.input": arriving, "CONTENT_LENGTH": str(len(body))},
+    )
+    assert response.status_code in (200, 202)
+    assert arriving.at is not None
+    assert (ledger.began < arriving.at) is (kind == "slack")
+    assert ledger.began < counting.at
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a":' * 30_000, b'{"a":NaN}'], ids=lambda body: repr(body[:9]))

@@ -96,7 +96,7 @@ _RPC = _object(("jsonrpc", "id"), jsonrpc={"const": "2.0"}, result={"type": "obj
 _UP = _answer("It is", JSON, _object(("status",), status=TEXT))
 _READY = _answer("It could, at most a second ago", JSON, _object(("status",), status=TEXT, signing_key=TEXT))
 _ACCEPTED = _object(
-    ("outcome", "delivery"),
+    ("outcome",),  # of what is dropped nothing is stored
     outcome=TEXT,
     delivery=TEXT,
     reason=TEXT,

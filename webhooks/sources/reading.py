@@ -113,7 +113,8 @@ class Source:
     `read` takes the headers by lower-case name, the raw body, every live secret and the time. `content` takes a body
     that was verified before, and raises `Malformed`. A source whose ways differ from one provider connection to the
     next has `configured`, which takes the connection's configuration and raises Misconfigured. `prohibits` says why a
-    secret cannot be one of this sender's.
+    secret cannot be one of this sender's. `a_person_waits`: who sends gives up on an answer after three seconds, and
+    tells a person so.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Source:
     content: Callable[[bytes], Content]
     configured: Callable[[Mapping[str, str]], Source] | None = None
     prohibits: Callable[[Secret], str | None] = _any_text
+    a_person_waits: bool = False
 
     def of(self, config: Mapping[str, str]) -> Source:
         """This source as the provider connection with that configuration has it. Raises Misconfigured."""

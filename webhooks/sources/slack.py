@@ -166,4 +166,4 @@ def _key(value: Any) -> str | None:
     return value if isinstance(value, str) and _KEY.fullmatch(value) else None
 
 
-SOURCE = Source(name="slack", content_types=frozenset({JSON, FORM}), read=read, content=content)
+SOURCE = Source(name="slack", content_types=frozenset({JSON, FORM}), read=read, content=content, a_person_waits=True)

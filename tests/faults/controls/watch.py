@@ -8,9 +8,16 @@ CONTROLS = (
     Control(
         name="signals are never limited",
         file="webhooks/receiver.py",
-        guard="if reading.signal is None:",
-        without="if True:",
+        guard="if reading.signal is None and not self.rates.admit(connection, whose):",
+        without="if not self.rates.admit(connection, whose):",
         test="tests/webhooks/test_rates.py::test_a_signal_comes_in_whatever_was_sent_before",
+    ),
+    Control(
+        name="strangers use up nobody's rate",
+        file="webhooks/quota.py",
+        guard="return self.nobodys.spend(connection).allowed",
+        without="pass",
+        test="tests/webhooks/test_rates.py::test_strangers_who_install_a_public_app_use_up_nothing_of_those_who_share_it",
     ),
     Control(
         name="methods are a closed set",
