@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from pipeline.ledger.jobs import upstream_of
 from pipeline.states import JobState
 
 
@@ -48,8 +49,8 @@ class UpstreamAway(RunAgain):
         self, reason: str, *, delay: timedelta, step: str, expires_in: timedelta, asks: str | None = None
     ) -> None:
         super().__init__(reason, delay=delay)
-        self.step = step
         self.expires_in = expires_in
+        self.waits_for = upstream_of(step)
         self.asks = asks
 
 

@@ -114,23 +114,21 @@ class Worker:
             case RunEnded(moved=moved):
                 metrics.count_end(str(job.pattern), moved)
                 self._end(job, _moved_already, insist=False)
-            case UpstreamAway(delay=delay, step=step, expires_in=expires_in, asks=asks):
+            case UpstreamAway(delay=delay, waits_for=waits_for, expires_in=expires_in, asks=asks):
                 wait = partial(
                     waits.await_upstream,
                     job=job,
-                    step=step,
+                    waits_for=waits_for,
                     due_in=delay,
                     expires_in=expires_in,
                     reason=reason,
                     ask=None if asks is None else self._asking(job, asks),
                 )
                 self._end(job, wait)
-            case RunAgain(delay=delay):
+            case RunAgain(delay=delay) | Unavailable(retry_after=delay):
                 self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason))
-            case Unavailable(retry_after=delay):
-                self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason, saw=False))
             case CommitUnknown():
-                self._end(job, partial(jobs.requeue, job=job, delay=settings.backoff, reason=reason, saw=False))
+                self._end(job, partial(jobs.requeue, job=job, delay=settings.backoff, reason=reason))
             case AccountRefused(account=account, retry_after=delay):
                 # Perhaps its own organisation's doing: it looks again until that is undone, or given up.
                 log.warning("an account is refused", extra={"action": "job.account_refused", "reason": reason})

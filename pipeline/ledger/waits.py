@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Row, Select, case, exists, select, union_all,
 from identity.columns import database_in, database_now
 from pipeline.ledger.clock import NOW
 from pipeline.ledger.indexed import in_state
-from pipeline.ledger.jobs import ClaimedJob, bury, park, upstream_of
-from pipeline.ledger.moving import JobColumns, move_job
+from pipeline.ledger.jobs import ClaimedJob, bury, park
+from pipeline.ledger.moving import WAITS_ON, JobColumns, move_job
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 
@@ -70,7 +70,8 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
     # To look ends no wait: should the job park for the same again, it waits on as long. A consent's is due before it
     # expires only where its account was refused: it may be given a token by now.
     if wait in (Wait.ONCE, Wait.CONSENT, Wait.UPSTREAM):
-        return end(JobState.QUEUED, due_at=now, waits_for=jobs.c.waits_for, expires_at=jobs.c.expires_at)
+        looks: JobColumns = {"due_at": now, **WAITS_ON}
+        return end(JobState.QUEUED, **looks)
     _put_off(connection, job)
     return None
 
@@ -79,17 +80,16 @@ def await_upstream(
     connection: Connection,
     job: ClaimedJob,
     *,
-    step: str,
+    waits_for: str,
     due_in: timedelta,
     expires_in: timedelta,
     reason: str,
     ask: Callable[[Connection], JobState | None] | None,
 ) -> JobState | None:
-    """A running job has looked for a step's upstream, in vain: it waits on; or, where its time is over, is dead.
+    """A running job has looked for its step's upstream, in vain: it waits on; or, where its time is over, is dead.
 
     *ask* parks it for a person's word instead: a call of the step is in doubt.
     """
-    waits_for = upstream_of(step)
     over = select(jobs.c.id).where(
         jobs.c.id == job.id, jobs.c.waits_for == waits_for, jobs.c.expires_at <= database_now()
     )

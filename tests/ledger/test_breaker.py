@@ -8,15 +8,21 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from identity.model import AccountKey
+from identity.redis_rest import RedisRest
+from identity.refresh.gate import Endpoint, Gate
+from identity.refresh.pace import CAUTIOUS
 from pipeline.breaker import Breakers, Errand
 from pipeline.breaker_state import Breaker, Passed
+from pipeline.budget import Budget, Budgets
+from pipeline.limits import EndpointClass
 from tests.servers.process import free_port
 from tests.servers.valkey import Valkey
 
@@ -217,6 +223,31 @@ def test_while_redis_is_away_a_process_counts_by_itself() -> None:
         assert isinstance(breakers.enter(to()), timedelta)
         breakers.answered(to())
         assert breakers.enter(to()) == Passed()
+
+
+def test_a_redis_that_hangs_costs_a_step_one_timeout_however_many_ask_it() -> None:
+    asked: list[str] = []
+
+    class Hangs:
+        def register_script(self, script: str) -> Callable[..., int]:
+            def run(**_: Any) -> int:
+                asked.append(script)
+                raise redis.TimeoutError
+
+            return run
+
+    now, client = [0.0], cast("redis.Redis", Hangs())
+    rest = RedisRest(monotonic=lambda: now[0])
+    breakers, budgets, gate = Breakers(client, rest=rest), Budgets(client, rest=rest), Gate(client, rest=rest)
+    account = AccountKey(tenant="acme", connection="gh", principal="ada")
+    budget = Budget(provider="forge", account=account, endpoints=EndpointClass(name="core"))
+    where = Endpoint(connection="gh", url="https://forge.example/token")
+    for number in (1, 2):
+        assert breakers.enter(at_a_host()()) == Passed()
+        assert budgets.enter(budget) is None
+        assert gate.enter(where, CAUTIOUS) is None
+        assert len(asked) == number
+        now[0] += 6
 
 
 _WHO = st.builds(lambda tenant, job: (tenant, f"{tenant}{job}"), st.sampled_from("ab"), st.integers(1, 2))

@@ -19,13 +19,14 @@ from pipeline.breaker_state import Passed
 from pipeline.budget import Budget, Budgets
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.clock import ledger_now
+from pipeline.ledger.intents import Opened
 from pipeline.limits import EndpointClass, Limits
 from pipeline.services import StepSettings
-from pipeline.states import AttemptState, JobState, Wait
+from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import jobs
 from pipeline.workflow import USER
-from tests.ledger.acts import attempts_of
-from tests.ledger.house import Say
+from tests.ledger.acts import attempts_of, close, open_, steps_of
+from tests.ledger.house import Say, intent_of
 from tests.ledger.outages import DAY, HOUR, MINUTE, Passing, Upstream, saying, until_it_waits
 from tests.ledger.workers import Workers
 from tests.ledgers import MOSTLY_SQLITE
@@ -91,6 +92,19 @@ def test_a_wait_that_is_over_ends_at_its_next_look_in_vain_and_says_for_what_it_
     assert any(row.reason.startswith("the upstream did not come back in time: github.Say") for row in rows)
 
 
+def test_that_an_attempt_spends_none_is_for_whoever_counts_and_not_for_whoever_asks_why(passing: Passing) -> None:
+    Upstream(passing.workers, 502)
+    job = passing.house.job()
+    until_it_waits(passing, job)
+    (step,) = steps_of(passing.house)
+    assert step.error == "status 502"
+    assert attempts_of(passing.house)[-1].error == "spends no attempt: status 502"
+    assert passing.house.row(job).reason.startswith(
+        "github.Say was sent and its outcome is not known: status 502: 127.0.0.1"
+    )
+    assert passing.house.row(job).reason.endswith(" is away")
+
+
 def test_a_call_in_doubt_is_asked_about_where_its_upstream_does_not_come_back(passing: Passing) -> None:
     Upstream(passing.workers, None)
     _says_by(passing, KeyedSay)
@@ -132,6 +146,27 @@ def test_a_keyed_write_is_not_sent_again_once_its_key_may_be_forgotten(passing: 
     row = passing.house.row(job)
     assert (row.state, row.wait) == (JobState.WAITING, Wait.UNKNOWN)
     assert "forgotten its key" in row.reason
+
+
+@pytest.mark.parametrize(("since", "opens"), [(21 * HOUR, True), (22 * HOUR, False)])
+def test_no_attempt_opens_after_a_call_whose_key_may_be_forgotten(
+    passing: Passing, since: timedelta, opens: bool
+) -> None:
+    """Not even where its run had looked, and was stopped for hours: the opening goes by the ledger's clock."""
+    house = passing.house
+    first = intent_of(house, house.claim(house.job()))
+    open_(house, first)
+    close(house, first, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    passing.passes(since)
+    again = replace(
+        first,
+        attempt="att-2",
+        number=2,
+        repeats_unknown=True,
+        repeats_for=KeyedSay.facts.repeats_for,
+        new_account="acc-2",
+    )
+    assert isinstance(open_(house, again), Opened) is opens
 
 
 def test_a_keyed_write_is_sent_again_while_its_key_is_known(passing: Passing) -> None:
