@@ -126,7 +126,7 @@ def test_a_call_in_doubt_is_asked_about_where_its_upstream_does_not_come_back(pa
 def test_a_keyed_write_is_not_sent_again_once_its_key_may_be_forgotten(passing: Passing) -> None:
     """Whatever it waited for in between, and however often that wait began anew."""
     upstream = Upstream(passing.workers, None)
-    passing.settings = StepSettings(upstream_wait=9 * DAY)
+    passing.settings = StepSettings(upstream_wait=9 * DAY, attempts=100)
     _says_by(passing, KeyedSay)
     job = passing.house.job()
     passing.work()
