@@ -26,7 +26,8 @@ _LOOKS_AGAIN = 0.5  # seconds
 
 #: The names that `deploy.environment` gives to the connections of processes; commands end by themselves.
 _SESSIONS = text(
-    "select application_name from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
+    "select application_name, client_addr::text from pg_stat_activity where datname = current_database() "
+    "and pid <> pg_backend_pid() "
     "and application_name ~ '^aswhom-(web|worker|revocations|housekeeping|beat)'"
 )
 
@@ -78,6 +79,11 @@ def refusal(because: str, seen: str, otherwise: str | None) -> Unavailable:
     return Unavailable(says if otherwise is None else f"{says}; {otherwise}")
 
 
+def sessions_of_processes(connection: Connection) -> Counter[tuple[str, str | None]]:
+    """How many there are of each name and address, on PostgreSQL; one of another schema is not told apart."""
+    return Counter((name, address) for name, address in connection.execute(_SESSIONS))
+
+
 def _other_installations(connection: Connection) -> list[str]:
     """Other schemas of the database that have tables of ours."""
     if connection.dialect.name != "postgresql":
@@ -89,7 +95,7 @@ def _seen(connection: Connection) -> tuple[Counter[str], _Beats]:
     """Our sessions by their names, and the heartbeats that are fresh."""
     sessions = Counter[str]()
     if connection.dialect.name == "postgresql" and not _other_installations(connection):
-        sessions.update(connection.execute(_SESSIONS).scalars())
+        sessions.update(name for name, _ in connection.execute(_SESSIONS))
     if not inspect(connection).has_table(heartbeats.name):
         return sessions, {}
     columns = heartbeats.c
