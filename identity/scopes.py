@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, exists, or_, select, true
 
 from identity.accounts import find_account, move_account
-from identity.model import AccountKey, AccountState, RuledOut, Scope, ScopeKind, scopes_over
+from identity.model import AccountKey, AccountState, RuledOut, Scope, ScopeKind
 from identity.prepared import Prepared
 from identity.rows import insert_for
 from identity.tables import scopes
@@ -30,11 +30,6 @@ class Standing:
 
 
 NEVER = Standing()
-
-
-def grant_scopes(key: AccountKey) -> tuple[Scope, ...]:
-    """The four scopes a grant depends on."""
-    return scopes_over(key)
 
 
 def all_standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
@@ -113,14 +108,9 @@ def revoke_scope(connection: Connection, scope: Scope, number: int, *, reason: s
             move_account(connection, account.id, to=AccountState.REVOKED, reason=reason, now=now)
 
 
-def stop_scope(connection: Connection, scope: Scope) -> None:
-    """Let nothing open under a tenant, provider connection, agent, user or account until an admin opens it again."""
-    _upsert(connection, scope, stopped=True)
-
-
-def open_scope(connection: Connection, scope: Scope) -> None:
-    """Undo a stop; the number of its last revocation stays."""
-    _upsert(connection, scope, stopped=False)
+def remember_stop(connection: Connection, scope: Scope, *, stopped: bool) -> None:
+    """Let no step open under a scope until an admin opens it again; the number of its last revocation stays."""
+    _upsert(connection, scope, stopped=stopped)
 
 
 def _upsert(connection: Connection, scope: Scope, *, revoked: int = 0, stopped: bool | None = None) -> None:

@@ -28,7 +28,7 @@ from identity.refresh.intents import (
     settle,
 )
 from identity.refresh.person_wanted import WANTS_PERSON
-from identity.scopes import grant_scopes, revoked_since
+from identity.scopes import revoked_since
 from identity.sequence import lock_exclusive, lock_shared
 
 _GIVEN_UP = "a refresh's outcome is unknown"  # how the reason begins for which an account was given up
@@ -189,7 +189,7 @@ class Settlement:
         The token stays sealed until the next consent: a refusal is no proof of its end, so a revocation before that has
         it ended at the provider.
         """
-        scopes = grant_scopes(self.account.key)
+        scopes = self.account.key.scopes
         _lock_to_move(connection, scopes)  # of two that find out, one moves the account
         if ruled_out := revoked_since(connection, scopes, self.intent.consented, or_stopped=False):
             return ruled_out
@@ -217,7 +217,7 @@ class Settlement:
 
         *restores*: it brings back an account that was given up for it.
         """
-        scopes = grant_scopes(self.account.key)
+        scopes = self.account.key.scopes
         if restores:
             # Parking takes the account's lock shared: no job parks between its return and the wake-up that follows.
             _lock_to_move(connection, scopes)

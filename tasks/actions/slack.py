@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -16,6 +16,7 @@ from pipeline.action import (
     Call,
     Facts,
     Judgement,
+    R,
     Recovery,
     Request,
     Response,
@@ -28,8 +29,6 @@ from pipeline.approvals.shown import Shown, digest_of, in_lines
 from pipeline.approvals.signed_answer import APPROVE, DENY, carried
 from pipeline.limits import EndpointClass, Per
 from tasks.actions.answers import parse
-
-R = TypeVar("R", bound=Result)
 
 RATE_LIMITED = frozenset({"rate_limited", "ratelimited"})  # the older and the newer spelling
 TOKEN_REFUSED = frozenset({"account_inactive", "invalid_auth", "not_authed", "token_expired", "token_revoked"})
@@ -82,7 +81,7 @@ class _Answer(BaseModel):
 _SCOPES = re.compile(r"[a-z:._,-]{1,200}")
 
 
-class SlackAction(Action[R], Generic[R]):
+class SlackAction(Action[R]):
     """What all of Slack's actions share: the meaning of an answer."""
 
     def judge(self, response: Response) -> Judgement:

@@ -32,7 +32,7 @@ from identity.refresh.keepalive_plan import IDLE, IN_USE, Tended
 from identity.refresh.lock import RefreshLock
 from identity.refresh.situation import read_situation
 from identity.refresh.tables import refresh_intents
-from identity.scopes import open_scope, stop_scope
+from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sequence import lock_exclusive
 from identity.store import CommitUnknown
@@ -182,18 +182,18 @@ def test_a_stopped_grant_is_left_alone_until_it_is_opened_again(
     connected.consent()
     tenant = Scope(kind=ScopeKind.TENANT, key="acme")
 
-    def write(act: Callable[[Connection, Scope], None]) -> None:
+    def write(*, stopped: bool) -> None:
         def under_lock(c: Connection) -> None:
             lock_exclusive(c, tenant)
-            act(c, tenant)
+            remember_stop(c, tenant, stopped=stopped)
 
         connected.store.write(under_lock)
 
-    write(stop_scope)
+    write(stopped=True)
     connected.clock.advance(80 * DAY)
     assert make().run() == 0
     assert row(connected).keepalive_error == "it is stopped"
-    write(open_scope)
+    write(stopped=False)
     connected.clock.advance(2 * HOUR)
     assert make().run() == 1
     assert provider.presented == {"refresh-0": 1}

@@ -15,7 +15,7 @@ from identity.audit.tables import audit
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal, link_alias
-from identity.scopes import revoke_scope, stop_scope
+from identity.scopes import remember_stop, revoke_scope
 from identity.sequence import lock_exclusive, next_number
 from identity.tables import principals
 from pipeline.approvals.shown import digest_of
@@ -73,7 +73,7 @@ def withdraw(case: ApprovalCase, who: str, *, stop: bool) -> None:
     def end(c: Any) -> None:
         lock_exclusive(c, scope)
         if stop:
-            stop_scope(c, scope)
+            remember_stop(c, scope, stopped=True)
         else:
             revoke_scope(c, scope, next_number(c), reason="left", now=datetime.now(UTC))
 

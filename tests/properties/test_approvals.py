@@ -34,7 +34,7 @@ from identity.audit import Act
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal, link_alias
-from identity.scopes import revoke_scope, stop_scope
+from identity.scopes import remember_stop, revoke_scope
 from identity.sequence import lock_exclusive, next_number
 from pipeline.approvals.shown import digest_of
 from pipeline.database import Database
@@ -181,7 +181,7 @@ class Approvals(RuleBasedStateMachine):
             lock_exclusive(c, scope)
             revoke_scope(c, scope, next_number(c), reason="left", now=datetime.now(UTC))
             if stop:
-                stop_scope(c, scope)
+                remember_stop(c, scope, stopped=True)
 
         self.database.write(end)
         self.stopped |= {who} if stop else set()
