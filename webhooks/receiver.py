@@ -48,7 +48,7 @@ def receiver(
     bells: Bells,
     rates: Rates,
     *,
-    replies: Replies | None = None,
+    replies: Replies | None,
     clock: Callable[[], datetime],
 ) -> Blueprint:
     """`POST /webhooks/<source>/<connection>`."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from identity.digests import json_digest
 from identity.model import Effect
 from identity.quoting import error_name
 from pipeline.action import (
@@ -25,7 +26,7 @@ from pipeline.action import (
     judge_status,
     retry_after,
 )
-from pipeline.approvals.shown import Shown, digest_of, in_lines
+from pipeline.approvals.shown import Shown, in_lines
 from pipeline.approvals.signed_answer import APPROVE, DENY, carried
 from pipeline.limits import EndpointClass, Per
 from tasks.actions.answers import parse
@@ -162,7 +163,7 @@ class AskApproval(_Posts):
         end = f"No answer by {self.expires_at} is a no."
         blocks: list[dict[str, Any]] = [{"type": "section", "text": _plain(whole[:LONGEST_SECTION])}]
         if len(whole) <= LONGEST_SECTION:
-            value = carried(self.approval, digest_of(shown))
+            value = carried(self.approval, json_digest(shown))
             buttons = [_button("Approve", APPROVE, value, "primary"), _button("Deny", DENY, value, "danger")]
             blocks += [{"type": "context", "elements": [_plain(end)]}, {"type": "actions", "elements": buttons}]
         else:

@@ -256,7 +256,7 @@ CONTROLS = (
         file="identity/refresh/settlement.py",
         guard="set_refused_keys(connection, intent.id, (*intent.refused_keys, key))",
         without="set_refused_keys(connection, intent.id, (*intent.refused_keys, key)); "
-        "self._refuse(connection, code, secret=key, spare='')",
+        "from identity.connection_secrets import refuse_secret; refuse_secret(connection, key, at=self.now)",
         test="tests/identity/test_key_rotation.py::test_an_account_whose_consent_is_gone and sqlite",
     ),
     Control(
