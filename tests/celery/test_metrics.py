@@ -17,7 +17,7 @@ from webhooks import metrics as webhooks_metrics
 
 CLOSED = {
     "source", "pattern", "action", "duty", "outcome", "state", "provider", "endpoints", "catch_up", "wait", "how",
-    "queue", "route", "method", "status", "version", "revision",
+    "why", "what", "queue", "route", "method", "status", "version", "revision",
     "transmitter",  # by the ids that an operator registered
 }  # fmt: skip
 METRICS = {
