@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any, NoReturn
 
@@ -12,11 +12,10 @@ from structlog.contextvars import bound_contextvars
 
 from identity.errors import AswhomError, GrantRevoked, ReauthRequired, Unavailable
 from identity.http import NoAnswer, NotSent
-from identity.inferred_death import infer_death
-from identity.inferred_suspension import infer_suspension
-from identity.model import Effect, Leased, LeaseRequest, NeedsRefresh
+from identity.model import Effect, LeaseRequest, NeedsRefresh
 from identity.store import CommitUnknown
 from pipeline import metrics
+from pipeline.account_inference import ask_to_reconnect, hold_back
 from pipeline.action import Recovery, Response, Verdict
 from pipeline.budget_use import BudgetUse
 from pipeline.conclusion import conclude
@@ -120,13 +119,13 @@ def _open_and_send(
         if lease is None:  # a capability is not renewed: the next attempt is issued another
             return replace(made, conclusion=replace(conclusion, verdict=Verdict.RETRY))
         if conclusion.verdict is Verdict.SUSPENDED:
-            if not _infer_suspension(services, lease, began=began):
+            if not hold_back(services, lease, began=began):
                 return replace(made, conclusion=replace(conclusion, verdict=Verdict.RETRY))
             made.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
             continue  # the next opening parks the job on the account
         made.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")
         if forced:
-            _infer_death(services, lease)
+            ask_to_reconnect(services, lease)
         # A refused token that was not the newest died by another worker's refresh; the next opening leases the newest.
         after_generation, forced = lease.generation, False
     raise Unavailable("the token was renewed again and again without success", retry_after=timedelta(seconds=30))
@@ -277,35 +276,3 @@ def _send(
     )
     services.reached("after_call")
     return answer
-
-
-def _infer_suspension(services: Services, lease: Leased, *, began: float) -> bool:
-    """Whether the account's steps are held back now. *began*: monotonic, before the opening."""
-    now = datetime.now(UTC)
-    infer = partial(
-        infer_suspension,
-        account=lease.account,
-        generation=lease.generation,
-        sent_at=now - timedelta(seconds=time.monotonic() - began),
-        audit_id=services.ids("aud"),
-        now=now,
-    )
-    try:
-        return services.store.write(infer)
-    except CommitUnknown:
-        return False  # the next attempt sees whether it was
-
-
-def _infer_death(services: Services, lease: Leased) -> None:
-    """The token was renewed because of a refusal, and refused again: no further refresh will help."""
-    infer = partial(
-        infer_death,
-        account=lease.account,
-        generation=lease.generation,
-        audit_id=services.ids("aud"),
-        now=datetime.now(UTC),
-    )
-    try:
-        services.store.write(infer)
-    except CommitUnknown:
-        raise RunAgain("whether the account waits for a person is not known", delay=services.settings.backoff) from None

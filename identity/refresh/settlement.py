@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity import audit
-from identity.accounts import Account, get_account, move_account
+from identity.accounts import Account, get_account, move_account, park
 from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret
 from identity.grants import SealedAnswer, bury, get_grant, rotate
@@ -84,8 +84,7 @@ class Settlement:
 
         def write(_: RefreshIntent) -> None:
             words = f"{WANTS_PERSON} ({code[:60]})"
-            if get_account(connection, self.account.id).state is AccountState.ACTIVE:
-                move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=words, now=self.now)
+            park(connection, self.account.id, words, now=self.now)
             self._record(connection, "grant.needs_person", code, generation=self.intent.generation)
 
         return self._end(connection, IntentState.FAILED, code, write)
@@ -95,8 +94,7 @@ class Settlement:
 
         def write(_: RefreshIntent) -> None:
             words = f"{_GIVEN_UP} ({reason[:200]})"
-            if get_account(connection, self.account.id).state is AccountState.ACTIVE:
-                move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=words, now=self.now)
+            park(connection, self.account.id, words, now=self.now)
             self._record(connection, "grant.unknown", reason, generation=self.intent.generation)
 
         return self._end(connection, IntentState.UNKNOWN, reason, write)
@@ -196,9 +194,8 @@ class Settlement:
         grant = get_grant(connection, self.account.id)
         if grant is None or grant.generation != self.intent.generation:
             return Superseded()
-        if get_account(connection, self.account.id).state is not AccountState.ACTIVE:
+        if not park(connection, self.account.id, reason, now=self.now):
             return Superseded()
-        move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=self.now)
         self._record(connection, "grant.expired", "nothing to renew it with", generation=grant.generation)
         return Settled()
 
