@@ -382,8 +382,8 @@ CONTROLS = (
     Control(
         name="few write at once",
         file="pipeline/postgresql.py",
-        guard="self._places = threading.BoundedSemaphore(writes_at_once or threads)",
-        without="self._places = threading.BoundedSemaphore(threads)",
+        guard="writes = threads if writes_at_once is None else writes_at_once",
+        without="writes = threads",
         test="tests/ledger/test_postgresql_connections.py::test_a_few_threads_write_at_once",
     ),
     Control(
