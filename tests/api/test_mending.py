@@ -214,8 +214,7 @@ def test_a_consent_that_nobody_can_give_is_not_waited_for(mending: AgentsApi) ->
     link = api.ask("POST", "/v1/connect-links", json={"user": "ada", "connection": "zd"})
     assert [one.json["type"] for one in (refused, link)] == ["urn:aswhom:problem:not-set-up"] * 2
     assert "nobody can connect there as themselves: zd has no authorization endpoint" in refused.json["detail"]
-    assert refused.json["detail"].endswith("Or call the tool as the tenant, acme")
-    assert "as the tenant" not in execute(api, "zendesk.SayInMyName", {"text": "x"}).json["detail"]
+    assert "as the tenant" not in refused.json["detail"], "a model is not told to take the service's authority"
     assert accepted(api) == 0
     assert execute(api, "zendesk.SayAsMyself", {"text": "x"}, "acme").status_code == 202
     api.house.connect("acme", "acme.ada", through="zd")  # by an operator

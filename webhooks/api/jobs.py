@@ -17,6 +17,7 @@ from pipeline.ledger import views
 from pipeline.ledger.paging import Page, Record
 from pipeline.requests import Keyed, Requests
 from pipeline.states import JobState
+from pipeline.tool_workflows import tool_of
 from pipeline.tools import plain_name
 from pipeline.workflow import Registry
 from webhooks.api import shapes
@@ -88,7 +89,9 @@ def job_operations(
     def replay_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> Response:
         """Accept a dead or cancelled job anew: steps that were done keep their results."""
         who = caller()
-        found_job(requests, who, path.id)
+        tool = tool_of(found_job(requests, who, path.id)["workflow"])
+        if tool is not None and not who.may_execute(tool):
+            raise Problem.not_there(f"tool {tool}", listed="tools")
         keyed = Keyed(key=header.idempotency_key, document={"replay": path.id})
         accepted = requests.replay(who, path.id, keyed, now=clock())
         response = answer(shapes.job_with_steps(there(accepted.row), workflows), 202)
