@@ -64,9 +64,14 @@ class Caller:
 
     def check_user(self, principal: str) -> None:
         """Raises PolicyDenied where the key is bound to other users than *principal*, `acme.ada` say."""
-        name = principal.removeprefix(f"{self.tenant}.")
-        if self.users is not None and not any(fnmatchcase(name, pattern) for pattern in self.users):
+        if not self.acts_as(principal):
+            name = principal.removeprefix(f"{self.tenant}.")
             raise PolicyDenied(f"this key does not act as {name}: ask with a key that does")
+
+    def acts_as(self, principal: str) -> bool:
+        """Whether `check_user` lets *principal* pass."""
+        name = principal.removeprefix(f"{self.tenant}.")
+        return self.users is None or any(fnmatchcase(name, pattern) for pattern in self.users)
 
 
 class NoCaller(StrEnum):

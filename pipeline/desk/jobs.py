@@ -95,9 +95,10 @@ def resolve(
 def replay_one(
     connection: Connection, id: str, act: Act, *, subject: str | None = None, people: Sequence[str] = ()
 ) -> tuple[Bell, ...]:
-    """Accept a dead or cancelled job anew; *people* may be behind the key that asks for it. Returns the bells to ring. Raises BadInput.
+    """Accept a dead or cancelled job anew. Returns the bells to ring. Raises BadInput.
 
-    Its record is by the job's id and not by the act's, which may be of several jobs.
+    *people* may be behind the key of the agents' API that asks for it. Its record is by the job's id and not by the
+    act's, which may be of several jobs.
     """
     job = queries.job(connection, id)
     replay(connection, id, by=act.by, why=act.why, at=act.now, subject=subject, people=people)

@@ -38,8 +38,9 @@ def replay(
     It runs under the tenant's present configuration or under its own, as `pins.at_replay` says.
 
     *by* is who wants it, and *why*, for the audit; *subject* that of their sign-in at the console, if they came by one;
-    *people* may be behind the key that they came by. Whoever they are does not approve it. *event* is put in the place of its own, where nothing binds that. Raises
-    BadInput for a job in any other state, one that was pruned, and one that was compensated.
+    *people* may be behind the key that they came by. Whoever they are does not approve it. *event* is put in the place
+    of its own, where nothing binds that. Raises BadInput for a job in any other state, one that was pruned, and one
+    that was compensated.
     """
     columns = (jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id, jobs.c.event, jobs.c.pruned_at, jobs.c.replayed_by)
     # The lock keeps out what forgets its steps, or compensates them, until it is queued.

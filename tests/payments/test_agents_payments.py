@@ -188,11 +188,11 @@ def test_a_rule_may_refuse_what_a_key_asks_for_that_nobody_is_said_to_hold(agent
     [
         ({"held_by": "acme.grace"}, "whoever asked may not"),
         ({"held_by": "acme.ada", "made_by": "cli:grace"}, "whoever asked may not"),
-        ({}, "only for keys that a user is said to hold"),
+        ({"held_by": None}, "only for keys that a user is said to hold"),
     ],
 )
 def test_nor_does_whoever_may_have_the_key_by_which_it_is_accepted_anew(
-    agent: Asking, whose: dict[str, str], why: str
+    agent: Asking, whose: dict[str, Any], why: str
 ) -> None:
     """Of a key that names no holder it is not known who that is."""
     key = agent.key(held_by="acme.ada")

@@ -52,7 +52,7 @@ def job_operations(
                 user=None if query.user is None else user_named(connection, who.tenant, query.user).id,
                 wait=query.wait,
             )
-            return replace(page, rows=_told(connection, page.rows))
+            return replace(page, rows=_told(connection, [row for row in page.rows if _sees(who, row)]))
 
         page = requests.read(look)
         return answer_page(map(shapes.job, page.rows), next=page.next)
@@ -104,7 +104,7 @@ def found_job(requests: Requests, who: Caller, id: str) -> Record:
 
     def look(connection: Connection) -> Record | None:
         row = views.job(connection, who.tenant, id, agent=_only(who))
-        return None if row is None else _told(connection, [row])[0]
+        return None if row is None or not _sees(who, row) else _told(connection, [row])[0]
 
     return there(requests.read(look))
 
@@ -122,6 +122,11 @@ def there(row: Record | None) -> Record:
     if row is None:
         raise Problem.not_there("such job", listed="jobs")
     return row
+
+
+def _sees(who: Caller, row: Record) -> bool:
+    """A key of some users sees none of another's, whoever asked for it."""
+    return row["user_id"] is None or who.acts_as(row["user_id"])
 
 
 def _only(who: Caller) -> str | None:
