@@ -32,7 +32,7 @@ from identity.withdrawals import (
     settle,
 )
 from identity.withdrawals.end_request import Case, goes_by_name, may_be_shared, reaches_all
-from identity.withdrawals.reach import awaits_link, reaches_others
+from identity.withdrawals.reach import awaited_link, reaches_others
 
 _SECOND = timedelta(seconds=1)
 _LINK = timedelta(seconds=30)  # until it is seen again whether one still works
@@ -98,7 +98,7 @@ def _claim_found(
         to = WithdrawalState.NOT_ASKED if claimed.origin is Origin.CONNECT else WithdrawalState.STUCK
         settle(connection, claimed.id, to=to, reason=why, now=now)
         return None
-    if reaches and awaits_link(connection, account, claimed, now=now):
+    if reaches and awaited_link(connection, account, claimed, now=now) is not None:
         why = "somebody may be connecting, and asking would end that consent too"
         postpone(connection, claimed.id, due_at=now + _LINK, reason=why, counts=Counts.NOTHING)
         return None

@@ -164,7 +164,7 @@ def test_what_fits_no_parameter_is_refused_before_anything_is_stored(
 
 @pytest.mark.parametrize("whose", [{"held_by": "acme.grace"}, {"held_by": "acme.ada", "made_by": "cli:grace"}])
 def test_whoever_may_have_the_key_does_not_approve_what_it_asks_for_in_anothers_name(
-    agent: Asking, whose: dict[str, str]
+    agent: Asking, whose: dict[str, Any]
 ) -> None:
     """Grace, an approver, has the agent's key and writes ada's name: ada is barred, and so is grace."""
     job = agent.settled(LARGE, "12500.00", key=agent.key(**whose))
