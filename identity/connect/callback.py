@@ -69,6 +69,7 @@ class Callback:
         except Refusal:
             if not self._use_up(arrival):
                 return None
+            self.exchange.leave(arrival)
             raise
         if (wait := self.exchange.enter(arrival)) is not None:
             return InLine(session=session.id, turn_in=wait)  # the session stays as it is

@@ -34,7 +34,7 @@ from identity.oauth import Client as OAuthClient
 from identity.oauth import exchange_request
 from identity.providers.profile import ExternalIdentity
 from identity.quoting import kept
-from identity.refresh.gate import Endpoint, Gate
+from identity.refresh.gate import CONNECT_KEEPS, Endpoint, Gate
 from identity.refresh.line import Rank, Who
 from identity.refused_secrets import note_refused
 from identity.request_names import CONNECT_HEADER, named
@@ -68,14 +68,19 @@ class CodeExchange:
         """
         if self.store.read(find_hold) is not None:
             refuse_held()
-        wait = self._enter(arrival, f"connect:{arrival.session.started}")
+        wait = self._enter(arrival, _who(arrival), keep=CONNECT_KEEPS)
         if wait is not None and arrival.at + wait >= arrival.session.expires_at:
+            self.leave(arrival)  # whoever starts again has another place, and this one would hold up the next
             turn = f"your turn is in {ceil(wait / timedelta(minutes=1))} min, when this link has expired"
             refuse(Why.PROVIDER, f"{_no_tokens_now(arrival)}, and {turn}", f"then, {AGAIN}")
         return wait
 
-    def _enter(self, arrival: Arrival, name: str = "") -> timedelta | None:
-        return self.gate.enter(_endpoint(arrival), arrival.profile.token_pace, who=Who(name, Rank.CONNECT))
+    def leave(self, arrival: Arrival) -> None:
+        """Its session ends, or is left as it is, and asks for no token: it has no place in line any more."""
+        self.gate.leave(_endpoint(arrival), _who(arrival))
+
+    def _enter(self, arrival: Arrival, who: Who, *, keep: float) -> timedelta | None:
+        return self.gate.enter(_endpoint(arrival), arrival.profile.token_pace, keep=keep, who=who)
 
     def tokens(
         self, arrival: Arrival, *, code: str, verifier: str, redirect_uri: str, send_before: float
@@ -103,7 +108,7 @@ class CodeExchange:
                     audit_id=self.ids(),
                     now=arrival.at,
                 )
-            if self._enter(arrival) is not None:
+            if self._enter(arrival, Who(rank=Rank.NOW), keep=0) is not None:
                 refuse(Why.PROVIDER, _no_tokens_now(arrival), AGAIN, final=True)
             meaning = self._ask(arrival, request_by, spare, send_before=send_before)
         return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, arrival.provider)
@@ -157,6 +162,10 @@ def _kept(external: ExternalIdentity | None) -> ExternalIdentity | None:
 
 def _endpoint(arrival: Arrival) -> Endpoint:
     return Endpoint.of(arrival.owner, Credential.AUTHORIZATION_CODE)
+
+
+def _who(arrival: Arrival) -> Who:
+    return Who(f"connect:{arrival.session.started}", Rank.CONNECT)
 
 
 def _no_tokens_now(arrival: Arrival) -> str:

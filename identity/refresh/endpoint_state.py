@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from identity.refresh.line import Line, Who
+from identity.refresh.line import LATE, UNUSED_TURNS, Line, Who
 
 
 @dataclass(kw_only=True)
@@ -23,16 +23,21 @@ class EndpointState:
     seen: int = 0
     line: Line = field(default_factory=Line)
 
-    def look(self, now: int, *, interval: int, burst: int, who: Who) -> int:
-        """How long to wait before a request; 0: it may go now. Nothing is counted, though *who* takes a place."""
-        self._see(now)
-        free = max(max(self.due, now) - (burst - 1) * interval, self.held, self.probe)
-        free = free if self.open is None else max(free, self.open)
-        return self.line.wait(who, now, free=free, interval=interval)
+    def look(self, now: int, *, interval: int, burst: int, fewest: int, who: Who) -> int:
+        """How long to wait before a request; 0: it may go now. Nothing is counted, though *who* takes a place.
 
-    def enter(self, now: int, *, interval: int, burst: int, probe: int, who: Who) -> int:
+        *burst* requests may come at once; *fewest* where the most is left to others: all in line may go by then.
+        """
+        self._see(now)
+        shut = max(self.held, self.probe)
+        shut = shut if self.open is None else max(shut, self.open)
+        free = max(max(self.due, now) - (burst - 1) * interval, shut)
+        unused = now - max(self.due - (fewest - 1) * interval, shut) >= LATE + UNUSED_TURNS * interval
+        return self.line.wait(who, now, free=free, interval=interval, unused=unused)
+
+    def enter(self, now: int, *, interval: int, burst: int, fewest: int, probe: int, who: Who) -> int:
         """How long to wait before a request; 0: it may go now, and is counted."""
-        wait = self.look(now, interval=interval, burst=burst, who=who)
+        wait = self.look(now, interval=interval, burst=burst, fewest=fewest, who=who)
         if wait == 0:
             self.line.leave(who)
             self.due = max(self.due, now) + interval

@@ -10,12 +10,16 @@
 --                   seen      when it was asked about last: where that lies ahead, the clock was set back
 --                   places    how many places in the line were given out
 --                   swept     who was to be back before, and was not, has left the line
+--                   absent    places up to this number are not counted: their turns went unused, and none of them came
 -- KEYS[2]  zset     the line: who waits for a turn, by rank, and in each rank as they came
 -- KEYS[3]  zset     the same by when each was told to come back, and for a while those that left for being late
--- ARGV[1]  "enter", "look", "answered", "failed" or "pause"
+-- ARGV[1]  "enter", "look", "leave", "answered", "failed" or "pause"
 -- enter, look:  ARGV[2] interval   ARGV[3] requests that may come at once   ARGV[4] time for a probe
 --               ARGV[5] who asks; "" takes no place   ARGV[6] its rank; a lower one goes before all of a higher
 --               ARGV[7] who is so late holds up nobody   ARGV[8] so late is forgotten, and so far ahead is told at most
+--               ARGV[9] requests that may come at once where the most is left to others: all in line may go by then
+--               ARGV[10] when they could have gone for so long, and nobody did, the line is taken for absent
+-- leave:        ARGV[2] who
 -- failed:       ARGV[2] threshold  ARGV[3] first cooling  ARGV[4] longest cooling
 -- pause:        ARGV[2] for how long
 --
@@ -55,12 +59,14 @@ if set_back > 0 then -- what lay ahead lies as far ahead as before
   end
   redis.call("DEL", KEYS[2], KEYS[3]) -- who waits comes back as told, and is given another place
   set("swept", nil)
+  set("absent", nil)
 end
 set("seen", now)
 
 if what == "enter" or what == "look" then
   local interval, burst, probe = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
   local who, rank, late, longest = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+  local fewest, unused = tonumber(ARGV[9]), tonumber(ARGV[10])
   local from = string.format("%.0f", state.swept or 0)
   for _, one in ipairs(redis.call("ZRANGEBYSCORE", KEYS[3], from, string.format("(%.0f", now - late))) do
     redis.call("ZREM", KEYS[2], one)
@@ -68,12 +74,26 @@ if what == "enter" or what == "look" then
   set("swept", now - late)
   redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", string.format("(%.0f", now - longest))
   local due = math.max(state.due or now, now)
-  local free = math.max(due - (burst - 1) * interval, state.held or 0, state.open or 0, state.probe or 0)
-  local place = redis.call("ZRANK", KEYS[2], who)
-  if not place and redis.call("ZSCORE", KEYS[3], who) then
+  local shut = math.max(state.held or 0, state.open or 0, state.probe or 0)
+  local free = math.max(due - (burst - 1) * interval, shut)
+  local place, number = tonumber(redis.call("ZSCORE", KEYS[2], who)), RANK
+  local came = redis.call("ZSCORE", KEYS[3], who)
+  if place then
+    rank = math.floor(place / RANK)
+    number = place - rank * RANK
+  elseif came then
     rank = -1 -- its turn came before it did
   end
-  local before = place or redis.call("ZCOUNT", KEYS[2], "-inf", string.format("(%.0f", (rank + 1) * RANK))
+  if now - math.max((state.due or 0) - (fewest - 1) * interval, shut) >= unused then
+    set("absent", state.places)
+  elseif came and (not place or number <= (state.absent or 0)) then
+    set("absent", nil) -- one of them has come, so the others may, too
+  end
+  local before = 0
+  for one = -1, rank do
+    local from, to = one * RANK + (state.absent or 0), one * RANK + (one < rank and RANK or number)
+    before = before + redis.call("ZCOUNT", KEYS[2], string.format("(%.0f", from), string.format("(%.0f", to))
+  end
   wait = math.max(free + before * interval - now, 0)
   if wait > 0 and who ~= "" then
     local first = math.max(free - now, 0)
@@ -91,6 +111,9 @@ if what == "enter" or what == "look" then
       set("probe", now + probe)
     end
   end
+elseif what == "leave" then
+  redis.call("ZREM", KEYS[2], ARGV[2])
+  redis.call("ZREM", KEYS[3], ARGV[2])
 elseif what == "answered" then
   for _, field in ipairs({ "failures", "opened", "open", "probe" }) do
     set(field, nil)

@@ -25,15 +25,16 @@ from identity.metrics import TOKEN_REQUESTS
 from identity.model import Credential, ProviderConnection
 from identity.redis_rest import RedisRest
 from identity.refresh.endpoint_state import EndpointState
-from identity.refresh.line import LATE, LONGEST, Who
+from identity.refresh.line import LATE, LONGEST, UNUSED_TURNS, Who
 from identity.refresh.pace import Pace
 
 _SCRIPT = files("identity.refresh").joinpath("gate.lua").read_text()
 _MICROSECOND = timedelta(microseconds=1)
 _NO_PACE = 1_000_000_000_000_000  # so many at once, a microsecond apart, that no request waits for another
 
-#: Of the burst: what a step's refresh leaves to people who connect, and what refreshes ahead of need leave to both.
-STEP_KEEPS, AHEAD_KEEPS = 0.2, 0.5
+#: Of the burst: what people who connect leave to whoever has to ask once more, as where the first of two secrets is
+#: refused; what a step's refresh leaves to people; and what refreshes ahead of need, which take no place, leave to all.
+CONNECT_KEEPS, STEP_KEEPS, AHEAD_KEEPS = 0.05, 0.2, 0.5
 _NOBODY = Who()
 #: Why no token is asked for, as whoever looks at what waits reads it, beside when it is due.
 HELD_BACK = "requests to its token endpoint are held back for now, and it stands in line for its turn"
@@ -113,6 +114,12 @@ class Gate:
         """What `enter` would say; nothing is counted. Where it says to wait, *who* has that place in line."""
         return self._ask("look", endpoint, pace, keep, who)
 
+    def leave(self, endpoint: Endpoint, who: Who) -> None:
+        """*who* will not come back: it has no place in line any more."""
+        if self._shared(endpoint, "leave", who.name) is None:
+            with self._lock:
+                self._state(endpoint).line.leave(who)
+
     def waiting(self, endpoints: Sequence[Endpoint]) -> list[int]:
         """How many stand in line at each, in one round trip; who left it is counted until somebody asks there."""
         if self._client is not None and not self._rest.is_away:
@@ -128,7 +135,7 @@ class Gate:
 
     def paused(self, endpoint: Endpoint) -> timedelta | None:
         """How long nobody is to ask, whatever the pace: it asked for a pause, or its breaker is open."""
-        return self._wait("look", endpoint, interval=1, burst=_NO_PACE, who=_NOBODY)
+        return self._wait("look", endpoint, interval=1, burst=_NO_PACE, fewest=1, who=_NOBODY)
 
     def answered(self, endpoint: Endpoint) -> None:
         """The endpoint answered like something that works, whatever it said: the breaker closes."""
@@ -152,19 +159,22 @@ class Gate:
                 self._state(endpoint).pause(self._now(), duration // _MICROSECOND)
 
     def _ask(self, what: str, endpoint: Endpoint, pace: Pace, keep: float, who: Who) -> timedelta | None:
-        interval, burst = pace.interval // _MICROSECOND, max(1, int(pace.burst * (1 - keep)))
-        return self._wait(what, endpoint, interval=interval, burst=burst, who=who)
+        interval, burst, fewest = pace.interval // _MICROSECOND, _at_once(pace, keep), _at_once(pace, STEP_KEEPS)
+        return self._wait(what, endpoint, interval=interval, burst=burst, fewest=fewest, who=who)
 
-    def _wait(self, what: str, endpoint: Endpoint, *, interval: int, burst: int, who: Who) -> timedelta | None:
-        probe = self._breaker.probe // _MICROSECOND
-        wait = self._shared(endpoint, what, interval, burst, probe, who.name, int(who.rank), LATE, LONGEST)
+    def _wait(
+        self, what: str, endpoint: Endpoint, *, interval: int, burst: int, fewest: int, who: Who
+    ) -> timedelta | None:
+        probe, unused = self._breaker.probe // _MICROSECOND, LATE + UNUSED_TURNS * interval
+        arguments = interval, burst, probe, who.name, int(who.rank), LATE, LONGEST, fewest, unused
+        wait = self._shared(endpoint, what, *arguments)
         if wait is None:
             with self._lock:
                 state, now = self._state(endpoint), self._now()
                 if what == "enter":
-                    wait = state.enter(now, interval=interval, burst=burst, probe=probe, who=who)
+                    wait = state.enter(now, interval=interval, burst=burst, fewest=fewest, probe=probe, who=who)
                 else:
-                    wait = state.look(now, interval=interval, burst=burst, who=who)
+                    wait = state.look(now, interval=interval, burst=burst, fewest=fewest, who=who)
         return timedelta(microseconds=wait) if wait else None
 
     def _shared(self, endpoint: Endpoint, *arguments: str | int) -> int | None:
@@ -186,3 +196,7 @@ class Gate:
 
     def _now(self) -> int:
         return int(self._monotonic() * 1_000_000)
+
+
+def _at_once(pace: Pace, keep: float) -> int:
+    return max(1, int(pace.burst * (1 - keep)))

@@ -17,11 +17,14 @@ _MICROSECOND = timedelta(microseconds=1)
 LATE = timedelta(seconds=30) // _MICROSECOND
 #: So far ahead a place is told at most: who stands farther behind looks again half-way. So late is forgotten.
 LONGEST = timedelta(hours=1) // _MICROSECOND
+#: Where all in line could have gone for `LATE` and so many turns more, and nobody did, none of them is waited for.
+UNUSED_TURNS = 5
 
 
 class Rank(IntEnum):
     """A lower one goes before all of a higher."""
 
+    NOW = -2  # whose turn it is, and who has to ask once more; for who takes no place
     LATE = -1  # whoever was not there when its turn came
     CONNECT = 0  # a person, whose code is good for minutes
     REFRESH = 1
@@ -47,16 +50,24 @@ class Line:
 
     places: dict[str, _Place] = field(default_factory=dict)
     given: int = 0
+    absent: int = 0  # places up to this number are not counted: their turns went unused, and none of them came
 
-    def wait(self, who: Who, now: int, *, free: int, interval: int) -> int:
-        """How long *who* has to wait where the first in line may go at *free*, and another after each *interval*."""
+    def wait(self, who: Who, now: int, *, free: int, interval: int, unused: bool) -> int:
+        """How long *who* has to wait where the first in line may go at *free*, and another after each *interval*.
+
+        *unused*: all in line could have gone for a while, and nobody did.
+        """
         self.places = {name: place for name, place in self.places.items() if place.back >= now - LONGEST}
         place, rank = self.places.get(who.name), who.rank
+        if unused:
+            self.absent = self.given
+        elif place is not None and (place.back < now - LATE or place.number <= self.absent):
+            self.absent = 0  # one of them has come, so the others may, too
         if place is not None and place.back < now - LATE:
             place, rank = None, Rank.LATE
-        waiting = [(one.rank, one.number) for one in self.places.values() if one.back >= now - LATE]
+        there = (one for one in self.places.values() if one.back >= now - LATE and one.number > self.absent)
         stands = (rank, self.given + 1) if place is None else (place.rank, place.number)
-        before = sum(one < stands for one in waiting)
+        before = sum((one.rank, one.number) < stands for one in there)
         wait = max(free + before * interval - now, 0)
         if wait == 0 or not who.name:
             return wait
@@ -73,7 +84,7 @@ class Line:
         return sum(one.back >= now - LATE for one in self.places.values())
 
     def leave(self, who: Who) -> None:
-        """Its turn has come."""
+        """Its turn has come, or it will not come back."""
         self.places.pop(who.name, None)
 
 

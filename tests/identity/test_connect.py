@@ -29,8 +29,8 @@ from identity.model import AccountKey, AccountState, Credential, Leased, Princip
 from identity.people import name_people, taken_for
 from identity.principals import ensure_principal, ensure_tenant, resolve_alias
 from identity.providers import PROFILES
-from identity.refresh.gate import STEP_KEEPS, Endpoint, Gate
-from identity.refresh.line import Who
+from identity.refresh.gate import CONNECT_KEEPS, STEP_KEEPS, Endpoint, Gate
+from identity.refresh.line import Rank, Who
 from identity.refresh.pace import CAUTIOUS, Pace
 from identity.scopes import remember_stop
 from identity.secret import Secret
@@ -138,7 +138,7 @@ def test_where_a_provider_gives_no_more_tokens_a_person_has_a_place_before_every
     flow.gate = Gate(None, monotonic=lambda: now[0])
     flow.profile = replace(flow.profile, token_pace=Pace(requests=7, per=timedelta(minutes=5), burst=2))  # one a minute
     where = Endpoint.of(flow.world.owner, Credential.AUTHORIZATION_CODE)
-    while flow.gate.enter(where, flow.profile.token_pace) is None:
+    while flow.gate.enter(where, flow.profile.token_pace, keep=CONNECT_KEEPS) is None:
         pass
     for job in ("acc_1", "acc_2"):
         flow.gate.look(where, flow.profile.token_pace, keep=STEP_KEEPS, who=Who(job))
@@ -162,6 +162,17 @@ def test_whose_turn_comes_when_the_link_has_expired_is_told_to_ask_for_a_new_one
     assert isinstance(told, ConnectRefused)
     assert "your turn is in 30 min" in told.reason
     assert "ask for a new link" in told.next_step
+    assert flow.gate.waiting([Endpoint.of(flow.world.owner, Credential.AUTHORIZATION_CODE)]) == [0]
+
+
+def test_a_session_that_ends_while_it_waits_has_no_place_in_line_any_more(flow: BrowserFlow) -> None:
+    where = Endpoint.of(flow.world.owner, Credential.AUTHORIZATION_CODE)
+    flow.gate.pause(where, timedelta(minutes=5))
+    state = flow.authorize(flow.start())["state"]
+    assert isinstance(flow.finish({"code": "c", "state": state}), InLine)
+    assert flow.gate.waiting([where]) == [1]
+    assert why(flow.finish({"error": "access_denied", "state": state})) is Why.DECLINED
+    assert flow.gate.waiting([where]) == [0]
 
 
 def test_a_second_callback_meanwhile_is_told_to_look_again_and_later_that_it_was_cut_off(
@@ -569,6 +580,26 @@ def test_a_code_is_exchanged_by_the_other_secret_where_the_first_is_refused(
     assert isinstance(flow.finish({"code": "c", "state": state}), Connected)
     assert [form["client_secret"] for form in provider.forms] == ["new-canary", "client-canary"]
     assert world.audited("connection.secret_refused") == 1
+
+
+def test_the_other_secret_is_shown_at_once_though_people_wait(flow: BrowserFlow, provider: PretendProvider) -> None:
+    """The code would be lost: its session is used up by then."""
+    now = [1000.0]
+    flow.gate = Gate(None, monotonic=lambda: now[0])
+    add_second_secret(flow.world)
+    provider.answer = lambda form: provider.rotate(form) if form["client_secret"] == "client-canary" else reply({}, 401)
+    where, pace = Endpoint.of(flow.world.owner, Credential.AUTHORIZATION_CODE), flow.profile.token_pace
+    while flow.gate.enter(where, pace, keep=CONNECT_KEEPS) is None:
+        pass
+    state = flow.authorize(flow.start())["state"]
+    told = flow.finish({"code": "c", "state": state})
+    assert isinstance(told, InLine)
+    for n in range(20):
+        flow.gate.look(where, pace, keep=CONNECT_KEEPS, who=Who(f"connect:other-{n}", Rank.CONNECT))
+    now[0] += told.turn_in.total_seconds()
+    flow.world.clock.advance(told.turn_in)
+    assert isinstance(flow.finish({"code": "c", "state": state}), Connected)
+    assert len(provider.forms) == 2
 
 
 def test_a_secret_that_a_former_address_refused_is_not_marked(flow: BrowserFlow, provider: PretendProvider) -> None:

@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from math import ceil
+from typing import Any
 
 import pytest
 import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from redis.client import Pipeline
 from redis.commands.core import Script
 
 from identity.providers.github import GITHUB
-from identity.refresh.gate import AHEAD_KEEPS, STEP_KEEPS, Endpoint, Gate
+from identity.refresh.gate import AHEAD_KEEPS, CONNECT_KEEPS, STEP_KEEPS, Endpoint, Gate
 from identity.refresh.line import Rank, Who
 from identity.refresh.pace import CAUTIOUS, Pace
 
@@ -71,6 +74,9 @@ class Fleet:
         self.asked = Asked()
         self.pace = GITHUBS
         self.late: Callable[[str], float | None] = lambda name: 0.0  # None: it does not come back
+        self.link: float | None = None  # so many seconds after a person came, the link expires
+        self.refusals = 0
+        self._expire: dict[str, float] = {}
         self.answers: Callable[[float], bool] = lambda now: True
         self._queue: list[tuple[float, int, str]] = []
         self._order = itertools.count()
@@ -113,7 +119,7 @@ class Fleet:
         self.asked.claims[name] += 1
         self.asked.at[int(self.now)] += 1
         who = Who(name, Rank.CONNECT if person else Rank.REFRESH)
-        keep = 0.0 if person else STEP_KEEPS
+        keep = CONNECT_KEEPS if person else STEP_KEEPS
         wait = self.gate.look(self.where, self.pace, keep=keep, who=who) or self.gate.enter(
             self.where, self.pace, keep=keep, who=who
         )
@@ -126,6 +132,13 @@ class Fleet:
                 self.come([name], after=2)
             return
         self.asked.first_told.setdefault(name, self.now + wait.total_seconds())
+        if person and self.link is not None:
+            expires = self._expire.setdefault(name, self.now + self.link)
+            if self.now + wait.total_seconds() >= expires:  # the person leaves, and comes with a new link
+                self.refusals += 1
+                self.gate.leave(self.where, who)
+                self.come([f"{name}'"], after=60)
+                return
         late = self.late(name)
         if late is not None:
             self.come([name], after=(ceil(wait.total_seconds()) if person else wait.total_seconds()) + late)
@@ -233,6 +246,46 @@ def test_whoever_never_comes_back_holds_up_nobody(fleet: Fleet) -> None:
     assert fleet.waiting() == 0
 
 
+def test_nobody_waits_for_a_line_that_nobody_comes_back_to(fleet: Fleet) -> None:
+    fleet.late = lambda name: None
+    fleet.come(jobs(1000))
+    fleet.run()
+    assert fleet.waiting() > 900
+    fleet.tick(60)
+    assert fleet.gate.look(fleet.where, fleet.pace, keep=STEP_KEEPS) is None
+    fleet.late = lambda name: 0.0
+    later = [f"later-{n}" for n in range(300)]  # more than may come at once: they are a line of their own
+    came = fleet.now
+    fleet.come(later)
+    asked = fleet.run()
+    assert all(asked.claims[name] <= 2 for name in later)
+    assert max(asked.passed[name] for name in later) - came < 300 * GITHUBS.interval.total_seconds()
+    assert most_in(GITHUBS, asked.passed.values()) <= GITHUBS.requests
+
+
+def test_a_line_that_comes_back_after_all_is_waited_for_again(fleet: Fleet) -> None:
+    back = fleet.now + 60  # so long no worker was there
+    fleet.late = lambda name: max(0.0, back - fleet.now)
+    fleet.come(jobs(600))
+    fleet.come(["person-1"], after=55)  # meets an endpoint that lies idle
+    fleet.come((f"later-{n}" for n in range(200)), every=0.5, after=65)
+    asked = fleet.run()
+    assert len(asked.passed) == 801
+    assert "person-1" not in asked.first_told
+    waited = [name for name in asked.first_told if name.startswith("later")]
+    assert max(asked.passed[name] for name in jobs(600)) < min(asked.passed[name] for name in waited[60:])
+    assert asked.claims.total() <= 3 * 801
+
+
+def test_people_who_are_refused_and_come_again_keep_nobody_out(fleet: Fleet) -> None:
+    fleet.link = CODE_IS_GOOD_FOR
+    fleet.come((f"person-{n}" for n in range(700)), every=0.2)
+    asked = fleet.run(until=3600)
+    assert len(asked.passed) == 700
+    assert fleet.refusals < 1500
+    assert max(asked.passed.values()) < 1_000_000 + 1300  # GitHub's pace takes 19 minutes for them
+
+
 def test_workers_who_are_minutes_late_starve_nobody(fleet: Fleet) -> None:
     fleet.late = lambda name: 300.0
     fleet.come(jobs(600))
@@ -285,6 +338,50 @@ def test_an_answer_closes_the_breaker_for_all_who_wait(fleet: Fleet) -> None:
     assert len(asked.passed) == 50
     assert len({round(at) for at in asked.first_told.values()}) > 40
     assert asked.claims.total() <= 3 * 50
+
+
+WHO = [
+    Who(f"{rank}-{n}" if n else "", rank)
+    for rank, most in ((Rank.NOW, 0), (Rank.CONNECT, 4), (Rank.REFRESH, 4))
+    for n in range(most + 1)
+]
+ASKS = st.tuples(
+    st.sampled_from(["enter", "look"]),
+    st.sampled_from([0.0, CONNECT_KEEPS, STEP_KEEPS, AHEAD_KEEPS]),
+    st.sampled_from(WHO),
+)
+ACTS = st.lists(
+    st.one_of(
+        ASKS,
+        ASKS,
+        st.tuples(st.just("tick"), st.sampled_from([0.5, 5, 31, 60, 600, 4000, -30])),
+        st.tuples(st.just("leave"), st.sampled_from(WHO)),
+        st.tuples(st.sampled_from(["answered", "failed"])),
+        st.tuples(st.just("pause"), st.just(timedelta(seconds=20))),
+    ),
+    min_size=10,
+    max_size=40,
+)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(acts=ACTS)
+def test_the_script_and_the_process_agree_while_time_passes(valkey_client: redis.Redis, acts: list[Any]) -> None:
+    fleets = Fleet(valkey_client), Fleet(None)
+    pace = Pace(requests=40, per=timedelta(minutes=1), burst=20)  # three seconds between two
+    for name, *arguments in [("enter", 0.0, Who())] * 18 + acts:
+        told = []
+        for fleet in fleets:
+            if name == "tick":
+                fleet.tick(*arguments)
+                fleet.gate.look(fleet.where, pace)  # a clock that was set back is noticed by both now
+            elif name in ("enter", "look"):
+                told.append(getattr(fleet.gate, name)(fleet.where, pace, keep=arguments[0], who=arguments[1]))
+            else:
+                getattr(fleet.gate, name)(fleet.where, *arguments)
+        assert len(set(told)) <= 1, (name, arguments, told)
+        if told:  # until somebody asks, Redis counts who left
+            assert fleets[0].waiting() == fleets[1].waiting()
 
 
 def test_jobs_of_one_account_share_a_place(fleet: Fleet) -> None:

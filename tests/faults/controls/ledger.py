@@ -311,8 +311,8 @@ CONTROLS = (
     Control(
         name="who connects goes before every job",
         file="identity/connect/code_exchange.py",
-        guard="return self.gate.enter(_endpoint(arrival), arrival.profile.token_pace, who=Who(name, Rank.CONNECT))",
-        without="return self.gate.enter(_endpoint(arrival), arrival.profile.token_pace, who=Who(name))",
+        guard='return Who(f"connect:{arrival.session.started}", Rank.CONNECT)',
+        without='return Who(f"connect:{arrival.session.started}")',
         test="tests/identity/test_connect.py::test_where_a_provider_gives_no_more_tokens and sqlite",
     ),
     Control(
@@ -321,6 +321,27 @@ CONTROLS = (
         guard='redis.call("ZREM", KEYS[2], one)',
         without="local _ = one",
         test="tests/identity/test_line.py::test_whoever_never_comes_back and redis",
+    ),
+    Control(
+        name="nobody waits for a line that nobody comes back to",
+        file="identity/refresh/gate.lua",
+        guard='set("absent", state.places)',
+        without="local _ = unused",
+        test="tests/identity/test_line.py::test_nobody_waits_for_a_line and redis",
+    ),
+    Control(
+        name="who is refused has no place in line any more",
+        file="identity/connect/code_exchange.py",
+        guard="self.gate.leave(_endpoint(arrival), _who(arrival))",
+        without="_who(arrival)",
+        test="tests/identity/test_connect.py::test_whose_turn_comes and sqlite",
+    ),
+    Control(
+        name="a code is shown with the other secret at once",
+        file="identity/connect/code_exchange.py",
+        guard="if self._enter(arrival, Who(rank=Rank.NOW), keep=0) is not None:",
+        without="if self._enter(arrival, Who(rank=Rank.CONNECT), keep=CONNECT_KEEPS) is not None:",
+        test="tests/identity/test_connect.py::test_the_other_secret_is_shown and sqlite",
     ),
     Control(
         name="a later consent is not reached at the provider",
