@@ -10,6 +10,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection, Row
 
+from deploy.cli.at_stake import what_depends
 from deploy.cli.command import PROBLEM, YES, confirm, invocation
 from deploy.cli.output import Output
 from deploy.cli.receipt_words import summary
@@ -77,14 +78,11 @@ def revoke(
     if kind is None or key is None:
         raise click.UsageError("say KIND and KEY, or a list with --from")
     scope, whose = at.read(lambda c: named_scope(c, at.workflows, ScopeKind(kind), key, tenant=tenant))
-    stake = at.read(lambda c: preview(c, scope, at.workflows, now=at.now()))
     if dry_run:
-        _show(out, scope, stake)
+        _show(out, scope, at.read(lambda c: preview(c, scope, at.workflows, now=at.now())))
         return None
-    confirm(
-        f"Revoke {scope}? {stake.stopped_jobs} unfinished job(s) and {stake.accounts} active account(s) depend on it.",
-        yes=yes,
-    )
+    if not yes:
+        confirm(f"Revoke {scope}? {what_depends(at, scope)}", yes=False)
     id, now, reason = at.ids("rev"), at.now(), reason or _REASON
 
     def write(c: Connection) -> Row[Any]:
