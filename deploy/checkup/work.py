@@ -155,10 +155,12 @@ def revocations(at: Installation) -> Iterator[Finding]:
         yield wrong("revocations", f"{what}: see `aswhom revocations show {row['id']}`, act, then `retry` it")
     if len(rows) > _SHOWN:
         yield wrong("revocations", "there are more that are stuck: see `aswhom revocations list --stuck`")
-    left = at.read(lambda c: stuck_leftovers(c, None, limit=_SHOWN))
-    for one in left:
+    left = at.read(lambda c: stuck_leftovers(c, None, limit=_SHOWN + 1))
+    for one in left[:_SHOWN]:
         what = f"{one.id}, won by a connect of account {one.account} that was refused, is stuck at the provider"
         yield wrong("revocations", f"{what}: {one.reason}; act, then `aswhom revocations retry {one.id}`")
+    if len(left) > _SHOWN:
+        yield wrong("revocations", "refused connects had won more that is stuck: see `aswhom revocations list --stuck`")
 
 
 def streams(at: Installation) -> Iterator[Finding]:
