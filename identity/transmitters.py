@@ -149,6 +149,17 @@ def note_stream(connection: Connection, transmitter: str, status: str, *, told_a
     connection.execute(said.values(stream_status=status, stream_told_at=told_at))
 
 
+def note_running(connection: Connection, transmitter: str, *, now: datetime) -> Transmitter:
+    """Somebody has seen that its stream is enabled, whatever it said before. Raises BadInput if there is none."""
+    row = connection.execute(_LIVE.where(transmitters.c.id == transmitter).with_for_update()).one_or_none()
+    if row is None:
+        raise BadInput(f"there is no transmitter {transmitter}: `aswhom transmitters list` shows them")
+    told_at = max(now, row.stream_told_at or now)  # its clock may be ahead of ours
+    said = update(transmitters).where(transmitters.c.id == transmitter)
+    connection.execute(said.values(stream_status=ENABLED, stream_told_at=told_at))
+    return _transmitter(row)
+
+
 def silent_streams(connection: Connection) -> list[SilentStream]:
     """The streams that are not enabled, by their transmitters' own last word."""
     silent = _LIVE.where(transmitters.c.stream_status != ENABLED).order_by(transmitters.c.id)

@@ -168,7 +168,8 @@ def streams(at: Installation) -> Iterator[Finding]:
     for one in at.read(silent_streams):
         said = f"transmitter {one.transmitter} said at {one.told_at:%Y-%m-%d %H:%M} UTC that its stream is"
         act = "enable the stream there: until then it tells of no session or account that has ended"
-        yield wrong("streams", f"{said} {one.status}; {act}")
+        then = f"if it does not say that it is enabled then: `aswhom transmitters running {one.transmitter}`"
+        yield wrong("streams", f"{said} {one.status}; {act}; {then}")
 
 
 def scopes(at: Installation) -> Iterator[Finding]:

@@ -107,6 +107,18 @@ def correct(
 
 @command(transmitters)
 @click.argument("id")
+def running(at: Installation, out: Output, id: str) -> None:
+    """Say that its stream is enabled again: of what you changed at the provider yourself, many tell nobody.
+
+    It counts until the transmitter says of a later moment that it is paused or disabled.
+    """
+    act = at.act()
+    at.write(lambda c: acts.says_running(c, id, act))
+    out.done(f"the stream of transmitter {id} is known as enabled", {"id": id, "stream_status": "enabled"})
+
+
+@command(transmitters)
+@click.argument("id")
 @YES
 def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
     """Take no more events of a transmitter: they are answered as those of an unknown one from then on.
@@ -124,5 +136,5 @@ def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
 def list_transmitters(at: Installation, out: Output) -> None:
     """The transmitters, removed ones too."""
     token = ("issuer", "audience", "other_audiences", "jwks_url", "subject_issuer", "plain_jwt")
-    columns = ("id", "tenant_id", "connection_id", *token, "stream_status", "removed_at")
+    columns = ("id", "tenant_id", "connection_id", *token, "stream_status", "stream_told_at", "removed_at")
     out.rows(at.read(queries.all_transmitters), columns, empty="None yet: `aswhom transmitters add --help`")
