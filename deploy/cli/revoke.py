@@ -32,7 +32,6 @@ _REASON = "an operator's decision"
 _ENDS = {
     None: "the provider cannot be asked, so their credentials stay valid there until they end by themselves",
     Reach.TOKEN: "the provider is asked to end their tokens",
-    Reach.GRANT: "the provider is asked to end their tokens",
     Reach.AUTHORIZATION: "the provider is asked to end all that each person ever granted this client, by a token that "
     "lives; a new connect link waits until it is done or stuck",
 }
