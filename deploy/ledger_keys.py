@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def is_unmade(settings: Settings) -> bool:
+    """Whether there is no file of a ledger on SQLite: to look into it would make one."""
+    return settings.on_sqlite and not Path(settings.ledger_url().removeprefix("sqlite:///")).exists()
+
+
 def refuse_new_keys(settings: Settings, files: KeyFiles, missing: Collection[Path]) -> None:
     """Raises Misconfigured if one of the *missing* files is one that the ledger needs as it was."""
     from identity.proven_keys import held
 
-    if settings.on_sqlite and not Path(settings.ledger_url().removeprefix("sqlite:///")).exists():
+    if is_unmade(settings):
         return
     sealed, links = _read(settings, held)
     faults = []
@@ -46,13 +51,9 @@ def tell_of_new_ledger(settings: Settings, made: Collection[Path], say: Callable
     from pipeline.ledger.revision import revision_of
 
     files = settings.key_files()
-    if files.vault in made or files.signing in made:
+    if files.missing() or files.vault in made or files.signing in made:
         return
-    if settings.on_sqlite:
-        is_new = not Path(settings.ledger_url().removeprefix("sqlite:///")).exists()
-    else:
-        is_new = _with(settings, revision_of) is None
-    if is_new:
+    if is_unmade(settings) or _with(settings, revision_of) is None:
         say(
             "the keys are there and no ledger is, so a new and empty one is made. Where one was lost, take that away "
             "again, and put the backup there (docs/operations.md)"

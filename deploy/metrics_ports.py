@@ -13,10 +13,13 @@ _ON_ITS_OWN = ("WEB", "REVOCATIONS", "HOUSEKEEPING", "BEAT")
 
 def web_metrics_address(settings: Settings) -> str | None:
     """Where the web answers them; None: where it listens anyway."""
-    if not settings.web_metrics_port:
-        return None
+    return metrics_address(settings, settings.web_metrics_port) if settings.web_metrics_port else None
+
+
+def metrics_address(settings: Settings, port: int) -> str:
+    """Where a process answers them on that *port*, as it is written for Gunicorn and for Prometheus."""
     host = settings.metrics_host.strip("[]")
-    return f"{f'[{host}]' if ':' in host else host}:{settings.web_metrics_port}"
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def port_faults(settings: Settings) -> Iterator[str]:
@@ -26,7 +29,8 @@ def port_faults(settings: Settings) -> Iterator[str]:
         if port and taken.setdefault(port, name) != name:
             yield (
                 f"{name} would have port {port}, and so would {taken[port]}: choose another, or 0, with which the web "
-                "answers /metrics where it listens, and any other process not at all"
+                "answers /metrics where it listens, and any other process not at all; of workers ASWHOM_WORKERS says "
+                "how many this machine has"
             )
 
 

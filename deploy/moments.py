@@ -1,4 +1,4 @@
-"""How a command says when: by the clock of the machine it is given on, with that clock's zone."""
+"""How a command says when: by the clock of the machine it is given on, with that clock's offset from UTC."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from datetime import datetime
 
 
 def local_time(moment: datetime) -> str:
-    """A moment for people. As JSON a document has it in full."""
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    """A moment for people, as `--since` takes it. As JSON a document has it in full."""
+    return moment.astimezone().isoformat(sep=" ", timespec="seconds")

@@ -28,6 +28,6 @@ def refuse_beside_others(
     """
     from pipeline.ledger.living import refusal, refuse_beside_processes
 
-    if not by_up and settings.on_sqlite and supervisor.is_up(settings.data_dir):
+    if not by_up and supervisor.is_up(settings.data_dir):
         raise refusal(because, f"an `aswhom up` runs on {settings.data_dir}", otherwise)
     refuse_beside_processes(store(), because=because, tell=tell, otherwise=otherwise)

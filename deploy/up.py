@@ -19,7 +19,7 @@ from deploy import procfile, supervisor, valkey
 from deploy.console import way_in
 from deploy.installation import Installation
 from deploy.ledger_keys import refuse_new_keys, tell_of_new_ledger
-from deploy.metrics_ports import web_metrics_address
+from deploy.metrics_ports import metrics_address, web_metrics_address
 from deploy.process import wait_for_ledger, workflows
 from deploy.procfile import Process
 from deploy.readiness import unready
@@ -81,7 +81,7 @@ def targets(settings: Settings) -> list[dict[str, Any]]:
     """What Prometheus scrapes, for its `file_sd_configs`."""
     addresses = {"web": settings.listen}
     ports = {process.name: settings.metrics_port(process.name) for process in processes(settings)}
-    addresses |= {name: f"{settings.metrics_host}:{port}" for name, port in ports.items() if port}
+    addresses |= {name: metrics_address(settings, port) for name, port in ports.items() if port}
     return [{"targets": [address], "labels": {"process": name}} for name, address in addresses.items()]
 
 
@@ -152,9 +152,11 @@ class Up:
         if self._stopping:
             self._supervisor.stop()
 
-    def wait_ready(self, *, within: timedelta = timedelta(seconds=60)) -> bool:
+    def wait_ready(
+        self, *, within: timedelta | None = timedelta(seconds=60), every: timedelta = timedelta(milliseconds=100)
+    ) -> bool:
         """Wait until the web answers that it could accept a delivery; False if it was stopped, gave up or is late."""
-        for _ in looks(within):
+        for _ in looks(within, every=every):
             if not self.running:
                 break
             if unready(self._settings.listen) is None:
@@ -213,7 +215,7 @@ def _say_when_ready(
         why = unready(settings.listen) or "web is ready just now"
         say(f"not ready after {slow.total_seconds():g} s: {why}. It is waited for; Ctrl-C stops everything")
         _say_if_held(settings, say)
-        is_ready = up.wait_ready(within=timedelta.max)
+        is_ready = up.wait_ready(within=None, every=timedelta(seconds=2))
     if is_ready:
         say(f"Aswhom is up at {settings.base_url}, with its data in {settings.data_dir}. Ctrl-C stops it")
         if way := way_in(settings, unrecorded=unrecorded):

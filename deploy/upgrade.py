@@ -31,14 +31,14 @@ def migrate(
     *by_up*: the lock of the data directory's `aswhom up` is our own.
     """
     from pipeline.database import open_database
-    from pipeline.ledger.revision import misfit, of_a_newer_version, revision_of
+    from pipeline.ledger.revision import misfit, revision_of
     from pipeline.migrations import upgrade_at
 
     refuse_unfit(settings)
     if not beside_others:
         with closing(open_database(settings.database())) as database:
             found = revision_of(database)
-            if found is not None and misfit(found) and not of_a_newer_version(found):
+            if found is not None and misfit(found):  # older: a newer one was refused above
                 refuse_beside_others(
                     settings,
                     lambda: database,

@@ -95,7 +95,7 @@ def add_key(
 ) -> None:
     """Store what recognises *secret*, and its agent if it is new. Raises BadInput."""
     if users is not None and role not in (Role.AGENT, Role.PRODUCT):
-        raise BadInput(f"a key of role {role} is not of some users: what it sees is all of its tenant's")
+        raise BadInput(f"users limit whom a key acts as and invites: a key of role {role} is of all of its tenant's")
     if connection.execute(select(tenants.c.id).where(tenants.c.id == tenant)).first() is None:
         raise BadInput(f"there is no tenant {tenant}: `aswhom tenants list` shows them")
     if held_by is not None:

@@ -175,6 +175,12 @@ def paused_reasons(connection: Connection, ids: Collection[str]) -> Mapping[str,
     return {row.id: row.paused_reason for row in connection.execute(found)}
 
 
+def confirming(connection: Connection, ids: Collection[str]) -> frozenset[str]:
+    """Those of them through which each connect has to be confirmed by the product that made the link."""
+    found = select(provider_connections).where(provider_connections.c.id.in_(ids))
+    return frozenset(owner.id for owner in map(connection_of, connection.execute(found)) if owner.confirms)
+
+
 def pause_connection(connection: Connection, owner: str, *, reason: str) -> None:
     """Fetch no tokens through it until an operator has acted."""
     paused = update(provider_connections).where(provider_connections.c.id == owner)

@@ -24,7 +24,7 @@ from identity.consent_ledger import (
 from identity.errors import GrantRevoked, Unavailable, Unconfirmed
 from identity.grants import get_grant, no_token_yet, seal_answer
 from identity.installations import note_service
-from identity.model import AccountKey, RuledOut, TokenAnswer
+from identity.model import AccountKey, Credential, RuledOut, TokenAnswer
 from identity.sequence import next_number
 from identity.service_credential import ServiceCredential
 from identity.store import CommitUnknown, Store
@@ -143,8 +143,9 @@ def connect_service(
             outcome="success",
             detail={"provider": provider, "credential": str(credential.kind), "consented": consented},
         )
-        note_service(connection, key.connection, key.tenant, credential.external_id)
-        also(connection, key)
+        also(connection, key)  # first: it may list where this is
+        place = None if credential.kind is Credential.JWT_BEARER else credential.external_id  # that one's is a subject
+        note_service(connection, key.connection, key.tenant, place)
 
     completed = CompletedConsent(consent=consent, answer=answer, scopes=scopes, at=act.now, also=write_audit)
     outcome = write_consent(store, vault, completed)

@@ -42,15 +42,13 @@ def note_places(connection: Connection, owner: str, external_ids: Iterable[str])
 
 
 def note_service(connection: Connection, owner: str, tenant: str, external_id: str | None) -> None:
-    """Whoever gives a service's credential says where it is of, or what is listed for its tenant does.
+    """A service's credential is where whoever gives it says, or where something is listed for its tenant.
 
-    It may be anywhere where neither does, and where the two do not agree: what is listed may be a wrong id.
+    It may be anywhere where nothing is: what was said may be the id of its bot, by which no stranger's place is called.
     """
-    if external_id is None:
-        listed = has_listing(connection, owner, tenant)
-    else:
-        listed = tenant_of_installation(connection, owner, external_id) == tenant
-    if not listed:
+    if external_id is not None:
+        note_places(connection, owner, (external_id,))
+    if not has_listing(connection, owner, tenant):
         note_places(connection, owner, (ANYWHERE,))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from pipeline.ledger.jobs import upstream_of
 from pipeline.states import JobState
 
 
@@ -44,7 +45,7 @@ class UpstreamAway(RunAgain):
     def __init__(self, reason: str, *, delay: timedelta, step: str, expires_in: timedelta) -> None:
         super().__init__(reason, delay=delay)
         self.expires_in = expires_in
-        self.waits_for = f"upstream/{step}"
+        self.waits_for = upstream_of(step)
 
 
 class AskOperator(Interruption):

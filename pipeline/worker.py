@@ -125,12 +125,10 @@ class Worker:
                     reason=reason,
                 )
                 self._end(job, park)
-            case RunAgain(delay=delay):
+            case RunAgain(delay=delay) | Unavailable(retry_after=delay):
                 self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason))
-            case Unavailable(retry_after=delay):
-                self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason, saw=False))
             case CommitUnknown():
-                self._end(job, partial(jobs.requeue, job=job, delay=settings.backoff, reason=reason, saw=False))
+                self._end(job, partial(jobs.requeue, job=job, delay=settings.backoff, reason=reason))
             case AccountRefused(account=account, retry_after=delay):
                 # Perhaps its own organisation's doing: it looks again until that is undone, or given up.
                 log.warning("an account is refused", extra={"action": "job.account_refused", "reason": reason})

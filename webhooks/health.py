@@ -12,13 +12,16 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, jsonify
 
+from identity.errors import Unavailable
 from pipeline.looks import SharedLook
 from pipeline.workflow import Registry
+from webhooks import problems
 from webhooks.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
 _TOLD_EVERY = 3600  # seconds
+_TOLD_AGAIN = 60  # why it is not ready: probes ask each second, and the log may lie on the disk that is full
 _FRESH = 1  # second
 
 
@@ -36,6 +39,7 @@ def health(
     pages = Blueprint("health", __name__)
     look = SharedLook(ledger.ready, believed=_FRESH, doubted=_FRESH, monotonic=monotonic)
     looked = -math.inf
+    unready, told = "", -math.inf
 
     @pages.get("/healthz")
     def alive() -> Response:
@@ -49,6 +53,14 @@ def health(
             looked = monotonic()
             tell_of_what_is_not_installed()
         return jsonify(status="ready") if signing_key is None else jsonify(status="ready", signing_key=signing_key)
+
+    @pages.errorhandler(Unavailable)
+    def not_ready(error: Unavailable) -> Response:
+        nonlocal unready, told
+        if str(error) != unready or monotonic() - told >= _TOLD_AGAIN:
+            unready, told = str(error), monotonic()
+            log.warning("not ready: %s", error, extra={"action": "request.unavailable"})
+        return problems.Problem.not_now(error).document()
 
     def tell_of_what_is_not_installed() -> None:
         """Nothing else says that its deliveries are ignored here. What else comes is taken, so the web is ready."""

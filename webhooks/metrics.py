@@ -90,6 +90,7 @@ _NEWEST = Gauge(
 _NEWEST.set(REGISTRY.get_sample_value("process_start_time_seconds") or 0)
 
 NO_ROUTE, OTHER = "none", "other"
+_PROBES = ("/metrics", "/healthz", "/readyz")  # our own: no alert counts them
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -115,7 +116,7 @@ def count_effective() -> None:
 def count_unseen(begins: bytes, status: int) -> None:
     """Count a request that begins so, and that the server itself answered with *status*."""
     method, _, path = begins.decode("latin-1").partition(" ")
-    known = {"/webhooks/": _DELIVERIES, "/events/": _EVENTS}
+    known = {"/webhooks/": _DELIVERIES, "/events/": _EVENTS} | {probe: probe for probe in _PROBES}
     route = next((route for prefix, route in known.items() if path.startswith(prefix)), NO_ROUTE)
     REQUESTS.labels(route=route, method=method if method in METHODS else OTHER, status=str(status)).inc()
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, inspect, or_, select
 
 from deploy.checkup.finding import Finding, wrong
 from deploy.installation import Installation
 from deploy.settings import Settings
 from identity.addresses import AddressPolicy
 from identity.api_key_tables import api_keys, workloads
+from identity.columns import database_now
 from identity.connection_secrets import WEBHOOK_SECRET
 from identity.own_values import is_own_value
 from identity.providers import PROFILES
@@ -20,16 +22,26 @@ from identity.tables import connection_secrets, provider_connections, transmitte
 _SHOWN = 20
 
 # A chat that sends deliveries is answered where it says.
-_ANSWERING = select(connection_secrets.c.connection_id).where(connection_secrets.c.name == WEBHOOK_SECRET)
+_ANSWERING = select(connection_secrets.c.connection_id).where(
+    connection_secrets.c.name == WEBHOOK_SECRET,
+    or_(connection_secrets.c.retired_at.is_(None), connection_secrets.c.retired_at > database_now()),
+)
 _WORKLOADS = (
     select(workloads.c.key_id, workloads.c.jwks_url)
     .join(api_keys, api_keys.c.id == workloads.c.key_id)
-    .where(api_keys.c.revoked_at.is_(None))
+    .where(
+        api_keys.c.revoked_at.is_(None), or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > database_now())
+    )
     .order_by(workloads.c.key_id)
 )
 
-#: What leads somewhere, and the address.
-Leads = tuple[str, str]
+
+class Leads(NamedTuple):
+    """What leads somewhere, and the address. *answers*: it is the provider's own, where commands are answered."""
+
+    whose: str
+    url: str
+    answers: bool = False
 
 
 def addresses(at: Installation) -> Iterator[Finding]:
@@ -43,7 +55,7 @@ def refused(settings: Settings, in_ledger: Sequence[Leads]) -> list[str]:
     Those that ASWHOM_EGRESS_HOSTS leaves out are told of by themselves.
     """
     policy = settings.addresses()
-    found = ((whose, _refused(policy, url)) for whose, url in leading(settings, in_ledger))
+    found = ((one.whose, _refused(policy, one.url)) for one in leading(settings, in_ledger))
     told = [f"{whose} leads to {says}" for whose, says in dict.fromkeys(found) if says is not None]
     more = [f"{len(told) - _SHOWN} more are refused"] if len(told) > _SHOWN else []
     return told[:_SHOWN] + more
@@ -52,7 +64,7 @@ def refused(settings: Settings, in_ledger: Sequence[Leads]) -> list[str]:
 def leading(settings: Settings, in_ledger: Sequence[Leads]) -> list[Leads]:
     """With those of the ledger, those that are set."""
     own = settings.console_issuer
-    return [*in_ledger, *([] if own is None else [("the console's sign-in", own)])]
+    return [*in_ledger, *([] if own is None else [Leads("the console's sign-in", own)])]
 
 
 def stored(connection: Connection) -> list[Leads]:
@@ -71,14 +83,15 @@ def stored(connection: Connection) -> list[Leads]:
             urls = [row.api_url, row.token_url, *config]
             if (profile := PROFILES.get(row.provider)) is not None:
                 urls += [profile.revocation_url, *profile.called_too]
-                urls += [profile.replies_at] if row.id in answering else []
-            found += [(row.id, url) for url in urls if url]
+                if profile.replies_at and row.id in answering:
+                    found.append(Leads(row.id, profile.replies_at, answers=True))
+            found += [Leads(row.id, url) for url in urls if url]
     removed = transmitters.c.removed_at
     if ledger.has_table(transmitters.name) and removed.name in {c["name"] for c in ledger.get_columns("transmitters")}:
         named = select(transmitters.c.id, transmitters.c.jwks_url).where(removed.is_(None)).order_by(transmitters.c.id)
-        found += [(f"transmitter {row.id}", row.jwks_url) for row in connection.execute(named)]
+        found += [Leads(f"transmitter {row.id}", row.jwks_url) for row in connection.execute(named)]
     if ledger.has_table(workloads.name):
-        found += [(f"key {row.key_id}", row.jwks_url) for row in connection.execute(_WORKLOADS)]
+        found += [Leads(f"key {row.key_id}", row.jwks_url) for row in connection.execute(_WORKLOADS)]
     return found
 
 
@@ -90,7 +103,7 @@ def is_refused(policy: AddressPolicy, url: str) -> bool:
 
 
 def entry_for(policy: AddressPolicy, url: str) -> str | None:
-    """What to add to ASWHOM_ALLOW_HOSTS so that *url* is asked at all; None: nothing is in its way there."""
+    """What to add to ASWHOM_ALLOW_HOSTS so that *url* is asked at all; None: nothing that this would take away."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
     if parts.scheme not in ("http", "https") or policy.leaves_out(host, port) or not is_refused(policy, url):

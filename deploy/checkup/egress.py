@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
-from deploy.checkup.addresses import leading, stored
-from deploy.checkup.finding import Finding, ok, wrong
+from deploy.checkup.addresses import Leads, leading, stored
+from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
+from deploy.settings import Settings
 from identity.addresses import AddressPolicy
 from identity.discovery import discover
 
@@ -16,14 +17,27 @@ _SHOWN = 20
 
 def left_out(at: Installation) -> Iterator[Finding]:
     """They are refused, so that nobody's token goes there: whoever added one was mistaken, or somebody else."""
+    in_ledger = at.read(stored)
+    for says in hosts_left_out(at.settings, in_ledger):
+        yield wrong("egress", says)
     policy = at.settings.addresses()
-    found = ((whose, _left_out(policy, url)) for whose, url in leading(at.settings, at.read(stored)))
+    for one in leading(at.settings, in_ledger):
+        if one.answers and (host := _left_out(policy, one.url)) is not None:
+            says = f"{one.whose}'s provider takes answers to commands and buttons at {host}, which ASWHOM_EGRESS_HOSTS"
+            yield unknown("egress", f"{says} leaves out: if anybody uses such there, add it, for every process")
+
+
+def hosts_left_out(settings: Settings, in_ledger: Sequence[Leads]) -> list[str]:
+    """What leads to a host that is left out, and what to do. Not where commands are answered: there may be none."""
+    policy = settings.addresses()
+    found = ((one.whose, _left_out(policy, one.url)) for one in leading(settings, in_ledger) if not one.answers)
     told = list(dict.fromkeys((whose, host) for whose, host in found if host is not None))
-    for whose, host in told[:_SHOWN]:
-        says = f"{whose} leads to {host}, which ASWHOM_EGRESS_HOSTS leaves out, so nothing is sent there"
-        yield wrong("egress", f"{says}: add it there, for every process, or find out who changed the connection")
-    if len(told) > _SHOWN:
-        yield wrong("egress", f"{len(told) - _SHOWN} more are left out")
+    more = [f"{len(told) - _SHOWN} more are left out"] if len(told) > _SHOWN else []
+    return [
+        f"{whose} leads to {host}, which ASWHOM_EGRESS_HOSTS leaves out, so nothing is sent there: where it should be, "
+        f"add {host}, for every process, and else correct {whose}"
+        for whose, host in told[:_SHOWN]
+    ] + more
 
 
 def sign_in(at: Installation) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import sqlite3
 from collections.abc import Iterator
@@ -45,7 +46,9 @@ def disk(at: Installation) -> Iterator[Finding]:
     if not at.settings.data_dir.is_dir():
         return
     free = room.free(at.settings.data_dir)
-    if free < room.ENOUGH:
+    if math.isnan(free):
+        yield unknown("disk", f"what is free where {at.settings.data_dir} lies cannot be read")
+    elif free < room.ENOUGH:
         what = f"{free // 1_000_000:.0f} MB are free where {at.settings.data_dir} lies"
         yield wrong("disk", f"{what}: make room, or move the data directory; `aswhom db prune` forgets what may be")
     else:

@@ -166,7 +166,7 @@ def revocations(at: Installation) -> Iterator[Finding]:
 def streams(at: Installation) -> Iterator[Finding]:
     """Whose people are told of no more, though nothing here fails."""
     for one in at.read(silent_streams):
-        said = f"transmitter {one.transmitter} said at {one.told_at:%Y-%m-%d %H:%M} UTC that its stream is"
+        said = f"transmitter {one.transmitter} said at {local_time(one.told_at)} that its stream is"
         act = "enable the stream there: until then it tells of no session or account that has ended"
         then = f"if it does not say that it is enabled then: `aswhom transmitters running {one.transmitter}`"
         yield wrong("streams", f"{said} {one.status}; {act}; {then}")

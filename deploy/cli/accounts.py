@@ -174,7 +174,7 @@ def refresh(at: Installation, out: Output, id: str) -> int:
     if row["credential"] == Credential.STATIC:
         raise BadInput(f"{account} has a token that stays the same: `aswhom accounts add-static` replaces it")
     if before is None:
-        raise BadInput(f"{account} was never connected: `{facts.told(row)['next']}`")
+        raise BadInput(f"{account} was never connected. Next: {_next_token(at, account)}")
     try:
         after = at.runtime.coordinator.refresh(account, after_generation=before)
     except (AswhomError, CommitUnknown) as error:  # it was forced all the same, and may have been presented
@@ -284,7 +284,7 @@ def test(at: Installation, out: Output, id: str) -> int:
         case Life.ALIVE | Life.UNKNOWN:
             next_ = None
         case Life.OTHER:
-            next_ = f"aswhom accounts reconnect {row['id']}"
+            next_ = at.read(lambda c: facts.again(c, row))
         case Life.REFUSED | Life.EXPIRED | Life.NONE | Life.REVOKED:
             next_ = _next_token(at, row["id"])
     out.done(

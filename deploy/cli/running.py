@@ -107,6 +107,7 @@ def db() -> None:
 )
 def upgrade(at: Installation, out: Output, while_others_run: bool, check: bool) -> int | None:
     """Bring the ledger to this version's tables; nothing happens where it is there already."""
+    from deploy.ledger_keys import tell_of_new_ledger
     from deploy.upgrade import migrate
     from pipeline.ledger.revision import revision_of
 
@@ -117,6 +118,7 @@ def upgrade(at: Installation, out: Output, while_others_run: bool, check: bool) 
         out.now(f"upgrading to {to} ({number} of {of})")
 
     before = revision_of(at.unchecked_ledger)
+    tell_of_new_ledger(at.settings, (), out.note)
     migrate(at.settings, say=out.now, begins=begins, beside_others=while_others_run)
     after = revision_of(at.unchecked_ledger)
     upgraded = (
@@ -134,7 +136,9 @@ def _rehearse(at: Installation, out: Output) -> int:
     at.ledger_file  # noqa: B018 - says so where there is none, which opening it would make
     before, faults = revision_of(at.unchecked_ledger), in_the_way(at)
     told = "\n".join(f"- {fault}" for fault in faults) or "nothing is in the way with this host's settings and keys"
-    sentence = f"{told}\nNothing was changed: the tables are at {before}, and this version's are {newest()}"
+    sentence = (
+        f"{told}\nNothing was changed: the tables are at {before or 'nothing'}, and this version's are {newest()}"
+    )
     out.done(sentence, {"before": before, "after": newest(), "faults": faults})
     return PROBLEM if faults else DONE
 

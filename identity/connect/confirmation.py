@@ -182,6 +182,9 @@ def _check(session: ConnectSession, came: CameBack, *, by: str, now: datetime) -
         reason = "somebody else is signed in where you got the link than the person it is for"
         mine = "ask there for a link of your own, and follow nobody else's"
         refuse(Why.UNCONFIRMED, reason, mine, final=True, by=by, said=came.principal)
+    if session.nonce_hash is None:
+        reason = "the link was made before an upgrade, when no link was bound to the browser session that asked for it"
+        refuse(Why.UNCONFIRMED, reason, "ask for a new one", final=True, by=by)
     if not session.is_nonce(came.nonce):
         reason = "this is not the browser session in which the link was asked for"
         mine = "ask for a new link in this one, follow it here, and open no address that somebody sends you"

@@ -13,8 +13,9 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, not_, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, not_, or_, select, true, update
 
+from identity.columns import Instant
 from identity.connect.tables import connect_sessions
 from identity.model import AccountKey
 from identity.secret import Secret
@@ -183,6 +184,26 @@ def is_connecting(
         true() if besides is None else columns.started != besides,
     )
     return connection.execute(open_one.limit(1)).first() is not None
+
+
+def links_end(
+    connection: Connection, key: AccountKey, *, now: datetime, made_by: datetime, after: int, besides: int
+) -> datetime | None:
+    """When the last link for this account ends, as things stand, of those that still work and were *made_by* then.
+
+    None: there is none. *after* and *besides* as of `is_connecting`. Opened, or come back by, it ends later.
+    """
+    columns = connect_sessions.c
+    left = select(func.max(columns.expires_at, type_=Instant)).where(
+        columns.tenant_id == key.tenant,
+        columns.connection_id == key.connection,
+        columns.principal_id == key.principal,
+        _works(now),
+        columns.created_at <= made_by,
+        columns.started > after,
+        columns.started != besides,
+    )
+    return connection.execute(left).scalar()
 
 
 def open_links(connection: Connection, principal: str, *, now: datetime) -> list[ConnectSession]:

@@ -64,8 +64,9 @@ class Withdrawn:
     """What became of the sessions that a provider's word could have ended."""
 
     ended: int
+    narrowed: int  # those that have roles beyond the tenant whose sessions its sender may end: they keep these alone
     younger: int  # than what it tells of
-    of_others: int  # beyond the tenant whose sessions its sender may end
+    of_others: int  # without a role of that tenant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,15 +184,21 @@ def end_at_providers_word(
     """End the sessions of those whom the provider they signed in by has withdrawn.
 
     One that began after *before* is of a sign-in that the provider has allowed since. *within* is the one tenant whose
-    sessions the sender may end: those of whom has another role as well go on.
+    sessions the sender may end: of whom has roles elsewhere as well they go on with these.
     """
     columns = console_sessions.c
     meant = (columns.issuer == issuer) & columns.subject.in_(subjects) & (columns.expires_at > now)
     found = connection.execute(select(columns.token_sha256, columns.roles, columns.created_at).where(meant)).all()
-    theirs = [one for one in found if within is None or all(tenant == within for _, tenant in one.roles)]
-    due = [one.token_sha256 for one in theirs if before is None or one.created_at <= before]
-    ended = _end(connection, columns.token_sha256.in_(due))
-    if ended:
+    theirs = [one for one in found if within is None or any(tenant == within for _, tenant in one.roles)]
+    due = [one for one in theirs if before is None or one.created_at <= before]
+    elsewhere = {one.token_sha256: [held for held in one.roles if within not in (None, held[1])] for one in due}
+    narrowed = 0
+    for token, roles in elsewhere.items():
+        if roles:
+            left = update(console_sessions).where(columns.token_sha256 == token).values(roles=roles)
+            narrowed += connection.execute(left).rowcount
+    ended = _end(connection, columns.token_sha256.in_([token for token, roles in elsewhere.items() if not roles]))
+    if ended or narrowed:
         audit.record(
             connection,
             "console.session_ended",
@@ -200,9 +207,9 @@ def end_at_providers_word(
             at=now,
             outcome="ended",
             reason=f"{reason}, by {by}",
-            detail={"issuer": issuer, "subjects": sorted(subjects), "sessions": ended},
+            detail={"issuer": issuer, "subjects": sorted(subjects), "sessions": ended, "narrowed": narrowed},
         )
-    return Withdrawn(ended=ended, younger=len(theirs) - len(due), of_others=len(found) - len(theirs))
+    return Withdrawn(ended=ended, narrowed=narrowed, younger=len(theirs) - len(due), of_others=len(found) - len(theirs))
 
 
 def _end(connection: Connection, which: ColumnElement[bool]) -> int:

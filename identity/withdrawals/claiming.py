@@ -32,7 +32,7 @@ from identity.withdrawals import (
     settle,
 )
 from identity.withdrawals.end_request import Case, goes_by_name, may_be_shared, reaches_all
-from identity.withdrawals.reach import awaits_link, reaches_others
+from identity.withdrawals.reach import awaited_link, reaches_others
 
 _SECOND = timedelta(seconds=1)
 _LINK = timedelta(seconds=30)  # until it is seen again whether one still works
@@ -98,7 +98,7 @@ def _claim_found(
     if others is not None and claimed.origin is not Origin.CONNECT:
         settle(connection, claimed.id, to=WithdrawalState.STUCK, reason=others, now=now)
         return None
-    if reaches and others is None and awaits_link(connection, account, claimed, now=now):
+    if reaches and others is None and awaited_link(connection, account, claimed, now=now) is not None:
         why = "somebody may be connecting, and asking would end that consent too"
         postpone(connection, claimed.id, due_at=now + _LINK, reason=why, counts=Counts.NOTHING)
         return None

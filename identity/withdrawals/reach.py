@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, select
 
 from identity.accounts import Account
 from identity.connect.leftovers import kept
-from identity.connect.sessions import is_connecting
+from identity.connect.sessions import CONFIRMED_WITHIN, is_connecting, links_end
 from identity.grants import Grant, get_grant
 from identity.model import AccountKey, Credential
 from identity.providers.profile import Profile
@@ -18,7 +19,6 @@ from identity.withdrawals import Origin, Withdrawal, WithdrawalState, is_refresh
 from identity.withdrawals.end_request import reaches_all
 
 _UNDER_WAY = timedelta(minutes=2)  # longer than a claim lasts
-_LINKS = timedelta(minutes=30)  # longer than a link can last that was made before the end of what was won began
 
 
 def awaits_provider(connection: Connection, account: Account, profile: Profile, *, now: datetime) -> bool:
@@ -34,9 +34,7 @@ def awaits_provider(connection: Connection, account: Account, profile: Profile, 
         return profile.renewal is not None and one.refresh_sealed is not None and (dropped or expired)
 
     pending = of_account(connection, account.id, WithdrawalState.PENDING)
-    # What waits for a confirmation is not asked about yet: when it is, this consent is seen (`reaches_others`).
-    waiting = {one.id for one in kept(connection, [account.id]) if one.until > now}
-    won = [one for one in pending if one.origin is Origin.CONNECT and one.id not in waiting]
+    won = _won(connection, account, pending, now=now)
     if profile.renewal is None and not all(_is_anothers(account, one) for one in won):
         return True
     if any(not by_name(one) for one in pending if one.origin is not Origin.CONNECT):
@@ -48,21 +46,40 @@ def awaits_provider(connection: Connection, account: Account, profile: Profile, 
     return is_refreshing(connection, account.id) or (held and not by_name(grant))
 
 
+def _won(
+    connection: Connection, account: Account, pending: Collection[Withdrawal], *, now: datetime
+) -> list[Withdrawal]:
+    """What a connect won, of what is *pending*. Not what waits for a confirmation: it is not asked about yet.
+
+    When it is, a consent of now is seen (`reaches_others`).
+    """
+    waiting = {one.id for one in kept(connection, [account.id]) if one.until > now}
+    return [one for one in pending if one.origin is Origin.CONNECT and one.id not in waiting]
+
+
 def _is_anothers(account: Account, one: Withdrawal) -> bool:
     """Whether a connect won it from somebody who is not the person of the account."""
     return one.external_id is not None and account.external_id not in (None, one.external_id)
 
 
-def awaits_link(connection: Connection, account: Account, claimed: Withdrawal, *, now: datetime) -> bool:
-    """Whether a link for the account works, and who comes back by it may be the person whom the request would reach.
+def awaited_link(connection: Connection, account: Account, claimed: Withdrawal, *, now: datetime) -> datetime | None:
+    """When the link ends by which the person may come back whom the request would reach.
 
     Nobody has connected the account yet, so who won this may have followed a link of somebody else's, who must not keep
-    it from its end by another one. It waits until that link has ended: meanwhile no other one begins.
+    it from its end by another one. None: it waits for no link, as for none that was made since its end began.
     """
-    if not _is_nobodys(account, claimed) or now >= claimed.created_at + _LINKS:
-        return False
-    newest = newest_revocation(connection, grant_scopes(account.key))
-    return is_connecting(connection, account.key, now=now, after=newest, besides=claimed.consented)
+    if not _is_nobodys(account, claimed):
+        return None
+    newest, end_began = newest_revocation(connection, grant_scopes(account.key)), claimed.created_at + CONFIRMED_WITHIN
+    return links_end(connection, account.key, now=now, made_by=end_began, after=newest, besides=claimed.consented)
+
+
+def links_awaited(connection: Connection, account: Account, *, now: datetime) -> datetime | None:
+    """When the links end that ends of what connects won wait for; None: they wait for none."""
+    pending = of_account(connection, account.id, WithdrawalState.PENDING)
+    won = _won(connection, account, pending, now=now)
+    ends = [awaited_link(connection, account, one, now=now) for one in won]
+    return max((end for end in ends if end is not None), default=None)
 
 
 def _is_nobodys(account: Account, one: Withdrawal) -> bool:

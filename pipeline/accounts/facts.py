@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from identity.connections import confirming
 from identity.grants import get_grant
 from identity.model import MINTED, AccountKey, AccountState, Credential, ScopeKind
 from identity.refresh.story import latest_refresh
@@ -28,6 +29,9 @@ _ADD = {
 #: Whose groups of commands have `open`.
 _OPENED = {ScopeKind.TENANT: "tenants", ScopeKind.CONNECTION: "connections"}
 
+#: In place of a command, where none can be given: a link that is to be confirmed is made by no hand.
+_BY_PRODUCT = "their next visit in your product, which makes the link (POST /v1/connect-links)"
+
 
 def told(row: Record) -> Record:
     """*row* of an account with `why` and `next`: by its own state alone."""
@@ -42,7 +46,12 @@ def all_told(connection: Connection, rows: Sequence[Record]) -> list[Record]:
     """
     waiting = unconfirmed(connection, rows)
     own = [_unconfirmed(told(row), waiting.get(row["id"])) for row in rows]
-    return [_below(row, obstacle) for row, obstacle in zip(own, obstacles(connection, rows), strict=True)]
+    below = [_below(row, obstacle) for row, obstacle in zip(own, obstacles(connection, rows), strict=True)]
+    by_product = confirming(connection, {row["connection_id"] for row in below if row["next"] == _reconnect(row)})
+    return [
+        {**row, "next": _BY_PRODUCT} if row["connection_id"] in by_product and row["next"] == _reconnect(row) else row
+        for row in below
+    ]
 
 
 def whole(connection: Connection, row: Record) -> Record:
@@ -70,7 +79,17 @@ def next_token(connection: Connection, row: Record) -> str | None:
         return next_
     grant = get_grant(connection, row["id"])
     renewable = row["credential"] in MINTED or (grant is not None and grant.refresh_sealed is not None)
-    return f"aswhom accounts refresh {row['id']}" if renewable else _again(row)
+    return f"aswhom accounts refresh {row['id']}" if renewable else again(connection, row)
+
+
+def again(connection: Connection, row: Record) -> str:
+    """How a new consent comes about."""
+    return _BY_PRODUCT if is_by_product(connection, row) else _again(row)
+
+
+def is_by_product(connection: Connection, row: Record) -> bool:
+    """Whether a person connects the account by links that their product makes, and by no others."""
+    return row["credential"] == Credential.AUTHORIZATION_CODE and bool(confirming(connection, [row["connection_id"]]))
 
 
 def _unconfirmed(row: Record, waiting: str | None) -> Record:
@@ -107,8 +126,11 @@ def _by_state(row: Record) -> tuple[str, str | None]:
 
 
 def _again(row: Record) -> str:
-    """How a new consent comes about."""
     command: Any = _ADD.get(Credential(row["credential"]))
     if command is None:
-        return f"aswhom accounts reconnect {row['id']}"
+        return _reconnect(row)
     return f"aswhom accounts {command} --tenant {row['tenant_id']} --connection {row['connection_id']}"
+
+
+def _reconnect(row: Record) -> str:
+    return f"aswhom accounts reconnect {row['id']}"

@@ -14,7 +14,7 @@ from identity.hold import IS_HELD
 from identity.model import AccessPattern, AccountKey
 from identity.prepared import Prepared
 from pipeline.ledger.clock import NOW
-from pipeline.ledger.moving import JobColumns, move_job, moving_job
+from pipeline.ledger.moving import WAITS_ON, JobColumns, move_job, moving_job
 from pipeline.limits import LONGEST_WAIT
 from pipeline.states import JobState, Wait
 from pipeline.tables import IS_CLAIMED, IS_QUEUED, jobs, pinned_configuration
@@ -39,6 +39,7 @@ class ClaimedJob:
     accepted: int
     fence: int
     runs_spent: int
+    waits_for: str | None  # what it was parked for, unless a step has opened since
     waited: timedelta  # since it was due
 
 
@@ -133,6 +134,7 @@ def claim(connection: Connection, job: str, *, claim_for: timedelta, lapses: int
         accepted=claimed.accepted,
         fence=claimed.fence,
         runs_spent=claimed.runs_spent,
+        waits_for=claimed.waits_for,
         waited=claimed.claimed_until - claim_for - claimed.due_at,
     )
 
@@ -145,18 +147,15 @@ def lock_claim(connection: Connection, job: ClaimedJob) -> bool:
 # What follows ends a run. Each returns the state it moved the job to; None: the job was no longer this run's.
 
 
-def requeue(
-    connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str, saw: bool = True
-) -> JobState | None:
+def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str) -> JobState | None:
     """Put a running job back: a retry, a yield or a wait for something that is not ours. Spends no run.
 
     It is due within a day, whatever *delay* is: it finds out then what it must wait for. A job that was to stop is
-    cancelled instead. *saw*: whether it saw what it waited for before; else that wait goes on.
+    cancelled instead.
     """
     # From RUNNING alone: the table lets dead and cancelled jobs back too, but only for a person who replays them.
     running, due_at = JobState.RUNNING, database_in(min(delay, LONGEST_WAIT))
-    wait: JobColumns = {} if saw else {"waits_for": jobs.c.waits_for, "expires_at": jobs.c.expires_at}
-    values: JobColumns = {"due_at": due_at, "reason": reason, **wait}
+    values: JobColumns = {"due_at": due_at, "reason": reason, **WAITS_ON}
     if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, source=running, **values):
         return JobState.QUEUED
     return cancel_if_stopping(connection, job)
@@ -239,7 +238,7 @@ def spend_run(
         values["reason"] = f"{runs} runs failed; the last: {reason}"
     else:
         to = JobState.QUEUED
-        values |= {"due_at": database_in(min(delay, LONGEST_WAIT)), "reason": reason}
+        values |= {"due_at": database_in(min(delay, LONGEST_WAIT)), "reason": reason, **WAITS_ON}
     moved = move_job(connection, job, to, fence=fence, source=JobState(spent.state), **values)
     return to if moved else None
 
@@ -253,6 +252,11 @@ def state_and_revocation(connection: Connection, job: str) -> tuple[JobState, st
 def consent_of(key: AccountKey) -> str:
     """What a job that waits for a person's consent waits for."""
     return f"{_ACCOUNT}{key}"
+
+
+def upstream_of(step: str) -> str:
+    """What a job waits for whose step's upstream is away."""
+    return f"upstream/{step}"
 
 
 def consenting(waits_for: str | None) -> AccountKey | None:

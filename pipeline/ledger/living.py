@@ -2,39 +2,45 @@
 
 PostgreSQL names its sessions, which a process has for as long as it lives, or longer: a COMMIT that waits for a standby
 outlives whoever asked for it. Elsewhere, and where a session bears a name of somebody's own, heartbeats tell. And
-where another installation has its tables in the same database: of a session nobody else sees which schema it is on.
+where another installation lives in the same database: of a session nobody else sees which schema it is on.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, inspect, select, text
+from sqlalchemy import Connection, MetaData, func, inspect, select, text
 
 from identity.errors import Unavailable
 from identity.store import Store
 from pipeline.ledger.clock import ledger_now
 from pipeline.model import HEARTBEAT
-from pipeline.tables import heartbeats
+from pipeline.tables import heartbeats, jobs
 
 _SILENT = 3 * HEARTBEAT  # then whoever wrote it is gone
+_LEFT = timedelta(hours=1)  # an installation that has been silent for so long is a copy, or was given up
 _LOOKS_AGAIN = 0.5  # seconds
+_NAMED = 5  # sessions of one name, by their pids: where every process was stopped, few are left
 
 #: The names that `deploy.environment` gives to the connections of processes; commands end by themselves.
 _SESSIONS = text(
-    "select application_name from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
-    "and application_name ~ '^aswhom-(web|worker|revocations|housekeeping|beat)'"
+    "select application_name, pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
+    "and application_name ~ '^aswhom-(web|worker|revocations|housekeeping|beat)' order by backend_start"
 )
 
+#: Any program's table may be called as one of ours: an installation has several.
 _OTHER_SCHEMAS = text(
-    "select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relname = :table "
-    "and c.relkind = 'r' and n.nspname <> coalesce(current_schema(), '') order by n.nspname"
+    "select n.nspname, bool_and(has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')) "
+    "from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relname = any(:tables) "
+    "and c.relkind = 'r' and n.nspname <> coalesce(current_schema(), '') "
+    "group by n.nspname having count(*) = cardinality(:tables) order by n.nspname"
 )
 
+_Sessions = Mapping[str, Sequence[int]]
 _Beats = Mapping[tuple[str, str], datetime]
 
 
@@ -49,14 +55,16 @@ def refuse_beside_processes(
     """
     if others := store.read(_other_installations):
         tell(
-            f"another installation has its tables in this database (schema {', '.join(others)}): heartbeats alone tell "
+            f"another installation lives in this database (schema {', '.join(others)}): heartbeats alone tell "
             "whether processes of this one run, so see for yourself that its web and workers are stopped"
         )
 
-    def refuse(sessions: Counter[str]) -> None:
+    def refuse(sessions: _Sessions) -> None:
         if sessions:
-            seen = ", ".join(f"{name} ({number} sessions)" for name, number in sorted(sessions.items()))
-            raise refusal(because, f"processes run on it: {seen}", otherwise)
+            seen = ", ".join(f"{name} (pid {_listed(pids)})" for name, pids in sorted(sessions.items()))
+            ends = "a session whose process is gone ends by `select pg_terminate_backend(PID)` in the database"
+            ways = ends if otherwise is None else f"{ends}; {otherwise}"
+            raise refusal(because, f"sessions of processes are on it: {seen}", ways)
 
     sessions, known = store.read(_seen)
     refuse(sessions)
@@ -78,18 +86,31 @@ def refusal(because: str, seen: str, otherwise: str | None) -> Unavailable:
     return Unavailable(says if otherwise is None else f"{says}; {otherwise}")
 
 
+def _listed(pids: Sequence[int]) -> str:
+    more = f" and {len(pids) - _NAMED} more" if len(pids) > _NAMED else ""
+    return ", ".join(map(str, pids[:_NAMED])) + more
+
+
 def _other_installations(connection: Connection) -> list[str]:
-    """Other schemas of the database that have tables of ours."""
+    """Other schemas of the database in which an installation lives, or may: its heartbeats are not for us to read."""
     if connection.dialect.name != "postgresql":
         return []
-    return list(connection.execute(_OTHER_SCHEMAS, {"table": heartbeats.name}).scalars())
+    found = connection.execute(_OTHER_SCHEMAS, {"tables": [heartbeats.name, jobs.name, "alembic_version"]}).all()
+    return [schema for schema, readable in found if not readable or _lives(connection, schema)]
 
 
-def _seen(connection: Connection) -> tuple[Counter[str], _Beats]:
-    """Our sessions by their names, and the heartbeats that are fresh."""
-    sessions = Counter[str]()
+def _lives(connection: Connection, schema: str) -> bool:
+    theirs = heartbeats.to_metadata(MetaData(), schema=schema)
+    newest: datetime | None = connection.execute(select(func.max(theirs.c.at, type_=theirs.c.at.type))).scalar()
+    return newest is not None and newest > ledger_now(connection) - _LEFT
+
+
+def _seen(connection: Connection) -> tuple[_Sessions, _Beats]:
+    """The pids of our sessions by their names, and the heartbeats that are fresh."""
+    sessions = defaultdict[str, list[int]](list)
     if connection.dialect.name == "postgresql" and not _other_installations(connection):
-        sessions.update(connection.execute(_SESSIONS).scalars())
+        for name, pid in connection.execute(_SESSIONS):
+            sessions[name].append(pid)
     if not inspect(connection).has_table(heartbeats.name):
         return sessions, {}
     columns = heartbeats.c

@@ -32,13 +32,18 @@ class JobColumns(TypedDict, total=False):
     wait: Wait
     waits_for: str | ColumnElement[str | None] | None
     lacks: list[str] | None
-    expires_at: ColumnElement[datetime]
+    expires_at: ColumnElement[datetime] | ColumnElement[datetime | None]
     runs_spent: int
     revocation_id: str | None
     accepted: int
     replayed_by: list[str]
     config_sha256: str
     event: Mapping[str, Any]
+
+
+# A move with these leaves the wait as it is: whether what it was for has come, this run has not seen. Should the job
+# park for the same again, it waits until when it would have. That a step opens ends it (`pipeline.ledger.openings`).
+WAITS_ON: JobColumns = {"waits_for": jobs.c.waits_for, "expires_at": jobs.c.expires_at}
 
 
 class StepColumns(TypedDict, total=False):

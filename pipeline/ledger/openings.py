@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, bindparam, insert, update
+from sqlalchemy import Connection, bindparam, insert, null, update
 
 from identity import leases
 from identity.accounts import pending_account
@@ -26,6 +26,7 @@ from pipeline.ledger.approval_bars import approver_scopes
 from pipeline.ledger.approvals import confirm, mark_used
 from pipeline.ledger.calls import give_way, overtaken
 from pipeline.ledger.intents import (
+    Adopted,
     ApprovalMoved,
     Ended,
     Intent,
@@ -36,7 +37,7 @@ from pipeline.ledger.intents import (
     record_intent,
     write_step,
 )
-from pipeline.ledger.jobs import consent_of, park, requeue
+from pipeline.ledger.jobs import consent_of, park, requeue, upstream_of
 from pipeline.ledger.once import take_once
 from pipeline.ledger.refusals import rule_out
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
@@ -58,6 +59,8 @@ _EXTEND_CLAIM = Prepared(
 )
 _EXTEND_CLAIM_AND_NUMBER = Prepared(_EXTEND_CLAIM.statement.returning(NUMBERS.next_value().label("number")))
 _INSERT_ATTEMPT = Prepared(insert(attempts))
+# By its fence the job is this run's: the transaction has the row since it extended the claim.
+_WAITS_NO_MORE = Prepared(update(jobs).where(jobs.c.id == bindparam("job")).values(waits_for=null(), expires_at=null()))
 
 
 def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
@@ -107,6 +110,8 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     if intent.once is not None and intent.purpose is Purpose.CALL:
         settled = take_once(connection, intent, now)
         if settled is not None:
+            if isinstance(settled, Adopted):
+                _end_wait(connection, intent)
             return settled
     capability = _issue_capability(connection, intent, now)
     if isinstance(capability, Ended):
@@ -118,8 +123,18 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         reason = "its step has ended before it opened"
         return Ended(reason=reason, moved=requeue(connection, job, delay=timedelta(), reason=reason))
     _insert_attempt(connection, intent, outcome, capability, opened=opened, now=now)
+    _end_wait(connection, intent)
     mark_used(connection, intent, now=now)
     return Opened(lease=outcome, capability=capability)
+
+
+def _end_wait(connection: Connection, intent: Intent) -> None:
+    """What the job was parked for has come, so that another such wait is a new one.
+
+    Not for the step's own upstream: whether that is there only the answer says.
+    """
+    if intent.job.waits_for not in (None, upstream_of(intent.step)):
+        _WAITS_NO_MORE.run(connection, {"job": intent.job.id})
 
 
 def _examined(connection: Connection, intent: Intent) -> LeaseOutcome | None:

@@ -142,7 +142,7 @@ def _follow(connection: Connection, received: ReceivedSignal, transmitter: Trans
 def _left_console(connection: Connection, signal: Signal, transmitter: Transmitter, *, id: str, now: datetime) -> str:
     """End the console's sessions of those who signed in by the very provider; says what became of which, if any.
 
-    What a tenant's hub says of another provider's people ends its own tenant's sessions alone: its keys are its own.
+    What a tenant's hub says of another provider's people takes its own tenant's roles alone: its keys are its own.
     """
     people = [one.ids for one in signal.whom if isinstance(one, People)]
     if signal.asks is not Asks.REVOKE or not people:
@@ -162,6 +162,7 @@ def _left_console(connection: Connection, signal: Signal, transmitter: Transmitt
     )
     said = {
         "ended": told.ended,
+        "go on without its tenant's roles": told.narrowed,
         "of a later sign-in go on": told.younger,
         "of others than its tenant's go on": told.of_others,
     }

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, Select, case, exists, select, union_all,
 from identity.columns import database_in, database_now
 from pipeline.ledger.clock import NOW
 from pipeline.ledger.indexed import in_state
-from pipeline.ledger.moving import JobColumns, move_job
+from pipeline.ledger.moving import WAITS_ON, JobColumns, move_job
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 
@@ -67,7 +67,8 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
     # To look ends no wait: should the job park for the same again, it waits on as long. A consent's is due before it
     # expires only where its account was refused: it may be given a token by now.
     if wait in (Wait.ONCE, Wait.CONSENT, Wait.UPSTREAM):
-        return end(JobState.QUEUED, due_at=now, waits_for=jobs.c.waits_for, expires_at=jobs.c.expires_at)
+        looks: JobColumns = {"due_at": now, **WAITS_ON}
+        return end(JobState.QUEUED, **looks)
     _put_off(connection, job)
     return None
 

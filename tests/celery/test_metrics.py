@@ -16,8 +16,8 @@ from tests.servers.process import free_port
 from webhooks import metrics as webhooks_metrics
 
 CLOSED = {
-    "source", "pattern", "action", "duty", "outcome", "state", "provider", "endpoints", "catch_up", "wait", "how", "why", "what",
-    "queue", "route", "method", "status", "version", "revision",
+    "source", "pattern", "action", "duty", "outcome", "state", "provider", "endpoints", "catch_up", "wait", "how",
+    "why", "what", "queue", "route", "method", "status", "version", "revision",
     "transmitter",  # by the ids that an operator registered
 }  # fmt: skip
 METRICS = {

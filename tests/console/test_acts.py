@@ -20,7 +20,10 @@ from identity.errors import BadInput, Unavailable, Unconfirmed
 from identity.model import Scope, ScopeKind
 from identity.store import CommitUnknown, Store
 from identity.tables import provider_connections, scopes
+from pipeline.accounts import facts
 from pipeline.desk.revocations import revoke_once
+from pipeline.ledger import views
+from pipeline.ledger.paging import EVERY
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import attempts, deliveries, jobs, schedules
@@ -316,6 +319,23 @@ def test_a_link_to_reconnect_is_shown_once_and_leads_to_the_connect_page(sqlite_
     assert _said(console, "connect.invited") == [f"through gh, by {BY}"]
     of_service = console.at(Role.OPERATOR).sends("/console/accounts/acc-acme.service/reconnect")
     assert of_service.status_code == 422
+
+
+def test_a_link_that_the_product_has_to_make_is_offered_nowhere_else(sqlite_console: ConsoleApp) -> None:
+    console = sqlite_console
+    console.lose("acc-acme.ada")
+    console.house.give_secret("gh")
+    demands = update(provider_connections).values(config={"confirm": "true"})
+    console.house.database.write(lambda c: c.execute(demands).rowcount)
+    operator = console.at(Role.OPERATOR)
+    page = operator.client.get("/console/accounts/acc-acme.ada").text
+    assert ("Make a link" in page, "in your product, which makes the link" in page) == (False, True)
+    assert operator.sends("/console/accounts/acc-acme.ada/reconnect").status_code == 422
+    rows = console.house.database.read(lambda c: facts.all_told(c, views.accounts_page(c, "acme", EVERY).rows))
+    assert {row["id"]: row["next"] for row in rows} == {
+        "acc-acme.ada": "their next visit in your product, which makes the link (POST /v1/connect-links)",
+        "acc-acme.service": None,
+    }
 
 
 def test_revoking_waits_for_nobodys_turn(sqlite_console: ConsoleApp) -> None:

@@ -209,8 +209,11 @@ def test_a_tenants_hub_ends_the_sessions_of_its_tenant_alone(sqlite_console: Con
     _signed_in(console, "00u-both", held=(for_globex, Held(role=Role.AUDITOR, tenant="acme")))
     _signed_in(console, "00u-globex", held=(for_globex,))
     said = _tell(console, whom=People(ids=frozenset({"00u-owner", "00u-both", "00u-globex"})), told_by=hub)
-    assert "1 console session(s) ended, 2 console session(s) of others than its tenant's go on" in said
+    told = ["ended", "go on without its tenant's roles", "of others than its tenant's go on"]
+    assert ", ".join(f"1 console session(s) {one}" for one in told) in said
     assert _left(console) == {"00u-owner", "00u-both"}
+    (both,) = console.rows(select(console_sessions.c.roles).where(console_sessions.c.subject == "00u-both"))
+    assert both.roles == [["auditor", "acme"]], "its own tenant's word takes nothing of another's, and all of its own"
 
 
 def test_where_somebody_signed_in_and_acted_from_is_in_the_audit_and_in_the_log(

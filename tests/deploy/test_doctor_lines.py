@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,10 @@ from deploy.checkup import egress, lines
 from deploy.checkup.finding import State
 from deploy.installation import Installation
 from deploy.settings import load
+from identity.api_key_tables import api_keys
 from identity.errors import Misconfigured
 from identity.http import Answer, Client
-from identity.tables import provider_connections
+from identity.tables import connection_secrets, provider_connections
 from pipeline.database import DatabaseSettings, open_database
 from tests.deploy.conftest import Cli, told
 from tests.servers.postgres import Postgres
@@ -103,10 +104,21 @@ def test_every_host_that_is_called_is_looked_for_not_the_rows_addresses_alone(
     cli.json("api-keys", "trust", "--tenant", "acme", "--agent", "robot", *trusted, "https://jwks.example/k")
     known = "www.googleapis.com,oauth2.googleapis.com,slack.com"
     monkeypatch.setenv("ASWHOM_EGRESS_HOSTS", known)
-    leads = [says.partition(" leads to ")[2].partition(",")[0] for _, says in told(cli, "egress")]
-    assert leads == ["openidconnect.googleapis.com", "hooks.slack.com", "jwks.example"]
-    monkeypatch.setenv("ASWHOM_EGRESS_HOSTS", ",".join([known, *leads]))
+    *found, (state, says) = told(cli, "egress")
+    leads = [says.partition(" leads to ")[2].partition(",")[0] for _, says in found]
+    assert leads == ["openidconnect.googleapis.com", "jwks.example"]
+    assert (state, "slack's provider takes answers to commands and buttons at hooks.slack.com" in says) == (
+        "unknown",
+        True,
+    ), "it may be that nobody uses any, and nobody has changed anything"
+    monkeypatch.setenv("ASWHOM_EGRESS_HOSTS", ",".join([known, *leads, "hooks.slack.com"]))
     assert told(cli, "egress") == []
+    monkeypatch.setenv("ASWHOM_EGRESS_HOSTS", f"{known},{leads[0]}")
+    past = datetime.now(UTC) - timedelta(days=1)
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        at.write(lambda c: c.execute(update(api_keys).values(expires_at=past)).rowcount)
+        at.write(lambda c: c.execute(update(connection_secrets).values(retired_at=past)).rowcount)
+    assert told(cli, "egress") == [], "nothing leads there any more"
 
 
 @pytest.mark.parametrize("host", ["a.example", "else.example"])

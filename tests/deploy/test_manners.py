@@ -108,9 +108,9 @@ def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("in_berlin")
 def test_a_time_is_said_by_the_clock_on_the_wall_with_its_zone(capsys: pytest.CaptureFixture[str]) -> None:
     moment = datetime(2026, 11, 30, 13, 2, 3, 123456, tzinfo=UTC)
-    assert local_time(moment) == "2026-11-30 14:02:03 CET"
+    assert local_time(moment) == "2026-11-30 14:02:03+01:00"
     Output(as_json=False).rows([{"id": "job-1", "created_at": moment}], ("id", "created_at"), empty="")
-    assert "2026-11-30 14:02:03 CET" in capsys.readouterr().out
+    assert "2026-11-30 14:02:03+01:00" in capsys.readouterr().out
 
 
 #: What is in a schedule's own zone, and a file's name.

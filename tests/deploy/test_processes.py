@@ -81,6 +81,12 @@ def test_prometheus_is_told_of_every_process_once() -> None:
     assert len({tuple(targets) for _, targets in told}) == len(told)
 
 
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_address_of_ipv6_is_told_to_prometheus_as_one(host: str) -> None:
+    told = {entry["labels"]["process"]: entry["targets"] for entry in up.targets(load(metrics_host=host))}
+    assert told["beat"] == [f"[::1]:{load().metrics_port('beat')}"]
+
+
 @pytest.mark.parametrize("number", [1, 4, 10])
 def test_as_many_workers_run_as_are_asked_for_each_with_a_port_of_its_own(number: int) -> None:
     settings = load(workers=number)

@@ -20,11 +20,13 @@ class Slow(Up):
     def __init__(self, cli: Cli, port: int, *, ends: bool = False) -> None:
         self.settings = load(data_dir=cli.data_dir, listen=f"127.0.0.1:{port}")
         super().__init__(self.settings)
-        self.asked: list[timedelta] = []
+        self.asked: list[tuple[timedelta | None, timedelta]] = []
         self._ends = ends
 
-    def wait_ready(self, *, within: timedelta = timedelta(seconds=60)) -> bool:
-        self.asked.append(within)
+    def wait_ready(
+        self, *, within: timedelta | None = timedelta(seconds=60), every: timedelta = timedelta(milliseconds=100)
+    ) -> bool:
+        self.asked.append((within, every))
         return len(self.asked) > 1 and not self._ends
 
     @property
@@ -46,7 +48,7 @@ def test_a_slow_start_is_told_and_so_is_everything_once_it_is_up(cli: Cli) -> No
     assert ("`aswhom hold release` ends it" in held, held_again) == (True, held)
     assert "Aswhom is up at" in up
     assert "/console/link/" in way
-    assert slow.asked == [timedelta(seconds=60), timedelta.max]
+    assert slow.asked == [(timedelta(seconds=60), timedelta(milliseconds=100)), (None, timedelta(seconds=2))]
 
 
 def test_a_slow_start_that_ends_is_not_said_to_be_up(cli: Cli) -> None:

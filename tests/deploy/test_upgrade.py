@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from deploy import supervisor
+from deploy.others import refuse_beside_others
 from deploy.settings import load
 from deploy.up import Up
 from identity.errors import Unavailable
@@ -95,6 +96,54 @@ def test_a_check_tells_every_fault_beside_what_runs_and_changes_nothing(
     assert (said.exit_code, "nothing is in the way" in said.output, _revision(old)) == (0, True, OLD)
 
 
+def test_what_reaches_less_by_hosts_alone_or_starts_no_worker_is_found_before_too(
+    old: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(open_database(load(data_dir=old.data_dir).database())) as ledger:
+        ledger.write(lambda c: _old_connection(c, api_url="https://git.example/graphql"))
+    monkeypatch.setenv("ASWHOM_EGRESS_HOSTS", "slack.com")
+    monkeypatch.setenv("CELERY_WORKDIR", "/srv")
+    found = old.json("db", "upgrade", "--check", code=1)["faults"]
+    for says in ("leads to git.example, which ASWHOM_EGRESS_HOSTS leaves out", "CELERY_WORKDIR is Celery's"):
+        assert sum(says in fault for fault in found) == 1, says
+
+
+@pytest.mark.parametrize("words", [["db", "upgrade", "--check"], ["db", "upgrade"]])
+def test_rows_that_the_tables_of_this_version_do_not_take_are_found_before_they_change(
+    installed: Path, cli: Cli, words: list[str]
+) -> None:
+    (cli.data_dir / "ledger.db").unlink()
+    audience = (
+        "insert into capability_audiences (id, uri, algorithm, passes_to, secret_sha256, created_at) "
+        "values (:id, 'https://hr.example', 'ES256', '[]', '', 0)"
+    )
+    with closing(open_database(load(data_dir=cli.data_dir).database())) as ledger:
+        upgrade(ledger, "0027")
+        ledger.write(lambda c: c.execute(text(audience), [{"id": "hr"}, {"id": "hr-2"}]).rowcount)
+    said = cli.json(*words, code=1)
+    told = " ".join(said["faults"]) if "faults" in said else said["message"]
+    assert "the audiences hr, hr-2 have one address, https://hr.example: `aswhom capability audiences remove`" in told
+    assert _revision(cli) == "0027"
+
+
+def test_an_empty_ledger_under_old_keys_is_told_of_before_it_is_filled(old: Cli) -> None:
+    """As of a database that was restored under another name than the settings have."""
+    (old.data_dir / "ledger.db").unlink()
+    (old.data_dir / "ledger.db").touch()
+    found = old.json("db", "upgrade", "--check", code=1)["faults"]
+    assert sum("has no tables of a ledger. Where one was restored, it is elsewhere" in fault for fault in found) == 1
+    note, *_ = old("db", "upgrade").output.splitlines()
+    assert note.startswith("the keys are there and no ledger is")
+    assert "no ledger is" not in old("db", "upgrade").output
+
+
+def test_what_is_refused_leaves_no_empty_ledger_behind(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cli.data_dir / "ledger.db").unlink()
+    monkeypatch.setenv("ASWHOM_WORKFLOWS", "no_such_package")
+    assert "no_such_package" in cli.json("init", code=1)["message"]
+    assert not (cli.data_dir / "ledger.db").exists()
+
+
 def test_a_check_makes_no_ledger(old: Cli) -> None:
     (old.data_dir / "ledger.db").unlink()
     assert "there is no ledger at" in old.json("db", "upgrade", "--check", code=1)["message"]
@@ -139,6 +188,16 @@ def _old_connection(c: Connection, *, api_url: str) -> None:
         ),
         {"api_url": api_url},
     )
+
+
+def test_an_up_on_the_data_directory_is_seen_wherever_its_ledger_is(cli: Cli) -> None:
+    """Where another installation lives in the same database, sessions say nothing of it."""
+    settings = load(data_dir=cli.data_dir, database_url="postgresql://127.0.0.1/aswhom")
+    (cli.data_dir / supervisor.RUN).mkdir(exist_ok=True)
+    with (cli.data_dir / supervisor.LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable, match="`aswhom up` runs on"):
+            refuse_beside_others(settings, pytest.fail, because="it is to change", tell=pytest.fail)
 
 
 def test_up_changes_no_table_while_a_process_of_the_list_ticks(old: Cli) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -169,7 +169,12 @@ def test_who_has_no_nonce_in_their_session_or_another_is_connected_by_nothing(fl
 def test_what_waited_when_links_had_no_nonce_yet_is_confirmed_by_nothing(flow: BrowserFlow) -> None:
     awaiting = comes_back(flow)
     flow.world.store.write(lambda c: c.execute(update(connect_sessions).values(nonce_hash=None)).rowcount)
-    assert why(flow.confirm(awaiting, nonce="")) is Why.UNCONFIRMED
+    refused = flow.confirm(awaiting, nonce=NONCE)
+    assert isinstance(refused, ConnectRefused)
+    assert (refused.why, "made before an upgrade" in refused.reason) == (Why.UNCONFIRMED, True)
+    said = select(audit.c.detail).where(audit.c.kind == "connect.refused")
+    (detail,) = flow.world.store.read(lambda c: c.execute(said).scalars().all())
+    assert "browser" not in detail, "nobody is suspected"
     assert flow.world.generation() == 0
 
 
@@ -360,11 +365,35 @@ def test_a_second_link_of_his_does_not_keep_what_he_deceived_somebody_into_from_
     assert why(flow.confirm(awaiting, user=ANNA.principal)) is Why.UNCONFIRMED
     asked = ask(flow.world, flow.http, flow.profile)
     assert (asked.state, asked.tries, provider.ended) == (WithdrawalState.PENDING, 0, [])
-    with pytest.raises(Unavailable, match="being ended"):
+    flow.world.clock.advance(timedelta(minutes=2))
+    with pytest.raises(Unavailable, match="go on by that one, or ask again once it has ended, in 8 min") as refused:
         flow.start(ROBOT)  # nor is there a third
-    flow.world.clock.advance(timedelta(minutes=10))
+    assert refused.value.retry_after == timedelta(minutes=8)
+    flow.world.clock.advance(timedelta(minutes=8))
     assert ask(flow.world, flow.http, flow.profile).state == WithdrawalState.DONE
     assert len(provider.ended) == 1
+
+
+def test_a_link_that_lasts_long_is_waited_for_and_none_that_was_made_since(
+    flow: BrowserFlow, provider: PretendProvider
+) -> None:
+    flow.profile = replace(PROFILES["github"], renewal=None)
+    provider.ending = lambda _: (204, {}, b"")
+    awaiting = comes_back(flow, ROBOT)
+    flow.start(ROBOT)
+    assert why(flow.confirm(awaiting, user=ANNA.principal)) is Why.UNCONFIRMED
+
+    def lasts(**which: datetime) -> None:
+        later = update(connect_sessions).where(connect_sessions.c.outcome.is_(None))
+        until = flow.world.clock.now + timedelta(hours=2)
+        flow.world.store.write(lambda c: c.execute(later.values(expires_at=until, **which)).rowcount)
+
+    lasts()
+    flow.world.clock.advance(timedelta(minutes=40))
+    assert ask(flow.world, flow.http, flow.profile).state == WithdrawalState.PENDING
+    lasts(created_at=flow.world.clock.now)
+    flow.world.clock.advance(timedelta(minutes=1))
+    assert ask(flow.world, flow.http, flow.profile).state == WithdrawalState.DONE
 
 
 def test_who_connects_by_the_second_link_after_all_keeps_what_they_consent_to(

@@ -68,7 +68,7 @@ def test_a_session_of_a_process_is_seen_at_postgresql(migrated_postgres: Emptied
     try:
         with psycopg.connect(address, application_name=f"aswhom-{name}"):
             if refused:
-                with pytest.raises(Unavailable, match=rf"aswhom-{name} \(1 sessions\)"):
+                with pytest.raises(Unavailable, match=rf"aswhom-{name} \(pid \d+\).*pg_terminate_backend"):
                     refuse_beside_processes(ledger, because=WHY, tell=lambda line: None)
             else:
                 refuse_beside_processes(ledger, because=WHY, tell=lambda line: None)
@@ -92,7 +92,7 @@ def test_a_web_process_that_is_started_meanwhile_is_seen_though_it_writes_no_hea
         begun.append(psycopg.connect(address, application_name="aswhom-web"))
 
     try:
-        with pytest.raises(Unavailable, match=r"aswhom-web \(1 sessions\)"):
+        with pytest.raises(Unavailable, match=r"aswhom-web \(pid \d+\)"):
             refuse_beside_processes(ledger, because=WHY, tell=begin)
     finally:
         for one in begun:
@@ -114,7 +114,18 @@ def test_where_another_installation_is_in_the_same_database_its_sessions_are_non
         with psycopg.connect(address, autocommit=True, application_name="aswhom-web") as other:
             other.execute("create schema staging")
             try:
-                other.execute("create table staging.heartbeats (duty text)")
+                for table in ("heartbeats", "jobs", "alembic_version"):
+                    with pytest.raises(Unavailable, match="aswhom-web"):  # somebody's tables of such names
+                        refuse_beside_processes(ledger, because=WHY, tell=pytest.fail)
+                    other.execute(f"create table staging.{table} (like {table})".encode())
+                refuse_beside_processes(ledger, because=WHY, tell=told.append)  # whether it lives is not ours to read
+                assert "schema staging" in told.pop()
+                other.execute("grant usage on schema staging to public")
+                other.execute("grant select on all tables in schema staging to public")
+                with pytest.raises(Unavailable, match="aswhom-web"):  # one that was copied, or given up
+                    refuse_beside_processes(ledger, because=WHY, tell=pytest.fail)
+                beat = "insert into staging.heartbeats (duty, host, at) values ('wake', 'b', %s)"
+                other.execute(beat, [int(ledger.read(ledger_now).timestamp() * 1_000_000)])
                 refuse_beside_processes(ledger, because=WHY, tell=told.append)
                 now = ledger.read(ledger_now)
                 ticked(ledger, "dispatch", at=now, host="a")

@@ -202,7 +202,7 @@ def test_an_end_where_somebody_has_connected_is_no_strangers(house: House, place
     [
         ("acme", None, True),
         ("acme", "T1", True),
-        ("acme", "T2", False),
+        ("acme", "B0BOT", True),
         ("globex", None, False),
         ("globex", "T1", False),
     ],
@@ -218,6 +218,12 @@ def test_a_services_place_is_what_is_listed_for_its_tenant_or_anywhere(
     )
     house.database.write(lambda c: note_service(c, "gh", tenant, external_id))
     assert say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"T9"})))).strangers is known
+
+
+def test_the_end_of_the_place_that_was_said_of_a_service_is_no_strangers_where_another_is_listed(house: House) -> None:
+    house.database.write(lambda c: note_service(c, "gh", "acme", "T2"))
+    assert not say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"T2"})))).strangers
+    assert say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"T9"})))).strangers
 
 
 def test_an_end_where_something_was_listed_once_is_no_strangers(house: House) -> None:

@@ -14,7 +14,7 @@ from identity.tables import accounts
 from pipeline import reconcile
 from pipeline.ledger import jobs, waits
 from pipeline.ledger.clock import ledger_now
-from pipeline.ledger.intents import Ended, Intent
+from pipeline.ledger.intents import Adopted, Ended, Intent
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.ledger.moving import move_job
 from pipeline.resolution import resolve_by_hand
@@ -85,19 +85,25 @@ def _park_refused(house: House, job: str, *, looks: timedelta = timedelta(minute
     return claimed
 
 
-def test_a_refused_account_is_waited_for_as_long_whatever_hiccup_its_looks_meet(house: House) -> None:
+@pytest.mark.parametrize("spends_run", [False, True], ids=["queued again", "a run spent"])
+def test_a_refused_account_is_waited_for_as_long_whatever_hiccup_its_looks_meet(house: House, spends_run: bool) -> None:
     job = house.job()
     _park_refused(house, job)
     until = datetime.now(UTC) + timedelta(days=1)  # the thirteenth day has come
     ends = update(jobs_table).where(jobs_table.c.id == job).values(expires_at=until)
     house.database.write(lambda c: c.execute(ends).rowcount)
     _due(house, job)
-    away = partial(jobs.requeue, job=house.claim(job), delay=timedelta(), reason="503", saw=False)
-    assert house.database.write(away) is JobState.QUEUED
+    looks, at_once = house.claim(job), timedelta()
+    killed = partial(jobs.spend_run, job=job, fence=looks.fence, limit=5, delay=at_once, reason="killed")
+    away = partial(jobs.requeue, job=looks, delay=at_once, reason="its rate limit is used up")
+    assert house.database.write(killed if spends_run else away) is JobState.QUEUED
     _park_refused(house, job, looks=timedelta(days=2))
     assert (house.row(job).expires_at, house.row(job).due_at) == (until, until)
     _due(house, job)
-    yields = partial(jobs.requeue, job=house.claim(job), delay=timedelta(), reason="it had its token, and goes on")
+    had_its_token = intent(house, house.claim(job))
+    open_(house, had_its_token)
+    close(house, had_its_token, AttemptState.NO_EFFECT, StepState.OPEN)
+    yields = partial(jobs.requeue, job=had_its_token.job, delay=at_once, reason="the API is away")
     assert house.database.write(yields) is JobState.QUEUED
     _park_refused(house, job)
     assert house.row(job).expires_at > until
@@ -131,6 +137,18 @@ def test_who_looks_for_a_once_key_again_and_again_waits_until_when_they_first_di
     house.database.write(lambda c: c.execute(past).rowcount)
     _due(house, job)
     assert house.row(job).state == JobState.DEAD
+
+
+def test_who_had_the_result_of_a_once_key_waits_for_it_no_more(house: House) -> None:
+    owner = intent(house, house.claim(house.job()), once="pull#1")
+    open_(house, owner)
+    job = house.job()
+    _wait_for_it(house, job)
+    _due(house, job)
+    waiter = intent(house, house.claim(job), once="pull#1")
+    done(house, owner)
+    assert isinstance(open_(house, waiter), Adopted)
+    assert (house.row(job).waits_for, house.row(job).expires_at) == (None, None)
 
 
 def test_who_then_waits_for_something_else_waits_for_that_as_long_as_anyone(house: House) -> None:

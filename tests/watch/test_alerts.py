@@ -82,6 +82,12 @@ def test_what_a_hold_makes_late_wakes_nobody_while_it_stands_and_the_documents_s
     assert f"`{name}`" in section(page("operations.md"), "Hold everything")
 
 
+def test_two_lone_failures_of_a_quiet_installation_page_nobody(promtool: Path, tmp_path: Path) -> None:
+    alert = replace(ALERTS["AswhomRequestsFail"], after=14)
+    lone = {'aswhom_http_requests_total{route="/v1/jobs",status="503"}': "0x5 1x3 2x20"}
+    assert judged([expect("AswhomRequestsFail", alert, lone, fires=False)], tmp_path, promtool) == ""
+
+
 def expect(name: str, alert: Alert, series: Mapping[str, str], *, fires: bool) -> dict[str, Any]:
     labels = {**(alert.labels or {}), **DECLARED[name]["labels"]}
     links = {

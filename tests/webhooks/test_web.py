@@ -40,6 +40,25 @@ def test_the_process_is_up_and_not_ready_when_the_ledger_is_away(client: FlaskCl
     assert "disk full" not in client.get("/readyz").text
 
 
+def test_why_it_is_not_ready_is_logged_when_that_changes_and_each_minute(
+    ledger: MemoryLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is asked ten times a second, and the log may lie on the disk that is full."""
+    now = [0.0]
+    app = Flask("web")
+    problems.install(app)
+    app.register_blueprint(health(ledger, Registry(()), monotonic=lambda: now[0]))
+    client = app.test_client()
+    for at, fault in ((0.0, "disk full"), (30.0, "disk full"), (31.5, "no answer"), (92.0, "no answer")):
+        now[0], ledger.away = at, Unavailable(fault)
+        assert {client.get("/readyz").status_code for _ in range(10)} == {503}
+    assert [line.getMessage() for line in caplog.records] == [
+        "not ready: disk full",
+        "not ready: no answer",
+        "not ready: no answer",
+    ]
+
+
 def test_who_asks_whether_it_is_ready_is_answered_from_a_look_of_a_second_ago_at_most(ledger: MemoryLedger) -> None:
     now = [0.0]
     app = Flask("web")
@@ -179,6 +198,18 @@ def test_requests_are_counted_by_route_method_and_status(client: FlaskClient) ->
     assert 'aswhom_http_requests_total{method="GET",route="/readyz",status="200"}' in page
     assert 'aswhom_http_requests_total{method="other",route="none",status="405"}' in page
     assert "CANARY" not in page
+
+
+def test_our_own_probes_are_no_strangers_requests_where_a_full_web_turns_them_away() -> None:
+    def turned_away(route: str) -> float:
+        labels = {"route": route, "method": "GET", "status": "503"}
+        return REGISTRY.get_sample_value("aswhom_http_requests_total", labels) or 0
+
+    routes = ("/readyz", "/metrics", "none")
+    before = [turned_away(route) for route in routes]
+    for asked in (b"GET /readyz HTTP/1.1", b"GET /metrics HTTP/1.1", b"GET /made-up HTTP/1.1"):
+        metrics.count_unseen(asked, 503)
+    assert [turned_away(route) for route in routes] == [one + 1 for one in before]
 
 
 def test_a_signal_is_timed_from_its_arrival_to_its_commit(client: FlaskClient, ledger: MemoryLedger) -> None:

@@ -42,7 +42,7 @@ def _is_due_later(row: Record) -> bool:
 
 
 def _consent(row: Record) -> ConsentOut | None:
-    key = consenting(row["waits_for"])
+    key = consenting(row["waits_for"]) if row["state"] == JobState.WAITING else None
     if key is None:
         return None
     user = key.principal if key.principal == row["user_id"] else None

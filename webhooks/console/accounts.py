@@ -80,6 +80,7 @@ def _facts(desk: Desk, id: str) -> dict[str, Any]:
             "revoked": _revoked(c, row),
             "health": health(c, desk.workflows, row),
             "by_a_person": row["credential"] == Credential.AUTHORIZATION_CODE,
+            "by_product": facts.is_by_product(c, row),
         }
 
     return desk.read(read)

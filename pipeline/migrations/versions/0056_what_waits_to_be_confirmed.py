@@ -17,7 +17,7 @@ depends_on: str | None = None
 
 def upgrade() -> None:
     op.add_column("withdrawals", sa.Column("kept_until", sa.BigInteger))
-    # Those whose browser is on its way to the product in this moment.
+    # Those whose browser is on its way to the product in this moment: it is told that their link was made before.
     op.execute("""
         update withdrawals set kept_until = due_at
          where origin = 'connect' and state = 'pending' and exists (
