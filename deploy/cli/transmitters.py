@@ -136,5 +136,5 @@ def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
 def list_transmitters(at: Installation, out: Output) -> None:
     """The transmitters, removed ones too."""
     token = ("issuer", "audience", "other_audiences", "jwks_url", "subject_issuer", "plain_jwt")
-    columns = ("id", "tenant_id", "connection_id", *token, "stream_status", "stream_told_at", "removed_at")
+    columns = ("id", "tenant_id", "connection_id", *token, "stream_status", "removed_at")
     out.rows(at.read(queries.all_transmitters), columns, empty="None yet: `aswhom transmitters add --help`")
