@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
 from sqlalchemy import select
 
@@ -39,11 +40,11 @@ def test_what_a_wider_revocation_has_ended_already_is_not_counted_again(house: H
 
 
 def test_a_suspended_account_that_a_wider_revocation_has_ended_is_not_asked_about_again(house: House) -> None:
-    said = {"to": AccountState.SUSPENDED, "reason": "the provider said so", "now": datetime.now(UTC)}
     (account,) = house.database.read(
         lambda c: c.execute(select(accounts.c.id).where(accounts.c.principal_id == USER.key)).scalars().all()
     )
-    house.database.write(lambda c: move_account(c, account, **said))
+    suspend = partial(move_account, to=AccountState.SUSPENDED, reason="the provider said so", now=datetime.now(UTC))
+    house.database.write(lambda c: suspend(c, account))
     assert [one.accounts for one in look(house, account_scope()).provider] == [1]
     revoke(house, USER)
     assert look(house, account_scope()).provider == ()
