@@ -11,6 +11,7 @@ from deploy import process
 ignored = process.celerys_or_exit()
 settings = process.settings_or_exit()
 app = process.celery_app(settings, process.workflows_or_exit(settings))
+app.listed = "beat"
 
 
 @setup_logging.connect(weak=False)

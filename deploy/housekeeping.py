@@ -21,7 +21,7 @@ def main() -> int:
     process.set_up("housekeeping", settings, is_ready=begun.is_set)
     room.show(settings.data_dir)
     try:
-        runtime = process.of_its_tables(process.open_runtime(settings))
+        runtime = process.of_its_tables(process.open_runtime(settings, "housekeeping"))
     except Misconfigured as fault:
         sys.stderr.write(f"aswhom: {fault}\n")
         return process.EX_CONFIG

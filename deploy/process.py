@@ -197,7 +197,7 @@ def celery_app(settings: Settings, registry: Registry) -> App:
     from pipeline.runtime import Runtime
 
     def opened() -> Runtime:
-        opens = settings.runtime()
+        opens = settings.runtime(app.listed)
         few = replace(opens.database, writes_at_once=settings.worker_writes)
         runtime = of_its_tables(Runtime(replace(opens, database=few), registry, CeleryRing(app)))
         tell_of_another(settings, runtime)
@@ -207,13 +207,13 @@ def celery_app(settings: Settings, registry: Registry) -> App:
     return app
 
 
-def open_runtime(settings: Settings) -> Runtime:
-    """The runtime of a process that is no Celery worker. After any fork. Raises Misconfigured."""
+def open_runtime(settings: Settings, process: str | None = None) -> Runtime:
+    """The runtime of *process*, which is no Celery worker, or of a command. After any fork. Raises Misconfigured."""
     from pipeline.ring import CeleryRing
     from pipeline.runtime import Runtime
 
     registry = workflows(settings)
-    return Runtime(settings.runtime(), registry, CeleryRing(celery_app(settings, registry)))
+    return Runtime(settings.runtime(process), registry, CeleryRing(celery_app(settings, registry)))
 
 
 def of_its_tables(runtime: Runtime) -> Runtime:

@@ -20,6 +20,7 @@ from deploy.console import console_faults
 from deploy.environment import inherited, libpq
 from deploy.forms import as_text
 from deploy.keys import KeyFiles
+from deploy.ledger_connections import most_connections
 from deploy.ledger_tls import ledger_faults
 from deploy.metrics_ports import port_faults
 from deploy.reach import reach_faults
@@ -86,11 +87,13 @@ class Settings(Variables):
         first = ports.get(name, 0)
         return first + int(number) - 1 if first and number else first
 
-    def database(self) -> DatabaseSettings:
-        """How the ledger is opened."""
+    def database(self, process: str | None = None) -> DatabaseSettings:
+        """How the ledger is opened, in one of the processes by its name or in a command."""
         from pipeline.database import DatabaseSettings
 
-        return DatabaseSettings(url=self.ledger_url(), **_given(turn_timeout=self.turn_timeout))
+        connections = None if process is None else most_connections(self, process)
+        given = _given(turn_timeout=self.turn_timeout, connections=connections)
+        return DatabaseSettings(url=self.ledger_url(), **given)
 
     def broker(self) -> BrokerSettings:
         """How the broker is reached."""
@@ -106,8 +109,8 @@ class Settings(Variables):
             **_given(beat_interval=self.beat_interval),
         )
 
-    def runtime(self) -> RuntimeSettings:
-        """What a process that runs work is opened with. Raises Misconfigured, for settings that contradict too."""
+    def runtime(self, process: str | None = None) -> RuntimeSettings:
+        """What a *process*, or a command, is opened with. Raises Misconfigured, for settings that contradict too."""
         from deploy.contradictions import contradictions
         from pipeline.runtime_settings import RuntimeSettings
         from pipeline.worker import WorkerSettings
@@ -122,7 +125,7 @@ class Settings(Variables):
         steps, jobs = self.steps(), WorkerSettings(**given_jobs)
         refuse(list(contradictions(steps, jobs, self.limits())))
         return RuntimeSettings(
-            database=self.database(),
+            database=self.database(process),
             keys=self.key_files().read(),
             base_url=self.base_url,
             redis_url=Secret(redis_url) if redis_url else None,

@@ -118,6 +118,7 @@ class Variables(BaseSettings):
     task_grace: Seconds | None = None
     beat_interval: Seconds | None = None
     turn_timeout: Seconds | None = None
+    database_connections: Annotated[int, Field(ge=4)] | None = None  # on PostgreSQL; None: by what a process does
     worker_writes: Annotated[int, Field(ge=1)] = 8  # on PostgreSQL
     window: Annotated[int, Field(ge=1)] | None = None
     keep_bodies: Days | None = None

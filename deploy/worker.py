@@ -23,9 +23,9 @@ def leave_logging_alone(**_: Any) -> None:
 def set_up(sender: str, options: Mapping[str, Any], **_: Any) -> None:
     """The process is called what its command line says: `--hostname worker-1@%h`."""
     name = sender.partition("@")[0]
-    listed = process.listed_as(name, options.get("queues") or ())
+    app.listed = process.listed_as(name, options.get("queues") or ())
     hearing = app.hearing
-    process.set_up(name, settings, listed=listed, is_well=hearing.is_well, is_ready=hearing.has_begun)
+    process.set_up(name, settings, listed=app.listed, is_well=hearing.is_well, is_ready=hearing.has_begun)
     process.tell_ignored(ignored)
     process.tell_raised(settings)
 

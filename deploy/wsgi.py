@@ -17,7 +17,7 @@ from webhooks.quota import Quota, Rates, SharedCounts
 from webhooks.replies import Replies
 
 settings = process.settings_or_exit()
-runtime = process.open_runtime(settings)
+runtime = process.open_runtime(settings, "web")
 atexit.register(runtime.close)
 web = settings.web(metrics_folder())
 url = settings.redis()

@@ -174,6 +174,7 @@ class App(Celery):
     open_runtime: Callable[[], OpenedRuntime]
     hearing: Hearing
     ticks: Ticks
+    listed = "worker"  # which of the process list it runs in, as far as it is one of those that open a runtime
     backend_cls = "disabled"  # Celery would ask the environment first
 
     # Left to itself, Celery goes where the environment's CELERY_BROKER_URL says, or its like for reading and writing,

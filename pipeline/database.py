@@ -53,7 +53,8 @@ class DatabaseSettings:
     """Where the ledger is and how long a caller waits for its turn."""
 
     url: str
-    threads: int = 34  # callers at once: the pool's size
+    threads: int = 34  # callers at once
+    connections: int | None = None  # on PostgreSQL: how many are open at most; None: one for each of the threads
     writes_at_once: int | None = None  # on PostgreSQL: how many of them have a write's transaction; None: all
     turn_timeout: timedelta = timedelta(seconds=5)
 
@@ -110,6 +111,7 @@ def open_database(settings: DatabaseSettings) -> Database:
         return PostgresqlDatabase(
             settings.url,
             threads=settings.threads,
+            connections=settings.connections,
             turn_timeout=settings.turn_timeout,
             writes_at_once=settings.writes_at_once,
         )

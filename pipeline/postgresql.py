@@ -7,7 +7,6 @@ waits for somebody's lock lets others have its place soon (docs/decisions/0025).
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,8 +15,8 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy import Connection, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -25,6 +24,7 @@ from identity.backoff import spread
 from identity.errors import Misconfigured, Unavailable
 from identity.store import CommitUnknown
 from pipeline.database import raise_if_late
+from pipeline.kept_sessions import KeptSessions
 
 T = TypeVar("T")
 
@@ -47,6 +47,9 @@ _CERTIFICATE = (
     "sslmode, sslrootcert and sslcert in ASWHOM_DATABASE_URL: a certificate is missing, or was not accepted. For a "
     "public authority sslrootcert is the system's list, /etc/ssl/certs/ca-certificates.crt on Debian"
 )
+
+#: Of the connections, which ordinary writes leave to what goes ahead of them: a revocation.
+_AHEAD = 2
 
 _WORDS = 400  # of a server's own, as many as say what it is
 
@@ -76,28 +79,37 @@ class PostgresqlDatabase:
         url: str,
         *,
         threads: int = 34,
+        connections: int | None = None,
         turn_timeout: timedelta = timedelta(seconds=5),
         writes_at_once: int | None = None,
         gives_way_after: timedelta = timedelta(seconds=0.5),
         idle_after: timedelta = timedelta(seconds=1),
+        given_back_after: timedelta = timedelta(minutes=5),
     ) -> None:
-        """*gives_way_after*: with `writes_at_once`, how long a lock is waited for before another may have the place.
-
+        """*connections*: how many it opens at most; None: one for each of *threads*.
+        *gives_way_after*: with `writes_at_once`, how long a lock is waited for before another may have the place.
         *idle_after*: how long a connection is believed to be alive after its last use.
+        *given_back_after*: how long one may be idle before the server ends it.
         """
         self._timeout = turn_timeout.total_seconds()
         self._lock_timeout = _LOCK_TIMEOUT if writes_at_once is None else gives_way_after.total_seconds()
-        self._places = threading.BoundedSemaphore(writes_at_once or threads)
+        size = threads if connections is None else connections
+        writes = threads if writes_at_once is None else writes_at_once
+        if connections is not None:
+            writes = min(writes, max(connections - _AHEAD, 1))
+        self._places = threading.BoundedSemaphore(writes)
         self._in_commit: dict[int, float] = {}
         self._url = make_url(url)
         said = self._url.query
         asked = {name: value for name, value in (_NOTICED | _WRITABLE).items() if name not in said}
         theirs = said.get("options", ())
         options = [theirs] if isinstance(theirs, str) else [*theirs]
+        given_back = given_back_after.total_seconds()
         options += [_OPTIONS, f"-c lock_timeout={self._lock_timeout * 1000:.0f}"]
+        options += [f"-c idle_session_timeout={given_back * 1000:.0f}"]
         self.engine = create_engine(
             url,
-            pool_size=threads,
+            pool_size=size,
             max_overflow=0,
             pool_timeout=self._timeout,
             pool_use_lifo=True,  # few are in use as a rule, and those have prepared what they are asked
@@ -125,7 +137,7 @@ class PostgresqlDatabase:
             if raw is not None and raw.read_only is not None:
                 raw.read_only = None
 
-        self._liveness = _Liveness(self.engine, idle_after.total_seconds())
+        self._sessions = KeptSessions(self.engine, believed=idle_after.total_seconds(), given_back=given_back)
 
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
         last: DBAPIError | None = None
@@ -142,7 +154,7 @@ class PostgresqlDatabase:
                 with nullcontext() if ahead else self._place(end, last):
                     return self._once(fn, until)
             except DBAPIError as error:
-                self._liveness.learn(error)
+                self._sessions.learn(error)
                 _raise_if_slow(error)
                 if not _repeatable(error) and not _is_read_only(error):
                     raise
@@ -203,7 +215,7 @@ class PostgresqlDatabase:
         except PoolTimeout as error:
             raise Unavailable("every connection to the ledger is busy") from error
         except DBAPIError as error:
-            self._liveness.learn(error)
+            self._sessions.learn(error)
             _raise_if_slow(error)
             if not _repeatable(error):
                 raise
@@ -234,39 +246,6 @@ class PostgresqlDatabase:
 
     def close(self) -> None:
         self.engine.dispose()
-
-
-class _Liveness:
-    """Has a connection that nobody used for *seconds* answer before it is used; one that does not is replaced.
-
-    To ask each, as `pool_pre_ping` does, costs every transaction a round trip. A server that went away a moment ago
-    takes those along that are under way, which no question beforehand could prevent; after the first of them all
-    others are asked.
-    """
-
-    def __init__(self, engine: Engine, seconds: float) -> None:
-        self._engine = engine
-        self._seconds = seconds
-        self._lost = -math.inf  # when a connection was last found dead
-        event.listen(engine, "checkin", self._note)
-        event.listen(engine, "checkout", self._ask)
-
-    def learn(self, error: DBAPIError) -> None:
-        """Something went wrong with a connection."""
-        if error.connection_invalidated:
-            self._lost = time.monotonic()
-
-    def _note(self, raw: Any, record: ConnectionPoolEntry) -> None:
-        record.info["used"] = time.monotonic()
-
-    def _ask(self, raw: Any, record: ConnectionPoolEntry, proxy: object) -> None:
-        used = record.info.get("used")  # None: it was opened just now
-        if used is None or used > max(self._lost, time.monotonic() - self._seconds):
-            return
-        try:
-            self._engine.dialect.do_ping(raw)
-        except psycopg.Error as error:
-            raise InvalidatePoolError from error  # SQLAlchemy connects anew, and believes no older one
 
 
 def _undone(error: DBAPIError) -> bool:

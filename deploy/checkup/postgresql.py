@@ -10,10 +10,10 @@ from sqlalchemy import Connection, Row, text
 
 from deploy.checkup.finding import Finding, unknown, wrong
 from deploy.installation import Installation
+from deploy.ledger_connections import of_all_seen, of_one_host
+from pipeline.ledger.living import sessions_of_processes
 
-_CONNECTIONS = 34  # of one process
-_WEB = 2  # processes of it, unless the settings say so
-_OTHERS = 3  # revocations, housekeeping and beat
+_BESIDE = 20  # connections, for commands and what PostgreSQL keeps for itself
 _OLDEST = 150_000
 _SETTINGS = (
     "fsync",
@@ -36,14 +36,15 @@ _NOT_AWAITED = ("off", "local")
 
 def server(at: Installation) -> Iterator[Finding]:
     is_ = at.read(_settings)
-    yield from _of_settings(is_, processes=(at.settings.web_processes or _WEB) + at.settings.workers + _OTHERS)
+    yield from _of_settings(is_)
+    seen = of_all_seen(at.settings, at.read(sessions_of_processes))
+    yield from _of_connections(int(is_["max_connections"]), of_one=of_one_host(at.settings), seen=seen)
     if is_["synchronous_commit"] not in _NOT_AWAITED:
         yield from _of_standbys(is_["synchronous_standby_names"], at.read(_standbys))
     yield from _of_text(at.read(_text_kept), is_["server_encoding"])
 
 
-def _of_settings(is_: Mapping[str, str], *, processes: int) -> Iterator[Finding]:
-    """*processes*: as many as these settings start on one host; how many others there are, nobody here knows."""
+def _of_settings(is_: Mapping[str, str]) -> Iterator[Finding]:
     for name in ("fsync", "full_page_writes"):
         if is_[name] != "on":
             yield wrong(
@@ -54,9 +55,17 @@ def _of_settings(is_: Mapping[str, str], *, processes: int) -> Iterator[Finding]
         yield wrong("durability", says)
     if int(is_["server_version_num"]) < _OLDEST:
         yield wrong("versions", f"PostgreSQL {is_['server_version']} is not tested with this version: use 15 or later")
-    if int(is_["max_connections"]) < (needed := _CONNECTIONS * processes):
-        says = f"PostgreSQL takes {is_['max_connections']} connections, and each process holds up to {_CONNECTIONS}"
-        yield wrong("ledger", f"{says}: for the {processes} of these settings set max_connections to {needed} or more")
+
+
+def _of_connections(takes: int, *, of_one: int, seen: int) -> Iterator[Finding]:
+    """*of_one*: as many as what these settings start on one host may hold. *seen*: as the processes there are may."""
+    needed = max(of_one, seen)
+    if takes >= needed:
+        return
+    whose = "the processes on all hosts" if seen > of_one else "the processes of these settings on one host"
+    says = f"PostgreSQL takes {takes} connections, and {whose} hold up to {needed}"
+    cure = f"set max_connections to {needed + _BESIDE} or more, or ASWHOM_DATABASE_CONNECTIONS to fewer"
+    yield wrong("ledger", f"{says}, beyond which deliveries are answered 503: {cure}")
 
 
 def _of_standbys(named: str, standbys: Sequence[str | None]) -> Iterator[Finding]:

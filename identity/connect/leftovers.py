@@ -27,7 +27,7 @@ from identity.withdrawals.tables import withdrawals
 GENERATION = 0  # they are of none
 
 _ROW = withdrawals.c
-_KEPT = _ROW.kept_until.is_not(None) & (_ROW.state == WithdrawalState.PENDING)
+_KEPT = _ROW.kept_until.is_not(None)
 
 
 @dataclass(frozen=True, kw_only=True)

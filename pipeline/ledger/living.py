@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -28,7 +28,8 @@ _NAMED = 5  # sessions of one name, by their pids: where every process was stopp
 
 #: The names that `deploy.environment` gives to the connections of processes; commands end by themselves.
 _SESSIONS = text(
-    "select application_name, pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
+    "select application_name, pid, client_addr::text from pg_stat_activity where datname = current_database() "
+    "and pid <> pg_backend_pid() "
     "and application_name ~ '^aswhom-(web|worker|revocations|housekeeping|beat)' order by backend_start"
 )
 
@@ -91,6 +92,11 @@ def _listed(pids: Sequence[int]) -> str:
     return ", ".join(map(str, pids[:_NAMED])) + more
 
 
+def sessions_of_processes(connection: Connection) -> Counter[tuple[str, str | None]]:
+    """How many there are of each name and address, on PostgreSQL; one of another schema is not told apart."""
+    return Counter((name, address) for name, _, address in connection.execute(_SESSIONS))
+
+
 def _other_installations(connection: Connection) -> list[str]:
     """Other schemas of the database in which an installation lives, or may: its heartbeats are not for us to read."""
     if connection.dialect.name != "postgresql":
@@ -109,7 +115,7 @@ def _seen(connection: Connection) -> tuple[_Sessions, _Beats]:
     """The pids of our sessions by their names, and the heartbeats that are fresh."""
     sessions = defaultdict[str, list[int]](list)
     if connection.dialect.name == "postgresql" and not _other_installations(connection):
-        for name, pid in connection.execute(_SESSIONS):
+        for name, pid, _ in connection.execute(_SESSIONS):
             sessions[name].append(pid)
     if not inspect(connection).has_table(heartbeats.name):
         return sessions, {}

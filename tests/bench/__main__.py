@@ -48,7 +48,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured, in turns (3)")
     kinds = {kind.lower(): kind for kind in KINDS}
     parser.add_argument("--ledger", choices=kinds, help="on this kind of ledger alone (both)")
-    parser.add_argument("--pending", type=int, default=20_000, help="jobs that backlog queues (20,000)")
+    pending = parser.add_mutually_exclusive_group()
+    pending.add_argument("--pending", type=int, default=20_000, help="jobs that backlog queues (20,000)")
+    pending.add_argument(
+        "--full",
+        dest="pending",
+        action="store_const",
+        const=200_000,
+        help="backlog over 200,000 jobs, and a commit over up to 1,000,000: far longer",
+    )
     parser.add_argument("--jobs", type=int, default=1_000_000, help="that console looks at; a tenth as many accounts")
     parser.add_argument("--json", action="store_true", help="one JSON document in place of text")
     asked = parser.parse_args()

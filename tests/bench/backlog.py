@@ -24,6 +24,7 @@ from pipeline.ring import CeleryRing
 from pipeline.states import JobState
 from pipeline.tables import jobs
 from pipeline.workflow import Registry
+from tests.bench.admins import Admins
 from tests.bench.backlog_peers import PEERS, Tasks
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger, Processes
@@ -35,7 +36,7 @@ from tests.servers.process import free_port
 
 WORKERS = 2  # processes of 32 threads, as `aswhom up` starts them
 BYSTANDERS = 128  # people of other tenants, who share the other half of the jobs
-REVOKED = 100  # of them, one by one, before the great one
+REVOKED = 100  # of them, one by one, before the great one; the others by the API
 BETWEEN = 0.05  # seconds between these
 TAKES = 0.05  # seconds that the upstream takes
 BUSY = 200  # calls, before the first revocation
@@ -56,7 +57,8 @@ def measure(ground: Ground, rounds: int) -> Sheet:
             for ledger in ledgers.values():
                 _flat(ledger, ground.pending, sheet)
     sheet.notes += [
-        f"{REVOKED} other grants are revoked first, one by one: they are the percentiles, the last one is the grant.",
+        f"{REVOKED} other grants are revoked first, one by one: they are the percentiles. The great one is apart.",
+        f"Between them {BYSTANDERS - REVOKED} more are revoked by the API, to whose web process nobody else comes.",
         "A chunk is timed by the revocations worker's own histogram, without its commit.",
         "The peers: Celery's thread pool, no result backend; answered: both workers have replied.",
     ]
@@ -73,6 +75,7 @@ def _ours(ledger: Ledger, processes: Processes, sheet: Sheet) -> None:
     half = ground.pending // 2
     queue(ledger, {"acme": half, **dict.fromkeys(tenants, half // BYSTANDERS)})
     ring, port = _ring(ledger), free_port()
+    admins = Admins(ledger, processes, tenants[REVOKED:])
     workers = [processes.listed("worker", ledger.environment(), number=number + 1) for number in range(WORKERS)]
     processes.listed("revocations", ledger.environment(ASWHOM_REVOCATIONS_METRICS_PORT=str(port)))
     processes.listed("housekeeping", ledger.environment())
@@ -84,6 +87,11 @@ def _ours(ledger: Ledger, processes: Processes, sheet: Sheet) -> None:
         seconds, made = _revoke(ledger, account_scope(f"{tenant}.ada", tenant), tenant)
         took.append(seconds)
         ring.revocations([made])
+    by_http = []
+    for tenant in tenants[REVOKED:]:
+        time.sleep(BETWEEN)
+        by_http.append(admins.revoke(account_scope(f"{tenant}.ada", tenant), tenant))
+    admins.close()
     _wait(lambda: not ledger.database.read(_cancelling), "the jobs of these to be cancelled")
     upstream.forget()
     began = time.monotonic()
@@ -103,7 +111,10 @@ def _ours(ledger: Ledger, processes: Processes, sheet: Sheet) -> None:
     ]
     assert not ledger.database.read(_unfinished), "jobs of the revoked grant that have not ended, and could still run"
     for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1)):
-        sheet.add(f"{kind}: revocation effective, {name}", percentile([*took, last], share) * 1000, "ms")
+        sheet.add(f"{kind}: revocation effective, {name}", percentile(took, share) * 1000, "ms")
+    for name, share in (("p50", 0.5), ("max", 1)):
+        sheet.add(f"{kind}: POST /v1/revocations answered, {name}", percentile(by_http, share) * 1000, "ms")
+    sheet.add(f"{kind}: the great grant's revocation effective", last * 1000, "ms")
     sheet.add(f"{kind}: the grant's jobs cancelled", row.cancelled_jobs, "jobs")
     sheet.add(f"{kind}: all of them cancelled after", cancelled, "s")
     sheet.add(f"{kind}: the receipt after", receipt, "s")

@@ -63,19 +63,21 @@ class Instead:
 def test_a_postgresql_that_is_too_old_is_found(number: str, version: str, found: bool) -> None:
     server = {"server_version_num": number, "server_version": version, "max_connections": "1000"}
     server |= {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
-    said = says_of("versions", postgresql._of_settings(server, processes=7))
+    said = says_of("versions", postgresql._of_settings(server))
     asked = f"PostgreSQL {version} is not tested with this version: use 15 or later"
     assert said == ([(State.WRONG, asked)] if found else [])
 
 
-@pytest.mark.parametrize(("takes", "processes", "found"), [("238", 7, False), ("237", 7, True), ("300", 15, True)])
+@pytest.mark.parametrize(
+    ("takes", "seen", "found"), [(92, 0, None), (91, 0, "on one host"), (92, 93, "on all hosts"), (93, 93, None)]
+)
 def test_a_server_that_takes_too_few_connections_for_what_is_started_is_found(
-    takes: str, processes: int, found: bool
+    takes: int, seen: int, found: str | None
 ) -> None:
-    server = {"server_version_num": "170000", "server_version": "17.0", "max_connections": takes}
-    server |= {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
-    said = says_of("ledger", postgresql._of_settings(server, processes=processes))
-    assert [f"set max_connections to {34 * processes} or more" in says for _, says in said] == ([True] if found else [])
+    said = says_of("ledger", postgresql._of_connections(takes, of_one=92, seen=seen))
+    cure = f"set max_connections to {max(92, seen) + 20} or more, or ASWHOM_DATABASE_CONNECTIONS"
+    assert [(found in says, cure in says) for _, says in said if found] == ([(True, True)] if found else [])
+    assert len(said) == (found is not None)
 
 
 def test_a_ledger_without_its_write_ahead_log_is_found(at: Installation) -> None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from deploy import build
+from deploy.ledger_connections import of_these
 from deploy.procfile import Process
 from deploy.settings import Settings
 from deploy.up import patience
@@ -64,8 +65,8 @@ def test_every_process_is_scraped_where_it_answers() -> None:
 def test_the_broker_never_evicts_and_postgresql_takes_enough_connections() -> None:
     assert "--maxmemory-policy noeviction" in COMPOSE["services"]["valkey"]["command"][-1]
     (most,) = re.findall(r"max_connections=(\d+)", COMPOSE["services"]["postgres"]["command"])
-    started = sum(COMPOSE["services"][name].get("deploy", {}).get("replicas", 1) for name in PROCESSES)
-    assert int(most) >= 34 * (started + 1)  # the web runs two processes on PostgreSQL
+    started = {name: COMPOSE["services"][name].get("deploy", {}).get("replicas", 1) for name in PROCESSES}
+    assert int(most) >= of_these(Settings(), started) + 20
 
 
 def test_one_service_builds_the_image_and_none_pulls_it() -> None:

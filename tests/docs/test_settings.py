@@ -58,6 +58,7 @@ ELSEWHERE: dict[str, tuple[type[Any], str]] = {
 IN_WORDS = {
     "database_url",
     "broker_url",
+    "database_connections",
     "database_url_file",
     "broker_url_file",
     "redis_url_file",

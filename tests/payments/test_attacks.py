@@ -85,6 +85,27 @@ def test_an_invoice_that_grows_between_approval_and_call_is_asked_about_anew(pay
     assert asked(payments.system).shown["amount"] == "49000.00 EUR"
 
 
+def test_an_invoice_whose_vendor_raises_it_after_the_yes_is_not_paid_at_either_price(payments: Payments) -> None:
+    """What was read stays what is paid: the books refuse that, and at the new price it is asked about anew."""
+    payments.ask(LARGE)
+    payments.system.settle()
+    first = asked(payments.system)
+    assert payments.answer(by="grace").status_code == 200
+    payments.sandbox.order("invoices", "reprice", tenant="acme", invoice=LARGE, amount="49000.00")
+    (job,) = payments.system.settle()
+    assert (job.state, "wrong_amount" in job.reason) == (JobState.DEAD, True)
+    (_, pay) = payments.capabilities()
+    assert (pay.limit_amount, pay.approved_by) == ("12500.00", ["acme.grace"])
+    assert payments.movements() == []
+    payments.ask(LARGE)
+    payments.system.settle()
+    assert asked(payments.system).id != first.id
+    assert asked(payments.system).shown["amount"] == "49000.00 EUR"
+    assert payments.answer(by="grace").status_code == 200
+    payments.system.settle()
+    assert [(one["invoice"], one["amount"]) for one in payments.movements()] == [(LARGE, "49000.00")]
+
+
 def test_a_yes_under_a_looser_policy_pays_nothing_under_a_tighter_one(payments: Payments) -> None:
     payments.ask(LARGE)
     payments.system.settle()

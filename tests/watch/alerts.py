@@ -94,6 +94,13 @@ ALERTS: Mapping[str, Alert] = {
         says="381.5MiB are free where the data directory of a:1 lies",
         good={f"aswhom_data_free_bytes{{{A}}}": "600000000x10"},
     ),
+    "AswhomRetentionBehind": Alert(
+        after=12,
+        bad={'aswhom_retention_behind_seconds{what="audit"}': "90000x15"},
+        labels={"what": "audit"},
+        says="of audit, what was to be forgotten has been left over for 1d 1h 0m 0s",
+        good={'aswhom_retention_behind_seconds{what="audit"}': "3600x15"},
+    ),
     "AswhomBellsFail": Alert(
         after=10,
         bad={'aswhom_bells_total{outcome="failed"}': "0+6x20"},

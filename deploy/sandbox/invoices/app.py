@@ -10,7 +10,7 @@ from flask import Flask, Response, jsonify, request
 from deploy.sandbox.invoices.books import Books, Refused
 from deploy.sandbox.invoices.leave import Leave, NoLeave
 from deploy.sandbox.journal import Clock, Journal
-from deploy.sandbox.surface import entry, equip, touched
+from deploy.sandbox.surface import entry, equip, json_body, touched
 
 
 def create_invoices(world: dict[str, Any], *, journal: Journal, clock: Clock) -> Flask:
@@ -69,6 +69,12 @@ def create_invoices(world: dict[str, Any], *, journal: Journal, clock: Clock) ->
         """Every request that carried a token, with the token: what is stolen in the tests and the demo."""
         with lock:
             return jsonify(list(wire))
+
+    @app.post("/_sandbox/reprice")
+    def reprice() -> Response:
+        body = json_body("tenant", "invoice", "amount")
+        books.reprice(body["tenant"], body["invoice"], body["amount"])
+        return jsonify(ok=True)
 
     @app.post("/_sandbox/forget")
     def forget() -> Response:

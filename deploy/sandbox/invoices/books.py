@@ -39,6 +39,11 @@ class Books:
         with self._lock:
             return dict(self._find(tenant, invoice))
 
+    def reprice(self, tenant: str, invoice: str, amount: str) -> None:
+        """Its vendor has sent it anew, with another amount."""
+        with self._lock:
+            self._find(tenant, invoice)["amount"] = amount
+
     def pay(self, tenant: str, invoice: str, amount: Decimal, currency: str, *, marks: list[str]) -> dict[str, Any]:
         """Pay the whole of an open invoice."""
 

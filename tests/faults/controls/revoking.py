@@ -71,4 +71,14 @@ CONTROLS = (
         without="if asked.doubt is not None and outcome.status in asked.doubt.statuses:",
         test="tests/ledger/test_provider_side.py::test_an_answer_of_two_meanings and sqlite",
     ),
+    Control(
+        name="a command says that it has revoked when it has",
+        file="deploy/cli/revoke.py",
+        guard="made = at.write(write, ahead=True)",
+        without='import os, time; out.document({"id": id}); os.dup2(os.open(os.devnull, os.O_WRONLY), 1); '
+        "time.sleep(3); made = at.write(write, ahead=True)",
+        test="tests/faults/test_revocation_rounds.py::sqlite-10 and not sqlite-100",
+        says="sent after the revocation, and not on its receipt",
+        timeout=280,
+    ),
 )
