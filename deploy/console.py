@@ -25,7 +25,7 @@ _OF_PROVIDER = ("console_issuer", "console_client_id", "console_client_secret")
 def console(settings: Settings, runtime: Runtime) -> Console | None:
     """What the console is served from; None: it is not served."""
     from identity.console.sign_in import SignIn
-    from pipeline.database import Ahead
+    from pipeline.database import WithTurn
     from webhooks.console.parts import Console
 
     if not is_served(settings):
@@ -33,7 +33,7 @@ def console(settings: Settings, runtime: Runtime) -> Console | None:
     provider = sign_in_of(settings)
     return Console(
         store=runtime.database,
-        ahead=Ahead(database=runtime.database),
+        ahead=WithTurn(runtime.database, ahead=True),
         workflows=runtime.workflows,
         ids=runtime.ids,
         public_key=runtime.signer.public_key(),

@@ -1,4 +1,4 @@
-"""What every entry point does first: settings, logs and metrics, and the runtime when it is time."""
+"""What every entry point does first: settings, logs and metrics, and later the runtime."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _NUMBERED = re.compile(r"worker-([1-9]|10)")
-EX_CONFIG = 78  # of sysexits.h: a supervisor need not try again
+EX_CONFIG = 78  # from sysexits.h; tells a supervisor not to start the process again
 LOOK_AGAIN = timedelta(seconds=2)
 
 
 def settings_or_exit() -> Settings:
-    """The settings, or the list of their faults and the end of the process."""
+    """The settings. If some are wrong: print what is, and exit."""
     return _or_exit(load)
 
 
 def celerys_or_exit() -> list[str]:
-    """Called by what a `celery` command loads: which variables of Celery's own are not heeded, or its end."""
+    """For what a `celery` command loads: which of Celery's own variables are ignored. If one is refused, exit."""
     celerys.take_no_options()
     return _or_exit(celerys_or_refuse)
 
 
 def workflows_or_exit(settings: Settings) -> Registry:
-    """The workflows and tools, or what is wrong with them and the end of the process."""
+    """The workflows and tools. If they cannot be loaded: print why, and exit."""
     return _or_exit(lambda: workflows(settings))
 
 
 def fit_or_exit(settings: Settings) -> None:
-    """Whether keys can be read and workflows be used; or why not, and the end of the process."""
+    """Return if keys can be read and workflows loaded. If not: print why, and exit."""
     _or_exit(settings.runtime)
     workflows_or_exit(settings)
 
@@ -74,10 +74,10 @@ def set_up(
     listed: str | None = None,
     is_well: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Logs and connections that name *process*; its metrics on the port of what is *listed* so, else of that name.
+    """Name *process* in its logs and database connections, and serve its metrics, on the port of *listed* if given.
 
-    It is ready once settings, keys, workflows and the ledger were found good. Its memory holds passwords already, and
-    will hold keys.
+    *is_ready*: settings, keys, workflows and the ledger were found good. The memory is kept private first, because it
+    holds passwords already and will hold keys.
     """
     keep_memory_private()
     logs.configure(process, format=settings.log_format, level=settings.log_level)
@@ -87,9 +87,9 @@ def set_up(
 
 
 def listed_as(name: str, queues: Collection[str]) -> str:
-    """Which of the process list a Celery worker is, by what it listens to: it may be called anything.
+    """The entry of a Celery worker in the process list, by its queues, because its name may be anything.
 
-    Only the names that `aswhom up` gives have a number: elsewhere one may be a host's, or a pod's.
+    A numbered name (`worker-2`) counts only as `aswhom up` gives it: elsewhere a number may be a host's or a pod's.
     """
     if set(queues) == {"revocations"}:
         return "revocations"
@@ -97,7 +97,7 @@ def listed_as(name: str, queues: Collection[str]) -> str:
 
 
 def tell_raised(settings: Settings) -> None:
-    """Say that the grace is longer than it was set: what it is for takes that long."""
+    """Log that the grace is raised above its setting, because a call may take longer."""
     given, taken = settings.task_grace, settings.limits().grace
     if given is not None and given < taken:
         log.warning(
@@ -110,7 +110,7 @@ def tell_raised(settings: Settings) -> None:
 
 
 def tell_ignored(names: Sequence[str]) -> None:
-    """Say which variables of Celery's own stand in the environment, to no effect."""
+    """Log which of Celery's own variables are set and have no effect."""
     if names:
         log.warning(
             "not heeded, and left to the code of workflows: %s. Aswhom is set by ASWHOM_ variables alone",
@@ -120,10 +120,10 @@ def tell_ignored(names: Sequence[str]) -> None:
 
 
 def spare_what_is_loaded() -> None:
-    """Look for garbage among what comes from now on: what a process has loaded lives as long as it does.
+    """Exempt everything loaded so far from garbage collection: it lives as long as the process.
 
-    Some 140,000 objects, and to go through them takes a tenth of a second, in which no thread runs and every lock that
-    one of them holds stays held.
+    These are some 140,000 objects. Going through them takes a tenth of a second in which no thread runs, and every
+    lock that a thread holds stays held.
     """
     gc.collect()
     gc.freeze()
@@ -132,10 +132,10 @@ def spare_what_is_loaded() -> None:
 def serve_metrics(
     process: str, settings: Settings, *, is_well: Callable[[], bool], is_ready: Callable[[], bool]
 ) -> None:
-    """Answer Prometheus, and whoever asks whether the process is well, on its port.
+    """Answer Prometheus and health probes on the port of *process*.
 
-    While that cannot be had, work goes on without, and it is asked for again: its last owner may be about to end, and
-    where nobody answers for its health a process is ended, as is the next one.
+    If the port is taken, the process works without it and keeps trying: the port's owner may be about to end, and a
+    supervisor that gets no answer to its probes would end this process, and then the next.
     """
     from pipeline.exposition import serve
 
@@ -146,7 +146,7 @@ def serve_metrics(
     def fault() -> OSError | OverflowError | None:
         try:
             serve(port, host=settings.metrics_host, is_well=is_well, is_ready=is_ready)
-        except (OSError, OverflowError) as error:  # the latter for a number that is no port
+        except (OSError, OverflowError) as error:  # OverflowError: the number is no port
             return error
         return None
 
@@ -172,7 +172,7 @@ def serve_metrics(
 
 
 def workflows(settings: Settings) -> Registry:
-    """The workflows and tools that are set, or all that are installed. Raises Misconfigured."""
+    """The workflows and tools of ASWHOM_WORKFLOWS, or else of all installed packages. Raises Misconfigured."""
     from pipeline.workflow import Registry
 
     modules = settings.workflows
@@ -185,12 +185,12 @@ def workflows(settings: Settings) -> Registry:
         modules = tuple(sorted({point.module for point in found}))
     folder = str(settings.workflows_dir)
     if settings.workflows and folder not in sys.path:
-        sys.path.append(folder)  # last: a file there must not stand for a module of ours
+        sys.path.append(folder)  # last: a file there must not shadow a module of ours
     return Registry.load(modules)
 
 
 def celery_app(settings: Settings, registry: Registry) -> App:
-    """The application of a process that rings, works or keeps the schedule. Nothing is opened yet."""
+    """The Celery application of a process that rings, works or is beat. Opens nothing yet."""
     from deploy.sharing import tell_of_another
     from pipeline.celery import make_celery
     from pipeline.ring import CeleryRing
@@ -208,7 +208,10 @@ def celery_app(settings: Settings, registry: Registry) -> App:
 
 
 def open_runtime(settings: Settings, process: str | None = None) -> Runtime:
-    """The runtime of *process*, which is no Celery worker, or of a command. After any fork. Raises Misconfigured."""
+    """The runtime of *process*, which is no Celery worker; None: of a command. Call it after any fork.
+
+    Raises Misconfigured.
+    """
     from pipeline.ring import CeleryRing
     from pipeline.runtime import Runtime
 
@@ -217,11 +220,11 @@ def open_runtime(settings: Settings, process: str | None = None) -> Runtime:
 
 
 def of_its_tables(runtime: Runtime) -> Runtime:
-    """*runtime*, for a process that moves jobs: on other tables each of its statements fails, and buries them.
+    """*runtime*, once its ledger is fit for a process that moves jobs. Waits for a ledger that is away.
 
-    Nor does it begin on a ledger that was put back without its sequence, or whose secrets other keys have sealed. One
-    that is away is waited for: it may come back with any. The web is not ready instead (`/readyz`), and goes on once
-    they are there. Raises Misconfigured.
+    Raises Misconfigured for tables of another version (every statement would fail, and so bury jobs), for a ledger that
+    was restored without its sequence, and for secrets that other keys have sealed. The web does not check this: it is
+    not ready (`/readyz`) until the ledger fits.
     """
     from identity.proven_keys import LOOKED_THROUGH, prove
     from pipeline.ledger.numbering import behind
@@ -238,7 +241,7 @@ def of_its_tables(runtime: Runtime) -> Runtime:
 
 
 def wait_for_ledger(settings: Settings, *, tell: Callable[[str], None]) -> None:
-    """Return once the ledger's server answers, which may start later than we do. Raises Misconfigured."""
+    """Return once the ledger's server answers; it may start later than we do. Raises Misconfigured."""
     from pipeline.database import open_database
     from pipeline.ledger.revision import revision_of
 
@@ -253,20 +256,20 @@ def _log_that_it_waits(why: str) -> None:
 
 
 def _awaited(read: Callable[[], T], *, tell: Callable[[str], None] = _log_that_it_waits) -> T:
-    """What the ledger says, once its server is there."""
+    """The result of *read*, once the ledger's server answers."""
     pause = threading.Event()
-    # Nobody listens for these yet, or it is Celery's beat, which first makes its scheduler and would wait here again.
+    # Nothing handles these signals yet. Celery's beat does, but it would only make its scheduler, and wait here again.
     with handling((signal.SIGTERM, signal.SIGINT), _leave):
         while True:
             try:
                 return read()
             except LedgerDamaged as damaged:
-                raise Misconfigured(str(damaged)) from damaged  # not to be waited for: no restore reaches this process
+                raise Misconfigured(str(damaged)) from damaged  # do not wait: this process would not see a restore
             except Unavailable as away:
                 tell(f"the ledger is waited for: {away}")
             pause.wait(LOOK_AGAIN.total_seconds())
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
-    """Nothing was begun."""
+    """Exit as for a clean end: no work was begun."""
     raise SystemExit(0)

@@ -144,10 +144,11 @@ class Supervisor:
 
 
 def _relay(reading: int, log: Path | None) -> subprocess.Popen[bytes]:
-    """supervisord opens /dev/fd/1 by name. A socket, which is what a service of systemd has, cannot be opened so, nor
-    another user's terminal, and a file would get a second writer with an offset of its own. A pipe can.
+    """Give supervisord a pipe for its output, because it opens /dev/fd/1 by name.
 
-    Who stops a whole control group at once sends it a TERM as well: it ends after those whose last lines it passes on.
+    A socket (a systemd service's output) and another user's terminal cannot be opened so, and a file would get a second
+    writer with an offset of its own. If a whole control group gets SIGTERM, ignore it: `cat` must outlive the processes
+    whose last lines it relays.
     """
     command = ["sh", "-c", "trap '' TERM; exec cat"]
     if log is None:

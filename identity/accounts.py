@@ -139,6 +139,13 @@ def move_account(connection: Connection, account: str, *, to: AccountState, reas
     return False
 
 
+def park(connection: Connection, account: str, reason: str, *, now: datetime) -> bool:
+    """Have a person reconnect an active account. False: it is not active, and what it is stands."""
+    if get_account(connection, account).state is not AccountState.ACTIVE:
+        return False
+    return move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)
+
+
 @cache
 def _move(to: AccountState) -> Prepared:
     allowed = is_among(accounts.c.state, *MOVES.sources(to))

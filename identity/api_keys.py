@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from identity import audit
 from identity.api_key_tables import api_keys
-from identity.audit import AsWhom
+from identity.audit import Act, AsWhom
 from identity.errors import BadInput, PolicyDenied
 from identity.model import PrincipalKind, scopes_of_agent
 from identity.prepared import Prepared
@@ -104,14 +104,12 @@ def add_key(
     owner = connection.execute(select(agents.c.tenant_id).where(agents.c.id == agent)).scalar_one()
     if owner != tenant:
         raise BadInput(f"agent {agent} is {owner or 'the platform'}'s: give {tenant}'s own agent another name")
-    number = audit.record(
+    number = audit.record_act(
         connection,
         "api_key.created",
         AsWhom(tenant=tenant, agent=agent),
-        id=f"{id}.created",
-        at=now,
+        Act(audit_id=f"{id}.created", by=by, now=now),
         outcome="created",
-        reason=f"by {by}",
         detail={"key": id, "role": str(role), "tools": list(tools) if tools is not None else None}
         | ({} if users is None else {"users": list(users)})
         | ({} if held_by is None else {"held_by": held_by}),
@@ -167,14 +165,12 @@ def revoke_key(connection: Connection, id: str, *, by: str, now: datetime) -> bo
     row = connection.execute(ended.returning(api_keys.c.tenant_id, api_keys.c.agent_id)).one_or_none()
     if row is None:
         return False
-    audit.record(
+    audit.record_act(
         connection,
         "api_key.revoked",
         AsWhom(tenant=row.tenant_id, agent=row.agent_id),
-        id=f"{id}.revoked",
-        at=now,
+        Act(audit_id=f"{id}.revoked", by=by, now=now),
         outcome="revoked",
-        reason=f"by {by}",
         detail={"key": id},
     )
     return True

@@ -82,7 +82,7 @@ def present_address() -> ScalarSelect[str]:
 def connection_for(connection: Connection, tenant: str, provider: str) -> ProviderConnection:
     """The tenant's own connection to a provider, else the platform's. Raises Misconfigured if none or several fit.
 
-    Of several, those that are stopped do not count, so that one can follow another whose accounts are kept.
+    If several fit, stopped ones are ignored: a new connection can replace a stopped one whose accounts are kept.
     """
     rows = _FITTING.run(connection, {"tenant": tenant, "of_provider": provider}).all()
     candidates = [row for row in rows if row.tenant_id is not None] or rows

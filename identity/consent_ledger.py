@@ -14,7 +14,7 @@ from identity.errors import BadInput
 from identity.grants import SealedAnswer, look_at
 from identity.model import AccountKey, AccountState, Credential, RuledOut, Scope
 from identity.rows import insert_new
-from identity.scopes import grant_scopes, newest_revocation, revoked_since
+from identity.scopes import newest_revocation, revoked_since
 from identity.sequence import lock_exclusive, lock_shared
 from identity.tables import accounts, grants
 from identity.withdrawals.taking import EndedConsents, take_grant
@@ -132,7 +132,7 @@ def _check_same_place(account: Account, consent: Consent) -> None:
 
 def lock_grant(connection: Connection, key: AccountKey) -> tuple[tuple[Scope, ...], Scope]:
     """Lock what a consent depends on: the account itself exclusively, what is above it shared; gives both."""
-    *above, own = grant_scopes(key)
+    *above, own = key.scopes
     lock_shared(connection, above)
     lock_exclusive(connection, own)
     return tuple(above), own

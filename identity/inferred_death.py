@@ -12,11 +12,10 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity import audit
-from identity.accounts import get_account, move_account
+from identity.accounts import get_account, park
 from identity.audit import AsWhom
 from identity.consent_ledger import lock_grant
 from identity.grants import get_grant
-from identity.model import AccountState
 
 
 def infer_death(connection: Connection, account: str, *, generation: int, audit_id: str, now: datetime) -> bool:
@@ -29,10 +28,9 @@ def infer_death(connection: Connection, account: str, *, generation: int, audit_
     grant = get_grant(connection, account)
     if grant is None or grant.generation != generation:
         return False
-    if get_account(connection, account).state is not AccountState.ACTIVE:
-        return False  # revoked or suspended meanwhile: that stands
     reason = "the provider's API refused a freshly renewed token"
-    move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)
+    if not park(connection, account, reason, now=now):
+        return False  # revoked or suspended meanwhile
     audit.record(
         connection,
         "grant.refused",

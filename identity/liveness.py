@@ -22,7 +22,7 @@ from identity.model import Credential, ProviderConnection, RuledOut
 from identity.own_values import profile_for
 from identity.providers.profile import ExternalIdentity, Profile, WhoAmI
 from identity.providers.words import provider_name
-from identity.scopes import grant_scopes, revoked_since
+from identity.scopes import revoked_since
 from identity.store import Store
 from identity.vault import Vault
 
@@ -122,5 +122,5 @@ def _asked_of(
     revoked = None
     if grant is not None:
         # A stop is undone by an admin: the token stays good.
-        revoked = revoked_since(connection, grant_scopes(found.key), grant.consented, or_stopped=False)
+        revoked = revoked_since(connection, found.key.scopes, grant.consented, or_stopped=False)
     return found, get_connection(connection, found.key.connection), grant, revoked

@@ -21,7 +21,7 @@ from identity.hold import state_unless_held
 from identity.mint_tables import mints
 from identity.model import AccountState
 from identity.rows import insert_new
-from identity.scopes import grant_scopes, revoked_since
+from identity.scopes import revoked_since
 from identity.sequence import lock_shared, next_number
 from identity.withdrawals.held_tokens import HeldToken, keep_token
 
@@ -50,7 +50,7 @@ def begin_mint(connection: Connection, new: Mint) -> int | None:
     Safe to repeat, and asked again before each request that goes out for it. Raises Unavailable while the installation
     is held.
     """
-    scopes = grant_scopes(new.account.key)
+    scopes = new.account.key.scopes
     lock_shared(connection, scopes)
     grant = get_grant(connection, new.account.id)
     if grant is None or (grant.generation, grant.consented) != (new.generation, new.consented):

@@ -113,6 +113,11 @@ class AccountKey:
     def scope(self) -> Scope:
         return Scope(kind=ScopeKind.ACCOUNT, key=str(self))
 
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """The four scopes that a grant of the account depends on; its own is the last."""
+        return scopes_over(self)
+
 
 def scopes_over(key: AccountKey, *, agent: str | None = None) -> tuple[Scope, ...]:
     """What a grant depends on, and with *agent* a step: the account's own scope is the last.

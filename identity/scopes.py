@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, bindparam, case, exists, or_, select, true
 
 from identity.accounts import find_account, move_account
-from identity.model import AccountKey, AccountState, RuledOut, Scope, ScopeKind, scopes_over
+from identity.model import AccountKey, AccountState, RuledOut, Scope, ScopeKind
 from identity.prepared import Prepared
 from identity.rows import insert_for
 from identity.tables import scopes
@@ -32,13 +32,8 @@ class Standing:
 NEVER = Standing()
 
 
-def grant_scopes(key: AccountKey) -> tuple[Scope, ...]:
-    """The four scopes a grant depends on."""
-    return scopes_over(key)
-
-
 def all_standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
-    """What is remembered of any number of scopes of each kind; only those that have a row."""
+    """The standings of any number of scopes of each kind; a scope without a row is left out: it was never revoked."""
     by_kind: dict[ScopeKind, set[str]] = {}
     for scope in wanted:
         by_kind.setdefault(scope.kind, set()).add(scope.key)
@@ -52,7 +47,7 @@ def all_standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope
 
 
 def standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
-    """What is remembered of these scopes (at most one a kind), in one statement; NEVER for the others."""
+    """The standings of these scopes (at most one a kind), in one statement; NEVER for a scope without a row."""
     wanted = tuple(wanted)
     return remembered(wanted, _FIND.run(connection, scope_keys(wanted)))
 
@@ -63,7 +58,7 @@ def scope_keys(wanted: Iterable[Scope]) -> dict[str, str]:
 
 
 def remembered(wanted: Iterable[Scope], rows: Iterable[Row[Any]]) -> dict[Scope, Standing]:
-    """What *rows*, with the columns of `scopes`, say of the wanted ones."""
+    """The standing of each wanted scope by *rows*, which have the columns of `scopes`; NEVER where there is no row."""
     found = dict.fromkeys(wanted, NEVER)
     for row in rows:
         scope = row.kind and Scope(kind=ScopeKind(row.kind), key=row.key)
@@ -85,7 +80,7 @@ def newest_revocation(connection: Connection, wanted: Iterable[Scope]) -> int:
 
 
 def prohibition(found: dict[Scope, Standing], number: int, *, or_stopped: bool = True) -> RuledOut | None:
-    """The rule for one number and what is remembered of its scopes."""
+    """Why *number* may not act under these scopes, or None: a scope is stopped, or was revoked at or after it."""
     for scope, standing in found.items():
         if standing.stopped and or_stopped:
             return RuledOut(scope=scope, reason=f"{scope} is stopped")
@@ -95,7 +90,7 @@ def prohibition(found: dict[Scope, Standing], number: int, *, or_stopped: bool =
 
 
 def is_prohibited(number: ColumnElement[int], *, users: Sequence[ColumnElement[str]] = ()) -> ColumnElement[bool]:
-    """`prohibition` in SQL, of what `IS_WANTED` names and further *users*, for a row that has its *number*."""
+    """`prohibition` in SQL, for a row with that *number*: of the scopes `IS_WANTED` names, and of further *users*."""
     wanted = or_(IS_WANTED, and_(scopes.c.kind == str(ScopeKind.USER), scopes.c.key.in_(users))) if users else IS_WANTED
     return exists().where(wanted, or_(scopes.c.stopped.is_(True), scopes.c.revoked >= number))
 
@@ -115,9 +110,10 @@ def is_revoked(table: Table, number: ColumnElement[int]) -> ColumnElement[bool]:
 
 
 def revoke_scope(connection: Connection, scope: Scope, number: int, *, reason: str, now: datetime) -> None:
-    """Remember a revocation: one row, however much hangs below. The caller holds the scope's lock exclusively.
+    """Remember a revocation: one row, whatever depends on the scope. The caller holds the scope's lock exclusively.
 
-    *number* was taken under that lock. An account's own revocation also moves its row; a later one is kept.
+    *number* was taken under that lock. A later number that is stored already stays. Revoking an account also moves its
+    row to REVOKED.
     """
     _upsert(connection, scope, revoked=number)
     if scope.kind is ScopeKind.ACCOUNT:
@@ -126,14 +122,9 @@ def revoke_scope(connection: Connection, scope: Scope, number: int, *, reason: s
             move_account(connection, account.id, to=AccountState.REVOKED, reason=reason, now=now)
 
 
-def stop_scope(connection: Connection, scope: Scope) -> None:
-    """Let nothing open under a tenant, provider connection, agent, user or account until an admin opens it again."""
-    _upsert(connection, scope, stopped=True)
-
-
-def open_scope(connection: Connection, scope: Scope) -> None:
-    """Undo a stop; the number of its last revocation stays."""
-    _upsert(connection, scope, stopped=False)
+def remember_stop(connection: Connection, scope: Scope, *, stopped: bool) -> None:
+    """Let no step open under a scope until an admin opens it again; the number of its last revocation stays."""
+    _upsert(connection, scope, stopped=stopped)
 
 
 def _upsert(connection: Connection, scope: Scope, *, revoked: int = 0, stopped: bool | None = None) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.audit import Act, AsWhom
 from identity.model import Scope, ScopeKind
-from identity.scopes import open_scope, standings, stop_scope
+from identity.scopes import remember_stop, standings
 from identity.sequence import lock_exclusive
 
 
@@ -22,7 +22,7 @@ def set_stopped(connection: Connection, scope: Scope, act: Act, *, stopped: bool
     lock_exclusive(connection, scope)
     if standings(connection, [scope])[scope].stopped is stopped:
         return False
-    (stop_scope if stopped else open_scope)(connection, scope)
+    remember_stop(connection, scope, stopped=stopped)
     done = "stopped" if stopped else "opened"
     whom = AsWhom(tenant=tenant, agent=scope.key if scope.kind is ScopeKind.AGENT else None)
     audit.record_act(connection, f"scope.{done}", whom, act, outcome=done, detail={"scope": str(scope)})

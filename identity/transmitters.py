@@ -111,9 +111,9 @@ def change_transmitter(
     subject_issuer: str | None,
     plain_jwt: bool | None,
 ) -> tuple[Transmitter, Transmitter]:
-    """Say otherwise what its tokens look like; None stays, and an empty *subject_issuer* is its own again.
+    """Change what its tokens look like. None leaves a value as it is; an empty *subject_issuer* means its own again.
 
-    Gives what it was, and what it is. Its id, by which its events and aliases are known, stays. Raises BadInput.
+    Returns the transmitter before and after. Its id, by which its events and aliases are known, stays. Raises BadInput.
     """
     row = connection.execute(_LIVE.where(transmitters.c.id == transmitter).with_for_update()).one_or_none()
     if row is None:

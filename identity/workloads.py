@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, insert, select
 from identity import audit, jose
 from identity.api_key_tables import api_keys, workloads
 from identity.api_keys import Caller, NoCaller, find_again
-from identity.audit import AsWhom
+from identity.audit import Act, AsWhom
 from identity.errors import BadInput
 from identity.http import Client
 from identity.jose import Signed, Unusable
@@ -58,14 +58,12 @@ def add_workload(connection: Connection, key: str, new: Workload, *, by: str, no
     row = {"issuer": new.issuer, "audience": new.audience, "subject": new.subject, "jwks_url": new.jwks_url}
     connection.execute(insert(workloads), {"key_id": key, **row})
     whose = connection.execute(select(api_keys.c.tenant_id, api_keys.c.agent_id).where(api_keys.c.id == key)).one()
-    audit.record(
+    audit.record_act(
         connection,
         "workload.trusted",
         AsWhom(tenant=whose.tenant_id, agent=whose.agent_id),
-        id=f"{key}.trusted",
-        at=now,
+        Act(audit_id=f"{key}.trusted", by=by, now=now),
         outcome="trusted",
-        reason=f"by {by}",
         detail={"key": key, **row},
     )
 

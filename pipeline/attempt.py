@@ -1,10 +1,10 @@
-"""The attempts of one step: open by the rule, send before it is too late, close with what came of it."""
+"""One attempt of a step: open it under the rule, send it before its time runs out, close it with its outcome."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any, NoReturn
 
@@ -12,11 +12,10 @@ from structlog.contextvars import bound_contextvars
 
 from identity.errors import AswhomError, GrantRevoked, ReauthRequired, Unavailable
 from identity.http import NoAnswer, NotSent
-from identity.inferred_death import infer_death
-from identity.inferred_suspension import infer_suspension
-from identity.model import Effect, Leased, LeaseRequest, NeedsRefresh
+from identity.model import Effect, LeaseRequest, NeedsRefresh
 from identity.store import CommitUnknown
 from pipeline import metrics
+from pipeline.account_inference import ask_to_reconnect, hold_back
 from pipeline.action import Recovery, Response, Verdict
 from pipeline.budget_use import BudgetUse
 from pipeline.conclusion import conclude
@@ -47,7 +46,7 @@ OPENINGS = 8  # of one attempt: refreshes and refused tokens in a row, before th
 
 
 def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
-    """Carry the step out and return its result, or another job's, Adopted.
+    """Carry out the step and return its result; Adopted: another job's, by the once key.
 
     Raises ActionFailed, StepRefused, BadInput or an Interruption.
     """
@@ -57,14 +56,14 @@ def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
 
 
 def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
-    """Search for the effect of an earlier attempt: its result, or None where it had none."""
+    """Search for the effect of an earlier attempt. Returns its result; None: it had no effect."""
     with bound_contextvars(step=step.id):
         made = _attempt(services, step, Purpose.PROBE, number)
         return close_probe(made) if isinstance(made, OpenedAttempt) else made.result
 
 
 def _attempt(services: Services, step: StepAtHand, purpose: Purpose, number: int) -> OpenedAttempt | Adopted:
-    """Pass the upstream's breaker, draw on its budget, open and send."""
+    """Open and send, with a place under the host's breaker and a share of the upstream's budget, both given back."""
     host_use, budget_use = HostUse(services, step), BudgetUse(services, step)
     try:
         return _open_and_send(services, step, purpose, number, host_use, budget_use)
@@ -76,8 +75,8 @@ def _attempt(services: Services, step: StepAtHand, purpose: Purpose, number: int
 def _open_and_send(
     services: Services, step: StepAtHand, purpose: Purpose, number: int, host_use: HostUse, budget_use: BudgetUse
 ) -> OpenedAttempt | Adopted:
-    """Open the attempt and send it; refresh the token and open again where it is too old or was refused upstream."""
-    written = step.written(purpose)  # before anything opens: what cannot be written is not taken for sent
+    """Open the attempt and send it. If the token is too old, or is refused upstream, refresh it and open again."""
+    written = step.written(purpose)  # before it opens: a request that cannot be written must leave no open attempt
     refresh_early, after_generation, forced = True, 0, False
     for _ in range(OPENINGS):
         intent = intent_of(
@@ -99,12 +98,14 @@ def _open_and_send(
                 return adopted
             case NeedsRefresh(account=account, generation=generation):
                 forced = after_generation >= generation
-                host_use.give_back()  # a token endpoint may be slow: the host is not waited for meanwhile
+                host_use.give_back()  # a token endpoint may be slow: keep no place at the upstream meanwhile
                 refresh_early = _refresh(services, account, generation, refused=forced) > generation
                 continue
             case Opened() as opened:
                 number += 1
-                step = replace(step, request_changed=False)  # the step is stored: a further opening asks for the same
+                step = replace(
+                    step, request_changed=False
+                )  # the step is stored with this request, so a further opening does not change it
             case outcome:
                 _end_by(services, step, intent, outcome)
         answer = _send(services, step, intent, opened, written, began=began)
@@ -115,17 +116,17 @@ def _open_and_send(
         if conclusion.verdict not in (Verdict.UNAUTHORIZED, Verdict.SUSPENDED):
             return made
         lease = opened.lease
-        if lease is None:  # there is nothing to renew: the next attempt has another capability
+        if lease is None:  # a capability is not renewed: the next attempt is issued another
             return replace(made, conclusion=replace(conclusion, verdict=Verdict.RETRY))
         if conclusion.verdict is Verdict.SUSPENDED:
-            if not _infer_suspension(services, lease, began=began):
+            if not hold_back(services, lease, began=began):
                 return replace(made, conclusion=replace(conclusion, verdict=Verdict.RETRY))
             made.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
             continue  # the next opening parks the job on the account
         made.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")
         if forced:
-            _infer_death(services, lease)
-        # A refused token that was not the newest was killed by another's refresh; the next opening leases the newest.
+            ask_to_reconnect(services, lease)
+        # A refused token that was not the newest died by another worker's refresh; the next opening leases the newest.
         after_generation, forced = lease.generation, False
     raise Unavailable("the token was renewed again and again without success", retry_after=timedelta(seconds=30))
 
@@ -136,7 +137,7 @@ def _end_by(
     intent: Intent,
     outcome: Ended | Skipped | OnceMismatch | PolicyMoved | ApprovalMoved,
 ) -> NoReturn:
-    """Raise what an opening that opened nothing means to the run."""
+    """Raise what the run needs to know of an opening that was not made."""
     match outcome:
         case Ended(reason=reason, moved=moved):
             raise RunEnded(reason, moved=moved)
@@ -162,7 +163,7 @@ def intent_of(
     after_generation: int = 0,
     refresh_early: bool = True,
 ) -> Intent:
-    """A new attempt's intent, with ids of its own; *written* is what it sends, None where nothing is to be sent."""
+    """A new attempt's intent, with ids of its own. *written* is the request; None: nothing will be sent."""
     return Intent(
         step=step.id,
         attempt=services.ids("att"),
@@ -208,7 +209,7 @@ def intent_of(
 def record_refusal(
     services: Services, intent: Intent, reason: str, *, once_of: str | None = None
 ) -> StepRefused | RunAgain | RunEnded:
-    """Record that a step may not be done; what to raise for it: to the workflow only where nothing was done before."""
+    """Record that the step is refused. Returns what to raise: StepRefused for the workflow, or the end of this run."""
     match services.store.write(partial(refusals.refuse, intent=intent, reason=reason, once_of=once_of)):
         case PolicyMoved():
             return policy_moved()
@@ -226,13 +227,13 @@ def _open(services: Services, intent: Intent) -> OpenOutcome:
     try:
         return services.store.write(partial(openings.open_attempt, intent=intent))
     except CommitUnknown:
-        # Whether the intent is there, or comes yet, is not known, so nothing is sent.
+        # Its commit may have happened, or may still happen, so nothing is sent by it.
         _close_unsent(services, intent)
         raise RunAgain("the opening's commit was not confirmed", delay=services.settings.backoff) from None
 
 
 def _close_unsent(services: Services, intent: Intent) -> None:
-    """Close an attempt that was certainly not sent: nobody is to be asked what became of it."""
+    """Close an attempt that was certainly not sent, so that no person is asked about its outcome."""
     where = {"action": "attempt.not_taken_back", "attempt": intent.attempt}
     services.persistent.write(
         services.store,
@@ -243,7 +244,7 @@ def _close_unsent(services: Services, intent: Intent) -> None:
 
 
 def _refresh(services: Services, account: str, generation: int, *, refused: bool) -> int:
-    """The generation after a refresh; the account's state tells the next opening of a refusal."""
+    """The generation after a refresh. If it is refused, the next opening finds that in the account's state."""
     try:
         return services.coordinator.refresh(account, after_generation=generation, refused=refused)
     except (ReauthRequired, GrantRevoked):
@@ -269,40 +270,9 @@ def _send(
         idempotency_key=step.call.idempotency_key,
         deadline=intent.deadline,
         send_before=send_before,
-        # On a kept-alive connection a server's close at the wrong moment leaves an unknown, here one for a person.
+        # A server may close a kept-alive connection just as we send. The outcome is then unknown, and for such an
+        # action only a person can resolve it, so it gets a connection of its own.
         fresh=step.action.facts.recovery is Recovery.ASK and not step.repeats,
     )
     services.reached("after_call")
     return answer
-
-
-def _infer_suspension(services: Services, lease: Leased, *, began: float) -> bool:
-    """Whether the account's steps are held back now. *began*: monotonic, before the opening."""
-    now = datetime.now(UTC)
-    infer = partial(
-        infer_suspension,
-        account=lease.account,
-        generation=lease.generation,
-        sent_at=now - timedelta(seconds=time.monotonic() - began),
-        audit_id=services.ids("aud"),
-        now=now,
-    )
-    try:
-        return services.store.write(infer)
-    except CommitUnknown:
-        return False  # the next attempt finds it out
-
-
-def _infer_death(services: Services, lease: Leased) -> None:
-    """The token was renewed because of a refusal, and refused again: no further refresh will help."""
-    infer = partial(
-        infer_death,
-        account=lease.account,
-        generation=lease.generation,
-        audit_id=services.ids("aud"),
-        now=datetime.now(UTC),
-    )
-    try:
-        services.store.write(infer)
-    except CommitUnknown:
-        raise RunAgain("whether the account waits for a person is not known", delay=services.settings.backoff) from None

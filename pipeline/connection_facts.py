@@ -40,13 +40,13 @@ def whole(connection: Connection, id: str) -> Record:
 
 
 def rivalry(provider: str, tenant: str | None, ids: Sequence[str]) -> str:
-    """What it means that these are all at one place."""
+    """The sentence for several connections that fit the same tenant."""
     whose = f"tenant {tenant}" if tenant is not None else "every tenant without one of its own"
     return f"{' and '.join(ids)} fit {whose}, so no work for {provider} goes through any, until {ALL_BUT_ONE}"
 
 
 def rivals_of(connection: Connection, id: str) -> str | None:
-    """What it means that others are at the place of that one."""
+    """The same sentence for connection *id*; None: it has no rival."""
     row = queries.provider_connection(connection, id)
     ids = running_by_place(connection).get((row["provider"], row["tenant_id"]), ())
     if row["provider"] not in PROFILES or len(ids) < 2 or id not in ids:

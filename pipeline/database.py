@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
@@ -59,28 +59,21 @@ class DatabaseSettings:
     turn_timeout: timedelta = timedelta(seconds=5)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hurried:
-    """A ledger as `identity.store.Store` for somebody who waits no longer than *until*, of `time.monotonic()`."""
+@dataclass(frozen=True)
+class WithTurn:
+    """A ledger as `identity.store.Store` whose writes have another turn than most.
+
+    *ahead* is for a revocation, which must not wait its turn; *until*, of `time.monotonic()`, for somebody who waits no
+    longer than that.
+    """
 
     database: Database
-    until: float
+    _: KW_ONLY
+    ahead: bool = False
+    until: float | None = None
 
     def write(self, fn: Callable[[Connection], T]) -> T:
-        return self.database.write(fn, until=self.until)
-
-    def read(self, fn: Callable[[Connection], T]) -> T:
-        return self.database.read(fn)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ahead:
-    """A ledger as `identity.store.Store` for what must not wait its turn: a revocation."""
-
-    database: Database
-
-    def write(self, fn: Callable[[Connection], T]) -> T:
-        return self.database.write(fn, ahead=True)
+        return self.database.write(fn, until=self.until, ahead=self.ahead)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         return self.database.read(fn)

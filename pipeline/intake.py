@@ -15,9 +15,9 @@ from identity.errors import Unavailable
 from identity.hold import find_hold
 from identity.ids import Ids
 from identity.secret import Secret
-from identity.store import Store, write_idempotent
+from identity.store import write_idempotent
 from identity.vault import Vault
-from pipeline.database import Ahead, Database, Hurried
+from pipeline.database import Database, WithTurn
 from pipeline.ledger import deliveries, missing_workflows, pins
 from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.numbering import behind
@@ -59,6 +59,7 @@ class Intake:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._ahead = WithTurn(store, ahead=True)
         self._vault = vault
         self._ids = ids
         self._clock = clock
@@ -109,8 +110,7 @@ class Intake:
         if not accepted.unfollowed:
             return accepted
         try:
-            store = Ahead(database=self._store)
-            done = follow_on(store, accepted.delivery, clock=self._clock, end=end, monotonic=self._monotonic)
+            done = follow_on(self._ahead, accepted.delivery, clock=self._clock, end=end, monotonic=self._monotonic)
         except Unfollowed as short:
             raise Unfollowed(accepted.delivery, accepted.revocations + short.revocations) from short
         reason = accepted.reason if accepted.outcome is DeliveryOutcome.DUPLICATE else done.reason
@@ -133,11 +133,11 @@ class Intake:
         def accept(c: Connection) -> Acceptance:
             return deliveries.accept(c, delivery, matches, ids=ids, outcome=outcome, reason=reason, now=now)
 
-        store: Store = Ahead(database=self._store)  # a signal waits for its locks: late is better than not at all
+        store = self._ahead  # a signal waits for its locks: late is better than not at all
         if delivery.signal is None:
             # What Slack gave up on must not be stored: a person who is told so gives the command again, newly named.
             since = time.monotonic() if began is None else began
-            store = Hurried(database=self._store, until=since + self._accept_within.total_seconds())
+            store = WithTurn(self._store, until=since + self._accept_within.total_seconds())
         # The sender's delivery id is the key: a second try says what was made.
         return write_idempotent(store, accept)
 

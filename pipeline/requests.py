@@ -23,7 +23,7 @@ from identity.secret import Secret
 from identity.store import CommitUnknown, write_idempotent
 from identity.workloads import Workloads, looks_like_one
 from pipeline.action import Action
-from pipeline.database import Ahead, Database
+from pipeline.database import Database, WithTurn
 from pipeline.desk import jobs as acts
 from pipeline.ledger import requests as ledger
 from pipeline.ledger import tool_requests, views
@@ -104,9 +104,8 @@ class Requests:
     def revoke(self, caller: Caller, scope: Scope, keyed: Keyed, *, reason: str, now: datetime) -> Made:
         """Revoke: effective when this returns. Raises NotLetIn or KeyReused."""
         asked = self._asked(caller, "rev", keyed, now)
-        return write_idempotent(
-            Ahead(database=self._store), lambda c: ledger.accept_revocation(c, asked, scope, reason=reason)
-        )
+        ahead = WithTurn(self._store, ahead=True)
+        return write_idempotent(ahead, lambda c: ledger.accept_revocation(c, asked, scope, reason=reason))
 
     def cancel(self, caller: Caller, job: str, keyed: Keyed, *, now: datetime) -> Changed:
         """End a job: at once, or at its next step where it runs. Raises BadInput, NotLetIn or KeyReused."""

@@ -1,8 +1,9 @@
 """What a workflow function is given: `run.do` is the one way out.
 
-The function is run from the top after every wait or crash. A done step returns what it returned; what is compared with
-the stored steps is position, action, occurrence, the principal as named, and the request's hash; a function that
-returns without one of them has diverged as well, but where a replay lets it.
+The function is run from the top after every wait or crash. A step that is done returns its stored result. Each step is
+compared with the stored one by position, action, occurrence, the principal as named, and the hash of its request. A
+difference is a divergence, and so is a function that returns before it reached every stored step, unless a replay
+allows that.
 """
 
 from __future__ import annotations
@@ -30,33 +31,34 @@ LONGEST_SLEEP = timedelta(days=3650)  # what is stored as a date must be one
 class ActionFailed(Exception):
     """The upstream refused the action and nothing was done; a workflow may catch it.
 
-    Where an earlier call of the step may have done it, the job asks a person instead.
+    If an earlier call of the step may have had its effect, this is not raised: the job asks a person.
     """
 
 
 class StepRefused(Exception):
     """Policy, a missing principal or a used-up key forbids the step; a workflow may catch it.
 
-    Where an earlier call of the step may have done it, the job is dead instead, until a person has looked.
+    If an earlier call of the step may have had its effect, this is not raised: the job is dead until a person has
+    looked.
     """
 
 
 class StepSkipped(StepRefused):
-    """Whom the step would have run as was revoked, and it may be skipped: catch it, and the job goes on without it.
+    """A revocation forbids the step, and its action is declared with SKIP: catch this, and the job goes on without it.
 
     Not caught, it cancels the job, as a revocation would without SKIP.
     """
 
 
 class OnceUsed(StepRefused):
-    """The step's once key is another job's, which has done something else by it.
+    """Another job has used the step's once key, with other parameters.
 
-    Catch it where to have been done once, in whatever words, is enough.
+    Catch it if one call under that key is enough, whatever its parameters were.
     """
 
 
 class Diverged(Exception):
-    """The function did not do what it did before: it must be deterministic between steps."""
+    """The function asked for other steps than in an earlier run: between steps it must be deterministic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,7 @@ class StepSpec(Generic[R]):
     occurrence: int  # among those of its action, from 1
     named: Who | None  # None: policy picks
     once: str | None
-    patience: timedelta  # how long "later" is taken for an answer, whatever number of attempts that makes
+    patience: timedelta  # how long an upstream may keep saying "later", whatever the number of attempts
     on_revoke: OnRevoke | None  # None: as `uses` says
 
 
@@ -83,8 +85,8 @@ class Steps(Protocol):
 class Run(Generic[C]):
     """One execution of a job's function.
 
-    *config* is the tenant's configuration as it was when the job was accepted, or replayed before it had done anything;
-    *user* and *service* name whom a step runs as; *has_user* says whether USER is a known principal.
+    *config* is the tenant's configuration as it was when the job was accepted, or when it was replayed if it had done
+    nothing by then. *user* and *service* are the values of `as_`. *has_user*: whether USER is a known principal.
     """
 
     def __init__(self, steps: Steps, *, job: str, tenant: str, config: C, has_user: bool) -> None:
@@ -112,11 +114,13 @@ class Run(Generic[C]):
 
         *as_* is `run.user`, `run.service` or None: policy picks. *once* makes it happen once for the tenant, across
         jobs: others with the same key get the owner's result. While the upstream says "later", the step is tried as
-        often as is set, and beyond that until *patience* has passed since it first opened, or did after the job's
-        replay; in between the job waits in the ledger. `on_revoke=STOP` ends the job if a revocation refuses this step,
-        though `uses` has steps of its action skipped. Raises ActionFailed and StepRefused (StepSkipped and OnceUsed are
-        some). Whatever else it raises ends the run, though the function catch it: Diverged, Unavailable, BadInput for
-        what cannot be asked for and for a bug in the action.
+        often as the settings allow, and after that until *patience* has passed since the step first opened (after a
+        replay of the job: since it first opened again). Between two tries the job waits in the ledger. `on_revoke=STOP`
+        ends the job if a revocation refuses this step, even if `uses` declares its action with SKIP.
+
+        Raises ActionFailed and StepRefused (also as StepSkipped or OnceUsed). Any other error ends the run, even if the
+        function catches it: Diverged, Unavailable, and BadInput for a request that cannot be made or a bug in the
+        action.
         """
         return self._guarded(lambda: self._do(action, named=as_, once=once, patience=patience, on_revoke=on_revoke))
 
@@ -125,7 +129,7 @@ class Run(Generic[C]):
         self._guarded(lambda: self._sleep(duration))
 
     def raise_how_it_ended(self) -> None:
-        """Raise what ended the run, if a step did, whatever the function has made of it."""
+        """Raise the error by which a step ended the run, if one did, even if the function has caught it."""
         if self._ended is not None:
             raise self._ended
 
@@ -158,7 +162,7 @@ class Run(Generic[C]):
         return self._position, self._occurrences[name]
 
     def _guarded(self, act: Callable[[], T]) -> T:
-        # Nothing may be done after a stop, by what caught it or by a `finally`.
+        # Once the run has ended, an `except` or a `finally` of the function must not carry out further steps.
         self.raise_how_it_ended()
         try:
             return act()
@@ -170,7 +174,7 @@ class Run(Generic[C]):
 
 
 def _check(action: object, *, named: object, once: object, patience: object) -> None:
-    """Raise BadInput for what no step can be asked for with; no type checker may have seen it."""
+    """Raise BadInput for arguments that no step can have: the function may never have been type-checked."""
     if not isinstance(action, Action):
         raise BadInput("run.do takes an action with its parameters, as in run.do(github.GetPull(repo=…, number=…))")
     name = action.action_name()

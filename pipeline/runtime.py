@@ -44,7 +44,7 @@ from pipeline.approvals.news import tell_of_approvals
 from pipeline.breaker import Breakers
 from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
-from pipeline.database import Ahead, Database, open_database
+from pipeline.database import Database, WithTurn, open_database
 from pipeline.doorbells import Doorbells, measure_lying
 from pipeline.forgetting import Course
 from pipeline.housekeeping import Duty
@@ -121,7 +121,7 @@ class Runtime:
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
         self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, self.http))
         keys = KeyRing(self.http)
-        self.security_events = SecurityEventIntake(Ahead(database=self.database), keys, self.ids, clock=clock)
+        self.security_events = SecurityEventIntake(WithTurn(self.database, ahead=True), keys, self.ids, clock=clock)
 
         # What people are asked for: consent, and a yes or a no.
         self.invitations = Invitations(
@@ -232,7 +232,7 @@ class Runtime:
             self.database,
             self.signer,
             self.workflows,
-            ahead=Ahead(database=self.database),
+            ahead=WithTurn(self.database, ahead=True),
             ids=self.ids,
             provider_side=provider_side,
             withdraw=self.asker.advance,
@@ -260,7 +260,7 @@ class Runtime:
             "settle-refreshes": self.coordinator.settle_abandoned,
             "keep-alive": self.keepalive.run,
             "revocations": partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5)),
-            "signals": SignalFollower(Ahead(database=store), ring, clock=self.clock).run,
+            "signals": SignalFollower(WithTurn(store, ahead=True), ring, clock=self.clock).run,
             "catch-up": self.catch_up.run,
             "withdrawals": partial(reconcile.advance_withdrawals, self.revoker, self.asker.due),
             "leftovers": self.asker.ask_leftovers,

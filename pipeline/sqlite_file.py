@@ -60,7 +60,7 @@ def log_beside(path: Path) -> int:
 def faults(path: Path, *, fully: bool = True, within: timedelta | None = None) -> list[str]:
     """What is wrong with the file, in SQLite's words; nothing where it is whole.
 
-    *fully*: also whether each index has what its table has: one that lacks a row answers that it was never revoked.
+    *fully*: also whether each index agrees with its table: an index that misses a row of `scopes` hides a revocation.
     Raises TookTooLong, and Unavailable where the file cannot be read at all.
     """
     with closing(_opened(path, "ro")) as connection:

@@ -66,7 +66,7 @@ class NoConfig(BaseModel):
 
 
 class Undone(Event):
-    """The event of a compensation's job: the step it follows, as the ledger has it."""
+    """The event of a compensation's job: the step to compensate, as the ledger has it."""
 
     revocation: str
     job: str
@@ -78,7 +78,7 @@ class Undone(Event):
 
 log = logging.getLogger(__name__)
 
-PLATFORM_AGENT = "aswhom"  # as which compensations are made
+PLATFORM_AGENT = "aswhom"  # the agent of every compensation
 TOOL = "tool:"  # how the workflows of tools are named; no function has such a name
 _COMPENSATION = ".compensation"
 
@@ -97,12 +97,12 @@ class Workflow:
     uses: Mapping[type[Action[Any]], Who]
     config: type[BaseModel]
     event: type[Event]
-    on_revoke: Mapping[type[Action[Any]], OnRevoke] = field(default_factory=dict)  # what is not in it stops
+    on_revoke: Mapping[type[Action[Any]], OnRevoke] = field(default_factory=dict)  # an action that is not in it: STOP
     compensations: Mapping[type[Action[Any]], Compensation] = field(default_factory=dict)
 
     @property
     def pattern(self) -> AccessPattern:
-        """The tag of its jobs: that of the declared set."""
+        """The tag of its jobs, by the actions it declares and whom they run as."""
         if any(action.facts.capability or action.facts.effect is Effect.HIGH_RISK for action in self.uses):
             return AccessPattern.CAPABILITY
         whole = Who(0)
@@ -140,7 +140,7 @@ class Workflow:
 
     @property
     def providers(self) -> Mapping[str, Who]:
-        """Which providers it reaches, and as whom."""
+        """The providers it calls, and as whom."""
         found: dict[str, Who] = {}
         for action, who in self.uses.items():
             found[action.facts.provider] = found.get(action.facts.provider, Who(0)) | who
@@ -161,10 +161,10 @@ def workflow(
 ) -> Callable[[Callable[[Run[Any], Any], None]], Workflow]:
     """Declare a workflow. Raises TypeError for a declaration that could not be carried out.
 
-    *agent* names the software that acts (in every audit row); *uses* says which action runs as whom, and what a
-    revocation means for it (`USER.on_revoke(SKIP)`); *event* what its triggers read, a Tick if it has none; *user* whom
-    USER means; *triggered_by* who sent the event, who never approves what comes of it: the person where the sender
-    knows one, since a login may be another's tomorrow.
+    *agent* names the software that acts (in every audit row). *uses* says as whom each action runs, and what a
+    revocation does to it (`USER.on_revoke(SKIP)`). *event* is the type its triggers read; without triggers, a Tick.
+    *user* reads from the event whom USER means. *triggered_by* reads who sent the event: that person may never approve
+    the job's steps. Return the person where the sender knows one, not a login, which may be somebody else's tomorrow.
     """
 
     def declare(function: Callable[[Run[Any], Any], None]) -> Workflow:
@@ -200,14 +200,14 @@ def workflow(
 
 
 class Registry:
-    """All workflows of an installation, by name, its actions, and its tools: those that agents may ask for singly."""
+    """All workflows of an installation, by name, its actions, and its tools: the actions that agents may ask for."""
 
     def __init__(self, workflows: Iterable[Workflow], actions: Iterable[type[Action[Any]]] = ()) -> None:
-        """The actions: every one that a workflow uses, and what else *actions* names. Raises TypeError."""
+        """Its actions are those that its workflows use, and *actions*. Raises TypeError if one cannot be used."""
         self._by_name: dict[str, Workflow] = {}
         for declared in workflows:
             other = self._by_name.setdefault(declared.name, declared)
-            if other is not declared:  # one that two modules have is one
+            if other is not declared:  # the same object, imported by two modules, is no conflict
                 where = f"in {other.function.__module__} and in {declared.function.__module__}"
                 raise TypeError(f"two workflows are named {declared.name}, {where}")
         from pipeline.tool_workflows import by_name, derived  # they are workflows themselves
@@ -240,7 +240,7 @@ class Registry:
         return iter(self._by_name.values())
 
     def get(self, name: str) -> Workflow:
-        """The workflow of that name, of a job for one tool too. Raises BadInput."""
+        """The workflow of that name; also that of a compensation or of a single tool. Raises BadInput."""
         found = self.find(name)
         if found is None:
             known = ", ".join(sorted(self._by_name)) or "none"
@@ -273,7 +273,7 @@ class Registry:
     def match(self, source: str, event: str, body: Mapping[str, Any]) -> list[Match]:
         """Every workflow this delivery starts, with its typed event.
 
-        Raises BadInput for a body of another shape, unless some workflow could read it.
+        Raises BadInput if some workflow could not read the body and none starts.
         """
         considered = self.consider(source, event, body)
         matches = [one.match for one in considered if one.match is not None]
@@ -283,7 +283,7 @@ class Registry:
         return matches
 
     def consider(self, source: str, event: str, body: Mapping[str, Any]) -> list[Considered]:
-        """What every workflow that listens to this kind of event makes of this one."""
+        """For each workflow that listens to this kind of event: whether this one starts it, and why not."""
         found = []
         for declared in self._by_name.values():
             triggers = [one for one in declared.on if (one.source, one.event) == (source, event)]
@@ -293,7 +293,7 @@ class Registry:
 
 
 def _imported(module: str) -> ModuleType:
-    """A module of workflows. Raises Misconfigured, whatever the module raises: it is somebody's own code."""
+    """Import a module of workflows. Raises Misconfigured for any error: the module is the operator's own code."""
     try:
         return importlib.import_module(module)
     except Exception as fault:

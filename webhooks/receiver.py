@@ -1,7 +1,8 @@
 """The receiver: verify, count, accept in one transaction, answer, then ring.
 
-A delivery that is refused before its signature was verified leaves no trace but a count. One that was verified is
-recorded, wanted or not, before it is answered with 202; but not what nobody's installation sends beyond a rate.
+A delivery whose signature is not verified leaves only a count. A verified one is recorded before it is answered with
+202, even if no workflow wants it. The exception is an installation that no tenant has: beyond a rate its deliveries
+are dropped.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def receiver(
     bells: Bells,
     rates: Rates,
     *,
-    replies: Replies | None = None,
+    replies: Replies | None,
     clock: Callable[[], datetime],
 ) -> Blueprint:
     """`POST /webhooks/<source>/<connection>`."""
@@ -88,7 +89,7 @@ def receiver(
 
 @dataclass(frozen=True, kw_only=True)
 class _Receiver:
-    """A delivery from its head to what follows its answer."""
+    """Takes a delivery: from the head of the request to the bells and replies that follow the answer."""
 
     settings: WebSettings
     ledger: Ledger
@@ -99,13 +100,13 @@ class _Receiver:
     clock: Callable[[], datetime]
 
     def take(self, name: str, connection: str) -> tuple[str, Response]:
-        """What the metrics call it, and its answer. Raises Problem, and Unavailable."""
+        """The outcome, as the metrics name it, and the answer. Raises Problem, and Unavailable."""
         began = time.monotonic()
         source = _admit(name, self.settings)
         secrets = _secrets(self.ledger, source, connection)
         source = source.of(secrets.config)
         body = _body(self.settings)
-        if not source.a_person_waits:  # a large body may take its time over a slow line, and be taken
+        if not source.a_person_waits:  # a large body over a slow line may take its time: start counting after it
             began = time.monotonic()
         headers = {key.lower(): value for key, value in request.headers.items()}
         reading = source.read(headers, body, secrets.webhook_secrets, self.clock())
@@ -123,12 +124,12 @@ class _Receiver:
                 return self._accept(source, connection, body, reading, api_url=secrets.api_url, began=began)
 
     def _tenant_of(self, connection: str, secrets: ConnectionSecrets, received: Received) -> str | None:
-        """For whom it is counted. An answer to an approval is whose own app asked, wherever who presses is from."""
+        """The tenant whose rate it counts against. An answer to an approval counts for the tenant whose app asked."""
         whose = self.ledger.tenant_of(connection, received.installation, received.workspace)
         return secrets.tenant if whose is None and received.answer is not None else whose
 
     def _drop(self, source: Source, connection: str, body: bytes, received: Received) -> tuple[str, Response]:
-        """Answer what is nobody's as if it had been stored."""
+        """Answer a delivery of no tenant's installation as if it had been stored."""
         note = {"action": "delivery.dropped", "source": source.name, "connection": connection}
         log.info("delivery dropped", extra={**note, "installation": received.installation})
         why = "no tenant has the installation that it names, and no more of those are stored in this minute"
@@ -147,7 +148,7 @@ class _Receiver:
             acceptance = self.ledger.accept(delivery, matches, outcome=idle, reason=why, began=began)
         except Unfollowed as short:
             response = Problem.not_now(short).document()
-            self.bells.ring_after(response, revocations=short.revocations)  # though it is sent again
+            self.bells.ring_after(response, revocations=short.revocations)  # although the sender will send it again
             return problems.UNAVAILABLE.slug, response
         outcome: str = acceptance.outcome
         if outcome == DeliveryOutcome.SIGNAL and acceptance.nobodys:
@@ -163,7 +164,7 @@ class _Receiver:
             log.warning("the sender left out events", extra={**where, "delivery": acceptance.delivery})
         response = self._answer(received, delivery, acceptance, _told(acceptance))
         self.bells.ring_after(response, bells=acceptance.bells, revocations=acceptance.revocations)
-        # After its bells: what follows an answer is done in order, and a chat may take ten seconds.
+        # After the bells: all this is done in order after the answer, and a chat may take ten seconds.
         telling = received.telling
         if telling and telling.at and self.replies and (words := telling.says(acceptance, ())):
             self.replies.send_after(response, telling.at, words, api_url=api_url)
@@ -172,8 +173,8 @@ class _Receiver:
     def _answer(
         self, received: Received, delivery: SignedDelivery, acceptance: Acceptance, document: Mapping[str, object]
     ) -> Response:
-        """*document* is what a machine is told, where it is one that asks."""
-        # A person who did something would be shown what we say of deliveries, and any answer but 200 as a failure.
+        """The answer to the sender: *document* for a machine, or words for a person."""
+        # The sender shows a person the body of our answer, and takes any status but 200 for a failure.
         if received.answered_with_nothing:
             return Response()
         if received.telling is not None and received.telling.at is None:
@@ -186,21 +187,21 @@ class _Receiver:
     def _held(self) -> bool:
         try:
             return self.ledger.held()
-        except Unavailable:  # the delivery is committed: it is answered
+        except Unavailable:  # the delivery is committed, so it must be answered
             return False
 
     def _usages(self, delivery: SignedDelivery, acceptance: Acceptance) -> Sequence[str]:
-        """What could have been typed: by a tenant's people, and of the workflows that are on for it."""
+        """What a person of the tenant could type instead, to start one of the workflows that are on for it."""
         if acceptance.nobodys or acceptance.jobs or acceptance.outcome is not DeliveryOutcome.IGNORED:
             return ()
         try:
             return self.ledger.usages(delivery, self.workflows)
-        except Unavailable:  # the delivery is committed: it is answered
+        except Unavailable:  # the delivery is committed, so it must be answered
             return ()
 
 
 def _admit(name: str, settings: WebSettings) -> Source:
-    """The source, if the head of the request is one that it sends. Raises Problem."""
+    """The source of that name, if the head of the request fits it. Raises Problem."""
     if (request.content_length or 0) > settings.max_body:
         raise _too_large(settings)
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
@@ -219,20 +220,20 @@ def _secrets(ledger: Ledger, source: Source, connection: str) -> ConnectionSecre
     found = ledger.connection_secrets(connection)
     if found is None or found.provider != source.name:
         raise _unknown()
-    if not found.webhook_secrets:  # nothing verifies, so everything is refused; the sender learns no more than that
+    if not found.webhook_secrets:  # every delivery will be refused as unsigned, and the sender is not told why
         note = {"action": "connection.no_webhook_secret", "source": source.name, "connection": connection}
         log.error("provider connection has no webhook secret", extra=note)
     return found
 
 
 def _body(settings: WebSettings) -> bytes:
-    """The body, read no further than the cap, whatever the head of the request says. Raises Problem."""
-    # One byte more than may be: at its limit the stream just ends, and a cut body would look like a bad signature.
+    """The body, read no further than the cap even if Content-Length is missing or wrong. Raises Problem."""
+    # One byte more than allowed: at this limit the stream just ends, and a body cut there would only look badly signed.
     request.max_content_length = settings.max_body + 1
     try:
         body = request.get_data(cache=False)
     except ClientDisconnected:
-        if request.content_length is None:  # in chunks: what came could be told from nothing
+        if request.content_length is None:  # in chunks: nothing tells how much is missing
             g.body_was_read = True
             raise Problem(problems.INCOMPLETE, "The body broke off before its last chunk. Send it whole.") from None
         body = b""
@@ -250,16 +251,16 @@ def _too_large(settings: WebSettings) -> Problem:
 
 
 def _unknown() -> Problem:
-    # One answer for no such source, no such connection and another provider's. That an id is one, the 401 of whoever
-    # cannot sign for it tells: an id is no secret, what signs is.
+    # The same answer for no such source, no such connection and a connection of another provider. The 401 for a bad
+    # signature does tell that an id exists: ids are no secret, webhook secrets are.
     detail = "There is no webhook at this address. Compare it with the one that the provider connection shows."
     return Problem(problems.UNKNOWN_CONNECTION, detail)
 
 
 def _matches(workflows: Registry, sender: str, received: Received) -> tuple[Sequence[Match], DeliveryOutcome, str]:
-    """What the delivery starts, and what to record, and why, where that is nothing.
+    """The workflows that the delivery starts; if none, the outcome to record and the reason.
 
-    *sender* is the name that is stored with it, by which a replay matches as well.
+    *sender* is the source's name as it is stored with the delivery, so that a replay matches the same workflows.
     """
     if received.unrecognised:
         return (), DeliveryOutcome.UNRECOGNISED, received.unrecognised
@@ -267,7 +268,7 @@ def _matches(workflows: Registry, sender: str, received: Received) -> tuple[Sequ
         return (), DeliveryOutcome.IGNORED, received.note  # the ledger follows the signal, or counts the answer
     try:
         matches = workflows.match(sender, received.event, received.document)
-    except BadInput as error:  # signed, so it is kept: a person can look at it and replay it
+    except BadInput as error:  # it is signed, so keep it: a person can look at it and replay it
         return (), DeliveryOutcome.UNRECOGNISED, str(error)
     listened = workflows.knows(sender, received.event)
     why = "no workflow wants it" if listened else f"no workflow listens to {sender} {received.event}"

@@ -99,7 +99,10 @@ def read(signed: Signed, key: Key | None, transmitter: Transmitter, *, now: date
 
 
 def _named(signed: Signed, transmitter: Transmitter) -> Unproven:
-    """Whose it says that it is, which anybody can write: told apart for whoever looks, and believed by nobody."""
+    """Whether an unverified token at least names the transmitter as its issuer.
+
+    Anybody can write that: it only sorts refusals.
+    """
     said = jose.claims(signed.payload) or {}
     return Unproven.UNVERIFIED if said.get("iss") == transmitter.issuer else Unproven.UNSIGNED
 

@@ -40,7 +40,7 @@ def web(at: Installation) -> Iterator[Finding]:
 
 
 def answering(settings: Settings, found: Answer | str, *, signing_key: str | None = None) -> Iterator[Finding]:
-    """What it means that `/readyz` answered so, or that nothing did. *signing_key*: the id of this installation's."""
+    """Findings from the answer of `/readyz`, or its absence. *signing_key*: the id of this installation's."""
     base = settings.base_url
     if isinstance(found, str):
         yield wrong("web", f"{base} does not answer ({found}): is `aswhom up`, or web, running? See ASWHOM_BASE_URL")

@@ -165,7 +165,7 @@ def resolve(
     job, steps = at.read(lambda c: (queries.job(c, id), views.steps_of(c, id)))
     in_doubt = unanswered_calls(steps)
     asked = [one for one in in_doubt if one.attempt["id"] in calls] if calls else asked_about(steps)
-    if not calls and job["state"] in ENDED and len(asked) < len(in_doubt):  # one that waits, waits for one of them
+    if not calls and job["state"] in ENDED and len(asked) < len(in_doubt):  # a waiting job asks about one step
         raise BadInput(f"job {id} is in doubt about several steps: look for each, then {step_by_step(job, in_doubt)}")
     if not calls and len(asked) > 1:
         raise BadInput(f"job {id} asks about {len(asked)} calls: look for each, then {resolving(job, steps)}")

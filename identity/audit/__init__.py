@@ -117,9 +117,9 @@ def record_act(
     number: int | None = None,
     outcome: str,
     detail: Mapping[str, Any] | None = None,
-) -> None:
-    """Write the row of what a person did: that they did it is its reason."""
-    record(
+) -> int:
+    """Write the row of what a person did, and return its ledger number: that they did it is its reason."""
+    return record(
         connection,
         kind,
         whom,

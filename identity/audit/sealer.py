@@ -99,7 +99,7 @@ class Sealer:
             sealed = self._store.write(write)
         except IntegrityError:  # on PostgreSQL another sealer committed between the look and the insert
             return 0
-        if sealed:  # else what this one found late may not be among what the other sealed
+        if sealed:  # if nothing was, keep the position: the sealer that won may not have had the late rows we found
             self._swept, self._seen = swept, Start(seq=head.seq, digest=head.digest)
         return sealed
 

@@ -12,7 +12,7 @@ from identity.connect.return_targets import is_confidential, may_return
 from identity.connect.sessions import ConnectSession
 from identity.errors import BadInput, PolicyDenied, Unavailable
 from identity.providers.profile import Profile
-from identity.scopes import grant_scopes, revoked_since
+from identity.scopes import revoked_since
 from identity.withdrawals.reach import awaits_provider, links_awaited
 
 _SOON = timedelta(seconds=5)
@@ -21,7 +21,7 @@ _SOON = timedelta(seconds=5)
 def check_may_begin(connection: Connection, session: ConnectSession, profile: Profile) -> None:
     """Raises BadInput, PolicyDenied or Unavailable where it may not. The caller holds the grant's locks."""
     key, return_to = session.key, session.return_to
-    if refusal := revoked_since(connection, grant_scopes(key), session.started):
+    if refusal := revoked_since(connection, key.scopes, session.started):
         raise PolicyDenied(f"no account is connected now: {refusal.reason}")
     account = find_account(connection, key)
     if account is not None and awaits_provider(connection, account, profile, now=session.created_at):

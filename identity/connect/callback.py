@@ -36,7 +36,7 @@ from identity.connect.sessions import (
 from identity.connect.storing import Storing
 from identity.model import AccountKey, ProviderConnection
 from identity.providers.profile import ExternalIdentity, Profile
-from identity.scopes import grant_scopes, revoked_since
+from identity.scopes import revoked_since
 from identity.store import Store, write_idempotent
 from identity.vault import Vault
 
@@ -86,7 +86,7 @@ class Callback:
         if (error := params.get("error")) is not None:
             _refuse_error(error, arrival.provider)
         code = params.get("code") or refuse(Why.PROVIDER, "the provider sent no code", final=True)
-        scopes, started = grant_scopes(arrival.session.key), arrival.session.started
+        scopes, started = arrival.session.key.scopes, arrival.session.started
         if self.store.read(lambda connection: revoked_since(connection, scopes, started)):
             refuse_revoked()
         if arrival.is_to_be_confirmed and not self.store.read(lambda c: _is_confirmable(c, arrival.session)):

@@ -48,7 +48,7 @@ from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.gate import Gate
-from identity.scopes import grant_scopes, revoked_since
+from identity.scopes import revoked_since
 from identity.sequence import lock_shared, next_number
 from identity.signing import Signer
 from identity.store import Store
@@ -142,7 +142,7 @@ class ConnectFlow:
             # Before the locks, as a revocation that is asked for with a key claims it: no two wait for each other.
             if made_by_key is not None and (before := made_by_key(connection, session)) != session:
                 return _there(connection, before)
-            lock_shared(connection, grant_scopes(key))
+            lock_shared(connection, key.scopes)
             begun = ConnectSession(
                 id=session,
                 key=key,
@@ -284,7 +284,7 @@ class ConnectFlow:
         if now >= session.expires_at:
             return refused(Why.EXPIRED, "this link has expired: it is good for some minutes only")
         key, started = session.key, session.started
-        if self._store.read(lambda connection: revoked_since(connection, grant_scopes(key), started)):
+        if self._store.read(lambda connection: revoked_since(connection, key.scopes, started)):
             return refused(Why.REVOKED, "access was revoked after this link was made")
         return self._store.read(held) or session
 

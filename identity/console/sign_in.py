@@ -97,7 +97,7 @@ class SignIn:
         """
         if not hmac.compare_digest(answer.get("state", "").encode(), _derived(browser, "state").encode()):
             raise PolicyDenied("this sign-in was begun in another browser, or is over")
-        # RFC 9207 §2.4, of refusals too: who says that it sends its name is not believed without it.
+        # RFC 9207 §2.4: a provider that announces `iss` must send it, in error answers too.
         unsaid = None if self._discovered().sends_iss else self.settings.issuer
         if answer.get("iss", unsaid) != self.settings.issuer:
             raise PolicyDenied("the answer is another provider's, or does not say whose it is")

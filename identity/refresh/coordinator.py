@@ -1,9 +1,10 @@
-"""The refresh coordinator: one presentation of a refresh token, whoever asks, and no token before it is committed.
+"""The refresh coordinator: however many ask, a refresh token is presented once, and no token is used before its commit.
 
     lock ─► re-read ─► intent committed ─► provider ─► raw answer committed ─► read ─► tokens committed ─► wake
 
 The lock saves work; the intent's key (account, generation) keeps a token from being presented twice.
-Minted tokens (client credentials, installations) take the same way. docs/explanation/refresh-coordinator.md says why.
+Minted tokens (client credentials, installations) are fetched in the same way. docs/explanation/refresh-coordinator.md
+says why.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ class Coordinator:
     def refresh(self, account: str, *, after_generation: int, refused: bool = False, keep: float = STEP_KEEPS) -> int:
         """A generation newer than *after_generation*, committed.
 
-        It returns *after_generation* itself when the provider is away, or its connection paused, and the present token
-        has not expired: the step then opens with what is left of it. *refused*: that token was refused upstream, so it
-        is not offered again.
-        *keep* is the share of the provider's burst that is left to others: `AHEAD_KEEPS` for what nobody waits for.
+        It returns *after_generation* itself if the provider is away, or its connection paused, and the present token
+        has not expired: the step then opens with the time that this token has left. *refused*: the upstream refused
+        this token, so it is not returned again. *keep* is the share of the provider's burst that is left to others:
+        `AHEAD_KEEPS` for a refresh that nobody waits for.
+
         Raises Unavailable, ReauthRequired, GrantRevoked or Misconfigured.
         """
         wish = Wish(account=account, after_generation=after_generation, refused=refused, keep=keep)
@@ -68,7 +70,7 @@ class Coordinator:
                 return generation
 
     def _fly(self, flight: Flight, waiting: Waiting) -> int:
-        """Refresh for everybody in this process who wants the same."""
+        """Refresh for every thread of this process that waits for this flight."""
         try:
             flight.generation = self._refresh(flight.wish, waiting)
         except Unavailable as unavailable:
@@ -81,8 +83,8 @@ class Coordinator:
     def _refresh(self, wish: Wish, waiting: Waiting) -> int:
         account = wish.account
         while True:
-            # After a wait, and after a time-out too, look before doing anything. Whoever is woken is mostly served by
-            # what woke it, and many are woken at once: this is one statement.
+            # Look first, also after a wait that timed out. A commit wakes many waiters at once and mostly serves them
+            # all, so this look is a single statement.
             present, active = self._parts.store.read(partial(generation_and_activity, account=account))
             if present > wish.after_generation:
                 return present
@@ -106,7 +108,7 @@ class Coordinator:
                 lock.release()
             if generation is not None:
                 return generation
-            # Someone presents this generation although the lock was free: their commit or time limit ends it.
+            # Somebody is presenting this generation although the lock was free: wait for their commit or time limit.
             waiting.goes_on()
             self._pause(left)
 
@@ -114,9 +116,9 @@ class Coordinator:
         self._parts.sleep(min(left, self._parts.budget.poll.total_seconds()))
 
     def settle_abandoned(self, *, page: int = 100) -> int:
-        """End the intents that a crash left behind, for housekeeping; how many were due. O(due).
+        """End the intents that a crash left behind, for housekeeping. Returns how many were due. O(due).
 
-        What cannot be ended holds up nothing else. Raises after the rest what nobody foresaw, as `Failures` tells it.
+        One that cannot be ended does not hold up the others. Unexpected errors are raised at the end (`Failures`).
         """
         now = self._parts.clock()
         count = 0
@@ -148,10 +150,9 @@ class Coordinator:
         return self._parts.store.read(partial(read_situation, account=wish.account, token_refused=wish.refused))
 
     def _served(self, situation: Situation, wish: Wish) -> int | None:
-        """A newer generation than the wish's, if there is one by now. Raises what forbids to fetch a token.
+        """A newer generation than the wish's, if there is one by now. Raises if no token may be fetched.
 
-        A pause of the provider connection forbids no more than that: the present generation is served while its token
-        lives.
+        While the provider connection is paused, the present generation is served until its token expires.
         """
         if situation.generation > wish.after_generation:
             return situation.generation
@@ -178,7 +179,7 @@ class Coordinator:
             case IntentState.OPEN:
                 return None if now < former.settled_by else ends.settle(situation, former)
             case IntentState.FAILED if former.wants_person and not situation.minted and not situation.may_serve(now):
-                return present()  # it was to wait for the end of a token that was refused or dropped before its time
+                return present()  # the retry was to come when its token expired, which was refused or dropped earlier
             case IntentState.FAILED if former.retry_at is not None and now < former.retry_at:
                 return ends.not_before(situation, former, wait=former.retry_at - now)
             case IntentState.FAILED:

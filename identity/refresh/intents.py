@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, func, literal, or_, select, text, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, literal, or_, select, update
 
 from identity.answers import WANT_PERSON
+from identity.columns import is_among
 from identity.moves import Moves
 from identity.prepared import Prepared
 from identity.providers.profile import Profile
@@ -22,7 +23,6 @@ from identity.rows import Part, insert_new
 from identity.sequence import next_number
 from identity.tables import grants
 
-_UNSETTLED = text("state in ('open', 'answered')")  # word for word the condition of the partial index
 TOKEN_ANSWER = "token_answer"  # noqa: S105 - a name, no secret
 REVOKED = "revoked"  # the outcome of one that was discarded because of a revocation
 DELETED = "tenant deleted"  # the outcome of one whose answer nobody waits for, or keeps, any more
@@ -76,6 +76,9 @@ MOVES: Moves[IntentState] = Moves(
         IntentState.DISCARDED: frozenset(),
     },
 )
+#: The outcome is still to be known, or read.
+UNSETTLED = (IntentState.OPEN, IntentState.ANSWERED)
+IS_UNSETTLED = is_among(refresh_intents.c.state, *UNSETTLED)  # the condition of the partial index
 _BY_ID = Prepared(select(refresh_intents).where(refresh_intents.c.id == bindparam("intent")))
 _REVOKED = (refresh_intents.c.state == IntentState.DISCARDED) & (refresh_intents.c.outcome == REVOKED)
 
@@ -105,7 +108,7 @@ class RefreshIntent:
     @property
     def unsettled(self) -> bool:
         """Whether its outcome is still to be known, or read."""
-        return self.state in (IntentState.OPEN, IntentState.ANSWERED)
+        return self.state in UNSETTLED
 
     @property
     def wants_person(self) -> bool:
@@ -217,7 +220,7 @@ def abandoned(
 ) -> Sequence[RefreshIntent]:
     """Intents whose outcome should be known by now and is not, the oldest first; those that follow *after*."""
     columns = refresh_intents.c
-    due = select(refresh_intents).where(_UNSETTLED, columns.settled_by <= now)
+    due = select(refresh_intents).where(IS_UNSETTLED, columns.settled_by <= now)
     if after is not None:
         later, beside = columns.settled_by > after.settled_by, columns.settled_by == after.settled_by
         due = due.where(or_(later, and_(beside, columns.id > after.id)))

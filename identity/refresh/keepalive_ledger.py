@@ -14,7 +14,7 @@ from identity.model import AccountKey, AccountState, Credential
 from identity.prepared import Prepared
 from identity.refresh.gate import Endpoint
 from identity.refresh.keepalive_plan import IDLE, IN_USE, Tended
-from identity.scopes import NEVER, Standing, all_standings, grant_scopes, prohibition
+from identity.scopes import NEVER, Standing, all_standings, prohibition
 from identity.tables import accounts, grants, provider_connections
 
 
@@ -114,7 +114,7 @@ def claim(connection: Connection, *, now: datetime, until: datetime, limit: int)
         return []
     connection.execute(_CLAIM, {"claimed": [row.account_id for row in rows], "until": until})
     keys = [AccountKey.of(row) for row in rows]
-    found = all_standings(connection, {scope for key in keys for scope in grant_scopes(key)})
+    found = all_standings(connection, {scope for key in keys for scope in key.scopes})
     return [_due(row, key, found, until) for row, key in zip(rows, keys, strict=True)]
 
 
@@ -173,7 +173,7 @@ def _due(row: Row[Any], key: AccountKey, found: Mapping[Any, Standing], until: d
         failures=row.keepalive_failures,
         due=row.keepalive_due,
         claimed_until=until,
-        not_now=_not_now(row, {scope: found.get(scope, NEVER) for scope in grant_scopes(key)}),
+        not_now=_not_now(row, {scope: found.get(scope, NEVER) for scope in key.scopes}),
     )
 
 

@@ -12,7 +12,7 @@ from identity.hold import state_unless_held
 from identity.model import AccountState, RuledOut
 from identity.refresh.endings import Superseded
 from identity.refresh.intents import RefreshIntent, open_intent
-from identity.scopes import grant_scopes, revoked_since
+from identity.scopes import revoked_since
 from identity.sequence import lock_shared, next_number
 
 
@@ -28,7 +28,7 @@ def begin(
 
     *granted* are the scopes that its request was made for. Raises Unavailable while the installation is held.
     """
-    scopes = grant_scopes(account.key)
+    scopes = account.key.scopes
     lock_shared(connection, scopes)
     grant = get_grant(connection, account.id)
     if grant is None or grant.generation != new.generation or grant.consented != new.consented:

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity import audit
-from identity.accounts import Account, get_account, move_account
+from identity.accounts import Account, get_account, move_account, park
 from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret
 from identity.grants import SealedAnswer, bury, get_grant, rotate
@@ -28,7 +28,7 @@ from identity.refresh.intents import (
     settle,
 )
 from identity.refresh.person_wanted import WANTS_PERSON
-from identity.scopes import grant_scopes, revoked_since
+from identity.scopes import revoked_since
 from identity.sequence import lock_exclusive, lock_shared
 
 _GIVEN_UP = "a refresh's outcome is unknown"  # how the reason begins for which an account was given up
@@ -84,8 +84,7 @@ class Settlement:
 
         def write(_: RefreshIntent) -> None:
             words = f"{WANTS_PERSON} ({code[:60]})"
-            if get_account(connection, self.account.id).state is AccountState.ACTIVE:
-                move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=words, now=self.now)
+            park(connection, self.account.id, words, now=self.now)
             self._record(connection, "grant.needs_person", code, generation=self.intent.generation)
 
         return self._end(connection, IntentState.FAILED, code, write)
@@ -95,8 +94,7 @@ class Settlement:
 
         def write(_: RefreshIntent) -> None:
             words = f"{_GIVEN_UP} ({reason[:200]})"
-            if get_account(connection, self.account.id).state is AccountState.ACTIVE:
-                move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=words, now=self.now)
+            park(connection, self.account.id, words, now=self.now)
             self._record(connection, "grant.unknown", reason, generation=self.intent.generation)
 
         return self._end(connection, IntentState.UNKNOWN, reason, write)
@@ -189,16 +187,15 @@ class Settlement:
         The token stays sealed until the next consent: a refusal is no proof of its end, so a revocation before that has
         it ended at the provider.
         """
-        scopes = grant_scopes(self.account.key)
+        scopes = self.account.key.scopes
         _lock_to_move(connection, scopes)  # of two that find out, one moves the account
         if ruled_out := revoked_since(connection, scopes, self.intent.consented, or_stopped=False):
             return ruled_out
         grant = get_grant(connection, self.account.id)
         if grant is None or grant.generation != self.intent.generation:
             return Superseded()
-        if get_account(connection, self.account.id).state is not AccountState.ACTIVE:
+        if not park(connection, self.account.id, reason, now=self.now):
             return Superseded()
-        move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=self.now)
         self._record(connection, "grant.expired", "nothing to renew it with", generation=grant.generation)
         return Settled()
 
@@ -217,7 +214,7 @@ class Settlement:
 
         *restores*: it brings back an account that was given up for it.
         """
-        scopes = grant_scopes(self.account.key)
+        scopes = self.account.key.scopes
         if restores:
             # Parking takes the account's lock shared: no job parks between its return and the wake-up that follows.
             _lock_to_move(connection, scopes)

@@ -23,7 +23,7 @@ from identity.refresh.gate import Endpoint
 from identity.refresh.intents import TOKEN_ANSWER, RefreshIntent, intent_of
 from identity.refresh.tables import refresh_intents
 from identity.rows import Part, columns_of
-from identity.scopes import grant_scopes, revoked_since
+from identity.scopes import revoked_since
 from identity.tables import accounts, grants, provider_connections
 from identity.vault import Binding
 
@@ -159,6 +159,6 @@ def read_situation(connection: Connection, account: str, *, token_refused: bool 
         paused=through.paused_reason,
         secrets=tuple(sorted(secrets, key=lambda one: one.id in refused)),
         intent=intent,
-        ruled_out=revoked_since(connection, grant_scopes(found.key), grant.consented),
+        ruled_out=revoked_since(connection, found.key.scopes, grant.consented),
         token_refused=token_refused,
     )

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum, auto
 
-from sqlalchemy import Connection, Row, or_, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from identity.hold import IS_HELD
 from identity.model import Credential
 from identity.moves import Moves
-from identity.refresh.intents import IntentState
+from identity.refresh.intents import IS_UNSETTLED, IntentState
 from identity.refresh.tables import refresh_intents
 from identity.withdrawals.tables import withdrawals
 
@@ -181,10 +181,7 @@ def has_lost_answer(connection: Connection, withdrawal: Withdrawal) -> bool:
 def is_refreshing(connection: Connection, account: str) -> bool:
     """Whether a refresh of the account has not ended: it may yet win a token."""
     columns = refresh_intents.c
-    under_way = select(columns.id).where(
-        columns.account_id == account,
-        or_(columns.state == IntentState.OPEN, columns.state == IntentState.ANSWERED),
-    )
+    under_way = select(columns.id).where(columns.account_id == account, IS_UNSETTLED)
     return connection.execute(under_way.limit(1)).first() is not None
 
 

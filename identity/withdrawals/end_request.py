@@ -63,7 +63,7 @@ class Names:
     def room(self, *, tries: int) -> int:
         """How many tokens more one request may name, at that try of these.
 
-        Each try in vain leaves a quarter: a token for which a provider refuses a whole list is soon alone.
+        Each failed try quarters it: a token for which a provider refuses a whole list is soon alone in its request.
         """
         return (self.renewal.most >> 2 * (tries - 1)) - len(self.tokens)
 
@@ -78,9 +78,9 @@ class Question:
     doubt: Doubt | None = None
     remark: str | None = None  # for the receipt, when it has ended
     then: HttpRequest | None = None  # asked after it, about the access token alone
-    ends_at: datetime | None = None  # when that one, or the only one, expires: nothing renews it then
-    lost: bool = False  # that it is dead tells nothing of the newer one by which alone the provider can be asked
-    outlives: bool = False  # it is done where the server ends no such tokens: this one ends by itself
+    ends_at: datetime | None = None  # when the token that is left expires; nothing renews it by then
+    lost: bool = False  # its newer token, by which alone the provider can be asked, may live after this one is dead
+    outlives: bool = False  # the server ends no such tokens: this one ends when it expires
     names: Names | None = None  # it is asked by nobody, and of others beside it
 
     def tells(self, outcome: Outcome) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from identity.accounts import Account
 from identity.rows import insert_new
-from identity.scopes import grant_scopes, revoked_since
+from identity.scopes import revoked_since
 from identity.sequence import lock_shared
 from identity.withdrawals import MOVES, Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
@@ -39,7 +39,7 @@ def keep_token(connection: Connection, new: HeldToken, *, now: datetime) -> bool
 
     Safe to repeat.
     """
-    scopes = grant_scopes(new.account.key)
+    scopes = new.account.key.scopes
     lock_shared(connection, scopes)
     usable = revoked_since(connection, scopes, new.consented, or_stopped=False) is None
     columns = withdrawals.c

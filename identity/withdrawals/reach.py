@@ -13,7 +13,7 @@ from identity.connect.sessions import CONFIRMED_WITHIN, is_connecting, links_end
 from identity.grants import Grant, get_grant
 from identity.model import AccountKey, Credential
 from identity.providers.profile import Profile
-from identity.scopes import grant_scopes, newest_revocation, revoked_since
+from identity.scopes import newest_revocation, revoked_since
 from identity.tables import accounts
 from identity.withdrawals import Origin, Withdrawal, WithdrawalState, is_refreshing, of_account
 from identity.withdrawals.end_request import reaches_all
@@ -40,7 +40,7 @@ def awaits_provider(connection: Connection, account: Account, profile: Profile, 
     if any(not by_name(one) for one in pending if one.origin is not Origin.CONNECT):
         return True
     grant = get_grant(connection, account.id)
-    if grant is None or not revoked_since(connection, grant_scopes(account.key), grant.consented, or_stopped=False):
+    if grant is None or not revoked_since(connection, account.key.scopes, grant.consented, or_stopped=False):
         return False
     held = grant.access_sealed is not None or grant.refresh_sealed is not None
     return is_refreshing(connection, account.id) or (held and not by_name(grant))
@@ -70,7 +70,7 @@ def awaited_link(connection: Connection, account: Account, claimed: Withdrawal, 
     """
     if not _is_nobodys(account, claimed):
         return None
-    newest, end_began = newest_revocation(connection, grant_scopes(account.key)), claimed.created_at + CONFIRMED_WITHIN
+    newest, end_began = newest_revocation(connection, account.key.scopes), claimed.created_at + CONFIRMED_WITHIN
     return links_end(connection, account.key, now=now, made_by=end_began, after=newest, besides=claimed.consented)
 
 
@@ -89,7 +89,7 @@ def _is_nobodys(account: Account, one: Withdrawal) -> bool:
 
 def reaches_others(connection: Connection, account: Account, claimed: Withdrawal, *, now: datetime) -> str | None:
     """Whom the request would reach besides, in words; None: nobody."""
-    newest = newest_revocation(connection, grant_scopes(account.key))
+    newest = newest_revocation(connection, account.key.scopes)
     # The session that won this is over, also where nothing but its tokens was noted.
     own = claimed.consented if claimed.origin is Origin.CONNECT else None
     of_its_person = not _is_anothers(account, claimed) and not _is_nobodys(account, claimed)
@@ -110,7 +110,7 @@ def reaches_others(connection: Connection, account: Account, claimed: Withdrawal
         if grant is None or (grant.access_sealed is None and grant.refresh_sealed is None):
             continue
         key = AccountKey.of(row)
-        if revoked_since(connection, grant_scopes(key), grant.consented, or_stopped=False) is None:
+        if revoked_since(connection, key.scopes, grant.consented, or_stopped=False) is None:
             if row.id == account.id:
                 return "asking would end a later consent too"
             # A tenant reads it on its receipt, so what another tenant has is not named.

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from identity.connect.leftovers import kept
 from identity.connections import paused_reasons
 from identity.model import AccountKey, AccountState, Scope
-from identity.scopes import NEVER, Standing, all_standings, grant_scopes, prohibition
+from identity.scopes import NEVER, Standing, all_standings, prohibition
 from pipeline.batches import in_batches
 from pipeline.ledger.clock import ledger_now
 
@@ -35,7 +35,7 @@ def obstacles(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list
     """
     found: list[Obstacle | None] = []
     for page in in_batches(rows, _PAGE):
-        standing = all_standings(connection, {scope for row in page for scope in grant_scopes(AccountKey.of(row))})
+        standing = all_standings(connection, {scope for row in page for scope in AccountKey.of(row).scopes})
         paused = paused_reasons(connection, {row["connection_id"] for row in page})
         found += [_first(row, standing, paused.get(row["connection_id"])) for row in page]
     return found
@@ -57,7 +57,7 @@ def unconfirmed(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Ma
 
 
 def _first(row: Mapping[str, Any], standing: Mapping[Scope, Standing], paused: str | None) -> Obstacle | None:
-    scopes = {scope: standing.get(scope, NEVER) for scope in grant_scopes(AccountKey.of(row))}
+    scopes = {scope: standing.get(scope, NEVER) for scope in AccountKey.of(row).scopes}
     consented = row["consented"] or 0
     if row["state"] == AccountState.ACTIVE and (ruled_out := prohibition(scopes, consented)):
         return Obstacle(

@@ -208,7 +208,10 @@ def _serving_none(provider: str, granted: Iterable[str], wanted: set[str]) -> tu
 
 
 def _removable(provider: str, granted: Iterable[str], needed: set[str]) -> tuple[str, ...]:
-    """Those that serve nothing needed, without those that one that does includes: these it would allow all the same."""
+    """Granted scopes that serve nothing needed.
+
+    One that a kept scope includes is not listed: without it, that scope would still allow the same.
+    """
     idle = _serving_none(provider, granted, needed)
     kept = profile_of(PROFILES, provider).covered(scope for scope in granted if scope not in idle)
     return tuple(scope for scope in idle if scope not in kept)

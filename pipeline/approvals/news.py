@@ -30,8 +30,8 @@ BATCH = 50
 class ApprovalNews(Event):
     """An approval was asked for, or is decided. *before* None: nothing was told of it yet.
 
-    *asked*: this very workflow was told of it while it was open, and is told the rest under the configuration it had
-    then, so that it answers where it asked.
+    *asked*: this workflow posted the question. It gets the outcome with the same configuration, so that it answers in
+    the same channel.
     """
 
     approval: str

@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from identity.digests import json_digest
 from pipeline.approvals.unseen import is_seen
 
 
@@ -53,11 +52,6 @@ class Shown(_Frozen):
     def document(self) -> dict[str, Any]:
         """As it is stored, and its digest is of."""
         return self.model_dump(mode="json")
-
-
-def digest_of(shown: Mapping[str, Any]) -> str:
-    """By which an answer says what it was given to."""
-    return json_digest(shown)
 
 
 def to_the_letter(value: object) -> str:

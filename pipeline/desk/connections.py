@@ -71,7 +71,7 @@ def readdress(
     """Use what its issuer names now, and expect `iss` no more where it does not say that it sends it.
 
     Addresses that it names no more stay: they may have been given by hand. What the former token endpoint refused is
-    tried at another one. Gives what it was, and what it is. Raises Misconfigured.
+    tried at another one. Returns the connection before and after. Raises Misconfigured.
     """
     lock_connection(connection, id)
     before = get_connection(connection, id)  # what others have changed since its issuer was asked stays

@@ -11,12 +11,12 @@ from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from identity import audit
 from identity.audit import AsWhom, Work
+from identity.digests import json_digest
 from identity.model import PrincipalKind
 from identity.policy.ledger import version_of
 from identity.policy.rules import ApprovalNeed
 from identity.sequence import next_number
 from identity.tables import principals
-from pipeline.approvals.shown import digest_of
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred
 from pipeline.ledger.clock import ledger_now
@@ -97,7 +97,7 @@ def _same(held: Row[Any], intent: Intent, shown: Mapping[str, Any]) -> bool:
         intent.request_hash,
         intent.decision.policy,
         intent.principal,
-        digest_of(shown),
+        json_digest(shown),
     )
 
 
@@ -129,7 +129,7 @@ def _ask_anew(
             principal_id=intent.principal,
             needs=needs,
             shown=dict(shown),
-            digest=digest_of(shown),
+            digest=json_digest(shown),
             state=ApprovalState.OPEN,
             asked=number,
             created_at=now,
@@ -156,7 +156,7 @@ def _ask_anew(
             "approval": id,
             "position": intent.position,
             "request_hash": intent.request_hash,
-            "digest": digest_of(shown),
+            "digest": json_digest(shown),
             "policy": intent.decision.policy,
             "needs": needs,
         },

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from identity.columns import is_among, is_one
-from identity.refresh.intents import IntentState
+from identity.columns import is_one
+from identity.refresh.intents import IS_UNSETTLED
 from identity.refresh.tables import refresh_intents
 from pipeline.states import AttemptState
 from pipeline.tables import attempts
@@ -24,6 +24,5 @@ class CallsOut:
 def calls_out(connection: Connection) -> CallsOut:
     """Count them, by the indexes over what is open."""
     calls = select(func.count()).select_from(attempts).where(is_one(attempts.c.state, AttemptState.OPEN))
-    tokens = select(func.count()).select_from(refresh_intents)
-    tokens = tokens.where(is_among(refresh_intents.c.state, IntentState.OPEN, IntentState.ANSWERED))
+    tokens = select(func.count()).select_from(refresh_intents).where(IS_UNSETTLED)
     return CallsOut(calls=connection.execute(calls).scalar_one(), tokens=connection.execute(tokens).scalar_one())

@@ -141,11 +141,11 @@ def _stands(connection: Connection, closing: Closing, step: str) -> bool:
 
 def _late(connection: Connection, closing: Closing, row: Row[Any]) -> _Answer:
     """An answer whose attempt, *row*, was resolved otherwise before it came."""
-    # So that this and an opening see each other: it has committed, and its attempt is seen here, or it waits, and sees
-    # the step's result. Whoever writes this again, not having seen its commit, waits as well, and finds the record.
+    # Serialise with a new opening of the step: either it has committed and we see its attempt, or it waits for this
+    # lock and sees our result. A repeat of this write after an unconfirmed commit waits too, and finds our record.
     _LOCK_JOB.run(connection, {"job": row.job_id})
-    # A search is settled without its finding: that an effect is there is true however late. That none is, is not: the
-    # call may have been made again.
+    # A late search that found the effect is still right. One that found none is not: the call may have been made
+    # again since.
     finding = row.purpose == Purpose.PROBE and closing.step_state is StepState.DONE
     ruled_out = closing.state is AttemptState.EFFECT and row.state == AttemptState.NO_EFFECT
     duplicate = ruled_out or (finding and may_have_acted(connection, row.step_id, since=row.opened))

@@ -1,4 +1,4 @@
-"""Jobs in the ledger: how a worker claims one, what ends its run, and what wakes one that waits."""
+"""Jobs in the ledger: how a worker claims a job, how its run ends, and how a waiting job is woken."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.tables import IS_CLAIMED, IS_QUEUED, jobs, pinned_configuration
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimedJob:
-    """A job in a worker's hands until `claimed_until`, by *fence*."""
+    """A job that a worker holds until `claimed_until`. Its writes name *fence*: another claim changes it."""
 
     id: str
     tenant: str
@@ -31,8 +31,8 @@ class ClaimedJob:
     pattern: AccessPattern
     user: str | None
     connection: str | None
-    delivery: str | None  # what started it, for the log
-    request: str | None  # or of the agents' API
+    delivery: str | None  # the delivery that started it, for the log
+    request: str | None  # or the request of the agents' API that did
     event: Mapping[str, Any]
     config: Mapping[str, Any]
     triggered: bool  # by a person's act, not by a schedule
@@ -43,9 +43,9 @@ class ClaimedJob:
     waited: timedelta  # since it was due
 
 
-_ACCOUNT = "account:"  # how what a wait for a consent is for begins
+_ACCOUNT = "account:"  # the prefix of `waits_for` in a wait for a consent
 
-# Built once, as every statement that each job goes through.
+# Every job runs these statements, so each is built once.
 _HINTED = Prepared(
     select(jobs.c.tenant_id, jobs.c.pattern, jobs.c.state, type_coerce(database_now(), BigInteger).label("now")).where(
         jobs.c.id == bindparam("job")
@@ -83,7 +83,7 @@ _CLAIM_NEXT = Prepared(
 _DOCUMENT = Prepared(
     select(pinned_configuration.c.document).where(pinned_configuration.c.sha256 == bindparam("digest"))
 )
-# From WAITING alone, and many at once: all that wait for one service account may wait for one consent.
+# From WAITING alone. It may wake many: every job of a service account waits for the same consent.
 _WAKE = Prepared(
     moving_job(
         jobs.c.waits_for == bindparam("awaited"), JobState.QUEUED, source=JobState.WAITING, due_at=database_now()
@@ -99,11 +99,11 @@ _STATE_AND_REVOCATION = Prepared(select(jobs.c.state, jobs.c.revocation_id).wher
 
 
 def claim(connection: Connection, job: str, *, claim_for: timedelta, lapses: int | None = None) -> ClaimedJob | None:
-    """Claim what a bell permits: that job, else its tenant's next due one of the same pattern, else nothing.
+    """Claim the job that a bell names, or else its tenant's next due job of the same pattern. None: neither is due.
 
-    Nothing while the installation is held. The tenant and pattern are read from the job's row, never from the message.
-    *lapses*, in microseconds since 1970, is when the bell is outstanding no longer, and another was rung in its place:
-    from then on it permits that job alone, or a slow backlog would have ever more permits than it is due.
+    Also None while the installation is held. Tenant and pattern are read from the job's row, never from the message.
+    *lapses*, in microseconds since 1970, is when the bell expires and another is rung in its place. After that it
+    permits the named job alone; otherwise a slow backlog would collect more permits than it has due jobs.
     """
     hinted = _HINTED.run(connection, {"job": job}).one_or_none()
     if hinted is None:
@@ -140,20 +140,20 @@ def claim(connection: Connection, job: str, *, claim_for: timedelta, lapses: int
 
 
 def lock_claim(connection: Connection, job: ClaimedJob) -> bool:
-    """Keep a running job this run's until the transaction ends. False: it is to stop, or another has it."""
+    """Lock the claim until the transaction ends. False: the job is told to stop, or another worker has it."""
     return _LOCK_CLAIM.run(connection, {"job": job.id, "held": job.fence}).first() is not None
 
 
-# What follows ends a run. Each returns the state it moved the job to; None: the job was no longer this run's.
+# The functions below end a run. Each returns the state it moved the job to; None: another claim has the job.
 
 
 def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str) -> JobState | None:
-    """Put a running job back: a retry, a yield or a wait for something that is not ours. Spends no run.
+    """Queue a running job again: for a retry, a yield, or a wait for an upstream. Spends no run.
 
-    It is due within a day, whatever *delay* is: it finds out then what it must wait for. A job that was to stop is
-    cancelled instead.
+    It is due within a day, however long *delay* is: its next run sees what to wait for then. A job that was told to
+    stop is cancelled instead.
     """
-    # From RUNNING alone: the table lets dead and cancelled jobs back too, but only for a person who replays them.
+    # From RUNNING alone: dead and cancelled jobs may be queued too, but only by a person's replay.
     running, due_at = JobState.RUNNING, database_in(min(delay, LONGEST_WAIT))
     values: JobColumns = {"due_at": due_at, "reason": reason, **WAITS_ON}
     if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, source=running, **values):
@@ -172,9 +172,10 @@ def park(
     reason: str,
     lacks: Sequence[str] = (),
 ) -> JobState | None:
-    """Park a running job; *lacks* are the scopes a consent wait is for. A job that was to stop is cancelled instead.
+    """Park a running job. *lacks*: the scopes that a consent is to give. A job told to stop is cancelled instead.
 
-    One that looks before it expires, and waits for the same as before, waits until when it did.
+    With *due_in* before *expires_in*, a job that waits for the same thing as before keeps its earlier expiry: looking
+    again does not prolong the wait.
     """
     expires_at, due_at = database_in(expires_in), database_in(due_in)
     if waits_for is not None and due_in < expires_in:
@@ -203,20 +204,20 @@ def cancel_if_stopping(connection: Connection, job: ClaimedJob) -> JobState | No
 
 
 def cancel(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState | None:
-    """The run ended because of a revocation that its workflow did not go on without."""
+    """Cancel a running job: a revocation refused a step, and its workflow did not catch that."""
     running = JobState.RUNNING
     cancelled = move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, source=running, reason=reason)
     return JobState.CANCELLED if cancelled else cancel_if_stopping(connection, job)
 
 
 def finish(connection: Connection, job: ClaimedJob) -> JobState | None:
-    """The function returned: the job is done, a stopping one too."""
+    """The function returned, so the job is done, even if it was told to stop."""
     done = _FINISH.run(connection, {"job": job.id, "held": job.fence}).rowcount == 1
     return JobState.DONE if done else None
 
 
 def bury(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState | None:
-    """No further run can help: the job is dead, with the reason, until a person replays it."""
+    """No further run can help: the job is dead until a person replays it."""
     buried = move_job(connection, job.id, JobState.DEAD, fence=job.fence, source=JobState.RUNNING, reason=reason)
     return JobState.DEAD if buried else cancel_if_stopping(connection, job)
 
@@ -224,7 +225,7 @@ def bury(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState | 
 def spend_run(
     connection: Connection, job: str, *, fence: int, limit: int, delay: timedelta, reason: str
 ) -> JobState | None:
-    """A run of a running job came to nothing: queue it again, or bury it at the *limit*. None: no longer ours."""
+    """Count a failed run: queue the job again, or bury it at the *limit*. None: another claim has the job."""
     held = (jobs.c.id == job) & (jobs.c.fence == fence) & jobs.c.state.in_([JobState.RUNNING, JobState.STOPPING])
     spent = connection.execute(select(jobs.c.runs_spent, jobs.c.state).where(held).with_for_update()).one_or_none()
     if spent is None:
@@ -250,29 +251,29 @@ def state_and_revocation(connection: Connection, job: str) -> tuple[JobState, st
 
 
 def consent_of(key: AccountKey) -> str:
-    """What a job that waits for a person's consent waits for."""
+    """The `waits_for` of a job that waits for a consent to this account."""
     return f"{_ACCOUNT}{key}"
 
 
 def upstream_of(step: str) -> str:
-    """What a job waits for whose step's upstream is away."""
+    """The `waits_for` of a job while the upstream of this step is away."""
     return f"upstream/{step}"
 
 
 def consenting(waits_for: str | None) -> AccountKey | None:
-    """Whose consent that is, or None where it is none's."""
+    """The account whose consent *waits_for* means; None: it means something else."""
     if waits_for is None or not waits_for.startswith(_ACCOUNT):
         return None
     return AccountKey.parse(waits_for.removeprefix(_ACCOUNT))
 
 
 def wake(connection: Connection, waits_for: str) -> Sequence[str]:
-    """Queue every job that waits for *waits_for*, in the transaction of what ends the wait."""
+    """Queue every job that waits for *waits_for*. Call it in the transaction that ends the wait."""
     return _WAKE.run(connection, {"awaited": waits_for}).scalars()
 
 
 def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int, str]]:
-    """Claims that ran out: the worker died, or was stopped for too long."""
+    """The claims that have expired: the worker died, or was stopped for too long."""
     statement = (
         select(jobs.c.id, jobs.c.fence, jobs.c.pattern).where(IS_CLAIMED, jobs.c.claimed_until < NOW).limit(limit)
     )

@@ -120,8 +120,8 @@ def _look_again_in(connection: Connection, step: str, now: datetime) -> timedelt
     settled_by: dict[str, datetime] = {row.state: row.settled_by for row in connection.execute(latest)}
     if AttemptState.OPEN in settled_by:  # answered by then, or given up
         return max(settled_by[AttemptState.OPEN] - now, timedelta(seconds=1))
-    # Who finds out what became of the call, or says so, wakes them; else it moved while this looked. A result that
-    # was not kept comes with nobody.
+    # Whoever settles the owner's call wakes its waiters, so a minute is only a fallback for a move that we raced with.
+    # Nobody wakes them for a result that was not kept.
     unmoved = {AttemptState.UNKNOWN, AttemptState.EFFECT, AttemptState.ADOPTED}
     return timedelta(minutes=1) if unmoved & settled_by.keys() else timedelta(seconds=1)
 

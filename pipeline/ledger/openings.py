@@ -1,4 +1,4 @@
-"""The opening transaction: an attempt is sent only after its intent is committed, under the locks and by the rule."""
+"""The opening transaction. An attempt is sent only after it committed the intent, under the locks and by the rule."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ from pipeline.ledger.refusals import rule_out
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs
 
-# Statements of every step are built once: building them anew takes longer than the database does. Values are arguments.
-# The UPDATE that checks the fence makes the claim last past the call as well: no heartbeat thread. PostgreSQL gives the
-# ledger number by the way: an opening that ends otherwise burns one, and numbers may have gaps.
+# Every step runs these statements, so each is built once: building takes longer than running. Values are arguments.
+# The UPDATE that checks the fence also extends the claim past the call, so no heartbeat thread is needed. On PostgreSQL
+# it also draws the ledger number. An opening that is not made wastes one: numbers may have gaps.
 _EXTEND_CLAIM = Prepared(
     update(jobs)
     .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
@@ -66,10 +66,10 @@ _WAITS_NO_MORE = Prepared(update(jobs).where(jobs.c.id == bindparam("job")).valu
 def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     """The opening transaction: locks, fence, the rule, the lease, the once key, then the intent with its number.
 
-    Raises Misconfigured where nothing may be sent until an operator has acted; nothing is written then.
+    Raises Misconfigured, and writes nothing, if an operator must act first.
     """
     if intent.decision.pattern is AccessPattern.CAPABILITY and intent.capability is None:
-        # By an account's token it would do what was decided, but not as the ledger would say.
+        # Sent with an account's token it would still have its effect, but the ledger would record a capability.
         raise Misconfigured(f"step {intent.step} is to open by a capability, and none is wanted for it")
     job = intent.job
     lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))
@@ -92,8 +92,8 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     match outcome:
         case RuledOut():
             return rule_out(connection, intent, outcome, now)
-        # The run has read the connection's address before this transaction. Since then the connection may have been
-        # removed, or registered again under its id with another address: that API's token must not go to the old one.
+        # The run read the connection's address before this transaction. Since then it may have been removed, or
+        # registered again under its id with another address: the new API's token must not go to the old address.
         case _ if held.api_url != intent.api_url:
             what = "was removed" if held.api_url is None else "has another address"
             reason = f"provider connection {intent.connection} {what}: it looks again"
@@ -102,7 +102,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
             return _await_consent(connection, intent, outcome, now)
         case NeedsRefresh():
             return outcome
-    # Found out after the commit, it would cost an attempt, and its approval, each time until somebody has acted.
+    # Checked here because after the commit each failure would use up an attempt and its approval.
     if outcome is not None and outcome.token_type.startswith(UNSUPPORTED):
         check_type(get_connection(connection, intent.connection), outcome.token_type)
     if intent.number > 1 and overtaken(connection, intent.step, by_unknown=not intent.repeats_unknown):
@@ -119,7 +119,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     if outcome is not None and outcome.first_use:
         note_use(connection, outcome.account, generation=outcome.generation, now=now)
     opened = held.number if gives_number else next_number(connection)
-    if not write_step(connection, intent, StepState.OPEN, now):  # by an earlier call's late answer, or a person's word
+    if not write_step(connection, intent, StepState.OPEN, now):  # a late answer ended it, or a person
         reason = "its step has ended before it opened"
         return Ended(reason=reason, moved=requeue(connection, job, delay=timedelta(), reason=reason))
     _insert_attempt(connection, intent, outcome, capability, opened=opened, now=now)
@@ -138,14 +138,14 @@ def _end_wait(connection: Connection, intent: Intent) -> None:
 
 
 def _examined(connection: Connection, intent: Intent) -> LeaseOutcome | None:
-    """What the rule says; None: it lets the step open, and a capability needs no account."""
+    """The outcome of the rule for this intent; None: the step may open, by a capability, which needs no account."""
     if intent.capability is None:
         return leases.examine(connection, intent.lease)
     return revoked_since(connection, intent.lease.scope_list, intent.lease.accepted)
 
 
 def _issue_capability(connection: Connection, intent: Intent, now: datetime) -> Capability | Ended | None:
-    """The capability that the call is sent by; None: it goes by a lease. Ended: the one that was sent is gone."""
+    """The capability to send the call with; None: a leased token is sent. Ended: the capability sent before is gone."""
     if intent.capability is None:
         return None
     alive_at = now + intent.send_within
@@ -165,10 +165,7 @@ def _insert_attempt(
     opened: int,
     now: datetime,
 ) -> None:
-    """Insert the intent, by whose row the call is known from here on, and its audit record.
-
-    *opened* is its number in the ledger.
-    """
+    """Insert the attempt's row and its audit record. *opened* is its number in the ledger."""
     _INSERT_ATTEMPT.run(
         connection,
         {
@@ -206,7 +203,7 @@ def _insert_attempt(
 
 
 def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, now: datetime) -> Ended:
-    """Park at the step that needs a person; the callback's commit takes the account's lock and wakes the job."""
+    """Park the job until the account's consent: that commit takes the account's lock, and wakes the job."""
     pending_account(connection, intent.lease.account_key, id=intent.new_account, provider=intent.provider, now=now)
     missing = f", scopes missing: {', '.join(needs.missing_scopes)}" if needs.missing_scopes else ""
     reason = f"{intent.action} needs the consent of {intent.principal}: the account is {needs.state}{missing}"

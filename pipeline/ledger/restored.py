@@ -49,9 +49,7 @@ class Mark:
     after: int  # what the ledger has numbered since is greater
 
 
-def mark_restored(
-    connection: Connection, act: Act, *, seen: int = 0, lost: Head | None = None, fire_missed: bool = False
-) -> Restored:
+def mark_restored(connection: Connection, act: Act, *, seen: int, lost: Head | None, fire_missed: bool) -> Restored:
     """Mark it. *seen* is the greatest ledger number that exports show, *lost* the head of the chain that is gone.
 
     Raises BadInput if that chain was no longer than this one is.

@@ -14,7 +14,7 @@ from identity.console.sign_in import LEEWAY
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
 from identity.principals import resolve_alias
 from identity.rows import insert_new
-from identity.scopes import grant_scopes, newest_revocation
+from identity.scopes import newest_revocation
 from identity.sequence import lock_exclusive
 from identity.stale_access import drop_access
 from identity.tables import accounts, grants
@@ -227,7 +227,7 @@ def _connected_again(connection: Connection, principal: str, signal: Signal, *, 
         return False
 
     def is_alive(number: int, key: AccountKey) -> bool:
-        return number > newest_revocation(connection, grant_scopes(key))
+        return number > newest_revocation(connection, key.scopes)
 
     granted = connection.execute(held).all()
     consents = [row.consented_at for row in granted if is_alive(row.consented, AccountKey.of(row))]

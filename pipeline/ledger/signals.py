@@ -26,7 +26,7 @@ from identity.grants import Grant, get_grant
 from identity.installations import remove_installation
 from identity.model import MINTED, AccountKey, AccountState, Credential
 from identity.narrowing import rescope
-from identity.scopes import grant_scopes, newest_revocation
+from identity.scopes import newest_revocation
 from identity.sequence import lock_exclusive, next_number
 from identity.stale_access import drop_access
 from identity.tables import accounts
@@ -176,7 +176,7 @@ def _prohibits(
 ) -> str | None:
     """Why the signal changes nothing about this account, or None."""
     signal, at = received.signal, received.signal.happened_at
-    ended = newest_revocation(connection, grant_scopes(account.key))
+    ended = newest_revocation(connection, account.key.scopes)
     # What was revoked above the account left its state alone.
     from_above = grant is not None and grant.consented <= ended and signal.asks not in _OF_SUSPENSION
     if account.state in _WITHOUT_GRANT or from_above:
@@ -239,7 +239,7 @@ def _may_be_echo(connection: Connection, account: Account, number: int) -> bool:
     columns = accounts.c
     persons = (columns.connection_id == account.key.connection) & (columns.external_id == account.external_id)
     same = connection.execute(select(accounts).where(persons)).all()
-    over = {scope for key in (account.key, *map(AccountKey.of, same)) for scope in grant_scopes(key)}
+    over = {scope for key in (account.key, *map(AccountKey.of, same)) for scope in key.scopes}
     before = select(revocations.c.id).where(is_of_any(over), revocations.c.number < number)
     return connection.execute(before.limit(1)).first() is not None
 

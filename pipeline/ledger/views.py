@@ -241,7 +241,6 @@ def schedules_page(connection: Connection, tenant: str | None, turn: Turn) -> Pa
 
 
 def schedule(connection: Connection, tenant: str | None, id: str) -> Record | None:
-    """One schedule."""
     return _one(connection, _SCHEDULE.where(_of(schedules, tenant, schedules.c.id == id)))
 
 

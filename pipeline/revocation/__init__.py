@@ -1,6 +1,6 @@
 """Revocation: one commit makes it effective, `Revoker.advance` does the rest, and a signed receipt says what happened.
 
-From the commit of `declare`, in ledger sequence, no step under the scope opens (identity.leases has the rule).
+No step under the scope opens after the commit of `declare`, by the ledger's own numbers (identity.leases has the rule).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _WITHOUT_RECEIPT = Prepared(
 class Stage(StrEnum):
     """How far a revocation has come; `Revoker.advance` moves it."""
 
-    EFFECTIVE = "effective"  # its commit: nothing opens under it any more
+    EFFECTIVE = "effective"  # `declare` has committed: no step under it opens any more
     CANCELLING = "cancelling"  # jobs are being cancelled or told to stop
-    DRAINING = "draining"  # every job was reached; calls or jobs have not ended yet
-    QUIESCED = "quiesced"  # it has its receipt; what the receipt calls pending may still be told better
+    DRAINING = "draining"  # every job was cancelled or told to stop; some calls or jobs have not ended yet
+    QUIESCED = "quiesced"  # it has its receipt; a later revision may settle what this one calls pending
 
 
-#: While it cancels jobs, or has yet to begin.
+#: Some of its jobs may not have been cancelled or told to stop yet.
 REACHING = (Stage.EFFECTIVE, Stage.CANCELLING)
 
 
@@ -60,10 +60,10 @@ def declare(
 ) -> int:
     """Make a revocation effective, in the caller's transaction. O(1), whatever is queued. Returns its ledger number.
 
-    It is effective at the time at which it had waited for its lock, by the clock that calls are opened by: *now*, of
-    before, would have calls on its receipt that were opened after it.
-    *signal* is the id of what asked for it: a delivery, the `jti` of a security event. *doubt* "open": that may be a
-    replay, so the provider is asked before there is a receipt (`pipeline.revocation.inquiry`).
+    Its time is read once it has its lock, from the clock that calls are opened by. *now* is earlier: with it, the
+    receipt would list calls that were opened after the revocation. *signal* is the id of the signal that asked for it:
+    a delivery, or the `jti` of a security event. *doubt* "open": the signal may be a replay, so the provider is asked
+    before a receipt is issued (`pipeline.revocation.inquiry`).
     """
     number, effective_at = lock_exclusive_number_and_time(connection, scope)
     revoke_scope(connection, scope, number, reason=reason, now=now)
@@ -115,21 +115,22 @@ def _one(connection: Connection, statement: Prepared, revocation: str) -> Row[An
 
 
 def newest_of(scope: Scope) -> Select[Any]:
-    """The newest revocation of that very scope."""
+    """The newest revocation of exactly that scope."""
     of_it = select(revocations).where(is_of_any([scope]))
     return of_it.order_by(revocations.c.number.desc()).limit(1)
 
 
 def scope_of(row: Row[Any]) -> Scope:
-    """What a revocation is of."""
+    """The scope that a revocation revokes."""
     return Scope(kind=ScopeKind(row.kind), key=row.key)
 
 
 def in_flight(connection: Connection, row: Row[Any]) -> list[Row[Any]]:
     """The calls in flight when the revocation *row* became effective, oldest first.
 
-    Attempts opened before the revocation that are still open, were closed after it, or are `unknown`. Its first receipt
-    names them all: from then on these are looked up by id, not searched for among everything that was closed since.
+    They are the attempts opened before it that are still open, were closed after it, or are `unknown`. Its first
+    receipt names them all. From then on they are looked up by id: a search would read every attempt that was closed
+    since.
     """
     if row.receipt is not None:
         return _named(connection, [call["attempt"] for call in row.receipt["in_flight"]])
@@ -141,7 +142,7 @@ def in_flight(connection: Connection, row: Row[Any]) -> list[Row[Any]]:
 
 
 def _named(connection: Connection, ids: list[str]) -> list[Row[Any]]:
-    """Those attempts that retention has not forgotten."""
+    """The attempts with these ids; retention may have removed some."""
     found: list[Row[Any]] = []
     for some in in_batches(ids):
         rows = select(attempts).where(attempts.c.id.in_(some)).order_by(attempts.c.opened)
@@ -150,7 +151,7 @@ def _named(connection: Connection, ids: list[str]) -> list[Row[Any]]:
 
 
 def under(scope: Scope, table: Table) -> ColumnElement[bool]:
-    """The rows of *table* that belong to a scope; none where it does not name what the scope is of."""
+    """The rows of *table* that belong to a scope; none if the table has no column for its kind."""
     columns = table.c
     match scope.kind:
         case ScopeKind.TENANT:

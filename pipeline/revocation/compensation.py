@@ -79,7 +79,7 @@ def compensate_step(
 ) -> bool:
     """Accept the job that compensates a step, or write down why there is none. False: there is nothing to do."""
     owner = select(jobs).join(steps, steps.c.job_id == jobs.c.id).where(steps.c.id == step)
-    # What says whose locks to take never changes, so it is read before them.
+    # Tenant, workflow and action never change, so they may be read before the locks they name are taken.
     seen = connection.execute(owner.with_only_columns(jobs.c.tenant_id, jobs.c.workflow, steps.c.action)).one()
     declared = workflows.find(seen.workflow)
     wanted: LeaseRequest | str

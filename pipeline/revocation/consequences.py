@@ -10,14 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from identity.columns import is_among
 from identity.connections import get_connection
 from identity.errors import Misconfigured
 from identity.model import Credential, ProviderConnection, Scope
 from identity.own_values import profile_for
 from identity.providers import PROFILES
 from identity.providers.profile import Reach
-from identity.refresh.intents import IntentState
+from identity.refresh.intents import IS_UNSETTLED
 from identity.refresh.tables import refresh_intents
 from identity.tables import accounts
 from identity.withdrawals.end_request import reaches_all
@@ -115,9 +114,7 @@ def refreshes_on_the_wire(connection: Connection, scope: Scope) -> int:
     """The refreshes whose outcome is not known: nobody uses what they win, and the provider is asked after them."""
     waited = select(func.count()).select_from(refresh_intents)
     waited = waited.join(accounts, accounts.c.id == refresh_intents.c.account_id)
-    waited = waited.where(
-        under(scope, accounts), is_among(refresh_intents.c.state, IntentState.OPEN, IntentState.ANSWERED)
-    )
+    waited = waited.where(under(scope, accounts), IS_UNSETTLED)
     return int(connection.execute(waited).scalar_one())
 
 

@@ -15,7 +15,6 @@ from identity.measuring import measuring
 from identity.model import AccountKey
 from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents
-from identity.scopes import grant_scopes
 from identity.store import Store
 from identity.tables import accounts
 from identity.withdrawals import Origin, WithdrawalState
@@ -124,14 +123,14 @@ def late(connection: Connection, limit: int) -> list[str]:
 
 def _first_to_reach(connection: Connection, account: str, *, consented: int) -> str | None:
     """The revocation that ended a consent, once it has come as far as its calls in flight."""
-    reaches = is_of_any(grant_scopes(get_account(connection, account).key))
+    reaches = is_of_any(get_account(connection, account).key.scopes)
     ended = select(revocations.c.id).where(reaches, revocations.c.number >= consented, revocations.c.revision > 0)
     return connection.execute(ended.order_by(revocations.c.number).limit(1)).scalar_one_or_none()
 
 
 def newest_before(connection: Connection, account: AccountKey, number: int) -> int:
     """The number of the last revocation before that one which ended an account's consents; 0: there is none."""
-    reaches = is_of_any(grant_scopes(account))
+    reaches = is_of_any(account.scopes)
     earlier = select(func.max(revocations.c.number)).where(reaches, revocations.c.number < number)
     return connection.execute(earlier).scalar_one() or 0
 

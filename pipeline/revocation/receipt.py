@@ -19,13 +19,14 @@ from identity import audit
 from identity.audit import AsWhom
 from identity.columns import database_now
 from identity.handovers import hold_signing
+from identity.refresh.intents import UNSETTLED
 from identity.signing import Signer, canonical
 from pipeline.batches import in_batches
 from pipeline.ledger.revocation_pages import counted, first_cancelled, page_sizes, stopping_jobs
 from pipeline.revocation import Stage, in_flight
 from pipeline.revocation.cancelling import count_skipping
 from pipeline.revocation.tables import compensations, revocations
-from pipeline.revocation.token_requests import AWAITED, token_requests
+from pipeline.revocation.token_requests import token_requests
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import jobs, steps
 
@@ -174,7 +175,7 @@ def _without_revision(receipt: Receipt) -> Receipt:
 def _open_ends(receipt: Receipt) -> int:
     unknown = sum(call["outcome"] in (AttemptState.UNKNOWN, AttemptState.OPEN) for call in receipt["in_flight"])
     pending = sum(one["outcome"] == "pending" for one in receipt["compensations"])
-    awaited = sum(one["outcome"] in AWAITED for one in receipt.get("token_requests", ()))
+    awaited = sum(one["outcome"] in UNSETTLED for one in receipt.get("token_requests", ()))
     return int(unknown + pending + awaited + (receipt["provider"]["answer"] == ProviderAnswer.PENDING))
 
 

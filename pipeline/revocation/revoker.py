@@ -1,6 +1,6 @@
-"""Carries revocations to their receipt: cancel what is queued, stop what runs, wait for the calls in flight, tell.
+"""Carries revocations to their receipt: cancels queued jobs, stops running ones, waits for the calls in flight.
 
-`advance` is idempotent, resumes where it was, and may run for one revocation in two processes at once.
+`advance` is idempotent, resumes after a crash, and may run for one revocation in two processes at once.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from pipeline.workflow import OnRevoke, Registry
 
 
 class _ToldToStop(Exception):
-    """The process is to end. Where the revocation is, it is gone on with elsewhere."""
+    """The process is to end. Another one resumes the revocation from the state it has reached."""
 
 
 def _unwatched() -> None:
-    """Nobody asks whether it moves."""
+    """For callers that do not watch its progress."""
 
 
 class Revoker:
@@ -63,21 +63,21 @@ class Revoker:
         reached: Callable[[str], None] = none_reached,
     ) -> None:
         self._store = store
-        self._ahead = ahead  # the same ledger, for the chunks: each would wait its turn among all who write
+        self._ahead = ahead  # the same ledger, for the chunks: here they need not queue with all other writes
         self._signer = signer
         self._workflows = workflows
         self._ids = ids
         self._provider_side = provider_side
-        self._withdraw = withdraw  # has the provider asked to end what was revoked; False: something is still pending
-        self._inquire = inquire  # False while the provider has yet to say whether the signal was genuine
+        self._withdraw = withdraw  # asks the provider to end the revoked tokens; False: some are still pending
+        self._inquire = inquire  # asks the provider whether the signal was genuine; False: no answer yet
         self._stopping = stopping  # whether this process was told to stop
         self._reached = reached
 
     def advance(self, revocation: str, *, moved: Callable[[], None] = _unwatched) -> bool:
-        """Do what can be done now. True: it is quiesced and has its receipt; False: calls are still in flight.
+        """Do what can be done now. True: it is quiesced and has its receipt. False: it is not, and is to be resumed.
 
-        *moved* is called after each part, such as a chunk of its jobs. A process that was told to stop ends between
-        two of them, with False.
+        *moved* is called after each part, such as a chunk of its jobs. If the process is told to stop, this returns
+        False after the current part.
         """
 
         def onward() -> None:
@@ -108,20 +108,21 @@ class Revoker:
         return True
 
     def answer(self, revocation: str, *, moved: Callable[[], None] = _unwatched) -> None:
-        """Advance one that a bell rang for, unless nothing of it is open.
+        """Advance a revocation that a bell rang for, unless it is settled and has no open ends.
 
-        Bells may have lain for long, thousands of them, before the one of a revocation that is new.
+        Thousands of old bells may lie in the queue before the bell of a new revocation, so a settled one must cost
+        little.
         """
         row = self._store.read(lambda c: load_without_receipt(c, revocation))
         if row.state != Stage.QUIESCED or row.open_ends:
             self.advance(revocation, moved=moved)
 
     def follow_up(self, revocation: str) -> None:
-        """Have the provider asked what is due now, and tell what came of it: once nothing is pending any more.
+        """Ask the provider what is due now, and revise the receipt once nothing is pending there any more.
 
-        Until then the receipt is issued anew when it is looked at for its open ends. One of very many credentials is
-        long, and would be signed and audited after each few answers. One that had no open end before it learns at once
-        of what came late.
+        Until then the receipt is revised only when `advance` looks at its open ends. With very many credentials it is
+        long, and should not be signed and audited after every few answers. A receipt without open ends is revised at
+        once: then it was a late answer that made something new to tell.
         """
         row = self._store.read(lambda c: load_without_receipt(c, revocation))
         if row.state != Stage.QUIESCED:
@@ -132,19 +133,19 @@ class Revoker:
     def unfinished(self, *, idle_seconds: float, pending_seconds: float = 15, limit: int = 500) -> list[str]:
         """Revocations that have not moved for a while: lost bells, calls in flight, or a receipt with open ends.
 
-        First those whose jobs are still to be reached. At most *limit* that are not quiesced, and as many that are.
+        Those with jobs still to cancel come first. At most *limit* that are not quiesced, and as many that are.
         """
         return self._store.read(lambda c: progress.unfinished(c, idle_seconds, pending_seconds, limit))
 
     def put_off(self, revocation: str) -> None:
-        """Count a revocation that cannot go on now as moved, so that others have their turn before it."""
+        """Mark a revocation that cannot go on now as moved, so that `unfinished` gives the others first."""
         moved = update(revocations).where(revocations.c.id == revocation).values(moved_at=database_now())
         self._store.write(lambda c: c.execute(moved).rowcount)
 
     def _issue_receipt(self, revocation: str) -> None:
-        """Write the receipt, or its next revision. That may be long, and is composed before others wait for its write.
+        """Write the receipt, or its next revision. A revision may be long, so it is composed before the write's lock.
 
-        Not so the first: whoever writes a page that it may name waits for it, and it for them.
+        The first receipt is composed under the lock, which keeps out writers of the pages that it may name.
         """
         while (
             found := self._store.read(partial(progress.compose, revocation=revocation, side=self._provider_side))
@@ -197,7 +198,7 @@ class Revoker:
             onward()
 
     def _compensate(self, revocation: str, onward: Callable[[], None], *, again: bool) -> None:
-        """One transaction a step, each of them at most once. *again*: what was unknown may have turned out done."""
+        """Compensate each step at most once, in a transaction each. *again*: only for the calls that were in flight."""
         for page in self._store.read(lambda c: progress.jobs_to_compensate(c, revocation, calls_only=again)):
             look = partial(compensation.compensable, among=page, workflows=self._workflows)
             for step in self._store.read(look):
@@ -208,7 +209,8 @@ class Revoker:
                         step=step,
                         revocation=revocation,
                         workflows=self._workflows,
-                        # Of each step there is one at most, and a restored ledger has forgotten that it ran.
+                        # The id follows from the step's: a restored ledger has forgotten the job, and makes it again
+                        # under the same id.
                         job=following("job", "compensation", step),
                         audit_id=self._ids("aud"),
                         now=now,

@@ -31,7 +31,7 @@ def follow_on(
     *,
     clock: Callable[[], datetime],
     end: float,
-    monotonic: Callable[[], float] = time.monotonic,
+    monotonic: Callable[[], float],
 ) -> Progress:
     """Reach accounts, a few a transaction. Raises Unfollowed when *monotonic* says *end* and somebody is left."""
     made: tuple[str, ...] = ()

@@ -20,7 +20,6 @@ from identity.tables import accounts
 from pipeline.batches import in_batches
 from pipeline.revocation import scope_of, under
 
-AWAITED = frozenset({IntentState.OPEN, IntentState.ANSWERED})  # outcomes that others follow, in time
 # A mint's two requests and its commits take less, though the ledger be away for as long as its token is held on to.
 # Nobody but its own process writes its end.
 _MINTING = timedelta(minutes=2)

@@ -74,8 +74,8 @@ def ensure_schedule(
 ) -> bool:
     """The row of a workflow's own schedule, as the code has it now; whether it is. A pause stays.
 
-    What is due stays due. With *owed_first* a line that owes something stays until a beat has fired that by it, unless
-    it has a fault: then the new one may be what mends it.
+    What is due stays due. *owed_first*: keep the old cron line until its overdue slots have fired, unless that line is
+    invalid.
     """
     said = workflow.schedule
     if said is None:

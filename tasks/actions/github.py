@@ -7,7 +7,7 @@ installation was granted, never with the token's answer.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -17,6 +17,7 @@ from pipeline.action import (
     Call,
     Facts,
     Judgement,
+    R,
     Recovery,
     Request,
     Response,
@@ -29,8 +30,6 @@ from pipeline.workflow import ExternalUser
 from tasks.actions import github_answers as answers
 from tasks.actions.answers import parse
 from tasks.actions.github_marker import PAGE, marked, since, stamp
-
-R = TypeVar("R", bound=Result)
 
 # Everything but search, GraphQL and a few others; by user, and by installation.
 CORE = EndpointClass(name="core")
@@ -103,7 +102,7 @@ class LabelNames(Result):
     names: tuple[str, ...]
 
 
-class GitHubAction(Action[R], Generic[R]):
+class GitHubAction(Action[R]):
     """What all of GitHub's actions share: headers and the meaning of an answer."""
 
     def judge(self, response: Response) -> Judgement:

@@ -5,8 +5,9 @@ It does a capability's and an idempotency key's work once, and gives the first a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
-from typing import Annotated, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +19,7 @@ from pipeline.action import (
     Call,
     Facts,
     Judgement,
+    R,
     Recovery,
     Request,
     Response,
@@ -27,8 +29,6 @@ from pipeline.action import (
     judge_status,
 )
 from tasks.actions.answers import parse
-
-R = TypeVar("R", bound=Result)
 
 InvoiceId = Annotated[str, Field(pattern=r"^inv_[A-Za-z0-9]{1,40}$", description="the invoice's id, as inv_7")]
 Amount = Annotated[
@@ -65,7 +65,7 @@ class _Refusal(Result):
     reason: str = ""
 
 
-class InvoicesAction(Action[R], Generic[R]):
+class InvoicesAction(Action[R]):
     """What all of them share: what they act on, and the meaning of an answer."""
 
     id: InvoiceId
@@ -86,7 +86,7 @@ class InvoicesAction(Action[R], Generic[R]):
             return by_status  # a gateway's page, in front of them
         name = " ".join(error_name(word) for word in (said.error, said.reason) if word)
         reason = f"the invoices say {name}" if name else by_status.reason
-        return Judgement(verdict=by_status.verdict, reason=reason, retry_after=by_status.retry_after)
+        return replace(by_status, reason=reason)
 
 
 def _facts(effect: Effect, scope: str) -> Facts:

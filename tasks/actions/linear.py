@@ -8,12 +8,12 @@ issue and URL, so making it twice updates it.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from identity.model import Effect
-from pipeline.action import Action, Call, Facts, Judgement, Recovery, Request, Response, Result
+from pipeline.action import Action, Call, Facts, Judgement, R, Recovery, Request, Response, Result
 from pipeline.limits import EndpointClass, Limits
 from tasks.actions import linear_queries as queries
 from tasks.actions.answers import parse
@@ -21,8 +21,6 @@ from tasks.actions.github import PullRequest
 from tasks.actions.linear_answers import judge_answer, limits
 from tasks.actions.linear_ids import chosen_id, sought_ids
 from tasks.actions.linear_issues import FILED, Issue, Issues, OnBoard, PageOf, TrackedIssues
-
-R = TypeVar("R", bound=Result)
 
 Id = Annotated[str, Field(min_length=1, max_length=100)]
 IssueId = Annotated[Id, Field(description="the issue's id, a UUID, or its identifier, as ENG-123")]
@@ -59,7 +57,7 @@ class _Attached(BaseModel):
     issue: Issue
 
 
-class LinearAction(Action[R], Generic[R]):
+class LinearAction(Action[R]):
     """What all of Linear's actions share: the meaning of an answer."""
 
     def judge(self, response: Response) -> Judgement:

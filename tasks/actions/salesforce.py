@@ -7,8 +7,9 @@ made again. Errors come as a list of `errorCode`s.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -19,6 +20,7 @@ from pipeline.action import (
     Call,
     Facts,
     Judgement,
+    R,
     Recovery,
     Request,
     Response,
@@ -29,8 +31,6 @@ from pipeline.action import (
 )
 from pipeline.limits import EndpointClass, Left, Limits, Per
 from tasks.actions.answers import parse
-
-R = TypeVar("R", bound=Result)
 
 # A version is served for years; an organization serves all of them.
 ROWS = "/services/data/v62.0/sobjects/Opportunity"
@@ -88,7 +88,7 @@ class _Errors(BaseModel):
     errors: list[_Error]
 
 
-class SalesforceAction(Action[R], Generic[R]):
+class SalesforceAction(Action[R]):
     """What all of Salesforce's actions share: the meaning of an answer, and what it says of the limit."""
 
     def judge(self, response: Response) -> Judgement:
@@ -103,7 +103,7 @@ class SalesforceAction(Action[R], Generic[R]):
             return Judgement(verdict=Verdict.UNAUTHORIZED, reason=reason)
         if codes <= LATER:
             return Judgement(verdict=Verdict.RETRY, reason=reason, retry_after=retry_after(response.headers))
-        return Judgement(verdict=by_status.verdict, reason=reason, retry_after=by_status.retry_after)
+        return replace(by_status, reason=reason)
 
     def limits(self, response: Response) -> Limits:
         # developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/headers_api_usage.htm

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from identity.digests import json_digest
 from identity.model import Effect
 from identity.quoting import error_name
 from pipeline.action import (
@@ -16,6 +17,7 @@ from pipeline.action import (
     Call,
     Facts,
     Judgement,
+    R,
     Recovery,
     Request,
     Response,
@@ -24,12 +26,10 @@ from pipeline.action import (
     judge_status,
     retry_after,
 )
-from pipeline.approvals.shown import Shown, digest_of, in_lines
+from pipeline.approvals.shown import Shown, in_lines
 from pipeline.approvals.signed_answer import APPROVE, DENY, carried
 from pipeline.limits import EndpointClass, Per
 from tasks.actions.answers import parse
-
-R = TypeVar("R", bound=Result)
 
 RATE_LIMITED = frozenset({"rate_limited", "ratelimited"})  # the older and the newer spelling
 TOKEN_REFUSED = frozenset({"account_inactive", "invalid_auth", "not_authed", "token_expired", "token_revoked"})
@@ -82,7 +82,7 @@ class _Answer(BaseModel):
 _SCOPES = re.compile(r"[a-z:._,-]{1,200}")
 
 
-class SlackAction(Action[R], Generic[R]):
+class SlackAction(Action[R]):
     """What all of Slack's actions share: the meaning of an answer."""
 
     def judge(self, response: Response) -> Judgement:
@@ -163,7 +163,7 @@ class AskApproval(_Posts):
         end = f"No answer by {self.expires_at} is a no."
         blocks: list[dict[str, Any]] = [{"type": "section", "text": _plain(whole[:LONGEST_SECTION])}]
         if len(whole) <= LONGEST_SECTION:
-            value = carried(self.approval, digest_of(shown))
+            value = carried(self.approval, json_digest(shown))
             buttons = [_button("Approve", APPROVE, value, "primary"), _button("Deny", DENY, value, "danger")]
             blocks += [{"type": "context", "elements": [_plain(end)]}, {"type": "actions", "elements": buttons}]
         else:

@@ -6,7 +6,8 @@ Every write carries an idempotency key, and Stripe gives the first answer again 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, TypeVar
+from dataclasses import replace
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -17,6 +18,7 @@ from pipeline.action import (
     Call,
     Facts,
     Judgement,
+    R,
     Recovery,
     Request,
     Response,
@@ -27,8 +29,6 @@ from pipeline.action import (
 )
 from pipeline.limits import EndpointClass, Limits, Per
 from tasks.actions.answers import parse
-
-R = TypeVar("R", bound=Result)
 
 SubscriptionId = Annotated[
     str, Field(pattern=r"^sub_[A-Za-z0-9]{1,100}$", description="the subscription's id, as sub_1MowQV")
@@ -106,7 +106,7 @@ class _Refusal(BaseModel):
     error: _Fault
 
 
-class StripeAction(Action[R], Generic[R]):
+class StripeAction(Action[R]):
     """What all of Stripe's actions share: the meaning of an answer, and which limit refused."""
 
     def judge(self, response: Response) -> Judgement:
@@ -121,7 +121,7 @@ class StripeAction(Action[R], Generic[R]):
         except ValidationError:
             return by_status
         name = error_name(fault.code or fault.type) if fault.code or fault.type else by_status.reason
-        return Judgement(verdict=by_status.verdict, reason=f"stripe says {name}", retry_after=by_status.retry_after)
+        return replace(by_status, reason=f"stripe says {name}")
 
     def limits(self, response: Response) -> Limits:
         # docs.stripe.com/rate-limits: what is left is not said; `global-rate`, `global-concurrency` are the account's.

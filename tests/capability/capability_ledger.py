@@ -26,7 +26,7 @@ from identity.connections import add_connection
 from identity.ids import Ids
 from identity.model import PrincipalKind, ProviderConnection, Scope
 from identity.principals import ensure_agent, ensure_principal, ensure_tenant
-from identity.scopes import revoke_scope, stop_scope
+from identity.scopes import remember_stop, revoke_scope
 from identity.secret import Secret
 from identity.sequence import lock_exclusive, next_number
 from identity.vault import Vault
@@ -147,7 +147,7 @@ class CapabilityLedger:
         return self.database.write(partial(revoke, scope=scope))
 
     def stop(self, scope: Scope) -> None:
-        self.database.write(partial(stop_scope, scope=scope))
+        self.database.write(partial(remember_stop, scope=scope, stopped=True))
 
     def audited(self, kind: str) -> list[Any]:
         return list(self.database.read(lambda c: c.execute(select(audit).where(audit.c.kind == kind)).all()))

@@ -30,7 +30,7 @@ from identity.withdrawals.tables import withdrawals
 from pipeline import revocation
 from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
-from pipeline.database import Ahead, Database
+from pipeline.database import Database, WithTurn
 from pipeline.intake import Intake
 from pipeline.ledger import jobs
 from pipeline.schedules.changes import NewSchedule, add_schedule
@@ -73,7 +73,7 @@ class ConsoleApp:
         self._http = Client(policy=AddressPolicy(allow_hosts=frozenset()), pool_size=1)
         self.parts = Console(
             store=database,
-            ahead=Ahead(database=database),
+            ahead=WithTurn(database, ahead=True),
             workflows=self.workflows,
             ids=self.house.ids,
             public_key=self.signer.public_key(),

@@ -17,7 +17,7 @@ from identity.console.roles import Held, Role
 from identity.hold import set_hold
 from identity.model import Scope, ScopeKind
 from identity.principals import ensure_tenant
-from identity.scopes import stop_scope
+from identity.scopes import remember_stop
 from pipeline.ledger.queues import LATE, queues, waiting
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
@@ -47,7 +47,7 @@ def schedule_with_a_fault(console: ConsoleApp) -> None:
 
 
 def stopped_agent(console: ConsoleApp) -> None:
-    console.database.write(partial(stop_scope, scope=Scope(kind=ScopeKind.AGENT, key="tester")))
+    console.database.write(partial(remember_stop, scope=Scope(kind=ScopeKind.AGENT, key="tester"), stopped=True))
 
 
 def waiting_for_approval(console: ConsoleApp) -> None:
@@ -173,7 +173,7 @@ def test_everybody_is_told_that_it_is_held_and_by_whom_only_who_sees_all(sqlite_
 
 
 def stopped_connection(console: ConsoleApp) -> None:
-    console.database.write(partial(stop_scope, scope=Scope(kind=ScopeKind.CONNECTION, key="gh")))
+    console.database.write(partial(remember_stop, scope=Scope(kind=ScopeKind.CONNECTION, key="gh"), stopped=True))
 
 
 def stopped_agent_with_work(console: ConsoleApp) -> None:

@@ -30,7 +30,7 @@ from identity.model import AccountKey, AccountState, Credential, PrincipalKind, 
 from identity.principals import ensure_agent, ensure_principal
 from identity.refresh.person_wanted import WANTS_PERSON
 from identity.refresh.tables import refresh_intents
-from identity.scopes import open_scope, stop_scope
+from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.store import CommitUnknown
@@ -207,9 +207,9 @@ def test_an_active_account_below_what_is_revoked_stopped_or_paused_says_that_it_
 
     acme.write(lambda c: pause_connection(c, "github", reason="invalid_client"))
     says("its provider connection is paused: invalid_client", "aswhom connections resume github")
-    acme.write(lambda c: stop_scope(c, Scope(kind=ScopeKind.CONNECTION, key="github")))
+    acme.write(lambda c: remember_stop(c, Scope(kind=ScopeKind.CONNECTION, key="github"), stopped=True))
     says("no step opens with it: connection:github is stopped", "aswhom connections open github")
-    acme.write(lambda c: open_scope(c, Scope(kind=ScopeKind.CONNECTION, key="github")))
+    acme.write(lambda c: remember_stop(c, Scope(kind=ScopeKind.CONNECTION, key="github"), stopped=False))
     acme.cli.json("revoke", "user", "acme.ada", "--yes", "--reason", "left")
     says("no step opens with it: user:acme.ada was revoked", f"aswhom accounts reconnect {acme.id}")
 

@@ -6,7 +6,6 @@ import configparser
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,13 +13,9 @@ from deploy.process import EX_CONFIG
 from deploy.procfile import Process
 from deploy.settings import Settings
 from deploy.up import patience
-from pipeline.workflow import Registry
 from tests.deploy.shipped import PROCESSES
 from tests.docs.pages import ROOT
-from tests.webhooks.parts import MemoryLedger, MemoryRing
-from webhooks.api.app import Agents
-from webhooks.app import create_app
-from webhooks.console.parts import Console
+from tests.webhooks.whole_app import every_route
 from webhooks.settings import WebSettings
 
 UNITS = sorted((ROOT / "deploy/systemd").glob("*.service"))
@@ -95,33 +90,8 @@ def _told(path: str) -> str:
     return path
 
 
-def _routes() -> set[str]:
-    unasked: Any = object()  # what is not asked for anything while the routes are made
-    app = create_app(
-        WebSettings(base_url="http://127.0.0.1"),
-        MemoryLedger(),
-        Registry([]),
-        MemoryRing(),
-        connector=unasked,
-        agents=Agents(requests=unasked, invitations=unasked, workflows=Registry([]), quota=unasked),
-        security_events=unasked,
-        authority=unasked,
-        approver=unasked,
-        console=Console(
-            store=unasked,
-            ahead=unasked,
-            workflows=Registry([]),
-            ids=unasked,
-            public_key=unasked,
-            invitations=unasked,
-            approving=unasked,
-        ),
-    )
-    return {rule.rule for rule in app.url_map.iter_rules()}
-
-
 def test_nginx_writes_down_no_link_that_connects_signs_in_or_approves() -> None:
-    letting_in = {rule for rule in _routes() if re.search(r"<(\w+:)?(link|token|session)>", rule)}
+    letting_in = {rule for rule in every_route() if re.search(r"<(\w+:)?(link|token|session)>", rule)}
     assert letting_in >= {"/connect/<link>", "/connect/result/<session>", "/approvals/<link>", "/console/link/<token>"}
     for rule in letting_in:
         assert "SECRET" not in _told(re.sub(r"<.*?>", "SECRET", rule)), rule

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 from identity.api_keys import Role
-from pipeline.workflow import Registry
 from tests.docs.pages import DOCS, page, rows, section
-from tests.webhooks.parts import MemoryLedger, MemoryRing
+from tests.webhooks.whole_app import every_route
 from webhooks import problems
 from webhooks.api.access import NEEDS, ROLES
-from webhooks.api.app import Agents
 from webhooks.api.other_endpoints import written
-from webhooks.app import create_app
-from webhooks.console.parts import Console
-from webhooks.settings import WebSettings
 
 OF_WEBHOOKS_ALONE = {
     problems.TOO_LARGE,
@@ -46,29 +40,8 @@ def test_the_table_of_problems_is_the_codes() -> None:
 
 
 def test_every_route_is_described_or_a_page_and_stands_in_the_table_of_addresses() -> None:
-    unasked: Any = object()  # what is not asked for anything while the routes are made
-    app = create_app(
-        WebSettings(base_url="http://127.0.0.1"),
-        MemoryLedger(),
-        Registry([]),
-        MemoryRing(),
-        connector=unasked,
-        agents=Agents(requests=unasked, invitations=unasked, workflows=Registry([]), quota=unasked),
-        security_events=unasked,
-        authority=unasked,
-        approver=unasked,
-        console=Console(
-            store=unasked,
-            ahead=unasked,
-            workflows=Registry([]),
-            ids=unasked,
-            public_key=unasked,
-            invitations=unasked,
-            approving=unasked,
-        ),
-    )
     described = set(json.loads((DOCS / "reference" / "openapi.json").read_text(encoding="utf-8"))["paths"])
-    routes = {written(re.sub(r"<\w+:", "<", rule.rule)) for rule in app.url_map.iter_rules()}
+    routes = {written(re.sub(r"<\w+:", "<", rule)) for rule in every_route()}
     told = [
         cell for cells in rows(section(page("api.md"), "Every address")) for cell in re.findall(r"`(/[^`]+)`", cells[0])
     ]

@@ -25,7 +25,7 @@ from deploy.sandbox.world import PEOPLE, TENANTS
 from identity.audit import Act
 from identity.consents import connect_service
 from identity.model import AccountKey, Credential, Scope, ScopeKind
-from identity.scopes import grant_scopes, revoked_since
+from identity.scopes import revoked_since
 from identity.secret import Secret
 from identity.service_credential import ServiceCredential
 from identity.tables import accounts, grants
@@ -72,7 +72,7 @@ def _stands(system: System, key: AccountKey) -> bool:
     if not found or found[0].state != "active":
         return False
     read = system.runtime.database.read
-    return read(lambda c: revoked_since(c, grant_scopes(key), found[0].consented)) is None
+    return read(lambda c: revoked_since(c, key.scopes, found[0].consented)) is None
 
 
 def _consent(system: System, key: AccountKey, who: str) -> None:

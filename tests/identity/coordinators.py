@@ -82,8 +82,11 @@ class MakeCoordinator:
         restored: Callable[[Connection, AccountKey], None] = lambda connection, key: None,
         store: Store | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        gate: Gate | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        profiles: Mapping[str, Profile] = PROFILES,
     ) -> Coordinator:
-        """*client* None: without a lock that others know of; *profile* is what there is known of GitHub."""
+        """*client* None: without a lock that others know of; *profile* stands for GitHub's among *profiles*."""
 
         def dies(point: str) -> None:
             if point == die_at:
@@ -95,13 +98,15 @@ class MakeCoordinator:
             world.vault,
             self.http,
             RefreshLock(client, ttl=budget.lock_ttl, token=world.id),
-            dict(PROFILES) | ({"github": profile} if profile else {}),
+            dict(profiles) | ({"github": profile} if profile else {}),
             clock=world.clock,
             ids=world.id,
             budget=budget,
             reached=reached or dies,
             restored=restored,
             monotonic=monotonic,
+            gate=gate,
+            sleep=sleep,
         )
 
 

@@ -11,13 +11,12 @@ import redis
 
 from identity.http import Client
 from identity.model import Credential
-from identity.providers import PROFILES
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import Breaker, Endpoint, Gate
 from identity.refresh.lock import Held, RefreshLock
 from identity.refresh.pace import CAUTIOUS
-from tests.identity.coordinators import BUDGET, put_together
+from tests.identity.coordinators import BUDGET, MakeCoordinator
 from tests.identity.providers import PretendProvider
 from tests.identity.world import World
 from tests.servers.valkey import Valkey
@@ -35,19 +34,7 @@ def coordinator(
     *,
     budget: RefreshBudget = BUDGET,
 ) -> Coordinator:
-    lock = RefreshLock(client, ttl=budget.lock_ttl, token=world.id)
-    return put_together(
-        world.store,
-        world.vault,
-        http,
-        lock,
-        PROFILES,
-        clock=world.clock,
-        ids=world.id,
-        budget=budget,
-        gate=gate,
-        sleep=sleep,
-    )
+    return MakeCoordinator(world, http)(client=client, budget=budget, gate=gate, sleep=sleep)
 
 
 def never(_seconds: float) -> None:

@@ -30,7 +30,7 @@ from identity.refresh.gate import HELD_BACK as AT_THE_GATE
 from identity.refresh.gate import Breaker, Endpoint, Gate
 from identity.refresh.line import Who
 from identity.refresh.pace import Pace
-from identity.scopes import stop_scope
+from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.store import Store
 from identity.token_endpoint import TokenEndpoint
@@ -257,7 +257,7 @@ def test_nothing_is_asked_for_after_a_revocation_that_came_while_the_step_was_on
             case "revoked":
                 world.revoke(scope)
             case "stopped":
-                world.store.write(lambda c: stop_scope(c, scope))
+                world.store.write(lambda c: remember_stop(c, scope, stopped=True))
             case "suspended":
                 move = partial(move_account, to=AccountState.SUSPENDED, reason="told so", now=world.clock.now)
                 world.store.write(lambda c: move(c, account))

@@ -32,7 +32,7 @@ from identity.providers import PROFILES
 from identity.refresh.gate import STEP_KEEPS, Endpoint, Gate
 from identity.refresh.line import Who
 from identity.refresh.pace import CAUTIOUS, Pace
-from identity.scopes import stop_scope
+from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.signing import Signer
@@ -354,7 +354,7 @@ def test_a_session_that_began_before_a_revocation_is_refused(
 
 
 def test_no_session_begins_under_a_stopped_tenant(flow: BrowserFlow) -> None:
-    flow.world.store.write(lambda c: stop_scope(c, Scope(kind=ScopeKind.TENANT, key="acme")))
+    flow.world.store.write(lambda c: remember_stop(c, Scope(kind=ScopeKind.TENANT, key="acme"), stopped=True))
     with pytest.raises(PolicyDenied, match="stopped"):
         flow.start()
 

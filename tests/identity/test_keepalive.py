@@ -24,20 +24,20 @@ from identity.http import Client
 from identity.model import AccountKey, AccountState, Credential, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
+from identity.refresh.budget import RefreshBudget
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.intents import RefreshIntent, open_intent, store_answer
 from identity.refresh.keepalive import Keepalive, KeepaliveSettings, paced_by
 from identity.refresh.keepalive_ledger import Due, claim, fair
 from identity.refresh.keepalive_plan import IDLE, IN_USE, Tended
-from identity.refresh.lock import RefreshLock
 from identity.refresh.situation import read_situation
 from identity.refresh.tables import refresh_intents
-from identity.scopes import open_scope, stop_scope
+from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sequence import lock_exclusive
 from identity.store import CommitUnknown
 from identity.tables import grants, principals, provider_connections
-from tests.identity.coordinators import put_together
+from tests.identity.coordinators import MakeCoordinator
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.stores import FailingStore
 from tests.identity.world import ANNA, ROBOT, START, World
@@ -61,15 +61,7 @@ def make(connected: World, http: Client) -> Make:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> Keepalive:
         profiles = {"github": replace(FORGETFUL, name=row)}
-        coordinator = put_together(
-            connected.store,
-            connected.vault,
-            http,
-            RefreshLock(None, ttl=timedelta(seconds=60), token=connected.id),
-            profiles,
-            clock=connected.clock,
-            ids=connected.id,
-        )
+        coordinator = MakeCoordinator(connected, http)(profiles=profiles, budget=RefreshBudget())
         return Keepalive(
             connected.store,
             lambda due: coordinator.refresh(due.account, after_generation=due.generation),
@@ -182,18 +174,18 @@ def test_a_stopped_grant_is_left_alone_until_it_is_opened_again(
     connected.consent()
     tenant = Scope(kind=ScopeKind.TENANT, key="acme")
 
-    def write(act: Callable[[Connection, Scope], None]) -> None:
+    def write(*, stopped: bool) -> None:
         def under_lock(c: Connection) -> None:
             lock_exclusive(c, tenant)
-            act(c, tenant)
+            remember_stop(c, tenant, stopped=stopped)
 
         connected.store.write(under_lock)
 
-    write(stop_scope)
+    write(stopped=True)
     connected.clock.advance(80 * DAY)
     assert make().run() == 0
     assert row(connected).keepalive_error == "it is stopped"
-    write(open_scope)
+    write(stopped=False)
     connected.clock.advance(2 * HOUR)
     assert make().run() == 1
     assert provider.presented == {"refresh-0": 1}

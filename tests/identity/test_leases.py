@@ -21,7 +21,7 @@ from identity.model import (
     ScopeKind,
 )
 from identity.providers import PROFILES
-from identity.scopes import open_scope, stop_scope
+from identity.scopes import remember_stop
 from tests.identity.stores import EngineStore
 from tests.identity.world import ANNA, ROBOT, World
 from tests.ledgers import ONLY_SQLITE
@@ -82,11 +82,11 @@ def test_a_revocation_before_everything_hinders_nothing(world: World, scope: Sco
 def test_a_stop_rules_out_until_it_is_undone(world: World, scope: Scope) -> None:
     world.consent()
     accepted = world.number()
-    world.store.write(lambda connection: stop_scope(connection, scope))
+    world.store.write(lambda connection: remember_stop(connection, scope, stopped=True))
     ruled_out = world.examine(accepted=accepted)
     assert isinstance(ruled_out, RuledOut)
     assert "stopped" in ruled_out.reason
-    world.store.write(lambda connection: open_scope(connection, scope))
+    world.store.write(lambda connection: remember_stop(connection, scope, stopped=False))
     assert isinstance(world.examine(accepted=accepted), Leased)
 
 
@@ -95,8 +95,8 @@ def test_opening_a_stopped_scope_keeps_its_revocation(world: World, scope: Scope
     world.consent()
     accepted = world.number()
     world.revoke(scope)
-    world.store.write(lambda connection: stop_scope(connection, scope))
-    world.store.write(lambda connection: open_scope(connection, scope))
+    world.store.write(lambda connection: remember_stop(connection, scope, stopped=True))
+    world.store.write(lambda connection: remember_stop(connection, scope, stopped=False))
     assert isinstance(world.examine(accepted=accepted), RuledOut)
 
 

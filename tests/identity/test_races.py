@@ -15,11 +15,9 @@ from identity.audit.tables import audit
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.http import Client
 from identity.model import AccountState, Scope, ScopeKind
-from identity.providers import PROFILES
 from identity.refresh.budget import RefreshBudget
-from identity.refresh.lock import RefreshLock
 from identity.refresh.tables import refresh_intents
-from tests.identity.coordinators import put_together
+from tests.identity.coordinators import MakeCoordinator
 from tests.identity.providers import PretendProvider
 from tests.identity.world import ANNA, World
 from tests.ledgers import MOSTLY_SQLITE
@@ -56,17 +54,7 @@ def test_no_refresh_commits_after_a_revocation_of_its_consent(
         return revoked
 
     def refresh(_number: int) -> None:
-        lock = RefreshLock(None, ttl=budget.lock_ttl, token=connected.id)
-        coordinator = put_together(
-            connected.store,
-            connected.vault,
-            http,
-            lock,
-            PROFILES,
-            clock=connected.clock,
-            ids=connected.id,
-            budget=budget,
-        )
+        coordinator = MakeCoordinator(connected, http)(budget=budget)
         while not stop.is_set():
             with suppress(GrantRevoked, ReauthRequired, Unavailable):
                 coordinator.refresh(account, after_generation=connected.generation())

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
 from identity.errors import ReauthRequired
 from identity.http import Client
-from identity.providers import PROFILES
+from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.intents import IntentState
-from identity.refresh.lock import RefreshLock
 from identity.refresh.story import RefreshStory, latest_refresh
-from tests.identity.coordinators import put_together
+from tests.identity.coordinators import MakeCoordinator
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import World
 
 
 @pytest.fixture
 def coordinator(connected: World, http: Client) -> Coordinator:
-    lock = RefreshLock(None, ttl=timedelta(seconds=60), token=connected.id)
-    return put_together(connected.store, connected.vault, http, lock, PROFILES, clock=connected.clock, ids=connected.id)
+    return MakeCoordinator(connected, http)(budget=RefreshBudget())
 
 
 def told(world: World, account: str) -> RefreshStory:

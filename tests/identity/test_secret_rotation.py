@@ -25,13 +25,11 @@ from identity.connections import paused_reason, resume_connection
 from identity.errors import AccountRefused, Misconfigured, Unavailable
 from identity.http import Client
 from identity.model import AccountState, Credential
-from identity.providers import PROFILES
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
-from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.tables import connection_secrets
-from tests.identity.coordinators import put_together
+from tests.identity.coordinators import Killed, MakeCoordinator
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import START, World
 from tests.ledger.acts import until_awaited
@@ -41,32 +39,9 @@ LATER = datetime.now(UTC) + timedelta(days=1)
 Make = Callable[..., Coordinator]
 
 
-class Killed(BaseException):
-    """The process dies at a crash point."""
-
-
 @pytest.fixture
 def make(connected: World, http: Client) -> Make:
-    def build(*, die_at: str | None = None) -> Coordinator:
-        def reached(point: str) -> None:
-            if point == die_at:
-                raise Killed(point)
-
-        budget = RefreshBudget(poll=timedelta(milliseconds=20))
-        lock = RefreshLock(None, ttl=budget.lock_ttl, token=connected.id)
-        return put_together(
-            connected.store,
-            connected.vault,
-            http,
-            lock,
-            PROFILES,
-            clock=connected.clock,
-            ids=connected.id,
-            budget=budget,
-            reached=reached,
-        )
-
-    return build
+    return partial(MakeCoordinator(connected, http), budget=RefreshBudget(poll=timedelta(milliseconds=20)))
 
 
 def successor(world: World, id: str = "secret-2", *, used_from: datetime | None = None) -> SealedSecret:

@@ -28,7 +28,6 @@ from identity.narrowing import rescope
 from identity.permissions import allowed, permissions
 from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator
-from identity.scopes import grant_scopes
 from identity.secret import Secret
 from identity.token_types import kept_type
 from tests.identity.keys import pem
@@ -223,7 +222,7 @@ def test_a_provider_is_asked_whose_a_static_key_is_with_the_key_as_it_wants_it(
         assert upstream.asked[-1].headers["authorization"] == "lin_api_1"
 
 
-@pytest.mark.parametrize("scope", grant_scopes(ROBOT), ids=lambda scope: scope.kind)
+@pytest.mark.parametrize("scope", ROBOT.scopes, ids=lambda scope: scope.kind)
 def test_a_provider_is_not_asked_whose_a_revoked_token_is(store: EngineStore, http: Client, scope: Scope) -> None:
     """What ends it there may still wait for calls in flight, so the token is stored yet."""
     with server() as upstream:

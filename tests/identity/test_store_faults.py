@@ -19,10 +19,9 @@ from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import Endpoint, Gate
-from identity.refresh.lock import RefreshLock
 from identity.refresh.tables import refresh_intents
 from identity.tables import provider_connections
-from tests.identity.coordinators import ABANDONED_AFTER, BUDGET, put_together
+from tests.identity.coordinators import ABANDONED_AFTER, BUDGET, MakeCoordinator
 from tests.identity.providers import PretendProvider
 from tests.identity.stores import FailingStore
 from tests.identity.world import World
@@ -40,18 +39,8 @@ def coordinator(
     budget: RefreshBudget = BUDGET,
     reached: Callable[[str], None] = lambda point: None,
 ) -> Coordinator:
-    return put_together(
-        FailingStore(world.store, faults),
-        world.vault,
-        http,
-        RefreshLock(None, ttl=budget.lock_ttl, token=world.id),
-        profiles,
-        clock=world.clock,
-        ids=world.id,
-        budget=budget,
-        gate=gate,
-        reached=reached,
-    )
+    store = FailingStore(world.store, faults)
+    return MakeCoordinator(world, http)(store=store, profiles=profiles, budget=budget, gate=gate, reached=reached)
 
 
 @pytest.mark.parametrize("how", ["no turn", "commit lost", "commit unseen"])

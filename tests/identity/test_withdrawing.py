@@ -24,7 +24,6 @@ from identity.providers import PROFILES
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.intents import TOKEN_ANSWER
-from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.store import Store
 from identity.tables import provider_connections
@@ -34,7 +33,7 @@ from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.taking import EndedConsents, take_grant
 from identity.withdrawals.withdrawer import Withdrawer
-from tests.identity.coordinators import put_together
+from tests.identity.coordinators import MakeCoordinator
 from tests.identity.keys import pem
 from tests.identity.outdated import put_out_of_date
 from tests.identity.published_providers import Server, server
@@ -52,8 +51,7 @@ class Salesforce:
         key = seal_secret(world.vault, owner, id="key-1", name=PRIVATE_KEY, secret=Secret(pem()), now=world.clock.now)
         store.write(lambda c: rewrite_connection(c, owner))
         store.write(lambda c: add_secret(c, key))
-        lock = RefreshLock(None, ttl=RefreshBudget().lock_ttl, token=world.id)
-        coordinator = put_together(store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id)
+        coordinator = MakeCoordinator(world, http)(store=store, budget=RefreshBudget())
         self.seconds = 0.0
         self.gate = Gate(None, monotonic=lambda: self.seconds)
         self._endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=5), gate=self.gate)

@@ -12,13 +12,13 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.audit.tables import audit
+from identity.digests import json_digest
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal, link_alias
-from identity.scopes import revoke_scope, stop_scope
+from identity.scopes import remember_stop, revoke_scope
 from identity.sequence import lock_exclusive, next_number
 from identity.tables import principals
-from pipeline.approvals.shown import digest_of
 from pipeline.approvals.signed_answer import SignedAnswer
 from pipeline.ledger import signed_answers
 from pipeline.ledger.approvals import NotApproved
@@ -73,7 +73,7 @@ def withdraw(case: ApprovalCase, who: str, *, stop: bool) -> None:
     def end(c: Any) -> None:
         lock_exclusive(c, scope)
         if stop:
-            stop_scope(c, scope)
+            remember_stop(c, scope, stopped=True)
         else:
             revoke_scope(c, scope, next_number(c), reason="left", now=datetime.now(UTC))
 
@@ -82,7 +82,7 @@ def withdraw(case: ApprovalCase, who: str, *, stop: bool) -> None:
 
 def test_whose_answer_does_not_count(case: ApprovalCase) -> None:
     case.ask()
-    before: dict[str, Any] = {"digest": digest_of({"amount": "4 EUR"})}
+    before: dict[str, Any] = {"digest": json_digest({"amount": "4 EUR"})}
     for who, more, why in (
         ("acme.ada", {}, "asked for it, and whoever asks does not approve"),
         ("acme.service", {}, "is no user of tenant acme"),

@@ -21,7 +21,7 @@ from identity.audit.sealer import Sealer
 from identity.connections import pause_connection, resume_connection
 from identity.errors import Unavailable
 from identity.model import AccessPattern, Scope, ScopeKind
-from identity.scopes import open_scope, stop_scope
+from identity.scopes import remember_stop
 from identity.signing import Signer
 from identity.store import Store
 from identity.tables import provider_connections
@@ -146,9 +146,10 @@ def test_connections_that_are_paused_are_counted_until_they_are_resumed(house: H
     house.database.write(partial(pause_connection, owner=owner, reason="invalid_client"))
     assert shown() == (1, 0)
     stopped = Scope(kind=ScopeKind.CONNECTION, key=owner)
-    house.database.write(partial(stop_scope, scope=stopped))  # for good, it may be: nobody is to act for it
+    # Maybe for good: nobody is to act for it.
+    house.database.write(partial(remember_stop, scope=stopped, stopped=True))
     assert shown() == (0, 0)
-    house.database.write(partial(open_scope, scope=stopped))
+    house.database.write(partial(remember_stop, scope=stopped, stopped=False))
     assert shown() == (1, 0)
     house.database.write(partial(resume_connection, owner=owner))
     assert shown() == (0, 0)

@@ -48,7 +48,7 @@ from identity.refresh.endings import Settled
 from identity.refresh.intents import IntentState, RefreshIntent, kept_answers, store_answer
 from identity.refresh.opening import begin
 from identity.refresh.settlement import Settlement
-from identity.scopes import open_scope, stop_scope
+from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.transmitters import Transmitter
@@ -305,14 +305,14 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(scope=st.sampled_from(SCOPES))
     def stop(self, scope: Scope) -> None:
-        self.database.write(lambda c: stop_scope(c, scope))
+        self.database.write(lambda c: remember_stop(c, scope, stopped=True))
         self.stopped.add(scope)
 
     @precondition(lambda self: bool(self.stopped))
     @rule()
     def open_again(self) -> None:
         for scope in self.stopped:
-            self.database.write(partial(open_scope, scope=scope))
+            self.database.write(partial(remember_stop, scope=scope, stopped=False))
         self.stopped.clear()
 
     @rule(keep=st.sampled_from(GRANTED))

@@ -19,7 +19,7 @@ from identity.jwks import KeyRing
 from identity.model import ScopeKind
 from identity.transmitters import silent_streams
 from pipeline import gauges
-from pipeline.database import Ahead
+from pipeline.database import WithTurn
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.revocation.tables import revocations
 from pipeline.security_event_intake import SecurityEventIntake
@@ -50,7 +50,7 @@ def pushed(house: House, ring: MemoryRing, http: Client) -> Iterator[FlaskClient
         transmitter.user = json.loads(jwks(KEY))
         served = replace(TRANSMITTER, jwks_url=transmitter.url)
         house.database.write(lambda c: register(c, served, now=clock()))
-        intake = SecurityEventIntake(Ahead(database=house.database), KeyRing(http), house.ids, clock=clock)
+        intake = SecurityEventIntake(WithTurn(house.database, ahead=True), KeyRing(http), house.ids, clock=clock)
         settings = WebSettings(base_url="https://aswhom.example")
         yield create_app(settings, MemoryLedger(), registry(), ring, security_events=intake).test_client()
 

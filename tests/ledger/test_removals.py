@@ -18,7 +18,7 @@ from identity.connect.tables import connect_sessions
 from identity.errors import BadInput
 from identity.installations import whose_installations
 from identity.model import AccountKey, AccountState, ProviderConnection, Scope, ScopeKind
-from identity.scopes import stop_scope
+from identity.scopes import remember_stop
 from identity.tables import accounts, provider_connections, scopes
 from identity.transmitters import Transmitter
 from pipeline.action import Facts
@@ -89,7 +89,7 @@ def test_a_connection_through_which_only_capabilities_went_stays(spare: House) -
 
 
 def test_a_connection_that_was_stopped_is_no_more_once_it_is_removed(spare: House) -> None:
-    spare.database.write(partial(stop_scope, scope=SPARE))
+    spare.database.write(partial(remember_stop, scope=SPARE, stopped=True))
     revoke(spare, SPARE)
     remove(spare)
     add(spare, again="-again")

@@ -44,7 +44,8 @@ def hourly(run: Any, event: Tick) -> None:
 
 def _restored(house: House, **more: Any) -> Restored:
     act = Act(audit_id=house.ids("aud"), by="cli:root", now=NOW, why="the disk died")
-    return house.database.write(partial(mark_restored, act=act, **more))
+    asked = {"seen": 0, "lost": None, "fire_missed": False} | more
+    return house.database.write(partial(mark_restored, act=act, **asked))
 
 
 def _record(house: House) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select
 
 from identity.model import Scope, ScopeKind
-from identity.scopes import stop_scope
+from identity.scopes import remember_stop
 from pipeline.ledger.intents import Ended, Intent
 from pipeline.revocation.tables import revocation_pages
 from pipeline.states import AttemptState, JobState, Purpose, StepState
@@ -19,7 +19,7 @@ GITHUB = Scope(kind=ScopeKind.CONNECTION, key="gh")
 
 
 def _stop(house: House) -> None:
-    house.database.write(partial(stop_scope, scope=GITHUB))
+    house.database.write(partial(remember_stop, scope=GITHUB, stopped=True))
 
 
 def _pages(house: House) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from identity.connections import get_connection
 from identity.model import AccountKey, PrincipalKind, Scope, ScopeKind
-from identity.scopes import revoke_scope, stop_scope
+from identity.scopes import remember_stop, revoke_scope
 from identity.sequence import next_number
 from identity.tables import accounts, grants, principals, provider_connections
 from pipeline.accounts.abilities import scopes_to_ask
@@ -152,7 +152,7 @@ def test_of_what_is_revoked_nothing_is_left_to_narrow_and_what_is_stopped_may_be
     acme = Scope(kind=ScopeKind.TENANT, key="acme")
     known = report(house)
     assert known
-    house.database.write(lambda c: stop_scope(c, acme))
+    house.database.write(lambda c: remember_stop(c, acme, stopped=True))
     assert report(house) == known
     house.database.write(lambda c: revoke_scope(c, acme, next_number(c), reason="leak", now=datetime.now(UTC)))
     assert report(house) == {}

@@ -24,7 +24,7 @@ from identity.jwks import KeyRing
 from identity.model import AccountKey, AccountState, PrincipalKind, Scope, ScopeKind
 from identity.people import taken_for
 from identity.principals import ensure_principal, link_alias
-from identity.scopes import grant_scopes, revoked_since
+from identity.scopes import revoked_since
 from identity.sequence import next_number
 from identity.tables import accounts, grants
 from identity.token_digests import double
@@ -199,7 +199,7 @@ def test_a_link_from_before_the_signal_is_not_completed_after_it(told: House, ou
     assert scopes(told) == [], "all is younger"
     consented(told, now)
     take(told, event("j-2", replace(REVOKED, happened_at=now - timedelta(minutes=2))))
-    ended = told.database.read(partial(revoked_since, wanted=grant_scopes(there), number=started))
+    ended = told.database.read(partial(revoked_since, wanted=there.scopes, number=started))
     assert (ended is not None) is (outcome != CONNECTED)
 
 

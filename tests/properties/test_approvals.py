@@ -31,12 +31,12 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, update
 
 from identity.audit import Act
+from identity.digests import json_digest
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal, link_alias
-from identity.scopes import revoke_scope, stop_scope
+from identity.scopes import remember_stop, revoke_scope
 from identity.sequence import lock_exclusive, next_number
-from pipeline.approvals.shown import digest_of
 from pipeline.database import Database
 from pipeline.ledger import waits
 from pipeline.ledger.intents import Approved, Opened
@@ -130,10 +130,10 @@ class Approvals(RuleBasedStateMachine):
 
     def _answer(self, who: str, *, yes: bool, saw: int | None) -> None:
         row = self.case.row
-        digest = row.digest if saw is None else digest_of(shown(saw))
+        digest = row.digest if saw is None else json_digest(shown(saw))
         if isinstance(self.case.say(who, yes=yes, digest=digest), Counted):
             question = self.questions[row.id]
-            assert digest == digest_of(shown(question.request)), "an answer to something else counted"
+            assert digest == json_digest(shown(question.request)), "an answer to something else counted"
             if who in question.said:
                 assert question.said[who] == yes, "an answer was taken back"
                 return
@@ -181,7 +181,7 @@ class Approvals(RuleBasedStateMachine):
             lock_exclusive(c, scope)
             revoke_scope(c, scope, next_number(c), reason="left", now=datetime.now(UTC))
             if stop:
-                stop_scope(c, scope)
+                remember_stop(c, scope, stopped=True)
 
         self.database.write(end)
         self.stopped |= {who} if stop else set()

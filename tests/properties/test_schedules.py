@@ -32,7 +32,7 @@ from identity.providers import PROFILES
 from identity.refresh.gate import Gate
 from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents
-from identity.scopes import grant_scopes, standings
+from identity.scopes import standings
 from identity.sequence import lock_exclusive
 from identity.stale_access import drop_access
 from identity.tables import accounts
@@ -44,7 +44,7 @@ from tests.properties.held import BUDGET, Ledger, Shelf, furnished, in_memory
 from tests.properties.provider import Fate, Shown, Wire
 
 T = TypeVar("T")
-SCOPES = (*grant_scopes(ANNA), Scope(kind=ScopeKind.AGENT, key="bot"))
+SCOPES = (*ANNA.scopes, Scope(kind=ScopeKind.AGENT, key="bot"))
 GRACE = timedelta(seconds=60)
 PROCESSES, DEEPEST = 3, 2
 HARMLESS = (Fate.REFUSED_CONNECTION, Fate.BUSY, Fate.LIMITED)  # certainly without effect, and the sender knows
@@ -169,7 +169,7 @@ class Schedules(RuleBasedStateMachine):
             return
         revoked = self._revoked(SCOPES)
         assert revoked < accepted, "a step of a job older than a revocation was opened"
-        assert self._revoked(grant_scopes(ANNA)) < self.world.grant().consented
+        assert self._revoked(ANNA.scopes) < self.world.grant().consented
         token = open_token(self.world.vault, ANNA.tenant, lease).reveal()
         assert token in self.wire.issued
         assert token == self.world.token(name=ACCESS)
@@ -248,7 +248,7 @@ class Schedules(RuleBasedStateMachine):
     def _arriving(self, token: str, shown: Shown) -> None:
         """The request leaves: it was allowed to."""
         intent = self.intents[self.running[-1]]
-        revoked, grant = self._revoked(grant_scopes(ANNA)), self.world.grant()
+        revoked, grant = self._revoked(ANNA.scopes), self.world.grant()
         if revoked >= grant.consented:
             assert self._newest().opened < revoked, "a refresh was sent that began after its revocation"
         # One that certainly had no effect may be repeated as often as it takes. Of the others one alone,

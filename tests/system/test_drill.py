@@ -65,7 +65,7 @@ def test_the_processes_of_a_marked_copy_present_nothing_and_take_what_comes_in(
     renewed = update(grants).where(grants.c.refresh_sealed.is_not(None))
     _write(system, lambda c: c.execute(renewed.values(keepalive_due=past, expires_at=past)).rowcount)
     _write(system, lambda c: c.execute(update(schedules).values(next_at=past)).rowcount)
-    _write(system, partial(mark_restored, act=_act(system, "a drill")))
+    _write(system, partial(mark_restored, act=_act(system, "a drill"), seen=0, lost=None, fire_missed=False))
     _write(system, lambda c: c.execute(update(schedules).values(next_at=past)).rowcount)  # one that fell due since
     before = _requests(system)
     assert before["auth"] > 0, "it tells of what is asked there"

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from identity.digests import json_digest
 from pipeline.action import Call, Recovery, Response, UnreadableAnswer, Verdict
-from pipeline.approvals.shown import Actor, Shown, digest_of, in_lines
+from pipeline.approvals.shown import Actor, Shown, in_lines
 from tasks.actions import slack
 from tests.tasks.published import SlackDocument
 
@@ -165,7 +166,7 @@ def test_the_buttons_of_a_question_carry_the_digest_of_what_it_shows(call: Call)
     assert "on charge ch_1" in lines
     assert "note = <!channel> *now*" in lines  # plain text: Slack shows it as it is
     carried = {element["action_id"]: element["value"] for element in row["elements"]}
-    assert set(carried.values()) == {f"apr_0123456789abcdef:{digest_of(SHOWN.document)}"}
+    assert set(carried.values()) == {f"apr_0123456789abcdef:{json_digest(SHOWN.document)}"}
     lower = ASK.model_copy(update={"shown": SHOWN.model_copy(update={"amount": "9 EUR"})})
     assert blocks_of(lower, call)[2]["elements"][0]["value"] not in carried.values()
 

@@ -7,10 +7,9 @@ from flask_openapi.blueprint import APIBlueprint
 
 from pipeline.ledger import views
 from pipeline.requests import Requests
-from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.answers import answer, answer_page
-from webhooks.api.models import DeliveriesQuery, DeliveryPage, DeliveryWithJobs, OnePath
+from webhooks.api.models import DeliveriesQuery, DeliveryOut, DeliveryPage, DeliveryWithJobs, OnePath
 from webhooks.problems import Problem
 
 
@@ -22,7 +21,7 @@ def delivery_operations(pages: APIBlueprint, requests: Requests) -> None:
         """What came in for this tenant, newest first."""
         who, wanted = caller(), query.turn()
         page = requests.read(lambda c: views.deliveries_page(c, who.tenant, wanted, outcome=query.outcome))
-        return answer_page(map(shapes.delivery, page.rows), next=page.next)
+        return answer_page(map(DeliveryOut.model_validate, page.rows), next=page.next)
 
     @pages.get("/deliveries/<id>", responses={200: DeliveryWithJobs})
     def show_delivery(path: OnePath) -> Response:
@@ -31,4 +30,4 @@ def delivery_operations(pages: APIBlueprint, requests: Requests) -> None:
         row = requests.read(lambda c: views.delivery(c, who.tenant, path.id))
         if row is None:
             raise Problem.not_there("such delivery", listed="deliveries")
-        return answer(shapes.delivery_with_jobs(row))
+        return answer(DeliveryWithJobs.model_validate(row))

@@ -16,8 +16,6 @@ from pipeline.workflow import Registry
 from webhooks.api.job_models import ConsentOut, JobOut, JobWithSteps, Outcome, StepOut, ToolAnswer
 from webhooks.api.models import (
     AccountOut,
-    DeliveryOut,
-    DeliveryWithJobs,
     Principal,
     RevocationOut,
     RevocationWithReceipt,
@@ -137,14 +135,6 @@ def account(row: Record, of: Health) -> AccountOut:
         "missing_scopes": of.missing_scopes,
     }
     return AccountOut.model_validate({**row, **told})
-
-
-def delivery(row: Record) -> DeliveryOut:
-    return DeliveryOut.model_validate(row)
-
-
-def delivery_with_jobs(row: Record) -> DeliveryWithJobs:
-    return DeliveryWithJobs.model_validate(row)
 
 
 def revocation(row: Record) -> RevocationOut:

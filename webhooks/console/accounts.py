@@ -12,7 +12,6 @@ from identity.errors import BadInput
 from identity.grants import get_grant
 from identity.model import AccountKey, AccountState, Credential
 from identity.providers import PROFILES
-from identity.scopes import grant_scopes
 from pipeline.accounts import facts
 from pipeline.accounts.health import Health, health, healths
 from pipeline.ledger import lookup, views
@@ -92,4 +91,4 @@ def _revoked(c: Connection, row: Record) -> Record | None:
         return None
     grant = get_grant(c, row["id"])
     since = 0 if grant is None else grant.consented
-    return lookup.first_revocation(c, grant_scopes(AccountKey.of(row)), since=since)
+    return lookup.first_revocation(c, AccountKey.of(row).scopes, since=since)

@@ -256,7 +256,7 @@ CONTROLS = (
         file="identity/refresh/settlement.py",
         guard="set_refused_keys(connection, intent.id, (*intent.refused_keys, key))",
         without="set_refused_keys(connection, intent.id, (*intent.refused_keys, key)); "
-        "self._refuse(connection, code, secret=key, spare='')",
+        "from identity.connection_secrets import refuse_secret; refuse_secret(connection, key, at=self.now)",
         test="tests/identity/test_key_rotation.py::test_an_account_whose_consent_is_gone and sqlite",
     ),
     Control(
@@ -382,8 +382,8 @@ CONTROLS = (
     Control(
         name="few write at once",
         file="pipeline/postgresql.py",
-        guard="self._places = threading.BoundedSemaphore(writes_at_once or threads)",
-        without="self._places = threading.BoundedSemaphore(threads)",
+        guard="writes = threads if writes_at_once is None else writes_at_once",
+        without="writes = threads",
         test="tests/ledger/test_postgresql_connections.py::test_a_few_threads_write_at_once",
     ),
     Control(
@@ -446,7 +446,7 @@ CONTROLS = (
     Control(
         name="a doubt of what was revoked by any scope",
         file=SIGNALS,
-        guard="over = {scope for key in (account.key, *map(AccountKey.of, same)) for scope in grant_scopes(key)}",
+        guard="over = {scope for key in (account.key, *map(AccountKey.of, same)) for scope in key.scopes}",
         without="over = {key.scope for key in (account.key, *map(AccountKey.of, same))}",
         test="tests/ledger/test_signals.py::test_the_echo_of_what_was_asked and sqlite and tenant",
     ),
@@ -467,7 +467,7 @@ CONTROLS = (
     Control(
         name="what was revoked is no older consent",
         file="pipeline/ledger/security_events.py",
-        guard="return number > newest_revocation(connection, grant_scopes(key))",
+        guard="return number > newest_revocation(connection, key.scopes)",
         without="return True",
         test="tests/ledger/test_security_events.py::test_what_was_revoked_with_the_user and sqlite",
     ),
