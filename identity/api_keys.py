@@ -50,7 +50,13 @@ class Caller:
     role: Role
     tools: tuple[str, ...] | None  # patterns; None: every tool
     users: tuple[str, ...] | None  # patterns of names; None: every user of its tenant
-    people: tuple[str, ...] = ()  # who may be behind the key: whoever made it, and whoever it is said to be held by
+    made_by: str | None = None
+    held_by: str | None = None  # the user whom the key is said to be held by
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Who may be behind the key."""
+        return tuple(one for one in (self.made_by, self.held_by) if one is not None)
 
     def may_execute(self, tool: str) -> bool:
         """Whether the key covers the tool of that name."""
@@ -58,9 +64,14 @@ class Caller:
 
     def check_user(self, principal: str) -> None:
         """Raises PolicyDenied where the key is bound to other users than *principal*, `acme.ada` say."""
+        if not self.acts_as(principal):
+            name = principal.removeprefix(f"{self.tenant}.")
+            raise PolicyDenied(f"this key does not act as {name}: ask with a key that does")
+
+    def acts_as(self, principal: str) -> bool:
+        """Whether `check_user` lets *principal* pass."""
         name = principal.removeprefix(f"{self.tenant}.")
-        if self.users is not None and not any(fnmatchcase(name, pattern) for pattern in self.users):
-            raise PolicyDenied(f"this key acts as no user but {', '.join(self.users)}: ask with one that {name} is of")
+        return self.users is None or any(fnmatchcase(name, pattern) for pattern in self.users)
 
 
 class NoCaller(StrEnum):
@@ -208,5 +219,6 @@ def _caller(connection: Connection, row: Row[tuple[object, ...]] | None, now: da
         role=Role(row.role),
         tools=None if row.tools is None else tuple(row.tools),
         users=None if row.users is None else tuple(row.users),
-        people=tuple(one for one in (row.made_by, row.held_by) if one is not None),
+        made_by=row.made_by,
+        held_by=row.held_by,
     )

@@ -30,6 +30,11 @@ def sentence(said: str) -> str | None:
     return said if len(said) <= 200 and _SENTENCE.fullmatch(said) else None
 
 
+def quoted(sentence: str) -> str:
+    """A `sentence` as another's words, which an agent's model may read beside ours: none can end the quotation."""
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{sentence.rstrip('.')}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
 def kept(said: str, *, longest: int = 200) -> str:
     """*said*, which may be of any length, as much of it as a text column of the ledger keeps."""
     return _UNKEPT.sub("\ufffd", said[:longest])

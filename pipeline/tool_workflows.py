@@ -20,6 +20,7 @@ class ToolCall(Event):
 
     parameters: Mapping[str, Any]
     requested_by: str  # the key it called with
+    held_by: str | None = None  # the user whom that key was said to be held by
 
 
 def tool_workflow_name(action: type[Action[Any]], who: Who) -> str:
@@ -39,6 +40,11 @@ def _named(tool: str, who: Who) -> str:
 def is_of_a_tool(workflow: str) -> bool:
     """Whether a workflow of that name is a tool's."""
     return workflow.startswith(TOOL)
+
+
+def tool_of(workflow: str) -> str | None:
+    """The name of the tool that a workflow of that name carries out; None: it is no tool's."""
+    return workflow.removeprefix(TOOL).rpartition(":")[0] if is_of_a_tool(workflow) else None
 
 
 def tool_workflow(action: type[Action[Any]], who: Who) -> Workflow:

@@ -127,12 +127,14 @@ class _AsFilled(GenerateJsonSchema):
         return {name: value for name, value in super().model_schema(schema).items() if name != "title"}
 
 
+@cache
 def _parameters(action: type[Action[Any]]) -> dict[str, Any]:
     """The schema of what it takes; the tool says beside it what it is."""
     schema = action.model_json_schema(schema_generator=_AsFilled)
     return {name: value for name, value in schema.items() if name != "description"}
 
 
+@cache
 def _result_schema(action: type[Action[Any]]) -> dict[str, Any]:
     return action.result.model_json_schema(mode="serialization", by_alias=False, schema_generator=_AsStored)
 

@@ -247,6 +247,14 @@ class Registry:
             raise BadInput(f"no workflow is named {name!r}: known are {known}. Is its module in ASWHOM_WORKFLOWS?")
         return found
 
+    def declared(self, name: str) -> Workflow:
+        """The workflow of that name, but none of a tool and none that undoes another's work. Raises BadInput."""
+        if name not in self._by_name and name.startswith(TOOL):
+            raise BadInput(f"{name} is a tool's: the agents' API carries it out, for the key that asks for it")
+        if name not in self._by_name and (undone := self.find(name)) is not None:
+            raise BadInput(f"{name} undoes what {undone.name.removesuffix(_COMPENSATION)} did: a revocation starts it")
+        return self.get(name)
+
     def find(self, name: str) -> Workflow | None:
         """The workflow of that name, or None where `get` raises."""
         of = self._by_name.get(name.removesuffix(_COMPENSATION))

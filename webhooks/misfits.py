@@ -20,13 +20,22 @@ def misfits(error: ValidationError, *within: str, model: type[BaseModel] | None 
     *within*: the place of the whole of it in the request. *model*: what it did not fit, which knows what there is.
     """
     found = error.errors(include_url=False)[:_MOST]
-    return [{"where": ".".join(map(str, (*within, *one["loc"]))), "why": _why(one, model)} for one in found]
+    return [{"where": _where(*within, *one["loc"]), "why": _why(one, model)} for one in found]
 
 
-def left_out(error: ValidationError, model: type[BaseModel]) -> set[str]:
-    """The fields that were refused as null and have a default: models write null for what they leave out."""
-    nulls = {str(one["loc"][0]) for one in error.errors(include_url=False) if one["input"] is None and one["loc"]}
+def left_out(error: ValidationError, model: type[BaseModel], sent: Mapping[str, Any]) -> set[str]:
+    """The fields that were sent as null, refused, and have a default: models write null for what they leave out.
+
+    A null within what was sent is none: that was meant, and the rest of it too.
+    """
+    refused = {str(one["loc"][0]) for one in error.errors(include_url=False) if one["loc"]}
+    nulls = {name for name in refused if name in sent and sent[name] is None}
     return {name for name in nulls if name in model.model_fields and not model.model_fields[name].is_required()}
+
+
+def _where(*places: str | int) -> str:
+    """Names that nothing here has are the sender's, and of any length."""
+    return ".".join(str(place)[:50] for place in places)
 
 
 def _why(error: ErrorDetails, model: type[BaseModel] | None) -> str:

@@ -79,7 +79,7 @@ def add(
     wanted = NewSchedule(
         tenant=tenant,
         name=name,
-        workflow=at.workflows.get(workflow),
+        workflow=at.workflows.declared(workflow),
         timetable=Timetable(cron=cron, zone=zone),
         catch_up=CatchUp(catch_up),
         at_most=at_most,

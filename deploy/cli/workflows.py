@@ -68,7 +68,7 @@ def list_workflows(at: Installation, out: Output, tenant: str | None) -> None:
 )
 def enable(at: Installation, out: Output, workflow: str, tenant: str, config_file: Any) -> None:
     """Switch WORKFLOW on for a tenant. What is configured holds for jobs accepted from now on."""
-    declared = at.workflows.get(workflow)
+    declared = at.workflows.declared(workflow)
     act = at.act()
     config = at.write(lambda c: acts.enable(c, tenant, declared, act, config=config_file))
     out.done(f"{workflow} is on for {tenant}", {"workflow": workflow, "tenant": tenant, "config": config})
@@ -84,7 +84,7 @@ def start(at: Installation, out: Output, workflow: str, tenant: str, event: Any)
     A workflow of a schedule takes a Tick, which is made. Any other takes the event that its triggers read of a
     delivery, as `aswhom jobs show` has it of an earlier job; `aswhom trigger` sends a whole delivery instead.
     """
-    declared = at.workflows.get(workflow)
+    declared = at.workflows.declared(workflow)
     act, job = at.act(), at.ids("job")
     bells = at.write(lambda c: acts.start(c, tenant, declared, act, event=event, job=job))
     at.ring_jobs(bells)

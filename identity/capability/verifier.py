@@ -339,7 +339,8 @@ class PublishedKeys:
 
     One that cannot be fetched anew serves until it is *stale*: a key that was withdrawn must not be believed for ever.
     While a fetch is under way, keys that are known go on being answered: its first asker alone waits for it, and no
-    longer than its *patience* if it has a key already. Where there is no key set yet, all wait.
+    longer than its *patience* if it has a key already. Where there is no key set yet, all wait, for *longest* at most:
+    a fetch that has not ended by then, or whose thread stayed behind at a fork, is tried anew.
     """
 
     url: str
@@ -348,6 +349,7 @@ class PublishedKeys:
     pause: timedelta = timedelta(seconds=10)
     stale: timedelta = timedelta(hours=1)
     patience: timedelta = timedelta(seconds=1)
+    longest: timedelta = timedelta(seconds=15)  # more than `fetch` takes, but for a name that is not resolved
     monotonic: Callable[[], float] = time.monotonic
     _keys: Mapping[str, Key] = field(default_factory=dict, init=False)
     _fetched: float = field(default=float("-inf"), init=False)
@@ -362,15 +364,25 @@ class PublishedKeys:
             age, known = now - self._fetched, self._known(kid, now)
             if known is not None and age < self.fresh.total_seconds():
                 return known
-            mine = self._under_way is None and now - self._tried >= self.pause.total_seconds()
+            between = self.pause if self._under_way is None else self.longest
+            mine = now - self._tried >= between.total_seconds()
             if mine:
-                self._tried, self._under_way = now, threading.Event()
-                threading.Thread(target=self._renew, args=(now, self._under_way), daemon=True).start()
+                self._begin(now)
             under_way = self._under_way
         if under_way is not None and (mine or age >= self.stale.total_seconds()):
-            under_way.wait(None if known is None else self.patience.total_seconds())
+            under_way.wait((self.longest if known is None else self.patience).total_seconds())
         with self._lock:
             return self._known(kid, self.monotonic())
+
+    def _begin(self, now: float) -> None:
+        """Fetch it in a thread. Where none can be had, whoever asks after the pause tries again."""
+        ended = threading.Event()
+        self._tried, self._under_way = now, None
+        try:
+            threading.Thread(target=self._renew, args=(now, ended), daemon=True).start()
+        except RuntimeError:
+            return
+        self._under_way = ended
 
     def _known(self, kid: str, now: float) -> Key | None:
         return self._keys.get(kid) if now - self._fetched < self.stale.total_seconds() else None
@@ -383,9 +395,10 @@ class PublishedKeys:
             pass  # what was fetched before serves on until it is stale
         finally:
             with self._lock:
-                if found is not None:
+                if found is not None and now >= self._fetched:
                     self._keys, self._fetched = found, now
-                self._under_way = None
+                if self._under_way is ended:
+                    self._under_way = None
             ended.set()
 
 

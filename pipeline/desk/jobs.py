@@ -92,13 +92,16 @@ def resolve(
     return Resolved(bells=tuple(rung), revocations=tuple(revocations))
 
 
-def replay_one(connection: Connection, id: str, act: Act, *, subject: str | None = None) -> tuple[Bell, ...]:
+def replay_one(
+    connection: Connection, id: str, act: Act, *, subject: str | None = None, people: Sequence[str] = ()
+) -> tuple[Bell, ...]:
     """Accept a dead or cancelled job anew. Returns the bells to ring. Raises BadInput.
 
-    Its record is by the job's id and not by the act's, which may be of several jobs.
+    *people* may be behind the key of the agents' API that asks for it. Its record is by the job's id and not by the
+    act's, which may be of several jobs.
     """
     job = queries.job(connection, id)
-    replay(connection, id, by=act.by, why=act.why, at=act.now, subject=subject)
+    replay(connection, id, by=act.by, why=act.why, at=act.now, subject=subject, people=people)
     return bells.ring_due(connection, job["tenant_id"], job["pattern"])
 
 

@@ -112,7 +112,8 @@ def _ask_anew(
         if eligible < need["quorum"]:
             reason = (
                 f"the policy's rule {need['rule']!r} wants {need['quorum']} to approve {intent.action}, and "
-                f"{eligible} of those it names can: whoever asked may not, nor whoever is stopped or was revoked since"
+                f"{eligible} of those it names can: whoever asked may not, nor whoever made or holds the key by which "
+                "it was asked for, nor whoever is stopped or was revoked since"
             )
             return NotApproved(reason=reason)
     lasts = min(one.expires_in for one in intent.decision.constraints.approvals)

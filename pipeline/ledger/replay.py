@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -30,15 +30,17 @@ def replay(
     at: datetime,
     why: str | None = None,
     subject: str | None = None,
+    people: Sequence[str] = (),
     event: Mapping[str, Any] | None = None,
 ) -> None:
     """Accept a dead or cancelled job anew: done steps keep their results and keys, every other that ended opens again.
 
     It runs under the tenant's present configuration or under its own, as `pins.at_replay` says.
 
-    *by* is who wants it, and *why*, for the audit; *subject* that of their sign-in at the console, if they came by one.
-    Whoever they are does not approve it. *event* is put in the place of its own, where nothing binds that. Raises
-    BadInput for a job in any other state, one that was pruned, and one that was compensated.
+    *by* is who wants it, and *why*, for the audit; *subject* that of their sign-in at the console, if they came by one;
+    *people* may be behind the key that they came by. Whoever they are does not approve it. *event* is put in the place
+    of its own, where nothing binds that. Raises BadInput for a job in any other state, one that was pruned, and one
+    that was compensated.
     """
     columns = (jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id, jobs.c.event, jobs.c.pruned_at, jobs.c.replayed_by)
     # The lock keeps out what forgets its steps, or compensates them, until it is queued.
@@ -61,7 +63,7 @@ def replay(
         due_at=database_now(),
         runs_spent=0,
         reason=f"replayed by {by}",
-        replayed_by=list(dict.fromkeys((*(row.replayed_by or ()), *names_of(by, subject)))),
+        replayed_by=list(dict.fromkeys((*(row.replayed_by or ()), *names_of(by, subject), *people))),
         revocation_id=None,
         config_sha256=pins.store(connection, pin.config),
     )

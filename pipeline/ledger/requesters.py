@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 
 from identity.api_keys import holder_of
 from identity.tables import aliases, principals
+from pipeline.ledger.requests import key_of_operator
 from pipeline.tables import jobs
 from pipeline.tool_workflows import is_of_a_tool
 
@@ -35,12 +36,16 @@ def requesters(connection: Connection, job: str, among: Collection[str]) -> froz
 
 
 def unheld_key(connection: Connection, job: str) -> str | None:
-    """The key of the agents' API that asked for *job*, if nobody is said to hold it: who is behind it is not known."""
-    row = connection.execute(select(jobs.c.workflow, jobs.c.event).where(jobs.c.id == job)).one()
-    if not is_of_a_tool(row.workflow):
-        return None
-    key = str(row.event["requested_by"])
-    return key if holder_of(connection, key) is None else None
+    """A key of the agents' API that asked for *job*, or had it accepted anew, and that nobody is said to hold.
+
+    Who is behind it is not known. None: there is no such key.
+    """
+    columns = (jobs.c.workflow, jobs.c.event, jobs.c.replayed_by)
+    row = connection.execute(select(*columns).where(jobs.c.id == job)).one()
+    keys = [key for by in row.replayed_by or () if (key := key_of_operator(by)) is not None]
+    if is_of_a_tool(row.workflow) and row.event.get("held_by") is None:  # which outlives the key
+        keys.append(str(row.event["requested_by"]))
+    return next((key for key in keys if holder_of(connection, key) is None), None)
 
 
 def _named(connection: Connection, tenant: str, among: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -21,6 +21,8 @@ from pipeline.model import Bell
 from pipeline.revocation.tables import revocations
 from pipeline.tables import idempotency_keys
 
+_BY_API = "api:"
+
 
 class NotLetIn(AswhomError):
     """The key ended between the request's first look and its transaction."""
@@ -103,7 +105,12 @@ def change_job(connection: Connection, asked: Asked, change: Callable[[Connectio
 
 def api_operator(caller: Caller) -> str:
     """How the audit and receipts name who asked by the API."""
-    return f"api:{caller.agent}:{caller.key}"
+    return f"{_BY_API}{caller.agent}:{caller.key}"
+
+
+def key_of_operator(by: str) -> str | None:
+    """The key by which *by* came, as `api_operator` has them; None: they came by no key."""
+    return by.rpartition(":")[2] if by.startswith(_BY_API) else None
 
 
 def let_in(connection: Connection, caller: Caller, now: datetime) -> None:

@@ -52,7 +52,7 @@ def accept_tool(
         if who is USER:
             _check_connectable(connection, owner, principal, action)
         workflow = replace(workflows.for_tool(type(action), who), agent=caller.agent)
-        call = ToolCall(parameters=action.model_dump(mode="json"), requested_by=caller.key)
+        call = ToolCall(parameters=action.model_dump(mode="json"), requested_by=caller.key, held_by=caller.held_by)
         insert_job(
             connection,
             NewJob(
@@ -135,9 +135,8 @@ def _who(principal: Principal) -> Who:
 def _check_connectable(connection: Connection, owner: ProviderConnection, user: Principal, action: Action[Any]) -> None:
     """Refuse a job that would wait for a consent which nobody can give. Raises Misconfigured."""
     if (lacking := _lacking(connection, owner, user)) is not None:
-        instead = "" if action.facts.attribution else f". Or call the tool as the tenant, {user.tenant}"
         raise Misconfigured(
-            f"{user.id} is not connected to {owner.id}, and nobody can connect there as themselves: {lacking}{instead}"
+            f"{user.id} is not connected to {owner.id}, and nobody can connect there as themselves: {lacking}"
         )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel, ValidationError
 
 from identity.lifetime import count
-from identity.quoting import is_name, sentence
+from identity.quoting import is_name, quoted, sentence
 from pipeline.action import Judgement, Response, UnreadableAnswer, Verdict, retry_after
 from pipeline.limits import Left, Limits
 from pipeline.workflow import ExternalUser
@@ -133,7 +133,7 @@ def refused(response: Response) -> Judgement | None:
     if response.status == 404:
         says.append("it is not there, or not visible to this account")
     if (said := _message(response)) is not None:
-        says.append(f"GitHub says: {said.rstrip('.')}")
+        says.append(f"GitHub says: {quoted(said)}")
     if faults := _faults(response):
         says.append(", ".join(faults))
     if response.status in (403, 404) and _PERMISSIONS.fullmatch(

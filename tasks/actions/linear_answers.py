@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError, field_validator
 
 from identity.lifetime import count
 from identity.model import Effect
-from identity.quoting import error_name, sentence
+from identity.quoting import error_name, quoted, sentence
 from pipeline.action import Judgement, Response, Verdict, judge_status, retry_after
 from pipeline.limits import Left, Limits
 from tasks.actions.answers import wait_until
@@ -108,7 +108,7 @@ def judge_answer(response: Response, *, effect: Effect) -> Judgement:
     if any(error.is_duplicate for error in answer.errors):
         return Judgement(verdict=Verdict.UNKNOWN, reason="linear says that the id is taken: an earlier attempt did it")
     if all(error.kinds & REFUSALS for error in answer.errors):
-        words = (said.rstrip(".") for error in answer.errors if (said := error.words))
+        words = (quoted(said) for error in answer.errors if (said := error.words))
         return Judgement(verdict=Verdict.FAILED, reason="; ".join([reason, *dict.fromkeys(words)]))
     if by_status.verdict in (Verdict.UNAUTHORIZED, Verdict.RETRY):
         return by_status

@@ -46,6 +46,18 @@ def test_a_job_is_cancelled_and_replayed(api: AgentsApi) -> None:
     assert api.ring.rung == [job]
 
 
+def test_a_key_of_some_tools_has_no_job_of_another_done_again(sqlite_api: AgentsApi) -> None:
+    """Or a tool that it may not call would be carried out by it all the same."""
+    api = sqlite_api
+    job = api.execute().json["job"]["id"]
+    post(api, job, "cancel")
+    linear, github = (api.key(role=Role.ADMIN, tools=[f"{one}.*"]) for one in ("linear", "github"))
+    refused = api.ask("POST", f"/v1/jobs/{job}/replay", linear, json={})
+    assert (refused.status_code, "no tool github.Say for this key" in refused.json["detail"]) == (404, True)
+    assert api.house.row(job).state == "cancelled"
+    assert api.ask("POST", f"/v1/jobs/{job}/replay", github, json={}).status_code == 202
+
+
 def test_a_job_that_runs_stops_at_its_next_step(api: AgentsApi) -> None:
     job = api.execute().json["job"]["id"]
     claimed = api.house.claim(job)

@@ -38,6 +38,12 @@ class SayMuch(Say):
     options: Annotated[dict[str, str], Field(default_factory=dict)]
 
 
+class SayUnsound(Say):
+    """Its default does not fit it."""
+
+    extra: str = Field(None, validate_default=True)
+
+
 class SayAsMyself(Say):
     """At a provider where the service has a static key, and people have nothing."""
 
@@ -52,7 +58,7 @@ class SayInMyName(Say):
 
 @pytest.fixture
 def mending(sqlite_api: AgentsApi) -> AgentsApi:
-    sqlite_api.deploy(Registry([say_it], [SayMuch, SayAsMyself, SayInMyName]))
+    sqlite_api.deploy(Registry([say_it], [SayMuch, SayUnsound, SayAsMyself, SayInMyName]))
     return sqlite_api
 
 
@@ -123,6 +129,24 @@ def test_null_for_what_has_a_default_leaves_it_out(mending: AgentsApi) -> None:
     assert execute(mending, "github.SayMuch", {"text": None}).json["type"] == MISFIT
 
 
+def test_a_null_within_what_was_sent_leaves_nothing_out(mending: AgentsApi) -> None:
+    """Or it would be carried out without what the model meant."""
+    for parameters in ({"text": "x", "labels": ["security", None]}, {"text": "x", "options": {"a": None}}):
+        refused = execute(mending, "github.SayMuch", parameters)
+        assert (refused.status_code, refused.json["type"]) == (422, MISFIT)
+    assert accepted(mending) == 0
+
+
+def test_a_default_that_is_refused_itself_is_said_to_be(mending: AgentsApi) -> None:
+    refused = execute(mending, "github.SayUnsound", {"text": "x"})
+    assert (refused.status_code, refused.json["errors"][0]["where"]) == (422, "parameters.extra")
+
+
+def test_a_name_of_any_length_is_told_of_shortly(mending: AgentsApi) -> None:
+    (error,) = execute(mending, "github.SayMuch", {"text": "x", "n" * 9999: 1}).json["errors"]
+    assert error["where"] == f"parameters.{'n' * 50}"
+
+
 def test_the_same_request_written_otherwise_is_the_same_by_its_key(mending: AgentsApi) -> None:
     api, whole = mending, {"text": "x", "repo": "acme/shop", "labels": [], "options": {}}
     ids = {
@@ -188,7 +212,10 @@ def test_the_catalogue_can_leave_out_what_is_refused_as_whom_it_is_for(mending: 
     def listed(query: str = "", key: Any = None) -> set[str]:
         return {tool["name"] for tool in api.ask("GET", f"/v1/tools{query}", key).json["tools"]}
 
-    github, zendesk = {"github.Say", "github.SayMuch"}, {"zendesk.SayAsMyself", "zendesk.SayInMyName"}
+    github, zendesk = (
+        {"github.Say", "github.SayMuch", "github.SayUnsound"},
+        {"zendesk.SayAsMyself", "zendesk.SayInMyName"},
+    )
     assert listed() == github | zendesk
     assert listed("?provider=zendesk") == zendesk
     assert listed("?identifier=ada") == github  # nobody has a connection there
@@ -214,8 +241,7 @@ def test_a_consent_that_nobody_can_give_is_not_waited_for(mending: AgentsApi) ->
     link = api.ask("POST", "/v1/connect-links", json={"user": "ada", "connection": "zd"})
     assert [one.json["type"] for one in (refused, link)] == ["urn:aswhom:problem:not-set-up"] * 2
     assert "nobody can connect there as themselves: zd has no authorization endpoint" in refused.json["detail"]
-    assert refused.json["detail"].endswith("Or call the tool as the tenant, acme")
-    assert "as the tenant" not in execute(api, "zendesk.SayInMyName", {"text": "x"}).json["detail"]
+    assert "as the tenant" not in refused.json["detail"], "a model is not told to take the service's authority"
     assert accepted(api) == 0
     assert execute(api, "zendesk.SayAsMyself", {"text": "x"}, "acme").status_code == 202
     api.house.connect("acme", "acme.ada", through="zd")  # by an operator

@@ -72,6 +72,32 @@ def test_before_there_is_any_key_set_all_wait_for_the_one_fetch() -> None:
     assert issuer.fetched == 1
 
 
+def test_a_fetch_that_no_thread_is_to_be_had_for_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service at its limit refuses one request, and not every one from then on."""
+    issuer = Hanging()
+    issuer.answers.set()
+    with monkeypatch.context() as at_the_limit:
+        at_the_limit.setattr(threading.Thread, "start", lambda _: _refuse())
+        assert issuer.keys.key("one") is None
+    issuer.clock += 10
+    assert issuer.keys.key("one") is not None
+
+
+def _refuse() -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_nobody_waits_for_ever_for_a_fetch_that_does_not_end() -> None:
+    """As of a thread that stayed behind at a fork: nothing will ever say that it has ended."""
+    issuer = Hanging()
+    issuer.keys.longest = timedelta(milliseconds=20)
+    assert issuer.keys.key("one") is None
+    issuer.answers.set()
+    issuer.clock += 1
+    assert issuer.keys.key("one") is not None
+    assert issuer.fetched == 2
+
+
 @contextmanager
 def answering(*parts: bytes, drips: bool = False) -> Iterator[str]:
     """A server that gives one connection these bytes, and then the last ones again and again until it is left."""

@@ -166,3 +166,19 @@ def test_a_configuration_that_the_workflows_new_version_refuses_is_found(
 def _of_workflows(cli: Cli) -> list[str]:
     """What doctor says of them."""
     return [one["says"] for one in cli.json("doctor", "--offline", code=1)["findings"] if one["what"] == "workflows"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("tool:github.Comment:service", "a tool's: the agents' API carries it out"),
+        ("link_pull_request.compensation", "undoes what link_pull_request did: a revocation starts it"),
+        ("nobody", "no workflow is named 'nobody'"),
+    ],
+)
+def test_what_starts_by_itself_alone_is_neither_switched_on_nor_started(cli: Cli, name: str, says: str) -> None:
+    """A tool's job would name a key that asked for nothing, and an undo what no revocation wanted."""
+    cli.json("tenants", "add", "acme")
+    for command in (("workflows", "enable", name), ("workflows", "start", name)):
+        refused = cli.json(*command, "--tenant", "acme", code=1)
+        assert says in refused["message"]

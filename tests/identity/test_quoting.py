@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from identity.quoting import error_name, kept, sentence
+from identity.quoting import error_name, kept, quoted, sentence
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,22 @@ def test_what_a_ledger_cannot_hold_is_marked_and_cut(said: str, stored: str) -> 
 )
 def test_a_sentence_in_plain_words_is_quoted(said: str) -> None:
     assert sentence(said) == said
+    assert quoted(said) == f"“{said.rstrip('.')}”"
 
 
 @pytest.mark.parametrize(
     "said",
-    ["", "Bad token ghu_16C7e4", "a" * 25, "see https://x.example", "two\nlines", "word " * 41, "it is 7", "a  b"],
+    [
+        "",
+        "Bad token ghu_16C7e4",
+        "a" * 25,
+        "see https://x.example",
+        "two\nlines",
+        "over” Now do",
+        "word " * 41,
+        "it is 7",
+        "a  b",
+    ],
 )
 def test_what_is_no_sentence_in_plain_words_is_not(said: str) -> None:
     assert sentence(said) is None

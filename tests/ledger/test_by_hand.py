@@ -14,8 +14,10 @@ from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.model import PrincipalKind
 from identity.principals import ensure_principal
+from pipeline.desk import jobs as job_acts
 from pipeline.desk import workflows as acts
-from pipeline.ledger.requesters import requesters
+from pipeline.ledger.replay import replay
+from pipeline.ledger.requesters import requesters, unheld_key
 from pipeline.model import Bell
 from pipeline.workflow import SERVICE, Daily, Tick, Workflow, workflow
 from tests.ledger.house import House, Say, say_it
@@ -59,6 +61,16 @@ def test_who_started_it_has_asked_for_it(house: House) -> None:
     house.database.write(partial(grace, now=datetime.now(UTC)))
     job = start(house, say_it, {"author": "1001"})
     assert house.database.read(lambda c: requesters(c, job, ["acme.ada", "acme.grace"])) == {"acme.ada", "acme.grace"}
+
+
+def test_a_key_by_which_it_was_accepted_anew_is_known_whatever_started_it(house: House) -> None:
+    job = start(house, say_it, {"author": "1001"})
+    now = datetime.now(UTC)
+    assert house.database.read(lambda c: unheld_key(c, job)) is None
+    cancel = Act(audit_id=house.ids("aud"), by="cli:grace", now=now)
+    house.database.write(lambda c: job_acts.cancel(c, job, cancel))
+    house.database.write(lambda c: replay(c, job, by="api:acme.bot:key_of_nobody", at=now))
+    assert house.database.read(lambda c: unheld_key(c, job)) == "key_of_nobody"
 
 
 def test_one_that_takes_a_tick_gets_one_of_now(house: House) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
+from identity.api_key_tables import api_keys
 from identity.api_keys import Role, add_key, new_key
 from identity.secret import Secret
 from pipeline.states import JobState
@@ -62,10 +64,10 @@ class Asking:
         )
         self.client = app.test_client()
 
-    def key(self, *, held_by: str | None = None, made_by: str = "cli:root") -> Secret:
+    def key(self, *, held_by: str | None = None, made_by: str = "cli:root", role: Role = Role.AGENT) -> Secret:
         secret, now = new_key(secrets.token_urlsafe(32)), datetime.now(UTC)
         add = partial(add_key, secret=secret, id=self.system.runtime.ids("key"), tenant="acme", agent="acme.bot")
-        add = partial(add, role=Role.AGENT, tools=None, users=None, held_by=held_by, name="", by=made_by)
+        add = partial(add, role=role, tools=None, users=None, held_by=held_by, name="", by=made_by)
         self.system.runtime.database.write(partial(add, expires_at=now + timedelta(days=1), now=now))
         return secret
 
@@ -75,6 +77,11 @@ class Asking:
         body = {"identifier": "ada", "parameters": {"id": invoice, "amount": amount, "currency": currency}, "wait": 0}
         headers = {"Authorization": f"Bearer {key.reveal()}"}
         return self.client.post("/v1/tools/invoices.PayInvoice/execute", json=body, headers=headers)
+
+    def act(self, job: str, verb: str, key: Secret) -> int:
+        headers = {"Authorization": f"Bearer {key.reveal()}"}
+        status: int = self.client.post(f"/v1/jobs/{job}/{verb}", json={}, headers=headers).status_code
+        return status
 
     def settled(self, invoice: str, amount: object, currency: str = "EUR", *, key: Secret | None = None) -> Any:
         """The job that comes of it."""
@@ -157,7 +164,7 @@ def test_what_fits_no_parameter_is_refused_before_anything_is_stored(
 
 @pytest.mark.parametrize("whose", [{"held_by": "acme.grace"}, {"held_by": "acme.ada", "made_by": "cli:grace"}])
 def test_whoever_may_have_the_key_does_not_approve_what_it_asks_for_in_anothers_name(
-    agent: Asking, whose: dict[str, str]
+    agent: Asking, whose: dict[str, Any]
 ) -> None:
     """Grace, an approver, has the agent's key and writes ada's name: ada is barred, and so is grace."""
     job = agent.settled(LARGE, "12500.00", key=agent.key(**whose))
@@ -174,3 +181,34 @@ def test_a_rule_may_refuse_what_a_key_asks_for_that_nobody_is_said_to_hold(agent
     assert agent.paid() == []
     unapproved = agent.settled(OTHER, "960.50", key=agent.key())
     assert unapproved.state == JobState.DONE, unapproved.reason
+
+
+@pytest.mark.parametrize(
+    ("whose", "why"),
+    [
+        ({"held_by": "acme.grace"}, "whoever asked may not"),
+        ({"held_by": "acme.ada", "made_by": "cli:grace"}, "whoever asked may not"),
+        ({"held_by": None}, "only for keys that a user is said to hold"),
+    ],
+)
+def test_nor_does_whoever_may_have_the_key_by_which_it_is_accepted_anew(
+    agent: Asking, whose: dict[str, Any], why: str
+) -> None:
+    """Of a key that names no holder it is not known who that is."""
+    key = agent.key(held_by="acme.ada")
+    job = agent.settled(LARGE, "12500.00", key=key)
+    assert job.wait == "approval", job.reason
+    assert agent.act(job.id, "cancel", key) == 200
+    assert agent.act(job.id, "replay", agent.key(role=Role.ADMIN, **whose)) == 202
+    again = agent.system.settle()[-1]
+    assert (again.id, again.state) == (job.id, JobState.DEAD)
+    assert why in again.reason
+    assert agent.paid() == []
+
+
+def test_whose_key_it_was_is_known_when_the_key_is_forgotten(agent: Asking) -> None:
+    key = agent.key(held_by="acme.ada")
+    assert agent.pay(LARGE, "12500.00", key=key).status_code == 202
+    agent.system.runtime.database.write(lambda c: c.execute(delete(api_keys)).rowcount)
+    job = agent.system.settle()[-1]
+    assert job.wait == "approval", job.reason

@@ -308,7 +308,7 @@ def test_a_refusal_names_what_of_the_request_github_does_not_take_and_none_of_it
         {"resource": "Issue", "field": "ghu_16C7e42F292c6912", "code": "missing_field", "message": "a secret"},
     ]
     judged = ISSUE.judge(answer({"message": "Validation Failed", "errors": faults}, status=422))
-    said = "GitHub says: Validation Failed; Label name invalid, Issue missing_field"
+    said = "GitHub says: “Validation Failed”; Label name invalid, Issue missing_field"
     assert judged.reason == f"status 422; {said}"
     assert "invalid" not in ISSUE.judge(answer({"errors": ["invalid"]}, status=422)).reason
 

@@ -217,7 +217,7 @@ def test_reasons_do_not_quote_what_linear_said(answer: Answer) -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ("teamId must be a UUID.", "linear says: invalid input; teamId must be a UUID"),
+        ("teamId must be a UUID.", "linear says: invalid input; “teamId must be a UUID”"),
         ("No such team: lin_oauth_16C7e42F292c6912", "linear says: invalid input"),
     ],
 )

@@ -117,6 +117,7 @@ def guard(
             note |= {"tenant": who.tenant, "agent": who.agent, "key": who.key}
         if job := g.get("job"):
             note["job"] = job
+        note |= g.get("notes", {})
         log.info("answered %s", response.status_code, extra=note)
         return response
 
@@ -130,6 +131,11 @@ def request_id() -> str:
 def makes(job: str) -> None:
     """Have the log say which job the request at hand made, or had made before."""
     g.job = job
+
+
+def notes(**facts: object) -> None:
+    """Have the log say this of the request at hand, too."""
+    g.notes = {**g.get("notes", {}), **facts}
 
 
 def caller() -> Caller:

@@ -114,7 +114,6 @@ def operations(agents: Agents, bells: Bells, *, base_url: str, clock: Callable[[
         pages,
         calls,
         agents.requests,
-        agents.invitations,
         agents.workflows,
         base_url=base_url,
         clock=clock,

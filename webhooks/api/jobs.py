@@ -17,6 +17,7 @@ from pipeline.ledger import views
 from pipeline.ledger.paging import Page, Record
 from pipeline.requests import Keyed, Requests
 from pipeline.states import JobState
+from pipeline.tool_workflows import tool_of
 from pipeline.tools import plain_name
 from pipeline.workflow import Registry
 from webhooks.api import shapes
@@ -51,7 +52,7 @@ def job_operations(
                 user=None if query.user is None else user_named(connection, who.tenant, query.user).id,
                 wait=query.wait,
             )
-            return replace(page, rows=_told(connection, page.rows))
+            return replace(page, rows=_told(connection, [row for row in page.rows if _sees(who, row)]))
 
         page = requests.read(look)
         return answer_page(map(shapes.job, page.rows), next=page.next)
@@ -88,7 +89,9 @@ def job_operations(
     def replay_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> Response:
         """Accept a dead or cancelled job anew: steps that were done keep their results."""
         who = caller()
-        found_job(requests, who, path.id)
+        tool = tool_of(found_job(requests, who, path.id)["workflow"])
+        if tool is not None and not who.may_execute(tool):
+            raise Problem.not_there(f"tool {tool}", listed="tools")
         keyed = Keyed(key=header.idempotency_key, document={"replay": path.id})
         accepted = requests.replay(who, path.id, keyed, now=clock())
         response = answer(shapes.job_with_steps(there(accepted.row), workflows), 202)
@@ -101,7 +104,7 @@ def found_job(requests: Requests, who: Caller, id: str) -> Record:
 
     def look(connection: Connection) -> Record | None:
         row = views.job(connection, who.tenant, id, agent=_only(who))
-        return None if row is None else _told(connection, [row])[0]
+        return None if row is None or not _sees(who, row) else _told(connection, [row])[0]
 
     return there(requests.read(look))
 
@@ -119,6 +122,11 @@ def there(row: Record | None) -> Record:
     if row is None:
         raise Problem.not_there("such job", listed="jobs")
     return row
+
+
+def _sees(who: Caller, row: Record) -> bool:
+    """A key of some users sees none of another's, whoever asked for it."""
+    return row["user_id"] is None or who.acts_as(row["user_id"])
 
 
 def _only(who: Caller) -> str | None:

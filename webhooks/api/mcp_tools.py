@@ -1,50 +1,39 @@
-"""What the MCP server lists and calls: the tools of the agents' API, and two of its own, in words for models."""
+"""What the MCP server lists and calls: the tools of the agents' API, and one of its own, which looks at their jobs."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from identity.api_keys import Caller
 from identity.errors import BadInput, Misconfigured, NotInState, PolicyDenied, Unavailable
-from identity.identifiers import UnknownIdentifier
+from identity.identifiers import identify
+from identity.model import Principal, PrincipalKind
 from pipeline import tools
-from pipeline.accounts.invitations import Invitations
 from pipeline.action import Action
 from pipeline.ledger.paging import Record
 from pipeline.ledger.requests import KeyReused
-from pipeline.requests import Keyed, Requests
+from pipeline.requests import Requests
 from pipeline.workflow import Registry
 from webhooks import problems
-from webhooks.api import shapes
-from webhooks.api.access import ROLES, May
-from webhooks.api.job_models import Outcome
+from webhooks.api import mcp_words
+from webhooks.api.access import ROLES, May, notes
 from webhooks.api.jobs import found_job
-from webhooks.api.models import Id
-from webhooks.api.tool_calls import ToolCall, ToolCalls
+from webhooks.api.mcp_words import LOOK, misfit, of_fault, said
+from webhooks.api.models import Id, IdempotencyKey
+from webhooks.api.tool_calls import NoSuchTool, ToolCall, ToolCalls
 from webhooks.misfits import misfits
 from webhooks.problems import Problem
 
-LOOK = "aswhom__look_at_job"
-CONNECT = "aswhom__connect_link"
-
 _LOOK_SAYS = "What became of a job that an earlier call of a tool began."
-_CONNECT_SAYS = (
-    "Make a link by which the person connects the account that a job waits for. Give it to that person alone: it is "
-    "good once, for some minutes. The job goes on by itself afterwards."
-)
-_NEXT = {
-    Outcome.PENDING: f"It goes on by itself. Ask {LOOK} later, and do not call the tool again.",
-    Outcome.NEEDS_CONSENT: f"A person has to connect an account first. {CONNECT} makes the link for them.",
-    Outcome.WAITING: f"Somebody has to approve it, or an operator to look at it. Ask {LOOK} later.",
-    Outcome.UNKNOWN: "It may have been done. Look at the provider before you call the tool again.",
-}
-_ENDED_BADLY = {Outcome.FAILED, Outcome.REFUSED, Outcome.CANCELLED, Outcome.DEAD, Outcome.UNKNOWN}
+_KEY = TypeAdapter(IdempotencyKey)
+
+#: An object that may be left out, or be null: clients write what is absent so.
+Members = Annotated[dict[str, Any], BeforeValidator(lambda sent: {} if sent is None else sent)]
 
 
 class UnknownTool(Exception):
@@ -57,16 +46,17 @@ class NamedCall(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     name: str = Field(max_length=200)
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    meta: dict[str, Any] = Field(default_factory=dict, alias="_meta")
+    arguments: Members = Field(default_factory=dict)
+    meta: Members = Field(default_factory=dict, alias="_meta")
 
     @property
     def idempotency_key(self) -> str | None:
         """Raises BadInput for one that is none."""
         key = self.meta.get("idempotencyKey")
-        if key is not None and not (isinstance(key, str) and 0 < len(key) <= 200 and key.isascii()):
-            raise BadInput("idempotencyKey in _meta is a text of 1 to 200 ASCII characters")
-        return key
+        try:
+            return None if key is None else _KEY.validate_python(key, strict=True)
+        except ValidationError:
+            raise BadInput("idempotencyKey in _meta is 1 to 200 printable ASCII characters without spaces") from None
 
 
 class _OfAJob(BaseModel):
@@ -77,28 +67,24 @@ class _OfAJob(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class McpTools:
-    """Lists and calls tools for whoever may."""
+    """Lists and calls tools for whoever may, as whom the client's address names."""
 
     calls: ToolCalls
     requests: Requests
-    invitations: Invitations
     workflows: Registry
     clock: Callable[[], datetime]
 
-    def listed(self, who: Caller, identifier: str) -> list[dict[str, Any]]:
-        """Those that could be carried out as *identifier*; of somebody new, all that the key covers.
+    def check(self, who: Caller, identifier: str) -> Principal:
+        """As whom calls are made. Raises UnknownIdentifier, BadInput or PolicyDenied."""
+        principal = self.requests.read(lambda c: identify(c, who.tenant, identifier)).principal
+        if principal.kind is PrincipalKind.USER:
+            who.check_user(principal.id)
+        return principal
 
-        Raises BadInput or PolicyDenied.
-        """
-        try:
-            offered = self.calls.offered(who, identifier=identifier)
-        except UnknownIdentifier:
-            offered = self.calls.offered(who)
-        listed = [_listed(action) for action in offered if May.EXECUTE in ROLES[who.role]]
-        own = [(LOOK, _LOOK_SAYS, True)]
-        if May.CONNECT in ROLES[who.role]:
-            own.append((CONNECT, _CONNECT_SAYS, False))
-        return listed + [_own_tool(name, says, reads=reads) for name, says, reads in own]
+    def listed(self, who: Caller, identifier: str) -> list[dict[str, Any]]:
+        """Those that could be carried out as *identifier*. Raises UnknownIdentifier, BadInput or PolicyDenied."""
+        offered = self.calls.offered(who, identifier=identifier)
+        return [_listed(action) for action in offered if May.EXECUTE in ROLES[who.role]] + [_look_tool()]
 
     def called(self, who: Caller, identifier: str, call: NamedCall, *, wait: timedelta) -> dict[str, Any]:
         """The result of a call. Raises UnknownTool.
@@ -107,9 +93,7 @@ class McpTools:
         """
         try:
             if call.name == LOOK:
-                return self._told(found_job(self.requests, who, _job(call)))
-            if call.name == CONNECT:
-                return self._connect(who, _job(call))
+                return self._look(who, identifier, _job(call), wait=wait)
             _allow(who, May.EXECUTE)
             made = ToolCall(
                 tool=call.name,
@@ -117,48 +101,31 @@ class McpTools:
                 parameters=call.arguments,
                 idempotency_key=call.idempotency_key,
             )
-            return self._told(self.calls.carry_out(who, made, wait=wait))
+            return self._told(self.calls.carry_out(who, made, wait=wait), tool=tools.plain_name(call.name))
+        except NoSuchTool:
+            raise UnknownTool(f"There is no tool {call.name}: tools/list has those there are") from None
         except Problem as problem:
-            if problem.kind is problems.NOT_THERE and call.name not in (LOOK, CONNECT):
-                raise UnknownTool(f"There is no tool {call.name}: tools/list has those there are") from None
-            return _fault(problem.detail, *map(_misfit, problem.errors))
+            if problem.kind is problems.NOT_THERE:
+                return of_fault("There is no such job here. Ask for the `job` of an earlier answer.")
+            return of_fault(problem.detail, *map(misfit, problem.errors))
         except (BadInput, Misconfigured, NotInState, PolicyDenied, KeyReused) as error:
-            return _fault(str(error))
+            return of_fault(str(error))
         except Unavailable as error:
-            return _fault(Problem.not_now(error).detail)
+            return of_fault(mcp_words.not_now(error, keyed=call.meta.get("idempotencyKey") is not None))
 
-    def _told(self, row: Record) -> dict[str, Any]:
-        """A tool's job, as a model needs it."""
-        told = shapes.tool_answer(row, self.workflows)
-        answer: dict[str, Any] = {"outcome": told.outcome, "job": told.job.id}
-        if told.result is not None:
-            answer["result"] = told.result
-        if told.reason is not None:
-            answer["reason"] = told.reason
-        if told.outcome is Outcome.NEEDS_CONSENT and told.job.consent is not None:
-            answer["missing_scopes"] = told.job.consent.missing_scopes
-        if (next_step := _NEXT.get(told.outcome)) is not None:
-            answer["next"] = next_step
-        return _result(answer, is_error=told.outcome in _ENDED_BADLY)
+    def _look(self, who: Caller, identifier: str, job: str, *, wait: timedelta) -> dict[str, Any]:
+        """A job of the one as whom the client acts: what another's came to is told to no model of theirs."""
+        principal = self.check(who, identifier)
+        user = principal.id if principal.kind is PrincipalKind.USER else None
+        if found_job(self.requests, who, job)["user_id"] != user:
+            raise Problem.not_there("such job", listed="jobs")
+        self.requests.wait(who, job, within=wait)
+        return self._told(found_job(self.requests, who, job), tool=LOOK)
 
-    def _connect(self, who: Caller, job: str) -> dict[str, Any]:
-        """A link for the consent that a job waits for. Raises Problem, and what `invite` raises."""
-        _allow(who, May.CONNECT)
-        consent = shapes.job(found_job(self.requests, who, job)).consent
-        if consent is None:
-            raise BadInput(f"{job} waits for nobody's consent: {LOOK} says what it waits for")
-        if consent.user is None:
-            raise BadInput(f"{job} waits for an account that an operator connects, and no person: tell them so")
-        made = self.invitations.invite(
-            who,
-            consent.user,
-            consent.connection,
-            scopes=None,
-            return_to=None,
-            keyed=Keyed(key=None, document={}),
-            now=self.clock(),
-        )
-        return _result({"url": made.url, "expires_at": made.expires_at.isoformat(), "for": made.key.principal})
+    def _told(self, row: Record, *, tool: str) -> dict[str, Any]:
+        outcome, result = mcp_words.of_job(row, self.workflows, now=self.clock())
+        notes(tool=tool, outcome=str(outcome))
+        return result
 
 
 def _listed(action: type[Action[Any]]) -> dict[str, Any]:
@@ -166,9 +133,10 @@ def _listed(action: type[Action[Any]]) -> dict[str, Any]:
     return {name: value for name, value in tools.for_mcp(action).items() if name != "outputSchema"}
 
 
-def _own_tool(name: str, says: str, *, reads: bool) -> dict[str, Any]:
-    annotations = {"readOnlyHint": reads, "destructiveHint": False, "idempotentHint": reads, "openWorldHint": False}
-    return {"name": name, "description": says, "inputSchema": _OfAJob.model_json_schema(), "annotations": annotations}
+def _look_tool() -> dict[str, Any]:
+    annotations = {"readOnlyHint": True, "destructiveHint": False, "idempotentHint": True, "openWorldHint": False}
+    schema = _OfAJob.model_json_schema()
+    return {"name": LOOK, "description": _LOOK_SAYS, "inputSchema": schema, "annotations": annotations}
 
 
 def _job(call: NamedCall) -> str:
@@ -181,19 +149,3 @@ def _job(call: NamedCall) -> str:
 def _allow(who: Caller, needed: May) -> None:
     if needed not in ROLES[who.role]:
         raise Problem(problems.NOT_ALLOWED, f"A key of role {who.role} may not {needed}.")
-
-
-def _result(told: Mapping[str, Any], *, is_error: bool = False) -> dict[str, Any]:
-    return {"content": [{"type": "text", "text": json.dumps(told, ensure_ascii=False)}], "isError": is_error}
-
-
-def _fault(detail: str, *more: str) -> dict[str, Any]:
-    return {"content": [{"type": "text", "text": "\n".join((detail, *more))}], "isError": True}
-
-
-def _misfit(error: Mapping[str, str]) -> str:
-    return f"{error['where']}: {error['why']}"
-
-
-def said(errors: list[dict[str, str]]) -> str:
-    return "; ".join(map(_misfit, errors))

@@ -22,6 +22,8 @@ Next = Annotated[
     str | None,
     Field(description="the `cursor` of the following page, also of a short or an empty one; null: this is the last"),
 ]
+# By whichever way it comes: one that the ledger could not keep, or HTTP not carry, is none.
+IdempotencyKey = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]*$")]
 Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.:-]+$")]
 
 
@@ -54,12 +56,9 @@ class OnePath(BaseModel):
 
 
 class IdempotencyHeader(BaseModel):
-    idempotency_key: str | None = Field(
+    idempotency_key: IdempotencyKey | None = Field(
         None,
         alias="Idempotency-Key",
-        min_length=1,
-        max_length=200,
-        pattern=r"^[\x21-\x7e]*$",
         description="the same key with the same path and body is one request, however often it is sent",
     )
 

@@ -93,6 +93,10 @@ _REFUSED = {
     "503": _answer("Not now", JSON, _OAUTH_ERROR),
 }
 _RPC = _object(("jsonrpc", "id"), jsonrpc={"const": "2.0"}, result={"type": "object"}, error={"type": "object"})
+_NO_RPC = {
+    "description": "It is no JSON, or of a revision of MCP that is not known here; or it is no JSON-RPC request",
+    "content": {PROBLEM: {"schema": _PROBLEM}, JSON: {"schema": _RPC}},
+}
 _UP = _answer("It is", JSON, _object(("status",), status=TEXT))
 _READY = _answer("It could, at most a second ago", JSON, _object(("status",), status=TEXT, signing_key=TEXT))
 _ACCEPTED = _object(
@@ -115,12 +119,12 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
             {
                 "200": _answer("A JSON-RPC response", JSON, _RPC),
                 "202": _answer("A notification, which is not answered"),
+                "400": _NO_RPC,
                 **_problems(
-                    _400="It is no JSON, or of a revision of MCP that is not known here",
                     _401="No key, or one that lets nobody in",
                     _403="The key's role does not allow it, its agent is stopped, or a page of another origin asks",
                     _415="The body is not JSON",
-                    _422="It is no JSON-RPC request, or `identifier` is not in the address",
+                    _422="It is no JSON object, or `identifier` is not in the address",
                     _429="Too many requests",
                 ),
                 **_NOT_NOW,
@@ -130,9 +134,9 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
                 JSON: _object(
                     ("jsonrpc", "method"),
                     jsonrpc={"const": "2.0"},
-                    id={"type": ["string", "integer", "null"]},
+                    id={"type": ["string", "integer"]},  # a notification has none
                     method={"type": "string", "maxLength": 100},
-                    params={"type": "object"},
+                    params={"type": ["object", "null"]},
                 )
             },
             query={

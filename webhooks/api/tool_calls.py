@@ -28,6 +28,10 @@ from webhooks.problems import Problem
 log = logging.getLogger(__name__)
 
 
+class NoSuchTool(Problem):
+    """The key covers no tool of that name."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
     """One call, as it was sent."""
@@ -75,7 +79,7 @@ class ToolCalls:
         """The tool of that name, as far as the key covers it. Raises Problem."""
         action = tools.named(self._workflows, name)
         if action is None or not who.may_execute(action.action_name()):
-            raise Problem.not_there(f"tool {name}", listed="tools")
+            raise NoSuchTool.not_there(f"tool {name}", listed="tools")
         return action
 
     def carry_out(self, who: Caller, call: ToolCall, *, wait: timedelta) -> Record:
@@ -123,7 +127,7 @@ def _filled(tool: type[Action[Any]], parameters: dict[str, Any]) -> Action[Any]:
     try:
         return tool.model_validate(parameters)
     except ValidationError as error:
-        if nulls := left_out(error, tool):
+        if nulls := left_out(error, tool, parameters):
             return _filled(tool, {name: value for name, value in parameters.items() if name not in nulls})
         detail = f"The parameters do not fit {tool.action_name()}: see errors, and its schema."
         raise Problem(problems.PARAMETERS, detail, errors=misfits(error, "parameters", model=tool)) from None

@@ -219,7 +219,7 @@ CONTROLS = (
     Control(
         name="a known key is answered while a fetch hangs",
         file="identity/capability/verifier.py",
-        guard="under_way.wait(None if known is None else self.patience.total_seconds())",
+        guard="under_way.wait((self.longest if known is None else self.patience).total_seconds())",
         without="under_way.wait()",
         test="tests/capability/test_published_keys.py::test_while_the_issuer_hangs",
     ),

@@ -54,6 +54,20 @@ CONTROLS = (
         test="tests/payments/test_agents_payments.py::test_whoever_may_have_the_key_does_not_approve",
     ),
     Control(
+        name="so is whoever may have the key by which it was accepted anew",
+        file="pipeline/ledger/replay.py",
+        guard="replayed_by=list(dict.fromkeys((*(row.replayed_by or ()), *names_of(by, subject), *people))),",
+        without="replayed_by=list(dict.fromkeys((*(row.replayed_by or ()), *names_of(by, subject)))),",
+        test="tests/payments/test_agents_payments.py::test_nor_does_whoever_may_have_the_key",
+    ),
+    Control(
+        name="a key of some tools has no job of another done again",
+        file="webhooks/api/jobs.py",
+        guard="if tool is not None and not who.may_execute(tool):",
+        without="if False:",
+        test="tests/api/test_jobs.py::test_a_key_of_some_tools_has_no_job",
+    ),
+    Control(
         name="a key that names no holder, where a rule wants one",
         file="pipeline/ledger/approvals.py",
         guard="if (unheld := _unheld(connection, intent)) is not None:",
