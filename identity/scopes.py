@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, exists, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, bindparam, case, exists, or_, select, true
 
 from identity.accounts import find_account, move_account
 from identity.model import AccountKey, AccountState, RuledOut, Scope, ScopeKind
@@ -93,6 +93,20 @@ def is_prohibited(number: ColumnElement[int], *, users: Sequence[ColumnElement[s
     """`prohibition` in SQL, for a row with that *number*: of the scopes `IS_WANTED` names, and of further *users*."""
     wanted = or_(IS_WANTED, and_(scopes.c.kind == str(ScopeKind.USER), scopes.c.key.in_(users))) if users else IS_WANTED
     return exists().where(wanted, or_(scopes.c.stopped.is_(True), scopes.c.revoked >= number))
+
+
+def is_revoked(table: Table, number: ColumnElement[int]) -> ColumnElement[bool]:
+    """`prohibition` in SQL, of revocations alone: of each row of a *table* that names an account, by its *number*."""
+    columns = table.c
+    account = columns.tenant_id + "/" + columns.connection_id + "/" + columns.principal_id  # as `AccountKey` says it
+    keys = {
+        ScopeKind.TENANT: columns.tenant_id,
+        ScopeKind.CONNECTION: columns.connection_id,
+        ScopeKind.USER: columns.principal_id,
+        ScopeKind.ACCOUNT: account,
+    }
+    later = scopes.c.revoked >= number
+    return or_(*(exists().where(scopes.c.kind == str(kind), scopes.c.key == key, later) for kind, key in keys.items()))
 
 
 def revoke_scope(connection: Connection, scope: Scope, number: int, *, reason: str, now: datetime) -> None:

@@ -83,15 +83,18 @@ def find_transmitter(connection: Connection, transmitter: str) -> Transmitter | 
 
 
 def hold_transmitter(connection: Connection, transmitter: str) -> bool:
-    """Keep its removal out until the transaction ends; False: it was removed before."""
-    held = _LIVE.where(transmitters.c.id == transmitter).with_for_update(read=True)
+    """Keep its removal out until the transaction ends; False: it was removed before.
+
+    Not `note_stream`: of two that hold it, each may note something.
+    """
+    held = _LIVE.where(transmitters.c.id == transmitter).with_for_update(read=True, key_share=True)
     return connection.execute(held).first() is not None
 
 
 def remove_transmitter(connection: Connection, transmitter: str, *, now: datetime) -> Transmitter:
     """Know it no more; what it was. Raises BadInput."""
     is_it = transmitters.c.id == transmitter
-    row = connection.execute(select(transmitters).where(is_it).with_for_update(key_share=True)).one_or_none()
+    row = connection.execute(select(transmitters).where(is_it).with_for_update()).one_or_none()
     if row is None:
         raise BadInput(f"there is no transmitter {transmitter}: `aswhom transmitters list` shows them")
     if row.removed_at is not None:
@@ -136,13 +139,25 @@ def change_transmitter(
 def note_stream(connection: Connection, transmitter: str, status: str, *, told_at: datetime) -> None:
     """Keep what a transmitter said of its stream, unless that is older than what it said before.
 
-    Enabled is no news where nothing else was said.
+    Of the same status, said again, the time is kept as well: what was told late must be older than that.
     """
     columns = transmitters.c
-    older = columns.stream_told_at.is_(None) | (columns.stream_told_at <= told_at)
-    differs = func.coalesce(columns.stream_status, ENABLED) != status
-    said = update(transmitters).where(columns.id == transmitter, older, differs)
+    status_is_new = func.coalesce(columns.stream_status, "") != status
+    differs = columns.stream_told_at.is_(None) | (columns.stream_told_at < told_at)
+    differs |= (columns.stream_told_at == told_at) & status_is_new
+    said = update(transmitters).where(columns.id == transmitter, differs)
     connection.execute(said.values(stream_status=status, stream_told_at=told_at))
+
+
+def note_running(connection: Connection, transmitter: str, *, now: datetime) -> Transmitter:
+    """Somebody has seen that its stream is enabled, whatever it said before. Raises BadInput if there is none."""
+    row = connection.execute(_LIVE.where(transmitters.c.id == transmitter).with_for_update()).one_or_none()
+    if row is None:
+        raise BadInput(f"there is no transmitter {transmitter}: `aswhom transmitters list` shows them")
+    told_at = max(now, row.stream_told_at or now)  # its clock may be ahead of ours
+    said = update(transmitters).where(transmitters.c.id == transmitter)
+    connection.execute(said.values(stream_status=ENABLED, stream_told_at=told_at))
+    return _transmitter(row)
 
 
 def silent_streams(connection: Connection) -> list[SilentStream]:

@@ -155,10 +155,12 @@ def revocations(at: Installation) -> Iterator[Finding]:
         yield wrong("revocations", f"{what}: see `aswhom revocations show {row['id']}`, act, then `retry` it")
     if len(rows) > _SHOWN:
         yield wrong("revocations", "there are more that are stuck: see `aswhom revocations list --stuck`")
-    left = at.read(lambda c: stuck_leftovers(c, None, limit=_SHOWN))
-    for one in left:
+    left = at.read(lambda c: stuck_leftovers(c, None, limit=_SHOWN + 1))
+    for one in left[:_SHOWN]:
         what = f"{one.id}, won by a connect of account {one.account} that was refused, is stuck at the provider"
         yield wrong("revocations", f"{what}: {one.reason}; act, then `aswhom revocations retry {one.id}`")
+    if len(left) > _SHOWN:
+        yield wrong("revocations", "refused connects had won more that is stuck: see `aswhom revocations list --stuck`")
 
 
 def streams(at: Installation) -> Iterator[Finding]:
@@ -166,7 +168,8 @@ def streams(at: Installation) -> Iterator[Finding]:
     for one in at.read(silent_streams):
         said = f"transmitter {one.transmitter} said at {local_time(one.told_at)} that its stream is"
         act = "enable the stream there: until then it tells of no session or account that has ended"
-        yield wrong("streams", f"{said} {one.status}; {act}")
+        then = f"if it does not say that it is enabled then: `aswhom transmitters running {one.transmitter}`"
+        yield wrong("streams", f"{said} {one.status}; {act}; {then}")
 
 
 def scopes(at: Installation) -> Iterator[Finding]:

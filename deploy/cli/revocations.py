@@ -40,14 +40,20 @@ def revocations() -> None:
 def list_revocations(at: Installation, out: Output, limit: int, stuck: bool, output: Path | None) -> None:
     """The revocations, newest first; with --output all of them, as JSON, whatever --limit says."""
     if output is not None:
-        every = at.read(lambda c: views.revocations_page(c, None, EVERY, stuck=stuck).rows)
+        left = at.read(lambda c: stuck_leftovers(c, None, limit=None)) if stuck else []
+        every = [_of_connect(one) for one in left]
+        every += at.read(lambda c: views.revocations_page(c, None, EVERY, stuck=stuck).rows)
         with whole(output, at.ids("part")) as part:
             part.write_text(f"{as_document(every)}\n", encoding="utf-8")
-        out.done(f"{len(every)} revocation(s) are in {output}", {"file": str(output), "revocations": len(every)})
+        of_none = f", and what {len(left)} refused connect(s) had won" if left else ""
+        of_one = len(every) - len(left)
+        told = {"file": str(output), "revocations": of_one, "connects": len(left)}
+        out.done(f"{of_one} revocation(s) are in {output}{of_none}", told)
         return
-    rows = list(at.read(lambda c: views.revocations_page(c, None, Turn(limit=limit + 1), stuck=stuck).rows))
-    if stuck:
+    rows = []
+    if stuck:  # first: what is of no revocation is in no other list
         rows += [_of_connect(one) for one in at.read(lambda c: stuck_leftovers(c, None, limit=limit + 1))]
+    rows += at.read(lambda c: views.revocations_page(c, None, Turn(limit=limit + 1), stuck=stuck).rows)
     columns = ("id", "kind", "key", "state", "cancelled_jobs", "stopped_jobs", "requested_by", "effective_at", "reason")
     out.page(rows, columns, limit=limit, empty="Nothing is stuck" if stuck else "Nothing was ever revoked")
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection, Row
 
+from deploy.cli.at_stake import what_depends
 from deploy.cli.command import PROBLEM, YES, confirm, invocation
 from deploy.cli.output import Output
 from deploy.cli.receipt_words import summary
@@ -31,7 +32,6 @@ _REASON = "an operator's decision"
 _ENDS = {
     None: "the provider cannot be asked, so their credentials stay valid there until they end by themselves",
     Reach.TOKEN: "the provider is asked to end their tokens",
-    Reach.GRANT: "the provider is asked to end their tokens",
     Reach.AUTHORIZATION: "the provider is asked to end all that each person ever granted this client, by a token that "
     "lives; a new connect link waits until it is done or stuck",
 }
@@ -77,14 +77,11 @@ def revoke(
     if kind is None or key is None:
         raise click.UsageError("say KIND and KEY, or a list with --from")
     scope, whose = at.read(lambda c: named_scope(c, at.workflows, ScopeKind(kind), key, tenant=tenant))
-    stake = at.read(lambda c: preview(c, scope, at.workflows, now=at.now()))
     if dry_run:
-        _show(out, scope, stake)
+        _show(out, scope, at.read(lambda c: preview(c, scope, at.workflows, now=at.now())))
         return None
-    confirm(
-        f"Revoke {scope}? {stake.stopped_jobs} unfinished job(s) and {stake.accounts} active account(s) depend on it.",
-        yes=yes,
-    )
+    if not yes:
+        confirm(f"Revoke {scope}? {what_depends(at, scope)}", yes=False)
     id, now, reason = at.ids("rev"), at.now(), reason or _REASON
 
     def write(c: Connection) -> Row[Any]:

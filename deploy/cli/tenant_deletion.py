@@ -9,6 +9,7 @@ from functools import partial
 import click
 from sqlalchemy import Connection, select
 
+from deploy.cli.at_stake import what_depends
 from deploy.cli.command import PROBLEM, YES, command, confirm
 from deploy.cli.output import Output
 from deploy.cli.tenants import tenants
@@ -26,7 +27,6 @@ from identity.withdrawals.stuck_leftovers import stuck_leftovers
 from pipeline import revocation
 from pipeline.ledger import queries
 from pipeline.revocation import Stage
-from pipeline.revocation.preview import preview
 from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import revocations
 from pipeline.schedules.changes import end_for_tenant
@@ -55,9 +55,9 @@ def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float
     if at.read(lambda c: queries.tenant(c, id))["deleted_at"] is not None:
         raise BadInput(f"tenant {id} was deleted before")
     scope = Scope(kind=ScopeKind.TENANT, key=id)
-    stake = at.read(lambda c: preview(c, scope, at.workflows, now=at.now()))
-    depends = f"{stake.accounts} active account(s) and {stake.stopped_jobs} unfinished job(s)"
-    confirm(f"Delete tenant {id} for good, with {depends}? Nobody can bring its credentials back.", yes=yes)
+    if not yes:
+        gone = f"{what_depends(at, scope)} Nobody can bring its credentials back."
+        confirm(f"Delete tenant {id} for good? {gone}", yes=False)
     of = _revoked(at, scope)
     if waits_for := _waits_for(at, id, of, give_up=give_up, within=timedelta(seconds=timeout)):
         told = f"{id} is revoked and stopped ({of}), and not deleted yet: {waits_for}"

@@ -107,6 +107,18 @@ def correct(
 
 @command(transmitters)
 @click.argument("id")
+def running(at: Installation, out: Output, id: str) -> None:
+    """Say that its stream is enabled again: of what you changed at the provider yourself, many tell nobody.
+
+    It counts until the transmitter says of a later moment that it is paused or disabled.
+    """
+    act = at.act()
+    at.write(lambda c: acts.says_running(c, id, act))
+    out.done(f"the stream of transmitter {id} is known as enabled", {"id": id, "stream_status": "enabled"})
+
+
+@command(transmitters)
+@click.argument("id")
 @YES
 def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
     """Take no more events of a transmitter: they are answered as those of an unknown one from then on.

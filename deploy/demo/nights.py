@@ -28,5 +28,7 @@ def night(database: Database, schedule: str, *, now: datetime) -> Iterator[None]
     """Have that schedule's slot be *now*, for a beat to fire; at the end it is paused again."""
     due = update(schedules).where(schedules.c.id == schedule).values(paused=False, next_at=now)
     database.write(lambda c: c.execute(due).rowcount)
-    yield
-    database.write(lambda c: pause_schedule(c, schedule))
+    try:
+        yield
+    finally:
+        database.write(lambda c: pause_schedule(c, schedule))

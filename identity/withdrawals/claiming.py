@@ -94,11 +94,11 @@ def _claim_found(
     profile = profile_for(profiles, owner)
     by_name = goes_by_name(profile, claimed, now=now)
     reaches = not by_name and (reaches_all(profile, claimed.credential) or may_be_shared(claimed))
-    if reaches and (why := reaches_others(connection, account, claimed, now=now)):
-        to = WithdrawalState.NOT_ASKED if claimed.origin is Origin.CONNECT else WithdrawalState.STUCK
-        settle(connection, claimed.id, to=to, reason=why, now=now)
+    others = reaches_others(connection, account, claimed, now=now) if reaches else None
+    if others is not None and claimed.origin is not Origin.CONNECT:
+        settle(connection, claimed.id, to=WithdrawalState.STUCK, reason=others, now=now)
         return None
-    if reaches and awaited_link(connection, account, claimed, now=now) is not None:
+    if reaches and others is None and awaited_link(connection, account, claimed, now=now) is not None:
         why = "somebody may be connecting, and asking would end that consent too"
         postpone(connection, claimed.id, due_at=now + _LINK, reason=why, counts=Counts.NOTHING)
         return None
@@ -108,6 +108,7 @@ def _claim_found(
         account=account,
         owner=owner,
         secrets=live_secrets(connection, owner.id, wanted) if wanted else (),
+        others=others,
         superseded=is_superseded(connection, claimed),
         lost=has_lost_answer(connection, claimed),
     )

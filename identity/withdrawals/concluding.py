@@ -33,16 +33,24 @@ class WithdrawalConcluder:
     clock: Callable[[], datetime]
     ids: Callable[[], str]
 
-    def end(self, cases: Sequence[Claimed], to: WithdrawalState, reason: str | None) -> None:
-        """Nothing is asked any more, unless an operator has it asked again."""
+    def end(self, cases: Sequence[Claimed], to: WithdrawalState, reason: str | None, *, lives: bool = False) -> None:
+        """Nothing is asked any more, unless an operator has it asked again.
+
+        *lives*: it may be valid at the provider, as what is stuck may be.
+        """
         now, reason = self.clock(), reason and reason[:300]
         stuck = to is WithdrawalState.STUCK
-        # No receipt tells of these: the audit does.
-        leftovers = {self.ids(): case for case in cases if stuck and case.withdrawal.origin is Origin.CONNECT}
-        others = [case.withdrawal.id for case in cases if case not in leftovers.values()]
+        leftovers: dict[str, Claimed] = {}  # no receipt tells of these: the audit does
+        others: list[str] = []
+        for case in cases:
+            if (stuck or lives) and case.withdrawal.origin is Origin.CONNECT:
+                leftovers[self.ids()] = case
+            else:
+                others.append(case.withdrawal.id)
 
         def write(connection: Connection) -> None:
-            settle(connection, *others, to=to, reason=reason, now=now)
+            if others:
+                settle(connection, *others, to=to, reason=reason, now=now)
             for audit_id, case in leftovers.items():
                 if not settle(connection, case.withdrawal.id, to=to, reason=reason, now=now):
                     continue
@@ -52,18 +60,20 @@ class WithdrawalConcluder:
                     AsWhom.of_account(case.account.key, id=case.account.id),
                     id=audit_id,
                     at=now,
+                    outcome=to,
                     reason=reason,
                     detail={"connection": case.account.key.connection, "consented": case.withdrawal.consented},
                 )
 
         self.store.write(write)
         WITHDRAWALS_ASKED.labels(str(to)).inc(len(cases))
-        for case in cases if stuck else ():
+        for case in cases if stuck or lives else ():
             leftover = case.withdrawal.origin is Origin.CONNECT
             what = "what a refused connect had won" if leftover else "a revoked credential"
             action = "connect.not_ended" if leftover else "withdrawal.stuck"
             where = {"action": action, "withdrawal": case.withdrawal.id, "account": case.account.id}
-            log.error("%s may still be valid at its provider: %s", what, reason, extra=where)
+            level = logging.ERROR if stuck else logging.WARNING  # nobody need act on what is not asked
+            log.log(level, "%s may still be valid at its provider: %s", what, reason, extra=where)
 
     def later(self, cases: Sequence[Claimed], why: str, *, wait: timedelta, counts: Counts = Counts.TRY) -> None:
         """Ask again after *wait*."""

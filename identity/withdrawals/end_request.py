@@ -41,6 +41,7 @@ class Case(Claimed):
     secrets: tuple[SealedSecret, ...]
     superseded: bool  # a refresh that ended after the revocation had replaced it
     lost: bool = False  # a refresh had presented it whose answer is lost: what replaced it may live
+    others: str | None = None  # whom asking about what a refused connect had won would reach besides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +97,7 @@ class Unasked:
 
     to: WithdrawalState
     reason: str
+    lives: bool = False  # for all that is known: somebody should hear of what no receipt tells of
 
 
 def question(
@@ -103,6 +105,8 @@ def question(
 ) -> Question | Unasked:
     """What to ask to end it. Raises Misconfigured."""
     claimed = case.withdrawal
+    if case.others is not None:
+        return Unasked(to=WithdrawalState.NOT_ASKED, reason=case.others, lives=True)
     if profile.revocation is None:
         return _nothing("the provider has no way to end a credential")
     won = _won(case, profile, vault) if claimed.origin is Origin.REFRESH else None

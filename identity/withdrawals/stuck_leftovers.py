@@ -30,7 +30,7 @@ class StuckLeftover:
     since: datetime
 
 
-def stuck_leftovers(connection: Connection, tenant: str | None, *, limit: int) -> list[StuckLeftover]:
+def stuck_leftovers(connection: Connection, tenant: str | None, *, limit: int | None) -> list[StuckLeftover]:
     """A tenant's, or all, the oldest first."""
     found = select(_ROW.id, _ROW.reason, _ROW.created_at, accounts.c.tenant_id, _ROW.account_id)
     found = found.join(accounts, accounts.c.id == _ROW.account_id).where(_STUCK)

@@ -9,6 +9,7 @@ reach a later consent, or somebody else's account. Where tokens are ended by the
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from functools import partial
 
 from identity.answers import limits_rate
 from identity.crash_points import none_reached
-from identity.errors import KeyMissing, Misconfigured
+from identity.errors import KeyMissing, Misconfigured, Unavailable
+from identity.hold import last_release
 from identity.http import Answer, HttpRequest, Outcome
 from identity.own_values import profile_for
 from identity.providers.profile import Profile, Renewal
@@ -32,6 +34,8 @@ from identity.withdrawals.claiming import claim_alike, claim_case
 from identity.withdrawals.concluding import WithdrawalConcluder
 from identity.withdrawals.end_request import ACCESS_OUTLIVES, LOST, Case, Names, Question, Unasked, question
 from identity.withdrawals.token_revocation import ACCESS, REFRESH, ends_none_such, refuses_token
+
+log = logging.getLogger(__name__)
 
 _TOGETHER = 25  # claimed in one transaction: each has a lock
 _TOKENS = 2  # of one withdrawal at most
@@ -105,7 +109,14 @@ class Withdrawer:
             some, rest = rest[:together], rest[together:]
             now = self._clock()
             claiming = partial(claim_alike, others=some, first=case, profiles=self._profiles, now=now, until=until)
-            for other in self._store.write(claiming):
+            try:
+                claimed = self._store.write(claiming)
+            except (
+                Unavailable
+            ) as fault:  # one account is busy, say: what was claimed before is asked about all the same
+                log.info("no more are named in one request: %s", fault, extra={"action": "withdrawal.fewer_named"})
+                break
+            for other in claimed:
                 asked = self._question(other, now)
                 if asked is not None and asked.names is not None:
                     found.append((other, asked))
@@ -124,7 +135,7 @@ class Withdrawer:
             self._ends.end([case], WithdrawalState.STUCK, str(fault))
             return None
         if isinstance(asked, Unasked):
-            self._ends.end([case], asked.to, asked.reason)
+            self._ends.end([case], asked.to, asked.reason, lives=asked.lives)
             return None
         return asked
 
@@ -192,10 +203,17 @@ class Withdrawer:
         return False
 
     def _told_to_wait(self, case: Case, outcome: Outcome) -> timedelta | None:
-        """How long its provider limits the rate, which spends no try; None: it does not, or has for a day."""
-        now = self._clock()
-        patient = now < case.withdrawal.created_at + self._budget.limited
-        return limits_rate(outcome, now) if patient and isinstance(outcome, Answer) else None
+        """How long its provider limits the rate, which spends no try; None: it does not, or has for a day.
+
+        A day in which it was asked: during a hold nobody is.
+        """
+        now, which = self._clock(), case.withdrawal
+        wait = limits_rate(outcome, now) if isinstance(outcome, Answer) else None
+        if wait is None:
+            return None
+        released = self._store.read(lambda c: last_release(c, after=which.consented))
+        since = max(which.created_at, released or which.created_at)
+        return wait if now < since + self._budget.limited else None
 
     def _present(self, case: Case, request: HttpRequest, to: Endpoint, *, send_before: float) -> Outcome:
         request = named(request, REVOCATION_HEADER, case.withdrawal.revocation or case.withdrawal.id)

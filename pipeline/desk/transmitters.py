@@ -7,7 +7,14 @@ from sqlalchemy import Connection
 from identity.audit import Act
 from identity.errors import BadInput
 from identity.people import known_as
-from identity.transmitters import Transmitter, add_transmitter, change_transmitter, remove_transmitter, was_removed
+from identity.transmitters import (
+    Transmitter,
+    add_transmitter,
+    change_transmitter,
+    note_running,
+    remove_transmitter,
+    was_removed,
+)
 from pipeline.desk.changes import record_change
 from pipeline.ledger import queries
 
@@ -51,6 +58,12 @@ def change(
         detail = {"transmitter": id, "before": _expected(before), "after": _expected(after)}
         record_change(connection, "transmitter.changed", after.tenant, detail, act)
     return after
+
+
+def says_running(connection: Connection, id: str, act: Act) -> None:
+    """Know its stream as enabled, until it says otherwise. Raises BadInput if there is none."""
+    found = note_running(connection, id, now=act.now)
+    record_change(connection, "transmitter.running", found.tenant, {"transmitter": id}, act)
 
 
 def _expected(of: Transmitter) -> dict[str, object]:

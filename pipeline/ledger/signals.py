@@ -34,6 +34,7 @@ from pipeline import revocation
 from pipeline.ledger.jobs import consent_of, wake
 from pipeline.ledger.meant import accounts_meant, unlisted_place
 from pipeline.revocation.signal import Asks, Installation, Nobody, Signal
+from pipeline.revocation.tables import is_of_any, revocations
 
 BY_PROVIDER = "provider:"  # how `requested_by` of its revocations begins; the delivery's source follows
 
@@ -145,7 +146,7 @@ def _apply(connection: Connection, key: AccountKey, received: ReceivedSignal, nu
         note_said(connection, account.id, suspension=signal.happened_at)
     match signal.asks:
         case Asks.REVOKE:
-            return _revoke(connection, account, received)
+            return _revoke(connection, account, received, number)
         case Asks.SUSPEND:
             if account.state is not AccountState.ACTIVE:
                 return f"{account.state} already"
@@ -208,12 +209,12 @@ def _precedes(at: datetime | None, known: datetime | None, *, or_equals: bool = 
     return at <= known if or_equals else at < known
 
 
-def _revoke(connection: Connection, account: Account, received: ReceivedSignal) -> str:
+def _revoke(connection: Connection, account: Account, received: ReceivedSignal, number: int) -> str:
     signal = received.signal
     # Without a time it may be a replay, or the echo of a request of ours: it is followed, and the provider is asked. Of
     # an installation it is neither: its id never comes back.
     of_person = account.credential is Credential.AUTHORIZATION_CODE
-    doubtful = signal.happened_at is None and of_person and (received.seen or _may_be_echo(connection, account))
+    doubtful = signal.happened_at is None and of_person and (received.seen or _may_be_echo(connection, account, number))
     revocation.declare(
         connection,
         id=received.id,
@@ -229,16 +230,18 @@ def _revoke(connection: Connection, account: Account, received: ReceivedSignal) 
     return "revoked"
 
 
-def _may_be_echo(connection: Connection, account: Account) -> bool:
-    """Whether anything was ever revoked here, by any scope, that this person had granted through this client.
+def _may_be_echo(connection: Connection, account: Account, number: int) -> bool:
+    """Whether anything was revoked here before *number*, by any scope, that this person had granted to this client.
 
     The provider ends all that a person granted at once, so what was asked for another account of theirs comes back.
+    What this signal itself has revoked of theirs was revoked after its own number.
     """
     columns = accounts.c
     persons = (columns.connection_id == account.key.connection) & (columns.external_id == account.external_id)
     same = connection.execute(select(accounts).where(persons)).all()
-    keys = {account.key, *(AccountKey.of(row) for row in same)}
-    return any(newest_revocation(connection, key.scopes) for key in keys)
+    over = {scope for key in (account.key, *map(AccountKey.of, same)) for scope in key.scopes}
+    before = select(revocations.c.id).where(is_of_any(over), revocations.c.number < number)
+    return connection.execute(before.limit(1)).first() is not None
 
 
 def _resume(connection: Connection, account: Account, grant: Grant | None, received: ReceivedSignal) -> str:

@@ -92,8 +92,11 @@ def steps_to_undo(
 
 
 def asked_of_providers(connection: Connection, rows: Iterable[Row[Any]]) -> tuple[AskedOfProvider, ...]:
-    """*rows*: the accounts that would end with what they hold."""
-    counted = Counter((row.connection_id, Credential(row.credential)) for row in rows if row.holds)
+    """*rows*: how many accounts would end, and whether they hold anything."""
+    counted: Counter[tuple[str, Credential]] = Counter()
+    for row in rows:
+        if row.holds:
+            counted[row.connection_id, Credential(row.credential)] += row.number
     owners = {id: get_connection(connection, id) for id, _ in counted}
     return tuple(
         AskedOfProvider(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
 from identity.connections import connection_for
 from identity.errors import Misconfigured
 from identity.model import AccountKey, AccountState, PrincipalKind, Scope
+from identity.scopes import is_revoked
 from identity.tables import accounts, grants, principals
-from pipeline.accounts.obstacles import obstacles
 from pipeline.ledger.scope_sets import REACHED
 from pipeline.revocation import under
 from pipeline.revocation.consequences import (
@@ -25,6 +26,8 @@ from pipeline.revocation.consequences import (
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import attempts, job_scopes, jobs, workflow_settings
 from pipeline.workflow import SERVICE, OnRevoke, Registry, Who
+
+_WITH_GRANT = accounts.outerjoin(grants, grants.c.account_id == accounts.c.id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +71,12 @@ class Preview:
 def preview(connection: Connection, scope: Scope, workflows: Registry, *, now: datetime) -> Preview:
     """What revoking *scope* would stop now."""
     alive = _alive(connection, scope)
-    active = [row for row in alive if row.state == AccountState.ACTIVE]
-    services = [row for row in active if row.kind == PrincipalKind.SERVICE]
     return Preview(
         jobs=_jobs(connection, scope),
         calls_in_flight=_calls(connection, scope, AttemptState.OPEN),
         unknown_calls=_calls(connection, scope, AttemptState.UNKNOWN),
-        accounts=len(active),
-        services=tuple(_service(connection, row, workflows) for row in services),
+        accounts=sum(row.number for row in alive if row.state == AccountState.ACTIVE),
+        services=tuple(_service(connection, row, workflows) for row in _services(connection, scope)),
         to_undo=steps_to_undo(connection, scope, workflows, now=now),
         provider=asked_of_providers(connection, alive),
         refreshes_on_the_wire=refreshes_on_the_wire(connection, scope),
@@ -83,18 +84,26 @@ def preview(connection: Connection, scope: Scope, workflows: Registry, *, now: d
 
 
 def _alive(connection: Connection, scope: Scope) -> list[Row[Any]]:
-    """The accounts below *scope*, without those whose consent a revocation has ended before: they end no more."""
+    """How many accounts would end, of each kind that is told apart.
+
+    Counted by the database: while a hundred thousand were read here, its server would end the idle transaction.
+    """
     holds = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(None))
-    found = (
-        select(accounts, principals.c.kind, grants.c.consented, holds.label("holds"))
-        .join(principals, principals.c.id == accounts.c.principal_id)
-        .outerjoin(grants, grants.c.account_id == accounts.c.id)
-        .where(below(scope), accounts.c.state != AccountState.REVOKED)
-        .order_by(accounts.c.id)
-    )
-    rows = connection.execute(found).all()
-    above = obstacles(connection, [dict(row._mapping) for row in rows])  # noqa: SLF001 - its documented name
-    return [row for row, one in zip(rows, above, strict=True) if one is None or not one.revoked]
+    columns = (accounts.c.connection_id, accounts.c.credential, accounts.c.state, holds.label("holds"))
+    found = select(*columns, func.count().label("number")).select_from(_WITH_GRANT)
+    return list(connection.execute(found.where(_would_end(scope)).group_by(*columns)).all())
+
+
+def _would_end(scope: Scope) -> ColumnElement[bool]:
+    """Those below *scope*, without those whose consent a revocation has ended before: they end no more."""
+    ended = or_(accounts.c.state == AccountState.REVOKED, is_revoked(accounts, grants.c.consented))
+    return and_(below(scope), ~ended)
+
+
+def _services(connection: Connection, scope: Scope) -> Sequence[Row[Any]]:
+    wanted = (accounts.c.state == AccountState.ACTIVE) & (principals.c.kind == PrincipalKind.SERVICE)
+    found = select(accounts).select_from(_WITH_GRANT.join(principals, principals.c.id == accounts.c.principal_id))
+    return connection.execute(found.where(_would_end(scope), wanted).order_by(accounts.c.id)).all()
 
 
 def _jobs(connection: Connection, scope: Scope) -> tuple[JobsAtStake, ...]:

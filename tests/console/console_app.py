@@ -230,6 +230,15 @@ class ConsoleApp:
         }  # fmt: skip
         self.database.write(lambda c: c.execute(insert(withdrawals), stuck))
 
+    def stick_leftover(self, id: str, account: str = "acc-globex.ada") -> None:
+        """A refused connect of that account had won what its provider could not be asked to end."""
+        stuck = {
+            "id": id, "account_id": account, "origin": "connect", "credential": "authorization_code",
+            "generation": 0, "consented": 1, "state": WithdrawalState.STUCK, "tries": 9, "reason": "it answered 404",
+            "due_at": self.now(), "created_at": self.now(),
+        }  # fmt: skip
+        self.database.write(lambda c: c.execute(insert(withdrawals), stuck))
+
     def lose(self, account: str) -> None:
         """The account needs its person again."""
         lost = update(accounts).where(accounts.c.id == account).values(state="needs_reconnect", reason="it was lost")

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select, update
 
 from identity.audit.tables import audit
 from identity.console.roles import Held, Role
-from identity.errors import BadInput, Unconfirmed
+from identity.errors import BadInput, Unavailable, Unconfirmed
 from identity.model import Scope, ScopeKind
 from identity.store import CommitUnknown, Store
 from identity.tables import provider_connections, scopes
@@ -375,6 +375,21 @@ def test_revoking_shows_first_what_it_would_stop_and_wants_to_be_meant(console: 
     once_more = partial(revoke_once, id=id, scope=scope, tenant="acme", source="console", by=BY, reason="", now=late)
     with pytest.raises(BadInput, match="open it again to revoke anew"):  # she may have consented since
         console.database.write(once_more)
+
+
+def test_the_form_that_revokes_is_there_though_what_it_would_stop_cannot_be_read(
+    sqlite_console: ConsoleApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_slow(*_: object, **__: object) -> None:
+        raise Unavailable("a statement took too long, and the ledger's server ended it")
+
+    monkeypatch.setattr("pipeline.revocation.preview.steps_to_undo", too_slow)
+    operator = sqlite_console.at(Role.OPERATOR)
+    shown = operator.sees("/console/revoke?kind=user&key=acme.ada")
+    assert "could not be read just now" in shown
+    (id,) = re.findall(r'name="id" value="(rev_\w+)"', shown)
+    answer = operator.sends("/console/revoke", kind="user", key="acme.ada", id=id, typed="acme.ada")
+    assert answer.status_code == 303
 
 
 @pytest.mark.parametrize("kind", ["tenant", "user", "connection", "account", "agent"])

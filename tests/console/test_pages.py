@@ -184,6 +184,19 @@ def test_the_overview_leads_to_what_is_stuck_at_a_provider(console: ConsoleApp) 
     assert (done in listed, listed.count("stuck at the provider")) == (True, 1)
 
 
+def test_where_only_what_refused_connects_had_won_is_stuck_the_page_does_not_say_that_nothing_is(
+    sqlite_console: ConsoleApp,
+) -> None:
+    console, path = sqlite_console, "/console/revocations?stuck=1"
+    owner = console.at(Role.OWNER)
+    assert "Nothing is stuck" in owner.sees(path)
+    for number in range(51):
+        console.stick_leftover(f"connect.{number}")
+    shown = owner.sees(path)
+    assert ("Nothing is stuck" in shown, shown.count("<code>connect."), "There are more" in shown) == (False, 50, True)
+    assert "aswhom revocations give-up" in shown
+
+
 def test_the_overview_leads_to_the_deliveries_that_were_not_taken(console: ConsoleApp) -> None:
     def delivered(outcome: str) -> str:
         (job,) = console.house.accept(console.house.delivery(outcome, text=outcome)).jobs

@@ -141,6 +141,7 @@ def _of_who_there_is(act: Acts) -> None:
     transmitter = ("--issuer", "https://i.example", "--audience", "us", "--jwks-url", "https://i.example/keys")
     act("transmitters", "add", "okta", *transmitter, "--tenant", "mill", kind="transmitter.added")
     act("transmitters", "set", "okta", "--plain-jwt", kind="transmitter.changed")
+    act("transmitters", "running", "okta", kind="transmitter.running")
     act("transmitters", "remove", "okta", "--yes", kind="transmitter.removed")
 
 

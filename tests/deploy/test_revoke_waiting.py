@@ -14,6 +14,7 @@ from deploy.cli.output import Output
 from deploy.cli.revoke import revoke
 from deploy.installation import Installation
 from deploy.settings import load
+from identity.errors import Unavailable
 from tests.deploy.conftest import Cli
 
 
@@ -40,6 +41,20 @@ def test_where_the_broker_is_away_too_the_operator_reads_a_sentence_and_no_log(c
     first, note = cli("revoke", "tenant", "acme", "--yes").output.splitlines()
     assert first.startswith("tenant:acme is revoked")
     assert note.startswith("no worker was told, since the broker does not answer (")
+
+
+def test_a_revocation_waits_for_no_look_at_what_it_stops(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.json("tenants", "add", "acme")
+    cli.json("tenants", "add", "globex")
+
+    def too_slow(*_: object, **__: object) -> None:
+        raise Unavailable("a statement took too long, and the ledger's server ended it")
+
+    monkeypatch.setattr("pipeline.revocation.preview.steps_to_undo", too_slow)
+    asked = cli("revoke", "tenant", "acme").output
+    assert "What depends on it could not be read: a statement took too long" in asked
+    assert cli.json("revoke", "tenant", "acme", "--yes")["scope"]["key"] == "acme"
+    assert cli.json("tenants", "delete", "globex", "--yes", "--timeout", "0", code=1)["revocation"]
 
 
 def test_a_revocation_is_named_before_workers_are_told_of_it(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import Connection, delete, insert, select, update
 
+from deploy.checkup import work
 from deploy.cli import main
 from deploy.cli.unfinished import where_it_stopped
 from deploy.installation import Installation
@@ -74,6 +76,15 @@ def test_a_dry_run_says_what_would_stop_and_revokes_nothing(acme: Cli) -> None:
     assert acme.json("revocations", "list") == []
 
 
+def stick_leftover(c: Connection, id: str = "connect.9") -> None:
+    """What a refused connect had won, when the provider was asked in vain."""
+    now = datetime.now(UTC)
+    row: dict[str, Any] = {"id": id, "origin": Origin.CONNECT, "credential": Credential.AUTHORIZATION_CODE}
+    row |= {"account_id": c.execute(select(accounts.c.id)).scalar_one(), "generation": 0, "consented": 9}
+    row |= {"state": WithdrawalState.STUCK, "access_sealed": b"sealed", "due_at": now, "created_at": now}
+    c.execute(insert(withdrawals).values(**row, reason="asked 12 times: it answered 404"))
+
+
 def test_what_is_stuck_at_the_provider_is_listed_and_asked_about_again(acme: Cli) -> None:
     made = acme.json("revoke", "account", "acme/github/acme.service", "--yes", "--reason", "left")["id"]
     assert acme.json("revocations", "list", "--stuck") == []
@@ -93,6 +104,15 @@ def test_what_is_stuck_at_the_provider_is_listed_and_asked_about_again(acme: Cli
     assert [one["id"] for one in acme.json("revocations", "list", "--stuck")] == [made]
     (told,) = (one for one in acme.json("doctor", "--offline", code=1)["findings"] if one["what"] == "revocations")
     assert (told["state"], f"aswhom revocations show {made}" in told["says"]) == ("wrong", True)
+    with Installation(load(data_dir=acme.data_dir)) as at:
+        for number in range(21):
+            at.write(partial(stick_leftover, id=f"connect.{number}"))
+        assert list(work.revocations(at))[-1].says.endswith("is stuck: see `aswhom revocations list --stuck`")
+        others = delete(withdrawals).where(withdrawals.c.id.like("connect.%"), withdrawals.c.id != "connect.9")
+        at.write(lambda c: c.execute(others).rowcount)
+    first = acme.json("revocations", "list", "--stuck", "--limit", "1")
+    assert [one["id"] for one in first] == ["connect.9"], "of no other list"
+    assert acme.json("revocations", "give-up", "connect.9", "--yes")["given_up"] is True
     assert acme.json("revocations", "retry", made)["asked_again"] == 1
     assert acme.json("revocations", "list", "--stuck") == []
 
@@ -103,20 +123,16 @@ def test_what_a_refused_connect_had_won_and_is_stuck_is_listed_beside_and_asked_
     """A callback that was refused because of a revocation won a live token, which is on no receipt."""
     acme.json("revocations", "give-up", "connect.9", "--yes", code=1)
 
-    def stick(c: Connection) -> None:
-        now = datetime.now(UTC)
-        row: dict[str, Any] = {"id": "connect.9", "origin": Origin.CONNECT, "credential": Credential.AUTHORIZATION_CODE}
-        row |= {"account_id": c.execute(select(accounts.c.id)).scalar_one(), "generation": 0, "consented": 9}
-        row |= {"state": WithdrawalState.STUCK, "access_sealed": b"sealed", "due_at": now, "created_at": now}
-        c.execute(insert(withdrawals).values(**row, reason="asked 12 times: it answered 404"))
-
     def state() -> tuple[str, bytes | None]:
         with Installation(load(data_dir=acme.data_dir)) as at:
             row = at.read(lambda c: c.execute(select(withdrawals.c.state, withdrawals.c.access_sealed)).one())
         return row.state, row.access_sealed
 
     with Installation(load(data_dir=acme.data_dir)) as at:
-        at.write(stick)
+        at.write(stick_leftover)
+    file = acme.data_dir / "stuck.json"
+    assert acme.json("revocations", "list", "--stuck", "--output", str(file))["connects"] == 1
+    assert [one["id"] for one in json.loads(file.read_text())] == ["connect.9"]
     (listed,) = acme.json("revocations", "list", "--stuck")
     assert (listed["id"], listed["kind"], listed["state"]) == ("connect.9", "connect", "stuck")
     assert "404" in listed["reason"]

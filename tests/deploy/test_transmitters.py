@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from deploy.installation import Installation
@@ -61,6 +61,14 @@ def test_doctor_names_a_transmitter_whose_stream_is_disabled(cli: Cli) -> None:
     assert (found["state"], "okta said at" in found["says"], "disabled" in found["says"]) == ("wrong", True, True)
     (row,) = cli.json("transmitters", "list")
     assert row["stream_status"] == "disabled"
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        at.write(partial(said, told_at=datetime.now(UTC) + timedelta(seconds=60)))  # by a clock that is ahead
+    assert cli.json("transmitters", "running", "okta")["stream_status"] == "enabled"
+    assert streams() == []
+    cli.json("transmitters", "running", "hub", code=1)
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        at.write(partial(said, told_at=datetime.now(UTC) + timedelta(seconds=90)))
+    assert streams() != []
     cli.json("transmitters", "remove", "okta", "--yes")
     assert streams() == []
 

@@ -226,6 +226,7 @@ def test_where_asking_would_end_somebody_elses_consent_too_it_is_not_asked(
     assert provider.ended == []
     assert (row.state, row.access_sealed) == (WithdrawalState.NOT_ASKED, None)
     assert "of the same person there, too" in row.reason
+    assert flow.world.audited("connect.not_ended") == 1, "no receipt tells of it"
 
 
 def _bea_connects(flow: BrowserFlow) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
-from identity.model import Scope, ScopeKind
+from sqlalchemy import select
+
+from identity.accounts import move_account
+from identity.model import AccountState, Scope, ScopeKind
 from identity.providers.profile import Reach
+from identity.tables import accounts
 from pipeline.database import Database
 from pipeline.revocation.preview import Preview, preview
 from pipeline.workflow import Registry
@@ -32,6 +37,17 @@ def test_what_a_wider_revocation_has_ended_already_is_not_counted_again(house: H
     after = look(house, account_scope())
     assert (after.accounts, after.provider) == (0, ())
     assert look(house, TENANT).accounts == 1, "the service's"
+
+
+def test_a_suspended_account_that_a_wider_revocation_has_ended_is_not_asked_about_again(house: House) -> None:
+    (account,) = house.database.read(
+        lambda c: c.execute(select(accounts.c.id).where(accounts.c.principal_id == USER.key)).scalars().all()
+    )
+    suspend = partial(move_account, to=AccountState.SUSPENDED, reason="the provider said so", now=datetime.now(UTC))
+    house.database.write(lambda c: suspend(c, account))
+    assert [one.accounts for one in look(house, account_scope()).provider] == [1]
+    revoke(house, USER)
+    assert look(house, account_scope()).provider == ()
 
 
 def test_which_done_steps_would_be_undone_is_shown_and_by_what(database: Database) -> None:

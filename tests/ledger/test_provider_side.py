@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -15,10 +16,13 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection, select, update
 
 from identity.accounts import get_account
+from identity.audit import Act
 from identity.connect.leftovers import Leftover, leave
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import add_connection, get_connection
+from identity.errors import Unavailable
 from identity.grants import token_binding
+from identity.hold import release_hold, set_hold
 from identity.http import Answer, Client
 from identity.model import AccountKey, Credential, PrincipalKind, Scope, ScopeKind, TokenAnswer
 from identity.principals import ensure_principal, link_alias
@@ -37,6 +41,8 @@ from identity.transmitters import Transmitter, add_transmitter
 from identity.vault import Vault
 from identity.withdrawals import WithdrawalState, ask_again
 from identity.withdrawals.budget import WithdrawalBudget
+from identity.withdrawals.claiming import claim_alike
+from identity.withdrawals.end_request import Case
 from identity.withdrawals.reach import awaits_provider
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import Turn, Withdrawer
@@ -621,6 +627,23 @@ def test_what_renews_the_expired_tokens_of_a_whole_tenant_is_ended_by_one_reques
     assert {row.refresh_sealed for row in side.rows()} == {None}
 
 
+def test_what_was_claimed_for_a_list_is_named_though_an_account_that_is_to_follow_is_busy(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = count()
+
+    def busy(*of: Any, **more: Any) -> list[Case]:
+        if next(claims):
+            raise Unavailable("the lock of account acme/gh/acme.p07 is busy")
+        return claim_alike(*of, **more)
+
+    monkeypatch.setattr("identity.withdrawals.withdrawer.claim_alike", busy)
+    side.crowd(40)
+    side.github.ending = lambda _: (202, {}, b"")
+    side.revoker.advance(side.declare(Scope(kind=ScopeKind.TENANT, key="acme")))
+    assert len(side.named()[0]) == 26
+
+
 def test_a_token_for_which_a_whole_list_is_refused_is_soon_alone(side: Side) -> None:
     row = PROFILES["github"]
     assert row.renewal is not None
@@ -681,6 +704,20 @@ def test_a_403_that_limits_the_rate_is_a_pause_and_spends_no_try(
     side.revoker.advance(made)
     (row,) = side.rows()
     assert (row.tries, len(side.github.ended)) == (1, 2), "a limit of a rate does not last for a day"
+
+
+def test_a_hold_takes_nothing_from_the_patience_with_a_limit_of_a_rate(side: Side) -> None:
+    made, act = side.declare(), Act(audit_id="aud_set", by="cli:op", now=side.now, why="an incident")
+    side.house.database.write(lambda c: set_hold(c, act))
+    side.revoker.advance(made)
+    side.later(WithdrawalBudget().limited.total_seconds())
+    end = replace(act, audit_id="aud_end", now=side.now)
+    side.house.database.write(lambda c: release_hold(c, end))
+    side.github.ending = lambda _: (429, {"retry-after": "600"}, b"{}")
+    side.later(60)
+    side.revoker.advance(made)
+    (row,) = side.rows()
+    assert (row.state, row.tries, len(side.github.ended)) == (WithdrawalState.PENDING, 0, 1)
 
 
 def test_behind_a_dropped_access_token_what_renews_it_is_ended_and_nothing_is_concluded_of_it(side: Side) -> None:

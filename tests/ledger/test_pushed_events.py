@@ -112,3 +112,19 @@ def test_a_stream_that_its_transmitter_paused_is_seen(house: House, pushed: Flas
     assert silent() == [("idp", "disabled")]
     say("j-7", now - 10, SESSION_REVOKED)  # it tells of people again
     assert silent() == []
+
+
+@pytest.mark.parametrize("first", [(STREAM_UPDATED, {"status": "enabled"}), (SESSION_REVOKED, {})])
+def test_a_stream_is_not_silent_by_a_pause_that_is_told_late(
+    house: House, pushed: FlaskClient, first: tuple[str, dict[str, str]]
+) -> None:
+    """Whatever was told first, and however often that it is enabled."""
+    now = time.time()
+    for jti, at, (kind, event) in [
+        ("j-1", now - 90, first),
+        ("j-2", now - 100, (STREAM_UPDATED, {"status": "paused"})),
+        ("j-3", now - 30, first),
+        ("j-4", now - 60, (STREAM_UPDATED, {"status": "paused"})),
+    ]:
+        assert push(pushed, sign(claims(event, kind=kind, jti=jti, iat=at))) == 202
+        assert house.database.read(silent_streams) == [], jti

@@ -24,7 +24,7 @@ from pipeline.ledger.intents import Ended
 from pipeline.ledger.openings import open_attempt
 from pipeline.ledger.overview import overview
 from pipeline.revocation.due_withdrawals import measure_withdrawals
-from pipeline.revocation.preview import preview
+from pipeline.revocation.preview import Preview, preview
 from pipeline.revocation.provider_side import ProviderAsker
 from pipeline.revocation.signal import Asks
 from pipeline.revocation.tables import revocations
@@ -242,6 +242,26 @@ def test_what_is_still_to_end_at_providers_is_found_among_what_has_ended_and_wha
 def test_what_a_users_revocation_would_end_is_found_by_the_principal(crowded: House) -> None:
     registry = Registry((crowded.workflow,))
     _of_accounts(crowded, lambda: crowded.database.read(partial(preview, scope=ADA, workflows=registry, now=NOW)))
+
+
+def test_what_a_connections_revocation_would_end_is_counted_by_the_database_however_many_they_are(house: House) -> None:
+    """While they were read here, PostgreSQL would end the transaction, which is idle meanwhile."""
+    registry, scope = Registry((house.workflow,)), Scope(kind=ScopeKind.CONNECTION, key="gh")
+
+    def look() -> tuple[int, int]:
+        found: list[Preview] = []
+        read = partial(preview, scope=scope, workflows=registry, now=NOW)
+        told = statements_of(lambda: found.append(house.database.read(read)))
+        return len(told), found[0].accounts
+
+    statements, alive = look()
+
+    def crowd(connection: Connection) -> None:
+        for table, row in ((principals, _person), (accounts, _account)):
+            connection.execute(insert(table), [row(number) for number in range(1, CROWD)])
+
+    house.database.write(crowd)
+    assert look() == (statements, alive + CROWD - 1)
 
 
 def test_the_credentials_that_a_users_revocation_ends_are_found_by_the_principal(crowded: House) -> None:

@@ -141,6 +141,17 @@ def test_the_echo_of_what_another_tenant_revoked_of_the_person_is_doubted(house:
     assert doubts(house) == [None, "open"]
 
 
+def test_a_first_word_about_a_person_of_two_tenants_is_doubted_for_neither(house: House) -> None:
+    house.connect("globex", "globex.ada")
+    assert len(say(house, signal(Asks.REVOKE, person())).revocations) == 2
+    assert doubts(house) == [None, None]
+    house.connect("globex", "globex.ada")
+    revoke(house, Scope(kind=ScopeKind.TENANT, key="globex"))
+    house.connect("globex", "globex.ada")
+    assert len(say(house, signal(Asks.REVOKE, person())).revocations) == 1
+    assert doubts(house)[2:] == [None, "open"]
+
+
 def test_a_deleted_installation_is_never_doubted_since_its_id_does_not_come_back(house: House) -> None:
     install(house)
     revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))

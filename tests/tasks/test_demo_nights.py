@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from deploy.demo import nights
 from tests.tasks.in_process_system import InProcessSystem
 
@@ -15,5 +17,10 @@ def test_no_schedule_fires_by_itself_and_a_night_comes_when_it_is_told(system: I
     assert fire(now + timedelta(days=2)) == []
     with nights.night(database, "acme:billing_reconciliation", now=now):
         assert len(fire(now)) == 1
+    with (
+        pytest.raises(RuntimeError, match="the story"),
+        nights.night(database, "acme:billing_reconciliation", now=now + timedelta(days=1)),
+    ):
+        raise RuntimeError("the story fails")
     assert fire(now + timedelta(days=2)) == []
     assert [(job.tenant_id, job.workflow) for job in system.jobs()] == [("acme", "billing_reconciliation")]

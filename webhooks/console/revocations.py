@@ -40,7 +40,8 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
 
         def read(c: Connection) -> tuple[Page, frozenset[str], list[StuckLeftover]]:
             found = views.revocations_page(c, tenant, turn, stuck=alone, **wanted)
-            left = stuck_leftovers(c, tenant, limit=NAMED) if alone else []
+            # Beside the first page alone: they are few, and no part of what is leafed through.
+            left = stuck_leftovers(c, tenant, limit=NAMED + 1) if alone and turn.after is None else []
             return found, views.stuck_among(c, [row["id"] for row in found.rows]), left
 
         found, stuck, left = desk.read(read)
@@ -50,6 +51,7 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
             next=cursor(found.next),
             stuck=stuck,
             left=left,
+            named=NAMED,
             alone=alone,
             wanted=wanted,
         )

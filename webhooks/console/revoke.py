@@ -8,7 +8,7 @@ from flask import Blueprint, redirect, request, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity.errors import BadInput
+from identity.errors import BadInput, Unavailable
 from identity.model import Scope, ScopeKind
 from pipeline.desk import revocations as acts
 from pipeline.desk.scopes import named_scope
@@ -55,8 +55,14 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
 
 
 def _form(desk: Desk, scope: Scope, *, id: str, mistyped: bool = False) -> BaseResponse:
-    """What revoking it would do, and the form, which keeps what was written into it."""
-    found = desk.read(lambda c: preview(c, scope, desk.workflows, now=desk.clock()))
+    """What revoking it would do, and the form, which keeps what was written into it.
+
+    The form is there also where what it would do cannot be read.
+    """
+    try:
+        found = desk.read(lambda c: preview(c, scope, desk.workflows, now=desk.clock()))
+    except Unavailable:
+        found = None
     return page(
         "console/revoke.html",
         422 if mistyped else 200,

@@ -346,8 +346,8 @@ CONTROLS = (
     Control(
         name="a later consent is not reached at the provider",
         file="identity/withdrawals/claiming.py",
-        guard="if reaches and (why := reaches_others(connection, account, claimed, now=now)):",
-        without="if why := None:",
+        guard="others = reaches_others(connection, account, claimed, now=now) if reaches else None",
+        without="others = None",
         test="tests/ledger/test_provider_side.py::test_a_later_consent_is_not_reached and sqlite",
     ),
     Control(
@@ -467,8 +467,8 @@ CONTROLS = (
     Control(
         name="a doubt of what was revoked by any scope",
         file=SIGNALS,
-        guard="return any(newest_revocation(connection, key.scopes) for key in keys)",
-        without="return any(newest_revocation(connection, [key.scope]) for key in keys)",
+        guard="over = {scope for key in (account.key, *map(AccountKey.of, same)) for scope in key.scopes}",
+        without="over = {key.scope for key in (account.key, *map(AccountKey.of, same))}",
         test="tests/ledger/test_signals.py::test_the_echo_of_what_was_asked and sqlite and tenant",
     ),
     Control(

@@ -1,0 +1,17 @@
+"""What ends with a scope, for whoever is asked whether to end it."""
+
+from __future__ import annotations
+
+from deploy.installation import Installation
+from identity.errors import Unavailable
+from identity.model import Scope
+from pipeline.revocation.preview import preview
+
+
+def what_depends(at: Installation, scope: Scope) -> str:
+    """In a sentence; that it cannot be read is one too, since a revocation waits for no look at what it stops."""
+    try:
+        stake = at.read(lambda c: preview(c, scope, at.workflows, now=at.now()))
+    except Unavailable as fault:
+        return f"What depends on it could not be read: {fault}."
+    return f"{stake.stopped_jobs} unfinished job(s) and {stake.accounts} active account(s) depend on it."
