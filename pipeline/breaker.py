@@ -35,7 +35,7 @@ class Errand:
 
     provider: str
     host: (
-        str  # with its port: who shares it shares its fate, a provider's API all tenants, a tenant's own server itself
+        str  # with its port; whoever shares it shares its fate: a provider's API all tenants, a tenant's server itself
     )
     tenant: str
     job: str

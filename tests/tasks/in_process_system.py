@@ -19,7 +19,7 @@ from sqlalchemy import Row, select, update
 
 from deploy.demo.provision import SALESFORCE, Provision, linear_of, standard_of
 from deploy.trial.passing import time_passes
-from deploy.trial.trial import NoRing
+from deploy.trial.trial import NEVER_OPEN, NoRing
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.secret import Secret
 from pipeline import revocation
@@ -81,6 +81,7 @@ class InProcessSystem:
             redis_url=redis_url,
             allow_hosts=frozenset({"127.0.0.1"}),
             steps=StepSettings(attempts=4),
+            breaker=NEVER_OPEN,
         )
         self.runtime = Runtime(settings, self.registry, NoRing(), clock=self.clock, reached=self._reached)
 
