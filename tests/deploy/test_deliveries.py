@@ -224,5 +224,5 @@ def test_what_was_forgotten_is_told_where_something_else_could_not_be(
     pruned = cli("db", "prune", "--yes")
     assert pruned.exit_code == 1
     told, why = pruned.stderr.splitlines()
-    assert told == "forgotten: 1 bodies"
+    assert told == "forgotten: 1 bodies, 1 hashes of bodies"
     assert "its chain breaks at" in why
