@@ -69,8 +69,9 @@ class Blaming:
     def key(self, connection: Connection, code: str, *, key: str, since: datetime | None = None) -> Ending:
         """With *key*, what was sent was refused: another one is shown or signs next, for this account alone.
 
-        It may be the account's consent that is gone, or a gateway that refused (`Settlement.commit`). *since* is when all live
-        ones had last been refused so: a time that is past keeps nobody waiting, and is kept for the others' turn.
+        It may be the account's consent that is gone, or a gateway that refused (`Settlement.commit`). *since* is when
+        all live ones had last been refused so: a time that is past keeps nobody waiting, and is kept for the others'
+        turn.
         """
 
         def write(intent: RefreshIntent) -> None:
