@@ -480,7 +480,7 @@ CONTROLS = (
     ),
     Control(
         name="what is in doubt for good is asked for",
-        file="pipeline/revocation/provider_side.py",
+        file="pipeline/revocation/collecting.py",
         guard="if row.doubt == SignalDoubt.UNKNOWN:",
         without="if False:",
         test="tests/ledger/test_provider_side.py::test_what_nobody_could_find_out_about and sqlite",
