@@ -26,6 +26,8 @@ from gunicorn.http.errors import NoMoreData
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import ThreadWorker
 
+from webhooks.arrival import note_arrival
+
 log = logging.getLogger(__name__)
 
 _MOST = 65536  # bytes that are read of who was answered, as Gunicorn has it
@@ -61,7 +63,7 @@ class Unreader(SocketUnreader):  # type: ignore[misc]  # Gunicorn has no types
 class Worker(ThreadWorker):  # type: ignore[misc]
     """`worker_class` of the web."""
 
-    seconds = 20.0  # for a whole request, from its first byte. GitHub gives up after 10, Linear after 5, Slack after 3
+    seconds = 20.0  # for a whole request, once a thread has it. GitHub gives up after 10, Linear after 5, Slack after 3
     silence = 5.0  # for who connects and has sent nothing yet; who was answered once is a proxy, or is closed sooner
     goodbye = 2.0  # seconds for who was answered to hang up, as Gunicorn has it
 
@@ -86,6 +88,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 if begins and not well:  # and not who hung up
                     self._refused.note(begins)
                 return
+        # Some hundreds may wait for a thread, for longer than their senders do. Who has sent nothing yet is waited for
+        # in a thread, which is free.
+        conn.came = time.monotonic() if conn.initialized or conn.data_ready else None
         self._handed += 1
         super().enqueue_req(conn)
 
@@ -133,6 +138,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def handle(self, conn: Any) -> Any:
         """One request, in a thread: whether the connection is kept for another."""
+        note_arrival(conn.came)
         if self.cfg.is_ssl:  # which the connection sets up before it makes a parser: a proxy ends TLS for us
             return super().handle(conn)
         if conn.parser is None:  # made here, and not by the connection, since it reads by this unreader

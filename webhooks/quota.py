@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import redis
-from limits import RateLimitItemPerMinute
+from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import RateLimiter, SlidingWindowCounterRateLimiter
@@ -27,12 +26,10 @@ from webhooks.problems import Problem
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 WINDOW = timedelta(minutes=1)
 AWAY = 10.0  # seconds until a Redis that failed is asked again: requests must not wait for one that hangs
-# Seconds that a request waits for it at most, once to connect and once for each of two answers: a few milliseconds are
-# usual, and a person at Slack is told after three seconds that a command failed.
+# Seconds for each connect and each answer, and for all that one count takes of them: a few milliseconds are usual, and a
+# person at Slack is told after three seconds that a command failed.
 PATIENCE = 0.25
 
 
@@ -60,7 +57,8 @@ class Counts(Protocol):
 class SharedCounts:
     """Redis, in which all processes count. One for all quotas of a process, so that they know together that it is away.
 
-    Once it has failed or hung, one request asks it again after a while, and the others do without until it answers.
+    Once it has failed, hung, or was slow twice running, one request asks it again after a while, and the others do without
+    until it answers in time.
     """
 
     def __init__(self, client: redis.Redis, *, prefix: str, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -70,6 +68,7 @@ class SharedCounts:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._again: float | None = None  # when it is asked again; None: it answers
+        self._slow = False  # the last answer; once it may have been this machine that stood still
 
     @classmethod
     def at(cls, url: str, *, prefix: str) -> SharedCounts:
@@ -77,27 +76,36 @@ class SharedCounts:
         client = redis.Redis.from_url(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
         return cls(client, prefix=prefix)
 
-    def ask(self, count: Callable[[RateLimiter], T]) -> T | None:
-        """What *count* makes of it; None: it is away."""
-        if not self._is_asked():
-            return None
-        try:
-            counted = count(self._limiter)
-        except StorageError as error:
-            self._again = self._monotonic() + AWAY
-            what = {"action": "quota.alone", "error": type(error.storage_error).__name__}
-            log.warning("quotas are counted by each process alone", extra=what)
-            return None
-        self._again = None
-        return counted
-
-    def _is_asked(self) -> bool:
+    def spend(self, item: RateLimitItem, of: str, key: str) -> Spent | None:
+        """Count one request of *key*; None: it is away."""
         with self._lock:
+            began = self._monotonic()
             if self._again is not None:
-                if (now := self._monotonic()) < self._again:
-                    return False
-                self._again = now + AWAY  # whoever comes while this one asks does not wait as well
-            return True
+                if began < self._again:
+                    return None
+                self._again = began + AWAY  # whoever comes while this one asks does not wait as well
+            again = self._again
+        try:
+            spent = _count(self._limiter, item, of, key)
+        except StorageError as error:
+            self._leave(again, type(error.storage_error).__name__)
+            return None
+        slow, before = self._monotonic() - began > PATIENCE, self._slow
+        self._slow = slow
+        if slow and before:
+            self._leave(again, "slow")
+        else:
+            self._again = None
+        return spent
+
+    def _leave(self, again: float | None, why: str) -> None:
+        """Do without it for a while. Of those who asked at once, the first says so."""
+        with self._lock:
+            found = self._again == again
+            if found:
+                self._again = self._monotonic() + AWAY
+        if found:
+            log.warning("quotas are counted by each process alone", extra={"action": "quota.alone", "error": why})
 
 
 class Quota:
@@ -111,15 +119,15 @@ class Quota:
 
     def spend(self, key: str) -> Spent:
         """Count one request of *key*."""
-        count = partial(self._count, key=key)
-        spent = self._shared.ask(count) if self._shared is not None else None
-        return spent or count(self._own)
+        spent = self._shared.spend(self._item, self._of, key) if self._shared is not None else None
+        return spent or _count(self._own, self._item, self._of, key)
 
-    def _count(self, limiter: RateLimiter, key: str) -> Spent:
-        allowed = limiter.hit(self._item, self._of, key)
-        stats = limiter.get_window_stats(self._item, self._of, key)
-        resets_in = max(1, min(round(stats.reset_time - time.time() + 0.5), round(WINDOW.total_seconds())))
-        return Spent(allowed=allowed, limit=self._item.amount, remaining=stats.remaining, resets_in=resets_in)
+
+def _count(limiter: RateLimiter, item: RateLimitItem, of: str, key: str) -> Spent:
+    allowed = limiter.hit(item, of, key)
+    stats = limiter.get_window_stats(item, of, key)
+    resets_in = max(1, min(round(stats.reset_time - time.time() + 0.5), round(WINDOW.total_seconds())))
+    return Spent(allowed=allowed, limit=item.amount, remaining=stats.remaining, resets_in=resets_in)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
@@ -21,6 +21,7 @@ from identity.errors import BadInput, Unavailable
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
 from pipeline.workflow import Match, Registry
 from webhooks import metrics, problems
+from webhooks.arrival import arrived
 from webhooks.bells import Bells
 from webhooks.ledger import ConnectionSecrets, Ledger
 from webhooks.lingering import read_on_after
@@ -30,6 +31,7 @@ from webhooks.replies import Replies
 from webhooks.settings import WebSettings
 from webhooks.sources import SOURCES
 from webhooks.sources.reading import Challenge, Fault, Received, Refusal, Source
+from webhooks.strangers import Strangers
 
 log = logging.getLogger(__name__)
 
@@ -98,10 +100,11 @@ class _Receiver:
     rates: Rates
     replies: Replies | None
     clock: Callable[[], datetime]
+    strangers: Strangers = field(default_factory=Strangers)
 
     def take(self, name: str, connection: str) -> tuple[str, Response]:
         """The outcome, as the metrics name it, and the answer. Raises Problem, and Unavailable."""
-        began = time.monotonic()
+        began = arrived()
         source = _admit(name, self.settings)
         secrets = _secrets(self.ledger, source, connection)
         source = source.of(secrets.config)
@@ -124,14 +127,18 @@ class _Receiver:
                 return self._accept(source, connection, body, reading, api_url=secrets.api_url, began=began)
 
     def _tenant_of(self, connection: str, secrets: ConnectionSecrets, received: Received) -> str | None:
-        """The tenant whose rate it counts against. An answer to an approval counts for the tenant whose app asked."""
-        whose = self.ledger.tenant_of(connection, received.installation, received.workspace)
-        return secrets.tenant if whose is None and received.answer is not None else whose
+        """The tenant whose rate it counts against; None: nobody's.
+
+        Through a tenant's own connection it is that tenant's, also where it will be refused or left out: those are kept,
+        for its operators to see and to replay.
+        """
+        if secrets.tenant is not None:
+            return secrets.tenant
+        return self.ledger.tenant_of(connection, received.installation, received.workspace)
 
     def _drop(self, source: Source, connection: str, body: bytes, received: Received) -> tuple[str, Response]:
         """Answer a delivery of no tenant's installation as if it had been stored."""
-        note = {"action": "delivery.dropped", "source": source.name, "connection": connection}
-        log.info("delivery dropped", extra={**note, "installation": received.installation})
+        self.strangers.dropped(source.name, connection, received.installation)
         why = "no tenant has the installation that it names, and no more of those are stored in this minute"
         nothing = Acceptance(delivery="", outcome=DeliveryOutcome.IGNORED, reason=why, nobodys=True)
         delivery = received.signed(source=source.name, connection=connection, body=body)

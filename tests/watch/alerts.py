@@ -231,6 +231,13 @@ ALERTS: Mapping[str, Alert] = {
         says="slack left out events, which never come",
         good={'aswhom_webhooks_withheld_total{source="slack"}': "1x5"},
     ),
+    "AswhomDeliveriesDropped": Alert(
+        after=5,
+        bad={'aswhom_webhooks_total{source="slack",outcome="dropped"}': "0 0 1x5"},
+        labels={"source": "slack"},
+        says="deliveries of slack that no tenant's installation sent are taken and not kept",
+        good={'aswhom_webhooks_total{source="slack",outcome="ignored"}': "0 0 1x5"},
+    ),
     "AswhomDeliveriesMalformed": Alert(
         after=5,
         bad={'aswhom_webhooks_total{source="linear",outcome="malformed"}': "0 0 1x5"},

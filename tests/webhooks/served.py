@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from deploy.web_worker import Worker
-from pipeline.model import Bell
+from pipeline.model import Acceptance, Bell, SignedDelivery
 from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
@@ -43,4 +45,15 @@ class FrozenRing(MemoryRing):
         threading.Event().wait()
 
 
-app = create_app(WebSettings(base_url="http://localhost", max_body=200_000), MemoryLedger(), registry(), FrozenRing())
+class TimedLedger(MemoryLedger):
+    """Writes down since when the sender of each command waits, by the clock of the whole machine."""
+
+    def accept(self, delivery: SignedDelivery, *of: Any, began: float, **more: Any) -> Acceptance:
+        if delivery.source == "slack":
+            with Path(os.environ["BEGAN"]).open("a") as file:
+                file.write(f"{began}\n")
+        return super().accept(delivery, *of, began=began, **more)
+
+
+settings = WebSettings(base_url="http://localhost", max_body=200_000)
+app = create_app(settings, TimedLedger(), registry(), FrozenRing(), clock=lambda: datetime.now(UTC))

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
+import pytest
 import redis
-from limits.strategies import RateLimiter
+from limits import RateLimitItemPerMinute
+from limits.errors import StorageError
 
 from tests.servers.valkey import Valkey
-from webhooks.quota import AWAY, PATIENCE, Quota, SharedCounts
+from webhooks.quota import AWAY, PATIENCE, Quota, SharedCounts, Spent
 
 
 def caller() -> str:
@@ -71,31 +77,93 @@ def test_a_redis_that_hangs_costs_one_request_a_moment_and_the_others_nothing(ow
 
 
 def test_one_asks_a_redis_that_was_away_again_while_the_others_go_on_and_all_do_once_it_answers(
-    own_valkey: Valkey,
+    own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = [0.0]
     with own_valkey.client() as client:
         shared = SharedCounts(client, prefix="t:", monotonic=lambda: times[0])
         own_valkey.kill()
-        assert shared.ask(told) is None
+        assert spend(shared) is None
         own_valkey.start()
         times[0] = AWAY
         asked, go_on = threading.Event(), threading.Event()
+        hit = shared._limiter.hit
 
-        def slowly(limiter: RateLimiter) -> str:
+        def slowly(*of: Any) -> bool:
             asked.set()
             assert go_on.wait(60)
-            return told(limiter)
+            return hit(*of)
 
+        monkeypatch.setattr(shared._limiter, "hit", slowly)
         with ThreadPoolExecutor() as pool:
-            first = pool.submit(shared.ask, slowly)
+            first = pool.submit(spend, shared)
             assert asked.wait(60)
-            assert shared.ask(told) is None, "it waits for nobody who hangs there"
+            assert spend(shared) is None, "it waits for nobody who hangs there"
             go_on.set()
-            assert first.result(60) == "told"
-        assert shared.ask(told) == "told"
+            assert first.result(60) is not None
+        assert spend(shared) is not None
 
 
-def told(limiter: RateLimiter) -> str:
-    limiter.storage.get("t:nothing")
-    return "told"
+def spend(shared: SharedCounts) -> Spent | None:
+    return shared.spend(RateLimitItemPerMinute(9), "key", caller())
+
+
+def test_a_redis_that_answers_slowly_each_time_is_done_without(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No single answer is late, and all that a request waits for are together. Once, this machine may have been slow."""
+    times, takes = [0.0], [PATIENCE * 0.9]
+    with valkey.client() as client:
+        shared = SharedCounts(client, prefix="t:", monotonic=lambda: times[0])
+        for name in ("hit", "get_window_stats"):
+            monkeypatch.setattr(shared._limiter, name, _taking(getattr(shared._limiter, name), times, takes))
+        assert spend(shared) is not None
+        takes[0] = 0.0
+        assert spend(shared) is not None, "it was slow once"
+        takes[0] = PATIENCE * 0.9
+        assert [spend(shared) is not None for _ in range(4)] == [True, True, False, False]
+        times[0] += AWAY
+        assert [spend(shared) is not None for _ in range(2)] == [True, False], "one asks whether it is quick again"
+        times[0] += AWAY
+        takes[0] = 0.0
+        assert [spend(shared) is not None for _ in range(3)] == [True] * 3
+    assert [record.error for record in caplog.records] == ["slow", "slow"]  # type: ignore[attr-defined]
+
+
+def _taking(ask: Callable[..., Any], times: list[float], takes: list[float]) -> Callable[..., Any]:
+    """*ask*, after which so much time has passed."""
+
+    def asked(*of: Any) -> Any:
+        times[0] += takes[0]
+        return ask(*of)
+
+    return asked
+
+
+def test_of_those_who_ask_a_redis_as_it_hangs_the_first_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = SharedCounts(redis.Redis(host="127.0.0.1", port=1), prefix="t:", monotonic=lambda: 0.0)
+    all_ask = threading.Barrier(4, timeout=60)
+
+    def hangs(*_: Any) -> bool:
+        all_ask.wait()
+        raise StorageError(TimeoutError())
+
+    monkeypatch.setattr(shared._limiter, "hit", hangs)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(spend, [shared] * 4)) == [None] * 4
+    assert [record.error for record in caplog.records] == ["TimeoutError"]  # type: ignore[attr-defined]
+
+
+def test_an_address_that_takes_no_connection_costs_no_more_than_one_that_says_nothing(tmp_path: Path) -> None:
+    """A full backlog, as a host that is gone: redis-py would wait for five seconds."""
+    path = tmp_path / "full"
+    with socket.socket(socket.AF_UNIX) as full, socket.socket(socket.AF_UNIX) as first:
+        full.bind(str(path))
+        full.listen(0)
+        first.connect(str(path))
+        quota = Quota(2, SharedCounts.at(f"unix://{path}", prefix="t:"))
+        began = time.monotonic()
+        assert quota.spend(caller()).allowed
+        assert time.monotonic() - began < 3

@@ -10,15 +10,17 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.waiting import eventually
-from tests.webhooks.parts import JSON, github_headers
+from tests.webhooks.parts import FORM, JSON, github_headers, slack_headers
 
 OPENED = b'{"action":"opened","issue":{"number":7}}'
 PATIENCE = 60.0  # seconds until an answer that does not come is a failure, on however busy a machine
@@ -43,7 +45,7 @@ def serving(worker: str, *more: str) -> Iterator[str]:
     """Gunicorn with four threads of that class of worker; the path of its socket."""
     with tempfile.TemporaryDirectory(prefix="aswhom-") as folder:
         path = f"{folder}/web"
-        environment = os.environ | {"HANGS": hanging(path)}
+        environment = os.environ | {"HANGS": hanging(path), "BEGAN": began(path)}
         options = ["--worker-class", worker, "--threads", "4", "--bind", f"unix:{path}", "--graceful-timeout", "1"]
         options += ["--keep-alive", "75", *more]
         command = [sys.executable, "-m", "gunicorn", *options, "--no-control-socket", "tests.webhooks.served:app"]
@@ -66,6 +68,11 @@ def listens(path: str) -> bool:
 def hanging(path: str) -> str:
     """The file that is there once somebody hangs in the broker of the server at *path*."""
     return f"{path}.hangs"
+
+
+def began(path: str) -> str:
+    """The file that says since when the sender of each command waits, at the server at *path*."""
+    return f"{path}.began"
 
 
 def head(body: bytes, *extra: str, length: int | None = None, delivery: str = "d-1") -> bytes:
@@ -345,6 +352,31 @@ def test_the_process_is_well_while_no_thread_is_free_and_the_line_for_one_is_ful
         silent.sendall(PROBE)
         assert answer_on(silent)[0] == 200
     eventually(lambda: refused(small) == 1, "the alerts see what the application did not", seconds=SOON)
+
+
+def test_a_command_waits_for_its_answer_since_it_came_and_not_since_a_thread_is_free(small: str) -> None:
+    """Slack gave up on it meanwhile, and it was typed again: stored late, it would be done twice."""
+    body = b"command=%2Faswhom&text=hi&team_id=T1&user_id=U1&trigger_id=1.1.a"
+    headers = {**slack_headers(body, at=datetime.now(UTC)), "Content-Type": FORM, "Host": "localhost"}
+    lines = [*(f"{name}: {value}" for name, value in headers.items()), f"Content-Length: {len(body)}"]
+    command = "\r\n".join(["POST /webhooks/slack/sl HTTP/1.1", *lines, "", ""]).encode() + body
+    with ExitStack() as stack:
+        again = kept(small, stack)
+        busy = [connected(small, stack) for _ in range(4)]
+        for connection in busy:
+            connection.sendall(head(OPENED, length=len(OPENED)))
+        first = connected(small, stack)
+        for waits in (again, first):
+            waits.sendall(command)
+        assert answer(small, PROBE) == (200, {"status": "up"})  # and what came before was looked at
+        released = time.monotonic()
+        for connection in busy:
+            connection.sendall(OPENED)
+            assert answer_on(connection)[0] == 202
+        assert [answer_on(waits)[0] for waits in (again, first)] == [200, 200]
+    since = [float(line) for line in Path(began(small)).read_text().splitlines()]
+    assert len(since) == 2
+    assert max(since) < released
 
 
 def refused(path: str) -> float | None:
