@@ -19,6 +19,7 @@ from deploy.installation import Installation
 from deploy.ledger_keys import is_unmade, prove_keys
 from deploy.process import workflows
 from deploy.settings import Settings
+from deploy.supervisor import is_up
 from identity.capability.tables import audiences
 from identity.errors import Misconfigured
 
@@ -56,7 +57,9 @@ def in_the_way(at: Installation) -> list[str]:
             "correct ASWHOM_DATABASE_URL. Only where there never was one, go on"
         )
     in_ledger = at.unchecked_ledger.read(stored)
-    faults += [f"no worker, revocations or beat starts with this: {fault}" for fault in _told(celerys_or_refuse)]
+    if not is_up(at.settings.data_dir):  # which takes it away for its own
+        alone = "a worker, revocations or beat that is not started by `aswhom up` does not start where this is set"
+        faults += [f"{alone}: {fault}" for fault in _told(celerys_or_refuse)]
     return faults + refused(at.settings, in_ledger) + hosts_left_out(at.settings, in_ledger)
 
 

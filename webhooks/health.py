@@ -47,8 +47,11 @@ def health(
 
     @pages.get("/readyz")
     def ready() -> Response:
-        nonlocal looked
+        nonlocal looked, unready
         look.result()
+        if unready:
+            unready = ""
+            log.warning("ready again", extra={"action": "request.available"})
         if monotonic() - looked >= _TOLD_EVERY:
             looked = monotonic()
             tell_of_what_is_not_installed()

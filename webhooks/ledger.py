@@ -39,7 +39,10 @@ class Ledger(Protocol):
         """None: there is no such provider connection."""
 
     def tenant_of(self, connection: str, installation: str | None, workspace: str | None = None) -> str | None:
-        """The tenant of a delivery that came through *connection* and names *installation*; None: nobody's, or refused."""
+        """The tenant of a delivery that came through *connection* and names *installation*.
+
+        None: nobody's, or it is refused.
+        """
 
     def accept(
         self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str, began: float

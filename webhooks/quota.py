@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 WINDOW = timedelta(minutes=1)
 AWAY = 10.0  # seconds until a Redis that failed is asked again: requests must not wait for one that hangs
-# Seconds for each connect and each answer, and for all that one count takes of them: a few milliseconds are usual, and a
-# person at Slack is told after three seconds that a command failed.
+# Seconds for each connect and each answer, and for all of them that one count takes: a few milliseconds are usual, and
+# a person at Slack is told after three seconds that a command failed.
 PATIENCE = 0.25
 
 
@@ -57,8 +57,8 @@ class Counts(Protocol):
 class SharedCounts:
     """Redis, in which all processes count. One for all quotas of a process, so that they know together that it is away.
 
-    Once it has failed, hung, or was slow twice running, one request asks it again after a while, and the others do without
-    until it answers in time.
+    Once it has failed, hung, or was slow twice running, one request asks it again after a while, and the others do
+    without until it answers in time.
     """
 
     def __init__(self, client: redis.Redis, *, prefix: str, monotonic: Callable[[], float] = time.monotonic) -> None:

@@ -129,8 +129,8 @@ class _Receiver:
     def _tenant_of(self, connection: str, secrets: ConnectionSecrets, received: Received) -> str | None:
         """The tenant whose rate it counts against; None: nobody's.
 
-        Through a tenant's own connection it is that tenant's, also where it will be refused or left out: those are kept,
-        for its operators to see and to replay.
+        Through a tenant's own connection it is that tenant's, also where it will be refused or left out: those are
+        kept, for its operators to see and to replay.
         """
         if secrets.tenant is not None:
             return secrets.tenant

@@ -13,7 +13,7 @@ from deploy.installation import Installation
 from deploy.ledger_connections import of_all_seen, of_one_host
 from pipeline.ledger.living import sessions_of_processes
 
-_BESIDE = 20  # connections, for commands and what PostgreSQL keeps for itself
+_BESIDE = 17  # connections, for commands
 _OLDEST = 150_000
 _SETTINGS = (
     "fsync",
@@ -24,6 +24,8 @@ _SETTINGS = (
     "server_version",
     "server_encoding",
     "max_connections",
+    "superuser_reserved_connections",
+    "reserved_connections",  # since 16
 )
 _COLLATION = """
     select datname as name, datcollversion as of_indexes, pg_database_collation_actual_version(oid) as of_server
@@ -38,7 +40,8 @@ def server(at: Installation) -> Iterator[Finding]:
     is_ = at.read(_settings)
     yield from _of_settings(is_)
     seen = of_all_seen(at.settings, at.read(sessions_of_processes))
-    yield from _of_connections(int(is_["max_connections"]), of_one=of_one_host(at.settings), seen=seen)
+    kept = int(is_["superuser_reserved_connections"]) + int(is_["reserved_connections"] or 0)
+    yield from _of_connections(int(is_["max_connections"]), kept=kept, of_one=of_one_host(at.settings), seen=seen)
     if is_["synchronous_commit"] not in _NOT_AWAITED:
         yield from _of_standbys(is_["synchronous_standby_names"], at.read(_standbys))
     yield from _of_text(at.read(_text_kept), is_["server_encoding"])
@@ -57,14 +60,18 @@ def _of_settings(is_: Mapping[str, str]) -> Iterator[Finding]:
         yield wrong("versions", f"PostgreSQL {is_['server_version']} is not tested with this version: use 15 or later")
 
 
-def _of_connections(takes: int, *, of_one: int, seen: int) -> Iterator[Finding]:
-    """*of_one*: as many as what these settings start on one host may hold. *seen*: as the processes there are may."""
+def _of_connections(takes: int, *, kept: int, of_one: int, seen: int) -> Iterator[Finding]:
+    """*kept*: of those that it takes, for others than us.
+
+    *of_one*: as many as what these settings start on one host may hold. *seen*: as the processes there are may.
+    """
     needed = max(of_one, seen)
-    if takes >= needed:
+    if takes - kept >= needed:
         return
     whose = "the processes on all hosts" if seen > of_one else "the processes of these settings on one host"
-    says = f"PostgreSQL takes {takes} connections, and {whose} hold up to {needed}"
-    cure = f"set max_connections to {needed + _BESIDE} or more, or ASWHOM_DATABASE_CONNECTIONS to fewer"
+    of_ours = f"PostgreSQL takes {takes} connections, of which it keeps {kept} for administrators"
+    says = f"{of_ours}, and {whose} hold up to {needed}"
+    cure = f"set max_connections to {needed + kept + _BESIDE} or more, or ASWHOM_DATABASE_CONNECTIONS to fewer"
     yield wrong("ledger", f"{says}, beyond which deliveries are answered 503: {cure}")
 
 
@@ -108,5 +115,5 @@ def _text_kept(connection: Connection) -> Row[Any]:
 
 
 def _settings(connection: Connection) -> dict[str, str]:
-    ask = text("select current_setting(:name)")
+    ask = text("select coalesce(current_setting(:name, true), '')")
     return {name: connection.execute(ask, {"name": name}).scalar_one() for name in _SETTINGS}

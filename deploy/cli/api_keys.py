@@ -66,7 +66,8 @@ def described(function: Callable[..., None]) -> Callable[..., None]:
             default=str(Role.AGENT),
             show_default=True,
             help="agent: execute tools and see its own jobs. product: make connect links, confirm who came back, and "
-            "see all of the tenant, whatever --users says. reader: see all of it. admin: all of these, and revoke.",
+            "see all of the tenant; with --users, of jobs those of these users and of the service. reader: see the "
+            "same. admin: all of these, and revoke.",
         ),
         click.option("--agent", required=True, help="The agent that calls, one of the tenant's own; made if new."),
         click.option("--tenant", required=True),

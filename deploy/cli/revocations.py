@@ -50,12 +50,16 @@ def list_revocations(at: Installation, out: Output, limit: int, stuck: bool, out
         told = {"file": str(output), "revocations": of_one, "connects": len(left)}
         out.done(f"{of_one} revocation(s) are in {output}{of_none}", told)
         return
-    rows = []
-    if stuck:  # first: what is of no revocation is in no other list
-        rows += [_of_connect(one) for one in at.read(lambda c: stuck_leftovers(c, None, limit=limit + 1))]
-    rows += at.read(lambda c: views.revocations_page(c, None, Turn(limit=limit + 1), stuck=stuck).rows)
+    rows = at.read(lambda c: views.revocations_page(c, None, Turn(limit=limit + 1), stuck=stuck).rows)
     columns = ("id", "kind", "key", "state", "cancelled_jobs", "stopped_jobs", "requested_by", "effective_at", "reason")
-    out.page(rows, columns, limit=limit, empty="Nothing is stuck" if stuck else "Nothing was ever revoked")
+    if not stuck:
+        out.page(rows, columns, limit=limit, empty="Nothing was ever revoked")
+        return
+    left = [_of_connect(one) for one in at.read(lambda c: stuck_leftovers(c, None, limit=limit + 1))]
+    out.rows([*rows[:limit], *left[:limit]], columns, empty="Nothing is stuck")
+    for what, found in (("revocations", rows), ("refused connects", left)):
+        if len(found) > limit:
+            out.note(f"of the {what} only the first {limit} are shown: say --limit")
 
 
 def _of_connect(one: StuckLeftover) -> Record:

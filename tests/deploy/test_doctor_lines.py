@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from deploy.checkup import egress, lines
+from deploy.checkup.addresses import Leads
 from deploy.checkup.finding import State
 from deploy.installation import Installation
 from deploy.settings import load
@@ -20,6 +21,14 @@ from identity.tables import connection_secrets, provider_connections
 from pipeline.database import DatabaseSettings, open_database
 from tests.deploy.conftest import Cli, told
 from tests.servers.postgres import Postgres
+
+
+def test_of_very_many_hosts_that_are_left_out_it_says_how_many_more_there_are() -> None:
+    leads = [Leads(whose=f"c-{number}", url=f"https://h{number}.example") for number in range(23)]
+    *named, last = egress.hosts_left_out(load(egress_hosts="elsewhere.example"), leads)
+    of_these = [says for says in named if "c-" in says]
+    assert len(of_these) == 20
+    assert last.endswith(" more are left out")
 
 
 @pytest.mark.parametrize(

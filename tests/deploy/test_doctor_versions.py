@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterator
 
 import pytest
 
+from deploy import room
 from deploy.checkup import ledger, machine, postgresql
 from deploy.checkup.finding import Finding, State
 from deploy.installation import Installation
@@ -69,15 +71,23 @@ def test_a_postgresql_that_is_too_old_is_found(number: str, version: str, found:
 
 
 @pytest.mark.parametrize(
-    ("takes", "seen", "found"), [(92, 0, None), (91, 0, "on one host"), (92, 93, "on all hosts"), (93, 93, None)]
+    ("takes", "seen", "found"), [(95, 0, None), (94, 0, "on one host"), (95, 93, "on all hosts"), (96, 93, None)]
 )
 def test_a_server_that_takes_too_few_connections_for_what_is_started_is_found(
     takes: int, seen: int, found: str | None
 ) -> None:
-    said = says_of("ledger", postgresql._of_connections(takes, of_one=92, seen=seen))
+    said = says_of("ledger", postgresql._of_connections(takes, kept=3, of_one=92, seen=seen))
     cure = f"set max_connections to {max(92, seen) + 20} or more, or ASWHOM_DATABASE_CONNECTIONS"
     assert [(found in says, cure in says) for _, says in said if found] == ([(True, True)] if found else [])
     assert len(said) == (found is not None)
+
+
+def test_a_disk_that_does_not_say_what_is_free_is_no_good_news(
+    at: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "free", lambda _: math.nan)
+    ((state, says),) = says_of("disk", machine.disk(at))
+    assert (state, "cannot be read" in says) == (State.UNKNOWN, True)
 
 
 def test_a_ledger_without_its_write_ahead_log_is_found(at: Installation) -> None:

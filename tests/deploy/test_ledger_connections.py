@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -16,10 +17,13 @@ from deploy.installation import Installation
 from deploy.ledger_connections import most_connections, of_all_seen, of_one_host, of_these
 from deploy.settings import Settings, load
 from identity.errors import Misconfigured
+from pipeline.database import DatabaseSettings
 from tests.deploy.conftest import Cli
 from tests.deploy.shipped import deployments
 from tests.docs.pages import page
 from tests.servers.postgres import Postgres
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
 @pytest.mark.parametrize(
@@ -41,6 +45,14 @@ def test_a_process_holds_what_it_needs_or_what_is_said(
         with_6,
         with_100,
     ]
+
+
+def test_no_process_is_given_more_than_its_threads_can_use() -> None:
+    """And two, for what goes ahead: the numbers stand where neither knows the other."""
+    of_gunicorn = re.search(r"^threads = (\d+)$", (DEPLOY / "gunicorn.py").read_text(), re.MULTILINE)
+    assert of_gunicorn is not None
+    assert most_connections(load(database_connections=100), "web") == int(of_gunicorn[1]) + 2
+    assert most_connections(load(database_connections=100), "worker") == DatabaseSettings(url="").threads
 
 
 def test_a_worker_that_writes_more_at_once_holds_more_and_a_command_is_not_counted() -> None:

@@ -110,8 +110,11 @@ def test_what_is_stuck_at_the_provider_is_listed_and_asked_about_again(acme: Cli
         assert list(work.revocations(at))[-1].says.endswith("is stuck: see `aswhom revocations list --stuck`")
         others = delete(withdrawals).where(withdrawals.c.id.like("connect.%"), withdrawals.c.id != "connect.9")
         at.write(lambda c: c.execute(others).rowcount)
-    first = acme.json("revocations", "list", "--stuck", "--limit", "1")
-    assert [one["id"] for one in first] == ["connect.9"], "of no other list"
+        at.write(partial(stick_leftover, id="connect.8"))
+    first = acme("revocations", "list", "--stuck", "--limit", "1", "--json")
+    assert [one["id"] for one in json.loads(first.stdout)] == [made, "connect.9"], "neither hides the other"
+    assert first.stderr == "of the refused connects only the first 1 are shown: say --limit\n"
+    assert acme.json("revocations", "give-up", "connect.8", "--yes")["given_up"] is True
     assert acme.json("revocations", "give-up", "connect.9", "--yes")["given_up"] is True
     assert acme.json("revocations", "retry", made)["asked_again"] == 1
     assert acme.json("revocations", "list", "--stuck") == []

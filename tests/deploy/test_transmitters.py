@@ -59,6 +59,7 @@ def test_doctor_names_a_transmitter_whose_stream_is_disabled(cli: Cli) -> None:
         at.write(said)
     (found,) = streams()
     assert (found["state"], "okta said at" in found["says"], "disabled" in found["says"]) == ("wrong", True, True)
+    assert "`aswhom transmitters running okta`" in found["says"]
     (row,) = cli.json("transmitters", "list")
     assert row["stream_status"] == "disabled"
     with Installation(load(data_dir=cli.data_dir)) as at:

@@ -38,6 +38,8 @@ def test_a_redis_that_hangs_keeps_no_command_from_its_answer(start_system: Start
     system = start_system(ASWHOM_WEBHOOK_TENANT_RATE="1000", ASWHOM_WEBHOOK_RATE="1000")
     system.start("web")
     assert slash_command(system, "acme", "hello", trigger="1.1.first").status_code == 200  # the web is warm
+    with own_valkey.client() as client:
+        assert next(client.scan_iter("aswhom:*quota*"), None) is not None, "it is counted for all processes"
     own_valkey.pause()
     try:
         with ThreadPoolExecutor(8) as pool:

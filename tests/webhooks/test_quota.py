@@ -111,7 +111,7 @@ def spend(shared: SharedCounts) -> Spent | None:
 def test_a_redis_that_answers_slowly_each_time_is_done_without(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No single answer is late, and all that a request waits for are together. Once, this machine may have been slow."""
+    """No single answer is late, and all of a count are together. Once, this machine may have been slow."""
     times, takes = [0.0], [PATIENCE * 0.9]
     with valkey.client() as client:
         shared = SharedCounts(client, prefix="t:", monotonic=lambda: times[0])

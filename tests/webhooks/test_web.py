@@ -52,9 +52,15 @@ def test_why_it_is_not_ready_is_logged_when_that_changes_and_each_minute(
     for at, fault in ((0.0, "disk full"), (30.0, "disk full"), (31.5, "no answer"), (92.0, "no answer")):
         now[0], ledger.away = at, Unavailable(fault)
         assert {client.get("/readyz").status_code for _ in range(10)} == {503}
+    now[0], ledger.away = 95.0, None
+    assert {client.get("/readyz").status_code for _ in range(10)} == {200}
+    now[0], ledger.away = 98.0, Unavailable("no answer")
+    assert client.get("/readyz").status_code == 503
     assert [line.getMessage() for line in caplog.records] == [
         "not ready: disk full",
         "not ready: no answer",
+        "not ready: no answer",
+        "ready again",
         "not ready: no answer",
     ]
 

@@ -111,7 +111,9 @@ class McpTools:
         except (BadInput, Misconfigured, NotInState, PolicyDenied, KeyReused) as error:
             return of_fault(str(error))
         except Unavailable as error:
-            return of_fault(mcp_words.not_now(error, keyed=call.meta.get("idempotencyKey") is not None))
+            if call.name == LOOK:
+                return mcp_words.not_seen(error)
+            return mcp_words.not_now(error, keyed=call.meta.get("idempotencyKey") is not None)
 
     def _look(self, who: Caller, identifier: str, job: str, *, wait: timedelta) -> dict[str, Any]:
         """A job of the one as whom the client acts: what another's came to is told to no model of theirs."""

@@ -20,10 +20,11 @@ from webhooks.api.job_models import Outcome, ToolAnswer
 
 LOOK = "aswhom__look_at_job"
 
-_ENDED_BADLY = {Outcome.FAILED, Outcome.REFUSED, Outcome.CANCELLED, Outcome.DEAD, Outcome.UNKNOWN}
+_NOT_DONE = {Outcome.FAILED, Outcome.REFUSED, Outcome.CANCELLED, Outcome.DEAD}
 _NOT_AGAIN = f"It goes on by itself: do not call the tool again for it, and ask {LOOK} later what became of it."
+_QUOTATION = re.compile(r"(“[^”]*(?:”|$))")  # of a provider, by `identity.quoting`
 _WHO = (
-    (re.compile(r"\b(cancelled|replayed|resolved) by [^;]*"), r"\1 by a person"),
+    (re.compile(r"^(cancelled|replayed|resolved) by [^;]*"), r"\1 by a person"),
     (re.compile(r"\S+ said no\b"), "somebody said no"),
 )
 
@@ -46,23 +47,28 @@ def of_job(row: Record, workflows: Registry, *, now: datetime) -> tuple[Outcome,
     if told.job.next_try_at is not None:
         answer["next_try_at"] = told.job.next_try_at.isoformat()
     # Models read an error as "it was not done", and call again.
-    return told.outcome, _result(answer, is_error=told.outcome in _ENDED_BADLY and told.result is None)
+    return told.outcome, _result(answer, is_error=told.outcome in _NOT_DONE and told.result is None)
 
 
 def of_fault(detail: str, *more: str) -> dict[str, Any]:
     """That nothing was called, and why."""
-    return {"content": [{"type": "text", "text": "\n".join((detail, *more))}], "isError": True}
+    return _said("\n".join((detail, *more)), is_error=True)
 
 
-def not_now(error: Unavailable, *, keyed: bool) -> str:
+def not_now(error: Unavailable, *, keyed: bool) -> dict[str, Any]:
     """That the ledger is away; *keyed*: the call has an idempotency key."""
     if not isinstance(error, Unconfirmed):
-        seconds = max(1, round(error.retry_after.total_seconds()))
-        return f"This cannot be taken now, and nothing was. Call again in {seconds} s."
+        return of_fault(f"This cannot be taken now, and nothing was. Call again in {_seconds(error)} s.")
     what = "Call again with the same idempotencyKey, which has it done once."
     if not keyed:
         what = "Do not call the tool again, or it may be done twice: tell the person, who looks whether it was."
-    return f"Nobody knows yet whether this was taken: it may be done. {what}"
+    return _said(f"Nobody knows yet whether this was taken: it may be done. {what}", is_error=False)
+
+
+def not_seen(error: Unavailable) -> dict[str, Any]:
+    """That the ledger is away, to who looks at a job."""
+    again = f"ask {LOOK} again in {_seconds(error)} s; do not call the tool again for it"
+    return _said(f"What became of the job cannot be read now. It goes on by itself: {again}.", is_error=False)
 
 
 def said(errors: list[dict[str, str]]) -> str:
@@ -98,11 +104,20 @@ def _next(told: ToolAnswer) -> str | None:
 
 
 def _nameless(reason: str) -> str:
-    """A reason without who did it."""
+    """A reason without who did it. What it quotes stays as it was said."""
+    parts = _QUOTATION.split(reason)
     for who, nobody in _WHO:
-        reason = who.sub(nobody, reason)
-    return reason
+        parts[::2] = [who.sub(nobody, ours) for ours in parts[::2]]
+    return "".join(parts)
+
+
+def _seconds(error: Unavailable) -> int:
+    return max(1, round(error.retry_after.total_seconds()))
 
 
 def _result(told: Mapping[str, Any], *, is_error: bool) -> dict[str, Any]:
-    return {"content": [{"type": "text", "text": json.dumps(told, ensure_ascii=False)}], "isError": is_error}
+    return _said(json.dumps(told, ensure_ascii=False), is_error=is_error)
+
+
+def _said(text: str, *, is_error: bool) -> dict[str, Any]:
+    return {"content": [{"type": "text", "text": text}], "isError": is_error}
