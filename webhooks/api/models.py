@@ -222,10 +222,17 @@ class ScopeOut(Given):
     key: str
 
 
+class NarrowingOut(Given):
+    had: list[str]
+    keeps: list[str]
+    took: list[str]
+
+
 class RevocationOut(Given):
     id: str
     number: int = Field(description="what was accepted or consented before this ledger number is withdrawn")
-    scope: ScopeOut
+    scope: ScopeOut = Field(description="its kind is `narrowing` where an account lost scopes and nothing is withdrawn")
+    narrowing: NarrowingOut | None = Field(description="the account's scopes; null where all of the scope is withdrawn")
     state: Literal["effective", "cancelling", "draining", "quiesced"]
     requested_by: str
     reason: str
