@@ -18,7 +18,7 @@ from identity.audit import Act, AsWhom
 from identity.bounds import covered, within
 from identity.errors import BadInput
 from identity.model import Credential
-from identity.sequence import lock_exclusive, lock_exclusive_number_and_time
+from identity.sequence import lock_exclusive_number_and_time, next_number_and_time
 from identity.tables import grants
 
 #: Whose next token is asked for by the scopes that are left: without any it would have all there are.
@@ -45,21 +45,18 @@ def narrow(connection: Connection, account: Account, act: Act, *, keep: tuple[st
     Raises BadInput for scopes that it does not have, for all of them, for one that another kept one includes, and for
     none where a token is asked for by its scopes: without any it would have them all.
     """
-    lock_exclusive(connection, account.key.scope)
+    number, at = lock_exclusive_number_and_time(connection, account.key.scope)
     row = connection.execute(select(grants.c.scopes).where(grants.c.account_id == account.id)).one_or_none()
     if row is None:
         raise BadInput(f"account {account.key} was never connected: it has no scopes")
     had = tuple(row.scopes)
     if refusal := _prohibition(account, had, keep):
         raise BadInput(refusal)
-    narrowed = _numbered(connection, account, had, keep)
     rewritten = update(grants).where(grants.c.account_id == account.id)
     connection.execute(rewritten.values(scopes=list(keep), ceiling=list(keep)))
     whom, detail = AsWhom.of_account(account.key, id=account.id), {"had": list(had), "keeps": list(keep)}
-    audit.record_act(
-        connection, "account.narrowed", whom, act, number=narrowed.number, outcome="narrowed", detail=detail
-    )
-    return narrowed
+    audit.record_act(connection, "account.narrowed", whom, act, number=number, outcome="narrowed", detail=detail)
+    return Narrowed(had=had, keeps=keep, took=_taken(account, had, keep), number=number, at=at)
 
 
 def rescope(connection: Connection, account: Account, scopes: tuple[str, ...]) -> Narrowed | None:
@@ -73,16 +70,14 @@ def rescope(connection: Connection, account: Account, scopes: tuple[str, ...]) -
         return None
     had, kept = tuple(row.scopes), tuple(within(account.provider, scopes, ceiling=row.ceiling))
     connection.execute(update(grants).where(mine).values(scopes=list(kept)))
-    return _numbered(connection, account, had, kept) if _taken(account, had, kept) else None
+    if not (took := _taken(account, had, kept)):
+        return None
+    number, at = next_number_and_time(connection)
+    return Narrowed(had=had, keeps=kept, took=took, number=number, at=at)
 
 
 def _taken(account: Account, had: tuple[str, ...], keeps: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(had) - covered(account.provider, keeps)))
-
-
-def _numbered(connection: Connection, account: Account, had: tuple[str, ...], keeps: tuple[str, ...]) -> Narrowed:
-    number, at = lock_exclusive_number_and_time(connection, account.key.scope)
-    return Narrowed(had=had, keeps=keeps, took=_taken(account, had, keeps), number=number, at=at)
 
 
 def _prohibition(account: Account, had: tuple[str, ...], keep: tuple[str, ...]) -> str | None:

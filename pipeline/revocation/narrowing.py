@@ -139,4 +139,9 @@ def _those(connection: Connection, calls: Sequence[Row[Any]], needs: _Needs, wor
     for some in in_batches([call.step_id for call in calls]):
         named = select(steps.c.id, steps.c.action).where(steps.c.id.in_(some))
         of_step |= {row.id: row.action for row in connection.execute(named)}
-    return [call for call in calls if (action := known.get(of_step[call.step_id])) is None or needs(action)]
+
+    def counts(call: Row[Any]) -> bool:
+        action = known.get(of_step[call.step_id])
+        return action is None or needs(action)
+
+    return [call for call in calls if counts(call)]
