@@ -7,7 +7,6 @@ was taken. Whoever carries it out finds them, since it knows the actions; the re
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +16,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from identity.accounts import Account
 from identity.audit import Act
 from identity.bounds import covered
-from identity.columns import database_now
+from identity.columns import database_now, is_one
 from identity.model import AccountKey
 from identity.narrowing import Narrowed, narrow
 from pipeline.action import Action
@@ -25,7 +24,7 @@ from pipeline.batches import in_batches
 from pipeline.revocation import Stage, flying, load_without_receipt, under
 from pipeline.revocation.tables import NARROWING, revocations
 from pipeline.states import AttemptState
-from pipeline.tables import attempts, job_scopes, jobs, steps
+from pipeline.tables import IS_OPEN, attempts, job_scopes, jobs, steps
 from pipeline.workflow import Registry
 
 _Needs = Callable[[type[Action[Any]]], bool]
@@ -99,8 +98,11 @@ def preview_narrowing(
 ) -> NarrowingAtStake:
     """What would be waited for, and what may come to wait for consent; nothing is locked or changed."""
     needs, mine = _needing(had, keep), account.key.scope
-    out = select(attempts).where(under(mine, attempts), attempts.c.state.in_([AttemptState.OPEN, AttemptState.UNKNOWN]))
-    states = Counter(one.state for one in _those(connection, connection.execute(out).all(), needs, workflows))
+    # One after the other, and as their partial indexes say it: there may be millions that have ended.
+    out, unknown = (
+        connection.execute(select(attempts).where(under(mine, attempts), which)).all()
+        for which in (IS_OPEN, is_one(attempts.c.state, AttemptState.UNKNOWN))
+    )
     waiting = (
         select(jobs.c.workflow, func.count().label("number"))
         .join(job_scopes, job_scopes.c.scopes_sha256 == jobs.c.scopes_sha256)
@@ -109,8 +111,8 @@ def preview_narrowing(
         .order_by(jobs.c.workflow)
     )
     return NarrowingAtStake(
-        calls_in_flight=states[AttemptState.OPEN],
-        unknown_calls=states[AttemptState.UNKNOWN],
+        calls_in_flight=len(_those(connection, out, needs, workflows)),
+        unknown_calls=len(_those(connection, unknown, needs, workflows)),
         jobs={
             row.workflow: row.number
             for row in connection.execute(waiting)

@@ -34,6 +34,7 @@ from pipeline.workflow import SERVICE, USER, Registry, workflow
 from tests.ledger.acts import SIGNER, audit_kinds, close, done, open_, settle
 from tests.ledger.house import AS_ADA, House, Say, intent_of, say_it
 from tests.ledger.house import Opened as OpenedEvent
+from tests.ledger.plans import plans
 from tests.ledger.revokers import quiet_revoker
 from tests.ledger.signals import say, signal
 
@@ -70,9 +71,8 @@ WORKFLOWS = Registry([shout_it])
 
 
 def grant(house: House, *principals: str) -> None:
-    for principal in principals:
-        mine = update(grants).where(grants.c.account_id == f"acc-acme.{principal}")
-        house.database.write(lambda c, mine=mine: c.execute(mine.values(scopes=["issues:write", "comments"])).rowcount)
+    theirs = update(grants).where(grants.c.account_id.in_([f"acc-acme.{one}" for one in principals]))
+    house.database.write(lambda c: c.execute(theirs.values(scopes=["issues:write", "comments"])).rowcount)
 
 
 @pytest.fixture
@@ -236,6 +236,8 @@ def test_before_it_is_done_it_is_told_what_is_out_and_which_jobs_may_come_to_wai
     assert (stake.calls_in_flight, stake.unknown_calls, stake.jobs) == (1, 1, {"say_it": 3})
     all_kept = granted.database.read(lambda c: look(c, "comments", "issues:write"))
     assert (all_kept.calls_in_flight, all_kept.jobs) == (0, {})
+    found = [plan for plan in plans(granted.database, look, large=True) if "attempts" in plan]
+    assert ["ix_attempts_open" in found[0], "ix_attempts_unknown" in found[1]] == [True, True], found
 
 
 def test_permissions_that_github_took_are_a_narrowing_by_that_signal_and_those_it_gave_are_none(
