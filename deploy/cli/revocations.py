@@ -55,9 +55,9 @@ def list_revocations(at: Installation, out: Output, limit: int, stuck: bool, out
     if not stuck:
         out.page(rows, columns, limit=limit, empty="Nothing was ever revoked")
         return
-    left = [_of_connect(one) for one in at.read(lambda c: stuck_leftovers(c, None, limit=limit + 1))]
-    out.rows([*rows[:limit], *left[:limit]], columns, empty="Nothing is stuck")
-    for what, found in (("revocations", rows), ("refused connects", left)):
+    beside = [_of_connect(one) for one in at.read(lambda c: stuck_leftovers(c, None, limit=limit + 1))]
+    out.rows([*rows[:limit], *beside[:limit]], columns, empty="Nothing is stuck")
+    for what, found in (("revocations", rows), ("refused connects", beside)):
         if len(found) > limit:
             out.note(f"of the {what} only the first {limit} are shown: say --limit")
 

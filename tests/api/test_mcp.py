@@ -36,6 +36,7 @@ from tests.servers.npm import install
 from tests.servers.web import serving
 from webhooks.api import mcp_words, shapes
 from webhooks.api.job_models import Outcome
+from webhooks.api.jobs import there
 from webhooks.api.mcp import REVISIONS
 from webhooks.api.mcp_words import LOOK
 
@@ -197,7 +198,8 @@ def test_what_a_provider_said_stands_letter_by_letter_in_its_quotation(ours: str
 def test_an_error_is_what_was_not_done_and_nothing_else(sqlite_api: AgentsApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models read an error as that nothing was done, and call again."""
     job = told(call(sqlite_api, "github__Say", text="hello"))["job"]
-    answer = shapes.tool_answer(sqlite_api.requests.read(lambda c: views.job(c, "acme", job)), sqlite_api.workflows)
+    row = sqlite_api.requests.read(lambda c: there(views.job(c, "acme", job)))
+    answer = shapes.tool_answer(row, sqlite_api.workflows)
     errors = set()
     for outcome in Outcome:
         told_so = answer.model_copy(update={"outcome": outcome})

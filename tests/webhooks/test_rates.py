@@ -123,8 +123,8 @@ def test_whose_deliveries_are_dropped_is_said_once_a_minute_for_each_and_not_wit
     times[0] += 60
     strangers.dropped("github", "gh", "1")
     assert [_said(record).installation for record in caplog.records] == ["1", "2", "1"]
-    for installation in range(1000):
-        strangers.dropped("github", "gh", str(installation))
+    for number in range(1000):
+        strangers.dropped("github", "gh", str(number))
     assert len(caplog.records) == 102
 
 
