@@ -308,10 +308,12 @@ def test_what_became_of_a_request_is_in_the_log_and_nothing_that_it_said(
     call(sqlite_api, "github__Say", text="hello")
     call(sqlite_api, "github__Say", words="hello")
     post(sqlite_api, {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "github__Shout"}})
-    made, unfit, unknown = (vars(record) for record in caplog.records)
+    post(sqlite_api, {"jsonrpc": "2.0", "id": 1, "method": "hello/list"})
+    made, unfit, unknown, no_method = (vars(record) for record in caplog.records)
+    assert no_method["method"] == "another"
     assert (made["method"], made["tool"], made["outcome"]) == ("tools/call", "github.Say", "pending")
     assert (unfit["refused"], unknown["error"]) == (True, -32602)
-    assert "hello" not in str([made, unfit, unknown])
+    assert "hello" not in str([made, unfit, unknown, no_method])
 
 
 def test_a_key_sees_its_own_jobs_and_acts_as_its_own_users_alone(sqlite_api: AgentsApi) -> None:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -156,14 +156,14 @@ def test_of_those_who_ask_a_redis_as_it_hangs_the_first_says_so(
     assert [record.error for record in caplog.records] == ["TimeoutError"]  # type: ignore[attr-defined]
 
 
-def test_an_address_that_takes_no_connection_costs_no_more_than_one_that_says_nothing(tmp_path: Path) -> None:
+def test_an_address_that_takes_no_connection_costs_no_more_than_one_that_says_nothing() -> None:
     """A full backlog, as a host that is gone: redis-py would wait for five seconds."""
-    path = tmp_path / "full"
-    with socket.socket(socket.AF_UNIX) as full, socket.socket(socket.AF_UNIX) as first:
-        full.bind(str(path))
-        full.listen(0)
-        first.connect(str(path))
-        quota = Quota(2, SharedCounts.at(f"unix://{path}", prefix="t:"))
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as others:
+        for _ in range(3):
+            other = others.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(full.getsockname())
+        quota = Quota(2, SharedCounts.at(f"redis://127.0.0.1:{full.getsockname()[1]}", prefix="t:"))
         began = time.monotonic()
         assert quota.spend(caller()).allowed
         assert time.monotonic() - began < 3

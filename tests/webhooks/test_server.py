@@ -365,6 +365,7 @@ def test_a_command_waits_for_its_answer_since_it_came_and_not_since_a_thread_is_
         busy = [connected(small, stack) for _ in range(4)]
         for connection in busy:
             connection.sendall(head(OPENED, length=len(OPENED)))
+        assert answer(small, PROBE) == (200, {"status": "up"})  # so they were accepted, and have the threads
         first = connected(small, stack)
         for waits in (again, first):
             waits.sendall(command)

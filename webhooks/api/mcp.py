@@ -31,7 +31,6 @@ from webhooks.problems import Problem
 
 PATH = "/mcp"
 REVISIONS = ("2025-11-25", "2025-06-18")  # newest first; in those before, several requests may be sent as one
-_METHODS = frozenset({"initialize", "ping", "tools/list", "tools/call"})
 _NO_REQUEST, _NO_METHOD, _BAD_PARAMS = -32600, -32601, -32602  # JSON-RPC 2.0 §5.1
 
 _INSTRUCTIONS = (
@@ -88,6 +87,7 @@ def _answered(mcp: McpTools, who: Caller, at: Address, method: str, params: Mapp
         raise _RpcError(_BAD_PARAMS, said(misfits(error, "params"))) from None
     except (BadInput, PolicyDenied, UnknownTool) as error:
         raise _RpcError(_BAD_PARAMS, str(error)) from None
+    notes(method="another")  # what a stranger calls it is for no log
     raise _RpcError(_NO_METHOD, f"There is no method {method} here: this server has tools")
 
 
@@ -114,7 +114,7 @@ def mcp_endpoint(
             return Response(status=202)
         if message.id is None:
             return _no_request("id: A request has one, a text or a whole number; a notification is named so")
-        notes(method=message.method if message.method in _METHODS else "another")
+        notes(method=message.method)
         try:
             answered = _answered(server, caller(), query, message.method, message.params)
         except _RpcError as error:
