@@ -220,7 +220,7 @@ def test_a_search_that_cannot_be_written_leaves_its_step_in_doubt_and_says_whose
     assert (row.state, row.runs_spent, step.state) == (JobState.DEAD, 0, StepState.UNKNOWN)
     assert row.reason == (
         "BadInput: step 1: github.Unsearchable.probe has nothing that can be sent: KeyError; github.Unsearchable was "
-        f"sent before and no answer came: {word_wanted('github', job)}"
+        f"sent before and no answer came: {word_wanted('github')}"
     )
     assert attempt_states(workers.house) == [AttemptState.UNKNOWN]
 
