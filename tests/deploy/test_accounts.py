@@ -383,6 +383,7 @@ def test_doctor_names_the_accounts_that_a_provider_refuses_for_themselves(
 ) -> None:
     granting, provider.answer = provider.answer, lambda form: reply({"error": "unauthorized_client"}, 400)
     acme.cli.json("accounts", "refresh", acme.id, code=1)
+    acme.write(lambda c: c.execute(update(refresh_intents).values(outcome="in the words of another version")))
     says = [says for state, says in told(acme.cli, "connections") if state == "wrong"]
     assert any(f"(unauthorized_client), as {acme.id}" in one for one in says)
     assert "an admin of its organisation" in acme.show()["latest_refresh"]["next"]

@@ -63,6 +63,7 @@ def test_what_is_told_of_an_unanswered_call_does_not_send_to_where_it_is_told(cl
     house.database.write(partial(park, reason=f"no answer: {word_wanted('github')}"))
     told = cli("jobs", "show", job.id).output
     assert "Because: no answer: look at github, then say what became of it\n" in told
+    assert "`aswhom jobs show ID` tells" in cli("jobs", "list").output
 
 
 def test_what_the_service_did_was_done_as_the_service(cli: Cli, house: House) -> None:

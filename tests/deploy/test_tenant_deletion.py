@@ -149,9 +149,7 @@ def test_it_asks_first_and_names_what_there_is_not(two: Cli) -> None:
 
 
 @pytest.mark.parametrize(("state", "why"), [("discarded", OutOfDate.REVOKED), ("unknown", None), ("open", None)])
-def test_an_answer_that_comes_after_the_deletion_is_stored_nowhere(
-    two: Cli, state: str, why: OutOfDate | None
-) -> None:
+def test_an_answer_that_comes_after_the_deletion_is_stored_nowhere(two: Cli, state: str, why: OutOfDate | None) -> None:
     of = two.json("tenants", "delete", "acme", *NOW, code=1)["revocation"]
     advance(two, of)
     (account,) = [row["id"] for row in two.json("accounts", "list") if row["tenant_id"] == "acme"]

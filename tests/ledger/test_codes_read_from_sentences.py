@@ -68,7 +68,16 @@ def test_what_the_sentences_of_an_earlier_version_say_is_read_once(database_url:
     def column(table: Table, name: str) -> list[Any]:
         return database.read(lambda c: _column(c, table, name))
 
-    assert column(accounts, "reconnect_cause") == ["unknown", "person", "dead", "dead", "expired", "refused", None, None]
+    assert column(accounts, "reconnect_cause") == [
+        "unknown",
+        "person",
+        "dead",
+        "dead",
+        "expired",
+        "refused",
+        None,
+        None,
+    ]
     assert column(refresh_intents, "code") == [
         "unnamed_401", "invalid_scope", "consent_required", "invalid_grant", *[None] * 7, "revoked",
     ]  # fmt: skip

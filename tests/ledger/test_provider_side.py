@@ -29,7 +29,15 @@ from identity.principals import ensure_principal, link_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.refresh.gate import Gate
-from identity.refresh.intents import TOKEN_ANSWER, IntentState, OutOfDate, RefreshIntent, open_intent, settle, store_answer
+from identity.refresh.intents import (
+    TOKEN_ANSWER,
+    IntentState,
+    OutOfDate,
+    RefreshIntent,
+    open_intent,
+    settle,
+    store_answer,
+)
 from identity.refresh.pace import Pace
 from identity.secret import Secret
 from identity.sequence import lock_exclusive, next_number
