@@ -62,8 +62,8 @@ class Purpose(StrEnum):
     PROBE = "probe"  # to find out whether an earlier call had it
 
 
-class Uncounted(StrEnum):
-    """Why an attempt is none of its step's tries."""
+class CountsAs(StrEnum):
+    """What an attempt counts as that is not simply one of its step's tries."""
 
     UNSENT = "unsent"  # it was taken back before it was sent
     UNSPENT = "unspent"  # it was sent: its upstream is away, or said when to come

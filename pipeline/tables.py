@@ -210,7 +210,7 @@ attempts = Table(
     Column("status", Integer),
     Column("upstream_request_id", String(200)),
     Column("error", Text),  # for people
-    Column("uncounted", String(16)),  # why it is none of its step's tries: unsent, unspent
+    Column("counts_as", String(16)),  # what but a try of its step's: unsent, unspent
     Index("ix_attempts_step", "step_id"),
     partial_index("ix_attempts_open", "settled_by", where="state = 'open'"),
     Index("ix_attempts_account", "account_id", "opened"),

@@ -25,7 +25,7 @@ from pipeline.ledger.intents import Intent, record_intent
 from pipeline.ledger.jobs import wake
 from pipeline.ledger.moving import StepColumns, move_attempt, move_step
 from pipeline.ledger.once import once_name
-from pipeline.states import AttemptState, Purpose, StepState, Uncounted
+from pipeline.states import AttemptState, CountsAs, Purpose, StepState
 from pipeline.tables import attempts, jobs, steps
 
 # For answers that come late, which see to it that nothing goes past them.
@@ -45,13 +45,13 @@ class Closing:
     status: int | None = None
     upstream_request_id: str | None = None
     error: str | None = None
-    uncounted: Uncounted | None = None  # why it is none of its step's tries; None: it is one
+    counts_as: CountsAs | None = None  # None: one of its step's tries
     resolves: AttemptState | None = None  # what earlier unknown attempts of the step turn out to have been
 
     @property
     def attempt_error(self) -> str | None:
         """The error as the attempt has it, which tells people that it is unspent."""
-        unspent = self.uncounted is Uncounted.UNSPENT and self.error is not None
+        unspent = self.counts_as is CountsAs.UNSPENT and self.error is not None
         return f"spends no attempt: {self.error}" if unspent else self.error
 
 
@@ -91,7 +91,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
         status=closing.status,
         upstream_request_id=closing.upstream_request_id,
         error=closing.attempt_error,
-        uncounted=closing.uncounted,
+        counts_as=closing.counts_as,
     )
     if closed is not None:
         answer = _Answer(attempt=closed, kind="attempt.closed", id=f"{closing.attempt}.{number}")
@@ -127,7 +127,7 @@ def close_unsent(connection: Connection, intent: Intent) -> None:
             state=AttemptState.NO_EFFECT,
             step_state=StepState.OPEN,
             error="not sent",
-            uncounted=Uncounted.UNSENT,
+            counts_as=CountsAs.UNSENT,
         )
         close_attempt(connection, intent, not_sent)
 

@@ -21,9 +21,9 @@ from pipeline.states import (
     JOB_MOVES,
     STEP_MOVES,
     AttemptState,
+    CountsAs,
     JobState,
     StepState,
-    Uncounted,
     Wait,
 )
 from pipeline.tables import attempts, jobs, steps
@@ -76,7 +76,7 @@ class AttemptColumns(TypedDict, total=False):
     status: int | None
     upstream_request_id: str | None
     error: str | None
-    uncounted: Uncounted | None
+    counts_as: CountsAs | None
 
 
 def move_job(

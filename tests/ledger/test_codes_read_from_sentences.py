@@ -84,7 +84,7 @@ def test_what_the_sentences_of_an_earlier_version_say_is_read_once(database_url:
     assert column(refresh_intents, "out_of_date") == [
         *[None] * 4, "overtaken", "overtaken", "revoked", "moved", "deleted", *[None] * 3,
     ]  # fmt: skip
-    assert column(attempts, "uncounted") == ["unspent", "unsent", None, None, None]
+    assert column(attempts, "counts_as") == ["unspent", "unsent", None, None, None]
     assert column(deliveries, "left_out") == ["unlisted", "unreached", None, None, None]
     assert column(jobs, "reason")[1:] == [
         f"no answer: {_ASKS}", f"no answer: {_ASKS}, as `aswhom jobs show another` tells how",

@@ -33,7 +33,7 @@ _UNNAMED = "401 without an error code"
 
 _accounts = sa.table("accounts", *map(sa.column, ("state", "reason", "reconnect_cause")))
 _intents = sa.table("refresh_intents", *map(sa.column, ("state", "outcome", "code", "out_of_date")))
-_attempts = sa.table("attempts", *map(sa.column, ("state", "error", "uncounted")))
+_attempts = sa.table("attempts", *map(sa.column, ("state", "error", "counts_as")))
 _deliveries = sa.table("deliveries", *map(sa.column, ("outcome", "reason", "left_out")))
 _jobs = sa.table("jobs", *map(sa.column, ("id", "reason")))
 
@@ -42,7 +42,7 @@ def upgrade() -> None:
     op.add_column("accounts", sa.Column("reconnect_cause", sa.String(16)))
     op.add_column("refresh_intents", sa.Column("code", sa.String(64)))
     op.add_column("refresh_intents", sa.Column("out_of_date", sa.String(16)))
-    op.add_column("attempts", sa.Column("uncounted", sa.String(16)))
+    op.add_column("attempts", sa.Column("counts_as", sa.String(16)))
     op.add_column("deliveries", sa.Column("left_out", sa.String(16)))
     _read_accounts()
     _read_refreshes()
@@ -74,9 +74,9 @@ def _read_attempts() -> None:
     """Only what had no effect, or an unknown one, was ever said to spend nothing."""
     columns = _attempts.c
     unspent = sa.update(_attempts).where(columns.error.like("spends no attempt: %"))
-    op.execute(unspent.values(uncounted="unspent"))
+    op.execute(unspent.values(counts_as="unspent"))
     unsent = sa.update(_attempts).where(columns.state == "no_effect", columns.error == "not sent")
-    op.execute(unsent.values(uncounted="unsent"))
+    op.execute(unsent.values(counts_as="unsent"))
 
 
 def _read_deliveries() -> None:
