@@ -54,7 +54,7 @@ class _Former:
 
 def test_what_the_sentences_of_an_earlier_version_say_is_read_once(database_url: str) -> None:
     database = open_database(DatabaseSettings(url=database_url, turn_timeout=timedelta(minutes=1)))
-    upgrade(database, "0065")
+    upgrade(database, "0066")
     former = _Former(database)
     _parked(former)
     _refreshed(former)

@@ -1,7 +1,7 @@
 """What the code goes by has columns of its own: it was read from sentences for people, which are now for them alone.
 
 Revision ID: 0068
-Revises: 0065
+Revises: 0066
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0068"
-down_revision: str | None = "0065"
+down_revision: str | None = "0066"
 branch_labels: str | None = None
 depends_on: str | None = None
 
@@ -71,7 +71,6 @@ def _read_refreshes() -> None:
 
 
 def _read_attempts() -> None:
-    """Only what had no effect, or an unknown one, was ever said to spend nothing."""
     columns = _attempts.c
     unspent = sa.update(_attempts).where(columns.error.like("spends no attempt: %"))
     op.execute(unspent.values(counts_as="unspent"))
