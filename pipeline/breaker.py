@@ -133,7 +133,8 @@ class Breakers:
             return None
         keys = [f"{self._prefix}upstream:{key}" for key in errand.keys]
         line = self._breaker.apart // _MICROSECOND, self._breaker.line // _MICROSECOND
-        always = (*line, errand.job, errand.tenant, self._breaker.threshold)
+        look = self._breaker.look // _MICROSECOND
+        always = (*line, errand.job, errand.tenant, self._breaker.threshold, look)
         try:
             return int(self._script(keys=keys, args=[what, *always, *arguments]))
         except redis.RedisError:

@@ -17,6 +17,7 @@ class Breaker:
     first: timedelta = timedelta(seconds=10)
     longest: timedelta = timedelta(minutes=5)  # every opening in a row lasts twice as long as the one before
     probe: timedelta = timedelta(seconds=30)  # longer than a call: a probe that died is not waited for any longer
+    look: timedelta = timedelta(seconds=5)  # who comes during a probe, which is mostly over in a moment, looks again
     apart: timedelta = timedelta(milliseconds=50)  # the places of a line
     line: timedelta = timedelta(hours=1)  # at most: the line begins anew behind it
 
@@ -54,11 +55,13 @@ class BreakerState:
         """Whether it says nothing any more."""
         return now > max(self.seen, self.open or 0, self.probe, self.line) + _FORGOTTEN
 
-    def wait(self, now: int) -> int:
-        """How long it lets nothing through: it is open, or a probe is on its way."""
+    def wait(self, now: int, breaker: Breaker) -> int:
+        """How long nobody is to look: it is open, or a probe is on its way."""
         if self.open is None:
             return 0
-        return max(self.open - now if self.open > now else self.probe - now, 0)
+        if self.open > now:
+            return self.open - now
+        return max(min(self.probe - now, breaker.look // _MICROSECOND), 0)
 
     def place(self, now: int, wait: int, breaker: Breaker) -> int:
         """A place in the line that begins after *wait*: who waits for one moment comes one after the other."""
@@ -96,7 +99,7 @@ class States:
 
     def enter(self, now: int, breaker: Breaker, *, job: str, tenant: str) -> int:
         """How long to wait before a call; else what is known, as a number. After the cooling it is the probe."""
-        wait = self._longest(now)
+        wait = self._longest(now, breaker)
         if wait > 0:
             return self.stand(now, wait, breaker)
         known = BreakerState()
@@ -111,7 +114,7 @@ class States:
     def stand(self, now: int, wait: int, breaker: Breaker) -> int:
         """A place in the tenant's line. The tenants' lines stand beside each other, and begin one after the other."""
         begins = 0
-        if self.whose.line < now + wait and self.whose.wait(now) < wait:
+        if self.whose.line < now + wait and self.whose.wait(now, breaker) < wait:
             begins = self.host.place(now, wait, breaker) - wait
         return self.whose.place(now, wait + begins, breaker)
 
@@ -127,11 +130,11 @@ class States:
         own = may_be_own and self._is_own(job)
         self.whose.fail(now, job, breaker, same=own)
         self.host.fail(now, tenant, breaker, same=own or self.host.last == tenant)
-        return 0 if own else self._longest(now)
+        return 0 if own else self._longest(now, breaker)
 
     def _is_own(self, job: str) -> bool:
         """Of a failure that may be the request's own: it is this job's again, and nobody says that the host is away."""
         return self.whose.last == job and self.host.open is None
 
-    def _longest(self, now: int) -> int:
-        return max(self.whose.wait(now), self.host.wait(now))
+    def _longest(self, now: int, breaker: Breaker) -> int:
+        return max(self.whose.wait(now, breaker), self.host.wait(now, breaker))
