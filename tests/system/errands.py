@@ -1,4 +1,4 @@
-"""Two workflows of the tests, at one upstream each: an issue in Linear as a person, a message in Slack as the service."""
+"""Two workflows of the tests, at one upstream each: an issue in Linear as a person, a message in Slack as the app."""
 
 from __future__ import annotations
 

@@ -31,7 +31,12 @@ from tests.system.rig import WORKFLOWS, System
 
 WORKERS = ("worker-1", "worker-2", "worker-3")
 SLOTS = 8  # of each worker
-SETTINGS = {"ASWHOM_WORKFLOWS": ",".join((*WORKFLOWS, "tests.system.errands"))}
+SETTINGS = {
+    "ASWHOM_WORKFLOWS": ",".join((*WORKFLOWS, "tests.system.errands")),
+    # So many processes share a test's machine: a call that is sent late would be one more, of which nobody asked.
+    "ASWHOM_SEND_WITHIN": "5",
+    "ASWHOM_WORKER_HOLD": "10",
+}
 ALWAYS = 10_000  # as often as the sandbox takes an order for
 # What the breaker's rule says, in seconds: docs/explanation/waiting-for-upstreams.md.
 FAILURES, COOLING, PROBE = 5, 10, 30

@@ -70,7 +70,7 @@ def probes(fleet: Fleet, since: datetime, number: int) -> list[datetime]:
 def others_go_on(fleet: Fleet) -> None:
     """What has nothing to do with Linear is done meanwhile, by Slack's own log."""
     began, made = time.monotonic(), fleet.queue_for_all(say_it, EACH)
-    fleet.system.wait(fleet.all_are(made, JobState.DONE), "the jobs at Slack")
+    fleet.system.wait(fleet.all_are(made, JobState.DONE), "the jobs at Slack", seconds=180)
     did = fleet.effects("slack")
     assert {did[job] for job in made} == {1}
     print(f"{len(made)} jobs at Slack in {time.monotonic() - began:.1f} s")
@@ -189,7 +189,8 @@ def test_thirty_accounts_need_tokens_while_their_endpoints_are_away_and_lose_non
     filed = fleet.queue_for_all(file_issue, 1)
 
     def presented() -> list[dict[str, Any]]:
-        return system.sandbox("auth", "presentations")[before:]
+        shown: list[dict[str, Any]] = system.sandbox("auth", "presentations")[before:]
+        return shown
 
     def known() -> bool:
         return len(fleet.token_breakers()) == len(TENANTS)
