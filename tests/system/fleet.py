@@ -19,7 +19,7 @@ from identity.audit import Act
 from identity.model import AccountKey
 from pipeline.desk.workflows import enable
 from pipeline.ledger import pins
-from pipeline.ledger.closings import UNSPENT
+from pipeline.ledger.closings import NOT_SENT, UNSPENT
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.states import AttemptState, JobState, Wait
 from pipeline.tables import attempts, jobs
@@ -134,7 +134,7 @@ class Fleet:
             attempts.c.opened_at > since,
             attempts.c.state != AttemptState.OPEN,
         )
-        return sum(not (row.error or "").startswith(UNSPENT) for row in self.system.rows(mine))
+        return sum(not (row.error or "").startswith((UNSPENT, NOT_SENT)) for row in self.system.rows(mine))
 
     def arrived(self, service: str = "linear") -> list[dict[str, Any]]:
         """The requests of steps in an upstream's own log, over all its lives."""
