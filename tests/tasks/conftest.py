@@ -26,9 +26,12 @@ from tests.sandbox.driver import SERVICES, Sandbox, running
 from tests.servers import shared_data
 from tests.servers.postgres import Postgres
 from tests.servers.valkey import Valkey
+from tests.system.rig import System
 from tests.tasks.approvals import FOUR_EYES, apply
 from tests.tasks.calls import make_call
-from tests.tasks.in_process_system import BASE_URL, InProcessSystem
+from tests.tasks.hands import Hands
+from tests.tasks.in_process_system import BASE_URL, WORKFLOWS, InProcessSystem
+from tests.tasks.killing import beside
 from tests.tasks.published import GitHubDocument, SlackDocument
 from tests.tasks.scenes import deal, opportunity
 
@@ -120,6 +123,10 @@ def _at_work(upstreams: Sandbox, url: str, valkey: Valkey | None) -> Iterator[In
     made = InProcessSystem(upstreams, url, redis_url=Secret(valkey.url) if valkey else None)
     yield made
     made.close()
+    _forget(upstreams)
+
+
+def _forget(upstreams: Sandbox) -> None:
     for service in SERVICES:
         upstreams.http.delete(upstreams.url(service, "/_sandbox/faults"))
     upstreams.order("stripe", "forget")
@@ -143,6 +150,32 @@ def system_with_budgets(_upstreams: Sandbox, furnished_url: str, own_valkey: Val
     """The same with a Valkey on either."""
     with _at_work(_upstreams, furnished_url, own_valkey) as made:
         yield made
+
+
+@pytest.fixture
+def ledger(request: pytest.FixtureRequest, migrated_sqlite: Path, tmp_path: Path) -> Iterator[str]:
+    """A migrated ledger's URL; a test may say of which kind."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
+        yield f"sqlite:///{tmp_path}/ledger.sqlite"
+        return
+    cluster: Postgres = request.getfixturevalue("postgres")
+    name = cluster.create_database(request.getfixturevalue("migrated_database"))
+    yield cluster.url(name)
+    cluster.drop_database(name)
+
+
+@pytest.fixture
+def worked(_upstreams: Sandbox, ledger: str, own_valkey: Valkey, tmp_path: Path) -> Iterator[System]:
+    """Housekeeping, and whichever workers a test starts, beside the same upstreams."""
+    with beside(_upstreams, ledger, own_valkey, tmp_path, base_url=BASE_URL, workflows=WORKFLOWS) as system:
+        yield system
+    _forget(_upstreams)
+
+
+@pytest.fixture
+def hands(_upstreams: Sandbox, worked: System) -> Hands:
+    return Hands(_upstreams, worked.runtime, worked.runtime.workflows)
 
 
 @pytest.fixture

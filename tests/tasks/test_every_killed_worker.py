@@ -7,53 +7,19 @@ The payments are tried so in `tests/payments/test_killed_workers.py`.
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from pipeline.states import JobState, Wait
 from tests.faults.time_passes import lapse_bells
-from tests.sandbox.driver import SERVICES, Sandbox
-from tests.servers.postgres import Postgres
-from tests.servers.valkey import Valkey
 from tests.system.rig import System
 from tests.tasks.hands import Hands
-from tests.tasks.in_process_system import BASE_URL, WORKFLOWS
-from tests.tasks.killing import beside, kill_on_the_wire
+from tests.tasks.killing import kill_on_the_wire
 from tests.tasks.scenes import SCENES, Scene, Step
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-@pytest.fixture
-def ledger(request: pytest.FixtureRequest, migrated_sqlite: Path, tmp_path: Path) -> Iterator[str]:
-    """A migrated ledger's URL."""
-    if request.param == "sqlite":
-        shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
-        yield f"sqlite:///{tmp_path}/ledger.sqlite"
-        return
-    cluster: Postgres = request.getfixturevalue("postgres")
-    name = cluster.create_database(request.getfixturevalue("migrated_database"))
-    yield cluster.url(name)
-    cluster.drop_database(name)
-
-
-@pytest.fixture
-def worked(_upstreams: Sandbox, ledger: str, own_valkey: Valkey, tmp_path: Path) -> Iterator[System]:
-    with beside(_upstreams, ledger, own_valkey, tmp_path, base_url=BASE_URL, workflows=WORKFLOWS) as system:
-        yield system
-    for service in SERVICES:
-        _upstreams.http.delete(_upstreams.url(service, "/_sandbox/faults"))
-    _upstreams.order("stripe", "forget")
-
-
-@pytest.fixture
-def hands(_upstreams: Sandbox, worked: System) -> Hands:
-    return Hands(_upstreams, worked.runtime, worked.runtime.workflows)
 
 
 # Every path on PostgreSQL, and one of each workflow on SQLite.
