@@ -33,6 +33,7 @@ from tests.ledger.acts import attempt_states, steps_of
 from tests.ledger.house import Said, Say
 from tests.ledger.tries import Sought, answers, says, time_passes
 from tests.ledger.workers import Workers, declare
+from tests.ledgers import MOSTLY_SQLITE
 
 APPROVED = 'format = 1\n[[rule]]\nname = "all"\napproval = { approvers = ["ada"] }\n'
 
@@ -135,6 +136,7 @@ UNWRITABLE = {
 }
 
 
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("action", [Requested, ByCapability])
 @pytest.mark.parametrize("case", UNWRITABLE)
 def test_a_request_that_cannot_be_written_opens_nothing_and_ends_the_job_by_the_actions_name(
