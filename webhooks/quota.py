@@ -71,10 +71,10 @@ class SharedCounts:
         self._slow = False  # the last answer; once it may have been this machine that stood still
 
     @classmethod
-    def at(cls, url: str, *, prefix: str) -> SharedCounts:
+    def at(cls, url: str, *, prefix: str, monotonic: Callable[[], float] = time.monotonic) -> SharedCounts:
         """With a client of its own, which waits for no longer than a request can."""
         client = redis.Redis.from_url(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
-        return cls(client, prefix=prefix)
+        return cls(client, prefix=prefix, monotonic=monotonic)
 
     def spend(self, item: RateLimitItem, of: str, key: str) -> Spent | None:
         """Count one request of *key*; None: it is away."""

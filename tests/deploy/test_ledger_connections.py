@@ -102,7 +102,8 @@ def test_doctor_counts_the_processes_of_all_hosts(cli: Cli, postgres: Postgres) 
         for number in range(workers):
             there.enter_context(psycopg.connect(address, application_name=f"aswhom-worker-{number}"))
         (found,) = (one.says for one in postgresql.server(at) if "max_connections" in one.says)
-    assert f"takes {takes} connections, and the processes on all hosts hold up to {18 * workers}" in found
+    assert f"takes {takes} connections, of which it keeps 3 for administrators" in found
+    assert f"the processes on all hosts hold up to {18 * workers}" in found
     assert f"set max_connections to {18 * workers + 20} or more, or ASWHOM_DATABASE_CONNECTIONS to fewer" in found
 
 

@@ -58,11 +58,12 @@ class Postgres:
         """A new connection, in autocommit."""
         return psycopg.connect(host=str(self.directory), user=self.user, dbname=database, autocommit=True)
 
-    def create_database(self) -> str:
-        """A fresh, empty database's name."""
+    def create_database(self, template: str = "template0") -> str:
+        """A fresh, empty database's name; or that of a copy of *template*, to which nobody is connected."""
         name = f"t{secrets.token_hex(6)}"
         with self.connect() as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+            names = (sql.Identifier(name), sql.Identifier(template))
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
         return name
 
     def drop_database(self, name: str) -> None:
@@ -85,14 +86,14 @@ class Postgres:
             log=self.log,
             user=self._server_user,
         )  # fmt: skip
-        wait_until(lambda: initdb.poll() == 0, process=initdb, log=self.log, seconds=60)
+        wait_until(lambda: initdb.poll() == 0, process=initdb, log=self.log)
 
     def start(self) -> None:
         chosen = _SETTINGS | {"fsync": "on" if self.durable else "off"}
         settings = [argument for name, value in chosen.items() for argument in ("-c", f"{name}={value}")]
         command: list[str | Path] = [self.binaries / "postgres", "-D", self.data, "-k", self.directory, *settings]
         self._process = start(command, log=self.log, user=self._server_user)
-        wait_until(self._is_ready, process=self._process, log=self.log, seconds=60)
+        wait_until(self._is_ready, process=self._process, log=self.log)
 
     def kill(self) -> None:
         """kill -9 the postmaster and its children: while one of them lives, nobody may start on the same data."""
