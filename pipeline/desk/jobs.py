@@ -12,6 +12,7 @@ from identity import audit
 from identity.audit import Act, AsWhom, Work
 from identity.errors import BadInput, NotInState
 from pipeline.ledger import bells, queries
+from pipeline.ledger.forgotten import no_job
 from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
 from pipeline.model import Bell
@@ -48,7 +49,7 @@ def cancel(connection: Connection, id: str, act: Act, *, though_it_runs: bool = 
     # A worker that claims it now has it before this, or after: it stops or is cancelled, and nobody has to try again.
     job = connection.execute(found.with_for_update()).one_or_none()
     if job is None:
-        raise BadInput(f"there is no job {id}: `aswhom jobs list` shows them")
+        raise no_job(connection, id)
     if job.state in (JobState.STOPPING, JobState.CANCELLED):
         return JobState(job.state)
     if job.state in ENDED:
