@@ -30,7 +30,9 @@ def no_job(connection: Connection, id: str) -> BadInput:
     if (gone := _gone(connection, JOBS)) is None:
         return BadInput(f"there is no job {id}: `aswhom jobs list` shows them")
     if connection.execute(select(exists().where(audit.c.job_id == id))).scalar_one():
-        return BadInput(f"job {id} was forgotten by retention: {gone}. `aswhom audit search --job {id}` has its records")
+        return BadInput(
+            f"job {id} was forgotten by retention: {gone}. `aswhom audit search --job {id}` has its records"
+        )
     return BadInput(f"there is no job {id}: `aswhom jobs list` shows them. It may have been forgotten: {gone}")
 
 
