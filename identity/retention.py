@@ -49,7 +49,7 @@ def look(
     limit: int,
     by: str = "finished_at",
 ) -> Looked:
-    """Which of the next *old* rows *may_go*, in the order of the time *by*. By the index of that and the id, O(limit)."""
+    """Which of the next *old* rows *may_go*, in the order of the time *by*. By the index of it and the id, O(limit)."""
     at, id = table.c[by], table.c.id
     found = select(at.label("at"), id).where(*old)
     if after is not None:

@@ -137,7 +137,7 @@ def _never_sealed(connection: Connection, *, stretch: Stretch, floor: int) -> st
 def number_waiting(connection: Connection, *, stretch: Stretch) -> int:
     """How many rows of it no seal is of. O(rows of it)."""
     waiting = _waiting(func.count()).select_from(audit).where(stretch.has())
-    return connection.execute(waiting).scalar_one()
+    return int(connection.execute(waiting).scalar_one())
 
 
 def oldest_unsealed(connection: Connection) -> datetime | None:

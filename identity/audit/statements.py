@@ -64,7 +64,7 @@ def read_checkpoint(text: str, keys: TrustedKeys) -> Head:
 
 @dataclass(frozen=True, kw_only=True)
 class WholeVerification:
-    """That the chain held from its beginning to this link, and that no row was beside it, when it was walked as a whole."""
+    """That the chain held from its beginning to this link, and no row was beside it, when it was walked as a whole."""
 
     seq: int
     digest: str
@@ -89,7 +89,7 @@ def sign_verification(signer: Signer, *, seq: int, digest: str, number: int, at:
 
 
 def read_verification(text: str, keys: TrustedKeys) -> WholeVerification:
-    """A statement whose signature holds. Raises BadInput, also for a checkpoint: who signed that had verified nothing."""
+    """A statement whose signature holds. Raises BadInput, also for a checkpoint: whoever signs one verifies nothing."""
     try:
         match json.loads(text):
             case {

@@ -18,7 +18,6 @@ from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
 from identity.audit import Act, AsWhom
-from identity.errors import BadInput
 from pipeline.ledger import pins
 from pipeline.ledger.configurations import refusal
 from pipeline.ledger.deliveries import Start, first_bells, start_jobs

@@ -18,7 +18,7 @@ _OLD = {JOBS: "jobs that ended", DELIVERIES: "deliveries that came"}
 
 
 def remember_forgotten(connection: Connection, what: str, *, before: datetime) -> None:
-    """State, in the transaction in which the first or the next of them go, that such as are from before then may be gone."""
+    """State, in the transaction in which some of them go, that those from before then may be gone."""
     row = insert_or(connection, forgotten).values(what=what, since=database_now(), before=before)
     latest = func.max if connection.dialect.name == "sqlite" else func.greatest
     further = {"before": latest(forgotten.c.before, row.excluded.before)}

@@ -1,4 +1,4 @@
-"""Jobs and deliveries may be forgotten, where the settings say so: what names a job is found by it, and what went is told.
+"""Jobs and deliveries may be forgotten: what names a job is found by it, and how far that came is told.
 
 Revision ID: 0067
 Revises: 0065
