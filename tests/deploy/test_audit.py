@@ -165,8 +165,8 @@ def test_a_whole_verification_is_stated_and_the_next_one_goes_on_behind_it(recor
 
 def test_what_does_not_hold_is_not_stated(recorded: Cli, tmp_path: Path) -> None:
     with Installation(load(data_dir=recorded.data_dir)) as at:
-        for change in ("drop trigger audit_no_update", "update audit set reason = 'x' where id = 'att_2.opened'"):
-            at.write(lambda c, change=change: c.execute(text(change)).rowcount)
+        alter = ("drop trigger audit_no_update", "update audit set reason = 'x' where id = 'att_2.opened'")
+        at.write(lambda c: [c.execute(text(each)).rowcount for each in alter])
     said = tmp_path / "verified.json"
     assert not recorded.json("audit", "verify", "--statement", str(said), code=1)["verified"]
     assert not said.exists()
