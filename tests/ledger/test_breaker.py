@@ -27,7 +27,10 @@ from tests.servers.process import free_port
 from tests.servers.valkey import Valkey
 
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
-BREAKER = HostBreaker(threshold=3, first=HOUR, longest=4 * HOUR, probe=10 * HOUR, apart=timedelta(minutes=5), line=HOUR)
+LOOK = timedelta(minutes=40)
+BREAKER = HostBreaker(
+    threshold=3, first=HOUR, longest=4 * HOUR, probe=10 * HOUR, look=LOOK, apart=timedelta(minutes=5), line=HOUR
+)
 NEAR = timedelta(seconds=30)  # what a slow machine may add, where the steps are minutes
 _hosts = itertools.count()
 
@@ -152,6 +155,19 @@ def test_a_probe_that_was_not_sent_leaves_its_place_to_another(moved: Moved) -> 
     assert not passes(moved, to(job="3")), "the probe is another's"
     moved.breakers.back(to())
     assert passes(moved, to(job="2"))
+
+
+def test_who_comes_during_a_probe_looks_again_soon_and_not_only_when_a_dead_one_is_given_up(moved: Moved) -> None:
+    to = at_a_host()
+    fails(moved, to("a"), to("b"), to("a"))
+    moved.passes(HOUR, to("a"), to("b"), to("c"))
+    assert passes(moved, to("a"))
+    assert near(moved.breakers.enter(to("a", job="2")), LOOK)
+    assert near(moved.breakers.enter(to("c")), LOOK + BREAKER.apart), "another tenant's line begins a place later"
+    moved.passes(BREAKER.probe - LOOK / 4, to("a"), to("b"), to("c"))
+    assert near(moved.breakers.enter(to("b")), LOOK / 4)
+    moved.passes(LOOK, to("a"), to("b"), to("c"))
+    assert passes(moved, to("b")), "the probe died"
 
 
 def test_who_waits_stands_in_a_line_that_begins_anew_behind_its_end(moved: Moved) -> None:
