@@ -1,7 +1,7 @@
 """Jobs and deliveries may be forgotten: what names a job is found by it, and how far that came is told.
 
 Revision ID: 0067
-Revises: 0068
+Revises: 0066
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0067"
-down_revision: str | None = "0068"
+down_revision: str | None = "0066"
 branch_labels: str | None = None
 depends_on: str | None = None
 
