@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -25,6 +25,7 @@ class Breaker:
 class Passed:
     """A call may go now, and what its end will mean as far as it is known before."""
 
+    at: float = field(default=0.0, compare=False)  # when, by this process's clock
     known: bool = False  # something is remembered of the host, which a good answer ends
     last_straw: bool = False  # if it fails, the host is taken for away
     own: bool = False  # not even so, where that may be the request's own fault: it would be this job's again
@@ -45,6 +46,7 @@ class BreakerState:
     last: str | None = None
     opened: int = 0
     open: int | None = None
+    since: int | None = None
     probe: int = 0
     prober: str | None = None
     line: int = 0
@@ -69,18 +71,27 @@ class BreakerState:
         self.line = at + breaker.apart // _MICROSECOND
         return at - now
 
-    def fail(self, now: int, who: str, breaker: Breaker, *, same: bool) -> None:
-        """A failure of *who*. The last straw, or a failed probe, opens the breaker; the *same* again is no straw."""
+    def fail(self, now: int, who: str, breaker: Breaker, *, job: str, same: bool) -> None:
+        """A failure of *who*. The last straw, or a failed probe, opens the breaker; the *same* again is no straw.
+
+        While it is open, what else fails was on its way before, and says nothing new.
+        """
+        if self.open is not None and self.prober != job:
+            return
         self.last = who
         if not same:
             self.failures += 1
-        probed = self.open is not None and self.open <= now
-        if probed or (self.open is None and self.failures >= breaker.threshold):
+        if self.open is not None or self.failures >= breaker.threshold:
             cooling = breaker.first
+            self.since = now if self.since is None else self.since
             if not same:
                 self.opened += 1
                 cooling = min(breaker.first * 2 ** min(self.opened - 1, 20), breaker.longest)
             self.open, self.probe, self.prober = now + cooling // _MICROSECOND, 0, None
+
+    def away_for(self, now: int) -> int:
+        """How long it has been open without a break; 0: it is not, or a call may find out at this moment."""
+        return now - (self.since or now) if self.open is not None and self.open > now else 0
 
     def is_last_straw(self, who: str, breaker: Breaker) -> bool:
         """Whether a failure now, of *who*, leaves it open."""
@@ -125,9 +136,13 @@ class States:
     def failed(self, now: int, breaker: Breaker, *, job: str, tenant: str, may_be_own: bool) -> int:
         """How long to wait after a failure; 0: the host is not taken for away, or it may be that job's own fault."""
         own = may_be_own and self._is_own(job)
-        self.whose.fail(now, job, breaker, same=own)
-        self.host.fail(now, tenant, breaker, same=own or self.host.last == tenant)
+        self.whose.fail(now, job, breaker, job=job, same=own)
+        self.host.fail(now, tenant, breaker, job=job, same=own or self.host.last == tenant)
         return 0 if own else self._longest(now)
+
+    def away_for(self, now: int) -> int:
+        """How long the host has been away without a break, as far as calls could tell."""
+        return max(self.whose.away_for(now), self.host.away_for(now))
 
     def _is_own(self, job: str) -> bool:
         """Of a failure that may be the request's own: it is this job's again, and nobody says that the host is away."""
