@@ -22,7 +22,7 @@ from identity.prepared import Prepared
 from identity.sequence import next_number_and_time
 from pipeline.ledger.calls import calls_in_doubt, may_have_acted
 from pipeline.ledger.intents import Intent, record_intent
-from pipeline.ledger.jobs import wake
+from pipeline.ledger.jobs import end_wait, upstream_of, wake
 from pipeline.ledger.moving import StepColumns, move_attempt, move_step
 from pipeline.ledger.once import once_name
 from pipeline.states import AttemptState, Purpose, StepState
@@ -46,6 +46,7 @@ class Closing:
     upstream_request_id: str | None = None
     error: str | None = None
     unspent: bool = False  # it used up none of its step's tries, for its upstream is away, say
+    upstream_works: bool = False  # by its answer, whatever it said: who waited for it waits no longer
     resolves: AttemptState | None = None  # what earlier unknown attempts of the step turn out to have been
 
     @property
@@ -92,6 +93,8 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
         error=closing.attempt_error,
     )
     if closed is not None:
+        if closing.upstream_works and intent.job.waits_for == upstream_of(intent.step):
+            end_wait(connection, intent.job)
         answer = _Answer(attempt=closed, kind="attempt.closed", id=f"{closing.attempt}.{number}")
     else:
         row = connection.execute(select(attempts).where(attempts.c.id == closing.attempt)).one()
@@ -114,6 +117,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
 
 
 UNSPENT = "spends no attempt: "  # what the error of one begins with that is unspent
+ACCOUNTS_OWN = "the token was refused"  # what the error of one begins with that failed for its account's sake
 NOT_SENT = "not sent"  # the error of an attempt that was taken back: it used up none of its step's tries
 
 

@@ -64,8 +64,8 @@ CONTROLS = (
     Control(
         name="a host that hangs gets no thread beyond its share",
         file="pipeline/in_flight.py",
-        guard="if calls is not None and min(len(calls.flying), len(calls.unanswered)) >= most:",
-        without="if calls is not None and most < 0:",
+        guard="if min(len(of_all.flying), len(of_all.unanswered) + of_all.lost) >= self._most:",
+        without="if self._most < 0:",
         test="tests/ledger/test_outage.py::test_a_host_that_hangs and sqlite",
     ),
     Control(
