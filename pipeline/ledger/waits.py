@@ -54,7 +54,7 @@ def _due(wait: Wait, *, limit: int) -> Select[Any]:
 def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
     """A due wait: a person's consent or word is too late, the others look again. None: it waits on, or was moved.
 
-    No wait for an upstream ends unlooked: it may have come back while nothing of ours could look (`await_upstream`).
+    No wait for an upstream ends here: it may have come back while nothing of ours could look (`await_upstream`).
     """
 
     def end(to: JobState, **values: Unpack[JobColumns]) -> JobState | None:
