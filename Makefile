@@ -23,7 +23,7 @@ install: .venv/.development  ## everything for working on Aswhom, into .venv, as
 demo: .venv/.runtime  ## agents at work against sandbox upstreams; needs Python alone
 	$(BIN)/aswhom demo $(ARGS)
 
-test: .venv/.development  ## the tests, eleven minutes on two slow cores; ARGS go to pytest: make test ARGS='tests/identity -k lease'
+test: .venv/.development  ## the tests, a quarter of an hour on two slow cores; ARGS go to pytest: make test ARGS='tests/identity -k lease'
 	@$(BIN)/python -m tests.servers.npm
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -9,23 +9,20 @@ Nobody sleeps at a breaker: who is told to wait comes back by `due_at`, each at 
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.resources import files
-from typing import Self
+from typing import Self, Unpack
 from urllib.parse import urlsplit
 
 import redis
 
 from identity.model import ProviderConnection
-from identity.redis_rest import RedisRest
-from pipeline.breaker_state import Breaker, BreakerState, Passed, States
+from identity.shared_by_redis import SharedByRedis, Sharing
+from pipeline.breaker_state import HostBreaker, HostState, Passed, States
 
-_SCRIPT = files("pipeline").joinpath("breaker.lua").read_text()
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -51,30 +48,18 @@ class Errand:
         return f"{self.provider}:{self.host}/{self.tenant}", f"{self.provider}:{self.host}"
 
 
-class Breakers:
-    """Say when an upstream's host may be called. One for all threads of a process.
+class Breakers(SharedByRedis):
+    """Say when an upstream's host may be called."""
 
-    *client* None, or away: they count for this process alone, by *monotonic* in seconds. *rest*: whether it is away, as
-    all know who ask that Redis.
-    """
+    script = files("pipeline").joinpath("breaker.lua").read_text()
 
     def __init__(
-        self,
-        client: redis.Redis | None,
-        *,
-        breaker: Breaker | None = None,
-        prefix: str = "aswhom:",
-        monotonic: Callable[[], float] = time.monotonic,
-        rest: RedisRest | None = None,
+        self, client: redis.Redis | None, *, breaker: HostBreaker | None = None, **sharing: Unpack[Sharing]
     ) -> None:
-        self._script = client.register_script(_SCRIPT) if client is not None else None
-        self._breaker = breaker or Breaker()
-        self._prefix = prefix
-        self._monotonic = monotonic
-        self._rest = rest or RedisRest(monotonic=monotonic)
-        self._own: defaultdict[str, BreakerState] = defaultdict(BreakerState)
+        super().__init__(client, **sharing)
+        self._breaker = breaker or HostBreaker()
+        self._own: defaultdict[str, HostState] = defaultdict(HostState)
         self._failed: dict[str, float] = {}  # when this process was last told of a failure at a host, lately
-        self._lock = threading.Lock()
 
     def enter(self, errand: Errand) -> timedelta | Passed:
         """Passed: call now. Otherwise how long to wait before asking again."""
@@ -83,7 +68,7 @@ class Breakers:
             return states.enter(now, self._breaker, job=errand.job, tenant=errand.tenant)
 
         at = self._monotonic()
-        told = self._ask(errand, "enter", self._breaker.probe // _MICROSECOND, alone=alone)
+        told = self._ask(errand, "enter", self._breaker.probe, alone=alone)
         if told > 0:
             return timedelta(microseconds=told)
         said = max(-told - 1, 0)
@@ -95,7 +80,7 @@ class Breakers:
         def alone(states: States, now: int) -> int:
             return states.stand(now, after // _MICROSECOND, self._breaker)
 
-        return timedelta(microseconds=self._ask(errand, "line", after // _MICROSECOND, alone=alone))
+        return timedelta(microseconds=self._ask(errand, "line", after, alone=alone))
 
     def away_for(self, errand: Errand) -> timedelta:
         """How long the host has been away without a break, as calls found; none: it may be back, as far as is known."""
@@ -113,10 +98,7 @@ class Breakers:
 
     def answered(self, errand: Errand) -> None:
         """The host answered like something that works, whatever it said: the breakers close."""
-        if self._shared(errand, "answered") is None:
-            with self._lock:
-                for key in errand.keys:
-                    self._own.pop(key, None)
+        self._ask(errand, "answered", alone=lambda states, _: self._forget(errand))
 
     def back(self, errand: Errand) -> None:
         """What went through was not sent after all."""
@@ -128,13 +110,12 @@ class Breakers:
         *may_be_own*: such an answer may be the request's own fault; of one job, only the first in a row counts.
         """
         breaker = self._breaker
-        cooling = breaker.first // _MICROSECOND, breaker.longest // _MICROSECOND
 
         def alone(states: States, now: int) -> int:
             return states.failed(now, breaker, job=errand.job, tenant=errand.tenant, may_be_own=may_be_own)
 
         self._note_failure(errand.keys[1])
-        wait = self._ask(errand, "failed", *cooling, int(may_be_own), alone=alone)
+        wait = self._ask(errand, "failed", breaker.first, breaker.longest, int(may_be_own), alone=alone)
         return timedelta(microseconds=wait) if wait else None
 
     def _note_failure(self, host: str) -> None:
@@ -143,36 +124,26 @@ class Breakers:
             lately = now - self._breaker.probe.total_seconds()  # what passed before that has ended
             self._failed = {host: at for host, at in self._failed.items() if at > lately} | {host: now}
 
-    def _ask(self, errand: Errand, what: str, *arguments: int, alone: Callable[[States, int], int]) -> int:
-        told = self._shared(errand, what, *arguments)
-        if told is None:
-            with self._lock:
-                told = self._alone(errand, alone)
-        return told
+    def _ask(self, errand: Errand, what: str, *arguments: int | timedelta, alone: Callable[[States, int], int]) -> int:
+        keys, breaker = [f"{self._prefix}upstream:{key}" for key in errand.keys], self._breaker
+        always = breaker.apart, breaker.line, errand.job, errand.tenant, breaker.threshold
+        told = self._together(keys, what, *always, *arguments)
+        return self._by_itself(lambda now: self._alone(errand, alone, now)) if told is None else told
 
-    def _shared(self, errand: Errand, what: str, *arguments: int) -> int | None:
-        """What Redis says; None: there is none now."""
-        if self._script is None or self._rest.is_away:
-            return None
-        keys = [f"{self._prefix}upstream:{key}" for key in errand.keys]
-        line = self._breaker.apart // _MICROSECOND, self._breaker.line // _MICROSECOND
-        always = (*line, errand.job, errand.tenant, self._breaker.threshold)
-        try:
-            return int(self._script(keys=keys, args=[what, *always, *arguments]))
-        except redis.RedisError:
-            self._rest.begin()
-            return None
+    def _forget(self, errand: Errand) -> int:
+        for key in errand.keys:
+            self._own.pop(key, None)
+        return 0
 
-    def _alone(self, errand: Errand, ask: Callable[[States, int], int]) -> int:
+    def _alone(self, errand: Errand, ask: Callable[[States, int], int], now: int) -> int:
         """What this process says by itself; what says nothing any more is not kept."""
-        now = int(self._monotonic() * 1_000_000)
         whose, host = errand.keys
         for key in errand.keys:
             if key in self._own and self._own[key].forgotten(now):
                 del self._own[key]
         wait = ask(States(whose=self._own[whose], host=self._own[host]), now)
         for key in errand.keys:
-            if self._own[key] == BreakerState():
+            if self._own[key] == HostState():
                 del self._own[key]
             else:
                 self._own[key].seen = now

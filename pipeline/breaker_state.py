@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from identity.breaker import Breaker, BreakerState
+
 _MICROSECOND = timedelta(microseconds=1)
 _FORGOTTEN = timedelta(minutes=15) // _MICROSECOND  # so long after its last date, what is remembered is old, too
 
 
 @dataclass(frozen=True, kw_only=True)
-class Breaker:
+class HostBreaker(Breaker):
     """When a failing host is left alone, for how long, and how those who wait for it come back."""
 
-    threshold: int = 5  # failures in a row
-    first: timedelta = timedelta(seconds=10)
-    longest: timedelta = timedelta(minutes=5)  # every opening in a row lasts twice as long as the one before
-    probe: timedelta = timedelta(seconds=30)  # longer than a call: a probe that died is not waited for any longer
     apart: timedelta = timedelta(milliseconds=50)  # the places of a line
     line: timedelta = timedelta(hours=1)  # at most: the line begins anew behind it
 
@@ -36,33 +34,24 @@ class Passed:
 
 
 @dataclass(kw_only=True)
-class BreakerState:
-    """One host, as one tenant met it, or as all did; each field says what that field of the Redis hash says.
+class HostState(BreakerState):
+    """One host, as one tenant met it, or as all did. It has no clock that is set back."""
 
-    Times are microseconds of one clock, handed in as *now*. It has no clock that is set back.
-    """
-
-    failures: int = 0
     last: str | None = None
-    opened: int = 0
-    open: int | None = None
-    since: int | None = None
-    probe: int = 0
+    since: int | None = None  # when it opened for the first time in that row
     prober: str | None = None
     line: int = 0
     seen: int = 0
 
     def forgotten(self, now: int) -> bool:
         """Whether it says nothing any more."""
-        return now > max(self.seen, self.open or 0, self.probe, self.line) + _FORGOTTEN
+        return now > max(self.seen, self.until, self.line) + _FORGOTTEN
 
     def wait(self, now: int) -> int:
         """How long it lets nothing through: it is open, or a probe is on its way."""
-        if self.open is None:
-            return 0
-        return max(self.open - now if self.open > now else self.probe - now, 0)
+        return max(self.until - now, 0)
 
-    def place(self, now: int, wait: int, breaker: Breaker) -> int:
+    def place(self, now: int, wait: int, breaker: HostBreaker) -> int:
         """A place in the line that begins after *wait*: who waits for one moment comes one after the other."""
         first = now + wait
         at = max(self.line, first)
@@ -71,23 +60,14 @@ class BreakerState:
         self.line = at + breaker.apart // _MICROSECOND
         return at - now
 
-    def fail(self, now: int, who: str, breaker: Breaker, *, job: str, same: bool) -> None:
-        """A failure of *who*. The last straw, or a failed probe, opens the breaker; the *same* again is no straw.
-
-        While it is open, what else fails was on its way before, and says nothing new.
-        """
+    def fail_for(self, who: str, now: int, breaker: Breaker, *, job: str, same: bool) -> None:
+        """A failure of *who*. While it is open, what fails beside the probe was on its way before, and counts not."""
         if self.open is not None and self.prober != job:
             return
         self.last = who
-        if not same:
-            self.failures += 1
-        if self.open is not None or self.failures >= breaker.threshold:
-            cooling = breaker.first
+        if self.fail(now, breaker, same=same):
             self.since = now if self.since is None else self.since
-            if not same:
-                self.opened += 1
-                cooling = min(breaker.first * 2 ** min(self.opened - 1, 20), breaker.longest)
-            self.open, self.probe, self.prober = now + cooling // _MICROSECOND, 0, None
+            self.prober = None
 
     def away_for(self, now: int) -> int:
         """How long it has been open without a break; 0: it is not, or a call may find out at this moment."""
@@ -102,16 +82,15 @@ class BreakerState:
 class States:
     """The two that a call passes: *whose* is its tenant's, *host* is of all tenants together."""
 
-    whose: BreakerState
-    host: BreakerState
+    whose: HostState
+    host: HostState
 
-    def enter(self, now: int, breaker: Breaker, *, job: str, tenant: str) -> int:
+    def enter(self, now: int, breaker: HostBreaker, *, job: str, tenant: str) -> int:
         """How long to wait before a call; else what is known, as a number. After the cooling it is the probe."""
         wait = self._longest(now)
         if wait > 0:
             return self.stand(now, wait, breaker)
-        known = BreakerState()
-        if self.whose == known and self.host == known:
+        if self.whose == self.host == HostState():
             return 0
         straw = self.whose.is_last_straw("", breaker) or self.host.is_last_straw(tenant, breaker)
         for state in (self.whose, self.host):
@@ -119,7 +98,7 @@ class States:
                 state.probe, state.prober = now + breaker.probe // _MICROSECOND, job
         return -1 - 2 * straw - 4 * self._is_own(job)
 
-    def stand(self, now: int, wait: int, breaker: Breaker) -> int:
+    def stand(self, now: int, wait: int, breaker: HostBreaker) -> int:
         """A place in the tenant's line. The tenants' lines stand beside each other, and begin one after the other."""
         begins = 0
         if self.whose.line < now + wait and self.whose.wait(now) < wait:
@@ -136,8 +115,8 @@ class States:
     def failed(self, now: int, breaker: Breaker, *, job: str, tenant: str, may_be_own: bool) -> int:
         """How long to wait after a failure; 0: the host is not taken for away, or it may be that job's own fault."""
         own = may_be_own and self._is_own(job)
-        self.whose.fail(now, job, breaker, job=job, same=own)
-        self.host.fail(now, tenant, breaker, job=job, same=own or self.host.last == tenant)
+        self.whose.fail_for(job, now, breaker, job=job, same=own)
+        self.host.fail_for(tenant, now, breaker, job=job, same=own or self.host.last == tenant)
         return 0 if own else self._longest(now)
 
     def away_for(self, now: int) -> int:

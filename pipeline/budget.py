@@ -7,21 +7,14 @@ sleeps, and no other tenant waits. Without Redis nothing is drawn on: the upstre
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.resources import files
 
-import redis
-
 from identity.model import AccountKey
-from identity.redis_rest import RedisRest
+from identity.shared_by_redis import SharedByRedis
 from pipeline import metrics
 from pipeline.limits import LONGEST_WAIT, EndpointClass, Limits, Per
-
-_SCRIPT = files("pipeline").joinpath("budget.lua").read_text()
-_MICROSECOND = timedelta(microseconds=1)
 
 UNKNOWN_FLYING = 4  # requests that may be on the way while no answer has said how large the budget is
 GUESSED_WINDOW = timedelta(minutes=1)
@@ -44,30 +37,15 @@ class Budget:
         return str(self.account)
 
 
-class Budgets:
-    """What upstreams still let through, kept in Redis. One for all threads of a process.
+class Budgets(SharedByRedis):
+    """What upstreams still let through. While Redis is away, nothing is drawn on, and nothing is learned."""
 
-    *client* None, or away: nothing is drawn on, and nothing is learned. *rest*: whether it is away, as all know who ask
-    that Redis.
-    """
-
-    def __init__(
-        self,
-        client: redis.Redis | None,
-        *,
-        prefix: str = "aswhom:",
-        monotonic: Callable[[], float] = time.monotonic,
-        rest: RedisRest | None = None,
-    ) -> None:
-        self._script = client.register_script(_SCRIPT) if client is not None else None
-        self._prefix = prefix
-        self._rest = rest or RedisRest(monotonic=monotonic)
+    script = files("pipeline").joinpath("budget.lua").read_text()
 
     def enter(self, budget: Budget) -> timedelta | None:
         """None: send now, it is counted. Otherwise how long to wait before asking again."""
-        guess, little = GUESSED_WINDOW // _MICROSECOND, A_LITTLE // _MICROSECOND
-        wait = self._ask(budget, "enter", UNKNOWN_FLYING, guess, little)
-        without = "unconfigured" if self._script is None else "unwatched"
+        wait = self._ask(budget, "enter", UNKNOWN_FLYING, GUESSED_WINDOW, A_LITTLE)
+        without = "unwatched" if self._client is not None else "unconfigured"
         outcome = without if wait is None else "waits" if wait else "passes"
         metrics.BUDGET_REQUESTS.labels(budget.provider, budget.endpoints.name, outcome).inc()
         return timedelta(microseconds=wait) if wait else None
@@ -87,21 +65,11 @@ class Budgets:
             metrics.BUDGET_LEFT.labels(budget.provider, budget.endpoints.name).observe(share)
         if pause is not None:
             metrics.BUDGET_PAUSES.labels(budget.provider, budget.endpoints.name).inc()
-        said = (
-            ("", 0, 0)
-            if left is None
-            else (left.remaining, left.limit, min(left.resets_in, LONGEST_WAIT) // _MICROSECOND)
-        )
-        held = 0 if pause is None else min(max(pause, A_LITTLE), LONGEST_WAIT) // _MICROSECOND
+        said = ("", 0, 0) if left is None else (left.remaining, left.limit, min(left.resets_in, LONGEST_WAIT))
+        held = 0 if pause is None else min(max(pause, A_LITTLE), LONGEST_WAIT)
         self._ask(budget, "told", *said, held, int(limits.whole))
 
-    def _ask(self, budget: Budget, *arguments: str | int) -> int | None:
-        """What Redis says; None: there is none now."""
-        if self._script is None or self._rest.is_away:
-            return None
+    def _ask(self, budget: Budget, *arguments: str | int | timedelta) -> int | None:
+        """What Redis says; None: it is away."""
         whose = f"{self._prefix}budget:{budget.whose}"
-        try:
-            return int(self._script(keys=[f"{whose}:{budget.endpoints.name}", whose], args=list(arguments)))
-        except redis.RedisError:
-            self._rest.begin()
-            return None
+        return self._together([f"{whose}:{budget.endpoints.name}", whose], *arguments)

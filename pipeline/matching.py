@@ -15,8 +15,8 @@ from pipeline.fields import misfitting
 from pipeline.tables import TRIGGERED_BY
 
 if TYPE_CHECKING:
+    from pipeline.declared_workflow import Workflow
     from pipeline.events import Event, ExternalUser, Trigger
-    from pipeline.workflow import Workflow
 
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from identity.errors import BadInput
 from pipeline.action import Action, Result
-from pipeline.workflow import SERVICE, USER, OnRevoke, Who
+from pipeline.uses import SERVICE, USER, OnRevoke, Who
 
 C = TypeVar("C", bound=BaseModel)
 R = TypeVar("R", bound=Result)

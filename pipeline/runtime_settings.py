@@ -9,7 +9,7 @@ from pathlib import Path
 
 from identity.refresh.budget import RefreshBudget
 from identity.secret import Secret
-from pipeline.breaker_state import Breaker
+from pipeline.breaker_state import HostBreaker
 from pipeline.database import DatabaseSettings
 from pipeline.retention import Retention
 from pipeline.services import StepSettings
@@ -39,7 +39,7 @@ class RuntimeSettings:
     steps: StepSettings = field(default_factory=StepSettings)
     jobs: WorkerSettings = field(default_factory=WorkerSettings)
     refresh: RefreshBudget = field(default_factory=RefreshBudget)
-    breaker: Breaker = field(default_factory=Breaker)
+    breaker: HostBreaker = field(default_factory=HostBreaker)
     window: int = 128  # outstanding bells a queue
     connect_lifetime: timedelta = timedelta(minutes=10)  # to open a connect link, and again to come back with consent
     approval_lifetime: timedelta = timedelta(minutes=15)  # of a link to answer an approval by

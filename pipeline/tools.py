@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -14,7 +14,9 @@ from pydantic_core.core_schema import ModelSchema
 
 from identity.model import Effect
 from pipeline.action import Action, Recovery
-from pipeline.workflow import Registry
+
+if TYPE_CHECKING:
+    from pipeline.registry import Registry
 
 SEPARATOR = "__"  # for the dot, which models do not take in a tool's name
 _MODEL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # OpenAI's and Anthropic's rule

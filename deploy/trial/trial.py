@@ -31,7 +31,7 @@ from identity.secret import Secret
 from pipeline import revocation
 from pipeline.accounts.connecting import Done
 from pipeline.approvals.tables import approvals
-from pipeline.breaker_state import Breaker
+from pipeline.breaker_state import HostBreaker
 from pipeline.database import DatabaseSettings, open_database
 from pipeline.desk.scopes import named_scope
 from pipeline.desk.workflows import enable
@@ -51,7 +51,7 @@ from pipeline.workflow import Tick
 
 BASE_URL = "http://127.0.0.1:1"  # where callbacks would come back to: they are read from the redirect instead
 ROUNDS = 80  # of a settlement
-NEVER_OPEN = Breaker(threshold=1_000_000)  # it would wait by a clock, and here time passes in the ledger alone
+NEVER_OPEN = HostBreaker(threshold=1_000_000)  # it would wait by a clock, and here time passes in the ledger alone
 
 
 class NoRing:

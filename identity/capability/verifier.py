@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -69,26 +70,6 @@ class Reason(StrEnum):
     RESOURCE = "resource"
     AMOUNT = "amount"
     CURRENCY = "currency"
-
-
-#: The reason of a claim, or of a member of the one entry of authorization_details, that is missing or of another type.
-_OF: Mapping[str, Reason] = {
-    "aud": Reason.AUDIENCE,
-    "jti": Reason.ID,
-    "sub": Reason.SUBJECT,
-    "act": Reason.ACTORS,
-    "iat": Reason.ISSUED_AT,
-    "nbf": Reason.NOT_BEFORE,
-    "exp": Reason.EXPIRES_AT,
-    "tenant": Reason.TENANT,
-    "job": Reason.JOB,
-    "step": Reason.STEP,
-    "request_sha256": Reason.REQUEST,
-    "approved_by": Reason.APPROVED_BY,
-    "actions": Reason.ACTION,
-    "identifier": Reason.RESOURCE,
-    "currency": Reason.CURRENCY,
-}
 
 
 class Refused(Exception):
@@ -159,7 +140,7 @@ class Keys(Protocol):
     """The issuer's published keys."""
 
     def key(self, kid: str) -> Key | None:
-        """The key of that id; None: there is none."""
+        """The key of that id; None: there is none. Raises Refused where nobody can say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +165,7 @@ class Verifier:
         capability = read_claims(claims)
         if now >= capability.expires_at + self.leeway:
             raise Refused(Reason.EXPIRED, "it has expired")
-        if now < _time(claims, "nbf") - self.leeway:
+        if now < _time(claims, "nbf", Reason.NOT_BEFORE) - self.leeway:
             raise Refused(Reason.EARLY, "it is not valid yet")
         if now < capability.issued_at - self.leeway:
             raise Refused(Reason.ISSUED_AT, "it says that it will be issued")
@@ -248,20 +229,20 @@ def read_claims(claims: Mapping[str, Any]) -> Capability:
     if not isinstance(approved_by, list):
         raise Refused(Reason.APPROVED_BY, "approved_by should be a list")
     return Capability(
-        id=_text(claims, "jti"),
-        audience=_text(claims, "aud"),
-        tenant=_text(claims, "tenant"),
-        subject=_text(claims, "sub"),
+        id=_text(claims, "jti", Reason.ID),
+        audience=_text(claims, "aud", Reason.AUDIENCE),
+        tenant=_text(claims, "tenant", Reason.TENANT),
+        subject=_text(claims, "sub", Reason.SUBJECT),
         actors=_actors(claims.get("act")),
-        job=_text(claims, "job"),
-        step=_text(claims, "step"),
-        action=_text({"actions": actions[0]}, "actions"),
-        resource=_text(detail, "identifier"),
+        job=_text(claims, "job", Reason.JOB),
+        step=_text(claims, "step", Reason.STEP),
+        action=_text({"actions": actions[0]}, "actions", Reason.ACTION),
+        resource=_text(detail, "identifier", Reason.RESOURCE),
         limit=_limit(detail.get("limit")),
-        request_sha256=_text(claims, "request_sha256"),
-        issued_at=_time(claims, "iat"),
-        expires_at=_time(claims, "exp"),
-        approved_by=tuple(_text({"approved_by": one}, "approved_by") for one in approved_by),
+        request_sha256=_text(claims, "request_sha256", Reason.REQUEST),
+        issued_at=_time(claims, "iat", Reason.ISSUED_AT),
+        expires_at=_time(claims, "exp", Reason.EXPIRES_AT),
+        approved_by=tuple(_text({"approved_by": one}, "approved_by", Reason.APPROVED_BY) for one in approved_by),
     )
 
 
@@ -271,7 +252,7 @@ def _actors(act: Any) -> tuple[str, ...]:
     while act is not None:
         if not isinstance(act, dict) or len(found) > 20:
             raise Refused(Reason.ACTORS, "act should be a chain of actors")
-        found.append(_text({"act": act.get("sub")}, "act"))
+        found.append(_text({"act": act.get("sub")}, "act", Reason.ACTORS))
         act = act.get("act")
     if not found:
         raise Refused(Reason.ACTORS, "act should name who acts")
@@ -286,35 +267,38 @@ def _limit(limit: Any) -> Limit | None:
     amount = limit.get("amount")
     if not isinstance(amount, str) or not _AMOUNT.fullmatch(amount):
         raise Refused(Reason.AMOUNT, "limit.amount should be a decimal number in a text, and not negative")
-    return Limit(amount=Decimal(amount), currency=_text(limit, "currency"))
+    return Limit(amount=Decimal(amount), currency=_text(limit, "currency", Reason.CURRENCY))
 
 
-def _text(claims: Mapping[str, Any], name: str) -> str:
+def _text(claims: Mapping[str, Any], name: str, otherwise: Reason) -> str:
     value = claims.get(name)
     if not isinstance(value, str) or not value:
-        raise Refused(_OF[name], f"{name} should be a text")
+        raise Refused(otherwise, f"{name} should be a text")
     return value
 
 
-def _time(claims: Mapping[str, Any], name: str) -> datetime:
+def _time(claims: Mapping[str, Any], name: str, otherwise: Reason) -> datetime:
     value = claims.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**35:
-        raise Refused(_OF[name], f"{name} should be a whole number of seconds")
+        raise Refused(otherwise, f"{name} should be a whole number of seconds")
     return datetime.fromtimestamp(value, UTC)
+
+
+class Unfetched(ValueError):
+    """There is no key set at its address. The message quotes neither the address nor what came from there."""
 
 
 def fetch(url: str, *, within: timedelta = timedelta(seconds=5)) -> Mapping[str, Any]:
     """The JWK Set at *url*, from there and nowhere else: no redirect is followed, and no proxy of the environment's.
 
     *within*: to connect, and then for all of the answer, however slowly it drips. Raises OSError, HTTPException or
-    ValueError.
+    ValueError, as `Unfetched`.
     """
     parts, seconds = urlsplit(url), within.total_seconds()
     kind = {"https": HTTPSConnection, "http": HTTPConnection}.get(parts.scheme)
     if kind is None or parts.hostname is None:
-        raise ValueError("a key set is fetched over HTTP")
-    connection = kind(parts.hostname, parts.port, timeout=seconds)
-    try:
+        raise Unfetched("a key set is fetched over HTTP, from a host")
+    with closing(kind(parts.hostname, parts.port, timeout=seconds)) as connection:
         connection.connect()
         # Of the socket beneath: to end TLS in good order would wait for the other side.
         late = threading.Timer(seconds, socket.socket.shutdown, (connection.sock, socket.SHUT_RDWR))
@@ -324,12 +308,10 @@ def fetch(url: str, *, within: timedelta = timedelta(seconds=5)) -> Mapping[str,
             connection.request("GET", f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}")
             answer = connection.getresponse()
             if answer.status != 200:
-                raise ValueError(f"the key set's address answers {answer.status}")
+                raise Unfetched(f"its address answers {answer.status}")
             document = json.loads(answer.read(1 << 18))
         finally:
             late.cancel()
-    finally:
-        connection.close()
     return document if isinstance(document, dict) else {}
 
 
@@ -338,6 +320,7 @@ class PublishedKeys:
     """The key set at *url*, fetched anew when it is *fresh* no more, or for an unknown kid once a *pause*.
 
     One that cannot be fetched anew serves until it is *stale*: a key that was withdrawn must not be believed for ever.
+    Whoever asks for another is refused, and told why it is not newer.
     While a fetch is under way, keys that are known go on being answered: its first asker alone waits for it, and no
     longer than its *patience* if it has a key already. Where there is no key set yet, all wait, for *longest* at most:
     a fetch that has not ended by then, or whose thread stayed behind at a fork, is tried anew.
@@ -355,10 +338,11 @@ class PublishedKeys:
     _fetched: float = field(default=float("-inf"), init=False)
     _tried: float = field(default=float("-inf"), init=False)
     _under_way: threading.Event | None = field(default=None, init=False)  # set when that fetch has ended
+    _not_newer: str = field(default="", init=False)  # why what was tried last brought no key set; "": it brought one
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def key(self, kid: str) -> Key | None:
-        """The key of that id; None: there is none, or nobody can say."""
+        """The key of that id; None: there is none. Raises Refused where nobody can say."""
         with self._lock:
             now = self.monotonic()
             age, known = now - self._fetched, self._known(kid, now)
@@ -372,15 +356,21 @@ class PublishedKeys:
         if under_way is not None and (mine or age >= self.stale.total_seconds()):
             under_way.wait((self.longest if known is None else self.patience).total_seconds())
         with self._lock:
-            return self._known(kid, self.monotonic())
+            known = self._known(kid, self.monotonic())
+            if known is None and self._not_newer:
+                fetched = f"the key set could not be fetched anew ({self._not_newer})"
+                todo = "make sure that its address answers this host, then try again"
+                raise Refused(Reason.KEY, f"no key that is known here has its kid, and {fetched}: {todo}")
+            return known
 
     def _begin(self, now: float) -> None:
         """Fetch it in a thread. Where none can be had, whoever asks after the pause tries again."""
         ended = threading.Event()
-        self._tried, self._under_way = now, None
+        self._tried, self._under_way, self._not_newer = now, None, "no answer has come yet"
         try:
             threading.Thread(target=self._renew, args=(now, ended), daemon=True).start()
         except RuntimeError:
+            self._not_newer = "no thread can be started to fetch it"
             return
         self._under_way = ended
 
@@ -389,17 +379,24 @@ class PublishedKeys:
 
     def _renew(self, now: float, ended: threading.Event) -> None:
         found: Mapping[str, Key] | None = None
+        not_newer = "what fetches it broke off, with a traceback"
         try:
-            found = read_key_set(self.fetch(self.url))
-        except (OSError, HTTPException, ValueError):
-            pass  # what was fetched before serves on until it is stale
+            found, not_newer = read_key_set(self.fetch(self.url)), ""
+        except (OSError, HTTPException, ValueError) as error:
+            not_newer = _words(error)
         finally:
             with self._lock:
                 if found is not None and now >= self._fetched:
                     self._keys, self._fetched = found, now
                 if self._under_way is ended:
-                    self._under_way = None
+                    self._under_way, self._not_newer = None, not_newer
             ended.set()
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, but not in words that may quote the address, or what came from there."""
+    said = str(error) if isinstance(error, Unfetched) else getattr(error, "strerror", None)
+    return str(said or type(error).__name__)[:200]
 
 
 def read_key_set(document: Mapping[str, Any]) -> Mapping[str, Key]:

@@ -21,6 +21,7 @@ from identity.minting import (
 )
 from identity.own_values import profile_for
 from identity.refresh.blame import Blame, blame
+from identity.refresh.blaming import Blaming
 from identity.refresh.intents import RefreshIntent, may_present_again
 from identity.refresh.parts import RefreshParts
 from identity.refresh.situation import Situation
@@ -171,8 +172,8 @@ class Concluder:
         """The other one goes first from now on."""
         _, spare, *_ = (one for one in situation.secrets if one.refused_at is None)
         owner, first = situation.connection, situation.secrets[0]
-        act = self.writer.settlement(situation, intent).blame_secret
-        blamed = self.writer.write(act, code, owner=owner, secret=first.id, spare=spare.id)
+        blaming = Blaming(self.writer.settlement(situation, intent))
+        blamed = self.writer.write(blaming.secret, code, owner=owner, secret=first.id, spare=spare.id)
         self._count(situation, "secret_refused", settled=blamed)
 
     def _ask_person(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
@@ -210,7 +211,7 @@ class Concluder:
         if untried_key(situation.secrets, intent, now=settlement.now) is None:
             return False
         first = situation.secrets[0]
-        noted = self.writer.write(settlement.refuse_key, code, key=first.id, since=refused_since(situation, code))
+        noted = self.writer.write(Blaming(settlement).key, code, key=first.id, since=refused_since(situation, code))
         self._count(situation, "secret_refused", settled=noted)
         where = {"action": "connection.another_tried", "secret": first.id, "account": situation.account.id}
         log.warning("with %s it was refused (%s): another live one is tried", first.id, code[:60], extra=where)
@@ -230,7 +231,7 @@ class Concluder:
 
     def _refuse_client(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
         settlement, owner = self.writer.settlement(situation, intent), situation.connection
-        blamed = self.writer.write(settlement.blame_client, code, owner=owner, shown=situation.secrets)
+        blamed = self.writer.write(Blaming(settlement).client, code, owner=owner, shown=situation.secrets)
         self._count(situation, "client_refused", settled=blamed)
         if not blamed:
             return None
@@ -249,7 +250,7 @@ class Concluder:
         settlement, wait = self.writer.settlement(situation, intent), _REFUSED_RETRY
         if (since := refused_since(situation, code)) is not None:
             wait = min(_longer(_rounds(intent)), max(wait, 2 * (settlement.now - since)))
-        return self.writer.write(settlement.blame_nobody, code, retry_at=settlement.now + wait), wait
+        return self.writer.write(Blaming(settlement).nobody, code, retry_at=settlement.now + wait), wait
 
     def fail(
         self,

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from identity.breaker import Breaker, BreakerState
 from identity.refresh.line import LATE, UNUSED_TURNS, Line, Who
 
 
 @dataclass(kw_only=True)
-class EndpointState:
-    """The pace, pause and breaker of one token endpoint; each field says what that field of the Redis hash says.
-
-    Times are microseconds of one clock, handed in as *now*.
-    """
+class EndpointState(BreakerState):
+    """The pace, pause and breaker of one token endpoint."""
 
     due: int = 0
     held: int = 0
-    failures: int = 0
-    opened: int = 0
-    open: int | None = None
-    probe: int = 0
     seen: int = 0
     line: Line = field(default_factory=Line)
 
@@ -29,8 +23,7 @@ class EndpointState:
         *burst* requests may come at once; *fewest* where the most is left to others: all in line may go by then.
         """
         self._see(now)
-        shut = max(self.held, self.probe)
-        shut = shut if self.open is None else max(shut, self.open)
+        shut = max(self.held, self.until)
         free = max(max(self.due, now) - (burst - 1) * interval, shut)
         unused = now - max(self.due - (fewest - 1) * interval, shut) >= LATE + UNUSED_TURNS * interval
         return self.line.wait(who, now, free=free, interval=interval, unused=unused)
@@ -49,14 +42,10 @@ class EndpointState:
         """The endpoint works: the breaker closes."""
         self.failures, self.opened, self.open, self.probe = 0, 0, None, 0
 
-    def failed(self, now: int, *, threshold: int, first: int, longest: int) -> None:
-        """The endpoint failed. The last straw, or a failed probe, opens the breaker, for longer each time."""
+    def failed(self, now: int, breaker: Breaker) -> None:
+        """The endpoint failed."""
         self._see(now)
-        self.failures += 1
-        probing = self.open is not None and self.open <= now
-        if probing or (self.open is None and self.failures >= threshold):
-            self.opened += 1
-            self.open, self.probe = now + min(first * 2 ** (self.opened - 1), longest), 0
+        self.fail(now, breaker)
 
     def pause(self, now: int, duration: int) -> None:
         """The endpoint asked for a pause: no request goes before its end."""

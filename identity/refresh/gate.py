@@ -10,25 +10,23 @@ Nobody sleeps at a gate: whoever is told to wait has a place in its line (`ident
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from importlib.resources import files
-from typing import Self
+from typing import Self, Unpack
 
 import redis
 
+from identity.breaker import Breaker
 from identity.metrics import TOKEN_REQUESTS
 from identity.model import Credential, ProviderConnection
-from identity.redis_rest import RedisRest
 from identity.refresh.endpoint_state import EndpointState
 from identity.refresh.line import LATE, LONGEST, UNUSED_TURNS, Who
 from identity.refresh.pace import Pace
+from identity.shared_by_redis import SharedByRedis, Sharing
 
-_SCRIPT = files("identity.refresh").joinpath("gate.lua").read_text()
 _MICROSECOND = timedelta(microseconds=1)
 _NO_PACE = 1_000_000_000_000_000  # so many at once, a microsecond apart, that no request waits for another
 
@@ -66,40 +64,17 @@ class Endpoint:
         return f"{self.connection}:{sha256(self.url.encode()).hexdigest()[:16]}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Breaker:
-    """When a failing endpoint is left alone, and for how long. Then one probe goes, and the others wait for it."""
+class Gate(SharedByRedis):
+    """Says when a token endpoint may be asked."""
 
-    threshold: int = 5  # failures in a row: no connection, no answer, or 5xx
-    first: timedelta = timedelta(seconds=10)
-    longest: timedelta = timedelta(minutes=5)  # every opening in a row lasts twice as long as the one before
-    probe: timedelta = timedelta(seconds=30)  # longer than an exchange: a probe that died is not waited for any longer
-
-
-class Gate:
-    """Says when a token endpoint may be asked. One for all threads.
-
-    *client* None, or away: it counts for this process alone, by *monotonic* in seconds. *rest*: whether it is away, as
-    all know who ask that Redis.
-    """
+    script = files("identity.refresh").joinpath("gate.lua").read_text()
 
     def __init__(
-        self,
-        client: redis.Redis | None,
-        *,
-        breaker: Breaker | None = None,
-        prefix: str = "aswhom:",
-        monotonic: Callable[[], float] = time.monotonic,
-        rest: RedisRest | None = None,
+        self, client: redis.Redis | None, *, breaker: Breaker | None = None, **sharing: Unpack[Sharing]
     ) -> None:
-        self._client = client
-        self._script = client.register_script(_SCRIPT) if client is not None else None
+        super().__init__(client, **sharing)
         self._breaker = breaker or Breaker()
-        self._prefix = prefix
-        self._monotonic = monotonic
-        self._rest = rest or RedisRest(monotonic=monotonic)
         self._own: dict[str, EndpointState] = {}
-        self._lock = threading.Lock()
 
     def enter(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0, who: Who = _NOBODY) -> timedelta | None:
         """None: ask now, it is counted. Otherwise how long to wait before trying again: *who* has that place in line.
@@ -116,22 +91,20 @@ class Gate:
 
     def leave(self, endpoint: Endpoint, who: Who) -> None:
         """*who* will not come back: it has no place in line any more."""
-        if self._shared(endpoint, "leave", who.name) is None:
-            with self._lock:
-                self._state(endpoint).line.leave(who)
+        self._tell(endpoint, "leave", who.name, alone=lambda state, _: state.line.leave(who))
 
     def waiting(self, endpoints: Sequence[Endpoint]) -> list[int]:
         """How many stand in line at each, in one round trip; who left it is counted until somebody asks there."""
-        if self._client is not None and not self._rest.is_away:
-            asking = self._client.pipeline(transaction=False)
+
+        def lengths(client: redis.Redis) -> list[int]:
+            asking = client.pipeline(transaction=False)
             for endpoint in endpoints:
                 asking.zcard(self._keys(endpoint)[1])
-            try:
-                return [int(length) for length in asking.execute()]
-            except redis.RedisError:
-                self._rest.begin()
-        with self._lock:
-            return [self._state(endpoint).line.length(self._now()) for endpoint in endpoints]
+            return [int(length) for length in asking.execute()]
+
+        if (found := self._reach(lengths)) is not None:
+            return found
+        return self._by_itself(lambda now: [self._state(endpoint).line.length(now) for endpoint in endpoints])
 
     def paused(self, endpoint: Endpoint) -> timedelta | None:
         """How long nobody is to ask, whatever the pace: it asked for a pause, or its breaker is open."""
@@ -139,24 +112,17 @@ class Gate:
 
     def answered(self, endpoint: Endpoint) -> None:
         """The endpoint answered like something that works, whatever it said: the breaker closes."""
-        if self._shared(endpoint, "answered") is None:
-            with self._lock:
-                self._state(endpoint).answered()
+        self._tell(endpoint, "answered", alone=lambda state, _: state.answered())
 
     def failed(self, endpoint: Endpoint) -> None:
         """The endpoint gave no connection, no answer, or a server's error: enough of them in a row open the breaker."""
         breaker = self._breaker
-        first, longest = breaker.first // _MICROSECOND, breaker.longest // _MICROSECOND
-        if self._shared(endpoint, "failed", breaker.threshold, first, longest) is None:
-            with self._lock:
-                state = self._state(endpoint)
-                state.failed(self._now(), threshold=breaker.threshold, first=first, longest=longest)
+        said = breaker.threshold, breaker.first, breaker.longest
+        self._tell(endpoint, "failed", *said, alone=lambda state, now: state.failed(now, breaker))
 
     def pause(self, endpoint: Endpoint, duration: timedelta) -> None:
         """The endpoint asked for a pause (RFC 9110 §10.2.3, RFC 6585 §4): nobody asks before its end."""
-        if self._shared(endpoint, "pause", duration // _MICROSECOND) is None:
-            with self._lock:
-                self._state(endpoint).pause(self._now(), duration // _MICROSECOND)
+        self._tell(endpoint, "pause", duration, alone=lambda state, now: state.pause(now, duration // _MICROSECOND))
 
     def _ask(self, what: str, endpoint: Endpoint, pace: Pace, keep: float, who: Who) -> timedelta | None:
         interval, burst, fewest = pace.interval // _MICROSECOND, _at_once(pace, keep), _at_once(pace, STEP_KEEPS)
@@ -166,26 +132,23 @@ class Gate:
         self, what: str, endpoint: Endpoint, *, interval: int, burst: int, fewest: int, who: Who
     ) -> timedelta | None:
         probe, unused = self._breaker.probe // _MICROSECOND, LATE + UNUSED_TURNS * interval
-        arguments = interval, burst, probe, who.name, int(who.rank), LATE, LONGEST, fewest, unused
-        wait = self._shared(endpoint, what, *arguments)
-        if wait is None:
-            with self._lock:
-                state, now = self._state(endpoint), self._now()
-                if what == "enter":
-                    wait = state.enter(now, interval=interval, burst=burst, fewest=fewest, probe=probe, who=who)
-                else:
-                    wait = state.look(now, interval=interval, burst=burst, fewest=fewest, who=who)
+
+        def alone(now: int) -> int:
+            state = self._state(endpoint)
+            if what == "enter":
+                return state.enter(now, interval=interval, burst=burst, fewest=fewest, probe=probe, who=who)
+            return state.look(now, interval=interval, burst=burst, fewest=fewest, who=who)
+
+        said = interval, burst, probe, who.name, int(who.rank), LATE, LONGEST, fewest, unused
+        wait = self._together(self._keys(endpoint), what, *said)
+        wait = self._by_itself(alone) if wait is None else wait
         return timedelta(microseconds=wait) if wait else None
 
-    def _shared(self, endpoint: Endpoint, *arguments: str | int) -> int | None:
-        """What Redis says; None: there is none now."""
-        if self._script is None or self._rest.is_away:
-            return None
-        try:
-            return int(self._script(keys=self._keys(endpoint), args=list(arguments)))
-        except redis.RedisError:
-            self._rest.begin()
-            return None
+    def _tell(
+        self, endpoint: Endpoint, *what: str | int | timedelta, alone: Callable[[EndpointState, int], None]
+    ) -> None:
+        if self._together(self._keys(endpoint), *what) is None:
+            self._by_itself(lambda now: alone(self._state(endpoint), now))
 
     def _keys(self, endpoint: Endpoint) -> list[str]:
         key = f"{self._prefix}endpoint:{endpoint}"
@@ -193,9 +156,6 @@ class Gate:
 
     def _state(self, endpoint: Endpoint) -> EndpointState:
         return self._own.setdefault(str(endpoint), EndpointState())
-
-    def _now(self) -> int:
-        return int(self._monotonic() * 1_000_000)
 
 
 def _at_once(pace: Pace, keep: float) -> int:

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.resources import files
+from typing import Unpack
 
 import redis
 from redis.commands.core import Script
 
-_SCRIPT = files("identity.refresh").joinpath("lock.lua").read_text()
+from identity.shared_by_redis import SharedByRedis, Sharing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,40 +60,25 @@ class Held:
             return False  # it expires by itself
 
 
-class RefreshLock:
-    """One lock an account. *ttl* is longer than a whole refresh; *token* makes an owner's name.
+class RefreshLock(SharedByRedis):
+    """One lock an account. *ttl* is longer than a whole refresh; *token* makes an owner's name."""
 
-    *rest* is how long a Redis that failed is not asked again: one that hangs would hold up every refresh.
-    """
+    script = files("identity.refresh").joinpath("lock.lua").read_text()
 
     def __init__(
-        self,
-        client: redis.Redis | None,
-        *,
-        ttl: timedelta,
-        token: Callable[[], str],
-        prefix: str = "aswhom:",
-        monotonic: Callable[[], float] = time.monotonic,
-        rest: timedelta = timedelta(seconds=5),
+        self, client: redis.Redis | None, *, ttl: timedelta, token: Callable[[], str], **sharing: Unpack[Sharing]
     ) -> None:
-        self._client = client
-        self._monotonic = monotonic
-        self._rest = rest.total_seconds()
-        self._away_until = float("-inf")
+        super().__init__(client, **sharing)
         self._ttl_ms = ttl // timedelta(milliseconds=1)
         self._token = token
-        self._prefix = prefix
-        self._script = client.register_script(_SCRIPT) if client is not None else None
 
     def acquire(self, account: str) -> Held | Busy | Unreachable:
         """Take the lock if it is free; never waits for it."""
-        if self._client is None or self._script is None or self._monotonic() < self._away_until:
+        if self._script is None:
             return Unreachable()
         token, key = self._token(), self._key(account)
-        try:
-            taken = self._client.set(key, token, nx=True, px=self._ttl_ms)
-        except redis.RedisError:
-            self._away_until = self._monotonic() + self._rest
+        taken = self._reach(lambda client: bool(client.set(key, token, nx=True, px=self._ttl_ms)))
+        if taken is None:
             return Unreachable()
         if not taken:
             return Busy()

@@ -13,9 +13,9 @@ from identity.accounts import Account, get_account, move_account, park
 from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret
 from identity.grants import SealedAnswer, bury, get_grant, rotate
-from identity.model import AccountKey, AccountState, Credential, ProviderConnection, RuledOut, Scope
+from identity.model import AccountKey, AccountState, Credential, RuledOut, Scope
 from identity.moves import IllegalMove
-from identity.refresh.blame import hold_against, judge_secrets, pause_client, record_refused
+from identity.refresh.blame import judge_secrets, record_refused
 from identity.refresh.endings import Ending, Settled, Superseded
 from identity.refresh.intents import (
     MOVES,
@@ -24,7 +24,6 @@ from identity.refresh.intents import (
     IntentState,
     RefreshIntent,
     get_intent,
-    set_refused_keys,
     settle,
 )
 from identity.refresh.person_wanted import WANTS_PERSON
@@ -39,7 +38,7 @@ class Settlement:
     """What the ends of one intent have in common."""
 
     account: Account
-    intent: RefreshIntent  # as read when its end was decided: an answer that was stored since is not overruled (`_end`)
+    intent: RefreshIntent  # as read when its end was decided: an answer that was stored since is not overruled (`end`)
     now: datetime
     ids: Callable[[], str]  # of records of the audit
     restored: Callable[[Connection, AccountKey], None]  # runs in the transaction that brings an account back
@@ -57,17 +56,17 @@ class Settlement:
             ):
                 raise IllegalMove(f"the generation of {self.account.id} moved under its lock")
             outcome = OVERTAKEN if intent.overtaken else "success"
-            self._record(connection, "grant.refreshed", outcome, generation=sealed.generation)
+            self.record(connection, "grant.refreshed", outcome, generation=sealed.generation)
             if accepted is not None:
                 # Of keys it says that they were wrong, and not the consent. What was shown was refused without a name.
                 keys = intent.refused_keys if self.account.credential is Credential.JWT_BEARER else ()
                 owner = self.account.key.connection
-                whom = self._whom(self.intent.generation)
+                whom = self.whom(self.intent.generation)
                 for key in judge_secrets(connection, owner, keys, accepted=accepted, now=self.now):
                     told = {"spare": accepted.id, "owner": owner, "audit_id": self.ids()}
                     record_refused(connection, key, "invalid_grant", **told, whom=whom, now=self.now)
 
-        return self._end(connection, IntentState.COMMITTED, "success", write, restores=True)
+        return self.end(connection, IntentState.COMMITTED, "success", write, restores=True)
 
     def bury(self, connection: Connection, code: str) -> Ending:
         """The grant is dead; its jobs wait for a person."""
@@ -75,9 +74,9 @@ class Settlement:
         def write(_: RefreshIntent) -> None:
             reason = f"the provider does not accept its credential any more ({code[:60]})"
             bury(connection, self.account.id, generation=self.intent.generation, reason=reason, now=self.now)
-            self._record(connection, "grant.dead", code, generation=self.intent.generation + 1)
+            self.record(connection, "grant.dead", code, generation=self.intent.generation + 1)
 
-        return self._end(connection, IntentState.DEAD, code, write)
+        return self.end(connection, IntentState.DEAD, code, write)
 
     def ask_person(self, connection: Connection, code: str) -> Ending:
         """The provider gives no token before the account's person was there. The credentials stay sealed."""
@@ -85,9 +84,9 @@ class Settlement:
         def write(_: RefreshIntent) -> None:
             words = f"{WANTS_PERSON} ({code[:60]})"
             park(connection, self.account.id, words, now=self.now)
-            self._record(connection, "grant.needs_person", code, generation=self.intent.generation)
+            self.record(connection, "grant.needs_person", code, generation=self.intent.generation)
 
-        return self._end(connection, IntentState.FAILED, code, write)
+        return self.end(connection, IntentState.FAILED, code, write)
 
     def give_up(self, connection: Connection, reason: str) -> Ending:
         """The outcome is unknown and cannot be found out: a person must reconnect. The credentials stay sealed."""
@@ -95,13 +94,13 @@ class Settlement:
         def write(_: RefreshIntent) -> None:
             words = f"{_GIVEN_UP} ({reason[:200]})"
             park(connection, self.account.id, words, now=self.now)
-            self._record(connection, "grant.unknown", reason, generation=self.intent.generation)
+            self.record(connection, "grant.unknown", reason, generation=self.intent.generation)
 
-        return self._end(connection, IntentState.UNKNOWN, reason, write)
+        return self.end(connection, IntentState.UNKNOWN, reason, write)
 
     def doubt(self, connection: Connection, reason: str) -> Ending:
         """The outcome is unknown, and the provider's grace lets it be presented once more."""
-        return self._end(connection, IntentState.UNKNOWN, reason)
+        return self.end(connection, IntentState.UNKNOWN, reason)
 
     def fail(
         self, connection: Connection, reason: str, *, retry_at: datetime | None, unpresented: bool = False
@@ -110,76 +109,9 @@ class Settlement:
 
         It brings back an account that was given up for this refresh, and no other: nothing was renewed.
         """
-        return self._end(
+        return self.end(
             connection, IntentState.FAILED, reason, retry_at=retry_at, unpresented=unpresented, restores=True
         )
-
-    def blame_client(
-        self, connection: Connection, code: str, *, owner: ProviderConnection, shown: Sequence[SealedSecret]
-    ) -> Ending:
-        """The client registration was refused: the provider connection pauses, the grant is not touched.
-
-        Superseded if *owner* or what was *shown* of its secrets is not what holds now (`pause_client`).
-        """
-
-        def write(intent: RefreshIntent) -> Superseded | None:
-            if not pause_client(connection, code, owner=owner, asked=intent.opened, shown=shown):
-                return Superseded()
-            self._record(connection, "connection.paused", code, generation=self.intent.generation)
-            return None
-
-        return self._end(connection, IntentState.FAILED, code, write, restores=True)
-
-    def blame_secret(
-        self, connection: Connection, code: str, *, owner: ProviderConnection, secret: str, spare: str
-    ) -> Ending:
-        """One secret of the client was refused while another is live: that one is tried, and nothing pauses.
-
-        Superseded if *owner* was corrected or resumed since the request was made by it: then it is to be tried again.
-        """
-
-        def write(intent: RefreshIntent) -> Superseded | None:
-            held = hold_against(
-                connection,
-                secret,
-                code,
-                spare=spare,
-                owner=owner,
-                asked=intent.opened,
-                whom=self._whom(self.intent.generation),
-                audit_id=self.ids(),
-                now=self.now,
-            )
-            if not held:
-                return Superseded()
-            # Those before it were refused without a name, as a gateway may have done: now they are what is left.
-            set_refused_keys(connection, intent.id, ())
-            return None
-
-        return self._end(connection, IntentState.FAILED, code, write, restores=True)
-
-    def refuse_key(self, connection: Connection, code: str, *, key: str, since: datetime | None = None) -> Ending:
-        """With *key*, what was sent was refused: another one is shown or signs next, for this account alone.
-
-        It may be the account's consent that is gone, or a gateway that refused (`commit`). *since* is when all live
-        ones had last been refused so: a time that is past keeps nobody waiting, and is kept for the others' turn.
-        """
-
-        def write(intent: RefreshIntent) -> None:
-            set_refused_keys(connection, intent.id, (*intent.refused_keys, key))
-
-        return self._end(connection, IntentState.FAILED, code, write, retry_at=since, restores=True)
-
-    def blame_nobody(self, connection: Connection, code: str, *, retry_at: datetime) -> Ending:
-        """It was refused, whichever live secret was shown or key signed: nobody knows whose fault it is.
-
-        Then it says nothing of any of them: each is tried again.
-        """
-
-        def write(intent: RefreshIntent) -> None:
-            set_refused_keys(connection, intent.id, ())
-
-        return self._end(connection, IntentState.FAILED, code, write, retry_at=retry_at, restores=True)
 
     def expire(self, connection: Connection, reason: str) -> Ending:
         """There is nothing to renew the token with: a person must reconnect. Nothing is presented.
@@ -196,10 +128,10 @@ class Settlement:
             return Superseded()
         if not park(connection, self.account.id, reason, now=self.now):
             return Superseded()
-        self._record(connection, "grant.expired", "nothing to renew it with", generation=grant.generation)
+        self.record(connection, "grant.expired", "nothing to renew it with", generation=grant.generation)
         return Settled()
 
-    def _end(
+    def end(
         self,
         connection: Connection,
         to: IntentState,
@@ -290,14 +222,16 @@ class Settlement:
             move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=self.now)
             self.restored(connection, account.key)
 
-    def _whom(self, generation: int) -> AsWhom:
+    def whom(self, generation: int) -> AsWhom:
+        """Whose grant it is of, as the audit says it."""
         return AsWhom.of_account(self.account.key, id=self.account.id, generation=generation)
 
-    def _record(self, connection: Connection, kind: str, outcome: str, *, generation: int) -> None:
+    def record(self, connection: Connection, kind: str, outcome: str, *, generation: int) -> None:
+        """Record in the audit what came of this refresh."""
         audit.record(
             connection,
             kind,
-            self._whom(generation),
+            self.whom(generation),
             id=self.ids(),
             at=self.now,
             outcome=outcome[:64],

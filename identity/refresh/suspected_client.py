@@ -22,7 +22,7 @@ def refused_since(situation: Situation, code: str) -> datetime | None:
     former = situation.intent
     if former is None or former.retry_at is None or former.outcome != code[:64]:
         return None
-    return former.retry_at if former.refused_keys else former.finished_at  # `refuse_key` hands it on as the first
+    return former.retry_at if former.refused_keys else former.finished_at  # `Blaming.key` hands it on as the first
 
 
 def is_of_client(connection: Connection, situation: Situation, code: str) -> bool:

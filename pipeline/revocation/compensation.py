@@ -22,12 +22,13 @@ from identity.model import LeaseOutcome, LeaseRequest, NeedsConsent, RuledOut, S
 from identity.principals import service_principal
 from identity.sequence import lock_shared, next_number
 from pipeline.batches import in_batches
+from pipeline.declared_workflow import PLATFORM_AGENT, TOOL, Undone, Workflow
 from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.registry import Registry
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import compensations, revocations
 from pipeline.states import JobState, StepState
 from pipeline.tables import jobs, steps
-from pipeline.workflow import PLATFORM_AGENT, TOOL, Registry, Undone, Workflow
 
 LOOKED_AT = 1_000  # jobs at a time
 

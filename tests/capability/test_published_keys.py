@@ -8,14 +8,16 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
-from http.client import HTTPException
+from datetime import UTC, datetime, timedelta
+from http.client import BadStatusLine, HTTPException
 from typing import Any
 
 import pytest
+from joserfc import jwt
 from joserfc.jwk import OKPKey
+from joserfc.jws import JWSRegistry
 
-from identity.capability.verifier import PublishedKeys, fetch
+from identity.capability.verifier import TYPE, PublishedKeys, Reason, Refused, Unfetched, Verifier, fetch
 from tests.waiting import eventually
 
 KEY_SET = {"keys": [{**OKPKey.generate_key("Ed25519").as_dict(private=False), "kid": "one"}]}
@@ -31,10 +33,12 @@ class Hanging:
         self.fetched = self.ended = 0
         self.clock = 1000.0
         self.document: Mapping[str, Any] = KEY_SET
+        self.fails: Exception | None = None
         self.keys = PublishedKeys(
             url="https://aswhom.example/jwks",
             fetch=self.fetch,
             patience=timedelta(milliseconds=10),
+            longest=timedelta(hours=1),  # whoever waits for it waits until the fetch has ended
             monotonic=lambda: self.clock,
         )
 
@@ -43,6 +47,8 @@ class Hanging:
         self.asked.release()
         self.answers.wait(LONG)
         self.ended += 1
+        if self.fails is not None:
+            raise self.fails
         return self.document
 
 
@@ -56,7 +62,9 @@ def test_while_the_issuer_hangs_a_key_that_is_known_is_answered() -> None:
     with ThreadPoolExecutor(8) as threads:
         answers = [threads.submit(issuer.keys.key, "one") for _ in range(8)]
         assert all(answer.result(timeout=LONG) is not None for answer in answers)
-        assert issuer.keys.key("made-up") is None, "nor does an unknown one wait: others' tokens must not take threads"
+        with pytest.raises(Refused, match="no answer has come yet"):
+            issuer.keys.key("made-up")
+    # Nor did the unknown one wait for the other's fetch, which has not ended: strangers' tokens must not take threads.
     assert (issuer.fetched, issuer.ended) == (2, 1)
     issuer.answers.set()
     eventually(lambda: issuer.keys.key("one") is None)
@@ -78,7 +86,8 @@ def test_a_fetch_that_no_thread_is_to_be_had_for_is_tried_again(monkeypatch: pyt
     issuer.answers.set()
     with monkeypatch.context() as at_the_limit:
         at_the_limit.setattr(threading.Thread, "start", lambda _: _refuse())
-        assert issuer.keys.key("one") is None
+        with pytest.raises(Refused, match="no thread can be started"):
+            issuer.keys.key("one")
     issuer.clock += 10
     assert issuer.keys.key("one") is not None
 
@@ -91,11 +100,64 @@ def test_nobody_waits_for_ever_for_a_fetch_that_does_not_end() -> None:
     """As of a thread that stayed behind at a fork: nothing will ever say that it has ended."""
     issuer = Hanging()
     issuer.keys.longest = timedelta(milliseconds=20)
-    assert issuer.keys.key("one") is None
+    with pytest.raises(Refused, match="no answer has come yet"):
+        issuer.keys.key("one")
     issuer.answers.set()
     issuer.clock += 1
     assert issuer.keys.key("one") is not None
     assert issuer.fetched == 2
+
+
+@pytest.mark.parametrize(
+    ("fails", "why"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
+        (Unfetched("its address answers 503"), "its address answers 503"),
+        (OSError("https://user:secret@aswhom.example/jwks is away"), "OSError"),
+        (BadStatusLine("secret"), "BadStatusLine"),
+        (ValueError("secret"), "ValueError"),
+        (OSError(5, "x" * 10_000), "x" * 200),
+    ],
+    ids=["no connection", "status", "its address", "what came", "its value", "at length"],
+)
+def test_a_token_of_an_unknown_key_is_refused_with_why_the_keys_are_not_newer(fails: Exception, why: str) -> None:
+    issuer = Hanging()
+    issuer.answers.set()
+    head = {"alg": "Ed25519", "typ": TYPE, "kid": "next"}
+    token = jwt.encode(head, {}, OKPKey.generate_key("Ed25519"), registry=JWSRegistry(algorithms=["Ed25519"]))
+    verifier = Verifier(issuer="https://aswhom.example", audience="https://invoices.example", keys=issuer.keys)
+
+    def refusal() -> str:
+        with pytest.raises(Refused) as refused:
+            verifier.verify(token, now=datetime.now(UTC), request_sha256=None)
+        assert refused.value.reason == Reason.KEY
+        return refused.value.description
+
+    unknown = "no published key of that algorithm has its kid"
+    assert refusal() == unknown
+    issuer.fails = fails
+    assert refusal() == unknown, "the key set was fetched just now"
+    issuer.clock += 10
+    for _ in range(2):  # and nobody fetches again before the pause is over
+        assert refusal() == (
+            f"no key that is known here has its kid, and the key set could not be fetched anew ({why}): "
+            "make sure that its address answers this host, then try again"
+        )
+    assert issuer.keys.key("one") is not None
+    issuer.fails = None
+    issuer.clock += 10
+    assert refusal() == unknown
+
+
+def test_a_fetch_of_ones_own_that_breaks_off_leaves_a_traceback_and_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    died: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda of: died.append(of.exc_type))
+    issuer = Hanging()
+    issuer.answers.set()
+    issuer.fails = KeyError("a bug")
+    with pytest.raises(Refused, match="broke off, with a traceback"):
+        issuer.keys.key("one")
+    eventually(lambda: died == [KeyError])
 
 
 @contextmanager
@@ -133,7 +195,7 @@ def test_a_key_set_is_fetched_past_the_environments_proxy(monkeypatch: pytest.Mo
 def test_a_key_set_that_is_elsewhere_is_none() -> None:
     with (
         answering(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n") as url,
-        pytest.raises(ValueError, match="answers 302"),
+        pytest.raises(Unfetched, match="answers 302"),
     ):
         fetch(url)
 
@@ -151,5 +213,5 @@ def test_an_answer_that_drips_ends_in_time(parts: tuple[bytes, ...]) -> None:
 
 
 def test_a_file_is_no_key_set() -> None:
-    with pytest.raises(ValueError, match="over HTTP"):
+    with pytest.raises(Unfetched, match="over HTTP"):
         fetch("file:///etc/passwd")

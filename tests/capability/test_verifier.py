@@ -316,7 +316,8 @@ def test_an_issuer_that_is_away_is_done_without_for_an_hour(away: Exception) -> 
     publisher.clock += 3599
     assert keys.key("Ed25519") is not None
     publisher.clock += 2
-    assert keys.key("Ed25519") is None
+    with pytest.raises(Refused):
+        keys.key("Ed25519")
 
 
 def test_private_unreadable_and_other_kinds_of_keys_verify_nothing() -> None:

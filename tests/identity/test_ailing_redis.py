@@ -9,11 +9,12 @@ from datetime import timedelta
 
 import redis
 
+from identity.breaker import Breaker
 from identity.http import Client
 from identity.model import Credential
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
-from identity.refresh.gate import Breaker, Endpoint, Gate
+from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.lock import Held, RefreshLock
 from identity.refresh.pace import CAUTIOUS
 from tests.identity.coordinators import BUDGET, MakeCoordinator
@@ -60,7 +61,7 @@ def test_a_lock_at_a_redis_that_failed_asks_it_again_only_after_a_rest(own_valke
     now = [0.0]
     own_valkey.pause()
     with redis.Redis.from_url(own_valkey.url, socket_timeout=0.1) as client:
-        lock = RefreshLock(client, ttl=SECOND, token=lambda: "me", monotonic=lambda: now[0], rest=5 * SECOND)
+        lock = RefreshLock(client, ttl=SECOND, token=lambda: "me", monotonic=lambda: now[0])
         lock.acquire("one")
         own_valkey.resume()
         assert not isinstance(lock.acquire("two"), Held)

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, select
 
 from identity.accounts import move_account
 from identity.audit.tables import audit
+from identity.breaker import Breaker
 from identity.confined import Confiner
 from identity.confined_minting import ConfinedMinter, Confinement
 from identity.connection_secrets import PRIVATE_KEY, live_secrets, rotate_secret, seal_secret
@@ -27,7 +28,7 @@ from identity.mints import prune_mints
 from identity.model import AccountKey, AccountState, Credential, LeaseRequest, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.refresh.gate import HELD_BACK as AT_THE_GATE
-from identity.refresh.gate import Breaker, Endpoint, Gate
+from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.line import Who
 from identity.refresh.pace import Pace
 from identity.scopes import remember_stop

@@ -17,9 +17,10 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from identity.breaker import Breaker
 from identity.providers import PROFILES
 from identity.redis_rest import RedisRest
-from identity.refresh.gate import AHEAD_KEEPS, Breaker, Endpoint, Gate
+from identity.refresh.gate import AHEAD_KEEPS, Endpoint, Gate
 from identity.refresh.line import Rank, Who
 from identity.refresh.pace import CAUTIOUS, Pace
 from tests.servers.valkey import Valkey

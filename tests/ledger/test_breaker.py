@@ -20,14 +20,14 @@ from identity.redis_rest import RedisRest
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.pace import CAUTIOUS
 from pipeline.breaker import Breakers, Errand
-from pipeline.breaker_state import Breaker, Passed
+from pipeline.breaker_state import HostBreaker, Passed
 from pipeline.budget import Budget, Budgets
 from pipeline.limits import EndpointClass
 from tests.servers.process import free_port
 from tests.servers.valkey import Valkey
 
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
-BREAKER = Breaker(threshold=3, first=HOUR, longest=4 * HOUR, probe=10 * HOUR, apart=timedelta(minutes=5), line=HOUR)
+BREAKER = HostBreaker(threshold=3, first=HOUR, longest=4 * HOUR, probe=10 * HOUR, apart=timedelta(minutes=5), line=HOUR)
 NEAR = timedelta(seconds=30)  # what a slow machine may add, where the steps are minutes
 _hosts = itertools.count()
 
@@ -328,5 +328,5 @@ def test_without_redis_the_answers_are_the_same(client: redis.Redis, acts: list[
 def test_the_shipped_breaker_waits_for_no_call_longer_than_its_probe() -> None:
     from pipeline.services import StepSettings
 
-    assert Breaker().probe > StepSettings().send_within + StepSettings().call_deadline
-    assert replace(Breaker(), threshold=1).longest < StepSettings().upstream_wait
+    assert HostBreaker().probe > StepSettings().send_within + StepSettings().call_deadline
+    assert replace(HostBreaker(), threshold=1).longest < StepSettings().upstream_wait

@@ -145,7 +145,7 @@ def test_where_no_more_can_be_taken_now_what_was_taken_is_asked_about(
     assert passes.revoker.advance(made)
     before = passes.count("done")
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.revocation.provider_side.lock_exclusive", held_up)
+        patched.setattr("pipeline.revocation.collecting.lock_exclusive", held_up)
         with pytest.raises(Unavailable, match="could not be taken or asked about: another has the lock"):
             passes.asker.advance(made)
     assert before < passes.count("done") < CROWD

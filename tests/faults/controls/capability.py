@@ -159,7 +159,7 @@ CONTROLS = (
     Control(
         name="a token is not used early",
         file=VERIFIER,
-        guard='if now < _time(claims, "nbf") - self.leeway:',
+        guard='if now < _time(claims, "nbf", Reason.NOT_BEFORE) - self.leeway:',
         without="if False:",
         test=f"{VERIFIES}::test_each_claim",
     ),

@@ -253,10 +253,10 @@ CONTROLS = (
     ),
     Control(
         name="a refused assertion blames no key before another is accepted",
-        file="identity/refresh/settlement.py",
+        file="identity/refresh/blaming.py",
         guard="set_refused_keys(connection, intent.id, (*intent.refused_keys, key))",
         without="set_refused_keys(connection, intent.id, (*intent.refused_keys, key)); "
-        "from identity.connection_secrets import refuse_secret; refuse_secret(connection, key, at=self.now)",
+        "from identity.connection_secrets import refuse_secret; refuse_secret(connection, key, at=self.settlement.now)",
         test="tests/identity/test_key_rotation.py::test_an_account_whose_consent_is_gone and sqlite",
     ),
     Control(
@@ -480,7 +480,7 @@ CONTROLS = (
     ),
     Control(
         name="what is in doubt for good is asked for",
-        file="pipeline/revocation/provider_side.py",
+        file="pipeline/revocation/collecting.py",
         guard="if row.doubt == SignalDoubt.UNKNOWN:",
         without="if False:",
         test="tests/ledger/test_provider_side.py::test_what_nobody_could_find_out_about and sqlite",

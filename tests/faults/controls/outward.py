@@ -55,8 +55,8 @@ CONTROLS = (
     Control(
         name="one owner",
         file="identity/refresh/lock.py",
-        guard="taken = self._client.set(key, token, nx=True, px=self._ttl_ms)",
-        without="taken = self._client.set(key, token, px=self._ttl_ms)",
+        guard="taken = self._reach(lambda client: bool(client.set(key, token, nx=True, px=self._ttl_ms)))",
+        without="taken = self._reach(lambda client: bool(client.set(key, token, px=self._ttl_ms)))",
         test=f"{LOCKS}::test_one_of_many",
     ),
     Control(

@@ -31,14 +31,14 @@ CONTROLS = (
     ),
     Control(
         name="a held token that expired keeps no collection from its end",
-        file="pipeline/revocation/provider_side.py",
+        file="pipeline/revocation/collecting.py",
         guard="or_(columns.state != WithdrawalState.HELD, alive(now)),",
         without="",
         test=f"{TAKING}::test_tokens_that_expired_while and sqlite",
     ),
     Control(
         name="where nothing is asked for, an earlier revocation keeps what it has not taken yet",
-        file="pipeline/revocation/provider_side.py",
+        file="pipeline/revocation/collecting.py",
         guard="since = 0 if why is None else newest_before(connection, account.key, row.number)",
         without="since = 0",
         test="tests/ledger/test_provider_side.py::test_a_replayed_signal_decides_nothing and sqlite",
