@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 import redis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from identity.model import AccountKey
@@ -28,6 +28,7 @@ from tests.servers.valkey import Valkey
 
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
 BREAKER = HostBreaker(threshold=3, first=HOUR, longest=4 * HOUR, probe=10 * HOUR, apart=timedelta(minutes=5), line=HOUR)
+COOLED = timedelta(minutes=65)  # after the first opening, and nothing is forgotten yet
 NEAR = timedelta(seconds=30)  # what a slow machine may add, where the steps are minutes
 _hosts = itertools.count()
 
@@ -299,11 +300,19 @@ def test_a_redis_that_hangs_costs_a_step_one_timeout_however_many_ask_it() -> No
 _WHO = st.builds(lambda tenant, job: (tenant, f"{tenant}{job}"), st.sampled_from("ab"), st.integers(1, 2))
 _ACT = st.one_of(
     st.tuples(st.sampled_from(["enter", "answered", "back", "own", "failed", "line", "away_for"]), _WHO),
-    st.tuples(st.just("passes"), st.sampled_from([timedelta(minutes=31), 2 * HOUR, 5 * HOUR])),
+    st.tuples(st.just("passes"), st.sampled_from([timedelta(minutes=31), COOLED, 2 * HOUR, 5 * HOUR])),
 )
 
 
+_A1, _A2 = ("a", "a1"), ("a", "a2")
+_OPENS: list[tuple[str, Any]] = [("failed", _A1)] * 3
+_PROBES: list[tuple[str, Any]] = [*_OPENS, ("passes", COOLED), ("enter", _A1)]
+
+
 @given(acts=st.lists(_ACT, max_size=30))
+@example(acts=[*_PROBES, ("away_for", _A1), ("failed", _A1), ("away_for", _A1)])
+@example(acts=[*_PROBES, ("failed", _A2), ("enter", _A2), ("failed", _A1), ("enter", _A2)])
+@example(acts=[*_OPENS, ("failed", _A2), ("passes", COOLED), ("failed", _A2), ("enter", _A2)])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_without_redis_the_answers_are_the_same(client: redis.Redis, acts: list[tuple[str, Any]]) -> None:
     both, to = [Moved(client), Moved(None)], at_a_host()
