@@ -107,6 +107,16 @@ class Requests:
         ahead = WithTurn(self._store, ahead=True)
         return write_idempotent(ahead, lambda c: ledger.accept_revocation(c, asked, scope, reason=reason))
 
+    def narrow(
+        self, caller: Caller, scope: Scope, keyed: Keyed, *, keeps: tuple[str, ...], reason: str, now: datetime
+    ) -> Made:
+        """Narrow an account: effective when this returns. Raises BadInput, NotLetIn or KeyReused."""
+        asked, act = self._asked(caller, "rev", keyed, now), self._act(caller, now)
+        ahead = WithTurn(self._store, ahead=True)
+        return write_idempotent(
+            ahead, lambda c: ledger.accept_narrowing(c, asked, scope, act, keeps=keeps, reason=reason)
+        )
+
     def cancel(self, caller: Caller, job: str, keyed: Keyed, *, now: datetime) -> Changed:
         """End a job: at once, or at its next step where it runs. Raises BadInput, NotLetIn or KeyReused."""
         act = self._act(caller, now)

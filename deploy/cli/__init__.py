@@ -33,7 +33,7 @@ COMMANDS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "installations": (("installations",), "installations", "Whose an installation of the platform's app is."),
     "transmitters": (("transmitters",), "transmitters", "Who may tell us of revocations by security events."),
     "accounts": (
-        ("accounts", "account_scopes", "services"),
+        ("accounts", "narrowing", "account_scopes", "services"),
         "accounts",
         "Connected accounts, and services' credentials.",
     ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 import click
@@ -16,13 +15,11 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.moments import local_time
 from identity import audit
-from identity.accounts import get_account
 from identity.audit import AsWhom
 from identity.connections import get_connection
 from identity.errors import AswhomError, BadInput
 from identity.liveness import Life, ask_whose
-from identity.model import AccountKey, AccountState, Credential, PrincipalKind
-from identity.narrowing import narrow
+from identity.model import AccountKey, AccountState, Credential
 from identity.providers import PROFILES
 from identity.refresh.person_wanted import awaiting_person, try_without
 from identity.store import CommitUnknown
@@ -30,7 +27,6 @@ from pipeline.accounts import facts
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.ledger import queries, views
 from pipeline.ledger.paging import Record
-from pipeline.workflow import SERVICE, USER
 
 T = TypeVar("T")
 
@@ -93,48 +89,6 @@ def show(at: Installation, out: Output, id: str) -> None:
     if row["waiting_jobs"]:
         out.sentence("\nJobs that wait for this account")
         out.table(row["waiting_jobs"], ("id", "workflow", "reason", "expires_at"))
-
-
-@command(accounts, "narrow")
-@click.argument("id")
-@click.option("--scopes", required=True, callback=names, help="The scopes it keeps: a,b,c. Empty: none.")
-@click.option("--reason", default="an operator's decision", show_default=True, help="For the audit.")
-@click.option("--dry-run", is_flag=True, help="Show which workflows would wait for consent, and narrow nothing.")
-@YES
-def narrow_account(
-    at: Installation, out: Output, id: str, scopes: tuple[str, ...], reason: str, dry_run: bool, yes: bool
-) -> None:
-    """Let an account keep some of its scopes alone; a step that lacks one waits for consent. Nothing is cancelled."""
-    row = at.read(lambda c: queries.account(c, id))
-    dropped = sorted(set(row["scopes"] or ()) - set(scopes))
-    needing = _would_wait(at, row, scopes)
-    document = {"id": row["id"], "keeps": scopes, "drops": dropped, "needed_by": needing}
-    waiting = f"would wait for consent: {', '.join(needing)}" if needing else "no declared action needs them"
-    if dry_run:
-        out.done(f"{row['id']} would lose {', '.join(dropped) or 'nothing'}; {waiting}", {**document, "dry_run": True})
-        return
-    confirm(f"Take {', '.join(dropped) or 'nothing'} from {row['id']}? {waiting}.", yes=yes)
-    act = replace(at.act(), why=reason)
-
-    def write(c: Connection) -> tuple[str, ...]:
-        return narrow(c, get_account(c, row["id"]), act, keep=scopes)
-
-    had = at.write(write, ahead=True)
-    out.done(f"{row['id']} keeps {', '.join(scopes) or 'no scope'}; it had {', '.join(had) or 'none'}", document)
-
-
-def _would_wait(at: Installation, row: Record, keep: tuple[str, ...]) -> list[str]:
-    """The actions declared for such a principal that its scopes allow, and that those it keeps would not."""
-    whose = USER if row["kind"] == PrincipalKind.USER else SERVICE
-    profile = PROFILES.get(row["provider"])
-    before, after = (profile.covered(some) if profile else frozenset(some) for some in (row["scopes"] or (), keep))
-    return sorted(
-        f"{declared.name}: {action.action_name()}"
-        for declared in at.workflows
-        for action, who in declared.uses.items()
-        if who & whose and action.facts.provider == row["provider"]
-        if action.facts.scopes <= before and not action.facts.scopes <= after
-    )
 
 
 @command(accounts)

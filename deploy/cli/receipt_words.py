@@ -15,12 +15,16 @@ NAMED = 50  # of the jobs and the accounts on a receipt, for people; how many th
 def summary(receipt: Mapping[str, Any]) -> str:
     """A receipt in a sentence."""
     began, ended = (datetime.fromisoformat(receipt[name]) for name in ("effective_at", "quiesced_at"))
-    calls = receipt["in_flight"]
+    calls, narrowing = receipt["in_flight"], receipt.get("narrowing")
     presumed = sum(call["ended"] != "ended" for call in calls)
     how = f"{len(calls)} call(s) were in flight and have ended"
     if presumed:
         how += f", {presumed} of them presumably: no answer came before their deadline"
     took = (ended - began).total_seconds()
+    if narrowing is not None:
+        keeps = ", ".join(narrowing["keeps"]) or "no scope"
+        what = f"{', '.join(narrowing['took'])} taken, {keeps} kept"
+        return f"{what}; of what needed them {how}, {took:.1f} s from start to end."
     return f"{receipt['cancelled_count']} job(s) cancelled, {how}, {took:.1f} s from start to end."
 
 

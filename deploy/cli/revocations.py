@@ -30,7 +30,7 @@ _KEYS = {"number", "cancelled", "stopping"}  # of a page
 
 @click.group()
 def revocations() -> None:
-    """What revocations stopped: their receipts."""
+    """What revocations and narrowings stopped: their receipts."""
 
 
 @command(revocations, "list")
@@ -38,7 +38,7 @@ def revocations() -> None:
 @click.option("--stuck", is_flag=True, help="Those alone that a provider could not be asked to follow.")
 @new_file_option
 def list_revocations(at: Installation, out: Output, limit: int, stuck: bool, output: Path | None) -> None:
-    """The revocations, newest first; with --output all of them, as JSON, whatever --limit says."""
+    """The revocations and narrowings, newest first; with --output all of them, as JSON, whatever --limit says."""
     if output is not None:
         left = at.read(lambda c: stuck_leftovers(c, None, limit=None)) if stuck else []
         every = [_of_connect(one) for one in left]
@@ -102,7 +102,7 @@ def give_up(at: Installation, out: Output, id: str, yes: bool) -> int | None:
 @command(revocations)
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> int | None:
-    """One revocation: its receipt, and whether this installation signed it, for this revocation and as its newest.
+    """One revocation or narrowing: its receipt, and whether this installation signed it, for this one, as its newest.
 
     With --json, what is printed is a file that `revocations verify` takes.
     """
@@ -196,7 +196,10 @@ def verify(at: Installation, out: Output, receipt: str, key: Path | None, pages:
 
 
 def _tell_whose(out: Output, row: Record) -> None:
-    out.sentence(f"{row['id']}: {row['kind']} {row['key']} was revoked by {row['requested_by']}: {row['reason']}")
+    what = f"{row['kind']} {row['key']} was revoked"
+    if row["narrowing"] is not None:
+        what = f"account {row['key']} was narrowed to {', '.join(row['narrowing']['keeps']) or 'no scope'}"
+    out.sentence(f"{row['id']}: {what} by {row['requested_by']}: {row['reason']}")
 
 
 def _tell_unfinished(at: Installation, out: Output, row: Record) -> None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from deploy.cli.command import PROBLEM, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from identity.accounts import find_account
+from identity.bounds import covered
 from identity.errors import BadInput
+from identity.grants import get_grant
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.scopes import newest_revocation
 from pipeline import revocation
 from pipeline.desk.scopes import named_scope
 from pipeline.ledger.restored import marks
+from pipeline.revocation.tables import NARROWING, revocations
 
 _SHOWN = 5
 
@@ -30,6 +36,15 @@ class Listed:
     number: int
     scope: Scope
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Narrowing:
+    """A narrowing as that list has it."""
+
+    id: str
+    key: AccountKey
+    keeps: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +71,9 @@ def revoke_again(
 
     Given again, after it was interrupted, it goes on with what is left.
     """
-    listed = _read(file)
+    listed, narrowings = _read(file)
+    for command in at.read(lambda c: _to_narrow(c, narrowings)):
+        out.note(f"this ledger has forgotten a narrowing, which is none of these: `{command}`")
     sorted_out = at.read(lambda c: _sorted_out(c, at, listed, after))
     due, done = sorted_out.due, sorted_out.done
     names = [str(one.listed.scope) for one in due]
@@ -131,21 +148,44 @@ def _due(connection: Connection, at: Installation, listed: Listed) -> Due:
     return Due(listed=listed, tenant=tenant, is_known=True)
 
 
-def _read(file: Path) -> list[Listed]:
+def _to_narrow(connection: Connection, narrowings: list[Narrowing]) -> list[str]:
+    """The commands by which accounts lose again what they have only by the restore; of each account's newest."""
+    found = []
+    for one in {one.key: one for one in narrowings}.values():
+        known = connection.execute(select(revocations.c.id).where(revocations.c.id == one.id)).first()
+        account = find_account(connection, one.key)
+        grant = None if known or account is None else get_grant(connection, account.id)
+        if account is None or grant is None:
+            continue
+        allowed = covered(account.provider, one.keeps)
+        if not allowed.issuperset(grant.scopes):
+            kept = ",".join(scope for scope in grant.scopes if scope in allowed)
+            found.append(f"aswhom accounts narrow {account.id} --scopes {shlex.quote(kept)}")
+    return found
+
+
+def _read(file: Path) -> tuple[list[Listed], list[Narrowing]]:
+    """Both with the oldest first, so that of several of a scope the last counts."""
     try:
-        return list(_listed(json.loads(file.read_text(encoding="utf-8"))))
+        rows = list(reversed(json.loads(file.read_text(encoding="utf-8"))))
+        narrows = [row["kind"] == NARROWING for row in rows]
+        listed = [_listed(row) for row, is_one in zip(rows, narrows, strict=True) if not is_one]
+        return listed, [_narrowing(row) for row, is_one in zip(rows, narrows, strict=True) if is_one]
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{file} is not what `aswhom revocations list --output` writes") from error
 
 
-def _listed(rows: list[dict[str, object]]) -> Iterator[Listed]:
-    """The oldest first, so that of several of a scope the last says why."""
-    for row in reversed(rows):
-        number, scope = row["number"], Scope(kind=ScopeKind(str(row["kind"])), key=str(row["key"]))
-        if not isinstance(number, int):
-            raise TypeError
-        if scope.kind is ScopeKind.ACCOUNT:
-            AccountKey.parse(scope.key)
-        yield Listed(id=str(row["id"]), number=number, scope=scope, reason=str(row["reason"]))
+def _listed(row: Mapping[str, Any]) -> Listed:
+    number, scope = row["number"], Scope(kind=ScopeKind(str(row["kind"])), key=str(row["key"]))
+    if not isinstance(number, int):
+        raise TypeError
+    if scope.kind is ScopeKind.ACCOUNT:
+        AccountKey.parse(scope.key)
+    return Listed(id=str(row["id"]), number=number, scope=scope, reason=str(row["reason"]))
+
+
+def _narrowing(row: Mapping[str, Any]) -> Narrowing:
+    keeps = tuple(map(str, row["narrowing"]["keeps"]))
+    return Narrowing(id=str(row["id"]), key=AccountKey.parse(str(row["key"])), keeps=keeps)

@@ -9,15 +9,18 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from identity.accounts import Account, find_account
 from identity.api_keys import Caller, NoCaller, still_holds
-from identity.errors import AswhomError
-from identity.model import Scope, scopes_of_agent
+from identity.audit import Act
+from identity.errors import AswhomError, BadInput
+from identity.model import AccountKey, Scope, ScopeKind, scopes_of_agent
 from identity.rows import insert_new
 from identity.sequence import lock_shared
 from pipeline import revocation
 from pipeline.ledger import views
 from pipeline.ledger.paging import Record
 from pipeline.model import Bell
+from pipeline.revocation.narrowing import narrow_account
 from pipeline.revocation.tables import revocations
 from pipeline.tables import idempotency_keys
 
@@ -86,6 +89,21 @@ def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, rea
             reason=reason,
             now=asked.now,
         )
+        return ()
+
+    return once(connection, asked, make, exists=revocations.c.id, look=views.revocation)
+
+
+def accept_narrowing(
+    connection: Connection, asked: Asked, scope: Scope, act: Act, *, keeps: tuple[str, ...], reason: str
+) -> Made:
+    """Narrow an account, effective with this transaction. Raises BadInput, NotLetIn or KeyReused."""
+    account = find_account(connection, AccountKey.parse(scope.key)) if scope.kind is ScopeKind.ACCOUNT else None
+    if account is None:
+        raise BadInput(f"{scope} has no scopes that it could keep: only an account can be narrowed")
+
+    def make(account: Account = account) -> tuple[Bell, ...]:
+        narrow_account(connection, account, act, id=asked.id, keep=keeps, source="api", reason=reason)
         return ()
 
     return once(connection, asked, make, exists=revocations.c.id, look=views.revocation)

@@ -25,7 +25,7 @@ from identity.connections import get_connection
 from identity.grants import Grant, get_grant
 from identity.installations import remove_installation
 from identity.model import MINTED, AccountKey, AccountState, Credential
-from identity.narrowing import rescope
+from identity.narrowing import Narrowed, rescope
 from identity.scopes import newest_revocation
 from identity.sequence import lock_exclusive, next_number
 from identity.stale_access import drop_access
@@ -33,6 +33,7 @@ from identity.tables import accounts
 from pipeline import revocation
 from pipeline.ledger.jobs import consent_of, wake
 from pipeline.ledger.meant import accounts_meant, unlisted_place
+from pipeline.revocation.narrowing import declare_narrowing
 from pipeline.revocation.signal import Asks, Installation, Nobody, Signal
 from pipeline.revocation.tables import is_of_any, revocations
 
@@ -120,7 +121,7 @@ def reach(
         lock_exclusive(connection, key.scope)
         outcome = _apply(connection, key, of_account, number)
         became[outcome] += 1
-        if outcome == "revoked":
+        if outcome in ("revoked", "narrowed"):
             made.append(of_account.id)
     return tuple(made), became
 
@@ -158,10 +159,12 @@ def _apply(connection: Connection, key: AccountKey, received: ReceivedSignal, nu
             return _resume(connection, account, grant, received)
         case Asks.RESCOPE:
             note_said(connection, account.id, permissions=signal.happened_at)
-            rescope(connection, account, tuple(sorted(signal.scopes or ())))
+            narrowed = rescope(connection, account, tuple(sorted(signal.scopes or ())))
+            if narrowed is not None:
+                _declare_narrowing(connection, key, narrowed, received)
             drop_access(connection, account)
             wake(connection, consent_of(key))
-            return _record(connection, account, received, "rescoped")
+            return _record(connection, account, received, "rescoped" if narrowed is None else "narrowed")
         case Asks.RENEW:
             renewed = drop_access(connection, account)
             return _record(
@@ -228,6 +231,20 @@ def _revoke(connection: Connection, account: Account, received: ReceivedSignal, 
         doubt="open" if doubtful else None,
     )
     return "revoked"
+
+
+def _declare_narrowing(connection: Connection, key: AccountKey, narrowed: Narrowed, received: ReceivedSignal) -> None:
+    signal = received.signal
+    declare_narrowing(
+        connection,
+        key,
+        narrowed,
+        id=received.id,
+        source=signal.source,
+        by=received.by,
+        reason=signal.reason,
+        signal=received.signal_id,
+    )
 
 
 def _may_be_echo(connection: Connection, account: Account, number: int) -> bool:

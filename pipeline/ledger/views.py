@@ -27,7 +27,7 @@ from pipeline.tool_workflows import workflows_of_tool
 
 _STATES = frozenset(JobState)
 _DELIVERY = [column for column in deliveries.c if column.name != "body"]
-_REVOCATION = [column for column in revocations.c if column.name not in ("receipt", "signature")]
+_REVOCATION = [column for column in revocations.c if column.name not in ("calls", "receipt", "signature")]
 _WHOM = (principals.c.name.label("principal"), principals.c.kind.label("kind"))
 _SCHEDULE = select(schedules).where(schedules.c.removed_at.is_(None))
 #: The connected accounts, each with who it is of and its grant, but for what is sealed.

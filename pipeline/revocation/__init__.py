@@ -19,7 +19,7 @@ from identity.prepared import Prepared
 from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive_number_and_time
 from pipeline.batches import in_batches
-from pipeline.revocation.tables import is_of_any, revocations
+from pipeline.revocation.tables import NARROWING, is_of_any, revocations
 from pipeline.states import AttemptState
 from pipeline.tables import attempts
 
@@ -128,16 +128,20 @@ def scope_of(row: Row[Any]) -> Scope:
 def in_flight(connection: Connection, row: Row[Any]) -> list[Row[Any]]:
     """The calls in flight when the revocation *row* became effective, oldest first.
 
-    They are the attempts opened before it that are still open, were closed after it, or are `unknown`. Its first
-    receipt names them all. From then on they are looked up by id: a search would read every attempt that was closed
-    since.
+    Its first receipt names them all. From then on they are looked up by id: a search would read every attempt that was
+    closed since. Those of a narrowing were found before (`pipeline.revocation.narrowing`).
     """
     if row.receipt is not None:
         return _named(connection, [call["attempt"] for call in row.receipt["in_flight"]])
-    before = under(scope_of(row), attempts) & (attempts.c.opened < row.number)
-    still_out = or_(
-        attempts.c.closed.is_(None), attempts.c.closed > row.number, attempts.c.state == AttemptState.UNKNOWN
-    )
+    if row.kind == NARROWING:
+        return _named(connection, row.calls or [])
+    return flying(connection, scope_of(row), row.number)
+
+
+def flying(connection: Connection, scope: Scope, number: int) -> list[Row[Any]]:
+    """The attempts opened before that number that are still open, were closed after it, or are `unknown`."""
+    before = under(scope, attempts) & (attempts.c.opened < number)
+    still_out = or_(attempts.c.closed.is_(None), attempts.c.closed > number, attempts.c.state == AttemptState.UNKNOWN)
     return list(connection.execute(select(attempts).where(before, still_out).order_by(attempts.c.opened)).all())
 
 

@@ -64,7 +64,7 @@ def disproof(connection: Connection, keys: TrustedKeys, row: Mapping[str, Any]) 
     if not holds(keys, receipt, row["signature"] or ""):
         return "the receipt was altered, or signed with another installation's key"
     said = {"revocation": row["id"], "scope": {"kind": row["kind"], "key": row["key"]}}
-    said |= {name: row[name] for name in ("number", "source", "doubt", "requested_by", "reason")}
+    said |= {name: row[name] for name in ("number", "source", "doubt", "requested_by", "reason", "narrowing")}
     said["signal"] = row["signal_id"]
     said |= {name: row[name] and row[name].isoformat() for name in ("effective_at", "quiesced_at")}
     if differs := [name for name, value in said.items() if receipt.get(name) != value]:

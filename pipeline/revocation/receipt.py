@@ -1,4 +1,4 @@
-"""The receipt of a revocation: what it stopped, what was under way, and what followed, signed.
+"""The receipt of a revocation or a narrowing: what it stopped, what was under way, and what followed, signed.
 
 A receipt is issued when nothing of the revocation is in flight any more. What it calls pending or unknown then may be
 known later: it is issued anew, with the next revision, and says the rest in the same words as before.
@@ -25,7 +25,7 @@ from pipeline.batches import in_batches
 from pipeline.ledger.revocation_pages import counted, first_cancelled, page_sizes, stopping_jobs
 from pipeline.revocation import Stage, in_flight
 from pipeline.revocation.cancelling import count_skipping
-from pipeline.revocation.tables import compensations, revocations
+from pipeline.revocation.tables import NARROWING, compensations, revocations
 from pipeline.revocation.token_requests import token_requests
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import jobs, steps
@@ -186,6 +186,7 @@ def compose(connection: Connection, row: Row[Any], provider_side: ReadProviderSi
         "revocation": row.id,
         "number": row.number,
         "scope": {"kind": row.kind, "key": row.key},
+        **({} if row.narrowing is None else {"narrowing": row.narrowing}),
         "source": row.source,
         "signal": row.signal_id,
         "doubt": row.doubt,  # pipeline.revocation.inquiry; None: nobody doubted the signal
@@ -214,7 +215,7 @@ def _jobs(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         "cancelled_count": sum(page.cancelled for page in pages) + len(stopped),
         "cancelled_jobs": [*first_cancelled(connection, row.id, limit=NAMED), *stopped][:NAMED],
         "finished_jobs": finished,  # they ran, and their function returned before their next step
-        "skipping_jobs": count_skipping(connection, row),
+        "skipping_jobs": 0 if row.kind == NARROWING else count_skipping(connection, row),
         "pages": [
             {"number": page.number, "jobs": page.cancelled + page.stopping, "sha256": page.sha256} for page in pages
         ],
@@ -237,8 +238,8 @@ def _calls(connection: Connection, row: Row[Any]) -> list[dict[str, Any]]:
 
 
 def _token_requests(connection: Connection, row: Row[Any], now: datetime) -> dict[str, Any]:
-    """None for a revocation whose first receipt is older than this list of it."""
-    if row.receipt is not None and "token_requests" not in row.receipt:
+    """None for a revocation whose first receipt is older than this list of it, and none that a narrowing reaches."""
+    if row.kind == NARROWING or (row.receipt is not None and "token_requests" not in row.receipt):
         return {}
     return {"token_requests": token_requests(connection, row, now=now)}
 

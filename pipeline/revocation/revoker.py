@@ -1,5 +1,7 @@
 """Carries revocations to their receipt: cancels queued jobs, stops running ones, waits for the calls in flight.
 
+Of a narrowing it waits for the calls alone.
+
 `advance` is idempotent, resumes after a crash, and may run for one revocation in two processes at once.
 """
 
@@ -25,11 +27,12 @@ from pipeline.revocation import (
     compensation,
     load,
     load_without_receipt,
+    narrowing,
     progress,
     receipt,
     scope_of,
 )
-from pipeline.revocation.tables import revocations
+from pipeline.revocation.tables import NARROWING, revocations
 from pipeline.states import JobState
 from pipeline.workflow import OnRevoke, Registry
 
@@ -91,11 +94,18 @@ class Revoker:
             return False
 
     def _advance(self, revocation: str, onward: Callable[[], None]) -> bool:
-        state = self._store.read(lambda c: load_without_receipt(c, revocation)).state
+        row = self._store.read(lambda c: load_without_receipt(c, revocation))
+        state, narrows = row.state, row.kind == NARROWING
         if state in REACHING:
-            self._cancel(revocation, onward)
+            if narrows:
+                self._store.write(partial(narrowing.find_calls, revocation=revocation, workflows=self._workflows))
+            else:
+                self._cancel(revocation, onward)
         if state != Stage.QUIESCED and not self._store.write(lambda c: progress.drained(c, revocation)):
             return False
+        if narrows:
+            self._issue_receipt(revocation)
+            return True
         if not self._inquire(revocation):
             return False
         self._reached("before_compensations")

@@ -1,4 +1,4 @@
-"""The tables of revocations: what was revoked, what that reached, what followed, and who told of it."""
+"""The tables of revocations and narrowings: what was taken, what that reached, what followed, and who told of it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from identity.columns import Instant, partial_index
 from identity.model import Scope
 from identity.tables import metadata
 
+#: As the `kind` of a row: it narrowed an account, and revoked nothing. No scope has it, so no rule finds such a row.
+NARROWING = "narrowing"
+
 revocations = Table(
     "revocations",
     metadata,
@@ -49,6 +52,8 @@ revocations = Table(
     Column("signature", Text),
     Column("revision", Integer, nullable=False, default=0, server_default="0"),  # receipts issued so far
     Column("open_ends", Integer, nullable=False, default=0, server_default="0"),  # what the receipt may yet tell better
+    Column("narrowing", JSON(none_as_null=True)),  # of a narrowing: the scopes that the account had, keeps, and lost
+    Column("calls", JSON(none_as_null=True)),  # of a narrowing: what was in flight and needed one; NULL: to be found
     Index("ix_revocations_scope", "kind", "key", "number"),  # a scope's newest, its first after a consent
     Index("ix_revocations_effective", "effective_at", "id"),
     Index("ix_revocations_tenant", "tenant_id", "effective_at", "id"),

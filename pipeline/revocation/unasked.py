@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from identity.model import ScopeKind
+from pipeline.revocation.tables import NARROWING
 
 
 def why_not_asked(receipt: Mapping[str, Any]) -> str:
     """The rest of a sentence."""
     if receipt["scope"]["kind"] == ScopeKind.AGENT:
         return "an agent acts with credentials that others use too"
+    if receipt["scope"]["kind"] == NARROWING:
+        return "the token keeps there what it was granted, and what was taken is used by nobody here"
     reasons = {one["reason"] for one in receipt["provider"]["accounts"]}
     match sorted(filter(None, reasons)):
         case []:

@@ -254,6 +254,35 @@ def test_a_revocation_is_effective_when_it_answers_and_has_a_receipt(api: Agents
     assert api.ask("GET", f"/v1/jobs/{job}").json["revocation"] == answer.json["id"]
 
 
+def test_an_account_is_narrowed_by_a_request_that_takes_once_what_it_names(api: AgentsApi) -> None:
+    admin = api.key(agent="admin", role=ADMIN)
+    mine = update(grants).where(grants.c.account_id == "acc-acme.ada").values(scopes=["issues", "comments"])
+    api.database.write(lambda c: c.execute(mine).rowcount)
+    body = {"kind": "account", "key": "acme/gh/acme.ada", "keeps": ["comments"], "reason": "a leak"}
+    key = {"Idempotency-Key": "n-1"}
+    made, again = (api.ask("POST", "/v1/revocations", admin, json=body, headers=key) for _ in range(2))
+    assert (made.status_code, again.status_code, again.json["id"]) == (201, 201, made.json["id"])
+    made.close()
+    assert api.ring.rung[-1] == made.json["id"]
+    assert made.json["scope"] == {"kind": "narrowing", "key": "acme/gh/acme.ada"}
+    assert made.json["narrowing"] == {"had": ["issues", "comments"], "keeps": ["comments"], "took": ["issues"]}
+    assert (account_of(api)["usable"], account_of(api)["scopes"]) == (True, ["comments"])
+    assert api.revoker.advance(made.json["id"])
+    shown = api.ask("GET", made.headers["Location"], admin).json
+    assert (shown["state"], shown["receipt"]["requested_by"]) == ("quiesced", made.json["requested_by"])
+    assert api.signer.verifies(shown["receipt"], shown["signature"])
+    anew = api.ask("POST", "/v1/revocations", admin, json=body)
+    assert (anew.status_code, "nothing to narrow" in anew.json["detail"]) == (422, True)
+    assert len(api.ask("GET", "/v1/revocations", admin).json["items"]) == 1
+
+
+def test_only_an_account_is_narrowed(sqlite_api: AgentsApi) -> None:
+    body = {"kind": "user", "key": "ada", "keeps": ["comments"], "reason": "a leak"}
+    answer = sqlite_api.ask("POST", "/v1/revocations", sqlite_api.keys["acme", ADMIN], json=body)
+    assert (answer.status_code, "only an account" in answer.json["detail"]) == (422, True)
+    assert sqlite_api.ask("GET", "/v1/revocations", sqlite_api.keys["acme", ADMIN]).json["items"] == []
+
+
 def test_a_revocation_waits_for_nobodys_turn(sqlite_api: AgentsApi) -> None:
     api, admin = sqlite_api, sqlite_api.key(agent="admin", role=ADMIN)
     with turn_taken(api.database):

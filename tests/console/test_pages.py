@@ -9,16 +9,19 @@ import pytest
 from sqlalchemy import Connection, insert, select, update
 
 from identity import audit
-from identity.audit import AsWhom, Work
+from identity.accounts import get_account
+from identity.audit import Act, AsWhom, Work
 from identity.console.roles import Role
 from identity.model import Scope, ScopeKind
-from identity.tables import accounts
+from identity.tables import accounts, grants
 from pipeline.revocation.inquiry import SignalDoubt
+from pipeline.revocation.narrowing import narrow_account
 from pipeline.revocation.tables import compensations, revocations
 from pipeline.states import StepState
 from pipeline.tables import deliveries, jobs, steps
 from tests.console.console_app import ConsoleApp
 from tests.heartbeats import ticked
+from tests.ledger.revokers import quiet_revoker
 from webhooks.console.jobs import RECORDS
 
 
@@ -170,6 +173,37 @@ def test_the_overview_leads_to_the_job_that_asks_what_became_of_a_call(sqlite_co
     assert path in owner.sees("/console/")
     assert (asks in owner.sees(path), other in owner.sees(path)) == (True, False)
     assert other in owner.sees("/console/jobs?state=waiting&wait=consent")
+
+
+def test_a_narrowing_is_listed_beside_the_revocations_and_its_page_says_what_was_taken(
+    sqlite_console: ConsoleApp,
+) -> None:
+    console, owner = sqlite_console, sqlite_console.at(Role.OWNER)
+    mine = update(grants).where(grants.c.account_id == "acc-acme.ada").values(scopes=["issues", "comments"])
+    act = Act(audit_id=console.house.ids("aud"), by="cli:ops", now=console.now())
+
+    def narrow(c: Connection) -> None:
+        c.execute(mine)
+        account = get_account(c, "acc-acme.ada")
+        narrow_account(c, account, act, id="rev-narrow", keep=("comments",), source="cli", reason="a leak")
+
+    console.database.write(narrow)
+    assert "there is no receipt yet" in owner.sees("/console/revocations/rev-narrow")
+    quiet_revoker(console.database, console.signer, console.workflows).advance("rev-narrow")
+    assert "narrowing acme/gh/acme.ada" in owner.sees("/console/revocations")
+    shown = owner.sees("/console/revocations/rev-narrow")
+    for said in (
+        '<p class="kind">Narrowing</p>',
+        "<dt>Taken</dt><dd>issues</dd>",
+        "<dt>Kept</dt><dd>comments</dd>",
+        "Narrowed by <strong>cli:ops</strong>",
+        "/console/accounts/acc-acme.ada",
+        "which needed what was taken",
+        "The signature holds",
+        "used by nobody here",
+    ):
+        assert said in shown, said
+    assert "Jobs cancelled" not in shown
 
 
 def test_the_overview_leads_to_what_is_stuck_at_a_provider(console: ConsoleApp) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -70,6 +72,28 @@ def test_what_is_newer_than_the_backup_is_revoked_once_also_what_this_ledger_nev
     assert [one.split(" ")[0] for one in others] == LOST[1:]
     assert (cli.json(*again)["revoked"], cli.json(*again)["done_before"]) == ([], LOST)
     assert cli.json(*again, "--after", "0")["due"] == [], "a restore's own number is not the only one that counts"
+
+
+def test_a_narrowing_that_was_forgotten_is_named_with_the_command_that_makes_it_again(cli: Cli, tmp_path: Path) -> None:
+    service = ("accounts", "add-static", "--tenant", "acme", "--connection", "github", "--token-file", "-")
+    cli.json("tenants", "add", "acme")
+    cli.json("connections", "add", "github", "--client-id", "x", "--client-secret-file", "-", input="secret")
+    cli.json(*service, "--scopes", "issues:read,issues:write,contents:read", input="t0ken")
+    narrow = ("accounts", "narrow", "acme/github/acme.service", "--yes", "--scopes")
+    cli.json(*narrow, "contents:read,issues:read")
+    backup, kept = tmp_path / "backup.db", tmp_path / "revocations.json"
+    cli.json("db", "backup", str(backup))
+    cli.json(*narrow, "issues:read")
+    cli.json("revocations", "list", "--output", str(kept))
+    (cli.data_dir / "ledger.db").write_bytes(backup.read_bytes())
+    for beside in cli.data_dir.glob("ledger.db-*"):
+        beside.unlink()
+    cli.json("db", "restored", "--why", "the disk died", "--yes")
+    again = ("revoke", "--from", str(kept), "--yes")
+    (command,) = re.findall(r"`aswhom (accounts narrow [^`]*)`", cli(*again).output)
+    assert _revoked(cli) == ["narrowing:acme/github/acme.service an operator's decision"], "nothing was revoked"
+    assert cli.json(*shlex.split(command), "--yes")["keeps"] == ["issues:read"]
+    assert "accounts narrow" not in cli(*again).output
 
 
 def test_a_sequence_that_is_ahead_of_the_rows_hides_nothing(restored: tuple[Cli, Path]) -> None:

@@ -279,12 +279,45 @@ def test_an_account_is_narrowed_after_a_look_at_who_needs_what_it_loses(acme: Cl
     told = acme.json(*narrow, "--dry-run")
     assert told["drops"] == ["issues:write"]
     assert told["needed_by"] == []  # what needs it is declared for users alone
+    assert (told["calls_in_flight"], told["unknown_calls"], told["jobs"]) == (0, 0, {"link_pull_request": 1})
+    assert "unfinished jobs that may come to one: 1 of link_pull_request" in acme(*narrow, "--dry-run").output
     assert acme.json("accounts", "show", "acme/github/acme.service")["scopes"] == ["issues:read", "issues:write"]
     assert acme(*narrow).exit_code == 2  # it asks first
     assert acme.json(*narrow, "--yes")["keeps"] == ["issues:read"]
     assert acme.json("accounts", "show", "acme/github/acme.service")["scopes"] == ["issues:read"]
     assert "nothing to narrow" in acme.json(*narrow, "--yes", code=1)["message"]
     assert "account.narrowed" in {row["kind"] for row in acme.json("audit", "search")}
+
+
+def test_a_narrowing_is_listed_and_shown_and_its_receipt_verified_with_the_public_key_alone(
+    acme: Cli, tmp_path: Path
+) -> None:
+    service = "acme/github/acme.service"
+    done = acme.json("accounts", "narrow", service, "--scopes", "issues:read", "--yes", "--reason", "a leak")
+    made = done["receipt"]
+    (listed,) = acme.json("revocations", "list")
+    assert (listed["id"], listed["kind"], listed["key"], listed["state"]) == (made, "narrowing", service, "effective")
+    assert f"account {service} was narrowed to issues:read by" in acme("revocations", "show", made).output
+    advance(acme, made)
+    told = acme("revocations", "show", made).output
+    for said in ("issues:write taken, issues:read kept", "The signature holds", "used by nobody here", "a leak"):
+        assert said in told
+    assert acme.json("revocations", "verify", made)["verified"] is True
+    stored, key, kept = acme.json("revocations", "show", made), tmp_path / "key.pem", tmp_path / "receipt.json"
+    key.write_text(acme.json("keys", "public")["public_key"])
+
+    def verify(receipt: dict[str, Any]) -> bool:
+        """Where there is no installation."""
+        kept.write_text(json.dumps({**stored, "receipt": receipt}))
+        nowhere = str(tmp_path / "nowhere")
+        words = ["revocations", "verify", str(kept), "--key", str(key), "--data-dir", nowhere, "--json"]
+        return bool(json.loads(CliRunner().invoke(main, words).stdout)["verified"])
+
+    receipt = stored["receipt"]
+    assert (receipt["number"], receipt["effective_at"]) == (done["number"], stored["effective_at"])
+    assert verify(receipt)
+    assert not verify({**receipt, "narrowing": {**receipt["narrowing"], "took": []}})
+    assert not verify({**receipt, "effective_at": receipt["quiesced_at"]})
 
 
 @pytest.mark.parametrize(

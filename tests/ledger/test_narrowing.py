@@ -18,7 +18,7 @@ from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.grants import get_grant, rotate, seal_answer
 from identity.model import Credential, TokenAnswer
-from identity.narrowing import narrow
+from identity.narrowing import Narrowed, narrow
 from identity.secret import Secret
 from identity.tables import grants
 from pipeline.database import Database
@@ -40,12 +40,12 @@ def _grant_scopes(house: House, *scopes: str) -> str:
     return account
 
 
-def _narrow(house: House, account: str, *keep: str) -> tuple[str, ...]:
+def _narrow(house: House, account: str, *keep: str) -> Narrowed:
     return house.database.write(_narrowing(house, account, *keep))
 
 
-def _narrowing(house: House, account: str, *keep: str) -> Callable[[Connection], tuple[str, ...]]:
-    def write(c: Connection) -> tuple[str, ...]:
+def _narrowing(house: House, account: str, *keep: str) -> Callable[[Connection], Narrowed]:
+    def write(c: Connection) -> Narrowed:
         now = datetime.now(UTC)
         act = Act(audit_id=audit_id, by="ops", now=now, why="less")
         return narrow(c, get_account(c, account), act, keep=keep)
@@ -56,7 +56,7 @@ def _narrowing(house: House, account: str, *keep: str) -> Callable[[Connection],
 
 def test_a_step_that_lacks_a_scope_taken_away_waits_for_consent_and_nothing_is_revoked(house: House) -> None:
     account = _grant_scopes(house, "issues", "comments")
-    assert _narrow(house, account, "comments") == ("issues", "comments")
+    assert _narrow(house, account, "comments").took == ("issues",)
     told = house.database.read(lambda c: c.execute(select(audit).where(audit.c.kind == "account.narrowed")).one())
     assert (told.reason, told.detail) == ("by ops: less", {"had": ["issues", "comments"], "keeps": ["comments"]})
     running, queued = house.claim(house.job()), house.job()
@@ -117,7 +117,7 @@ def test_narrowing_cannot_add_and_must_take_something(house: House) -> None:
         _narrow(house, account, "issues", "admin")
     with pytest.raises(BadInput, match="nothing to narrow"):
         _narrow(house, account, "issues")
-    assert _narrow(house, account) == ("issues",)
+    assert _narrow(house, account).took == ("issues",)
     for asked_for_by_scopes in (Credential.INSTALLATION, Credential.JWT_BEARER):
         house.connect("acme", "acme.ada", credential=asked_for_by_scopes)
         _grant_scopes(house, "issues")

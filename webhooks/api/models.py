@@ -208,12 +208,18 @@ class DeliveriesQuery(Paged):
 
 
 class RevokeBody(Sent):
-    """Withdraw authority."""
+    """Withdraw authority; or, with `keeps`, of an account some scopes alone."""
 
     kind: Literal["tenant", "connection", "agent", "user", "account"]
     key: Id = Field(description="its id; for a user, their name too; for an account, TENANT/CONNECTION/PRINCIPAL too")
     reason: str = Field(
         min_length=1, max_length=500, pattern=r"^[^\x00]+$", description="for the receipt and the audit"
+    )
+    keeps: list[Id] | None = Field(
+        None,
+        max_length=100,
+        description="of an account: it is narrowed to these of its scopes, and nothing is withdrawn; a step that lacks "
+        "one waits for consent",
     )
 
 
@@ -222,10 +228,17 @@ class ScopeOut(Given):
     key: str
 
 
+class NarrowingOut(Given):
+    had: list[str]
+    keeps: list[str]
+    took: list[str]
+
+
 class RevocationOut(Given):
     id: str
     number: int = Field(description="what was accepted or consented before this ledger number is withdrawn")
-    scope: ScopeOut
+    scope: ScopeOut = Field(description="its kind is `narrowing` where an account lost scopes and nothing is withdrawn")
+    narrowing: NarrowingOut | None = Field(description="the account's scopes; null where all of the scope is withdrawn")
     state: Literal["effective", "cancelling", "draining", "quiesced"]
     requested_by: str
     reason: str

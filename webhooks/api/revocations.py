@@ -51,11 +51,15 @@ def revocation_operations(
 
     @pages.post("/revocations", responses={201: RevocationOut})
     def create_revocation(header: IdempotencyHeader, body: RevokeBody) -> Response:
-        """Withdraw authority. From this answer on, no step that depends on it opens, whatever is queued."""
+        """Withdraw authority, or narrow an account: from this answer on, no step that depends on it opens."""
         who = caller()
         scope = requests.read(lambda c: scope_of_tenant(c, who.tenant, ScopeKind(body.kind), body.key))
-        keyed = Keyed(key=header.idempotency_key, document={"revoke": body.model_dump(mode="json")})
-        made = requests.revoke(who, scope, keyed, reason=body.reason, now=clock())
+        # Without `keeps` where there is none: a key from before there was that stands for the same request.
+        keyed = Keyed(key=header.idempotency_key, document={"revoke": body.model_dump(mode="json", exclude_none=True)})
+        if body.keeps is None:
+            made = requests.revoke(who, scope, keyed, reason=body.reason, now=clock())
+        else:
+            made = requests.narrow(who, scope, keyed, keeps=tuple(body.keeps), reason=body.reason, now=clock())
         if not made.repeated:
             metrics.count_effective()
         response = answer(shapes.revocation(_there(made.row)), 201)

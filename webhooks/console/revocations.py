@@ -95,9 +95,9 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
 
 
 def _page_of_scope(c: Connection, row: Record) -> str | None:
-    """The address of what was revoked, where that has a page that the visitor may see."""
-    match ScopeKind(row["kind"]):
-        case ScopeKind.ACCOUNT:
+    """The address of what was revoked or narrowed, where that has a page that the visitor may see."""
+    match row["kind"]:
+        case ScopeKind.ACCOUNT | "narrowing":
             account = find_account(c, AccountKey.parse(row["key"]))
             return None if account is None else url_for("console.account", id=account.id)
         case ScopeKind.USER:

@@ -6,6 +6,7 @@ from tests.faults.control import Control
 
 STEPS = "tests/ledger/test_stricter_steps.py"
 TAKING = "tests/ledger/test_collecting.py"
+NARROWINGS = "tests/ledger/test_narrowing_receipts.py"
 
 CONTROLS = (
     Control(
@@ -70,6 +71,34 @@ CONTROLS = (
         guard="if alive is False:",
         without="if asked.doubt is not None and outcome.status in asked.doubt.statuses:",
         test="tests/ledger/test_provider_side.py::test_an_answer_of_two_meanings and sqlite",
+    ),
+    Control(
+        name="no rule of revocations finds a narrowing",
+        file="pipeline/revocation/narrowing.py",
+        guard='"kind": NARROWING,',
+        without='"kind": "account",',
+        test=f"{NARROWINGS}::test_nothing_is_revoked_by_it and sqlite",
+    ),
+    Control(
+        name="a narrowing's receipt names what needed what was taken, and no other call",
+        file="pipeline/revocation/narrowing.py",
+        guard="return [call for call in calls if counts(call)]",
+        without="return [*calls]",
+        test=f"{NARROWINGS}::test_its_receipt_names_each_call and sqlite",
+    ),
+    Control(
+        name="a call of an action that is not installed may have needed what was taken",
+        file="pipeline/revocation/narrowing.py",
+        guard="return action is None or needs(action)",
+        without="return action is not None and needs(action)",
+        test=f"{NARROWINGS}::test_its_receipt_names_each_call and sqlite",
+    ),
+    Control(
+        name="what a narrowing took is signed",
+        file="pipeline/revocation/receipt.py",
+        guard='**({} if row.narrowing is None else {"narrowing": row.narrowing}),',
+        without="",
+        test=f"{NARROWINGS}::test_it_holds_by_its_signature_alone and sqlite",
     ),
     Control(
         name="a command says that it has revoked when it has",

@@ -42,8 +42,8 @@ CONTROLS = (
     Control(
         name="the lock of a narrowing",
         file="identity/narrowing.py",
-        guard="lock_exclusive(connection, account.key.scope)",
-        without="pass",
+        guard="number, at = lock_exclusive_number_and_time(connection, account.key.scope)",
+        without="number, at = next_number_and_time(connection)",
         test="tests/ledger/test_narrowing.py::test_an_opening_beside_a_narrowing and postgresql",
     ),
     Control(
