@@ -13,10 +13,10 @@
 -- KEYS[2]  hash     the same of all tenants together
 -- ARGV[1]  "enter", "line", "answered", "back": it was not sent, "failed", or "away": for how long without a break
 -- ARGV[2]  between two places of a line   ARGV[3] the longest line   ARGV[4] the job   ARGV[5] its tenant
--- ARGV[6]  threshold
--- enter:   ARGV[7] time for a probe
--- line:    ARGV[7] when the line begins, from now
--- failed:  ARGV[7] first cooling   ARGV[8] longest cooling   ARGV[9] "1": it may be the request's own fault
+-- ARGV[6]  threshold   ARGV[7] after so long who comes during a probe looks again
+-- enter:   ARGV[8] time for a probe
+-- line:    ARGV[8] when the line begins, from now
+-- failed:  ARGV[8] first cooling   ARGV[9] longest cooling   ARGV[10] "1": it may be the request's own fault
 --
 -- All times are microseconds of this server's clock. Returns how long to wait; 0: go on, or of a failure: it is nobody
 -- else's. Of who may go on, "enter" returns less than 0 where something is remembered: less by 1; by 2 more where a
@@ -64,7 +64,10 @@ local function wait_of(state)
   if not state.open then
     return 0
   end
-  return math.max(state.open > now and state.open - now or (state.probe or now) - now, 0)
+  if state.open > now then
+    return state.open - now
+  end
+  return math.max(math.min((state.probe or now) - now, tonumber(ARGV[7])), 0)
 end
 
 -- A place in the line that begins after *wait*: who waits for one moment comes one after the other.
@@ -110,10 +113,10 @@ local function fail(state, who, same)
   end
   if state.open or (state.failures or 0) >= tonumber(ARGV[6]) then
     set(state, "since", state.since or now)
-    local cooling = tonumber(ARGV[7])
+    local cooling = tonumber(ARGV[8])
     if not same then
       set(state, "opened", (state.opened or 0) + 1)
-      cooling = math.min(cooling * 2 ^ (state.opened - 1), tonumber(ARGV[8]))
+      cooling = math.min(cooling * 2 ^ (state.opened - 1), tonumber(ARGV[9]))
     end
     set(state, "open", now + cooling)
     set(state, "probe", nil)
@@ -137,13 +140,13 @@ if what == "enter" then
     end
     for _, state in ipairs(both) do
       if state.open then
-        set(state, "probe", now + tonumber(ARGV[7]))
+        set(state, "probe", now + tonumber(ARGV[8]))
         set(state, "prober", ARGV[4])
       end
     end
   end
 elseif what == "line" then
-  answer = stand(tonumber(ARGV[7]))
+  answer = stand(tonumber(ARGV[8]))
 elseif what == "away" then
   answer = math.max(away_for(whose), away_for(host))
 elseif what == "answered" then
@@ -161,7 +164,7 @@ elseif what == "back" then
     end
   end
 else
-  local own = ARGV[9] == "1" and is_own()
+  local own = ARGV[10] == "1" and is_own()
   fail(whose, ARGV[4], own)
   fail(host, ARGV[5], own or host.last == ARGV[5])
   answer = own and 0 or longest()

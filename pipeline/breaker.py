@@ -126,7 +126,7 @@ class Breakers(SharedByRedis):
 
     def _ask(self, errand: Errand, what: str, *arguments: int | timedelta, alone: Callable[[States, int], int]) -> int:
         keys, breaker = [f"{self._prefix}upstream:{key}" for key in errand.keys], self._breaker
-        always = breaker.apart, breaker.line, errand.job, errand.tenant, breaker.threshold
+        always = breaker.apart, breaker.line, errand.job, errand.tenant, breaker.threshold, breaker.look
         told = self._together(keys, what, *always, *arguments)
         return self._by_itself(lambda now: self._alone(errand, alone, now)) if told is None else told
 

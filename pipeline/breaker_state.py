@@ -15,6 +15,7 @@ _FORGOTTEN = timedelta(minutes=15) // _MICROSECOND  # so long after its last dat
 class HostBreaker(Breaker):
     """When a failing host is left alone, for how long, and how those who wait for it come back."""
 
+    look: timedelta = timedelta(seconds=5)  # who comes during a probe, which is mostly over in a moment, looks again
     apart: timedelta = timedelta(milliseconds=50)  # the places of a line
     line: timedelta = timedelta(hours=1)  # at most: the line begins anew behind it
 
@@ -47,9 +48,11 @@ class HostState(BreakerState):
         """Whether it says nothing any more."""
         return now > max(self.seen, self.until, self.line) + _FORGOTTEN
 
-    def wait(self, now: int) -> int:
-        """How long it lets nothing through: it is open, or a probe is on its way."""
-        return max(self.until - now, 0)
+    def wait(self, now: int, breaker: HostBreaker) -> int:
+        """How long nobody is to look: it is open, or a probe is on its way."""
+        if self.open is not None and self.open > now:
+            return self.open - now
+        return max(min(self.until - now, breaker.look // _MICROSECOND), 0)
 
     def place(self, now: int, wait: int, breaker: HostBreaker) -> int:
         """A place in the line that begins after *wait*: who waits for one moment comes one after the other."""
@@ -87,7 +90,7 @@ class States:
 
     def enter(self, now: int, breaker: HostBreaker, *, job: str, tenant: str) -> int:
         """How long to wait before a call; else what is known, as a number. After the cooling it is the probe."""
-        wait = self._longest(now)
+        wait = self._longest(now, breaker)
         if wait > 0:
             return self.stand(now, wait, breaker)
         if self.whose == self.host == HostState():
@@ -101,7 +104,7 @@ class States:
     def stand(self, now: int, wait: int, breaker: HostBreaker) -> int:
         """A place in the tenant's line. The tenants' lines stand beside each other, and begin one after the other."""
         begins = 0
-        if self.whose.line < now + wait and self.whose.wait(now) < wait:
+        if self.whose.line < now + wait and self.whose.wait(now, breaker) < wait:
             begins = self.host.place(now, wait, breaker) - wait
         return self.whose.place(now, wait + begins, breaker)
 
@@ -112,12 +115,12 @@ class States:
                 state.probe, state.prober = 0, None
         return 0
 
-    def failed(self, now: int, breaker: Breaker, *, job: str, tenant: str, may_be_own: bool) -> int:
+    def failed(self, now: int, breaker: HostBreaker, *, job: str, tenant: str, may_be_own: bool) -> int:
         """How long to wait after a failure; 0: the host is not taken for away, or it may be that job's own fault."""
         own = may_be_own and self._is_own(job)
         self.whose.fail_for(job, now, breaker, job=job, same=own)
         self.host.fail_for(tenant, now, breaker, job=job, same=own or self.host.last == tenant)
-        return 0 if own else self._longest(now)
+        return 0 if own else self._longest(now, breaker)
 
     def away_for(self, now: int) -> int:
         """How long the host has been away without a break, as far as calls could tell."""
@@ -127,5 +130,5 @@ class States:
         """Of a failure that may be the request's own: it is this job's again, and nobody says that the host is away."""
         return self.whose.last == job and self.host.open is None
 
-    def _longest(self, now: int) -> int:
-        return max(self.whose.wait(now), self.host.wait(now))
+    def _longest(self, now: int, breaker: HostBreaker) -> int:
+        return max(self.whose.wait(now, breaker), self.host.wait(now, breaker))

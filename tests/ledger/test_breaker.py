@@ -27,7 +27,10 @@ from tests.servers.process import free_port
 from tests.servers.valkey import Valkey
 
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
-BREAKER = HostBreaker(threshold=3, first=HOUR, longest=4 * HOUR, probe=10 * HOUR, apart=timedelta(minutes=5), line=HOUR)
+LOOK = timedelta(minutes=40)
+BREAKER = HostBreaker(
+    threshold=3, first=HOUR, longest=4 * HOUR, probe=10 * HOUR, look=LOOK, apart=timedelta(minutes=5), line=HOUR
+)
 COOLED = timedelta(minutes=65)  # after the first opening, and nothing is forgotten yet
 NEAR = timedelta(seconds=30)  # what a slow machine may add, where the steps are minutes
 _hosts = itertools.count()
@@ -152,7 +155,7 @@ def test_what_fails_beside_the_probe_was_sent_before_and_says_nothing_new(moved:
     assert fails(moved, to("c", "late")) == [False], "of a call that took longer than the cooling"
     assert passes(moved, to("b", "probe"))
     fails(moved, to("a", "late"), to("b", "late"), to("c", "late"))
-    assert near(moved.breakers.enter(to("d")), BREAKER.probe), "the probe is on its way still"
+    assert near(moved.breakers.enter(to("d")), LOOK), "the probe is on its way still"
     assert near(moved.breakers.failed(to("b", "probe"), may_be_own=False), 2 * HOUR), "and fails for the first time"
 
 
@@ -199,6 +202,19 @@ def test_a_probe_that_was_not_sent_leaves_its_place_to_another(moved: Moved) -> 
     assert not passes(moved, to(job="3")), "the probe is another's"
     moved.breakers.back(to())
     assert passes(moved, to(job="2"))
+
+
+def test_who_comes_during_a_probe_looks_again_soon_and_not_only_when_a_dead_one_is_given_up(moved: Moved) -> None:
+    to = at_a_host()
+    fails(moved, to("a"), to("b"), to("a"))
+    moved.passes(HOUR, to("a"), to("b"), to("c"))
+    assert passes(moved, to("a"))
+    assert near(moved.breakers.enter(to("a", job="2")), LOOK)
+    assert near(moved.breakers.enter(to("c")), LOOK + BREAKER.apart), "another tenant's line begins a place later"
+    moved.passes(BREAKER.probe - LOOK / 4, to("a"), to("b"), to("c"))
+    assert near(moved.breakers.enter(to("b")), LOOK / 4)
+    moved.passes(LOOK, to("a"), to("b"), to("c"))
+    assert passes(moved, to("b")), "the probe died"
 
 
 def test_who_waits_stands_in_a_line_that_begins_anew_behind_its_end(moved: Moved) -> None:

@@ -393,6 +393,33 @@ def test_many_beats_at_once_fire_each_slot_once(ledger: ScheduledLedger, ledger_
     assert ledger.database.read(lambda c: len(c.execute(select(slots)).all())) == 25
 
 
+class Interrupted(Registry):
+    """Between a beat's look at a schedule that is due and its move, something else comes about."""
+
+    def __init__(self, declared: Workflow, meanwhile: Callable[[], object]) -> None:
+        super().__init__([declared])
+        self._meanwhile = meanwhile
+
+    def get(self, name: str) -> Workflow:
+        self._meanwhile()
+        return super().get(name)
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)  # on SQLite nobody writes meanwhile
+def test_a_beat_that_stood_still_before_its_move_takes_nothing_back_that_another_did(ledger: ScheduledLedger) -> None:
+    id = ledger.add(catch_up=CatchUp.ALL, at_most=5)
+
+    def another() -> None:
+        thread = threading.Thread(target=ledger.beat.fire_due, args=(NINE + DAY,))
+        thread.start()
+        thread.join()
+
+    late = SlotFirer(ledger.database, Interrupted(ledger.digest, another))
+    assert late.fire_due(NINE) == []
+    assert (ledger.row(id).next_at, ledger.row(id).last_slot) == (NINE + 2 * DAY, NINE + DAY)
+    assert ledger.fired() == iso(NINE, NINE + DAY)
+
+
 def test_a_tick_ends_and_what_it_has_no_time_for_is_not_missed(ledger: ScheduledLedger) -> None:
     for number in range(7):
         ledger.add(f"s{number}", catch_up=CatchUp.SKIP)

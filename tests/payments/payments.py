@@ -18,16 +18,17 @@ from identity.capability.model import Algorithm
 from identity.capability.tables import capabilities
 from identity.capability.tables import keys as signing_keys
 from tests.sandbox.driver import Form
+from tests.tasks.hands import Hands
 from tests.tasks.in_process_system import InProcessSystem
 
 OF_ACME_ALONE, PAID_ALREADY = "inv_2001", "inv_2002"  # 640 euros each
 SMALL, LARGE, OTHER, HUGE = "inv_1001", "inv_1002", "inv_1003", "inv_1005"  # 480, 12500, 960.50, 980000 euros
 
 
-class Payments:
-    """Tenant acme's payments."""
+class Paying:
+    """What people ask for and answer about tenant acme's payments, and what the service has in its books."""
 
-    def __init__(self, system: InProcessSystem) -> None:
+    def __init__(self, system: Hands) -> None:
         self.system = system
         self.sandbox = system.sandbox
 
@@ -54,6 +55,18 @@ class Payments:
         """The money that has moved, as the service's own books have it."""
         found: list[dict[str, Any]] = self.sandbox.read("invoices", "movements")
         return found
+
+    def order(self, **fault: Any) -> None:
+        self.sandbox.order("invoices", "faults", **fault)
+
+
+class Payments(Paying):
+    """They are made in this process, and a thief looks on."""
+
+    system: InProcessSystem
+
+    def __init__(self, system: InProcessSystem) -> None:
+        super().__init__(system)
 
     def stolen(self, path: str = "/pay") -> dict[str, str]:
         """The last request that carried a token to such a path, token and all."""
@@ -100,6 +113,3 @@ class Payments:
             select(func.count()).where(audit.c.kind == "capability.spent", audit.c.action == "invoices.PayInvoice")
         )
         return int(row[0])
-
-    def order(self, **fault: Any) -> None:
-        self.sandbox.order("invoices", "faults", **fault)

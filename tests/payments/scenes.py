@@ -17,7 +17,7 @@ from pipeline.policy.change import put_in_force
 from pipeline.states import Wait
 from pipeline.tables import workflow_settings
 from tests.docs.pages import page
-from tests.payments.payments import LARGE, PAID_ALREADY, Payments
+from tests.payments.payments import LARGE, PAID_ALREADY, Paying, Payments
 
 # As the page has it, put behind what is in force.
 (_SHOWN,) = re.findall(
@@ -26,7 +26,7 @@ from tests.payments.payments import LARGE, PAID_ALREADY, Payments
 TWO_EYES_MORE = str(_SHOWN)
 
 
-def allow_refunds(payments: Payments) -> None:
+def allow_refunds(payments: Paying) -> None:
     """Acme has refunds switched on, and two people of three have to say yes to each."""
     database, now = payments.system.runtime.database, datetime.now(UTC)
     person = partial(ensure_principal, tenant="acme", kind=PrincipalKind.USER, now=now)
@@ -45,7 +45,7 @@ class Payment:
     """It reads an invoice, waits for *approvers*, and moves its money."""
 
     workflow: str
-    start: Callable[[Payments], None]
+    start: Callable[[Paying], None]
     approvers: tuple[str, ...]
     actions: tuple[str, str]
     endpoints: tuple[str, str]  # the sandbox's names for them
@@ -73,7 +73,7 @@ class Payment:
         return job
 
 
-def _refund(payments: Payments) -> None:
+def _refund(payments: Paying) -> None:
     allow_refunds(payments)
     payments.ask_back(PAID_ALREADY)
 

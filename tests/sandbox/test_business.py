@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from datetime import UTC, datetime
 from functools import partial
@@ -178,3 +179,42 @@ def test_a_token_that_was_ended_is_refused_until_it_is_restored(sandbox: Sandbox
         assert action.judge(send(sandbox, action, token)).verdict is Verdict.UNAUTHORIZED
         sandbox.order(service, "restore", tenant="acme")
         assert action.judge(send(sandbox, action, token)).verdict is Verdict.SUCCESS
+
+
+def test_salesforce_says_what_an_organization_has_used_and_refuses_beyond(sandbox: Sandbox) -> None:
+    token = sandbox.connect("salesforce", "ada")["access_token"]
+    look = salesforce.GetOpportunity(id=organization(sandbox)["opportunities"][0]["id"])
+    try:
+        sandbox.order("salesforce", "limits", limit=5000, seconds=3600, used=4999)
+        last, beyond = (send(sandbox, look, token) for _ in range(2))
+        assert (last.status, last.headers["sforce-limit-info"]) == (200, "api-usage=5000/5000")
+        assert beyond.status == 403
+        assert look.judge(beyond).verdict == Verdict.RETRY
+        assert "sforce-limit-info" not in send_userinfo(sandbox, token)
+    finally:
+        sandbox.order("salesforce", "limits", limit=100_000, seconds=86_400)
+
+
+def send_userinfo(sandbox: Sandbox, token: str) -> Mapping[str, str]:
+    """The answer's headers: it is no request of the API that is counted."""
+    url, headers = sandbox.url("salesforce", "/services/oauth2/userinfo"), {"authorization": f"Bearer {token}"}
+    return sandbox.http.get(url, headers=headers).headers
+
+
+def test_zendesk_says_what_is_left_of_the_minute_and_in_lists_when_it_ends(sandbox: Sandbox) -> None:
+    token, other = desk(sandbox)["token"], desk(sandbox, 1)["token"]
+    create = zendesk.CreateTicket(subject="It hurts", body="Here.")
+    try:
+        sandbox.order("zendesk", "limits", limit=2, seconds=60)
+        made = send(sandbox, create, token)
+        listed = send(sandbox, create, token, probe=True)
+        beyond = send(sandbox, create, token)
+        assert [answer.status for answer in (made, listed, beyond)] == [201, 200, 429]
+        assert [answer.headers["x-rate-limit-remaining"] for answer in (made, listed, beyond)] == ["1", "0", "0"]
+        assert "ratelimit-reset" not in made.headers
+        assert 1 <= int(listed.headers["ratelimit-reset"]) <= 60
+        assert create.judge(beyond).verdict == Verdict.RETRY
+        assert 1 <= int(beyond.headers["retry-after"]) <= 60
+        assert send(sandbox, create, other).status == 201
+    finally:
+        sandbox.order("zendesk", "limits", limit=700, seconds=60)

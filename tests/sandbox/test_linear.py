@@ -1,5 +1,6 @@
 """Linear: organizations apart, client-given ids once, the creator is the token's."""
 
+import time
 import uuid
 from typing import Any
 
@@ -29,6 +30,33 @@ def test_an_issue_is_its_tokens_users(sandbox: Sandbox) -> None:
     issue = answer.json()["data"]["issueCreate"]["issue"]
     assert issue["creator"] == {"name": "ada", "app": False}
     assert issue["identifier"].startswith("ENG-")
+
+
+ISSUES = "query($first: Int) { issues(first: $first) { nodes { id title state { id } } } }"
+
+
+def test_what_is_left_of_requests_and_of_complexity_is_said_and_beyond_either_is_a_refusal(sandbox: Sandbox) -> None:
+    token, other = (sandbox.connect("linear", who)["access_token"] for who in ("ada", "grace"))
+
+    def left(answer: Any) -> tuple[int, ...]:
+        names = ("x-complexity", "x-ratelimit-requests-remaining", "x-ratelimit-complexity-remaining")
+        return (answer.status_code, *(int(answer.headers[name]) for name in names))
+
+    try:
+        sandbox.order("linear", "limits", limit=3, seconds=3600)
+        sandbox.order("linear", "limits", of="complexity", limit=250, seconds=3600, used=100)
+        # An object with two properties, and in it one with one: of each of fifty nodes, where no fewer are asked for.
+        assert left(sandbox.linear(token, ISSUES)) == (200, 115, 2, 35)
+        again = sandbox.linear(token, ISSUES)
+        assert (*left(again), code_of(again)) == (400, 115, 1, 35, "RATELIMITED")
+        assert left(sandbox.linear(token, ISSUES, first=10)) == (200, 23, 0, 12)
+        beyond = sandbox.linear(token, "{ viewer { id } }")
+        assert (beyond.status_code, code_of(beyond)) == (400, "RATELIMITED")
+        assert int(beyond.headers["x-ratelimit-requests-reset"]) > (time.time() + 3000) * 1000
+        assert left(sandbox.linear(other, "{ viewer { id } }")) == (200, 2, 2, 148)
+    finally:
+        sandbox.order("linear", "limits", limit=5000, seconds=3600)
+        sandbox.order("linear", "limits", of="complexity", limit=250_000, seconds=3600)
 
 
 def test_an_app_actor_is_the_app(sandbox: Sandbox) -> None:

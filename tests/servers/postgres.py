@@ -58,11 +58,12 @@ class Postgres:
         """A new connection, in autocommit."""
         return psycopg.connect(host=str(self.directory), user=self.user, dbname=database, autocommit=True)
 
-    def create_database(self) -> str:
-        """A fresh, empty database's name."""
+    def create_database(self, template: str = "template0") -> str:
+        """A fresh, empty database's name; or that of a copy of *template*, to which nobody is connected."""
         name = f"t{secrets.token_hex(6)}"
         with self.connect() as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+            names = (sql.Identifier(name), sql.Identifier(template))
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
         return name
 
     def drop_database(self, name: str) -> None:

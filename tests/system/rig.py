@@ -88,24 +88,23 @@ _app_key = cache(make_app_key)  # one for all systems: to make it takes longer t
 class System:
     """One installation and the world around it."""
 
-    def __init__(self, directory: Path, database_url: str, broker: Valkey, **settings: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        database_url: str,
+        broker: Valkey,
+        world: dict[str, Any] | None = None,
+        /,
+        **settings: str,
+    ) -> None:
+        """*world*: of a sandbox that runs already, whoever started it."""
         self.directory = directory
         self.broker = broker
         self.port = free_port()
         self.web = f"http://127.0.0.1:{self.port}"
         self.processes: dict[str, Process] = {}
         self.http = clear.client(timeout=30)
-        ports = {name: free_port() for name in SERVICES}
-        hooks = {name: f"{self.web}/webhooks/{name}/{name}" for name in ("github", "slack")}
-        hooks["linear"] = f"{self.web}/webhooks/linear/{linear_of('acme')}"
-        self.world: dict[str, Any] = make_world(
-            ports=ports,
-            hooks=hooks,
-            callbacks=callbacks(self.web, TENANTS),
-            now=datetime.now(UTC),
-            app_key=_app_key(),
-            authority=self.web,
-        )
+        self.world = world or self._made_world()
         (directory / "world.json").write_text(json.dumps(self.world))
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -136,10 +135,27 @@ class System:
         self.ring = CeleryRing(deployed.celery_app(settings_, self.runtime.workflows))
         self.ids = Ids()
 
+    def _made_world(self) -> dict[str, Any]:
+        hooks = {name: f"{self.web}/webhooks/{name}/{name}" for name in ("github", "slack")}
+        hooks["linear"] = f"{self.web}/webhooks/linear/{linear_of('acme')}"
+        made: dict[str, Any] = make_world(
+            ports={name: free_port() for name in SERVICES},
+            hooks=hooks,
+            callbacks=callbacks(self.web, TENANTS),
+            now=datetime.now(UTC),
+            app_key=_app_key(),
+            authority=self.web,
+        )
+        return made
+
     # Processes
 
     def start_sandbox(self) -> None:
         self.start_upstreams(*SANDBOX)
+        self.furnish()
+
+    def furnish(self) -> None:
+        """Register the world's tenants."""
         Provision(self.runtime, self.world, now=datetime.now(UTC)).everything()
 
     def start_upstreams(self, *names: str) -> None:

@@ -29,7 +29,7 @@ class Aftermath:
     def start(self, system: InProcessSystem) -> str:
         """Whom the next step would run as is revoked in the middle, and the compensation accepted; the revocation."""
         made: list[str] = []
-        account = self.of.steps[self.stopped_at].account
+        account = str(self.of.steps[self.stopped_at].account)
         system.when(
             "after_commit", self.stopped_at, lambda: made.append(system.revoke(ScopeKind.ACCOUNT, account, TENANT))
         )

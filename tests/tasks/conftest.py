@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,21 @@ from deploy.demo.provision import callbacks
 from deploy.sandbox.world import TENANTS
 from identity.model import PrincipalKind
 from identity.principals import ensure_principal
+from identity.secret import Secret
 from pipeline.action import Call, Response
+from pipeline.database import DatabaseSettings
+from pipeline.migrations import upgrade_at
 from pipeline.states import JobState
 from tests.sandbox.driver import SERVICES, Sandbox, running
 from tests.servers import shared_data
+from tests.servers.postgres import Postgres
+from tests.servers.valkey import Valkey
+from tests.system.rig import System
 from tests.tasks.approvals import FOUR_EYES, apply
 from tests.tasks.calls import make_call
-from tests.tasks.in_process_system import BASE_URL, InProcessSystem
+from tests.tasks.hands import Hands
+from tests.tasks.in_process_system import BASE_URL, WORKFLOWS, InProcessSystem
+from tests.tasks.killing import beside
 from tests.tasks.published import GitHubDocument, SlackDocument
 from tests.tasks.scenes import deal, opportunity
 
@@ -64,22 +73,109 @@ def _furnished(_upstreams: Sandbox, migrated_sqlite: Path, tmp_path_factory: pyt
     """One ledger with the world's tenants in it, to copy: registering them takes longer than most of the tests."""
     path = tmp_path_factory.mktemp("furnished") / "ledger.sqlite"
     shutil.copy(migrated_sqlite, path)
-    made = InProcessSystem(_upstreams, f"sqlite:///{path}")
-    made.furnish()
-    made.close()
+    _furnish(_upstreams, f"sqlite:///{path}")
     return path
 
 
+@pytest.fixture(scope="session")
+def migrated_database(postgres: Postgres) -> str:
+    """One on PostgreSQL, to copy."""
+    name = postgres.create_database()
+    upgrade_at(DatabaseSettings(url=postgres.url(name)))
+    return name
+
+
+@pytest.fixture(scope="session")
+def _furnished_postgres(_upstreams: Sandbox, postgres: Postgres, migrated_database: str) -> str:
+    """One with the world's tenants in it."""
+    name = postgres.create_database(migrated_database)
+    _furnish(_upstreams, postgres.url(name))
+    return name
+
+
+def _furnish(upstreams: Sandbox, url: str) -> None:
+    made = InProcessSystem(upstreams, url)
+    made.furnish()
+    made.close()
+
+
 @pytest.fixture
-def system(_upstreams: Sandbox, _furnished: Path, tmp_path: Path) -> Iterator[InProcessSystem]:
-    """A worker's runtime among the pretend upstreams, which forget their faults afterwards."""
-    shutil.copy(_furnished, tmp_path / "ledger.sqlite")
-    made = InProcessSystem(_upstreams, f"sqlite:///{tmp_path}/ledger.sqlite")
+def kind() -> str:
+    """Of the ledger; a test module may say others."""
+    return "sqlite"
+
+
+@pytest.fixture
+def furnished_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A ledger with the world's tenants in it."""
+    if kind == "sqlite":
+        shutil.copy(request.getfixturevalue("_furnished"), tmp_path / "ledger.sqlite")
+        yield f"sqlite:///{tmp_path}/ledger.sqlite"
+        return
+    cluster: Postgres = request.getfixturevalue("postgres")
+    name = cluster.create_database(request.getfixturevalue("_furnished_postgres"))
+    yield cluster.url(name)
+    cluster.drop_database(name)
+
+
+@contextmanager
+def _at_work(upstreams: Sandbox, url: str, valkey: Valkey | None) -> Iterator[InProcessSystem]:
+    made = InProcessSystem(upstreams, url, redis_url=Secret(valkey.url) if valkey else None)
     yield made
     made.close()
+    _forget(upstreams)
+
+
+def _forget(upstreams: Sandbox) -> None:
     for service in SERVICES:
-        _upstreams.http.delete(_upstreams.url(service, "/_sandbox/faults"))
-    _upstreams.order("stripe", "forget")
+        upstreams.http.delete(upstreams.url(service, "/_sandbox/faults"))
+    upstreams.order("stripe", "forget")
+
+
+@pytest.fixture
+def system(
+    _upstreams: Sandbox, furnished_url: str, kind: str, request: pytest.FixtureRequest
+) -> Iterator[InProcessSystem]:
+    """A worker's runtime among the pretend upstreams, which forget their faults afterwards.
+
+    SQLite has no Valkey beside it, as in the smallest installation, and PostgreSQL has one.
+    """
+    valkey: Valkey | None = None if kind == "sqlite" else request.getfixturevalue("own_valkey")
+    with _at_work(_upstreams, furnished_url, valkey) as made:
+        yield made
+
+
+@pytest.fixture
+def system_with_budgets(_upstreams: Sandbox, furnished_url: str, own_valkey: Valkey) -> Iterator[InProcessSystem]:
+    """The same with a Valkey on either."""
+    with _at_work(_upstreams, furnished_url, own_valkey) as made:
+        yield made
+
+
+@pytest.fixture
+def ledger(request: pytest.FixtureRequest, migrated_sqlite: Path, tmp_path: Path) -> Iterator[str]:
+    """A migrated ledger's URL; a test may say of which kind."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
+        yield f"sqlite:///{tmp_path}/ledger.sqlite"
+        return
+    cluster: Postgres = request.getfixturevalue("postgres")
+    name = cluster.create_database(request.getfixturevalue("migrated_database"))
+    yield cluster.url(name)
+    cluster.drop_database(name)
+
+
+@pytest.fixture
+def worked(_upstreams: Sandbox, ledger: str, own_valkey: Valkey, tmp_path: Path) -> Iterator[System]:
+    """Housekeeping, and whichever workers a test starts, beside the same upstreams."""
+    with beside(_upstreams, ledger, own_valkey, tmp_path, base_url=BASE_URL, workflows=WORKFLOWS) as system:
+        yield system
+    _forget(_upstreams)
+
+
+@pytest.fixture
+def hands(_upstreams: Sandbox, worked: System) -> Hands:
+    return Hands(_upstreams, worked.runtime, worked.runtime.workflows)
 
 
 @pytest.fixture

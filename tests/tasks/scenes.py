@@ -16,7 +16,7 @@ from pipeline.approvals.shown import Shown
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.states import ApprovalState
 from tests.ledger.approval_case import SHOWN
-from tests.tasks.in_process_system import InProcessSystem
+from tests.tasks.hands import Hands
 
 TENANT = "acme"
 REPO = "acme/shop"
@@ -47,11 +47,16 @@ class Step:
         return self.action.partition(".")[0]
 
     @property
-    def account(self) -> str:
-        """The account whose revocation ends it, as a scope's key."""
-        return str(AccountKey(tenant=TENANT, connection=CONNECTIONS[self.upstream], principal=f"{TENANT}.{self.as_}"))
+    def tells_nothing(self) -> bool:
+        """Nobody can ask what became of it, nor send it again: without an answer a person has to look."""
+        return self.upstream == "slack" and not self.repeatable
 
-    def author(self, system: InProcessSystem) -> tuple[str, str, str]:
+    @property
+    def account(self) -> AccountKey:
+        """Whose token it is made with."""
+        return AccountKey(tenant=TENANT, connection=CONNECTIONS[self.upstream], principal=f"{TENANT}.{self.as_}")
+
+    def author(self, system: Hands) -> tuple[str, str, str]:
         """As the upstream's log shall name whoever wrote."""
         if self.as_ != "service":
             return self.upstream, self.as_, "user"
@@ -61,7 +66,7 @@ class Step:
 @dataclass(frozen=True, kw_only=True)
 class Scene:
     workflow: str
-    start: Callable[[InProcessSystem], None]
+    start: Callable[[Hands], None]
     steps: tuple[Step, ...]
     case: str = ""  # which way through its workflow, where that has several
     carries_on: bool = False  # a refused write does not keep it from the others
@@ -70,11 +75,11 @@ class Scene:
     def name(self) -> str:
         return f"{self.workflow}-{self.case}" if self.case else self.workflow
 
-    def authors(self, system: InProcessSystem) -> list[tuple[str, str, str]]:
+    def authors(self, system: Hands) -> list[tuple[str, str, str]]:
         return [step.author(system) for step in self.steps if step.writes]
 
 
-def _services(system: InProcessSystem) -> dict[str, str]:
+def _services(system: Hands) -> dict[str, str]:
     world = system.sandbox.world
     (workspace,) = [one for one in world["slack"]["workspaces"] if one["name"] == TENANT]
     (books,) = [one for one in world["stripe"]["accounts"] if one["tenant"] == TENANT]
@@ -103,16 +108,16 @@ def _filed(login: str, *, as_: str) -> tuple[Step, ...]:
     return (Step(action="linear.CreateIssue", endpoint="issueCreate", as_=as_), _comment(login), NOTICE)
 
 
-def _labelled(*labels: str, author: str = "ada") -> Callable[[InProcessSystem], None]:
-    def start(system: InProcessSystem) -> None:
+def _labelled(*labels: str, author: str = "ada") -> Callable[[Hands], None]:
+    def start(system: Hands) -> None:
         system.connect_engineer(TENANT, "ada")
         system.pull(REPO, author, *labels)
 
     return start
 
 
-def _commanded(label: str) -> Callable[[InProcessSystem], None]:
-    def start(system: InProcessSystem) -> None:
+def _commanded(label: str) -> Callable[[Hands], None]:
+    def start(system: Hands) -> None:
         system.connect_engineer(TENANT, "grace")
         opened = system.sandbox.open_pull(REPO, "ada", labels=[label], hold=True)
         system.told(REPO, opened["number"], "comments", "issue_comment", author="grace", body="/aswhom link")
@@ -120,11 +125,11 @@ def _commanded(label: str) -> Callable[[InProcessSystem], None]:
     return start
 
 
-def _merged(by: str) -> Callable[[InProcessSystem], None]:
+def _merged(by: str) -> Callable[[Hands], None]:
     return lambda system: _merge(system, by)
 
 
-def _merge(system: InProcessSystem, by: str) -> None:
+def _merge(system: Hands, by: str) -> None:
     """The issue was filed by another job, whose ledger is not this one."""
     system.connect_engineer(TENANT, "ada")
     opened = system.sandbox.open_pull(REPO, "ada", labels=["bug"], hold=True)
@@ -138,17 +143,17 @@ def _merge(system: InProcessSystem, by: str) -> None:
     system.told(REPO, number, "merge", by=by)
 
 
-def _review(system: InProcessSystem) -> None:
+def _review(system: Hands) -> None:
     opened = system.sandbox.open_pull(REPO, "ada", hold=True)
     system.told(REPO, opened["number"], "review_requests", reviewer="grace")
 
 
-def _workspace(system: InProcessSystem) -> dict[str, Any]:
+def _workspace(system: Hands) -> dict[str, Any]:
     (workspace,) = [one for one in system.sandbox.world["slack"]["workspaces"] if one["name"] == TENANT]
     return dict(workspace)
 
 
-def _typed(system: InProcessSystem) -> None:
+def _typed(system: Hands) -> None:
     system.connect_engineer(TENANT, "ada")
     link = {"tenant": TENANT, "provider": "slack", "external_id": ADA_IN_SLACK, "principal": f"{TENANT}.ada"}
     now = datetime.now(UTC)
@@ -164,7 +169,7 @@ def _typed(system: InProcessSystem) -> None:
     system.deliver("slack", "command", fields, through=SLACK, installation=workspace["team_id"])
 
 
-def _mentioned(system: InProcessSystem) -> None:
+def _mentioned(system: Hands) -> None:
     workspace = _workspace(system)
     said = {
         "type": "app_mention",
@@ -177,11 +182,11 @@ def _mentioned(system: InProcessSystem) -> None:
     system.deliver("slack", "app_mention", body, through=SLACK, installation=workspace["team_id"])
 
 
-def _morning(workflow: str) -> Callable[[InProcessSystem], None]:
+def _morning(workflow: str) -> Callable[[Hands], None]:
     return lambda system: system.night(TENANT, workflow, due=datetime.now(UTC) - timedelta(minutes=1))
 
 
-def _deal(system: InProcessSystem) -> None:
+def _deal(system: Hands) -> None:
     system.connect_seller(TENANT, "ada")
     (sales,) = [one for one in system.sandbox.world["salesforce"]["organizations"] if one["tenant"] == TENANT]
     row = sales["opportunities"][0]
@@ -190,12 +195,12 @@ def _deal(system: InProcessSystem) -> None:
     system.report(TENANT, "deal.changed", data, at=datetime.now(UTC) + timedelta(seconds=1))
 
 
-def _incident(system: InProcessSystem) -> None:
+def _incident(system: Hands) -> None:
     data = {"reference": "inc-1", "customer": "Umbrella", "subject": "It hurts", "description": "Here."}
     system.report(TENANT, "incident.reported", data)
 
 
-def _answered(system: InProcessSystem) -> None:
+def _answered(system: Hands) -> None:
     """An approval was given before its question came to the channel: one job asks, and says how it ended."""
     news = ApprovalNews(
         approval="apr_0123456789abcdef",
@@ -312,7 +317,7 @@ SCENES = (
 )
 
 
-def opportunity(system: InProcessSystem, tenant: str = "acme", number: int = 0) -> dict[str, Any]:
+def opportunity(system: Hands, tenant: str = "acme", number: int = 0) -> dict[str, Any]:
     (one,) = [row for row in system.sandbox.world["salesforce"]["organizations"] if row["tenant"] == tenant]
     return {**one["opportunities"][number], "organization": one["id"]}
 

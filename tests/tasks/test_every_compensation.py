@@ -29,6 +29,12 @@ every_aftermath = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def kind(request: pytest.FixtureRequest) -> str:
+    named: str = request.param
+    return named
+
+
 def what_follows(system: InProcessSystem) -> Any:
     """The job of the compensation."""
     _, follows = system.jobs()
@@ -102,14 +108,14 @@ def test_a_compensation_whose_own_account_is_revoked_is_not_made_and_the_receipt
     system: InProcessSystem, aftermath: Aftermath
 ) -> None:
     made = aftermath.start(system)
-    system.revoke(ScopeKind.ACCOUNT, aftermath.step.account, TENANT)
+    system.revoke(ScopeKind.ACCOUNT, str(aftermath.step.account), TENANT)
     system.settle()
     follows = what_follows(system)
     assert follows.state == JobState.CANCELLED
     assert [row for row in system.attempts() if row.job_id == follows.id] == []
     assert only_before(system, aftermath)
     assert told(system, made) == ("failed", follows.reason)
-    assert aftermath.step.account in follows.reason
+    assert str(aftermath.step.account) in follows.reason
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -9,15 +9,14 @@ revocation, in `test_every_compensation.py`.
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
-from functools import partial
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
 
 from identity.model import ScopeKind
-from pipeline.resolution import resolve_by_hand
+from pipeline.budget import Budget
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.workflow import SERVICE, USER, Registry
 from tests.payments.scenes import PAYMENTS
@@ -27,21 +26,32 @@ from tests.tasks.in_process_system import InProcessSystem
 from tests.tasks.scenes import SCENES, TENANT, Scene
 
 every_scene = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
-# Tried with every change; the rest with the slow tests.
-QUICK = ("link_pull_request", "update_opportunity")
-every_step = pytest.mark.parametrize(
-    ("scene", "number"),
-    [
-        pytest.param(
-            scene,
-            number,
-            id=f"{scene.name}-{number + 1}-{step.action}",
-            marks=() if scene.name in QUICK else pytest.mark.slow,
-        )
-        for scene in SCENES
-        for number, step in enumerate(scene.steps)
-    ],
-)
+
+
+def _each_step(*quick: str) -> pytest.MarkDecorator:
+    """Those of the scenes *quick* are tried with every change; the rest with the slow tests."""
+    return pytest.mark.parametrize(
+        ("scene", "number"),
+        [
+            pytest.param(
+                scene,
+                number,
+                id=f"{scene.name}-{number + 1}-{step.action}",
+                marks=() if scene.name in quick else pytest.mark.slow,
+            )
+            for scene in SCENES
+            for number, step in enumerate(scene.steps)
+        ],
+    )
+
+
+every_step = _each_step("link_pull_request", "update_opportunity")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def kind(request: pytest.FixtureRequest) -> str:
+    named: str = request.param
+    return named
 
 
 def the_job(system: InProcessSystem) -> Any:
@@ -132,11 +142,38 @@ def test_a_step_that_is_rate_limited_waits_in_the_ledger_and_is_done_once(
     assert written(system, scene)
 
 
+@_each_step("update_opportunity")
+def test_a_step_whose_budget_is_empty_is_not_opened_and_waits_in_the_ledger(
+    system_with_budgets: InProcessSystem, scene: Scene, number: int
+) -> None:
+    """Nobody asks who would be refused, so waiting is no attempt."""
+    system, step = system_with_budgets, scene.steps[number]
+    (endpoints,) = {
+        action.facts.endpoints
+        for action in system.registry.get(scene.workflow).uses
+        if action.action_name() == step.action
+    }
+    assert endpoints is not None
+    budget = Budget(provider=step.upstream, account=step.account, endpoints=endpoints)
+    system.when("after_commit", number, lambda: system.use_up(budget))
+    scene.start(system)
+    system.work_once()
+    assert the_job(system).state == JobState.QUEUED
+    assert the_job(system).reason == f"the rate limit of {step.action} is used up for now"
+    assert the_job(system).due_at > datetime.now(UTC) + timedelta(seconds=30)
+    assert the_job(system).runs_spent == 0
+    assert [row.action for row in system.steps()] == [one.action for one in scene.steps[:number]]
+    system.settle()
+    assert the_job(system).state == JobState.DONE
+    assert len(system.attempts()) == len(scene.steps)
+    assert written(system, scene)
+
+
 @every_step
 def test_a_step_whose_account_is_revoked_is_not_made(system: InProcessSystem, scene: Scene, number: int) -> None:
     step = scene.steps[number]
     scene.start(system)
-    system.when("after_commit", number, lambda: system.revoke(ScopeKind.ACCOUNT, step.account, TENANT))
+    system.when("after_commit", number, lambda: system.revoke(ScopeKind.ACCOUNT, str(step.account), TENANT))
     system.settle()
     assert the_job(system).state == JobState.CANCELLED
     assert len(system.attempts()) == number
@@ -154,30 +191,11 @@ def test_a_worker_killed_at_a_step_does_nothing_twice_and_loses_nothing(
     scene.start(system)
     system.settle()
     killed = scene.steps[number]
-    in_doubt = killed.upstream == "slack" and not killed.repeatable and point != "after_commit"
-    if in_doubt:
+    if killed.tells_nothing and point != "after_commit":
         assert (the_job(system).state, the_job(system).wait) == (JobState.WAITING, Wait.UNKNOWN)
-        look_and_say(system)
+        system.look_and_say()
         system.settle()
     assert the_job(system).state == JobState.DONE
     assert the_job(system).runs_spent == 1
     sent_again = [killed.author(system)] if killed.repeatable and point == "after_call" else []
     assert Counter(system.authors()) == Counter(scene.authors(system) + sent_again)
-
-
-def look_and_say(system: InProcessSystem) -> None:
-    """An operator looks at Slack and says of the call in doubt what became of it."""
-    posted = {message["attempt"]: message for message in system.sandbox.read("slack", "messages")}
-    (attempt,) = [row for row in system.attempts() if row.state == AttemptState.UNKNOWN]
-    message = posted.get(attempt.id)
-    say = partial(
-        resolve_by_hand,
-        job=attempt.job_id,
-        calls=[attempt.id],
-        effect=message is not None,
-        result=message and {"channel": message["channel"], "ts": message["ts"]},
-        workflows=system.registry,
-        by="user:operator",
-        now=datetime.now(UTC),
-    )
-    system.runtime.database.write(say)

@@ -1,5 +1,6 @@
 """Puts the GitHub process together. Its base URL stands for api.github.com."""
 
+from functools import partial
 from typing import Any
 
 from flask import Flask, Response, jsonify
@@ -10,13 +11,14 @@ from deploy.sandbox.github.bearer import NOT_FOUND, Gate, Refused
 from deploy.sandbox.github.control import control
 from deploy.sandbox.github.deliveries import Deliveries
 from deploy.sandbox.github.installations import installations
-from deploy.sandbox.github.limits import Limits, ordering, say
+from deploy.sandbox.github.limits import LIMIT, SECONDS, count
 from deploy.sandbox.github.repositories import repositories
 from deploy.sandbox.github.shapes import Shapes
 from deploy.sandbox.github.store import Store
 from deploy.sandbox.introspection import Introspection
 from deploy.sandbox.journal import Clock, Journal
 from deploy.sandbox.surface import equip
+from deploy.sandbox.windows import Windows, limit
 
 
 def create_github(world: dict[str, Any], *, journal: Journal, clock: Clock) -> Flask:
@@ -26,15 +28,14 @@ def create_github(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
     store = Store(github, clock=clock)
     shapes = Shapes(github)
     deliveries = Deliveries(github, journal=journal, clock=clock)
-    limits = Limits(clock=clock)
-    gate = Gate(github, store, introspection, count=limits.count)
+    windows = Windows(clock=clock, limit=LIMIT, seconds=SECONDS)
+    gate = Gate(github, store, introspection, count=partial(count, windows=windows))
 
     equip(app, journal=journal)
     app.register_blueprint(repositories(gate, store, shapes))
     app.register_blueprint(installations(gate, store, shapes, deliveries))
     app.register_blueprint(authorizations(github, store, shapes, deliveries, introspection))
-    app.register_blueprint(ordering(limits))
-    app.after_request(say)
+    limit(app, requests=windows)
     app.register_blueprint(control(store, shapes, deliveries, introspection))
 
     @app.errorhandler(Refused)

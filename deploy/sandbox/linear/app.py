@@ -21,17 +21,21 @@ from deploy.sandbox.introspection import Introspection
 from deploy.sandbox.journal import Clock, Journal
 from deploy.sandbox.linear.control import control
 from deploy.sandbox.linear.errors import unauthenticated
+from deploy.sandbox.linear.limits import COMPLEXITY, REQUESTS, SECONDS, complexity_of, count
 from deploy.sandbox.linear.model import User
 from deploy.sandbox.linear.operations import operations
 from deploy.sandbox.linear.schema import SCHEMA
 from deploy.sandbox.linear.store import Store
 from deploy.sandbox.surface import entry, equip
+from deploy.sandbox.windows import Windows, limit
 
 
 def create_linear(world: dict[str, Any], *, journal: Journal, clock: Clock) -> Flask:
     app = Flask(__name__)
     introspection = Introspection(world["auth"])
     store = Store(world, clock=clock)
+    requests = Windows(clock=clock, limit=REQUESTS, seconds=SECONDS)
+    complexity = Windows(clock=clock, limit=COMPLEXITY, seconds=SECONDS)
 
     def bearer() -> tuple[User, frozenset[str]]:
         """Whose token it is and its scopes, or a GraphQLError."""
@@ -65,18 +69,24 @@ def create_linear(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
             return _malformed("GRAPHQL_PARSE_FAILED", [error])
         if errors := validate(SCHEMA, document):
             return _malformed("GRAPHQL_VALIDATION_FAILED", errors)
+        variables = body.get("variables") or {}
+        try:
+            count(viewer.id, complexity_of(document, variables), requests=requests, complexity=complexity)
+        except GraphQLError as refusal:
+            return jsonify(errors=[refusal.formatted], data=None), 400
         with store.lock:
             result = execute_sync(
                 SCHEMA,
                 document,
                 root_value=operations(store, viewer, scopes),
                 field_resolver=_resolve,
-                variable_values=body.get("variables") or {},
+                variable_values=variables,
                 operation_name=body.get("operationName"),
             )
         return _answered(result)
 
     equip(app, journal=journal, names=_named)
+    limit(app, requests=requests, complexity=complexity)
     app.register_blueprint(
         control(world["linear"], store.organizations, store.users, introspection, journal=journal, clock=clock)
     )

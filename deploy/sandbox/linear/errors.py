@@ -41,6 +41,12 @@ def forbidden(scope: str) -> GraphQLError:
     )
 
 
+def rate_limited() -> GraphQLError:
+    return refusal(
+        "Rate limit exceeded", code="RATELIMITED", kind="ratelimited", status=429, presentable="Try again later."
+    )
+
+
 def unauthenticated() -> GraphQLError:
     return refusal(
         "Authentication required, not authenticated",

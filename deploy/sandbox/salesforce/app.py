@@ -13,11 +13,13 @@ from flask import Flask, Response, jsonify, request
 from deploy.sandbox.introspection import Introspection
 from deploy.sandbox.journal import Clock, Journal
 from deploy.sandbox.surface import BadControl, entry, equip, json_body, touched
+from deploy.sandbox.windows import Windows, limit, say
 
 VERSIONS = {"v60.0", "v61.0", "v62.0", "v63.0", "v64.0"}
 STAGES = {"Prospecting", "Qualification", "Proposal/Price Quote", "Negotiation/Review", "Closed Won", "Closed Lost"}
 # What an update may set, and of which type.
 WRITABLE: dict[str, tuple[type, ...]] = {"StageName": (str,), "Amount": (int, float), "NextStep": (str, type(None))}
+CALLS, DAY = 100_000, 86_400  # of an organization's; here the day does not roll
 ROW = "/services/data/<version>/sobjects/Opportunity/<key>"
 
 
@@ -40,6 +42,7 @@ def create_salesforce(world: dict[str, Any], *, journal: Journal, clock: Clock) 
     app = Flask(__name__)
     introspection = Introspection(world["auth"])
     lock = threading.Lock()
+    calls = Windows(clock=clock, limit=CALLS, seconds=DAY)
     rows = {
         row["id"]: _row(organization["id"], row, clock())
         for organization in world["salesforce"]["organizations"]
@@ -59,6 +62,15 @@ def create_salesforce(world: dict[str, Any], *, journal: Journal, clock: Clock) 
             raise Refused(403, "API_DISABLED_FOR_ORG", "The session may not use the API")
         return Bearer(organization=described["organization"], user_id=described["user_id"], name=described["user"])
 
+    def caller() -> Bearer:
+        """Whose request to the API it is, counted for their organization. Raises Refused."""
+        who = bearer()
+        now = calls.count(who.organization)
+        say({"Sforce-Limit-Info": f"api-usage={now.used}/{now.limit}"})
+        if now.exceeded:
+            raise Refused(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
+        return who
+
     def found(who: Bearer, version: str, key: str) -> dict[str, Any]:
         row = rows.get(key)
         if version not in VERSIONS or row is None or row["organization"] != who.organization:
@@ -72,7 +84,7 @@ def create_salesforce(world: dict[str, Any], *, journal: Journal, clock: Clock) 
 
     @app.get(ROW)
     def get_opportunity(version: str, key: str) -> Response:
-        who = bearer()
+        who = caller()
         with lock:
             row = found(who, version, key)
             wanted = [name for name in request.args.get("fields", "").split(",") if name] or list(row["fields"])
@@ -84,7 +96,7 @@ def create_salesforce(world: dict[str, Any], *, journal: Journal, clock: Clock) 
 
     @app.patch(ROW)
     def update_opportunity(version: str, key: str) -> tuple[str, int]:
-        who, changes = bearer(), request.get_json(silent=True)
+        who, changes = caller(), request.get_json(silent=True)
         if not isinstance(changes, dict):
             raise Refused(400, "JSON_PARSER_ERROR", "The body is no JSON object")
         with lock:
@@ -123,6 +135,7 @@ def create_salesforce(world: dict[str, Any], *, journal: Journal, clock: Clock) 
         return jsonify([body]), error.status
 
     equip(app, journal=journal)
+    limit(app, requests=calls)
     return app
 
 

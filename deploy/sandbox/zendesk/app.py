@@ -1,4 +1,7 @@
-"""Zendesk's Ticketing API, as far as making tickets goes (developer.zendesk.com/api-reference/ticketing/tickets)."""
+"""Zendesk's Ticketing API, as far as making tickets goes (developer.zendesk.com/api-reference/ticketing/tickets).
+
+Its limits: developer.zendesk.com/api-reference/introduction/rate-limits, of which lists say more than the rest.
+"""
 
 import itertools
 import threading
@@ -9,15 +12,18 @@ from flask import Flask, Response, jsonify, request
 from deploy.sandbox.journal import Clock, Journal
 from deploy.sandbox.static_tokens import StaticTokens
 from deploy.sandbox.surface import entry, equip, touched
+from deploy.sandbox.windows import Windows, limit, say
 
 FIELDS = {"subject", "comment", "priority", "external_id", "tags", "requester"}
+REQUESTS, MINUTE = 700, 60  # of an account
 PRIORITIES = {"urgent", "high", "normal", "low"}
 
 
 class Refused(Exception):
-    def __init__(self, status: int, error: str, description: str) -> None:
+    def __init__(self, status: int, error: str, description: str, *, retry_after: int | None = None) -> None:
         super().__init__(description)
         self.status, self.error, self.description = status, error, description
+        self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
 
 
 def create_zendesk(world: dict[str, Any], *, journal: Journal, clock: Clock) -> Flask:
@@ -25,15 +31,25 @@ def create_zendesk(world: dict[str, Any], *, journal: Journal, clock: Clock) -> 
     desks = world["zendesk"]["desks"]
     tokens = StaticTokens({row["token"]: row for row in desks}, tenant="subdomain")
     lock, numbers = threading.Lock(), itertools.count(1)
+    requests = Windows(clock=clock, limit=REQUESTS, seconds=MINUTE)
     tickets: dict[str, list[dict[str, Any]]] = {row["subdomain"]: [] for row in desks}
 
-    def desk(scope: str) -> str:
+    def desk(scope: str, *, listing: bool = False) -> str:
         """The help desk whose token this is. Raises Refused."""
         row, works = tokens.presented("app")
         if row is not None:
             entry().actor = row["application"]
         if row is None or not works:
             raise Refused(401, "invalid_token", "The access token provided is expired, revoked, malformed or invalid.")
+        now = requests.count(row["subdomain"])
+        say({"X-Rate-Limit": str(now.limit), "X-Rate-Limit-Remaining": str(now.remaining)})
+        wait = max(1, now.resets - int(clock().timestamp()))
+        if listing:
+            names = ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset")
+            say(dict(zip(names, map(str, (now.limit, now.remaining, wait)), strict=True)))
+        if now.exceeded:
+            said = "Number of allowed API requests per minute exceeded"
+            raise Refused(429, "APIRateLimitExceeded", said, retry_after=wait)
         if scope not in row["scopes"]:
             raise Refused(403, "Forbidden", "You do not have access to this page.")
         return str(row["subdomain"])
@@ -71,7 +87,7 @@ def create_zendesk(world: dict[str, Any], *, journal: Journal, clock: Clock) -> 
 
     @app.get("/api/v2/tickets")
     def list_tickets() -> Response:
-        where, external = desk("tickets:read"), request.args.get("external_id")
+        where, external = desk("tickets:read", listing=True), request.args.get("external_id")
         with lock:
             found = [one for one in tickets[where] if external is None or one["external_id"] == external]
         return jsonify(tickets=found[:100], count=len(found), next_page=None, previous_page=None)
@@ -83,8 +99,11 @@ def create_zendesk(world: dict[str, Any], *, journal: Journal, clock: Clock) -> 
 
     @app.errorhandler(Refused)
     def refused(error: Refused) -> tuple[Response, int]:
-        return jsonify(error=error.error, description=error.description), error.status
+        response = jsonify(error=error.error, description=error.description)
+        response.headers.update(error.headers)
+        return response, error.status
 
     equip(app, journal=journal)
+    limit(app, requests=requests)
     app.register_blueprint(tokens.control())
     return app

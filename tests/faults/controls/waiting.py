@@ -20,6 +20,13 @@ CONTROLS = (
         test="tests/ledger/test_schedules.py::test_a_removed_schedule_that_is_added_again and sqlite",
     ),
     Control(
+        name="a beat moves what it looked at",
+        file="pipeline/schedules/slots.py",
+        guard="mine = (schedules.c.id == row.id) & (schedules.c.next_at == row.next_at) & LIVE",
+        without="mine = (schedules.c.id == row.id) & LIVE",
+        test="tests/ledger/test_schedules.py::test_a_beat_that_stood_still_before_its_move",
+    ),
+    Control(
         name="what a line owes comes first",
         file="pipeline/schedules/changes.py",
         guard="behind = owed_first and due and row.fault is None and not same_line",

@@ -1,0 +1,144 @@
+"""Every published payload through the receiver into each ledger, beside all shipped workflows, and read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import entry_points
+from urllib.parse import urlencode
+
+import pytest
+from sqlalchemy import Connection, select
+
+from identity.connection_secrets import WEBHOOK_SECRET, add_secret, seal_secret
+from identity.connections import add_connection, get_connection
+from identity.installations import add_installation
+from identity.secret import Secret
+from pipeline.database import Database
+from pipeline.intake import Intake
+from pipeline.ledger import queries
+from pipeline.ledger.delivery_replay import weigh
+from pipeline.model import DeliveryOutcome
+from pipeline.tables import deliveries, workflow_settings
+from pipeline.workflow import Registry
+from tests.ledger.house import House
+from tests.servers import shared_data
+from tests.webhooks import published
+from tests.webhooks.parts import (
+    FORM,
+    JSON,
+    NOW,
+    SECRET,
+    MemoryRing,
+    delivery_for,
+    github_headers,
+    linear_headers,
+    lower,
+    slack_headers,
+)
+from webhooks.app import create_app
+from webhooks.settings import WebSettings
+from webhooks.sources import SOURCES
+from webhooks.sources.reading import Reading, Received
+from webhooks.stored import reconsider
+
+SENDERS = ("github", "slack", "linear")  # each by a connection of its name
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    source: str
+    body: bytes
+    headers: Mapping[str, str]
+    content_type: str = JSON
+    at: datetime = NOW
+
+    @property
+    def reading(self) -> Reading:
+        headers = lower(dict(self.headers), content_type=self.content_type)
+        return SOURCES[self.source].read(headers, self.body, (Secret(SECRET),), self.at)
+
+
+def everything() -> Iterator[Sent]:
+    """As their senders would send it."""
+    for example in published.github():
+        headers = github_headers(example.body, event=example.event, delivery=delivery_for(example.body))
+        yield Sent(source="github", body=example.body, headers=headers)
+    for path in published.slack():
+        body, content_type = path.read_bytes(), FORM if path.suffix == ".form" else JSON
+        if content_type == JSON and not path.name.startswith(("event_callback", "url_verification")):
+            body, content_type = urlencode({"payload": body.decode()}).encode(), FORM
+        yield Sent(source="slack", body=body, headers=slack_headers(body), content_type=content_type)
+    for path in published.linear():
+        body = path.read_bytes()
+        at = datetime.fromtimestamp(json.loads(body)["webhookTimestamp"] / 1000, UTC)
+        headers = linear_headers(body, delivery=delivery_for(body))
+        yield Sent(source="linear", body=body, headers=headers, at=at)
+
+
+@pytest.fixture(scope="module")
+def workflows() -> Registry:
+    return Registry.load(sorted(point.module for point in entry_points(group="aswhom.workflows")))
+
+
+@pytest.fixture
+def house(database: Database, workflows: Registry) -> House:
+    """One connection a sender, and every installation that the payloads name is acme's, who has all switched on."""
+    built = House(database)
+    built.build()
+    named = {(one.source, one.reading.installation) for one in everything() if isinstance(one.reading, Received)}
+
+    def furnish(c: Connection) -> None:
+        gh = get_connection(c, "gh")
+        for source in SENDERS:
+            owner = replace(gh, id=source, provider=source)
+            add_connection(c, owner, now=NOW)
+            seal = seal_secret(built.vault, owner, id=source, name=WEBHOOK_SECRET, secret=Secret(SECRET), now=NOW)
+            add_secret(c, seal)
+        for source, installation in named:
+            if installation is not None:
+                add_installation(c, owner=source, external_id=installation, tenant="acme", now=NOW)
+
+        for declared in workflows:
+            on = {"tenant_id": "acme", "workflow": declared.name, "enabled": True, "config": {}}
+            c.execute(workflow_settings.insert().values(on))
+
+    database.write(furnish)
+    return built
+
+
+def test_every_published_payload_is_answered_stored_whole_and_explained(house: House, workflows: Registry) -> None:
+    shared_data.folder()  # or much is missing
+    now = NOW
+    intake = Intake(house.database, house.vault, house.ids, clock=lambda: now)
+    settings = WebSettings(base_url="https://aswhom.example")
+    client = create_app(settings, intake, workflows, MemoryRing(), clock=lambda: now).test_client()
+    sent = list(everything())
+    for one in sent:
+        now = one.at
+        answer = client.post(
+            f"/webhooks/{one.source}/{one.source}", data=one.body, headers=one.headers, content_type=one.content_type
+        )
+        assert answer.status_code in (200, 202), (one, answer.text)
+    first: dict[tuple[str, str], bytes] = {}  # some examples share the id of a delivery: the others are repeats of it
+    for one in sent:
+        if isinstance(one.reading, Received):
+            first.setdefault((one.source, one.reading.delivery_id), one.body)
+    rows = [house.database.read(partial(queries.delivery, id=id)) for id in house.database.read(_stored)]
+    assert {(row["source"], row["delivery_id"]): row["body"] for row in rows} == first
+    outcomes = {row["outcome"] for row in rows}
+    assert outcomes == {DeliveryOutcome.ACCEPTED, DeliveryOutcome.IGNORED, DeliveryOutcome.SIGNAL}
+    owners = {source: house.database.read(partial(get_connection, owner=source)) for source in SENDERS}
+    for row in rows:
+        stored, considered = reconsider(row, owners[row["source"]], workflows)
+        fates = house.database.read(partial(weigh, delivery=stored, considered=considered))
+        assert [fate.workflow for fate in fates] == [one.workflow.name for one in considered]
+
+
+def _stored(connection: Connection) -> list[str]:
+    return list(connection.execute(select(deliveries.c.id)).scalars())
