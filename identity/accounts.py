@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, select, 
 
 from identity.columns import is_among
 from identity.errors import Misconfigured
-from identity.model import AccountKey, AccountState, Credential
+from identity.model import AccountKey, AccountState, Credential, ReconnectCause
 from identity.moves import IllegalMove, Moves
 from identity.prepared import Prepared
 from identity.rows import Part, insert_new
@@ -53,7 +53,8 @@ class Account:
     provider: str
     credential: Credential
     state: AccountState
-    reason: str | None  # why it is not active
+    reason: str | None  # why it is not active, for people
+    reconnect_cause: ReconnectCause | None = None  # the same, of one that needs its person
     external_id: str | None
     external_login: str | None
     resources: tuple[str, ...] | None = None  # what tokens are narrowed to; None: all there is
@@ -128,9 +129,17 @@ def pending_account(
     return ensure_account(connection, key, id=id, provider=provider, credential=credential, now=now).id
 
 
-def move_account(connection: Connection, account: str, *, to: AccountState, reason: str | None, now: datetime) -> bool:
-    """Move an account; False if it is there already. Raises IllegalMove."""
-    if _move(to).run(connection, {"account": account, "why": reason, "now": now}).rowcount == 1:
+def move_account(
+    connection: Connection,
+    account: str,
+    *,
+    to: AccountState,
+    reason: str | None,
+    cause: ReconnectCause | None = None,
+    now: datetime,
+) -> bool:
+    """Move an account; False if it is there already. *cause* is of one that needs its person. Raises IllegalMove."""
+    if _move(to).run(connection, {"account": account, "why": reason, "cause": cause, "now": now}).rowcount == 1:
         _keep_alive(connection, account, now if to is AccountState.ACTIVE else None)
         return True
     state = get_account(connection, account).state
@@ -139,18 +148,19 @@ def move_account(connection: Connection, account: str, *, to: AccountState, reas
     return False
 
 
-def park(connection: Connection, account: str, reason: str, *, now: datetime) -> bool:
+def park(connection: Connection, account: str, reason: str, *, cause: ReconnectCause, now: datetime) -> bool:
     """Have a person reconnect an active account. False: it is not active, and what it is stands."""
     if get_account(connection, account).state is not AccountState.ACTIVE:
         return False
-    return move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)
+    return move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, cause=cause, now=now)
 
 
 @cache
 def _move(to: AccountState) -> Prepared:
     allowed = is_among(accounts.c.state, *MOVES.sources(to))
     moved = update(accounts).where(accounts.c.id == bindparam("account"), allowed)
-    return Prepared(moved.values(state=to, reason=bindparam("why"), updated_at=bindparam("now")))
+    moved = moved.values(state=to, reason=bindparam("why"), reconnect_cause=bindparam("cause"))
+    return Prepared(moved.values(updated_at=bindparam("now")))
 
 
 def note_said(
@@ -177,6 +187,7 @@ def account_of(row: Row[tuple[object, ...]] | Part) -> Account:
         credential=Credential(row.credential),
         state=AccountState(row.state),
         reason=row.reason,
+        reconnect_cause=None if row.reconnect_cause is None else ReconnectCause(row.reconnect_cause),
         external_id=row.external_id,
         external_login=row.external_login,
         resources=None if row.resources is None else tuple(row.resources),

@@ -47,7 +47,7 @@ _LIMITED = frozenset({"slow_down", "rate_limited", "ratelimited", "rate_limit_ex
 _GATEWAY_TIMEOUTS = frozenset({504, 524})
 UNRECOGNISED_WAIT = timedelta(minutes=1)
 #: RFC 6749 §5.2 has 401 for a client that was not authenticated, and no other error.
-UNNAMED_401 = "401 without an error code"
+UNNAMED_401 = "unnamed_401"  # a code of ours; `in_words` says it to people
 _TRANSIENT_WAIT = timedelta(seconds=5)
 _UNSENT_WAIT = timedelta(seconds=2)
 _LIMITED_WAIT = timedelta(seconds=30)

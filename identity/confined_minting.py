@@ -31,7 +31,7 @@ from identity.errors import AswhomError, Misconfigured, Unavailable
 from identity.grants import ACCESS, token_binding
 from identity.http import NotSent
 from identity.metrics import UNRECOGNISED
-from identity.minting import OUT_OF_REACH, AssertionRefused, narrowing_to, read_token, spare_secret
+from identity.minting import OUT_OF_REACH, AssertionRefused, in_words, narrowing_to, read_token, spare_secret
 from identity.mints import GRANTED, GRANTED_ELSEWHERE, Mint, begin_mint, end_mint, hold_minted
 from identity.model import TokenAnswer
 from identity.oauth import Narrowing, installation_request
@@ -163,10 +163,10 @@ class ConfinedMinter:
         """Act on what was answered, and let the ledger know of it. Raises Unavailable where that passes."""
         if isinstance(meaning, Granted):
             return self._take(mint, meaning.answer)
-        self._end(mint, meaning.code if isinstance(meaning, Refused) else meaning.reason)
+        self._end(mint, in_words(meaning.code) if isinstance(meaning, Refused) else meaning.reason)
         match meaning:
             case ClientRefused(code=code) | Withheld(code=code) | Dead(code=code) | AssertionRefused(code=code):
-                return _refusal(mint, code, final=meaning == OUT_OF_REACH)
+                return _refusal(mint, in_words(code), final=meaning == OUT_OF_REACH)
             case Transient(reason=reason, recognised=False):
                 # Nobody knows whether it passes, so it is not waited for: the opened step's tries are its end.
                 UNRECOGNISED.labels(provider).inc()

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 
 from identity.accounts import get_account, move_account
 from identity.bounds import within
-from identity.model import AccountState, TokenAnswer
+from identity.model import AccountState, ReconnectCause, TokenAnswer
 from identity.prepared import Prepared
 from identity.rows import Part
 from identity.secret import Secret
@@ -188,5 +188,6 @@ def bury(connection: Connection, account: str, *, generation: int, reason: str, 
     )
     if connection.execute(dead).rowcount == 0:
         return False
-    move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)
+    needs, cause = AccountState.NEEDS_RECONNECT, ReconnectCause.DEAD
+    move_account(connection, account, to=needs, reason=reason, cause=cause, now=now)
     return True

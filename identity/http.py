@@ -67,6 +67,7 @@ class NotSent:
     reason: str
     untried: bool = False  # for a reason of ours, which says nothing of the other end: nobody spoke to it
     final: bool = False  # nor will it ever be: trying again is in vain
+    prohibited: bool = False  # what its host's name resolved to is no address that we connect to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +207,7 @@ def _ending(error: Exception, deadline: Deadline, host: str) -> NotSent | NoAnsw
     reason = f"{host}: {_said(error)}"
     if deadline.sent:
         return NoAnswer(reason=reason)
-    return NotSent(reason=reason, untried=isinstance(error, _OURS))
+    return NotSent(reason=reason, untried=isinstance(error, _OURS), prohibited=isinstance(error, Prohibited))
 
 
 def _said(error: Exception) -> str:

@@ -16,6 +16,7 @@ from identity.accounts import get_account, park
 from identity.audit import AsWhom
 from identity.consent_ledger import lock_grant
 from identity.grants import get_grant
+from identity.model import ReconnectCause
 
 
 def infer_death(connection: Connection, account: str, *, generation: int, audit_id: str, now: datetime) -> bool:
@@ -29,7 +30,7 @@ def infer_death(connection: Connection, account: str, *, generation: int, audit_
     if grant is None or grant.generation != generation:
         return False
     reason = "the provider's API refused a freshly renewed token"
-    if not park(connection, account, reason, now=now):
+    if not park(connection, account, reason, cause=ReconnectCause.REFUSED, now=now):
         return False  # revoked or suspended meanwhile
     audit.record(
         connection,

@@ -185,6 +185,11 @@ def spare_secret(secrets: Sequence[SealedSecret], profile: Profile, code: str) -
     return fresh[1] if blames_it and len(fresh) > 1 else None
 
 
+def in_words(code: str) -> str:
+    """The code of a refusal, for people."""
+    return "401 without an error code" if code == UNNAMED_401 else code[:60]
+
+
 def may_be_of_secret(profile: Profile, code: str) -> bool:
     """Whether a refusal of the client may be the fault of what authenticates it, and not of what it is."""
     return code in ("invalid_client", UNNAMED_401, _KEY_REFUSED) or code in profile.secret_codes

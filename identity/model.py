@@ -61,6 +61,16 @@ class AccountState(StrEnum):
     REVOKED = "revoked"  # an explicit revocation
 
 
+class ReconnectCause(StrEnum):
+    """Why an account needs its person; beside it stands a sentence for people, which nothing reads."""
+
+    DEAD = "dead"  # the provider takes its credential no more
+    UNKNOWN = "unknown"  # the outcome of a refresh cannot be found out: its late answer brings the account back
+    PERSON = "person"  # the provider wants the person themselves: an operator may have it asked without them
+    EXPIRED = "expired"  # its token has ended, and nothing renews it
+    REFUSED = "refused"  # the provider's API refused a token that was just renewed
+
+
 class ScopeKind(StrEnum):
     """What a revocation can name, in the order in which their locks are taken."""
 

@@ -153,7 +153,8 @@ accounts = Table(
     Column("provider", String(32), nullable=False),
     Column("credential", String(32), nullable=False),
     Column("state", String(32), nullable=False),
-    Column("reason", Text),  # why it is not active, in words
+    Column("reason", Text),  # why it is not active, in words, for people alone
+    Column("reconnect_cause", String(16)),  # the same for `needs_reconnect`: dead, unknown, person, expired, refused
     Column("external_id", String(200)),  # the provider's id of who consented, or of the installation
     Column("external_login", String(200)),
     Column("resources", JSON(none_as_null=True)),  # an installation's repositories its tokens are for; NULL: all

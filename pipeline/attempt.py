@@ -24,7 +24,7 @@ from pipeline.entitlement import header, mint_ahead, wanted_capability
 from pipeline.host_use import HostUse
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, refusals
-from pipeline.ledger.closings import ACCOUNTS_OWN, close_unsent
+from pipeline.ledger.closings import close_unsent
 from pipeline.ledger.intents import (
     Adopted,
     ApprovalMoved,
@@ -132,10 +132,10 @@ def _open_and_send(
         if conclusion.verdict is Verdict.SUSPENDED:
             if not hold_back(services, lease, began=began):
                 return replace(made, conclusion=replace(conclusion, verdict=Verdict.RETRY))
-            made.close(AttemptState.NO_EFFECT, StepState.OPEN, error=f"{ACCOUNTS_OWN}: {conclusion.reason}")
+            made.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
             step = step.answered()
             continue  # the next opening parks the job on the account
-        made.close(AttemptState.NO_EFFECT, StepState.OPEN, error=ACCOUNTS_OWN)
+        made.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")
         step = step.answered()
         if forced:
             ask_to_reconnect(services, lease)

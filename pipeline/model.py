@@ -72,6 +72,13 @@ class DeliveryOutcome(StrEnum):
     DUPLICATE = "duplicate"  # known already; nothing new is recorded
 
 
+class LeftOut(StrEnum):
+    """What a delivery came to nothing for: a place that is not listed. `doctor` tells of these."""
+
+    UNLISTED = "unlisted"  # workflows wanted it, and its installation is none of those that its connection lists
+    UNREACHED = "unreached"  # a revocation, in a place that no tenant has
+
+
 @dataclass(frozen=True, kw_only=True)
 class Acceptance:
     """What became of a delivery, once it is committed."""

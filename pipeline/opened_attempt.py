@@ -22,7 +22,7 @@ from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Intent
 from pipeline.run import ActionFailed
 from pipeline.services import Services
-from pipeline.states import AttemptState, Purpose, StepState
+from pipeline.states import AttemptState, CountsAs, Purpose, StepState
 from pipeline.step_at_hand import StepAtHand
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class OpenedAttempt:
             status=self.conclusion.status,
             upstream_request_id=self.conclusion.upstream_request_id,
             error=error,
-            unspent=self.spends_none,
+            counts_as=CountsAs.UNSPENT if self.spends_none else None,
             upstream_works=self.host_use.works,
             resolves=resolves,
         )

@@ -62,6 +62,13 @@ class Purpose(StrEnum):
     PROBE = "probe"  # to find out whether an earlier call had it
 
 
+class CountsAs(StrEnum):
+    """What an attempt counts as that is not simply one of its step's tries."""
+
+    UNSENT = "unsent"  # it was taken back before it was sent
+    UNSPENT = "unspent"  # it was sent: its upstream is away, or said when to come
+
+
 class ApprovalState(StrEnum):
     OPEN = "open"  # the run that parks for it
     APPROVED = "approved"  # the answer that completes every quorum

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from functools import partial
 from hashlib import sha256
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from sqlalchemy import Row
@@ -23,13 +24,12 @@ from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.calls import may_have_acted
 from pipeline.ledger.clock import ledger_now
-from pipeline.ledger.closings import ACCOUNTS_OWN, NOT_SENT, UNSPENT
 from pipeline.ledger.intents import Adopted
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.deciding import Decisions
 from pipeline.run import StepSpec
 from pipeline.services import Services
-from pipeline.states import AttemptState, Purpose, StepState
+from pipeline.states import AttemptState, CountsAs, Purpose, StepState
 from pipeline.step_at_hand import NAMES, EarlierAttempts, StepAtHand, step_id
 from pipeline.stored_step import (
     came_out_since,
@@ -196,8 +196,8 @@ class StepRunner:
 
     def _earlier(self, step: StepAtHand, tried: list[Row[Any]], known: Known) -> EarlierAttempts:
         # since its replay, if it had one
-        sent = [row for row in tried if row.opened > self._job.accepted and row.error != NOT_SENT]
-        unspent = sum((row.error or "").startswith(UNSPENT) for row in sent)
+        sent = [row for row in tried if row.opened > self._job.accepted and row.counts_as != CountsAs.UNSENT]
+        unspent = sum(row.counts_as == CountsAs.UNSPENT for row in sent)
         return EarlierAttempts(
             former=len(tried) - len(sent) + unspent,
             unspent=unspent,
@@ -253,7 +253,7 @@ def _failing_since(sent: list[Row[Any]]) -> datetime | None:
     """Since when nothing comes of a step by its upstream's doing: its account waits for a person, who may take days."""
     since: datetime | None = None
     for row in sent:
-        by_account = (row.error or "").startswith(ACCOUNTS_OWN)
+        by_account = row.account_id and row.status == HTTPStatus.UNAUTHORIZED
         since = None if by_account else since or row.opened_at
     return since
 

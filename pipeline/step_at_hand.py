@@ -109,7 +109,7 @@ class StepAtHand:
 
     def asks(self, why: str) -> AskOperator:
         """For a person's word: nothing else tells what became of its call."""
-        return AskOperator(f"{why}: {word_wanted(self.action.facts.provider, self.job.id)}")
+        return AskOperator(f"{why}: {word_wanted(self.action.facts.provider)}")
 
     def written(self, purpose: Purpose) -> Written:
         """What a call or a probe sends: the same at every attempt. Raises BadInput where the action has a bug there."""
@@ -129,7 +129,7 @@ class StepAtHand:
         """What a person is told whose job ends though a call of the step may have had its effect."""
         if not self.earlier.in_doubt:
             return ""
-        wanted = word_wanted(self.action.facts.provider, self.job.id)
+        wanted = word_wanted(self.action.facts.provider)
         return f"; {self.name} was sent before and no answer came: {wanted}"
 
     @property

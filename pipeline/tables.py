@@ -34,7 +34,8 @@ deliveries = Table(
     Column("body_sha256", String(64), nullable=False),
     Column("event", String(100), nullable=False),
     Column("outcome", String(32), nullable=False),  # accepted, ignored, unrecognised, refused, signal
-    Column("reason", Text),
+    Column("reason", Text),  # for people
+    Column("left_out", String(16)),  # since a place is not listed: unlisted, unreached
     Column("body", LargeBinary, nullable=False),  # empty: it was pruned
     Column("received_at", Instant, nullable=False),
     UniqueConstraint("connection_id", "delivery_id"),
@@ -208,7 +209,8 @@ attempts = Table(
     Column("closed_at", Instant),
     Column("status", Integer),
     Column("upstream_request_id", String(200)),
-    Column("error", Text),
+    Column("error", Text),  # for people
+    Column("counts_as", String(16)),  # what but a try of its step's: unsent, unspent
     Index("ix_attempts_step", "step_id"),
     partial_index("ix_attempts_open", "settled_by", where="state = 'open'"),
     Index("ix_attempts_account", "account_id", "opened"),

@@ -20,6 +20,7 @@ from pydantic.json_schema import JsonSchemaMode
 from identity.http import Client
 from pipeline.database import Database, DatabaseSettings
 from pipeline.migrations import upgrade_at
+from tests.chance import IN_CONTROL
 from tests.docs.pages import blocks, page, section
 from tests.ledgers import open_ledger, share_out
 from tests.loopback import LOOPBACK
@@ -32,13 +33,15 @@ from tests.servers.valkey import Valkey
 from tests.servers.valkey import valkey as run_valkey
 from tests.statements import compiled_once
 
-# An example that takes longer than Hypothesis's 200 ms is a busy machine, not a fault of what is tested.
-settings.register_profile("aswhom", deadline=None)
-settings.load_profile("aswhom")
+# An example that takes longer than Hypothesis's 200 ms is a busy machine, not a fault of what is tested. The slow tests
+# look for what nobody has found, and all others try the same each time (tests/chance.py).
+settings.register_profile("aswhom", deadline=None, derandomize=True, database=None)
+settings.register_profile("slow", deadline=None, derandomize=False)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Thousands of tests are collected, and nothing of that is ever garbage: look for none, then or later."""
+    settings.load_profile("slow" if IN_CONTROL or config.option.markexpr == "slow" else "aswhom")
     gc.disable()
 
 

@@ -72,10 +72,10 @@ class SharedCounts:
         self._again: float | None = None  # when it is asked again; None: it answers
 
     @classmethod
-    def at(cls, url: str, *, prefix: str) -> SharedCounts:
+    def at(cls, url: str, *, prefix: str, monotonic: Callable[[], float] = time.monotonic) -> SharedCounts:
         """With a client of its own, which waits for no longer than a request can."""
         client = redis.Redis.from_url(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
-        return cls(client, prefix=prefix)
+        return cls(client, prefix=prefix, monotonic=monotonic)
 
     def ask(self, count: Callable[[RateLimiter], T]) -> T | None:
         """What *count* makes of it; None: it is away."""

@@ -15,6 +15,7 @@ from deploy.installation import Installation
 from deploy.moments import local_time
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
 from identity.http import Answer, Client, HttpRequest, NoAnswer, NotSent
+from identity.minting import in_words
 from identity.own_values import secrets_in, unchecked_challenge, unreadable
 from identity.people import all_taken_for
 from identity.providers import PROFILES
@@ -64,7 +65,9 @@ def connections(at: Installation) -> Iterator[Finding]:
 def _refused(at: Installation) -> Iterator[Finding]:
     """Accounts that are told so, and no longer only as long as an outage lasts."""
     for one in at.read(partial(refused_accounts, since=at.now() - _DAY)):
-        says = f"{one.number} account(s) of {one.connection} are given no token ({one.code}), as {one.account}"
+        says = (
+            f"{one.number} account(s) of {one.connection} are given no token ({in_words(one.code)}), as {one.account}"
+        )
         yield wrong("connections", f"{says}: `aswhom accounts show {one.account}` says what to do")
 
 
@@ -210,7 +213,7 @@ def reachable(at: Installation) -> Iterator[Finding]:
 
 def _unanswered(url: str, outcome: NotSent | NoAnswer) -> str:
     why = outcome.reason
-    if isinstance(outcome, NotSent) and outcome.untried and "an address that is not public" in why:
+    if isinstance(outcome, NotSent) and outcome.prohibited:
         mine = f"where it is yours, add {urlsplit(url).netloc} to ASWHOM_ALLOW_HOSTS, for every process"
         return f"{url} is not asked ({why}): {mine}"
     if "CERTIFICATE_VERIFY_FAILED" in why:

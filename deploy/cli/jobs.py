@@ -20,7 +20,6 @@ from pipeline.desk import jobs as acts
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.desk.unanswered import asked_about, unanswered_calls
 from pipeline.ledger import queries, views
-from pipeline.ledger.calls import there
 from pipeline.ledger.paging import Record, Turn
 from pipeline.states import ENDED, JobState, Wait
 from pipeline.workflow import PLATFORM_AGENT
@@ -67,6 +66,8 @@ def list_jobs(
     out.page(rows, columns, limit=limit, empty="No such job. Deliveries, requests and schedules start them")
     if held and any(row["state"] not in ENDED for row in rows[:limit]):
         out.note(f"It is {held.sentence}")
+    if any(row["wait"] == Wait.UNKNOWN for row in rows[:limit]):
+        out.note("What became of a call is said as `aswhom jobs show ID` tells")
     if not rows:
         tell_unknown(at, out, tenant=tenant, workflow=workflow)
 
@@ -106,7 +107,7 @@ def sentences(job: Record) -> list[str]:
         until = f", until {local_time(job['expires_at'])} at most" if job["expires_at"] else ""
         told.append(f"It waits ({job['wait']}{waits_for}){until}.")
     if job["reason"]:
-        told.append(f"Because: {there(job['reason'], job['id'])}")
+        told.append(f"Because: {job['reason']}")
     if job["runs_spent"]:
         told.append(f"{job['runs_spent']} run(s) came to nothing.")
     if job["revocation_id"]:

@@ -16,7 +16,7 @@ from identity.answers import UNNAMED_401, ClientRefused, Withheld
 from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
 from identity.connections import lock_connection, pause_connection, was_changed
-from identity.minting import AssertionRefused, may_be_of_account, may_be_of_secret, spare_secret
+from identity.minting import AssertionRefused, in_words, may_be_of_account, may_be_of_secret, spare_secret
 from identity.model import Credential, ProviderConnection
 from identity.providers.profile import Profile
 
@@ -85,7 +85,7 @@ def pause_client(
     if _which(live) != _which(shown):
         return False
     which = f", which authenticated by its {shown[0].name}" if shown else ""  # for who is to replace it
-    pause_connection(connection, owner.id, reason=f"its token endpoint refused the client{which} ({code[:60]})")
+    pause_connection(connection, owner.id, reason=f"its token endpoint refused the client{which} ({in_words(code)})")
     return True
 
 
@@ -131,7 +131,7 @@ def record_refused(
         id=audit_id,
         at=now,
         outcome=code[:64],
-        reason=f"{secret} was refused ({code[:60]}); {spare} is used instead",
+        reason=f"{secret} was refused ({in_words(code)}); {spare} is used instead",
         detail={"connection": owner, "secret": secret, "spare": spare},
     )
 

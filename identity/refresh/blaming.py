@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from identity.connection_secrets import SealedSecret
+from identity.minting import in_words
 from identity.model import ProviderConnection
 from identity.refresh.blame import hold_against, pause_client
 from identity.refresh.endings import Ending, Superseded
@@ -36,7 +37,7 @@ class Blaming:
             self.settlement.record(connection, "connection.paused", code, generation=self.settlement.intent.generation)
             return None
 
-        return self.settlement.end(connection, IntentState.FAILED, code, write, restores=True)
+        return self._end(connection, code, write)
 
     def secret(
         self, connection: Connection, code: str, *, owner: ProviderConnection, secret: str, spare: str
@@ -64,7 +65,7 @@ class Blaming:
             set_refused_keys(connection, intent.id, ())
             return None
 
-        return self.settlement.end(connection, IntentState.FAILED, code, write, restores=True)
+        return self._end(connection, code, write)
 
     def key(self, connection: Connection, code: str, *, key: str, since: datetime | None = None) -> Ending:
         """With *key*, what was sent was refused: another one is shown or signs next, for this account alone.
@@ -77,7 +78,7 @@ class Blaming:
         def write(intent: RefreshIntent) -> None:
             set_refused_keys(connection, intent.id, (*intent.refused_keys, key))
 
-        return self.settlement.end(connection, IntentState.FAILED, code, write, retry_at=since, restores=True)
+        return self._end(connection, code, write, retry_at=since)
 
     def nobody(self, connection: Connection, code: str, *, retry_at: datetime) -> Ending:
         """It was refused, whichever live secret was shown or key signed: nobody knows whose fault it is.
@@ -88,4 +89,15 @@ class Blaming:
         def write(intent: RefreshIntent) -> None:
             set_refused_keys(connection, intent.id, ())
 
-        return self.settlement.end(connection, IntentState.FAILED, code, write, retry_at=retry_at, restores=True)
+        return self._end(connection, code, write, retry_at=retry_at)
+
+    def _end(
+        self,
+        connection: Connection,
+        code: str,
+        write: Callable[[RefreshIntent], Superseded | None],
+        *,
+        retry_at: datetime | None = None,
+    ) -> Ending:
+        told, failed = in_words(code), IntentState.FAILED
+        return self.settlement.end(connection, failed, told, write, code=code, retry_at=retry_at, restores=True)

@@ -14,6 +14,7 @@ from identity.http import NoAnswer, Outcome
 from identity.metrics import REFRESHES, UNRECOGNISED
 from identity.minting import (
     AssertionRefused,
+    in_words,
     may_be_withheld,
     next_credentials,
     read_token,
@@ -85,10 +86,9 @@ class Concluder:
 
     def not_before(self, situation: Situation, former: RefreshIntent, *, wait: timedelta) -> int:
         """The present generation, while *former* is not to be presented again. Raises what it had ended with."""
-        code = former.outcome or ""
-        if may_be_withheld(code, situation.account.credential):
-            return self.serve_or(_refused(situation, code, wait), situation)
-        why = code or "its token endpoint did not give one a moment ago"
+        if former.code is not None and may_be_withheld(former.code, situation.account.credential):
+            return self.serve_or(_refused(situation, former.code, wait), situation)
+        why = former.outcome or "its token endpoint did not give one a moment ago"
         return self.serve(situation, retry_after=wait, why=why)
 
     def expire(self, situation: Situation, new: RefreshIntent) -> int | None:
@@ -152,7 +152,8 @@ class Concluder:
     def _refused(self, whose: Blame, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
         match whose:
             case Blame.NOBODY_YET:
-                self.writer.write(self.writer.settlement(situation, intent).fail, code, retry_at=None)
+                fail = self.writer.settlement(situation, intent).fail
+                self.writer.write(fail, in_words(code), code=code, retry_at=None)
                 return None  # look again
             case Blame.SUSPECT:
                 return self._suspect_client(situation, intent)
@@ -181,7 +182,7 @@ class Concluder:
         settlement, account = self.writer.settlement(situation, intent), situation.account
         if situation.may_serve(settlement.now):
             wait = (situation.grant.expires_at or settlement.now + _UNENDING) - settlement.now
-            failed = self.writer.write(settlement.fail, code, retry_at=settlement.now + wait)
+            failed = self.writer.write(settlement.fail, code, code=code, retry_at=settlement.now + wait)
             self._count(situation, "needs_person", settled=failed)
             where = {"action": "grant.person_wanted_soon", "account": account.id}
             log.warning("when its token ends, the person of %s is wanted (%s)", account.id, code, extra=where)
@@ -201,7 +202,8 @@ class Concluder:
         self._count(situation, "assertion_refused", settled=failed)
         why = (
             f"{account.provider} refuses what provider connection {situation.connection.id} signs for account "
-            f"{account.id} ({code}): look at its key, at this machine's clock, and at what it was allowed there"
+            f"{account.id} ({in_words(code)}): look at its key, at this machine's clock, and at what it was allowed "
+            "there"
         )
         return self.serve_or(Misconfigured(why), situation) if failed else None
 
@@ -214,7 +216,7 @@ class Concluder:
         noted = self.writer.write(Blaming(settlement).key, code, key=first.id, since=refused_since(situation, code))
         self._count(situation, "secret_refused", settled=noted)
         where = {"action": "connection.another_tried", "secret": first.id, "account": situation.account.id}
-        log.warning("with %s it was refused (%s): another live one is tried", first.id, code[:60], extra=where)
+        log.warning("with %s it was refused (%s): another live one is tried", first.id, in_words(code), extra=where)
         return True  # look again: for this account another one goes first now
 
     def _suspect_client(self, situation: Situation, intent: RefreshIntent) -> int | None:
@@ -235,7 +237,9 @@ class Concluder:
         self._count(situation, "client_refused", settled=blamed)
         if not blamed:
             return None
-        raise Misconfigured(f"the token endpoint refused the client of provider connection {owner.id} ({code[:60]})")
+        raise Misconfigured(
+            f"the token endpoint refused the client of provider connection {owner.id} ({in_words(code)})"
+        )
 
     def _withhold(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
         """Serve the present token while it lives, and ask again later: it may be this account's fault alone."""
@@ -285,7 +289,7 @@ def _refused(situation: Situation, code: str, wait: timedelta) -> AccountRefused
         else f"look whether the client of provider connection {owner} may have there what it asks for, in that "
         "account's organisation too"
     )
-    why = f"{account.provider} gives account {account.id} no token ({code[:60]}): {look}"
+    why = f"{account.provider} gives account {account.id} no token ({in_words(code)}): {look}"
     return AccountRefused(why, account=account.key, retry_after=wait)
 
 

@@ -6,7 +6,7 @@ after that an open one is unknown. Each write names the state it may leave, so o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -24,9 +24,6 @@ from identity.sequence import next_number
 from identity.tables import grants
 
 TOKEN_ANSWER = "token_answer"  # noqa: S105 - a name, no secret
-REVOKED = "revoked"  # the outcome of one that was discarded because of a revocation
-DELETED = "tenant deleted"  # the outcome of one whose answer nobody waits for, or keeps, any more
-OVERTAKEN = "overtaken by a signal"  # the outcome, as long as there is no other, of one whose answer is out of date
 
 
 class IntentState(StrEnum):
@@ -37,6 +34,24 @@ class IntentState(StrEnum):
     UNKNOWN = "unknown"  # it may have been presented, and the answer is lost
     DISCARDED = "discarded"  # a revocation, a consent or a signal came meanwhile
     FAILED = "failed"  # certainly without effect: it may be presented again
+
+
+class OutOfDate(StrEnum):
+    """What put an intent's answer out of date."""
+
+    OVERTAKEN = "overtaken"  # a signal, and only as long as there is no other outcome: it says what held before
+    REVOKED = "revoked"  # a revocation: it is discarded, and a late answer is kept to be revoked at the provider
+    MOVED = "moved"  # its grant has another generation: it is discarded
+    DELETED = "deleted"  # its tenant was: nobody waits for its answer, or keeps it, any more
+
+
+#: The outcomes of such, for people.
+OUTDATED: Mapping[OutOfDate, str] = {
+    OutOfDate.OVERTAKEN: "overtaken by a signal",
+    OutOfDate.REVOKED: "revoked",
+    OutOfDate.MOVED: "generation moved",
+    OutOfDate.DELETED: "tenant deleted",
+}
 
 
 MOVES: Moves[IntentState] = Moves(
@@ -80,7 +95,7 @@ MOVES: Moves[IntentState] = Moves(
 UNSETTLED = (IntentState.OPEN, IntentState.ANSWERED)
 IS_UNSETTLED = is_among(refresh_intents.c.state, *UNSETTLED)  # the condition of the partial index
 _BY_ID = Prepared(select(refresh_intents).where(refresh_intents.c.id == bindparam("intent")))
-_REVOKED = (refresh_intents.c.state == IntentState.DISCARDED) & (refresh_intents.c.outcome == REVOKED)
+_REVOKED = (refresh_intents.c.state == IntentState.DISCARDED) & (refresh_intents.c.out_of_date == OutOfDate.REVOKED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +117,8 @@ class RefreshIntent:
     doubtful_since: datetime | None = None  # an earlier presentation began then, and its outcome is lost
     refused_keys: tuple[str, ...] = ()  # whose assertions were refused since the last wait: another one signs next
     finished_at: datetime | None = None
-    outcome: str | None = None  # what came of it, as far as it is known
+    outcome: str | None = None  # what came of it, as far as it is known, for people
+    code: str | None = None  # what it was refused with
     overtaken: bool = False  # since it began, a signal said that its account's tokens say what does not hold any more
 
     @property
@@ -113,7 +129,7 @@ class RefreshIntent:
     @property
     def wants_person(self) -> bool:
         """Whether it failed since the provider wants the account's person, who is asked once its token has ended."""
-        return self.state is IntentState.FAILED and self.outcome in WANT_PERSON
+        return self.state is IntentState.FAILED and self.code in WANT_PERSON
 
     @property
     def in_doubt_since(self) -> datetime:
@@ -135,7 +151,8 @@ def open_intent(connection: Connection, new: RefreshIntent, *, former: RefreshIn
     counted = replace(new, presented=former.presented + 1, doubtful_since=doubt, refused_keys=former.refused_keys)
     MOVES.check(former.state, IntentState.OPEN)
     taken = update(refresh_intents).where(refresh_intents.c.id == former.id, refresh_intents.c.state == former.state)
-    values = _row(counted) | {"answer_sealed": None, "outcome": None, "finished_at": None, "settled": None}
+    cleared = ("answer_sealed", "outcome", "code", "out_of_date", "finished_at", "settled")
+    values = _row(counted) | dict.fromkeys(cleared)
     return counted if connection.execute(taken.values(values)).rowcount == 1 else None
 
 
@@ -160,19 +177,23 @@ def settle(
     to: IntentState,
     outcome: str,
     now: datetime,
+    code: str | None = None,
+    out_of_date: OutOfDate | None = None,
     retry_at: datetime | None = None,
     keep_answer: bool = False,
     unpresented: bool = False,
 ) -> bool:
     """Move an intent to its end; False if it has left the state that was read: an answer may have come.
 
-    *unpresented* takes back the count: certainly nothing was sent.
+    *outcome* is for people, *code* what it was refused with. *unpresented* takes back the count: certainly nothing
+    was sent.
     """
     columns = refresh_intents.c
     MOVES.check(intent.state, to)
     settled = update(refresh_intents).where(columns.id == intent.id, columns.state == intent.state)
     number = None if to is IntentState.UNKNOWN else next_number(connection)
-    settled = settled.values(state=to, outcome=outcome[:64], finished_at=now, retry_at=retry_at, settled=number)
+    settled = settled.values(state=to, finished_at=now, retry_at=retry_at, settled=number)
+    settled = settled.values(outcome=outcome[:64], code=code and code[:64], out_of_date=out_of_date)
     if not keep_answer:
         settled = settled.values(answer_sealed=None)
     if unpresented:
@@ -198,7 +219,7 @@ def overtake(connection: Connection, account: str) -> bool:
     marked = update(refresh_intents).where(
         columns.account_id == account, columns.generation == present, columns.state.in_(states)
     )
-    return connection.execute(marked.values(outcome=OVERTAKEN)).rowcount > 0
+    return connection.execute(marked.values(_outdated(OutOfDate.OVERTAKEN))).rowcount > 0
 
 
 def discard_for_good(connection: Connection, of: Select[str], *, now: datetime) -> None:
@@ -211,8 +232,8 @@ def discard_for_good(connection: Connection, of: Select[str], *, now: datetime) 
     ended = update(refresh_intents).where(columns.account_id.in_(of), may_store)
     finished_at = func.coalesce(columns.finished_at, literal(now, columns.finished_at.type))
     settled = func.coalesce(columns.settled, next_number(connection))
-    ended = ended.values(state=IntentState.DISCARDED, outcome=DELETED, finished_at=finished_at, settled=settled)
-    connection.execute(ended.values(answer_sealed=None))
+    ended = ended.values(state=IntentState.DISCARDED, finished_at=finished_at, settled=settled, answer_sealed=None)
+    connection.execute(ended.values(_outdated(OutOfDate.DELETED)))
 
 
 def abandoned(
@@ -234,6 +255,10 @@ def kept_answers(connection: Connection, account: str) -> Sequence[RefreshIntent
         columns.account_id == account, columns.state == IntentState.DISCARDED, columns.answer_sealed.is_not(None)
     )
     return [intent_of(row) for row in connection.execute(kept)]
+
+
+def _outdated(by: OutOfDate) -> dict[str, str]:
+    return {"out_of_date": by, "outcome": OUTDATED[by]}
 
 
 def _row(intent: RefreshIntent) -> dict[str, object]:
@@ -281,5 +306,6 @@ def intent_of(row: Row[tuple[object, ...]] | Part) -> RefreshIntent:
         refused_keys=tuple(row.refused_keys or ()),
         finished_at=row.finished_at,
         outcome=row.outcome,
-        overtaken=row.outcome == OVERTAKEN,
+        code=row.code,
+        overtaken=row.out_of_date == OutOfDate.OVERTAKEN,
     )

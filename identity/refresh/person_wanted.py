@@ -11,12 +11,9 @@ from identity import audit
 from identity.accounts import get_account, move_account
 from identity.audit import Act, AsWhom
 from identity.grants import get_grant
-from identity.model import AccountKey, AccountState
+from identity.model import AccountKey, AccountState, ReconnectCause
 from identity.sequence import lock_exclusive
 from identity.tables import accounts
-
-#: How the reason begins for which such an account waits.
-WANTS_PERSON = "the provider wants its person to sign in or consent anew"
 
 
 def awaiting_person(connection: Connection, owner: str) -> list[str]:
@@ -25,7 +22,7 @@ def awaiting_person(connection: Connection, owner: str) -> list[str]:
     waiting = select(columns.id).where(
         columns.connection_id == owner,
         columns.state == AccountState.NEEDS_RECONNECT,
-        columns.reason.startswith(WANTS_PERSON, autoescape=True),
+        columns.reconnect_cause == ReconnectCause.PERSON,
     )
     return list(connection.execute(waiting.order_by(columns.id)).scalars())
 
@@ -40,7 +37,7 @@ def try_without(connection: Connection, account: str, act: Act) -> AccountKey | 
     found, grant = get_account(connection, account), get_grant(connection, account)
     if found.state is not AccountState.NEEDS_RECONNECT:
         return f"it is {found.state}, and waits for nobody to sign in"
-    if not (found.reason or "").startswith(WANTS_PERSON):
+    if found.reconnect_cause is not ReconnectCause.PERSON:
         return "its provider did not ask for its person"
     if grant is None or grant.refresh_sealed is None:
         return "nothing is left that its provider could be asked with"

@@ -13,24 +13,21 @@ from identity.accounts import Account, get_account, move_account, park
 from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret
 from identity.grants import SealedAnswer, bury, get_grant, rotate
-from identity.model import AccountKey, AccountState, Credential, RuledOut, Scope
+from identity.model import AccountKey, AccountState, Credential, ReconnectCause, RuledOut, Scope
 from identity.moves import IllegalMove
 from identity.refresh.blame import judge_secrets, record_refused
 from identity.refresh.endings import Ending, Settled, Superseded
 from identity.refresh.intents import (
     MOVES,
-    OVERTAKEN,
-    REVOKED,
+    OUTDATED,
     IntentState,
+    OutOfDate,
     RefreshIntent,
     get_intent,
     settle,
 )
-from identity.refresh.person_wanted import WANTS_PERSON
 from identity.scopes import revoked_since
 from identity.sequence import lock_exclusive, lock_shared
-
-_GIVEN_UP = "a refresh's outcome is unknown"  # how the reason begins for which an account was given up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +52,7 @@ class Settlement:
                 connection, self.account.id, sealed, obtained_at=intent.started_at, renewal_alone=intent.overtaken
             ):
                 raise IllegalMove(f"the generation of {self.account.id} moved under its lock")
-            outcome = OVERTAKEN if intent.overtaken else "success"
+            outcome = OUTDATED[OutOfDate.OVERTAKEN] if intent.overtaken else "success"
             self.record(connection, "grant.refreshed", outcome, generation=sealed.generation)
             if accepted is not None:
                 # Of keys it says that they were wrong, and not the consent. What was shown was refused without a name.
@@ -76,24 +73,24 @@ class Settlement:
             bury(connection, self.account.id, generation=self.intent.generation, reason=reason, now=self.now)
             self.record(connection, "grant.dead", code, generation=self.intent.generation + 1)
 
-        return self.end(connection, IntentState.DEAD, code, write)
+        return self.end(connection, IntentState.DEAD, code, write, code=code)
 
     def ask_person(self, connection: Connection, code: str) -> Ending:
         """The provider gives no token before the account's person was there. The credentials stay sealed."""
 
         def write(_: RefreshIntent) -> None:
-            words = f"{WANTS_PERSON} ({code[:60]})"
-            park(connection, self.account.id, words, now=self.now)
+            words = f"the provider wants its person to sign in or consent anew ({code[:60]})"
+            park(connection, self.account.id, words, cause=ReconnectCause.PERSON, now=self.now)
             self.record(connection, "grant.needs_person", code, generation=self.intent.generation)
 
-        return self.end(connection, IntentState.FAILED, code, write)
+        return self.end(connection, IntentState.FAILED, code, write, code=code)
 
     def give_up(self, connection: Connection, reason: str) -> Ending:
         """The outcome is unknown and cannot be found out: a person must reconnect. The credentials stay sealed."""
 
         def write(_: RefreshIntent) -> None:
-            words = f"{_GIVEN_UP} ({reason[:200]})"
-            park(connection, self.account.id, words, now=self.now)
+            words = f"a refresh's outcome is unknown ({reason[:200]})"
+            park(connection, self.account.id, words, cause=ReconnectCause.UNKNOWN, now=self.now)
             self.record(connection, "grant.unknown", reason, generation=self.intent.generation)
 
         return self.end(connection, IntentState.UNKNOWN, reason, write)
@@ -103,14 +100,20 @@ class Settlement:
         return self.end(connection, IntentState.UNKNOWN, reason)
 
     def fail(
-        self, connection: Connection, reason: str, *, retry_at: datetime | None, unpresented: bool = False
+        self,
+        connection: Connection,
+        reason: str,
+        *,
+        code: str | None = None,
+        retry_at: datetime | None,
+        unpresented: bool = False,
     ) -> Ending:
-        """Certainly without effect. A doubt about an earlier presentation stays.
+        """Certainly without effect; *code*: it was refused with that. A doubt about an earlier presentation stays.
 
         It brings back an account that was given up for this refresh, and no other: nothing was renewed.
         """
         return self.end(
-            connection, IntentState.FAILED, reason, retry_at=retry_at, unpresented=unpresented, restores=True
+            connection, IntentState.FAILED, reason, code=code, retry_at=retry_at, unpresented=unpresented, restores=True
         )
 
     def expire(self, connection: Connection, reason: str) -> Ending:
@@ -126,7 +129,7 @@ class Settlement:
         grant = get_grant(connection, self.account.id)
         if grant is None or grant.generation != self.intent.generation:
             return Superseded()
-        if not park(connection, self.account.id, reason, now=self.now):
+        if not park(connection, self.account.id, reason, cause=ReconnectCause.EXPIRED, now=self.now):
             return Superseded()
         self.record(connection, "grant.expired", "nothing to renew it with", generation=grant.generation)
         return Settled()
@@ -138,13 +141,15 @@ class Settlement:
         outcome: str,
         write: Callable[[RefreshIntent], Superseded | None] = lambda _: None,
         *,
+        code: str | None = None,
         retry_at: datetime | None = None,
         unpresented: bool = False,
         restores: bool = False,
     ) -> Ending:
         """Settle the intent, and *write* what follows of it, unless by now it ended otherwise, or may not.
 
-        *restores*: it brings back an account that was given up for it.
+        *outcome* is for people, and *code* what it was refused with. *restores*: it brings back an account that
+        was given up for it.
         """
         scopes = self.account.key.scopes
         if restores:
@@ -170,10 +175,20 @@ class Settlement:
         ruled_out = revoked_since(connection, scopes, intent.consented, or_stopped=False)
         if moved or ruled_out:
             return self._discard(connection, intent, moved=moved, ruled_out=ruled_out, unpresented=unpresented)
+        out_of_date = None
         if intent.overtaken and to in (IntentState.COMMITTED, IntentState.UNKNOWN):
-            outcome = OVERTAKEN  # an unknown one may still be answered
+            out_of_date = OutOfDate.OVERTAKEN  # an unknown one may still be answered
+            outcome = OUTDATED[out_of_date]
         if not settle(
-            connection, intent, to=to, outcome=outcome, now=self.now, retry_at=retry_at, unpresented=unpresented
+            connection,
+            intent,
+            to=to,
+            outcome=outcome,
+            code=code,
+            out_of_date=out_of_date,
+            now=self.now,
+            retry_at=retry_at,
+            unpresented=unpresented,
         ):
             return Superseded()  # between our read and our write
         superseded = write(intent)
@@ -196,12 +211,13 @@ class Settlement:
         a consent alone it is shredded.
         """
         kept = ruled_out is not None
-        why = REVOKED if ruled_out else "generation moved"
+        why = OutOfDate.REVOKED if ruled_out else OutOfDate.MOVED
         discarded = settle(
             connection,
             intent,
             to=IntentState.DISCARDED,
-            outcome=why,
+            outcome=OUTDATED[why],
+            out_of_date=why,
             now=self.now,
             keep_answer=kept,
             unpresented=unpresented,
@@ -218,7 +234,7 @@ class Settlement:
         account = get_account(connection, self.account.id)
         if account.state is not AccountState.NEEDS_RECONNECT:
             return
-        if renewed or (account.reason or "").startswith(_GIVEN_UP):
+        if renewed or account.reconnect_cause is ReconnectCause.UNKNOWN:
             move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=self.now)
             self.restored(connection, account.key)
 

@@ -60,7 +60,7 @@ class RefreshStory:
     settled_by: datetime  # after this an open one is unknown
     finished_at: datetime | None
     retry_at: datetime | None  # not presented again before
-    why: str | None  # in the words of whoever settled it
+    why: str | None  # in the words of whoever settled it, for people alone
     says: str
     next: str | None  # what a person does; None: it is over
 
@@ -98,7 +98,7 @@ def latest_refresh(connection: Connection, account: str) -> RefreshStory | None:
     # Death is a generation of its own: the one after that which was presented.
     buried = state is IntentState.DEAD and row.present == row.generation + 1
     current = row.present == row.generation or buried
-    soon = state is IntentState.FAILED and row.outcome in WANT_PERSON and row.credential not in MINTED
+    soon = state is IntentState.FAILED and row.code in WANT_PERSON and row.credential not in MINTED
     # Nothing was lost, and yet it is not tried again: the provider wants the person.
     awaited = state is IntentState.FAILED and row.account_state == AccountState.NEEDS_RECONNECT
     return RefreshStory(
@@ -118,7 +118,7 @@ def latest_refresh(connection: Connection, account: str) -> RefreshStory | None:
 
 def refused_accounts(connection: Connection, *, since: datetime) -> list[Refused]:
     """Of each provider connection, the accounts that are given no token until somebody acts, told so since then."""
-    columns, code = refresh_intents.c, refresh_intents.c.outcome
+    columns, code = refresh_intents.c, refresh_intents.c.code
     minted = accounts.c.credential.in_(sorted(MINTED))
     told = code.in_(sorted({*WITHHELD, "unauthorized_client", "invalid_grant", UNNAMED_401}))
     found = (
@@ -131,14 +131,14 @@ def refused_accounts(connection: Connection, *, since: datetime) -> list[Refused
         .order_by(accounts.c.connection_id, code)
     )
     return [
-        Refused(connection=row.connection_id, code=row.outcome, number=row.number, account=row.account)
+        Refused(connection=row.connection_id, code=row.code, number=row.number, account=row.account)
         for row in connection.execute(found)
     ]
 
 
 def _next(row: Row[Any], state: IntentState) -> str | None:
     """What a person does about one that is not waited for by itself."""
-    code, credential = row.outcome or "", Credential(row.credential)
+    code, credential = row.code or "", Credential(row.credential)
     if state is not IntentState.FAILED:
         return _NEXT.get(state)
     if credential is Credential.JWT_BEARER and code in ("invalid_grant", "unauthorized_client"):

@@ -20,7 +20,7 @@ def refused_since(situation: Situation, code: str) -> datetime | None:
     An outage between two of them is a new beginning, and so is what another secret was told for this very request.
     """
     former = situation.intent
-    if former is None or former.retry_at is None or former.outcome != code[:64]:
+    if former is None or former.retry_at is None or former.code != code[:64]:
         return None
     return former.retry_at if former.refused_keys else former.finished_at  # `Blaming.key` hands it on as the first
 
@@ -36,7 +36,7 @@ def is_of_client(connection: Connection, situation: Situation, code: str) -> boo
     if situation.minted:
         return True
     columns = refresh_intents.c
-    refused = (columns.state == IntentState.FAILED) & (columns.outcome == code)
+    refused = (columns.state == IntentState.FAILED) & (columns.code == code)
     refused &= columns.account_id != situation.account.id
     if not _is_there(connection, situation, refused, since=since - _LATELY):
         return False

@@ -32,7 +32,9 @@ refresh_intents = Table(
     Column("settled_by", Instant, nullable=False),  # send_before plus the HTTP budget: after it the outcome is unknown
     Column("presented", Integer, nullable=False),  # counted before sending
     Column("answer_sealed", LargeBinary),  # the raw answer, until it is committed or shredded
-    Column("outcome", String(64)),
+    Column("outcome", String(64)),  # for people
+    Column("code", String(64)),  # of a refusal: the provider's own, or `unnamed_401`
+    Column("out_of_date", String(16)),  # overtaken, revoked, moved, deleted; NULL: nothing put it out of date
     Column("retry_at", Instant),  # failed: not presented again before
     Column("doubtful_since", Instant),  # an earlier presentation began then, and its outcome is lost
     Column("refused_keys", JSON(none_as_null=True)),  # whose assertions were refused: the next is signed by another

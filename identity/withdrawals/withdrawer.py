@@ -188,10 +188,10 @@ class Withdrawer:
         outcome = self._present(first, renewal.request(first.owner, tokens), to, send_before=send_before)
         fault = self._fault(first, listed[0][1], outcome, to)
         if fault is None:
-            told = [(case, asked.remark if asked.tells(outcome) else LOST) for case, asked in listed]
-            for said in dict.fromkeys(said for _, said in told):
-                state = WithdrawalState.STUCK if said == LOST else WithdrawalState.DONE
-                self._ends.end([case for case, of_it in told if of_it == said], state, said)
+            done, stuck = WithdrawalState.DONE, WithdrawalState.STUCK
+            ends = [(case, (done, asked.remark) if asked.tells(outcome) else (stuck, LOST)) for case, asked in listed]
+            for end in dict.fromkeys(end for _, end in ends):
+                self._ends.end([case for case, of_it in ends if of_it == end], *end)
         elif (wait := self._told_to_wait(first, outcome)) is not None:
             return self._held_back(cases, wait)
         else:

@@ -78,18 +78,9 @@ def is_done(connection: Connection, step: str) -> bool:
     return bool(connection.execute(select(_is_done(step))).scalar_one())
 
 
-def word_wanted(provider: str, job: str) -> str:
-    """What a person is asked for, where nothing else tells what became of a call."""
-    return f"look at {provider}, then say what became of it{_as_shown(job)}"
-
-
-def there(reason: str, job: str) -> str:
-    """*reason* as it is told where the job itself is shown."""
-    return reason.removesuffix(_as_shown(job))
-
-
-def _as_shown(job: str) -> str:
-    return f", as `aswhom jobs show {job}` tells how"
+def word_wanted(provider: str) -> str:
+    """What a person is asked for, where nothing else tells what became of a call; `aswhom jobs show` tells how."""
+    return f"look at {provider}, then say what became of it"
 
 
 def _is_done(step: str) -> Exists:

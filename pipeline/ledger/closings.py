@@ -25,7 +25,7 @@ from pipeline.ledger.intents import Intent, record_intent
 from pipeline.ledger.jobs import end_wait, upstream_of, wake
 from pipeline.ledger.moving import StepColumns, move_attempt, move_step
 from pipeline.ledger.once import once_name
-from pipeline.states import AttemptState, Purpose, StepState
+from pipeline.states import AttemptState, CountsAs, Purpose, StepState
 from pipeline.tables import attempts, jobs, steps
 
 # For answers that come late, which see to it that nothing goes past them.
@@ -45,14 +45,15 @@ class Closing:
     status: int | None = None
     upstream_request_id: str | None = None
     error: str | None = None
-    unspent: bool = False  # it used up none of its step's tries, for its upstream is away, say
+    counts_as: CountsAs | None = None  # None: one of its step's tries
     upstream_works: bool = False  # by its answer, whatever it said: who waited for it waits no longer
     resolves: AttemptState | None = None  # what earlier unknown attempts of the step turn out to have been
 
     @property
     def attempt_error(self) -> str | None:
-        """The error as the attempt has it, which says that it is unspent."""
-        return f"{UNSPENT}{self.error}" if self.unspent and self.error is not None else self.error
+        """The error as the attempt has it, which tells people that it is unspent."""
+        unspent = self.counts_as is CountsAs.UNSPENT and self.error is not None
+        return f"spends no attempt: {self.error}" if unspent else self.error
 
 
 class Closed(NamedTuple):
@@ -91,6 +92,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
         status=closing.status,
         upstream_request_id=closing.upstream_request_id,
         error=closing.attempt_error,
+        counts_as=closing.counts_as,
     )
     if closed is not None:
         if closing.upstream_works and intent.job.waits_for == upstream_of(intent.step):
@@ -116,11 +118,6 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     return Closed(counts=moved or closing.step_state is StepState.OPEN, duplicate=answer.duplicate)
 
 
-UNSPENT = "spends no attempt: "  # what the error of one begins with that is unspent
-ACCOUNTS_OWN = "the token was refused"  # what the error of one begins with that failed for its account's sake
-NOT_SENT = "not sent"  # the error of an attempt that was taken back: it used up none of its step's tries
-
-
 def close_unsent(connection: Connection, intent: Intent) -> None:
     """Close an attempt that was certainly not sent, if its opening was committed. Safe to repeat.
 
@@ -129,7 +126,11 @@ def close_unsent(connection: Connection, intent: Intent) -> None:
     _LOCK_JOB.run(connection, {"job": intent.job.id})
     if connection.execute(select(attempts.c.id).where(attempts.c.id == intent.attempt)).first() is not None:
         not_sent = Closing(
-            attempt=intent.attempt, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, error=NOT_SENT
+            attempt=intent.attempt,
+            state=AttemptState.NO_EFFECT,
+            step_state=StepState.OPEN,
+            error="not sent",
+            counts_as=CountsAs.UNSENT,
         )
         close_attempt(connection, intent, not_sent)
 

@@ -21,7 +21,7 @@ from pipeline.ledger.delivery_tenant import DeliveryTenant, record_trespass, who
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.redeliveries import was_asked
 from pipeline.ledger.tenant_setup import TenantSetup, setup_for
-from pipeline.model import Acceptance, Bell, DeliveryOutcome, SignedDelivery
+from pipeline.model import Acceptance, Bell, DeliveryOutcome, LeftOut, SignedDelivery
 from pipeline.revocation.signal import Asks, Signal
 from pipeline.tables import deliveries, delivery_bodies, jobs
 from pipeline.workflow import Match, Workflow
@@ -83,6 +83,7 @@ def accept(
         "event": delivery.event,
         "outcome": outcome,
         "reason": reason,
+        "left_out": LeftOut.UNLISTED if matches and whose.shown_to is not None else None,
         "body": delivery.body,
         "received_at": now,
     }
@@ -165,7 +166,8 @@ def _follow(
     )
     followed = signals.follow(connection, delivery.connection, received, at_most=signal_chunks.ACCOUNTS)
     signal_chunks.leave(connection, received, followed)
-    concluded = _conclude(connection, ids.delivery, DeliveryOutcome.SIGNAL, followed.reason)
+    unreached = LeftOut.UNREACHED if followed.nobodys else None
+    concluded = _conclude(connection, ids.delivery, DeliveryOutcome.SIGNAL, followed.reason, left_out=unreached)
     return replace(
         concluded,
         revocations=followed.revocations,
@@ -281,6 +283,8 @@ def _duplicate(connection: Connection, which: Any, through: str) -> Acceptance:
     )
 
 
-def _conclude(connection: Connection, delivery: str, outcome: DeliveryOutcome, reason: str) -> Acceptance:
-    _CONCLUDE.run(connection, {"delivery": delivery, "outcome": outcome, "reason": reason})
+def _conclude(
+    connection: Connection, delivery: str, outcome: DeliveryOutcome, reason: str, *, left_out: LeftOut | None = None
+) -> Acceptance:
+    _CONCLUDE.run(connection, {"delivery": delivery, "outcome": outcome, "reason": reason, "left_out": left_out})
     return Acceptance(delivery=delivery, outcome=outcome, reason=reason)

@@ -143,7 +143,7 @@ def replay(
     made = (*(start.job for start in starting), *again)
     workflows = [one.workflow for one, fate in zip(considered, fates, strict=True) if fate.does is not Does.NOTHING]
     why = f"replayed by {act.by}: {len(made)} job(s)"
-    told = {"outcome": DeliveryOutcome.ACCEPTED, "reason": why, "tenant_id": tenant}
+    told = {"outcome": DeliveryOutcome.ACCEPTED, "reason": why, "left_out": None, "tenant_id": tenant}
     connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(told))
     gave = {"delivery": delivery.id, "jobs": list(made)}
     audit.record_act(connection, "delivery.replayed", AsWhom(tenant=tenant), act, outcome="accepted", detail=gave)

@@ -44,9 +44,6 @@ _LISTED = (
 )
 
 
-UNLISTED = "lists its installations"  # of a delivery that was left out for it; `doctor` looks for these
-
-
 @dataclass(frozen=True, kw_only=True)
 class DeliveryTenant:
     """Whose a delivery is, or why it is nobody's."""
@@ -87,7 +84,9 @@ def whose_delivery(
         # last of them was taken back, or deleted at the provider, a stranger's is that as little as before.
         add = f"`aswhom installations add {through} {installation} {owner}`"
         return DeliveryTenant(
-            tenant=None, refusal=f"{through} {UNLISTED}, and {installation} is not one: {add}", shown_to=owner
+            tenant=None,
+            refusal=f"{through} lists its installations, and {installation} is not one: {add}",
+            shown_to=owner,
         )
     return DeliveryTenant(tenant=owner, by_workspace=by_workspace)
 

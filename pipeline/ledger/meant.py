@@ -12,8 +12,6 @@ from identity.model import AccountKey, Credential
 from identity.tables import accounts, grants
 from pipeline.revocation.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
 
-UNREACHED = "if one has, end its accounts by hand"  # of a revocation that meant nobody; `doctor` looks for these
-
 
 def accounts_meant(connection: Connection, through: str, whom: Iterable[Whom]) -> set[AccountKey]:
     """The accounts of this connection that are meant."""
@@ -50,7 +48,7 @@ def unlisted_place(connection: Connection, through: str, signal: Signal) -> Unli
                 if not whose_installations(connection, through, ids, within=within).tenants:
                     named = sorted(ids)
                     add = f"`aswhom installations add {through} {named[0]} TENANT`"
-                    says = f"no tenant has {', '.join(named)}: {UNREACHED}, and list it: {add}"
+                    says = f"no tenant has {', '.join(named)}: if one has, end its accounts by hand, and list it: {add}"
                     around = ids if within is None else {*ids, within}
                     return Unlisted(says=says, seen=were_seen(connection, through, around))
             case _:

@@ -15,7 +15,17 @@ from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, update
 
 from identity.columns import database_now, is_among
 from identity.prepared import Prepared
-from pipeline.states import ATTEMPT_MOVES, ENDED, JOB_MOVES, STEP_MOVES, AttemptState, JobState, StepState, Wait
+from pipeline.states import (
+    ATTEMPT_MOVES,
+    ENDED,
+    JOB_MOVES,
+    STEP_MOVES,
+    AttemptState,
+    CountsAs,
+    JobState,
+    StepState,
+    Wait,
+)
 from pipeline.tables import attempts, jobs, steps
 
 WAITS_NO_MORE: Mapping[str, None] = dict.fromkeys(("rung_until", "wait", "waits_for", "lacks", "expires_at"))
@@ -66,6 +76,7 @@ class AttemptColumns(TypedDict, total=False):
     status: int | None
     upstream_request_id: str | None
     error: str | None
+    counts_as: CountsAs | None
 
 
 def move_job(

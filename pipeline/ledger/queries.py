@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, Table, func, or_, select
+from sqlalchemy import Connection, Table, func, select
 
 from identity.connections import NEEDS_OPERATOR, connection_for, get_connection
 from identity.errors import BadInput
@@ -26,11 +26,8 @@ from identity.tables import (
     transmitters,
 )
 from pipeline.ledger import views
-from pipeline.ledger.delivery_tenant import UNLISTED
 from pipeline.ledger.indexed import TROUBLED
-from pipeline.ledger.meant import UNREACHED
 from pipeline.ledger.paging import EVERY, Record, rows_of
-from pipeline.model import DeliveryOutcome
 from pipeline.revocation.tables import compensations, revocation_pages, revocations
 from pipeline.schedules.changes import CODE
 from pipeline.tables import deliveries, heartbeats, jobs, schedules, steps, workflow_settings
@@ -169,7 +166,7 @@ def left_out(connection: Connection, *, since: datetime) -> list[Record]:
     That is what workflows wanted, and revocations.
     """
     latest = (
-        select(deliveries.c.connection_id, deliveries.c.outcome, deliveries.c.reason)
+        select(deliveries.c.connection_id, deliveries.c.left_out, deliveries.c.reason)
         .where(deliveries.c.received_at >= since)
         .order_by(deliveries.c.received_at.desc(), deliveries.c.id.desc())
         .limit(_LOOKED_AT)
@@ -177,12 +174,7 @@ def left_out(connection: Connection, *, since: datetime) -> list[Record]:
     )
     found = (
         select(latest.c.connection_id, latest.c.reason, func.count().label("deliveries"))
-        .where(
-            or_(
-                (latest.c.outcome == DeliveryOutcome.IGNORED) & latest.c.reason.contains(UNLISTED),
-                (latest.c.outcome == DeliveryOutcome.SIGNAL) & latest.c.reason.contains(UNREACHED),
-            )
-        )
+        .where(latest.c.left_out.is_not(None))
         .group_by(latest.c.connection_id, latest.c.reason)
         .order_by(func.count().desc(), latest.c.connection_id, latest.c.reason)
         .limit(20)

@@ -85,7 +85,7 @@ def _skip(connection: Connection, intent: Intent, why: str, now: datetime) -> Sk
 
 def _give_up(connection: Connection, intent: Intent, why: str, now: datetime) -> Ended:
     """No further attempt is made after one whose outcome is not known, so a person's word is all that can tell it."""
-    wanted = word_wanted(intent.provider, intent.job.id)
+    wanted = word_wanted(intent.provider)
     reason = f"StepRefused: {why}; {intent.action} was sent before and no answer came: {wanted}"
     moved = bury(connection, intent.job, reason=reason)
     _write(connection, intent, why, now)

@@ -111,7 +111,7 @@ def _conclude(connection: Connection, delivery: str, signal: Signal) -> str:
     for few in connection.execute(select(columns.became).where(columns.delivery_id == delivery)).scalars():
         became.update(few)
     reason = signals.said(became, signal)
-    connection.execute(update(deliveries).where(deliveries.c.id == delivery).values(reason=reason))
+    connection.execute(update(deliveries).where(deliveries.c.id == delivery).values(reason=reason, left_out=None))
     connection.execute(delete(signal_chunks).where(columns.delivery_id == delivery))
     return reason
 

@@ -24,7 +24,7 @@ from identity.connect.sessions import is_connecting
 from identity.connections import get_connection
 from identity.grants import Grant, get_grant
 from identity.installations import remove_installation
-from identity.model import MINTED, AccountKey, AccountState, Credential
+from identity.model import MINTED, AccountKey, AccountState, Credential, ReconnectCause
 from identity.narrowing import Narrowed, rescope
 from identity.scopes import newest_revocation
 from identity.sequence import lock_exclusive, next_number
@@ -264,8 +264,8 @@ def _may_be_echo(connection: Connection, account: Account, number: int) -> bool:
 def _resume(connection: Connection, account: Account, grant: Grant | None, received: ReceivedSignal) -> str:
     dead = grant is None or (grant.access_sealed is None and grant.refresh_sealed is None)
     if dead and account.credential not in MINTED:
-        reason = "its grant died while it was suspended"
-        move_account(connection, account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=received.now)
+        to, reason = AccountState.NEEDS_RECONNECT, "its grant died while it was suspended"
+        move_account(connection, account.id, to=to, reason=reason, cause=ReconnectCause.DEAD, now=received.now)
         return _record(connection, account, received, "needs reconnect")
     move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=received.now)
     wake(connection, consent_of(account.key))

@@ -193,7 +193,7 @@ class Processes:
                 return False
             return True
 
-        wait_until(answers, process=process, log=log, seconds=60)  # other processes start beside it
+        wait_until(answers, process=process, log=log)  # other processes start beside it
         return process.pid
 
     def end(self) -> None:

@@ -58,7 +58,7 @@ sentinel failover-timeout aswhom 3000
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
 
     def _sees_a_replica(self) -> bool:
         try:
@@ -134,7 +134,7 @@ class Child:
         if self.process is not None and self.running():
             with suppress(ProcessLookupError):
                 self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
 
 
 def unopened() -> OpenedRuntime:

@@ -72,9 +72,7 @@ def test_what_a_machine_lacks_for_less_than_a_minute_ends_no_worker(
     worker = child(RIG_CONF=no_threads("Prompt"))
     worker.work(concurrency=2)
     ring.jobs(bells(*(f"ok-{n}" for n in range(FAILURES + 2))))
-    eventually(
-        lambda: worker.text().count("the consumer failed, and starts") == FAILURES + 2, seconds=30, log=worker.log
-    )
+    eventually(lambda: worker.text().count("the consumer failed, and starts") == FAILURES + 2, log=worker.log)
     assert worker.running()
 
 

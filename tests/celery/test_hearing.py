@@ -14,7 +14,7 @@ from pipeline.ring import CeleryRing
 from tests.celery.rig import Child, bells
 from tests.servers.process import free_port
 from tests.servers.valkey import Valkey
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 
 def test_who_has_not_begun_or_was_told_to_stop_is_not_deaf() -> None:
@@ -43,13 +43,13 @@ class Asked:
 
     def is_well(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=PATIENCE) as answer:
                 return bool(answer.status == 200)
         except urllib.error.HTTPError:
             return False
 
     def listened(self) -> float:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=PATIENCE) as answer:
             text = answer.read().decode()
         (line,) = (one for one in text.splitlines() if one.startswith("aswhom_consumer_listened_timestamp_seconds "))
         return float(line.split()[1])
@@ -63,7 +63,7 @@ def test_a_worker_listens_while_it_is_idle_busy_and_without_a_broker(
     worker.work(concurrency=1)
 
     def listens_from(moment: float) -> None:
-        eventually(lambda: asked.listened() > moment, seconds=20, log=worker.log)
+        eventually(lambda: asked.listened() > moment, log=worker.log)
 
     listens_from(time.time() + 2)
     ring.jobs(bells("held-a-1"))
@@ -71,7 +71,7 @@ def test_a_worker_listens_while_it_is_idle_busy_and_without_a_broker(
     listens_from(time.time() + 2)
     worker.open_gate("a")
     broker.kill()
-    eventually(lambda: worker.text().count("Cannot connect") > 4, seconds=30, what="it tries", log=worker.log)
+    eventually(lambda: worker.text().count("Cannot connect") > 4, what="it tries", log=worker.log)
     assert asked.is_well()
     assert asked.listened() < time.time() - 5
     broker.start()
@@ -85,4 +85,4 @@ def test_a_worker_whose_loop_stands_still_is_deaf(child: Callable[..., Child]) -
     )
     worker.work(concurrency=1)
     assert asked.is_well()
-    eventually(lambda: not asked.is_well(), seconds=20, what="it is deaf", log=worker.log)
+    eventually(lambda: not asked.is_well(), what="it is deaf", log=worker.log)

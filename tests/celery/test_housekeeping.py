@@ -161,7 +161,7 @@ def test_a_duty_that_can_end_early_is_told_that_it_is_to_stop() -> None:
 
     keeping = Housekeeping([duty("sweep", run_until_told)], Heartbeats(), stopping=told)
     keeping.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     assert keeping.stop()
 
 

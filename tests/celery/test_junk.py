@@ -141,7 +141,7 @@ def test_raw_junk_is_set_aside_and_the_worker_goes_on(
             client.lpush(QUEUE, item)
         ring.jobs(bells(f"ok-{number}"))
         heard = partial(worker.ended, f"ok-{number}")
-        eventually(heard, seconds=30, what=f"the bell after {item!r}", log=worker.log)
+        eventually(heard, what=f"the bell after {item!r}", log=worker.log)
     worker.open_gate("a")
     eventually(lambda: worker.ended("held-a-0"), what="what ran all the while ends", log=worker.log)
     assert worker.running()
@@ -158,7 +158,7 @@ def test_a_heap_of_junk_costs_no_bell_for_good(broker: Valkey, ring: CeleryRing,
     worker.work(concurrency=2)
     ring.jobs(bells("ok-behind"))
     with broker.client() as client:
-        eventually(lambda: client.llen(QUEUE) == 0, seconds=60, what="the heap is gone", log=worker.log)
+        eventually(lambda: client.llen(QUEUE) == 0, what="the heap is gone", log=worker.log)
     ring.jobs(bells("ok-again"))  # as the dispatcher does
     eventually(lambda: worker.ended("ok-again"), log=worker.log)
     assert worker.running()
@@ -176,7 +176,7 @@ def test_a_key_of_another_type_in_the_place_of_a_queue_ends_no_worker(
         eventually(lambda: worker.text().count("WRONGTYPE") > 1, what="it meets the key, and again", log=worker.log)
         client.delete(QUEUE)
     ring_once(broker.url, "ok-after")
-    eventually(lambda: worker.ended("ok-after"), seconds=30, what="it works when the key is gone", log=worker.log)
+    eventually(lambda: worker.ended("ok-after"), what="it works when the key is gone", log=worker.log)
     worker.open_gate("a")
     eventually(lambda: worker.ended("held-a-0"), what="what ran all the while ends", log=worker.log)
     assert worker.lines().count("opened") == 1

@@ -38,8 +38,8 @@ def test_every_thread_is_there_from_the_start(monkeypatch: pytest.MonkeyPatch) -
     pool = TaskPool(limit=4)
     pool.start()
     together = threading.Barrier(4)
-    for done in [pool.executor.submit(together.wait, 10) for _ in range(4)]:
-        done.result(10)
+    for done in [pool.executor.submit(together.wait, 60) for _ in range(4)]:
+        done.result(60)
     assert machine.asked == 4
     assert REGISTRY.get_sample_value("aswhom_worker_threads", {"state": "all"}) == 4
     pool.stop()
@@ -50,8 +50,8 @@ def test_threads_that_cannot_be_had_at_once_are_asked_for_again(monkeypatch: pyt
     pool = Impatient(limit=4)
     pool.start()
     together = threading.Barrier(4)
-    for done in [pool.executor.submit(together.wait, 10) for _ in range(4)]:
-        done.result(10)
+    for done in [pool.executor.submit(together.wait, 60) for _ in range(4)]:
+        done.result(60)
     pool.stop()
 
 

@@ -27,7 +27,7 @@ def test_two_beats_fire_each_slot_once(child: Callable[..., Child], tmp_path: Pa
     worker.work(concurrency=2)
     one.start(*SCHEDULER)
     two.start(*SCHEDULER)
-    eventually(lambda: worker.lines().count("opened") == 3, what="both beats run", seconds=60, log=one.log)
+    eventually(lambda: worker.lines().count("opened") == 3, what="both beats run", log=one.log)
     fired = len(jobs(worker))
     eventually(lambda: len(jobs(worker)) >= fired + 6, what="six more slots", log=worker.log)
     one.send(signal.SIGKILL)

@@ -20,21 +20,29 @@ from deploy.cli.accounts import refresh
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.settings import load
-from identity.accounts import move_account
+from identity.accounts import move_account, park
 from identity.connect.tables import connect_sessions
 from identity.connections import pause_connection, resume_connection
 from identity.consent_ledger import Consent, Consented
 from identity.consents import CompletedConsent, write_consent
 from identity.errors import Unavailable
-from identity.model import AccountKey, AccountState, Credential, PrincipalKind, Scope, ScopeKind, TokenAnswer
+from identity.model import (
+    AccountKey,
+    AccountState,
+    Credential,
+    PrincipalKind,
+    ReconnectCause,
+    Scope,
+    ScopeKind,
+    TokenAnswer,
+)
 from identity.principals import ensure_agent, ensure_principal
-from identity.refresh.person_wanted import WANTS_PERSON
 from identity.refresh.tables import refresh_intents
 from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.store import CommitUnknown
-from identity.tables import grants
+from identity.tables import accounts, grants
 from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs, pinned_configuration
@@ -353,6 +361,7 @@ def test_an_account_whose_person_the_provider_wanted_goes_on_with_what_it_has_on
     acme.write(lambda c: c.execute(update(refresh_intents).values(retry_at=ended)))
     acme.cli.json("accounts", "refresh", acme.id, code=1)
     assert acme.show()["state"] == "needs_reconnect"
+    acme.write(lambda c: c.execute(update(accounts).values(reason="in the words of another version")))
     assert acme.cli.json("accounts", "retry", "--connection", "github", "--yes") == {"retried": [acme.id]}
     assert acme.show()["state"] == "active"
     assert acme.write(lambda c: c.execute(select(jobs.c.state)).scalar_one()) == JobState.QUEUED
@@ -374,6 +383,7 @@ def test_doctor_names_the_accounts_that_a_provider_refuses_for_themselves(
 ) -> None:
     granting, provider.answer = provider.answer, lambda form: reply({"error": "unauthorized_client"}, 400)
     acme.cli.json("accounts", "refresh", acme.id, code=1)
+    acme.write(lambda c: c.execute(update(refresh_intents).values(outcome="in the words of another version")))
     says = [says for state, says in told(acme.cli, "connections") if state == "wrong"]
     assert any(f"(unauthorized_client), as {acme.id}" in one for one in says)
     assert "an admin of its organisation" in acme.show()["latest_refresh"]["next"]
@@ -387,8 +397,8 @@ def test_an_account_whose_person_was_wanted_and_that_has_nothing_left_is_not_sai
     acme: Acme,
 ) -> None:
     acme.consents(renewable=False)
-    to, now = AccountState.NEEDS_RECONNECT, datetime.now(UTC)
-    acme.write(lambda c: move_account(c, acme.id, to=to, reason=WANTS_PERSON, now=now))
+    cause, now = ReconnectCause.PERSON, datetime.now(UTC)
+    acme.write(lambda c: park(c, acme.id, "the provider wants somebody", cause=cause, now=now))
     assert "nothing is left" in acme.cli.json("accounts", "retry", acme.id, code=1)["message"]
 
 

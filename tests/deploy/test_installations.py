@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import create_engine, insert
 
 from identity.installations import note_organization
+from pipeline.model import LeftOut
 from pipeline.tables import deliveries
 from tests.deploy.conftest import Cli, told
 from tests.identity.keys import pem
@@ -125,8 +126,7 @@ def test_a_tenants_own_app_that_lists_nothing_is_pointed_at(given: Cli) -> None:
 
 
 def test_doctor_names_what_was_left_out_and_an_organization_that_is_listed_by_a_workspace(given: Cli) -> None:
-    why = "own lists its installations, and 77 is not one: `aswhom installations add own 77 acme`"
-    unreached = "no tenant has T9: if one has, end its accounts by hand, and list it"
+    why, unreached = "it is of a place that nobody named", "no tenant has T9"  # in whatever words
     rows = [
         {
             "id": f"del_{number}",
@@ -137,11 +137,17 @@ def test_doctor_names_what_was_left_out_and_an_organization_that_is_listed_by_a_
             "event": "e",
             "outcome": outcome,
             "reason": reason,
+            "left_out": left_out,
             "body": b"",
             "received_at": datetime.now(UTC),
         }
-        for number, (outcome, reason) in enumerate(
-            [("ignored", why), ("ignored", why), ("ignored", "unwanted"), ("signal", unreached)]
+        for number, (outcome, reason, left_out) in enumerate(
+            [
+                ("ignored", why, LeftOut.UNLISTED),
+                ("ignored", why, LeftOut.UNLISTED),
+                ("ignored", "unwanted", None),
+                ("signal", unreached, LeftOut.UNREACHED),
+            ]
         )
     ]
     with create_engine(f"sqlite:///{given.data_dir / 'ledger.db'}").begin() as ledger:

@@ -60,9 +60,10 @@ def test_a_job_that_waits_for_a_consent_says_how_its_link_is_had(cli: Cli, house
 def test_what_is_told_of_an_unanswered_call_does_not_send_to_where_it_is_told(cli: Cli, house: House) -> None:
     job = house.claim(house.job())
     park = partial(jobs.park, job=job, wait=Wait.UNKNOWN, waits_for=None, due_in=HOLD, expires_in=HOLD)
-    house.database.write(partial(park, reason=f"no answer: {word_wanted('github', job.id)}"))
+    house.database.write(partial(park, reason=f"no answer: {word_wanted('github')}"))
     told = cli("jobs", "show", job.id).output
     assert "Because: no answer: look at github, then say what became of it\n" in told
+    assert "`aswhom jobs show ID` tells" in cli("jobs", "list").output
 
 
 def test_what_the_service_did_was_done_as_the_service(cli: Cli, house: House) -> None:

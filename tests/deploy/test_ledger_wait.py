@@ -13,6 +13,7 @@ import pytest
 from tests.deploy.conftest import Cli
 from tests.deploy.running import ASWHOM
 from tests.servers.process import end, free_port, start, wait_until
+from tests.waiting import PATIENCE
 
 
 def _at_revision(cli: Cli, revision: str) -> None:
@@ -60,8 +61,8 @@ def test_whoever_waits_for_the_ledgers_server_hears_that_it_is_to_stop(cli: Cli,
     }
     started = start([ASWHOM, "db", "wait"], log=log, environment=environment)
     try:
-        wait_until(lambda: "aswhom: waiting: " in log.read_text(), process=started, log=log, seconds=60)
+        wait_until(lambda: "aswhom: waiting: " in log.read_text(), process=started, log=log)
         started.send_signal(signal.SIGTERM)
-        assert started.wait(10) == 1, log.read_text()
+        assert started.wait(PATIENCE) == 1, log.read_text()
     finally:
         end(started, signal.SIGKILL)

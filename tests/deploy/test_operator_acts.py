@@ -17,10 +17,9 @@ from deploy.cli import main
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.settings import load
-from identity.accounts import move_account
+from identity.accounts import park
 from identity.audit.tables import audit
-from identity.model import AccountState
-from identity.refresh.person_wanted import WANTS_PERSON
+from identity.model import ReconnectCause
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from pipeline.tables import attempts
@@ -196,8 +195,8 @@ def _of_accounts(act: Acts, tmp_path: Path) -> None:
 
 def _of_work(act: Acts, console: ConsoleApp) -> None:
     act.run("connections", "rotate-secret", "gh", "--file", "-", input="s3cret")
-    needs, now = AccountState.NEEDS_RECONNECT, act.at.now()
-    act.at.write(lambda c: move_account(c, "acc-acme.ada", to=needs, reason=WANTS_PERSON, now=now))
+    cause, now = ReconnectCause.PERSON, act.at.now()
+    act.at.write(lambda c: park(c, "acc-acme.ada", "the provider wants somebody", cause=cause, now=now))
     act("accounts", "retry", "acc-acme.ada", kind="account.retried")
     act("accounts", "reconnect", "acc-acme.ada", "--scopes", "a", kind="connect.invited")
     console.pause()

@@ -34,7 +34,7 @@ from tests.deploy.running import ASWHOM
 from tests.servers.postgres import Emptied, Postgres
 from tests.servers.process import end, free_port, start, start_python, wait_until
 from tests.system.rig import WARM
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 ROOT = Path(__file__).parents[2]
 _SOCKET = ".s.PGSQL.5432"
@@ -136,7 +136,7 @@ def test_a_term_that_reaches_supervisord_and_all_below_at_once_loses_no_last_wor
     log = tmp_path / "log"
     environment = {**os.environ, "PATH": supervisor.scripts_first(os.environ["PATH"])}
     running = Supervisor(tmp_path, environment, log=log)
-    eventually(lambda: log.exists() and "is up" in log.read_text(), "the child is up", seconds=60, log=log)
+    eventually(lambda: log.exists() and "is up" in log.read_text(), "the child is up", log=log)
     for pid in _below(os.getpid(), of=tmp_path):
         os.kill(pid, signal.SIGTERM)
     assert running.wait() == 0
@@ -303,9 +303,9 @@ def test_a_process_that_waits_for_the_ledgers_server_is_stopped_at_once(name: st
     log = tmp_path / "log"
     started = start_python(module, *arguments, log=log, environment=environment, warm=WARM)
     try:
-        wait_until(lambda: "the ledger is waited for" in log.read_text(), process=started, log=log, seconds=60)
+        wait_until(lambda: "the ledger is waited for" in log.read_text(), process=started, log=log)
         started.send_signal(signal.SIGTERM)
-        assert started.wait(10) == 0, log.read_text()
+        assert started.wait(PATIENCE) == 0, log.read_text()
     finally:
         end(started, signal.SIGKILL)
 
@@ -332,9 +332,9 @@ def test_a_process_is_ready_once_it_has_found_its_ledger_good(name: str, there: 
     started = start_python(module, *arguments, log=log, environment=environment, warm=WARM)
     try:
         if there:
-            wait_until(lambda: _asked(port, "/readyz") == 200, process=started, log=log, seconds=60)
+            wait_until(lambda: _asked(port, "/readyz") == 200, process=started, log=log)
         else:
-            wait_until(lambda: "the ledger is waited for" in log.read_text(), process=started, log=log, seconds=60)
+            wait_until(lambda: "the ledger is waited for" in log.read_text(), process=started, log=log)
             assert _asked(port, "/readyz") == 503
         assert _asked(port, "/healthz") == 200
     finally:
@@ -370,7 +370,7 @@ def _ups(cli: Cli, log: Path, stop_once: Callable[[str], bool] | None = None, **
     started = start([str(ASWHOM), "up"], log=log, environment=environment | variables)
     try:
         if stop_once is not None:
-            wait_until(lambda: stop_once(log.read_text()), process=started, log=log, seconds=60)
+            wait_until(lambda: stop_once(log.read_text()), process=started, log=log)
             started.send_signal(signal.SIGTERM)
         return started.wait(60), log.read_text()
     finally:

@@ -399,7 +399,7 @@ def test_a_port_that_is_taken_is_had_once_it_is_free(caplog: pytest.LogCaptureFi
         port = taken.getsockname()[1]
         serve_metrics("beat", load(beat_metrics_port=port), is_well=lambda: True, is_ready=lambda: True)
         assert len(caplog.records) == 1
-    eventually(lambda: answers(f"http://127.0.0.1:{port}/healthz"), "the port is had", seconds=60)
+    eventually(lambda: answers(f"http://127.0.0.1:{port}/healthz"), "the port is had")
     assert len(caplog.records) == 1
 
 

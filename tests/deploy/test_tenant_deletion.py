@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.errors import BadInput
-from identity.refresh.intents import REVOKED, store_answer
+from identity.refresh.intents import OutOfDate, store_answer
 from identity.refresh.tables import refresh_intents
 from identity.rewrap import SEALED
 from identity.tenant_deletion import shred
@@ -148,15 +148,15 @@ def test_it_asks_first_and_names_what_there_is_not(two: Cli) -> None:
     assert "tenants list" in two.json("tenants", "delete", "nobody", "--yes", code=1)["message"]
 
 
-@pytest.mark.parametrize(("state", "outcome"), [("discarded", REVOKED), ("unknown", "timeout"), ("open", None)])
-def test_an_answer_that_comes_after_the_deletion_is_stored_nowhere(two: Cli, state: str, outcome: str | None) -> None:
+@pytest.mark.parametrize(("state", "why"), [("discarded", OutOfDate.REVOKED), ("unknown", None), ("open", None)])
+def test_an_answer_that_comes_after_the_deletion_is_stored_nowhere(two: Cli, state: str, why: OutOfDate | None) -> None:
     of = two.json("tenants", "delete", "acme", *NOW, code=1)["revocation"]
     advance(two, of)
     (account,) = [row["id"] for row in two.json("accounts", "list") if row["tenant_id"] == "acme"]
     now = datetime.now(UTC)
     late = {
         "id": "ref-1", "account_id": account, "generation": 9, "consented": 1, "state": state, "opened": 1,
-        "outcome": outcome, "started_at": now, "send_before": now, "settled_by": now, "presented": 1,
+        "out_of_date": why, "started_at": now, "send_before": now, "settled_by": now, "presented": 1,
     }  # fmt: skip
     with Installation(load(data_dir=two.data_dir)) as at:
         at.write(lambda c: c.execute(insert(refresh_intents), late))
@@ -165,7 +165,7 @@ def test_an_answer_that_comes_after_the_deletion_is_stored_nowhere(two: Cli, sta
     with Installation(load(data_dir=two.data_dir)) as at:
         assert not at.write(lambda c: store_answer(c, "ref-1", b"x"))
         kept = at.read(lambda c: c.execute(select(refresh_intents).where(refresh_intents.c.id == "ref-1")).one())
-        assert (kept.state, kept.outcome) == ("discarded", "tenant deleted")
+        assert (kept.state, kept.out_of_date, kept.outcome) == ("discarded", OutOfDate.DELETED, "tenant deleted")
         assert abs(kept.finished_at - now) < timedelta(hours=1)
     assert sealed(two) == before
 

@@ -62,10 +62,9 @@ def test_everything_of_the_process_list_runs_and_answers(up: Running) -> None:
         "deploy.beat",
     ):
         assert up.pids(word), word
-    eventually(lambda: answers(f"{up.url}/metrics"), seconds=90, what="the web answers Prometheus", log=up.log)
+    eventually(lambda: answers(f"{up.url}/metrics"), what="the web answers Prometheus", log=up.log)
     eventually(
         lambda: answers(f"http://127.0.0.1:{up.housekeeping_metrics}/metrics"),
-        seconds=90,
         what="housekeeping answers Prometheus",
         log=up.log,
     )
@@ -85,7 +84,7 @@ def test_doctor_finds_nothing(up: Running) -> None:
     def healthy() -> bool:
         return _aswhom(up, "doctor").returncode == 0
 
-    eventually(healthy, seconds=90, what="doctor finds nothing", log=up.log)
+    eventually(healthy, what="doctor finds nothing", log=up.log)
 
 
 def test_a_revocation_has_its_receipt_within_seconds(up: Running) -> None:
@@ -102,7 +101,7 @@ def test_every_line_is_json_and_names_its_process(up: Running) -> None:
 
 
 def test_a_log_is_told_how_to_make_a_link_to_the_console_which_then_signs_in_once(up: Running) -> None:
-    eventually(lambda: up.said("aswhom: the console is at"), seconds=90, what="it says where", log=up.log)
+    eventually(lambda: up.said("aswhom: the console is at"), what="it says where", log=up.log)
     assert "/console/link/" not in up.log.read_text()
     link = _aswhom(up, "console", "link").stdout.split()[0]
     assert link.startswith(f"{up.url}/console/link/")
@@ -118,13 +117,13 @@ def test_a_second_one_on_the_same_data_is_refused(up: Running) -> None:
     second = _aswhom(up, "up")
     assert second.returncode == 1
     assert "another `aswhom up` runs" in second.stderr
-    eventually(lambda: answers(f"{up.url}/readyz"), seconds=90, what="the first one is ready", log=up.log)
+    eventually(lambda: answers(f"{up.url}/readyz"), what="the first one is ready", log=up.log)
 
 
 def test_a_worker_that_is_killed_is_started_again(up: Running) -> None:
     (first,) = up.pids("worker-1@")
     os.kill(first, signal.SIGKILL)
-    eventually(lambda: up.pids("worker-1@") not in ([], [first]), seconds=90, what="another worker-1", log=up.log)
+    eventually(lambda: up.pids("worker-1@") not in ([], [first]), what="another worker-1", log=up.log)
     assert up.process.poll() is None
 
 
@@ -160,7 +159,7 @@ def test_nothing_stays_when_it_is_killed(tmp_path: Path) -> None:
     try:
         running.wait_ready()
         running.stop(signal.SIGKILL)
-        eventually(lambda: running.pids() == [], seconds=90, what="nothing is left", log=running.log)
+        eventually(lambda: running.pids() == [], what="nothing is left", log=running.log)
     finally:
         running.end()
 

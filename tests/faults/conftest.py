@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
-import secrets
 from collections.abc import Callable, Mapping
 
 import pytest
 
+from tests.chance import seed_of
 from tests.servers.postgres import Postgres
 from tests.system.conftest import start_system
 from tests.system.rig import WORKFLOWS, System
@@ -25,11 +24,9 @@ SETTINGS = {
 
 
 @pytest.fixture
-def seed() -> random.Random:
-    """A source of chance; FAULTS_SEED repeats what a failure printed."""
-    number = int(os.environ.get("FAULTS_SEED") or secrets.randbelow(2**32))
-    print(f"FAULTS_SEED={number}")
-    return random.Random(number)
+def seed(request: pytest.FixtureRequest) -> random.Random:
+    """A source of chance, another each time in the slow tests; FAULTS_SEED repeats what a failure printed."""
+    return random.Random(seed_of(slow=request.node.get_closest_marker("slow") is not None))
 
 
 @pytest.fixture

@@ -29,7 +29,9 @@ def test_without_its_guard_the_test_fails(control: Control, tmp_path: Path) -> N
     control.is_noticed(tmp_path)
 
 
-@pytest.mark.parametrize("control", [FENCE, ON_POSTGRESQL], ids=lambda control: control.name)
+@pytest.mark.parametrize(
+    "control", [pytest.param(FENCE, marks=pytest.mark.slow), ON_POSTGRESQL], ids=lambda control: control.name
+)
 def test_a_copy_with_all_its_guards_passes(control: Control, tmp_path: Path) -> None:
     """Else the failures above might be the copy's."""
     whole = replace(control, without=control.guard)

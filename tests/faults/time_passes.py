@@ -8,7 +8,8 @@ from sqlalchemy import update
 
 from pipeline.budget import GUESSED_WINDOW
 from pipeline.tables import jobs
-from tests.system.rig import PATIENCE, System
+from tests.system.rig import System
+from tests.waiting import PATIENCE
 
 # Seconds. What a worker that was killed had drawn on a budget counts as on its way, and so does what was answered after
 # the store's last copy of its data: others wait for it until a guessed window later, when it is forgotten.

@@ -292,7 +292,7 @@ def test_where_a_provider_hangs_a_batch_ends_by_time_and_what_had_not_begun_goes
     for key in keys:
         connected.consent(key)
     connected.clock.advance(80 * DAY)
-    passed, wired = [0.0], threading.Barrier(4, timeout=20)
+    passed, wired = [0.0], threading.Barrier(4, timeout=60)
 
     def hang(form: dict[str, str]) -> Reply:
         wired.wait()
@@ -314,7 +314,7 @@ def test_a_pass_that_is_told_to_stop_ends_what_is_on_the_wire_and_begins_nothing
     for key in keys:
         connected.consent(key)
     connected.clock.advance(80 * DAY)
-    told, wired = threading.Event(), threading.Barrier(4, timeout=20)
+    told, wired = threading.Event(), threading.Barrier(4, timeout=60)
 
     def tell_all_four_at_once(form: dict[str, str]) -> Reply:
         wired.wait()

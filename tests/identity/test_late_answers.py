@@ -7,12 +7,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
 from identity.http import Answer
 from identity.model import AccountKey, AccountState
 from identity.providers import PROFILES
 from identity.refresh.intents import store_answer
 from identity.refresh.situation import read_situation
+from identity.tables import accounts
 from identity.token_endpoint import pack
 from tests.identity.coordinators import ABANDONED_AFTER, Killed, MakeCoordinator, intents
 from tests.identity.providers import PretendProvider, Reply, reply
@@ -29,6 +31,8 @@ def _given_up_meanwhile(world: World, make_coordinator: MakeCoordinator, answer:
         world.clock.advance(ABANDONED_AFTER)
         assert make_coordinator().settle_abandoned() == 1
         assert world.state() is AccountState.NEEDS_RECONNECT
+        reworded = update(accounts).values(reason="in the words of another version")
+        world.store.write(lambda c: c.execute(reworded).rowcount)
         return answer(form)
 
     return late

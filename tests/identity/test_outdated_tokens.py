@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from identity.model import MINTED, AccountState, Credential, NeedsRefresh
+from identity.refresh.tables import refresh_intents
 from identity.tables import grants
 from tests.identity.coordinators import ABANDONED_AFTER, Killed, MakeCoordinator
 from tests.identity.outdated import put_out_of_date
@@ -29,6 +30,8 @@ def test_a_signal_puts_a_refresh_on_the_wire_out_of_date_and_loses_no_refresh_to
 
     def told_meanwhile(form: dict[str, str]) -> Any:
         assert put_out_of_date(connected, ANNA, scopes)
+        reworded = update(refresh_intents).values(outcome="in the words of another version")
+        connected.store.write(lambda c: c.execute(reworded).rowcount)
         return provider.rotate(form)
 
     provider.answer = told_meanwhile

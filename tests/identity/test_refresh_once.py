@@ -115,13 +115,13 @@ def test_who_is_told_not_now_for_a_refused_token_does_not_speak_for_one_that_liv
 
     def busy(form: dict[str, str]) -> Any:
         asked.set()
-        go.wait(10)
+        go.wait(60)
         return reply({}, 503, retry_after="30")
 
     provider.answer = busy
     with ThreadPoolExecutor(2) as pool:
         refused = pool.submit(coordinator.refresh, account, after_generation=1, refused=True)
-        asked.wait(10)
+        asked.wait(60)
         lives = pool.submit(coordinator.refresh, account, after_generation=1)
         go.set()
         with pytest.raises(Unavailable):

@@ -50,16 +50,16 @@ def test_every_callers_wait_is_observed_once_and_a_refresh_is_no_wait(
 
     def late(form: dict[str, str]) -> Reply:
         asked.set()
-        go.wait(10)
+        go.wait(60)
         return provider.rotate_after(0.1)(form)
 
     provider.answer = late
     (observed, waited), began = waits(), time.monotonic()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(winner.refresh, account, after_generation=1)
-        assert asked.wait(10)
+        assert asked.wait(60)
         second = pool.submit(waiter.refresh, account, after_generation=1)
-        assert began_to_wait.wait(10)
+        assert began_to_wait.wait(60)
         go.set()
         assert (first.result(), second.result()) == (2, 2)
     count, total = waits()
@@ -81,14 +81,14 @@ def test_the_wait_of_a_caller_that_gives_up_is_observed_too(
 
     def late(form: dict[str, str]) -> Reply:
         asked.set()
-        go.wait(10)
+        go.wait(60)
         return provider.rotate(form)
 
     provider.answer = late
     (observed, waited), began = waits(), time.monotonic()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(winner.refresh, account, after_generation=1)
-        assert asked.wait(10)
+        assert asked.wait(60)
         with pytest.raises(Unavailable, match="is being refreshed"):
             waiter.refresh(account, after_generation=1)
         go.set()

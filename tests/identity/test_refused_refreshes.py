@@ -179,6 +179,8 @@ def test_a_401_without_a_name_that_stays_and_is_told_to_another_account_too_paus
     def refuse(account: str) -> None:
         with pytest.raises(Misconfigured):
             make_coordinator().refresh(account, after_generation=1, refused=True)
+        reworded = update(refresh_intents).values(outcome="in the words of another version")
+        connected.store.write(lambda c: c.execute(reworded).rowcount)
 
     def paused() -> str | None:
         return connected.store.read(lambda connection: paused_reason(connection, "forge"))

@@ -65,7 +65,7 @@ def test_work_accepted_while_the_broker_was_away_is_rung_for_as_soon_as_it_is_ba
         return queued(own_valkey) > 0
 
     # The longest pause between two trials is 5 s; a bell that was left outstanding is replaced after 30.
-    eventually(heard, seconds=20, what="the dispatcher rang")
+    eventually(heard, what="the dispatcher rang")
     assert house.row(accepted.jobs[0]).rung_until is not None
 
 

@@ -33,6 +33,7 @@ from tests.ledger.acts import attempt_states, steps_of
 from tests.ledger.house import Said, Say
 from tests.ledger.tries import Sought, answers, says, time_passes
 from tests.ledger.workers import Workers, declare
+from tests.ledgers import MOSTLY_SQLITE
 
 APPROVED = 'format = 1\n[[rule]]\nname = "all"\napproval = { approvers = ["ada"] }\n'
 
@@ -135,6 +136,7 @@ UNWRITABLE = {
 }
 
 
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("action", [Requested, ByCapability])
 @pytest.mark.parametrize("case", UNWRITABLE)
 def test_a_request_that_cannot_be_written_opens_nothing_and_ends_the_job_by_the_actions_name(
@@ -220,7 +222,7 @@ def test_a_search_that_cannot_be_written_leaves_its_step_in_doubt_and_says_whose
     assert (row.state, row.runs_spent, step.state) == (JobState.DEAD, 0, StepState.UNKNOWN)
     assert row.reason == (
         "BadInput: step 1: github.Unsearchable.probe has nothing that can be sent: KeyError; github.Unsearchable was "
-        f"sent before and no answer came: {word_wanted('github', job)}"
+        f"sent before and no answer came: {word_wanted('github')}"
     )
     assert attempt_states(workers.house) == [AttemptState.UNKNOWN]
 

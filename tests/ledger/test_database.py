@@ -101,7 +101,7 @@ def test_what_goes_ahead_waits_for_nobodys_turn_not_even_for_its_own_process(led
             waits.start()
             assert database.write(inserts("ahead"), ahead=True) == "ahead"
             assert "ahead" in names_in(database)
-        waits.join(10)
+        waits.join(60)
         assert {"ahead", "waits"} <= names_in(database)
 
 
@@ -114,7 +114,7 @@ def test_readers_keep_their_connections(ledger_url: str) -> None:
 
         def read(c: Connection) -> None:
             c.execute(select(1))
-            together.wait(10)  # so that each needs one of its own
+            together.wait(60)  # so that each needs one of its own
 
         for _ in range(2):
             threads = [threading.Thread(target=database.read, args=(read,)) for _ in range(readers)]

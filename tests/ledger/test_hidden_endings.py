@@ -23,6 +23,7 @@ from tests.ledger.acts import steps_of
 from tests.ledger.house import Say
 from tests.ledger.tries import answers, fallible
 from tests.ledger.workers import HOUR, TOKEN, Workers, declare, say_and_sleep, wake
+from tests.ledgers import MOSTLY_SQLITE
 
 
 class Elsewhere(Say):
@@ -139,6 +140,7 @@ ENDINGS: dict[Callable[[Workers], type[Say]], Ending] = {
 }
 
 
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("hides", WAYS)
 @pytest.mark.parametrize("ends", ENDINGS)
 def test_no_function_hides_how_its_run_ended(

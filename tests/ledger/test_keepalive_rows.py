@@ -54,8 +54,8 @@ def many(house: House) -> House:
 def test_what_is_due_is_found_and_claimed_by_its_index_whatever_else_there_is(many: House) -> None:
     take = partial(claim, now=NOW, until=NOW, limit=200)  # a claim that has lapsed: what was due stays due
     for told in (
-        plans(many.database, partial(behind, now=NOW)),
-        plans_of(many.database, lambda: many.database.write(take)),
+        plans(many.database, partial(behind, now=NOW), large=True),
+        plans_of(many.database, lambda: many.database.write(take), large=True),
     ):
         of_grants = [plan for plan in told if "grants" in plan]
         assert len(of_grants) == 2  # one of each rank

@@ -32,7 +32,7 @@ def _of_each(ledger: Database, callers: int, asked: TextClause) -> list[Any]:
     together = threading.Barrier(callers)
 
     def meet(c: Connection) -> object:
-        together.wait(10)
+        together.wait(60)
         return c.execute(asked).scalar_one()
 
     with ThreadPoolExecutor(callers) as pool:
@@ -74,14 +74,14 @@ def test_no_more_are_opened_than_may_be_and_writes_leave_two_to_what_goes_ahead(
 
     def stay(_: Connection) -> None:
         within.release()
-        let_go.wait(20)
+        let_go.wait(60)
 
     few = open_ledger(ledger_url, connections=4)
     with closing(few), ThreadPoolExecutor(3) as pool:
         staying = [pool.submit(few.write, stay) for _ in range(3)]
         try:
             for _ in range(2):
-                assert within.acquire(timeout=10)
+                assert within.acquire(timeout=60)
             assert not within.acquire(timeout=0.3)
             assert few.write(inserts("ahead"), ahead=True) == "ahead"
         finally:

@@ -162,7 +162,7 @@ def test_an_upgrade_waits_for_another_however_long_its_index_takes(database_url:
         c.execute(text("set idle_in_transaction_session_timeout = 0"))
         c.execute(text("select pg_advisory_xact_lock(hashtext('aswhom migrations'))"))
         other.start()
-        eventually(lambda: first.read(lambda c: c.execute(waits).scalar_one()), seconds=20, what="it still waits")
+        eventually(lambda: first.read(lambda c: c.execute(waits).scalar_one()), what="it still waits")
     other.join(60)
     assert second == [revision_of(first)] == [newest()]
     first.close()

@@ -22,7 +22,7 @@ from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Opened
 from pipeline.limits import EndpointClass, Limits
 from pipeline.services import StepSettings
-from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.states import AttemptState, CountsAs, JobState, StepState, Wait
 from pipeline.tables import jobs
 from pipeline.workflow import USER
 from tests.identity.providers import reply
@@ -99,7 +99,8 @@ def test_that_an_attempt_spends_none_is_for_whoever_counts_and_not_for_whoever_a
     until_it_waits(passing, job)
     (step,) = steps_of(passing.house)
     assert step.error == "status 502"
-    assert attempts_of(passing.house)[-1].error == "spends no attempt: status 502"
+    last = attempts_of(passing.house)[-1]
+    assert (last.counts_as, last.error) == (CountsAs.UNSPENT, "spends no attempt: status 502")
     assert passing.house.row(job).reason.startswith(
         "github.Say was sent and its outcome is not known: status 502: 127.0.0.1"
     )

@@ -34,7 +34,7 @@ def test_one_caller_after_the_other_is_given_the_same_connection(database: Datab
 
     def meet(c: Connection) -> None:
         c.execute(select(1))
-        together.wait(10)
+        together.wait(60)
 
     threads = [threading.Thread(target=database.read, args=(meet,)) for _ in range(4)]
     for thread in threads:
@@ -97,7 +97,7 @@ def test_one_connection_that_is_found_dead_has_all_others_asked(ledger_url: str,
     together = threading.Barrier(3)
 
     def pid_of(c: Connection) -> int:
-        together.wait(10)  # so that each has a connection of its own
+        together.wait(60)  # so that each has a connection of its own
         return int(c.execute(text("select pg_backend_pid()")).scalar_one())
 
     def end(c: Connection) -> None:
@@ -180,13 +180,13 @@ def _few_at_once(database: Database) -> None:
 
     def stay(_: Connection) -> None:
         within.release()
-        let_go.wait(20)
+        let_go.wait(60)
 
     pool = ThreadPoolExecutor(6)
     staying = [pool.submit(database.write, stay) for _ in range(6)]
     try:
         for _ in range(4):
-            assert within.acquire(timeout=10)
+            assert within.acquire(timeout=60)
         assert not within.acquire(timeout=0.3)
         assert database.write(inserts("ahead"), ahead=True) == "ahead"
         assert names_in(database) == {"ahead"}  # nor does who reads
@@ -221,15 +221,15 @@ def test_who_waits_for_a_lock_lets_others_have_its_place_and_is_tried_until_its_
     few = PostgresqlDatabase(ledger_url, writes_at_once=2, turn_timeout=late, gives_way_after=soon)
     with closing(few), ThreadPoolExecutor(3) as pool:
         holder = pool.submit(database.write, hold)
-        assert held.wait(10)
+        assert held.wait(60)
         waiters = [pool.submit(few.write, locked) for _ in range(2)]
         try:
             for _ in range(2):
-                assert tries.acquire(timeout=10)
+                assert tries.acquire(timeout=60)
             until = time.monotonic() + 1.5  # less than a lock is waited for by who has no place to give
             assert few.write(inserts("another's"), until=until) == "another's"
             for _ in range(32):
-                assert tries.acquire(timeout=10)
+                assert tries.acquire(timeout=60)
             assert not any(waiter.done() for waiter in waiters)
         finally:
             let_go.set()

@@ -29,7 +29,15 @@ from identity.principals import ensure_principal, link_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.refresh.gate import Gate
-from identity.refresh.intents import TOKEN_ANSWER, IntentState, RefreshIntent, open_intent, settle, store_answer
+from identity.refresh.intents import (
+    TOKEN_ANSWER,
+    IntentState,
+    OutOfDate,
+    RefreshIntent,
+    open_intent,
+    settle,
+    store_answer,
+)
 from identity.refresh.pace import Pace
 from identity.secret import Secret
 from identity.sequence import lock_exclusive, next_number
@@ -70,6 +78,7 @@ pytestmark = MOSTLY_SQLITE
 SIGNER = Signer.from_seed(b"s" * 32)
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
 ACCOUNT = Scope(kind=ScopeKind.ACCOUNT, key=str(ADA))
+REVOKED: Any = {"out_of_date": OutOfDate.REVOKED, "outcome": "a revocation came first"}
 GONE = Signal(source="github.x", asks=Asks.REVOKE, whom=(People(ids=frozenset({"1001"})),), reason="revoked")
 
 
@@ -204,7 +213,7 @@ class Side:
 
         def end(c: Any) -> None:
             assert store_answer(c, intent.id, sealed)
-            assert settle(c, answered, to=IntentState.DISCARDED, outcome="revoked", now=self.now, keep_answer=True)
+            assert settle(c, answered, to=IntentState.DISCARDED, **REVOKED, now=self.now, keep_answer=True)
 
         self.house.database.write(end)
 
@@ -456,7 +465,7 @@ def test_an_answer_that_came_after_the_receipt_is_found(side: Side) -> None:
 def test_an_answer_that_came_after_its_refresh_was_discarded_and_the_receipt_written_is_found(side: Side) -> None:
     intent = side.refresh_on_the_wire()
     made = side.declare()
-    side.house.database.write(lambda c: settle(c, intent, to=IntentState.DISCARDED, outcome="revoked", now=side.now))
+    side.house.database.write(lambda c: settle(c, intent, to=IntentState.DISCARDED, **REVOKED, now=side.now))
     assert side.revoker.advance(made)
     assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
     late = side.sealed(intent, {"access_token": "late", "expires_in": 60, "token_type": "bearer"})

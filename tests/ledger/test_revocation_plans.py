@@ -123,7 +123,7 @@ def crowded(house: House) -> House:
 
 def _by_index(house: House, act: Callable[[], object], *, table: str, index: str) -> None:
     """*act* asks the table by the index, and never reads all of it."""
-    told = plans_of(house.database, act)
+    told = plans_of(house.database, act, large=True)
     assert any(index in plan for plan in told), told
     scans = (f"SCAN {table}", f"Seq Scan on {table}")
     assert not [plan for plan in told if any(scan in plan for scan in scans)]
@@ -187,7 +187,7 @@ def test_an_opening_that_is_refused_finds_its_revocation_by_the_scope(crowded: H
 def test_a_signal_finds_what_revoked_its_person_before_by_the_scopes_and_reads_no_other_revocation(
     crowded: House,
 ) -> None:
-    told = plans_of(crowded.database, lambda: say(crowded, signal(Asks.REVOKE, person())))
+    told = plans_of(crowded.database, lambda: say(crowded, signal(Asks.REVOKE, person())), large=True)
     assert any("ix_accounts_external" in plan for plan in told), told
     over = [plan for plan in told if re.search(r"\brevocations\b", plan)]
     assert over, told
@@ -238,7 +238,11 @@ def test_what_is_still_to_end_at_providers_is_found_among_what_has_ended_and_wha
         lambda: crowded.database.read(lambda c: c.execute(STUCK).all()),
     )
     for look in looks:
-        told = [plan for plan in plans_of(crowded.database, look) if re.search(r"(SCAN|on) withdrawals|ix_with", plan)]
+        told = [
+            plan
+            for plan in plans_of(crowded.database, look, large=True)
+            if re.search(r"(SCAN|on) withdrawals|ix_with", plan)
+        ]
         asked = [plan for plan in told if "ix_withdrawals_account" not in plan]  # an account's own, for each of them
         assert asked, look
         assert all("ix_withdrawals_open" in plan for plan in asked), asked
@@ -291,7 +295,7 @@ def test_a_look_at_a_receipt_with_open_ends_reads_its_own_calls_and_not_what_was
         connection.execute(text("analyze"))
 
     house.database.write(work_on)
-    told = [plan for plan in plans_of(house.database, lambda: revoker.advance(made)) if "attempts" in plan]
+    told = [plan for plan in plans_of(house.database, lambda: revoker.advance(made), large=True) if "attempts" in plan]
     assert told
     by_key = ("pk_attempts", "sqlite_autoindex_attempts_1")
     assert all(any(key in plan for key in by_key) for plan in told), told
@@ -310,5 +314,6 @@ def test_what_is_stopped_is_found_among_all_that_were_ever_revoked(house: House)
     assert told["key"] == "tester"
     assert house.database.read(partial(overview, of=None, now=NOW))[None].stopped == ("agent tester",)
     for read in (queries.stopped_scopes, partial(overview, of=None, now=NOW)):
-        (plan,) = (plan for plan in plans(house.database, read) if "scopes" in plan and "connections" not in plan)
+        looked = plans(house.database, read, large=True)
+        (plan,) = (plan for plan in looked if "scopes" in plan and "connections" not in plan)
         assert "ix_scopes_stopped" in plan

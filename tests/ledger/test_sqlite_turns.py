@@ -75,7 +75,7 @@ def test_a_failed_commit_answers_every_caller_of_the_group_and_the_writer_goes_o
 
     def hold(c: Connection) -> None:
         entered.set()
-        assert together.wait(10)
+        assert together.wait(60)
 
     outcomes: dict[str, object] = {}
 
@@ -87,7 +87,7 @@ def test_a_failed_commit_answers_every_caller_of_the_group_and_the_writer_goes_o
 
     holder = threading.Thread(target=call, args=("holder", hold))
     holder.start()
-    assert entered.wait(10)  # while it holds the writer, the others queue up behind it as one group
+    assert entered.wait(60)  # while it holds the writer, the others queue up behind it as one group
     others = {"poison": _poison, "innocent": inserts("innocent"), "another": inserts("another")}
     threads = [threading.Thread(target=call, args=item) for item in others.items()]
     for thread in threads:
@@ -95,7 +95,7 @@ def test_a_failed_commit_answers_every_caller_of_the_group_and_the_writer_goes_o
     eventually(partial(_are_queued, database, 3), what="they are queued")
     together.set()
     for thread in [holder, *threads]:
-        thread.join(10)
+        thread.join(60)
     assert outcomes["holder"] is None
     assert all(isinstance(outcomes[name], CommitUnknown) for name in others)
     assert names_in(database) == set()
@@ -141,7 +141,7 @@ def test_nobody_overtakes_those_of_its_process_who_wait_for_a_turn(ledger_url: s
                 asked.append(pool.submit(database.write, partial(_note, order, n)))
                 eventually(partial(_are_queued, database, n + 1), what="it waits")
         for one in asked:
-            one.result(10)
+            one.result(60)
     assert order == [0, 1, 2, 3, 4]
 
 
@@ -152,7 +152,7 @@ def test_those_who_waited_are_before_the_one_that_writes_all_the_time(database: 
 
     def hold(c: Connection) -> None:
         under_way.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
 
     def write_all_the_time() -> None:
         database.write(hold)
@@ -161,12 +161,12 @@ def test_those_who_waited_are_before_the_one_that_writes_all_the_time(database: 
 
     with ThreadPoolExecutor(2) as pool:
         at_it = pool.submit(write_all_the_time)
-        assert under_way.wait(10)
+        assert under_way.wait(60)
         other = pool.submit(database.write, partial(_note, order, 0))
         eventually(partial(_are_queued, database, 1), what="the other waits")
         go_on.set()
-        at_it.result(20)
-        other.result(20)
+        at_it.result(60)
+        other.result(60)
     assert order == list(range(20))
 
 
@@ -226,7 +226,7 @@ def test_what_was_written_in_a_group_is_not_kept(database: Database) -> None:
         with turn_taken(database):
             waits = pool.submit(database.write, partial(write, body=body))
             eventually(partial(_are_queued, database, 1), what="it waits")
-        assert waits.result(10) is body
+        assert waits.result(60) is body
         del waits, body
     eventually(lambda: gone() is None, what="nothing holds it")
 
@@ -237,20 +237,20 @@ def test_a_closed_ledger_takes_no_more_and_says_so_at_once(ledger_url: str) -> N
 
     def hold(c: Connection) -> str:
         entered.set()
-        assert release.wait(10)
+        assert release.wait(60)
         return inserts("held")(c)
 
     with ThreadPoolExecutor(2) as pool:
         holder = pool.submit(database.write, hold)
-        assert entered.wait(10)
+        assert entered.wait(60)
         ending = pool.submit(database.close)
         eventually(lambda: database._writer._ending, what="it is being closed")
         with pytest.raises(Unavailable, match="closed"):
             database.write(inserts("late"))
         assert not ending.done()
         release.set()
-        assert holder.result(10) == "held"
-        ending.result(10)
+        assert holder.result(60) == "held"
+        ending.result(60)
     with closing(SqliteDatabase(ledger_url)) as again:
         assert names_in(again) == {"held"}
 
@@ -290,7 +290,7 @@ def test_a_process_that_asked_for_a_turn_is_before_the_one_that_writes_all_the_t
             order.append(name)
             if name == "busy 0":
                 under_way.set()
-                assert go_on.wait(20)
+                assert go_on.wait(60)
 
         database.write(one)
 
@@ -300,11 +300,11 @@ def test_a_process_that_asked_for_a_turn_is_before_the_one_that_writes_all_the_t
 
     at_it, asking = threading.Thread(target=write_all_the_time), threading.Thread(target=write, args=(other, "other"))
     at_it.start()
-    assert under_way.wait(10)
+    assert under_way.wait(60)
     asking.start()
     turn = Path(f"{ledger_url.removeprefix('sqlite:///')}.turn")
     try:
-        eventually(lambda: _is_locked(turn), seconds=10, what="the other process has the turn and waits for the gate")
+        eventually(lambda: _is_locked(turn), what="the other process has the turn and waits for the gate")
     finally:
         go_on.set()
         asking.join()

@@ -36,7 +36,7 @@ def _stands_still(house: House, write: Callable[[Connection], Any], *, after: in
             nonlocal statements
             statements += conn is c
             if conn is c and (tries, statements) == (1, after):
-                eventually(lambda: not _is_there(house, pid), seconds=10, what="the server ended it")
+                eventually(lambda: not _is_there(house, pid), what="the server ended it")
 
         with listening(house.database.engine, "after_cursor_execute", stand):
             return write(c)

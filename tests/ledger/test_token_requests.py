@@ -215,7 +215,7 @@ def test_among_many_that_have_ended_those_on_the_wire_are_found_by_an_index(hous
     house.database.write(lambda c: c.execute(text("analyze")).rowcount)
     on_the_wire = refreshes(house, SERVICE)
     made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
-    told = plans_of(house.database, lambda: advanced(house, made))
+    told = plans_of(house.database, lambda: advanced(house, made), large=True)
     assert [one["id"] for one in receipt_of(house, made)["token_requests"]] == [on_the_wire.id]
     (plan,) = (plan for plan in told if "refresh_intents" in plan)
     assert "ix_refresh_intents_settled" in plan

@@ -18,7 +18,7 @@ from identity.audit import Act
 from identity.model import Effect
 from identity.policy.ledger import apply_policy
 from identity.vault import Vault
-from pipeline.action import Facts, Judgement, Recovery, Response, UnreadableAnswer
+from pipeline.action import Facts, Judgement, Recovery, Response, UnreadableAnswer, Verdict
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.replay import replay
 from pipeline.reconcile import settle_attempts
@@ -29,7 +29,7 @@ from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts
 from pipeline.workflow import USER, Registry
 from tests.identity.providers import reply
-from tests.ledger.acts import attempt_states, steps_of
+from tests.ledger.acts import attempt_states, attempts_of, steps_of
 from tests.ledger.house import Said, Say
 from tests.ledger.tries import Found, Named, answers, fallible, says, time_passes
 from tests.ledger.workers import Workers, declare
@@ -79,7 +79,7 @@ def test_a_write_that_is_never_answered_for_certain_is_tried_as_often_as_set_and
         assert (row.state, row.wait) == (JobState.WAITING, Wait.UNKNOWN), action.facts.recovery
         assert len(attempt_states(workers.house)) - before == 3
         assert attempt_states(workers.house)[-1] == AttemptState.UNKNOWN
-        assert f"`aswhom jobs show {job}` tells how" in row.reason
+        assert row.reason.endswith("look at github, then say what became of it")
 
 
 def test_a_write_that_can_be_searched_for_is_looked_for_after_its_last_try_and_nobody_is_asked(
@@ -193,7 +193,7 @@ def test_a_refusal_ends_the_job_whose_call_is_in_doubt_whatever_its_workflow_cat
     row, (step,) = workers.house.row(job), steps_of(workers.house)
     assert (row.state, step.state) == (JobState.DEAD, StepState.UNKNOWN)
     assert row.reason.startswith("StepRefused: ")
-    assert f"`aswhom jobs show {job}` tells how" in row.reason
+    assert row.reason.endswith("look at github, then say what became of it")
     assert attempt_states(workers.house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
 
 
@@ -346,6 +346,26 @@ def test_an_answer_that_an_action_cannot_judge_is_unknown_and_spends_no_run(work
     workers.work(job)
     assert (workers.house.row(job).state, workers.house.row(job).runs_spent) == (JobState.QUEUED, 0)
     assert attempt_states(workers.house) == [AttemptState.UNKNOWN]
+
+
+class Quoting(Say):
+    """It says why nothing was done in the words of whoever it calls."""
+
+    def judge(self, response: Response) -> Judgement:
+        return Judgement(verdict=Verdict.RETRY, reason=str(response.json()["why"]))
+
+
+@pytest.mark.parametrize("why", ["not sent", "spends no attempt: it is away"])
+def test_a_try_counts_in_whatever_words_its_upstream_says_that_nothing_was_done(workers: Workers, why: str) -> None:
+    declare(workers, partial(says, Quoting))
+    workers.house.workflow = replace(workers.house.workflow, uses={Quoting: USER})
+    answers(workers, 200, why=why)
+    job = workers.house.job()
+    for state in (JobState.QUEUED, JobState.DEAD):
+        workers.work(job, StepSettings(attempts=2))
+        assert workers.house.row(job).state == state
+        time_passes(workers)
+    assert attempts_of(workers.house)[0].error == why
 
 
 class Wordy(Say):

@@ -250,7 +250,7 @@ def test_the_waits_that_are_due_for_longest_come_first_whatever_they_wait_for(ho
 @pytest.mark.as_owner
 def test_the_waits_that_are_due_are_looked_up_among_all_that_wait(house: House) -> None:
     _many(house, due=2)
-    (plan,) = plans(house.database, partial(waits.due_waits, limit=200))
+    (plan,) = plans(house.database, partial(waits.due_waits, limit=200), large=True)
     found = [line for line in plan.splitlines() if "ix_jobs_waiting" in line]
     assert len(found) == len(Wait), plan
     if house.database.engine.dialect.name == "sqlite":
@@ -288,7 +288,7 @@ def test_the_calls_in_doubt_of_a_job_are_looked_up_by_its_steps_however_many_oth
         with pytest.raises(BadInput, match="another call"):
             house.database.write(says)
 
-    told = [plan for plan in plans_of(house.database, look) if "attempts" in plan]
+    told = [plan for plan in plans_of(house.database, look, large=True) if "attempts" in plan]
     assert len(told) == 2, "housekeeping's look, and a person's word"
     for plan in told:
         assert "ix_attempts_step" in plan

@@ -8,8 +8,6 @@ ledger's faults are the schedule's; everything else is the code of production, o
 from __future__ import annotations
 
 import itertools
-import os
-import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -36,6 +34,7 @@ from identity.scopes import standings
 from identity.sequence import lock_exclusive
 from identity.stale_access import drop_access
 from identity.tables import accounts
+from tests.chance import IN_CONTROL, seed_of
 from tests.identity.coordinators import put_together
 from tests.identity.stores import EngineStore
 from tests.identity.world import ANNA, World
@@ -325,11 +324,9 @@ class Schedules(RuleBasedStateMachine):
         return list(self.world.store.read(lambda connection: connection.execute(statement).all()))
 
 
-def run_schedules(number: int) -> None:
+def run_schedules(number: int, *, slow: bool) -> None:
     """FAULTS_SEED repeats what a failure printed, with the same number of schedules."""
-    chosen = int(os.environ.get("FAULTS_SEED") or random.randrange(2**32))
-    print(f"FAULTS_SEED={chosen}, {number} schedules")
-    machine = seed(chosen)(type("Schedules", (Schedules,), {}))
+    machine = seed(seed_of(slow=slow))(type("Schedules", (Schedules,), {}))
     given = settings(
         max_examples=number,
         stateful_step_count=12,
@@ -337,17 +334,17 @@ def run_schedules(number: int) -> None:
         database=None,
         suppress_health_check=list(HealthCheck),
         # A control (tests/faults/control.py) asks whether there is one, not for the smallest: that takes minutes.
-        phases=[Phase.generate] if "TESTS_CONTROL" in os.environ else list(Phase),
+        phases=[Phase.generate] if IN_CONTROL else list(Phase),
     )
     run_state_machine_as_test(machine, settings=given)
 
 
 @pytest.mark.timeout(600)
 def test_no_schedule_breaks_a_promise() -> None:
-    run_schedules(100)
+    run_schedules(100, slow=False)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_no_schedule_of_thousands_breaks_a_promise() -> None:
-    run_schedules(2000)
+    run_schedules(2000, slow=True)

@@ -86,14 +86,14 @@ class Postgres:
             log=self.log,
             user=self._server_user,
         )  # fmt: skip
-        wait_until(lambda: initdb.poll() == 0, process=initdb, log=self.log, seconds=60)
+        wait_until(lambda: initdb.poll() == 0, process=initdb, log=self.log)
 
     def start(self) -> None:
         chosen = _SETTINGS | {"fsync": "on" if self.durable else "off"}
         settings = [argument for name, value in chosen.items() for argument in ("-c", f"{name}={value}")]
         command: list[str | Path] = [self.binaries / "postgres", "-D", self.data, "-k", self.directory, *settings]
         self._process = start(command, log=self.log, user=self._server_user)
-        wait_until(self._is_ready, process=self._process, log=self.log, seconds=60)
+        wait_until(self._is_ready, process=self._process, log=self.log)
 
     def kill(self) -> None:
         """kill -9 the postmaster and its children: while one of them lives, nobody may start on the same data."""

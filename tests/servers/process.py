@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from tests.servers import warm as warmed
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 # The kernel ends the child when the thread that started it ends: the only way to leave nothing behind after a kill -9
 # of the tests. So start servers from a thread that stays, as fixtures do. macOS has no such thing.
@@ -107,7 +107,7 @@ def _group_of(user: str) -> str:
     return str(pwd.getpwnam(user).pw_gid)
 
 
-def wait_until(ready: Callable[[], bool], *, process: Process, log: Path, seconds: float = 20.0) -> None:
+def wait_until(ready: Callable[[], bool], *, process: Process, log: Path, seconds: float = PATIENCE) -> None:
     """Wait for *ready*; say what the server wrote if it ends or is late."""
 
     def is_ready() -> bool:

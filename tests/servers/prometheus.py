@@ -40,7 +40,7 @@ class Prometheus:
         }
 
     def wait_ready(self) -> None:
-        wait_until(self._answers, process=self._process, log=self.log, seconds=60)
+        wait_until(self._answers, process=self._process, log=self.log)
 
     def query(self, query: str) -> list[dict[str, Any]]:
         """The samples that an instant query comes to; AssertionError if Prometheus does not take it."""

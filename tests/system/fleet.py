@@ -19,7 +19,6 @@ from identity.audit import Act
 from identity.model import AccountKey
 from pipeline.desk.workflows import enable
 from pipeline.ledger import pins
-from pipeline.ledger.closings import NOT_SENT, UNSPENT
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.states import AttemptState, JobState, Wait
 from pipeline.tables import attempts, jobs
@@ -129,12 +128,12 @@ class Fleet:
 
     def spent(self, since: datetime) -> int:
         """How many of those count as attempts of their step, of what has come to an end."""
-        mine = select(attempts.c.error).where(
+        mine = select(attempts.c.counts_as).where(
             attempts.c.connection_id.in_([linear_of(tenant) for tenant in TENANTS]),
             attempts.c.opened_at > since,
             attempts.c.state != AttemptState.OPEN,
         )
-        return sum(not (row.error or "").startswith((UNSPENT, NOT_SENT)) for row in self.system.rows(mine))
+        return sum(row.counts_as is None for row in self.system.rows(mine))
 
     def arrived(self, service: str = "linear") -> list[dict[str, Any]]:
         """The requests of steps in an upstream's own log, over all its lives."""

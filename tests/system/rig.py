@@ -38,13 +38,11 @@ from pipeline.workflow import Registry
 from tests.servers.process import Process, end, free_port, start_python, tail
 from tests.servers.valkey import Valkey
 from tests.servers.warm import CELERY
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ("tasks.devops_assistant", "tasks.daily_digest", "tasks.slack_mention")
 SANDBOX = ("auth", "github", "linear", "slack")
-# Seconds: how long a test waits for what must come about, on a machine that others use too.
-PATIENCE = float(os.environ.get("TESTS_WAIT", "90"))
 # What a busy ledger answers a sender, and what there is when it does not answer.
 AGAIN = (503, 0)
 

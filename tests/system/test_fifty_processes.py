@@ -20,6 +20,7 @@ from tests.ledgers import open_ledger
 from tests.servers.oidc import Oidc
 from tests.servers.valkey import Valkey
 from tests.system.rig import ROOT
+from tests.waiting import PATIENCE
 
 PROCESSES = 50
 
@@ -53,7 +54,7 @@ def test_fifty_processes_rotate_an_expired_grant_once(
         "processes": PROCESSES,
     }
     command = [sys.executable, "-m", "tests.system.fifty", json.dumps(asked)]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=2 * PATIENCE, check=False)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert ran.stdout.split() == ["2"] * PROCESSES
     assert [shown.outcome for shown in oidc.log(presented)] == ["ok"]

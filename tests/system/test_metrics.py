@@ -116,7 +116,7 @@ def test_every_panel_is_answered_by_a_prometheus_that_scraped_the_run(watched: t
         for panel in dashboard.panels:
             for query in panel.queries.values():
                 asked = query.replace("$__rate_interval", "1m")
-                observed.system.wait(partial(seen, asked), f"an answer to {dashboard.uid}, {panel.title}", seconds=20)
+                observed.system.wait(partial(seen, asked), f"an answer to {dashboard.uid}, {panel.title}")
 
 
 def test_what_the_run_did_is_seen_on_its_panels(watched: tuple[Observed, Prometheus]) -> None:

@@ -21,11 +21,8 @@ from tests.docs.pages import ROOT, page, section
 from tests.watch.alerts import ALERTS, Alert
 
 RULES = ROOT / "deploy/prometheus/alerts.yml"
-DECLARED = {
-    rule["alert"]: rule
-    for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
-    for rule in group["rules"]
-}
+SHIPPED = [rule for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
+DECLARED = {rule["alert"]: rule for rule in SHIPPED}  # the last of a name: what differs is what it looks at
 _NOT_OF_IT = (of_pipeline.DUTY_STUCK, of_pipeline.CONSUMER_LISTENED, of_pipeline.CONSUMER_TRIED)
 #: Those of the ledger, which a duty measures.
 GAUGES = re.compile(
@@ -105,12 +102,27 @@ def expect(name: str, alert: Alert, series: Mapping[str, str], *, fires: bool) -
 
 
 def judged(tests: list[dict[str, Any]], folder: Path, promtool: Path) -> str:
-    """What promtool says of these expectations; empty: they hold."""
-    document = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}
-    (folder / "tests.yml").write_text(json.dumps(document), encoding="utf-8")  # JSON is YAML
-    done = subprocess.run(
-        [promtool, "test", "rules", folder / "tests.yml"], capture_output=True, text=True, check=False
-    )
+    """What promtool says of these expectations; empty: they hold.
+
+    Each is of one alert, and promtool reckons all rules of a file for each minute of each: so each has its alert alone.
+    """
+    files = []
+    for number, test in enumerate(tests):
+        (asked,) = test["alert_rule_test"]
+        (folder / f"{asked['alertname']}.yml").write_text(json.dumps(_of_alert(asked["alertname"])), encoding="utf-8")
+        document = {"rule_files": [f"{asked['alertname']}.yml"], "evaluation_interval": "1m", "tests": [test]}
+        files.append(folder / f"tests-{number}.yml")
+        files[-1].write_text(json.dumps(document), encoding="utf-8")  # JSON is YAML
+    return _told(files, promtool)
+
+
+def _of_alert(name: str) -> dict[str, Any]:
+    """A file of rules with that alert and no other."""
+    return {"groups": [{"name": "one", "rules": [rule for rule in SHIPPED if rule["alert"] == name]}]}
+
+
+def _told(files: list[Path], promtool: Path) -> str:
+    done = subprocess.run([promtool, "test", "rules", *files], capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
@@ -137,6 +149,14 @@ def test_one_measurement_that_failed_neither_ends_an_alert_nor_delays_it(
     away = {series: f"{value}x{alert.after}" + " NaN" * 5}  # what is not known for minutes fires no more
     tests.append(expect(name, replace(alert, after=alert.after + 4), away, fires=False))
     assert judged(tests, tmp_path, promtool) == ""
+
+
+def test_all_alerts_are_reckoned_together_as_they_are_shipped(promtool: Path, tmp_path: Path) -> None:
+    name, alert = "AswhomWorkWaits", ALERTS["AswhomWorkWaits"]
+    tests = [expect(name, alert, alert.bad, fires=True), expect(name, alert, alert.good or {}, fires=False)]
+    document = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}
+    (tmp_path / "tests.yml").write_text(json.dumps(document), encoding="utf-8")
+    assert _told([tmp_path / "tests.yml"], promtool) == ""
 
 
 def test_promtool_would_have_told(promtool: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class Frozen(MemoryRing):
 
     def jobs(self, bells: Sequence[Bell]) -> bool:
         self.entered.set()
-        assert self.thawed.wait(10)
+        assert self.thawed.wait(60)
         return super().jobs(bells)
 
 
@@ -56,12 +56,12 @@ def test_a_hanging_broker_holds_one_thread_and_the_rest_leave_their_bells_with_i
 
     first = Thread(target=answer, args=("first",))
     first.start()
-    assert ring.entered.wait(10)
+    assert ring.entered.wait(60)
     for number in range(5):
         answer(f"later-{number}")  # returns at once
     assert ring.rung == []
     ring.thawed.set()
-    first.join(10)
+    first.join(60)
     assert ring.rung == ["first", *(f"later-{number}" for number in range(5))]
 
 

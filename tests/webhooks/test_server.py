@@ -49,12 +49,12 @@ def serving(worker: str, *more: str) -> Iterator[str]:
         command = [sys.executable, "-m", "gunicorn", *options, "--no-control-socket", "tests.webhooks.served:app"]
         process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment, stderr=subprocess.DEVNULL)
         try:
-            eventually(lambda: process.poll() is not None or listens(path), "the server started", seconds=60)
+            eventually(lambda: process.poll() is not None or listens(path), "the server started")
             assert process.poll() is None, "the server ended"
             yield path
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 def listens(path: str) -> bool:
