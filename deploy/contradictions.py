@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pipeline.retention import Retention
 from pipeline.services import StepSettings
 from pipeline.watchdog import Limits
 from pipeline.worker import WorkerSettings
@@ -28,4 +29,22 @@ def contradictions(steps: StepSettings, jobs: WorkerSettings, limits: Limits) ->
         yield (
             f"ASWHOM_STEP_BACKOFF ({steps.backoff.total_seconds():g} s) is longer than ASWHOM_STEP_BACKOFF_CAP "
             f"({steps.backoff_cap.total_seconds():g} s): shorten the first or lengthen the cap"
+        )
+
+
+_LEAST_OF_DELIVERIES = 30  # days; GitHub sends again for three, others by hand for as long as this
+
+
+def contradictions_of_retention(kept: Retention) -> Iterator[str]:
+    """Each as a sentence, as above."""
+    if kept.jobs and not (kept.steps and kept.bodies):
+        lasting = "ASWHOM_KEEP_BODIES" if kept.steps else "ASWHOM_KEEP_STEPS"
+        yield (
+            f"ASWHOM_KEEP_JOBS ({kept.jobs} days) forgets nothing where {lasting} is 0: a job goes once its steps and "
+            "its delivery's body are forgotten. Give that a number of days too, or leave both at 0"
+        )
+    if 0 < kept.deliveries < _LEAST_OF_DELIVERIES:
+        yield (
+            f"ASWHOM_KEEP_DELIVERIES ({kept.deliveries} days) is shorter than senders send the same delivery again: a "
+            f"repetition would start its jobs a second time. Take {_LEAST_OF_DELIVERIES} days at least, or 0"
         )

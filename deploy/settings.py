@@ -162,10 +162,13 @@ class Settings(Variables):
         return StepSettings(**given)
 
     def retention(self) -> Retention:
-        """What the ledger forgets, and when."""
+        """What the ledger forgets, and when. Raises Misconfigured, for settings that contradict."""
+        from deploy.contradictions import contradictions_of_retention
         from pipeline.retention import Retention
 
-        return Retention(**_given(**{kept.name: getattr(self, f"keep_{kept.name}") for kept in fields(Retention)}))
+        kept = Retention(**_given(**{kept.name: getattr(self, f"keep_{kept.name}") for kept in fields(Retention)}))
+        refuse(list(contradictions_of_retention(kept)))
+        return kept
 
     def limits(self) -> Limits:
         """How long a task may take before its process leaves, and then the calls of the others."""

@@ -128,4 +128,6 @@ class Variables(BaseSettings):
     keep_idempotency_keys: Days | None = None
     keep_api_keys: Days | None = None
     keep_slots: Days | None = None
+    keep_jobs: Days | None = None
+    keep_deliveries: Days | None = None
     keep_audit: Days | None = None

@@ -25,9 +25,9 @@ _ENDED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Bookmark:
-    """How far a look through what has ended came: the next one goes on behind it."""
+    """How far a look through what is old came: the next one goes on behind it."""
 
-    finished_at: datetime
+    at: datetime
     id: str
 
 
@@ -47,18 +47,19 @@ def look(
     may_go: Select[str],
     after: Bookmark | None,
     limit: int,
+    by: str = "finished_at",
 ) -> Looked:
-    """Which of the next *old* rows *may_go*, in the order they ended. By the index of these two columns, O(limit)."""
-    columns = table.c
-    found = select(columns.finished_at, columns.id).where(*old)
+    """Which of the next *old* rows *may_go*, in the order of the time *by*. By the index of it and the id, O(limit)."""
+    at, id = table.c[by], table.c.id
+    found = select(at.label("at"), id).where(*old)
     if after is not None:
-        found = found.where(tuple_(columns.finished_at, columns.id) > (after.finished_at, after.id))
-    rows = connection.execute(found.order_by(columns.finished_at, columns.id).limit(limit)).all()
-    may_go = may_go.where(columns.id.in_([row.id for row in rows]))
+        found = found.where(tuple_(at, id) > (after.at, after.id))
+    rows = connection.execute(found.order_by(at, id).limit(limit)).all()
+    may_go = may_go.where(id.in_([row.id for row in rows]))
     return Looked(
         number=len(rows),
         forgettable=connection.execute(may_go).scalars().all(),
-        bookmark=None if len(rows) < limit else Bookmark(finished_at=rows[-1].finished_at, id=rows[-1].id),
+        bookmark=None if len(rows) < limit else Bookmark(at=rows[-1].at, id=rows[-1].id),
     )
 
 

@@ -72,6 +72,11 @@ class TrustedKeys:
         """The key that states that the chain was pruned up to this link."""
         return self._keys[sum(1 for handover in self.handovers if seq <= handover.pruned)]
 
+    def vouch(self, document: Mapping[str, Any], signature: str, *, seq: int) -> bool:
+        """Whether a key signed *document* that may say something about this link of the chain, and all before it."""
+        formers = sum(1 for handover in self.handovers if seq <= handover.seq)
+        return any(verifies(key, document, signature) for key in self._keys[: formers + 1])
+
     def verifies(self, document: Mapping[str, Any], signature: str, *, number: int) -> bool:
         """Whether a key signed *document* that may say something about what has this ledger number."""
         formers = sum(1 for handover in self.handovers if number <= handover.number)

@@ -18,6 +18,7 @@ from identity.errors import BadInput
 from identity.sequence import next_number
 from pipeline.fields import misfitting
 from pipeline.ledger.closings import close_step, record_attempt
+from pipeline.ledger.forgotten import no_job
 from pipeline.ledger.jobs import wake
 from pipeline.ledger.moving import move_attempt, move_job
 from pipeline.ledger.once import once_name
@@ -48,7 +49,7 @@ def resolve_by_hand(
     """
     row = connection.execute(select(jobs).where(jobs.c.id == job).with_for_update()).one_or_none()
     if row is None:
-        raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
+        raise no_job(connection, job)
     columns = (attempts, steps.c.position, steps.c.action, steps.c.once_key, steps.c.state.label("step_state"))
     in_doubt = select(*columns).join(steps, steps.c.id == attempts.c.step_id).where(steps.c.job_id == job)
     is_call = (attempts.c.purpose == Purpose.CALL) & (attempts.c.state == AttemptState.UNKNOWN)

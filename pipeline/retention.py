@@ -1,6 +1,7 @@
 """Retention: what the ledger forgets after so many days.
 
-Never revocations, once keys with their owners' steps, nor anything that is not settled.
+Never revocations with the signals that asked for them, once keys with their owners' steps and jobs, nor anything that
+is not settled.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from identity.retention import Bookmark, Looked, look, look_at_intents, prune_ap
 from identity.signing import Signer
 from identity.store import Store
 from pipeline.forgetting import CHUNK, Course, Kind, LookedThrough, Progress, forget_in_turn
+from pipeline.forgotten_jobs import look_at_deliveries, look_at_whole_jobs, prune_deliveries, prune_jobs
 from pipeline.ledger.deliveries import BODY_WINDOW
 from pipeline.model import BEAT
 from pipeline.revocation import Stage
@@ -54,6 +56,8 @@ class Retention:
     idempotency_keys: int = 30  # of agents' requests
     api_keys: int = 90  # after they expired or were revoked
     slots: int = 90  # of schedules, after they were fired
+    jobs: int = 0  # after they ended, once their steps are forgotten
+    deliveries: int = 0  # after they came: that long a repetition is recognised
     audit: int = 0  # sealed rows, from the beginning of the chain
 
 
@@ -85,6 +89,12 @@ def prune(
         Kind(what="idempotency keys", days=retention.idempotency_keys, how=prune_idempotency_keys),
         Kind(what="api keys", days=retention.api_keys, how=prune_api_keys),
         Kind(what="slots", days=retention.slots, how=prune_slots),
+        Kind(what="jobs", days=retention.jobs, how=LookedThrough(look=look_at_whole_jobs, forget=prune_jobs)),
+        Kind(
+            what="deliveries",
+            days=retention.deliveries,
+            how=LookedThrough(look=look_at_deliveries, forget=prune_deliveries),
+        ),
         Kind(what="heartbeats", days=_HEARTBEATS, how=prune_heartbeats),
         Kind(what="audit", days=retention.audit, how=partial(prune_audit, signer=signer, now=now)),
     )

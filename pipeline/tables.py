@@ -212,6 +212,7 @@ attempts = Table(
     Column("error", Text),  # for people
     Column("counts_as", String(16)),  # what but a try of its step's: unsent, unspent
     Index("ix_attempts_step", "step_id"),
+    Index("ix_attempts_job", "job_id"),  # without it, whoever deletes a job has its foreign key read every attempt
     partial_index("ix_attempts_open", "settled_by", where="state = 'open'"),
     Index("ix_attempts_account", "account_id", "opened"),
     # The calls in flight of a revocation: not closed, or closed after it; or unknown, whenever that was.
@@ -244,6 +245,16 @@ idempotency_keys = Table(
     Column("made_id", String(64), nullable=False),  # the job, the revocation or the connect session
     Column("made_at", Instant, nullable=False),
     Index("ix_idempotency_keys_made", "made_at"),
+    Index("ix_idempotency_keys_made_id", "made_id"),
+)
+
+# How far retention has forgotten whole rows: one row for jobs, one for deliveries.
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("what", String(16), primary_key=True),  # jobs, deliveries
+    Column("since", Instant, nullable=False),  # when the first of them went
+    Column("before", Instant, nullable=False),  # what ended, or came, at that time or later is all there
 )
 
 schedules = Table(

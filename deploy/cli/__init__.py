@@ -46,7 +46,7 @@ COMMANDS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "policy": (("policy", "policy_risk", "policy_files"), "policy", "A tenant's rules, and why a step was decided so."),
     "capability": (("capability",), "capability", "Tokens for one action, the services that take them, and keys."),
     "approvals": (("approvals",), "approvals", "What waits for somebody's yes."),
-    "jobs": (("jobs", "job_replays"), "jobs", "What was done, as whom, and why."),
+    "jobs": (("jobs", "job_replays", "job_resolutions"), "jobs", "What was done, as whom, and why."),
     "tail": (("tail",), "tail", "Follow jobs as they move."),
     "deliveries": (("deliveries",), "deliveries", "What came in, and what it starts."),
     "trigger": (("trigger",), "trigger", "Send a signed delivery to the running web."),

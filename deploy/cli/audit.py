@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,13 @@ from identity.audit.chain import FirstBad, Verified
 from identity.audit.export import Audited, export_lines, verify_files
 from identity.audit.links import links_behind, newest_checkpoint
 from identity.audit.sealer import Sealer
-from identity.audit.statements import Head, read_checkpoint
+from identity.audit.statements import (
+    Head,
+    WholeVerification,
+    read_checkpoint,
+    read_verification,
+    sign_verification,
+)
 from identity.audit.verification import verify
 from identity.errors import BadInput
 from identity.model import AccessPattern
@@ -149,25 +156,47 @@ def _last_seq(file: Path) -> int:
 @click.argument("files", nargs=-1, type=_FILE)
 @key_option
 @click.option("--checkpoint", type=_FILE, help="One kept elsewhere.")
+@click.option(
+    "--statement",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A new file for a signed statement of it, if the whole chain in the ledger holds.",
+)
+@click.option("--since", type=_FILE, help="Such a statement, kept elsewhere: walk what came after it, in the ledger.")
 def verify_chain(
-    at: Installation, out: Output, files: tuple[Path, ...], key: Path | None, checkpoint: Path | None
+    at: Installation,
+    out: Output,
+    files: tuple[Path, ...],
+    key: Path | None,
+    checkpoint: Path | None,
+    statement: Path | None,
+    since: Path | None,
 ) -> int | None:
     """Walk the whole chain, and name the first record that was altered, removed or put in.
 
     FILES are exports that follow each other. With them and --key nothing else is needed: no ledger, network or secret.
+
+    With --since, what was altered before that statement since then is not found: walk the whole chain now and then.
     """
+    if files and (statement or since):
+        raise click.UsageError("--statement and --since are of the ledger's chain: leave out the files.")
+    if statement and since:
+        raise click.UsageError("Only a whole verification is stated: leave out --since, or --statement.")
     keys = public_keys(at, key)
     known = None if checkpoint is None else read_checkpoint_file(checkpoint, keys)
+    verified = None if since is None else read_verification(_text(since, "a statement"), keys)
     if files:
         with out.progress(sum(file.stat().st_size for file in files), what="verifying") as bar:
             audited = _audited(files, keys, known, bar)
     else:
-        with out.progress(at.read(links_behind), what="verifying") as bar:
-            walked = verify(at.ledger, keys, checkpoint=known, progress=bar.update)
+        behind = at.read(partial(links_behind, after=0 if verified is None else verified.seq))
+        with out.progress(behind, what="verifying") as bar:
+            walked = verify(at.ledger, keys, checkpoint=known, since=verified, progress=bar.update)
         audited = Audited(outcome=walked, withheld=0)
     match audited.outcome:
         case Verified() as held:
-            _tell(out, held, withheld=audited.withheld)
+            if statement is not None and held.compared:
+                _state(at, held, statement)
+            _tell(out, held, withheld=audited.withheld, since=verified, statement=statement)
             return None if held.compared else PROBLEM
         case FirstBad(seq=seq, why=why, proven=proven):
             told = f"THE CHAIN BREAKS at {seq}: {why}. Signatures prove what comes before {proven + 1}."
@@ -196,11 +225,24 @@ def checkpoint(at: Installation, out: Output, output: Path | None) -> None:
 
 def read_checkpoint_file(file: Path, keys: TrustedKeys) -> Head:
     """A checkpoint that was kept in a file, and whose signature holds. Raises BadInput."""
+    return read_checkpoint(_text(file, "a checkpoint"), keys)
+
+
+def _text(file: Path, what: str) -> str:
     try:
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file} cannot be read as a checkpoint: it is not a text in UTF-8") from error
-    return read_checkpoint(text, keys)
+        raise BadInput(f"{file} cannot be read as {what}: it is not a text in UTF-8") from error
+
+
+def _state(at: Installation, held: Verified, file: Path) -> None:
+    """Write the statement that the whole chain held. Raises BadInput where the file is there."""
+    last, number = held.first + held.count - 1, held.accounted
+    if number is None:
+        raise AssertionError("what was not walked as a whole is not stated")
+    said = sign_verification(at.signer, seq=last, digest=held.head, number=number, at=at.now())
+    with whole(file, at.ids("part")) as part:
+        part.write_text(f"{said.line()}\n", encoding="utf-8")
 
 
 def _principal_in_words(row: Record) -> str | None:
@@ -236,15 +278,22 @@ def _watched(lines: Iterable[bytes], bar: Bar) -> Iterator[bytes]:
     bar.update(told)
 
 
-def _tell(out: Output, held: Verified, *, withheld: int) -> None:
+def _tell(
+    out: Output, held: Verified, *, withheld: int, since: WholeVerification | None, statement: Path | None
+) -> None:
     more = f"; {held.unsealed} newer one(s) are not sealed yet" if held.unsealed else ""
-    if held.first > 1:
+    after = since if since is not None and held.accounted is None else None  # None: it was pruned, and all was walked
+    if after is not None:
+        more += f"; what is before {held.first} was verified at {after.at.isoformat()}, and not now"
+    elif held.first > 1:
         more += f"; it begins at {held.first}"
     if not held.compared:
         more += "; THE CHECKPOINT IS OF BEFORE THAT AND WAS NOT COMPARED: keep newer ones"
+    if statement is not None:
+        more += f"; {statement} says so, for --since" if held.compared else f"; {statement} was not written"
     if withheld:
         more += f"; of {withheld} record(s) there is the digest alone"
     document = {"verified": True, "first": held.first, "count": held.count, "head": held.head}
     document |= {"signed_at": held.signed_at, "unsealed": held.unsealed, "withheld": withheld}
-    document |= {"compared": held.compared}
+    document |= {"compared": held.compared, "whole": after is None}
     out.done(f"the chain holds: {held.count} record(s){more}", document)

@@ -20,7 +20,6 @@ from pipeline.ledger.dead_letters import MOST, cause, dead_behind, dead_letters
 from pipeline.states import JobState
 
 _AT_ONCE = 50  # jobs in one transaction
-_NAMED = 10  # of those that were left out
 
 
 @command(jobs)
@@ -89,10 +88,7 @@ def replay(
             bar.update(len(some))
     if len(chosen) == 1 and refused:
         raise BadInput(refused[0])
-    for why in refused[:_NAMED]:
-        out.note(f"left out: {why}")
-    if len(refused) > _NAMED:
-        out.note(f"and {len(refused) - _NAMED} more")
+    out.left_out(refused)
     told = f"{done[0]} is queued again" if len(done) == 1 else f"{len(done)} jobs are queued again"
     document = {"replayed": done, "state": str(JobState.QUEUED), "left_out": refused, "more": not all_of_it}
     out.done(told, document)

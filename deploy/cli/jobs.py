@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import click
 from sqlalchemy import Connection
 
-from deploy.cli.command import LIMIT, YES, command, confirm, json_file
+from deploy.cli.command import LIMIT, YES, command, confirm
 from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Output
-from deploy.cli.unfinished import resolving, step_by_step, what_it_asks, where_it_stopped
+from deploy.cli.unfinished import what_it_asks, where_it_stopped
 from deploy.installation import Installation
 from deploy.moments import local_time
 from identity.errors import BadInput
 from identity.hold import find_hold
 from pipeline.desk import jobs as acts
 from pipeline.desk.telling import as_whom, started_by
-from pipeline.desk.unanswered import asked_about, unanswered_calls
 from pipeline.ledger import queries, views
 from pipeline.ledger.paging import Record, Turn
 from pipeline.states import ENDED, JobState, Wait
@@ -128,68 +126,6 @@ def cancel(at: Installation, out: Output, id: str, yes: bool) -> None:
     to = at.write(lambda c: acts.cancel(c, id, act))
     sentence = f"{id} stops at its next step" if to is JobState.STOPPING else f"{id} is cancelled"
     out.done(sentence, {"id": id, "state": str(to)})
-
-
-@command(jobs)
-@click.argument("id")
-@click.option("--effect", is_flag=True, help="The call that got no answer did its work upstream.")
-@click.option("--no-effect", is_flag=True, help="It did not.")
-@click.option("--result", callback=json_file, metavar="FILE", help="With --effect: what the step returns, in JSON.")
-@click.option(
-    "--call",
-    "calls",
-    multiple=True,
-    metavar="ATTEMPT",
-    help="The call that you looked for, as `jobs show` names it; again for each.  [default: what it asks about]",
-)
-@YES
-def resolve(
-    at: Installation,
-    out: Output,
-    id: str,
-    effect: bool,
-    no_effect: bool,
-    result: Any,
-    calls: tuple[str, ...],
-    yes: bool,
-) -> None:
-    """Say what became of a call whose outcome nobody could look up; a job that waits for it goes on with that.
-
-    If the job asks about another call by now, nothing is done: your word was not about that. `--yes` wants `--call`.
-    A job that was cancelled or is dead stays so; the receipt of the revocation that stopped it follows.
-    """
-    if effect is no_effect:
-        raise click.UsageError("Look at the provider, then say --effect or --no-effect.")
-    if (result is not None) and not effect:
-        raise click.UsageError("A call without effect has no result.")
-    said = "had its effect" if effect else "had no effect"
-    job, steps = at.read(lambda c: (queries.job(c, id), views.steps_of(c, id)))
-    in_doubt = unanswered_calls(steps)
-    asked = [one for one in in_doubt if one.attempt["id"] in calls] if calls else asked_about(steps)
-    if not calls and job["state"] in ENDED and len(asked) < len(in_doubt):  # a waiting job asks about one step
-        raise BadInput(f"job {id} is in doubt about several steps: look for each, then {step_by_step(job, in_doubt)}")
-    if not calls and len(asked) > 1:
-        raise BadInput(f"job {id} asks about {len(asked)} calls: look for each, then {resolving(job, steps)}")
-    if not calls and asked and yes:  # nobody sees which one it is, and it may be a later one than they looked for
-        raise BadInput(f"with --yes, say which call you looked for: {resolving(job, steps)}")
-    if asked:
-        named = "; ".join(f"{one.step['action']} (call {one.attempt['id']})" for one in asked)
-        confirm(f"Record that {named} {said}? This cannot be undone.", yes=yes)
-    shown = calls or [one.attempt["id"] for one in asked]
-    act = at.act()
-
-    def write(c: Connection) -> tuple[Record, acts.Resolved]:
-        resolved = acts.resolve(c, id, act, effect=effect, result=result, workflows=at.workflows, calls=shown)
-        return queries.job(c, id), resolved
-
-    job, resolved = at.write(write)
-    at.ring_jobs(resolved.bells)
-    if resolved.revocations:
-        at.ring_revocations(resolved.revocations)
-    then = "the job goes on" if job["state"] == JobState.QUEUED else f"the job stays {job['state']}"
-    out.done(
-        f"the call of {id} {said}; {then}", {"id": id, "effect": effect, "revocations": list(resolved.revocations)}
-    )
 
 
 def _step(step: Record) -> Record:

@@ -15,12 +15,16 @@ import click
 from deploy.moments import local_time
 
 Row = Mapping[str, Any]
+_NAMED = 10  # of those that were left out
 
 
 class Bar(Protocol):
     """How far a long work has come."""
 
     def update(self, n_steps: int) -> None: ...
+
+
+_NAMED = 10  # of those that were left out
 
 
 class Output:
@@ -63,6 +67,13 @@ class Output:
     def note(self, text: str) -> None:
         """Beside the answer: to standard error, whatever the form."""
         click.echo(text, err=True)
+
+    def left_out(self, refused: Sequence[str]) -> None:
+        """Why some of very many were left out: of the first ones, and how many more there are."""
+        for why in refused[:_NAMED]:
+            self.note(f"left out: {why}")
+        if len(refused) > _NAMED:
+            self.note(f"and {len(refused) - _NAMED} more")
 
     def progress(self, length: int, *, what: str, hidden: bool = False) -> AbstractContextManager[Bar]:
         """A bar on a terminal's standard error over so many things; call its `update` with how many were done."""

@@ -55,6 +55,7 @@ class Verified:
     head: str  # digest of its last link
     signed_at: datetime | None  # when that was signed; None: there is none yet
     unsealed: int = 0  # newer rows that are not in the chain yet
+    accounted: int | None = None  # of a whole walk: the ledger number below which no row is beside the chain
     compared: bool = True  # False: the checkpoint is of before the chain's beginning, and was held against nothing
 
 

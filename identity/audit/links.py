@@ -171,6 +171,17 @@ def last_seq(connection: Connection) -> int:
     return connection.execute(select(func.max(_SEALS.seq))).scalar_one() or 0
 
 
+def digest_of(connection: Connection, seq: int) -> str | None:
+    """What that link's digest is said to be; None: it is not there, or is no text."""
+    try:
+        digest = connection.execute(select(_SEALS.digest).where(_SEALS.seq == seq)).scalar_one_or_none()
+    except OperationalError as error:
+        if not is_of_text(error):
+            raise
+        return None
+    return digest if isinstance(digest, str) else None
+
+
 def last_link(connection: Connection) -> Start:
     """What the next link follows. Raises Misconfigured where that is no text."""
     last = select(_SEALS.seq, _SEALS.digest).order_by(_SEALS.seq.desc()).limit(1)

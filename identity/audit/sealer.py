@@ -104,13 +104,13 @@ class Sealer:
         return sealed
 
 
-def first_never_sealed(store: Store) -> str | None:
+def first_never_sealed(store: Store, *, after: int | None = None) -> str | None:
     """A row that no sealer will take, because it was put in far below what is sealed; None: there is none.
 
-    By its id, or by its ledger number where that is no text. O(rows), a stretch of them in a read.
+    By its id, or by its ledger number where that is no text. O(rows behind that number, or all), a stretch in a read.
     """
-    floor = store.read(_lowest_floor)
-    for stretch in stretches(store):
+    floor = store.read(lowest_floor)
+    for stretch in stretches(store, after=after):
         if stretch.after is not None and stretch.after >= floor:
             break
         if (found := store.read(partial(_never_sealed, stretch=stretch, floor=floor))) is not None:
@@ -134,6 +134,12 @@ def _never_sealed(connection: Connection, *, stretch: Stretch, floor: int) -> st
     return f"of ledger number {connection.execute(number).scalar_one()}"
 
 
+def number_waiting(connection: Connection, *, stretch: Stretch) -> int:
+    """How many rows of it no seal is of. O(rows of it)."""
+    waiting = _waiting(func.count()).select_from(audit).where(stretch.has())
+    return int(connection.execute(waiting).scalar_one())
+
+
 def oldest_unsealed(connection: Connection) -> datetime | None:
     """When the oldest record was written that is to be sealed next; None: there is none."""
     oldest = _next(type_coerce(audit.c.at, BigInteger).label("at"), floor=_floor(connection)).limit(1)
@@ -145,7 +151,7 @@ def _look(connection: Connection, limit: int, *, sweeps: bool, seen: Start) -> t
     """The last link, the floor below which a number is late by time alone, and what is to be sealed."""
     still_has(connection, seen)
     near = _floor(connection)
-    floor = _lowest_floor(connection) if sweeps else near
+    floor = lowest_floor(connection) if sweeps else near
     return last_link(connection), near, _unsealed(connection, limit, floor=floor)
 
 
@@ -181,7 +187,7 @@ def _floor(connection: Connection) -> int:
     return _number_of(connection, last_seq(connection)) - _LATE
 
 
-def _lowest_floor(connection: Connection) -> int:
+def lowest_floor(connection: Connection) -> int:
     """Below what was sealed two minutes before the newest seal: by its time and not by a clock, so that it stands still
     while nothing is sealed, and says the same to the sealer and to whoever verifies. O(log seals).
     """

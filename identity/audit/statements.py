@@ -1,9 +1,11 @@
-"""What the installation signs about its audit: how long the chain was, and how far its beginning was pruned."""
+"""What the installation signs about its audit: how long the chain was, how far its beginning was pruned, and how far
+it was verified as a whole.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from identity.errors import BadInput
@@ -12,6 +14,7 @@ from identity.trusted_keys import TrustedKeys
 
 CHECKPOINT = "aswhom-audit-checkpoint-1"
 PRUNED = "aswhom-audit-pruned-1"
+VERIFIED = "aswhom-audit-verified-1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +60,54 @@ def read_checkpoint(text: str, keys: TrustedKeys) -> Head:
     except ValueError:
         pass
     raise BadInput("this is not a checkpoint signed by this installation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeVerification:
+    """That the chain held from its beginning to this link, and no row was beside it, when it was walked as a whole."""
+
+    seq: int
+    digest: str
+    number: int  # every row up to this ledger number was in the chain, or would never be
+    at: datetime
+    signature: str
+
+    def document(self) -> dict[str, str | int]:
+        """What is signed."""
+        at = self.at.astimezone(UTC).isoformat()
+        return {"says": VERIFIED, "seq": self.seq, "digest": self.digest, "number": self.number, "at": at}
+
+    def line(self) -> str:
+        """A line of JSON to keep elsewhere, for `read_verification`."""
+        return json.dumps(self.document() | {"signature": self.signature})
+
+
+def sign_verification(signer: Signer, *, seq: int, digest: str, number: int, at: datetime) -> WholeVerification:
+    """State it, for whoever has just walked the whole chain."""
+    unsigned = WholeVerification(seq=seq, digest=digest, number=number, at=at, signature="")
+    return replace(unsigned, signature=signer.sign(unsigned.document()))
+
+
+def read_verification(text: str, keys: TrustedKeys) -> WholeVerification:
+    """A statement whose signature holds. Raises BadInput, also for a checkpoint: whoever signs one verifies nothing."""
+    try:
+        match json.loads(text):
+            case {
+                "says": says,
+                "seq": int(seq),
+                "digest": str(digest),
+                "number": int(number),
+                "at": str(at),
+                "signature": str(signed),
+            } if says == VERIFIED:
+                found = WholeVerification(
+                    seq=seq, digest=digest, number=number, at=datetime.fromisoformat(at), signature=signed
+                )
+                if keys.vouch(found.document(), found.signature, seq=seq):
+                    return found
+    except ValueError:
+        pass
+    raise BadInput(
+        "this is no statement of this installation that its whole chain was verified: `aswhom audit verify "
+        "--statement FILE` writes one, and a checkpoint is none"
+    )

@@ -28,9 +28,8 @@ class Stretch:
         return behind if self.upto is None else behind & (number <= self.upto)
 
 
-def stretches(store: Store, *, rows: int = _ROWS) -> Iterator[Stretch]:
-    """All rows, the lowest numbers first; each stretch is found in a read of its own."""
-    after = None
+def stretches(store: Store, *, after: int | None = None, rows: int = _ROWS) -> Iterator[Stretch]:
+    """The rows behind that number, or all, the lowest numbers first; each stretch is found in a read of its own."""
     while True:
         upto = store.read(partial(_end, after=after, rows=rows))
         yield Stretch(after=after, upto=upto)

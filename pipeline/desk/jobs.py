@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -12,8 +13,10 @@ from identity import audit
 from identity.audit import Act, AsWhom, Work
 from identity.errors import BadInput, NotInState
 from pipeline.ledger import bells, queries
+from pipeline.ledger.forgotten import no_job
 from pipeline.ledger.moving import move_job
 from pipeline.ledger.replay import replay
+from pipeline.ledger.unanswered import UnansweredStep
 from pipeline.model import Bell
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import ENDED, JobState
@@ -38,6 +41,16 @@ class Resolved:
     revocations: tuple[str, ...]  # whose receipts say "unknown" of it
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResolvedAll:
+    """What became of very many calls that a person said one word about."""
+
+    calls: tuple[str, ...]
+    refused: tuple[str, ...]  # why, in a sentence
+    bells: tuple[Bell, ...]
+    revocations: tuple[str, ...]
+
+
 def cancel(connection: Connection, id: str, act: Act, *, though_it_runs: bool = True) -> JobState:
     """End a job: at once where it is queued or waits, at its next step where it runs. Raises BadInput.
 
@@ -48,7 +61,7 @@ def cancel(connection: Connection, id: str, act: Act, *, though_it_runs: bool = 
     # A worker that claims it now has it before this, or after: it stops or is cancelled, and nobody has to try again.
     job = connection.execute(found.with_for_update()).one_or_none()
     if job is None:
-        raise BadInput(f"there is no job {id}: `aswhom jobs list` shows them")
+        raise no_job(connection, id)
     if job.state in (JobState.STOPPING, JobState.CANCELLED):
         return JobState(job.state)
     if job.state in ENDED:
@@ -90,6 +103,27 @@ def resolve(
     job = queries.job(connection, id)
     rung = bells.ring_due(connection, job["tenant_id"], job["pattern"])
     return Resolved(bells=tuple(rung), revocations=tuple(revocations))
+
+
+def resolve_all(
+    connection: Connection, steps: Sequence[UnansweredStep], act: Act, *, workflows: Registry
+) -> ResolvedAll:
+    """Close these calls as ones without effect; of a step that moved meanwhile none is closed, and the others are."""
+    done: list[str] = []
+    refused: list[str] = []
+    rung: list[Bell] = []
+    revocations: dict[str, None] = {}
+    for step in steps:
+        word = partial(resolve, effect=False, result=None, workflows=workflows)
+        try:
+            resolved = word(connection, step.job, act, calls=step.calls)
+        except BadInput as error:
+            refused.append(str(error))
+        else:
+            done += step.calls
+            rung += resolved.bells
+            revocations |= dict.fromkeys(resolved.revocations)
+    return ResolvedAll(calls=tuple(done), refused=tuple(refused), bells=tuple(rung), revocations=tuple(revocations))
 
 
 def replay_one(

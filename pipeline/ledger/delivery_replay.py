@@ -18,11 +18,11 @@ from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
 from identity.audit import Act, AsWhom
-from identity.errors import BadInput
 from pipeline.ledger import pins
 from pipeline.ledger.configurations import refusal
 from pipeline.ledger.deliveries import Start, first_bells, start_jobs
 from pipeline.ledger.delivery_tenant import whose_delivery
+from pipeline.ledger.forgotten import no_delivery
 from pipeline.ledger.replay import compensated_by, names_of
 from pipeline.ledger.replay import replay as replay_job
 from pipeline.ledger.tenant_setup import setup_for
@@ -121,7 +121,7 @@ def replay(
     # Its row is held first: of two replays at once, the second sees the jobs of the first.
     held = update(deliveries).where(deliveries.c.id == delivery.id).values(outcome=deliveries.c.outcome)
     if connection.execute(held).rowcount == 0:
-        raise BadInput(f"there is no delivery {delivery.id}: `aswhom deliveries list` shows them")
+        raise no_delivery(connection, delivery.id)
     # So are its jobs: none is pruned, compensated or accepted anew between what is weighed and what is done.
     of_it = select(jobs.c.id).where(jobs.c.delivery_id == delivery.id)
     connection.execute(of_it.order_by(jobs.c.id).with_for_update())

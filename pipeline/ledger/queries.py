@@ -26,6 +26,7 @@ from identity.tables import (
     transmitters,
 )
 from pipeline.ledger import views
+from pipeline.ledger.forgotten import no_delivery, no_job
 from pipeline.ledger.indexed import TROUBLED
 from pipeline.ledger.paging import EVERY, Record, rows_of
 from pipeline.revocation.tables import compensations, revocation_pages, revocations
@@ -114,7 +115,11 @@ def fitting_connection(connection: Connection, tenant: str, name: str) -> Provid
 
 
 def job(connection: Connection, id: str) -> Record:
-    return one(connection, jobs, id, what="job", listed_by="jobs list")
+    """Raises BadInput, which says whether retention has forgotten it."""
+    found = rows_of(connection, select(jobs).where(jobs.c.id == id))
+    if not found:
+        raise no_job(connection, id)
+    return found[0]
 
 
 def revocation_pages_of(connection: Connection, id: str) -> list[Record]:
@@ -154,7 +159,10 @@ def all_workflow_settings(connection: Connection, tenant: str | None) -> list[Re
 
 def delivery(connection: Connection, id: str) -> Record:
     """With its body and the ids of its jobs. Raises BadInput."""
-    return _found(views.delivery(connection, None, id), id, what="delivery", listed_by="deliveries list")
+    found = views.delivery(connection, None, id)
+    if found is None:
+        raise no_delivery(connection, id)
+    return found
 
 
 _LOOKED_AT = 10_000  # of a busy installation, a few minutes: what lists wrongly leaves out something then, too

@@ -14,6 +14,7 @@ from identity.columns import database_now
 from identity.errors import BadInput, NotInState
 from identity.sequence import next_number
 from pipeline.ledger import pins
+from pipeline.ledger.forgotten import no_job
 from pipeline.ledger.moving import JobColumns, move_job, reopen_steps
 from pipeline.revocation.compensation import compensated_revocation, forget_refused
 from pipeline.revocation.receipt import outdate
@@ -46,7 +47,7 @@ def replay(
     # The lock keeps out what forgets its steps, or compensates them, until it is queued.
     row = connection.execute(select(*columns).where(jobs.c.id == job).with_for_update()).one_or_none()
     if row is None:
-        raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
+        raise no_job(connection, job)
     if row.state not in CUT_SHORT:
         raise NotInState(f"job {job} is {row.state}: only dead and cancelled jobs are replayed")
     if row.pruned_at is not None:

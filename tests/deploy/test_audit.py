@@ -145,6 +145,33 @@ def test_what_a_restored_ledger_will_lack_goes_into_new_files_that_are_whole(rec
     assert sorted(path.name for path in tmp_path.glob("*.json*")) == ["checkpoint.json", "revocations.json"]
 
 
+def test_a_whole_verification_is_stated_and_the_next_one_goes_on_behind_it(recorded: Cli, tmp_path: Path) -> None:
+    said, kept = str(tmp_path / "verified.json"), tmp_path / "checkpoint"
+    kept.write_text(recorded("audit", "checkpoint").stdout)
+    whole = recorded.json("audit", "verify", "--statement", said)
+    assert (whole["whole"], whole["count"]) == (True, 3)
+    recorded.json("tenants", "add", "initech")
+    recorded("audit", "checkpoint")
+    later = recorded.json("audit", "verify", "--since", said)
+    assert (later["whole"], later["first"], later["count"]) == (False, 4, 1)
+    told = recorded("audit", "verify", "--since", said).output
+    assert "the chain holds: 1 record(s); what is before 4 was verified at" in told
+
+    assert "exists" in recorded.json("audit", "verify", "--statement", said, code=1)["message"]
+    assert "a checkpoint is none" in recorded.json("audit", "verify", "--since", str(kept), code=1)["message"]
+    for wrong in (("--since", said, "--statement", f"{said}.new"), (str(kept), "--since", said)):
+        assert recorded("audit", "verify", *wrong).exit_code == 2
+
+
+def test_what_does_not_hold_is_not_stated(recorded: Cli, tmp_path: Path) -> None:
+    with Installation(load(data_dir=recorded.data_dir)) as at:
+        alter = ("drop trigger audit_no_update", "update audit set reason = 'x' where id = 'att_2.opened'")
+        at.write(lambda c: [c.execute(text(each)).rowcount for each in alter])
+    said = tmp_path / "verified.json"
+    assert not recorded.json("audit", "verify", "--statement", str(said), code=1)["verified"]
+    assert not said.exists()
+
+
 def test_a_checkpoint_that_is_too_old_to_be_compared_is_a_problem(recorded: Cli, tmp_path: Path) -> None:
     kept, late = tmp_path / "checkpoint", tmp_path / "late.jsonl"
     kept.write_text(recorded("audit", "checkpoint").stdout)

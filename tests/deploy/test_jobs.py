@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -61,6 +61,20 @@ def test_a_job_is_told_in_sentences(cli: Cli, job: str) -> None:
     assert cli.json("jobs", "list", "--state", "done") == []
     assert cli.json("policy", "explain", job) == []
     assert "no step 1" in cli.json("policy", "explain", job, "1", code=1)["message"]
+
+
+def test_one_that_retention_has_forgotten_is_told_as_that(cli: Cli, job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.json("jobs", "cancel", job, "--yes")
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        old = update(jobs).values(finished_at=at.now() - timedelta(days=500), created_at=at.now() - timedelta(days=500))
+        at.write(partial(Connection.execute, statement=old))
+    assert "there is no job nosuch: " in cli.json("jobs", "show", "nosuch", code=1)["message"]
+    monkeypatch.setenv("ASWHOM_KEEP_JOBS", "400")
+    assert cli.json("db", "prune", "--yes")["jobs"] == 1
+    told = cli.json("jobs", "show", job, code=1)["message"]
+    assert told.startswith(f"job {job} was forgotten by retention: since ")
+    assert "ASWHOM_KEEP_JOBS" in told
+    assert cli.json("jobs", "list") == []
 
 
 def test_a_cancelled_job_is_cancelled_once_and_can_be_replayed(cli: Cli, job: str) -> None:

@@ -508,3 +508,15 @@ def test_what_a_command_line_says_goes_before_a_file(monkeypatch: pytest.MonkeyP
         "postgresql+psycopg:///drill",
         False,
     )
+
+
+def test_what_is_kept_cannot_be_kept_shorter_than_what_it_needs(cli: Cli) -> None:
+    for kept, why in (
+        ({"keep_jobs": 400, "keep_steps": 0}, "where ASWHOM_KEEP_STEPS is 0"),
+        ({"keep_jobs": 400, "keep_bodies": 0}, "where ASWHOM_KEEP_BODIES is 0"),
+        ({"keep_deliveries": 29}, "ASWHOM_KEEP_DELIVERIES"),
+    ):
+        with pytest.raises(Misconfigured, match=why):
+            load(data_dir=cli.data_dir, **kept).retention()
+    lasting = load(data_dir=cli.data_dir, keep_jobs=400, keep_deliveries=30).retention()
+    assert (lasting.jobs, lasting.deliveries) == (400, 30)

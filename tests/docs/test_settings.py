@@ -52,6 +52,8 @@ ELSEWHERE: dict[str, tuple[type[Any], str]] = {
     "keep_idempotency_keys": (Retention, "idempotency_keys"),
     "keep_api_keys": (Retention, "api_keys"),
     "keep_slots": (Retention, "slots"),
+    "keep_jobs": (Retention, "jobs"),
+    "keep_deliveries": (Retention, "deliveries"),
     "keep_audit": (Retention, "audit"),
 }
 #: Those whose default is a sentence.

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
+from identity.store import Store
 from pipeline.database import Database
 
 
@@ -16,7 +17,7 @@ def plans(database: Database, read: Callable[[Connection], object], *, large: bo
     return plans_of(database, lambda: database.read(read), large=large)
 
 
-def plans_of(database: Database, act: Callable[[], object], *, large: bool = False) -> list[str]:
+def plans_of(database: Store, act: Callable[[], object], *, large: bool = False) -> list[str]:
     """The plan of each SELECT that *act* has the database run, reading or writing, after what it has written."""
     selects = [one for one in statements_of(act) if one[0].lstrip().lower().startswith(("select", "with"))]
 

@@ -317,7 +317,7 @@ def test_a_hash_that_is_seen_again_while_it_is_to_be_forgotten_stays(house: Hous
 def test_what_ended_is_looked_through_by_its_index_from_where_the_last_look_came(house: House, what: Table) -> None:
     """Also where more ended at that one instant than a look is at."""
     look = look_at_jobs if what is jobs else look_at_intents
-    bookmark = Bookmark(finished_at=NOW, id="x")
+    bookmark = Bookmark(at=NOW, id="x")
 
     def read(c: Connection) -> object:
         return look(c, before=NOW + DAY, after=bookmark, limit=10)

@@ -1,7 +1,7 @@
 """What the code goes by has columns of its own: it was read from sentences for people, which are now for them alone.
 
 Revision ID: 0068
-Revises: 0066
+Revises: 0067
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0068"
-down_revision: str | None = "0066"
+down_revision: str | None = "0067"
 branch_labels: str | None = None
 depends_on: str | None = None
 

@@ -1,0 +1,159 @@
+"""`jobs resolve`: what became of a call that got no answer, as a person found it; of one, or of very many at once."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import click
+from sqlalchemy import Connection
+
+from deploy.cli.command import MOMENT, PROBLEM, YES, command, confirm, json_file
+from deploy.cli.jobs import jobs
+from deploy.cli.output import Output
+from deploy.cli.unfinished import resolving, step_by_step
+from deploy.installation import Installation
+from identity.errors import BadInput
+from pipeline.batches import in_batches
+from pipeline.desk import jobs as acts
+from pipeline.desk.unanswered import asked_about, unanswered_calls
+from pipeline.ledger import queries, views
+from pipeline.ledger.dead_letters import MOST
+from pipeline.ledger.paging import Record
+from pipeline.ledger.unanswered import Window, in_steps, unanswered_in
+from pipeline.states import ENDED, JobState
+
+_AT_ONCE = 50  # steps in one transaction
+
+
+@command(jobs)
+@click.argument("id", required=False)
+@click.option("--effect", is_flag=True, help="The call that got no answer did its work upstream.")
+@click.option("--no-effect", is_flag=True, help="It did not.")
+@click.option("--result", callback=json_file, metavar="FILE", help="With --effect: what the step returns, in JSON.")
+@click.option(
+    "--call",
+    "calls",
+    multiple=True,
+    metavar="ATTEMPT",
+    help="The call that you looked for, as `jobs show` names it; again for each.  [default: what it asks about]",
+)
+@click.option("--action", help="Without an id: of every call of this action …")
+@click.option("--since", type=MOMENT, help="… that was sent then or later: 2026-12-01T08:00Z …")
+@click.option("--until", type=MOMENT, help="… and before then.")
+@click.option("--tenant", help="Without an id: of this tenant alone.")
+@click.option("--dry-run", is_flag=True, help="Without an id: say which, and record nothing.")
+@YES
+def resolve(
+    at: Installation,
+    out: Output,
+    id: str | None,
+    effect: bool,
+    no_effect: bool,
+    result: Any,
+    calls: tuple[str, ...],
+    action: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    tenant: str | None,
+    dry_run: bool,
+    yes: bool,
+) -> int | None:
+    """Say what became of a call whose outcome nobody could look up; a job that waits for it goes on with that.
+
+    If the job asks about another call by now, nothing is done: your word was not about that. `--yes` wants `--call`.
+    A job that was cancelled or is dead stays so; the receipt of the revocation that stopped it follows.
+
+    Without an id it is said of many: that all calls of an action, sent between two times, had no effect. The oldest
+    2,000 are settled, and the same command goes on behind them. Exits with 1 if one could not be.
+    """
+    if effect is no_effect:
+        raise click.UsageError("Look at the provider, then say --effect or --no-effect.")
+    if (result is not None) and not effect:
+        raise click.UsageError("A call without effect has no result.")
+    if id is None:
+        if action is None or since is None or until is None or calls:
+            raise click.UsageError("Say which: an id, or --action with --since and --until.")
+        if effect:
+            raise click.UsageError("Each call with an effect returned something of its own: say --effect of one job.")
+        return _resolve_many(at, out, Window(action=action, since=since, until=until, tenant=tenant), dry_run, yes)
+    if action or since or until or tenant or dry_run:
+        raise click.UsageError("An id says which: leave out --action, --since, --until, --tenant and --dry-run.")
+    _resolve_one(at, out, id, effect=effect, result=result, calls=calls, yes=yes)
+    return None
+
+
+def _resolve_one(
+    at: Installation, out: Output, id: str, *, effect: bool, result: Any, calls: tuple[str, ...], yes: bool
+) -> None:
+    said = "had its effect" if effect else "had no effect"
+    job, steps = at.read(lambda c: (queries.job(c, id), views.steps_of(c, id)))
+    in_doubt = unanswered_calls(steps)
+    asked = [one for one in in_doubt if one.attempt["id"] in calls] if calls else asked_about(steps)
+    if not calls and job["state"] in ENDED and len(asked) < len(in_doubt):  # a waiting job asks about one step
+        raise BadInput(f"job {id} is in doubt about several steps: look for each, then {step_by_step(job, in_doubt)}")
+    if not calls and len(asked) > 1:
+        raise BadInput(f"job {id} asks about {len(asked)} calls: look for each, then {resolving(job, steps)}")
+    if not calls and asked and yes:  # nobody sees which one it is, and it may be a later one than they looked for
+        raise BadInput(f"with --yes, say which call you looked for: {resolving(job, steps)}")
+    if asked:
+        named = "; ".join(f"{one.step['action']} (call {one.attempt['id']})" for one in asked)
+        confirm(f"Record that {named} {said}? This cannot be undone.", yes=yes)
+    shown = calls or [one.attempt["id"] for one in asked]
+    act = at.act()
+
+    def write(c: Connection) -> tuple[Record, acts.Resolved]:
+        resolved = acts.resolve(c, id, act, effect=effect, result=result, workflows=at.workflows, calls=shown)
+        return queries.job(c, id), resolved
+
+    job, resolved = at.write(write)
+    at.ring_jobs(resolved.bells)
+    if resolved.revocations:
+        at.ring_revocations(resolved.revocations)
+    then = "the job goes on" if job["state"] == JobState.QUEUED else f"the job stays {job['state']}"
+    out.done(
+        f"the call of {id} {said}; {then}", {"id": id, "effect": effect, "revocations": list(resolved.revocations)}
+    )
+
+
+def _resolve_many(at: Installation, out: Output, window: Window, dry_run: bool, yes: bool) -> int | None:
+    """That none of these calls had an effect: those that are found first, whoever else's word comes meanwhile."""
+    if window.until > at.now():
+        raise BadInput("--until lies ahead: your word cannot be about calls that are still to be sent")
+    found = at.read(lambda c: unanswered_in(c, window, limit=MOST + 1))
+    chosen = in_steps(found[:MOST])
+    more = len(found) > MOST
+    if not chosen:
+        raise BadInput(
+            f"no call of {window.action} that was sent between these times waits for anyone's word: "
+            "`aswhom jobs list --wait unknown` shows those that do"
+        )
+    jobs_of, tenants = len({one.job for one in chosen}), len({row["tenant_id"] for row in found[:MOST]})
+    counted = f"{len(found[:MOST])} call(s) of {window.action}, by {jobs_of} job(s) of {tenants} tenant(s)"
+    if dry_run:
+        if not out.as_json:
+            out.table(found[:MOST], ("id", "job_id", "tenant_id", "workflow", "state", "opened_at"))
+        out.done(f"{counted}: nothing was recorded", {"would_resolve": found[:MOST], "more": more})
+        return None
+    confirm(
+        f"Record that {counted}, had no effect? The jobs that wait for that send them again. This cannot be undone.",
+        yes=yes,
+    )
+    done: list[str] = []
+    refused: list[str] = []
+    with out.progress(len(chosen), what="resolving") as bar:
+        for some in in_batches(chosen, _AT_ONCE):
+            resolved = at.write(partial(acts.resolve_all, steps=some, act=at.act(), workflows=at.workflows))
+            at.ring_jobs(resolved.bells)
+            if resolved.revocations:
+                at.ring_revocations(resolved.revocations)
+            done += resolved.calls
+            refused += resolved.refused
+            bar.update(len(some))
+    out.left_out(refused)
+    if more:
+        out.note(f"these were the oldest {MOST}: say the same again for those behind them")
+    told = {"resolved": done, "left_out": refused, "more": more}
+    out.done(f"{len(done)} call(s) of {window.action} had no effect", told)
+    return PROBLEM if refused else None
