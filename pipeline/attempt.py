@@ -111,7 +111,7 @@ def _open_and_send(
                 )  # the step is stored with this request, so a further opening does not change it
             case outcome:
                 _end_by(services, step, intent, outcome)
-        answer = _send(services, step, intent, opened, written, began=began)
+        answer = _send(services, step, intent, opened, written, host_use, began=began)
         conclusion = conclude(step.action, step.call, purpose, answer)
         host_use.ended(answer, conclusion)
         made = OpenedAttempt(
@@ -133,8 +133,10 @@ def _open_and_send(
             if not hold_back(services, lease, began=began):
                 return replace(made, conclusion=replace(conclusion, verdict=Verdict.RETRY))
             made.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
+            step = step.answered()
             continue  # the next opening parks the job on the account
         made.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")
+        step = step.answered()
         if forced:
             ask_to_reconnect(services, lease)
         # A refused token that was not the newest died by another worker's refresh; the next opening leases the newest.
@@ -264,7 +266,14 @@ def _refresh(services: Services, account: str, generation: int, *, refused: bool
 
 
 def _send(
-    services: Services, step: StepAtHand, intent: Intent, opened: Opened, written: Written, *, began: float
+    services: Services,
+    step: StepAtHand,
+    intent: Intent,
+    opened: Opened,
+    written: Written,
+    host_use: HostUse,
+    *,
+    began: float,
 ) -> Response | NotSent | NoAnswer:
     send_before = began + intent.send_within.total_seconds()
     try:
@@ -275,6 +284,7 @@ def _send(
     if isinstance(shown, NotSent):
         return replace(shown, untried=True)  # the upstream's host was not spoken to
     services.reached("before_call")
+    host_use.sent()
     answer = services.upstream.send(
         written,
         authorization=shown,

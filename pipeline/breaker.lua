@@ -5,12 +5,13 @@
 --                   last      whose failure was the last: here a job, for the host a tenant
 --                   opened    how often the breaker opened in a row
 --                   open      it lets nothing through before; after it, one probe
+--                   since     when it opened for the first time in that row
 --                   probe     until when that probe is waited for
 --                   prober    the job that is the probe
 --                   line      the next place of those who wait: of the tenant's jobs, for the host of the tenants
 --                   seen      when it was asked about last: where that lies ahead, the clock was set back
 -- KEYS[2]  hash     the same of all tenants together
--- ARGV[1]  "enter", "line", "answered", "back": it was not sent, or "failed"
+-- ARGV[1]  "enter", "line", "answered", "back": it was not sent, "failed", or "away": for how long without a break
 -- ARGV[2]  between two places of a line   ARGV[3] the longest line   ARGV[4] the job   ARGV[5] its tenant
 -- ARGV[6]  threshold   ARGV[7] after so long who comes during a probe looks again
 -- enter:   ARGV[8] time for a probe
@@ -46,8 +47,8 @@ local function read(key)
     state[fields[i]] = named and fields[i + 1] or tonumber(fields[i + 1])
   end
   local set_back = (state.seen or now) - now
-  if set_back > 0 then -- what lay ahead lies as far ahead as before
-    for _, field in ipairs({ "open", "probe", "line" }) do
+  if set_back > 0 then -- what lay ahead lies as far ahead as before, and what lay back as far back
+    for _, field in ipairs({ "open", "since", "probe", "line" }) do
       if state[field] then
         set(state, field, state[field] - set_back)
       end
@@ -101,13 +102,17 @@ local function is_last_straw(state, who)
   return state.open or (state.last ~= who and (state.failures or 0) + 1 >= tonumber(ARGV[6]))
 end
 
+-- While it is open, what fails beside the probe was on its way before, and says nothing new.
 local function fail(state, who, same)
+  if state.open and state.prober ~= ARGV[4] then
+    return
+  end
   set(state, "last", who)
   if not same then
     set(state, "failures", (state.failures or 0) + 1)
   end
-  local probed = state.open and state.open <= now
-  if probed or (not state.open and (state.failures or 0) >= tonumber(ARGV[6])) then
+  if state.open or (state.failures or 0) >= tonumber(ARGV[6]) then
+    set(state, "since", state.since or now)
     local cooling = tonumber(ARGV[8])
     if not same then
       set(state, "opened", (state.opened or 0) + 1)
@@ -117,6 +122,10 @@ local function fail(state, who, same)
     set(state, "probe", nil)
     set(state, "prober", nil)
   end
+end
+
+local function away_for(state)
+  return state.open and state.open > now and now - (state.since or now) or 0
 end
 
 local what, answer = ARGV[1], 0
@@ -138,6 +147,8 @@ if what == "enter" then
   end
 elseif what == "line" then
   answer = stand(tonumber(ARGV[8]))
+elseif what == "away" then
+  answer = math.max(away_for(whose), away_for(host))
 elseif what == "answered" then
   for _, state in ipairs(both) do
     if state.there then

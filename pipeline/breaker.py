@@ -59,6 +59,7 @@ class Breakers(SharedByRedis):
         super().__init__(client, **sharing)
         self._breaker = breaker or HostBreaker()
         self._own: defaultdict[str, HostState] = defaultdict(HostState)
+        self._failed: dict[str, float] = {}  # when this process was last told of a failure at a host, lately
 
     def enter(self, errand: Errand) -> timedelta | Passed:
         """Passed: call now. Otherwise how long to wait before asking again."""
@@ -66,11 +67,12 @@ class Breakers(SharedByRedis):
         def alone(states: States, now: int) -> int:
             return states.enter(now, self._breaker, job=errand.job, tenant=errand.tenant)
 
+        at = self._monotonic()
         told = self._ask(errand, "enter", self._breaker.probe, alone=alone)
         if told > 0:
             return timedelta(microseconds=told)
         said = max(-told - 1, 0)
-        return Passed(known=told < 0, last_straw=bool(said & 2), own=bool(said & 4))
+        return Passed(at=at, known=told < 0, last_straw=bool(said & 2), own=bool(said & 4))
 
     def line(self, errand: Errand, *, after: timedelta) -> timedelta:
         """A place in the tenant's line for the host, for a reason of this process's, not before *after*."""
@@ -79,6 +81,20 @@ class Breakers(SharedByRedis):
             return states.stand(now, after // _MICROSECOND, self._breaker)
 
         return timedelta(microseconds=self._ask(errand, "line", after, alone=alone))
+
+    def away_for(self, errand: Errand) -> timedelta:
+        """How long the host has been away without a break, as calls found; none: it may be back, as far as is known."""
+        told = self._ask(errand, "away", alone=lambda states, now: states.away_for(now))
+        return timedelta(microseconds=told)
+
+    def knows(self, errand: Errand, passed: Passed) -> bool:
+        """Whether an answer that has just come to what had *passed* is to be told: failures may be remembered.
+
+        Those since it passed are this process's own alone, so that nobody is asked where all is well.
+        """
+        with self._lock:
+            failed = self._failed.get(errand.keys[1])
+        return passed.known or (failed is not None and failed >= passed.at)
 
     def answered(self, errand: Errand) -> None:
         """The host answered like something that works, whatever it said: the breakers close."""
@@ -98,8 +114,15 @@ class Breakers(SharedByRedis):
         def alone(states: States, now: int) -> int:
             return states.failed(now, breaker, job=errand.job, tenant=errand.tenant, may_be_own=may_be_own)
 
+        self._note_failure(errand.keys[1])
         wait = self._ask(errand, "failed", breaker.first, breaker.longest, int(may_be_own), alone=alone)
         return timedelta(microseconds=wait) if wait else None
+
+    def _note_failure(self, host: str) -> None:
+        now = self._monotonic()
+        with self._lock:
+            lately = now - self._breaker.probe.total_seconds()  # what passed before that has ended
+            self._failed = {host: at for host, at in self._failed.items() if at > lately} | {host: now}
 
     def _ask(self, errand: Errand, what: str, *arguments: int | timedelta, alone: Callable[[States, int], int]) -> int:
         keys, breaker = [f"{self._prefix}upstream:{key}" for key in errand.keys], self._breaker

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from identity.breaker import Breaker, BreakerState
@@ -24,6 +24,7 @@ class HostBreaker(Breaker):
 class Passed:
     """A call may go now, and what its end will mean as far as it is known before."""
 
+    at: float = field(default=0.0, compare=False)  # when, by this process's clock
     known: bool = False  # something is remembered of the host, which a good answer ends
     last_straw: bool = False  # if it fails, the host is taken for away
     own: bool = False  # not even so, where that may be the request's own fault: it would be this job's again
@@ -38,6 +39,7 @@ class HostState(BreakerState):
     """One host, as one tenant met it, or as all did. It has no clock that is set back."""
 
     last: str | None = None
+    since: int | None = None  # when it opened for the first time in that row
     prober: str | None = None
     line: int = 0
     seen: int = 0
@@ -61,11 +63,18 @@ class HostState(BreakerState):
         self.line = at + breaker.apart // _MICROSECOND
         return at - now
 
-    def fail_for(self, who: str, now: int, breaker: Breaker, *, same: bool) -> None:
-        """A failure of *who*."""
+    def fail_for(self, who: str, now: int, breaker: Breaker, *, job: str, same: bool) -> None:
+        """A failure of *who*. While it is open, what fails beside the probe was on its way before, and counts not."""
+        if self.open is not None and self.prober != job:
+            return
         self.last = who
         if self.fail(now, breaker, same=same):
+            self.since = now if self.since is None else self.since
             self.prober = None
+
+    def away_for(self, now: int) -> int:
+        """How long it has been open without a break; 0: it is not, or a call may find out at this moment."""
+        return now - (self.since or now) if self.open is not None and self.open > now else 0
 
     def is_last_straw(self, who: str, breaker: Breaker) -> bool:
         """Whether a failure now, of *who*, leaves it open."""
@@ -109,9 +118,13 @@ class States:
     def failed(self, now: int, breaker: HostBreaker, *, job: str, tenant: str, may_be_own: bool) -> int:
         """How long to wait after a failure; 0: the host is not taken for away, or it may be that job's own fault."""
         own = may_be_own and self._is_own(job)
-        self.whose.fail_for(job, now, breaker, same=own)
-        self.host.fail_for(tenant, now, breaker, same=own or self.host.last == tenant)
+        self.whose.fail_for(job, now, breaker, job=job, same=own)
+        self.host.fail_for(tenant, now, breaker, job=job, same=own or self.host.last == tenant)
         return 0 if own else self._longest(now, breaker)
+
+    def away_for(self, now: int) -> int:
+        """How long the host has been away without a break, as far as calls could tell."""
+        return max(self.whose.away_for(now), self.host.away_for(now))
 
     def _is_own(self, job: str) -> bool:
         """Of a failure that may be the request's own: it is this job's again, and nobody says that the host is away."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from identity.backoff import spread
 from identity.http import NoAnswer, NotSent
@@ -11,7 +11,7 @@ from pipeline.action import Response, Verdict
 from pipeline.breaker import Errand
 from pipeline.breaker_state import Passed
 from pipeline.conclusion import Conclusion
-from pipeline.in_flight import Call
+from pipeline.in_flight import Call, Full
 from pipeline.interruption import RunAgain, UpstreamAway
 from pipeline.services import Services
 from pipeline.step_at_hand import StepAtHand
@@ -29,7 +29,8 @@ class HostUse:
         self._errand = Errand.of(step.through, tenant=step.job.tenant, job=step.job.id)
         self._passed: Passed | None = None  # what the breaker said; None: it is not to be told of this
         self._call: Call | None = None
-        self._failed = self._may_be_own = False
+        self._failed = self._may_be_own = self._known = False
+        self.works = False  # the host, by its answer
         self.meets_outage = False  # by what was known before the call
         self.away: timedelta | None = None  # how long the host is to be left alone: known once the breaker was told
 
@@ -42,22 +43,26 @@ class HostUse:
         if self._passed is not None:
             return
         errand, breakers = self._errand, self._services.breakers
-        self._call = self._services.in_flight.enter(errand.host, errand.tenant)
-        if self._call is None:
-            metrics.UPSTREAM_WAITS.labels(errand.provider, "hangs").inc()
-            reason = (
-                f"{self.host} has its share of the threads of a worker and does not answer: {self._step.name} waits"
-            )
+        entered = self._services.in_flight.enter(errand.host, errand.tenant)
+        if isinstance(entered, Full):
+            metrics.UPSTREAM_WAITS.labels(errand.provider, "hangs" if entered.hangs else "burst").inc()
+            why = "does not answer" if entered.hangs else "had no time to answer yet"
+            reason = f"{self.host} has its share of the threads of a worker and {why}: {self._step.name} waits"
             raise RunAgain(reason, delay=breakers.line(errand, after=_ASKED_AGAIN))
+        self._call = entered
         told = breakers.enter(errand)
         if isinstance(told, Passed):
             self._passed = told
             return
         self._leave(sent=False)
         metrics.UPSTREAM_WAITS.labels(errand.provider, "away").inc()
-        raise upstream_away(
-            self._services, self._step, f"{self._step.name} waits for {self.host}, which is away", delay=told
-        )
+        reason = f"{self._step.name} waits for {self.host}, which is away"
+        raise upstream_away(self._services, self._step, reason, delay=told, over=self._others_looked)
+
+    def sent(self) -> None:
+        """The request goes on the wire now."""
+        if self._call is not None:
+            self._services.in_flight.sent(self._call)
 
     def ended(self, answer: Response | NotSent | NoAnswer, conclusion: Conclusion) -> None:
         """What came of the request, as far as this process goes: nobody else is asked, for its answer is not stored.
@@ -65,23 +70,25 @@ class HostUse:
         What says nothing of the host is given back later.
         """
         ours = isinstance(answer, NotSent) and (answer.untried or answer.final)
+        self.works = False
         if self._passed is None or ours or (self._services.stopping() and not isinstance(answer, Response)):
             return  # a process that stops breaks off its own calls
+        self._known = self._services.breakers.knows(self._errand, self._passed)
         status = answer.status if isinstance(answer, Response) else None
         self._leave(answered=status is not None)
         self._may_be_own = status in _MAY_BE_OWN or isinstance(answer, NoAnswer)
-        works = status is not None and (status < 500 or conclusion.verdict not in (Verdict.RETRY, Verdict.UNKNOWN))
-        self._failed = not works
+        self.works = status is not None and (status < 500 or conclusion.verdict not in (Verdict.RETRY, Verdict.UNKNOWN))
+        self._failed = not self.works
         self.meets_outage = self._failed and self._passed.meets_outage(may_be_own=self._may_be_own)
 
     def tell(self) -> None:
         """Tell the breaker how it ended. It may be slow to listen: what is to be stored is stored before."""
         if self._passed is None or self._call is not None:
             return
-        known, self._passed = self._passed.known, None
+        self._passed = None
         breakers, errand = self._services.breakers, self._errand
         if not self._failed:
-            if known:
+            if self._known:
                 breakers.answered(errand)
             return
         wait = breakers.failed(errand, may_be_own=self._may_be_own)
@@ -93,8 +100,15 @@ class HostUse:
         """Before something else is waited for, and at the end, whatever it was."""
         self._leave(sent=False)
         if self._passed is not None:
-            self._passed = None
-            self._services.breakers.back(self._errand)
+            passed, self._passed = self._passed, None
+            if passed.known:  # else it can have been no probe
+                self._services.breakers.back(self._errand)
+
+    @property
+    def _others_looked(self) -> bool:
+        """Whether a wait that is over ends here, though this run may not look: calls of others did all the time."""
+        step = self._step
+        return step.waited_out and self._services.breakers.away_for(self._errand) >= _longest_wait(self._services, step)
 
     def _leave(self, *, sent: bool = True, answered: bool = False) -> None:
         if self._call is not None:
@@ -103,13 +117,15 @@ class HostUse:
 
 
 def upstream_away(
-    services: Services, step: StepAtHand, reason: str, *, delay: timedelta, in_doubt: bool = False
+    services: Services, step: StepAtHand, reason: str, *, delay: timedelta, over: bool, in_doubt: bool = False
 ) -> UpstreamAway:
-    """The wait for a step's upstream: as long as a step has, from when it was sent first. *in_doubt*: just now."""
-    expires_in = services.settings.waits_at_most(step.spec.patience)
-    if step.earlier.since is not None:
-        expires_in -= datetime.now(UTC) - step.earlier.since
+    """The wait for a step's upstream, or where it is *over* its end. *in_doubt*: a call of it is, as of just now."""
     asks = None
     if in_doubt or step.earlier.in_doubt:
         asks = step.asks(f"{step.name} was sent and no answer came, and its upstream did not come back in time").reason
-    return UpstreamAway(reason, delay=delay, step=step.id, expires_in=max(expires_in, timedelta()), asks=asks)
+    expires_in = _longest_wait(services, step)
+    return UpstreamAway(reason, delay=delay, step=step.id, expires_in=expires_in, over=over, asks=asks)
+
+
+def _longest_wait(services: Services, step: StepAtHand) -> timedelta:
+    return services.settings.waits_at_most(step.spec.patience)

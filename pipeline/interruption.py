@@ -40,16 +40,18 @@ class RunAgain(Interruption):
 
 
 class UpstreamAway(RunAgain):
-    """The job waits in the ledger for *delay*, since its upstream is away; the wait for that *step* has an end.
+    """The job waits in the ledger for *delay*, since its upstream is away: for that *step* no longer than *expires_in*.
 
-    Then it is dead; or, where a call of the step is in doubt, a person is asked, with the words *asks*.
+    *over*: that has passed, and it looked in vain once more. Then it is dead; or, where a call of the step is in doubt,
+    a person is asked, with the words *asks*.
     """
 
     def __init__(
-        self, reason: str, *, delay: timedelta, step: str, expires_in: timedelta, asks: str | None = None
+        self, reason: str, *, delay: timedelta, step: str, expires_in: timedelta, over: bool, asks: str | None = None
     ) -> None:
         super().__init__(reason, delay=delay)
         self.expires_in = expires_in
+        self.over = over
         self.waits_for = upstream_of(step)
         self.asks = asks
 

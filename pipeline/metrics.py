@@ -178,7 +178,7 @@ BUDGET_PAUSES = Counter(
 )
 UPSTREAM_WAITS = Counter(
     "aswhom_upstream_waits",
-    "Steps that were sent back since an upstream's host is away, or hangs with half of a worker's threads",
+    "Steps that were sent back since an upstream's host is away, or has its share of a worker's threads",
     ["provider", "why"],
 )
 DUTY_SECONDS = Histogram("aswhom_duty_seconds", "Ticks of housekeeping's duties", ["duty", "outcome"], buckets=_CALL)

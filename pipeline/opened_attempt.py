@@ -63,6 +63,7 @@ class OpenedAttempt:
             upstream_request_id=self.conclusion.upstream_request_id,
             error=error,
             counts_as=CountsAs.UNSPENT if self.spends_none else None,
+            upstream_works=self.host_use.works,
             resolves=resolves,
         )
         try:
@@ -99,20 +100,23 @@ class OpenedAttempt:
     @property
     def spends_none(self) -> bool:
         """Whether it counts for no try: its upstream is away, or refused it and said when to come. Not for ever."""
+        if self.host_use.meets_outage:
+            return not self.step.waited_out
         told = self.conclusion.verdict is Verdict.RETRY and self.conclusion.retry_after is not None
-        return (told or self.host_use.meets_outage) and not self._waited_out
+        return told and not self._fails_for_long
 
     @property
     def goes_on(self) -> bool:
         """Whether there will be another attempt after one that did not settle the step."""
-        if self.spends_none or (self.step.spec.patience and not self._waited_out):
+        if self.spends_none or (self.step.spec.patience and not self._fails_for_long):
             return True
-        made = self.tries + self.step.earlier.unspent if self._waited_out else self.tries
+        over = self._fails_for_long or self.step.waited_out
+        made = self.tries + self.step.earlier.unspent if over else self.tries
         return made < self.services.settings.attempts
 
     @property
-    def _waited_out(self) -> bool:
-        """Whether as much time as an upstream has for coming back is over since the first attempt that was sent."""
+    def _fails_for_long(self) -> bool:
+        """Whether as much time as an upstream has for coming back is over since its first attempt of no avail."""
         since = self.step.earlier.since
         waited = datetime.now(UTC) - since if since else timedelta(seconds=time.monotonic() - self.began)
         return waited >= self.services.settings.waits_at_most(self.step.spec.patience)
@@ -121,12 +125,13 @@ class OpenedAttempt:
         """The job's way back to the queue, later with every attempt."""
         settings = self.services.settings
         at_least = max(at_least, self.conclusion.retry_after or timedelta())
-        if self.host_use.away is not None and not self._waited_out:
+        if self.host_use.away is not None:
             return upstream_away(
                 self.services,
                 self.step,
                 f"{reason}: {self.host_use.host} is away",
                 delay=max(self.host_use.away, at_least),
+                over=self.step.waited_out,
                 in_doubt=self.conclusion.verdict is Verdict.UNKNOWN and self.intent.purpose is Purpose.CALL,
             )
         made = self.tries + self.step.earlier.unspent

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from functools import partial
 from hashlib import sha256
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from sqlalchemy import Row
@@ -190,7 +191,7 @@ class StepRunner:
             found = probe(self._services, step, number=made + 1)
             if found is not None:
                 return found
-            step, made = replace(step, earlier=replace(step.earlier, in_doubt=False)), made + 1
+            step, made = replace(step.answered(), earlier=replace(step.earlier, in_doubt=False)), made + 1
         return attempt(self._services, step, number=made + 1)
 
     def _earlier(self, step: StepAtHand, tried: list[Row[Any]], known: Known) -> EarlierAttempts:
@@ -200,7 +201,7 @@ class StepRunner:
         return EarlierAttempts(
             former=len(tried) - len(sent) + unspent,
             unspent=unspent,
-            since=sent[0].opened_at if sent else None,
+            since=_failing_since(sent),
             # `write_step` resets `opened_at` where a replayed step asks for something else: then it is later than the
             # first attempt's.
             otherwise=bool(tried) and (step.request_changed or tried[0].opened_at < step.opened_at),
@@ -246,6 +247,15 @@ class StepRunner:
                 "sent again it might be done twice"
             )
         return Known.UNSETTLED
+
+
+def _failing_since(sent: list[Row[Any]]) -> datetime | None:
+    """Since when nothing comes of a step by its upstream's doing: its account waits for a person, who may take days."""
+    since: datetime | None = None
+    for row in sent:
+        by_account = row.account_id and row.status == HTTPStatus.UNAUTHORIZED
+        since = None if by_account else since or row.opened_at
+    return since
 
 
 def _decision_of_refusal(denied: Denied) -> Decision:

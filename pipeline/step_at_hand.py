@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from identity.capability.model import Audience
@@ -20,7 +20,7 @@ from pipeline.bugs import log_bug
 from pipeline.interruption import AskOperator
 from pipeline.ledger.calls import word_wanted
 from pipeline.ledger.intents import Approved
-from pipeline.ledger.jobs import ClaimedJob
+from pipeline.ledger.jobs import ClaimedJob, upstream_of
 from pipeline.marker import marker_of
 from pipeline.run import StepSpec
 from pipeline.states import Purpose
@@ -40,7 +40,7 @@ class EarlierAttempts:
         0  # which count for no limit: of before its job was replayed, taken back before they were sent, unspent
     )
     unspent: int = 0  # of those, which were sent since then: their upstream was away, or said when to come
-    since: datetime | None = None  # when the first that counts was opened: what patience runs from; None: none was
+    since: datetime | None = None  # when the first was opened that came to nothing by the upstream's doing
     otherwise: bool = False  # some asked for something else, and none of them had an effect
     resends: bool = False  # one of unknown outcome carried a capability that lives
     in_doubt: bool = False  # one that may have had the effect has no outcome
@@ -97,6 +97,15 @@ class StepAtHand:
     def repeats(self) -> bool:
         """Whether an attempt of unknown outcome may simply be made again."""
         return self.earlier.resends or self.action.facts.effect is Effect.READ or self.action.facts.recovery.repeats
+
+    @property
+    def waited_out(self) -> bool:
+        """Whether it has waited for its upstream for as long as it may: one clock, the ledger's, as its run began."""
+        return self.job.wait_is_over and self.job.waits_for == upstream_of(self.id)
+
+    def answered(self) -> Self:
+        """The same after an answer that works: the ledger ended the wait for its upstream."""
+        return replace(self, job=replace(self.job, waits_for=None, wait_is_over=False))
 
     def asks(self, why: str) -> AskOperator:
         """For a person's word: nothing else tells what became of its call."""

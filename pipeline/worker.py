@@ -114,13 +114,14 @@ class Worker:
             case RunEnded(moved=moved):
                 metrics.count_end(str(job.pattern), moved)
                 self._end(job, _moved_already, insist=False)
-            case UpstreamAway(delay=delay, waits_for=waits_for, expires_in=expires_in, asks=asks):
+            case UpstreamAway(delay=delay, waits_for=waits_for, expires_in=expires_in, over=over, asks=asks):
                 wait = partial(
                     waits.await_upstream,
                     job=job,
                     waits_for=waits_for,
                     due_in=delay,
                     expires_in=expires_in,
+                    over=over,
                     reason=reason,
                     ask=None if asks is None else self._asking(job, asks),
                 )

@@ -188,7 +188,8 @@ _UPSTREAMS = (
     ),
     Panel(
         title="Steps sent back by an upstream that is away",
-        says="`away`: a breaker is open. `hangs`: half of a worker's threads wait for it. Runbook: AswhomUpstreamAway.",
+        says="`away`: a breaker is open. `hangs`, `burst`: it has its share of a worker's threads, and was silent for "
+        "two seconds, or not yet. Runbook: AswhomUpstreamAway.",
         queries={"{{provider}} {{why}}": rate_or_none("upstream_waits", "provider", "why")},
         unit="ops",
     ),

@@ -22,7 +22,7 @@ from identity.prepared import Prepared
 from identity.sequence import next_number_and_time
 from pipeline.ledger.calls import calls_in_doubt, may_have_acted
 from pipeline.ledger.intents import Intent, record_intent
-from pipeline.ledger.jobs import wake
+from pipeline.ledger.jobs import end_wait, upstream_of, wake
 from pipeline.ledger.moving import StepColumns, move_attempt, move_step
 from pipeline.ledger.once import once_name
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
@@ -46,6 +46,7 @@ class Closing:
     upstream_request_id: str | None = None
     error: str | None = None
     counts_as: CountsAs | None = None  # None: one of its step's tries
+    upstream_works: bool = False  # by its answer, whatever it said: who waited for it waits no longer
     resolves: AttemptState | None = None  # what earlier unknown attempts of the step turn out to have been
 
     @property
@@ -94,6 +95,8 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
         counts_as=closing.counts_as,
     )
     if closed is not None:
+        if closing.upstream_works and intent.job.waits_for == upstream_of(intent.step):
+            end_wait(connection, intent.job)
         answer = _Answer(attempt=closed, kind="attempt.closed", id=f"{closing.attempt}.{number}")
     else:
         row = connection.execute(select(attempts).where(attempts.c.id == closing.attempt)).one()

@@ -39,7 +39,8 @@ class ClaimedJob:
     accepted: int
     fence: int
     runs_spent: int
-    waits_for: str | None  # what it was parked for, unless a step has opened since
+    waits_for: str | None  # what it was parked for, unless that has come since
+    wait_is_over: bool  # since before this claim: the wait has reached its expiry
     waited: timedelta  # since it was due
 
 
@@ -95,6 +96,11 @@ _LOCK_CLAIM = Prepared(
     .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
     .with_for_update()
 )
+_WAITS_NO_MORE = Prepared(
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
+    .values(waits_for=null(), expires_at=null())
+)
 _STATE_AND_REVOCATION = Prepared(select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job")))
 
 
@@ -118,6 +124,7 @@ def claim(connection: Connection, job: str, *, claim_for: timedelta, lapses: int
     if claimed is None:
         return None
     document = _DOCUMENT.run(connection, {"digest": claimed.config_sha256}).scalar_one()
+    now = claimed.claimed_until - claim_for
     return ClaimedJob(
         id=claimed.id,
         tenant=claimed.tenant_id,
@@ -135,7 +142,8 @@ def claim(connection: Connection, job: str, *, claim_for: timedelta, lapses: int
         fence=claimed.fence,
         runs_spent=claimed.runs_spent,
         waits_for=claimed.waits_for,
-        waited=claimed.claimed_until - claim_for - claimed.due_at,
+        wait_is_over=claimed.expires_at is not None and claimed.expires_at <= now,
+        waited=now - claimed.due_at,
     )
 
 
@@ -175,13 +183,14 @@ def park(
     """Park a running job. *lacks*: the scopes that a consent is to give. A job told to stop is cancelled instead.
 
     With *due_in* before *expires_in*, a job that waits for the same thing as before keeps its earlier expiry: looking
-    again does not prolong the wait.
+    again does not prolong the wait. For an upstream it has a place in a line, which may lie behind the expiry.
     """
     expires_at, due_at = database_in(expires_in), database_in(due_in)
     if waits_for is not None and (due_in < expires_in or wait is Wait.UPSTREAM):
         before = case((jobs.c.waits_for == waits_for, jobs.c.expires_at))
         expires_at = func.coalesce(before, expires_at, type_=Instant)
-        due_at = case((due_at < expires_at, due_at), else_=expires_at)
+        if wait is not Wait.UPSTREAM:
+            due_at = case((due_at < expires_at, due_at), else_=expires_at)
     parked = move_job(
         connection,
         job.id,
@@ -270,6 +279,11 @@ def consenting(waits_for: str | None) -> AccountKey | None:
 def wake(connection: Connection, waits_for: str) -> Sequence[str]:
     """Queue every job that waits for *waits_for*. Call it in the transaction that ends the wait."""
     return _WAKE.run(connection, {"awaited": waits_for}).scalars()
+
+
+def end_wait(connection: Connection, job: ClaimedJob) -> None:
+    """What a running job was parked for has come, so that another wait for the same is a new one."""
+    _WAITS_NO_MORE.run(connection, {"job": job.id, "held": job.fence})
 
 
 def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, bindparam, insert, null, update
+from sqlalchemy import Connection, bindparam, insert, update
 
 from identity import leases
 from identity.accounts import pending_account
@@ -37,7 +37,7 @@ from pipeline.ledger.intents import (
     record_intent,
     write_step,
 )
-from pipeline.ledger.jobs import consent_of, park, requeue, upstream_of
+from pipeline.ledger.jobs import consent_of, end_wait, park, requeue, upstream_of
 from pipeline.ledger.once import take_once
 from pipeline.ledger.refusals import rule_out
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
@@ -59,8 +59,6 @@ _EXTEND_CLAIM = Prepared(
 )
 _EXTEND_CLAIM_AND_NUMBER = Prepared(_EXTEND_CLAIM.statement.returning(NUMBERS.next_value().label("number")))
 _INSERT_ATTEMPT = Prepared(insert(attempts))
-# By its fence the job is this run's: the transaction has the row since it extended the claim.
-_WAITS_NO_MORE = Prepared(update(jobs).where(jobs.c.id == bindparam("job")).values(waits_for=null(), expires_at=null()))
 
 
 def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
@@ -138,10 +136,10 @@ def _is_overtaken(connection: Connection, intent: Intent, now: datetime) -> bool
 def _end_wait(connection: Connection, intent: Intent) -> None:
     """What the job was parked for has come, so that another such wait is a new one.
 
-    Not for the step's own upstream: whether that is there only the answer says.
+    Not for the step's own upstream: whether that is there only the answer says (`close_attempt`).
     """
     if intent.job.waits_for not in (None, upstream_of(intent.step)):
-        _WAITS_NO_MORE.run(connection, {"job": intent.job.id})
+        end_wait(connection, intent.job)
 
 
 def _examined(connection: Connection, intent: Intent) -> LeaseOutcome | None:

@@ -54,7 +54,7 @@ def _due(wait: Wait, *, limit: int) -> Select[Any]:
 def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
     """A due wait: a person's consent or word is too late, the others look again. None: it waits on, or was moved.
 
-    No wait for an upstream ends unlooked: it may have come back while nothing of ours could look (`await_upstream`).
+    No wait for an upstream ends here: it may have come back while nothing of ours could look (`await_upstream`).
     """
 
     def end(to: JobState, **values: Unpack[JobColumns]) -> JobState | None:
@@ -83,17 +83,15 @@ def await_upstream(
     waits_for: str,
     due_in: timedelta,
     expires_in: timedelta,
+    over: bool,
     reason: str,
     ask: Callable[[Connection], JobState | None] | None,
 ) -> JobState | None:
-    """A running job has looked for its step's upstream, in vain: it waits on; or, where its time is over, is dead.
+    """The upstream of a running job's step is away: the job waits on; or, where the wait is *over*, it is dead.
 
     *ask* parks it for a person's word instead: a call of the step is in doubt.
     """
-    over = select(jobs.c.id).where(
-        jobs.c.id == job.id, jobs.c.waits_for == waits_for, jobs.c.expires_at <= database_now()
-    )
-    if expires_in > timedelta() and connection.execute(over).first() is None:
+    if not over:
         return park(
             connection,
             job,

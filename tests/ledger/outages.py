@@ -30,7 +30,10 @@ class Passing:
     def __init__(self, workers: Workers) -> None:
         self.workers, self.house = workers, workers.house
         self.now, self.settings = 1_000.0, StepSettings()
-        workers.shared = {"breakers": Breakers(None, monotonic=lambda: self.now), "in_flight": InFlight(16)}
+        workers.shared = {"breakers": Breakers(None, monotonic=lambda: self.now), "in_flight": self.flights(16)}
+
+    def flights(self, most: int) -> InFlight:
+        return InFlight(most, monotonic=lambda: self.now)
 
     def passes(self, time: timedelta) -> None:
         self.now += time.total_seconds()

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 import redis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from identity.model import AccountKey
@@ -31,6 +31,7 @@ LOOK = timedelta(minutes=40)
 BREAKER = HostBreaker(
     threshold=3, first=HOUR, longest=4 * HOUR, probe=10 * HOUR, look=LOOK, apart=timedelta(minutes=5), line=HOUR
 )
+COOLED = timedelta(minutes=65)  # after the first opening, and nothing is forgotten yet
 NEAR = timedelta(seconds=30)  # what a slow machine may add, where the steps are minutes
 _hosts = itertools.count()
 
@@ -50,7 +51,7 @@ class Moved:
         self.now += time.total_seconds()
         if self.client is not None:
             for key in {f"breakers:upstream:{key}" for errand in errands for key in errand.keys}:
-                for field in {"open", "probe", "line", "seen"} & set(self.client.hkeys(key)):
+                for field in {"open", "since", "probe", "line", "seen"} & set(self.client.hkeys(key)):
                     self.client.hincrby(key, field, -time // timedelta(microseconds=1))
                 left: Any = self.client.pttl(key)
                 self.client.pexpire(key, max(left - time // timedelta(milliseconds=1), 0))
@@ -140,9 +141,55 @@ def test_a_failed_probe_of_the_tenant_that_failed_last_keeps_the_others_away_for
     fails(moved, to("a"), to("b"), to("a"))
     for _ in range(3):
         moved.passes(HOUR, to("a"), to("b"))
+        assert passes(moved, to("a"))
         fails(moved, to("a"))
     moved.passes(HOUR, to("a"), to("b"))
     assert passes(moved, to("b"))
+
+
+def test_what_fails_beside_the_probe_was_sent_before_and_says_nothing_new(moved: Moved) -> None:
+    to = at_a_host()
+    fails(moved, to("a"), to("b"), to("a"))
+    assert fails(moved, to("c", "late")) == [True]
+    moved.passes(HOUR, to("a"), to("b"), to("c"))
+    assert fails(moved, to("c", "late")) == [False], "of a call that took longer than the cooling"
+    assert passes(moved, to("b", "probe"))
+    fails(moved, to("a", "late"), to("b", "late"), to("c", "late"))
+    assert near(moved.breakers.enter(to("d")), LOOK), "the probe is on its way still"
+    assert near(moved.breakers.failed(to("b", "probe"), may_be_own=False), 2 * HOUR), "and fails for the first time"
+
+
+def test_how_long_a_host_is_away_without_a_break_is_known_but_while_a_call_looks(moved: Moved) -> None:
+    to = at_a_host()
+    fails(moved, to(), to())
+    assert moved.breakers.away_for(to()) == timedelta()
+    fails(moved, to())
+    moved.passes(HOUR, to())
+    assert moved.breakers.away_for(to()) == timedelta(), "whoever comes now looks"
+    assert passes(moved, to())
+    assert moved.breakers.away_for(to()) == timedelta(), "the probe may find it back"
+    fails(moved, to())
+    assert near(moved.breakers.away_for(to()), HOUR)
+    assert moved.breakers.away_for(to("globex")) == timedelta(), "nobody knows that it is away for them"
+    moved.breakers.answered(to())
+    fails(moved, to(), to(), to())
+    assert moved.breakers.away_for(to()) < NEAR, "another outage"
+
+
+def test_answers_between_failures_count_also_of_calls_that_went_before_the_first(moved: Moved) -> None:
+    to = at_a_host()
+    calls = [to(job=str(number)) for number in range(60)]
+    passed = [moved.breakers.enter(call) for call in calls]
+    for number, (call, how) in enumerate(zip(calls, passed, strict=True)):
+        assert isinstance(how, Passed)
+        if number % 10 == 0:
+            assert moved.breakers.failed(call, may_be_own=False) is None
+        elif moved.breakers.knows(call, how):
+            moved.breakers.answered(call)
+        moved.now += 0.1
+    well = moved.breakers.enter(to(job="later"))
+    assert isinstance(well, Passed)
+    assert not moved.breakers.knows(to(), well), "of a host that is well nobody is told"
 
 
 def test_a_probe_that_was_not_sent_leaves_its_place_to_another(moved: Moved) -> None:
@@ -268,12 +315,20 @@ def test_a_redis_that_hangs_costs_a_step_one_timeout_however_many_ask_it() -> No
 
 _WHO = st.builds(lambda tenant, job: (tenant, f"{tenant}{job}"), st.sampled_from("ab"), st.integers(1, 2))
 _ACT = st.one_of(
-    st.tuples(st.sampled_from(["enter", "answered", "back", "own", "failed", "line"]), _WHO),
-    st.tuples(st.just("passes"), st.sampled_from([timedelta(minutes=31), 2 * HOUR, 5 * HOUR])),
+    st.tuples(st.sampled_from(["enter", "answered", "back", "own", "failed", "line", "away_for"]), _WHO),
+    st.tuples(st.just("passes"), st.sampled_from([timedelta(minutes=31), COOLED, 2 * HOUR, 5 * HOUR])),
 )
 
 
+_A1, _A2 = ("a", "a1"), ("a", "a2")
+_OPENS: list[tuple[str, Any]] = [("failed", _A1)] * 3
+_PROBES: list[tuple[str, Any]] = [*_OPENS, ("passes", COOLED), ("enter", _A1)]
+
+
 @given(acts=st.lists(_ACT, max_size=30))
+@example(acts=[*_PROBES, ("away_for", _A1), ("failed", _A1), ("away_for", _A1)])
+@example(acts=[*_PROBES, ("failed", _A2), ("enter", _A2), ("failed", _A1), ("enter", _A2)])
+@example(acts=[*_OPENS, ("failed", _A2), ("passes", COOLED), ("failed", _A2), ("enter", _A2)])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_without_redis_the_answers_are_the_same(client: redis.Redis, acts: list[tuple[str, Any]]) -> None:
     both, to = [Moved(client), Moved(None)], at_a_host()

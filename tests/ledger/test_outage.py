@@ -15,7 +15,6 @@ from sqlalchemy import func, select, update
 from identity.model import Scope, ScopeKind
 from identity.tables import provider_connections
 from pipeline import revocation
-from pipeline.in_flight import InFlight
 from pipeline.run import Run
 from pipeline.services import StepSettings
 from pipeline.states import AttemptState, JobState, Wait
@@ -193,19 +192,22 @@ def test_a_host_that_hangs_gets_half_of_the_threads_and_others_are_called_meanwh
         return reply({"id": "7"})
 
     passing.workers.provider.call = hang
-    passing.workers.shared["in_flight"] = InFlight(4)
-    hanging, other = [passing.house.job() for _ in range(6)], passing.house.job()
-    with ThreadPoolExecutor(4) as threads, pretend_provider() as elsewhere:
+    passing.workers.shared["in_flight"] = passing.flights(4)
+    hanging, other = [passing.house.job() for _ in range(8)], passing.house.job()
+    with ThreadPoolExecutor(6) as threads, pretend_provider() as elsewhere:
         calls = [threads.submit(passing.workers.work, job) for job in hanging]
         try:
-            for _ in range(2):
+            for _ in range(4):
                 assert arrived.acquire(timeout=30)
             eventually(lambda: sum(call.done() for call in calls) == 4, "four are sent back")
             back = [passing.house.row(job) for job in hanging]
             back = [row for row in back if row.state == JobState.QUEUED]
             assert len(back) == 4
-            assert all("does not answer" in row.reason for row in back)
+            assert all("had no time to answer yet" in row.reason for row in back)
             assert len({row.due_at for row in back}) == 4, "a line, and no herd"
+            passing.passes(MINUTE)
+            threads.submit(passing.workers.work, back[0].id).result(30)
+            assert "does not answer" in passing.house.row(back[0].id).reason
             moved = update(provider_connections).values(api_url=elsewhere.url)
             passing.house.database.write(lambda c: c.execute(moved).rowcount)
             threads.submit(passing.workers.work, other).result(30)
@@ -214,5 +216,5 @@ def test_a_host_that_hangs_gets_half_of_the_threads_and_others_are_called_meanwh
         finally:
             answers.set()
     assert (
-        passing.house.database.read(lambda c: c.execute(select(func.count()).select_from(attempts)).scalar_one()) == 3
+        passing.house.database.read(lambda c: c.execute(select(func.count()).select_from(attempts)).scalar_one()) == 5
     )

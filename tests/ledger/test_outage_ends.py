@@ -25,6 +25,7 @@ from pipeline.services import StepSettings
 from pipeline.states import AttemptState, CountsAs, JobState, StepState, Wait
 from pipeline.tables import jobs
 from pipeline.workflow import USER
+from tests.identity.providers import reply
 from tests.ledger.acts import attempts_of, close, open_, steps_of
 from tests.ledger.house import Say, intent_of
 from tests.ledger.outages import DAY, HOUR, MINUTE, Passing, Upstream, saying, until_it_waits
@@ -104,6 +105,85 @@ def test_that_an_attempt_spends_none_is_for_whoever_counts_and_not_for_whoever_a
         "github.Say was sent and its outcome is not known: status 502: 127.0.0.1"
     )
     assert passing.house.row(job).reason.endswith(" is away")
+
+
+def _parked_for_an_upstream(passing: Passing, job: str) -> bool:
+    row = passing.house.row(job)
+    return (row.state, row.wait) == (JobState.WAITING, Wait.UPSTREAM)
+
+
+def test_to_be_told_by_a_breaker_is_no_look(passing: Passing) -> None:
+    """Ten seconds of a breaker, or another's probe, end no wait, though it was over while nothing of ours ran."""
+    upstream = Upstream(passing.workers, 503)
+    job = passing.house.job()
+    until_it_waits(passing, job)
+    passing.passes(2 * DAY)
+    until = passing.house.row(job).expires_at
+    _until_its_hosts_breaker_is_open_to(passing, job)
+    assert _parked_for_an_upstream(passing, job)
+    assert passing.house.row(job).expires_at == until, "which is over still"
+    assert passing.house.row(job).due_at > passing.house.database.read(ledger_now), "and nobody polls"
+    upstream.away = False
+    passing.passes(MINUTE)
+    passing.work()
+    passing.passes(MINUTE)
+    passing.work()
+    assert passing.house.row(job).state == JobState.DONE
+
+
+def _until_its_hosts_breaker_is_open_to(passing: Passing, job: str) -> None:
+    """Others' failures open it, a moment before *job* comes."""
+    for other in [passing.house.job(text=f"{number}") for number in range(5)]:
+        passing.workers.work(other, passing.settings)
+    reconcile.wake_due(passing.house.database)
+    passing.workers.work(job, passing.settings)
+
+
+def test_where_calls_of_others_found_it_away_all_the_time_a_wait_ends_by_them(passing: Passing) -> None:
+    """A line is longer than the probes of a day: those behind it would wait for as long as it is away, and longer."""
+    upstream = Upstream(passing.workers, 503)
+    passing.settings = StepSettings(upstream_wait=2 * HOUR)
+    jobs_ = [passing.house.job(text=f"{number:02}") for number in range(60)]
+    for _ in range(3 * HOUR // MINUTE):
+        passing.work()
+        passing.passes(MINUTE)
+    assert passing.states() == {JobState.DEAD}
+    assert upstream.asked < len(jobs_), "not all of them looked"
+
+
+def test_what_was_sent_long_ago_for_another_reason_makes_no_wait_shorter(passing: Passing) -> None:
+    """It was answered, and waited for two days for a person to connect: that was not the upstream's doing."""
+    upstream = Upstream(passing.workers, 401)
+    job = passing.house.job()
+    passing.work()
+    assert [row.status for row in attempts_of(passing.house)] == [401, 401]
+    assert passing.house.row(job).wait == Wait.CONSENT
+    passing.passes(2 * DAY)
+    upstream.away = False
+    passing.workers.ada_connects_anew()
+    upstream.away, upstream.status = True, 503
+    _until_its_hosts_breaker_is_open_to(passing, job)
+    assert _parked_for_an_upstream(passing, job)
+    left = passing.house.row(job).expires_at - passing.house.database.read(ledger_now)
+    assert left > DAY - MINUTE
+
+
+def test_an_answer_that_works_ends_the_wait_so_that_another_is_a_new_one(passing: Passing) -> None:
+    upstream = Upstream(passing.workers, 503)
+    job = passing.house.job()
+    until_it_waits(passing, job)
+    passing.workers.provider.call = lambda token: reply({}, 429, retry_after="60")
+    passing.passes(20 * HOUR)
+    passing.work()
+    row = passing.house.row(job)
+    assert (row.state, row.waits_for, row.expires_at) == (JobState.QUEUED, None, None)
+    passing.workers.provider.call = upstream.call  # type: ignore[assignment]
+    passing.passes(6 * HOUR)
+    _until_its_hosts_breaker_is_open_to(passing, job)
+    assert _parked_for_an_upstream(passing, job)
+    passing.passes(20 * HOUR)
+    passing.work()
+    assert _parked_for_an_upstream(passing, job)
 
 
 def test_a_call_in_doubt_is_asked_about_where_its_upstream_does_not_come_back(passing: Passing) -> None:

@@ -348,7 +348,10 @@ ALERTS: Mapping[str, Alert] = {
         bad={'aswhom_upstream_waits_total{provider="linear",why="away"}': "0+1x30"},
         labels={"provider": "linear"},
         says="linear is away or hangs; steps wait for it for a day at most",
-        good={'aswhom_upstream_waits_total{provider="linear",why="away"}': "5x30"},
+        good={
+            'aswhom_upstream_waits_total{provider="linear",why="away"}': "5x30",
+            'aswhom_upstream_waits_total{provider="linear",why="burst"}': "0+1x30",
+        },
     ),
     "AswhomHeld": Alert(
         after=5,

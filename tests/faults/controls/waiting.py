@@ -64,15 +64,29 @@ CONTROLS = (
     Control(
         name="an outage spends no attempt",
         file="pipeline/opened_attempt.py",
-        guard="return (told or self.host_use.meets_outage) and not self._waited_out",
+        guard="return not self.step.waited_out",
         without="return False",
         test="tests/ledger/test_outage.py::test_a_job_that_is_alone and sqlite",
     ),
     Control(
+        name="to be told that an upstream is away is no look",
+        file="pipeline/host_use.py",
+        guard="raise upstream_away(self._services, self._step, reason, delay=told, over=self._others_looked)",
+        without="raise upstream_away(self._services, self._step, reason, delay=told, over=self._step.waited_out)",
+        test="tests/ledger/test_outage_ends.py::test_to_be_told_by_a_breaker and sqlite",
+    ),
+    Control(
+        name="a probe fails by its own failure alone",
+        file="pipeline/breaker.lua",
+        guard="if state.open and state.prober ~= ARGV[4] then",
+        without="if state.open and state.open > now then",
+        test="tests/ledger/test_breaker.py::test_what_fails_beside_the_probe and redis",
+    ),
+    Control(
         name="a host that hangs gets no thread beyond its share",
         file="pipeline/in_flight.py",
-        guard="if calls is not None and min(len(calls.flying), len(calls.unanswered)) >= most:",
-        without="if calls is not None and most < 0:",
+        guard="if min(len(of_all.flying), len(of_all.unanswered) + of_all.lost) >= self._most:",
+        without="if self._most < 0:",
         test="tests/ledger/test_outage.py::test_a_host_that_hangs and sqlite",
     ),
     Control(
