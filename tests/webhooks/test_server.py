@@ -369,7 +369,8 @@ def test_a_command_waits_for_its_answer_since_it_came_and_not_since_a_thread_is_
         first = connected(small, stack)
         for waits in (again, first):
             waits.sendall(command)
-        assert answer(small, PROBE) == (200, {"status": "up"})  # and what came before was looked at
+        for _ in range(3):  # and by then the loop has looked at what came before, whichever it saw first
+            assert answer(small, PROBE) == (200, {"status": "up"})
         released = time.monotonic()
         for connection in busy:
             connection.sendall(OPENED)
